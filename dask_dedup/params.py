@@ -1,0 +1,129 @@
+"""The parameters of a run: frozen, checked when made, no input or output."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from dask_dedup.errors import InputError
+
+ShiftKey = Literal["auto", "none", "alignments2D", "alignments3D"]
+SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
+
+#: Which way is better, for the score fields whose meaning is known.
+SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreField:
+    """A score and its direction.
+
+    Attributes
+    ----------
+    name : str
+        One of the named fields (``ncc_score``, ``error``, ``error_min``) or a column of the table.
+    higher_is_better : bool
+    custom : bool
+        Whether `name` is a column name as it stands rather than a named field.
+    """
+
+    name: str
+    higher_is_better: bool
+    custom: bool
+
+    def __str__(self) -> str:
+        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
+
+
+@dataclass(frozen=True, slots=True)
+class DedupParams:
+    """What counts as a duplicate and which one stays.
+
+    Parameters
+    ----------
+    min_separation : float
+        Least allowed distance between two particle centres, centre to centre, in angstrom.
+        Two particles at exactly this distance are duplicates; 0 means precisely equal coordinates.
+    micrograph_pixel_size : float, optional
+        Micrograph pixel size in angstrom, for tables that do not carry it themselves.
+    shift_key : {"auto", "none", "alignments2D", "alignments3D"}
+        Which alignment shift moves the centres. ``auto``: alignments3D if present, else
+        alignments2D, else none.
+    score_field : str
+        ``ncc_score``, ``error``, ``error_min``, ``none`` (a seeded random choice), or a column with
+        its direction as ``NAME:higher`` or ``NAME:lower``.
+    remove_entirely : bool
+        Reject every particle that has another one within the separation, instead of keeping the best.
+    seed : int
+        Seeds the choice between equal scores; 0 to 2**64 - 1.
+    prefer_input_order : bool
+        A particle of an earlier input wins over one of a later input, whatever their scores.
+    between_inputs_only : bool
+        Two particles of the same input are never duplicates of each other.
+
+    Raises
+    ------
+    InputError
+        If a value is out of its range; the message names the option.
+    """
+
+    min_separation: float = 20.0
+    micrograph_pixel_size: float | None = None
+    shift_key: str = "auto"
+    score_field: str = "ncc_score"
+    remove_entirely: bool = False
+    seed: int = 0
+    prefer_input_order: bool = False
+    between_inputs_only: bool = False
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.min_separation) or self.min_separation < 0:
+            raise InputError(
+                f"--min-separation is {self.min_separation}; it must be 0 or more, in angstrom"
+            )
+        size = self.micrograph_pixel_size
+        if size is not None and not (math.isfinite(size) and size > 0):
+            raise InputError(f"--micrograph-pixel-size is {size}; it must be above 0, in angstrom")
+        if self.shift_key not in SHIFT_KEYS:
+            raise InputError(
+                f"--shift-key is {self.shift_key!r}; it must be one of {', '.join(SHIFT_KEYS)}"
+            )
+        if not 0 <= self.seed < 2**64:
+            raise InputError(f"--seed is {self.seed}; it must lie between 0 and 2**64 - 1")
+        parse_score_field(self.score_field)
+
+    @property
+    def score(self) -> ScoreField | None:
+        """The parsed score field; None where all scores tie."""
+        return parse_score_field(self.score_field)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The parameters as plain values, for the manifest and the run id."""
+        return asdict(self)
+
+
+def parse_score_field(text: str) -> ScoreField | None:
+    """Read a ``--score-field`` value.
+
+    Examples
+    --------
+    >>> parse_score_field("error")
+    ScoreField(name='error', higher_is_better=False, custom=False)
+    >>> parse_score_field("rlnLogLikeliContribution:higher").name
+    'rlnLogLikeliContribution'
+    >>> parse_score_field("none") is None
+    True
+    """
+    if text == "none":
+        return None
+    if text in SCORE_DIRECTIONS:
+        return ScoreField(text, SCORE_DIRECTIONS[text] == "higher", custom=False)
+    name, _, direction = text.rpartition(":")
+    if name and direction in ("higher", "lower"):
+        return ScoreField(name, direction == "higher", custom=True)
+    named = ", ".join(SCORE_DIRECTIONS)
+    raise InputError(
+        f"--score-field {text!r}: say which way is better, {text}:higher or {text}:lower "
+        f"(without a direction: {named} or none)"
+    )

@@ -1,0 +1,88 @@
+"""The one total order over all particles: pure NumPy, arrays in, arrays out.
+
+A particle's rank is a tuple of unsigned 64-bit keys, compared from the first to the last; the smaller is the better.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+#: RELION's "no score" (displayer.cpp, rlnAutopickFigureOfMerit).
+SCORE_SENTINEL = -999.0
+
+_WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
+_SIGN = np.uint64(0x8000000000000000)
+
+
+def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Hash 64-bit integers, one to one (Steele, Lea and Flood 2014, *SplitMix*; constants by Vigna).
+
+    Examples
+    --------
+    >>> hex(int(splitmix64(np.zeros(1, np.uint64))[0]))
+    '0xe220a8397b1dcdaf'
+    """
+    z = values + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(z ^ (z >> np.uint64(31)), dtype=np.uint64)
+
+
+def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[np.uint64]:
+    """Map scores to integers that sort best first; NaN and the sentinel come last and tie.
+
+    Parameters
+    ----------
+    score : (n,) float64
+    higher_is_better : bool
+
+    Returns
+    -------
+    (n,) uint64
+    """
+    # Adding 0.0 turns -0.0 into 0.0: the two are one score.
+    signed = (-score if higher_is_better else score) + 0.0
+    bits = signed.view(np.uint64)
+    # IEEE 754 doubles sort as integers once the sign bit is flipped (all bits for negatives).
+    key = np.where(bits & _SIGN != 0, ~bits, bits | _SIGN)
+    return np.where(np.isnan(score) | (score == SCORE_SENTINEL), _WORST, key)
+
+
+def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
+    """Sort by several keys, the first being the most significant.
+
+    One integer sort does nearly all of it: only rows that tie are looked at again.
+
+    Parameters
+    ----------
+    keys : sequence of (n,) uint64
+
+    Returns
+    -------
+    (n,) intp
+        Row numbers, best first.
+    """
+    order = np.argsort(keys[0])
+    if len(keys) == 1 or order.size < 2:
+        return order
+    ordered = keys[0][order]
+    new_value = np.empty(order.size, dtype=bool)
+    new_value[0] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=new_value[1:])
+    if new_value.all():
+        return order
+    alone = new_value & np.append(new_value[1:], True)
+    tied = np.flatnonzero(~alone)
+    rows = order[tied]
+    value_number = np.cumsum(new_value)[tied]
+    by_rest = total_order([key[rows] for key in keys[1:]])
+    back = np.argsort(value_number[by_rest], kind="stable")
+    order[tied] = rows[by_rest[back]]
+    return order
