@@ -282,9 +282,7 @@ def _suppress_places(field: _Field, keys: Keys, min_separation: float) -> Suppre
             continue
         start += length
         i, j, distance = _close_pairs(field.take(block), small, reach, min_separation)
-        rejected, winner, by = _greedy(
-            np.minimum(i, j), np.maximum(i, j), distance, block.size
-        )
+        rejected, winner, by = _greedy(np.minimum(i, j), np.maximum(i, j), distance, block.size)
         _record(result, block, rejected, winner, by)
         decided[block] = True
         kept = block[~rejected]
@@ -422,9 +420,7 @@ def _cross_pairs(
         start = stop
 
 
-def _all_pairs(
-    field: _Field, min_separation: float
-) -> Iterator[tuple[Indices, Indices, Floats]]:
+def _all_pairs(field: _Field, min_separation: float) -> Iterator[tuple[Indices, Indices, Floats]]:
     """Every pair of duplicates among distinct places, a budget at a time."""
     n = len(field.centres)
     if n < 2 or (min_separation == 0 and not field.labels):

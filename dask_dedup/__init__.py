@@ -1,0 +1,56 @@
+"""Remove duplicate particle picks from cryo-EM particle tables.
+
+`run` takes files to files, `remove_duplicates` a frame to frames, `verify` proves a finished run.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dask_dedup.errors import DedupError, InputError, OutputExistsError, RunError
+    from dask_dedup.frame import remove_duplicates
+    from dask_dedup.params import DedupParams
+    from dask_dedup.pipeline import run
+    from dask_dedup.result import RunResult
+    from dask_dedup.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DedupError",
+    "DedupParams",
+    "InputError",
+    "OutputExistsError",
+    "RunError",
+    "RunResult",
+    "Verification",
+    "remove_duplicates",
+    "run",
+    "verify",
+]
+
+_HOME = {
+    "DedupError": "errors",
+    "DedupParams": "params",
+    "InputError": "errors",
+    "OutputExistsError": "errors",
+    "RunError": "errors",
+    "RunResult": "result",
+    "Verification": "verification",
+    "remove_duplicates": "frame",
+    "run": "pipeline",
+    "verify": "verification",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Loaded when first used: pyarrow and SciPy take longer to import than --help should.
+    if name in _HOME:
+        return getattr(importlib.import_module(f"dask_dedup.{_HOME[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

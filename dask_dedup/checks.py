@@ -1,0 +1,179 @@
+"""What the census says against the inputs: errors that stop a run, and warnings that go into its report."""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.errors import InputError
+from dask_dedup.scan import NAMED_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.scan import Census, ScoreRange
+    from dask_dedup.stages import Job
+
+#: Pixel sizes that differ by more than this are not the same.
+_PSIZE_TOLERANCE = 1e-3
+
+
+def check_rows(job: Job, censuses: Sequence[Census]) -> None:
+    """Refuse rows that cannot be used; the message counts each kind and names the first few.
+
+    Raises
+    ------
+    InputError
+    """
+    rows: dict[tuple[int, str, str], int] = {}
+    first: dict[tuple[int, str, str], list[str]] = {}
+    for census in censuses:
+        fragment = job.fragments[census.fragment]
+        for problem in census.problems:
+            kind = (census.source, problem.what, problem.column)
+            rows[kind] = rows.get(kind, 0) + problem.rows
+            named = first.setdefault(kind, [])
+            for row in problem.first[: NAMED_ROWS - len(named)]:
+                path, row_in_file = fragment.locate(row)
+                named.append(f"{path} row {row_in_file}")
+    if rows:
+        raise InputError(
+            "; ".join(
+                f"{job.tables[source].path}: {count:,} rows {what}"
+                f"{f' ({column})' if column else ''}, first {', '.join(first[source, what, column])}"
+                for (source, what, column), count in rows.items()
+            )
+        )
+
+
+def check_uids(job: Job, censuses: Sequence[Census]) -> None:
+    """Refuse an input that names two particles alike.
+
+    A uid that two *inputs* share is one particle given twice, which a run may well be for.
+
+    Raises
+    ------
+    InputError
+    """
+    for table in job.tables:
+        repeated = _repeated(_uids(censuses, table.source))
+        if repeated.size:
+            some = ", ".join(str(uid) for uid in repeated[:NAMED_ROWS])
+            raise InputError(
+                f"{table.path}: {repeated.size:,} uids occur more than once (column uid: {some}); "
+                "a uid must name one particle, so drop the repeated rows or give them uids of their own"
+            )
+
+
+def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
+    """Say what a user should know before trusting the answer."""
+    lines = []
+    for table in job.tables:
+        mine = [census for census in censuses if census.source == table.source]
+        column = job.roles[table.source].score
+        scores = [census.score for census in mine if census.score and census.score.rows]
+        if column and scores:
+            lines += [
+                f"{table.path}: {line}" for line in _score_warnings(column, reduce(add, scores))
+            ]
+        lines += [f"{table.path}: {line}" for line in _psize_warnings(job, table.source, mine)]
+        if job.roles[table.source].uid is None and table.rows:
+            lines.append(
+                f"{table.path}: no uid column, so equal scores are decided by row number "
+                "and the answer follows the row order"
+            )
+    lines += _between_inputs(job, censuses)
+    return lines
+
+
+def _score_warnings(column: str, score: ScoreRange) -> list[str]:
+    if score.missing == score.rows:
+        return [
+            f"the scores in {column} are all missing (NaN): equal for all, a seeded choice decides"
+        ]
+    if score.sentinel + score.missing == score.rows:
+        return [
+            f"the scores in {column} are all -999, RELION's mark for none: a seeded choice decides"
+        ]
+    lines = []
+    if score.low == score.high and score.rows > 1:
+        filled = "zero-filled" if score.low == 0 else f"all {score.low:g}"
+        lines.append(f"the scores in {column} are {filled}: a seeded choice decides")
+    elif score.zero * 2 > score.rows:
+        lines.append(f"{score.zero:,} of {score.rows:,} scores in {column} are 0; are they set?")
+    if score.missing:
+        lines.append(f"{score.missing:,} scores in {column} are missing (NaN) and rank last")
+    if score.sentinel:
+        lines.append(
+            f"{score.sentinel:,} scores in {column} are -999, RELION's mark for none, and rank last"
+        )
+    return lines
+
+
+def _psize_warnings(job: Job, source: int, censuses: Sequence[Census]) -> list[str]:
+    stored = np.array([census.stored_psize for census in censuses]).reshape(-1, 2)
+    stored = stored[np.isfinite(stored)]
+    option = job.params.micrograph_pixel_size
+    column = job.roles[source].psize_mic
+    used = np.array([census.psize for census in censuses]).reshape(-1, 2)
+    used = used[np.isfinite(used)]
+    lines = []
+    if option is not None and used.size and np.abs(used / option - 1).max() > _PSIZE_TOLERANCE:
+        where = job.micrographs.path if job.micrographs else f"the column {column}"
+        lines.append(
+            f"--micrograph-pixel-size {option:g} was not used: {where} has "
+            f"{used.min():g} to {used.max():g} A"
+        )
+    if job.micrographs and stored.size and used.size:
+        off = max(abs(used.min() / stored.min() - 1), abs(used.max() / stored.max() - 1))
+        if off > _PSIZE_TOLERANCE:
+            lines.append(
+                f"the pixel sizes of {job.micrographs.path} ({used.min():g} to {used.max():g} A) were "
+                f"used, but {column} has {stored.min():g} to {stored.max():g} A"
+            )
+    return lines
+
+
+def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
+    with_rows = [table for table in job.tables if table.rows]
+    if len(with_rows) < 2:
+        return []
+    lines = []
+    seen = np.empty(0, np.uint64)
+    shared = False
+    for table in with_rows:
+        mine = _distinct(censuses, table.source)
+        shared = shared or bool(np.isin(mine, seen).any())
+        seen = np.union1d(seen, mine)
+    if not shared:
+        columns = ", ".join(dict.fromkeys(roles.micrograph for roles in job.roles))
+        lines.append(
+            f"the inputs have no micrograph in common (column {columns}), so nothing can match "
+            "between them; do they come from one import of the movies?"
+        )
+    repeated = _repeated(np.concatenate([_uids(censuses, table.source) for table in with_rows]))
+    if repeated.size:
+        lines.append(
+            f"{repeated.size:,} uids occur in more than one input: the same particle given twice"
+        )
+    return lines
+
+
+def _uids(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
+    parts = [census.uids for census in censuses if census.source == source]
+    return np.concatenate([np.empty(0, np.uint64), *parts])
+
+
+def _distinct(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
+    parts = [census.micrographs for census in censuses if census.source == source]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))
+
+
+def _repeated(uids: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    ordered = np.sort(uids)
+    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

@@ -1,0 +1,121 @@
+"""Where a run takes place: this process, a cluster started for it, or one that is there already."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.engines.threads import ThreadEngine
+from dask_dedup.errors import RunError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from distributed import Client
+
+    from dask_dedup.engines.cluster import ClusterEngine
+
+#: Up to so many particles are done inside this process: nothing to start, nothing to wait for.
+IN_PROCESS_ROWS = 20_000_000
+#: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
+THREADS_PER_WORKER = 4
+CONNECT_SECONDS = 30
+
+
+def choose_engine(
+    stack: ExitStack, client: Client | None, rows: int
+) -> ThreadEngine | ClusterEngine:
+    """Choose where to run: the given cluster, the configured one, or what suits the size.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes what is opened here.
+    client : distributed.Client or None
+    rows : int
+        Particles in all.
+    """
+    if client is None and _configured_address():
+        client = connect(stack)
+    if client is None and rows <= IN_PROCESS_ROWS:
+        return ThreadEngine()
+    if client is None:
+        client = start_local(stack)
+    from dask_dedup.engines.cluster import ClusterEngine
+
+    return ClusterEngine(client)
+
+
+def _configured_address() -> str | None:
+    """Give the scheduler that the usual Dask configuration names, if any."""
+    import dask
+
+    return dask.config.get("scheduler-address", None)
+
+
+def connect(
+    stack: ExitStack, address: str | None = None, scheduler_file: str | Path | None = None
+) -> Client:
+    """Connect to a running cluster.
+
+    Raises
+    ------
+    RunError
+        If there is none, or it has no workers.
+    """
+    from distributed import Client
+
+    target = address or scheduler_file or _configured_address()
+    try:
+        if scheduler_file:
+            client = Client(scheduler_file=str(scheduler_file), timeout=CONNECT_SECONDS)
+        else:
+            client = Client(address, timeout=CONNECT_SECONDS)
+        stack.enter_context(client)
+    except (OSError, ValueError) as error:
+        raise RunError(f"no Dask scheduler answers at {target}: {error}") from error
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+    except TimeoutError as error:
+        raise RunError(
+            f"the scheduler at {target} has no workers; start some with: dask worker {target}"
+        ) from error
+    return client
+
+
+def start_local(
+    stack: ExitStack,
+    workers: int | None = None,
+    threads_per_worker: int | None = None,
+    memory_limit: str = "auto",
+    dashboard_address: str | None = ":0",
+) -> Client:
+    """Start a cluster on this machine; by default it uses all cores and most of the memory.
+
+    A single worker lives in this process: it is there at once and shares its memory.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    cores = len(os.sched_getaffinity(0))
+    threads = threads_per_worker or min(cores, THREADS_PER_WORKER)
+    number = workers or max(1, cores // threads)
+    settings: dict[str, Any] = {
+        # The scheduler notes the start and the end of every shuffle as if it were a warning.
+        "logging": {
+            "distributed.shuffle": "error",
+            "distributed.shuffle._scheduler_plugin": "error",
+        },
+    }
+    stack.enter_context(dask.config.set(settings))
+    cluster = LocalCluster(
+        n_workers=number,
+        threads_per_worker=threads,
+        processes=number > 1,
+        memory_limit=memory_limit,
+        host="127.0.0.1",
+        dashboard_address=dashboard_address,
+    )
+    stack.enter_context(cluster)
+    return stack.enter_context(Client(cluster))

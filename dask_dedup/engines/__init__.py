@@ -1,0 +1,1 @@
+"""Where the stages run: inside this process, or on a Dask cluster."""

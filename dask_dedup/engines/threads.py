@@ -1,0 +1,89 @@
+"""Inside this process: threads, and the moving picks in memory."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup import stages
+from dask_dedup.decide import Rejections
+from dask_dedup.picks import Picks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from dask_dedup.plan import Plan
+    from dask_dedup.scan import Census
+    from dask_dedup.stages import Job, Receipt
+
+
+class ThreadEngine:
+    """Runs the stages on the cores of this machine; pyarrow, NumPy and SciPy leave the interpreter's lock."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or len(os.sched_getaffinity(0))
+
+    def __str__(self) -> str:
+        return f"in this process, {self.threads} threads"
+
+    def scan(self, job: Job) -> Iterator[Census]:
+        """Take the census of every fragment."""
+        with self._pool() as run:
+            yield from run(
+                lambda number: stages.scan_fragment(job, number), range(len(job.fragments))
+            )
+
+    def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
+        """Decide, and write every fragment."""
+        with self._pool() as run:
+            moved: dict[int, Rejections] = {}
+            if plan.open_fragments:
+                moved = self._exchange(job, plan, run)
+            nothing = Rejections.concatenate([])
+            yield from run(
+                lambda number: stages.write_fragment(job, plan, number, moved.pop(number, nothing)),
+                range(len(job.fragments)),
+            )
+
+    def _exchange(
+        self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
+    ) -> dict[int, Rejections]:
+        """Bring the moving picks together by bucket, decide, and sort the decisions by fragment."""
+        buckets: list[list[Picks]] = [[] for _ in plan.bucket_rows]
+        for picks, bucket in run(
+            lambda number: stages.collect_picks(job, plan, number), plan.open_fragments
+        ):
+            for number in np.unique(bucket).tolist():
+                buckets[number].append(picks.take(bucket == number))
+
+        def decide(number: int) -> Rejections:
+            parts, buckets[number] = buckets[number], []
+            return stages.decide_bucket(job, Picks.concatenate(parts))
+
+        rejections = Rejections.concatenate(list(run(decide, range(len(buckets))))).in_order()
+        numbers, starts = np.unique(rejections.fragment, return_index=True)
+        ends = [*starts[1:].tolist(), len(rejections)]
+        return {
+            number: rejections.take(np.arange(start, end))
+            for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=True)
+        }
+
+    @contextmanager
+    def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
+        """Give a map over threads that holds back no finished work and drops what waits on an error."""
+        pool = ThreadPoolExecutor(self.threads)
+
+        def run(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
+            futures = [pool.submit(function, number) for number in numbers]
+            futures.reverse()
+            while futures:
+                yield futures.pop().result()
+
+        try:
+            yield run
+        finally:
+            pool.shutdown(cancel_futures=True)

@@ -1,0 +1,379 @@
+"""Parquet: single files, folders of files, hive-partitioned folders."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.table import Fragment, InputFile, ParticleTable, Piece, Written
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+SUFFIXES = (".parquet", ".parq", ".pq")
+#: A fragment holds about so many bytes before compression: several fit in memory, yet few tasks do the job.
+FRAGMENT_BYTES = 48 * 2**20
+#: Rows a row group of the output holds.
+ROW_GROUP_ROWS = 2**17
+#: Dictionary encoding pays for a column if a sample of so many rows has at most half as many values.
+SAMPLE_ROWS = 4096
+
+_HIVE_KEY = re.compile(r"([^=]+)=(.*)")
+
+
+def open_table(path: Path, source: int) -> ParticleTable:
+    """List a table's files, check that their columns agree, cut it into fragments."""
+    if path.is_dir():
+        paths = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix in SUFFIXES and file.is_file() and not _hidden(file.relative_to(path))
+        ]
+        if not paths:
+            raise InputError(f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)})")
+    else:
+        paths = [path]
+    with ThreadPoolExecutor() as pool:
+        footers = list(pool.map(lambda file: _read_footer(file, path), paths))
+    schema = _schema_of_all(footers)
+    pieces = [piece for footer in footers for piece in footer.pieces(schema)]
+    return ParticleTable(
+        path=str(path),
+        source=source,
+        schema=schema,
+        files=tuple(footer.file for footer in footers),
+        fragments=tuple(_fragments(pieces, source)),
+    )
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(("_", ".")) for part in path.parts)
+
+
+@dataclass(frozen=True)
+class _Footer:
+    file: InputFile
+    schema: pa.Schema
+    keys: tuple[tuple[str, str], ...]
+    groups: tuple[tuple[int, int], ...]
+
+    def pieces(self, schema: pa.Schema) -> Iterator[tuple[Piece, int]]:
+        """One piece a row group, with its size in bytes before compression."""
+        keys = tuple(
+            (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
+        )
+        first = 0
+        for number, (rows, size) in enumerate(self.groups):
+            if rows:
+                yield Piece(self.file.path, first, rows, (number,), keys), size
+            first += rows
+
+
+def _read_footer(path: Path, root: Path) -> _Footer:
+    try:
+        before = path.stat()
+        with pa.memory_map(str(path)) if before.st_size else path.open("rb") as handle:
+            parquet = pq.ParquetFile(handle)
+            metadata, schema = parquet.metadata, parquet.schema_arrow
+            tail = _footer_bytes(path)
+    except PermissionError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(f"{path}: not a readable Parquet file: {reason}") from error
+    names = schema.names
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(f"{path}: the column {twice[0]} occurs more than once")
+    parts = path.relative_to(root).parts[:-1] if path != root else ()
+    matches = [match for match in map(_HIVE_KEY.fullmatch, parts) if match]
+    keys = tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names)
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    return _Footer(
+        file=InputFile(
+            path=str(path),
+            bytes=before.st_size,
+            modified_ns=before.st_mtime_ns,
+            rows=metadata.num_rows,
+            fingerprint=hashlib.sha256(tail).hexdigest(),
+        ),
+        schema=schema,
+        keys=keys,
+        groups=tuple((group.num_rows, group.total_byte_size) for group in groups),
+    )
+
+
+def _footer_bytes(path: Path) -> bytes:
+    """Give the footer, which holds the offsets, sizes and statistics of all columns."""
+    with path.open("rb") as file:
+        file.seek(-8, 2)
+        length = int.from_bytes(file.read(4), "little")
+        file.seek(-8 - length, 2)
+        return file.read()
+
+
+def _key_value(text: str, kind: pa.DataType) -> Any:
+    if text == "__HIVE_DEFAULT_PARTITION__":
+        return None
+    return int(text) if pa.types.is_integer(kind) else text
+
+
+def _schema_of_all(footers: list[_Footer]) -> pa.Schema:
+    """Unify the schemas of a table's files and add the columns its folders tell."""
+    schema = reduce(
+        lambda known, footer: unify(known, footer.schema, footer.file.path),
+        footers[1:],
+        footers[0].schema,
+    )
+    names = dict.fromkeys(name for footer in footers for name, _ in footer.keys)
+    for name in names:
+        values = [dict(footer.keys).get(name, "__HIVE_DEFAULT_PARTITION__") for footer in footers]
+        given = [value for value in values if value != "__HIVE_DEFAULT_PARTITION__"]
+        whole = bool(given) and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in given)
+        schema = schema.append(pa.field(name, pa.int64() if whole else pa.string()))
+    return schema
+
+
+def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
+    """Add another file's or table's columns to those known so far.
+
+    Raises
+    ------
+    InputError
+        If a column has a type that the known one cannot hold unchanged; names file and column.
+    """
+    fields = {field.name: field for field in known}
+    for field in other:
+        mine = fields.get(field.name)
+        if mine is None:
+            fields[field.name] = field
+            continue
+        kind = _common_type(mine.type, field.type)
+        if kind is None:
+            raise InputError(
+                f"{path}: the column {field.name} is {field.type}, but {mine.type} in the files "
+                "before it; cast one of the two, so that both fit one schema"
+            )
+        fields[field.name] = mine.with_type(kind).with_nullable(mine.nullable or field.nullable)
+    return pa.schema(list(fields.values()), metadata=known.metadata)
+
+
+def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
+    """Give the type that holds the values of both unchanged, None if there is none."""
+    if a == b or pa.types.is_null(b):
+        return a
+    if pa.types.is_null(a):
+        return b
+    if _is_text(a) and _is_text(b):
+        return pa.string() if pa.types.is_string(a) or pa.types.is_string(b) else pa.large_string()
+    for same_kind in (
+        pa.types.is_signed_integer,
+        pa.types.is_unsigned_integer,
+        pa.types.is_floating,
+    ):
+        if same_kind(a) and same_kind(b):
+            return a if a.bit_width >= b.bit_width else b
+    return None
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _fragments(pieces: list[tuple[Piece, int]], source: int) -> Iterator[Fragment]:
+    """Group small pieces, in order, up to about `FRAGMENT_BYTES`."""
+    group: list[Piece] = []
+    number = first_row = size = 0
+    for piece, nbytes in pieces:
+        if group and size + nbytes > FRAGMENT_BYTES:
+            rows = sum(member.rows for member in group)
+            yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
+            number, first_row, size, group = number + 1, first_row + rows, 0, []
+        group.append(piece)
+        size += nbytes
+    rows = sum(member.rows for member in group)
+    yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
+
+
+def _merged(pieces: list[Piece]) -> Iterator[Piece]:
+    """Join neighbouring row groups of one file, so that they are read at once."""
+    run: list[Piece] = []
+    for piece in [*pieces, None]:
+        if run and (piece is None or piece.path != run[0].path):
+            blocks = tuple(block for member in run for block in member.blocks)
+            rows = sum(member.rows for member in run)
+            yield Piece(run[0].path, run[0].first_row, rows, blocks, run[0].keys)
+            run = []
+        if piece is not None:
+            run.append(piece)
+
+
+def read(table: ParticleTable, fragment: Fragment, columns: list[str] | None = None) -> pa.Table:
+    """Read a fragment; strings come as dictionaries, which is quicker to decode and to split.
+
+    Parameters
+    ----------
+    table : ParticleTable
+    fragment : Fragment
+    columns : list of str, optional
+        All of the table's columns by default, in its order.
+    """
+    wanted = table.schema.names if columns is None else columns
+    parts = [_read_piece(piece, wanted, table.schema) for piece in fragment.pieces]
+    if not parts:
+        return _decoded_schema(table.schema, wanted).empty_table()
+    if len(parts) > 1:
+        return pa.concat_tables(parts, promote_options="none").unify_dictionaries()
+    return parts[0]
+
+
+def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
+    target = _decoded_schema(schema, wanted)
+    text = [field.name for field in target if pa.types.is_dictionary(field.type)]
+    try:
+        with pq.ParquetFile(piece.path, read_dictionary=text, memory_map=True) as file:
+            present = [name for name in wanted if name in file.schema_arrow.names]
+            part = file.read_row_groups(list(piece.blocks), columns=present, use_threads=False)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise InputError(
+            f"{piece.path}: cannot be read from row {piece.first_row} on: {reason}"
+        ) from error
+    keys = dict(piece.keys)
+    return pa.table(
+        [
+            part.column(field.name).cast(field.type)
+            if field.name in present
+            else _constant(keys.get(field.name), piece.rows, field.type)
+            for field in target
+        ],
+        schema=target,
+    )
+
+
+def _decoded_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:
+    """Give the types columns are held in: text as dictionaries, all else as it is."""
+    return pa.schema(
+        [
+            schema.field(name).with_type(
+                pa.dictionary(pa.int32(), schema.field(name).type)
+                if pa.types.is_string(schema.field(name).type)
+                else schema.field(name).type
+            )
+            for name in wanted
+        ]
+    )
+
+
+def _constant(value: Any, rows: int, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(kind):
+        return _constant(value, rows, kind.value_type).dictionary_encode()
+    return pa.repeat(pa.scalar(value, kind), rows)
+
+
+def split(
+    payload: pa.Table,
+    keep: NDArray[np.bool_],
+    schema: pa.Schema,
+    kept: Path,
+    rejected: Path,
+) -> tuple[Written, Written]:
+    """Write the kept and the rejected rows of a payload, in its order.
+
+    Parameters
+    ----------
+    payload : pyarrow.Table
+        As `read` gives it; columns of `schema` it lacks are written as null.
+    keep : (rows,) bool
+    schema : pyarrow.Schema
+        Of the files to be read back, with its metadata.
+    kept, rejected : Path
+    """
+    whole = pa.table(
+        [
+            payload.column(name)
+            if name in payload.column_names
+            else pa.nulls(payload.num_rows, kind)
+            for name, kind in zip(schema.names, schema.types, strict=True)
+        ],
+        names=schema.names,
+    ).unify_dictionaries()
+    encoded = _columns_worth_a_dictionary(whole)
+    return (
+        _write(whole.filter(pa.array(keep)), schema, encoded, kept),
+        _write(whole.filter(pa.array(~keep)), schema, encoded, rejected),
+    )
+
+
+def write(table: pa.Table, path: Path) -> Written:
+    """Write a whole table with this project's settings."""
+    return _write(table, table.schema, _columns_worth_a_dictionary(table), path)
+
+
+def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -> Written:
+    # Text is held as dictionaries, but a reader is to find the input's own schema: it is what ARROW:schema says.
+    stored = {**(schema.metadata or {}), b"ARROW:schema": base64.b64encode(schema.serialize())}
+    held = pa.schema(
+        [
+            field.with_nullable(schema.field(field.name).nullable).with_metadata(
+                schema.field(field.name).metadata
+            )
+            for field in table.schema
+        ]
+    )
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(
+        sink,
+        held,
+        compression="zstd",
+        compression_level=1,
+        use_dictionary=encoded or False,
+        store_schema=False,
+    ) as writer:
+        writer.write_table(table.cast(held), row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata(stored)
+    content = memoryview(sink.getvalue())
+    path.write_bytes(content)
+    return Written(path.name, table.num_rows, len(content), hashlib.sha256(content).hexdigest())
+
+
+def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
+    """Name the leaf columns that repeat their values; random floats are 4x slower to write so."""
+    chosen = []
+    sample = table.slice(0, SAMPLE_ROWS)
+    for field in table.schema:
+        name, values, kind = field.name, sample.column(field.name), field.type
+        if pa.types.is_dictionary(kind):
+            chosen.append(name)
+            continue
+        while (
+            pa.types.is_list(kind)
+            or pa.types.is_fixed_size_list(kind)
+            or pa.types.is_large_list(kind)
+        ):
+            values, kind, name = (
+                values.combine_chunks().flatten(),
+                kind.value_type,
+                f"{name}.list.element",
+            )
+        if not pa.types.is_primitive(kind) or pa.types.is_boolean(kind):
+            continue
+        if len(values.unique()) * 2 <= len(values):
+            chosen.append(name)
+    return chosen

@@ -1,0 +1,170 @@
+"""An opened particle table, and how it is cut into fragments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from dask_dedup.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Consecutive rows of one file.
+
+    Attributes
+    ----------
+    path : str
+    first_row : int
+        Row number in the file of the piece's first row, from 0.
+    rows : int
+    blocks : tuple of int
+        The parts of the file that hold the rows; their meaning is the format's own.
+    keys : tuple of (str, object)
+        Columns that the path tells, such as hive partitions, and their values here.
+    """
+
+    path: str
+    first_row: int
+    rows: int
+    blocks: tuple[int, ...] = ()
+    keys: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """A contiguous slice of an input's rows: the unit of reading and of writing.
+
+    Attributes
+    ----------
+    number : int
+        Position among all fragments of the run.
+    source : int
+        Ordinal of the input.
+    first_row : int
+        Row number in the input of the first row.
+    rows : int
+    pieces : tuple of Piece
+    """
+
+    number: int
+    source: int
+    first_row: int
+    rows: int
+    pieces: tuple[Piece, ...]
+
+    def __str__(self) -> str:
+        first, last = self.pieces[0], self.pieces[-1]
+        if first.path == last.path:
+            return f"{first.path} rows {first.first_row} to {last.first_row + last.rows - 1}"
+        return f"{first.path} to {last.path}"
+
+    def locate(self, row: int) -> tuple[str, int]:
+        """Give the file, and the row number in it, of a row of the fragment."""
+        for piece in self.pieces:
+            if row < piece.rows:
+                return piece.path, piece.first_row + row
+            row -= piece.rows
+        raise IndexError(row)
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """One file of an input, and what tells whether it is still the same."""
+
+    path: str
+    bytes: int
+    modified_ns: int
+    rows: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One output file."""
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class Format(Protocol):
+    """What the module of a format offers."""
+
+    def read(
+        self, table: ParticleTable, fragment: Fragment, columns: list[str] | None = None
+    ) -> pa.Table:
+        """Read a fragment's rows; all columns, or those named."""
+
+    def split(
+        self,
+        payload: pa.Table,
+        keep: NDArray[np.bool_],
+        schema: pa.Schema,
+        kept: Path,
+        rejected: Path,
+    ) -> tuple[Written, Written]:
+        """Write a payload's kept and rejected rows to two files."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParticleTable:
+    """An input: its columns, its files and its fragments.
+
+    Attributes
+    ----------
+    path : str
+        As the user gave it.
+    source : int
+        Ordinal among the inputs.
+    schema : pyarrow.Schema
+    files : tuple of InputFile
+    fragments : tuple of Fragment
+        Numbered from 0; the run renumbers them over all inputs.
+    """
+
+    path: str
+    source: int
+    schema: pa.Schema
+    files: tuple[InputFile, ...]
+    fragments: tuple[Fragment, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of particles."""
+        return sum(file.rows for file in self.files)
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.bytes for file in self.files)
+
+
+def open_table(path: str | Path, source: int = 0) -> ParticleTable:
+    """Open a particle table: list its files, read its schema, cut it into fragments.
+
+    Parameters
+    ----------
+    path : str or Path
+        A Parquet file, a folder of them, or a hive-partitioned folder.
+    source : int
+        Ordinal among the inputs.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, or it cannot be read.
+    """
+    from dask_dedup.formats import parquet
+
+    place = Path(path)
+    if not place.exists():
+        raise InputError(f"{path}: no such file or folder")
+    return parquet.open_table(place, source)

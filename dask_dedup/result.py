@@ -1,0 +1,52 @@
+"""What a run came to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run came to.
+
+    Attributes
+    ----------
+    output : Path
+    rows, kept, rejected : int
+        ``kept + rejected == rows``.
+    by_input : list of dict
+        ``path``, ``rows``, ``kept`` and ``rejected`` of each input.
+    warnings : list of str
+    already_done : bool
+        Whether the result was there before, from the same run.
+    manifest : dict
+        The whole of ``manifest.json``.
+    """
+
+    output: Path
+    rows: int
+    kept: int
+    rejected: int
+    by_input: list[dict[str, Any]]
+    warnings: list[str]
+    already_done: bool
+    manifest: dict[str, Any]
+
+    @classmethod
+    def of(cls, place: Path, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
+        """Read the result from a manifest."""
+        totals = manifest["totals"]
+        return cls(
+            output=place,
+            rows=totals["rows"],
+            kept=totals["kept"],
+            rejected=totals["rejected"],
+            by_input=totals["by_input"],
+            warnings=manifest["warnings"],
+            already_done=already_done,
+            manifest=manifest,
+        )

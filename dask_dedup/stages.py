@@ -1,0 +1,272 @@
+"""The stages of a run, each a function of the job and a fragment or a bucket; engines decide where they run.
+
+Any stage may run twice: what it returns and writes depends on its arguments only.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.decide import Rejections, decide
+from dask_dedup.errors import RunError
+from dask_dedup.formats import Written, parquet
+from dask_dedup.micrographs import micrograph_keys
+from dask_dedup.picks import NO_HALF, Picks, fragment_of
+from dask_dedup.scan import Census, read_picks, take_census
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats import Fragment, ParticleTable
+    from dask_dedup.micrographs import MicrographTable
+    from dask_dedup.params import DedupParams
+    from dask_dedup.plan import Plan
+    from dask_dedup.roles import Roles
+
+KEPT, REJECTED, DUPLICATES, RECEIPTS = (
+    "particles_kept",
+    "particles_rejected",
+    "duplicates",
+    "receipts",
+)
+
+DUPLICATES_SCHEMA = pa.schema(
+    [
+        ("uid", pa.uint64()),
+        ("winner_uid", pa.uint64()),
+        ("distance_A", pa.float64()),
+        ("score", pa.float64()),
+        ("winner_score", pa.float64()),
+        ("micrograph", pa.string()),
+        ("input", pa.string()),
+        ("winner_input", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("winner_file", pa.string()),
+        ("winner_row", pa.int64()),
+        ("half_set", pa.int8()),
+        ("winner_half_set", pa.int8()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """All that the stages have to know.
+
+    Attributes
+    ----------
+    tables : tuple of ParticleTable
+        The inputs, in the user's order.
+    fragments : tuple of Fragment
+        Of all inputs, numbered from 0.
+    roles : tuple of Roles
+        One an input.
+    params : DedupParams
+    micrographs : MicrographTable or None
+    schema : pyarrow.Schema
+        Of the kept and rejected tables.
+    staging : str
+        Folder the parts are written to before the commit.
+    """
+
+    tables: tuple[ParticleTable, ...]
+    fragments: tuple[Fragment, ...]
+    roles: tuple[Roles, ...]
+    params: DedupParams
+    micrographs: MicrographTable | None
+    schema: pa.Schema
+    staging: str
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What writing a fragment came to.
+
+    Attributes
+    ----------
+    fragment, source, rows, kept, rejected : int
+    same_uid : int
+        Rejected rows whose winner has the same uid: one particle given twice.
+    across_halves : int
+        Rejected rows whose winner is in the other half-set.
+    files : dict of str to Written
+        By folder of the output.
+    """
+
+    fragment: int
+    source: int
+    rows: int
+    kept: int
+    rejected: int
+    same_uid: int
+    across_halves: int
+    files: dict[str, Written]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the receipt's file."""
+        return asdict(self)
+
+
+def scan_fragment(job: Job, number: int) -> Census:
+    """Read the columns that matter of a fragment and count what is in them."""
+    fragment = job.fragments[number]
+    return take_census(*_narrow(job, fragment), job.params, job.micrographs)
+
+
+def collect_picks(job: Job, plan: Plan, number: int) -> tuple[Picks, NDArray[np.int32]]:
+    """Give the picks of a fragment that travel, and the bucket each goes to."""
+    picks = read_picks(*_narrow(job, job.fragments[number]), job.params, job.micrographs)
+    bucket = plan.bucket_of(picks.micrograph)
+    moves = bucket >= 0
+    return picks.take(moves), bucket[moves]
+
+
+def decide_bucket(job: Job, picks: Picks) -> Rejections:
+    """Find the duplicates among the picks of a bucket."""
+    return decide(picks, job.params)
+
+
+def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Receipt:
+    """Read a fragment's payload, decide what lives whole in it, write both parts.
+
+    Parameters
+    ----------
+    job : Job
+    plan : Plan
+    number : int
+        Of the fragment.
+    moved : Rejections
+        The decisions made elsewhere about rows of this fragment.
+    """
+    fragment = job.fragments[number]
+    table = job.tables[fragment.source]
+    payload = parquet.read(table, fragment)
+    _check_rows(payload, fragment)
+    rejections = Rejections.concatenate([_decide_here(job, plan, fragment, payload), moved])
+    rejections = rejections.in_order()
+    keep = np.ones(fragment.rows, dtype=bool)
+    keep[rejections.row] = False
+    if keep.size - keep.sum() != len(rejections):
+        raise RunError(f"{fragment}: {len(rejections)} decisions about {(~keep).sum()} rows")
+
+    staging = Path(job.staging)
+    name = f"part-{number:05d}.parquet"
+    kept, rejected = parquet.split(
+        payload, keep, job.schema, staging / KEPT / name, staging / REJECTED / name
+    )
+    micrographs = payload.column(job.roles[fragment.source].micrograph).filter(pa.array(~keep))
+    duplicates = parquet.write(
+        _duplicates_table(job, rejections, micrographs), staging / DUPLICATES / name
+    )
+    halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
+    same_uid = (rejections.uid == rejections.winner_uid) & rejections.has_winner
+    receipt = Receipt(
+        fragment=number,
+        source=fragment.source,
+        rows=fragment.rows,
+        kept=kept.rows,
+        rejected=rejected.rows,
+        same_uid=int(same_uid.sum()),
+        across_halves=int((halves & (rejections.half != rejections.winner_half)).sum()),
+        files={KEPT: kept, REJECTED: rejected, DUPLICATES: duplicates},
+    )
+    (staging / RECEIPTS / f"{number:05d}.json").write_text(json.dumps(receipt.to_dict()))
+    return receipt
+
+
+def _narrow(job: Job, fragment: Fragment) -> tuple[pa.Table, Fragment, Roles]:
+    roles = job.roles[fragment.source]
+    columns = parquet.read(job.tables[fragment.source], fragment, list(roles.columns))
+    _check_rows(columns, fragment)
+    return columns, fragment, roles
+
+
+def _check_rows(table: pa.Table, fragment: Fragment) -> None:
+    if table.num_rows != fragment.rows:
+        raise RunError(
+            f"{fragment}: {table.num_rows} rows, but {fragment.rows} at the start of the run; "
+            "the file has changed meanwhile, run again"
+        )
+
+
+def _decide_here(job: Job, plan: Plan, fragment: Fragment, payload: pa.Table) -> Rejections:
+    """Decide the micrographs whose picks are all in this fragment."""
+    roles = job.roles[fragment.source]
+    settled = plan.bucket_of(micrograph_keys(payload.column(roles.micrograph))) < 0
+    if not settled.any():
+        return Rejections.concatenate([])
+    picks = read_picks(payload, fragment, roles, job.params, job.micrographs)
+    return decide(picks if settled.all() else picks.take(settled), job.params)
+
+
+def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedArray) -> pa.Table:
+    has_winner = rejections.has_winner
+    with_uid = np.array([roles.uid is not None for roles in job.roles])
+    with_score = np.array([roles.score is not None for roles in job.roles])
+    source, winner_source = rejections.source, rejections.winner_source
+    file, row = _locate(job, rejections.place, np.ones(len(rejections), dtype=bool))
+    winner_file, winner_row = _locate(job, rejections.winner_place, has_winner)
+    encoded = micrographs
+    if not pa.types.is_dictionary(micrographs.type):
+        encoded = micrographs.dictionary_encode()
+    columns = [
+        _where(rejections.uid, with_uid[source]),
+        _where(rejections.winner_uid, with_uid[winner_source] & has_winner),
+        pa.array(rejections.distance),
+        _where(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
+        _where(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
+        encoded.cast(pa.dictionary(pa.int32(), pa.string())),
+        _input_names(job, source, np.ones(len(rejections), dtype=bool)),
+        _input_names(job, winner_source, has_winner),
+        file,
+        row,
+        winner_file,
+        winner_row,
+        _where(rejections.half, rejections.half != NO_HALF),
+        _where(rejections.winner_half, rejections.winner_half != NO_HALF),
+    ]
+    return pa.table(columns, names=DUPLICATES_SCHEMA.names)
+
+
+def _where(values: NDArray[np.generic], known: NDArray[np.bool_]) -> pa.Array:
+    return pa.array(values, mask=~known)
+
+
+def _input_names(
+    job: Job, source: NDArray[np.uint16], known: NDArray[np.bool_]
+) -> pa.DictionaryArray:
+    paths = pa.array([table.path for table in job.tables], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(source.astype(np.int32), mask=~known), paths)
+
+
+def _locate(
+    job: Job, place: NDArray[np.uint64], known: NDArray[np.bool_]
+) -> tuple[pa.DictionaryArray, pa.Array]:
+    """Give the file, and the row in it, of rows by their places."""
+    found = fragment_of(place[known])
+    fragments = [job.fragments[number] for number in np.unique(found).tolist()]
+    pieces = [(fragment, piece) for fragment in fragments for piece in fragment.pieces]
+    starts, first = [], 0
+    previous = None
+    for fragment, piece in pieces:
+        first = first if fragment is previous else 0
+        starts.append((fragment.number << 32) + first)
+        first, previous = first + piece.rows, fragment
+    at = np.searchsorted(np.array(starts, dtype=np.uint64), place[known], side="right") - 1
+    row_in_piece = place[known] - np.array(starts, dtype=np.uint64)[at]
+    first_rows = np.array([piece.first_row for _, piece in pieces], dtype=np.int64)
+    rows = np.zeros(place.size, dtype=np.int64)
+    rows[known] = first_rows[at] + row_in_piece.astype(np.int64)
+    codes = np.zeros(place.size, dtype=np.int32)
+    codes[known] = at
+    paths = pa.array([piece.path for _, piece in pieces], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=~known), paths), pa.array(
+        rows, mask=~known
+    )
