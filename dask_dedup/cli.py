@@ -145,7 +145,7 @@ def run(
         client = None
         local = (workers, threads_per_worker, memory_limit, dashboard_address)
         if scheduler or scheduler_file:
-            if scheduler and scheduler_file or any(local):
+            if (scheduler and scheduler_file) or any(local):
                 raise click.UsageError(
                     "--scheduler, --scheduler-file and the options of a local cluster exclude each other"
                 )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.engines.threads import ThreadEngine
 from dask_dedup.errors import RunError
 
 if TYPE_CHECKING:
+    from contextlib import ExitStack
     from pathlib import Path
 
     from distributed import Client
@@ -51,7 +51,8 @@ def _configured_address() -> str | None:
     """Give the scheduler that the usual Dask configuration names, if any."""
     import dask
 
-    return dask.config.get("scheduler-address", None)
+    address: str | None = dask.config.get("scheduler-address", None)
+    return address
 
 
 def connect(

@@ -1,7 +1,8 @@
-"""Arrow columns to NumPy arrays, with nulls accounted for."""
+"""Arrow columns as NumPy arrays, with nulls accounted for."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,59 +15,118 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def floats(column: pa.ChunkedArray) -> NDArray[np.float64]:
-    """Give a numeric column as float64; nulls become NaN."""
-    if pa.types.is_decimal(column.type):
-        column = column.cast(pa.float64())
-    if pa.types.is_null(column.type):
-        return np.full(len(column), np.nan)
-    return np.asarray(column.to_numpy(), dtype=np.float64)
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of an Arrow table, asked for by name.
 
+    Every method raises `InputError`, which names table and column, where a column holds something
+    else than is asked for.
 
-def integers(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    """Give an integer column as uint64, bit for bit; nulls become 0."""
-    whole = column.fill_null(0) if column.null_count else column
-    values = whole.to_numpy()
-    return (
-        values.astype(np.int64).view(np.uint64)
-        if values.dtype.kind == "i"
-        else (values.astype(np.uint64))
-    )
-
-
-def flags_of_nulls(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    """Tell which rows are null."""
-    if not column.null_count:
-        return np.zeros(len(column), dtype=bool)
-    return np.asarray(column.is_null().to_numpy(), dtype=bool)
-
-
-def vectors(column: pa.ChunkedArray, width: int, table: str, name: str) -> NDArray[np.float64]:
-    """Give a column of lists of `width` numbers as (n, width) float64; nulls become NaN.
-
-    Raises
-    ------
-    InputError
-        If the column holds no lists, or lists of another length.
+    Attributes
+    ----------
+    rows : pyarrow.Table
+    table : str
+        The table's name, for messages.
     """
-    kind = column.type
-    if not (
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    ):
-        raise InputError(
-            f"{table}: the column {name} is {kind}; it must hold {width} numbers a row"
-        )
-    result = np.full((len(column), width), np.nan)
-    start = 0
-    for chunk in column.chunks:
-        valid = np.asarray(chunk.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-        values = floats(pa.chunked_array([chunk.drop_null().flatten()]))
-        lengths = pc.list_value_length(chunk.drop_null()).to_numpy(zero_copy_only=False)
-        if (lengths != width).any():
-            row = start + int(np.flatnonzero(valid)[np.argmax(lengths != width)])
+
+    rows: pa.Table
+    table: str
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def nulls(self, name: str) -> NDArray[np.bool_]:
+        """Tell which rows are null; (n,) bool."""
+        column = self.rows.column(name)
+        if not column.null_count:
+            return np.zeros(len(self), dtype=bool)
+        return np.asarray(column.is_null().to_numpy(), dtype=bool)
+
+    def floats(self, name: str) -> NDArray[np.float64]:
+        """Give a numeric column as (n,) float64; nulls become NaN."""
+        column = self.rows.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        return self._floats(column, name)
+
+    def _floats(self, column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
+        kind = column.type
+        if pa.types.is_null(kind):
+            return np.full(len(column), np.nan)
+        if pa.types.is_decimal(kind):
+            column, kind = column.cast(pa.float64()), pa.float64()
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers")
+        return np.asarray(column.to_numpy(), dtype=np.float64)
+
+    def points(self, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """Give d numeric columns side by side as (n, d) float64."""
+        return np.column_stack([self.floats(name) for name in names])
+
+    def integers(self, name: str) -> NDArray[np.uint64]:
+        """Give an integer column as (n,) uint64, bit for bit; nulls become 0."""
+        column = self.rows.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if not pa.types.is_integer(column.type):
+            raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
+        values = (column.fill_null(0) if column.null_count else column).to_numpy()
+        if values.dtype.kind == "i":
+            return np.asarray(values, dtype=np.int64).view(np.uint64)
+        return np.asarray(values, dtype=np.uint64)
+
+    def vectors(self, name: str, width: int) -> NDArray[np.float64]:
+        """Give a column of lists of `width` numbers as (n, width) float64; nulls become NaN."""
+        column = self.rows.column(name)
+        kind = column.type
+        result = np.full((len(self), width), np.nan)
+        if pa.types.is_null(kind):
+            return result
+        if not (
+            pa.types.is_list(kind)
+            or pa.types.is_large_list(kind)
+            or pa.types.is_fixed_size_list(kind)
+        ):
             raise InputError(
-                f"{table}: the column {name} must hold {width} numbers a row (row {row})"
+                f"{self.table}: the column {name} holds {kind}, not {width} numbers a row"
             )
-        result[start : start + len(chunk)][valid] = values.reshape(-1, width)
-        start += len(chunk)
-    return result
+        start = 0
+        for chunk in column.chunks:
+            valid = np.asarray(chunk.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
+            present = chunk.drop_null()
+            lengths = pc.list_value_length(present).to_numpy(zero_copy_only=False)
+            if (lengths != width).any():
+                row = start + int(np.flatnonzero(valid)[np.argmax(lengths != width)])
+                raise InputError(
+                    f"{self.table}: the column {name} must hold {width} numbers a row (row {row})"
+                )
+            values = self._floats(pa.chunked_array([present.flatten()]), name)
+            result[start : start + len(chunk)][valid] = values.reshape(-1, width)
+            start += len(chunk)
+        return result
+
+    def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
+        """Number the distinct texts of a column.
+
+        Returns
+        -------
+        codes : (n,) intp
+            -1 for nulls.
+        texts : list of str
+        """
+        column = self.rows.column(name)
+        kind = column.type
+        if pa.types.is_null(kind):
+            return np.full(len(self), -1, dtype=np.intp), []
+        value_kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(value_kind) or pa.types.is_large_string(value_kind)):
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not text")
+        if not pa.types.is_dictionary(kind):
+            column = column.dictionary_encode()
+        column = column.unify_dictionaries()
+        codes = [
+            chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in column.chunks
+        ]
+        if not codes:
+            return np.empty(0, dtype=np.intp), []
+        return np.concatenate(codes).astype(np.intp), column.chunk(0).dictionary.to_pylist()

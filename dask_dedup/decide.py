@@ -62,7 +62,7 @@ class Rejections:
     @property
     def has_winner(self) -> NDArray[np.bool_]:
         """Whether there is a kept particle in whose favour the row was rejected."""
-        return self.winner_place != NO_PLACE
+        return np.asarray(self.winner_place != NO_PLACE)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Select rows by number or by mask."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.columns import flags_of_nulls, floats, integers, vectors
+from dask_dedup.columns import Columns
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,40 +18,27 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
 
 
-def micrograph_keys(column: pa.ChunkedArray) -> NDArray[np.uint64]:
+def micrograph_keys(columns: Columns, name: str) -> tuple[NDArray[np.uint64], list[str]]:
     """Give each row's micrograph a 64-bit key: the uid itself, or a hash of the name.
 
     Parameters
     ----------
-    column : pyarrow.ChunkedArray
-        Micrograph uids (integers) or names (strings, dictionary-encoded or not); n rows.
+    columns : Columns
+    name : str
+        Of the column with the micrographs' uids (integers) or names (text).
 
     Returns
     -------
-    (n,) uint64
-        Rows with a null get 0.
-    """
-    if pa.types.is_integer(column.type):
-        return integers(column)
-    codes, names = encode_names(column)
-    return np.append(hash_names(names), np.uint64(0))[codes]
-
-
-def encode_names(column: pa.ChunkedArray) -> tuple[NDArray[np.intp], list[str]]:
-    """Number the distinct names of a text column.
-
-    Returns
-    -------
-    codes : (n,) intp
-        -1 for nulls.
+    keys : (n,) uint64
+        0 where the column is null.
     names : list of str
+        The distinct names; empty for uids.
     """
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    one = encoded.unify_dictionaries().combine_chunks()
-    if isinstance(one, pa.ChunkedArray):
-        one = one.chunk(0) if one.num_chunks else pa.array([], pa.string()).dictionary_encode()
-    codes = one.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.intp)
-    return codes, one.dictionary.to_pylist()
+    kind = columns.rows.schema.field(name).type
+    if pa.types.is_integer(kind):
+        return columns.integers(name), []
+    codes, names = columns.texts(name)
+    return np.append(hash_names(names), np.uint64(0))[codes], names
 
 
 def hash_names(names: list[str]) -> NDArray[np.uint64]:
@@ -91,13 +78,36 @@ class MicrographTable:
 
 
 def read_micrographs(table: ParticleTable, *, by_uid: bool) -> MicrographTable:
-    """Read a micrograph (exposures) table whole; it has one row a micrograph.
+    """Read a micrograph (exposures) table whole; see `micrograph_table`."""
+    from dask_dedup.formats import parquet
+
+    columns = [name for name in table.schema.names if name in _COLUMNS]
+    parts = [parquet.read(table, fragment, columns) for fragment in table.fragments]
+    rows = pa.concat_tables(parts).unify_dictionaries()
+    return micrograph_table(rows, table.path, by_uid=by_uid)
+
+
+_COLUMNS = (
+    "uid",
+    "micrograph_blob/path",
+    "micrograph_blob/psize_A",
+    "micrograph_blob/shape",
+    "rlnMicrographName",
+    "rlnMicrographPixelSize",
+)
+
+
+def micrograph_table(rows: pa.Table, path: str, *, by_uid: bool) -> MicrographTable:
+    """Sort out what is known of each micrograph.
 
     Parameters
     ----------
-    table : ParticleTable
-        With ``micrograph_blob/psize_A`` and ``uid`` or ``micrograph_blob/path`` (CryoSPARC), or
-        ``rlnMicrographPixelSize`` and ``rlnMicrographName`` (RELION).
+    rows : pyarrow.Table
+        One row a micrograph, with ``micrograph_blob/psize_A`` and ``uid`` or
+        ``micrograph_blob/path`` (CryoSPARC), or ``rlnMicrographPixelSize`` and
+        ``rlnMicrographName`` (RELION).
+    path : str
+        The table's name, for messages.
     by_uid : bool
         Whether the particles name their micrographs by uid.
 
@@ -106,9 +116,7 @@ def read_micrographs(table: ParticleTable, *, by_uid: bool) -> MicrographTable:
     InputError
         If a column is missing, a pixel size is not above 0, or a micrograph occurs with two sizes.
     """
-    from dask_dedup.formats import parquet
-
-    names = table.schema.names
+    names = rows.column_names
     cryosparc = "micrograph_blob/psize_A" in names
     psize_name = "micrograph_blob/psize_A" if cryosparc else "rlnMicrographPixelSize"
     name_column = "micrograph_blob/path" if cryosparc else "rlnMicrographName"
@@ -116,38 +124,34 @@ def read_micrographs(table: ParticleTable, *, by_uid: bool) -> MicrographTable:
     missing = [name for name in (psize_name, key_name) if name not in names]
     if missing:
         raise InputError(
-            f"{table.path}: the micrograph table has no column {missing[0]}; it needs "
+            f"{path}: the micrograph table has no column {missing[0]}; it needs "
             "uid, micrograph_blob/path and micrograph_blob/psize_A (CryoSPARC), or "
             "rlnMicrographName and rlnMicrographPixelSize (RELION)"
         )
     shape_name = "micrograph_blob/shape" if "micrograph_blob/shape" in names else None
-    columns = [name for name in (key_name, psize_name, shape_name) if name]
-    rows = pa.concat_tables(
-        [parquet.read(table, fragment, columns) for fragment in table.fragments]
-    ).unify_dictionaries()
-    nulls = int(flags_of_nulls(rows.column(key_name)).sum())
+    columns = Columns(rows, path)
+    nulls = int(columns.nulls(key_name).sum())
     if nulls:
-        raise InputError(f"{table.path}: {nulls} rows have no {key_name}")
-    keys = micrograph_keys(rows.column(key_name))
-    psize = floats(rows.column(psize_name))
+        raise InputError(f"{path}: {nulls} rows have no {key_name}")
+    keys, _ = micrograph_keys(columns, key_name)
+    psize = columns.floats(psize_name)
     bad = np.flatnonzero(~(np.isfinite(psize) & (psize > 0)))
     if bad.size:
         raise InputError(
-            f"{table.path}: {bad.size} micrographs have a {psize_name} that is not above 0 "
+            f"{path}: {bad.size} micrographs have a {psize_name} that is not above 0 "
             f"(first at row {bad[0]}: {psize[bad[0]]})"
         )
-    shape = vectors(rows.column(shape_name), 2, table.path, shape_name) if shape_name else None
+    shape = columns.vectors(shape_name, 2) if shape_name else None
     order = np.argsort(keys, kind="stable")
     keys, psize = keys[order], psize[order]
     twice = np.flatnonzero((keys[1:] == keys[:-1]) & (psize[1:] != psize[:-1]))
     if twice.size:
-        row = order[twice[0] + 1]
         raise InputError(
-            f"{table.path}: the micrograph of row {row} occurs more than once, with pixel sizes "
-            f"{psize[twice[0]]} and {psize[twice[0] + 1]}"
+            f"{path}: the micrograph of row {order[twice[0] + 1]} occurs more than once, with "
+            f"pixel sizes {psize[twice[0]]} and {psize[twice[0] + 1]}"
         )
     return MicrographTable(
-        path=table.path,
+        path=path,
         by="uid" if by_uid else "path",
         keys=keys,
         psize=psize,

@@ -25,8 +25,7 @@ from dask_dedup.micrographs import read_micrographs
 from dask_dedup.params import DedupParams
 from dask_dedup.plan import make_plan
 from dask_dedup.result import RunResult
-from dask_dedup.roles import name_micrographs_alike, resolve_roles
-from dask_dedup.scan import needs_pixel_size
+from dask_dedup.roles import check_pixel_size, name_micrographs_alike, resolve_roles
 from dask_dedup.stages import DUPLICATES, KEPT, REJECTED, Job, Receipt
 
 if TYPE_CHECKING:
@@ -160,22 +159,7 @@ def _make_job(
     by_uid = all(role.micrograph.endswith("_uid") for role in roles)
     micrographs = read_micrographs(exposures, by_uid=by_uid) if exposures else None
     for table, role in zip(tables, roles, strict=True):
-        if needs_pixel_size(role, params):
-            known = role.psize_mic or micrographs or params.micrograph_pixel_size
-            if known is None:
-                raise InputError(
-                    f"{table.path}: no micrograph pixel size; give --micrographs TABLE, add the column "
-                    f"{_PSIZE_COLUMN[role.convention]}, or give --micrograph-pixel-size"
-                )
-            if (
-                role.unit == "fraction"
-                and not role.shape
-                and getattr(micrographs, "shape", None) is None
-            ):
-                raise InputError(
-                    f"{table.path}: no micrograph shape; add the column location/micrograph_shape, or "
-                    "give --micrographs TABLE with micrograph_blob/shape"
-                )
+        check_pixel_size(role, params, micrographs, table.path)
     fragments = [fragment for table in tables for fragment in table.fragments]
     return Job(
         tables=tuple(tables),
@@ -188,9 +172,6 @@ def _make_job(
     )
 
 
-_PSIZE_COLUMN = {"cryosparc": "location/micrograph_psize_A", "relion": "rlnMicrographPixelSize"}
-
-
 def _unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
     """Give one schema for all inputs; a column that some lack may be null."""
     schema = tables[0].schema
@@ -199,8 +180,8 @@ def _unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
     common = set.intersection(*(set(table.schema.names) for table in tables))
     for number, field in enumerate(schema):
         if field.name not in common:
-            schema = schema.set(number, field.with_nullable(True))
-    if len(tables) > 1 and schema.metadata and any(t.schema != tables[0].schema for t in tables):
+            schema = schema.set(number, field.with_nullable(nullable=True))
+    if len(tables) > 1 and schema.metadata and len({str(t.schema) for t in tables}) > 1:
         # What pandas noted of the first table does not describe the columns of all.
         kept = {key: value for key, value in schema.metadata.items() if key != b"pandas"}
         schema = schema.with_metadata(kept)
@@ -267,7 +248,7 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
                 f"{fragment}: {receipt.kept} kept and {receipt.rejected} rejected of {fragment.rows} "
                 "rows; this is a defect of the program, nothing was committed"
             )
-    by_input = []
+    by_input: list[dict[str, Any]] = []
     for table in job.tables:
         mine = [receipt for receipt in receipts if receipt.source == table.source]
         by_input.append(

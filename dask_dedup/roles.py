@@ -10,6 +10,7 @@ from dask_dedup.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dask_dedup.micrographs import MicrographTable
     from dask_dedup.params import DedupParams, ScoreField
 
 _CRYOSPARC_POSITION = ("location/center_x_frac", "location/center_y_frac")
@@ -156,6 +157,46 @@ def name_micrographs_alike(
                 f"add {path}, so that the same micrograph can be recognised in all"
             )
     return [replace(role, micrograph=path) if role.micrograph == uid else role for role in roles]
+
+
+def needs_pixel_size(roles: Roles, params: DedupParams) -> bool:
+    """Tell whether the micrograph pixel size matters.
+
+    Coordinates in angstrom need none; at separation 0 without a shift the stored coordinates are
+    compared as they are.
+    """
+    if roles.unit == "angstrom":
+        return False
+    return params.min_separation > 0 or bool(roles.shift)
+
+
+_PSIZE_COLUMN = {"cryosparc": "location/micrograph_psize_A", "relion": "rlnMicrographPixelSize"}
+
+
+def check_pixel_size(
+    roles: Roles, params: DedupParams, micrographs: MicrographTable | None, table: str
+) -> None:
+    """Refuse a table whose micrograph pixel size or shape is needed and nowhere to be had.
+
+    Raises
+    ------
+    InputError
+        Names the ways out.
+    """
+    if not needs_pixel_size(roles, params):
+        return
+    if not roles.psize_mic and micrographs is None and params.micrograph_pixel_size is None:
+        raise InputError(
+            f"{table}: no micrograph pixel size; give --micrographs TABLE, add the column "
+            f"{_PSIZE_COLUMN[roles.convention]}, or give --micrograph-pixel-size"
+        )
+    if roles.unit != "fraction" or roles.shape:
+        return
+    if micrographs is None or micrographs.shape is None:
+        raise InputError(
+            f"{table}: no micrograph shape; add the column location/micrograph_shape, or give "
+            "--micrographs TABLE with micrograph_blob/shape"
+        )
 
 
 def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:

@@ -6,15 +6,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from dask_dedup import geometry
-from dask_dedup.columns import flags_of_nulls, floats, integers, vectors
-from dask_dedup.micrographs import encode_names, hash_names, micrograph_keys
+from dask_dedup.columns import Columns
+from dask_dedup.micrographs import hash_names, micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, places
 from dask_dedup.rank import SCORE_SENTINEL
+from dask_dedup.roles import needs_pixel_size
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment
@@ -135,15 +136,29 @@ class Census:
 
 
 @dataclass(frozen=True, slots=True)
-class _Extract:
+class Extract:
+    """The picks of some rows, and what is wrong with any.
+
+    Attributes
+    ----------
+    picks : Picks
+        In the order of the rows; rows with a problem have a centre that is not finite, or key 0.
+    names : list of str
+        Distinct names of the micrographs, if they go by name.
+    problems : list of Problem
+    psize, stored_psize : (n,) float64 or None
+        Micrograph pixel size used, and that of the table's own column, angstrom.
+    """
+
     picks: Picks
+    names: list[str]
     problems: list[Problem]
     psize: Floats | None
     stored_psize: Floats | None
 
 
 def read_picks(
-    columns: pa.Table,
+    rows: pa.Table,
     fragment: Fragment,
     roles: Roles,
     params: DedupParams,
@@ -153,36 +168,29 @@ def read_picks(
 
     Parameters
     ----------
-    columns : pyarrow.Table
+    rows : pyarrow.Table
         Has (at least) the columns of `roles`.
     fragment : Fragment
     roles : Roles
     params : DedupParams
     micrographs : MicrographTable or None
     """
-    return _extract(columns, fragment, roles, params, micrographs).picks
+    return extract(rows, fragment, roles, params, micrographs).picks
 
 
 def take_census(
-    columns: pa.Table,
+    rows: pa.Table,
     fragment: Fragment,
     roles: Roles,
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Census:
     """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
-    extract = _extract(columns, fragment, roles, params, micrographs)
-    column = columns.column(roles.micrograph)
-    names: list[str] = []
-    if pa.types.is_integer(column.type):
-        keys, counts = np.unique(extract.picks.micrograph, return_counts=True)
-    else:
-        codes, names = encode_names(column)
-        counts = np.bincount(codes[codes >= 0], minlength=len(names))
-        present = np.flatnonzero(counts)
-        names = [names[code] for code in present]
-        keys, counts = hash_names(names), counts[present]
-    uids = np.sort(extract.picks.uid) if roles.uid else np.empty(0, np.uint64)
+    found = extract(rows, fragment, roles, params, micrographs)
+    keys, counts = np.unique(found.picks.micrograph, return_counts=True)
+    name_of = dict(zip(hash_names(found.names).tolist(), found.names, strict=True))
+    names = [name_of.get(key, "") for key in keys.tolist()] if found.names else []
+    uids = np.sort(found.picks.uid) if roles.uid else np.empty(0, np.uint64)
     return Census(
         fragment=fragment.number,
         source=fragment.source,
@@ -191,10 +199,10 @@ def take_census(
         counts=counts.astype(np.int64),
         names=names,
         uids=uids,
-        psize=_range(extract.psize),
-        stored_psize=_range(extract.stored_psize),
-        score=ScoreRange.of(extract.picks.score) if roles.score else None,
-        problems=extract.problems,
+        psize=_range(found.psize),
+        stored_psize=_range(found.stored_psize),
+        score=ScoreRange.of(found.picks.score) if roles.score else None,
+        problems=found.problems,
     )
 
 
@@ -203,23 +211,23 @@ def _range(values: Floats | None) -> tuple[float, float]:
     return (float(usable.min()), float(usable.max())) if usable.size else (np.nan, np.nan)
 
 
-def _extract(
-    columns: pa.Table,
+def extract(
+    rows: pa.Table,
     fragment: Fragment,
     roles: Roles,
     params: DedupParams,
     micrographs: MicrographTable | None,
-) -> _Extract:
-    n = columns.num_rows
-    table = fragment.pieces[0].path if fragment.pieces else "the table"
+) -> Extract:
+    """Derive the picks of a fragment and note what is wrong with any; see `read_picks`."""
+    n = rows.num_rows
+    columns = Columns(rows, fragment.pieces[0].path if fragment.pieces else "the table")
     problems = _Problems()
 
-    named = columns.column(roles.micrograph)
-    unnamed = flags_of_nulls(named)
+    unnamed = columns.nulls(roles.micrograph)
     problems.note(unnamed, "have no micrograph", roles.micrograph)
-    keys = micrograph_keys(named)
+    keys, names = micrograph_keys(columns, roles.micrograph)
 
-    stored_psize = floats(columns.column(roles.psize_mic)) if roles.psize_mic else None
+    stored_psize = columns.floats(roles.psize_mic) if roles.psize_mic else None
     row_in_table = None
     if micrographs is not None:
         row_in_table = micrographs.find(keys)
@@ -230,41 +238,42 @@ def _extract(
         psize = np.append(micrographs.psize, np.nan)[row_in_table]
     elif stored_psize is not None:
         psize = stored_psize
-        bad = ~(np.isfinite(psize) & (psize > 0))
         if needs_pixel_size(roles, params):
-            problems.note(bad, "have no pixel size above 0", roles.psize_mic or "")
+            problems.note(_not_positive(psize), "have no pixel size above 0", roles.psize_mic or "")
     elif params.micrograph_pixel_size is not None:
         psize = np.full(n, params.micrograph_pixel_size)
     else:
         psize = np.full(n, np.nan)
 
-    stored = np.column_stack([floats(columns.column(name)) for name in roles.position])
-    lost = ~np.isfinite(stored).all(axis=1)
+    stored = columns.points(roles.position)
+    lost = _not_finite(stored)
     problems.note(lost, "have no finite position", " ".join(roles.position))
-    shift, psize_shift = _shift(columns, roles, table, problems)
+    shift, psize_shift = _shift(columns, roles, problems)
     with np.errstate(invalid="ignore", over="ignore"):
         if not needs_pixel_size(roles, params):
-            centres = stored if shift is None else stored - shift * psize_shift[:, np.newaxis]
+            centres = stored
+            if shift is not None and psize_shift is not None:
+                centres = stored - shift * psize_shift[:, np.newaxis]
         else:
             pixels = stored
             if roles.unit == "fraction":
-                shape = _shape(columns, roles, table, micrographs, row_in_table)
-                empty = ~(np.isfinite(shape) & (shape > 0)).all(axis=1)
+                shape = _shape(columns, roles, micrographs, row_in_table)
+                empty = _not_positive(shape)
                 problems.note(empty & ~lost, "have no micrograph shape above 0", roles.shape or "")
                 pixels = geometry.pixels_from_fractions(stored, shape)
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
     centres += 0.0
 
-    score = floats(columns.column(roles.score)) if roles.score else np.full(n, np.nan)
+    score = columns.floats(roles.score) if roles.score else np.full(n, np.nan)
     if roles.uid:
-        uid = integers(columns.column(roles.uid))
-        problems.note(flags_of_nulls(columns.column(roles.uid)), "have no uid", roles.uid)
+        uid = columns.integers(roles.uid)
+        problems.note(columns.nulls(roles.uid), "have no uid", roles.uid)
     else:
         first = np.uint64((fragment.source << int(_SOURCE_BITS)) + fragment.first_row)
         uid = first + np.arange(n, dtype=np.uint64)
     half = np.full(n, NO_HALF, dtype=np.int8)
     if roles.half:
-        values = floats(columns.column(roles.half))
+        values = columns.floats(roles.half)
         np.copyto(
             half, values, where=np.isfinite(values) & (np.abs(values) < 127), casting="unsafe"
         )
@@ -280,55 +289,51 @@ def _extract(
         half=half,
     )
     used = psize if needs_pixel_size(roles, params) else None
-    return _Extract(picks, problems.found, used, stored_psize)
+    return Extract(picks, names, problems.found, used, stored_psize)
 
 
-def needs_pixel_size(roles: Roles, params: DedupParams) -> bool:
-    """Tell whether the micrograph pixel size matters.
+def _not_finite(values: Floats) -> NDArray[np.bool_]:
+    """Tell which rows have a NaN or an infinity."""
+    return np.asarray(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
 
-    Coordinates in angstrom need none; at separation 0 without a shift the stored coordinates are
-    compared as they are.
-    """
-    if roles.unit == "angstrom":
-        return False
-    return params.min_separation > 0 or bool(roles.shift)
+
+def _not_positive(values: Floats) -> NDArray[np.bool_]:
+    """Tell which rows have a number that is not finite and above 0."""
+    values = values.reshape(len(values), -1)
+    return np.asarray(~(np.isfinite(values) & (values > 0)).all(axis=1))
 
 
 def _shift(
-    columns: pa.Table, roles: Roles, table: str, problems: _Problems
+    columns: Columns, roles: Roles, problems: _Problems
 ) -> tuple[Floats | None, Floats | None]:
     """Give the (n, d) shift and the (n,) pixel size it is in (1 for angstrom)."""
     if not roles.shift:
         return None, None
-    if len(roles.shift) == 1:
-        shift = vectors(columns.column(roles.shift[0]), 2, table, roles.shift[0])
-    else:
-        shift = np.column_stack([floats(columns.column(name)) for name in roles.shift])
-    problems.note(~np.isfinite(shift).all(axis=1), "have no finite shift", " ".join(roles.shift))
-    psize = np.ones(columns.num_rows)
+    shift = (
+        columns.vectors(roles.shift[0], 2) if len(roles.shift) == 1 else columns.points(roles.shift)
+    )
+    problems.note(_not_finite(shift), "have no finite shift", " ".join(roles.shift))
+    psize = np.ones(len(columns))
     if roles.psize_shift:
-        psize = floats(columns.column(roles.psize_shift))
-        bad = ~(np.isfinite(psize) & (psize > 0))
-        problems.note(bad, "have no pixel size above 0", roles.psize_shift)
+        psize = columns.floats(roles.psize_shift)
+        problems.note(_not_positive(psize), "have no pixel size above 0", roles.psize_shift)
     if roles.subtomogram:
-        angles = np.column_stack([floats(columns.column(name)) for name in roles.subtomogram])
-        lost = ~np.isfinite(angles).all(axis=1)
-        problems.note(lost, "have no finite angle", " ".join(roles.subtomogram))
+        angles = columns.points(roles.subtomogram)
+        problems.note(_not_finite(angles), "have no finite angle", " ".join(roles.subtomogram))
         shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
-        psize = np.ones(columns.num_rows)
+        psize = np.ones(len(columns))
     return shift, psize
 
 
 def _shape(
-    columns: pa.Table,
+    columns: Columns,
     roles: Roles,
-    table: str,
     micrographs: MicrographTable | None,
     row_in_table: NDArray[np.intp] | None,
 ) -> Floats:
     """Give each row's micrograph shape, (n, 2) as (ny, nx)."""
     if roles.shape:
-        return vectors(columns.column(roles.shape), 2, table, roles.shape)
+        return columns.vectors(roles.shape, 2)
     if micrographs is None or micrographs.shape is None or row_in_table is None:
-        return np.full((columns.num_rows, 2), np.nan)
+        return np.full((len(columns), 2), np.nan)
     return np.vstack([micrographs.shape, [[np.nan, np.nan]]])[row_in_table]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -25,40 +25,31 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Uints = NDArray[np.uint64]
 
-#: About so many rows a part.
-PART_ROWS = 200_000
-#: Parts that rows in random order are dealt to at a time.
-WINDOW_PARTS = 4
-
-#: A K3 camera (rows, columns); pixel sizes and lengths in angstrom.
+#: About so many rows a part; rows in random order are dealt to so many parts at a time.
+PART_ROWS, WINDOW_PARTS = 200_000, 4
+#: A K3 camera: rows, columns.
 SHAPE = (4092, 5760)
-PSIZE_MIC = 0.83
-PSIZE_ALIGN = 2 * PSIZE_MIC
-DIAMETER = 120.0
-#: How far from the true centre an alignment ends, sigma of each axis.
-RESIDUAL = 1.0
-
+#: Angstrom; RESIDUAL is by how much an alignment misses the true centre, sigma of each axis.
+PSIZE_MIC, PSIZE_ALIGN, DIAMETER, RESIDUAL = 0.83, 1.66, 120.0, 1.0
 # Half a diameter from each edge stays empty, which no jitter crosses.
 _HEIGHT, _WIDTH = (pixels * PSIZE_MIC - DIAMETER for pixels in SHAPE)
 _BANDS, _PER_BAND = int(_HEIGHT // DIAMETER) + 1, int(_WIDTH // DIAMETER) + 1
-
 # First word of a spawn key: what the random numbers are for.
 _TRUTH, _PICKS, _ORDER, _UIDS = range(4)
-
 # Dictionaries of random numbers would only cost time and room.
 _REPEATED = ["location/micrograph_uid", "location/micrograph_path"]
+_NO_FOLDERS = ("", "..", "micrographs.parquet")
 
 
 class _Picker(NamedTuple):
-    detection: float
-    jitter: float
-    false_per_true: float
-    worst: float
-    best: float
+    detection: float = 0.8
+    jitter: float = 4.5
+    false_per_true: float = 0.15
+    worst: float = 0
+    best: float = 1
 
 
 _KNOWN = {"blob": _Picker(0.75, 6, 0.2, 0, 5), "template": _Picker(0.85, 3, 0.1, 0.1, 0.9)}
-_OTHER = _Picker(0.8, 4.5, 0.15, 0, 1)
 
 
 def simulate_pickers(
@@ -80,9 +71,8 @@ def simulate_pickers(
     Parameters
     ----------
     folder : str or Path
-    particles : int
-        True particles in all, spread evenly over the micrographs.
-    micrographs : int
+    particles, micrographs : int
+        True particles in all, and micrographs to spread them over evenly.
     pickers : sequence of str
         ``blob`` finds 75 % with 6 angstrom jitter and adds 20 % false picks, ``template`` 85 % with
         3 angstrom and 10 %; any other name lies in between.
@@ -108,47 +98,37 @@ def simulate_pickers(
     exposures = Path(folder) / "micrographs.parquet"
     folders = [Path(folder) / name for name in pickers]
     for place in (exposures, *folders):
-        if place.is_file() or (place.is_dir() and any(place.iterdir())):
+        if place.exists():
             raise OutputExistsError(f"{place} exists; remove it or simulate into another folder")
-    for place in folders:
-        place.mkdir(parents=True, exist_ok=True)
     in_part = max(PART_ROWS * micrographs // max(particles, micrographs), 1)
-    parts = 1 if clustered else WINDOW_PARTS
-    starts = range(0, micrographs, in_part * parts)
-    windows = [range(i, min(i + starts.step, micrographs)) for i in starts]
-    with pq.ParquetWriter(exposures, _exposures(np.empty(0, np.uint64), seed).schema) as writer:
-        for window in windows:
-            writer.write_table(_exposures(np.array(window, np.uint64), seed))
+    step = in_part if clustered else in_part * WINDOW_PARTS
     for slot, place in enumerate(folders, start=1):
-        picker, number = _KNOWN.get(place.name, _OTHER), 0
-        for window in windows:
+        place.mkdir(parents=True)
+        picker = _KNOWN.get(place.name, _Picker())
+        for first in range(0, micrographs, step):
+            window = range(first, min(first + step, micrographs))
             # Ends rather than counts are rounded, so that the counts add up.
             ends = [i * particles // micrographs for i in (*window, window.stop)]
             spans = zip(window, pairwise(ends), strict=True)
             rows = np.concatenate([_pick(i, b - a, picker, slot, seed) for i, (a, b) in spans])
             if not clustered:
-                rows = rows[_random(seed, _ORDER, slot, window.start).permutation(len(rows))]
-            for part in np.array_split(rows, -(-len(window) // in_part)):
+                rows = rows[_random(seed, _ORDER, slot, first).permutation(len(rows))]
+            parts = np.array_split(rows, -(-len(window) // in_part))
+            for number, part in enumerate(parts, first // in_part):
                 _write(part, place / f"part-{number:05d}.parquet", slot, seed)
-                number += 1
+    pq.write_table(_exposures(np.arange(micrographs, dtype=np.uint64), seed), exposures)
     return folders
 
 
 def _check(particles: int, micrographs: int, pickers: Sequence[str], seed: int) -> None:
-    if particles < 1 or not 1 <= micrographs < 2**32 or seed < 0:
-        raise InputError(
-            f"{particles} particles, {micrographs} micrographs, seed {seed}: "
-            "there must be 1 or more particles and micrographs, and the seed must be 0 or more"
-        )
-    names = {name for name in pickers if name == Path(name).name and name != "micrographs.parquet"}
-    if isinstance(pickers, str) or not 1 <= len(pickers) == len(names - {"", ".."}) <= 255:
+    if particles < 1 or micrographs < 1 or seed < 0:
+        raise InputError(f"{particles=}, {micrographs=}, {seed=}; the least are 1, 1 and 0")
+    names = {name for name in pickers if name == Path(name).name and name not in _NO_FOLDERS}
+    if isinstance(pickers, str) or not 1 <= len(pickers) == len(names) <= 255:
         raise InputError(f"pickers is {pickers!r}; it must be 1 to 255 different folder names")
-    most = _BANDS * _PER_BAND
-    if particles > micrographs * most:
-        raise InputError(
-            f"{particles} particles do not fit on {micrographs} micrographs {DIAMETER:g} angstrom "
-            f"apart, {most} on each; use {-(-particles // most)} micrographs or more"
-        )
+    least = -(-particles // (_BANDS * _PER_BAND))
+    if micrographs < least:
+        raise InputError(f"{particles} particles need {least} micrographs, not {micrographs}")
 
 
 def _random(seed: int, *key: int) -> np.random.Generator:
@@ -156,22 +136,20 @@ def _random(seed: int, *key: int) -> np.random.Generator:
 
 
 def _uids(seed: int, micrograph: Uints, slot: int, row: Uints) -> Uints:
-    """Hash (micrograph, slot, row) one to one: unique without remembering any."""
+    """Hash (micrograph, slot, row) one to one; slot 0 is the micrograph, from 1 the pickers."""
     place = (micrograph << np.uint64(32)) + (row << np.uint64(8)) + np.uint64(slot)
     return splitmix64(place ^ _random(seed, _UIDS).integers(2**64, dtype=np.uint64))
 
 
 def _exposures(micrographs: Uints, seed: int) -> pa.Table:
-    # Slot 0: the pickers' begin at 1.
     uids = _uids(seed, micrographs, 0, np.zeros_like(micrographs))
-    path = "J1/imported/{:021d}_FoilHole_{:04d}_patch_aligned_doseweighted.mrc".format
+    path = "J1/imported/{:021}_FoilHole_{:04}_patch_aligned_doseweighted.mrc".format
+    paths = map(path, uids.tolist(), micrographs.tolist())
     columns = {
         "uid": uids,
-        "micrograph_blob/path": pa.array(
-            map(path, uids.tolist(), (micrographs + np.uint64(1)).tolist()), pa.string()
-        ),
-        "micrograph_blob/shape": _vectors(np.full((len(uids), 2), SHAPE, np.uint32)),
-        "micrograph_blob/psize_A": np.full(len(uids), PSIZE_MIC, np.float32),
+        "micrograph_blob/path": pa.array(paths, pa.string()),
+        "micrograph_blob/shape": pa.array([SHAPE] * len(uids), pa.list_(pa.uint32(), 2)),
+        "micrograph_blob/psize_A": np.full(len(uids), PSIZE_MIC, "f4"),
     }
     return pa.table(columns)
 
@@ -207,14 +185,14 @@ def _pick(micrograph: int, count: int, picker: _Picker, slot: int, seed: int) ->
     quality = np.where(np.arange(n) < len(found), rng.beta(6, 3, n), rng.beta(2, 5, n))
     score = picker.worst + (picker.best - picker.worst) * quality
     error = 25_000 + 1_500 * (0.5 - quality) + rng.normal(0, 150, n)
-    place = [np.full(n, micrograph), np.arange(n)]
-    numbers = [*place, centre + jitter, shift, score, error, rng.random((n, 7))]
-    return np.column_stack(numbers)[rng.permutation(n)]
+    numbers = [shift, centre + jitter, score, error, rng.random((n, 7))]
+    return np.column_stack([np.full(n, micrograph), np.arange(n), *numbers])[rng.permutation(n)]
 
 
 def _write(rows: Floats, path: Path, slot: int, seed: int) -> None:
     micrograph, row = rows[:, :2].T.astype(np.uint64)
-    x, y, shift_x, shift_y, score, error, *chance = rows[:, 2:].T
+    shift = (rows[:, 2:4] / PSIZE_ALIGN).astype("f4").ravel()
+    x, y, score, error, *chance = rows[:, 4:].T
     numbers, where = np.unique(micrograph, return_inverse=True)
     exposures = _exposures(numbers, seed).take(where)
     columns = {
@@ -231,9 +209,7 @@ def _write(rows: Floats, path: Path, slot: int, seed: int) -> None:
         "pick_stats/power": (300 + 200 * chance[0]).astype("f4"),
         "pick_stats/template_idx": (20 * chance[1]).astype("u4"),
         "pick_stats/angle_rad": (2 * np.pi * chance[2]).astype("f4"),
-        "alignments2D/shift": _vectors(
-            (np.stack([shift_x, shift_y], 1) / PSIZE_ALIGN).astype("f4")
-        ),
+        "alignments2D/shift": pa.FixedSizeListArray.from_arrays(shift, 2),
         "alignments2D/psize_A": np.full(len(rows), PSIZE_ALIGN, "f4"),
         "alignments2D/pose": (2 * np.pi * chance[3]).astype("f4"),
         "alignments2D/error": error.astype("f4"),
@@ -241,9 +217,4 @@ def _write(rows: Floats, path: Path, slot: int, seed: int) -> None:
         "alignments2D/class": (50 * chance[5]).astype("u4"),
         "alignments2D/split": (2 * chance[6]).astype("u4"),
     }
-    table = pa.table(columns)
-    pq.write_table(table, path, use_dictionary=_REPEATED, compression="zstd", compression_level=1)
-
-
-def _vectors(values: NDArray[Any]) -> pa.FixedSizeListArray:
-    return pa.FixedSizeListArray.from_arrays(values.ravel(), 2)
+    pq.write_table(pa.table(columns), path, use_dictionary=_REPEATED, compression="zstd")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, decide
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, parquet
@@ -199,7 +200,8 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
 def _decide_here(job: Job, plan: Plan, fragment: Fragment, payload: pa.Table) -> Rejections:
     """Decide the micrographs whose picks are all in this fragment."""
     roles = job.roles[fragment.source]
-    settled = plan.bucket_of(micrograph_keys(payload.column(roles.micrograph))) < 0
+    keys, _ = micrograph_keys(Columns(payload, str(fragment)), roles.micrograph)
+    settled = plan.bucket_of(keys) < 0
     if not settled.any():
         return Rejections.concatenate([])
     picks = read_picks(payload, fragment, roles, job.params, job.micrographs)

@@ -60,6 +60,8 @@ class Fragment:
     pieces: tuple[Piece, ...]
 
     def __str__(self) -> str:
+        if not self.pieces:
+            return "a table of no rows"
         first, last = self.pieces[0], self.pieces[-1]
         if first.path == last.path:
             return f"{first.path} rows {first.first_row} to {last.first_row + last.rows - 1}"
