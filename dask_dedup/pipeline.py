@@ -19,7 +19,7 @@ from dask_dedup import output as place
 from dask_dedup.checks import check_rows, check_uids, find_warnings
 from dask_dedup.cluster import choose_engine
 from dask_dedup.errors import DedupError, InputError, RunError
-from dask_dedup.formats import open_table
+from dask_dedup.formats import StoredSchema, open_table
 from dask_dedup.formats.parquet import unify
 from dask_dedup.micrographs import read_micrographs
 from dask_dedup.params import DedupParams
@@ -167,7 +167,7 @@ def _make_job(
         roles=tuple(roles),
         params=params,
         micrographs=micrographs,
-        schema=_unified_schema(tables),
+        stored_schema=StoredSchema.of(_unified_schema(tables)),
         staging="",
     )
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, decide
 from dask_dedup.errors import RunError
-from dask_dedup.formats import Written, parquet
+from dask_dedup.formats import StoredSchema, Written, parquet
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of
 from dask_dedup.scan import Census, read_picks, take_census
@@ -71,7 +71,7 @@ class Job:
         One an input.
     params : DedupParams
     micrographs : MicrographTable or None
-    schema : pyarrow.Schema
+    stored_schema : StoredSchema
         Of the kept and rejected tables.
     staging : str
         Folder the parts are written to before the commit.
@@ -82,8 +82,13 @@ class Job:
     roles: tuple[Roles, ...]
     params: DedupParams
     micrographs: MicrographTable | None
-    schema: pa.Schema
+    stored_schema: StoredSchema
     staging: str
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Of the kept and rejected tables."""
+        return self.stored_schema.load()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from dask_dedup.formats.table import Fragment, ParticleTable, Piece, Written, open_table
+from dask_dedup.formats.table import (
+    Fragment,
+    ParticleTable,
+    Piece,
+    StoredSchema,
+    Written,
+    open_table,
+)
 
-__all__ = ["Fragment", "ParticleTable", "Piece", "Written", "open_table"]
+__all__ = ["Fragment", "ParticleTable", "Piece", "StoredSchema", "Written", "open_table"]

@@ -15,7 +15,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.table import Fragment, InputFile, ParticleTable, Piece, Written
+from dask_dedup.formats.table import (
+    Fragment,
+    InputFile,
+    ParticleTable,
+    Piece,
+    StoredSchema,
+    Written,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +61,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
     return ParticleTable(
         path=str(path),
         source=source,
-        schema=schema,
+        stored_schema=StoredSchema.of(schema),
         files=tuple(footer.file for footer in footers),
         fragments=tuple(_fragments(pieces, source)),
     )
@@ -234,10 +241,11 @@ def read(table: ParticleTable, fragment: Fragment, columns: list[str] | None = N
     columns : list of str, optional
         All of the table's columns by default, in its order.
     """
-    wanted = table.schema.names if columns is None else columns
-    parts = [_read_piece(piece, wanted, table.schema) for piece in fragment.pieces]
+    schema = table.schema
+    wanted = schema.names if columns is None else columns
+    parts = [_read_piece(piece, wanted, schema) for piece in fragment.pieces]
     if not parts:
-        return _decoded_schema(table.schema, wanted).empty_table()
+        return _decoded_schema(schema, wanted).empty_table()
     if len(parts) > 1:
         return pa.concat_tables(parts, promote_options="none").unify_dictionaries()
     return parts[0]

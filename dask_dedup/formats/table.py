@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import pyarrow as pa
+
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 
@@ -117,6 +118,28 @@ class Format(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class StoredSchema:
+    """An Arrow schema that survives pickling: pyarrow's own loses the names of list elements.
+
+    Attributes
+    ----------
+    message : bytes
+        The schema as an Arrow IPC message.
+    """
+
+    message: bytes
+
+    @classmethod
+    def of(cls, schema: pa.Schema) -> StoredSchema:
+        """Store a schema."""
+        return cls(schema.serialize().to_pybytes())
+
+    def load(self) -> pa.Schema:
+        """Give the schema back."""
+        return pa.ipc.read_schema(pa.py_buffer(self.message))
+
+
+@dataclass(frozen=True, slots=True)
 class ParticleTable:
     """An input: its columns, its files and its fragments.
 
@@ -126,7 +149,7 @@ class ParticleTable:
         As the user gave it.
     source : int
         Ordinal among the inputs.
-    schema : pyarrow.Schema
+    stored_schema : StoredSchema
     files : tuple of InputFile
     fragments : tuple of Fragment
         Numbered from 0; the run renumbers them over all inputs.
@@ -134,9 +157,14 @@ class ParticleTable:
 
     path: str
     source: int
-    schema: pa.Schema
+    stored_schema: StoredSchema
     files: tuple[InputFile, ...]
     fragments: tuple[Fragment, ...]
+
+    @property
+    def schema(self) -> pa.Schema:
+        """Columns and their types."""
+        return self.stored_schema.load()
 
     @property
     def rows(self) -> int:
