@@ -257,23 +257,24 @@ def _locate(
     job: Job, place: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
     """Give the file, and the row in it, of rows by their places."""
-    found = fragment_of(place[known])
-    fragments = [job.fragments[number] for number in np.unique(found).tolist()]
-    pieces = [(fragment, piece) for fragment in fragments for piece in fragment.pieces]
-    starts, first = [], 0
-    previous = None
-    for fragment, piece in pieces:
-        first = first if fragment is previous else 0
-        starts.append((fragment.number << 32) + first)
-        first, previous = first + piece.rows, fragment
-    at = np.searchsorted(np.array(starts, dtype=np.uint64), place[known], side="right") - 1
-    row_in_piece = place[known] - np.array(starts, dtype=np.uint64)[at]
-    first_rows = np.array([piece.first_row for _, piece in pieces], dtype=np.int64)
-    rows = np.zeros(place.size, dtype=np.int64)
-    rows[known] = first_rows[at] + row_in_piece.astype(np.int64)
-    codes = np.zeros(place.size, dtype=np.int32)
-    codes[known] = at
-    paths = pa.array([piece.path for _, piece in pieces], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(codes, mask=~known), paths), pa.array(
-        rows, mask=~known
+    fragments = [job.fragments[number] for number in np.unique(fragment_of(place[known])).tolist()]
+    starts, first_rows, paths = [], [], []
+    for fragment in fragments:
+        row = 0
+        for piece in fragment.pieces:
+            starts.append((fragment.number << 32) + row)
+            first_rows.append(piece.first_row)
+            paths.append(piece.path)
+            row += piece.rows
+    starts_array = np.array(starts, dtype=np.uint64)
+    piece_of = np.searchsorted(starts_array, place[known], side="right") - 1
+    distinct = {path: code for code, path in enumerate(dict.fromkeys(paths))}
+    code_of = np.array([distinct[path] for path in paths], dtype=np.int32)
+    rows, codes = np.zeros(place.size, dtype=np.int64), np.zeros(place.size, dtype=np.int32)
+    rows[known] = (place[known] - starts_array[piece_of]).astype(np.int64)
+    rows[known] += np.array(first_rows, dtype=np.int64)[piece_of]
+    codes[known] = code_of[piece_of]
+    files = pa.DictionaryArray.from_arrays(
+        pa.array(codes, mask=~known), pa.array(list(distinct), pa.string())
     )
+    return files, pa.array(rows, mask=~known)
