@@ -1,0 +1,47 @@
+"""The demo: simulated picks, the run, its proof."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import OutputExistsError
+from dask_dedup.pipeline import run
+from dask_dedup.simulate import simulate_pickers
+from dask_dedup.verification import Verification, verify
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_dedup.result import RunResult
+
+
+def run_demo(
+    folder: Path, *, particles: int, seed: int, overwrite: bool
+) -> tuple[RunResult, Verification]:
+    """Simulate two pickers in ``FOLDER/picks``, remove the duplicates into ``FOLDER/result``.
+
+    Parameters
+    ----------
+    folder : Path
+    particles : int
+        True particles, about 330 on each micrograph.
+    seed : int
+    overwrite : bool
+        Replace what an earlier demo left in the folder.
+
+    Raises
+    ------
+    OutputExistsError
+        If there is an earlier demo and `overwrite` is not set.
+    """
+    picks = folder / "picks"
+    if picks.exists():
+        if not overwrite:
+            raise OutputExistsError(f"{picks} exists; use --overwrite to simulate anew")
+        shutil.rmtree(picks)
+    pickers = simulate_pickers(
+        picks, particles=particles, micrographs=max(1, particles // 330), seed=seed
+    )
+    result = run(pickers, folder / "result", overwrite=overwrite)
+    return result, verify(folder / "result")

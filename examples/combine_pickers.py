@@ -1,0 +1,81 @@
+"""Combine the picks of several pickers, given as folders of EMAN .box files.
+
+A .box file holds one particle a line: x and y of the box's corner, its width and height, and a
+score, in pixels, the file being named after its micrograph::
+
+    python examples/combine_pickers.py crYOLO/ topaz/ deepPicker/ \
+        --pixel-size 1.77 --min-separation 100 --output combined
+
+Each folder becomes a Parquet table with RELION's column names, and the tables go through one run.
+Scores of different pickers are rarely on one scale: with --prefer-input-order the picker named
+first wins where two disagree.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dask_dedup import DedupParams, RunResult, run
+
+
+def read_boxes(folder: Path) -> pa.Table:
+    """Read a folder of .box files as one particle table, one micrograph after another."""
+    parts = []
+    for path in sorted(folder.glob("*.box")):
+        x, y, width, height, score = np.loadtxt(path, ndmin=2, unpack=True)
+        parts.append(
+            pa.table(
+                {
+                    "rlnMicrographName": pa.array([f"{path.stem}.mrc"] * x.size),
+                    "rlnCoordinateX": x + width / 2,
+                    "rlnCoordinateY": y + height / 2,
+                    "rlnAutopickFigureOfMerit": score,
+                }
+            )
+        )
+    if not parts:
+        raise SystemExit(f"{folder}: no .box files")
+    return pa.concat_tables(parts)
+
+
+def combine(
+    folders: list[Path], output: Path, params: DedupParams, *, overwrite: bool = False
+) -> RunResult:
+    """Convert each folder to ``OUTPUT/picks/NAME.parquet`` and remove the duplicates of all."""
+    picks = output / "picks"
+    picks.mkdir(parents=True, exist_ok=True)
+    tables = []
+    for folder in folders:
+        tables.append(picks / f"{folder.name}.parquet")
+        pq.write_table(read_boxes(folder), tables[-1])
+    return run(tables, output / "result", params, overwrite=overwrite)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folders", nargs="+", type=Path, help="one folder of .box files a picker")
+    parser.add_argument("--pixel-size", type=float, required=True, help="angstrom per pixel")
+    parser.add_argument("--min-separation", type=float, default=100.0, help="angstrom")
+    parser.add_argument("--prefer-input-order", action="store_true", help="first picker wins")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier result")
+    args = parser.parse_args()
+    params = DedupParams(
+        min_separation=args.min_separation,
+        micrograph_pixel_size=args.pixel_size,
+        prefer_input_order=args.prefer_input_order,
+    )
+    result = combine(args.folders, args.output, params, overwrite=args.overwrite)
+    for entry in result.by_input:
+        name = Path(entry["path"]).stem
+        print(f"{name:>12}: {entry['rows']:6,} picks, {entry['kept']:6,} kept")
+    print(f"{'all':>12}: {result.rows:6,} picks, {result.kept:6,} kept, in {result.output}")
+
+
+if __name__ == "__main__":
+    main()
