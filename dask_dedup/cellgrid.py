@@ -201,17 +201,16 @@ def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
     if points.label is None and first.size < len(points):
         again = np.ones(len(points), dtype=bool)
         again[first] = False
-        j = int(np.flatnonzero(again)[0])
-        return 0.0, *sorted((int(first[place[j]]), j))
+        row = int(np.argmax(again))
+        return 0.0, int(first[place[row]]), row
     closest = None
     few = points.take(first)
     for i, j, distance in close_pairs(few, few, reach):
-        pairs = np.flatnonzero(i < j)
-        if pairs.size:
-            best = pairs[np.argmin(distance[pairs])]
+        others = np.flatnonzero(i != j)
+        if others.size:
+            best = others[np.argmin(distance[others])]
             if closest is None or distance[best] < closest[0]:
-                a, b = sorted((int(first[i[best]]), int(first[j[best]])))
-                closest = float(distance[best]), a, b
+                closest = float(distance[best]), int(first[i[best]]), int(first[j[best]])
     return closest
 
 

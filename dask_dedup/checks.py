@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: Pixel sizes that differ by more than this are not the same.
 _PSIZE_TOLERANCE = 1e-3
+#: Scores whose ranges differ by more than this factor are not on one scale.
+_SPAN_RATIO = 2.0
 
 
 def check_rows(job: Job, censuses: Sequence[Census]) -> None:
@@ -82,11 +84,12 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
                 f"{table.path}: {line}" for line in _score_warnings(column, reduce(add, scores))
             ]
         lines += [f"{table.path}: {line}" for line in _psize_warnings(job, table.source, mine)]
-        if job.roles[table.source].uid is None and table.rows:
-            lines.append(
-                f"{table.path}: no uid column, so equal scores are decided by row number "
-                "and the answer follows the row order"
-            )
+    without_uid = [t.path for t in job.tables if t.rows and job.roles[t.source].uid is None]
+    if without_uid:
+        lines.append(
+            f"no uid column in {', '.join(without_uid)}: equal scores are decided by row number, "
+            "so the answer follows the row order"
+        )
     lines += _between_inputs(job, censuses)
     return lines
 
@@ -156,12 +159,35 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
             f"the inputs have no micrograph in common (column {columns}), so nothing can match "
             "between them; do they come from one import of the movies?"
         )
+    lines += _scales(job, censuses)
     repeated = _repeated(np.concatenate([_uids(censuses, table.source) for table in with_rows]))
     if repeated.size:
         lines.append(
             f"{repeated.size:,} uids occur in more than one input: the same particle given twice"
         )
     return lines
+
+
+def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
+    """Warn where one input's scores reach far above another's: then it wins by its scale alone."""
+    if job.params.prefer_input_order or job.params.remove_entirely:
+        return []
+    scores: dict[int, ScoreRange] = {}
+    for census in censuses:
+        if census.score and census.score.low < census.score.high:
+            before = scores.get(census.source)
+            scores[census.source] = census.score + before if before else census.score
+    spans = [score.high - score.low for score in scores.values()]
+    if len(spans) < 2 or max(spans) <= _SPAN_RATIO * min(spans):
+        return []
+    ranges = "; ".join(
+        f"{job.tables[source].path}: {score.low:g} to {score.high:g}"
+        for source, score in scores.items()
+    )
+    return [
+        f"the inputs' scores are not on one scale ({ranges}), so one may win by its scale alone; "
+        "consider --prefer-input-order"
+    ]
 
 
 def _uids(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:

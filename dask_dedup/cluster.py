@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dask_dedup.engines.threads import ThreadEngine
 from dask_dedup.errors import RunError
@@ -96,20 +97,11 @@ def start_local(
 
     A single worker lives in this process: it is there at once and shares its memory.
     """
-    import dask
     from distributed import Client, LocalCluster
 
     cores = len(os.sched_getaffinity(0))
     threads = threads_per_worker or min(cores, THREADS_PER_WORKER)
     number = workers or max(1, cores // threads)
-    settings: dict[str, Any] = {
-        # The scheduler notes the start and the end of every shuffle as if it were a warning.
-        "logging": {
-            "distributed.shuffle": "error",
-            "distributed.shuffle._scheduler_plugin": "error",
-        },
-    }
-    stack.enter_context(dask.config.set(settings))
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=threads,
@@ -117,6 +109,8 @@ def start_local(
         memory_limit=memory_limit,
         host="127.0.0.1",
         dashboard_address=dashboard_address,
+        # The scheduler notes the start and the end of every shuffle as if they were warnings.
+        silence_logs=logging.ERROR,
     )
     stack.enter_context(cluster)
     return stack.enter_context(Client(cluster))

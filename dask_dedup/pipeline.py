@@ -107,7 +107,7 @@ def run(
         log.info("%s already holds this very run; nothing to do", target)
         return RunResult.of(target, finished, already_done=True)
 
-    job = _make_job(tables, exposures, params)
+    job = make_job(tables, exposures, params)
     with ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables))
         log.info("running %s", engine)
@@ -141,7 +141,7 @@ def run(
                     "totals": _totals(job, receipts),
                     "outputs": _outputs(receipts),
                 }
-            except DedupError:
+            except (DedupError, KeyboardInterrupt):
                 place.discard(staging)
                 raise
             except OSError as error:
@@ -150,9 +150,10 @@ def run(
     return RunResult.of(target, manifest, already_done=False)
 
 
-def _make_job(
+def make_job(
     tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
 ) -> Job:
+    """Gather what the stages have to know; nothing is read but the micrograph table."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     names = [(table.path, table.schema.names) for table in tables]
     roles = name_micrographs_alike(roles, names)

@@ -67,16 +67,19 @@ class Plan:
         """Say in words what will happen and why."""
         lines = [
             f"{self.rows:,} particles on {self.micrographs:,} micrographs, "
-            f"in {self.fragments:,} fragments"
+            f"in {self.fragments:,} fragment{'s' if self.fragments != 1 else ''}"
         ]
         if not self.straddling.size:
             lines.append("every micrograph lies whole in one fragment: nothing moves")
             return lines
         share = self.moving_rows / self.rows
+        low, high = self.bucket_rows.min(), self.bucket_rows.max()
+        into = f"one bucket of {high:,}"
+        if self.bucket_rows.size > 1:
+            into = f"{self.bucket_rows.size} buckets of {low:,} to {high:,}"
         lines.append(
             f"{self.straddling.size:,} micrographs lie in more than one fragment: their "
-            f"{self.moving_rows:,} picks ({share:.0%}) move into {self.bucket_rows.size} "
-            f"buckets of {self.bucket_rows.min():,} to {self.bucket_rows.max():,}; no payload moves"
+            f"{self.moving_rows:,} picks ({share:.0%}) move into {into}; no payload moves"
         )
         return lines
 

@@ -7,20 +7,19 @@ seen the code that decided in the first place. The centres (`scan`) and the rank
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from dask_dedup.cellgrid import Points, best_within, closest_pair, distances, nearest_other
+from dask_dedup.cellgrid import NOBODY, Points, best_within, closest_pair, distances, nearest_other
 from dask_dedup.columns import Columns
-from dask_dedup.errors import DedupError
+from dask_dedup.conservation import FindingError, read_duplicates
 from dask_dedup.formats import parquet
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.rank import splitmix64
 from dask_dedup.scan import read_picks
-from dask_dedup.stages import DUPLICATES_SCHEMA
+from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,16 +33,13 @@ if TYPE_CHECKING:
 
     Bools = NDArray[np.bool_]
     Indices = NDArray[np.intp]
-    Values = tuple[NDArray[np.generic], Bools]
 
 #: Picks held at once; the inputs' narrow columns are read again for every further pass.
 PASS_ROWS = 4_000_000
 #: The closest pair of kept particles is looked for up to so many separations.
 LOOK_AHEAD = 2.0
-
-
-class FindingError(DedupError):
-    """A finished run is not as a run leaves it; the message is one line."""
+#: Column, added to what is told, of the micrograph a row is on.
+_ON = "on micrograph"
 
 
 @dataclass(slots=True)
@@ -62,9 +58,8 @@ class Tally:
     wrong: int = 0
     first: str = ""
 
-    def note(self, seen: int, wrong: Indices, describe: Callable[[int], str]) -> None:
-        """Add some rows, and the numbers of the wrong ones among them."""
-        self.seen += seen
+    def note(self, wrong: Indices, describe: Callable[[int], str]) -> None:
+        """Add the numbers of wrong rows."""
         if wrong.size and not self.wrong:
             self.first = describe(int(wrong[0]))
         self.wrong += wrong.size
@@ -93,42 +88,6 @@ class Findings:
     separation: Tally = field(default_factory=Tally)
     maximality: Tally = field(default_factory=Tally)
     winners: Tally = field(default_factory=Tally)
-
-
-def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
-    """Read what a run tells of the rejected rows of a fragment.
-
-    Returns
-    -------
-    told : pyarrow.Table
-    rows : (n,) intp
-        Row number in the fragment of each, ascending.
-
-    Raises
-    ------
-    FindingError
-        If it names rows that the fragment does not have, or any twice, or out of order.
-    """
-    with pq.ParquetFile(path) as file:
-        told = file.read(use_threads=False)
-    if told.schema.names != DUPLICATES_SCHEMA.names:
-        raise FindingError(f"{path}: the columns are {', '.join(told.schema.names)}")
-    columns = Columns(told, str(path))
-    codes, files = columns.texts("file")
-    # A last piece without rows stands for every file that is not the fragment's.
-    number = {piece.path: n for n, piece in enumerate(fragment.pieces)}
-    piece = np.array([*(number.get(name, -1) for name in files), -1])[codes]
-    first_row = np.array([*(piece.first_row for piece in fragment.pieces), 0])
-    size = np.array([*(piece.rows for piece in fragment.pieces), 0])
-    within = columns.integers("row").astype(np.int64) - first_row[piece]
-    rows = (np.cumsum(size) - size)[piece] + within
-    wrong = (within < 0) | (within >= size[piece]) | columns.nulls("row")
-    wrong[1:] |= rows[1:] <= rows[:-1]
-    if wrong.any():
-        row = int(np.argmax(wrong))
-        name = f"{told.column('file')[row]} row {told.column('row')[row]}"
-        raise FindingError(f"{path}: row {row} names {name}, which is out of place there")
-    return told, rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +146,8 @@ def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: i
         path_of_row, row = fragment.locate(int(np.argmin(finite)))
         raise FindingError(f"{path_of_row} row {row} has no finite position")
     told, rows = read_duplicates(path, fragment)
-    names = columns.column(roles.micrograph).take(pa.array(rows))
-    told = _plain(told.append_column("true_micrograph", names.cast(pa.string())))
+    names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
+    told = told.append_column(_ON, names.dictionary_encode())
     kept = np.ones(len(picks), dtype=bool)
     kept[rows] = False
     if shares == 1:
@@ -196,20 +155,6 @@ def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: i
     # Hashed once more: uids may have a pattern, and each share is to be about as large.
     chosen = splitmix64(picks.micrograph) % np.uint64(shares) == number
     return _Share(picks.take(chosen), kept[chosen], told.filter(pa.array(chosen[rows])))
-
-
-def _plain(told: pa.Table) -> pa.Table:
-    """Hold text as dictionaries of one type, so that parts of any make fit together."""
-    text = pa.dictionary(pa.int32(), pa.string())
-    return pa.table(
-        [
-            column.cast(pa.string()).cast(text)
-            if pa.types.is_dictionary(column.type) or pa.types.is_string(column.type)
-            else column
-            for column in told.columns
-        ],
-        names=told.column_names,
-    )
 
 
 def _judge(job: Job, share: _Share, findings: Findings) -> None:
@@ -227,51 +172,102 @@ def _judge(job: Job, share: _Share, findings: Findings) -> None:
         picks.source if params.between_inputs_only else None,
     )
     keeps, loses = np.flatnonzero(share.kept), np.flatnonzero(~share.kept)
+    findings.separation.seen += keeps.size
+    findings.maximality.seen += loses.size
+    findings.winners.seen += loses.size
     pair = closest_pair(points.take(keeps), LOOK_AHEAD * limit)
     if pair is not None:
-        distance, i, j = pair
-        findings.closest = min(findings.closest, distance)
-        too_close = keeps[[i]] if distance <= limit else keeps[:0]
+        gap, i, j = pair
+        findings.closest = min(findings.closest, gap)
         findings.separation.note(
-            0, too_close, lambda row: f"{name(row)} and {name(keeps[j])} are {distance:.6g} A apart"
+            keeps[[i]] if gap <= limit else keeps[:0],
+            lambda row: f"{name(row)} and {name(keeps[j])} are kept, but {gap:.6g} A apart",
         )
-    findings.separation.seen += keeps.size
 
     if params.remove_entirely:
         nearest = nearest_other(points, limit)
-        crowded, alone = keeps[np.isfinite(nearest[keeps])], loses[np.isinf(nearest[loses])]
+        distance, winner = nearest[loses], np.full(loses.size, NOBODY)
+        proper = np.isfinite(distance)
         findings.separation.note(
-            0, crowded, lambda row: f"{name(row)} has another particle at {nearest[row]:.6g} A"
+            keeps[np.isfinite(nearest[keeps])],
+            lambda row: f"{name(row)} is kept, but another particle is at {nearest[row]:.6g} A",
         )
-        findings.maximality.note(
-            loses.size, alone, lambda row: f"{name(row)} is rejected, but has no duplicate"
-        )
-        winner, distance_to = np.full(loses.size, -1), nearest[loses]
-        tellable = np.isfinite(distance_to)
+        fault = "no other particle is within the separation"
     else:
         rank = np.empty(len(picks), dtype=np.intp)
         rank[np.lexsort(picks.rank_keys(params)[::-1])] = np.arange(len(picks))
         best = best_within(points.take(loses), points.take(keeps), rank[keeps], limit)
-        winner = np.append(keeps, -1)[best]
-        tellable = (best >= 0) & (np.append(rank, -1)[winner] < rank[loses])
-        findings.maximality.note(
-            loses.size,
-            loses[~tellable],
-            lambda row: f"{name(row)} is rejected, but no better kept particle is within the separation",
-        )
-        distance_to = distances(points.centres[loses], points.centres[winner])
+        winner = np.append(keeps, NOBODY)[best]
+        distance = distances(points.centres[loses], points.centres[winner])
+        proper = (winner != NOBODY) & (rank[winner] < rank[loses])
+        fault = "no better-ranked particle within the separation is kept"
+    findings.maximality.note(loses[~proper], lambda row: f"{name(row)} is rejected, but {fault}")
 
-    told = Columns(share.told, "duplicates")
-    true = _true_columns(job, picks, loses, winner, distance_to)
-    for column, (values, missing) in true.items():
-        told_values, told_missing = _told_column(told, column, values)
-        differs = (missing != told_missing) | (~missing & (values != told_values))
-        findings.winners.note(
-            0,
-            np.flatnonzero(differs & tellable),
-            lambda n, column=column: (
-                f"{name(loses[n])}: {column} is {share.told.column(column)[n]} in duplicates, "
-                f"but should be {_show(job, column, true[column], n)}"
-            ),
-        )
-    ...
+    true = _true_rows(job, picks, loses, winner, distance)
+    true = true.append_column("micrograph", share.told.column(_ON))
+    for column in DUPLICATES_SCHEMA.names:
+        told, right = share.told.column(column), true.column(column)
+        differs = _differs(Columns(share.told, DUPLICATES), Columns(true, ""), column)
+
+        def describe(n: int, column: str = column, told: Any = told, right: Any = right) -> str:
+            return (
+                f"{name(loses[n])}: {column} is {told[n]} in {DUPLICATES}, but should be {right[n]}"
+            )
+
+        findings.winners.note(np.flatnonzero(differs & proper), describe)
+
+
+def _true_rows(
+    job: Job, picks: Picks, loses: Indices, winner: Indices, distance: NDArray[np.float64]
+) -> pa.Table:
+    """Say what ``duplicates`` should say of the rejected rows; `NOBODY` wins where there is no winner."""
+    own, theirs = picks.take(loses), picks.take(winner)
+    every, has = np.ones(loses.size, dtype=bool), winner != NOBODY
+    with_uid = np.array([roles.uid is not None for roles in job.roles])
+    paths = pa.array([table.path for table in job.tables], pa.string())
+    pieces = [(part, piece) for part in job.fragments for piece in part.pieces]
+    files = pa.array([piece.path for _, piece in pieces], pa.string())
+    first_row = np.array([piece.first_row for _, piece in pieces], dtype=np.int64)
+    size = np.array([piece.rows for _, piece in pieces], dtype=np.int64)
+    number = np.array([part.number for part, _ in pieces], dtype=np.int64)
+    before = np.cumsum(size) - size
+    before -= before[np.searchsorted(number, number)]
+    begins = (number << 32) + before
+
+    def known(values: NDArray[np.generic], where: Bools) -> pa.Array:
+        return pa.array(values, mask=~where)
+
+    def text(codes: NDArray[np.generic], values: pa.Array, where: Bools) -> pa.Array:
+        return pa.DictionaryArray.from_arrays(known(codes.astype(np.int32), where), values)
+
+    columns = {"distance_A": pa.array(distance)}
+    for prefix, side, where in (("", own, every), ("winner_", theirs, has)):
+        at = np.searchsorted(begins, side.place.astype(np.int64), side="right") - 1
+        rows = first_row[at] + side.place.astype(np.int64) - begins[at]
+        columns |= {
+            f"{prefix}uid": known(side.uid, where & with_uid[side.source]),
+            f"{prefix}score": known(side.score, where & ~np.isnan(side.score)),
+            f"{prefix}input": text(side.source, paths, where),
+            f"{prefix}file": text(at, files, where),
+            f"{prefix}row": known(rows, where),
+            f"{prefix}half_set": known(side.half, where & (side.half != NO_HALF)),
+        }
+    return pa.table(columns)
+
+
+def _differs(told: Columns, true: Columns, name: str) -> Bools:
+    """Compare a column to the bit; (n,) bool."""
+    kind = true.rows.schema.field(name).type
+    if pa.types.is_dictionary(kind):
+        (codes, texts), (true_codes, true_texts) = told.texts(name), true.texts(name)
+        # One path may stand for two inputs.
+        number = {text: n for n, text in enumerate(true_texts)}
+        numbers = np.array([*(number.get(text, -2) for text in texts), -1])
+        true_numbers = np.array([*(number[text] for text in true_texts), -1])
+        return np.asarray(numbers[codes] != true_numbers[true_codes])
+    missing = told.nulls(name)
+    if pa.types.is_floating(kind):
+        same = told.floats(name).view(np.uint64) == true.floats(name).view(np.uint64)
+    else:
+        same = told.integers(name) == true.integers(name)
+    return np.asarray((missing != true.nulls(name)) | (~missing & ~same))

@@ -1,56 +1,314 @@
 """The proof of a finished run, from its files and its inputs alone.
 
-Nothing of the run's own decisions is believed, and none of its code that decides is used. Taken on trust are only the
-readers of the inputs (`formats`) and what they are read as: centres (`scan`) and rank (`picks`).
+None of the run's decisions is believed, and none of the code that made them is used. What is taken on trust: the reader
+of the inputs (`formats`), and what it reads as centres (`scan`) and as rank (`picks`).
 
-Two of the checks prove together that the kept particles are *the* greedy answer, not only a possible one.
+Two of the checks prove together that the kept particles are *the* greedy answer, not just a possible one.
 Separation: no two kept particles are within the separation. Maximality: every rejected one has a kept one within
 the separation that ranks above it. Take the particles from the best rank down, and let all before one agree with
-the greedy walk. If it is kept here, none of the better kept ones is within the separation, so the walk keeps it; if it is
-rejected here, a better kept one is, so the walk rejects it. Hence all agree.
+the greedy walk. If it is kept here, no better kept one is within the separation, so the walk keeps it; if it is
+rejected here, a better kept one is, so the walk rejects it. Hence it agrees too, and so do all.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from dask_dedup import __version__
-from dask_dedup.cellgrid import Points, best_within, closest_pair, distances, nearest_other
-from dask_dedup.columns import Columns
+from dask_dedup.conservation import FindingError, compare_rows, compare_totals
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, parquet
 from dask_dedup.formats.table import InputFile
 from dask_dedup.output import TABLES, read_manifest
 from dask_dedup.params import DedupParams
-from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.pipeline import ALGORITHM, _run_id, make_job
-from dask_dedup.rank import splitmix64
-from dask_dedup.scan import read_picks
-from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA, KEPT, REJECTED
+from dask_dedup.retrial import LOOK_AHEAD, try_again
+from dask_dedup.stages import DUPLICATES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-
-    from dask_dedup.formats import Fragment
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.retrial import Findings
     from dask_dedup.stages import Job
 
-    Bools = NDArray[np.bool_]
-    Indices = NDArray[np.intp]
-    Entries = dict[tuple[str, int], dict[str, Any]]
-
-#: Picks held at once; the inputs' narrow columns are read again for every further pass.
-PASS_ROWS = 4_000_000
 #: Fragments looked at side by side, at most.
 MOST_THREADS = 8
+
+#: What reading a damaged file or manifest may raise.
+_DAMAGE = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
+_DECISIONS = ("separation", "maximality", "winners")
+_TOUCHED = "its time of modification"
+_ATTRIBUTES = {
+    "rows": "its number of rows",
+    "bytes": "its size",
+    "fingerprint": "its footer",
+    "modified_ns": _TOUCHED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing looked at.
+
+    Attributes
+    ----------
+    name : str
+    passed : bool or None
+        None if it could not be checked, because the inputs are gone for instance.
+    detail : str
+        One line: what was found, or what is wrong.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+    def __str__(self) -> str:
+        mark = {True: "ok", False: "FAIL", None: "-"}[self.passed]
+        return f"{mark:<6}{self.name}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What the proof of a finished run came to.
+
+    Attributes
+    ----------
+    output : Path
+    checks : tuple of Check
+        checksums, inputs, conservation, separation, maximality, winners, totals.
+    closest_kept_A : float or None
+        Smallest distance in angstrom between two kept particles of a micrograph that would be duplicates
+        of each other if they were close enough. Exact; None if no two are within twice the
+        separation, or the inputs could not be read.
+    """
+
+    output: Path
+    checks: tuple[Check, ...]
+    closest_kept_A: float | None  # noqa: N815
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed; some may not have been possible."""
+        return all(check.passed is not False for check in self.checks)
+
+    def lines(self) -> list[str]:
+        """Give a report for a terminal: a line a check, and the verdict."""
+        failed = sum(check.passed is False for check in self.checks)
+        unchecked = sum(check.passed is None for check in self.checks)
+        verdict = "is proven" if not unchecked else f"has no fault, but {unchecked} checks are open"
+        if failed:
+            verdict = f"is NOT right: {failed} of {len(self.checks)} checks failed"
+        return [*map(str, self.checks), f"{self.output} {verdict}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give plain values, for JSON."""
+        return {
+            "output": str(self.output),
+            "passed": self.passed,
+            "closest_kept_A": self.closest_kept_A,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+
+def verify(output: str | Path) -> Verification:
+    """Prove a finished run with an independent algorithm.
+
+    Reads the result and, from the paths in its manifest, the inputs; holds a few fragments, or the
+    picks of `retrial.PASS_ROWS` rows, at once.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the run.
+
+    Returns
+    -------
+    Verification
+
+    Raises
+    ------
+    InputError
+        If there is no finished run.
+    """
+    place = Path(output)
+    manifest = read_manifest(place)
+    threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
+    findings = None
+    with ThreadPoolExecutor(threads) as pool:
+        checks = [_check("checksums", lambda: _compare_files(place, manifest, pool))]
+        inputs, job = _reopen(manifest)
+        checks.append(inputs)
+        if job is None:
+            why = f"could not be checked: {inputs.detail}"
+            checks += [
+                Check(name, passed=None, detail=why) for name in ("conservation", *_DECISIONS)
+            ]
+        else:
+            checks.append(
+                _check(
+                    "conservation", lambda: compare_rows(job, _parts(place, manifest, job), pool)
+                )
+            )
+            findings, decisions = _try_decisions(place, manifest, job, pool)
+            checks += decisions
+        checks.append(_check("totals", lambda: compare_totals(place, manifest)))
+    near = findings is not None and np.isfinite(findings.closest)
+    return Verification(place, tuple(checks), findings.closest if findings and near else None)
+
+
+class _OpenError(DedupError):
+    """Something cannot be checked."""
+
+
+def _check(name: str, examine: Callable[[], str]) -> Check:
+    """Run a check that gives what it found, or raises what is wrong."""
+    try:
+        return Check(name, passed=True, detail=examine())
+    except _OpenError as error:
+        return Check(name, passed=None, detail=str(error))
+    except _DAMAGE as error:
+        return Check(name, passed=False, detail=_one_line(error))
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return (
+        text
+        if isinstance(error, DedupError)
+        else f"cannot be read ({type(error).__name__}: {text})"
+    )
+
+
+def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str:
+    """Compare the output files with the manifest, byte for byte."""
+
+    def trouble(entry: dict[str, Any]) -> str:
+        path = place / entry["path"]
+        if not path.is_file():
+            return f"{path} is missing"
+        if path.stat().st_size != entry["bytes"]:
+            return f"{path} has {path.stat().st_size} bytes, not {entry['bytes']}"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return "" if digest == entry["sha256"] else f"{path} has changed (its sha256 differs)"
+
+    troubles = list(filter(None, pool.map(trouble, manifest["outputs"])))
+    known = {place / entry["path"] for entry in manifest["outputs"]}
+    there = {path for name in TABLES for path in (place / name).rglob("*")}
+    strangers = sorted(path for path in there - known if path.suffix in parquet.SUFFIXES)
+    troubles += [f"{path} is not of this run" for path in strangers]
+    if troubles:
+        more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
+        raise FindingError(f"{troubles[0]}{more}")
+    return f"{len(known):,} files are as the run left them"
+
+
+def _reopen(manifest: dict[str, Any]) -> tuple[Check, Job | None]:
+    """Open the inputs again; there is no job if they are gone or hold something else."""
+    try:
+        job, complaint = _open_job(manifest)
+    except _OpenError as error:
+        return Check("inputs", passed=None, detail=str(error)), None
+    except _DAMAGE as error:
+        return Check("inputs", passed=False, detail=_one_line(error)), None
+    rows = sum(table.rows for table in job.tables)
+    unchanged = f"{rows:,} particles, unchanged since the run"
+    return Check("inputs", passed=not complaint, detail=complaint or unchanged), job
+
+
+def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
+    """Give the job, and what has changed though the rows are the same as far as can be told."""
+    entries, micrographs = manifest["inputs"], manifest["micrographs"]
+    for path in [entry["path"] for entry in entries] + [micrographs] * bool(micrographs):
+        if not Path(path).exists():
+            where = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
+            raise _OpenError(f"the input {path} is not there{where}")
+    tables = [open_table(entry["path"], source) for source, entry in enumerate(entries)]
+    complaint = ""
+    for table, entry in zip(tables, entries, strict=True):
+        for path, change in _changes(table, entry):
+            if change != _TOUCHED:
+                raise FindingError(f"{path} has changed since the run: {change}")
+            complaint = complaint or f"{path} has changed since the run: {change}"
+    exposures = open_table(micrographs) if micrographs else None
+    params = DedupParams(**manifest["parameters"])
+    # The run id holds what else went into the run: the parameters, the micrograph table's state.
+    comparable = not complaint and manifest["versions"]["algorithm"] == str(ALGORITHM)
+    if comparable and _run_id(tables, exposures, params) != manifest["run_id"]:
+        what = "the parameters or the micrograph table" if exposures else "the parameters"
+        complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
+    return make_job(tables, exposures, params), complaint
+
+
+def _changes(table: ParticleTable, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name the files of an input that differ from the run's, and in what."""
+    then = [InputFile(**file) for file in entry["files"]]
+    if [file.path for file in then] != [file.path for file in table.files]:
+        yield table.path, "its list of files"
+        return
+    for old, new in zip(then, table.files, strict=True):
+        for attribute, name in _ATTRIBUTES.items():
+            if getattr(old, attribute) != getattr(new, attribute):
+                yield new.path, name
+
+
+def _parts(place: Path, manifest: dict[str, Any], job: Job) -> dict[str, list[Path]]:
+    """Find the files of each folder, one a fragment."""
+    parts: dict[str, list[Path]] = {}
+    for name in TABLES:
+        entries = [entry for entry in manifest["outputs"] if Path(entry["path"]).parts[0] == name]
+        numbers = [entry["fragment"] for entry in entries]
+        if numbers != list(range(len(job.fragments))):
+            message = (
+                f"{name} has {len(numbers)} parts, but the inputs {len(job.fragments)} fragments"
+            )
+            made_by = manifest["versions"]["dask-dedup"]
+            if made_by != __version__:
+                raise _OpenError(f"{message}: use version {made_by}, which made the run")
+            raise FindingError(message)
+        parts[name] = [place / entry["path"] for entry in entries]
+    return parts
+
+
+def _try_decisions(
+    place: Path, manifest: dict[str, Any], job: Job, pool: Executor
+) -> tuple[Findings | None, list[Check]]:
+    """Derive the decisions anew; a check each for separation, maximality and winners."""
+    found: list[Findings] = []
+
+    def derive() -> str:
+        found.append(try_again(job, _parts(place, manifest, job)[DUPLICATES], pool))
+        return ""
+
+    derived = _check("", derive)
+    if not found:
+        return None, [replace(derived, name=name) for name in _DECISIONS]
+    findings, params = found[0], job.params
+    limit = f"{params.min_separation:g} A"
+    of = "of different inputs " if params.between_inputs_only else ""
+    apart = f"no two kept particles {of}are within {LOOK_AHEAD * params.min_separation:g} A"
+    if np.isfinite(findings.closest):
+        apart = f"the closest two kept particles {of}are {findings.closest:.6g} A apart"
+    if params.min_separation == 0:
+        apart, limit = f"no two kept particles {of}have the same coordinates", "0"
+    number = f"each of {findings.maximality.seen:,} rejected particles"
+    reason = "a better one was kept" if not params.remove_entirely else "it has a duplicate"
+    return findings, [
+        _check(name, partial(tally.verdict, good))
+        for name, tally, good in (
+            ("separation", findings.separation, f"{apart} (limit {limit})"),
+            ("maximality", findings.maximality, f"{number} is rejected because {reason}"),
+            ("winners", findings.winners, f"{number} is told of as it should be in {DUPLICATES}"),
+        )
+    ]

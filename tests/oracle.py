@@ -1,0 +1,76 @@
+"""The design's rules 3 to 6 once more, by brute force: what every faster answer must equal.
+
+Written from the design alone; imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+MASK = 2**64 - 1
+
+
+def splitmix64(value):
+    value = (value + 0x9E3779B97F4A7C15) & MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & MASK
+    return value ^ (value >> 31)
+
+
+def rank_tuple(*, uid, score=None, higher=True, seed=0, priority=0, source=0, row=0):
+    """The smaller, the better; `score` None means that all scores tie."""
+    if score is None:
+        by_score = (0, 0.0)
+    elif math.isnan(score) or score == -999:
+        by_score = (1, 0.0)
+    else:
+        by_score = (0, -score if higher else score)
+    return (priority, *by_score, splitmix64(uid ^ seed), uid, (source, row))
+
+
+def greedy(centres, micrographs, rank_tuples, min_separation, share_label=None):
+    """Walk the rows from best to worst; give each row's winner (-1: kept) and distance to it."""
+    points = [tuple(point) for point in np.asarray(centres, dtype=float).tolist()]
+    micrographs = np.asarray(micrographs).tolist()
+    winner = np.full(len(points), -1)
+    distance = np.full(len(points), np.nan)
+    kept = {}
+    for row in sorted(range(len(points)), key=rank_tuples.__getitem__):
+        here = kept.setdefault(micrographs[row], [])
+        for better in here:
+            if share_label is not None and share_label(row, better):
+                continue
+            gap = _distance(points[row], points[better])
+            if _within(points[row], points[better], gap, min_separation):
+                winner[row], distance[row] = better, gap
+                break
+        else:
+            here.append(row)
+    return winner, distance
+
+
+def crowded(centres, micrographs, min_separation, share_label=None):
+    """Give each row's distance to its closest duplicate; NaN for rows that have none."""
+    points = [tuple(point) for point in np.asarray(centres, dtype=float).tolist()]
+    micrographs = np.asarray(micrographs).tolist()
+    closest = np.full(len(points), np.nan)
+    for i in range(len(points)):
+        for j in range(len(points)):
+            if i == j or micrographs[i] != micrographs[j]:
+                continue
+            if share_label is not None and share_label(i, j):
+                continue
+            gap = _distance(points[i], points[j])
+            if _within(points[i], points[j], gap, min_separation):
+                closest[i] = np.fmin(closest[i], gap)
+    return closest
+
+
+def _distance(a, b):
+    return math.sqrt(sum((p - q) * (p - q) for p, q in zip(a, b, strict=True)))
+
+
+def _within(a, b, gap, min_separation):
+    return a == b if min_separation == 0 else gap <= min_separation

@@ -1,0 +1,402 @@
+"""The kernel decides as the brute-force walk does, row for row, however it gets there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from oracle import crowded, greedy
+
+from dask_dedup import kernel
+from dask_dedup.kernel import reject_crowded, suppress
+
+BUDGETS = (1, 7, 4_000_000)
+ROUNDS = (0, 1, 12)
+SEPARATIONS = (0.0, 1e-9, 0.1, 1.0, 20.0, 1e7)
+
+
+@dataclass(frozen=True)
+class Case:
+    centres: np.ndarray
+    micrographs: np.ndarray
+    keys: tuple[np.ndarray, ...]
+    separation: float
+    labels: tuple[np.ndarray, ...] = ()
+
+    def take(self, rows):
+        return replace(
+            self,
+            centres=self.centres[rows],
+            micrographs=self.micrographs[rows],
+            keys=tuple(key[rows] for key in self.keys),
+            labels=tuple(label[rows] for label in self.labels),
+        )
+
+    def ranks(self):
+        return list(zip(*(key.tolist() for key in self.keys), strict=True))
+
+    def share_label(self, i, j):
+        return any(label[i] >= 0 and label[i] == label[j] for label in self.labels)
+
+    def run(self, method=suppress):
+        return method(self.centres, self.micrographs, self.keys, self.separation, self.labels)
+
+
+@st.composite
+def cases(draw, max_rows=28):
+    """Rows on a grid of a step near the separation, a chain, piles, or anywhere."""
+    n = draw(st.integers(0, max_rows))
+    axes = draw(st.sampled_from((2, 3)))
+    separation = draw(st.sampled_from(SEPARATIONS))
+    step = (separation or 1.0) * draw(st.sampled_from((1.0, 0.5, 0.7071067811865476, 0.3, 1.1)))
+    columns = axes + 5
+    drawn = draw(st.binary(min_size=columns * n, max_size=columns * n))
+    bits = np.frombuffer(drawn, dtype=np.uint8).reshape(n, columns).astype(np.int64)
+
+    layout = draw(st.sampled_from(("grid", "chain", "piles", "anywhere")))
+    if layout == "chain":
+        centres = np.zeros((n, axes))
+        centres[:, 0] = np.arange(n) * step
+    elif layout == "anywhere":
+        centres = bits[:, :axes] * (step / 61.0)
+    else:
+        centres = (bits[:, :axes] % (5 if layout == "grid" else 2)) * step
+    centres = centres + draw(st.sampled_from((0.0, 0.0, -2 * step, 1e6, 12345.678)))
+    centres[(centres == 0) & (bits[:, :axes] > 127)] = -0.0
+
+    micrographs = bits[:, axes] % draw(st.sampled_from((1, 3, 1000)))
+    distinct_scores = draw(st.sampled_from((1, 2, 256)))
+    score = bits[:, axes + 1] % distinct_scores
+    if layout == "chain" and draw(st.booleans()):
+        score = n - np.arange(n)
+    second = bits[:, axes + 2] % draw(st.sampled_from((1, 3, 256)))
+    unique = draw(st.sampled_from((1, -1))) * np.arange(n)
+    labels = [bits[:, axes + 3] % 4 - 1, bits[:, axes + 4] % 2 - 1]
+    return Case(
+        centres,
+        micrographs.astype(np.intp),
+        tuple(key.astype(np.uint64) for key in (score, second, unique)),
+        separation,
+        tuple(labels[: draw(st.sampled_from((0, 0, 1, 2)))]),
+    )
+
+
+def tuned(budget=kernel.PAIR_BUDGET, rounds=kernel.ROUNDS):
+    return mock.patch.multiple(kernel, PAIR_BUDGET=budget, ROUNDS=rounds)
+
+
+def random_case(n, *, side, separation, micrographs=1, axes=2, seed=0):
+    random = np.random.default_rng(seed)
+    return Case(
+        random.uniform(0, side, (n, axes)),
+        random.integers(micrographs, size=n),
+        (random.permutation(n).astype(np.uint64),),
+        separation,
+    )
+
+
+def assert_same(one, other):
+    np.testing.assert_array_equal(one.rejected, other.rejected)
+    np.testing.assert_array_equal(one.winner, other.winner)
+    np.testing.assert_array_equal(one.distance, other.distance)
+
+
+def assert_greedy(case, result):
+    winner, distance = greedy(
+        case.centres, case.micrographs, case.ranks(), case.separation, case.share_label
+    )
+    np.testing.assert_array_equal(result.rejected, winner >= 0)
+    np.testing.assert_array_equal(result.winner, winner)
+    np.testing.assert_array_equal(result.distance, distance)
+
+
+def assert_crowded(case, result):
+    closest = crowded(case.centres, case.micrographs, case.separation, case.share_label)
+    np.testing.assert_array_equal(result.rejected, ~np.isnan(closest))
+    np.testing.assert_array_equal(result.distance, closest)
+    assert (result.winner == -1).all()
+
+
+@pytest.mark.parametrize("rounds", ROUNDS)
+@pytest.mark.parametrize("budget", BUDGETS)
+@settings(max_examples=250, deadline=None)
+@given(case=cases())
+def test_suppress_equals_the_walk(budget, rounds, case):
+    with tuned(budget, rounds):
+        assert_greedy(case, case.run())
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@settings(max_examples=250, deadline=None)
+@given(case=cases())
+def test_reject_crowded_equals_all_pairs(budget, case):
+    with tuned(budget):
+        assert_crowded(case, case.run(reject_crowded))
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@settings(max_examples=100, deadline=None)
+@given(case=cases(), data=st.data())
+def test_row_order_does_not_matter(budget, case, data):
+    rows = np.array(data.draw(st.permutations(range(len(case.centres)))), dtype=np.intp)
+    with tuned(budget):
+        straight, shuffled = case.run(), case.take(rows).run()
+        crowd, shuffled_crowd = case.run(reject_crowded), case.take(rows).run(reject_crowded)
+    np.testing.assert_array_equal(straight.rejected[rows], shuffled.rejected)
+    np.testing.assert_array_equal(straight.distance[rows], shuffled.distance)
+    numbers = np.append(rows, -1)
+    np.testing.assert_array_equal(straight.winner[rows], numbers[shuffled.winner])
+    np.testing.assert_array_equal(crowd.distance[rows], shuffled_crowd.distance)
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=cases())
+def test_no_two_kept_are_within_the_separation(case):
+    kept = np.flatnonzero(~case.run().rejected)
+    alone = case.take(kept)
+    assert np.isnan(
+        crowded(alone.centres, alone.micrographs, alone.separation, alone.share_label)
+    ).all()
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=cases())
+def test_every_rejected_has_a_better_kept_one_within_the_separation(case):
+    result, ranks = case.run(), case.ranks()
+    for row in np.flatnonzero(result.rejected):
+        winner = result.winner[row]
+        assert not result.rejected[winner]
+        assert ranks[winner] < ranks[row]
+        assert case.micrographs[winner] == case.micrographs[row]
+        assert not case.share_label(row, winner)
+        assert result.distance[row] <= case.separation
+
+
+@settings(max_examples=100, deadline=None)
+@given(case=cases())
+def test_what_is_kept_is_kept_again(case):
+    kept = np.flatnonzero(~case.run().rejected)
+    assert not case.take(kept).run().rejected.any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(case=cases(max_rows=14), times=st.integers(2, 4))
+def test_copies_of_all_rows_are_rejected_and_change_nothing_else(case, times):
+    case = replace(case, labels=())
+    once = case.run()
+    n = len(case.centres)
+    many = case.take(np.tile(np.arange(n), times))
+    copy = np.repeat(np.arange(times), n).astype(np.uint64)
+    result = replace(many, keys=(*many.keys, copy)).run()
+    np.testing.assert_array_equal(result.rejected[:n], once.rejected)
+    np.testing.assert_array_equal(result.winner[:n], once.winner)
+    assert result.rejected[n:].all()
+    heirs = np.where(once.rejected, once.winner, np.arange(n))
+    np.testing.assert_array_equal(result.winner[n:], np.tile(heirs, times - 1))
+
+
+@settings(max_examples=100, deadline=None)
+@given(case=cases())
+def test_micrographs_do_not_touch_each_other(case):
+    whole = case.run()
+    for micrograph in np.unique(case.micrographs):
+        rows = np.flatnonzero(case.micrographs == micrograph)
+        part = replace(case.take(rows), micrographs=np.zeros(rows.size, np.intp)).run()
+        np.testing.assert_array_equal(whole.rejected[rows], part.rejected)
+        np.testing.assert_array_equal(whole.winner[rows], np.append(rows, -1)[part.winner])
+        np.testing.assert_array_equal(whole.distance[rows], part.distance)
+
+
+@pytest.mark.parametrize("hashed", [lambda z: np.zeros_like(z), lambda z: z & np.uint64(3)])
+@settings(max_examples=150, deadline=None)
+@given(case=cases())
+def test_colliding_hashes_do_not_merge_places(hashed, case):
+    with mock.patch.object(kernel, "splitmix64", hashed):
+        assert_greedy(case, case.run())
+        assert_crowded(case, case.run(reject_crowded))
+
+
+@pytest.mark.parametrize("method", [suppress, reject_crowded])
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("rows", [0, 1])
+def test_fewer_than_two_rows_have_no_duplicates(method, axes, rows):
+    case = random_case(rows, side=1.0, separation=1.0, axes=axes)
+    result = case.run(method)
+    assert result.rejected.tolist() == [False] * rows
+    assert result.winner.tolist() == [-1] * rows
+    assert np.isnan(result.distance).all()
+    assert len(result.distance) == rows
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("separation", [0.1, 3.0, 20.0, 1.0 / 3.0])
+@pytest.mark.parametrize("micrographs", [1, 40])
+def test_a_pair_at_precisely_the_separation_is_a_pair_of_duplicates(
+    budget, separation, micrographs
+):
+    n = 2 * micrographs
+    centres = np.zeros((n, 2))
+    centres[1::2, 0] = separation
+    number = np.repeat(np.arange(micrographs), 2)
+    rank = (np.arange(n, dtype=np.uint64),)
+    with tuned(budget):
+        at = suppress(centres, number, rank, separation)
+        below = suppress(centres, number, rank, np.nextafter(separation, 0))
+    np.testing.assert_array_equal(at.rejected, np.arange(n) % 2 == 1)
+    assert (at.distance[1::2] == separation).all()
+    assert not below.rejected.any()
+
+
+def test_separation_zero_asks_for_precisely_equal_coordinates():
+    next_up = np.nextafter(1.0, 2.0)
+    centres = np.array([[1.0, 0.0], [1.0, -0.0], [next_up, 0.0], [1.0, 5e-324], [1.0, 0.0]])
+    number = np.array([0, 0, 0, 0, 1])
+    result = suppress(centres, number, (np.arange(5, dtype=np.uint64),), 0.0)
+    assert result.winner.tolist() == [-1, 0, -1, -1, -1]
+    assert result.distance[1] == 0.0
+
+
+def test_the_winner_is_the_best_kept_neighbour_not_the_nearest():
+    centres = np.array([[0.0, 0.0], [1.9, 0.0], [1.0, 0.0]])
+    result = suppress(centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.5)
+    assert result.winner.tolist() == [-1, -1, 0]
+    assert result.distance[2] == 1.0
+    other_way = suppress(centres[[1, 0, 2]], np.zeros(3, np.intp), (np.arange(3, dtype="u8"),), 1.5)
+    assert other_way.winner.tolist() == [-1, -1, 0]
+    assert other_way.distance[2] == 1.9 - 1.0
+
+
+def test_a_rejected_particle_rejects_nobody():
+    centres = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    result = suppress(centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.0)
+    assert result.rejected.tolist() == [False, True, False]
+    assert reject_crowded(
+        centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.0
+    ).rejected.all()
+
+
+def test_rows_that_share_a_label_are_never_duplicates():
+    centres = np.zeros((4, 2))
+    rank = (np.arange(4, dtype=np.uint64),)
+    number = np.zeros(4, np.intp)
+    same = np.array([5, 5, 5, 5])
+    assert not suppress(centres, number, rank, 1.0, (same,)).rejected.any()
+    assert not reject_crowded(centres, number, rank, 1.0, (same,)).rejected.any()
+    mixed = np.array([0, 0, 1, -1])
+    assert suppress(centres, number, rank, 1.0, (mixed,)).winner.tolist() == [-1, -1, 0, 0]
+    none = np.full(4, -1)
+    assert suppress(centres, number, rank, 1.0, (none,)).winner.tolist() == [-1, 0, 0, 0]
+
+
+@pytest.mark.parametrize("budget", [1000, 4_000_000])
+def test_a_chain_of_rising_scores_keeps_every_other_one(budget):
+    n = 200_000 if budget > 1000 else 20_000
+    centres = np.zeros((n, 2))
+    centres[:, 0] = np.arange(n)
+    rank = np.arange(n, dtype=np.uint64)[::-1].copy()
+    with tuned(budget):
+        result = suppress(centres, np.zeros(n, np.intp), (rank,), 1.5)
+    from_the_end = np.arange(n)[::-1]
+    np.testing.assert_array_equal(result.rejected, from_the_end % 2 == 1)
+    losers = np.flatnonzero(result.rejected)
+    np.testing.assert_array_equal(result.winner[losers], losers + 1)
+    assert (result.distance[losers] == 1.0).all()
+
+
+@pytest.mark.parametrize("budget", [1000, 4_000_000])
+def test_of_a_sixtyfold_pile_the_best_stays(budget):
+    places, copies = 400, 60
+    random = np.random.default_rng(1)
+    place = random.permutation(np.repeat(np.arange(places), copies))
+    centres = np.column_stack([place % 20, place // 20]) * 100.0
+    score = random.integers(30, size=place.size).astype(np.uint64)
+    uid = random.permutation(place.size).astype(np.uint64)
+    with tuned(budget):
+        result = suppress(centres, np.zeros(place.size, np.intp), (score, uid), 20.0)
+        crowd = reject_crowded(centres, np.zeros(place.size, np.intp), (score, uid), 20.0)
+    order = np.lexsort((uid, score, place))
+    best = order[::copies]
+    np.testing.assert_array_equal(np.sort(best), np.flatnonzero(~result.rejected))
+    losers = np.flatnonzero(result.rejected)
+    np.testing.assert_array_equal(result.winner[losers], best[place[losers]])
+    assert (result.distance[losers] == 0).all()
+    assert (crowd.distance == 0).all()
+
+
+def test_where_all_scores_tie_the_next_key_decides():
+    case = random_case(3_000, side=600.0, separation=20.0, micrographs=3)
+    tied = replace(case, keys=(np.zeros(3_000, np.uint64), *case.keys))
+    assert_same(case.run(), tied.run())
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("separation", [5.0, 40.0])
+def test_a_dense_micrograph_in_blocks_equals_all_at_once(axes, separation):
+    case = random_case(2_500, side=200.0, separation=separation, axes=axes)
+    whole, crowd = case.run(), case.run(reject_crowded)
+    for budget in (50, 3_000, 100_000):
+        with tuned(budget):
+            assert_same(whole, case.run())
+            assert_same(crowd, case.run(reject_crowded))
+
+
+def test_blocks_agree_where_one_micrograph_is_dense_among_sparse_ones():
+    dense = random_case(1_500, side=30.0, separation=20.0)
+    sparse = random_case(4_000, side=4_000.0, separation=20.0, micrographs=50, seed=1)
+    n = 5_500
+    case = Case(
+        np.vstack([dense.centres, sparse.centres]),
+        np.concatenate([dense.micrographs + 25, sparse.micrographs]),
+        (np.random.default_rng(2).permutation(n).astype(np.uint64),),
+        20.0,
+        (np.arange(n) % 5 - 1,),
+    )
+    whole = case.run()
+    with tuned(2_000):
+        assert_same(whole, case.run())
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e6, -3e7])
+def test_thousands_of_rows_equal_the_walk(offset):
+    case = random_case(1_500, side=900.0, separation=20.0, micrographs=4, seed=3)
+    case = replace(case, centres=np.round(case.centres / 10) * 10 + offset)
+    assert_greedy(case, case.run())
+
+
+DENSE = """
+import sys
+from pathlib import Path
+import numpy as np
+from dask_dedup.kernel import suppress
+
+def peak():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) // 1024
+
+n = 60_000
+random = np.random.default_rng(0)
+centres = random.uniform(0, 10, (n, 2))
+rank = random.permutation(n).astype(np.uint64)
+suppress(centres[:1000], np.zeros(1000, np.intp), (rank[:1000],), 20.0)
+before = peak()
+result = suppress(centres, np.zeros(n, np.intp), (rank,), 20.0)
+best = int(np.argmin(rank))
+assert not result.rejected[best] and result.rejected.sum() == n - 1
+assert (np.delete(result.winner, best) == best).all()
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's peak memory")
+def test_memory_stays_bounded_where_all_pairs_are_close():
+    done = subprocess.run(
+        [sys.executable, "-c", DENSE], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert int(done.stdout) < 400
