@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dask_dedup.columns import Columns
 from dask_dedup.errors import InputError
+from dask_dedup.formats import read
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,10 +80,8 @@ class MicrographTable:
 
 def read_micrographs(table: ParticleTable, *, by_uid: bool) -> MicrographTable:
     """Read a micrograph (exposures) table whole; see `micrograph_table`."""
-    from dask_dedup.formats import parquet
-
     columns = [name for name in table.schema.names if name in _COLUMNS]
-    parts = [parquet.read(table, fragment, columns) for fragment in table.fragments]
+    parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
     return micrograph_table(rows, table.path, by_uid=by_uid)
 

@@ -1,14 +1,84 @@
-"""One module a file format; here, what they have in common."""
+"""One module a file format; here, what they have in common.
+
+A format's module offers what the protocol `dask_dedup.formats.table.Format` says.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from dask_dedup.errors import InputError
 from dask_dedup.formats.table import (
+    Format,
     Fragment,
     ParticleTable,
+    Payload,
     Piece,
     StoredSchema,
     Written,
-    open_table,
 )
 
-__all__ = ["Fragment", "ParticleTable", "Piece", "StoredSchema", "Written", "open_table"]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+__all__ = [
+    "Format",
+    "Fragment",
+    "ParticleTable",
+    "Payload",
+    "Piece",
+    "StoredSchema",
+    "Written",
+    "format_of",
+    "load",
+    "open_table",
+    "read",
+]
+
+_SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
+
+
+def open_table(path: str | Path, source: int = 0) -> ParticleTable:
+    """Open a particle table: list its files, read its schema, cut it into fragments.
+
+    Parameters
+    ----------
+    path : str or Path
+        A RELION ``.star``, a CryoSPARC ``.cs`` or ``.csg``, a Parquet file, a folder of Parquet
+        files, or a hive-partitioned folder.
+    source : int
+        Ordinal among the inputs.
+
+    Raises
+    ------
+    InputError
+        If there is no such table, or it cannot be read.
+    """
+    place = Path(path)
+    if not place.exists():
+        raise InputError(f"{path}: no such file or folder")
+    name = "parquet" if place.is_dir() else _SUFFIXES.get(place.suffix.lower(), "parquet")
+    return _module(name).open_table(place, source)
+
+
+def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
+    """Read columns of a fragment by name; text comes as dictionaries."""
+    return format_of(table).read(table, fragment, columns)
+
+
+def load(table: ParticleTable, fragment: Fragment) -> Payload:
+    """Read a fragment whole."""
+    return format_of(table).load(table, fragment)
+
+
+def format_of(table: ParticleTable) -> Format:
+    """Give the module of a table's format."""
+    return _module(table.format)
+
+
+def _module(name: str) -> Format:
+    return cast("Format", import_module(f"dask_dedup.formats.{name}"))

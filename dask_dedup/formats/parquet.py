@@ -25,7 +25,7 @@ from dask_dedup.formats.table import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -59,6 +59,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
     schema = _schema_of_all(footers)
     pieces = [piece for footer in footers for piece in footer.pieces(schema)]
     return ParticleTable(
+        format="parquet",
         path=str(path),
         source=source,
         stored_schema=StoredSchema.of(schema),
@@ -231,18 +232,20 @@ def _merged(pieces: list[Piece]) -> Iterator[Piece]:
             run.append(piece)
 
 
-def read(table: ParticleTable, fragment: Fragment, columns: list[str] | None = None) -> pa.Table:
+def read(
+    table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Read a fragment; strings come as dictionaries, which is quicker to decode and to split.
 
     Parameters
     ----------
     table : ParticleTable
     fragment : Fragment
-    columns : list of str, optional
+    columns : sequence of str, optional
         All of the table's columns by default, in its order.
     """
     schema = table.schema
-    wanted = schema.names if columns is None else columns
+    wanted = schema.names if columns is None else list(columns)
     parts = [_read_piece(piece, wanted, schema) for piece in fragment.pieces]
     if not parts:
         return _decoded_schema(schema, wanted).empty_table()
@@ -293,6 +296,22 @@ def _constant(value: Any, rows: int, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _constant(value, rows, kind.value_type).dictionary_encode()
     return pa.repeat(pa.scalar(value, kind), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ParquetPayload:
+    """A fragment as an Arrow table; `split` below writes it, with the schema of all inputs."""
+
+    rows: pa.Table
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Give columns by name."""
+        return self.rows.select(list(names))
+
+
+def load(table: ParticleTable, fragment: Fragment) -> ParquetPayload:
+    """Read a fragment whole."""
+    return ParquetPayload(read(table, fragment))
 
 
 def split(

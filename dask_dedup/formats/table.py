@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
-from dask_dedup.errors import InputError
-
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -98,23 +98,50 @@ class Written:
     sha256: str
 
 
+class Payload(Protocol):
+    """A fragment's rows, whole, as its format holds them."""
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Give columns by name, in the types of the table's schema (text as dictionaries)."""
+
+    def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
+        """Write the kept and the rejected rows, verbatim, as pieces for `Format.assemble`.
+
+        Parameters
+        ----------
+        keep : (rows,) bool
+        kept, rejected : Path
+            Where the pieces go; a format of several files adds suffixes.
+        """
+
+
 class Format(Protocol):
     """What the module of a format offers."""
 
-    def read(
-        self, table: ParticleTable, fragment: Fragment, columns: list[str] | None = None
-    ) -> pa.Table:
-        """Read a fragment's rows; all columns, or those named."""
+    def open_table(self, path: Path, source: int) -> ParticleTable:
+        """List the files, read the schema, cut the rows into fragments."""
 
-    def split(
-        self,
-        payload: pa.Table,
-        keep: NDArray[np.bool_],
-        schema: pa.Schema,
-        kept: Path,
-        rejected: Path,
-    ) -> tuple[Written, Written]:
-        """Write a payload's kept and rejected rows to two files."""
+    def read(self, table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
+        """Read columns of a fragment by name, no more than these."""
+
+    def load(self, table: ParticleTable, fragment: Fragment) -> Payload:
+        """Read a fragment whole."""
+
+    def assemble(
+        self, table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
+    ) -> list[Written]:
+        """Join the pieces of one outcome, in order, into the table's own kind of file.
+
+        Parameters
+        ----------
+        table : ParticleTable
+        pieces : sequence of Path
+            One a fragment, as `Payload.split` wrote them; they are removed on the way.
+        rows : int
+            In all pieces.
+        folder, name : Path, str
+            The file to make; a table of several files puts the others beside it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +172,8 @@ class ParticleTable:
 
     Attributes
     ----------
+    format : str
+        Name of the module in `dask_dedup.formats`.
     path : str
         As the user gave it.
     source : int
@@ -153,13 +182,17 @@ class ParticleTable:
     files : tuple of InputFile
     fragments : tuple of Fragment
         Numbered from 0; the run renumbers them over all inputs.
+    detail : object
+        What the format itself wants to remember.
     """
 
+    format: str
     path: str
     source: int
     stored_schema: StoredSchema
     files: tuple[InputFile, ...]
     fragments: tuple[Fragment, ...]
+    detail: Any = None
 
     @property
     def schema(self) -> pa.Schema:
@@ -175,26 +208,3 @@ class ParticleTable:
     def bytes(self) -> int:
         """Size of all files."""
         return sum(file.bytes for file in self.files)
-
-
-def open_table(path: str | Path, source: int = 0) -> ParticleTable:
-    """Open a particle table: list its files, read its schema, cut it into fragments.
-
-    Parameters
-    ----------
-    path : str or Path
-        A Parquet file, a folder of them, or a hive-partitioned folder.
-    source : int
-        Ordinal among the inputs.
-
-    Raises
-    ------
-    InputError
-        If there is no such table, or it cannot be read.
-    """
-    from dask_dedup.formats import parquet
-
-    place = Path(path)
-    if not place.exists():
-        raise InputError(f"{path}: no such file or folder")
-    return parquet.open_table(place, source)
