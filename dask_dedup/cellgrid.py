@@ -43,32 +43,40 @@ class Points:
     ----------
     micrograph : (n,) intp
         Dense numbers, 0 and up. Only two points of one micrograph are ever a pair.
-    centres : (n, 3) float64
+    centres : (n, d) float64
         Angstrom, finite.
-    label : (n,) integers or None
-        Two points of one label are never a pair.
+    labels : sequence of (n,) int64
+        Two points that share any label (not negative) are never a pair.
     """
 
     micrograph: Indices
     centres: Floats
-    label: NDArray[np.integer] | None = None
+    labels: Sequence[NDArray[np.int64]] = ()
 
     def __len__(self) -> int:
         return self.micrograph.size
 
     def take(self, rows: Indices | NDArray[np.bool_]) -> Points:
         """Select points by number or by mask."""
-        label = None if self.label is None else self.label[rows]
-        return Points(self.micrograph[rows], self.centres[rows], label)
+        labels = [label[rows] for label in self.labels]
+        return Points(self.micrograph[rows], self.centres[rows], labels)
+
+    def labelled(self) -> NDArray[np.bool_]:
+        """Tell which points have any label; two of one place and the same labels are no pair."""
+        has = np.zeros(len(self), dtype=bool)
+        for label in self.labels:
+            has |= label >= 0
+        return has
 
 
 def distances(a: Floats, b: Floats) -> Floats:
-    """Give the distance of each row of `a` to the same row of `b`, both (n, 3) float64."""
+    """Give the distance of each row of `a` to the same row of `b`, both (n, d) float64."""
     with np.errstate(over="ignore", under="ignore"):
-        step = a - b
-        step *= step
-        # In this order: that is how a distance is defined here, to the bit.
-        return np.asarray(np.sqrt(step[:, 0] + step[:, 1] + step[:, 2]))
+        square = np.zeros(len(a))
+        # Added up axis by axis: that is how a distance is defined here, to the bit.
+        for step in (a - b).T:
+            square += step * step
+        return np.asarray(np.sqrt(square))
 
 
 def close_pairs(
@@ -107,8 +115,8 @@ def close_pairs(
             distance = distances(a, b)
             # The squares of tiny steps vanish, so equality is asked for as such.
             near = distance <= reach if reach else (a == b).all(axis=1)
-            if queries.label is not None and targets.label is not None:
-                near &= queries.label[query] != targets.label[target]
+            for label, other in zip(queries.labels, targets.labels, strict=True):
+                near &= (label[query] != other[target]) | (label[query] < 0)
             yield query[near], target[near], distance[near]
 
 
@@ -165,7 +173,7 @@ def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
 
 
 def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indices]:
-    """Gather the points that coincide (same micrograph, centre and label).
+    """Gather the points that coincide (same micrograph, centre and labels).
 
     Particles heaped at one place would otherwise be compared each with each.
 
@@ -176,9 +184,7 @@ def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indi
     place : (n,) intp
         The place of each point.
     """
-    parts = [points.micrograph, *points.centres.T]
-    if points.label is not None:
-        parts.append(points.label)
+    parts = [points.micrograph, *points.centres.T, *points.labels]
     if _all_differ(parts):
         return np.arange(len(points)), np.arange(len(points))
     order = np.lexsort([*([] if rank is None else [rank]), *reversed(parts)])
@@ -200,7 +206,10 @@ def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
     mixed = np.zeros(parts[0].size, dtype=np.uint64)
     for part in parts:
         # Adding 0.0 turns -0.0 into 0.0: the two are equal, and have to look it.
-        bits = (part + 0.0).view(np.uint64) if part.dtype.kind == "f" else part.astype(np.uint64)
+        if part.dtype.kind == "f":
+            bits = (np.asarray(part, dtype=np.float64) + 0.0).view(np.uint64)
+        else:
+            bits = part.astype(np.uint64)
         mixed = splitmix64(mixed ^ bits)
     mixed.sort()
     return not (mixed[1:] == mixed[:-1]).any()
@@ -215,9 +224,10 @@ def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
         Angstrom, and the two points.
     """
     first, place = distinct(points)
-    if points.label is None and first.size < len(points):
-        again = np.ones(len(points), dtype=bool)
-        again[first] = False
+    again = np.ones(len(points), dtype=bool)
+    again[first] = False
+    again &= ~points.labelled()
+    if again.any():
         row = int(np.argmax(again))
         return 0.0, int(first[place[row]]), row
     closest = None
@@ -273,6 +283,6 @@ def nearest_other(points: Points, separation: float) -> Floats:
     for i, j, distance in close_pairs(few, few, separation):
         others = i != j
         np.minimum.at(nearest, i[others], distance[others])
-    if points.label is None:
-        nearest[np.bincount(place, minlength=first.size) > 1] = 0.0
+    heap = np.bincount(place, minlength=first.size) > 1
+    nearest[heap & ~few.labelled()] = 0.0
     return nearest[place]

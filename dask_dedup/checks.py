@@ -53,6 +53,28 @@ def check_rows(job: Job, censuses: Sequence[Census]) -> None:
         )
 
 
+def check_names(job: Job, censuses: Sequence[Census]) -> None:
+    """Refuse to match micrographs by bare name where one input has two of the same bare name.
+
+    Raises
+    ------
+    InputError
+    """
+    for table in job.tables:
+        if job.roles[table.source].match != "name":
+            continue
+        known: dict[int, str] = {}
+        for census in censuses:
+            if census.source != table.source:
+                continue
+            for key, name in zip(census.micrographs.tolist(), census.names, strict=True):
+                if known.setdefault(key, name) != name:
+                    raise InputError(
+                        f"{table.path}: the micrographs {known[key]} and {name} have the same bare "
+                        "name, so --match-micrographs name would mix them up; match by path or uid"
+                    )
+
+
 def check_uids(job: Job, censuses: Sequence[Census]) -> None:
     """Refuse an input that names two particles alike.
 

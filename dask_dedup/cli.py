@@ -13,7 +13,7 @@ import click
 
 from dask_dedup import __version__
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.params import SHIFT_KEYS, DedupParams
+from dask_dedup.params import MATCHES, SHIFT_KEYS, DedupParams
 
 if TYPE_CHECKING:
     from dask_dedup.result import RunResult
@@ -95,6 +95,40 @@ def main() -> None:
     is_flag=True,
     help="Two particles of the same INPUT are never duplicates of each other.",
 )
+@click.option(
+    "--ignore-within-filament",
+    is_flag=True,
+    help="Two particles of the same filament are never duplicates of each other.",
+)
+@click.option(
+    "--undo-symmetry-expansion",
+    is_flag=True,
+    help="Keep one copy of each particle (sym_expand/src_uid), whatever their distance.",
+)
+@click.option(
+    "--match-micrographs",
+    type=click.Choice(MATCHES),
+    default="auto",
+    show_default=True,
+    help="How the micrographs of several INPUTs are told to be the same.",
+)
+@click.option(
+    "--flip-y",
+    multiple=True,
+    type=_PATH,
+    metavar="INPUT",
+    help="This INPUT's y axis runs the other way.",
+)
+@click.option(
+    "--micrograph-height", type=int, metavar="PIXELS", help="For --flip-y, where no table tells it."
+)
+@click.option(
+    "--output-format",
+    type=click.Choice(["native", "parquet"]),
+    default="native",
+    show_default=True,
+    help="Write each table in its own format, or all as one Parquet dataset.",
+)
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
 @click.option("--scheduler-file", type=_PATH, metavar="FILE", help="The same, by scheduler file.")
 @click.option(
@@ -123,6 +157,8 @@ def run(
     inputs: tuple[Path, ...],
     output: Path,
     micrographs: Path | None,
+    flip_y: tuple[Path, ...],
+    output_format: str,
     overwrite: bool,
     quiet: bool,
     as_json: bool,
@@ -140,7 +176,11 @@ def run(
     column names of CryoSPARC or of RELION.
     """
     _log_to_terminal(quiet=quiet or as_json)
-    params = DedupParams(**parameters)
+    strangers = [path for path in flip_y if path not in inputs]
+    if strangers:
+        raise InputError(f"--flip-y {strangers[0]}: is not among the INPUTs")
+    flipped = tuple(number for number, path in enumerate(inputs) if path in flip_y)
+    params = DedupParams(**parameters, flip_y=flipped)
     with ExitStack() as stack:
         client = None
         local = (workers, threads_per_worker, memory_limit, dashboard_address)
@@ -161,7 +201,13 @@ def run(
         from dask_dedup.pipeline import run as run_files
 
         result = run_files(
-            inputs, output, params, client, micrographs=micrographs, overwrite=overwrite
+            inputs,
+            output,
+            params,
+            client,
+            micrographs=micrographs,
+            output_format=output_format,
+            overwrite=overwrite,
         )
     if as_json:
         click.echo(json.dumps(_as_dict(result), indent=2))

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dask_dedup import formats
 from dask_dedup.columns import Columns
 from dask_dedup.errors import DedupError
-from dask_dedup.formats import parquet
 from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA, KEPT, REJECTED
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def compare_rows(job: Job, parts: Mapping[str, Sequence[Path]], pool: Executor) 
         _, rows = read_duplicates(parts[DUPLICATES][fragment.number], fragment)
         keep = np.ones(fragment.rows, dtype=bool)
         keep[rows] = False
-        payload = parquet.read(job.tables[fragment.source], fragment)
+        table = job.tables[fragment.source]
+        payload = formats.read(table, fragment, table.schema.names)
         for name, mask in ((KEPT, keep), (REJECTED, ~keep)):
             _compare_part(payload, mask, schema, fragment, parts[name][fragment.number])
 

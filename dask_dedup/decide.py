@@ -116,14 +116,14 @@ def decide(picks: Picks, params: DedupParams) -> Rejections:
     Rejections
         In the order of the picks.
     """
-    labels = [picks.source.astype(np.int64)] if params.between_inputs_only else []
+    points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
     outcome = method(
-        picks.centres(),
+        points,
         _dense(picks.micrograph),
         picks.rank_keys(params),
-        params.min_separation,
-        labels,
+        separation,
+        picks.exclusions(params),
     )
     losers = np.flatnonzero(outcome.rejected)
     loser, winners = picks.take(losers), outcome.winner[losers]

@@ -14,7 +14,7 @@ from dask_dedup.formats import Fragment
 from dask_dedup.micrographs import MicrographTable, micrograph_table
 from dask_dedup.params import DedupParams
 from dask_dedup.picks import PICKS_DTYPES, Picks
-from dask_dedup.roles import Roles, check_pixel_size, resolve_roles
+from dask_dedup.roles import Roles, check_pixel_size, compare_roles, resolve_roles
 from dask_dedup.scan import extract
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def remove_duplicates(
     params = params or DedupParams()
     columns = [str(name) for name in _column_names(particles)]
     roles = resolve_roles(columns, params, _NAME)
+    roles, *_ = compare_roles([roles], [(_NAME, columns)], params)
     table = None
     if micrographs is not None:
-        by_uid = roles.micrograph.endswith("_uid")
-        table = micrograph_table(_arrow(micrographs), "micrographs", by_uid=by_uid)
+        table = micrograph_table(_arrow(micrographs), "micrographs", match=roles.match)
     check_pixel_size(roles, params, table, _NAME)
     if _is_dask(particles):
         return _split_lazily(particles, roles, params, table)

@@ -85,4 +85,6 @@ def rotate_subtomogram_shift(shift: Floats, angles: Floats) -> Floats:
     """
     from scipy.spatial.transform import Rotation
 
+    if not len(shift):
+        return shift
     return np.asarray(Rotation.from_euler("ZYZ", angles, degrees=True).inv().apply(shift))

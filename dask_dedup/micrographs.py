@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
 
 
-def micrograph_keys(columns: Columns, name: str) -> tuple[NDArray[np.uint64], list[str]]:
+def micrograph_keys(
+    columns: Columns, name: str, match: str
+) -> tuple[NDArray[np.uint64], list[str]]:
     """Give each row's micrograph a 64-bit key: the uid itself, or a hash of the name.
 
     Parameters
@@ -27,25 +30,54 @@ def micrograph_keys(columns: Columns, name: str) -> tuple[NDArray[np.uint64], li
     columns : Columns
     name : str
         Of the column with the micrographs' uids (integers) or names (text).
+    match : {"uid", "path", "name"}
+        What makes two micrographs the same; `bare_name` is what ``name`` compares.
 
     Returns
     -------
     keys : (n,) uint64
         0 where the column is null.
     names : list of str
-        The distinct names; empty for uids.
+        The distinct names, as they stand; empty for uids.
     """
-    kind = columns.rows.schema.field(name).type
-    if pa.types.is_integer(kind):
+    if match == "uid":
         return columns.integers(name), []
     codes, names = columns.texts(name)
-    return np.append(hash_names(names), np.uint64(0))[codes], names
+    return np.append(keys_of_names(names, match), np.uint64(0))[codes], names
 
 
-def hash_names(names: list[str]) -> NDArray[np.uint64]:
-    """Hash micrograph names to keys, the same on every machine."""
-    digests = (hashlib.blake2b(str(name).encode(), digest_size=8).digest() for name in names)
+def keys_of_names(names: list[str], match: str) -> NDArray[np.uint64]:
+    """Hash distinct micrograph names to keys, the same on every machine."""
+    compared = (bare_name(name) if match == "name" else name for name in names)
+    digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in compared)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+#: CryoSPARC puts a number of 15 to 21 digits before the names of files it makes.
+_NUMBER = re.compile(r"^\d{15,21}_")
+#: What programs append to the name of a micrograph.
+_TAIL = re.compile(
+    r"(\.(mrcs?|tiff?|eer|tomostar|star|gz|bz2)"
+    r"|_(patch|rigid|full|local)_aligned|_aligned|_doseweighted|_background|_denoised"
+    r"|_dw|_nodw|_fractions|_movie|_eer)$",
+    re.IGNORECASE,
+)
+
+
+def bare_name(name: str) -> str:
+    """Strip a micrograph's name of folders, CryoSPARC's number, and what programs append.
+
+    Examples
+    --------
+    >>> bare_name("J7/motioncorrected/003942345678901234567_Grid1_0042_patch_aligned_doseweighted.mrc")
+    'Grid1_0042'
+    >>> bare_name("MotionCorr/job002/Movies/Grid1_0042_fractions.mrc")
+    'Grid1_0042'
+    """
+    bare = _NUMBER.sub("", name.replace("\\", "/").rsplit("/", 1)[-1])
+    while (shorter := _TAIL.sub("", bare)) not in (bare, ""):
+        bare = shorter
+    return bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +87,6 @@ class MicrographTable:
     Attributes
     ----------
     path : str
-    by : {"uid", "path"}
-        Whether the keys are uids or hashed names.
     keys : (m,) uint64
     psize : (m,) float64
         Pixel size, angstrom.
@@ -65,7 +95,6 @@ class MicrographTable:
     """
 
     path: str
-    by: str
     keys: NDArray[np.uint64]
     psize: NDArray[np.float64]
     shape: NDArray[np.float64] | None
@@ -78,12 +107,12 @@ class MicrographTable:
         return np.where(self.keys[row] == keys, row, -1)
 
 
-def read_micrographs(table: ParticleTable, *, by_uid: bool) -> MicrographTable:
+def read_micrographs(table: ParticleTable, *, match: str) -> MicrographTable:
     """Read a micrograph (exposures) table whole; see `micrograph_table`."""
     columns = [name for name in table.schema.names if name in _COLUMNS]
     parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
-    return micrograph_table(rows, table.path, by_uid=by_uid)
+    return micrograph_table(rows, table.path, match=match)
 
 
 _COLUMNS = (
@@ -96,7 +125,7 @@ _COLUMNS = (
 )
 
 
-def micrograph_table(rows: pa.Table, path: str, *, by_uid: bool) -> MicrographTable:
+def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTable:
     """Sort out what is known of each micrograph.
 
     Parameters
@@ -107,8 +136,8 @@ def micrograph_table(rows: pa.Table, path: str, *, by_uid: bool) -> MicrographTa
         ``rlnMicrographName`` (RELION).
     path : str
         The table's name, for messages.
-    by_uid : bool
-        Whether the particles name their micrographs by uid.
+    match : {"uid", "path", "name"}
+        How the particles' micrographs are told to be the same.
 
     Raises
     ------
@@ -119,7 +148,7 @@ def micrograph_table(rows: pa.Table, path: str, *, by_uid: bool) -> MicrographTa
     cryosparc = "micrograph_blob/psize_A" in names
     psize_name = "micrograph_blob/psize_A" if cryosparc else "rlnMicrographPixelSize"
     name_column = "micrograph_blob/path" if cryosparc else "rlnMicrographName"
-    key_name = "uid" if by_uid else name_column
+    key_name = "uid" if match == "uid" else name_column
     missing = [name for name in (psize_name, key_name) if name not in names]
     if missing:
         raise InputError(
@@ -132,7 +161,7 @@ def micrograph_table(rows: pa.Table, path: str, *, by_uid: bool) -> MicrographTa
     nulls = int(columns.nulls(key_name).sum())
     if nulls:
         raise InputError(f"{path}: {nulls} rows have no {key_name}")
-    keys, _ = micrograph_keys(columns, key_name)
+    keys, _ = micrograph_keys(columns, key_name, match)
     psize = columns.floats(psize_name)
     bad = np.flatnonzero(~(np.isfinite(psize) & (psize > 0)))
     if bad.size:
@@ -151,7 +180,6 @@ def micrograph_table(rows: pa.Table, path: str, *, by_uid: bool) -> MicrographTa
         )
     return MicrographTable(
         path=path,
-        by="uid" if by_uid else "path",
         keys=keys,
         psize=psize,
         shape=None if shape is None else shape[order],

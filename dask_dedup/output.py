@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError, OutputExistsError
-from dask_dedup.stages import DUPLICATES, KEPT, RECEIPTS, REJECTED
+from dask_dedup.stages import DUPLICATES, KEPT, PIECES, RECEIPTS, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -114,7 +114,7 @@ def stage(output: Path, run_id: str) -> Path:
     try:
         if staging.exists():
             shutil.rmtree(staging)
-        for name in (*TABLES, RECEIPTS):
+        for name in (*TABLES, RECEIPTS, PIECES):
             (staging / name).mkdir(parents=True)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written: {error.strerror}") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Self
 
 from dask_dedup.errors import InputError
 
-ShiftKey = Literal["auto", "none", "alignments2D", "alignments3D"]
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
+MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 
 #: Which way is better, for the score fields whose meaning is known.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
@@ -61,6 +61,18 @@ class DedupParams:
         A particle of an earlier input wins over one of a later input, whatever their scores.
     between_inputs_only : bool
         Two particles of the same input are never duplicates of each other.
+    ignore_within_filament : bool
+        Two particles of the same filament (helical tube) are never duplicates of each other.
+    undo_symmetry_expansion : bool
+        Copies of one particle (``sym_expand/src_uid``) are the duplicates, whatever their distance.
+    match_micrographs : {"auto", "uid", "path", "name"}
+        How the inputs' micrographs are told to be the same; ``name`` leaves out folders,
+        CryoSPARC's number and what motion correction appends. ``auto``: by uid if all inputs have
+        it, else by path, and by name where CryoSPARC and RELION tables meet.
+    flip_y : tuple of int
+        Ordinals of the inputs whose y axis runs the other way, from 0.
+    micrograph_height : int, optional
+        Pixels along y, to flip coordinates in pixels where no micrograph table tells it.
 
     Raises
     ------
@@ -76,6 +88,11 @@ class DedupParams:
     seed: int = 0
     prefer_input_order: bool = False
     between_inputs_only: bool = False
+    ignore_within_filament: bool = False
+    undo_symmetry_expansion: bool = False
+    match_micrographs: str = "auto"
+    flip_y: tuple[int, ...] = ()
+    micrograph_height: int | None = None
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.min_separation) or self.min_separation < 0:
@@ -89,6 +106,20 @@ class DedupParams:
             raise InputError(
                 f"--shift-key is {self.shift_key!r}; it must be one of {', '.join(SHIFT_KEYS)}"
             )
+        if self.match_micrographs not in MATCHES:
+            raise InputError(
+                f"--match-micrographs is {self.match_micrographs!r}; "
+                f"it must be one of {', '.join(MATCHES)}"
+            )
+        if self.micrograph_height is not None and self.micrograph_height <= 0:
+            raise InputError(
+                f"--micrograph-height is {self.micrograph_height}; it must be above 0, in pixels"
+            )
+        if self.undo_symmetry_expansion and self.ignore_within_filament:
+            raise InputError(
+                "--undo-symmetry-expansion looks at no neighbours, so --ignore-within-filament "
+                "has no meaning beside it; drop one of the two"
+            )
         if not 0 <= self.seed < 2**64:
             raise InputError(f"--seed is {self.seed}; it must lie between 0 and 2**64 - 1")
         parse_score_field(self.score_field)
@@ -97,6 +128,16 @@ class DedupParams:
     def score(self) -> ScoreField | None:
         """The parsed score field; None where all scores tie."""
         return parse_score_field(self.score_field)
+
+    @property
+    def measures(self) -> bool:
+        """Whether distances in angstrom are measured, rather than equality found."""
+        return self.min_separation > 0 and not self.undo_symmetry_expansion
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make parameters of what `to_dict` gave, also by way of JSON."""
+        return cls(**{**values, "flip_y": tuple(values["flip_y"])})
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters as plain values, for the manifest and the run id."""

@@ -57,6 +57,9 @@ class Picks:
         Ordinal of the input.
     half : (n,) int8
         Half-set, -1 where there is none.
+    label : (n,) int64
+        Filament, or the uid of the particle that a symmetry copy was made from; -1 where neither
+        matters.
     """
 
     micrograph: NDArray[np.uint64]
@@ -68,6 +71,7 @@ class Picks:
     place: NDArray[np.uint64]
     source: NDArray[np.uint16]
     half: NDArray[np.int8]
+    label: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.place)
@@ -96,10 +100,27 @@ class Picks:
         """Give the arrays by name."""
         return {name: getattr(self, name) for name in PICKS_DTYPES}
 
-    def centres(self) -> NDArray[np.float64]:
-        """(n, 2) or, if any z is not 0, (n, 3) float64; the distances are the same either way."""
+    def points(self, params: DedupParams) -> tuple[NDArray[np.float64], float]:
+        """Give what is compared, and the largest distance at which two are duplicates.
+
+        Returns
+        -------
+        points : (n, 2) or, if any z is not 0, (n, 3) float64
+            Centres. Symmetry copies are the same where their source's uid is: its two halves, exact
+            as floats, stand in for a position.
+        separation : float
+        """
+        if params.undo_symmetry_expansion:
+            uid = self.label.view(np.uint64)
+            halves = (uid >> np.uint64(32), uid & np.uint64(0xFFFFFFFF))
+            return np.column_stack(halves).astype(np.float64), 0.0
         axes = (self.x, self.y, self.z) if self.z.any() else (self.x, self.y)
-        return np.column_stack(axes)
+        return np.column_stack(axes), params.min_separation
+
+    def exclusions(self, params: DedupParams) -> list[NDArray[np.int64]]:
+        """Give the labels that keep two particles from being duplicates where they share one."""
+        labels = [self.source.astype(np.int64)] if params.between_inputs_only else []
+        return [*labels, self.label] if params.ignore_within_filament else labels
 
     def rank_keys(self, params: DedupParams) -> list[NDArray[np.uint64]]:
         """Give the total order of the design: priority, score, seeded hash, uid, place."""
@@ -115,7 +136,7 @@ class Picks:
 PICKS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
     zip(
         [field.name for field in fields(Picks)],
-        map(np.dtype, ("u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1")),
+        map(np.dtype, ("u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8")),
         strict=True,
     )
 )

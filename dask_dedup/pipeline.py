@@ -7,6 +7,7 @@ import json
 import logging
 import platform
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -14,9 +15,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dask_dedup import __version__
+import pyarrow as pa
+
+from dask_dedup import __version__, stages
 from dask_dedup import output as place
-from dask_dedup.checks import check_rows, check_uids, find_warnings
+from dask_dedup.checks import check_names, check_rows, check_uids, find_warnings
 from dask_dedup.cluster import choose_engine
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import StoredSchema, open_table
@@ -25,13 +28,12 @@ from dask_dedup.micrographs import read_micrographs
 from dask_dedup.params import DedupParams
 from dask_dedup.plan import make_plan
 from dask_dedup.result import RunResult
-from dask_dedup.roles import check_pixel_size, name_micrographs_alike, resolve_roles
+from dask_dedup.roles import check_flip, check_pixel_size, compare_roles, resolve_roles
 from dask_dedup.stages import DUPLICATES, KEPT, REJECTED, Job, Receipt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    import pyarrow as pa
     from distributed import Client
 
     from dask_dedup.formats import ParticleTable
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 
 #: Rises whenever the same inputs and parameters may give other decisions or other files.
 ALGORITHM = 1
+
+OUTPUT_FORMATS = ("native", "parquet")
 
 log = logging.getLogger("dask_dedup")
 
@@ -61,6 +65,7 @@ def run(
     client: Client | None = None,
     *,
     micrographs: str | Path | None = None,
+    output_format: str = "native",
     overwrite: bool = False,
 ) -> RunResult:
     """Remove the duplicates of particle tables: files in, files out.
@@ -68,7 +73,8 @@ def run(
     Parameters
     ----------
     inputs : path or sequence of paths
-        Parquet files or folders; their order matters for `DedupParams.prefer_input_order`.
+        Parquet files or folders, ``.star``, ``.cs`` or ``.csg`` files; their order matters for
+        `DedupParams.prefer_input_order`.
     output : path
         Folder for the result; made, or empty, or holding this very run (then nothing is done).
     params : DedupParams, optional
@@ -78,6 +84,9 @@ def run(
         started for it on this machine.
     micrographs : path, optional
         Table that gives each micrograph its pixel size and shape.
+    output_format : {"native", "parquet"}
+        Write each table in its own format (one file for each ``.star``, ``.cs`` or ``.csg``; one
+        dataset for all Parquet), or all of them as one Parquet dataset.
     overwrite : bool
         Replace an earlier run's result.
 
@@ -101,19 +110,20 @@ def run(
     place.check_apart(target, [*paths, *([micrographs] if micrographs else [])])
     tables = [open_table(path, source) for source, path in enumerate(paths)]
     exposures = open_table(micrographs) if micrographs else None
-    run_id = _run_id(tables, exposures, params)
+    run_id = make_run_id(tables, exposures, params, output_format)
     finished = place.find_finished(target, run_id, overwrite=overwrite)
     if finished:
         log.info("%s already holds this very run; nothing to do", target)
         return RunResult.of(target, finished, already_done=True)
 
-    job = make_job(tables, exposures, params)
+    job = make_job(tables, exposures, params, output_format)
     with ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables))
         log.info("running %s", engine)
         censuses = sorted(engine.scan(job), key=lambda census: census.fragment)
         check_rows(job, censuses)
         check_uids(job, censuses)
+        check_names(job, censuses)
         plan = make_plan(censuses)
         warnings = find_warnings(job, censuses)
         for line in (*_describe(job), *plan.describe()):
@@ -126,6 +136,7 @@ def run(
             job = replace(job, staging=str(staging))
             try:
                 receipts = sorted(engine.write(job, plan), key=lambda receipt: receipt.fragment)
+                totals = _totals(job, receipts)
                 manifest = {
                     "format": 1,
                     "run_id": run_id,
@@ -133,13 +144,14 @@ def run(
                     "seconds": round(time.perf_counter() - began, 3),
                     "overwrite": overwrite,
                     "parameters": params.to_dict(),
+                    "output_format": output_format,
                     "micrographs": str(micrographs) if micrographs else None,
                     "versions": _versions(),
                     "inputs": [_describe_input(job, table) for table in job.tables],
                     "plan": plan.to_dict(),
                     "warnings": warnings,
-                    "totals": _totals(job, receipts),
-                    "outputs": _outputs(receipts),
+                    "totals": totals,
+                    "outputs": _outputs(job, receipts, totals),
                 }
             except (DedupError, KeyboardInterrupt):
                 place.discard(staging)
@@ -151,16 +163,22 @@ def run(
 
 
 def make_job(
-    tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
+    tables: Sequence[ParticleTable],
+    exposures: ParticleTable | None,
+    params: DedupParams,
+    output_format: str,
 ) -> Job:
     """Gather what the stages have to know; nothing is read but the micrograph table."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     names = [(table.path, table.schema.names) for table in tables]
-    roles = name_micrographs_alike(roles, names)
-    by_uid = all(role.micrograph.endswith("_uid") for role in roles)
-    micrographs = read_micrographs(exposures, by_uid=by_uid) if exposures else None
+    roles = compare_roles(roles, names, params)
+    micrographs = read_micrographs(exposures, match=roles[0].match) if exposures else None
     for table, role in zip(tables, roles, strict=True):
         check_pixel_size(role, params, micrographs, table.path)
+        if table.source in params.flip_y:
+            check_flip(role, params, micrographs, table.path)
+    native = _native_names(tables, output_format)
+    as_parquet = [table for table, name in zip(tables, native, strict=True) if name is None]
     fragments = [fragment for table in tables for fragment in table.fragments]
     return Job(
         tables=tuple(tables),
@@ -168,13 +186,35 @@ def make_job(
         roles=tuple(roles),
         params=params,
         micrographs=micrographs,
-        stored_schema=StoredSchema.of(_unified_schema(tables)),
+        stored_schema=StoredSchema.of(_unified_schema(as_parquet)),
+        native_names=tuple(native),
         staging="",
     )
 
 
+def _native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
+    """Name each native table's output like its input; a name met again gets a number."""
+    if output_format not in OUTPUT_FORMATS:
+        raise InputError(
+            f"--output-format is {output_format!r}; it must be one of {', '.join(OUTPUT_FORMATS)}"
+        )
+    names: list[str | None] = []
+    for table in tables:
+        if table.format == "parquet" or output_format == "parquet":
+            names.append(None)
+            continue
+        path = Path(table.path)
+        name, number = path.name, 2
+        while name in names:
+            name, number = f"{path.stem}-{number}{path.suffix}", number + 1
+        names.append(name)
+    return names
+
+
 def _unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
-    """Give one schema for all inputs; a column that some lack may be null."""
+    """Give one schema for all inputs written as Parquet; a column that some lack may be null."""
+    if not tables:
+        return pa.schema([])
     schema = tables[0].schema
     for table in tables[1:]:
         schema = unify(schema, table.schema, table.path)
@@ -189,15 +229,21 @@ def _unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
     return schema
 
 
-def _run_id(
-    tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
+def make_run_id(
+    tables: Sequence[ParticleTable],
+    exposures: ParticleTable | None,
+    params: DedupParams,
+    output_format: str,
 ) -> str:
+    """Hash all that a result depends on."""
+
     def identity(table: ParticleTable) -> dict[str, Any]:
         return {"path": table.path, "files": [asdict(file) for file in table.files]}
 
     request = {
         "algorithm": ALGORITHM,
         "parameters": params.to_dict(),
+        "output_format": output_format,
         "inputs": [identity(table) for table in tables],
         "micrographs": identity(exposures) if exposures else None,
     }
@@ -207,18 +253,17 @@ def _run_id(
 def _describe(job: Job) -> list[str]:
     """Say what is compared and what decides."""
     params = job.params
-    unit = (
-        "the stored coordinates" if params.min_separation == 0 else f"{params.min_separation:g} A"
-    )
+    if params.undo_symmetry_expansion:
+        duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
+    elif params.min_separation == 0:
+        duplicates = "particles at precisely equal stored coordinates"
+    else:
+        duplicates = f"particles at most {params.min_separation:g} A apart"
     shifts = dict.fromkeys(roles.shift_name for roles in job.roles)
-    fate = (
-        "every particle with a duplicate is rejected"
-        if params.remove_entirely
-        else "the best stays"
-    )
+    fate = "all of them are rejected" if params.remove_entirely else "the best of them stays"
     return [
-        f"separation: {unit}; shift: {', '.join(shifts)}; "
-        f"score: {params.score or 'none, a seeded choice'}; {fate}"
+        f"duplicates: {duplicates}, on one micrograph (by {job.roles[0].match}); {fate}",
+        f"shift: {', '.join(shifts)}; score: {params.score or 'none, a seeded choice'}",
     ]
 
 
@@ -271,16 +316,29 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
     }
 
 
-def _outputs(receipts: Sequence[Receipt]) -> list[dict[str, Any]]:
-    return [
-        {
-            **asdict(receipt.files[name]),
-            "path": f"{name}/{receipt.files[name].path}",
-            "fragment": receipt.fragment,
-        }
-        for name in (KEPT, REJECTED, DUPLICATES)
+def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> list[dict[str, Any]]:
+    """Assemble what is written in the inputs' own formats, and list every file of the result."""
+    outputs = [
+        {**asdict(receipt.files[folder]), "fragment": receipt.fragment, "folder": folder}
+        for folder in (KEPT, REJECTED, DUPLICATES)
         for receipt in receipts
+        if folder in receipt.files
     ]
+    with ThreadPoolExecutor() as pool:
+        assembled = [
+            (table, folder, pool.submit(stages.assemble, job, table.source, folder, count[key]))
+            for table, name, count in zip(
+                job.tables, job.native_names, totals["by_input"], strict=True
+            )
+            if name
+            for folder, key in ((KEPT, "kept"), (REJECTED, "rejected"))
+        ]
+        outputs += [
+            {**asdict(written), "input": table.source, "folder": folder}
+            for table, folder, files in assembled
+            for written in files.result()
+        ]
+    return [{**output, "path": f"{output.pop('folder')}/{output['path']}"} for output in outputs]
 
 
 def _versions() -> dict[str, str]:

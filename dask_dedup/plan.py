@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.errors import InputError
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -98,20 +96,13 @@ class Plan:
 
 
 def make_plan(censuses: Sequence[Census]) -> Plan:
-    """Decide what must move, from what each fragment holds.
-
-    Raises
-    ------
-    InputError
-        If two micrograph names have the same 64-bit key.
-    """
+    """Decide what must move, from what each fragment holds."""
     keys = np.concatenate([np.empty(0, np.uint64), *(census.micrographs for census in censuses)])
     counts = np.concatenate([np.empty(0, np.int64), *(census.counts for census in censuses)])
     homes = np.repeat(
         np.array([census.fragment for census in censuses], dtype=np.int64),
         [census.micrographs.size for census in censuses],
     )
-    _check_names(censuses)
     distinct, number, fragments = np.unique(keys, return_inverse=True, return_counts=True)
     rows = np.bincount(number, weights=counts, minlength=distinct.size).astype(np.int64)
     straddles = fragments > 1
@@ -150,15 +141,3 @@ def pack(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]
     bucket_rows = np.zeros(wanted, dtype=np.int64)
     np.add.at(bucket_rows, bucket, rows)
     return bucket, bucket_rows
-
-
-def _check_names(censuses: Sequence[Census]) -> None:
-    """Refuse two names under one key; at 10**6 micrographs that has a chance of 3 in 10**8."""
-    known: dict[int, str] = {}
-    for census in censuses:
-        for key, name in zip(census.micrographs.tolist(), census.names, strict=False):
-            if known.setdefault(key, name) != name:
-                raise InputError(
-                    f"the micrograph names {known[key]!r} and {name!r} hash to one key; "
-                    "rename one of the two"
-                )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup import formats
 from dask_dedup.cellgrid import NOBODY, Points, best_within, closest_pair, distances, nearest_other
 from dask_dedup.columns import Columns
 from dask_dedup.conservation import FindingError, read_duplicates
-from dask_dedup.formats import parquet
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.rank import splitmix64
 from dask_dedup.scan import read_picks
@@ -139,7 +139,7 @@ def try_again(job: Job, duplicates: Sequence[Path], pool: Executor) -> Findings:
 
 def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: int) -> _Share:
     roles = job.roles[fragment.source]
-    columns = parquet.read(job.tables[fragment.source], fragment, list(roles.columns))
+    columns = formats.read(job.tables[fragment.source], fragment, roles.columns)
     picks = read_picks(columns, fragment, roles, job.params, job.micrographs)
     finite = np.isfinite(picks.x) & np.isfinite(picks.y) & np.isfinite(picks.z)
     if not finite.all():
@@ -158,7 +158,7 @@ def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: i
 
 
 def _judge(job: Job, share: _Share, findings: Findings) -> None:
-    params, limit, picks = job.params, job.params.min_separation, share.picks
+    params, picks = job.params, share.picks
 
     def name(row: int) -> str:
         place = picks.place[row : row + 1]
@@ -166,11 +166,8 @@ def _judge(job: Job, share: _Share, findings: Findings) -> None:
         return f"{path} row {row_in_file}"
 
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
-    points = Points(
-        micrograph,
-        np.column_stack([picks.x, picks.y, picks.z]),
-        picks.source if params.between_inputs_only else None,
-    )
+    centres, limit = picks.points(params)
+    points = Points(micrograph, centres, picks.exclusions(params))
     keeps, loses = np.flatnonzero(share.kept), np.flatnonzero(~share.kept)
     findings.separation.seen += keeps.size
     findings.maximality.seen += loses.size
@@ -198,7 +195,7 @@ def _judge(job: Job, share: _Share, findings: Findings) -> None:
         rank[np.lexsort(picks.rank_keys(params)[::-1])] = np.arange(len(picks))
         best = best_within(points.take(loses), points.take(keeps), rank[keeps], limit)
         winner = np.append(keeps, NOBODY)[best]
-        distance = distances(points.centres[loses], points.centres[winner])
+        distance = distances(centres[loses], centres[winner])
         proper = (winner != NOBODY) & (rank[winner] < rank[loses])
         fault = "no better-ranked particle within the separation is kept"
     findings.maximality.note(loses[~proper], lambda row: f"{name(row)} is rejected, but {fault}")

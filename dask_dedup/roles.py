@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from dask_dedup.micrographs import MicrographTable
     from dask_dedup.params import DedupParams, ScoreField
 
+_UID, _PATH = "location/micrograph_uid", "location/micrograph_path"
 _CRYOSPARC_POSITION = ("location/center_x_frac", "location/center_y_frac")
 _RELION_PIXELS = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
 _RELION_ANGSTROM = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
@@ -60,6 +61,10 @@ class Roles:
     subtomogram : tuple of str
         Angles of the frame the shift is given in; empty if none.
     score, uid, half : str or None
+    label : str or None
+        Of the filament, or of the particle that a symmetry copy was made from, if that matters.
+    match : {"uid", "path", "name"}
+        How micrographs are told to be the same.
     """
 
     convention: str
@@ -74,12 +79,14 @@ class Roles:
     score: str | None = None
     uid: str | None = None
     half: str | None = None
+    label: str | None = None
+    match: str = "path"
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that have to be read, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
-        named = (*single, self.score, self.uid, self.half)
+        named = (*single, self.score, self.uid, self.half, self.label)
         every = (*named, *self.position, *self.shift, *self.subtomogram)
         return tuple(dict.fromkeys(name for name in every if name is not None))
 
@@ -129,10 +136,10 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Ro
     )
 
 
-def name_micrographs_alike(
-    roles: Sequence[Roles], tables: Sequence[tuple[str, Sequence[str]]]
+def compare_roles(
+    roles: Sequence[Roles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
 ) -> list[Roles]:
-    """Let all inputs name their micrographs the same way: all by uid, or all by path.
+    """Let all inputs name micrographs and give positions in the same way.
 
     Parameters
     ----------
@@ -140,23 +147,43 @@ def name_micrographs_alike(
         One an input.
     tables : sequence of (str, sequence of str)
         Each input's name and column names.
+    params : DedupParams
 
     Raises
     ------
     InputError
-        If some have only uids and others only paths.
+        If their micrographs or their positions cannot be compared.
     """
-    uid, path = "location/micrograph_uid", "location/micrograph_path"
-    if len({role.micrograph == uid for role in roles}) == 1:
-        return list(roles)
+    _check_positions(roles, [table for table, _ in tables], params)
+    if params.match_micrographs != "auto":
+        match = params.match_micrographs
+    elif all(role.micrograph == _UID for role in roles):
+        match = "uid"
+    else:
+        match = "name" if len({role.convention for role in roles}) > 1 else "path"
+    matched = []
     for role, (table, columns) in zip(roles, tables, strict=True):
-        if role.micrograph == uid and path not in columns:
-            others = ", ".join(sorted({role.micrograph for role in roles} - {uid}))
+        column = role.micrograph
+        if role.convention == "cryosparc":
+            column = _UID if match == "uid" else _PATH
+        if column not in columns or (match == "uid" and role.convention == "relion"):
+            wanted = _UID if match == "uid" else column
             raise InputError(
-                f"{table}: names micrographs by {uid} only, the other inputs by {others}; "
-                f"add {path}, so that the same micrograph can be recognised in all"
+                f"{table}: the inputs' micrographs are matched by {match}, but it has no {wanted}; "
+                "add that column, or choose another way with --match-micrographs"
             )
-    return [replace(role, micrograph=path) if role.micrograph == uid else role for role in roles]
+        matched.append(replace(role, micrograph=column, match=match))
+    return matched
+
+
+def _check_positions(roles: Sequence[Roles], tables: Sequence[str], params: DedupParams) -> None:
+    if len({len(role.position) for role in roles}) > 1:
+        flat = next(t for t, role in zip(tables, roles, strict=True) if len(role.position) == 2)
+        raise InputError(f"{flat}: has no z coordinate, but other inputs have; run them apart")
+    units = {role.unit for role in roles}
+    if len(units) > 1 and ("angstrom" in units or not params.measures):
+        listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
+        raise InputError(f"the inputs' positions cannot be compared ({listed}); run them apart")
 
 
 def needs_pixel_size(roles: Roles, params: DedupParams) -> bool:
@@ -167,7 +194,7 @@ def needs_pixel_size(roles: Roles, params: DedupParams) -> bool:
     """
     if roles.unit == "angstrom":
         return False
-    return params.min_separation > 0 or bool(roles.shift)
+    return params.measures or bool(roles.shift)
 
 
 _PSIZE_COLUMN = {"cryosparc": "location/micrograph_psize_A", "relion": "rlnMicrographPixelSize"}
@@ -185,10 +212,16 @@ def check_pixel_size(
     """
     if not needs_pixel_size(roles, params):
         return
+    hint = ""
+    if roles.convention == "relion" and roles.unit == "pixel":
+        hint = (
+            "; RELION's Extract drops it, and the particles' own rlnImagePixelSize is another one "
+            "if they were down-sampled"
+        )
     if not roles.psize_mic and micrographs is None and params.micrograph_pixel_size is None:
         raise InputError(
             f"{table}: no micrograph pixel size; give --micrographs TABLE, add the column "
-            f"{_PSIZE_COLUMN[roles.convention]}, or give --micrograph-pixel-size"
+            f"{_PSIZE_COLUMN[roles.convention]}, or give --micrograph-pixel-size{hint}"
         )
     if roles.unit != "fraction" or roles.shape:
         return
@@ -199,13 +232,27 @@ def check_pixel_size(
         )
 
 
-def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
-    micrograph = _first(present, "location/micrograph_uid", "location/micrograph_path")
-    if micrograph is None:
+def check_flip(
+    roles: Roles, params: DedupParams, micrographs: MicrographTable | None, table: str
+) -> None:
+    """Refuse to flip coordinates in pixels of micrographs whose height nothing tells.
+
+    Raises
+    ------
+    InputError
+    """
+    told = params.micrograph_height or (micrographs is not None and micrographs.shape is not None)
+    if roles.unit == "pixel" and not told:
         raise InputError(
-            f"{table}: no micrograph column; it needs location/micrograph_uid or "
-            "location/micrograph_path"
+            f"{table}: --flip-y needs the micrographs' height; give --micrograph-height, or "
+            "--micrographs TABLE with micrograph_blob/shape"
         )
+
+
+def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
+    micrograph = _first(present, _UID, _PATH)
+    if micrograph is None:
+        raise InputError(f"{table}: no micrograph column; it needs {_UID} or {_PATH}")
     group = _alignment_group(present, params, table)
     shift = f"{group}/shift" if group else None
     if shift and f"{group}/psize_A" not in present:
@@ -226,7 +273,22 @@ def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
         score=_cryosparc_score(present, params, group, table),
         uid=_first(present, "uid"),
         half=half,
+        label=_label(present, params, "filament/filament_uid", table),
+        match="uid" if micrograph == _UID else "path",
     )
+
+
+def _label(present: set[str], params: DedupParams, filament: str, table: str) -> str | None:
+    """Name the column that tells filaments, or sources of symmetry copies, apart."""
+    if params.undo_symmetry_expansion:
+        name, option = "sym_expand/src_uid", "--undo-symmetry-expansion"
+    elif params.ignore_within_filament:
+        name, option = filament, "--ignore-within-filament"
+    else:
+        return None
+    if name not in present:
+        raise InputError(f"{table}: no column {name}, which {option} needs")
+    return name
 
 
 def _alignment_group(present: set[str], params: DedupParams, table: str) -> str | None:
@@ -236,7 +298,7 @@ def _alignment_group(present: set[str], params: DedupParams, table: str) -> str 
         return None
     if params.shift_key == "auto":
         # Separation 0 asks for equal stored coordinates.
-        return groups[0] if groups and params.min_separation > 0 else None
+        return groups[0] if groups and params.measures else None
     if params.shift_key not in groups:
         others = f"; it has {' and '.join(groups)}" if groups else "; use --shift-key none"
         raise InputError(f"{table}: no column {params.shift_key}/shift for --shift-key{others}")
@@ -286,6 +348,7 @@ def _relion(present: set[str], params: DedupParams, table: str) -> Roles:
         subtomogram=_SUBTOMOGRAM if rotated else (),
         score=score,
         half=_first(present, "rlnRandomSubset"),
+        label=_label(present, params, "rlnHelicalTubeID", table),
     )
 
 
@@ -297,7 +360,7 @@ def _relion_shift(
             f"{table}: --shift-key {params.shift_key} names a CryoSPARC shift, but the table has "
             "RELION columns; use auto (rlnOrigin*) or none"
         )
-    if params.shift_key == "none" or params.min_separation == 0:
+    if params.shift_key == "none" or not params.measures:
         return (), None
     angstrom, pixels = _RELION_SHIFT_ANGSTROM[:axes], _RELION_SHIFT_PIXELS[:axes]
     if set(angstrom) <= present:

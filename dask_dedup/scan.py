@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_dedup import geometry
 from dask_dedup.columns import Columns
-from dask_dedup.micrographs import hash_names, micrograph_keys
+from dask_dedup.micrographs import keys_of_names, micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, places
 from dask_dedup.rank import SCORE_SENTINEL
 from dask_dedup.roles import needs_pixel_size
@@ -188,7 +188,8 @@ def take_census(
     """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
     found = extract(rows, fragment, roles, params, micrographs)
     keys, counts = np.unique(found.picks.micrograph, return_counts=True)
-    name_of = dict(zip(hash_names(found.names).tolist(), found.names, strict=True))
+    keyed = keys_of_names(found.names, roles.match).tolist()
+    name_of = dict(zip(keyed, found.names, strict=True))
     names = [name_of.get(key, "") for key in keys.tolist()] if found.names else []
     uids = np.sort(found.picks.uid) if roles.uid else np.empty(0, np.uint64)
     return Census(
@@ -225,7 +226,7 @@ def extract(
 
     unnamed = columns.nulls(roles.micrograph)
     problems.note(unnamed, "have no micrograph", roles.micrograph)
-    keys, names = micrograph_keys(columns, roles.micrograph)
+    keys, names = micrograph_keys(columns, roles.micrograph, roles.match)
 
     stored_psize = columns.floats(roles.psize_mic) if roles.psize_mic else None
     row_in_table = None
@@ -249,6 +250,10 @@ def extract(
     lost = _not_finite(stored)
     problems.note(lost, "have no finite position", " ".join(roles.position))
     shift, psize_shift = _shift(columns, roles, problems)
+    if fragment.source in params.flip_y:
+        stored[:, 1] = _height(roles, params, micrographs, row_in_table) - stored[:, 1]
+        if shift is not None:
+            shift[:, 1] *= -1
     with np.errstate(invalid="ignore", over="ignore"):
         if not needs_pixel_size(roles, params):
             centres = stored
@@ -277,6 +282,13 @@ def extract(
         np.copyto(
             half, values, where=np.isfinite(values) & (np.abs(values) < 127), casting="unsafe"
         )
+    label = np.full(n, -1, dtype=np.int64)
+    if roles.label:
+        problems.note(columns.nulls(roles.label), "have no label", roles.label)
+        label = columns.integers(roles.label).view(np.int64)
+        if roles.convention == "relion":
+            # RELION numbers the tubes of each input anew.
+            label = (label & 0xFFFFFFFF) + (fragment.source << 32)
     picks = Picks(
         micrograph=keys,
         x=np.ascontiguousarray(centres[:, 0]),
@@ -287,6 +299,7 @@ def extract(
         place=places(fragment.number, n),
         source=np.full(n, fragment.source, dtype=np.uint16),
         half=half,
+        label=label,
     )
     used = psize if needs_pixel_size(roles, params) else None
     return Extract(picks, names, problems.found, used, stored_psize)
@@ -323,6 +336,21 @@ def _shift(
         shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
         psize = np.ones(len(columns))
     return shift, psize
+
+
+def _height(
+    roles: Roles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
+    row_in_table: NDArray[np.intp] | None,
+) -> Floats | float:
+    """Give the sum of a y coordinate and its mirror image, in the unit of the stored position."""
+    if roles.unit != "pixel":
+        # Fractions run from 0 to 1; centred coordinates lie around 0.
+        return 1.0 if roles.unit == "fraction" else 0.0
+    if micrographs is not None and micrographs.shape is not None and row_in_table is not None:
+        return np.append(micrographs.shape[:, 0], np.nan)[row_in_table]
+    return float(params.micrograph_height or np.nan)
 
 
 def _shape(

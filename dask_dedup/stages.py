@@ -16,7 +16,7 @@ import pyarrow as pa
 from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, decide
 from dask_dedup.errors import RunError
-from dask_dedup.formats import StoredSchema, Written, parquet
+from dask_dedup.formats import StoredSchema, Written, format_of, load, parquet, read
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of
 from dask_dedup.scan import Census, read_picks, take_census
@@ -30,11 +30,12 @@ if TYPE_CHECKING:
     from dask_dedup.plan import Plan
     from dask_dedup.roles import Roles
 
-KEPT, REJECTED, DUPLICATES, RECEIPTS = (
+KEPT, REJECTED, DUPLICATES, RECEIPTS, PIECES = (
     "particles_kept",
     "particles_rejected",
     "duplicates",
     "receipts",
+    "pieces",
 )
 
 DUPLICATES_SCHEMA = pa.schema(
@@ -72,7 +73,10 @@ class Job:
     params : DedupParams
     micrographs : MicrographTable or None
     stored_schema : StoredSchema
-        Of the kept and rejected tables.
+        Of the Parquet files written.
+    native_names : tuple of (str or None)
+        For each input, the file its kept and rejected rows are written to in its own format; None
+        where they are written as Parquet.
     staging : str
         Folder the parts are written to before the commit.
     """
@@ -83,11 +87,12 @@ class Job:
     params: DedupParams
     micrographs: MicrographTable | None
     stored_schema: StoredSchema
+    native_names: tuple[str | None, ...]
     staging: str
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the kept and rejected tables."""
+        """Of the Parquet files written."""
         return self.stored_schema.load()
 
 
@@ -103,7 +108,7 @@ class Receipt:
     across_halves : int
         Rejected rows whose winner is in the other half-set.
     files : dict of str to Written
-        By folder of the output.
+        Parquet files, by folder of the output.
     """
 
     fragment: int
@@ -153,9 +158,11 @@ def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Rece
     """
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
-    payload = parquet.read(table, fragment)
-    _check_rows(payload, fragment)
-    rejections = Rejections.concatenate([_decide_here(job, plan, fragment, payload), moved])
+    roles = job.roles[fragment.source]
+    payload = load(table, fragment)
+    narrow = payload.columns(roles.columns)
+    _check_rows(narrow, fragment)
+    rejections = Rejections.concatenate([_decide_here(job, plan, fragment, narrow), moved])
     rejections = rejections.in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
@@ -164,11 +171,19 @@ def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Rece
 
     staging = Path(job.staging)
     name = f"part-{number:05d}.parquet"
-    kept, rejected = parquet.split(
-        payload, keep, job.schema, staging / KEPT / name, staging / REJECTED / name
-    )
-    micrographs = payload.column(job.roles[fragment.source].micrograph).filter(pa.array(~keep))
-    duplicates = parquet.write(
+    files: dict[str, Written] = {}
+    if job.native_names[fragment.source]:
+        payload.split(keep, _piece(job, KEPT, number), _piece(job, REJECTED, number))
+    else:
+        files[KEPT], files[REJECTED] = parquet.split(
+            payload.columns(table.schema.names),
+            keep,
+            job.schema,
+            staging / KEPT / name,
+            staging / REJECTED / name,
+        )
+    micrographs = narrow.column(roles.micrograph).filter(pa.array(~keep))
+    files[DUPLICATES] = parquet.write(
         _duplicates_table(job, rejections, micrographs), staging / DUPLICATES / name
     )
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
@@ -177,19 +192,43 @@ def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Rece
         fragment=number,
         source=fragment.source,
         rows=fragment.rows,
-        kept=kept.rows,
-        rejected=rejected.rows,
+        kept=int(keep.sum()),
+        rejected=len(rejections),
         same_uid=int(same_uid.sum()),
         across_halves=int((halves & (rejections.half != rejections.winner_half)).sum()),
-        files={KEPT: kept, REJECTED: rejected, DUPLICATES: duplicates},
+        files=files,
     )
     (staging / RECEIPTS / f"{number:05d}.json").write_text(json.dumps(receipt.to_dict()))
     return receipt
 
 
+def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
+    """Join the pieces of a native table's kept or rejected rows into files of its own kind.
+
+    Parameters
+    ----------
+    job : Job
+    source : int
+        Ordinal of the input.
+    outcome : str
+        Folder of the output.
+    rows : int
+        In all pieces.
+    """
+    table = job.tables[source]
+    numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
+    pieces = [_piece(job, outcome, number) for number in numbers]
+    name = job.native_names[source] or ""
+    return format_of(table).assemble(table, pieces, rows, Path(job.staging) / outcome, name)
+
+
+def _piece(job: Job, outcome: str, number: int) -> Path:
+    return Path(job.staging) / PIECES / f"{outcome}-{number:05d}"
+
+
 def _narrow(job: Job, fragment: Fragment) -> tuple[pa.Table, Fragment, Roles]:
     roles = job.roles[fragment.source]
-    columns = parquet.read(job.tables[fragment.source], fragment, list(roles.columns))
+    columns = read(job.tables[fragment.source], fragment, roles.columns)
     _check_rows(columns, fragment)
     return columns, fragment, roles
 
@@ -202,14 +241,15 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
         )
 
 
-def _decide_here(job: Job, plan: Plan, fragment: Fragment, payload: pa.Table) -> Rejections:
+def _decide_here(job: Job, plan: Plan, fragment: Fragment, narrow: pa.Table) -> Rejections:
     """Decide the micrographs whose picks are all in this fragment."""
     roles = job.roles[fragment.source]
-    keys, _ = micrograph_keys(Columns(payload, str(fragment)), roles.micrograph)
+    columns = Columns(narrow, str(fragment))
+    keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
     settled = plan.bucket_of(keys) < 0
     if not settled.any():
         return Rejections.concatenate([])
-    picks = read_picks(payload, fragment, roles, job.params, job.micrographs)
+    picks = read_picks(narrow, fragment, roles, job.params, job.micrographs)
     return decide(picks if settled.all() else picks.take(settled), job.params)
 
 

@@ -30,7 +30,7 @@ from dask_dedup.formats import open_table, parquet
 from dask_dedup.formats.table import InputFile
 from dask_dedup.output import TABLES, read_manifest
 from dask_dedup.params import DedupParams
-from dask_dedup.pipeline import ALGORITHM, _run_id, make_job
+from dask_dedup.pipeline import ALGORITHM, make_job, make_run_id
 from dask_dedup.retrial import LOOK_AHEAD, try_again
 from dask_dedup.stages import DUPLICATES
 
@@ -150,17 +150,12 @@ def verify(output: str | Path) -> Verification:
         inputs, job = _reopen(manifest)
         checks.append(inputs)
         if job is None:
-            why = f"could not be checked: {inputs.detail}"
-            checks += [
-                Check(name, passed=None, detail=why) for name in ("conservation", *_DECISIONS)
-            ]
+            open_ = Check("conservation", passed=None, detail=f"not checked: {inputs.detail}")
+            checks += [open_, *(replace(open_, name=name) for name in _DECISIONS)]
         else:
-            checks.append(
-                _check(
-                    "conservation", lambda: compare_rows(job, _parts(place, manifest, job), pool)
-                )
-            )
-            findings, decisions = _try_decisions(place, manifest, job, pool)
+            parts = partial(_parts, place, manifest, job)
+            checks.append(_check("conservation", lambda: compare_rows(job, parts(), pool)))
+            findings, decisions = _try_decisions(job, parts, pool)
             checks += decisions
         checks.append(_check("totals", lambda: compare_totals(place, manifest)))
     near = findings is not None and np.isfinite(findings.closest)
@@ -183,11 +178,8 @@ def _check(name: str, examine: Callable[[], str]) -> Check:
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
-    return (
-        text
-        if isinstance(error, DedupError)
-        else f"cannot be read ({type(error).__name__}: {text})"
-    )
+    ours = isinstance(error, DedupError)
+    return text if ours else f"cannot be read ({type(error).__name__}: {text})"
 
 
 def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str:
@@ -245,10 +237,13 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
     params = DedupParams(**manifest["parameters"])
     # The run id holds what else went into the run: the parameters, the micrograph table's state.
     comparable = not complaint and manifest["versions"]["algorithm"] == str(ALGORITHM)
-    if comparable and _run_id(tables, exposures, params) != manifest["run_id"]:
+    if (
+        comparable
+        and make_run_id(tables, exposures, params, manifest["output_format"]) != manifest["run_id"]
+    ):
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
-    return make_job(tables, exposures, params), complaint
+    return make_job(tables, exposures, params, manifest["output_format"]), complaint
 
 
 def _changes(table: ParticleTable, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -270,44 +265,50 @@ def _parts(place: Path, manifest: dict[str, Any], job: Job) -> dict[str, list[Pa
         entries = [entry for entry in manifest["outputs"] if Path(entry["path"]).parts[0] == name]
         numbers = [entry["fragment"] for entry in entries]
         if numbers != list(range(len(job.fragments))):
-            message = (
-                f"{name} has {len(numbers)} parts, but the inputs {len(job.fragments)} fragments"
-            )
+            here = len(job.fragments)
+            message = f"{name} has {len(numbers)} parts, but the inputs {here} fragments"
             made_by = manifest["versions"]["dask-dedup"]
             if made_by != __version__:
-                raise _OpenError(f"{message}: use version {made_by}, which made the run")
+                # A fragment may well be larger there.
+                raise _OpenError(f"{message}; version {made_by}, which made the run, can check it")
             raise FindingError(message)
         parts[name] = [place / entry["path"] for entry in entries]
     return parts
 
 
 def _try_decisions(
-    place: Path, manifest: dict[str, Any], job: Job, pool: Executor
+    job: Job, parts: Callable[[], dict[str, list[Path]]], pool: Executor
 ) -> tuple[Findings | None, list[Check]]:
     """Derive the decisions anew; a check each for separation, maximality and winners."""
     found: list[Findings] = []
 
     def derive() -> str:
-        found.append(try_again(job, _parts(place, manifest, job)[DUPLICATES], pool))
+        found.append(try_again(job, parts()[DUPLICATES], pool))
         return ""
 
     derived = _check("", derive)
     if not found:
         return None, [replace(derived, name=name) for name in _DECISIONS]
     findings, params = found[0], job.params
-    limit = f"{params.min_separation:g} A"
-    of = "of different inputs " if params.between_inputs_only else ""
-    apart = f"no two kept particles {of}are within {LOOK_AHEAD * params.min_separation:g} A"
+    kept, limit = "kept particles", params.min_separation
+    if params.between_inputs_only:
+        kept += " of different inputs"
+    if params.ignore_within_filament:
+        kept += " of different filaments"
     if np.isfinite(findings.closest):
-        apart = f"the closest two kept particles {of}are {findings.closest:.6g} A apart"
-    if params.min_separation == 0:
-        apart, limit = f"no two kept particles {of}have the same coordinates", "0"
+        apart = f"the closest two {kept} are {findings.closest:.6g} A apart (limit {limit:g} A)"
+    elif params.measures:
+        apart = f"no two {kept} are within {LOOK_AHEAD * limit:g} A (limit {limit:g} A)"
+    elif params.undo_symmetry_expansion:
+        apart = f"no two {kept} are copies of one"
+    else:
+        apart = f"no two {kept} have the same coordinates"
     number = f"each of {findings.maximality.seen:,} rejected particles"
     reason = "a better one was kept" if not params.remove_entirely else "it has a duplicate"
     return findings, [
         _check(name, partial(tally.verdict, good))
         for name, tally, good in (
-            ("separation", findings.separation, f"{apart} (limit {limit})"),
+            ("separation", findings.separation, apart),
             ("maximality", findings.maximality, f"{number} is rejected because {reason}"),
             ("winners", findings.winners, f"{number} is told of as it should be in {DUPLICATES}"),
         )

@@ -1,0 +1,60 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from dask_dedup.cli import main
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real picks."""
+    default = REPOSITORY.parent / "shared" / "data"
+    folder = Path(os.environ.get("DASK_DEDUP_REAL_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real picks in {folder}; set DASK_DEDUP_REAL_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """A client of two worker processes."""
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            host="127.0.0.1",
+            dashboard_address=":0",
+            silence_logs=logging.ERROR,
+        ) as local,
+        Client(local, set_as_default=False) as client,
+    ):
+        yield client
+
+
+@pytest.fixture
+def cli():
+    """Call the command line; gives exit_code, stdout and stderr."""
+    try:
+        runner = CliRunner(mix_stderr=False)  # before click 8.2
+    except TypeError:
+        runner = CliRunner()
+    logger = logging.getLogger("dask_dedup")
+    before = logger.level, logger.handlers
+
+    def call(*arguments):
+        return runner.invoke(main, [str(word) for word in arguments], catch_exceptions=False)
+
+    yield call
+    logger.level, logger.handlers = before

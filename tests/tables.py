@@ -1,0 +1,217 @@
+"""Small particle tables like CryoSPARC's and RELION's, seeded; how they lie on disk; what a run made of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+#: (ny, nx), not square: a mix-up of the two moves every particle.
+SHAPE = (240, 300)
+PSIZE = 1.2
+#: Deliberately not the micrograph's.
+PSIZE_2D, PSIZE_3D = 2.4, 3.1
+MICROGRAPH_UID = 2**63 + 11
+
+PAIR = pa.list_(pa.float32(), 2)
+
+
+def cryosparc(rows=120, *, micrographs=4, seed=0, columns=None, drop=()):
+    """Picks of about 0.4 neighbours within 20 angstrom, with both alignments.
+
+    `columns` replaces columns or adds them, `drop` leaves some out, by name or by beginning.
+    """
+    rng = np.random.default_rng(seed)
+    micrograph = np.sort(rng.integers(micrographs, size=rows)).astype(np.uint64)
+    table = {
+        "uid": rng.integers(2**64, size=rows, dtype=np.uint64),
+        "location/micrograph_uid": micrograph + np.uint64(MICROGRAPH_UID),
+        "location/micrograph_path": pa.array(
+            [micrograph_path(number) for number in micrograph.tolist()], pa.string()
+        ),
+        "location/micrograph_shape": pa.array([SHAPE] * rows, pa.list_(pa.uint32(), 2)),
+        "location/center_x_frac": rng.random(rows, dtype=np.float32),
+        "location/center_y_frac": rng.random(rows, dtype=np.float32),
+        "location/micrograph_psize_A": np.full(rows, PSIZE, np.float32),
+        "pick_stats/ncc_score": rng.random(rows, dtype=np.float32),
+        "pick_stats/power": rng.random(rows, dtype=np.float32),
+    }
+    for group, psize in (("alignments2D", PSIZE_2D), ("alignments3D", PSIZE_3D)):
+        table |= {
+            f"{group}/shift": vectors(rng.normal(0, 4, (rows, 2))),
+            f"{group}/psize_A": np.full(rows, psize, np.float32),
+            f"{group}/split": rng.integers(2, size=rows, dtype=np.uint32),
+            f"{group}/error": rng.random(rows, dtype=np.float32),
+            f"{group}/error_min": rng.random(rows, dtype=np.float32),
+        }
+    return _finished(table, columns, drop)
+
+
+def relion(rows=120, *, micrographs=4, seed=0, axes=2, columns=None, drop=()):
+    """The same with RELION 3.1's columns; `axes` 3 gives the tomograms of RELION 4 and 5."""
+    rng = np.random.default_rng(seed)
+    number = np.sort(rng.integers(micrographs, size=rows)).tolist()
+    names = [f"TS_{n:02}" if axes == 3 else micrograph_path(n) for n in number]
+    table = {"rlnTomoName" if axes == 3 else "rlnMicrographName": pa.array(names, pa.string())}
+    for axis in "XYZ"[:axes]:
+        table[f"rlnCoordinate{axis}"] = rng.random(rows) * (120 if axes == 3 else 240)
+    for axis in "XYZ"[:axes]:
+        table[f"rlnOrigin{axis}Angst"] = rng.normal(0, 8, rows)
+    table["rlnTomoTiltSeriesPixelSize" if axes == 3 else "rlnMicrographPixelSize"] = np.full(
+        rows, PSIZE
+    )
+    table["rlnAutopickFigureOfMerit"] = rng.random(rows)
+    table["rlnRandomSubset"] = rng.integers(1, 3, size=rows)
+    return _finished(table, columns, drop)
+
+
+def _finished(table, columns, drop):
+    table = {name: values for name, values in table.items() if not name.startswith(tuple(drop))}
+    return pa.table({**table, **(columns or {})})
+
+
+def exposures(micrographs=4, *, columns=None, drop=()):
+    """A micrograph table: each micrograph has a pixel size of its own."""
+    number = np.arange(micrographs, dtype=np.uint64)
+    table = {
+        "uid": number + np.uint64(MICROGRAPH_UID),
+        "micrograph_blob/path": [micrograph_path(n) for n in number.tolist()],
+        "micrograph_blob/shape": pa.array([SHAPE] * micrographs, pa.list_(pa.uint32(), 2)),
+        "micrograph_blob/psize_A": np.linspace(0.8, 2.0, micrographs).astype(np.float32),
+    }
+    return _finished(table, columns, drop)
+
+
+def micrograph_path(number):
+    return f"J1/imported/{number:03}_grid.mrc"
+
+
+def vectors(values):
+    """An (n, 2) array as a column of pairs, float32."""
+    flat = pa.array(np.asarray(values, dtype=np.float32).ravel())
+    return pa.FixedSizeListArray.from_arrays(flat, type=PAIR)
+
+
+def values(table, name):
+    """A column as float64, lists as rows."""
+    return np.array(table.column(name).to_pylist(), dtype=np.float64)
+
+
+def bits(array):
+    """What an Arrow array holds, so that NaN equals NaN only if all bits do."""
+    if isinstance(array, pa.ChunkedArray):
+        return [item for chunk in array.chunks for item in bits(chunk)]
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        return bits(array.dictionary_decode())
+    if pa.types.is_floating(kind):
+        whole = {16: pa.uint16(), 32: pa.uint32(), 64: pa.uint64()}[kind.bit_width]
+        return array.view(whole).to_pylist()
+    if pa.types.is_temporal(kind):
+        return array.view(pa.int64() if kind.bit_width == 64 else pa.int32()).to_pylist()
+    if pa.types.is_struct(kind):
+        children = zip(*(bits(child) for child in array.flatten()), strict=True)
+        present = array.is_valid().to_pylist()
+        return [row if there else None for row, there in zip(children, present, strict=True)]
+    if pa.types.is_nested(kind) and not pa.types.is_map(kind):
+        items = iter(bits(array.flatten()))
+        lengths = pc.list_value_length(array).to_pylist()
+        return [None if n is None else [next(items) for _ in range(n)] for n in lengths]
+    return array.to_pylist()
+
+
+def assert_same_rows(one, other):
+    """Two tables have the same schema, metadata included, and the same rows to the bit."""
+    assert one.schema.equals(other.schema, check_metadata=True)
+    for name in one.schema.names:
+        assert bits(one.column(name)) == bits(other.column(name)), name
+
+
+def uids(table):
+    return table.column("uid").to_pylist()
+
+
+def write_file(table, path, **options):
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, **options)
+    return Path(path)
+
+
+def write_folder(table, folder, files=3, **options):
+    """The rows in order, over files of about equal size."""
+    for number, rows in enumerate(np.array_split(np.arange(table.num_rows), files)):
+        write_file(table.take(rows), Path(folder) / f"batch-{number:03}.parquet", **options)
+    return Path(folder)
+
+
+def write_hive(table, folder, key, **options):
+    """A folder `key`=VALUE for each value of a text or integer column, which the files then lack."""
+    for value in table.column(key).unique().to_pylist():
+        mask = np.array([other == value for other in table.column(key).to_pylist()])
+        part = table.filter(pa.array(mask)).drop_columns([key])
+        name = str(value).replace("/", "%2F")
+        write_file(part, Path(folder) / f"{key}={name}" / "data.parquet", **options)
+    return Path(folder)
+
+
+@dataclass(frozen=True)
+class Output:
+    """A finished run, read back."""
+
+    folder: Path
+
+    @property
+    def kept(self):
+        return self.read("particles_kept")
+
+    @property
+    def rejected(self):
+        return self.read("particles_rejected")
+
+    @property
+    def duplicates(self):
+        return self.read("duplicates")
+
+    @property
+    def manifest(self):
+        return json.loads((self.folder / "manifest.json").read_text())
+
+    def parts(self, name):
+        return sorted((self.folder / name).iterdir())
+
+    def read(self, name):
+        return pa.concat_tables([pq.read_table(part) for part in self.parts(name)])
+
+    @property
+    def decisions(self):
+        """(file, row) of every rejected row: (file, row) of its winner, and the distance."""
+        told = self.duplicates
+        loser = zip(told["file"].to_pylist(), told["row"].to_pylist(), strict=True)
+        winner = zip(told["winner_file"].to_pylist(), told["winner_row"].to_pylist(), strict=True)
+        fate = zip(winner, told["distance_A"].to_pylist(), strict=True)
+        return dict(zip(loser, fate, strict=True))
+
+    @property
+    def by_uid(self):
+        """Uid of every rejected row: uid of its winner, and the distance."""
+        told = self.duplicates.select(["uid", "winner_uid", "distance_A"]).to_pydict()
+        return {uid: fate for uid, *fate in zip(*told.values(), strict=True)}
+
+
+def contents(folder):
+    """Every file below a folder, by relative path."""
+    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+
+
+def stamps(folder):
+    """Size and time of modification of everything below a folder."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(Path(folder).rglob("*"))
+    }

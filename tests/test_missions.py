@@ -1,0 +1,532 @@
+"""Every mission, through the command line: the answer equals that of a brute-force walk.
+
+The centres are computed here from the design's formula, the decisions by `oracle`.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from oracle import crowded, greedy, rank_tuple
+from tables import (
+    MICROGRAPH_UID,
+    PSIZE,
+    SHAPE,
+    Output,
+    assert_same_rows,
+    cryosparc,
+    exposures,
+    relion,
+    uids,
+    values,
+    vectors,
+    write_file,
+    write_folder,
+)
+
+
+def fraction_centres(table, *, shift=None, psize=None):
+    ny, nx = values(table, "location/micrograph_shape").T
+    if psize is None:
+        psize = values(table, "location/micrograph_psize_A")
+    x = values(table, "location/center_x_frac") * nx * psize
+    y = values(table, "location/center_y_frac") * ny * psize
+    centres = np.column_stack([x, y])
+    if shift:
+        psize_shift = values(table, f"{shift}/psize_A")
+        centres -= values(table, f"{shift}/shift") * psize_shift[:, np.newaxis]
+    return centres
+
+
+class Mission:
+    """Some inputs, the command line over them, and what a brute force says of the same rows."""
+
+    def __init__(self, cli, folder):
+        self.cli, self.folder = cli, folder
+        self.tables, self.paths = [], []
+
+    def add(self, table):
+        self.tables.append(table)
+        self.paths.append(write_file(table, self.folder / f"input-{len(self.paths)}.parquet"))
+
+    def run(self, *options):
+        out = self.folder / "out"
+        outcome = self.cli("run", *self.paths, "--output", out, *options)
+        assert outcome.exit_code == 0, outcome.stderr
+        result = Output(out)
+        assert result.manifest["totals"]["rows"] == sum(table.num_rows for table in self.tables)
+        rejected = result.decisions
+        keep = [place not in rejected for place in self.places]
+        payload = pa.concat_tables(self.tables)
+        assert_same_rows(result.kept, payload.filter(pa.array(keep)))
+        assert_same_rows(result.rejected, payload.filter(pa.array(np.logical_not(keep))))
+        assert 0 < len(rejected) < payload.num_rows
+        self.log = outcome.stderr
+        return result
+
+    @property
+    def places(self):
+        return [
+            (str(path), row)
+            for path, table in zip(self.paths, self.tables, strict=True)
+            for row in range(table.num_rows)
+        ]
+
+    def brute_force(
+        self,
+        centres,
+        *,
+        score="pick_stats/ncc_score",
+        higher=True,
+        seed=0,
+        separation=20.0,
+        micrograph="location/micrograph_uid",
+        prefer=False,
+        between=False,
+        entirely=False,
+    ):
+        """The decisions as `Output.decisions` tells them; `centres`: an array, or one a table."""
+        centres = np.concatenate(centres) if isinstance(centres, list) else centres
+        micrographs, ranks, sources = [], [], []
+        for source, table in enumerate(self.tables):
+            n = table.num_rows
+            micrographs += table.column(micrograph).to_pylist()
+            # Without a uid, input and row stand in for it.
+            mine = uids(table) if "uid" in table.column_names else range(source << 48, 2**63)
+            scores = values(table, score).tolist() if score else [None] * n
+            sources += [source] * n
+            ranks += [
+                rank_tuple(
+                    uid=uid,
+                    score=value,
+                    higher=higher,
+                    seed=seed,
+                    priority=source if prefer else 0,
+                    source=source,
+                    row=row,
+                )
+                for row, uid, value in zip(range(n), mine, scores, strict=False)
+            ]
+        share = (lambda i, j: sources[i] == sources[j]) if between else None
+        nobody = (None, None)
+        if entirely:
+            gap = crowded(centres, micrographs, separation, share)
+            gaps = zip(self.places, gap.tolist(), strict=True)
+            return {place: (nobody, near) for place, near in gaps if near == near}
+        winner, gap = greedy(centres, micrographs, ranks, separation, share)
+        fates = zip(self.places, winner.tolist(), gap.tolist(), strict=True)
+        return {place: (self.places[w], near) for place, w, near in fates if w >= 0}
+
+
+@pytest.fixture
+def mission(cli, tmp_path):
+    return Mission(cli, tmp_path)
+
+
+def same(decisions, expected):
+    assert {place: winner for place, (winner, _) in decisions.items()} == {
+        place: winner for place, (winner, _) in expected.items()
+    }
+    distance = np.array([decisions[place][1] for place in expected])
+    np.testing.assert_allclose(distance, [gap for _, gap in expected.values()], rtol=1e-9)
+
+
+def test_default_separation_is_20_angstrom(mission):
+    table = cryosparc(drop=["alignments"])
+    mission.add(table)
+    result = mission.run()
+    same(result.decisions, mission.brute_force(fraction_centres(table)))
+    assert result.manifest["parameters"]["min_separation"] == 20
+
+
+@pytest.mark.parametrize("separation", [8, 45.5])
+def test_separation_is_the_given_one(mission, separation):
+    table = cryosparc(drop=["alignments"])
+    mission.add(table)
+    result = mission.run("--min-separation", separation)
+    same(result.decisions, mission.brute_force(fraction_centres(table), separation=separation))
+
+
+def test_a_pair_at_exactly_the_separation_is_a_pair_of_duplicates(mission):
+    # 20 A and 20.25 A apart, without a rounding anywhere.
+    table = cryosparc(
+        4,
+        columns={
+            "location/micrograph_uid": pa.array([1, 1, 2, 2], pa.uint64()),
+            "location/micrograph_shape": pa.array([[256, 256]] * 4, pa.list_(pa.uint32(), 2)),
+            "location/center_x_frac": np.array([0, 20 / 256, 0, 20.25 / 256]),
+            "location/center_y_frac": np.zeros(4),
+            "location/micrograph_psize_A": np.ones(4),
+        },
+        drop=["alignments"],
+    )
+    mission.add(table)
+    result = mission.run()
+    assert [distance for _, distance in result.decisions.values()] == [20.0]
+
+
+class TestPixelSize:
+    def test_the_micrograph_table_gives_each_micrograph_its_own(self, mission, tmp_path):
+        table, known = cryosparc(drop=["alignments"]), exposures()
+        mission.add(table)
+        sizes = dict(zip(uids(known), values(known, "micrograph_blob/psize_A"), strict=True))
+        psize = np.array([sizes[uid] for uid in table["location/micrograph_uid"].to_pylist()])
+        assert len(set(psize)) == 4
+        path = write_file(known, tmp_path / "exposures.parquet")
+        result = mission.run("--micrographs", path)
+        same(result.decisions, mission.brute_force(fraction_centres(table, psize=psize)))
+        assert "exposures.parquet" in mission.log
+        assert any("1.2" in line for line in result.manifest["warnings"])
+
+    def test_micrographs_may_go_by_path_and_lend_their_shape(self, mission, tmp_path):
+        table, known = cryosparc(drop=["alignments"]), exposures()
+        sizes = dict(
+            zip(
+                known["micrograph_blob/path"].to_pylist(),
+                values(known, "micrograph_blob/psize_A"),
+                strict=True,
+            )
+        )
+        psize = np.array([sizes[path] for path in table["location/micrograph_path"].to_pylist()])
+        lacking = ["location/micrograph_uid", "location/micrograph_psize_A"]
+        mission.add(table.drop_columns([*lacking, "location/micrograph_shape"]))
+        path = write_file(known, tmp_path / "exposures.parquet")
+        result = mission.run("--micrographs", path)
+        expected = mission.brute_force(
+            fraction_centres(table, psize=psize), micrograph="location/micrograph_path"
+        )
+        same(result.decisions, expected)
+
+    def test_the_particles_own_column_may_differ_from_row_to_row(self, mission):
+        micrograph = values(cryosparc(), "location/micrograph_uid")
+        sizes = np.where(micrograph == micrograph.max(), 0.7, 2.1)
+        table = cryosparc(columns={"location/micrograph_psize_A": sizes}, drop=["alignments"])
+        mission.add(table)
+        same(mission.run().decisions, mission.brute_force(fraction_centres(table)))
+
+    def test_the_option_serves_tables_without_one(self, mission):
+        table = cryosparc(drop=["alignments", "location/micrograph_psize_A"])
+        mission.add(table)
+        result = mission.run("--micrograph-pixel-size", 0.9)
+        same(result.decisions, mission.brute_force(fraction_centres(table, psize=0.9)))
+
+    def test_the_particles_own_column_wins_over_the_option_and_the_run_says_so(self, mission):
+        table = cryosparc(drop=["alignments"])
+        mission.add(table)
+        result = mission.run("--micrograph-pixel-size", 0.9)
+        same(result.decisions, mission.brute_force(fraction_centres(table)))
+        assert "--micrograph-pixel-size 0.9 was not used" in mission.log
+
+    def test_without_any_the_error_names_three_ways_out(self, cli, tmp_path):
+        table = cryosparc(drop=["location/micrograph_psize_A"])
+        path = write_file(table, tmp_path / "picks.parquet")
+        outcome = cli("run", path, "--output", tmp_path / "out")
+        assert outcome.exit_code == 2
+        ways = ("--micrographs", "location/micrograph_psize_A", "--micrograph-pixel-size")
+        assert all(way in outcome.stderr for way in ways)
+        assert not (tmp_path / "out").exists()
+
+
+class TestShiftKey:
+    @pytest.mark.parametrize(
+        ("key", "shift"),
+        [
+            ("none", None),
+            ("alignments2D", "alignments2D"),
+            ("alignments3D", "alignments3D"),
+            ("auto", "alignments3D"),
+        ],
+    )
+    def test_shift_is_in_pixels_of_its_own_alignment(self, mission, key, shift):
+        table = cryosparc()
+        mission.add(table)
+        result = mission.run("--shift-key", key)
+        same(result.decisions, mission.brute_force(fraction_centres(table, shift=shift)))
+        assert f"shift: {shift}/shift" if shift else "shift: none" in mission.log
+
+    def test_auto_is_the_default_and_falls_back_to_2d(self, mission):
+        table = cryosparc(drop=["alignments3D"])
+        mission.add(table)
+        expected = mission.brute_force(fraction_centres(table, shift="alignments2D"))
+        same(mission.run().decisions, expected)
+
+    def test_auto_is_none_for_picks_without_alignments(self, mission):
+        table = cryosparc(drop=["alignments"])
+        mission.add(table)
+        result = mission.run("--shift-key", "auto")
+        same(result.decisions, mission.brute_force(fraction_centres(table)))
+
+    def test_the_keys_give_different_answers_on_this_data(self, mission):
+        table = cryosparc()
+        mission.add(table)
+        keys = (None, "alignments2D", "alignments3D")
+        answers = [mission.brute_force(fraction_centres(table, shift=key)) for key in keys]
+        assert all(a != b for a, b in itertools.combinations(answers, 2))
+
+    def test_duplicates_only_after_the_shift_are_found(self, mission):
+        # The same particle, picked 30 A to either side of its centre.
+        nx = SHAPE[1]
+        table = cryosparc(
+            3,
+            columns={
+                "location/micrograph_uid": pa.array([5, 5, 5], pa.uint64()),
+                "location/center_x_frac": np.array([120, 180, 240]) / PSIZE / nx,
+                "location/center_y_frac": np.full(3, 0.5),
+                "alignments3D/shift": vectors([[-30 / 2.5, 0], [30 / 2.5, 0], [0, 0]]),
+                "alignments3D/psize_A": np.full(3, 2.5),
+            },
+        )
+        mission.add(table)
+        assert len(mission.run("--min-separation", 1).decisions) == 1
+
+
+class TestScore:
+    @pytest.mark.parametrize(
+        ("field", "column", "higher"),
+        [
+            ("ncc_score", "pick_stats/ncc_score", True),
+            ("error", "alignments3D/error", False),
+            ("error_min", "alignments3D/error_min", False),
+            ("pick_stats/power:higher", "pick_stats/power", True),
+            ("pick_stats/power:lower", "pick_stats/power", False),
+        ],
+    )
+    def test_the_better_score_stays(self, mission, field, column, higher):
+        table = cryosparc()
+        mission.add(table)
+        result = mission.run("--score-field", field)
+        centres = fraction_centres(table, shift="alignments3D")
+        same(result.decisions, mission.brute_force(centres, score=column, higher=higher))
+        assert f"({'higher' if higher else 'lower'} is better)" in mission.log
+
+    def test_error_is_that_of_the_alignment_whose_shift_is_used(self, mission):
+        table = cryosparc()
+        mission.add(table)
+        result = mission.run("--score-field", "error", "--shift-key", "alignments2D")
+        centres = fraction_centres(table, shift="alignments2D")
+        expected = mission.brute_force(centres, score="alignments2D/error", higher=False)
+        same(result.decisions, expected)
+
+    def test_missing_scores_rank_last_and_are_counted(self, mission):
+        scores = values(cryosparc(), "pick_stats/ncc_score")
+        scores[::3] = np.nan
+        scores[1::3] = -999
+        table = cryosparc(columns={"pick_stats/ncc_score": scores}, drop=["alignments"])
+        mission.add(table)
+        result = mission.run()
+        same(result.decisions, mission.brute_force(fraction_centres(table)))
+        assert "40 scores in pick_stats/ncc_score are missing" in mission.log
+        assert "40 scores in pick_stats/ncc_score are -999" in mission.log
+
+    @pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
+    def test_none_is_a_choice_by_the_seed(self, mission, seed):
+        table = cryosparc(drop=["alignments", "pick_stats"])
+        mission.add(table)
+        result = mission.run("--score-field", "none", "--seed", seed)
+        centres = fraction_centres(table)
+        same(result.decisions, mission.brute_force(centres, score=None, seed=seed))
+
+    def test_the_same_seed_gives_the_same_answer_and_another_seed_another(self, cli, tmp_path):
+        path = write_file(cryosparc(), tmp_path / "picks.parquet")
+        rejected = []
+        for number, seed in enumerate((1, 1, 2)):
+            out = tmp_path / f"out-{number}"
+            outcome = cli("run", path, "-o", out, "--score-field", "none", "--seed", seed)
+            assert outcome.exit_code == 0
+            rejected.append(set(Output(out).decisions))
+        assert rejected[0] == rejected[1] != rejected[2]
+
+
+def test_remove_entirely_rejects_both_of_a_pair(mission):
+    table = cryosparc(drop=["alignments"])
+    mission.add(table)
+    result = mission.run("--remove-entirely")
+    same(result.decisions, mission.brute_force(fraction_centres(table), entirely=True))
+
+
+class TestSymmetryExpansion:
+    FOLD, PARTICLES = 6, 40
+
+    def expanded(self, drop=()):
+        rng = np.random.default_rng(3)
+        copies = cryosparc(self.PARTICLES, drop=drop)
+        copies = copies.take(rng.permutation(np.repeat(np.arange(self.PARTICLES), self.FOLD)))
+        new = pa.array(rng.integers(2**64, size=copies.num_rows, dtype=np.uint64))
+        return copies.append_column("sym_expand/src_uid", copies["uid"]).set_column(0, "uid", new)
+
+    # Every copy has another shift in reality, and a table may lack pixel sizes: neither matters.
+    @pytest.mark.parametrize("drop", [(), ("location/micrograph_psize_A",), ("alignments",)])
+    def test_distance_0_keeps_exactly_one_of_each_location(self, mission, drop):
+        table = self.expanded(drop)
+        mission.add(table)
+        result = mission.run("--min-separation", 0)
+        sources = result.kept["sym_expand/src_uid"].to_pylist()
+        assert len(sources) == len(set(sources)) == self.PARTICLES
+        stored = ("location/center_x_frac", "location/center_y_frac")
+        centres = np.column_stack([values(table, name) for name in stored])
+        same(result.decisions, mission.brute_force(centres, separation=0))
+
+    def test_distance_0_leaves_places_a_hair_apart(self, mission):
+        x = np.array([0.25, 0.25, np.nextafter(np.float32(0.25), np.float32(1))], np.float32)
+        table = cryosparc(
+            3,
+            micrographs=1,
+            columns={"location/center_x_frac": x, "location/center_y_frac": np.full(3, 0.5)},
+        )
+        mission.add(table)
+        assert len(mission.run("--min-separation", 0).decisions) == 1
+
+
+class TestSeveralInputs:
+    def add_two(self, mission):
+        one = cryosparc(80, seed=1, drop=["alignments"])
+        two = cryosparc(70, seed=2, drop=["alignments"])
+        mission.add(one)
+        mission.add(two)
+        return [fraction_centres(one), fraction_centres(two)]
+
+    def test_two_pickers_are_combined(self, mission):
+        centres = self.add_two(mission)
+        result = mission.run()
+        same(result.decisions, mission.brute_force(centres))
+        told = result.duplicates
+        crossings = zip(told["input"].to_pylist(), told["winner_input"].to_pylist(), strict=True)
+        assert len(set(crossings)) == 4  # each beats itself and the other somewhere
+
+    def test_the_earlier_input_wins_if_preferred(self, mission):
+        centres = self.add_two(mission)
+        result = mission.run("--prefer-input-order")
+        same(result.decisions, mission.brute_force(centres, prefer=True))
+        first = str(mission.paths[0])
+        told = zip(result.decisions, result.decisions.values(), strict=True)
+        losses = [winner[0] for (path, _), (winner, _) in told if path == first]
+        assert set(losses) == {first}
+
+    def test_between_inputs_only_leaves_pairs_within_one(self, mission):
+        centres = self.add_two(mission)
+        result = mission.run("--between-inputs-only")
+        same(result.decisions, mission.brute_force(centres, between=True))
+        assert all(winner[0] != path for (path, _), (winner, _) in result.decisions.items())
+
+    def test_between_inputs_only_with_remove_entirely(self, mission):
+        centres = self.add_two(mission)
+        result = mission.run("--between-inputs-only", "--remove-entirely")
+        same(result.decisions, mission.brute_force(centres, between=True, entirely=True))
+
+    def test_a_picker_that_names_micrographs_by_path_meets_one_that_has_both(self, mission):
+        one = cryosparc(80, seed=1, drop=["alignments"])
+        two = cryosparc(70, seed=2, drop=["alignments", "location/micrograph_uid"])
+        mission.add(one)
+        mission.add(two)
+        out = mission.folder / "out"
+        assert mission.cli("run", *mission.paths, "-o", out).exit_code == 0
+        expected = mission.brute_force(
+            [fraction_centres(one), fraction_centres(two)], micrograph="location/micrograph_path"
+        )
+        same(Output(out).decisions, expected)
+
+    def test_the_same_table_twice_is_found_to_be_the_same(self, mission):
+        table = cryosparc(60, drop=["alignments"])
+        mission.add(table)
+        mission.add(table)
+        result = mission.run("--min-separation", 0)
+        totals = result.manifest["totals"]
+        assert (totals["kept"], totals["rejected"], totals["same_uid"]) == (60, 60, 60)
+
+
+class TestRelion:
+    def shifted(self, table, axes="XY"):
+        stored = [values(table, f"rlnCoordinate{axis}") * PSIZE for axis in axes]
+        return np.column_stack(stored) - self.origins(table, axes)
+
+    def origins(self, table, axes):
+        return np.column_stack([values(table, f"rlnOrigin{axis}Angst") for axis in axes])
+
+    def check(self, mission, table, centres, *options, micrograph="rlnMicrographName"):
+        mission.add(table)
+        result = mission.run(*options)
+        expected = mission.brute_force(
+            centres, micrograph=micrograph, score="rlnAutopickFigureOfMerit"
+        )
+        same(result.decisions, expected)
+
+    def test_2d_shifts_are_subtracted_in_angstrom(self, mission):
+        table = relion()
+        self.check(mission, table, self.shifted(table))
+        assert "no uid column" in mission.log
+
+    def test_2d_without_the_shift(self, mission):
+        table = relion()
+        plain = np.column_stack([values(table, f"rlnCoordinate{axis}") for axis in "XY"]) * PSIZE
+        self.check(mission, table, plain, "--shift-key", "none")
+
+    def test_relion_3_0_shifts_are_in_particle_pixels(self, mission):
+        new = relion()
+        old = {f"rlnOrigin{axis}": values(new, f"rlnOrigin{axis}Angst") / 2.4 for axis in "XY"}
+        old["rlnImagePixelSize"] = np.full(new.num_rows, 2.4)
+        names = ["rlnOriginXAngst", "rlnOriginYAngst"]
+        self.check(mission, relion(columns=old, drop=names), self.shifted(new))
+
+    def test_3d_tomograms_have_a_depth(self, mission):
+        table = relion(160, axes=3)
+        self.check(mission, table, self.shifted(table, "XYZ"), micrograph="rlnTomoName")
+
+    def centred(self, extra=None):
+        """RELION 5: coordinates from the tomogram's centre, in angstrom."""
+        pixels = relion(160, axes=3)
+        here = {
+            f"rlnCenteredCoordinate{axis}Angst": values(pixels, f"rlnCoordinate{axis}") * PSIZE - 72
+            for axis in "XYZ"
+        }
+        gone = ["rlnCoordinate", "rlnTomoTiltSeriesPixelSize"]
+        table = relion(160, axes=3, columns={**here, **(extra or {})}, drop=gone)
+        return table, np.column_stack(list(here.values()))
+
+    def test_centred_coordinates_need_no_pixel_size(self, mission):
+        table, stored = self.centred()
+        centres = stored - self.origins(table, "XYZ")
+        self.check(mission, table, centres, micrograph="rlnTomoName")
+
+    def test_shifts_of_rotated_subtomograms_are_turned_back(self, mission):
+        rng = np.random.default_rng(5)
+        angles = np.column_stack([rng.uniform(low, 180, 160) for low in (-180, 0, -180)])
+        names = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
+        table, stored = self.centred(dict(zip(names, angles.T, strict=True)))
+        offsets = self.origins(table, "XYZ")
+        turned = [relion_matrix(*row) @ offset for row, offset in zip(angles, offsets, strict=True)]
+        self.check(mission, table, stored - np.array(turned), micrograph="rlnTomoName")
+
+
+def relion_matrix(rot, tilt, psi):
+    """`Euler_angles2matrix` of RELION's src/euler.cpp."""
+    ca, cb, cg = np.cos(np.radians([rot, tilt, psi]))
+    sa, sb, sg = np.sin(np.radians([rot, tilt, psi]))
+    return np.array(
+        [
+            [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
+            [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
+            [sb * ca, sb * sa, cb],
+        ]
+    )
+
+
+def test_a_table_in_many_files_is_one_input(mission, cli, tmp_path):
+    table = cryosparc(drop=["alignments"])
+    mission.add(table)
+    expected = mission.run().by_uid
+    folder = write_folder(table, tmp_path / "batches", files=7)
+    assert cli("run", folder, "-o", tmp_path / "many").exit_code == 0
+    assert Output(tmp_path / "many").by_uid == expected
+    assert len(Output(tmp_path / "many").manifest["inputs"]) == 1
+
+
+def test_uids_above_2_to_the_63_come_through(mission):
+    table = cryosparc()
+    mission.add(table)
+    told = mission.run().duplicates
+    assert set(told["uid"].to_pylist()) <= set(uids(table))
+    assert max(told["uid"].to_pylist()) > 2**63
+    assert MICROGRAPH_UID > 2**63
