@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,18 +11,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dask_dedup import formats
+from dask_dedup import __version__, formats
 from dask_dedup.columns import Columns
 from dask_dedup.errors import DedupError
 from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA, KEPT, REJECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment
+    from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.stages import Job
 
 FOLDERS = (KEPT, REJECTED, DUPLICATES)
@@ -30,6 +31,10 @@ _PAIRED = ["uid", "winner_uid", "half_set", "winner_half_set"]
 
 class FindingError(DedupError):
     """A finished run is not as a run leaves it; the message is one line."""
+
+
+class UncheckedError(DedupError):
+    """Something cannot be checked; the message is one line."""
 
 
 def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, NDArray[np.intp]]:
@@ -68,14 +73,53 @@ def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, NDArray[n
     return told, rows
 
 
-def compare_rows(job: Job, parts: Mapping[str, Sequence[Path]], pool: Executor) -> str:
+def find_parts(place: Path, manifest: dict[str, Any], job: Job) -> dict[str, dict[int, Path]]:
+    """Find the Parquet parts of each folder, by the number of their fragment.
+
+    Raises
+    ------
+    FindingError
+        If they are not one for each fragment.
+    UncheckedError
+        If that may be because another version made the run.
+    """
+    parts: dict[str, dict[int, Path]] = {}
+    for folder in FOLDERS:
+        parts[folder] = {
+            entry["fragment"]: place / entry["path"]
+            for entry in manifest["outputs"]
+            if _folder_of(entry) == folder and "fragment" in entry
+        }
+        wanted = [
+            fragment.number
+            for fragment in job.fragments
+            if folder == DUPLICATES or job.native_names[fragment.source] is None
+        ]
+        if sorted(parts[folder]) != wanted:
+            message = (
+                f"{folder} has {len(parts[folder])} parts, but the inputs {len(wanted)} fragments"
+            )
+            version = manifest["versions"]["dask-dedup"]
+            if version != __version__:
+                # Its fragments may well be larger or smaller.
+                raise UncheckedError(f"{message}; use version {version}, which made the run")
+            raise FindingError(message)
+    return parts
+
+
+def _folder_of(entry: dict[str, Any]) -> str:
+    return Path(entry["path"]).parts[0]
+
+
+def compare_rows(place: Path, manifest: dict[str, Any], job: Job, pool: Executor) -> str:
     """Check that every input row is in one of the two datasets, unchanged, in its order.
 
     Parameters
     ----------
+    place : Path
+        The output.
+    manifest : dict
     job : Job
-    parts : mapping of str to sequence of Path
-        The files of each folder, one a fragment.
     pool : Executor
         Compares the fragments.
 
@@ -87,98 +131,99 @@ def compare_rows(job: Job, parts: Mapping[str, Sequence[Path]], pool: Executor) 
     Raises
     ------
     FindingError
-        Names the first part that is wrong.
+        Names the first row that is wrong.
     """
-    schema = job.schema
+    parts, schema = find_parts(place, manifest, job), job.schema
 
     def compare(fragment: Fragment) -> None:
-        _, rows = read_duplicates(parts[DUPLICATES][fragment.number], fragment)
-        keep = np.ones(fragment.rows, dtype=bool)
-        keep[rows] = False
-        table = job.tables[fragment.source]
-        payload = formats.read(table, fragment, table.schema.names)
-        for name, mask in ((KEPT, keep), (REJECTED, ~keep)):
-            _compare_part(payload, mask, schema, fragment, parts[name][fragment.number])
+        payload, keep = _read_whole(job, fragment, parts[DUPLICATES])
+        for folder, mask in ((KEPT, keep), (REJECTED, ~keep)):
+            path = parts[folder][fragment.number]
+            part = _read_part(path, schema)
+            if part.num_rows != mask.sum():
+                raise FindingError(f"{path}: {part.num_rows} rows, but {mask.sum()} decided so")
+            _compare(payload, mask, part, schema, fragment, path)
 
-    for _ in pool.map(compare, job.fragments):
+    def compare_native(source: int) -> None:
+        table, name = job.tables[source], job.native_names[source] or ""
+        outputs = {folder: _Rows(place / folder / name, table) for folder in (KEPT, REJECTED)}
+        for fragment in job.fragments:
+            if fragment.source == source:
+                payload, keep = _read_whole(job, fragment, parts[DUPLICATES])
+                for folder, mask in ((KEPT, keep), (REJECTED, ~keep)):
+                    part = outputs[folder].take(int(mask.sum()))
+                    _compare(payload, mask, part, table.schema, fragment, outputs[folder].path)
+        for rows in outputs.values():
+            rows.finish()
+
+    whole = [part for part in job.fragments if job.native_names[part.source] is None]
+    native = [source for source, name in enumerate(job.native_names) if name is not None]
+    for _ in (*pool.map(compare, whole), *pool.map(compare_native, native)):
         pass
     rows = sum(fragment.rows for fragment in job.fragments)
-    return f"{rows:,} rows of {len(schema)} columns are there once each, the same to the bit"
+    return f"{rows:,} rows are there once each, every column the same to the bit"
 
 
-def compare_totals(place: Path, manifest: dict[str, Any]) -> str:
-    """Count the datasets again and compare with the manifest; the inputs are not needed.
-
-    Returns
-    -------
-    str
-        What was found, in one line.
-
-    Raises
-    ------
-    FindingError
-        Names the first number that is wrong.
-    """
-    rows: dict[str, list[int]] = {name: [] for name in FOLDERS}
-    same_uid = across = 0
-    for entry in manifest["outputs"]:
-        path, folder = place / entry["path"], Path(entry["path"]).parts[0]
-        number = pq.read_metadata(path).num_rows
-        if number != entry["rows"]:
-            raise FindingError(f"{path} has {number} rows, but {entry['rows']} in the manifest")
-        rows[folder].append(number)
-        if folder == DUPLICATES:
-            with pq.ParquetFile(path) as file:
-                uid, winner_uid, half, winner_half = file.read(_PAIRED).select(_PAIRED).columns
-            same_uid += pc.sum(pc.equal(uid, winner_uid)).as_py() or 0
-            across += pc.sum(pc.not_equal(half, winner_half)).as_py() or 0
-    kept, rejected, told = (np.array(rows[name], dtype=np.int64) for name in FOLDERS)
-    if not np.array_equal(rejected, told):
-        raise FindingError(
-            f"{rejected.sum():,} rows are rejected, but {DUPLICATES} has {told.sum():,}"
-        )
-    whole = kept + rejected
-    sizes = [entry["rows"] for entry in manifest["inputs"]]
-    source = np.searchsorted(np.cumsum(sizes), np.cumsum(whole) - whole, side="right")
-    by_input = [
-        {
-            "path": entry["path"],
-            "rows": int(whole[source == number].sum()),
-            "kept": int(kept[source == number].sum()),
-            "rejected": int(rejected[source == number].sum()),
-        }
-        for number, entry in enumerate(manifest["inputs"])
-    ]
-    counted = {
-        "rows": sum(sizes),
-        "kept": int(kept.sum()),
-        "rejected": int(rejected.sum()),
-        "same_uid": same_uid,
-        "across_half_sets": across,
-        "by_input": by_input,
-    }
-    for key, value in counted.items():
-        if manifest["totals"][key] != value:
-            stated = manifest["totals"][key]
-            raise FindingError(f"{key} is {stated} in the manifest, but {value} by the datasets")
-    if counted["kept"] + counted["rejected"] != counted["rows"]:
-        raise FindingError(
-            f"kept and rejected do not add up to the inputs' {counted['rows']:,} rows"
-        )
-    return f"{counted['kept']:,} kept and {counted['rejected']:,} rejected, as the manifest says"
+def _read_whole(
+    job: Job, fragment: Fragment, duplicates: Mapping[int, Path]
+) -> tuple[pa.Table, NDArray[np.bool_]]:
+    """Read a fragment, and which of its rows were kept."""
+    _, rows = read_duplicates(duplicates[fragment.number], fragment)
+    keep = np.ones(fragment.rows, dtype=bool)
+    keep[rows] = False
+    table = job.tables[fragment.source]
+    return formats.read(table, fragment, table.schema.names), keep
 
 
-def _compare_part(
-    payload: pa.Table, mask: NDArray[np.bool_], schema: pa.Schema, fragment: Fragment, path: Path
-) -> None:
+def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
     text = [field.name for field in schema if pa.types.is_string(field.type)]
     # Dictionaries, as the inputs' text comes too: quicker to decode and to compare.
     with pq.ParquetFile(path) as plain, pq.ParquetFile(path, read_dictionary=text) as file:
         if not plain.schema_arrow.equals(schema, check_metadata=True):
             raise FindingError(f"{path}: the schema is not that of the inputs")
-        part = file.read(use_threads=False)
-    if part.num_rows != mask.sum():
-        raise FindingError(f"{path}: {part.num_rows} rows, but {mask.sum()} were decided so")
+        return file.read(use_threads=False)
+
+
+class _Rows:
+    """The rows of an output in its input's own format, handed out in order."""
+
+    def __init__(self, path: Path, like: ParticleTable) -> None:
+        self.path = path
+        table = formats.open_table(path)
+        if table.schema.names != like.schema.names:
+            raise FindingError(f"{path}: the columns are not those of {like.path}")
+        # What a text format takes a column for may depend on the rows; here it is what the input's is.
+        self._table = replace(table, stored_schema=like.stored_schema)
+        self._left = list(reversed(self._table.fragments))
+        self._rows = like.schema.empty_table()
+
+    def take(self, number: int) -> pa.Table:
+        """Give the next rows."""
+        parts = [self._rows]
+        while sum(len(part) for part in parts) < number and self._left:
+            parts.append(formats.read(self._table, self._left.pop(), self._rows.column_names))
+        parts = [part for part in parts if len(part)] or parts[:1]
+        rows = pa.concat_tables(parts)
+        if len(rows) < number:
+            raise FindingError(f"{self.path}: has fewer rows than were decided so")
+        self._rows = rows.slice(number)
+        return rows.slice(0, number)
+
+    def finish(self) -> None:
+        """Complain of rows that are left over."""
+        if len(self._rows) or sum(fragment.rows for fragment in self._left):
+            raise FindingError(f"{self.path}: has more rows than were decided so")
+
+
+def _compare(
+    payload: pa.Table,
+    mask: NDArray[np.bool_],
+    part: pa.Table,
+    schema: pa.Schema,
+    fragment: Fragment,
+    path: Path,
+) -> None:
+    """Compare the rows of `payload` that `mask` selects with `part`, column by column."""
     chosen = pa.array(mask)
     for kind in schema:
         told = _as_bits(part.column(kind.name), kind.type)
@@ -195,9 +240,84 @@ def _compare_part(
                 first, half = first + half, length - half
             length = half
         origin, row = fragment.locate(int(np.flatnonzero(mask)[first]))
+        raise FindingError(f"{path}: column {kind.name} of {origin} row {row} has changed")
+
+
+def compare_totals(place: Path, manifest: dict[str, Any], job: Job | None) -> str:
+    """Count the datasets again and compare with the manifest.
+
+    Parameters
+    ----------
+    place : Path
+        The output.
+    manifest : dict
+    job : Job or None
+        Without it the inputs are not told apart.
+
+    Returns
+    -------
+    str
+        What was found, in one line.
+
+    Raises
+    ------
+    FindingError
+        Names the first number that is wrong.
+    """
+    inputs = manifest["inputs"]
+    rows = {folder: np.zeros(len(inputs), dtype=np.int64) for folder in FOLDERS}
+    same_uid = across = 0
+    for entry in manifest["outputs"]:
+        path, folder = place / entry["path"], _folder_of(entry)
+        if "fragment" in entry:
+            number = pq.read_metadata(path).num_rows
+            source = job.fragments[entry["fragment"]].source if job else 0
+        elif path.suffix == Path(inputs[entry["input"]]["path"]).suffix:
+            number, source = formats.open_table(path).rows, entry["input"]
+        else:
+            # A table of several files has its rows in the first.
+            continue
+        if number != entry["rows"]:
+            raise FindingError(f"{path} has {number} rows, but {entry['rows']} in the manifest")
+        rows[folder][source] += number
+        if folder == DUPLICATES:
+            with pq.ParquetFile(path) as file:
+                uid, winner_uid, half, winner_half = file.read(_PAIRED).select(_PAIRED).columns
+            same_uid += pc.sum(pc.equal(uid, winner_uid)).as_py() or 0
+            across += pc.sum(pc.not_equal(half, winner_half)).as_py() or 0
+    kept, rejected, told = (rows[folder] for folder in FOLDERS)
+    if rejected.sum() != told.sum():
         raise FindingError(
-            f"{path}: row {first}, column {kind.name} differs from {origin} row {row}"
+            f"{rejected.sum():,} rows are rejected, but {DUPLICATES} has {told.sum():,}"
         )
+    by_input = manifest["totals"]["by_input"]
+    if job:
+        by_input = [
+            {
+                "path": table.path,
+                "rows": table.rows,
+                "kept": int(kept[table.source]),
+                "rejected": int(rejected[table.source]),
+            }
+            for table in job.tables
+        ]
+    counted = {
+        "rows": sum(entry["rows"] for entry in inputs),
+        "kept": int(kept.sum()),
+        "rejected": int(rejected.sum()),
+        "same_uid": same_uid,
+        "across_half_sets": across,
+        "by_input": by_input,
+    }
+    for key, value in counted.items():
+        stated = manifest["totals"][key]
+        if stated != value:
+            raise FindingError(f"{key} is {stated} in the manifest, but {value} by the datasets")
+    if counted["kept"] + counted["rejected"] != counted["rows"]:
+        raise FindingError(
+            f"kept and rejected do not add up to the inputs' {counted['rows']:,} rows"
+        )
+    return f"{counted['kept']:,} kept and {counted['rejected']:,} rejected, as the manifest says"
 
 
 def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

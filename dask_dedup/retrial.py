@@ -22,7 +22,7 @@ from dask_dedup.scan import read_picks
 from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -107,13 +107,13 @@ class _Share:
     told: pa.Table
 
 
-def try_again(job: Job, duplicates: Sequence[Path], pool: Executor) -> Findings:
+def try_again(job: Job, duplicates: Mapping[int, Path], pool: Executor) -> Findings:
     """Derive every decision anew and compare it with the one told.
 
     Parameters
     ----------
     job : Job
-    duplicates : sequence of Path
+    duplicates : mapping of int to Path
         The part of each fragment.
     pool : Executor
         Reads the fragments.

@@ -23,8 +23,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup import __version__
-from dask_dedup.conservation import FindingError, compare_rows, compare_totals
+from dask_dedup.conservation import (
+    FindingError,
+    UncheckedError,
+    compare_rows,
+    compare_totals,
+    find_parts,
+)
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, parquet
 from dask_dedup.formats.table import InputFile
@@ -47,6 +52,8 @@ MOST_THREADS = 8
 #: What reading a damaged file or manifest may raise.
 _DAMAGE = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 _DECISIONS = ("separation", "maximality", "winners")
+#: A reader of a folder might take files of these names for a part of the result.
+_TABLES = (*parquet.SUFFIXES, ".star", ".cs", ".csg")
 _TOUCHED = "its time of modification"
 _ATTRIBUTES = {
     "rows": "its number of rows",
@@ -153,24 +160,20 @@ def verify(output: str | Path) -> Verification:
             open_ = Check("conservation", passed=None, detail=f"not checked: {inputs.detail}")
             checks += [open_, *(replace(open_, name=name) for name in _DECISIONS)]
         else:
-            parts = partial(_parts, place, manifest, job)
-            checks.append(_check("conservation", lambda: compare_rows(job, parts(), pool)))
-            findings, decisions = _try_decisions(job, parts, pool)
+            conserved = _check("conservation", lambda: compare_rows(place, manifest, job, pool))
+            checks.append(conserved)
+            findings, decisions = _try_decisions(place, manifest, job, pool)
             checks += decisions
-        checks.append(_check("totals", lambda: compare_totals(place, manifest)))
+        checks.append(_check("totals", lambda: compare_totals(place, manifest, job)))
     near = findings is not None and np.isfinite(findings.closest)
     return Verification(place, tuple(checks), findings.closest if findings and near else None)
-
-
-class _OpenError(DedupError):
-    """Something cannot be checked."""
 
 
 def _check(name: str, examine: Callable[[], str]) -> Check:
     """Run a check that gives what it found, or raises what is wrong."""
     try:
         return Check(name, passed=True, detail=examine())
-    except _OpenError as error:
+    except UncheckedError as error:
         return Check(name, passed=None, detail=str(error))
     except _DAMAGE as error:
         return Check(name, passed=False, detail=_one_line(error))
@@ -198,7 +201,7 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
     troubles = list(filter(None, pool.map(trouble, manifest["outputs"])))
     known = {place / entry["path"] for entry in manifest["outputs"]}
     there = {path for name in TABLES for path in (place / name).rglob("*")}
-    strangers = sorted(path for path in there - known if path.suffix in parquet.SUFFIXES)
+    strangers = sorted(path for path in there - known if path.suffix in _TABLES)
     troubles += [f"{path} is not of this run" for path in strangers]
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
@@ -210,7 +213,7 @@ def _reopen(manifest: dict[str, Any]) -> tuple[Check, Job | None]:
     """Open the inputs again; there is no job if they are gone or hold something else."""
     try:
         job, complaint = _open_job(manifest)
-    except _OpenError as error:
+    except UncheckedError as error:
         return Check("inputs", passed=None, detail=str(error)), None
     except _DAMAGE as error:
         return Check("inputs", passed=False, detail=_one_line(error)), None
@@ -225,7 +228,7 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
     for path in [entry["path"] for entry in entries] + [micrographs] * bool(micrographs):
         if not Path(path).exists():
             where = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
-            raise _OpenError(f"the input {path} is not there{where}")
+            raise UncheckedError(f"the input {path} is not there{where}")
     tables = [open_table(entry["path"], source) for source, entry in enumerate(entries)]
     complaint = ""
     for table, entry in zip(tables, entries, strict=True):
@@ -234,7 +237,7 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
                 raise FindingError(f"{path} has changed since the run: {change}")
             complaint = complaint or f"{path} has changed since the run: {change}"
     exposures = open_table(micrographs) if micrographs else None
-    params = DedupParams(**manifest["parameters"])
+    params = DedupParams.from_dict(manifest["parameters"])
     # The run id holds what else went into the run: the parameters, the micrograph table's state.
     comparable = not complaint and manifest["versions"]["algorithm"] == str(ALGORITHM)
     if (
@@ -258,32 +261,14 @@ def _changes(table: ParticleTable, entry: dict[str, Any]) -> Iterator[tuple[str,
                 yield new.path, name
 
 
-def _parts(place: Path, manifest: dict[str, Any], job: Job) -> dict[str, list[Path]]:
-    """Find the files of each folder, one a fragment."""
-    parts: dict[str, list[Path]] = {}
-    for name in TABLES:
-        entries = [entry for entry in manifest["outputs"] if Path(entry["path"]).parts[0] == name]
-        numbers = [entry["fragment"] for entry in entries]
-        if numbers != list(range(len(job.fragments))):
-            here = len(job.fragments)
-            message = f"{name} has {len(numbers)} parts, but the inputs {here} fragments"
-            made_by = manifest["versions"]["dask-dedup"]
-            if made_by != __version__:
-                # A fragment may well be larger there.
-                raise _OpenError(f"{message}; version {made_by}, which made the run, can check it")
-            raise FindingError(message)
-        parts[name] = [place / entry["path"] for entry in entries]
-    return parts
-
-
 def _try_decisions(
-    job: Job, parts: Callable[[], dict[str, list[Path]]], pool: Executor
+    place: Path, manifest: dict[str, Any], job: Job, pool: Executor
 ) -> tuple[Findings | None, list[Check]]:
     """Derive the decisions anew; a check each for separation, maximality and winners."""
     found: list[Findings] = []
 
     def derive() -> str:
-        found.append(try_again(job, parts()[DUPLICATES], pool))
+        found.append(try_again(job, find_parts(place, manifest, job)[DUPLICATES], pool))
         return ""
 
     derived = _check("", derive)

@@ -1,4 +1,4 @@
-"""The design's rules 3 to 6 once more, by brute force: what every faster answer must equal.
+"""The rules of the design once more, by brute force: what every faster answer must equal.
 
 Written from the design alone; imports nothing of the package.
 """
@@ -66,6 +66,19 @@ def crowded(centres, micrographs, min_separation, share_label=None):
             if _within(points[i], points[j], gap, min_separation):
                 closest[i] = np.fmin(closest[i], gap)
     return closest
+
+
+def relion_matrix(rot, tilt, psi):
+    """Euler_angles2matrix of RELION's euler.cpp."""
+    ca, cb, cg = (math.cos(math.radians(value)) for value in (rot, tilt, psi))
+    sa, sb, sg = (math.sin(math.radians(value)) for value in (rot, tilt, psi))
+    return np.array(
+        [
+            [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
+            [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
+            [sb * ca, sb * sa, cb],
+        ]
+    )
 
 
 def _distance(a, b):

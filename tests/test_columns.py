@@ -228,7 +228,5 @@ def test_a_micrographs_key_is_its_uid(kind):
 
 
 def test_keys_of_names_are_the_same_on_every_machine():
-    assert keys_of_names(["J1/a.mrc", ""], "path").tolist() == [
-        12638152016183539244 if False else int(keys_of_names(["J1/a.mrc"], "path")[0]),
-        int(keys_of_names([""], "path")[0]),
-    ]
+    keys = keys_of_names(["J1/a.mrc", ""], "path")
+    assert keys.tolist() == [2068059208678623579, 13020603013274838756]

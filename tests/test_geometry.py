@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle import relion_matrix
 from scipy.spatial.transform import Rotation
 
 from dask_dedup.geometry import (
@@ -21,26 +20,11 @@ pixel_size = st.floats(0.1, 20)
 angle = st.floats(-360, 360)
 
 
-def relion_matrix(rot, tilt, psi):
-    """Euler_angles2matrix of RELION's euler.cpp."""
-    ca, cb, cg = (math.cos(math.radians(value)) for value in (rot, tilt, psi))
-    sa, sb, sg = (math.sin(math.radians(value)) for value in (rot, tilt, psi))
-    return np.array(
-        [
-            [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
-            [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
-            [sb * ca, sb * sa, cb],
-        ]
-    )
-
-
 @settings(max_examples=200, deadline=None)
 @given(
     st.integers(2, 3).flatmap(
         lambda axes: st.lists(
-            st.tuples(
-                *[coordinate] * axes, *[st.floats(-50, 50)] * axes, pixel_size, pixel_size
-            ),
+            st.tuples(*[coordinate] * axes, *[st.floats(-50, 50)] * axes, pixel_size, pixel_size),
             min_size=1,
             max_size=5,
         )

@@ -9,8 +9,9 @@ import itertools
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from oracle import crowded, greedy, rank_tuple
+from oracle import crowded, greedy, rank_tuple, relion_matrix
 from tables import (
     MICROGRAPH_UID,
     PSIZE,
@@ -49,8 +50,10 @@ class Mission:
         self.tables, self.paths = [], []
 
     def add(self, table):
-        self.tables.append(table)
-        self.paths.append(write_file(table, self.folder / f"input-{len(self.paths)}.parquet"))
+        path = write_file(table, self.folder / f"input-{len(self.paths)}.parquet")
+        self.paths.append(path)
+        # Read back, for Parquet has its own name for the elements of a list.
+        self.tables.append(pq.read_table(path))
 
     def run(self, *options):
         out = self.folder / "out"
@@ -498,19 +501,6 @@ class TestRelion:
         offsets = self.origins(table, "XYZ")
         turned = [relion_matrix(*row) @ offset for row, offset in zip(angles, offsets, strict=True)]
         self.check(mission, table, stored - np.array(turned), micrograph="rlnTomoName")
-
-
-def relion_matrix(rot, tilt, psi):
-    """`Euler_angles2matrix` of RELION's src/euler.cpp."""
-    ca, cb, cg = np.cos(np.radians([rot, tilt, psi]))
-    sa, sb, sg = np.sin(np.radians([rot, tilt, psi]))
-    return np.array(
-        [
-            [cg * cb * ca - sg * sa, cg * cb * sa + sg * ca, -cg * sb],
-            [-sg * cb * ca - cg * sa, -sg * cb * sa + cg * ca, sg * sb],
-            [sb * ca, sb * sa, cb],
-        ]
-    )
 
 
 def test_a_table_in_many_files_is_one_input(mission, cli, tmp_path):

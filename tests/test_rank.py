@@ -156,9 +156,7 @@ def test_splitmix64_hashes_one_to_one():
 )
 def test_picks_rank_as_the_design_says(rows, seed, score_field, prefer_input_order):
     n = len(rows)
-    params = DedupParams(
-        score_field=score_field, seed=seed, prefer_input_order=prefer_input_order
-    )
+    params = DedupParams(score_field=score_field, seed=seed, prefer_input_order=prefer_input_order)
     rows = sorted(rows, key=lambda row: row[2])
     picks = Picks.from_columns(
         {

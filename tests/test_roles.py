@@ -10,7 +10,7 @@ from dask_dedup.micrographs import MicrographTable
 from dask_dedup.params import DedupParams
 from dask_dedup.roles import (
     check_pixel_size,
-    name_micrographs_alike,
+    compare_roles,
     needs_pixel_size,
     resolve_roles,
 )
@@ -66,11 +66,10 @@ def error_of(columns, **params):
 
 def micrograph_table(shape=True):
     return MicrographTable(
-        "exposures",
-        "uid",
-        np.array([1], "u8"),
-        np.ones(1),
-        np.ones((1, 2)) if shape else None,
+        path="exposures",
+        keys=np.array([1], np.uint64),
+        psize=np.ones(1),
+        shape=np.ones((1, 2)) if shape else None,
     )
 
 
@@ -261,6 +260,13 @@ def test_a_missing_relion_score_names_what_could_be_used():
     assert "none" in message
 
 
+def test_a_score_that_was_refused_is_not_offered():
+    columns = (*CRYOSPARC, *ALIGNED_3D[:2], "alignments2D/error")
+    message = error_of(columns, score_field="error")
+    offered = message.partition("--score-field could be ")[2].split(", ")
+    assert "error" not in offered
+
+
 @pytest.mark.parametrize("columns", [CRYOSPARC, RELION])
 @pytest.mark.parametrize("field", ["error", "nonsense:higher"])
 def test_a_score_that_is_not_there_is_refused(columns, field):
@@ -351,6 +357,7 @@ def test_no_pixel_size_names_the_three_ways_out(columns, column):
     assert message.startswith("some.star: ")
     for way_out in ("--micrographs", column, "--micrograph-pixel-size"):
         assert way_out in message
+    assert ("rlnImagePixelSize" in message) == (column == "rlnMicrographPixelSize")
     given = DedupParams(score_field="none", micrograph_pixel_size=1.5)
     check_pixel_size(roles, given, None, "some.star")
     check_pixel_size(roles, params, micrograph_table(), "some.star")
@@ -369,35 +376,106 @@ def test_no_micrograph_shape_names_the_ways_out():
     check_pixel_size(roles, params, micrograph_table(), "some.cs")
 
 
-def alike(*tables):
-    named = [(f"table{number}", columns) for number, columns in enumerate(tables)]
-    roles = [resolve_roles(columns, DedupParams(score_field="none"), name) for name, columns in named]
-    return [role.micrograph for role in name_micrographs_alike(roles, named)]
-
-
 UID, PATH = "location/micrograph_uid", "location/micrograph_path"
 
 
+def compared(*tables, **params):
+    params = DedupParams(score_field="none", **params)
+    named = [(f"table{number}", columns) for number, columns in enumerate(tables)]
+    roles = [resolve_roles(columns, params, name) for name, columns in named]
+    return [(role.micrograph, role.match) for role in compare_roles(roles, named, params)]
+
+
+def incomparable(*tables, **params):
+    with pytest.raises(InputError) as caught:
+        compared(*tables, **params)
+    return str(caught.value)
+
+
 def test_inputs_that_all_have_uids_go_by_uid():
-    assert alike((UID, *POSITION), (UID, PATH, *POSITION)) == [UID, UID]
+    assert compared((UID, *POSITION), (UID, PATH, *POSITION)) == [(UID, "uid")] * 2
 
 
 def test_inputs_go_by_path_where_one_has_no_uid():
-    assert alike((UID, PATH, *POSITION), (PATH, *POSITION)) == [PATH, PATH]
+    assert compared((UID, PATH, *POSITION), (PATH, *POSITION)) == [(PATH, "path")] * 2
 
 
-def test_cryosparc_and_relion_inputs_meet_by_path():
-    assert alike((UID, PATH, *POSITION), RELION) == [PATH, "rlnMicrographName"]
+def test_relion_inputs_go_by_path():
+    assert compared(RELION) == [("rlnMicrographName", "path")]
+    assert compared(TOMOGRAM) == [("rlnTomoName", "path")]
+
+
+def test_cryosparc_and_relion_inputs_meet_by_name():
+    met = compared((UID, PATH, *POSITION), RELION)
+    assert met == [(PATH, "name"), ("rlnMicrographName", "name")]
+
+
+@pytest.mark.parametrize("match", ["path", "name"])
+def test_how_micrographs_match_can_be_chosen(match):
+    assert compared((UID, PATH, *POSITION), match_micrographs=match) == [(PATH, match)]
+    assert compared(RELION, match_micrographs=match) == [("rlnMicrographName", match)]
 
 
 def test_uids_alone_cannot_meet_paths_alone():
-    with pytest.raises(InputError) as caught:
-        alike((PATH, *POSITION), (UID, *POSITION))
-    message = str(caught.value)
+    for message in (
+        incomparable((PATH, *POSITION), (UID, *POSITION)),
+        incomparable(RELION, (UID, *POSITION)),
+    ):
+        assert message.startswith("table1: ")
+        assert PATH in message
+        assert "add that column" in message
+        assert "--match-micrographs" in message
+
+
+@pytest.mark.parametrize("columns", [(PATH, *POSITION), RELION])
+def test_matching_by_uid_needs_uids(columns):
+    message = incomparable(columns, match_micrographs="uid")
+    assert message.startswith("table0: ")
+    assert UID in message
+    assert "--match-micrographs" in message
+
+
+def test_micrographs_and_tomograms_cannot_be_compared():
+    message = incomparable(TOMOGRAM, RELION)
     assert message.startswith("table1: ")
-    for words in (UID, PATH, "add"):
-        assert words in message
+    assert "no z coordinate" in message
+    assert "run them apart" in message
 
 
-def test_relion_inputs_keep_their_names():
-    assert alike(RELION, TOMOGRAM) == ["rlnMicrographName", "rlnTomoName"]
+def test_angstrom_and_pixels_cannot_be_compared():
+    message = incomparable(TOMOGRAM, ("rlnTomoName", *CENTRED))
+    assert "table0 rlnCoordinateX" in message
+    assert f"table1 {CENTRED[0]}" in message
+    assert "run them apart" in message
+
+
+def test_fractions_and_pixels_can_be_compared_only_in_angstrom():
+    assert len(compared((PATH, *POSITION), RELION)) == 2
+    message = incomparable((PATH, *POSITION), RELION, min_separation=0.0)
+    assert "run them apart" in message
+
+
+@pytest.mark.parametrize(
+    ("columns", "option", "label"),
+    [
+        (CRYOSPARC, "ignore_within_filament", "filament/filament_uid"),
+        (RELION, "ignore_within_filament", "rlnHelicalTubeID"),
+        (CRYOSPARC, "undo_symmetry_expansion", "sym_expand/src_uid"),
+    ],
+)
+def test_filaments_and_symmetry_copies_have_a_column(columns, option, label):
+    roles = roles_of((*columns, label), **{option: True})
+    assert roles.label == label
+    assert label in roles.columns
+    assert roles_of((*columns, label)).label is None
+    message = error_of(columns, **{option: True})
+    assert label in message
+    assert "--" + option.replace("_", "-") in message
+
+
+def test_symmetry_copies_need_neither_shift_nor_pixel_size():
+    columns = (*without(CRYOSPARC, "location/micrograph_psize_A"), *ALIGNED_3D)
+    params = DedupParams(score_field="none", undo_symmetry_expansion=True)
+    roles = resolve_roles((*columns, "sym_expand/src_uid"), params, "some.cs")
+    assert roles.shift == ()
+    assert not needs_pixel_size(roles, params)

@@ -1,0 +1,165 @@
+"""The fields of NumPy records as Arrow columns."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Dtype = np.dtype[Any]
+    Array = NDArray[Any]
+
+
+def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
+    """Give the Arrow columns that hold the fields of a record, under the same names.
+
+    Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
+    ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of a structured array.
+    path : str
+        The file's name, for messages.
+
+    Raises
+    ------
+    InputError
+        If a field is of a type that no column can hold.
+    """
+    return pa.schema([pa.field(name, _column_type(dtype[name], name, path)) for name in _names(dtype)])
+
+
+def _names(dtype: Dtype) -> tuple[str, ...]:
+    return dtype.names or ()
+
+
+def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
+    base, shape = dtype.base, _shape(dtype)
+    if base.kind in "biuf" and base.itemsize <= 8:
+        kind = pa.from_numpy_dtype(base.newbyteorder("="))
+    elif base.kind == "c" and base.itemsize <= 16:
+        kind = pa.from_numpy_dtype(np.dtype(f"f{base.itemsize // 2}"))
+    elif base.kind in "SUO":
+        kind = pa.string()
+    else:
+        raise InputError(f"{path}: the field {name} is of type {base}, which no table column holds")
+    if 0 in shape:
+        raise InputError(f"{path}: the field {name} holds nothing: its shape is {dtype.shape}")
+    for size in reversed(shape):
+        kind = pa.list_(kind, size)
+    return kind
+
+
+def _shape(dtype: Dtype) -> tuple[int, ...]:
+    return (*dtype.shape, 2) if dtype.base.kind == "c" else dtype.shape
+
+
+def read_fields(
+    records: Iterable[Mapping[str, Array] | Array], dtype: Dtype, rows: int, names: Sequence[str]
+) -> pa.Table:
+    """Gather fields from batches of records, text as dictionaries.
+
+    Parameters
+    ----------
+    records : iterable of structured arrays, or of dicts of arrays
+        Consecutive batches; they may share one buffer.
+    dtype : numpy.dtype
+        Of the records.
+    rows : int
+        In all batches.
+    names : sequence of str
+        The fields wanted.
+    """
+    columns: dict[str, _Column] = {
+        name: (_Text if dtype[name].base.kind in "SUO" else _Numbers)(dtype[name], rows)
+        for name in names
+    }
+    for batch in records:
+        for name, column in columns.items():
+            column.add(batch[name])
+    return pa.table(
+        [_nested(column.finish(), _shape(dtype[name])) for name, column in columns.items()],
+        names=list(columns),
+    )
+
+
+def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
+    if shape and pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    for size in reversed(shape):
+        values = pa.FixedSizeListArray.from_arrays(values, size)
+    return values
+
+
+class _Column(Protocol):
+    def add(self, values: Array) -> None:
+        """Copy a batch of values."""
+
+    def finish(self) -> pa.Array:
+        """Give all values, one after the other."""
+
+
+class _Numbers:
+    def __init__(self, dtype: Dtype, rows: int) -> None:
+        self._values = np.empty((rows, *dtype.shape), dtype.base.newbyteorder("="))
+        self._filled = 0
+
+    def add(self, values: Array) -> None:
+        self._values[self._filled : self._filled + len(values)] = values
+        self._filled += len(values)
+
+    def finish(self) -> pa.Array:
+        flat = self._values.reshape(-1)
+        return pa.array(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
+
+
+class _Text:
+    """Particles come micrograph by micrograph, so that only the first text of each run is kept."""
+
+    def __init__(self, dtype: Dtype, rows: int) -> None:  # noqa: ARG002
+        self._width = math.prod(dtype.shape)
+        self._texts = [np.empty(0, dtype.base)]
+        self._lengths = [np.empty(0, np.intp)]
+
+    def add(self, values: Array) -> None:
+        flat = values.reshape(-1)
+        starts = np.flatnonzero(np.concatenate(([flat.size > 0], flat[1:] != flat[:-1])))
+        self._texts.append(flat[starts])
+        self._lengths.append(np.diff(starts, append=flat.size))
+
+    def finish(self) -> pa.DictionaryArray:
+        texts = np.concatenate(self._texts)
+        if texts.dtype.kind == "O":
+            distinct = pa.array(texts, pa.string()).dictionary_encode()
+        else:
+            distinct = _encode(texts)
+        codes = np.repeat(distinct.indices.to_numpy(), np.concatenate(self._lengths))
+        return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), distinct.dictionary)
+
+
+def _encode(texts: Array) -> pa.DictionaryArray:
+    """Encode fixed-width text; what is no valid UTF-8 is shown by backslashes."""
+    width = texts.dtype.itemsize
+    if not width:
+        codes = pa.array(np.zeros(texts.size, np.int32))
+        return pa.DictionaryArray.from_arrays(codes, pa.array([""]))
+    native = np.ascontiguousarray(texts, texts.dtype.newbyteorder("<"))
+    cells = pa.FixedSizeBinaryArray.from_buffers(
+        pa.binary(width), texts.size, [None, pa.py_buffer(native)]
+    ).dictionary_encode()
+    codec = "utf-32-le" if texts.dtype.kind == "U" else "utf-8"
+    distinct = [
+        cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.dictionary.to_pylist()
+    ]
+    return pa.DictionaryArray.from_arrays(cells.indices, pa.array(distinct, pa.string()))

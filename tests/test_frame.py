@@ -1,0 +1,386 @@
+"""A frame in, the kept and the rejected rows out: the same decisions whatever the frame is made of."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dask
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from dask.callbacks import Callback
+from oracle import crowded, greedy, rank_tuple
+from tables import (
+    MICROGRAPH_UID,
+    PSIZE,
+    PSIZE_3D,
+    SHAPE,
+    cryosparc,
+    exposures,
+    relion,
+    uids,
+    values,
+)
+
+from dask_dedup import DedupParams, InputError, frame, remove_duplicates
+
+ROWS = 300
+UID = "location/micrograph_uid"
+BY_SCORE = DedupParams()
+BY_CHANCE = DedupParams(score_field="none", seed=7)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with dask.config.set({"scheduler": "sync", "dataframe.convert-string": False}):
+        yield
+
+
+@pytest.fixture(scope="module")
+def particles():
+    """In random row order, with an index of their own."""
+    table = cryosparc(ROWS)
+    rows = table.take(np.random.default_rng(1).permutation(ROWS)).to_pandas()
+    return rows.set_index(pd.Index(np.arange(ROWS) * 10 + 3, name="line"))
+
+
+def centres(table):
+    fraction = np.column_stack([values(table, f"location/center_{axis}_frac") for axis in "xy"])
+    mic, own = np.float64(np.float32(PSIZE)), np.float64(np.float32(PSIZE_3D))
+    pixels = fraction * np.array([SHAPE[1], SHAPE[0]], float)
+    return (pixels - values(table, "alignments3D/shift") * own / mic) * mic
+
+
+def ranks(table, *, scored=True, seed=0):
+    scores = values(table, "pick_stats/ncc_score").tolist()
+    return [
+        rank_tuple(uid=uid, score=score if scored else None, seed=seed)
+        for uid, score in zip(uids(table), scores, strict=True)
+    ]
+
+
+def rejected_uids(table, winner):
+    return set(np.array(uids(table), dtype=np.uint64)[winner].tolist())
+
+
+def lazy(rows, partitions=4):
+    return dd.from_pandas(rows, npartitions=partitions, sort=False)
+
+
+def assert_same_frames(result, wanted):
+    for one, other in zip(result, wanted, strict=True):
+        computed = one.compute() if isinstance(one, dd.DataFrame) else one
+        pd.testing.assert_frame_equal(computed, other)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("separation", [5.0, 20.0, 60.0])
+def test_the_decisions_are_those_of_the_walk(seed, separation):
+    table = cryosparc(ROWS, seed=seed)
+    micrographs = table.column(UID).to_pylist()
+    _, rejected = remove_duplicates(table, DedupParams(min_separation=separation))
+    winner, _ = greedy(centres(table), micrographs, ranks(table), separation)
+    assert 0 < rejected.num_rows < ROWS
+    assert set(uids(rejected)) == rejected_uids(table, winner >= 0)
+
+    chance = DedupParams(min_separation=separation, score_field="none", seed=seed)
+    _, rejected = remove_duplicates(table, chance)
+    by_hash = ranks(table, scored=False, seed=seed)
+    winner, _ = greedy(centres(table), micrographs, by_hash, separation)
+    assert set(uids(rejected)) == rejected_uids(table, winner >= 0)
+
+    entirely = DedupParams(min_separation=separation, remove_entirely=True)
+    _, rejected = remove_duplicates(table, entirely)
+    closest = crowded(centres(table), micrographs, separation)
+    assert set(uids(rejected)) == rejected_uids(table, ~np.isnan(closest))
+
+
+@pytest.mark.parametrize("params", [BY_SCORE, BY_CHANCE, DedupParams(remove_entirely=True)])
+def test_pandas_and_arrow_agree(particles, params):
+    kept, rejected = remove_duplicates(particles, params)
+    table = pa.Table.from_pandas(particles)
+    arrow_kept, arrow_rejected = remove_duplicates(table, params)
+    assert arrow_kept.schema == arrow_rejected.schema == table.schema
+    assert uids(arrow_kept) == kept["uid"].tolist()
+    assert uids(arrow_rejected) == rejected["uid"].tolist()
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 7])
+@pytest.mark.parametrize("params", [BY_SCORE, BY_CHANCE, DedupParams(remove_entirely=True)])
+def test_dask_and_pandas_agree(particles, params, partitions):
+    wanted = remove_duplicates(particles, params)
+    assert_same_frames(remove_duplicates(lazy(particles, partitions), params), wanted)
+
+
+def test_dask_agrees_with_pandas_under_threads(particles):
+    wanted = remove_duplicates(particles)
+    with dask.config.set({"scheduler": "threads"}):
+        assert_same_frames(dask.compute(*remove_duplicates(lazy(particles))), wanted)
+
+
+def test_dask_agrees_with_pandas_on_a_cluster(particles):
+    from distributed import Client, LocalCluster
+
+    with (
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        result = client.compute(remove_duplicates(lazy(particles)), sync=True)
+    assert_same_frames(result, remove_duplicates(particles))
+
+
+@pytest.mark.parametrize("partitions", [1, 3, 8])
+def test_without_uids_dask_and_pandas_agree(particles, partitions):
+    rows = particles.drop(columns="uid")
+    wanted = remove_duplicates(rows, BY_CHANCE)
+    assert_same_frames(remove_duplicates(lazy(rows, partitions), BY_CHANCE), wanted)
+
+
+def test_row_order_does_not_matter(particles):
+    shuffled = particles.sample(frac=1, random_state=3)
+    for params in (BY_SCORE, BY_CHANCE):
+        _, one = remove_duplicates(particles, params)
+        _, other = remove_duplicates(shuffled, params)
+        assert set(one["uid"]) == set(other["uid"])
+
+
+def test_all_rows_come_out_once_in_their_order_with_all_columns(particles):
+    before = particles.copy(deep=True)
+    kept, rejected = remove_duplicates(particles)
+    pd.testing.assert_frame_equal(particles, before)
+    for part in (kept, rejected):
+        pd.testing.assert_frame_equal(part, particles.loc[part.index])
+        assert part.index.is_monotonic_increasing
+    pd.testing.assert_frame_equal(pd.concat([kept, rejected]).sort_index(), particles)
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        pd.Index(["a", "b"] * (ROWS // 2), name="twice"),
+        pd.MultiIndex.from_product([range(ROWS // 3), list("xyz")]),
+        pd.Index(np.arange(ROWS)[::-1]),
+    ],
+    ids=["repeated", "of two levels", "falling"],
+)
+def test_any_index_will_do(particles, index):
+    plain = remove_duplicates(particles.reset_index(drop=True))
+    for part, wanted in zip(remove_duplicates(particles.set_index(index)), plain, strict=True):
+        assert part["uid"].tolist() == wanted["uid"].tolist()
+        assert part.index.equals(index[wanted.index])
+
+
+def test_dask_keeps_partitions_index_and_columns(particles):
+    whole = lazy(particles, 5)
+    for part in remove_duplicates(whole):
+        assert part.npartitions == 5
+        assert part.columns.tolist() == particles.columns.tolist()
+        assert part.index.name == "line"
+        pd.testing.assert_series_equal(part.dtypes, whole.dtypes)
+        for number in range(5):
+            rows = part.partitions[number].compute()
+            assert set(rows.index) <= set(whole.partitions[number].compute().index)
+
+
+@pytest.mark.parametrize("drop", [[], ["uid"]])
+def test_dask_computes_nothing_before_it_is_asked(particles, drop):
+    rows = particles.drop(columns=drop)
+    made = []
+
+    def make(part):
+        made.append(part)
+        return rows.iloc[part * 100 : (part + 1) * 100]
+
+    whole = dd.from_map(make, range(3), meta=rows.iloc[:0])
+    kept, rejected = remove_duplicates(whole, BY_CHANCE)
+    assert isinstance(kept, dd.DataFrame)
+    assert isinstance(rejected, dd.DataFrame)
+    assert made == []
+    assert len(kept.compute()) + len(rejected.compute()) == ROWS
+    assert set(made) == {0, 1, 2}
+
+
+class Tasks(Callback):
+    """Names of the tasks that were run."""
+
+    def __init__(self):
+        super().__init__(pretask=lambda key, graph, state: self.names.append(str(key)))
+        self.names = []
+
+    def count(self, word):
+        return sum(word in name for name in self.names)
+
+
+def test_both_results_come_of_one_shuffle(particles, monkeypatch):
+    decisions = []
+    decide = frame.decide
+    monkeypatch.setattr(frame, "decide", lambda *given: decisions.append(1) or decide(*given))
+    with Tasks() as one:
+        remove_duplicates(lazy(particles))[0].compute()
+    assert len(decisions) == 4
+    with Tasks() as both:
+        kept, rejected = dask.compute(*remove_duplicates(lazy(particles)))
+    assert len(kept) + len(rejected) == ROWS
+    assert len(decisions) == 8
+    assert one.count("shuffle") == both.count("shuffle") > 0
+
+
+def test_only_numbers_travel(particles, monkeypatch):
+    seen = []
+    decide = frame._decide_partition
+
+    def watch(rows, params):
+        seen.extend(kind.kind for kind in rows.dtypes)
+        return decide(rows, params)
+
+    monkeypatch.setattr(frame, "_decide_partition", watch)
+    remove_duplicates(lazy(particles))[0].compute()
+    assert seen
+    assert set(seen) <= set("iuf")
+
+
+def test_empty_frames_have_no_duplicates(particles):
+    for nothing in (particles.iloc[:0], cryosparc(5).slice(0, 0), relion(5).slice(0, 0)):
+        kept, rejected = remove_duplicates(nothing, BY_CHANCE)
+        assert len(kept) == len(rejected) == 0
+
+
+def test_dask_partitions_may_be_empty(particles):
+    half = particles.index[ROWS // 2]
+    some = lazy(particles, 4).map_partitions(lambda part: part[part.index >= half])
+    wanted = remove_duplicates(particles.iloc[ROWS // 2 :])
+    assert_same_frames(remove_duplicates(some), wanted)
+    without = some.drop(columns="uid")
+    wanted = remove_duplicates(particles.iloc[ROWS // 2 :].drop(columns="uid"), BY_CHANCE)
+    assert_same_frames(remove_duplicates(without, BY_CHANCE), wanted)
+
+
+def test_dask_frames_of_parquet_files(tmp_path, particles):
+    for number in range(3):
+        part = particles.iloc[number * 100 : (number + 1) * 100]
+        pq.write_table(
+            pa.Table.from_pandas(part, preserve_index=False), tmp_path / f"part-{number}.parquet"
+        )
+    kept, rejected = remove_duplicates(dd.read_parquet(tmp_path))
+    wanted_kept, wanted_rejected = remove_duplicates(particles)
+    assert kept.compute()["uid"].tolist() == wanted_kept["uid"].tolist()
+    assert rejected.compute()["uid"].tolist() == wanted_rejected["uid"].tolist()
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_relion_tables(axes):
+    table = relion(ROWS, axes=axes)
+    position = [values(table, f"rlnCoordinate{axis}") for axis in "XYZ"[:axes]]
+    shift = [values(table, f"rlnOrigin{axis}Angst") for axis in "XYZ"[:axes]]
+    centre = (np.column_stack(position) - np.column_stack(shift) / PSIZE) * PSIZE
+    scores = values(table, "rlnAutopickFigureOfMerit").tolist()
+    order = [rank_tuple(uid=row, score=score, row=row) for row, score in enumerate(scores)]
+    winner, _ = greedy(centre, table.column(0).to_pylist(), order, 20.0)
+    rows = table.to_pandas()
+    kept, rejected = remove_duplicates(rows)
+    assert rejected.index.tolist() == np.flatnonzero(winner >= 0).tolist()
+    assert kept.index.tolist() == np.flatnonzero(winner < 0).tolist()
+    with dask.config.set({"dataframe.convert-string": True}):
+        lazy_kept, lazy_rejected = dask.compute(*remove_duplicates(lazy(rows)))
+    assert lazy_kept.index.equals(kept.index)
+    assert lazy_rejected.index.equals(rejected.index)
+
+
+def test_a_micrograph_frame_gives_the_pixel_sizes(particles):
+    known = exposures()
+    rows = particles.drop(columns=["location/micrograph_psize_A", "location/micrograph_shape"])
+    wanted = remove_duplicates(rows, micrographs=known)
+    assert_same_frames(remove_duplicates(rows, micrographs=known.to_pandas()), wanted)
+    assert_same_frames(remove_duplicates(lazy(rows), micrographs=known), wanted)
+
+    size = values(known, "micrograph_blob/psize_A")
+    own = size[(particles[UID].to_numpy() - np.uint64(MICROGRAPH_UID)).astype(int)]
+    by_row = particles.assign(**{"location/micrograph_psize_A": own})
+    _, rejected = remove_duplicates(by_row)
+    assert wanted[1].index.equals(rejected.index)
+    assert not rejected.index.equals(remove_duplicates(particles)[1].index)
+
+
+def test_a_pixel_size_has_to_come_from_somewhere(particles):
+    rows = particles.drop(columns="location/micrograph_psize_A")
+    with pytest.raises(InputError, match="--micrograph-pixel-size"):
+        remove_duplicates(rows)
+    with pytest.raises(InputError, match="--micrograph-pixel-size"):
+        remove_duplicates(lazy(rows))
+    given = DedupParams(micrograph_pixel_size=float(np.float32(PSIZE)))
+    assert_same_frames(
+        remove_duplicates(rows, given)[1:], [remove_duplicates(particles)[1][rows.columns]]
+    )
+
+
+def test_rows_without_a_position_are_counted_and_named(particles):
+    rows = particles.reset_index(drop=True)
+    rows.loc[[7, 120, 299], "location/center_x_frac"] = np.nan
+    for given in (rows, pa.Table.from_pandas(rows)):
+        with pytest.raises(InputError, match=r"3 rows have no finite position .*first 7, 120, 299"):
+            remove_duplicates(given)
+
+
+@pytest.mark.parametrize("drop", [[], ["uid"]])
+def test_dask_names_rows_without_a_position_when_computed(particles, drop):
+    rows = particles.drop(columns=drop)
+    rows.iloc[[180], rows.columns.get_loc("location/center_x_frac")] = np.nan
+    kept, _ = remove_duplicates(lazy(rows, 3))
+    with pytest.raises(InputError, match=r"1 rows have no finite position .*180"):
+        kept.compute()
+
+
+def test_rows_without_a_micrograph_are_refused(particles):
+    rows = particles.drop(columns=UID)
+    rows.iloc[4, rows.columns.get_loc("location/micrograph_path")] = None
+    with pytest.raises(InputError, match="1 rows have no micrograph"):
+        remove_duplicates(rows)
+
+
+def test_a_missing_score_is_refused_at_once(particles):
+    rows = particles.drop(columns="pick_stats/ncc_score")
+    for given in (rows, lazy(rows)):
+        with pytest.raises(InputError, match="ncc_score"):
+            remove_duplicates(given)
+
+
+def test_lists_that_dask_turned_into_text_are_explained(particles):
+    with dask.config.set({"dataframe.convert-string": True}):
+        whole = lazy(particles)
+    with pytest.raises(InputError, match=r"micrograph_shape as text.*convert-string.: False"):
+        remove_duplicates(whole)
+
+
+def test_what_is_no_frame_is_refused():
+    with pytest.raises(InputError, match="list"):
+        remove_duplicates([1, 2])
+
+
+def test_categories_are_kept(particles):
+    path = "location/micrograph_path"
+    rows = particles.drop(columns=UID).astype({path: "category"})
+    wanted = remove_duplicates(particles.drop(columns=UID))
+    for given in (rows, lazy(rows)):
+        for part, other in zip(remove_duplicates(given), wanted, strict=True):
+            part = part.compute() if isinstance(part, dd.DataFrame) else part
+            assert part.index.equals(other.index)
+            assert isinstance(part[path].dtype, pd.CategoricalDtype)
+
+
+def test_pandas_frames_do_not_wait_for_dask():
+    code = (
+        "import sys, pandas as pd\n"
+        "from dask_dedup import DedupParams, remove_duplicates\n"
+        "rows = pd.DataFrame({'rlnMicrographName': ['a', 'a'],\n"
+        "    'rlnCoordinateX': [1.0, 2.0], 'rlnCoordinateY': [1.0, 2.0]})\n"
+        "params = DedupParams(micrograph_pixel_size=1.0, score_field='none')\n"
+        "assert len(remove_duplicates(rows, params)[1]) == 1\n"
+        "assert 'dask.dataframe' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,186 @@
+"""Straddling micrographs go whole into buckets of nearly equal weight; all others stay where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dask_dedup import plan as planning
+from dask_dedup.plan import make_plan, pack
+from dask_dedup.scan import Census
+
+
+def census(number, counts):
+    """A fragment with so many rows of each micrograph."""
+    keys = np.array(sorted(counts), dtype=np.uint64)
+    rows = np.array([counts[key] for key in keys.tolist()], dtype=np.int64)
+    return Census(
+        fragment=number,
+        source=0,
+        rows=int(rows.sum()),
+        micrographs=keys,
+        counts=rows,
+        names=[],
+        uids=np.empty(0, np.uint64),
+        psize=(1.0, 1.0),
+        stored_psize=(1.0, 1.0),
+        score=None,
+        problems=[],
+    )
+
+
+def plan_of(*fragments):
+    return make_plan([census(number, counts) for number, counts in enumerate(fragments)])
+
+
+keys = st.integers(0, 12).map(lambda number: 2**64 - 1 - number * 2**60)
+fragments = st.lists(st.dictionaries(keys, st.integers(1, 50), max_size=8), max_size=6)
+
+
+@pytest.fixture
+def small_buckets(monkeypatch):
+    monkeypatch.setattr(planning, "BUCKET_ROWS", 10)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.integers(1, 1_000), max_size=60), st.sampled_from([1, 10, 500, 400_000]))
+def test_buckets_are_balanced(rows, bucket_rows):
+    rows = np.array(rows, dtype=np.int64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "BUCKET_ROWS", bucket_rows)
+        bucket, weight = pack(rows)
+    assert bucket.shape == rows.shape
+    wanted = np.bincount(bucket, weights=rows, minlength=weight.size)
+    np.testing.assert_array_equal(weight, wanted)
+    assert weight.size == min(rows.size, -(-rows.sum() // bucket_rows))
+    if rows.size:
+        assert (weight > 0).all()
+        assert weight.max() - weight.min() <= rows.max()
+
+
+def test_packing_is_the_same_each_time():
+    rows = np.random.default_rng(0).integers(1, 20_000, 1_000)
+    first, again = pack(rows), pack(rows)
+    np.testing.assert_array_equal(first[0], again[0])
+    assert first[1].size == -(-rows.sum() // planning.BUCKET_ROWS)
+
+
+def test_one_micrograph_is_never_cut_in_two():
+    bucket, weight = pack(np.array([planning.BUCKET_ROWS * 5]))
+    assert bucket.tolist() == [0]
+    assert weight.tolist() == [planning.BUCKET_ROWS * 5]
+
+
+@settings(max_examples=300, deadline=None)
+@given(fragments, st.sampled_from([1, 10, 400_000]))
+def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, bucket_rows):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planning, "BUCKET_ROWS", bucket_rows)
+        plan = plan_of(*fragments)
+    homes = {}
+    for number, counts in enumerate(fragments):
+        for key in counts:
+            homes.setdefault(key, set()).add(number)
+    straddling = {key for key, numbers in homes.items() if len(numbers) > 1}
+
+    assert plan.rows == sum(sum(counts.values()) for counts in fragments)
+    assert plan.fragments == len(fragments)
+    assert plan.micrographs == len(homes)
+    assert plan.straddling.tolist() == sorted(straddling)
+    assert plan.moving_rows == sum(
+        rows for counts in fragments for key, rows in counts.items() if key in straddling
+    )
+    assert plan.open_fragments == tuple(sorted({n for key in straddling for n in homes[key]}))
+
+    everything = np.array([*homes, 1, 2**63], dtype=np.uint64)
+    where = dict(zip(everything.tolist(), plan.bucket_of(everything).tolist(), strict=True))
+    for key, bucket in where.items():
+        assert (bucket >= 0) == (key in straddling)
+        assert bucket < plan.bucket_rows.size
+    weight = np.zeros(plan.bucket_rows.size, dtype=np.int64)
+    for counts in fragments:
+        for key in straddling & set(counts):
+            weight[where[key]] += counts[key]
+    np.testing.assert_array_equal(plan.bucket_rows, weight)
+    assert (weight > 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(fragments, st.randoms(use_true_random=False))
+def test_the_buckets_do_not_depend_on_the_order_of_the_fragments(fragments, random):
+    censuses = [census(number, counts) for number, counts in enumerate(fragments)]
+    plan = make_plan(censuses)
+    random.shuffle(censuses)
+    shuffled = make_plan(censuses)
+    np.testing.assert_array_equal(plan.straddling, shuffled.straddling)
+    np.testing.assert_array_equal(plan.bucket, shuffled.bucket)
+    assert plan.open_fragments == shuffled.open_fragments
+    assert plan.to_dict() == shuffled.to_dict()
+
+
+def test_many_straddling_micrographs_fill_their_buckets_evenly():
+    random = np.random.default_rng(1)
+    counts = dict(enumerate(random.integers(1, 5_000, 2_000).tolist()))
+    plan = plan_of(counts, counts)
+    assert plan.bucket_rows.size == -(-plan.rows // planning.BUCKET_ROWS)
+    assert plan.bucket_rows.max() <= planning.BUCKET_ROWS
+    spread = plan.bucket_rows.max() - plan.bucket_rows.min()
+    assert spread <= 2 * max(counts.values())
+
+
+def test_whole_micrographs_do_not_move():
+    plan = plan_of({1: 10, 2: 20}, {3: 5})
+    assert plan.moving_rows == 0
+    assert plan.open_fragments == ()
+    assert plan.bucket_of(np.array([1, 2, 3], np.uint64)).tolist() == [-1, -1, -1]
+    assert plan.bucket_of(np.array([], np.uint64)).size == 0
+
+
+def test_nothing_gives_an_empty_plan():
+    for plan in (plan_of(), plan_of({}, {})):
+        assert (plan.rows, plan.micrographs, plan.moving_rows) == (0, 0, 0)
+        assert plan.bucket_of(np.array([7], np.uint64)).tolist() == [-1]
+        assert plan.to_dict()["largest_bucket_rows"] == 0
+        assert "0 particles" in plan.describe()[0]
+
+
+def test_a_plan_says_how_much_there_is_and_that_nothing_moves():
+    text = "\n".join(plan_of({1: 1_500, 2: 20}, {3: 5}).describe())
+    for figure in ("1,525 particles", "3 micrographs", "2 fragments", "nothing moves"):
+        assert figure in text
+
+
+def test_a_plan_says_what_moves_and_why(small_buckets):
+    text = "\n".join(plan_of({1: 12, 2: 8, 3: 20}, {1: 8, 2: 12, 4: 40}).describe())
+    for figure in (
+        "100 particles",
+        "4 micrographs",
+        "2 micrographs lie in more than one fragment",
+        "40 picks",
+        "40%",
+        "2 buckets of 20 to 20",
+        "no payload moves",
+    ):
+        assert figure in text
+
+
+def test_a_plan_of_one_bucket_says_so():
+    text = "\n".join(plan_of({1: 3}, {1: 4}).describe())
+    assert "7 picks (100%)" in text
+    assert "one bucket of 7" in text
+
+
+def test_the_manifest_gets_the_figures(small_buckets):
+    plan = plan_of({1: 12, 2: 8, 3: 20}, {1: 8, 2: 12, 4: 40}, {5: 1})
+    assert plan.to_dict() == {
+        "rows": 101,
+        "fragments": 3,
+        "micrographs": 5,
+        "straddling_micrographs": 2,
+        "moving_rows": 40,
+        "open_fragments": 2,
+        "buckets": 2,
+        "largest_bucket_rows": 20,
+    }
