@@ -1,8 +1,9 @@
 """Close pairs by a grid of cells: pure arrays, for the proof of a finished run.
 
-Deliberately another algorithm than the run's: no tree, no micrographs side by side, no greedy walk, and not a line
-shared with it. Two points within reach lie in the same or in adjoining cells if a cell's side is not below the reach.
-Candidate pairs are made a slice at a time, so that memory stays bounded however many there are.
+Deliberately another algorithm than the run's: no tree, no micrographs side by side, no greedy walk.
+Two points within reach lie in the same or in adjoining cells if a cell's side is not below the
+reach. Candidate pairs are made a slice at a time, so that memory stays bounded however many there
+are.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ CANDIDATES = 2**20
 
 NOBODY = -1
 
-#: A cell is wider than the reach by this share, and no point is more than so many cells from the origin: the
-#: rounding of ``centre / side`` then moves no point across more than the margin.
+#: A cell is wider than the reach by this share, and no point is more than so many cells from the
+#: origin: the rounding of ``centre / side`` then moves no point across more than the margin.
 _MARGIN, _MOST_CELLS = 1e-6, 2.0**28
 #: Cells of all micrographs together; their numbers have to fit in 63 bits.
 _MOST_NUMBERS = 2.0**62

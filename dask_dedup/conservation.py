@@ -192,7 +192,7 @@ class _Rows:
         table = formats.open_table(path)
         if table.schema.names != like.schema.names:
             raise FindingError(f"{path}: the columns are not those of {like.path}")
-        # What a text format takes a column for may depend on the rows; here it is what the input's is.
+        # What a text format takes a column for may depend on the rows; the input's type counts.
         self._table = replace(table, stored_schema=like.stored_schema)
         self._left = list(reversed(self._table.fragments))
         self._rows = like.schema.empty_table()

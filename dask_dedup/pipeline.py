@@ -119,14 +119,13 @@ def run(
     job = make_job(tables, exposures, params, output_format)
     with ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables))
-        log.info("running %s", engine)
         censuses = sorted(engine.scan(job), key=lambda census: census.fragment)
         check_rows(job, censuses)
         check_uids(job, censuses)
         check_names(job, censuses)
         plan = make_plan(censuses)
         warnings = find_warnings(job, censuses)
-        for line in (*_describe(job), *plan.describe()):
+        for line in (*_describe(job), *plan.describe(), f"running {engine}"):
             log.info(line)
         for line in warnings:
             log.warning("warning: %s", line)
@@ -193,21 +192,21 @@ def make_job(
 
 
 def _native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
-    """Name each native table's output like its input; a name met again gets a number."""
+    """Name each native table's output like its input, in a folder apart if that name is taken."""
     if output_format not in OUTPUT_FORMATS:
         raise InputError(
             f"--output-format is {output_format!r}; it must be one of {', '.join(OUTPUT_FORMATS)}"
         )
     names: list[str | None] = []
+    taken: set[str] = set()
     for table in tables:
         if table.format == "parquet" or output_format == "parquet":
             names.append(None)
             continue
-        path = Path(table.path)
-        name, number = path.name, 2
-        while name in names:
-            name, number = f"{path.stem}-{number}{path.suffix}", number + 1
-        names.append(name)
+        name = Path(table.path).name
+        mine = {name, *(Path(file.path).name for file in table.files)}
+        names.append(f"input-{table.source + 1}/{name}" if mine & taken else name)
+        taken |= mine
     return names
 
 
@@ -319,14 +318,15 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
 def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> list[dict[str, Any]]:
     """Assemble what is written in the inputs' own formats, and list every file of the result."""
     outputs = [
-        {**asdict(receipt.files[folder]), "fragment": receipt.fragment, "folder": folder}
+        {**asdict(file), "path": f"{folder}/{file.path}", "fragment": receipt.fragment}
         for folder in (KEPT, REJECTED, DUPLICATES)
         for receipt in receipts
-        if folder in receipt.files
+        for file in [receipt.files.get(folder)]
+        if file is not None
     ]
     with ThreadPoolExecutor() as pool:
         assembled = [
-            (table, folder, pool.submit(stages.assemble, job, table.source, folder, count[key]))
+            (table.source, pool.submit(stages.assemble, job, table.source, folder, count[key]))
             for table, name, count in zip(
                 job.tables, job.native_names, totals["by_input"], strict=True
             )
@@ -334,11 +334,11 @@ def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> l
             for folder, key in ((KEPT, "kept"), (REJECTED, "rejected"))
         ]
         outputs += [
-            {**asdict(written), "input": table.source, "folder": folder}
-            for table, folder, files in assembled
-            for written in files.result()
+            {**asdict(file), "input": source}
+            for source, files in assembled
+            for file in files.result()
         ]
-    return [{**output, "path": f"{output.pop('folder')}/{output['path']}"} for output in outputs]
+    return outputs
 
 
 def _versions() -> dict[str, str]:

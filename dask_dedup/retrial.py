@@ -1,7 +1,8 @@
-"""The decisions of a finished run, tried again from its inputs, a share of the micrographs at a time.
+"""The decisions of a finished run, tried again from its inputs, some micrographs at a time.
 
-The kept set is read from the ``duplicates`` table; everything else is found anew by a grid of cells. Nothing here has
-seen the code that decided in the first place. The centres (`scan`) and the rank keys (`picks`) are taken on trust.
+The kept set is read from the ``duplicates`` table; everything else is found anew by a grid of
+cells. Nothing here has seen the code that decided in the first place. Taken on trust are the
+centres and labels (`scan`), and the rank keys and what a label forbids (`picks`).
 """
 
 from __future__ import annotations
@@ -217,7 +218,7 @@ def _judge(job: Job, share: _Share, findings: Findings) -> None:
 def _true_rows(
     job: Job, picks: Picks, loses: Indices, winner: Indices, distance: NDArray[np.float64]
 ) -> pa.Table:
-    """Say what ``duplicates`` should say of the rejected rows; `NOBODY` wins where there is no winner."""
+    """Say what ``duplicates`` should say of the rejected rows; a winner may be `NOBODY`."""
     own, theirs = picks.take(loses), picks.take(winner)
     every, has = np.ones(loses.size, dtype=bool), winner != NOBODY
     with_uid = np.array([roles.uid is not None for roles in job.roles])

@@ -6,7 +6,7 @@ Any stage may run twice: what it returns and writes depends on its arguments onl
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -218,8 +218,11 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     table = job.tables[source]
     numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
     pieces = [_piece(job, outcome, number) for number in numbers]
-    name = job.native_names[source] or ""
-    return format_of(table).assemble(table, pieces, rows, Path(job.staging) / outcome, name)
+    target = Path(outcome) / (job.native_names[source] or "")
+    folder = Path(job.staging) / target.parent
+    folder.mkdir(exist_ok=True)
+    files = format_of(table).assemble(table, pieces, rows, folder, target.name)
+    return [replace(file, path=str(target.parent / file.path)) for file in files]
 
 
 def _piece(job: Job, outcome: str, number: int) -> Path:

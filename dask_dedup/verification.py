@@ -1,13 +1,15 @@
 """The proof of a finished run, from its files and its inputs alone.
 
-None of the run's decisions is believed, and none of the code that made them is used. What is taken on trust: the reader
-of the inputs (`formats`), and what it reads as centres (`scan`) and as rank (`picks`).
+None of the run's decisions is believed, and none of the code that made them is used. What is taken
+on trust: the reader of the inputs (`formats`), and what is made of them as centres and labels
+(`scan`) and as rank (`picks`).
 
-Two of the checks prove together that the kept particles are *the* greedy answer, not just a possible one.
-Separation: no two kept particles are within the separation. Maximality: every rejected one has a kept one within
-the separation that ranks above it. Take the particles from the best rank down, and let all before one agree with
-the greedy walk. If it is kept here, no better kept one is within the separation, so the walk keeps it; if it is
-rejected here, a better kept one is, so the walk rejects it. Hence it agrees too, and so do all.
+Two of the checks prove together that the kept particles are *the* greedy answer, not just a
+possible one. Separation: no two kept particles are within the separation. Maximality: every
+rejected one has a kept one within the separation that ranks above it. Take the particles from the
+best rank down, and let all before one agree with the greedy walk. If it is kept here, no better
+kept one is within the separation, so the walk keeps it; if it is rejected here, a better kept one
+is, so the walk rejects it. Hence it agrees too, and so do all.
 """
 
 from __future__ import annotations
@@ -95,9 +97,9 @@ class Verification:
     checks : tuple of Check
         checksums, inputs, conservation, separation, maximality, winners, totals.
     closest_kept_A : float or None
-        Smallest distance in angstrom between two kept particles of a micrograph that would be duplicates
-        of each other if they were close enough. Exact; None if no two are within twice the
-        separation, or the inputs could not be read.
+        Smallest distance in angstrom between two kept particles of a micrograph that would be
+        duplicates if they were close enough. Exact; None if no two are within twice the separation,
+        or the inputs could not be read.
     """
 
     output: Path

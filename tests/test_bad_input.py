@@ -239,10 +239,9 @@ def duplicate_uids_in_one_input(folder):
     return [picks(folder, columns={"uid": pa.array([7, 7, 8, 8, 8, *range(10, 35)])})]
 
 
-@bad("4 rows have no finite position", "30 uids occur more than once")
-def the_same_files_twice_in_one_folder(folder):
-    columns = spoilt("location/center_x_frac", np.nan)
-    picks(folder / "batches", name="a.parquet", columns=columns)
+@bad("batches: 30 uids occur more than once")
+def the_same_file_twice_in_one_folder(folder):
+    picks(folder / "batches", name="a.parquet")
     picks(folder / "batches", name="b.parquet")
     return [folder / "batches"]
 
@@ -297,7 +296,7 @@ def micrograph_table_lacks_a_micrograph(folder):
     return [picks(folder), "--micrographs", known]
 
 
-@bad("the micrograph table has no column micrograph_blob/psize_A", "rlnMicrographPixelSize")
+@bad("m: the micrograph table has no column", "micrograph_blob/psize_A (CryoSPARC)")
 def micrograph_table_is_a_folder_of_something_else(folder):
     columns = ["micrograph_blob/psize_A", "micrograph_blob/shape"]
     return [picks(folder), "--micrographs", write_folder(exposures(drop=columns), folder / "m")]
@@ -537,8 +536,8 @@ def output_inside_the_micrograph_table(folder):
 
 @bad("cannot be written")
 def output_below_a_file(folder):
-    path = picks(folder)
-    return [path, "--output", path / "result"]
+    (folder / "notes.txt").write_text("mine")
+    return [picks(folder), "--output", folder / "notes.txt" / "result"]
 
 
 # What is refused only after a run has been there

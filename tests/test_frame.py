@@ -261,6 +261,7 @@ def test_dask_partitions_may_be_empty(particles):
     assert_same_frames(remove_duplicates(without, BY_CHANCE), wanted)
 
 
+@pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask 2026.8 on pandas 3.1
 def test_dask_frames_of_parquet_files(tmp_path, particles):
     for number in range(3):
         part = particles.iloc[number * 100 : (number + 1) * 100]

@@ -126,7 +126,7 @@ def assert_crowded(case, result):
 
 @pytest.mark.parametrize("rounds", ROUNDS)
 @pytest.mark.parametrize("budget", BUDGETS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(case=cases())
 def test_suppress_equals_the_walk(budget, rounds, case):
     with tuned(budget, rounds):
@@ -134,7 +134,7 @@ def test_suppress_equals_the_walk(budget, rounds, case):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(case=cases())
 def test_reject_crowded_equals_all_pairs(budget, case):
     with tuned(budget):
@@ -142,7 +142,7 @@ def test_reject_crowded_equals_all_pairs(budget, case):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(case=cases(), data=st.data())
 def test_row_order_does_not_matter(budget, case, data):
     rows = np.array(data.draw(st.permutations(range(len(case.centres)))), dtype=np.intp)
@@ -215,7 +215,7 @@ def test_micrographs_do_not_touch_each_other(case):
 
 
 @pytest.mark.parametrize("hashed", [lambda z: np.zeros_like(z), lambda z: z & np.uint64(3)])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_places(hashed, case):
     with mock.patch.object(kernel, "splitmix64", hashed):

@@ -10,7 +10,7 @@ from oracle import rank_tuple
 from oracle import splitmix64 as scalar_splitmix64
 
 from dask_dedup.params import DedupParams
-from dask_dedup.picks import Picks, fragment_of, places, row_of
+from dask_dedup.picks import PICKS_DTYPES, Picks, fragment_of, places, row_of
 from dask_dedup.rank import score_key, splitmix64, total_order
 
 WORST = 2**64 - 1
@@ -158,17 +158,11 @@ def test_picks_rank_as_the_design_says(rows, seed, score_field, prefer_input_ord
     n = len(rows)
     params = DedupParams(score_field=score_field, seed=seed, prefer_input_order=prefer_input_order)
     rows = sorted(rows, key=lambda row: row[2])
-    picks = Picks.from_columns(
-        {
-            "micrograph": np.zeros(n, np.uint64),
-            **dict.fromkeys("xyz", np.zeros(n)),
-            "score": np.array([row[0] for row in rows], dtype=float),
-            "uid": np.array([row[1] for row in rows], dtype=np.uint64),
-            "place": np.arange(n, dtype=np.uint64),
-            "source": np.array([row[2] for row in rows], dtype=np.uint16),
-            "half": np.full(n, -1, np.int8),
-        }
-    )
+    columns = {name: np.zeros(n, dtype) for name, dtype in PICKS_DTYPES.items()}
+    columns["place"] = np.arange(n, dtype=np.uint64)
+    for at, name in enumerate(("score", "uid", "source")):
+        columns[name] = np.array([row[at] for row in rows], dtype=PICKS_DTYPES[name])
+    picks = Picks.from_columns(columns)
     tuples = [
         rank_tuple(
             uid=uid,

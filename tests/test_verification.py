@@ -33,7 +33,7 @@ NAN_WITH_PAYLOAD = np.array([0x7FC0BEEF], np.uint32).view(np.float32)[0]
 
 
 def picks(seed, n=500, *, micrographs=6, uid=True, extra=True, expanded=False):
-    """CryoSPARC picks of which many are near or precisely at another's place, and an odd payload."""
+    """CryoSPARC picks, many near or precisely at another's place, with an odd payload."""
     rng = np.random.default_rng(seed)
     places = np.random.default_rng(7).integers(300, 3700, (max(n // 3, 1), 2))
     which = rng.integers(len(places), size=n)
@@ -338,7 +338,9 @@ class Run:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
-    return Run(tmp_path_factory.mktemp("template"))
+    template = Run(tmp_path_factory.mktemp("template"))
+    assert_proven(template.verify())
+    return template
 
 
 @pytest.fixture
@@ -350,7 +352,6 @@ def run(template):
         shutil.copytree(folder, saved, copy_function=shutil.copy2)
     shutil.rmtree(folder)
     shutil.copytree(saved, folder, copy_function=shutil.copy2)
-    assert_proven(template.verify())
     return template
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -104,7 +105,7 @@ class CsdatFile:
             raise RunError(f"{target}: has {written} rows instead of {rows}; run again")
         if target.exists():
             raise FileExistsError(target)
-        piece.rename(target)
+        shutil.move(piece, target)
         return Written(target.name, rows, size, digest)
 
     def _load(self, fields: list[str] | None = None) -> Any:

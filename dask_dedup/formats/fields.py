@@ -37,7 +37,9 @@ def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
     InputError
         If a field is of a type that no column can hold.
     """
-    return pa.schema([pa.field(name, _column_type(dtype[name], name, path)) for name in _names(dtype)])
+    return pa.schema(
+        [pa.field(name, _column_type(dtype[name], name, path)) for name in _names(dtype)]
+    )
 
 
 def _names(dtype: Dtype) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import io
 import tokenize
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -18,7 +19,6 @@ from dask_dedup.formats.table import InputFile, Written
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -137,25 +137,34 @@ class NpyFile:
         return header.getvalue()
 
     def _batches(self, rows: range | NDArray[np.integer]) -> Iterator[Records]:
-        """Give the records as opaque cells; a batch is overwritten by the next."""
-        cell = np.dtype((np.void, self.row_bytes))
+        """Give the records as opaque cells; a batch may be overwritten by the next."""
+        return self._consecutive(rows) if isinstance(rows, range) else self._scattered(rows)
+
+    def _consecutive(self, rows: range) -> Iterator[Records]:
+        step = max(1, BATCH_BYTES // self.row_bytes)
+        buffer = memoryview(bytearray(min(step, len(rows)) * self.row_bytes))
+        try:
+            with Path(self.path).open("rb", buffering=0) as file:
+                file.seek(self.offset + rows.start * self.row_bytes)
+                for first in range(rows.start, rows.stop, step):
+                    part = buffer[: min(step, rows.stop - first) * self.row_bytes]
+                    self._fill(part, file)
+                    yield np.frombuffer(part, self._cell)
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+
+    def _scattered(self, rows: NDArray[np.integer]) -> Iterator[Records]:
         step = max(1, BATCH_BYTES // self.row_bytes)
         try:
-            if isinstance(rows, range):
-                with open(self.path, "rb", buffering=0) as file:  # noqa: PTH123
-                    file.seek(self.offset + rows.start * self.row_bytes)
-                    buffer = memoryview(bytearray(min(step, len(rows)) * self.row_bytes))
-                    for first in range(rows.start, rows.stop, step):
-                        part = buffer[: min(step, rows.stop - first) * self.row_bytes]
-                        self._fill(part, file)
-                        yield np.frombuffer(part, cell)
-            elif len(rows):
-                # Scattered rows: the mapping costs address space only until the fragment is done.
-                cells = np.memmap(self.path, cell, "r", self.offset, self.rows)
-                for first in range(0, len(rows), step):
-                    yield np.asarray(cells[rows[first : first + step]])
+            cells = np.memmap(self.path, self._cell, "r", self.offset, self.rows)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: cannot be read: {error}") from error
+        for first in range(0, len(rows), step):
+            yield np.asarray(cells[rows[first : first + step]])
+
+    @property
+    def _cell(self) -> np.dtype[np.void]:
+        return np.dtype((np.void, self.row_bytes))
 
     def _fill(self, part: memoryview, file: io.FileIO) -> None:
         while part:
@@ -180,7 +189,7 @@ def open_npy(path: Path) -> NpyFile:
         offset = file.tell()
         if dtype.hasobject:
             raise InputError(f"{path}: holds pickled Python objects, which are not safe to read")
-        if not dtype.names:
+        if not dtype.names or not dtype.itemsize:
             raise InputError(
                 f"{path}: holds a plain array of {dtype}, not records with named fields; "
                 "a CryoSPARC table has fields such as uid and location/center_x_frac"
