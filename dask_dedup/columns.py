@@ -38,6 +38,8 @@ class Columns:
     def nulls(self, name: str) -> NDArray[np.bool_]:
         """Tell which rows are null; (n,) bool."""
         column = self.rows.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
         if not column.null_count:
             return np.zeros(len(self), dtype=bool)
         return np.asarray(column.is_null().to_numpy(), dtype=bool)
@@ -129,4 +131,9 @@ class Columns:
         ]
         if not codes:
             return np.empty(0, dtype=np.intp), []
-        return np.concatenate(codes).astype(np.intp), column.chunk(0).dictionary.to_pylist()
+        texts = column.chunk(0).dictionary.to_pylist()
+        # A dictionary may hold a null, and rows may point at it.
+        known = [text for text in texts if text is not None]
+        number = np.cumsum([text is not None for text in texts]) - 1
+        renumbered = np.where([text is None for text in texts], -1, number)
+        return np.append(renumbered, -1)[np.concatenate(codes)].astype(np.intp), known

@@ -74,7 +74,7 @@ def remove_duplicates(
         )
     )
     rejected = np.zeros(narrow.num_rows, dtype=bool)
-    rejected[decide(_picks(narrow, 0, 0, roles, params, table), params).row] = True
+    rejected[decide(_picks(narrow, _NAME, 0, 0, roles, params, table), params).row] = True
     return _where(particles, ~rejected), _where(particles, rejected)
 
 
@@ -107,6 +107,7 @@ def _where(particles: Any, mask: NDArray[np.bool_]) -> Any:
 
 def _picks(
     narrow: pa.Table,
+    name: str,
     number: int,
     first_row: int,
     roles: Roles,
@@ -117,10 +118,8 @@ def _picks(
     found = extract(narrow, fragment, roles, params, micrographs)
     if found.problems:
         worst = found.problems[0]
-        rows = ", ".join(str(first_row + row) for row in worst.first)
-        raise InputError(
-            f"{_NAME}: {worst.rows:,} rows {worst.what} ({worst.column}), first {rows}"
-        )
+        rows = ", ".join(map(str, worst.first))
+        raise InputError(f"{name}: {worst.rows:,} rows {worst.what} ({worst.column}), first {rows}")
     return found.picks
 
 
@@ -191,7 +190,8 @@ def _partition_picks(
 
     number = int(numbers["partition"].iloc[0])
     first_row = first_rows[number] if len(first_rows) > 1 else 0
-    picks = _picks(_arrow(narrow), number, first_row, roles, params, micrographs)
+    name = f"partition {number} of {_NAME}"
+    picks = _picks(_arrow(narrow), name, number, first_row, roles, params, micrographs)
     return pd.DataFrame(picks.columns())
 
 

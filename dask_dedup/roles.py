@@ -393,7 +393,11 @@ def _no_score(present: set[str], score: ScoreField, candidates: list[str], table
     known = {
         "pick_stats/ncc_score": "ncc_score",
         "rlnAutopickFigureOfMerit": "ncc_score",
-        **{f"alignments{d}D/{name}": name for d in (3, 2) for name in ("error", "error_min")},
+        **{
+            f"alignments{d}D/{name}": f"alignments{d}D/{name}:lower" if score.name == name else name
+            for d in (3, 2)
+            for name in ("error", "error_min")
+        },
         **{name: f"{name}:{direction}" for name, direction in _OTHER_SCORES.items()},
     }
     usable = dict.fromkeys(value for name, value in known.items() if name in present)

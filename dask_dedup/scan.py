@@ -254,7 +254,7 @@ def extract(
         stored[:, 1] = _height(roles, params, micrographs, row_in_table) - stored[:, 1]
         if shift is not None:
             shift[:, 1] *= -1
-    with np.errstate(invalid="ignore", over="ignore"):
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         if not needs_pixel_size(roles, params):
             centres = stored
             if shift is not None and psize_shift is not None:
@@ -282,13 +282,7 @@ def extract(
         np.copyto(
             half, values, where=np.isfinite(values) & (np.abs(values) < 127), casting="unsafe"
         )
-    label = np.full(n, -1, dtype=np.int64)
-    if roles.label:
-        problems.note(columns.nulls(roles.label), "have no label", roles.label)
-        label = columns.integers(roles.label).view(np.int64)
-        if roles.convention == "relion":
-            # RELION numbers the tubes of each input anew.
-            label = (label & 0xFFFFFFFF) + (fragment.source << 32)
+    label = _labels(columns, roles, params, fragment.source, problems)
     picks = Picks(
         micrograph=keys,
         x=np.ascontiguousarray(centres[:, 0]),
@@ -307,13 +301,31 @@ def extract(
 
 def _not_finite(values: Floats) -> NDArray[np.bool_]:
     """Tell which rows have a NaN or an infinity."""
-    return np.asarray(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    return np.asarray(~np.isfinite(np.atleast_2d(values.T)).all(axis=0))
 
 
 def _not_positive(values: Floats) -> NDArray[np.bool_]:
     """Tell which rows have a number that is not finite and above 0."""
-    values = values.reshape(len(values), -1)
-    return np.asarray(~(np.isfinite(values) & (values > 0)).all(axis=1))
+    values = np.atleast_2d(values.T)
+    return np.asarray(~(np.isfinite(values) & (values > 0)).all(axis=0))
+
+
+def _labels(
+    columns: Columns, roles: Roles, params: DedupParams, source: int, problems: _Problems
+) -> NDArray[np.int64]:
+    """Give the filament, or the symmetry copies' source, of each row; -1 for none."""
+    none = np.full(len(columns), -1, dtype=np.int64)
+    if not roles.label:
+        return none
+    absent = columns.nulls(roles.label)
+    label = columns.integers(roles.label).view(np.int64)
+    if params.undo_symmetry_expansion:
+        problems.note(absent, "have no source", roles.label)
+        return label
+    if roles.convention == "relion":
+        # RELION numbers the tubes of each input anew.
+        label = (label & 0xFFFFFFFF) + (source << 32)
+    return np.where(absent, none, label & 0x7FFFFFFFFFFFFFFF)
 
 
 def _shift(

@@ -187,7 +187,9 @@ def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Rece
         _duplicates_table(job, rejections, micrographs), staging / DUPLICATES / name
     )
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
-    same_uid = (rejections.uid == rejections.winner_uid) & rejections.has_winner
+    with_uid = np.array([roles.uid is not None for roles in job.roles])
+    named = with_uid[rejections.source] & with_uid[rejections.winner_source] & rejections.has_winner
+    same_uid = named & (rejections.uid == rejections.winner_uid)
     receipt = Receipt(
         fragment=number,
         source=fragment.source,

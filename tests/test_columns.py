@@ -36,9 +36,17 @@ def column(values):
     return Columns(pa.table({"c": values}), "some.parquet")
 
 
+def stored_as(kind, values):
+    """An Arrow array; pyarrow 17 cannot make every dictionary at once."""
+    if not pa.types.is_dictionary(kind):
+        return pa.array(values, kind)
+    plain = pa.array(values, kind.value_type).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(plain.indices.cast(kind.index_type), plain.dictionary)
+
+
 def layouts(values, kind):
     """One chunk; many, some empty; and a slice of more."""
-    array = pa.array(values, kind)
+    array = stored_as(kind, values)
     chunks = [array.slice(0, 1), array.slice(1, 0), array.slice(1)]
     padded = pa.concat_arrays([array, array, array]).slice(len(values), len(values))
     return [array, pa.chunked_array(chunks), padded]
@@ -193,7 +201,7 @@ def test_texts_are_numbered(kind):
 
 @pytest.mark.parametrize("kind", TEXTS, ids=str)
 def test_no_texts(kind):
-    for values in (pa.array([], kind), pa.chunked_array([], kind)):
+    for values in (stored_as(kind, []), pa.chunked_array([], kind)):
         codes, _ = column(values).texts("c")
         assert codes.size == 0
 
@@ -222,7 +230,7 @@ def test_a_micrographs_key_does_not_depend_on_how_its_name_is_stored(kind):
 
 @pytest.mark.parametrize("kind", [pa.uint64(), pa.dictionary(pa.int32(), pa.uint64())], ids=str)
 def test_a_micrographs_key_is_its_uid(kind):
-    keys, names = micrograph_keys(column(pa.array([2**63 + 1, 4], kind)), "c", "uid")
+    keys, names = micrograph_keys(column(stored_as(kind, [2**63 + 1, 4])), "c", "uid")
     assert keys.tolist() == [2**63 + 1, 4]
     assert names == []
 

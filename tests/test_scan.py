@@ -48,6 +48,14 @@ def replaced(table, name, stored):
     return table.set_column(table.column_names.index(name), name, stored)
 
 
+def stored_as(kind, values):
+    """An Arrow array; pyarrow 17 cannot make every dictionary at once."""
+    if not pa.types.is_dictionary(kind):
+        return pa.array(values, kind)
+    plain = pa.array(values, kind.value_type).dictionary_encode()
+    return pa.DictionaryArray.from_arrays(plain.indices.cast(kind.index_type), plain.dictionary)
+
+
 def picks_of(table, micrographs=None, **options):
     found = extract(*prepare(table, micrographs, **options))
     assert found.problems == []
@@ -282,7 +290,7 @@ def test_the_picks_do_not_depend_on_how_a_column_is_stored(name, kind):
         if column in table.column_names:
             small = [value % 2**62 for value in table.column(column).to_pylist()]
             table = replaced(table, column, pa.array(small, pa.uint64()))
-    other = replaced(table, name, pa.array(table.column(name).to_pylist(), kind))
+    other = replaced(table, name, stored_as(kind, table.column(name).to_pylist()))
     other = pa.concat_tables([other.slice(0, 7), other.slice(7, 0), other.slice(7)])
     one, same = picks_of(table), picks_of(other)
     for field, column in one.columns().items():

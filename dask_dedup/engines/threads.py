@@ -66,7 +66,7 @@ class ThreadEngine:
 
         rejections = Rejections.concatenate(list(run(decide, range(len(buckets))))).in_order()
         numbers, starts = np.unique(rejections.fragment, return_index=True)
-        ends = [*starts[1:].tolist(), len(rejections)]
+        ends = [*starts.tolist(), len(rejections)][1:]
         return {
             number: rejections.take(np.arange(start, end))
             for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=True)

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats import csdat, npy
-from dask_dedup.formats.csdat import CsdatFile
 from dask_dedup.formats.fields import arrow_schema
-from dask_dedup.formats.npy import NpyFile
 from dask_dedup.formats.table import Fragment, ParticleTable, Piece, StoredSchema, Written
 
 if TYPE_CHECKING:
@@ -19,6 +17,9 @@ if TYPE_CHECKING:
     import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from dask_dedup.formats.csdat import CsdatFile
+    from dask_dedup.formats.npy import NpyFile
 
 #: A fragment holds about so many bytes of records; they are never in memory all at once.
 FRAGMENT_BYTES = 48 * 2**20

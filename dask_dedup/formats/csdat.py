@@ -1,8 +1,8 @@
-"""Records in CryoSPARC's compressed stream form, by way of `cryosparc-tools`.
+r"""Records in CryoSPARC's compressed stream form, by way of `cryosparc-tools`.
 
 ::
 
-    \\x95CSDAT  u32 header length  JSON header  { u32 column length  column }  string heap
+    \x95CSDAT  u32 header length  JSON header  { u32 column length  column }  string heap
 
 The form is column by column and compressed, so a file is read and written whole.
 """

@@ -248,7 +248,7 @@ def _order(main: NpyFile | CsdatFile, other: NpyFile | CsdatFile) -> NDArray[np.
             f"{other.path}: its rows are in another order than those of {main.path}, and cannot be "
             f"matched, because the uid {twice} occurs more than once"
         )
-    order = np.empty(main.rows, np.uint32 if main.rows < 2**32 else np.int64)
+    order: NDArray[np.integer] = np.empty(main.rows, np.uint32 if main.rows < 2**32 else np.int64)
     order[my_order] = other_order
     return order
 
@@ -270,7 +270,7 @@ class GroupPayload:
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Give columns by name, text as dictionaries."""
-        found = {}
+        found: dict[str, pa.ChunkedArray] = {}
         for number, member in enumerate(self.group.members):
             here = [name for name in names if self.group.home[name] == number]
             if here:

@@ -141,17 +141,15 @@ class _Text:
         self._lengths.append(np.diff(starts, append=flat.size))
 
     def finish(self) -> pa.DictionaryArray:
-        texts = np.concatenate(self._texts)
-        if texts.dtype.kind == "O":
-            distinct = pa.array(texts, pa.string()).dictionary_encode()
-        else:
-            distinct = _encode(texts)
+        distinct = _encode(np.concatenate(self._texts))
         codes = np.repeat(distinct.indices.to_numpy(), np.concatenate(self._lengths))
         return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), distinct.dictionary)
 
 
 def _encode(texts: Array) -> pa.DictionaryArray:
-    """Encode fixed-width text; what is no valid UTF-8 is shown by backslashes."""
+    """Number the distinct texts; bytes that are no valid UTF-8 are shown by backslashes."""
+    if texts.dtype.kind == "O":
+        return pa.array(texts, pa.string()).dictionary_encode()
     width = texts.dtype.itemsize
     if not width:
         codes = pa.array(np.zeros(texts.size, np.int32))

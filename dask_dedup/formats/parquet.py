@@ -147,6 +147,12 @@ def _schema_of_all(footers: list[_Footer]) -> pa.Schema:
         footers[1:],
         footers[0].schema,
     )
+    if len(footers) > 1:
+        # The categories of many files may be more than the numbers of one file's reach.
+        for number, field in enumerate(schema):
+            if pa.types.is_dictionary(field.type):
+                wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
+                schema = schema.set(number, field.with_type(wide))
     names = dict.fromkeys(name for footer in footers for name, _ in footer.keys)
     for name in names:
         values = [dict(footer.keys).get(name, "__HIVE_DEFAULT_PARTITION__") for footer in footers]
@@ -258,8 +264,13 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
     target = _decoded_schema(schema, wanted)
     text = [field.name for field in target if pa.types.is_dictionary(field.type)]
     try:
-        with pq.ParquetFile(piece.path, read_dictionary=text, memory_map=True) as file:
-            present = [name for name in wanted if name in file.schema_arrow.names]
+        metadata = pq.read_metadata(piece.path, memory_map=True)
+        there = set(metadata.schema.to_arrow_schema().names)
+        present = [name for name in wanted if name in there]
+        text = [name for name in text if name in there]
+        with pq.ParquetFile(
+            piece.path, metadata=metadata, read_dictionary=text, memory_map=True
+        ) as file:
             part = file.read_row_groups(list(piece.blocks), columns=present, use_threads=False)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
@@ -280,16 +291,13 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
 
 def _decoded_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:
     """Give the types columns are held in: text as dictionaries, all else as it is."""
-    return pa.schema(
-        [
-            schema.field(name).with_type(
-                pa.dictionary(pa.int32(), schema.field(name).type)
-                if pa.types.is_string(schema.field(name).type)
-                else schema.field(name).type
-            )
-            for name in wanted
-        ]
-    )
+    return pa.schema([_held(schema.field(name)) for name in wanted])
+
+
+def _held(field: pa.Field) -> pa.Field:
+    if pa.types.is_string(field.type):
+        return field.with_type(pa.dictionary(pa.int32(), field.type))
+    return field
 
 
 def _constant(value: Any, rows: int, kind: pa.DataType) -> pa.Array:
@@ -332,14 +340,15 @@ def split(
         Of the files to be read back, with its metadata.
     kept, rejected : Path
     """
+    held = pa.schema([_held(field) for field in schema])
     whole = pa.table(
         [
-            payload.column(name)
-            if name in payload.column_names
-            else pa.nulls(payload.num_rows, kind)
-            for name, kind in zip(schema.names, schema.types, strict=True)
+            payload.column(field.name).cast(field.type)
+            if field.name in payload.column_names
+            else pa.nulls(payload.num_rows, field.type)
+            for field in held
         ],
-        names=schema.names,
+        names=held.names,
     ).unify_dictionaries()
     encoded = _columns_worth_a_dictionary(whole)
     return (
@@ -380,6 +389,10 @@ def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -
     return Written(path.name, table.num_rows, len(content), hashlib.sha256(content).hexdigest())
 
 
+def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pa.chunked_array([chunk.flatten() for chunk in lists.chunks], lists.type.value_type)
+
+
 def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
     """Name the leaf columns that repeat their values; random floats are 4x slower to write so."""
     chosen = []
@@ -394,11 +407,8 @@ def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
             or pa.types.is_fixed_size_list(kind)
             or pa.types.is_large_list(kind)
         ):
-            values, kind, name = (
-                values.combine_chunks().flatten(),
-                kind.value_type,
-                f"{name}.list.element",
-            )
+            values, kind = _flat(values), kind.value_type
+            name = f"{name}.list.element"
         if not pa.types.is_primitive(kind) or pa.types.is_boolean(kind):
             continue
         if len(values.unique()) * 2 <= len(values):

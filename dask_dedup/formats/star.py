@@ -1,0 +1,422 @@
+"""RELION's STAR files, version 3.0 to 5: rows stay as they are written, to the byte.
+
+A row is known by its line. Kept and rejected files have the lines of the input unchanged and in its order, and
+around them everything else the input has: comments, optics groups and all other tables. Blank lines and comments
+between two rows go where the row before them goes.
+
+The columns are the table's labels without the leading underscore. After them come columns that the rows
+themselves do not have:
+
+- ``rlnMicrographPixelSize``, ``rlnImagePixelSize``, ``rlnTomoTiltSeriesPixelSize`` and
+  ``rlnMicrographOriginalPixelSize`` of each row's optics group (RELION 3.1 and later);
+- the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): of the particle image,
+  ``rlnImagePixelSize``; in a table of micrographs, of the micrograph, ``rlnMicrographPixelSize``;
+- ``rlnMicrographName`` in a file of coordinates that names no micrograph, tomogram or image. RELION's pickers
+  write such a file for each micrograph: ``mic1_autopick.star`` is of ``mic1.mrc``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.errors import InputError, RunError
+from dask_dedup.formats.star_blocks import Layout, Loop, find_rows, survey, whole_lines
+from dask_dedup.formats.star_values import (
+    Place,
+    is_number,
+    is_whole,
+    parse_columns,
+    tokens_by_column,
+)
+from dask_dedup.formats.table import (
+    Fragment,
+    InputFile,
+    ParticleTable,
+    Piece,
+    StoredSchema,
+    Written,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import BinaryIO
+
+    from numpy.typing import NDArray
+
+#: The particle table is the first of these blocks that there is.
+_BLOCKS = ("particles", "images", "micrographs", "tomograms", "", "global")
+#: Blocks that never hold the particles.
+_OTHER_BLOCKS = re.compile(r"optics|general|job.*|pipeline.*|model.*|sampling.*|optimiser.*")
+#: The first rows tell the types of columns that are not known by their labels.
+_SAMPLE_BYTES = 2**16
+
+_WHOLE = frozenset(
+    f"rln{name}"
+    for name in (
+        "BeamTiltClass",
+        "ClassNumber",
+        "CtfDataAreCtfPremultiplied",
+        "FrameNumber",
+        "GroupNumber",
+        "HelicalTubeID",
+        "ImageSize",
+        "ImageDimensionality",
+        "NrOfFrames",
+        "NrOfSignificantSamples",
+        "OpticsGroup",
+        "ParticleNumber",
+        "RandomSubset",
+        "TomoParticleId",
+    )
+)
+_TEXT = re.compile(r".*(Name|File|Path|Image|Metadata|Spectrum|Tomogram|Comment)")
+_REAL = re.compile(
+    r"rln((Centered)?Coordinate[XYZ](Angst)?|Origin[XYZ](Angst)?|(Angle|TomoSubtomogram)(Rot|Tilt|Psi)"
+    r"|.*PixelSize|Magnification|.*FigureOfMerit|LCCmax|LogLikeliContribution"
+    r"|MaxValueProbDistribution|ParticleSelectZScore)"
+)
+_GROUP = "rlnOpticsGroup"
+_OF_GROUP = (
+    "rlnMicrographPixelSize",
+    "rlnImagePixelSize",
+    "rlnTomoTiltSeriesPixelSize",
+    "rlnMicrographOriginalPixelSize",
+)
+_DETECTOR, _MAGNIFICATION = "rlnDetectorPixelSize", "rlnMagnification"
+_POSITIONS = ("rlnCoordinateX", "rlnCenteredCoordinateXAngst")
+_NAMES = ("rlnMicrographName", "rlnTomoName", "rlnImageName")
+_PICKER_SUFFIX = re.compile(r"_(autopick|manualpick|topazpicks?)$")
+
+
+@dataclass(frozen=True, slots=True)
+class StarDetail:
+    """What reading and writing the rows takes.
+
+    Attributes
+    ----------
+    labels : tuple of str
+        Of the rows' values, in their order.
+    start, stop : int
+        Bytes of the rows in the file.
+    groups : tuple of int
+        The optics groups, rising.
+    of_group : dict of str to tuple of float
+        Columns of the optics table that the rows lack, a value a group.
+    ratio : str or None
+        Name of the pixel size computed from detector pixel size and magnification.
+    micrograph : str or None
+        The micrograph, if only the file's name tells it.
+    """
+
+    labels: tuple[str, ...]
+    start: int
+    stop: int
+    groups: tuple[int, ...]
+    of_group: dict[str, tuple[float, ...]]
+    ratio: str | None
+    micrograph: str | None
+
+
+def open_table(path: Path, source: int) -> ParticleTable:
+    """Find the particle table of a file, its columns and the optics groups, and cut it into fragments.
+
+    The file is read once from end to end; its fingerprint covers every byte.
+
+    Raises
+    ------
+    InputError
+        If it is not a STAR file, or it is not plain which of its tables holds the particles.
+    """
+    try:
+        status = path.stat()
+        layout = survey(path)
+        loop = _particles(path, layout)
+        sample = _sample(path, loop)
+        detail = _detail(path, layout, loop)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    fragments, first_row = [], 0
+    for number, stretch in enumerate(loop.stretches):
+        piece = Piece(str(path), first_row, stretch.rows, (stretch.start, stretch.stop))
+        fragments.append(Fragment(number, source, first_row, stretch.rows, (piece,)))
+        first_row += stretch.rows
+    file = InputFile(str(path), status.st_size, status.st_mtime_ns, loop.rows, layout.fingerprint)
+    return ParticleTable(
+        format="star",
+        path=str(path),
+        source=source,
+        stored_schema=StoredSchema.of(_schema(sample, detail)),
+        files=(file,),
+        fragments=tuple(fragments) or (Fragment(0, source, 0, 0, ()),),
+        detail=detail,
+    )
+
+
+def _particles(path: Path, layout: Layout) -> Loop:
+    """Choose the table of the particles (or of the micrographs, or tomograms)."""
+    loops = [loop for loop in layout.loops if not _OTHER_BLOCKS.fullmatch(loop.block.lower())]
+    named = next((name for name in _BLOCKS if any(loop.block == name for loop in loops)), None)
+    if named is not None:
+        loops = [loop for loop in loops if loop.block == named]
+    if len(loops) == 1:
+        names = loops[0].labels
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InputError(f"{path}: the label _{twice} occurs more than once")
+        return loops[0]
+    tables = [f"data_{loop.block} ({loop.rows} rows)" for loop in layout.loops]
+    alone = dict.fromkeys(f"data_{item.block} (no loop)" for item in layout.items)
+    found = ", ".join([*tables, *alone]) or "nothing"
+    problem = "more than one table could be the particles'" if loops else "no table of particles"
+    raise InputError(f"{path}: {problem}; name it data_particles (found {found})")
+
+
+def _sample(path: Path, loop: Loop) -> Mapping[str, list[bytes]]:
+    """Give the first rows' values."""
+    if not loop.rows:
+        return {label: [] for label in loop.labels}
+    place = Place(path, loop.start, loop.stop, 0)
+    with path.open("rb") as file:
+        file.seek(loop.start)
+        block = file.read(min(_SAMPLE_BYTES, loop.stretches[0].stop - loop.start))
+        block += b"" if block.endswith(b"\n") else file.readline().rstrip(b"\r\n") + b"\n"
+    return tokens_by_column(block, loop.labels, place)
+
+
+def _schema(sample: Mapping[str, list[bytes]], detail: StarDetail) -> pa.Schema:
+    fields = {name: _kind(name, values) for name, values in sample.items()}
+    fields |= dict.fromkeys(detail.of_group, pa.float64())
+    if detail.ratio:
+        fields[detail.ratio] = pa.float64()
+    if detail.micrograph:
+        fields["rlnMicrographName"] = pa.string()
+    return pa.schema(list(fields.items()))
+
+
+def _kind(label: str, values: list[bytes]) -> pa.DataType:
+    """Tell a column's type from its label and first values; 001 in a column of names stays text."""
+    if _REAL.fullmatch(label):
+        return pa.float64()
+    if _TEXT.fullmatch(label) or not all(map(is_number, values)):
+        return pa.string()
+    return pa.int64() if label in _WHOLE and all(map(is_whole, values)) else pa.float64()
+
+
+def _detail(path: Path, layout: Layout, loop: Loop) -> StarDetail:
+    labels = set(loop.labels)
+    groups, of_group = _optics(path, layout, labels) if _GROUP in labels else ((), {})
+    ratio = micrograph = None
+    if {_DETECTOR, _MAGNIFICATION} <= labels:
+        of_micrographs = "rlnMicrographName" in labels and not labels & {*_POSITIONS, _NAMES[2]}
+        ratio = "rlnMicrographPixelSize" if of_micrographs else "rlnImagePixelSize"
+        if ratio in labels or ratio in of_group:
+            ratio = None
+    if labels & set(_POSITIONS) and not labels & set(_NAMES):
+        micrograph = _PICKER_SUFFIX.sub("", path.stem) + ".mrc"
+    return StarDetail(loop.labels, loop.start, loop.stop, groups, of_group, ratio, micrograph)
+
+
+def _optics(
+    path: Path, layout: Layout, labels: set[str]
+) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
+    """Give the optics groups, rising, and the pixel sizes that the rows themselves lack."""
+    table: dict[str, list[bytes]] = {}
+    for loop in layout.loops:
+        if loop.block == "optics" and loop.rows:
+            place = Place(path, loop.start, loop.stop, 0)
+            with path.open("rb") as file:
+                file.seek(loop.start)
+                block = b"".join(whole_lines(file, loop.stop - loop.start))
+            table = {**tokens_by_column(block, loop.labels, place), **table}
+    for item in layout.items:
+        if item.block == "optics":
+            table.setdefault(item.label, [item.value.strip(b"'\"")])
+    names = [name for name in _OF_GROUP if name in table and name not in labels]
+    if not names or _GROUP not in table:
+        return (), {}
+    for name in (_GROUP, *names):
+        bad = next((token for token in table[name] if not is_number(token)), None)
+        if bad is not None:
+            shown = bad.decode(errors="replace")
+            raise InputError(f"{path}: data_optics has {shown!r} for {name}, not a number")
+    rows: dict[float, tuple[float, ...]] = {}
+    for group, *values in zip(*(table[name] for name in (_GROUP, *names)), strict=True):
+        row = tuple(map(float, values))
+        if rows.setdefault(float(group), row) != row:
+            raise InputError(
+                f"{path}: data_optics lists the group {group.decode()} twice, differently"
+            )
+    order = sorted(rows)
+    sizes = zip(*(rows[group] for group in order), strict=True)
+    return tuple(int(group) for group in order), dict(zip(names, sizes, strict=True))
+
+
+def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
+    """Parse columns of a fragment; text comes as dictionaries."""
+    if not fragment.pieces:
+        return _columns(table, fragment, io.BytesIO(), columns)
+    start, _ = fragment.pieces[0].blocks
+    with _open(table) as file:
+        file.seek(start)
+        return _columns(table, fragment, file, columns)
+
+
+def _open(table: ParticleTable) -> BinaryIO:
+    path = Path(table.path)
+    try:
+        if path.stat().st_size == table.files[0].bytes:
+            return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    raise RunError(f"{path}: the file has changed meanwhile; run again")
+
+
+def _columns(
+    table: ParticleTable, fragment: Fragment, file: BinaryIO, names: Sequence[str]
+) -> pa.Table:
+    """Parse columns from where the fragment begins in `file`; compute those that are not written."""
+    detail: StarDetail = table.detail
+    schema = table.schema
+    needed = dict.fromkeys(name for name in names if name in detail.labels)
+    if any(name in detail.of_group for name in names):
+        needed[_GROUP] = None
+    if detail.ratio in names:
+        needed |= dict.fromkeys((_DETECTOR, _MAGNIFICATION))
+    start, stop = fragment.pieces[0].blocks if fragment.pieces else (0, 0)
+    place = Place(Path(table.path), start, stop, fragment.first_row)
+    wanted = {
+        name: pa.int64() if name == _GROUP else schema.field(name).type
+        for name in needed or detail.labels[:1]
+    }
+    parsed = parse_columns(whole_lines(file, stop - start), detail.labels, wanted, place)
+    rows = len(next(iter(parsed.values())))
+    if any(name in detail.of_group for name in names):
+        position = _position_of_group(parsed[_GROUP], detail, place)
+    result = {}
+    for name in names:
+        if name in detail.of_group:
+            result[name] = pa.array(np.array(detail.of_group[name])[position])
+        elif name in parsed:
+            result[name] = parsed[name].cast(_held(schema.field(name).type))
+        elif name == detail.ratio:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                size = 1e4 * parsed[_DETECTOR].to_numpy() / parsed[_MAGNIFICATION].to_numpy()
+            result[name] = pa.array(size)
+        else:
+            zeros = pa.array(np.zeros(rows, dtype=np.int32))
+            result[name] = pa.DictionaryArray.from_arrays(zeros, [detail.micrograph])
+    return pa.table(result)
+
+
+def _held(kind: pa.DataType) -> pa.DataType:
+    return pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind
+
+
+def _position_of_group(groups: pa.Array, detail: StarDetail, place: Place) -> NDArray[np.intp]:
+    """Give the place of each row's optics group among the known ones."""
+    known, group = np.array(detail.groups), groups.to_numpy()
+    position = np.searchsorted(known, group).clip(max=known.size - 1)
+    missing = known[position] != group
+    if missing.any():
+        row = int(missing.argmax())
+        listed = ", ".join(map(str, detail.groups))
+        raise place.error(
+            row, f"is of optics group {group[row]}, which data_optics lacks (it has {listed})"
+        )
+    return position
+
+
+@dataclass(frozen=True, slots=True)
+class StarPayload:
+    """A fragment's lines.
+
+    Attributes
+    ----------
+    table : ParticleTable
+    fragment : Fragment
+    lines : bytes
+        As they are in the file.
+    """
+
+    table: ParticleTable
+    fragment: Fragment
+    lines: bytes
+
+    def columns(self, names: Sequence[str]) -> pa.Table:
+        """Parse columns; text comes as dictionaries."""
+        return _columns(self.table, self.fragment, io.BytesIO(self.lines), names)
+
+    def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
+        """Write the lines of the kept and of the rejected rows."""
+        starts = self._starts()
+        if starts.size != keep.size:
+            raise RunError(f"{self.fragment}: {starts.size} rows, but {keep.size} decisions")
+        edges = np.append(starts, len(self.lines)).astype(np.int32)
+        lines = pa.Array.from_buffers(
+            pa.binary(), keep.size, [None, pa.py_buffer(edges), pa.py_buffer(self.lines)]
+        )
+        for path, mask in ((kept, keep), (rejected, ~keep)):
+            content = lines.filter(pa.array(mask)).buffers()[2] if mask.any() else b""
+            path.write_bytes(content)
+
+    def _starts(self) -> NDArray[np.intp]:
+        """Give where the rows' lines start."""
+        path, at = Path(self.table.path), 0
+        starts = [np.empty(0, dtype=np.intp)]
+        for block in whole_lines(io.BytesIO(self.lines), len(self.lines)):
+            starts.append(find_rows(block, path, at)[0] + at)
+            at += len(block)
+        return np.concatenate(starts)
+
+
+def load(table: ParticleTable, fragment: Fragment) -> StarPayload:
+    """Read a fragment's lines."""
+    if not fragment.pieces:
+        return StarPayload(table, fragment, b"")
+    start, stop = fragment.pieces[0].blocks
+    with _open(table) as file:
+        file.seek(start)
+        return StarPayload(table, fragment, file.read(stop - start))
+
+
+def assemble(
+    table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
+) -> list[Written]:
+    """Join pieces, in order, between what stands before and after the rows in the input.
+
+    May be called again after a crash at any point of it: the file appears whole, by rename, and only then the
+    pieces are removed.
+    """
+    detail: StarDetail = table.detail
+    target, draft = folder / name, folder / f"{name}.draft"
+    if not target.exists() or any(piece.exists() for piece in pieces):
+        with _open(table) as original, draft.open("wb") as out:
+            _copy(original, out, detail.start)
+            for piece in pieces:
+                with piece.open("rb") as part:
+                    _copy(part, out, piece.stat().st_size)
+            original.seek(detail.stop)
+            _copy(original, out, table.bytes - detail.stop)
+        draft.rename(target)
+        for piece in pieces:
+            piece.unlink()
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return [Written(name, rows, target.stat().st_size, digest)]
+
+
+def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
+    while length > 0:
+        block = source.read(min(2**20, length))
+        if not block:
+            raise RunError(f"{source.name}: has become shorter meanwhile; run again")
+        target.write(block)
+        length -= len(block)

@@ -1,0 +1,359 @@
+"""Where things lie in a STAR file: its blocks, its tables, and the lines that are rows.
+
+A line is blank, a comment (``#``), structure (``data_name``, ``loop_``, ``_label``) or a row. A line that merely
+begins like structure, such as ``data_001.mrc 12.0 7.5``, is a row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+    from typing import Any, BinaryIO
+
+    from numpy.typing import NDArray
+
+#: A stretch of rows has about so many bytes: several fit in memory, yet few tasks do the job.
+FRAGMENT_BYTES = 32 * 2**20
+#: So much is looked at in one go: what NumPy makes of it stays in the processor's cache.
+BLOCK_BYTES = 2**19
+#: A line longer than this is taken for a sign that the file is no STAR file.
+LONGEST_LINE = 2**20
+#: Stretches looked at ahead of the one that is waited for.
+_AHEAD = 16
+
+_ROW, _SPACE, _NEWLINE, _COMMENT, _DOUBTFUL = range(5)
+_KIND = np.full(256, _ROW, dtype=np.uint8)
+_KIND[:33] = _SPACE
+_KIND[10] = _NEWLINE
+_KIND[ord("#")] = _COMMENT
+_KIND[[ord(character) for character in "dDlL_;"]] = _DOUBTFUL
+
+_HEADER_LINE = re.compile(
+    rb"(?i:data_)(?P<block>[^\s#]*)\s*(?:#.*)?"
+    rb"|(?P<loop>(?i:loop_))\s*(?:#.*)?"
+    rb"|_(?P<label>[^\s#]+)\s*(?P<value>[^\s#].*)?(?:#.*)?"
+)
+_ENDS_ROWS = re.compile(
+    rb"(?i:data_\S*|loop_)\s*(?:#.*)?"
+    rb"|_\S+(?:\s+(?:'.*'|\".*\"|[^\s#]\S*))?\s*(?:#.*)?"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive rows: the bytes from the first row's line to the end of the last one's.
+
+    Blank lines and comments among the rows belong to the row before them.
+    """
+
+    start: int
+    stop: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A table of many rows.
+
+    Attributes
+    ----------
+    block : str
+        Name of the ``data_`` block, without that prefix.
+    labels : tuple of str
+        Without the leading underscore, in the order of the values.
+    start, stop : int
+        The bytes of its rows; for a table of no rows, both are the end of its labels.
+    stretches : tuple of Stretch
+    """
+
+    block: str
+    labels: tuple[str, ...]
+    start: int
+    stop: int
+    stretches: tuple[Stretch, ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(stretch.rows for stretch in self.stretches)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A label with its one value, as blocks without a loop have them; quotes are still on."""
+
+    block: str
+    label: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What lies where in a file.
+
+    Attributes
+    ----------
+    loops : tuple of Loop
+    items : tuple of Item
+    fingerprint : str
+        Hash of the file's size and all of its bytes: SHA-256 over the lines outside tables and the
+        SHA-256 of each stretch of a table.
+    """
+
+    loops: tuple[Loop, ...]
+    items: tuple[Item, ...]
+    fingerprint: str
+
+
+def survey(path: Path) -> Layout:
+    """Read a file once from end to end, the rows in parallel, and note what lies where.
+
+    Raises
+    ------
+    InputError
+        If the file is not a STAR file; names the line.
+    """
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    loops: list[Loop] = []
+    items: list[Item] = []
+    block: str | None = None
+    labels: list[str] | None = None
+    at = end_of_labels = 0
+    with path.open("rb") as file:
+        if not size:
+            raise InputError(f"{path}: the file is empty")
+        if b"\0" in file.read(2**16):
+            raise InputError(f"{path}: a binary file, not a STAR file")
+        file.seek(0)
+        while line := file.readline(LONGEST_LINE + 1):
+            _check_line(path, at, line)
+            text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip()
+            header = _HEADER_LINE.fullmatch(text)
+            if text and not text.startswith(b"#") and not header and labels:
+                stretches, after = _find_rows(path, at, size, digest)
+                loops.append(
+                    Loop(str(block), tuple(labels), at, stretches[-1].stop, tuple(stretches))
+                )
+                labels, at = None, after
+                file.seek(at)
+                continue
+            digest.update(line)
+            at += len(line)
+            if not text or text.startswith(b"#"):
+                continue
+            if not header or (block is None and header["block"] is None):
+                raise at_line(path, at - 1, "not STAR: expected data_, loop_ or a label")
+            if header["label"] is not None and labels is not None:
+                if header["value"]:
+                    raise at_line(path, at - 1, "the label of a loop is followed by a value")
+                labels.append(_text(path, at - 1, header["label"]))
+                end_of_labels = at
+                continue
+            if labels:
+                loops.append(Loop(str(block), tuple(labels), end_of_labels, end_of_labels, ()))
+            labels = [] if header["loop"] else None
+            if header["block"] is not None:
+                block = _text(path, at - 1, header["block"])
+            elif header["label"] is not None:
+                label = _text(path, at - 1, header["label"])
+                items.append(Item(str(block), label, (header["value"] or b"").strip()))
+    if labels:
+        loops.append(Loop(str(block), tuple(labels), end_of_labels, end_of_labels, ()))
+    return Layout(tuple(loops), tuple(items), digest.hexdigest())
+
+
+def whole_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
+    """Give the next `length` bytes of a file in blocks of whole lines, each ended by a newline.
+
+    The last line gets its newline here if the file has none.
+    """
+    while length > 0:
+        block = file.read(min(BLOCK_BYTES, length))
+        if not block:
+            raise RunError("the file has become shorter meanwhile; run again")
+        if not block.endswith(b"\n"):
+            block += file.readline(length - len(block)) if len(block) < length else b""
+        length -= len(block)
+        yield block if block.endswith(b"\n") else block + b"\n"
+
+
+def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]:
+    """Tell which lines are rows.
+
+    Parameters
+    ----------
+    block : bytes
+        Whole lines, each ended by a newline.
+    path, at : Path, int
+        Where the block lies, for messages.
+
+    Returns
+    -------
+    starts : (rows,) intp
+        Of the rows' lines in the block.
+    stop : int
+        Start of the line that ends the table; the length of the block if none does.
+    """
+    characters = np.frombuffer(block, dtype=np.uint8)
+    newlines = np.flatnonzero(characters == 10)
+    starts = np.concatenate([[0], newlines[:-1] + 1])
+    too_long = newlines - starts >= LONGEST_LINE
+    if too_long.any():
+        raise _endless(path, at + int(starts[too_long.argmax()]))
+    first = starts.copy()
+    kind = _KIND[characters[first]]
+    indented = np.flatnonzero(kind == _SPACE)
+    while indented.size:
+        first[indented] += 1
+        kind[indented] = _KIND[characters[first[indented]]]
+        indented = indented[kind[indented] == _SPACE]
+    stop = len(block)
+    for line in _doubtful_lines(characters, first, kind).tolist():
+        if characters[starts[line]] == ord(";"):
+            raise at_line(path, at + int(starts[line]), "a text field (;) is not supported here")
+        if _ENDS_ROWS.fullmatch(block[first[line] : newlines[line]].rstrip()):
+            stop = int(starts[line])
+            starts, kind = starts[:line], kind[:line]
+            break
+    return starts[(kind == _ROW) | (kind == _DOUBTFUL)], stop
+
+
+def line_number(path: Path, at: int) -> int:
+    """Give the number, from 1, of the line that holds a byte."""
+    number = 1
+    with path.open("rb") as file:
+        while at > 0 and (block := file.read(min(BLOCK_BYTES, at))):
+            number += block.count(b"\n")
+            at -= len(block)
+    return number
+
+
+def line_of_row(path: Path, stretch: tuple[int, int], row: int) -> int:
+    """Give the number, from 1, of the line that holds a row, counted from 0 in its stretch."""
+    at, stop = stretch
+    with path.open("rb") as file:
+        file.seek(at)
+        for block in whole_lines(file, stop - at):
+            starts, _ = find_rows(block, path, at)
+            if row < starts.size:
+                return line_number(path, at + int(starts[row]))
+            row -= starts.size
+            at += len(block)
+    raise IndexError(row)
+
+
+def at_line(path: Path, at: int, what: str) -> InputError:
+    """Make the error about the line that holds a byte."""
+    return InputError(f"{path}: line {line_number(path, at)}: {what}")
+
+
+def _doubtful_lines(
+    characters: NDArray[np.uint8], first: NDArray[np.intp], kind: NDArray[np.uint8]
+) -> NDArray[np.intp]:
+    """Narrow the lines that begin like structure; a first column of ``data/1.mrc`` makes them many."""
+    lines = np.flatnonzero(kind == _DOUBTFUL)
+    begin = characters[first[lines]]
+    fifth = characters[np.minimum(first[lines] + 4, characters.size - 1)]
+    keyword = (begin != ord("_")) & (begin != ord(";"))
+    return lines[~keyword | (fifth == ord("_"))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one thread found; `first` and `stop` are None if there is no row."""
+
+    rows: int
+    first: int
+    last_stop: int
+    table_stop: int | None
+    digest: bytes
+
+
+def _find_rows(path: Path, start: int, size: int, digest: Any) -> tuple[list[Stretch], int]:
+    """Give the stretches of the table whose rows begin at `start`, and where the table ends."""
+    parts: list[_Part] = []
+    cuts = _cuts(path, start, size)
+    with ThreadPoolExecutor() as pool:
+        running = deque(pool.submit(_look_at, path, *cut) for cut in islice(cuts, _AHEAD))
+        while running:
+            part = running.popleft().result()
+            digest.update(part.digest)
+            if part.rows:
+                parts.append(part)
+            if part.table_stop is not None:
+                for future in running:
+                    future.cancel()
+                break
+            running.extend(pool.submit(_look_at, path, *cut) for cut in islice(cuts, 1))
+    stops = [part.first for part in parts[1:]] + [min(parts[-1].last_stop, size)]
+    stretches = [
+        Stretch(part.first, stop, part.rows) for part, stop in zip(parts, stops, strict=True)
+    ]
+    return stretches, size if part.table_stop is None else part.table_stop
+
+
+def _cuts(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
+    """Cut a range of a file at line ends into parts of about `FRAGMENT_BYTES`."""
+    with path.open("rb") as file:
+        while start < size:
+            stop = min(start + FRAGMENT_BYTES, size)
+            file.seek(stop - 1)
+            rest = file.readline(LONGEST_LINE + 1)
+            if len(rest) > LONGEST_LINE:
+                raise _endless(path, stop)
+            stop += len(rest) - 1
+            yield start, stop
+            start = stop
+
+
+def _look_at(path: Path, start: int, stop: int) -> _Part:
+    rows, first, last_stop, at = 0, 0, 0, start
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(start)
+        for block in whole_lines(file, stop - start):
+            if b"\0" in block:
+                raise at_line(path, at + block.index(b"\0"), "a NUL byte; the file is damaged")
+            starts, table_stop = find_rows(block, path, at)
+            if starts.size:
+                first = first if rows else at + int(starts[0])
+                last_stop = at + block.index(b"\n", int(starts[-1])) + 1
+                rows += starts.size
+            if table_stop < len(block):
+                digest.update(block[:table_stop])
+                return _Part(rows, first, last_stop, at + table_stop, digest.digest())
+            digest.update(block)
+            at += len(block)
+    return _Part(rows, first, last_stop, None, digest.digest())
+
+
+def _check_line(path: Path, at: int, line: bytes) -> None:
+    if len(line) > LONGEST_LINE:
+        raise _endless(path, at)
+    if b"\0" in line:
+        raise at_line(path, at, "a NUL byte; the file is damaged")
+
+
+def _endless(path: Path, at: int) -> InputError:
+    return at_line(path, at, f"longer than {LONGEST_LINE} bytes, which no row of a STAR file is")
+
+
+def _text(path: Path, at: int, name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError as error:
+        raise at_line(path, at, f"the name {name!r} is not UTF-8 text") from error

@@ -1,0 +1,287 @@
+"""The decisions follow from the rows and the parameters only, wherever and however they are made."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tables import Output, contents, cryosparc, relion, uids, write_file, write_folder
+
+import dask_dedup.cluster
+from dask_dedup import DedupParams, InputError, plan, run
+from dask_dedup.engines.threads import ThreadEngine
+from dask_dedup.formats import parquet
+
+TABLES = ("particles_kept", "particles_rejected", "duplicates")
+
+
+def tied(rows=200, seed=0):
+    """Few scores and crowded places, so that ties, piles and chains decide."""
+    rng = np.random.default_rng(seed)
+    columns = {
+        "location/center_x_frac": rng.integers(12, size=rows) / 16,
+        "location/center_y_frac": rng.integers(12, size=rows) / 16,
+        "pick_stats/ncc_score": rng.integers(3, size=rows).astype(np.float32),
+    }
+    return cryosparc(rows, seed=seed, columns=columns)
+
+
+def decisions(inputs, out, client=None, **params):
+    run(inputs, out, DedupParams(**params), client)
+    result = Output(out)
+    assert len(uids(result.kept)) + len(uids(result.rejected)) == result.manifest["totals"]["rows"]
+    return result.by_uid
+
+
+def data(folder):
+    return {name: bytes for name, bytes in contents(folder).items() if name.startswith(TABLES)}
+
+
+def with_threads(monkeypatch, number):
+    monkeypatch.setattr(dask_dedup.cluster, "ThreadEngine", lambda: ThreadEngine(number))
+
+
+@pytest.fixture
+def table():
+    return tied()
+
+
+@pytest.fixture
+def expected(table, tmp_path):
+    answer = decisions(write_file(table, tmp_path / "expected.parquet"), tmp_path / "expected")
+    assert 50 < len(answer) < 150
+    return answer
+
+
+@pytest.fixture
+def small_fragments(monkeypatch):
+    """A fragment a file or row group."""
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+
+
+@pytest.mark.parametrize("files", [1, 2, 7, 200])
+def test_any_number_of_files(table, expected, tmp_path, files):
+    folder = write_folder(table, tmp_path / "in", files=files)
+    assert decisions(folder, tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("rows", [1, 13, 100])
+def test_any_size_of_row_groups_and_fragments(table, expected, tmp_path, rows, small_fragments):
+    path = write_file(table, tmp_path / "in.parquet", row_group_size=rows)
+    assert decisions(path, tmp_path / "out") == expected
+    assert Output(tmp_path / "out").manifest["plan"]["fragments"] == -(-200 // rows)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_any_order_of_rows(table, expected, tmp_path, seed, small_fragments):
+    order = np.random.default_rng(seed).permutation(table.num_rows)
+    folder = write_folder(table.take(order), tmp_path / "in", files=4)
+    assert decisions(folder, tmp_path / "out") == expected
+    told = Output(tmp_path / "out").manifest["plan"]
+    assert told["straddling_micrographs"] == told["micrographs"] == 4
+    assert told["moving_rows"] == 200
+
+
+@pytest.mark.parametrize("rows", [1, 60, 10**6])
+def test_any_number_of_buckets(table, expected, tmp_path, monkeypatch, rows, small_fragments):
+    monkeypatch.setattr(plan, "BUCKET_ROWS", rows)
+    folder = write_folder(table.take(np.arange(199, -1, -1)), tmp_path / "in", files=5)
+    assert decisions(folder, tmp_path / "out") == expected
+
+
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_any_number_of_threads(table, expected, tmp_path, monkeypatch, threads, small_fragments):
+    with_threads(monkeypatch, threads)
+    folder = write_folder(table, tmp_path / "in", files=12)
+    assert decisions(folder, tmp_path / "out") == expected
+
+
+def test_any_names_of_micrographs(table, expected, tmp_path):
+    path = write_file(table.drop_columns(["location/micrograph_uid"]), tmp_path / "in.parquet")
+    assert decisions(path, tmp_path / "out") == expected
+
+
+def test_other_columns_do_not_matter(table, expected, tmp_path):
+    more = table.append_column("note", pa.array([None] * 200, pa.string()))
+    path = write_file(more.select(more.column_names[::-1]), tmp_path / "in.parquet")
+    assert decisions(path, tmp_path / "out") == expected
+
+
+def test_the_order_of_inputs_does_not_matter_unless_preferred(tmp_path):
+    paths = [write_file(tied(seed=s), tmp_path / f"{s}.parquet") for s in (1, 2)]
+    one, two = (
+        decisions(order, tmp_path / f"out-{n}") for n, order in enumerate((paths, paths[::-1]))
+    )
+    assert one == two
+    first, second = (
+        decisions(order, tmp_path / f"preferred-{n}", prefer_input_order=True)
+        for n, order in enumerate((paths, paths[::-1]))
+    )
+    assert first != second
+
+
+def test_without_uids_the_layout_does_not_matter_for_the_same_row_order(tmp_path, small_fragments):
+    table = relion(columns={"rlnAutopickFigureOfMerit": np.zeros(120)})
+    kept = []
+    for files in (1, 2, 9):
+        run(write_folder(table, tmp_path / f"in-{files}", files=files), tmp_path / f"out-{files}")
+        kept.append(Output(tmp_path / f"out-{files}").kept)
+    assert kept[0] == kept[1] == kept[2]
+    assert kept[0].num_rows < 120
+
+
+@pytest.mark.parametrize("files", [1, 6])
+def test_a_repeated_run_is_byte_identical(table, tmp_path, monkeypatch, files, small_fragments):
+    folder = write_folder(table, tmp_path / "in", files=files)
+    for number in range(3):
+        with_threads(monkeypatch, number + 1)
+        decisions(folder, tmp_path / f"out-{number}")
+    first, *others = (data(tmp_path / f"out-{number}") for number in range(3))
+    assert all(other == first for other in others)
+
+
+MODES = [
+    {},
+    {"remove_entirely": True},
+    {"min_separation": 0},
+    {"score_field": "none", "seed": 5},
+    {"between_inputs_only": True},
+    {"prefer_input_order": True, "min_separation": 70},
+]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.integers(0, 120),
+    seed=st.integers(0, 100),
+    files=st.integers(1, 6),
+    group=st.integers(1, 50),
+    fragment_bytes=st.sampled_from([1, 5_000, 2**20]),
+    bucket_rows=st.integers(1, 80),
+    threads=st.integers(1, 4),
+    order=st.randoms(use_true_random=False),
+    params=st.sampled_from(MODES),
+)
+def test_any_layout(rows, seed, files, group, fragment_bytes, bucket_rows, threads, order, params):
+    tables = [tied(rows, seed), tied(30, seed + 1)]
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        place = Path(name)
+        whole = [write_file(t, place / f"{n}.parquet") for n, t in enumerate(tables)]
+        expected = decisions(whole, place / "expected", **params)
+        patch.setattr(parquet, "FRAGMENT_BYTES", fragment_bytes)
+        patch.setattr(plan, "BUCKET_ROWS", bucket_rows)
+        with_threads(patch, threads)
+        shuffled = list(range(rows))
+        order.shuffle(shuffled)
+        mixed = tables[0].take(pa.array(shuffled, pa.int64()))
+        first = write_folder(mixed, place / "in", files=files, row_group_size=group)
+        second = write_file(tables[1], place / "other.parquet", row_group_size=group)
+        assert decisions([first, second], place / "out", **params) == expected
+
+
+@pytest.mark.slow
+class TestCluster:
+    """Two worker processes give the bytes that this process gives."""
+
+    @pytest.fixture(autouse=True)
+    def several_buckets(self, monkeypatch, small_fragments):
+        monkeypatch.setattr(plan, "BUCKET_ROWS", 120)
+
+    def straddling(self, tmp_path):
+        rows = tied(400)
+        order = np.random.default_rng(0).permutation(rows.num_rows)
+        return write_folder(rows.take(order), tmp_path / "in", files=6)
+
+    def mixed(self, tmp_path):
+        rows = cryosparc(900, micrographs=20)
+        return write_folder(rows, tmp_path / "in", files=6)
+
+    def apart(self, tmp_path):
+        rows = tied(400)
+        micrographs = rows["location/micrograph_uid"].unique()
+        for number, uid in enumerate(micrographs):
+            part = rows.filter(pa.compute.equal(rows["location/micrograph_uid"], uid))
+            write_file(part, tmp_path / "in" / f"{number}.parquet")
+        return tmp_path / "in"
+
+    @pytest.mark.parametrize("params", MODES, ids=str)
+    @pytest.mark.parametrize("layout", ["straddling", "mixed", "apart"])
+    def test_the_answer_is_the_same_byte_for_byte(self, cluster, tmp_path, layout, params):
+        folder = getattr(self, layout)(tmp_path)
+        here = decisions(folder, tmp_path / "here", **params)
+        there = decisions(folder, tmp_path / "there", cluster, **params)
+        assert there == here
+        assert data(tmp_path / "there") == data(tmp_path / "here")
+        told = Output(tmp_path / "there").manifest
+        moving = {"straddling": range(400, 401), "mixed": range(1, 900), "apart": range(1)}
+        assert told["plan"]["moving_rows"] in moving[layout]
+        assert told["totals"] == Output(tmp_path / "here").manifest["totals"]
+
+    def test_two_inputs_are_the_same_byte_for_byte(self, cluster, tmp_path):
+        paths = [write_folder(tied(150, s), tmp_path / f"in-{s}", files=3) for s in (1, 2)]
+        params = {"between_inputs_only": True, "prefer_input_order": True}
+        decisions(paths, tmp_path / "here", **params)
+        decisions(paths, tmp_path / "there", cluster, **params)
+        assert data(tmp_path / "there") == data(tmp_path / "here")
+
+    @pytest.mark.parametrize("separation", [1e-6, 20])
+    def test_straddling_micrographs_without_a_duplicate(self, cluster, tmp_path, separation):
+        folder = write_folder(cryosparc(60), tmp_path / "in", files=3)
+        here = decisions(folder, tmp_path / "here", min_separation=separation)
+        assert decisions(folder, tmp_path / "there", cluster, min_separation=separation) == here
+
+    def test_no_rows_at_all(self, cluster, tmp_path):
+        path = write_file(cryosparc(0), tmp_path / "in.parquet")
+        assert decisions(path, tmp_path / "there", cluster) == {}
+
+    def test_bad_rows_are_told_in_the_same_words(self, cluster, tmp_path):
+        x = np.random.default_rng(0).random(90)
+        x[[40, 80]] = np.nan
+        rows = cryosparc(90, columns={"location/center_x_frac": x})
+        folder = write_folder(rows, tmp_path / "in", files=3)
+        told = []
+        for client in (None, cluster):
+            with pytest.raises(InputError, match="2 rows have no finite position") as caught:
+                run(folder, tmp_path / "out", client=client)
+            told.append(str(caught.value))
+        assert told[0] == told[1]
+        assert not (tmp_path / "out").exists()
+
+    def test_the_command_line_finds_the_scheduler(self, cluster, cli, tmp_path):
+        folder = self.straddling(tmp_path)
+        decisions(folder, tmp_path / "here")
+        address = cluster.scheduler.address
+        outcome = cli("run", folder, "-o", tmp_path / "there", "--scheduler", address)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert f"Dask cluster at {address}: 2 workers" in outcome.stderr
+        assert data(tmp_path / "there") == data(tmp_path / "here")
+
+    @pytest.mark.parametrize("workers", [1, 2])
+    def test_the_command_line_starts_workers(self, cli, tmp_path, workers):
+        folder = self.straddling(tmp_path)
+        decisions(folder, tmp_path / "here")
+        options = ("--workers", workers, "--threads-per-worker", 1)
+        outcome = cli("run", folder, "-o", tmp_path / "there", *options)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert data(tmp_path / "there") == data(tmp_path / "here")
+
+
+def test_the_manifest_alone_may_differ_between_two_runs(table, tmp_path):
+    path = write_file(table, tmp_path / "in.parquet")
+    manifests = []
+    for name in ("one", "two"):
+        decisions(path, tmp_path / name)
+        manifest = Output(tmp_path / name).manifest
+        manifests.append({k: v for k, v in manifest.items() if k not in ("created", "seconds")})
+    assert manifests[0] == manifests[1]
+    parts = [
+        pq.read_metadata(tmp_path / name / "duplicates/part-00000.parquet")
+        for name in ("one", "two")
+    ]
+    assert parts[0].num_rows == parts[1].num_rows
