@@ -12,6 +12,8 @@ import pyarrow.compute as pc
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -27,10 +29,13 @@ class Columns:
     rows : pyarrow.Table
     table : str
         The table's name, for messages.
+    locate : callable, optional
+        Gives the file, and the row in it, of a row number.
     """
 
     rows: pa.Table
     table: str
+    locate: Callable[[int], tuple[str, int]] | None = None
 
     def __len__(self) -> int:
         return int(self.rows.num_rows)
@@ -99,8 +104,9 @@ class Columns:
             lengths = pc.list_value_length(present).to_numpy(zero_copy_only=False)
             if (lengths != width).any():
                 row = start + int(np.flatnonzero(valid)[np.argmax(lengths != width)])
+                path, row = self.locate(row) if self.locate else (self.table, row)
                 raise InputError(
-                    f"{self.table}: the column {name} must hold {width} numbers a row (row {row})"
+                    f"{path}: the column {name} must hold {width} numbers a row (row {row})"
                 )
             values = self._floats(pa.chunked_array([present.flatten()]), name)
             result[start : start + len(chunk)][valid] = values.reshape(-1, width)

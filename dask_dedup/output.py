@@ -72,18 +72,24 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
 
     Raises
     ------
+    InputError
+        If nothing can be written there.
     OutputExistsError
         If it holds anything else.
     """
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise OutputExistsError(
+            f"--output {output}: cannot be written, {nearest} is a file; name a folder"
+        )
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"--output {output}: cannot be written, no permission in {nearest}")
     if not output.exists():
         return None
-    if not output.is_dir():
-        raise OutputExistsError(f"--output {output} is a file; name a folder")
-    if not os.access(output, os.W_OK):
-        raise InputError(f"--output {output}: no permission to write there")
     if (output / MANIFEST).exists():
         manifest = read_manifest(output)
         if manifest["run_id"] == run_id and not overwrite:
+            shutil.rmtree(_staging(output, run_id), ignore_errors=True)
             return manifest
         if not overwrite:
             raise OutputExistsError(
@@ -94,8 +100,7 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
     others = [
         entry.name for entry in output.iterdir() if not entry.name.startswith(_STAGING_PREFIX)
     ]
-    staged = (output / f"{_STAGING_PREFIX}{run_id[:12]}" / MANIFEST).exists()
-    if others and not staged:
+    if others and not (_staging(output, run_id) / MANIFEST).exists():
         raise OutputExistsError(
             f"--output {output} is not empty and holds no finished run (there is {others[0]}); "
             "choose another place"
@@ -103,13 +108,17 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
     return None
 
 
+def _staging(output: Path, run_id: str) -> Path:
+    return output / f"{_STAGING_PREFIX}{run_id[:12]}"
+
+
 def stage(output: Path, run_id: str) -> Path:
     """Make the staging folder, empty; what a dead run of the same id left in it is dropped.
 
     A run that died in its commit left a whole manifest behind: then nothing is dropped.
     """
-    staging = output / f"{_STAGING_PREFIX}{run_id[:12]}"
-    if (staging / MANIFEST).exists():
+    staging = _staging(output, run_id)
+    if staged_manifest(staging) is not None:
         return staging
     try:
         if staging.exists():
@@ -122,9 +131,22 @@ def stage(output: Path, run_id: str) -> Path:
 
 
 def staged_manifest(staging: Path) -> dict[str, Any] | None:
-    """Give the manifest of a run that died in its commit."""
-    path = staging / MANIFEST
-    return json.loads(path.read_text()) if path.exists() else None
+    """Give the manifest of a run that died in its commit, unless another has replaced it since."""
+    if not (staging / MANIFEST).exists():
+        return None
+    manifest: dict[str, Any] = json.loads((staging / MANIFEST).read_text())
+    output = staging.parent
+    replaced = (
+        not _left(staging)
+        and (output / MANIFEST).exists()
+        and read_manifest(output)["run_id"] != manifest["run_id"]
+    )
+    return None if replaced else manifest
+
+
+def _left(staging: Path) -> list[str]:
+    """Name the tables that are still to be put into place."""
+    return [name for name in TABLES if (staging / name).exists()]
 
 
 def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
@@ -137,35 +159,56 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
     OutputExistsError
         If another run has put its result here meanwhile.
     """
+    final = output / MANIFEST
+    mine = final.exists() and read_manifest(output)["run_id"] == manifest["run_id"]
+    if mine and not manifest["overwrite"]:
+        # The same run, started twice, or a crash right after the end.
+        shutil.rmtree(staging, ignore_errors=True)
+        return
     if not (staging / MANIFEST).exists():
         draft = staging / f"{MANIFEST}.draft"
         draft.write_text(json.dumps(manifest, indent=2) + "\n")
         draft.rename(staging / MANIFEST)
-    final = output / MANIFEST
     retired = staging / "retired"
-    if final.exists():
-        if read_manifest(output)["run_id"] != manifest["run_id"] and not manifest["overwrite"]:
-            raise OutputExistsError(f"--output {output}: another run has finished here meanwhile")
+    if manifest["overwrite"]:
         retired.mkdir(exist_ok=True)
-        final.rename(retired / MANIFEST)
-    for name in TABLES:
-        if (staging / name).exists():
-            if (output / name).exists():
-                retired.mkdir(exist_ok=True)
-                (output / name).rename(retired / name)
-            (staging / name).rename(output / name)
-    try:
-        os.link(staging / MANIFEST, final)
-    except FileExistsError as error:
-        raise OutputExistsError(
-            f"--output {output}: another run has finished here meanwhile"
-        ) from error
+        if final.exists() and _left(staging):
+            final.rename(retired / MANIFEST)
+    for name in _left(staging):
+        if (output / name).exists():
+            if not manifest["overwrite"]:
+                _give_way(staging, output)
+            (output / name).rename(retired / name)
+        (staging / name).rename(output / name)
+    if not final.exists():
+        _create(staging / MANIFEST, final)
+    elif not mine:
+        _give_way(staging, output)
     shutil.rmtree(staging)
 
 
-def discard(staging: Path) -> None:
-    """Remove a staging folder, and the output folder if nothing else is in it."""
+def _give_way(staging: Path, output: Path) -> None:
+    shutil.rmtree(staging, ignore_errors=True)
+    raise OutputExistsError(
+        f"--output {output}: another run has put its result there meanwhile; choose another place"
+    )
+
+
+def _create(source: Path, final: Path) -> None:
+    """Create a file whole and only if there is none."""
+    try:
+        os.link(source, final)
+    except FileExistsError:
+        _give_way(source.parent, final.parent)
+    except OSError:
+        # Some file systems have no hard links.
+        with final.open("x") as file:
+            file.write(source.read_text())
+
+
+def discard(staging: Path, *, with_output: bool) -> None:
+    """Remove a staging folder, and the output folder if this run made it and it is empty."""
     shutil.rmtree(staging, ignore_errors=True)
     output = staging.parent
-    if output.exists() and not any(output.iterdir()):
+    if with_output and output.exists() and not any(output.iterdir()):
         output.rmdir()

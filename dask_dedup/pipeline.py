@@ -111,6 +111,7 @@ def run(
     tables = [open_table(path, source) for source, path in enumerate(paths)]
     exposures = open_table(micrographs) if micrographs else None
     run_id = make_run_id(tables, exposures, params, output_format)
+    made = not target.exists()
     finished = place.find_finished(target, run_id, overwrite=overwrite)
     if finished:
         log.info("%s already holds this very run; nothing to do", target)
@@ -153,11 +154,14 @@ def run(
                     "outputs": _outputs(job, receipts, totals),
                 }
             except (DedupError, KeyboardInterrupt):
-                place.discard(staging)
+                place.discard(staging, with_output=made)
                 raise
             except OSError as error:
                 raise RunError(f"{error}; mend that and run the same command again") from error
-    place.commit(staging, target, manifest)
+    try:
+        place.commit(staging, target, manifest)
+    except OSError as error:
+        raise RunError(f"{error}; mend that and run the same command again") from error
     return RunResult.of(target, manifest, already_done=False)
 
 

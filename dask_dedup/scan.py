@@ -221,7 +221,9 @@ def extract(
 ) -> Extract:
     """Derive the picks of a fragment and note what is wrong with any; see `read_picks`."""
     n = rows.num_rows
-    columns = Columns(rows, fragment.pieces[0].path if fragment.pieces else "the table")
+    columns = Columns(rows, "the table")
+    if fragment.pieces:
+        columns = Columns(rows, fragment.pieces[0].path, fragment.locate)
     problems = _Problems()
 
     unnamed = columns.nulls(roles.micrograph)

@@ -25,8 +25,8 @@ def real_data():
 
 
 @pytest.fixture(scope="session")
-def cluster():
-    """A client of two worker processes."""
+def two_workers():
+    """A client of two worker processes, which nobody else finds by chance."""
     from distributed import Client, LocalCluster
 
     with (
@@ -41,6 +41,13 @@ def cluster():
         Client(local, set_as_default=False) as client,
     ):
         yield client
+
+
+@pytest.fixture
+def cluster(two_workers):
+    """The same client, as the current one."""
+    with two_workers.as_current():
+        yield two_workers
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from numpy.lib.recfunctions import repack_fields
 
 from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats import cs, format_of, npy, open_table
@@ -187,7 +188,7 @@ def test_columns_come_in_the_order_asked_for(tmp_path):
     names = ["pick_stats/ncc_score", "uid"]
     payload = cs.load(table, table.fragments[0])
     assert payload.columns(names).column_names == names
-    assert payload.columns(names).equals(cs.read(table, table.fragments[0], names))
+    assert payload.columns(names) == cs.read(table, table.fragments[0], names)
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -313,7 +314,8 @@ def test_a_header_from_python_2(tmp_path):
 def test_a_table_travels_to_a_worker(tmp_path):
     table = open_table(save(tmp_path / "particles.cs", particles(10)))
     there = pickle.loads(pickle.dumps(table))
-    assert rows_of(there).equals(rows_of(table))
+    assert there == table
+    assert rows_of(there, ["uid"]) == rows_of(table, ["uid"])
 
 
 def test_another_content_has_another_fingerprint(tmp_path):
@@ -444,7 +446,7 @@ def save_csdat(path, records, library):
 
 def plain(records):
     """Drop what cryosparc-tools cannot hold."""
-    return records[[name for name in records.dtype.names if name != "flag"]]
+    return repack_fields(records[[name for name in records.dtype.names if name != "flag"]])
 
 
 @pytest.mark.usefixtures("small_steps")
@@ -475,7 +477,8 @@ def test_csdat_gives_the_columns_of_the_numpy_form(tmp_path, dataset):
     mine = open_table(save_csdat(tmp_path / "a.cs", records, dataset))
     other = open_table(save(tmp_path / "b.cs", records))
     assert mine.schema == other.schema
-    assert rows_of(mine).cast(mine.schema).equals(rows_of(other).cast(mine.schema))
+    # As text, because a NaN is not equal to itself.
+    assert str(rows_of(mine).to_pydict()) == str(rows_of(other).to_pydict())
 
 
 def test_csdat_without_the_library(tmp_path, monkeypatch):

@@ -232,17 +232,24 @@ def test_both_results_come_of_one_shuffle(particles, monkeypatch):
 
 
 def test_only_numbers_travel(particles, monkeypatch):
-    seen = []
-    decide = frame._decide_partition
+    read, sent = [], []
+    derive, decide = frame._partition_picks, frame._decide_partition
 
-    def watch(rows, params):
-        seen.extend(kind.kind for kind in rows.dtypes)
-        return decide(rows, params)
+    def watch_reading(number, narrow, *given):
+        read.extend(narrow.columns)
+        return derive(number, narrow, *given)
 
-    monkeypatch.setattr(frame, "_decide_partition", watch)
+    def watch_sending(rows, *given):
+        sent.extend(kind.kind for kind in rows.dtypes)
+        return decide(rows, *given)
+
+    monkeypatch.setattr(frame, "_partition_picks", watch_reading)
+    monkeypatch.setattr(frame, "_decide_partition", watch_sending)
     remove_duplicates(lazy(particles))[0].compute()
-    assert seen
-    assert set(seen) <= set("iuf")
+    assert "pick_stats/ncc_score" in read
+    assert not {"pick_stats/power", "location/micrograph_path", "alignments2D/shift"} & set(read)
+    assert sent
+    assert set(sent) <= set("iuf")
 
 
 def test_empty_frames_have_no_duplicates(particles):
@@ -333,7 +340,7 @@ def test_dask_names_rows_without_a_position_when_computed(particles, drop):
     rows = particles.drop(columns=drop)
     rows.iloc[[180], rows.columns.get_loc("location/center_x_frac")] = np.nan
     kept, _ = remove_duplicates(lazy(rows, 3))
-    with pytest.raises(InputError, match=r"1 rows have no finite position .*180"):
+    with pytest.raises(InputError, match=r"partition 1 .*1 rows have no finite position .*80"):
         kept.compute()
 
 

@@ -67,6 +67,12 @@ def test_packing_is_the_same_each_time():
     assert first[1].size == -(-rows.sum() // planning.BUCKET_ROWS)
 
 
+def test_the_largest_micrographs_are_packed_first(small_buckets):
+    bucket, weight = pack(np.array([1, 1, 1, 1, 1, 1, 6]))
+    assert weight.tolist() == [6, 6]
+    assert len(set(bucket[:6].tolist())) == 1
+
+
 def test_one_micrograph_is_never_cut_in_two():
     bucket, weight = pack(np.array([planning.BUCKET_ROWS * 5]))
     assert bucket.tolist() == [0]

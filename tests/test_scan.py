@@ -446,6 +446,21 @@ def test_every_problem_of_a_row_is_named():
     }
 
 
+def test_what_follows_from_a_problem_is_not_a_second_one():
+    lost = cryosparc(
+        2,
+        columns={
+            POSITION[0]: pa.array([None, 0.5], pa.float32()),
+            "location/micrograph_shape": pa.array([None, [9, 9]]),
+        },
+    )
+    assert [problem.what for problem in problems_of(lost)] == ["have no finite position"]
+    unnamed = cryosparc(2, columns={UID: pa.array([None, MICROGRAPH_UID], pa.uint64())})
+    whats = [problem.what for problem in problems_of(unnamed, exposures())]
+    assert "have no micrograph" in whats
+    assert not any("missing from" in what for what in whats)
+
+
 def test_problems_that_do_not_matter_are_none():
     sizes = pa.array([None] * 4, pa.float32())
     table = cryosparc(4, columns={PSIZE_MIC: sizes})

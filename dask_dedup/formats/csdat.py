@@ -89,7 +89,7 @@ class CsdatFile:
     ) -> None:
         """Write the records of some rows to either file, each a whole one of this form."""
         data = self._load()
-        numbers = np.asarray(rows)
+        numbers = np.asarray(rows, np.intp)
         for mask, target in ((keep, kept), (~keep, rejected)):
             data.take(numbers[mask]).save(str(target), format=_library(self.path).CSDAT_FORMAT)
 

@@ -18,7 +18,6 @@ themselves do not have:
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats.star_blocks import Layout, Loop, find_rows, survey, whole_lines
+from dask_dedup.formats.star_blocks import BLOCK_BYTES, Layout, Loop, find_rows, survey, whole_lines
 from dask_dedup.formats.star_values import (
     Place,
     is_number,
@@ -46,7 +45,7 @@ from dask_dedup.formats.table import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -261,12 +260,18 @@ def _optics(
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Parse columns of a fragment; text comes as dictionaries."""
-    if not fragment.pieces:
-        return _columns(table, fragment, io.BytesIO(), columns)
-    start, _ = fragment.pieces[0].blocks
+    start, stop = _range(fragment)
     with _open(table) as file:
         file.seek(start)
-        return _columns(table, fragment, file, columns)
+        return _columns(table, fragment, whole_lines(file, stop - start), columns)
+
+
+def _range(fragment: Fragment) -> tuple[int, int]:
+    """Give the bytes of a fragment's rows."""
+    if not fragment.pieces:
+        return 0, 0
+    start, stop = fragment.pieces[0].blocks
+    return start, stop
 
 
 def _open(table: ParticleTable) -> BinaryIO:
@@ -280,9 +285,9 @@ def _open(table: ParticleTable) -> BinaryIO:
 
 
 def _columns(
-    table: ParticleTable, fragment: Fragment, file: BinaryIO, names: Sequence[str]
+    table: ParticleTable, fragment: Fragment, lines: Iterable[bytes], names: Sequence[str]
 ) -> pa.Table:
-    """Parse columns from where the fragment begins in `file`; compute those that are not written."""
+    """Parse columns of a fragment's lines; compute those that are not written."""
     detail: StarDetail = table.detail
     schema = table.schema
     needed = dict.fromkeys(name for name in names if name in detail.labels)
@@ -290,13 +295,12 @@ def _columns(
         needed[_GROUP] = None
     if detail.ratio in names:
         needed |= dict.fromkeys((_DETECTOR, _MAGNIFICATION))
-    start, stop = fragment.pieces[0].blocks if fragment.pieces else (0, 0)
-    place = Place(Path(table.path), start, stop, fragment.first_row)
+    place = Place(Path(table.path), *_range(fragment), fragment.first_row)
     wanted = {
         name: pa.int64() if name == _GROUP else schema.field(name).type
         for name in needed or detail.labels[:1]
     }
-    parsed = parse_columns(whole_lines(file, stop - start), detail.labels, wanted, place)
+    parsed = parse_columns(lines, detail.labels, wanted, place)
     rows = len(next(iter(parsed.values())))
     if any(name in detail.of_group for name in names):
         position = _position_of_group(parsed[_GROUP], detail, place)
@@ -336,55 +340,51 @@ def _position_of_group(groups: pa.Array, detail: StarDetail, place: Place) -> ND
 
 @dataclass(frozen=True, slots=True)
 class StarPayload:
-    """A fragment's lines.
+    """A fragment's lines, which stay in the file: reading them again costs less than holding them.
 
     Attributes
     ----------
     table : ParticleTable
     fragment : Fragment
-    lines : bytes
-        As they are in the file.
     """
 
     table: ParticleTable
     fragment: Fragment
-    lines: bytes
 
     def columns(self, names: Sequence[str]) -> pa.Table:
         """Parse columns; text comes as dictionaries."""
-        return _columns(self.table, self.fragment, io.BytesIO(self.lines), names)
+        return read(self.table, self.fragment, names)
 
     def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
         """Write the lines of the kept and of the rejected rows."""
-        starts = self._starts()
-        if starts.size != keep.size:
-            raise RunError(f"{self.fragment}: {starts.size} rows, but {keep.size} decisions")
-        edges = np.append(starts, len(self.lines)).astype(np.int32)
-        lines = pa.Array.from_buffers(
-            pa.binary(), keep.size, [None, pa.py_buffer(edges), pa.py_buffer(self.lines)]
-        )
-        for path, mask in ((kept, keep), (rejected, ~keep)):
-            content = lines.filter(pa.array(mask)).buffers()[2] if mask.any() else b""
-            path.write_bytes(content)
-
-    def _starts(self) -> NDArray[np.intp]:
-        """Give where the rows' lines start."""
-        path, at = Path(self.table.path), 0
-        starts = [np.empty(0, dtype=np.intp)]
-        for block in whole_lines(io.BytesIO(self.lines), len(self.lines)):
-            starts.append(find_rows(block, path, at)[0] + at)
-            at += len(block)
-        return np.concatenate(starts)
+        row, path = 0, Path(self.table.path)
+        start, stop = at, _ = _range(self.fragment)
+        with _open(self.table) as file, kept.open("wb") as good, rejected.open("wb") as bad:
+            file.seek(start)
+            for block in whole_lines(file, stop - start):
+                starts, _ = find_rows(block, path, at)
+                chosen = keep[row : row + starts.size]
+                if chosen.size < starts.size:
+                    break
+                # What stands before the block's first row belongs to the row before it.
+                chosen = np.append(keep[row - 1] if row else True, chosen)
+                edges = np.concatenate([[0], starts, [min(len(block), stop - at)]])
+                lines = pa.Array.from_buffers(
+                    pa.binary(),
+                    chosen.size,
+                    [None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(block)],
+                )
+                for out, mask in ((good, chosen), (bad, ~chosen)):
+                    out.write(lines.filter(pa.array(mask)).buffers()[2] or b"")
+                row += starts.size
+                at += len(block)
+        if row != keep.size:
+            raise RunError(f"{self.fragment}: the rows are not those of the start; run again")
 
 
 def load(table: ParticleTable, fragment: Fragment) -> StarPayload:
-    """Read a fragment's lines."""
-    if not fragment.pieces:
-        return StarPayload(table, fragment, b"")
-    start, stop = fragment.pieces[0].blocks
-    with _open(table) as file:
-        file.seek(start)
-        return StarPayload(table, fragment, file.read(stop - start))
+    """Give access to a fragment whole."""
+    return StarPayload(table, fragment)
 
 
 def assemble(
@@ -397,26 +397,39 @@ def assemble(
     """
     detail: StarDetail = table.detail
     target, draft = folder / name, folder / f"{name}.draft"
-    if not target.exists() or any(piece.exists() for piece in pieces):
-        with _open(table) as original, draft.open("wb") as out:
-            _copy(original, out, detail.start)
-            for piece in pieces:
-                with piece.open("rb") as part:
-                    _copy(part, out, piece.stat().st_size)
-            original.seek(detail.stop)
-            _copy(original, out, table.bytes - detail.stop)
-        draft.rename(target)
-        for piece in pieces:
-            piece.unlink()
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return [Written(name, rows, target.stat().st_size, digest)]
+    if target.exists() and not any(piece.exists() for piece in pieces):
+        with target.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+        return [Written(name, rows, target.stat().st_size, digest.hexdigest())]
+    digest, size = hashlib.sha256(), 0
+    with _open(table) as original, draft.open("wb", buffering=0) as out:
+        for block in _whole(original, detail, pieces, table.bytes):
+            digest.update(block)
+            size += len(block)
+            out.write(block)
+    draft.rename(target)
+    for piece in pieces:
+        piece.unlink()
+    return [Written(name, rows, size, digest.hexdigest())]
 
 
-def _copy(source: BinaryIO, target: BinaryIO, length: int) -> None:
+def _whole(
+    original: BinaryIO, detail: StarDetail, pieces: Sequence[Path], size: int
+) -> Iterator[memoryview]:
+    """Give what stands before the rows, the pieces, and what stands after the rows."""
+    yield from _blocks(original, detail.start)
+    for piece in pieces:
+        with piece.open("rb", buffering=0) as part:
+            yield from _blocks(part, piece.stat().st_size)
+    original.seek(detail.stop)
+    yield from _blocks(original, size - detail.stop)
+
+
+def _blocks(file: BinaryIO, length: int) -> Iterator[memoryview]:
+    buffer = memoryview(bytearray(BLOCK_BYTES))
     while length > 0:
-        block = source.read(min(2**20, length))
-        if not block:
-            raise RunError(f"{source.name}: has become shorter meanwhile; run again")
-        target.write(block)
-        length -= len(block)
+        count = file.readinto(buffer[:min(length, BLOCK_BYTES)])
+        if not count:
+            raise RunError(f"{file.name}: has become shorter meanwhile; run again")
+        yield buffer[:count]
+        length -= count
