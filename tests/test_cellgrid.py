@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup import cellgrid
-from dask_dedup.cellgrid import Points, best_within, close_pairs, closest_pair, nearest_other
+from dask_dedup.verification import cellgrid
+from dask_dedup.verification.cellgrid import (
+    Points,
+    best_within,
+    close_pairs,
+    closest_pair,
+    nearest_other,
+)
 
 STEPS = st.sampled_from([0.25, 1.0, 1 / 3, 1e-7, 1e9])
 

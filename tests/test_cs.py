@@ -51,14 +51,19 @@ def particles(rows, *, dtype=PARTICLE, seed=0, per_micrograph=7):
         if field in names:
             texts = [f"J1/{number:05d}_µ_{field[:4]}.mrc".encode() for number in micrograph]
             records[field] = np.array(texts, f"S{width}")
-    if "location/center_x_frac" in names:
-        for field in ("location/center_x_frac", "location/center_y_frac", "pick_stats/ncc_score"):
-            records[field] = rng.random(rows, np.float32)
-        records["location/micrograph_uid"] = micrograph.astype(np.uint64) + np.uint64(2**63)
-        records["location/micrograph_shape"] = (4092, 5760)
-        records["location/micrograph_psize_A"] = 0.8
-        records["alignments2D/shift"] = rng.normal(size=(rows, 2))
-        records["alignments2D/psize_A"] = 1.6
+    sensible = {
+        "location/micrograph_uid": micrograph.astype(np.uint64) + np.uint64(2**63),
+        "location/micrograph_shape": (4092, 5760),
+        "location/micrograph_psize_A": 0.8,
+        "location/center_x_frac": rng.random(rows, np.float32),
+        "location/center_y_frac": rng.random(rows, np.float32),
+        "pick_stats/ncc_score": rng.random(rows, np.float32),
+        "alignments2D/shift": rng.normal(size=(rows, 2)),
+        "alignments2D/psize_A": 1.6,
+    }
+    for field in names:
+        if field in sensible:
+            records[field] = sensible[field]
     return records
 
 
@@ -406,7 +411,9 @@ def test_damaged_headers_never_end_in_another_error(tmp_path):
     for _ in range(400):
         content = bytearray(RECORDS)
         for place in rng.integers(6, length, rng.integers(1, 4)):
-            content[place] = rng.integers(256) if rng.random() < 0.5 else ord(rng.choice([*"(),'{"]))
+            content[place] = (
+                rng.integers(256) if rng.random() < 0.5 else ord(rng.choice([*"(),'{"]))
+            )
         path.write_bytes(content)
         try:
             open_table(path)

@@ -149,7 +149,9 @@ def test_a_field_comes_from_the_file_its_result_names(tmp_path):
 
     np.testing.assert_array_equal(signs(), passthrough["blob/sign"].view(np.uint32))
     path.write_text(
-        replaced('blob: {metafile: ">J7_passthrough_particles.cs"', "blob: {metafile: '>J7_particles.cs'")
+        replaced(
+            'blob: {metafile: ">J7_passthrough_particles.cs"', "blob: {metafile: '>J7_particles.cs'"
+        )
     )
     np.testing.assert_array_equal(signs(), main["blob/sign"].view(np.uint32))
     path.write_text("\n".join(line for line in GROUP.splitlines() if "blob" not in line))
@@ -186,7 +188,9 @@ def test_a_table_travels_to_a_worker(tmp_path):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-@pytest.mark.parametrize("compressed", [(MAIN_NAME,), (PASSTHROUGH_NAME,), (MAIN_NAME, PASSTHROUGH_NAME)])
+@pytest.mark.parametrize(
+    "compressed", [(MAIN_NAME,), (PASSTHROUGH_NAME,), (MAIN_NAME, PASSTHROUGH_NAME)]
+)
 def test_members_in_csdat_form(tmp_path, compressed, shuffled):
     library = pytest.importorskip("cryosparc.dataset")
     order = np.random.default_rng(3).permutation(200) if shuffled else None
@@ -244,12 +248,14 @@ def test_exposures_as_micrographs(tmp_path):
 def test_a_run_of_a_group(tmp_path):
     main = plain(particles(300, seed=1, per_micrograph=50))
     passthrough = main[["uid", *(name for name in main.dtype.names if name.startswith("loc"))]]
-    passthrough = np.array(passthrough.tolist(), [(n, main.dtype[n]) for n in passthrough.dtype.names])
+    passthrough = np.array(
+        passthrough.tolist(), [(n, main.dtype[n]) for n in passthrough.dtype.names]
+    )
     main = np.array(
         [tuple(row) for row in main[["uid", "pick_stats/ncc_score"]]],
         [("uid", "<u8"), ("pick_stats/ncc_score", "<f4")],
     )
-    text = GROUP.replace("passthrough_particles.cs\", num", "particles.cs\", num")
+    text = GROUP.replace('passthrough_particles.cs", num', 'particles.cs", num')
     path = write_group(tmp_path / "in", main, passthrough, text)
     result = run(path, tmp_path / "out", DedupParams(min_separation=300.0))
     folder = tmp_path / "out" / "particles_kept"
@@ -311,11 +317,11 @@ def test_a_uid_twice_is_no_matter_where_the_order_is_the_same(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "entry", [">../x.cs", "../x.cs", ">in/../../x.cs", ">{outside}", "{outside}", ">link.cs"]
+    "entry", [">../x.cs", "../x.cs", ">sub/../../x.cs", ">{outside}", "{outside}", ">link.cs"]
 )
 def test_paths_that_leave_the_folder(tmp_path, entry):
     outside = save(tmp_path / "x.cs", members(60)[0])
-    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "sub").mkdir(parents=True)
     (tmp_path / "in" / "link.cs").symlink_to(outside)
     entry = entry.format(outside=outside)
     text = GROUP.replace(">J7_particles.cs", entry)
@@ -326,9 +332,7 @@ def test_paths_that_leave_the_folder(tmp_path, entry):
 
 
 def test_a_link_inside_the_folder_is_one_file(tmp_path):
-    path = write_group(
-        tmp_path / "in", *members(60), replaced(">./J7_particles.cs", ">again.cs")
-    )
+    path = write_group(tmp_path / "in", *members(60), replaced(">./J7_particles.cs", ">again.cs"))
     (path.parent / "again.cs").symlink_to(path.parent / MAIN_NAME)
     table = open_table(path)
     assert len(table.files) == 3
@@ -381,13 +385,13 @@ BOMB = "".join(
         (b"results: []", "no results"),
         (b"results: {}", "no results"),
         (b"results: {blob: 7}", "no metafile"),
-        (b"results: &r {blob: *r}", "not a readable"),
+        (b"results: &r {blob: *r}", "no metafile"),
         (b"results: {blob: {metafile: !!python/name:os.system x}}", "no metafile"),
         (b"\x93NUMPY\1\0" + bytes(100), "not a readable"),
         (b"\xff\xfe\0", "not a readable"),
         (b"[" * 100_000, "not a readable"),
         (b"a: " * 1_000, "not a readable"),
-        (b"# comment\n" * 200_000, "more than 1048576 bytes"),
+        (b"# comment\n" * 200_000, "more than 262144 bytes"),
         (BOMB.encode(), "no results"),
     ],
 )
@@ -398,7 +402,7 @@ def test_what_is_no_group(tmp_path, content, reason):
     text = message(open_table, path)
     assert text.startswith(str(path))
     assert reason in text
-    assert time.perf_counter() - began < 2
+    assert time.perf_counter() - began < 10
 
 
 def test_aliases_are_edited_once(tmp_path):
@@ -425,9 +429,11 @@ def test_a_name_with_a_quote(tmp_path):
     path = write_group(tmp_path / "in", *members(60))
     (path.parent / "sub").mkdir()
     (path.parent / MAIN_NAME).rename(path.parent / "sub" / "it's µ.cs")
-    path.write_text(GROUP.replace("'>J7_particles.cs'", '">sub/it\'s µ.cs"').replace(
-        "'>./J7_particles.cs'", ">-\n      >sub/it's µ.cs"
-    ))
+    path.write_text(
+        GROUP.replace("'>J7_particles.cs'", '">sub/it\'s µ.cs"').replace(
+            "'>./J7_particles.cs'", ">-\n      >sub/it's µ.cs"
+        )
+    )
     split(open_table(path), np.arange(60) < 11, tmp_path / "out")
     again = tmp_path / "out" / "kept" / path.name
     assert open_table(again).rows == 11

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Real groups have some kilobytes.
-MAX_BYTES = 2**20
+MAX_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +106,20 @@ def read_group(path: Path) -> GroupFile:
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             raise InputError(f"{path}: its result {key.value} has no metafile")
         metafiles.append((str(key.value), node.value))
-        places[node.start_mark.index, node.end_mark.index] = node.value
-    counts = {
-        (node.start_mark.index, node.end_mark.index) for node in _values_of(root, "num_items")
-    }
+        places[_span(node, text)] = node.value
+    counts = {_span(node, text) for node in _values_of(root, "num_items")}
     return GroupFile(
         text=text,
         metafiles=tuple(metafiles),
         places=tuple((start, end, entry) for (start, end), entry in places.items()),
         counts=tuple(sorted(counts)),
     )
+
+
+def _span(node: yaml.Node, text: str) -> tuple[int, int]:
+    """Tell where a node stands; what is written as a block would take the line's end with it."""
+    start: int = node.start_mark.index
+    return start, start + len(text[start : node.end_mark.index].rstrip())
 
 
 def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:

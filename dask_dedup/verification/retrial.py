@@ -14,13 +14,20 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup import formats
-from dask_dedup.cellgrid import NOBODY, Points, best_within, closest_pair, distances, nearest_other
 from dask_dedup.columns import Columns
-from dask_dedup.conservation import FindingError, read_duplicates
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.rank import splitmix64
 from dask_dedup.scan import read_picks
 from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA
+from dask_dedup.verification.cellgrid import (
+    NOBODY,
+    Points,
+    best_within,
+    closest_pair,
+    distances,
+    nearest_other,
+)
+from dask_dedup.verification.conservation import FindingError, read_duplicates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
