@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 
@@ -297,7 +296,7 @@ def no_uid(main, passthrough):
 
 
 @pytest.mark.parametrize(
-    "change, words",
+    ("change", "words"),
     [
         (lambda main, passthrough: (main, passthrough[:-2]), ("58 particles", "60")),
         (other_uids, ("lacks 3 of the 60", "3 others")),
@@ -328,7 +327,7 @@ def test_paths_that_leave_the_folder(tmp_path, entry):
     assert "outside the folder" in refusal(tmp_path, text)
     group = tmp_path / "in" / "J7_particles.csg"
     found = csg.find_metafile(group, "blob", entry, allow_outside=True)
-    assert os.path.samefile(found, outside)
+    assert found.samefile(outside)
 
 
 def test_a_link_inside_the_folder_is_one_file(tmp_path):
@@ -347,7 +346,7 @@ def test_a_folder_that_is_a_link(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "old, new, reason",
+    ("old", "new", "reason"),
     [
         ("'>J7_particles.cs'", "'>missing.cs'", "missing"),
         ("'>J7_particles.cs'", "'>'", "names no file"),
@@ -377,7 +376,7 @@ BOMB = "".join(
 
 
 @pytest.mark.parametrize(
-    "content, reason",
+    ("content", "reason"),
     [
         (b"", "no results"),
         (b"just text", "no results"),

@@ -14,7 +14,7 @@ from dask_dedup import verify
 
 def script(name, *arguments, **options):
     path = REPOSITORY / "examples" / f"{name}.py"
-    command = [sys.executable, "-W", "error", str(path), *map(str, arguments)]
+    command = [sys.executable, str(path), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=200, **options)
 
 

@@ -130,7 +130,6 @@ def test_dask_agrees_with_pandas_on_a_cluster(particles):
             n_workers=2,
             threads_per_worker=1,
             processes=False,
-            host="127.0.0.1",
             dashboard_address=":0",  # None would still listen, at 8787
         ) as cluster,
         Client(cluster) as client,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -130,7 +129,7 @@ class _Text:
     """Particles come micrograph by micrograph, so that only the first text of each run is kept."""
 
     def __init__(self, dtype: Dtype, rows: int) -> None:  # noqa: ARG002
-        self._width = math.prod(dtype.shape)
+        self._dtype = dtype.base
         self._texts = [np.empty(0, dtype.base)]
         self._lengths = [np.empty(0, np.intp)]
 
@@ -141,24 +140,24 @@ class _Text:
         self._lengths.append(np.diff(starts, append=flat.size))
 
     def finish(self) -> pa.DictionaryArray:
-        distinct = _encode(np.concatenate(self._texts))
+        distinct = _encode(np.concatenate(self._texts), self._dtype)
         codes = np.repeat(distinct.indices.to_numpy(), np.concatenate(self._lengths))
         return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), distinct.dictionary)
 
 
-def _encode(texts: Array) -> pa.DictionaryArray:
+def _encode(texts: Array, dtype: Dtype) -> pa.DictionaryArray:
     """Number the distinct texts; bytes that are no valid UTF-8 are shown by backslashes."""
-    if texts.dtype.kind == "O":
+    if dtype.kind == "O":
         return pa.array(texts, pa.string()).dictionary_encode()
-    width = texts.dtype.itemsize
+    width = dtype.itemsize
     if not width:
         codes = pa.array(np.zeros(texts.size, np.int32))
         return pa.DictionaryArray.from_arrays(codes, pa.array([""]))
-    native = np.ascontiguousarray(texts, texts.dtype.newbyteorder("<"))
+    native = np.ascontiguousarray(texts, dtype.newbyteorder("<"))
     cells = pa.FixedSizeBinaryArray.from_buffers(
         pa.binary(width), texts.size, [None, pa.py_buffer(native)]
     ).dictionary_encode()
-    codec = "utf-32-le" if texts.dtype.kind == "U" else "utf-8"
+    codec = "utf-32-le" if dtype.kind == "U" else "utf-8"
     distinct = [
         cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.dictionary.to_pylist()
     ]

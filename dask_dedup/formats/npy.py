@@ -234,7 +234,7 @@ def _read_header(
     start = file.read(12)
     if start[:6] != MAGIC or len(start) < 12:
         raise InputError(f"{path}: not a NumPy file, or cut off in its first bytes")
-    version = tuple(start[6:8])
+    version = (start[6], start[7])
     width = {(1, 0): 2, (2, 0): 4}.get(version)
     if width is None:
         raise InputError(

@@ -45,7 +45,7 @@ from dask_dedup.formats.table import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from numpy.typing import NDArray
@@ -182,7 +182,7 @@ def _sample(path: Path, loop: Loop) -> Mapping[str, list[bytes]]:
     """Give the first rows' values."""
     if not loop.rows:
         return {label: [] for label in loop.labels}
-    place = Place(path, loop.start, loop.stop, 0)
+    place = Place(path, loop.start, loop.stop, 0, loop.rows)
     with path.open("rb") as file:
         file.seek(loop.start)
         block = file.read(min(_SAMPLE_BYTES, loop.stretches[0].stop - loop.start))
@@ -230,7 +230,7 @@ def _optics(
     table: dict[str, list[bytes]] = {}
     for loop in layout.loops:
         if loop.block == "optics" and loop.rows:
-            place = Place(path, loop.start, loop.stop, 0)
+            place = Place(path, loop.start, loop.stop, 0, loop.rows)
             with path.open("rb") as file:
                 file.seek(loop.start)
                 block = b"".join(whole_lines(file, loop.stop - loop.start))
@@ -259,11 +259,31 @@ def _optics(
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Parse columns of a fragment; text comes as dictionaries."""
-    start, stop = _range(fragment)
-    with _open(table) as file:
-        file.seek(start)
-        return _columns(table, fragment, whole_lines(file, stop - start), columns)
+    """Parse columns of a fragment, and compute those that are not written; text comes as dictionaries."""
+    detail: StarDetail = table.detail
+    schema = table.schema
+    needed = {name: schema.field(name).type for name in columns if name in detail.labels}
+    if detail.of_group.keys() & set(columns):
+        needed[_GROUP] = pa.int64()
+    if detail.ratio in columns:
+        needed |= dict.fromkeys((_DETECTOR, _MAGNIFICATION), pa.float64())
+    place = Place(_unchanged(table), *_range(fragment), fragment.first_row, fragment.rows)
+    parsed = parse_columns(place, detail.labels, needed)
+    result = {}
+    for name in columns:
+        if name in detail.labels:
+            result[name] = parsed[name]
+        elif name in detail.of_group:
+            position = _position_of_group(parsed[_GROUP], detail, place)
+            result[name] = pa.array(np.array(detail.of_group[name])[position])
+        elif name == detail.ratio:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                size = 1e4 * parsed[_DETECTOR].to_numpy() / parsed[_MAGNIFICATION].to_numpy()
+            result[name] = pa.array(size)
+        else:
+            zeros = pa.array(np.zeros(fragment.rows, dtype=np.int32))
+            result[name] = pa.DictionaryArray.from_arrays(zeros, [detail.micrograph])
+    return pa.table(result)
 
 
 def _range(fragment: Fragment) -> tuple[int, int]:
@@ -274,54 +294,16 @@ def _range(fragment: Fragment) -> tuple[int, int]:
     return start, stop
 
 
-def _open(table: ParticleTable) -> BinaryIO:
+def _unchanged(table: ParticleTable) -> Path:
+    """Give a table's file, if it still has the size it had when it was opened."""
     path = Path(table.path)
     try:
-        if path.stat().st_size == table.files[0].bytes:
-            return path.open("rb")
+        size = path.stat().st_size
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    raise RunError(f"{path}: the file has changed meanwhile; run again")
-
-
-def _columns(
-    table: ParticleTable, fragment: Fragment, lines: Iterable[bytes], names: Sequence[str]
-) -> pa.Table:
-    """Parse columns of a fragment's lines; compute those that are not written."""
-    detail: StarDetail = table.detail
-    schema = table.schema
-    needed = dict.fromkeys(name for name in names if name in detail.labels)
-    if any(name in detail.of_group for name in names):
-        needed[_GROUP] = None
-    if detail.ratio in names:
-        needed |= dict.fromkeys((_DETECTOR, _MAGNIFICATION))
-    place = Place(Path(table.path), *_range(fragment), fragment.first_row)
-    wanted = {
-        name: pa.int64() if name == _GROUP else schema.field(name).type
-        for name in needed or detail.labels[:1]
-    }
-    parsed = parse_columns(lines, detail.labels, wanted, place)
-    rows = len(next(iter(parsed.values())))
-    if any(name in detail.of_group for name in names):
-        position = _position_of_group(parsed[_GROUP], detail, place)
-    result = {}
-    for name in names:
-        if name in detail.of_group:
-            result[name] = pa.array(np.array(detail.of_group[name])[position])
-        elif name in parsed:
-            result[name] = parsed[name].cast(_held(schema.field(name).type))
-        elif name == detail.ratio:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                size = 1e4 * parsed[_DETECTOR].to_numpy() / parsed[_MAGNIFICATION].to_numpy()
-            result[name] = pa.array(size)
-        else:
-            zeros = pa.array(np.zeros(rows, dtype=np.int32))
-            result[name] = pa.DictionaryArray.from_arrays(zeros, [detail.micrograph])
-    return pa.table(result)
-
-
-def _held(kind: pa.DataType) -> pa.DataType:
-    return pa.dictionary(pa.int32(), kind) if pa.types.is_string(kind) else kind
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+    if size != table.bytes:
+        raise RunError(f"{path}: the file has changed meanwhile; run again")
+    return path
 
 
 def _position_of_group(groups: pa.Array, detail: StarDetail, place: Place) -> NDArray[np.intp]:
@@ -357,9 +339,9 @@ class StarPayload:
 
     def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
         """Write the lines of the kept and of the rejected rows."""
-        row, path = 0, Path(self.table.path)
+        row, path = 0, _unchanged(self.table)
         start, stop = at, _ = _range(self.fragment)
-        with _open(self.table) as file, kept.open("wb") as good, rejected.open("wb") as bad:
+        with path.open("rb") as file, kept.open("wb") as good, rejected.open("wb") as bad:
             file.seek(start)
             for block in whole_lines(file, stop - start):
                 starts, _ = find_rows(block, path, at)
@@ -402,7 +384,7 @@ def assemble(
             digest = hashlib.file_digest(file, "sha256")
         return [Written(name, rows, target.stat().st_size, digest.hexdigest())]
     digest, size = hashlib.sha256(), 0
-    with _open(table) as original, draft.open("wb", buffering=0) as out:
+    with _unchanged(table).open("rb") as original, draft.open("wb", buffering=0) as out:
         for block in _whole(original, detail, pieces, table.bytes):
             digest.update(block)
             size += len(block)
@@ -428,7 +410,7 @@ def _whole(
 def _blocks(file: BinaryIO, length: int) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(BLOCK_BYTES))
     while length > 0:
-        count = file.readinto(buffer[:min(length, BLOCK_BYTES)])
+        count = file.readinto(buffer[: min(length, BLOCK_BYTES)])
         if not count:
             raise RunError(f"{file.name}: has become shorter meanwhile; run again")
         yield buffer[:count]

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dask_dedup.errors import InputError
-from dask_dedup.formats.star_blocks import line_of_row
+from dask_dedup.errors import InputError, RunError
+from dask_dedup.formats.star_blocks import at_line, find_rows, line_of_row, whole_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -37,12 +37,24 @@ class Place:
         Bytes of the stretch.
     first_row : int
         Number in the table of its first row.
+    rows : int
+        How many there are.
     """
 
     path: Path
     start: int
     stop: int
     first_row: int
+    rows: int
+
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        """Give the stretch in blocks of whole lines, with where each begins in the file."""
+        at = self.start
+        with self.path.open("rb") as file:
+            file.seek(at)
+            for block in whole_lines(file, self.stop - at):
+                yield at, block
+                at += len(block)
 
     def error(self, row: int, what: str) -> InputError:
         """Make the error about a row, counted from 0 in the stretch."""
@@ -61,9 +73,11 @@ def is_whole(token: bytes) -> bool:
 
 
 def tokens_by_column(block: bytes, labels: Sequence[str], place: Place) -> dict[str, list[bytes]]:
-    """Give all values of some rows as they are written, without quotes."""
-    edges, _ = _token_edges(block, len(labels), place, 0)
+    """Give all values of the first rows of a stretch as they are written, without quotes."""
+    edges, _ = _token_edges(block, len(labels), place, place.start)
     spans = edges.reshape(-1, len(labels), 2)
+    if len(spans) != find_rows(block, place.path, place.start)[0].size:
+        raise _miscounted(place, len(labels))
     return {
         label: [
             b"" if block[start:stop] in _EMPTY else block[start:stop]
@@ -74,22 +88,17 @@ def tokens_by_column(block: bytes, labels: Sequence[str], place: Place) -> dict[
 
 
 def parse_columns(
-    blocks: Iterable[bytes],
-    labels: Sequence[str],
-    wanted: Mapping[str, pa.DataType],
-    place: Place,
+    place: Place, labels: Sequence[str], wanted: Mapping[str, pa.DataType]
 ) -> dict[str, pa.Array]:
     """Parse some columns of a stretch of rows.
 
     Parameters
     ----------
-    blocks : iterable of bytes
-        The rows, in blocks of whole lines.
+    place : Place
     labels : sequence of str
         Of all the columns.
     wanted : mapping of str to pyarrow.DataType
         int64, float64 or string.
-    place : Place
 
     Returns
     -------
@@ -107,8 +116,8 @@ def parse_columns(
     rows = 0
     number_parts: list[NDArray[np.float64]] = []
     text_parts: dict[str, list[pa.Array]] = {name: [] for name in texts}
-    for block in blocks:
-        edges, empties = _token_edges(block, len(labels), place, rows)
+    for at, block in place.blocks():
+        edges, empties = _token_edges(block, len(labels), place, at)
         count = edges.size // (2 * len(labels))
         if not count:
             continue
@@ -128,6 +137,8 @@ def parse_columns(
                 taken = pc.if_else(pc.is_in(taken, _EMPTY_VALUES), b"", taken)
             text_parts[name].append(taken)
         rows += count
+    if rows != place.rows:
+        raise _miscounted(place, len(labels))
     result = {name: _encode(name, text_parts[name], place) for name in texts}
     parsed = np.concatenate(number_parts, axis=1) if number_parts else np.empty((len(numbers), 0))
     for name, column in zip(numbers, parsed, strict=True):
@@ -141,7 +152,7 @@ def _indices(values: NDArray[np.int32]) -> pa.Array:
 
 
 def _token_edges(
-    block: bytes, columns: int, place: Place, rows: int
+    block: bytes, columns: int, place: Place, at: int
 ) -> tuple[NDArray[np.int32], bool]:
     """Find where values start and stop.
 
@@ -151,39 +162,51 @@ def _token_edges(
         Whole lines.
     columns : int
         How many values a row must have.
-    place, rows : Place, int
-        The stretch, and how many of its rows come before, for messages.
+    place, at : Place, int
+        The stretch, and where in the file the block begins, for messages.
 
     Returns
     -------
     edges : (2 * columns * rows,) int32
-        start, stop, start, stop ...; the quotes are outside.
+        start, stop, start, stop ...; the quotes are outside. Each row ends with its line, but may begin lines
+        before: if the number of rows is that of the lines with values, none does.
     empties : bool
         Whether there are empty quoted values; `edges` has their two quotes.
     """
-    characters = np.frombuffer(block, dtype=np.uint8)
-    plain, empties = _plain(block, characters, place, rows)
-    blank = np.empty(plain.size + 1, dtype=np.bool_)
-    blank[0] = True
-    np.less_equal(plain, 32, out=blank[1:])
-    edges = np.flatnonzero(blank[1:] != blank[:-1]).astype(np.int32)
-    newlines = np.flatnonzero(characters == 10).astype(np.int32)
-    if not _one_row_a_line(edges, newlines, columns):
-        values = np.bincount(np.searchsorted(newlines, edges[::2]), minlength=newlines.size)
-        values = values[values > 0]
-        bad = int(np.argmax(values != columns))
-        raise place.error(rows + bad, f"has {values[bad]} values, but {columns} columns")
+    plain, empties = _plain(block, place.path, at)
+    edges = _edges(plain)
+    if edges.size % (2 * columns):
+        raise _miscounted(place, columns)
+    after = edges[2 * columns - 1 :: 2 * columns]
+    while after.size:
+        following = plain[after]
+        if (following > 32).any():
+            raise _miscounted(place, columns)
+        after = after[following != 10] + 1
     return edges, empties
 
 
-def _one_row_a_line(edges: NDArray[np.int32], newlines: NDArray[np.int32], columns: int) -> bool:
-    if edges.size % (2 * columns):
-        return False
-    start, stop = edges[:: 2 * columns], edges[2 * columns - 1 :: 2 * columns]
-    if newlines.size == start.size:
-        return bool((start[1:] > newlines[:-1]).all() and (stop <= newlines).all())
-    line = np.searchsorted(newlines, start)
-    return bool((line == np.searchsorted(newlines, stop)).all() and (np.diff(line) > 0).all())
+def _edges(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
+    blank = np.empty(plain.size + 1, dtype=np.bool_)
+    blank[0] = True
+    np.less_equal(plain, 32, out=blank[1:])
+    return np.flatnonzero(blank[1:] != blank[:-1]).astype(np.int32)
+
+
+def _miscounted(place: Place, columns: int) -> InputError | RunError:
+    """Look for the first row with too few or too many values."""
+    rows = 0
+    for at, block in place.blocks():
+        plain, _ = _plain(block, place.path, at)
+        newlines = np.flatnonzero(plain == 10)
+        values = np.bincount(np.searchsorted(newlines, _edges(plain)[::2]))
+        values = values[values > 0]
+        bad = np.flatnonzero(values != columns)
+        if bad.size:
+            count = values[bad[0]]
+            return place.error(rows + int(bad[0]), f"has {count} values, but {columns} columns")
+        rows += values.size
+    return RunError(f"{place.path}: the file has changed meanwhile; run again")
 
 
 _EMPTY = (b"''", b'""')
@@ -191,22 +214,18 @@ _EMPTY_VALUES = pa.array(_EMPTY, pa.binary())
 _SINGLE, _DOUBLE, _HASH = (ord(character) for character in "'\"#")
 
 
-def _plain(
-    block: bytes, characters: NDArray[np.uint8], place: Place, rows: int
-) -> tuple[NDArray[np.uint8], bool]:
+def _plain(block: bytes, path: Path, at: int) -> tuple[NDArray[np.uint8], bool]:
     """Blank out comments and quotes and fill the blanks between quotes, the length staying as it is.
 
     A quote opens after a blank and closes before one: in ``O'Neil.mrc`` it is a letter.
     """
+    characters = np.frombuffer(block, dtype=np.uint8)
     if b"'" not in block and b'"' not in block and b"#" not in block:
         return characters, False
     special = (characters == _SINGLE) | (characters == _DOUBLE) | (characters == _HASH)
     special[1:] &= characters[:-1] <= 32
-    marks = np.flatnonzero(special).tolist()
-    if not marks:
-        return characters, False
     plain, empties, done = characters.copy(), False, 0
-    for mark in marks:
+    for mark in np.flatnonzero(special).tolist():
         if mark < done:
             continue
         newline = block.index(b"\n", mark)
@@ -216,8 +235,7 @@ def _plain(
             continue
         done = _closing(block, mark, newline)
         if done < 0:
-            row = len([line for line in block[:mark].split(b"\n")[:-1] if not _rowless(line)])
-            raise place.error(rows + row, "has a quote that is not closed")
+            raise at_line(path, at + mark, "a quote is not closed")
         if done == mark + 1:
             empties = True
         else:
@@ -233,10 +251,6 @@ def _closing(block: bytes, mark: int, newline: int) -> int:
         if block[at + 1] <= 32:
             return at
     return -1
-
-
-def _rowless(line: bytes) -> bool:
-    return not line.strip() or line.lstrip().startswith(b"#")
 
 
 def _parse_numbers(
@@ -258,9 +272,7 @@ def _parse_numbers(
     return np.asarray(parsed.to_numpy(), dtype=np.float64)
 
 
-def _numbers(
-    name: str, values: NDArray[np.float64], kind: pa.DataType, place: Place
-) -> pa.Array:
+def _numbers(name: str, values: NDArray[np.float64], kind: pa.DataType, place: Place) -> pa.Array:
     values = np.ascontiguousarray(values)
     if not pa.types.is_integer(kind):
         return pa.array(values)

@@ -1,0 +1,490 @@
+"""How far apart particles are, and how the picks of two inputs match: arrays in, numbers out.
+
+Every result is about one set of micrographs at once: an extra axis keeps them apart in one KD-tree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from dask_dedup.rank import splitmix64
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+#: The radial density is taken to so many mean spacings, in steps of this ratio, from this part of the range on.
+_SHELLS, _STEP, _FINEST = 3.0, 1.04, 0.01
+#: About so many pairs are enough for it; an interval holds so many (least, most) or spans no more than a step.
+_PAIRS, _PAIRS_EACH = 2_000_000, (30.0, 100.0)
+#: A gap reaches from r to this times r or further, and stands out by so many standard deviations.
+_WIDENING, _SIGNIFICANT = 1.4, 5.0
+#: A rate of matches stands out if it is this much, and this many times, above what it is held against.
+_MARGIN, _RATIO = 0.05, 1.5
+#: Pairs of equal x that vote on a height.
+_VOTES = 4_000_000
+#: Fewer partners than this tell nothing about a shift.
+_FEWEST = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Centres:
+    """Particle centres of one input.
+
+    Attributes
+    ----------
+    micrograph : (n,) int64
+        Numbered alike in all inputs.
+    points : (n, d) float64
+        d is 2 or 3; shifts are applied.
+    shift : (n, d) float64 or None
+        What was subtracted.
+    height : (n,) float64
+        Of the micrograph, in the unit of `points`: the sum of a y and its mirror image; NaN where it
+        is not known.
+    """
+
+    micrograph: NDArray[np.int64]
+    points: Floats
+    shift: Floats | None
+    height: Floats
+
+    def __len__(self) -> int:
+        return len(self.micrograph)
+
+    def take(self, rows: NDArray[np.bool_]) -> Self:
+        """Select rows by mask."""
+        shift = None if self.shift is None else self.shift[rows]
+        return replace(
+            self,
+            micrograph=self.micrograph[rows],
+            points=self.points[rows],
+            shift=shift,
+            height=self.height[rows],
+        )
+
+    def with_shift(self, sign: int) -> Self:
+        """Apply the shift otherwise: -1 subtracts it, as the rule is, 0 leaves it out, 1 adds it."""
+        if self.shift is None:
+            return self
+        return replace(self, points=self.points + (1 + sign) * self.shift)
+
+    def flipped(self, height: float | None = None) -> Self:
+        """Turn y around, about the given height or each row's own."""
+        points, shift = self.points.copy(), self.shift
+        points[:, 1] = (self.height if height is None else height) - points[:, 1]
+        if shift is not None:
+            shift = shift * np.where(np.arange(shift.shape[1]) == 1, -1.0, 1.0)
+        return replace(self, points=points, shift=shift)
+
+
+class Cloud:
+    """Centres in a KD-tree, those at equal places as one.
+
+    Parameters
+    ----------
+    centres : Centres
+    reach : float
+        The longest distance that will be asked for.
+    """
+
+    def __init__(self, centres: Centres, reach: float) -> None:
+        self.reach = reach
+        self.places = self.place(centres)
+        bits = (self.places + 0.0).view(np.uint64)
+        key = np.zeros(len(bits), dtype=np.uint64)
+        for axis in bits.T:
+            key = splitmix64(key ^ axis)
+        _, first, self.where, self.copies = np.unique(
+            key, return_index=True, return_inverse=True, return_counts=True
+        )
+        # Equal places would make leaves that no tree can split.
+        self.places = self.places[first]
+        self.tree = cKDTree(self.places)
+
+    def place(self, centres: Centres) -> Floats:
+        """Give the centres with the axis that keeps micrographs apart."""
+        return np.column_stack([centres.micrograph * (4.0 * self.reach), centres.points])
+
+    def nearest_own(self) -> Floats:
+        """Give each centre's distance to its closest neighbour; infinite if that is out of reach."""
+        distance, _ = self.tree.query(
+            self.places, k=2, distance_upper_bound=self.reach, workers=-1
+        )
+        return np.where(self.copies > 1, 0.0, distance[:, 1])[self.where]
+
+    def nearest_to(self, centres: Centres) -> Floats:
+        """Give the distance from other centres to the closest here; infinite if out of reach."""
+        distance, _ = self.tree.query(
+            self.place(centres), distance_upper_bound=self.reach, workers=-1
+        )
+        return np.asarray(distance, dtype=np.float64)
+
+    def count_pairs(self, radii: Sequence[float]) -> list[int]:
+        """Count the pairs at most as far apart as each radius."""
+        weights = self.copies.astype(np.float64)
+        both_ways = self.tree.count_neighbors(
+            self.tree, np.asarray(radii, dtype=np.float64), weights=(weights, weights)
+        )
+        return [round((float(count) - weights.sum()) / 2) for count in both_ways]
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Where real neighbours begin.
+
+    Attributes
+    ----------
+    duplicates_end : float
+        Distance within which the duplicates lie; 0 if there are none to speak of.
+    neighbours_begin : float
+    """
+
+    duplicates_end: float
+    neighbours_begin: float
+
+
+def find_spacing(centres: Centres) -> Spacing | None:
+    """Find the gap between duplicates and real neighbours in the radial density of particles.
+
+    The radial density is ``g(r) = pairs(r) / expected(r)``: the pairs in a shell, over those of as
+    many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell / area`` (for
+    tomograms, volume). With ``P(r)`` the greatest ``g`` beyond ``r``, a gap is an interval
+    ``[v, s)`` in which ``g <= P(v) / 2``, at whose end ``g >= P(v) / 2`` again, that has
+    ``s >= 1.4 v`` and 5 standard deviations fewer pairs than ``P(v) / 2`` stands for. Of several, the
+    one with the greatest ``s / v`` counts. Duplicates end at ``v``. Neighbours begin where ``g`` last
+    rises, before ``s``, through a tenth of the way from the gap's floor (its mean over the first half)
+    to ``P(v)``.
+
+    Returns
+    -------
+    Spacing or None
+        None if there is no such gap: too few particles, or neighbours at any distance.
+    """
+    edges, observed, expected = _radial_pairs(centres)
+    if len(observed) < 3:
+        return None
+    density = observed / expected
+    later = np.maximum.accumulate(density[::-1])[::-1]
+    widest, spacing, start = _WIDENING, None, 0
+    while start < len(density) - 1:
+        peak = later[start + 1]
+        if density[start] > peak / 2:
+            start += 1
+            continue
+        end = start + 1 + int(np.argmax(density[start + 1 :] >= peak / 2))
+        below = peak / 2 * expected[start:end].sum()
+        missing = below - observed[start:end].sum()
+        width = edges[end] / max(edges[start], edges[-1] * _FINEST)
+        if width >= widest and missing >= _SIGNIFICANT * below**0.5:
+            half = max(start + 1, (start + end) // 2)
+            floor = observed[start:half].sum() / expected[start:half].sum()
+            begin = end
+            while begin > start + 1 and density[begin - 1] > floor + (peak - floor) / 10:
+                begin -= 1
+            widest, spacing = width, Spacing(float(edges[start]), float(edges[begin]))
+        start = end
+    return spacing
+
+
+def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
+    """Count pairs by distance: edges of intervals, pairs observed, pairs expected at random."""
+    nothing = np.zeros(1), np.zeros(0), np.zeros(0)
+    crowd = np.bincount(centres.micrograph)[centres.micrograph] - 1.0
+    extent = _extent(centres)
+    extent = extent[extent > 0]
+    if not extent.size or not crowd.any():
+        return nothing
+    axes, volume = extent.size, float(np.prod(extent))
+    spacing = (volume / crowd.mean()) ** (1 / axes)
+    reach = min(_SHELLS * spacing, extent.min() / 2)
+    cloud = Cloud(centres, reach)
+    order = np.random.default_rng(0).permutation(len(centres))
+    places = cloud.place(centres)
+    probe = cloud.tree.query_ball_point(places[order[:500]], reach, return_length=True)
+    order = order[: max(500, int(_PAIRS / probe.mean()))]
+    found = cKDTree(places[order]).sparse_distance_matrix(cloud.tree, reach, output_type="ndarray")
+    steps = round(-np.log(_FINEST) / np.log(_STEP))
+    radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
+    copies = cloud.copies[found["j"]]
+    pairs = np.histogram(found["v"], radii, weights=copies)[0]
+    pairs[0] -= order.size
+    ball = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[axes] * radii**axes
+    return _intervals(radii, pairs, np.diff(ball) * crowd[order].sum() / volume)
+
+
+def _intervals(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats, Floats, Floats]:
+    """Join steps until an interval holds enough pairs, observed or expected, to be judged by."""
+    least = np.clip((pairs.sum() + expected.sum()) / 100, *_PAIRS_EACH)
+    ends: list[int] = []
+    held = 0.0
+    for step, (seen, chance) in enumerate(zip(pairs, expected, strict=True)):
+        if seen >= least > held > 0:
+            # A sharp rise is not to be blurred into the emptiness before it.
+            ends.append(step)
+            held = 0.0
+        held += seen + chance
+        if held >= least:
+            ends.append(step + 1)
+            held = 0.0
+    bounds = np.array([0, *dict.fromkeys(ends)], dtype=np.intp)
+    if bounds.size < 2:
+        return np.zeros(1), np.zeros(0), np.zeros(0)
+    starts = bounds[:-1]
+    return (
+        radii[bounds],
+        np.add.reduceat(pairs[: bounds[-1]], starts),
+        np.add.reduceat(expected[: bounds[-1]], starts),
+    )
+
+
+def _extent(centres: Centres) -> Floats:
+    """Give the size, axis by axis, of the field that most micrographs' particles cover."""
+    order = np.argsort(centres.micrograph, kind="stable")
+    starts = np.flatnonzero(np.diff(centres.micrograph[order], prepend=-1))
+    if starts.size == 1:
+        low, high = np.percentile(centres.points, [1, 99], axis=0)
+        return np.asarray((high - low) / 0.98)
+    points = centres.points[order]
+    size = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts)
+    return np.asarray(np.percentile(size, 75, axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class FlipTest:
+    """Whether y runs the same way in two inputs.
+
+    Attributes
+    ----------
+    verdict : {"same", "opposite", "unclear"}
+    height : float or None
+        One was flipped about it; None if nothing told or suggested one.
+    estimated : bool
+        Whether the height is what the picks themselves suggest.
+    as_is, flipped, chance : (float, float)
+        Share of the one's and of the other's picks that have a partner.
+    """
+
+    verdict: str
+    height: float | None
+    estimated: bool
+    as_is: tuple[float, float]
+    flipped: tuple[float, float] | None
+    chance: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftTest:
+    """What becomes of duplicates with shifts subtracted (the rule), left out and added.
+
+    Attributes
+    ----------
+    verdict : {"minus", "none", "plus", "unclear"}
+        Which brings them closest.
+    picks : int
+        That the numbers are about.
+    minus, none, plus : float
+        Median distance to the partner in another input, or number of close pairs in one input.
+    """
+
+    verdict: str
+    picks: int
+    minus: float
+    none: float
+    plus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How the picks of two inputs match on the micrographs they share.
+
+    Attributes
+    ----------
+    radius : float
+        Partners are at most so far apart.
+    micrographs : int
+        Shared.
+    picks, matched : (int, int)
+        Of the one and of the other, on these micrographs.
+    median : float or None
+        Distance to the partner.
+    flip : FlipTest
+    shift : ShiftTest or None
+        None where neither has shifts.
+    """
+
+    radius: float
+    micrographs: int
+    picks: tuple[int, int]
+    matched: tuple[int, int]
+    median: float | None
+    flip: FlipTest
+    shift: ShiftTest | None
+
+
+def match(one: Centres, other: Centres, radius: float) -> Match | None:
+    """Match the picks of two inputs, and test whether their axes and shifts agree.
+
+    Returns
+    -------
+    Match or None
+        None if they share no micrograph.
+    """
+    common = np.intersect1d(one.micrograph, other.micrograph)
+    if not common.size:
+        return None
+    one, other = (part.take(np.isin(part.micrograph, common)) for part in (one, other))
+    distance = _partners(one, other, radius), _partners(other, one, radius)
+    matched = tuple(np.isfinite(part) for part in distance)
+    found = distance[0][matched[0]]
+    flip, turned = _test_flip(one, other, radius, _shares(*distance))
+    shifted = one.shift is not None or other.shift is not None
+    return Match(
+        radius=radius,
+        micrographs=common.size,
+        picks=(len(one), len(other)),
+        matched=(int(matched[0].sum()), int(matched[1].sum())),
+        median=float(np.median(found)) if found.size else None,
+        flip=flip,
+        shift=_test_shift_between(*turned, radius) if shifted else None,
+    )
+
+
+def _partners(one: Centres, other: Centres, radius: float) -> Floats:
+    # The tree's bound leaves out what is precisely at it.
+    return Cloud(other, float(np.nextafter(radius, np.inf))).nearest_to(one)
+
+
+def _shares(*distances: Floats) -> tuple[float, float]:
+    one, other = (float(np.isfinite(distance).mean()) for distance in distances)
+    return one, other
+
+
+def _test_flip(
+    one: Centres, other: Centres, radius: float, as_is: tuple[float, float]
+) -> tuple[FlipTest, tuple[Centres, Centres]]:
+    """Test which way y runs; give also the two such that it runs the same way in both."""
+    height, turned = None, None
+    estimated = False
+    if np.isfinite(other.height).all():
+        height, turned = float(np.median(other.height)), (one, other.flipped())
+    elif np.isfinite(one.height).all():
+        height, turned = float(np.median(one.height)), (one.flipped(), other)
+    else:
+        height = vote_height(one, other, radius)
+        estimated = height is not None
+        turned = None if height is None else (one, other.flipped(height))
+
+    def shares(a: Centres, b: Centres) -> tuple[float, float]:
+        return _shares(_partners(a, b, radius), _partners(b, a, radius))
+
+    x = np.concatenate([one.points[:, 0], other.points[:, 0]])
+    mirrored = one.points.copy()
+    mirrored[:, 0] = np.percentile(x, 1) + np.percentile(x, 99) - mirrored[:, 0]
+    chance = shares(replace(one, points=mirrored), other)
+    flipped = shares(*turned) if turned else None
+    # The smaller input's share: that of the larger is small however well they match.
+    side = int(len(other) < len(one))
+    picks = min(len(one), len(other))
+    verdict = "unclear"
+    if flipped and _stands_out(flipped[side], max(as_is[side], chance[side]), picks):
+        verdict = "opposite"
+    elif _stands_out(as_is[side], chance[side], picks) and (
+        flipped is None or as_is[side] > flipped[side]
+    ):
+        verdict = "same"
+    test = FlipTest(verdict, height, estimated, as_is, flipped, chance)
+    return test, turned if turned and verdict == "opposite" else (one, other)
+
+
+def _stands_out(share: float, other: float, picks: int) -> bool:
+    """Tell whether a share of matches is above another by far more than chance would have it."""
+    error = ((share * (1 - share) + other * (1 - other)) / picks) ** 0.5
+    above = share - other
+    return above > _MARGIN and share > _RATIO * other and above > _SIGNIFICANT * error
+
+
+def vote_height(one: Centres, other: Centres, radius: float) -> float | None:
+    """Estimate the micrograph height about which one input would have to be flipped.
+
+    A pick and its flipped partner agree in x, and their y add up to the height: over all pairs of
+    picks that agree in x (and z), the sums pile up there.
+
+    Returns
+    -------
+    float or None
+        In the unit of the centres; None if no two picks agree in x.
+    """
+    apart = 4 * max(radius, float(np.abs([np.ptp(p.points[:, 0]) for p in (one, other)]).max()))
+    start = min(one.points[:, 0].min(), other.points[:, 0].min())
+    lines = [p.micrograph * apart + (p.points[:, 0] - start) for p in (one, other)]
+    order = np.argsort(lines[1])
+    first = np.searchsorted(lines[1][order], lines[0] - radius, side="left")
+    last = np.searchsorted(lines[1][order], lines[0] + radius, side="right")
+    votes = last - first
+    chosen = np.random.default_rng(0).permutation(len(one))
+    chosen = chosen[: max(1, int(np.searchsorted(np.cumsum(votes[chosen]), _VOTES)))]
+    mine = np.repeat(chosen, votes[chosen])
+    within = np.arange(mine.size) - np.repeat(
+        np.cumsum(votes[chosen]) - votes[chosen], votes[chosen]
+    )
+    theirs = order[first[mine] + within]
+    a, b = one.points[mine], other.points[theirs]
+    near = (np.abs(a[:, 2:] - b[:, 2:]) <= radius).all(axis=1)
+    sums = (a[:, 1] + b[:, 1])[near]
+    if not sums.size:
+        return None
+    low = sums.min()
+    bins = ((sums - low) / radius).astype(np.int64)
+    values, counts = np.unique(bins, return_counts=True)
+    follows = np.append(np.diff(values) == 1, False)
+    together = counts + np.where(follows, np.append(counts[1:], 0), 0)
+    peak = low + (values[np.argmax(together)] + 1) * radius
+    return float(np.median(sums[np.abs(sums - peak) <= radius]))
+
+
+def _test_shift_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
+    """Compare the distances to the partner under each sign, for picks that have one under any."""
+    distances = np.array(
+        [
+            _partners(one.with_shift(sign), other.with_shift(sign), 2 * radius)
+            for sign in (-1, 0, 1)
+        ]
+    )
+    some = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
+    picks = some.shape[1]
+    if picks < _FEWEST:
+        return ShiftTest("unclear", picks, *(float("nan"),) * 3)
+    medians = np.median(some, axis=1)
+    best = int(np.argmin(medians))
+    # A sign test: how often the best is closer than each of the others.
+    wins = [
+        int((some[best] < rest).sum() - (some[best] > rest).sum())
+        for number, rest in enumerate(some)
+        if number != best
+    ]
+    clear = min(wins) > _SIGNIFICANT * picks**0.5
+    verdict = ("minus", "none", "plus")[best] if clear else "unclear"
+    minus, none, plus = medians.tolist()
+    return ShiftTest(verdict, picks, minus, none, plus)
+
+
+def test_shift_within(centres: Centres, radius: float) -> ShiftTest:
+    """Compare the number of close pairs of one input under each sign: shifts bring duplicates together."""
+    counts = [
+        Cloud(centres.with_shift(sign), radius).count_pairs([radius])[0] for sign in (-1, 0, 1)
+    ]
+    best = int(np.argmax(counts))
+    rest = max(count for number, count in enumerate(counts) if number != best)
+    clear = counts[best] >= _FEWEST and counts[best] > _RATIO * rest
+    clear = clear and counts[best] - rest > _SIGNIFICANT * (counts[best] + rest) ** 0.5
+    verdict = ("minus", "none", "plus")[best] if clear else "unclear"
+    minus, none, plus = (float(count) for count in counts)
+    return ShiftTest(verdict, len(centres), minus, none, plus)
