@@ -108,9 +108,10 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
         lines += [f"{table.path}: {line}" for line in _psize_warnings(job, table.source, mine)]
     without_uid = [t.path for t in job.tables if t.rows and job.roles[t.source].uid is None]
     if without_uid:
+        where = ", ".join(without_uid) if len(without_uid) < len(job.tables) else "the input"
         lines.append(
-            f"no uid column in {', '.join(without_uid)}: equal scores are decided by row number, "
-            "so the answer follows the row order"
+            f"no uid column in {where}: equal scores are decided by row number, so the answer "
+            "follows the row order"
         )
     lines += _between_inputs(job, censuses)
     return lines

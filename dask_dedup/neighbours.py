@@ -32,6 +32,10 @@ _MARGIN, _RATIO = 0.05, 1.5
 _VOTES = 4_000_000
 #: Fewer partners than this tell nothing about a shift.
 _FEWEST = 20
+#: Pairs are counted up to each of these distances.
+RADII = (5.0, 10.0, 20.0, 50.0, 100.0)
+#: A histogram has about so many bins.
+_BINS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,8 @@ class Centres:
     def __len__(self) -> int:
         return len(self.micrograph)
 
-    def take(self, rows: NDArray[np.bool_]) -> Self:
-        """Select rows by mask."""
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+        """Select rows by mask or by number."""
         shift = None if self.shift is None else self.shift[rows]
         return replace(
             self,
@@ -98,13 +102,7 @@ class Cloud:
     def __init__(self, centres: Centres, reach: float) -> None:
         self.reach = reach
         self.places = self.place(centres)
-        bits = (self.places + 0.0).view(np.uint64)
-        key = np.zeros(len(bits), dtype=np.uint64)
-        for axis in bits.T:
-            key = splitmix64(key ^ axis)
-        _, first, self.where, self.copies = np.unique(
-            key, return_index=True, return_inverse=True, return_counts=True
-        )
+        first, self.where, self.copies = _distinct(self.places)
         # Equal places would make leaves that no tree can split.
         self.places = self.places[first]
         self.tree = cKDTree(self.places)
@@ -136,6 +134,17 @@ class Cloud:
         return [round((float(count) - weights.sum()) / 2) for count in both_ways]
 
 
+def _distinct(places: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """Tell equal rows: the first of each kind, which kind each row is, how many there are of each."""
+    key = np.zeros(len(places), dtype=np.uint64)
+    for axis in (places + 0.0).T:
+        key = splitmix64(key ^ np.ascontiguousarray(axis).view(np.uint64))
+    _, first, where, copies = np.unique(
+        key, return_index=True, return_inverse=True, return_counts=True
+    )
+    return first, where, copies
+
+
 @dataclass(frozen=True, slots=True)
 class Spacing:
     """Where real neighbours begin.
@@ -156,7 +165,7 @@ def find_spacing(centres: Centres) -> Spacing | None:
 
     The radial density is ``g(r) = pairs(r) / expected(r)``: the pairs in a shell, over those of as
     many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell / area`` (for
-    tomograms, volume). With ``P(r)`` the greatest ``g`` beyond ``r``, a gap is an interval
+    tomograms, volume); particles at precisely one place count once. With ``P(r)`` the greatest ``g`` beyond ``r``, a gap is an interval
     ``[v, s)`` in which ``g <= P(v) / 2``, at whose end ``g >= P(v) / 2`` again, that has
     ``s >= 1.4 v`` and 5 standard deviations fewer pairs than ``P(v) / 2`` stands for. Of several, the
     one with the greatest ``s / v`` counts. Duplicates end at ``v``. Neighbours begin where ``g`` last
@@ -197,6 +206,9 @@ def find_spacing(centres: Centres) -> Spacing | None:
 def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
     """Count pairs by distance: edges of intervals, pairs observed, pairs expected at random."""
     nothing = np.zeros(1), np.zeros(0), np.zeros(0)
+    # Copies at one place are no evidence of their own about distances to others.
+    first, _, _ = _distinct(np.column_stack([centres.micrograph, centres.points]))
+    centres = centres.take(np.sort(first))
     crowd = np.bincount(centres.micrograph)[centres.micrograph] - 1.0
     extent = _extent(centres)
     extent = extent[extent > 0]
@@ -213,8 +225,7 @@ def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
     found = cKDTree(places[order]).sparse_distance_matrix(cloud.tree, reach, output_type="ndarray")
     steps = round(-np.log(_FINEST) / np.log(_STEP))
     radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
-    copies = cloud.copies[found["j"]]
-    pairs = np.histogram(found["v"], radii, weights=copies)[0]
+    pairs = np.histogram(found["v"], radii)[0]
     pairs[0] -= order.size
     ball = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[axes] * radii**axes
     return _intervals(radii, pairs, np.diff(ball) * crowd[order].sum() / volume)
@@ -255,6 +266,68 @@ def _extent(centres: Centres) -> Floats:
     points = centres.points[order]
     size = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts)
     return np.asarray(np.percentile(size, 75, axis=0))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """How far apart the particles of a set are.
+
+    Attributes
+    ----------
+    picks : int
+    pairs : dict of float to int
+        Pairs at most so far apart.
+    nearest : dict of float to float
+        Percentiles of the distance to the closest neighbour.
+    edges : tuple of float
+        Of the histogram's bins.
+    histogram : tuple of int
+        Of that distance, a count a bin, and one more for what is farther, or alone.
+    spacing : Spacing or None
+    """
+
+    picks: int
+    pairs: dict[float, int]
+    nearest: dict[float, float]
+    edges: tuple[float, ...]
+    histogram: tuple[int, ...]
+    spacing: Spacing | None
+
+
+def look_around(sets: Sequence[Centres]) -> list[Neighbourhood]:
+    """Describe the neighbourhood within each of some sets of centres, in histograms of equal bins."""
+    distances = []
+    for centres in sets:
+        reach = float(np.hypot.reduce(np.ptp(centres.points, axis=0))) + 1.0
+        distances.append(Cloud(centres, reach).nearest_own())
+    finite = [part[np.isfinite(part)] for part in distances]
+    top = max((float(np.percentile(part, 95)) for part in finite if part.size), default=1.0)
+    step = _round(top / _BINS) if top > 0 else 1.0
+    edges = step * np.arange(int(np.ceil(top / step)) + 1 if top > 0 else 2)
+    found = []
+    for centres, nearest, known in zip(sets, distances, finite, strict=True):
+        counts = np.histogram(known, edges)[0].tolist()
+        percentiles = (0, 5, 50, 95) if known.size else ()
+        found.append(
+            Neighbourhood(
+                picks=len(centres),
+                pairs=dict(
+                    zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)
+                ),
+                nearest={float(p): float(np.percentile(known, p)) for p in percentiles},
+                edges=tuple(edges.tolist()),
+                histogram=(*counts, nearest.size - sum(counts)),
+                spacing=find_spacing(centres),
+            )
+        )
+    return found
+
+
+def _round(number: float) -> float:
+    """Give the nearest of 1, 2 and 5 times a power of ten."""
+    power = 10.0 ** np.floor(np.log10(number))
+    choices = np.array([1.0, 2.0, 5.0, 10.0]) * power
+    return float(choices[np.argmin(np.abs(np.log(choices / number)))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +417,7 @@ def match(one: Centres, other: Centres, radius: float) -> Match | None:
     distance = _partners(one, other, radius), _partners(other, one, radius)
     matched = tuple(np.isfinite(part) for part in distance)
     found = distance[0][matched[0]]
-    flip, turned = _test_flip(one, other, radius, _shares(*distance))
+    flip, turned = _compare_axes(one, other, radius, _shares(*distance))
     shifted = one.shift is not None or other.shift is not None
     return Match(
         radius=radius,
@@ -353,7 +426,7 @@ def match(one: Centres, other: Centres, radius: float) -> Match | None:
         matched=(int(matched[0].sum()), int(matched[1].sum())),
         median=float(np.median(found)) if found.size else None,
         flip=flip,
-        shift=_test_shift_between(*turned, radius) if shifted else None,
+        shift=_compare_shifts_between(*turned, radius) if shifted else None,
     )
 
 
@@ -367,7 +440,7 @@ def _shares(*distances: Floats) -> tuple[float, float]:
     return one, other
 
 
-def _test_flip(
+def _compare_axes(
     one: Centres, other: Centres, radius: float, as_is: tuple[float, float]
 ) -> tuple[FlipTest, tuple[Centres, Centres]]:
     """Test which way y runs; give also the two such that it runs the same way in both."""
@@ -450,7 +523,7 @@ def vote_height(one: Centres, other: Centres, radius: float) -> float | None:
     return float(np.median(sums[np.abs(sums - peak) <= radius]))
 
 
-def _test_shift_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
+def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
     """Compare the distances to the partner under each sign, for picks that have one under any."""
     distances = np.array(
         [
@@ -476,7 +549,7 @@ def _test_shift_between(one: Centres, other: Centres, radius: float) -> ShiftTes
     return ShiftTest(verdict, picks, minus, none, plus)
 
 
-def test_shift_within(centres: Centres, radius: float) -> ShiftTest:
+def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
     """Compare the number of close pairs of one input under each sign: shifts bring duplicates together."""
     counts = [
         Cloud(centres.with_shift(sign), radius).count_pairs([radius])[0] for sign in (-1, 0, 1)

@@ -20,15 +20,17 @@ from dask_dedup.formats import parquet
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 
 
-def tied(rows=200, seed=0):
+def tied(rows=200, seed=0, micrographs=4):
     """Few scores and crowded places, so that ties, piles and chains decide."""
     rng = np.random.default_rng(seed)
     columns = {
         "location/center_x_frac": rng.integers(12, size=rows) / 16,
         "location/center_y_frac": rng.integers(12, size=rows) / 16,
         "pick_stats/ncc_score": rng.integers(3, size=rows).astype(np.float32),
+        "filament/filament_uid": rng.integers(5, size=rows, dtype=np.uint64),
+        "sym_expand/src_uid": rng.integers(60, size=rows, dtype=np.uint64),
     }
-    return cryosparc(rows, seed=seed, columns=columns)
+    return cryosparc(rows, micrographs=micrographs, seed=seed, columns=columns)
 
 
 def decisions(inputs, out, client=None, **params):
@@ -152,10 +154,12 @@ MODES = [
     {"score_field": "none", "seed": 5},
     {"between_inputs_only": True},
     {"prefer_input_order": True, "min_separation": 70},
+    {"ignore_within_filament": True},
+    {"undo_symmetry_expansion": True},
 ]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=14, deadline=None)
 @given(
     rows=st.integers(0, 80),
     seed=st.integers(0, 100),
@@ -198,7 +202,7 @@ class TestCluster:
         return write_folder(rows.take(order), tmp_path / "in", files=6)
 
     def mixed(self, tmp_path):
-        rows = cryosparc(900, micrographs=20)
+        rows = tied(900, micrographs=20)
         return write_folder(rows, tmp_path / "in", files=6)
 
     def apart(self, tmp_path):

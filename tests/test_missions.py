@@ -90,6 +90,7 @@ class Mission:
         prefer=False,
         between=False,
         entirely=False,
+        share=None,
     ):
         """The decisions as `Output.decisions` tells them; `centres`: an array, or one a table."""
         centres = np.concatenate(centres) if isinstance(centres, list) else centres
@@ -113,7 +114,8 @@ class Mission:
                 )
                 for row, uid, value in zip(range(n), mine, scores, strict=False)
             ]
-        share = (lambda i, j: sources[i] == sources[j]) if between else None
+        if between:
+            share = lambda i, j: sources[i] == sources[j]  # noqa: E731
         nobody = (None, None)
         if entirely:
             gap = crowded(centres, micrographs, separation, share)
@@ -501,6 +503,89 @@ class TestRelion:
         offsets = self.origins(table, "XYZ")
         turned = [relion_matrix(*row) @ offset for row, offset in zip(angles, offsets, strict=True)]
         self.check(mission, table, stored - np.array(turned), micrograph="rlnTomoName")
+
+
+class TestFurtherOptions:
+    def test_particles_of_one_filament_are_no_duplicates(self, mission):
+        tube = np.random.default_rng(8).integers(3, size=120).tolist()
+        tube[::10] = [None] * 12
+        column = {"filament/filament_uid": pa.array(tube, pa.uint64())}
+        table = cryosparc(columns=column, drop=["alignments"])
+        mission.add(table)
+        result = mission.run("--ignore-within-filament")
+        expected = mission.brute_force(
+            fraction_centres(table), share=lambda i, j: tube[i] is not None and tube[i] == tube[j]
+        )
+        same(result.decisions, expected)
+
+    def test_symmetry_copies_are_told_by_their_source(self, mission):
+        source = np.random.default_rng(8).integers(30, size=120, dtype=np.uint64)
+        micrograph = source % 4 + np.uint64(1)
+        table = cryosparc(
+            columns={"sym_expand/src_uid": source, "location/micrograph_uid": micrograph}
+        )
+        mission.add(table)
+        result = mission.run("--undo-symmetry-expansion")
+        copies = np.column_stack([source, source]).astype(float)
+        expected = mission.brute_force(copies, separation=0)
+        assert {k: v[0] for k, v in result.decisions.items()} == {
+            k: v[0] for k, v in expected.items()
+        }
+        assert len(set(result.kept["sym_expand/src_uid"].to_pylist())) == result.kept.num_rows
+
+    def test_an_input_whose_y_runs_the_other_way_is_flipped(self, mission):
+        one, two = cryosparc(80, seed=1), cryosparc(70, seed=2)
+        y = 1 - values(two, "location/center_y_frac")
+        shifts = [vectors(values(two, f"alignments{d}D/shift") * [1, -1]) for d in (2, 3)]
+        mission.add(
+            cryosparc(
+                80,
+                seed=1,
+                columns={
+                    "location/center_y_frac": one["location/center_y_frac"].cast(pa.float64())
+                },
+            )
+        )
+        mission.add(
+            cryosparc(
+                70,
+                seed=2,
+                columns={
+                    "location/center_y_frac": y,
+                    "alignments2D/shift": shifts[0],
+                    "alignments3D/shift": shifts[1],
+                },
+            )
+        )
+        result = mission.run("--flip-y", mission.paths[1])
+        centres = [fraction_centres(table, shift="alignments3D") for table in (one, two)]
+        same(result.decisions, mission.brute_force(centres))
+
+    def test_micrographs_of_relion_and_cryosparc_meet_by_name(self, cli, tmp_path):
+        theirs = cryosparc(60, drop=["alignments"])
+        number = [
+            int(uid - MICROGRAPH_UID) for uid in theirs["location/micrograph_uid"].to_pylist()
+        ]
+        tail = "patch_aligned_doseweighted.mrc"
+        paths = [f"J2/motioncorrected/{n:021}_grid_{n}_{tail}" for n in number]
+        theirs = cryosparc(60, columns={"location/micrograph_path": paths}, drop=["alignments"])
+        x, y = fraction_centres(theirs).T / PSIZE
+        ours = relion(
+            60,
+            columns={
+                "rlnMicrographName": [f"MotionCorr/job002/movies/grid_{n}.mrc" for n in number],
+                "rlnCoordinateX": x,
+                "rlnCoordinateY": y,
+                "rlnAutopickFigureOfMerit": np.full(60, 2.0),
+            },
+            drop=["rlnOrigin"],
+        )
+        one = write_file(theirs, tmp_path / "cryosparc.parquet")
+        two = write_file(ours, tmp_path / "relion.parquet")
+        outcome = cli("run", one, two, "-o", tmp_path / "out", "--min-separation", 0.001)
+        assert outcome.exit_code == 0, outcome.stderr
+        fate = {place: winner for place, (winner, _) in Output(tmp_path / "out").decisions.items()}
+        assert fate == {(str(one), row): (str(two), row) for row in range(60)}
 
 
 def test_a_table_in_many_files_is_one_input(mission, cli, tmp_path):

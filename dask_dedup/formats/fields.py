@@ -130,35 +130,41 @@ class _Text:
 
     def __init__(self, dtype: Dtype, rows: int) -> None:  # noqa: ARG002
         self._dtype = dtype.base
-        self._texts = [np.empty(0, dtype.base)]
+        self._texts: list[pa.Array] = []
         self._lengths = [np.empty(0, np.intp)]
 
     def add(self, values: Array) -> None:
         flat = values.reshape(-1)
         starts = np.flatnonzero(np.concatenate(([flat.size > 0], flat[1:] != flat[:-1])))
-        self._texts.append(flat[starts])
+        self._texts.append(_cells(flat[starts], self._dtype))
         self._lengths.append(np.diff(starts, append=flat.size))
 
     def finish(self) -> pa.DictionaryArray:
-        distinct = _encode(np.concatenate(self._texts), self._dtype)
+        kind = _cells(np.empty(0, self._dtype), self._dtype).type
+        distinct = pa.chunked_array(self._texts, kind).dictionary_encode().combine_chunks()
         codes = np.repeat(distinct.indices.to_numpy(), np.concatenate(self._lengths))
-        return pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), distinct.dictionary)
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes, pa.int32()), _decode(distinct.dictionary, self._dtype)
+        )
 
 
-def _encode(texts: Array, dtype: Dtype) -> pa.DictionaryArray:
-    """Number the distinct texts; bytes that are no valid UTF-8 are shown by backslashes."""
+def _cells(texts: Array, dtype: Dtype) -> pa.Array:
+    """Give texts as Arrow sees them fastest: fixed-width ones as bytes."""
     if dtype.kind == "O":
-        return pa.array(texts, pa.string()).dictionary_encode()
-    width = dtype.itemsize
-    if not width:
-        codes = pa.array(np.zeros(texts.size, np.int32))
-        return pa.DictionaryArray.from_arrays(codes, pa.array([""]))
-    native = np.ascontiguousarray(texts, dtype.newbyteorder("<"))
-    cells = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(width), texts.size, [None, pa.py_buffer(native)]
-    ).dictionary_encode()
+        return pa.array(texts, pa.string())
+    if not dtype.itemsize:
+        return pa.repeat(pa.scalar(b""), texts.size)
+    content = pa.py_buffer(np.ascontiguousarray(texts, dtype.newbyteorder("<")))
+    kind = pa.binary(dtype.itemsize)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, content])
+
+
+def _decode(cells: pa.Array, dtype: Dtype) -> pa.Array:
+    """Give distinct texts as strings; bytes that are no valid UTF-8 are shown by backslashes."""
+    if dtype.kind == "O":
+        return cells
     codec = "utf-32-le" if dtype.kind == "U" else "utf-8"
-    distinct = [
-        cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.dictionary.to_pylist()
-    ]
-    return pa.DictionaryArray.from_arrays(cells.indices, pa.array(distinct, pa.string()))
+    return pa.array(
+        [cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.to_pylist()],
+        pa.string(),
+    )

@@ -44,7 +44,7 @@ _KIND[[ord(character) for character in "dDlL_;"]] = _DOUBTFUL
 _HEADER_LINE = re.compile(
     rb"(?i:data_)(?P<block>[^\s#]*)\s*(?:#.*)?"
     rb"|(?P<loop>(?i:loop_))\s*(?:#.*)?"
-    rb"|_(?P<label>[^\s#]+)\s*(?P<value>[^\s#].*)?(?:#.*)?"
+    rb"|_(?P<label>[^\s#]+)(?:\s+(?P<value>[^\s#].*?))?\s*(?:#.*)?"
 )
 _ENDS_ROWS = re.compile(
     rb"(?i:data_\S*|loop_)\s*(?:#.*)?"
@@ -170,7 +170,7 @@ def survey(path: Path) -> Layout:
                 block = _text(path, at - 1, header["block"])
             elif header["label"] is not None:
                 label = _text(path, at - 1, header["label"])
-                items.append(Item(str(block), label, (header["value"] or b"").strip()))
+                items.append(Item(str(block), label, header["value"] or b""))
     if labels:
         loops.append(Loop(str(block), tuple(labels), end_of_labels, end_of_labels, ()))
     return Layout(tuple(loops), tuple(items), digest.hexdigest())
@@ -269,12 +269,22 @@ def _doubtful_lines(
     begin = characters[first[lines]]
     fifth = characters[np.minimum(first[lines] + 4, characters.size - 1)]
     keyword = (begin != ord("_")) & (begin != ord(";"))
-    return lines[~keyword | (fifth == ord("_"))]
+    return np.asarray(lines[~keyword | (fifth == ord("_"))])
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one thread found; `first` and `stop` are None if there is no row."""
+    """What one thread found.
+
+    Attributes
+    ----------
+    rows : int
+    first, last_stop : int
+        Start of the first row's line, end of the last one's.
+    table_stop : int or None
+        Where the table ends, if it ends here.
+    digest : bytes
+    """
 
     rows: int
     first: int
