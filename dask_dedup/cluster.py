@@ -91,24 +91,26 @@ def start_local(
     workers: int | None = None,
     threads_per_worker: int | None = None,
     memory_limit: str = "auto",
-    dashboard_address: str | None = ":0",
+    dashboard_address: str | None = None,
 ) -> Client:
     """Start a cluster on this machine; by default it uses all cores and most of the memory.
 
-    A single worker lives in this process: it is there at once and shares its memory.
+    A single worker lives in this process: it is there at once and shares its memory. All of it
+    listens on this machine only, but for a dashboard whose address names a host.
     """
     from distributed import Client, LocalCluster
 
     cores = len(os.sched_getaffinity(0))
     threads = threads_per_worker or min(cores, THREADS_PER_WORKER)
     number = workers or max(1, cores // threads)
+    address = dashboard_address or ":0"
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=threads,
         processes=number > 1,
         memory_limit=memory_limit,
-        host="127.0.0.1",
-        dashboard_address=dashboard_address,
+        host="127.0.0.1" if number > 1 else None,
+        dashboard_address=f"127.0.0.1{address}" if address.startswith(":") else address,
         # The scheduler notes the start and the end of every shuffle as if they were warnings.
         silence_logs=logging.ERROR,
     )

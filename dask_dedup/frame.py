@@ -14,7 +14,7 @@ from dask_dedup.formats import Fragment
 from dask_dedup.micrographs import MicrographTable, micrograph_table
 from dask_dedup.params import DedupParams
 from dask_dedup.picks import PICKS_DTYPES, Picks
-from dask_dedup.roles import Roles, check_pixel_size, compare_roles, resolve_roles
+from dask_dedup.roles import Roles, check_flip, check_pixel_size, compare_roles, resolve_roles
 from dask_dedup.scan import extract
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ def remove_duplicates(
     if micrographs is not None:
         table = micrograph_table(_arrow(micrographs), "micrographs", match=roles.match)
     check_pixel_size(roles, params, table, _NAME)
+    if 0 in params.flip_y:
+        check_flip(roles, params, table, _NAME)
     if _is_dask(particles):
         return _split_lazily(particles, roles, params, table)
     narrow = (

@@ -317,8 +317,10 @@ def _find_roles(
 ) -> tuple[list[Roles], bool]:
     """Find every input's columns, doing without what is missing, and whether the inputs compare."""
     found = [_roles_of(table, params, problems) for table in tables]
-    names = [(table.path, [*table.schema.names, *_absent(table, role)])
-             for table, role in zip(tables, found, strict=True)]
+    names = [
+        (table.path, [*table.schema.names, *_absent(table, role)])
+        for table, role in zip(tables, found, strict=True)
+    ]
     try:
         return compare_roles(found, names, params), True
     except InputError as error:
@@ -367,7 +369,13 @@ def _readable(table: ParticleTable, roles: Roles, problems: list[str]) -> Roles:
         rows = pa.schema([table.schema.field(name) for name in present]).empty_table()
         before = len(problems)
         _note(
-            problems, extract, _with_stand_ins(rows, alone.columns), place, alone, DedupParams(), None
+            problems,
+            extract,
+            _with_stand_ins(rows, alone.columns),
+            place,
+            alone,
+            DedupParams(),
+            None,
         )
         if len(problems) > before:
             roles = replace(roles, **{name: _NOTHING[name] for name in names})

@@ -113,9 +113,7 @@ class Cloud:
 
     def nearest_own(self) -> Floats:
         """Give each centre's distance to its closest neighbour; infinite if that is out of reach."""
-        distance, _ = self.tree.query(
-            self.places, k=2, distance_upper_bound=self.reach, workers=-1
-        )
+        distance, _ = self.tree.query(self.places, k=2, distance_upper_bound=self.reach, workers=-1)
         return np.where(self.copies > 1, 0.0, distance[:, 1])[self.where]
 
     def nearest_to(self, centres: Centres) -> Floats:
@@ -311,9 +309,7 @@ def look_around(sets: Sequence[Centres]) -> list[Neighbourhood]:
         found.append(
             Neighbourhood(
                 picks=len(centres),
-                pairs=dict(
-                    zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)
-                ),
+                pairs=dict(zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)),
                 nearest={float(p): float(np.percentile(known, p)) for p in percentiles},
                 edges=tuple(edges.tolist()),
                 histogram=(*counts, nearest.size - sum(counts)),
@@ -526,10 +522,7 @@ def vote_height(one: Centres, other: Centres, radius: float) -> float | None:
 def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
     """Compare the distances to the partner under each sign, for picks that have one under any."""
     distances = np.array(
-        [
-            _partners(one.with_shift(sign), other.with_shift(sign), 2 * radius)
-            for sign in (-1, 0, 1)
-        ]
+        [_partners(one.with_shift(sign), other.with_shift(sign), 2 * radius) for sign in (-1, 0, 1)]
     )
     some = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
     picks = some.shape[1]

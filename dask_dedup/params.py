@@ -9,6 +9,8 @@ from typing import Any, Self
 from dask_dedup.errors import InputError
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
+#: Angstrom; far beyond any micrograph.
+LARGEST_SEPARATION = 1e9
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 
 #: Which way is better, for the score fields whose meaning is known.
@@ -95,9 +97,10 @@ class DedupParams:
     micrograph_height: int | None = None
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.min_separation) or self.min_separation < 0:
+        if not 0 <= self.min_separation <= LARGEST_SEPARATION:
             raise InputError(
-                f"--min-separation is {self.min_separation}; it must be 0 or more, in angstrom"
+                f"--min-separation is {self.min_separation}; it must lie between 0 and "
+                f"{LARGEST_SEPARATION:.0e}, in angstrom"
             )
         size = self.micrograph_pixel_size
         if size is not None and not (math.isfinite(size) and size > 0):

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: So many offending rows are named in a message.
 NAMED_ROWS = 3
+#: Angstrom; a ten-thousandth of this is a large micrograph.
+FARTHEST = 1e9
 #: Bits of a stand-in uid that hold the row number in the input.
 _SOURCE_BITS = np.uint64(48)
 
@@ -269,7 +271,10 @@ def extract(
                 problems.note(empty & ~lost, "have no micrograph shape above 0", roles.shape or "")
                 pixels = geometry.pixels_from_fractions(stored, shape)
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
+    # Adding 0.0 turns -0.0 into 0.0.
     centres += 0.0
+    absurd = (np.abs(centres) > FARTHEST).any(axis=1) & ~lost
+    problems.note(absurd, f"lie more than {FARTHEST:.0e} A away", " ".join(roles.position))
 
     score = columns.floats(roles.score) if roles.score else np.full(n, np.nan)
     if roles.uid:
@@ -346,7 +351,9 @@ def _shift(
         problems.note(_not_positive(psize), "have no pixel size above 0", roles.psize_shift)
     if roles.subtomogram:
         angles = columns.points(roles.subtomogram)
-        problems.note(_not_finite(angles), "have no finite angle", " ".join(roles.subtomogram))
+        lost = _not_finite(angles)
+        problems.note(lost, "have no finite angle", " ".join(roles.subtomogram))
+        angles[lost] = 0.0
         shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
         psize = np.ones(len(columns))
     return shift, psize
