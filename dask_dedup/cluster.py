@@ -111,6 +111,7 @@ def start_local(
         memory_limit=memory_limit,
         host="127.0.0.1" if number > 1 else None,
         dashboard_address=f"127.0.0.1{address}" if address.startswith(":") else address,
+        worker_dashboard_address="127.0.0.1:0",
         # The scheduler notes the start and the end of every shuffle as if they were warnings.
         silence_logs=logging.ERROR,
     )

@@ -188,6 +188,14 @@ def test_columns_hold_what_numpy_reads(tmp_path):
             assert rows.schema.field(name).type == kind
 
 
+def test_the_schema_survives_parquet(tmp_path):
+    table = open_table(save(tmp_path / "particles.cs", particles(10)))
+    rows = rows_of(table).cast(table.schema)
+    assert rows.schema.equals(table.schema, check_metadata=True)
+    pq.write_table(rows, tmp_path / "particles.parquet")
+    assert str(pq.read_schema(tmp_path / "particles.parquet")) == str(table.schema)
+
+
 def test_columns_come_in_the_order_asked_for(tmp_path):
     records = particles(10)
     table = open_table(save(tmp_path / "particles.cs", records))

@@ -58,8 +58,13 @@ def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
     if 0 in shape:
         raise InputError(f"{path}: the field {name} holds nothing: its shape is {dtype.shape}")
     for size in reversed(shape):
-        kind = pa.list_(kind, size)
+        kind = _list_of(kind, size)
     return kind
+
+
+def _list_of(kind: pa.DataType, size: int) -> pa.DataType:
+    # The name that Parquet gives to a list's values, so that the schema stays whole there.
+    return pa.list_(pa.field("element", kind), size)
 
 
 def _shape(dtype: Dtype) -> tuple[int, ...]:
@@ -99,7 +104,7 @@ def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
     if shape and pa.types.is_dictionary(values.type):
         values = values.cast(values.type.value_type)
     for size in reversed(shape):
-        values = pa.FixedSizeListArray.from_arrays(values, size)
+        values = pa.FixedSizeListArray.from_arrays(values, type=_list_of(values.type, size))
     return values
 
 

@@ -218,12 +218,12 @@ def assemble(
             piece.unlink(missing_ok=True)
         return [Written(name, rows, target.stat().st_size, digest.hexdigest())]
     digest, size = hashlib.sha256(), 0
-    with _unchanged(table).open("rb") as original, draft.open("wb", buffering=0) as out:
+    with _unchanged(table).open("rb") as original, draft.open("wb") as out:
         for block in _whole(original, detail, pieces, table.bytes):
             digest.update(block)
             size += len(block)
             out.write(block)
-    draft.rename(target)
+    draft.replace(target)
     for piece in pieces:
         piece.unlink()
     return [Written(name, rows, size, digest.hexdigest())]

@@ -157,7 +157,7 @@ def survey(path: Path) -> Layout:
                 continue
             if not header or (block is None and header["block"] is None):
                 raise at_line(path, at - 1, "not STAR: expected data_, loop_ or a label")
-            if header["label"] is not None and labels is not None:
+            if labels is not None and header["label"] and (not header["value"] or not labels):
                 if header["value"]:
                     raise at_line(path, at - 1, "the label of a loop is followed by a value")
                 labels.append(_text(path, at - 1, header["label"]))
