@@ -1,6 +1,7 @@
 """Remove duplicate particle picks from cryo-EM particle tables.
 
-`run` takes files to files, `remove_duplicates` a frame to frames, `verify` proves a finished run.
+`inspect` tells what is in tables, `run` takes files to files, `remove_duplicates` a frame to frames, `verify`
+proves a finished run.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dask_dedup.errors import DedupError, InputError, OutputExistsError, RunError
+    from dask_dedup.errors import DedupError, InputError, RunError
     from dask_dedup.frame import remove_duplicates
+    from dask_dedup.inspection import inspect
     from dask_dedup.params import DedupParams
     from dask_dedup.pipeline import run
     from dask_dedup.result import RunResult
@@ -22,10 +24,10 @@ __all__ = [
     "DedupError",
     "DedupParams",
     "InputError",
-    "OutputExistsError",
     "RunError",
     "RunResult",
     "Verification",
+    "inspect",
     "remove_duplicates",
     "run",
     "verify",
@@ -35,10 +37,10 @@ _HOME = {
     "DedupError": "errors",
     "DedupParams": "params",
     "InputError": "errors",
-    "OutputExistsError": "errors",
     "RunError": "errors",
     "RunResult": "result",
     "Verification": "verification",
+    "inspect": "inspection",
     "remove_duplicates": "frame",
     "run": "pipeline",
     "verify": "verification",

@@ -176,11 +176,7 @@ def run(
     column names of CryoSPARC or of RELION.
     """
     _log_to_terminal(quiet=quiet or as_json)
-    strangers = [path for path in flip_y if path not in inputs]
-    if strangers:
-        raise InputError(f"--flip-y {strangers[0]}: is not among the INPUTs")
-    flipped = tuple(number for number, path in enumerate(inputs) if path in flip_y)
-    params = DedupParams(**parameters, flip_y=flipped)
+    params = DedupParams(**parameters, flip_y=_ordinals(flip_y, inputs))
     with ExitStack() as stack:
         client = None
         local = (workers, threads_per_worker, memory_limit, dashboard_address)
@@ -213,6 +209,46 @@ def run(
         click.echo(json.dumps(_as_dict(result), indent=2))
     elif not quiet:
         _print_result(result)
+
+
+@main.command()
+@click.argument("inputs", nargs=-1, required=True, type=_PATH, metavar="INPUT...")
+@click.option(
+    "--min-separation",
+    default=20.0,
+    show_default=True,
+    metavar="A",
+    help="Look for partners in other INPUTs within this distance, in angstrom.",
+)
+@click.option("--micrographs", type=_PATH, metavar="TABLE", help="As for run.")
+@click.option("--micrograph-pixel-size", type=float, metavar="A", help="As for run.")
+@click.option("--shift-key", type=click.Choice(SHIFT_KEYS), default="auto", help="As for run.")
+@click.option("--score-field", default="ncc_score", metavar="FIELD", help="As for run.")
+@click.option("--match-micrographs", type=click.Choice(MATCHES), default="auto", help="As for run.")
+@click.option("--flip-y", multiple=True, type=_PATH, metavar="INPUT", help="As for run.")
+@click.option("--micrograph-height", type=int, metavar="PIXELS", help="As for run.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def inspect(
+    inputs: tuple[Path, ...],
+    micrographs: Path | None,
+    flip_y: tuple[Path, ...],
+    as_json: bool,
+    **parameters: Any,
+) -> None:
+    """Tell what is in each INPUT, and whether they fit together.
+
+    Counts particles and micrographs, names the columns and what a run would refuse, shows how far apart
+    particles are so that a separation can be chosen, and finds inputs whose y axis or shifts disagree.
+    """
+    from dask_dedup.inspection import inspect as inspect_files
+
+    params = DedupParams(**parameters, flip_y=_ordinals(flip_y, inputs))
+    found = inspect_files(inputs, params=params, micrographs=micrographs)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            click.echo(line)
 
 
 @main.command()
@@ -252,6 +288,13 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     _print_result(result)
     for line in report.lines():
         click.echo(line)
+
+
+def _ordinals(some: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
+    strangers = [path for path in some if path not in inputs]
+    if strangers:
+        raise InputError(f"--flip-y {strangers[0]}: is not among the INPUTs")
+    return tuple(number for number, path in enumerate(inputs) if path in some)
 
 
 def _log_to_terminal(*, quiet: bool) -> None:

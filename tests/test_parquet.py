@@ -211,15 +211,12 @@ class TestTypesOfSeveralFiles:
             (pa.uint64(), pa.uint8(), pa.uint64()),
             (pa.float32(), pa.float64(), pa.float64()),
             (pa.null(), pa.float32(), pa.float32()),
-            (pa.list_(pa.float32(), 2), pa.null(), pa.list_(pa.float32(), 2)),
         ],
         ids=str,
     )
     def test_the_wider_type_holds_both(self, tmp_path, one, other, common):
         def column(kind):
-            pair = pa.types.is_fixed_size_list(kind)
-            values = [None if pa.types.is_null(kind) else [1, 2] if pair else 3] * 20
-            return pa.array(values, kind)
+            return pa.array([None if pa.types.is_null(kind) else 3] * 20, kind)
 
         folder = self.mix(tmp_path / "in", "extra", [column(one), column(other)])
         result = answer(folder, tmp_path / "out", min_separation=0)
@@ -272,6 +269,16 @@ class TestTypesOfSeveralFiles:
         assert first["only/here"].null_count == 0
         assert pq.read_table(tmp_path / "out" / "particles_kept").num_rows == result.kept.num_rows
 
+    def test_vectors_that_an_input_lacks_can_be_read_back_by_all(self, tmp_path):
+        # Before version 26, pyarrow reads no null among lists of fixed size (apache/arrow#35692).
+        one = write_file(cryosparc(30), tmp_path / "1.parquet")
+        two = write_file(cryosparc(30, seed=1, drop=["alignments2D"]), tmp_path / "2.parquet")
+        run([one, two], tmp_path / "out")
+        kept = Output(tmp_path / "out").kept
+        assert kept["alignments2D/shift"].null_count > 0
+        assert kept.schema.field("alignments2D/shift").type == pa.list_(pa.float32())
+        assert pa.types.is_fixed_size_list(kept.schema.field("alignments3D/shift").type)
+
 
 TEXTS = ["a", "b", Z, "a", "", "é"]
 PAYLOADS = {
@@ -322,6 +329,15 @@ class TestPayload:
         columns |= options.pop("columns", {})
         return cryosparc(6, micrographs=1, columns=columns, **options)
 
+    def stored(self, path, columns, **options):
+        """Write the input; versions of pyarrow that cannot read it themselves are let off."""
+        try:
+            write_file(self.six(columns=columns), path, **options)
+            pq.read_table(path)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+            pytest.skip(f"pyarrow {pa.__version__} cannot store this: {error}")
+        return path
+
     def check(self, path, out):
         source = pq.read_table(path)
         result = answer(path, out, min_separation=0)
@@ -333,12 +349,12 @@ class TestPayload:
 
     @pytest.mark.parametrize("name", PAYLOADS)
     def test_every_type_comes_through_to_the_bit(self, tmp_path, name):
-        path = write_file(self.six(columns={"extra": PAYLOADS[name]}), tmp_path / "in.parquet")
+        path = self.stored(tmp_path / "in.parquet", {"extra": PAYLOADS[name]})
         self.check(path, tmp_path / "out")
 
     @pytest.mark.parametrize("name", ["strings", "categories", "pairs", "lists", "structs"])
     def test_also_over_row_groups_and_files(self, tmp_path, name):
-        table = self.six(columns={"extra": PAYLOADS[name]})
+        table = pq.read_table(self.stored(tmp_path / "whole.parquet", {"extra": PAYLOADS[name]}))
         folder = write_folder(table, tmp_path / "in", files=2, row_group_size=2)
         result = answer(folder, tmp_path / "out", min_separation=0)
         fate = dict(zip(uids(table), bits(table["extra"]), strict=True))

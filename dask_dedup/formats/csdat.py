@@ -14,6 +14,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -25,7 +26,6 @@ from dask_dedup.formats.table import InputFile, Written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -44,10 +44,13 @@ class CsdatFile:
     info : InputFile
     dtype : numpy.dtype
         Of one record; text is ``O``.
+    heap_bytes : int
+        Size of the heap that holds the texts.
     """
 
     info: InputFile
     dtype: np.dtype[Any]
+    heap_bytes: int
 
     #: It cannot be read in parts.
     whole = True
@@ -111,9 +114,26 @@ class CsdatFile:
     def _load(self, fields: list[str] | None = None) -> Any:
         library = _library(self.path)
         try:
-            return library.Dataset.load(self.path, fields=fields)
+            data = library.Dataset.load(self.path, fields=fields, cstrs=True)
+            if self.rows:
+                self._check_texts(data)
+            return data.to_pystrs()
         except Exception as error:  # whatever the library makes of a damaged file
-            raise InputError(f"{self.path}: cryosparc-tools cannot read it: {error}") from error
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(f"{self.path}: cryosparc-tools cannot read it: {reason}") from error
+
+    def _check_texts(self, data: Any) -> None:
+        """Check that texts lie in the heap; the library follows their places unseen, and crashes."""
+        with Path(self.path).open("rb") as file:
+            file.seek(-self.heap_bytes, 2)
+            heap = file.read()
+        heap.decode()
+        starts = np.frombuffer(b"\0" + heap, np.uint8)
+        for name in data:
+            if self.dtype[name].kind == "O":
+                places = np.asarray(data[name])
+                if int(places.max()) >= len(heap) or starts[places].any():
+                    raise ValueError(f"the column {name} points to no text")
 
 
 def _library(path: str) -> Any:
@@ -139,7 +159,7 @@ def open_csdat(path: Path) -> CsdatFile:
         status = path.stat()
         header, dtype = _read_header(file, path)
         start = file.tell()
-        _check_columns(file, header, dtype, status.st_size, path)
+        heap_bytes = _check_columns(file, header, dtype, status.st_size, path)
         info = InputFile(
             path=str(path),
             bytes=status.st_size,
@@ -147,7 +167,7 @@ def open_csdat(path: Path) -> CsdatFile:
             rows=header["length"],
             fingerprint=fingerprint(file, status.st_size, start),
         )
-    return CsdatFile(info, dtype)
+    return CsdatFile(info, dtype, heap_bytes)
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
@@ -165,7 +185,15 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
         dtype = np.dtype(fields)
         usable = type(header["length"]) is int and 0 <= header["length"] < 2**48
         named = isinstance(header.get("compressed_fields"), list)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        named = named and all(name.isprintable() for name in dtype.names or ())
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise InputError(f"{path}: its header is not readable; the file is damaged") from error
     if not (usable and named):
         raise InputError(f"{path}: its header makes no sense; the file is damaged")
@@ -176,8 +204,14 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
 
 def _check_columns(
     file: BinaryIO, header: dict[str, Any], dtype: np.dtype[Any], size: int, path: Path
-) -> None:
-    """Follow the lengths of the columns through the file, before any memory is taken for them."""
+) -> int:
+    """Follow the lengths of the columns through the file, before any memory is taken for them.
+
+    Returns
+    -------
+    int
+        Length of the heap that follows them.
+    """
     rows = header["length"]
     place = file.tell()
     for name in (dtype.names or ()) if rows else ():
@@ -192,3 +226,7 @@ def _check_columns(
                 f"{path}: the column {name} cannot hold the {rows} rows of the header; "
                 "the file is cut off or damaged"
             )
+    file.seek(max(place, size - 1))
+    if size > place and file.read(1) != b"\0":
+        raise InputError(f"{path}: its last text has no end; the file is cut off or damaged")
+    return size - place

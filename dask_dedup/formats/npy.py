@@ -267,5 +267,7 @@ def _read_header(
     ) as error:
         raise InputError(f"{path}: its header describes no array; the file is damaged") from error
     if not (isinstance(shape, tuple) and all(type(extent) is int for extent in shape)):
-        raise InputError(f"{path}: its header gives the shape {shape}; the file is damaged")
+        raise InputError(f"{path}: its header gives the shape {shape!r}; the file is damaged")
+    if not all(name.isprintable() for name in dtype.names or ()):
+        raise InputError(f"{path}: its header names a field in no letters; the file is damaged")
     return dtype, shape, bool(fortran)

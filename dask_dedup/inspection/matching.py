@@ -47,13 +47,17 @@ class ShiftTest:
     ----------
     verdict : {"minus", "none", "plus", "unclear"}
         Which brings them closest.
+    radius : float
+        Pairs or partners are at most so far apart.
     picks : int
         That the numbers are about.
     minus, none, plus : float
-        Median distance to the partner in another input, or number of close pairs in one input.
+        NaN if nothing could be measured; else the median
+        distance to the partner in another input, or the number of close pairs in one input.
     """
 
     verdict: str
+    radius: float
     picks: int
     minus: float
     none: float
@@ -217,7 +221,7 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
     some = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
     picks = some.shape[1]
     if picks < _FEWEST:
-        return ShiftTest("unclear", picks, *(float("nan"),) * 3)
+        return ShiftTest("unclear", radius, picks, *(float("nan"),) * 3)
     medians = np.median(some, axis=1)
     best = int(np.argmin(medians))
     # A sign test: how often the best is closer than each of the others.
@@ -229,7 +233,7 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
     clear = min(wins) > _SIGNIFICANT * picks**0.5
     verdict = ("minus", "none", "plus")[best] if clear else "unclear"
     minus, none, plus = medians.tolist()
-    return ShiftTest(verdict, picks, minus, none, plus)
+    return ShiftTest(verdict, radius, picks, minus, none, plus)
 
 
 def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
@@ -243,4 +247,4 @@ def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
     clear = clear and counts[best] - rest > _SIGNIFICANT * (counts[best] + rest) ** 0.5
     verdict = ("minus", "none", "plus")[best] if clear else "unclear"
     minus, none, plus = (float(count) for count in counts)
-    return ShiftTest(verdict, len(centres), minus, none, plus)
+    return ShiftTest(verdict, radius, len(centres), minus, none, plus)

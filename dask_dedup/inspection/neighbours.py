@@ -5,6 +5,7 @@ All micrographs are measured at once: an extra axis keeps them apart in one KD-t
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
@@ -119,10 +120,12 @@ class Cloud:
     def count_pairs(self, radii: Sequence[float]) -> list[int]:
         """Count the pairs at most as far apart as each radius."""
         weights = self.copies.astype(np.float64)
-        both_ways = self.tree.count_neighbors(
-            self.tree, np.asarray(radii, dtype=np.float64), weights=(weights, weights)
+        both_ways = np.asarray(
+            self.tree.count_neighbors(
+                self.tree, np.asarray(radii, dtype=np.float64), weights=(weights, weights)
+            )
         )
-        return [round((float(count) - weights.sum()) / 2) for count in both_ways]
+        return [round(pairs) for pairs in ((both_ways - weights.sum()) / 2).tolist()]
 
 
 def _distinct(places: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -156,12 +159,16 @@ def find_spacing(centres: Centres) -> Spacing | None:
 
     The radial density is ``g(r) = pairs(r) / expected(r)``: the pairs in a shell, over those of as
     many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell / area`` (for
-    tomograms, volume); particles at precisely one place count once. With ``P(r)`` the greatest ``g`` beyond ``r``, a gap is an interval
-    ``[v, s)`` in which ``g <= P(v) / 2``, at whose end ``g >= P(v) / 2`` again, that has
-    ``s >= 1.4 v`` and 5 standard deviations fewer pairs than ``P(v) / 2`` stands for. Of several, the
-    one with the greatest ``s / v`` counts. Duplicates end at ``v``. Neighbours begin where ``g`` last
-    rises, before ``s``, through a tenth of the way from the gap's floor (its mean over the first half)
-    to ``P(v)``.
+    tomograms, volume); particles at precisely one place count once. Let ``P(r)`` be the greatest
+    ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
+
+    - has ``g <= P(v) / 2``, and ``g >= P(v) / 2`` again at its end,
+    - widens: ``s >= 1.4 v``,
+    - holds fewer pairs than ``g = P(v) / 2`` stands for, by 5 standard deviations.
+
+    Of several, the one with the greatest ``s / v`` counts. Duplicates end at ``v``. Neighbours begin
+    where ``g`` last rises, before ``s``, through a tenth of the way from the gap's floor (its mean
+    over the first half) to ``P(v)``.
 
     Returns
     -------
@@ -285,16 +292,24 @@ class Neighbourhood:
     spacing: Spacing | None
 
 
-def look_around(sets: Sequence[Centres]) -> list[Neighbourhood]:
-    """Describe the neighbourhood within each of some sets of centres, in histograms of equal bins."""
+def look_around(
+    sets: Sequence[Centres], edges: Sequence[float] | None = None
+) -> list[Neighbourhood]:
+    """Describe the neighbourhood within each of some sets of centres, which must not be empty.
+
+    Parameters
+    ----------
+    sets : sequence of Centres
+    edges : sequence of float, optional
+        Of the histograms' bins; by default they suit all sets.
+    """
     distances = []
     for centres in sets:
         reach = float(np.hypot.reduce(np.ptp(centres.points, axis=0))) + 1.0
         distances.append(Cloud(centres, reach).nearest_own())
     finite = [part[np.isfinite(part)] for part in distances]
-    top = max((float(np.percentile(part, 95)) for part in finite if part.size), default=1.0)
-    step = _round(top / _BINS) if top > 0 else 1.0
-    edges = step * np.arange(int(np.ceil(top / step)) + 1 if top > 0 else 2)
+    if edges is None:
+        edges = _choose_edges(np.concatenate(finite))
     found = []
     for centres, nearest, known in zip(sets, distances, finite, strict=True):
         counts = np.histogram(known, edges)[0].tolist()
@@ -304,12 +319,21 @@ def look_around(sets: Sequence[Centres]) -> list[Neighbourhood]:
                 picks=len(centres),
                 pairs=dict(zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)),
                 nearest={float(p): float(np.percentile(known, p)) for p in percentiles},
-                edges=tuple(edges.tolist()),
+                edges=tuple(edges),
                 histogram=(*counts, nearest.size - sum(counts)),
                 spacing=find_spacing(centres),
             )
         )
     return found
+
+
+def _choose_edges(distances: Floats) -> list[float]:
+    """Choose bins of a round width, up to where all but the loneliest particles have a neighbour."""
+    top = float(np.percentile(distances, 95)) if distances.size else 0.0
+    if top == 0:
+        return [0.0, 1.0]
+    step = _round(top / _BINS)
+    return [float(edge) for edge in step * np.arange(math.ceil(top / step) + 1)]
 
 
 def _round(number: float) -> float:
