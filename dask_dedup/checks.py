@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.job import Job
     from dask_dedup.scan import Census, ScoreRange
-    from dask_dedup.stages import Job
 
 #: Pixel sizes that differ by more than this are not the same.
 _PSIZE_TOLERANCE = 1e-3

@@ -45,6 +45,8 @@ def choose_engine(
         client = start_local(stack)
     from dask_dedup.engines.cluster import ClusterEngine
 
+    # The shuffle asks for the current client, which need not be the one given.
+    stack.enter_context(client.as_current())
     return ClusterEngine(client)
 
 

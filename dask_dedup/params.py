@@ -144,7 +144,7 @@ class DedupParams:
 
     def to_dict(self) -> dict[str, Any]:
         """The parameters as plain values, for the manifest and the run id."""
-        return asdict(self)
+        return {**asdict(self), "flip_y": list(self.flip_y)}
 
 
 def parse_score_field(text: str) -> ScoreField | None:

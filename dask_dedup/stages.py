@@ -16,7 +16,7 @@ import pyarrow as pa
 from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, decide
 from dask_dedup.errors import RunError
-from dask_dedup.formats import StoredSchema, Written, format_of, load, parquet, read
+from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of
 from dask_dedup.scan import Census, read_picks, take_census
@@ -24,9 +24,8 @@ from dask_dedup.scan import Census, read_picks, take_census
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment, ParticleTable
-    from dask_dedup.micrographs import MicrographTable
-    from dask_dedup.params import DedupParams
+    from dask_dedup.formats import Fragment
+    from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.roles import Roles
 
@@ -56,44 +55,6 @@ DUPLICATES_SCHEMA = pa.schema(
         ("winner_half_set", pa.int8()),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """All that the stages have to know.
-
-    Attributes
-    ----------
-    tables : tuple of ParticleTable
-        The inputs, in the user's order.
-    fragments : tuple of Fragment
-        Of all inputs, numbered from 0.
-    roles : tuple of Roles
-        One an input.
-    params : DedupParams
-    micrographs : MicrographTable or None
-    stored_schema : StoredSchema
-        Of the Parquet files written.
-    native_names : tuple of (str or None)
-        For each input, the file its kept and rejected rows are written to in its own format; None
-        where they are written as Parquet.
-    staging : str
-        Folder the parts are written to before the commit.
-    """
-
-    tables: tuple[ParticleTable, ...]
-    fragments: tuple[Fragment, ...]
-    roles: tuple[Roles, ...]
-    params: DedupParams
-    micrographs: MicrographTable | None
-    stored_schema: StoredSchema
-    native_names: tuple[str | None, ...]
-    staging: str
-
-    @property
-    def schema(self) -> pa.Schema:
-        """Of the Parquet files written."""
-        return self.stored_schema.load()
 
 
 @dataclass(frozen=True, slots=True)

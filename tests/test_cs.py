@@ -495,11 +495,25 @@ def test_csdat_gives_the_columns_of_the_numpy_form(tmp_path, dataset):
     assert str(rows_of(mine).to_pydict()) == str(rows_of(other).to_pydict())
 
 
-def test_csdat_without_the_library(tmp_path, monkeypatch):
+def test_csdat_without_compression_and_with_long_texts(tmp_path, dataset):
+    records = plain(particles(300))
+    data = dataset.Dataset(records)
+    data["blob/path"][7] = "µ" * 5_000
     path = tmp_path / "particles.cs"
-    path.write_bytes(b"\x95CSDAT" + bytes(20))
+    path.write_bytes(b"".join(data.stream(compression=None)))
+    table = open_table(path)
+    texts = rows_of(table, ["blob/path"])["blob/path"].to_pylist()
+    assert texts == list(data["blob/path"])
+    keep = np.arange(300) % 2 == 1
+    split(table, keep, tmp_path / "out")
+    kept = dataset.Dataset.load(str(tmp_path / "out" / "kept" / "particles.cs"))
+    assert kept == data.mask(keep)
+
+
+def test_csdat_needs_no_other_library(tmp_path, dataset, monkeypatch):
+    path = save_csdat(tmp_path / "particles.cs", plain(particles(30)), dataset)
     monkeypatch.setitem(sys.modules, "cryosparc.dataset", None)
-    assert "dask-dedup[cryosparc]" in message(open_table, path)
+    assert rows_of(open_table(path)).num_rows == 30
 
 
 def edited(content, **changes):
@@ -534,6 +548,19 @@ def test_damaged_csdat_is_refused(tmp_path, dataset, damage):
     path = save_csdat(tmp_path / "particles.cs", plain(particles(300)), dataset)
     path.write_bytes(damage(path.read_bytes()))
     assert message(lambda: rows_of(open_table(path))).startswith(str(path))
+
+
+def test_damaged_csdat_never_ends_in_another_error(tmp_path, dataset):
+    rng = np.random.default_rng(0)
+    path = save_csdat(tmp_path / "particles.cs", plain(particles(100)), dataset)
+    content = path.read_bytes()
+    for _ in range(200):
+        damaged = bytearray(content)
+        for place in rng.integers(10, len(content), 3):
+            damaged[place] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(InputError):
+            rows_of(open_table(path))
 
 
 # The whole way.

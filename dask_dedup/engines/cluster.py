@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Job, Receipt
+    from dask_dedup.stages import Receipt
 
 
 class ClusterEngine:

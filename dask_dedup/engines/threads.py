@@ -16,9 +16,10 @@ from dask_dedup.picks import Picks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Job, Receipt
+    from dask_dedup.stages import Receipt
 
 
 class ThreadEngine:

@@ -1,4 +1,4 @@
-"""CryoSPARC ``.cs`` tables, in NumPy's form or in CryoSPARC's own compressed one."""
+"""CryoSPARC ``.cs`` tables, in NumPy's form or in CryoSPARC's own compressed one (CSDAT)."""
 
 from __future__ import annotations
 

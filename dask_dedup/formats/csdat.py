@@ -1,10 +1,14 @@
-r"""Records in CryoSPARC's compressed stream form, by way of `cryosparc-tools`.
+r"""Records in CryoSPARC's compressed form, column by column.
 
 ::
 
-    \x95CSDAT  u32 header length  JSON header  { u32 column length  column }  string heap
+    \x95CSDAT  u32 length  JSON header  { u32 length  column }  text heap
+    header: {"length": rows, "dtype": [[name, type, shape?], ...],
+             "compression": "lz4" or null, "compressed_fields": [name, ...]}
 
-The form is column by column and compressed, so a file is read and written whole.
+A column of text (``|O``) holds the places of its texts in the heap, each text ending in a zero byte.
+A table without rows has no columns. Found in `cryosparc-tools`, whose own reader ends the process
+when a column is damaged, and takes several times the memory.
 """
 
 from __future__ import annotations
@@ -13,11 +17,11 @@ import hashlib
 import json
 import shutil
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats.fields import read_fields
@@ -27,7 +31,6 @@ from dask_dedup.formats.table import InputFile, Written
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
 MAGIC = b"\x95CSDAT"
@@ -44,15 +47,21 @@ class CsdatFile:
     info : InputFile
     dtype : numpy.dtype
         Of one record; text is ``O``.
-    heap_bytes : int
-        Size of the heap that holds the texts.
+    header : dict
+        As in the file.
+    places : dict of str to (int, int)
+        Offset and stored length of each column, bytes.
+    heap : int
+        Offset of the heap.
     """
 
     info: InputFile
     dtype: np.dtype[Any]
-    heap_bytes: int
+    header: dict[str, Any]
+    places: dict[str, tuple[int, int]]
+    heap: int
 
-    #: It cannot be read in parts.
+    #: Rows are spread over the file, so it is read and written whole, a column at a time.
     whole = True
 
     @property
@@ -78,10 +87,15 @@ class CsdatFile:
         rows : range, or (n,) integers
         names : sequence of str
         """
-        data = self._load(fields=list(names))
         chosen = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
-        batch = {name: np.asarray(data[name])[chosen] for name in names}
-        return read_fields([batch], self.dtype, len(rows), names)
+        with self._open() as file:
+            columns = {name: self._column(file, name)[chosen] for name in names}
+            if any(self.dtype[name].kind == "O" for name in names):
+                heap = self._heap(file)
+                for name in names:
+                    if self.dtype[name].kind == "O":
+                        columns[name] = self._texts(columns[name], heap, name)
+        return read_fields([columns], self.dtype, len(rows), names)
 
     def split(
         self,
@@ -90,11 +104,26 @@ class CsdatFile:
         kept: Path,
         rejected: Path,
     ) -> None:
-        """Write the records of some rows to either file, each a whole one of this form."""
-        data = self._load()
+        """Write the records of some rows to either file, each a whole one of this form.
+
+        The heap is copied whole, with texts that only the other file still needs.
+        """
         numbers = np.asarray(rows, np.intp)
-        for mask, target in ((keep, kept), (~keep, rejected)):
-            data.take(numbers[mask]).save(str(target), format=_library(self.path).CSDAT_FORMAT)
+        outcomes = [(numbers[keep], kept), (numbers[~keep], rejected)]
+        with self._open() as source, kept.open("wb") as first, rejected.open("wb") as second:
+            for (chosen, _), file in zip(outcomes, (first, second), strict=True):
+                header = json.dumps({**self.header, "length": len(chosen)}).encode()
+                file.write(MAGIC + len(header).to_bytes(4, "little") + header)
+            for name in self.places:
+                column = self._column(source, name)
+                for (chosen, _), file in zip(outcomes, (first, second), strict=True):
+                    if len(chosen):
+                        content = self._stored(column[chosen].tobytes(), name)
+                        file.write(len(content).to_bytes(4, "little"))
+                        file.write(content)
+            heap = self._heap(source)
+            first.write(heap)
+            second.write(heap)
 
     def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> Written:
         """Take over the one piece there is."""
@@ -111,39 +140,57 @@ class CsdatFile:
         shutil.move(piece, target)
         return Written(target.name, rows, size, digest)
 
-    def _load(self, fields: list[str] | None = None) -> Any:
-        library = _library(self.path)
+    def _open(self) -> BinaryIO:
         try:
-            data = library.Dataset.load(self.path, fields=fields, cstrs=True)
-            if self.rows:
-                self._check_texts(data)
-            return data.to_pystrs()
-        except Exception as error:  # whatever the library makes of a damaged file
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"{self.path}: cryosparc-tools cannot read it: {reason}") from error
+            return Path(self.path).open("rb")
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
 
-    def _check_texts(self, data: Any) -> None:
-        """Check that texts lie in the heap; the library follows their places unseen, and crashes."""
-        with Path(self.path).open("rb") as file:
-            file.seek(-self.heap_bytes, 2)
-            heap = file.read()
-        heap.decode()
-        starts = np.frombuffer(b"\0" + heap, np.uint8)
-        for name in data:
-            if self.dtype[name].kind == "O":
-                places = np.asarray(data[name])
-                if int(places.max()) >= len(heap) or starts[places].any():
-                    raise ValueError(f"the column {name} points to no text")
+    def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:
+        """Read a column; of text, the places in the heap."""
+        kind = self.dtype[name]
+        base = np.dtype("<u8") if kind.kind == "O" else kind.base
+        place, stored = self.places.get(name, (self.heap, 0))
+        file.seek(place)
+        content = file.read(stored)
+        size = self.rows * kind.itemsize
+        if size and name in self.header["compressed_fields"]:
+            content = self._decompressed(content, size, name)
+        if len(content) != size:
+            raise InputError(f"{self.path}: has become shorter during the run; run again")
+        return np.frombuffer(content, base).reshape(self.rows, *kind.shape)
 
+    def _decompressed(self, content: bytes, size: int, name: str) -> pa.Buffer:
+        codec = pa.Codec("lz4_raw")
+        try:
+            # Arrow does not tell when less than `size` comes out; but then one byte less is enough.
+            codec.decompress(content, size - 1)
+        except OSError:
+            try:
+                return codec.decompress(content, size)
+            except OSError as error:
+                raise self._damage(name) from error
+        raise self._damage(name)
 
-def _library(path: str) -> Any:
-    try:
-        return import_module("cryosparc.dataset")
-    except ImportError as error:
-        raise InputError(
-            f"{path}: is in CryoSPARC's compressed CSDAT form; "
-            "to read that, pip install 'dask-dedup[cryosparc]'"
-        ) from error
+    def _stored(self, content: bytes, name: str) -> bytes:
+        if name not in self.header["compressed_fields"]:
+            return content
+        return bytes(pa.Codec("lz4_raw").compress(content, asbytes=True))
+
+    def _heap(self, file: BinaryIO) -> bytes:
+        file.seek(self.heap)
+        return file.read()
+
+    def _texts(self, places: NDArray[np.uint64], heap: bytes, name: str) -> NDArray[np.object_]:
+        distinct, codes = np.unique(places, return_inverse=True)
+        if distinct.size and (distinct[-1] >= len(heap) or heap[-1]):
+            raise self._damage(name)
+        texts = [heap[place : heap.index(b"\0", place)] for place in distinct.tolist()]
+        decoded = np.array([text.decode("utf-8", "backslashreplace") for text in texts], object)
+        return np.asarray(decoded[codes.reshape(-1)])
+
+    def _damage(self, name: str) -> InputError:
+        return InputError(f"{self.path}: the column {name} is damaged and cannot be read")
 
 
 def open_csdat(path: Path) -> CsdatFile:
@@ -152,14 +199,13 @@ def open_csdat(path: Path) -> CsdatFile:
     Raises
     ------
     InputError
-        If they cannot, or `cryosparc-tools` is not installed.
+        If they cannot.
     """
-    _library(str(path))
     with path.open("rb") as file:
         status = path.stat()
         header, dtype = _read_header(file, path)
         start = file.tell()
-        heap_bytes = _check_columns(file, header, dtype, status.st_size, path)
+        places, heap = _find_columns(file, header, dtype, status.st_size, path)
         info = InputFile(
             path=str(path),
             bytes=status.st_size,
@@ -167,7 +213,7 @@ def open_csdat(path: Path) -> CsdatFile:
             rows=header["length"],
             fingerprint=fingerprint(file, status.st_size, start),
         )
-    return CsdatFile(info, dtype, heap_bytes)
+    return CsdatFile(info, dtype, header, places, heap)
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
@@ -178,14 +224,22 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
         raise InputError(f"{path}: not a CryoSPARC CSDAT file, or cut off in its header")
     try:
         header = json.loads(file.read(length))
-        fields = [
-            (name, kind, tuple(shape[0])) if shape else (name, kind)
-            for name, kind, *shape in header["dtype"]
-        ]
-        dtype = np.dtype(fields)
-        usable = type(header["length"]) is int and 0 <= header["length"] < 2**48
-        named = isinstance(header.get("compressed_fields"), list)
-        named = named and all(name.isprintable() for name in dtype.names or ())
+        dtype = np.dtype(
+            [
+                (name, kind, tuple(shape[0])) if shape else (name, kind)
+                for name, kind, *shape in header["dtype"]
+            ]
+        )
+        rows, names = header["length"], dtype.names or ()
+        usable = (
+            type(rows) is int
+            and 0 <= rows < 2**48
+            and bool(names)
+            and all(name.isprintable() for name in names)
+            and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
+            and header["compression"] in (None, "lz4")
+            and set(header["compressed_fields"]) <= set(names)
+        )
     except (
         ValueError,
         TypeError,
@@ -195,28 +249,22 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
         RecursionError,
     ) as error:
         raise InputError(f"{path}: its header is not readable; the file is damaged") from error
-    if not (usable and named):
+    if not usable:
         raise InputError(f"{path}: its header makes no sense; the file is damaged")
-    if "uid" not in (dtype.names or ()):
-        raise InputError(f"{path}: has no field uid, which cryosparc-tools would make up")
     return header, dtype
 
 
-def _check_columns(
+def _find_columns(
     file: BinaryIO, header: dict[str, Any], dtype: np.dtype[Any], size: int, path: Path
-) -> int:
-    """Follow the lengths of the columns through the file, before any memory is taken for them.
-
-    Returns
-    -------
-    int
-        Length of the heap that follows them.
-    """
+) -> tuple[dict[str, tuple[int, int]], int]:
+    """Follow the lengths of the columns through the file, before any memory is taken for them."""
     rows = header["length"]
     place = file.tell()
+    places = {}
     for name in (dtype.names or ()) if rows else ():
         file.seek(place)
         stored = int.from_bytes(file.read(4), "little")
+        places[name] = (place + 4, stored)
         place += 4 + stored
         needed = rows * dtype[name].itemsize
         compressed = name in header["compressed_fields"]
@@ -226,7 +274,4 @@ def _check_columns(
                 f"{path}: the column {name} cannot hold the {rows} rows of the header; "
                 "the file is cut off or damaged"
             )
-    file.seek(max(place, size - 1))
-    if size > place and file.read(1) != b"\0":
-        raise InputError(f"{path}: its last text has no end; the file is cut off or damaged")
-    return size - place
+    return places, place

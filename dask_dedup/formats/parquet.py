@@ -409,7 +409,7 @@ def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
         ):
             values, kind = _flat(values), kind.value_type
             name = f"{name}.list.element"
-        if not pa.types.is_primitive(kind) or pa.types.is_boolean(kind):
+        if not pa.types.is_primitive(kind) or kind in (pa.bool_(), pa.float16()):
             continue
         if len(values.unique()) * 2 <= len(values):
             chosen.append(name)

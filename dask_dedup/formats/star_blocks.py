@@ -7,6 +7,7 @@ begins like structure, such as ``data_001.mrc 12.0 7.5``, is a row.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 #: A stretch of rows has about so many bytes: several fit in memory, yet few tasks do the job.
 FRAGMENT_BYTES = 32 * 2**20
 #: So much is looked at in one go: what NumPy makes of it stays in the processor's cache.
-BLOCK_BYTES = 2**19
+BLOCK_BYTES = 2**20
 #: A line longer than this is taken for a sign that the file is no STAR file.
 LONGEST_LINE = 2**20
+#: More threads than processors, or many of them, mostly wait for the interpreter's lock.
+_THREADS = min(4, os.cpu_count() or 1)
 #: Stretches looked at ahead of the one that is waited for.
-_AHEAD = 16
+_AHEAD = 4 * _THREADS
 
 _ROW, _SPACE, _NEWLINE, _COMMENT, _DOUBTFUL = range(5)
 _KIND = np.full(256, _ROW, dtype=np.uint8)
@@ -297,7 +300,7 @@ def _find_rows(path: Path, start: int, size: int, digest: Any) -> tuple[list[Str
     """Give the stretches of the table whose rows begin at `start`, and where the table ends."""
     parts: list[_Part] = []
     cuts = _cuts(path, start, size)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         running = deque(pool.submit(_look_at, path, *cut) for cut in islice(cuts, _AHEAD))
         while running:
             part = running.popleft().result()

@@ -19,10 +19,10 @@ from dask_dedup.inspection.matching import Match, ShiftTest, compare_shifts, mat
 from dask_dedup.inspection.neighbours import Centres, Neighbourhood, look_around
 from dask_dedup.inspection.survey import Survey, Tally, survey
 from dask_dedup.inspection.views import View, choose_views, find_roles, note
+from dask_dedup.job import Job
 from dask_dedup.micrographs import bare_name, read_micrographs
 from dask_dedup.params import DedupParams
 from dask_dedup.roles import check_flip, check_pixel_size
-from dask_dedup.stages import Job
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -220,6 +220,7 @@ def inspect(
         micrographs=exposures,
         stored_schema=StoredSchema.of(pa.schema([])),
         native_names=(),
+        output_format="native",
         staging="",
     )
     views = choose_views(job, comparable=comparable)

@@ -107,8 +107,9 @@ class Cloud:
 
     def nearest_own(self) -> Floats:
         """Give each centre's distance to its closest neighbour; infinite if that is out of reach."""
-        distance, _ = self.tree.query(self.places, k=2, distance_upper_bound=self.reach, workers=-1)
-        return np.where(self.copies > 1, 0.0, distance[:, 1])[self.where]
+        found, _ = self.tree.query(self.places, k=2, distance_upper_bound=self.reach, workers=-1)
+        second = np.asarray(found)[:, 1]
+        return np.where(self.copies > 1, 0.0, second)[self.where]
 
     def nearest_to(self, centres: Centres) -> Floats:
         """Give the distance from other centres to the closest here; infinite if out of reach."""

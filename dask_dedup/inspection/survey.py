@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.inspection.views import View
-    from dask_dedup.stages import Job
+    from dask_dedup.job import Job
 
 #: Distances are measured on whole micrographs of about so many picks at most; everything is counted.
 PICKS_MEASURED = 1_000_000

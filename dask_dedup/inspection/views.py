@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from dask_dedup.formats import ParticleTable
+    from dask_dedup.job import Job
     from dask_dedup.roles import Roles
-    from dask_dedup.stages import Job
 
 #: Take the place of a micrograph column that is not there; every value is null.
 _STAND_INS = ("location/micrograph_path", "rlnMicrographName")

@@ -195,10 +195,8 @@ def _histograms(around: dict[str, Neighbourhood]) -> list[str]:
     left = max(map(len, labels)) + 2
     width = min(44, (_WIDTH - left) // len(around))
     bar = width - 12
-    lines = [
-        " " * left
-        + "".join(f"{_cut(name, width - 3):>{width - bar - 1}}".ljust(width) for name in around)
-    ]
+    head = "".join(f"  {_cut(name, width - 4):<{width - 2}}" for name in around)
+    lines = [f"{' ' * left}{head}".rstrip()]
     for number, label in enumerate(labels):
         cells = []
         for one in around.values():
@@ -218,7 +216,7 @@ def _describe_pair(pair: Pair, names: Sequence[str], found: Inspection) -> list[
     if pair.match is None:
         return [f"{one} and {other} share no micrograph", ""]
     match, unit = pair.match, found.inputs[pair.one].unit
-    micrographs = "1 micrograph" if match.micrographs == 1 else f"{match.micrographs:,} micrographs"
+    shared = "micrograph" if match.micrographs == 1 else f"{match.micrographs:,} micrographs"
     median = "" if match.median is None else f"; median distance {match.median:.3g} {unit}"
     a, b = (
         f"{matched:,} of {picks:,} picks ({matched / picks:.0%}) of {name}"
@@ -226,29 +224,41 @@ def _describe_pair(pair: Pair, names: Sequence[str], found: Inspection) -> list[
     )
     facts = [
         ("partners", f"{a} and {b} have a partner within {match.radius:.3g} {unit}{median}"),
-        ("direction of y", _flip_text(match.flip, pair, found)),
+        ("y runs", _flip_text(match.flip, _height(match.flip, pair, found))),
     ]
     if match.shift:
         facts.append(("sign of shifts", _shift_between(match.shift, unit)))
     lines = [line for label, text in facts for line in _wrapped(f"{label:<{_LABEL}}", text)]
-    return [f"{one} and {other}, on the {micrographs} they share", *lines, ""]
+    return [f"{one} and {other}, on the {shared} they share", *lines, ""]
 
 
-def _flip_text(flip: FlipTest, pair: Pair, found: Inspection) -> str:
+def _flip_text(flip: FlipTest, height: str) -> str:
     def shares(pair: tuple[float, float]) -> str:
         return f"{pair[0]:.0%} and {pair[1]:.0%}"
 
-    verdict = {
-        "same": "the same",
-        "opposite": "OPPOSITE",
-        "unclear": "cannot be told",
-    }[flip.verdict]
-    text = f"{verdict}: {shares(flip.as_is)} match as they are"
-    if flip.flipped and flip.height is not None:
-        unit = found.inputs[pair.one].unit
-        about = "about an estimated" if flip.estimated else "about"
-        text += f", {shares(flip.flipped)} with one flipped {about} {flip.height:,.0f} {unit}"
-    return f"{text}, {shares(flip.chance)} by chance"
+    as_is, chance = f"{shares(flip.as_is)} as they are", f"{shares(flip.chance)} by chance"
+    flipped = ""
+    if flip.flipped:
+        estimated = "an estimated " if flip.estimated else ""
+        flipped = f"{shares(flip.flipped)} with one flipped about {estimated}{height}"
+    if flip.verdict == "opposite":
+        return f"OPPOSITE ways: {flipped}, {as_is}, {chance}"
+    if flip.verdict == "same":
+        # An estimate of a height that is not there says nothing.
+        shown = [as_is, chance] if flip.estimated or not flipped else [as_is, flipped, chance]
+        return f"the same way: {', '.join(shown)}"
+    return f"cannot be told: {', '.join(part for part in (as_is, flipped, chance) if part)}"
+
+
+def _height(flip: FlipTest, pair: Pair, found: Inspection) -> str:
+    if flip.height is None:
+        return "nothing"
+    entry = found.inputs[pair.other]
+    if entry.unit == "px":
+        return f"{flip.height:,.0f} px"
+    sizes = entry.pixel_size
+    pixels = f" ({flip.height / sizes[0]:,.0f} px)" if sizes and sizes[0] == sizes[1] else ""
+    return f"{flip.height:,.0f} A{pixels}"
 
 
 def _shift_between(test: ShiftTest, unit: str) -> str:

@@ -28,9 +28,9 @@ import pyarrow as pa
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, parquet
 from dask_dedup.formats.table import InputFile
+from dask_dedup.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.output import TABLES, read_manifest
 from dask_dedup.params import DedupParams
-from dask_dedup.pipeline import ALGORITHM, make_job, make_run_id
 from dask_dedup.stages import DUPLICATES
 from dask_dedup.verification.conservation import (
     FindingError,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dask_dedup.formats import ParticleTable
-    from dask_dedup.stages import Job
+    from dask_dedup.job import Job
     from dask_dedup.verification.retrial import Findings
 
 #: Fragments looked at side by side, at most.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, ParticleTable
-    from dask_dedup.stages import Job
+    from dask_dedup.job import Job
 
 FOLDERS = (KEPT, REJECTED, DUPLICATES)
 _PAIRED = ["uid", "winner_uid", "half_set", "winner_half_set"]

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment
-    from dask_dedup.stages import Job
+    from dask_dedup.job import Job
 
     Bools = NDArray[np.bool_]
     Indices = NDArray[np.intp]

@@ -1,0 +1,142 @@
+"""The manifest: what went into a run, and what came out of it, file by file."""
+
+from __future__ import annotations
+
+import platform
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup import __version__, stages
+from dask_dedup.errors import RunError
+from dask_dedup.job import ALGORITHM
+from dask_dedup.stages import DUPLICATES, KEPT, REJECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.job import Job
+    from dask_dedup.plan import Plan
+    from dask_dedup.stages import Receipt
+
+
+def make_manifest(
+    job: Job, plan: Plan, receipts: Sequence[Receipt], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """Check that no row was lost, finish the output files, and describe the run.
+
+    Parameters
+    ----------
+    job : Job
+    plan : Plan
+    receipts : sequence of Receipt
+        One a fragment, in their order.
+    warnings : sequence of str
+
+    Raises
+    ------
+    RunError
+        If kept and rejected do not add up to the input.
+    """
+    totals = _totals(job, receipts)
+    return {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "parameters": job.params.to_dict(),
+        "output_format": job.output_format,
+        "micrographs": job.micrographs.path if job.micrographs else None,
+        "versions": _versions(),
+        "inputs": [_describe_input(job, table) for table in job.tables],
+        "plan": plan.to_dict(),
+        "warnings": list(warnings),
+        "totals": totals,
+        "outputs": _outputs(job, receipts, totals),
+    }
+
+
+def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
+    roles = job.roles[table.source]
+    return {
+        "path": table.path,
+        "rows": table.rows,
+        "bytes": table.bytes,
+        "convention": roles.convention,
+        "columns": {
+            "micrograph": roles.micrograph,
+            "position": list(roles.position),
+            "shift": list(roles.shift),
+            "score": roles.score,
+            "uid": roles.uid,
+            "half_set": roles.half,
+        },
+        "files": [asdict(file) for file in table.files],
+    }
+
+
+def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """Add up the receipts, and check that no row was lost or made."""
+    for receipt, fragment in zip(receipts, job.fragments, strict=True):
+        if receipt.kept + receipt.rejected != fragment.rows:
+            raise RunError(
+                f"{fragment}: {receipt.kept} kept and {receipt.rejected} rejected of {fragment.rows} "
+                "rows; this is a defect of the program, nothing was committed"
+            )
+    by_input: list[dict[str, Any]] = []
+    for table in job.tables:
+        mine = [receipt for receipt in receipts if receipt.source == table.source]
+        by_input.append(
+            {
+                "path": table.path,
+                "rows": table.rows,
+                "kept": sum(receipt.kept for receipt in mine),
+                "rejected": sum(receipt.rejected for receipt in mine),
+            }
+        )
+    totals = {key: sum(entry[key] for entry in by_input) for key in ("rows", "kept", "rejected")}
+    if totals["kept"] + totals["rejected"] != totals["rows"]:
+        raise RunError(f"kept and rejected do not add up to the input: {totals}")
+    return {
+        **totals,
+        "same_uid": sum(receipt.same_uid for receipt in receipts),
+        "across_half_sets": sum(receipt.across_halves for receipt in receipts),
+        "by_input": by_input,
+    }
+
+
+def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> list[dict[str, Any]]:
+    """Assemble what is written in the inputs' own formats, and list every file of the result."""
+    outputs = [
+        {**asdict(file), "path": f"{folder}/{file.path}", "fragment": receipt.fragment}
+        for folder in (KEPT, REJECTED, DUPLICATES)
+        for receipt in receipts
+        for file in [receipt.files.get(folder)]
+        if file is not None
+    ]
+    with ThreadPoolExecutor() as pool:
+        assembled = [
+            (table.source, pool.submit(stages.assemble, job, table.source, folder, count[key]))
+            for table, name, count in zip(
+                job.tables, job.native_names, totals["by_input"], strict=True
+            )
+            if name
+            for folder, key in ((KEPT, "kept"), (REJECTED, "rejected"))
+        ]
+        outputs += [
+            {**asdict(file), "input": source}
+            for source, files in assembled
+            for file in files.result()
+        ]
+    return outputs
+
+
+def _versions() -> dict[str, str]:
+    libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
+    return {
+        "dask-dedup": __version__,
+        "algorithm": str(ALGORITHM),
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+    }
