@@ -56,9 +56,11 @@ class Problem:
 
 @dataclass(slots=True)
 class _Problems:
+    unusable: NDArray[np.bool_]
     found: list[Problem] = field(default_factory=list)
 
     def note(self, bad: NDArray[np.bool_], what: str, column: str) -> None:
+        self.unusable |= bad
         rows = np.flatnonzero(bad)
         if rows.size:
             first = tuple(int(row) for row in rows[:NAMED_ROWS])
@@ -226,7 +228,7 @@ def extract(
     columns = Columns(rows, "the table")
     if fragment.pieces:
         columns = Columns(rows, fragment.pieces[0].path, fragment.locate)
-    problems = _Problems()
+    problems = _Problems(np.zeros(n, dtype=bool))
 
     unnamed = columns.nulls(roles.micrograph)
     problems.note(unnamed, "have no micrograph", roles.micrograph)
@@ -273,7 +275,7 @@ def extract(
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
     # Adding 0.0 turns -0.0 into 0.0.
     centres += 0.0
-    absurd = (np.abs(centres) > FARTHEST).any(axis=1) & ~lost
+    absurd = (np.abs(centres) > FARTHEST).any(axis=1) & ~problems.unusable
     problems.note(absurd, f"lie more than {FARTHEST:.0e} A away", " ".join(roles.position))
 
     score = columns.floats(roles.score) if roles.score else np.full(n, np.nan)

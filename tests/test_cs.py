@@ -507,7 +507,8 @@ def test_csdat_without_compression_and_with_long_texts(tmp_path, dataset):
     keep = np.arange(300) % 2 == 1
     split(table, keep, tmp_path / "out")
     kept = dataset.Dataset.load(str(tmp_path / "out" / "kept" / "particles.cs"))
-    assert kept == data.mask(keep)
+    assert kept["uid"].tolist() == records["uid"][keep].tolist()
+    assert kept["blob/path"].tolist() == list(data["blob/path"][keep])
 
 
 def test_csdat_needs_no_other_library(tmp_path, dataset, monkeypatch):

@@ -13,7 +13,7 @@ from conftest import REPOSITORY
 from tables import cryosparc, write_file
 
 import dask_dedup
-from dask_dedup import pipeline
+from dask_dedup import errors, pipeline
 from dask_dedup.cli import main
 
 PACKAGE = REPOSITORY / "dask_dedup"
@@ -74,7 +74,7 @@ class TestNames:
 
     def test_errors_are_what_a_caller_would_catch(self):
         assert issubclass(dask_dedup.InputError, (dask_dedup.DedupError, ValueError))
-        assert issubclass(dask_dedup.OutputExistsError, dask_dedup.InputError)
+        assert issubclass(errors.OutputExistsError, dask_dedup.InputError)
         assert issubclass(dask_dedup.RunError, RuntimeError)
 
     def test_the_version_is_that_of_the_installation(self):

@@ -26,7 +26,8 @@ from tables import (
 )
 
 import dask_dedup
-from dask_dedup import DedupParams, OutputExistsError, output, pipeline, run, stages
+from dask_dedup import DedupParams, output, pipeline, run, stages
+from dask_dedup.errors import OutputExistsError
 from dask_dedup.formats import parquet
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")

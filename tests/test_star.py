@@ -282,11 +282,17 @@ def test_real_files_come_out_as_they_went_in(real_data, name, tmp_path):
     assert table.rows == rows
     assert unit in table.schema.names
     check_split(table, tmp_path)
-    check_readers(table, tmp_path, np.arange(rows) % 3 > 0)
     if "tomograms" not in name:
         params = DedupParams(min_separation=20, score_field="none", shift_key="none")
         roles = resolve_roles(table.schema.names, params, name)
         assert roles.micrograph == unit
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", REAL_STARS)
+def test_other_programs_read_what_comes_of_real_files(real_data, name, tmp_path):
+    table = open_table(real_data / name)
+    check_readers(table, tmp_path, np.arange(table.rows) % 3 > 0)
 
 
 @pytest.mark.real_data
@@ -315,6 +321,14 @@ def test_simulated_files_come_out_as_they_went_in(put, tmp_path, name, newline, 
     content = SIMULATED[name] if final else SIMULATED[name].rstrip()
     table = put(content.replace("\n", newline))
     check_split(table, tmp_path)
+
+
+@pytest.mark.parametrize("name", SIMULATED)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("final", [True, False])
+def test_other_programs_read_what_comes_of_simulated_files(put, tmp_path, name, newline, final):
+    content = SIMULATED[name] if final else SIMULATED[name].rstrip()
+    table = put(content.replace("\n", newline))
     check_readers(table, tmp_path, np.arange(table.rows) % 3 > 0)
     check_readers(table, tmp_path, np.ones(table.rows, bool))
 

@@ -224,8 +224,12 @@ def _plain(block: bytes, path: Path, at: int) -> tuple[NDArray[np.uint8], bool]:
         return characters, False
     special = (characters == _SINGLE) | (characters == _DOUBLE) | (characters == _HASH)
     special[1:] &= characters[:-1] <= 32
-    plain, empties, done = characters.copy(), False, 0
-    for mark in np.flatnonzero(special).tolist():
+    marks = np.flatnonzero(special)
+    after = characters[np.minimum(marks + 2, characters.size - 1)]
+    empty = (characters[marks + 1] == characters[marks]) & (after <= 32)
+    empty &= characters[marks] != _HASH
+    plain, done = characters.copy(), 0
+    for mark in marks[~empty].tolist():
         if mark < done:
             continue
         newline = block.index(b"\n", mark)
@@ -236,12 +240,9 @@ def _plain(block: bytes, path: Path, at: int) -> tuple[NDArray[np.uint8], bool]:
         done = _closing(block, mark, newline)
         if done < 0:
             raise at_line(path, at + mark, "a quote is not closed")
-        if done == mark + 1:
-            empties = True
-        else:
-            plain[mark], plain[done] = 32, 32
-            plain[mark + 1 : done] = ord("x")
-    return plain, empties
+        plain[mark], plain[done] = 32, 32
+        plain[mark + 1 : done] = ord("x")
+    return plain, bool(empty.any())
 
 
 def _closing(block: bytes, mark: int, newline: int) -> int:

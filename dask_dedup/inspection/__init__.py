@@ -250,10 +250,8 @@ def _conclude(
         alike = [_flip(sample, flips.get(n)) for n, sample in enumerate(samples)]
         together = look_around([_joined(alike)], edges)[0]
     inputs = tuple(
-        _describe(job, view, tally, sample, neighbourhood)
-        for view, tally, sample, neighbourhood in zip(
-            views, found.tallies, samples, around, strict=True
-        )
+        _describe(job, n, view, found.tallies[n], samples[n], around[n])
+        for n, view in enumerate(views)
     )
     censuses = [census for tally in found.tallies for census in tally.censuses]
     warnings = checks.find_warnings(job, censuses)
@@ -356,9 +354,13 @@ def _joined(parts: Sequence[Centres]) -> Centres:
 
 
 def _describe(
-    job: Job, view: View, tally: Tally, sample: Centres, around: Neighbourhood | None
+    job: Job,
+    source: int,
+    view: View,
+    tally: Tally,
+    sample: Centres,
+    around: Neighbourhood | None,
 ) -> InspectedInput:
-    source = tally.censuses[0].source
     table, roles = job.tables[source], job.roles[source]
     names = table.schema.names
     columns: dict[str, tuple[str | None, ...]] = {

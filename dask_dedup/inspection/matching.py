@@ -14,6 +14,9 @@ _MARGIN, _RATIO, _SIGNIFICANT = 0.05, 1.5, 5.0
 _VOTES = 4_000_000
 #: Fewer partners than this tell nothing about a shift.
 _FEWEST = 20
+#: What becomes of shifts: subtracted, left out, added.
+_SIGNS = {"minus": -1, "none": 0, "plus": 1}
+_FRACTIONS = np.array([1.0, 2.0, 4.0, 8.0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +219,10 @@ def vote_height(one: Centres, other: Centres, radius: float) -> float | None:
 def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
     """Compare the distances to the partner under each sign, for picks that have one under any."""
     distances = np.array(
-        [_partners(one.with_shift(sign), other.with_shift(sign), 2 * radius) for sign in (-1, 0, 1)]
+        [
+            _partners(one.with_shift(sign), other.with_shift(sign), 2 * radius)
+            for sign in _SIGNS.values()
+        ]
     )
     some = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
     picks = some.shape[1]
@@ -231,20 +237,29 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
         if number != best
     ]
     clear = min(wins) > _SIGNIFICANT * picks**0.5
-    verdict = ("minus", "none", "plus")[best] if clear else "unclear"
+    verdict = list(_SIGNS)[best] if clear else "unclear"
     minus, none, plus = medians.tolist()
     return ShiftTest(verdict, radius, picks, minus, none, plus)
 
 
 def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
-    """Compare the number of close pairs of one input under each sign: shifts bring duplicates together."""
-    counts = [
-        Cloud(centres.with_shift(sign), radius).count_pairs([radius])[0] for sign in (-1, 0, 1)
-    ]
-    best = int(np.argmax(counts))
-    rest = max(count for number, count in enumerate(counts) if number != best)
-    clear = counts[best] >= _FEWEST and counts[best] > _RATIO * rest
-    clear = clear and counts[best] - rest > _SIGNIFICANT * (counts[best] + rest) ** 0.5
-    verdict = ("minus", "none", "plus")[best] if clear else "unclear"
-    minus, none, plus = (float(count) for count in counts)
-    return ShiftTest(verdict, radius, len(centres), minus, none, plus)
+    """Compare the number of close pairs of one input under each sign: shifts bring duplicates together.
+
+    Looks within the radius, a half, a quarter and an eighth of it, and takes the one that tells the
+    signs best. Duplicates pile up at short distances: where pairs grow in proportion to the radius
+    or faster, the wrong sign may just have blurred the distance to real neighbours.
+    """
+    radii = radius / _FRACTIONS
+    counts = np.array(
+        [Cloud(centres.with_shift(sign), radius).count_pairs(radii) for sign in _SIGNS.values()]
+    )
+    ordered = np.sort(counts, axis=0)
+    best, second = ordered[-1], ordered[-2]
+    sigmas = (best - second) / np.sqrt(np.maximum(best + second, 1))
+    at = int(np.argmax(sigmas))
+    sign = int(np.argmax(counts[:, at]))
+    piled = (counts[sign] * _FRACTIONS >= 2 * counts[sign, 0])[1:].any()
+    clear = best[at] >= _FEWEST and best[at] > _RATIO * second[at] and sigmas[at] > _SIGNIFICANT
+    verdict = list(_SIGNS)[sign] if clear and piled else "unclear"
+    minus, none, plus = counts[:, at].astype(float).tolist()
+    return ShiftTest(verdict, float(radii[at]), len(centres), minus, none, plus)

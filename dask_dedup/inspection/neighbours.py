@@ -118,7 +118,7 @@ class Cloud:
         )
         return np.asarray(distance, dtype=np.float64)
 
-    def count_pairs(self, radii: Sequence[float]) -> list[int]:
+    def count_pairs(self, radii: Sequence[float] | Floats) -> list[int]:
         """Count the pairs at most as far apart as each radius."""
         weights = self.copies.astype(np.float64)
         both_ways = np.asarray(
@@ -310,7 +310,7 @@ def look_around(
         distances.append(Cloud(centres, reach).nearest_own())
     finite = [part[np.isfinite(part)] for part in distances]
     if edges is None:
-        edges = _choose_edges(np.concatenate(finite))
+        edges = _choose_edges(np.concatenate([np.empty(0), *finite]))
     found = []
     for centres, nearest, known in zip(sets, distances, finite, strict=True):
         counts = np.histogram(known, edges)[0].tolist()

@@ -169,8 +169,8 @@ def _score_columns(table: ParticleTable, roles: Roles, params: DedupParams) -> d
     for name in ("error", "error_min"):
         columns = [f"alignments{d}D/{name}" for d in (3, 2)]
         columns = [column for column in columns if column in schema.names]
-        fields |= {column: f"{column}:lower" for column in columns[1:]}
         fields |= dict.fromkeys(columns[:1], name)
+        fields |= {column: f"{column}:lower" for column in columns[1:]}
     fields |= {column: f"{column}:{better}" for column, better in _OTHER_SCORES.items()}
     if roles.score is not None:
         fields[roles.score] = params.score_field

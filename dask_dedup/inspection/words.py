@@ -92,14 +92,14 @@ def _describe_input(entry: InspectedInput) -> list[str]:
             continue
         if part == "position":
             text += f", in {entry.position_unit}{'s' if entry.position_unit != 'angstrom' else ''}"
-        if part == "half-set":
+        if part == "half-set" and entry.half_sets:
             text += ": " + ", ".join(
                 f"{rows:,} in {'none' if half < 0 else half}"
                 for half, rows in entry.half_sets.items()
             )
         if part != "score":
             facts.append((part, text))
-    for number, score in enumerate(entry.scores):
+    for number, score in enumerate(sorted(entry.scores, key=lambda score: not score.used)):
         span = (
             "no values"
             if score.least > score.greatest
@@ -138,11 +138,13 @@ def _micrographs(entry: InspectedInput) -> str:
 
 
 def _pixel_size(entry: InspectedInput) -> str:
-    if not entry.pixel_size:
-        return entry.pixel_size_source
-    least, most = entry.pixel_size
-    span = f"{least:.5g} A" if f"{least:.5g}" == f"{most:.5g}" else f"{least:.5g} to {most:.5g} A"
-    return f"{span}, from {entry.pixel_size_source}"
+    text = entry.pixel_size_source
+    if entry.pixel_size:
+        least, most = (f"{size:.5g}" for size in entry.pixel_size)
+        text = f"{least if least == most else f'{least} to {most}'} A, from {text}"
+    if entry.unit == "px":
+        text += "; distances are in pixels, and shifts are left out"
+    return text
 
 
 def _shift_within(test: ShiftTest, unit: str) -> str:
@@ -174,15 +176,17 @@ def _describe_distances(
             *_histograms({name: around[name] for name in names[start : start + _COLUMNS]}),
             "",
         ]
-    width = max(10, *(len(name) for name in names))
-    width = min(width, 36)
+    width = min(22, max(12, *map(len, names)))
     radii = list(next(iter(around.values())).pairs)
     head = "".join(f"{f'{radius:g} {unit}':>9}" for radius in radii)
-    lines.append(f"  {'pairs within':<{width}}{head}{'real neighbours begin at':>26}")
+    lines.append(f"  {'pairs within':<{width}}{head}{'duplicates to':>15}{'neighbours from':>17}")
     for name, one in around.items():
         counts = "".join(f"{count:>9,}" for count in one.pairs.values())
-        begin = f"{one.spacing.neighbours_begin:.3g} {unit}" if one.spacing else "no gap"
-        lines.append(f"  {_cut(name, width):<{width}}{counts}{begin:>26}")
+        ends, begin = "-", "no gap"
+        if one.spacing:
+            ends = f"{one.spacing.duplicates_end:.3g} {unit}" if one.spacing.duplicates_end else "-"
+            begin = f"{one.spacing.neighbours_begin:.3g} {unit}"
+        lines.append(f"  {_cut(name, width):<{width}}{counts}{ends:>15}{begin:>17}")
     return [*lines, ""]
 
 
