@@ -122,6 +122,8 @@ _COLUMNS = (
     "micrograph_blob/shape",
     "rlnMicrographName",
     "rlnMicrographPixelSize",
+    "rlnTomoName",
+    "rlnTomoTiltSeriesPixelSize",
 )
 
 
@@ -133,7 +135,8 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
     rows : pyarrow.Table
         One row a micrograph, with ``micrograph_blob/psize_A`` and ``uid`` or
         ``micrograph_blob/path`` (CryoSPARC), or ``rlnMicrographPixelSize`` and
-        ``rlnMicrographName`` (RELION).
+        ``rlnMicrographName``, or for tomograms ``rlnTomoTiltSeriesPixelSize`` and ``rlnTomoName``
+        (RELION).
     path : str
         The table's name, for messages.
     match : {"uid", "path", "name"}
@@ -148,13 +151,16 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
     cryosparc = "micrograph_blob/psize_A" in names
     psize_name = "micrograph_blob/psize_A" if cryosparc else "rlnMicrographPixelSize"
     name_column = "micrograph_blob/path" if cryosparc else "rlnMicrographName"
+    if "rlnTomoName" in names:
+        psize_name, name_column = "rlnTomoTiltSeriesPixelSize", "rlnTomoName"
     key_name = "uid" if match == "uid" else name_column
     missing = [name for name in (psize_name, key_name) if name not in names]
     if missing:
         raise InputError(
             f"{path}: the micrograph table has no column {missing[0]}; it needs "
             "uid, micrograph_blob/path and micrograph_blob/psize_A (CryoSPARC), or "
-            "rlnMicrographName and rlnMicrographPixelSize (RELION)"
+            "rlnMicrographName and rlnMicrographPixelSize, or rlnTomoName and "
+            "rlnTomoTiltSeriesPixelSize (RELION)"
         )
     shape_name = "micrograph_blob/shape" if "micrograph_blob/shape" in names else None
     columns = Columns(rows, path)

@@ -106,7 +106,9 @@ def run(
     with ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables))
         plan, warnings = _survey(job, engine)
-        log.info("running %s", engine)
+        # In words first: asking a cluster from within the log handler would hold up its own log lines.
+        where = str(engine)
+        log.info("running %s", where)
         staging = place.stage(target, run_id)
         manifest = place.staged_manifest(staging)
         if manifest is None:

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats import open_table, star, star_blocks
+from dask_dedup.formats import open_table, star, star_lines
 from dask_dedup.params import DedupParams
 from dask_dedup.roles import resolve_roles
 
@@ -131,8 +131,8 @@ def put(tmp_path):
 @pytest.fixture
 def tiny(monkeypatch):
     """Fragments of a row or two, blocks of a line."""
-    monkeypatch.setattr(star_blocks, "FRAGMENT_BYTES", 150)
-    monkeypatch.setattr(star_blocks, "BLOCK_BYTES", 60)
+    monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 150)
+    monkeypatch.setattr(star_lines, "BLOCK_BYTES", 60)
 
 
 # --- oracles -------------------------------------------------------------------------------------
@@ -306,8 +306,8 @@ def test_every_real_star_is_listed_here(real_data):
 def test_real_files_cut_small_give_the_same(real_data, tmp_path, monkeypatch):
     path = real_data / "dynamo2m_chemoreceptor/warp2dynamo_example.star"
     whole = open_table(path)
-    monkeypatch.setattr(star_blocks, "FRAGMENT_BYTES", 10_000)
-    monkeypatch.setattr(star_blocks, "BLOCK_BYTES", 1_000)
+    monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 10_000)
+    monkeypatch.setattr(star_lines, "BLOCK_BYTES", 1_000)
     table = open_table(path)
     assert len(table.fragments) > 20
     assert read_all(table, table.schema.names).equals(read_all(whole, table.schema.names))
@@ -342,8 +342,8 @@ def test_many_fragments_equal_one(put, tmp_path, name, newline, final, monkeypat
     columns = whole.schema.names
     expected = read_all(whole, columns)
     for size in (1, 100, 333):
-        monkeypatch.setattr(star_blocks, "FRAGMENT_BYTES", size)
-        monkeypatch.setattr(star_blocks, "BLOCK_BYTES", max(1, size // 3))
+        monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", size)
+        monkeypatch.setattr(star_lines, "BLOCK_BYTES", max(1, size // 3))
         table = put(content)
         assert size > 1 or len(table.fragments) == table.rows
         firsts = np.cumsum([0] + [fragment.rows for fragment in table.fragments])[:-1].tolist()
@@ -720,8 +720,8 @@ def test_rows_that_are_refused(put, monkeypatch, bad, message, where, small):
     # The first rows, a sample, tell the types.
     monkeypatch.setattr("dask_dedup.formats.star_schema._SAMPLE_BYTES", 60)
     if small:
-        monkeypatch.setattr(star_blocks, "FRAGMENT_BYTES", 100)
-        monkeypatch.setattr(star_blocks, "BLOCK_BYTES", 60)
+        monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 100)
+        monkeypatch.setattr(star_lines, "BLOCK_BYTES", 60)
     lines = GOOD.splitlines(keepends=True)
     lines.insert(5 + where, bad + "\n")
     table = put("".join(lines))
@@ -830,8 +830,8 @@ def tables(draw):
 @given(tables(), st.randoms(use_true_random=False))
 def test_random_tables(tmp_path, monkeypatch, drawn, random):
     content, rows, fragment_bytes, block_bytes = drawn
-    monkeypatch.setattr(star_blocks, "FRAGMENT_BYTES", fragment_bytes)
-    monkeypatch.setattr(star_blocks, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", fragment_bytes)
+    monkeypatch.setattr(star_lines, "BLOCK_BYTES", block_bytes)
     path = tmp_path / "random.star"
     path.write_bytes(content.encode())
     table = open_table(path)

@@ -2,7 +2,8 @@
 
 A row is known by its line. Kept and rejected files have the lines of the input unchanged and in its order, and
 around them everything else the input has: comments, optics groups and all other tables. Blank lines and comments
-between two rows go where the row before them goes.
+between two rows go where the row before them goes. A blank line ends no table here, as STAR has it; RELION's own
+programs read no row behind one.
 
 The columns are the table's labels without the leading underscore. After them come columns that the rows
 themselves do not have:
@@ -26,7 +27,8 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats.star_blocks import BLOCK_BYTES, find_rows, survey, whole_lines
+from dask_dedup.formats.star_blocks import survey
+from dask_dedup.formats.star_lines import BLOCK_BYTES, find_rows, whole_lines
 from dask_dedup.formats.star_schema import (
     DETECTOR,
     GROUP,

@@ -1,70 +1,30 @@
-"""Where things lie in a STAR file: its blocks, its tables, and the lines that are rows.
-
-A line is blank, a comment (``#``), structure (``data_name``, ``loop_``, ``_label``) or a row. A line that merely
-begins like structure, such as ``data_001.mrc 12.0 7.5``, is a row.
-"""
+"""What lies where in a STAR file: its ``data_`` blocks, their tables and single values."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError
+from dask_dedup.formats.star_lines import (
+    LONGEST_LINE,
+    Stretch,
+    at_line,
+    check_line,
+    find_stretches,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-    from typing import Any, BinaryIO
-
-    from numpy.typing import NDArray
-
-#: A stretch of rows has about so many bytes: several fit in memory, yet few tasks do the job.
-FRAGMENT_BYTES = 32 * 2**20
-#: So much is looked at in one go: what NumPy makes of it stays in the processor's cache.
-BLOCK_BYTES = 2**20
-#: A line longer than this is taken for a sign that the file is no STAR file.
-LONGEST_LINE = 2**20
-#: More threads than processors, or many of them, mostly wait for the interpreter's lock.
-_THREADS = min(4, os.cpu_count() or 1)
-#: Stretches looked at ahead of the one that is waited for.
-_AHEAD = 4 * _THREADS
-
-_ROW, _SPACE, _NEWLINE, _COMMENT, _DOUBTFUL = range(5)
-_KIND = np.full(256, _ROW, dtype=np.uint8)
-_KIND[:33] = _SPACE
-_KIND[10] = _NEWLINE
-_KIND[ord("#")] = _COMMENT
-_KIND[[ord(character) for character in "dDlL_;"]] = _DOUBTFUL
+    from typing import Any
 
 _HEADER_LINE = re.compile(
     rb"(?i:data_)(?P<block>[^\s#]*)\s*(?:#.*)?"
     rb"|(?P<loop>(?i:loop_))\s*(?:#.*)?"
     rb"|_(?P<label>[^\s#]+)(?:\s+(?P<value>[^\s#].*?))?\s*(?:#.*)?"
 )
-_ENDS_ROWS = re.compile(
-    rb"(?i:data_\S*|loop_)\s*(?:#.*)?"
-    rb"|_\S+(?:\s+(?:'.*'|\".*\"|[^\s#]\S*))?\s*(?:#.*)?"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Consecutive rows: the bytes from the first row's line to the end of the last one's.
-
-    Blank lines and comments among the rows belong to the row before them.
-    """
-
-    start: int
-    stop: int
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +89,8 @@ def survey(path: Path) -> Layout:
     InputError
         If the file is not a STAR file; names the line.
     """
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    loops: list[Loop] = []
-    items: list[Item] = []
-    block: str | None = None
-    labels: list[str] | None = None
-    at = end_of_labels = 0
+    size, at = path.stat().st_size, 0
+    scan = _Scan(path, size, hashlib.sha256(str(size).encode()))
     with path.open("rb") as file:
         if not size:
             raise InputError(f"{path}: the file is empty")
@@ -143,230 +98,72 @@ def survey(path: Path) -> Layout:
             raise InputError(f"{path}: a binary file, not a STAR file")
         file.seek(0)
         while line := file.readline(LONGEST_LINE + 1):
-            _check_line(path, at, line)
+            check_line(path, at, line)
             text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip()
-            header = _HEADER_LINE.fullmatch(text)
-            if text and not text.startswith(b"#") and not header and labels:
-                stretches, after = _find_rows(path, at, size, digest)
-                loops.append(
-                    Loop(str(block), tuple(labels), at, stretches[-1].stop, tuple(stretches))
-                )
-                labels, at = None, after
+            idle = not text or text.startswith(b"#")
+            header = None if idle else _HEADER_LINE.fullmatch(text)
+            if scan.labels and not idle and header is None:
+                at = scan.take_rows(at)
                 file.seek(at)
                 continue
-            digest.update(line)
+            scan.digest.update(line)
+            if not idle:
+                scan.take_header(header, at, at + len(line))
             at += len(line)
-            if not text or text.startswith(b"#"):
-                continue
-            if not header or (block is None and header["block"] is None):
-                raise at_line(path, at - 1, "not STAR: expected data_, loop_ or a label")
-            if labels is not None and header["label"] and (not header["value"] or not labels):
-                if header["value"]:
-                    raise at_line(path, at - 1, "the label of a loop is followed by a value")
-                labels.append(_text(path, at - 1, header["label"]))
-                end_of_labels = at
-                continue
-            if labels:
-                loops.append(Loop(str(block), tuple(labels), end_of_labels, end_of_labels, ()))
-            labels = [] if header["loop"] else None
-            if header["block"] is not None:
-                block = _text(path, at - 1, header["block"])
-            elif header["label"] is not None:
-                label = _text(path, at - 1, header["label"])
-                items.append(Item(str(block), label, header["value"] or b""))
-    if labels:
-        loops.append(Loop(str(block), tuple(labels), end_of_labels, end_of_labels, ()))
-    return Layout(tuple(loops), tuple(items), digest.hexdigest())
+    scan.end_labels()
+    return Layout(tuple(scan.loops), tuple(scan.items), scan.digest.hexdigest())
 
 
-def whole_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """Give the next `length` bytes of a file in blocks of whole lines, each ended by a newline.
+@dataclass(slots=True)
+class _Scan:
+    """What was found so far; `labels` is not None between ``loop_`` and its rows."""
 
-    The last line gets its newline here if the file has none.
-    """
-    while length > 0:
-        block = file.read(min(BLOCK_BYTES, length))
-        if not block:
-            raise RunError("the file has become shorter meanwhile; run again")
-        if not block.endswith(b"\n"):
-            block += file.readline(length - len(block)) if len(block) < length else b""
-        length -= len(block)
-        yield block if block.endswith(b"\n") else block + b"\n"
+    path: Path
+    size: int
+    digest: Any
+    loops: list[Loop] = field(default_factory=list)
+    items: list[Item] = field(default_factory=list)
+    block: str | None = None
+    labels: list[str] | None = None
+    labels_stop: int = 0
 
+    def take_rows(self, start: int) -> int:
+        """Note a table whose first row begins at `start`; gives what follows its rows."""
+        stretches, stop = find_stretches(self.path, start, self.size, self.digest)
+        labels = tuple(self.labels or ())
+        self.loops.append(Loop(str(self.block), labels, start, stretches[-1].stop, stretches))
+        self.labels = None
+        return stop
 
-def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]:
-    """Tell which lines are rows.
+    def take_header(self, header: re.Match[bytes] | None, start: int, stop: int) -> None:
+        """Note a line outside the rows."""
+        if header is None or (self.block is None and header["block"] is None):
+            raise at_line(self.path, start, "not STAR: expected data_, loop_ or a label")
+        value = header["value"] or b""
+        if header["label"] is not None and self.labels is not None and not value:
+            self.labels.append(self._text(header["label"], start))
+            self.labels_stop = stop
+            return
+        if self.labels == [] and value:
+            raise at_line(self.path, start, "the label of a loop is followed by a value")
+        self.end_labels()
+        if header["block"] is not None:
+            self.block = self._text(header["block"], start)
+        elif header["loop"]:
+            self.labels = []
+        else:
+            label = self._text(header["label"], start)
+            self.items.append(Item(str(self.block), label, value))
 
-    Parameters
-    ----------
-    block : bytes
-        Whole lines, each ended by a newline.
-    path, at : Path, int
-        Where the block lies, for messages.
+    def end_labels(self) -> None:
+        """Note the table of no rows whose labels have just ended, if so."""
+        if self.labels:
+            stop = self.labels_stop
+            self.loops.append(Loop(str(self.block), tuple(self.labels), stop, stop, ()))
+        self.labels = None
 
-    Returns
-    -------
-    starts : (rows,) intp
-        Of the rows' lines in the block.
-    stop : int
-        Start of the line that ends the table; the length of the block if none does.
-    """
-    characters = np.frombuffer(block, dtype=np.uint8)
-    newlines = np.flatnonzero(characters == 10)
-    starts = np.concatenate([[0], newlines[:-1] + 1])
-    too_long = newlines - starts >= LONGEST_LINE
-    if too_long.any():
-        raise _endless(path, at + int(starts[too_long.argmax()]))
-    first = starts.copy()
-    kind = _KIND[characters[first]]
-    indented = np.flatnonzero(kind == _SPACE)
-    while indented.size:
-        first[indented] += 1
-        kind[indented] = _KIND[characters[first[indented]]]
-        indented = indented[kind[indented] == _SPACE]
-    stop = len(block)
-    for line in _doubtful_lines(characters, first, kind).tolist():
-        if characters[starts[line]] == ord(";"):
-            raise at_line(path, at + int(starts[line]), "a text field (;) is not supported here")
-        if _ENDS_ROWS.fullmatch(block[first[line] : newlines[line]].rstrip()):
-            stop = int(starts[line])
-            starts, kind = starts[:line], kind[:line]
-            break
-    return starts[(kind == _ROW) | (kind == _DOUBTFUL)], stop
-
-
-def line_number(path: Path, at: int) -> int:
-    """Give the number, from 1, of the line that holds a byte."""
-    number = 1
-    with path.open("rb") as file:
-        while at > 0 and (block := file.read(min(BLOCK_BYTES, at))):
-            number += block.count(b"\n")
-            at -= len(block)
-    return number
-
-
-def line_of_row(path: Path, stretch: tuple[int, int], row: int) -> int:
-    """Give the number, from 1, of the line that holds a row, counted from 0 in its stretch."""
-    at, stop = stretch
-    with path.open("rb") as file:
-        file.seek(at)
-        for block in whole_lines(file, stop - at):
-            starts, _ = find_rows(block, path, at)
-            if row < starts.size:
-                return line_number(path, at + int(starts[row]))
-            row -= starts.size
-            at += len(block)
-    raise IndexError(row)
-
-
-def at_line(path: Path, at: int, what: str) -> InputError:
-    """Make the error about the line that holds a byte."""
-    return InputError(f"{path}: line {line_number(path, at)}: {what}")
-
-
-def _doubtful_lines(
-    characters: NDArray[np.uint8], first: NDArray[np.intp], kind: NDArray[np.uint8]
-) -> NDArray[np.intp]:
-    """Narrow the lines that begin like structure; a first column of ``data/1.mrc`` makes them many."""
-    lines = np.flatnonzero(kind == _DOUBTFUL)
-    begin = characters[first[lines]]
-    fifth = characters[np.minimum(first[lines] + 4, characters.size - 1)]
-    keyword = (begin != ord("_")) & (begin != ord(";"))
-    return np.asarray(lines[~keyword | (fifth == ord("_"))])
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What one thread found.
-
-    Attributes
-    ----------
-    rows : int
-    first, last_stop : int
-        Start of the first row's line, end of the last one's.
-    table_stop : int or None
-        Where the table ends, if it ends here.
-    digest : bytes
-    """
-
-    rows: int
-    first: int
-    last_stop: int
-    table_stop: int | None
-    digest: bytes
-
-
-def _find_rows(path: Path, start: int, size: int, digest: Any) -> tuple[list[Stretch], int]:
-    """Give the stretches of the table whose rows begin at `start`, and where the table ends."""
-    parts: list[_Part] = []
-    cuts = _cuts(path, start, size)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        running = deque(pool.submit(_look_at, path, *cut) for cut in islice(cuts, _AHEAD))
-        while running:
-            part = running.popleft().result()
-            digest.update(part.digest)
-            if part.rows:
-                parts.append(part)
-            if part.table_stop is not None:
-                for future in running:
-                    future.cancel()
-                break
-            running.extend(pool.submit(_look_at, path, *cut) for cut in islice(cuts, 1))
-    stops = [part.first for part in parts[1:]] + [min(parts[-1].last_stop, size)]
-    stretches = [
-        Stretch(part.first, stop, part.rows) for part, stop in zip(parts, stops, strict=True)
-    ]
-    return stretches, size if part.table_stop is None else part.table_stop
-
-
-def _cuts(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut a range of a file at line ends into parts of about `FRAGMENT_BYTES`."""
-    with path.open("rb") as file:
-        while start < size:
-            stop = min(start + FRAGMENT_BYTES, size)
-            file.seek(stop - 1)
-            rest = file.readline(LONGEST_LINE + 1)
-            if len(rest) > LONGEST_LINE:
-                raise _endless(path, stop)
-            stop += len(rest) - 1
-            yield start, stop
-            start = stop
-
-
-def _look_at(path: Path, start: int, stop: int) -> _Part:
-    rows, first, last_stop, at = 0, 0, 0, start
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(start)
-        for block in whole_lines(file, stop - start):
-            if b"\0" in block:
-                raise at_line(path, at + block.index(b"\0"), "a NUL byte; the file is damaged")
-            starts, table_stop = find_rows(block, path, at)
-            if starts.size:
-                first = first if rows else at + int(starts[0])
-                last_stop = at + block.index(b"\n", int(starts[-1])) + 1
-                rows += starts.size
-            if table_stop < len(block):
-                digest.update(block[:table_stop])
-                return _Part(rows, first, last_stop, at + table_stop, digest.digest())
-            digest.update(block)
-            at += len(block)
-    return _Part(rows, first, last_stop, None, digest.digest())
-
-
-def _check_line(path: Path, at: int, line: bytes) -> None:
-    if len(line) > LONGEST_LINE:
-        raise _endless(path, at)
-    if b"\0" in line:
-        raise at_line(path, at, "a NUL byte; the file is damaged")
-
-
-def _endless(path: Path, at: int) -> InputError:
-    return at_line(path, at, f"longer than {LONGEST_LINE} bytes, which no row of a STAR file is")
-
-
-def _text(path: Path, at: int, name: bytes) -> str:
-    try:
-        return name.decode()
-    except UnicodeDecodeError as error:
-        raise at_line(path, at, f"the name {name!r} is not UTF-8 text") from error
+    def _text(self, name: bytes, at: int) -> str:
+        try:
+            return name.decode()
+        except UnicodeDecodeError as error:
+            raise at_line(self.path, at, f"the name {name!r} is not UTF-8 text") from error

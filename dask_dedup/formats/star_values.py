@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats.star_blocks import at_line, find_rows, line_of_row, whole_lines
+from dask_dedup.formats.star_lines import at_line, find_rows, line_of_row, whole_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ class Place:
     start, stop : int
         Bytes of the stretch.
     first_row : int
-        Number in the table of its first row.
+        Number in the table of its first row; rows count from 0, lines from 1.
     rows : int
         How many there are.
     """

@@ -17,7 +17,7 @@ from dask_dedup.formats import StoredSchema, open_table
 from dask_dedup.inspection import words
 from dask_dedup.inspection.matching import Match, ShiftTest, compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, Neighbourhood, look_around
-from dask_dedup.inspection.survey import Survey, Tally, survey
+from dask_dedup.inspection.survey import Survey, Tally, survey_inputs
 from dask_dedup.inspection.views import View, choose_views, find_roles, note
 from dask_dedup.job import Job
 from dask_dedup.micrographs import bare_name, read_micrographs
@@ -224,7 +224,7 @@ def inspect(
         staging="",
     )
     views = choose_views(job, comparable=comparable)
-    found = survey(job, views)
+    found = survey_inputs(job, views)
     for tally in found.tallies:
         for check in (checks.check_rows, checks.check_names, checks.check_uids):
             note(problems, check, job, tally.censuses)
@@ -484,9 +484,11 @@ def _separation_advice(around: Neighbourhood | None, unit: str) -> list[str]:
     if around is None:
         return []
     if around.spacing is None:
+        closest = around.nearest.get(5.0, 0.0)
+        most = f" (95% have none within {closest:.3g} {unit})" if closest else ""
         return [
-            "no gap shows between duplicates and real neighbours: choose --min-separation by the "
-            "particle's diameter"
+            f"no gap shows between duplicates and real neighbours{most}: choose --min-separation by "
+            "the particle's diameter"
         ]
     begin, end = around.spacing.neighbours_begin, around.spacing.duplicates_end
     size = " (times the pixel size)" if unit == "px" else ""
@@ -496,6 +498,5 @@ def _separation_advice(around: Neighbourhood | None, unit: str) -> list[str]:
             f"{begin:.3g} {unit}: choose --min-separation between the two{size}"
         ]
     return [
-        f"no pile of duplicates stands out; real neighbours begin at about {begin:.3g} {unit}: "
-        f"choose --min-separation below that{size}"
+        f"real neighbours begin at about {begin:.3g} {unit}: choose --min-separation below that{size}"
     ]

@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 #: The radial density is taken to so many mean spacings, in steps of this ratio, from this part of the range on.
 _SHELLS, _STEP, _FINEST = 3.0, 1.04, 0.01
 #: About so many pairs are enough for it; an interval holds so many (least, most) or spans no more than a step.
-_PAIRS, _PAIRS_EACH = 2_000_000, (30.0, 100.0)
+_PAIRS, _PAIRS_EACH = 2_000_000, (30.0, 60.0)
 #: A gap reaches from r to this times r or further, and stands out by so many standard deviations.
 _WIDENING, _SIGNIFICANT = 1.4, 5.0
 #: Pairs are counted up to each of these distances.
@@ -167,9 +167,9 @@ def find_spacing(centres: Centres) -> Spacing | None:
     - widens: ``s >= 1.4 v``,
     - holds fewer pairs than ``g = P(v) / 2`` stands for, by 5 standard deviations.
 
-    Of several, the one with the greatest ``s / v`` counts. Duplicates end at ``v``. Neighbours begin
-    where ``g`` last rises, before ``s``, through a tenth of the way from the gap's floor (its mean
-    over the first half) to ``P(v)``.
+    Of several, the one with the greatest ``s / v`` counts. Duplicates end at ``v``, provided that
+    ``g`` up to there is ``P(v) / 2`` or more. Neighbours begin where ``g`` last rises, before ``s``,
+    through a tenth of the way from the gap's floor (its mean over the first half) to ``P(v)``.
 
     Returns
     -------
@@ -197,7 +197,9 @@ def find_spacing(centres: Centres) -> Spacing | None:
             begin = end
             while begin > start + 1 and density[begin - 1] > floor + (peak - floor) / 10:
                 begin -= 1
-            widest, spacing = width, Spacing(float(edges[start]), float(edges[begin]))
+            piled = observed[:start].sum() >= peak / 2 * expected[:start].sum()
+            spacing = Spacing(float(edges[start]) if piled else 0.0, float(edges[begin]))
+            widest = width
         start = end
     return spacing
 

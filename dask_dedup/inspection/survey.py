@@ -19,7 +19,7 @@ from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.inspection.views import NO_SHIFT, with_stand_ins
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.rank import splitmix64
-from dask_dedup.scan import Census, ScoreRange, extract, take_census
+from dask_dedup.scan import FARTHEST, Census, ScoreRange, extract, take_census
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
     from dask_dedup.job import Job
 
 #: Distances are measured on whole micrographs of about so many picks at most; everything is counted.
-PICKS_MEASURED = 1_000_000
+PICKS_MEASURED = 500_000
 #: So many uids are compared; of more, a share chosen by hash, which repeated uids have in common.
 UIDS_COMPARED = 20_000_000
-#: Coordinates beyond this are no coordinates, and would stretch every histogram.
-_FARTHEST = 1e9
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ class _Sieve:
         return centres.take(self.passes(centres.micrograph.view(np.uint64)))
 
 
-def survey(job: Job, views: Sequence[View]) -> Survey:
+def survey_inputs(job: Job, views: Sequence[View]) -> Survey:
     """Count all rows, and gather the centres on as many whole micrographs as can be measured soon."""
     tallies = [Tally() for _ in job.tables]
     rows = sum(table.rows for table in job.tables)
@@ -141,8 +139,10 @@ def survey(job: Job, views: Sequence[View]) -> Survey:
     micrographs = _Sieve()
     picks = 0
     for look in _looks(job, views, micrographs, uids):
-        tallies[look.census.source].include(look)
-        picks += len(look.sample)
+        # It may have been looked at with a coarser sieve.
+        sample = micrographs.thin(look.sample)
+        tallies[look.census.source].include(replace(look, sample=sample))
+        picks += len(sample)
         while picks > PICKS_MEASURED:
             finer = _Sieve(micrographs.bits + 1)
             kept = [[finer.thin(part) for part in tally.sample] for tally in tallies]
@@ -236,7 +236,7 @@ def _centres(rows: pa.Table, fragment: Fragment, view: View, job: Job) -> Centre
     if roles.unit != "angstrom":
         psize = np.ones(keys.size) if found.psize is None else found.psize
         centres = replace(centres, height=_heights(rows, keys, view, job) * psize)
-    return centres.take((np.abs(points) <= _FARTHEST).all(axis=1))
+    return centres.take((np.abs(points) <= FARTHEST).all(axis=1))
 
 
 def _heights(rows: pa.Table, keys: NDArray[np.uint64], view: View, job: Job) -> NDArray[np.float64]:

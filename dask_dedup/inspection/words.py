@@ -167,8 +167,8 @@ def _describe_distances(
     around: dict[str, Neighbourhood], unit: str, measured: dict[str, int]
 ) -> list[str]:
     some, all_of_them = measured["micrographs"], measured["of_micrographs"]
-    on = "all" if some == all_of_them else f"{some:,} of"
-    where = f"measured on {on} {all_of_them:,} micrographs"
+    on = f"{'all' if some == all_of_them else f'{some:,} of'} {all_of_them:,} micrographs"
+    where = f"measured on {on if all_of_them > 1 else 'the micrograph'}"
     lines = [f"distance to the nearest neighbour, {unit}, {where}"]
     names = list(around)
     for start in range(0, len(names), _COLUMNS):
@@ -176,18 +176,22 @@ def _describe_distances(
             *_histograms({name: around[name] for name in names[start : start + _COLUMNS]}),
             "",
         ]
-    width = min(22, max(12, *map(len, names)))
+    width = min(21, max(12, *map(len, names)))
     radii = list(next(iter(around.values())).pairs)
     head = "".join(f"{f'{radius:g} {unit}':>9}" for radius in radii)
     lines.append(f"  {'pairs within':<{width}}{head}{'duplicates to':>15}{'neighbours from':>17}")
     for name, one in around.items():
-        counts = "".join(f"{count:>9,}" for count in one.pairs.values())
+        counts = "".join(f"{_number(count):>9}" for count in one.pairs.values())
         ends, begin = "-", "no gap"
         if one.spacing:
             ends = f"{one.spacing.duplicates_end:.3g} {unit}" if one.spacing.duplicates_end else "-"
             begin = f"{one.spacing.neighbours_begin:.3g} {unit}"
         lines.append(f"  {_cut(name, width):<{width}}{counts}{ends:>15}{begin:>17}")
     return [*lines, ""]
+
+
+def _number(count: int) -> str:
+    return f"{count:,}" if count < 1_000_000 else f"{count / 1_000_000:,.3g} M"
 
 
 def _histograms(around: dict[str, Neighbourhood]) -> list[str]:
@@ -201,13 +205,22 @@ def _histograms(around: dict[str, Neighbourhood]) -> list[str]:
     bar = width - 12
     head = "".join(f"  {_cut(name, width - 4):<{width - 2}}" for name in around)
     lines = [f"{' ' * left}{head}".rstrip()]
-    for number, label in enumerate(labels):
-        cells = []
-        for one in around.values():
-            count = one.histogram[number]
-            length = round(bar * count / max(1, *one.histogram))
-            cells.append(f"{count:>10,} {'#' * length:<{bar + 1}}")
+    counts = list(zip(*(one.histogram for one in around.values()), strict=True))
+    longest = [max(1, *one.histogram) for one in around.values()]
+    # Distances that nothing has take one line, however many bins they are.
+    start = 0
+    for number, row in enumerate(counts):
+        if number + 1 < len(counts) and not any((*row, *counts[number + 1])):
+            continue
+        label = labels[number]
+        if start < number:
+            label = f"{edges[start]:g} - {edges[number + 1]:g}"
+        cells = [
+            f"{count:>10,} {'#' * round(bar * count / most):<{bar + 1}}"
+            for count, most in zip(row, longest, strict=True)
+        ]
         lines.append(f"{label:>{left}}{''.join(cells)}".rstrip())
+        start = number + 1
     return lines
 
 
