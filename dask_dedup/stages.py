@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
-    from dask_dedup.roles import Roles
 
 KEPT, REJECTED, DUPLICATES, RECEIPTS, PIECES = (
     "particles_kept",
@@ -86,15 +85,37 @@ class Receipt:
         return asdict(self)
 
 
-def scan_fragment(job: Job, number: int) -> Census:
-    """Read the columns that matter of a fragment and count what is in them."""
+def read_narrow(job: Job, number: int) -> pa.Table:
+    """Read the columns that matter of a fragment, and no others."""
     fragment = job.fragments[number]
-    return take_census(*_narrow(job, fragment), job.params, job.micrographs)
+    columns = read(job.tables[fragment.source], fragment, job.roles[fragment.source].columns)
+    _check_rows(columns, fragment)
+    return columns
 
 
-def collect_picks(job: Job, plan: Plan, number: int) -> tuple[Picks, NDArray[np.int32]]:
+def scan_fragment(job: Job, number: int, narrow: pa.Table | None = None) -> Census:
+    """Count what is in a fragment.
+
+    Parameters
+    ----------
+    job : Job
+    number : int
+        Of the fragment.
+    narrow : pyarrow.Table, optional
+        What `read_narrow` gives, if it is at hand; so in the other stages.
+    """
+    fragment = job.fragments[number]
+    rows = read_narrow(job, number) if narrow is None else narrow
+    return take_census(rows, fragment, job.roles[fragment.source], job.params, job.micrographs)
+
+
+def collect_picks(
+    job: Job, plan: Plan, number: int, narrow: pa.Table | None = None
+) -> tuple[Picks, NDArray[np.int32]]:
     """Give the picks of a fragment that travel, and the bucket each goes to."""
-    picks = read_picks(*_narrow(job, job.fragments[number]), job.params, job.micrographs)
+    fragment = job.fragments[number]
+    rows = read_narrow(job, number) if narrow is None else narrow
+    picks = read_picks(rows, fragment, job.roles[fragment.source], job.params, job.micrographs)
     bucket = plan.bucket_of(picks.micrograph)
     moves = bucket >= 0
     return picks.take(moves), bucket[moves]
@@ -105,7 +126,9 @@ def decide_bucket(job: Job, picks: Picks) -> Rejections:
     return decide(picks, job.params)
 
 
-def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Receipt:
+def write_fragment(
+    job: Job, plan: Plan, number: int, moved: Rejections, narrow: pa.Table | None = None
+) -> Receipt:
     """Read a fragment's payload, decide what lives whole in it, write both parts.
 
     Parameters
@@ -116,12 +139,14 @@ def write_fragment(job: Job, plan: Plan, number: int, moved: Rejections) -> Rece
         Of the fragment.
     moved : Rejections
         The decisions made elsewhere about rows of this fragment.
+    narrow : pyarrow.Table, optional
     """
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
     roles = job.roles[fragment.source]
     payload = load(table, fragment)
-    narrow = payload.columns(roles.columns)
+    if narrow is None:
+        narrow = payload.columns(roles.columns)
     _check_rows(narrow, fragment)
     rejections = Rejections.concatenate([_decide_here(job, plan, fragment, narrow), moved])
     rejections = rejections.in_order()
@@ -190,13 +215,6 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
 
 def _piece(job: Job, outcome: str, number: int) -> Path:
     return Path(job.staging) / PIECES / f"{outcome}-{number:05d}"
-
-
-def _narrow(job: Job, fragment: Fragment) -> tuple[pa.Table, Fragment, Roles]:
-    roles = job.roles[fragment.source]
-    columns = read(job.tables[fragment.source], fragment, roles.columns)
-    _check_rows(columns, fragment)
-    return columns, fragment, roles
 
 
 def _check_rows(table: pa.Table, fragment: Fragment) -> None:

@@ -475,6 +475,13 @@ class TestForgiving:
         named = inspect([one, two], params=DedupParams(match_micrographs="name"))
         assert named.pairs[0].match.micrographs == 4
 
+    def test_inputs_that_match_by_chance_only_are_warned_about(self, tmp_path):
+        paths = [write_file(relion(400, seed=seed), tmp_path / f"{seed}.pq") for seed in (1, 2)]
+        found = inspect(paths, params=DedupParams(min_separation=4))
+        assert found.pairs[0].match.flip.verdict == "unclear"
+        (warning,) = (line for line in found.warnings if "no better than chance" in line)
+        assert warning.startswith(f"{paths[0]} and {paths[1]} ")
+
     @pytest.mark.parametrize("rows", [0, 1])
     def test_tables_of_hardly_a_row_are_told(self, tmp_path, rows):
         path = write_file(relion(rows), tmp_path / "picks.parquet")

@@ -11,10 +11,13 @@ import numpy as np
 
 from dask_dedup import stages
 from dask_dedup.decide import Rejections
+from dask_dedup.formats import format_of
 from dask_dedup.picks import Picks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    import pyarrow as pa
 
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
@@ -22,20 +25,54 @@ if TYPE_CHECKING:
     from dask_dedup.stages import Receipt
 
 
+#: Bytes of narrow columns that are kept between the stages, so that text is parsed once.
+HELD_BYTES = 2**28
+
+
+class _Held:
+    """The narrow columns of fragments that are slow to read, as many as may be kept."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._tables: dict[int, pa.Table] = {}
+        self._bytes = 0
+
+    def read(self, number: int) -> pa.Table:
+        """Read a fragment's narrow columns, and keep them if that pays and there is room."""
+        narrow = stages.read_narrow(self._job, number)
+        table = self._job.tables[self._job.fragments[number].source]
+        if format_of(table).SLOW_TO_READ and self._bytes + narrow.nbytes <= HELD_BYTES:
+            self._tables[number] = narrow
+            self._bytes += narrow.nbytes
+        return narrow
+
+    def get(self, number: int) -> pa.Table | None:
+        """Give what is kept of a fragment."""
+        return self._tables.get(number)
+
+    def pop(self, number: int) -> pa.Table | None:
+        """Give what is kept of a fragment, for the last time."""
+        return self._tables.pop(number, None)
+
+
 class ThreadEngine:
     """Runs the stages on the cores of this machine; pyarrow, NumPy and SciPy leave the interpreter's lock."""
 
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
+        self._held: _Held
 
     def __str__(self) -> str:
         return f"in this process, {self.threads} threads"
 
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
+        held = _Held(job)
+        self._held = held
         with self._pool() as run:
             yield from run(
-                lambda number: stages.scan_fragment(job, number), range(len(job.fragments))
+                lambda number: stages.scan_fragment(job, number, held.read(number)),
+                range(len(job.fragments)),
             )
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
@@ -44,9 +81,11 @@ class ThreadEngine:
             moved: dict[int, Rejections] = {}
             if plan.open_fragments:
                 moved = self._exchange(job, plan, run)
-            nothing = Rejections.concatenate([])
+            nothing, held = Rejections.concatenate([]), self._held
             yield from run(
-                lambda number: stages.write_fragment(job, plan, number, moved.pop(number, nothing)),
+                lambda number: stages.write_fragment(
+                    job, plan, number, moved.pop(number, nothing), held.pop(number)
+                ),
                 range(len(job.fragments)),
             )
 
@@ -56,7 +95,8 @@ class ThreadEngine:
         """Bring the moving picks together by bucket, decide, and sort the decisions by fragment."""
         buckets: list[list[Picks]] = [[] for _ in plan.bucket_rows]
         for picks, bucket in run(
-            lambda number: stages.collect_picks(job, plan, number), plan.open_fragments
+            lambda number: stages.collect_picks(job, plan, number, self._held.get(number)),
+            plan.open_fragments,
         ):
             for number in np.unique(bucket).tolist():
                 buckets[number].append(picks.take(bucket == number))

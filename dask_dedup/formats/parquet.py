@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+SLOW_TO_READ = False
+
 SUFFIXES = (".parquet", ".parq", ".pq")
 #: A fragment holds about so many bytes before compression: several fit in memory, yet few tasks do the job.
 FRAGMENT_BYTES = 48 * 2**20

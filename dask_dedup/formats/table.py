@@ -116,7 +116,15 @@ class Payload(Protocol):
 
 
 class Format(Protocol):
-    """What the module of a format offers."""
+    """What the module of a format offers.
+
+    Attributes
+    ----------
+    SLOW_TO_READ : bool
+        Whether reading a few columns costs much more than keeping them.
+    """
+
+    SLOW_TO_READ: bool
 
     def open_table(self, path: Path, source: int) -> ParticleTable:
         """List the files, read the schema, cut the rows into fragments."""

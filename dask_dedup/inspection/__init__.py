@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,13 +13,21 @@ import pyarrow as pa
 from dask_dedup import checks
 from dask_dedup.errors import InputError
 from dask_dedup.formats import StoredSchema, open_table
-from dask_dedup.inspection import words
-from dask_dedup.inspection.matching import Match, ShiftTest, compare_shifts, match
+from dask_dedup.inspection.advice import (
+    advise_flips,
+    advise_names,
+    advise_separation,
+    choose_flips,
+    warn_of_shifts,
+    warn_of_strangers,
+)
+from dask_dedup.inspection.findings import InspectedInput, Inspection, Pair, Score
+from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, Neighbourhood, look_around
 from dask_dedup.inspection.survey import Survey, Tally, survey_inputs
 from dask_dedup.inspection.views import View, choose_views, find_roles, note
 from dask_dedup.job import Job
-from dask_dedup.micrographs import bare_name, read_micrographs
+from dask_dedup.micrographs import read_micrographs
 from dask_dedup.params import DedupParams
 from dask_dedup.roles import check_flip, check_pixel_size
 
@@ -31,136 +38,6 @@ if TYPE_CHECKING:
 _SEPARATION = 20.0
 _FILAMENTS = ("filament/filament_uid", "rlnHelicalTubeID")
 _SYMMETRY = ("sym_expand/src_uid",)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A column that a user may rank by.
-
-    Attributes
-    ----------
-    field : str
-        The ``--score-field`` that ranks by it.
-    column : str
-    used : bool
-        Whether the parameters ask for it.
-    least, greatest : float
-        Without what stands for no score; infinite where no row has one.
-    warnings : tuple of str
-    """
-
-    field: str
-    column: str
-    used: bool
-    least: float
-    greatest: float
-    warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class InspectedInput:
-    """What one input holds.
-
-    Attributes
-    ----------
-    path, format, convention : str
-    rows, files, bytes, micrographs : int
-    per_micrograph : tuple of float
-        Least, median and greatest number of particles; empty where there are none.
-    fields : dict of str to tuple of str
-        Columns by the part they play; empty where the part has no column.
-    position_unit : {"fraction", "pixel", "angstrom"}
-        Of the stored positions.
-    pixel_size : tuple of float
-        Least and greatest micrograph pixel size, angstrom; empty where it is not known.
-    pixel_size_source : str
-    unit : {"A", "px"}
-        Of all distances.
-    scores : tuple of Score
-    half_sets : dict of int to int
-        Rows of each; -1 for none.
-    neighbourhood : Neighbourhood or None
-        None where no two particles could be measured.
-    shift : ShiftTest or None
-        None where there is no shift.
-    """
-
-    path: str
-    format: str
-    convention: str
-    rows: int
-    files: int
-    bytes: int
-    micrographs: int
-    per_micrograph: tuple[float, ...]
-    fields: dict[str, tuple[str, ...]]
-    position_unit: str
-    pixel_size: tuple[float, ...]
-    pixel_size_source: str
-    unit: str
-    scores: tuple[Score, ...]
-    half_sets: dict[int, int]
-    neighbourhood: Neighbourhood | None
-    shift: ShiftTest | None
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """Two inputs, by ordinal, and how they match; None where they share no measured micrograph."""
-
-    one: int
-    other: int
-    match: Match | None
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What `inspect` found.
-
-    Attributes
-    ----------
-    inputs : tuple of InspectedInput
-    pairs : tuple of Pair
-        Empty where the inputs cannot be compared.
-    together : Neighbourhood or None
-        Of all inputs as one, after the flips advised.
-    flips : tuple of int
-        Ordinals of the inputs to be flipped, since their y runs the other way.
-    measured : dict of str to int
-        ``picks`` and ``micrographs`` that distances were measured on, and ``of_micrographs``.
-    problems : tuple of str
-        What a run with the same parameters would refuse.
-    warnings : tuple of str
-    advice : tuple of str
-    """
-
-    inputs: tuple[InspectedInput, ...]
-    pairs: tuple[Pair, ...]
-    together: Neighbourhood | None
-    flips: tuple[int, ...]
-    measured: dict[str, int]
-    problems: tuple[str, ...]
-    warnings: tuple[str, ...]
-    advice: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The findings as plain values, for JSON; a number that is not known is None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
-
-    def lines(self) -> list[str]:
-        """The findings in words, for a terminal of 100 columns."""
-        return words.describe(self)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {
-            f"{key:g}" if isinstance(key, float) else str(key): _plain(part)
-            for key, part in value.items()
-        }
-    if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def inspect(
@@ -244,27 +121,27 @@ def _conclude(
             Pair(one, other, match(samples[one], samples[other], radius))
             for one, other in combinations(range(len(samples)), 2)
         )
-    flips = _choose_flips(job, pairs)
+    flips = choose_flips(job, pairs)
     edges = next((one.edges for one in around if one), None)
     if comparable and len(samples) > 1 and edges:
         alike = [_flip(sample, flips.get(n)) for n, sample in enumerate(samples)]
-        together = look_around([_joined(alike)], edges)[0]
+        together = look_around([Centres.concatenate(alike)], edges)[0]
     inputs = tuple(
         _describe(job, n, view, found.tallies[n], samples[n], around[n])
         for n, view in enumerate(views)
     )
     censuses = [census for tally in found.tallies for census in tally.censuses]
     warnings = checks.find_warnings(job, censuses)
-    warnings += _shift_warnings(inputs, pairs)
+    warnings += [*warn_of_shifts(inputs, pairs), *warn_of_strangers(inputs, pairs)]
     if found.uid_share > 1:
         warnings.append(f"uids were compared for one in {found.uid_share}, chosen by hash")
     advice = []
     if pairs and not any(pair.match for pair in pairs):
-        advice += _other_names(job, found.tallies)
+        advice += advise_names(job, found.tallies)
     if flips:
-        advice.append(_flip_advice(job, views, found, flips))
+        advice.append(advise_flips(job, views, found, flips))
     if together or len(inputs) == 1:
-        advice += _separation_advice(together or inputs[0].neighbourhood, views[0].unit)
+        advice += advise_separation(together or inputs[0].neighbourhood, views[0].unit)
     return Inspection(
         inputs=inputs,
         pairs=pairs,
@@ -301,56 +178,10 @@ def _radius(job: Job, views: Sequence[View], around: Sequence[Neighbourhood | No
     return min(apart) / 2 if apart else 1.0
 
 
-def _choose_flips(job: Job, pairs: Sequence[Pair]) -> dict[int, float]:
-    """Choose the inputs to flip, the fewest, such that y runs one way in all; and about what height.
-
-    Of as many, those are flipped that need no height to be told, or else the later ones.
-    """
-    known = [
-        (pair, pair.match.flip)
-        for pair in pairs
-        if pair.match and pair.match.flip.verdict != "unclear"
-    ]
-    heights = {
-        number: flip.height
-        for pair, flip in known
-        for number in (pair.one, pair.other)
-        if flip.verdict == "opposite" and flip.height is not None
-    }
-    flips: dict[int, float] = {}
-    turned: dict[int, bool] = {}
-    for start in range(len(job.tables)):
-        if start in turned:
-            continue
-        turned[start], group = False, [start]
-        for number in group:
-            for pair, flip in known:
-                if number in (pair.one, pair.other):
-                    neighbour = pair.one + pair.other - number
-                    if neighbour not in turned:
-                        turned[neighbour] = turned[number] ^ (flip.verdict == "opposite")
-                        group.append(neighbour)
-        sides = [[n for n in group if turned[n] is side] for side in (True, False)]
-        fewest = min(
-            sides, key=lambda side: (len(side), any(job.roles[n].unit == "pixel" for n in side))
-        )
-        flips |= {number: heights[number] for number in fewest if number in heights}
-    return flips
-
-
 def _flip(centres: Centres, height: float | None) -> Centres:
     if height is None:
         return centres
     return centres.flipped(None if np.isfinite(centres.height).all() else height)
-
-
-def _joined(parts: Sequence[Centres]) -> Centres:
-    return Centres(
-        micrograph=np.concatenate([part.micrograph for part in parts]),
-        points=np.concatenate([part.points for part in parts]),
-        shift=None,
-        height=np.concatenate([part.height for part in parts]),
-    )
 
 
 def _describe(
@@ -425,78 +256,3 @@ def _pixel_size_source(job: Job, source: int) -> str:
     if roles.psize_mic is not None:
         return roles.psize_mic
     return "--micrograph-pixel-size" if job.params.micrograph_pixel_size else "not known"
-
-
-def _shift_warnings(inputs: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
-    tests = [(entry.path, entry.shift) for entry in inputs]
-    tests += [
-        (f"{inputs[pair.one].path} and {inputs[pair.other].path}", pair.match.shift)
-        for pair in pairs
-        if pair.match
-    ]
-    reasons = {
-        "plus": "are closest with their shifts added, though subtracting is the rule: what wrote them?",
-        "none": "are closest with their shifts left out: were they applied before (then use "
-        "--shift-key none), or are they symmetry copies?",
-    }
-    return [
-        f"{which}: the duplicates {reasons[test.verdict]}"
-        for which, test in tests
-        if test and test.verdict in reasons
-    ]
-
-
-def _other_names(job: Job, tallies: Sequence[Tally]) -> list[str]:
-    """Say where micrographs of different paths have the same bare name."""
-    if job.roles[0].match != "path":
-        return []
-    known = [
-        {bare_name(name) for census in tally.censuses for name in census.names if name}
-        for tally in tallies
-    ]
-    shared = sum(len(one & other) for one, other in combinations(known, 2))
-    if not shared:
-        return []
-    return [f"{shared:,} micrographs have the same bare name: use --match-micrographs name"]
-
-
-def _flip_advice(job: Job, views: Sequence[View], found: Survey, flips: dict[int, float]) -> str:
-    wanted = sorted(set(job.params.flip_y) ^ set(flips))
-    if not wanted:
-        return "leave out --flip-y"
-    options = [f"--flip-y {job.tables[number].path}" for number in wanted]
-    told = job.micrographs is not None and job.micrographs.shape is not None
-    for number in wanted:
-        if job.roles[number].unit == "pixel" and not told and number in flips:
-            size = _mean_pixel_size(views[number], found.tallies[number])
-            options.append(f"--micrograph-height {flips[number] / size:.0f}")
-            break
-    return f"y does not run the same way in all inputs: use {' '.join(options)}"
-
-
-def _mean_pixel_size(view: View, tally: Tally) -> float:
-    if view.unit == "px":
-        return 1.0
-    return float(np.nanmean([census.psize for census in tally.censuses]))
-
-
-def _separation_advice(around: Neighbourhood | None, unit: str) -> list[str]:
-    if around is None:
-        return []
-    if around.spacing is None:
-        closest = around.nearest.get(5.0, 0.0)
-        most = f" (95% have none within {closest:.3g} {unit})" if closest else ""
-        return [
-            f"no gap shows between duplicates and real neighbours{most}: choose --min-separation by "
-            "the particle's diameter"
-        ]
-    begin, end = around.spacing.neighbours_begin, around.spacing.duplicates_end
-    size = " (times the pixel size)" if unit == "px" else ""
-    if end:
-        return [
-            f"duplicates lie within about {end:.3g} {unit}, real neighbours begin at about "
-            f"{begin:.3g} {unit}: choose --min-separation between the two{size}"
-        ]
-    return [
-        f"real neighbours begin at about {begin:.3g} {unit}: choose --min-separation below that{size}"
-    ]

@@ -11,7 +11,7 @@ from dask_dedup.inspection.neighbours import Centres, Cloud, Floats
 #: A share of matches stands out if it is this much, this many times and so many standard errors above another.
 _MARGIN, _RATIO, _SIGNIFICANT = 0.05, 1.5, 5.0
 #: Pairs of equal x that vote on a height.
-_VOTES = 4_000_000
+_VOTES = 1_000_000
 #: Fewer partners than this tell nothing about a shift.
 _FEWEST = 20
 #: What becomes of shifts: subtracted, left out, added.
@@ -188,9 +188,9 @@ def vote_height(one: Centres, other: Centres, radius: float) -> float | None:
     float or None
         In the unit of the centres; None if no two picks agree in x.
     """
-    apart = 4 * max(radius, float(np.abs([np.ptp(p.points[:, 0]) for p in (one, other)]).max()))
-    start = min(one.points[:, 0].min(), other.points[:, 0].min())
-    lines = [p.micrograph * apart + (p.points[:, 0] - start) for p in (one, other)]
+    x = np.concatenate([one.points[:, 0], other.points[:, 0]])
+    apart = 4 * max(radius, float(np.ptp(x)))
+    lines = [part.micrograph * apart + (part.points[:, 0] - x.min()) for part in (one, other)]
     order = np.argsort(lines[1])
     first = np.searchsorted(lines[1][order], lines[0] - radius, side="left")
     last = np.searchsorted(lines[1][order], lines[0] + radius, side="right")

@@ -57,6 +57,17 @@ class Centres:
     def __len__(self) -> int:
         return len(self.micrograph)
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Centres]) -> Self:
+        """Join centres end to end; shifts are kept if all have them."""
+        shifts = [part.shift for part in parts if part.shift is not None]
+        return cls(
+            micrograph=np.concatenate([part.micrograph for part in parts]),
+            points=np.concatenate([part.points for part in parts]),
+            shift=np.concatenate(shifts) if len(shifts) == len(parts) else None,
+            height=np.concatenate([part.height for part in parts]),
+        )
+
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
         """Select rows by mask or by number."""
         shift = None if self.shift is None else self.shift[rows]

@@ -152,7 +152,9 @@ def survey_inputs(job: Job, views: Sequence[View]) -> Survey:
             micrographs.bits, picks = finer.bits, left
             for tally, parts in zip(tallies, kept, strict=True):
                 tally.sample = parts
-    samples = [_joined([micrographs.thin(part) for part in tally.sample]) for tally in tallies]
+    samples = [
+        Centres.concatenate([micrographs.thin(part) for part in tally.sample]) for tally in tallies
+    ]
     keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
     samples = [
         replace(sample, micrograph=np.searchsorted(keys, sample.micrograph).astype(np.int64))
@@ -209,16 +211,6 @@ def _look_at(job: Job, view: View, number: int, micrographs: _Sieve, uids: _Siev
         uids=census.uids[uids.passes(census.uids)],
     )
     return _Look(census, half_sets, scores, _centres(rows, fragment, view, job))
-
-
-def _joined(parts: list[Centres]) -> Centres:
-    shifts = [part.shift for part in parts if part.shift is not None]
-    return Centres(
-        micrograph=np.concatenate([part.micrograph for part in parts]),
-        points=np.concatenate([part.points for part in parts]),
-        shift=np.concatenate(shifts) if shifts else None,
-        height=np.concatenate([part.height for part in parts]),
-    )
 
 
 def _centres(rows: pa.Table, fragment: Fragment, view: View, job: Job) -> Centres:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_dedup.inspection import InspectedInput, Inspection, Pair
+    from dask_dedup.inspection.findings import InspectedInput, Inspection, Pair
     from dask_dedup.inspection.matching import FlipTest, ShiftTest
     from dask_dedup.inspection.neighbours import Neighbourhood
 
