@@ -112,12 +112,12 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
         scores = [census.score for census in mine if census.score and census.score.rows]
         if column and scores:
             lines += [
-                f"{table.path}: {line}" for line in _score_warnings(column, reduce(add, scores))
+                f"{table.path}: {line}" for line in score_warnings(column, reduce(add, scores))
             ]
         lines += [f"{table.path}: {line}" for line in _psize_warnings(job, table.source, mine)]
     without_uid = [t.path for t in job.tables if t.rows and job.roles[t.source].uid is None]
     if without_uid:
-        where = ", ".join(without_uid) if len(without_uid) < len(job.tables) else "the input"
+        where = ", ".join(without_uid) if len(without_uid) < len(job.tables) else "any input"
         lines.append(
             f"no uid column in {where}: equal scores are decided by row number, so the answer "
             "follows the row order"
@@ -126,7 +126,7 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
     return lines
 
 
-def _score_warnings(column: str, score: ScoreRange) -> list[str]:
+def score_warnings(column: str, score: ScoreRange) -> list[str]:
     if score.missing == score.rows:
         return [
             f"the scores in {column} are all missing (NaN): equal for all, a seeded choice decides"

@@ -25,7 +25,7 @@ _SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "
 _RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
 
 #: Columns a user may rank by, and which way is better there.
-_OTHER_SCORES = {
+OTHER_SCORES = {
     "alignments3D/cross_cor": "higher",
     "alignments2D/class_posterior": "higher",
     "alignments2D/class_ess": "lower",
@@ -398,7 +398,7 @@ def _no_score(present: set[str], score: ScoreField, candidates: list[str], table
             for d in (3, 2)
             for name in ("error", "error_min")
         },
-        **{name: f"{name}:{direction}" for name, direction in _OTHER_SCORES.items()},
+        **{name: f"{name}:{direction}" for name, direction in OTHER_SCORES.items()},
     }
     usable = dict.fromkeys(value for name, value in known.items() if name in present)
     wanted = f" (column {' or '.join(candidates)})" if candidates and not score.custom else ""

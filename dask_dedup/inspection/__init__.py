@@ -237,7 +237,7 @@ def _describe(
                 used=column == roles.score,
                 least=found.low,
                 greatest=found.high,
-                warnings=tuple(checks._score_warnings(column, found)) if found.rows else (),
+                warnings=tuple(checks.score_warnings(column, found)) if found.rows else (),
             )
             for column, found in tally.scores.items()
         ),

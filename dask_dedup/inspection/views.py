@@ -11,7 +11,7 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.formats import Fragment, Piece
 from dask_dedup.params import DedupParams
-from dask_dedup.roles import _OTHER_SCORES, compare_roles, resolve_roles
+from dask_dedup.roles import OTHER_SCORES, compare_roles, resolve_roles
 from dask_dedup.scan import extract
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _score_columns(table: ParticleTable, roles: Roles, params: DedupParams) -> d
         columns = [column for column in columns if column in schema.names]
         fields |= dict.fromkeys(columns[:1], name)
         fields |= {column: f"{column}:lower" for column in columns[1:]}
-    fields |= {column: f"{column}:{better}" for column, better in _OTHER_SCORES.items()}
+    fields |= {column: f"{column}:{better}" for column, better in OTHER_SCORES.items()}
     if roles.score is not None:
         fields[roles.score] = params.score_field
     found = {column: told for column, told in fields.items() if column in schema.names}
