@@ -127,6 +127,7 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
 
 
 def score_warnings(column: str, score: ScoreRange) -> list[str]:
+    """Say what is wrong with a score column as a whole: constant, missing, zero-filled, -999."""
     if score.missing == score.rows:
         return [
             f"the scores in {column} are all missing (NaN): equal for all, a seeded choice decides"
