@@ -1,0 +1,139 @@
+"""Real STAR files of many programs come back row for row; real shifts make real duplicates."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from conftest import REPOSITORY
+from scipy.spatial import cKDTree
+
+from dask_dedup import DedupParams, run, verify
+from dask_dedup.formats import open_table, read
+
+pytestmark = pytest.mark.real_data
+
+#: Path, and what the file itself does not tell.
+STARS = {
+    "cryo_emmae/prediction_82_test.star": {"micrograph_pixel_size": 1.0},
+    "cryosegnet_empiar10017/sample.star": {"micrograph_pixel_size": 1.77},
+    "micrograph_cleaner/Ucsf_stack_1142_DW_autopick.star": {
+        "micrograph_pixel_size": 1.0,
+        "score_field": "ncc_score",
+        "min_separation": 50.0,
+    },
+    "dynamo2m_chemoreceptor/warp2dynamo_example.star": {
+        "micrograph_pixel_size": 1.0,
+        "min_separation": 5.0,
+    },
+    "dynamo2m_chemoreceptor/relion3.1.star": {"micrograph_pixel_size": 5.0},
+    "napari_starfile/example_particles.star": {
+        "micrograph_pixel_size": 20.712,
+        "score_field": "rlnLCCmax:higher",
+        "min_separation": 100.0,
+    },
+    "napari_starfile/example_particles_with_optics.star": {
+        "micrograph_pixel_size": 4.0,
+        "score_field": "rlnMaxValueProbDistribution:higher",
+        "min_separation": 90.0,
+    },
+    "mtcurvefit/CCDC147C_001_particles_fitted.star": {
+        "micrograph_pixel_size": 1.0,
+        "min_separation": 5.0,
+    },
+    "cylindra_relion5/class3d_run_it025_data.star": {},
+    "cylindra_relion5/refine3d_run_it050_data.star": {},
+}
+
+
+def particle_lines(path):
+    """The bytes of the particle rows, as a list of lines."""
+    table = open_table(path)
+    content = path.read_bytes()
+    spans = [piece.blocks for fragment in table.fragments for piece in fragment.pieces]
+    return [
+        line
+        for start, end in spans
+        for line in content[start:end].splitlines(keepends=True)
+        if line.strip()
+    ]
+
+
+@pytest.mark.parametrize("name", STARS)
+def test_every_real_star_comes_back_row_for_row(real_data, tmp_path, name):
+    gemmi = pytest.importorskip("gemmi")
+    path = real_data / name
+    result = run(path, tmp_path / "out", DedupParams(**{"score_field": "none", **STARS[name]}))
+    outputs = [
+        tmp_path / "out" / folder / path.name for folder in ("particles_kept", "particles_rejected")
+    ]
+    kept, rejected = map(particle_lines, outputs)
+    whole = particle_lines(path)
+    assert (len(kept), len(rejected)) == (result.kept, result.rejected)
+    assert sorted(kept + rejected) == sorted(whole)
+    position = {line: n for n, line in enumerate(whole)}
+    if len(position) == len(whole):
+        for part in (kept, rejected):
+            assert part == sorted(part, key=position.__getitem__)
+    blocks = [block.name for block in gemmi.cif.read(str(path))]
+    assert [[block.name for block in gemmi.cif.read(str(out))] for out in outputs] == [blocks] * 2
+    assert verify(tmp_path / "out").passed
+
+
+def test_the_weak_oracle_of_filaments_agrees(real_data, tmp_path):
+    """Its authors' tool removed 20 overlapping rows of 1,023."""
+    path = real_data / "mtcurvefit" / "CCDC147C_001_particles_fitted.star"
+    params = DedupParams(min_separation=5.0, micrograph_pixel_size=1.0, score_field="none")
+    assert run(path, tmp_path / "out", params).rejected == 21
+
+
+@pytest.fixture
+def dynamo(real_data):
+    example = runpy.run_path(str(REPOSITORY / "examples" / "dynamo_table.py"))
+    path = real_data / "dynamo2m_chemoreceptor" / "dynamo2warp_example.tbl"
+    return path, example["read_dynamo"](path, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("reach", "with_shift", "without"), [(0.5, 165, 0), (1, 178, 0), (2, 197, 2)]
+)
+def test_duplicates_of_chemoreceptors_show_only_after_shifts(dynamo, reach, with_shift, without):
+    _, table = dynamo
+    column = {name: np.asarray(table.column(name)) for name in table.column_names}
+    stored = np.column_stack([column[f"rlnCoordinate{axis}"] for axis in "XYZ"])
+    shift = np.column_stack([column[f"rlnOrigin{axis}Angst"] for axis in "XYZ"])
+    for centres, pairs in ((stored - shift, with_shift), (stored, without)):
+        trees = [cKDTree(centres[column["rlnTomoName"] == t]) for t in set(column["rlnTomoName"])]
+        assert sum(len(tree.query_pairs(reach)) for tree in trees) == pairs
+
+
+@pytest.mark.parametrize(
+    ("reach", "rejected"), [(0.5, 160), (1, 173), (2, 191), (4, 245), (8, 825)]
+)
+def test_chemoreceptors_lose_what_a_greedy_walk_rejects(
+    dynamo, tmp_path, monkeypatch, capsys, reach, rejected
+):
+    path, _ = dynamo
+    arguments = ["--pixel-size", "1", "--min-separation", str(reach), "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["dynamo_table.py", str(path), *arguments])
+    runpy.run_path(str(REPOSITORY / "examples" / "dynamo_table.py"), run_name="__main__")
+    assert f"with shifts: {rejected} of 4,934" in capsys.readouterr().out
+
+
+def test_the_vendors_empty_cs_is_no_trouble(real_data, tmp_path):
+    path = real_data / "cryosparc_schema" / "4k_dataset.cs"
+    result = run(path, tmp_path / "out")
+    assert (result.rows, result.kept) == (0, 0)
+    kept = np.load(tmp_path / "out" / "particles_kept" / path.name)
+    assert kept.dtype == np.load(path).dtype
+
+
+def test_relion_5_positions_are_centred_and_in_angstrom(real_data):
+    table = open_table(real_data / "cylindra_relion5" / "refine3d_run_it050_data.star")
+    columns = ["rlnTomoName", "rlnCenteredCoordinateXAngst"]
+    rows = pa.concat_tables([read(table, part, columns) for part in table.fragments])
+    assert rows.num_rows == table.rows
+    assert np.asarray(rows.column(1)).min() < 0
