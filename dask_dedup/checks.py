@@ -68,7 +68,7 @@ def check_names(job: Job, censuses: Sequence[Census]) -> None:
     stored: dict[tuple[int, int], str] = {}
     for census in censuses:
         by_bare_name = job.roles[census.source].match == "name"
-        for key, name in zip(census.micrographs.tolist(), census.names, strict=False):
+        for key, name in census.names:
             as_compared = bare_name(name) if by_bare_name else name
             twin = stored.setdefault((census.source, key), name)
             if twin != name and bare_name(twin) == bare_name(name):
@@ -178,6 +178,8 @@ def _psize_warnings(job: Job, source: int, censuses: Sequence[Census]) -> list[s
 def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
     with_rows = [table for table in job.tables if table.rows]
     if len(with_rows) < 2:
+        if job.params.between_inputs_only:
+            return ["there is but one input, so --between-inputs-only leaves nothing to reject"]
         return []
     lines = []
     seen = np.empty(0, np.uint64)
@@ -202,7 +204,7 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
 
 
 def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
-    """Warn where one input's scores reach far above another's: then it wins by its scale alone."""
+    """Warn where the inputs' scores span other ranges: then one may win by its scale alone."""
     if job.params.prefer_input_order or job.params.remove_entirely:
         return []
     scores: dict[int, ScoreRange] = {}
@@ -211,7 +213,10 @@ def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
             before = scores.get(census.source)
             scores[census.source] = census.score + before if before else census.score
     spans = [score.high - score.low for score in scores.values()]
-    if len(spans) < 2 or max(spans) <= _SPAN_RATIO * min(spans):
+    if len(spans) < 2:
+        return []
+    shared = min(s.high for s in scores.values()) - max(s.low for s in scores.values())
+    if max(spans) <= _SPAN_RATIO * min(spans) and shared * _SPAN_RATIO >= min(spans):
         return []
     ranges = "; ".join(
         f"{job.tables[source].path}: {score.low:g} to {score.high:g}"

@@ -172,8 +172,8 @@ def run(
 ) -> None:
     """Find the duplicates among all INPUTs and write what is kept and what is rejected.
 
-    An INPUT is a Parquet file, a folder of Parquet files, or a hive-partitioned folder, with the
-    column names of CryoSPARC or of RELION.
+    An INPUT is a RELION .star, a CryoSPARC .cs or .csg, or Parquet (a file, a folder, or a
+    hive-partitioned folder) with the column names of either program.
     """
     _log_to_terminal(quiet=quiet or as_json)
     params = DedupParams(**parameters, flip_y=_ordinals(flip_y, inputs))
@@ -258,7 +258,8 @@ def verify(output: Path, as_json: bool) -> None:
     """Prove a finished run with an independent algorithm.
 
     Checks that no row was lost or changed, that no two kept particles are within the separation, that every
-    rejected one has its winner, and that every file is as the run left it. Exit code 1 if any of it fails.
+    rejected one has its winner, and that every file is as the run left it. Exit code 1 if any of it fails, or
+    cannot be checked because the inputs are gone.
     """
     from dask_dedup.verification import verify as verify_files
 
@@ -268,7 +269,7 @@ def verify(output: Path, as_json: bool) -> None:
     else:
         for line in report.lines():
             click.echo(line)
-    if not report.passed:
+    if not report.proven:
         sys.exit(1)
 
 
@@ -335,5 +336,19 @@ def _print_result(result: RunResult) -> None:
         )
     halves = result.manifest["totals"]["across_half_sets"]
     if halves:
-        click.echo(f"{halves:,} duplicate pairs straddled the two half-sets")
+        click.echo(f"duplicate pairs across the two half-sets: {halves:,}")
+    for path in _native_files(result):
+        click.echo(f"kept: {result.output / path}")
     click.echo(f"the result is in {result.output}")
+
+
+def _native_files(result: RunResult) -> list[str]:
+    """Name the kept file of each input that was written in its own format."""
+    paths = [entry["path"] for entry in result.by_input]
+    return [
+        entry["path"]
+        for entry in result.manifest["outputs"]
+        if "input" in entry
+        and entry["path"].startswith("particles_kept/")
+        and Path(entry["path"]).name == Path(paths[entry["input"]]).name
+    ]

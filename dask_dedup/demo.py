@@ -6,6 +6,7 @@ import shutil
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import OutputExistsError
+from dask_dedup.params import DedupParams
 from dask_dedup.pipeline import run
 from dask_dedup.simulate import simulate_pickers
 from dask_dedup.verification import Verification, verify
@@ -41,7 +42,13 @@ def run_demo(
             raise OutputExistsError(f"{picks} exists; use --overwrite to simulate anew")
         shutil.rmtree(picks)
     pickers = simulate_pickers(
-        picks, particles=particles, micrographs=max(1, particles // 330), seed=seed
+        picks,
+        particles=particles,
+        micrographs=max(1, particles // 330),
+        pickers=("template", "blob"),
+        seed=seed,
     )
-    result = run(pickers, folder / "result", overwrite=overwrite)
+    # Their scores are on different scales, so the better picker is named first and wins.
+    params = DedupParams(prefer_input_order=True)
+    result = run(pickers, folder / "result", params, overwrite=overwrite)
     return result, verify(folder / "result")

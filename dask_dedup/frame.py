@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.checks import check_names, check_rows, check_uids, find_warnings
 from dask_dedup.decide import decide
 from dask_dedup.errors import InputError
-from dask_dedup.formats import Fragment
+from dask_dedup.formats import Fragment, ParticleTable, Piece, StoredSchema
+from dask_dedup.formats.table import InputFile
+from dask_dedup.job import Job
 from dask_dedup.micrographs import MicrographTable, micrograph_table
 from dask_dedup.params import DedupParams
 from dask_dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.roles import Roles, check_flip, check_pixel_size, compare_roles, resolve_roles
-from dask_dedup.scan import extract
+from dask_dedup.scan import extract, take_census
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -25,6 +29,8 @@ if TYPE_CHECKING:
 Frame = TypeVar("Frame")
 
 _NAME = "the table"
+
+log = logging.getLogger("dask_dedup")
 
 
 def remove_duplicates(
@@ -55,6 +61,8 @@ def remove_duplicates(
     The Dask frames are lazy. Only numbers travel (position, score, uid), in one shuffle by
     micrograph that both results share; the rows themselves stay in their partitions. The input's
     partitions are read for the picks and again for the payload, so they must be the same each time.
+    Unusable rows are refused in either case; that uids are unique, that names do not clash and that
+    scores make sense is looked at in pandas and pyarrow frames only.
     """
     params = params or DedupParams()
     columns = [str(name) for name in _column_names(particles)]
@@ -64,7 +72,9 @@ def remove_duplicates(
     if micrographs is not None:
         table = micrograph_table(_arrow(micrographs), "micrographs", match=roles.match)
     check_pixel_size(roles, params, table, _NAME)
-    if 0 in params.flip_y:
+    if any(params.flip_y):
+        raise InputError(f"flip_y names input {max(params.flip_y)}, but there is only one, 0")
+    if params.flip_y:
         check_flip(roles, params, table, _NAME)
     if _is_dask(particles):
         return _split_lazily(particles, roles, params, table)
@@ -75,6 +85,8 @@ def remove_duplicates(
             _arrow(particles[list(roles.columns)])  # type: ignore[index]
         )
     )
+    for line in _check(narrow, roles, params, table):
+        log.warning("warning: %s", line)
     rejected = np.zeros(narrow.num_rows, dtype=bool)
     rejected[decide(_picks(narrow, _NAME, 0, 0, roles, params, table), params).row] = True
     return _where(particles, ~rejected), _where(particles, rejected)
@@ -105,6 +117,23 @@ def _arrow(frame: Any) -> pa.Table:
 
 def _where(particles: Any, mask: NDArray[np.bool_]) -> Any:
     return particles.filter(pa.array(mask)) if isinstance(particles, pa.Table) else particles[mask]
+
+
+def _check(
+    narrow: pa.Table, roles: Roles, params: DedupParams, micrographs: MicrographTable | None
+) -> list[str]:
+    """Refuse what a run refuses, and give the warnings it would give."""
+    size = InputFile(_NAME, 0, 0, narrow.num_rows, "")
+    piece = Piece(_NAME, 0, narrow.num_rows)
+    fragment = Fragment(0, 0, 0, narrow.num_rows, (piece,) if narrow.num_rows else ())
+    nothing = StoredSchema.of(pa.schema([]))
+    table = ParticleTable("frame", _NAME, 0, nothing, (size,), (fragment,))
+    job = Job((table,), (fragment,), (roles,), params, micrographs, nothing, (None,), "", "")
+    censuses = [take_census(narrow, fragment, roles, params, micrographs)]
+    check_rows(job, censuses)
+    check_uids(job, censuses)
+    check_names(job, censuses)
+    return find_warnings(job, censuses)
 
 
 def _picks(

@@ -84,6 +84,11 @@ def make_job(
         check_pixel_size(role, params, micrographs, table.path)
         if table.source in params.flip_y:
             check_flip(role, params, micrographs, table.path)
+    strange = [number for number in params.flip_y if not 0 <= number < len(tables)]
+    if strange:
+        raise InputError(
+            f"flip_y names input {strange[0]}, but there are only {len(tables)}, from 0"
+        )
     native = _native_names(tables, output_format)
     as_parquet = [table for table, name in zip(tables, native, strict=True) if name is None]
     fragments = [fragment for table in tables for fragment in table.fragments]

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup import __version__, stages
@@ -45,6 +46,7 @@ def make_manifest(
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "directory": str(Path.cwd()),
         "parameters": job.params.to_dict(),
         "output_format": job.output_format,
         "micrographs": job.micrographs.path if job.micrographs else None,
@@ -84,6 +86,7 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
                 f"{fragment}: {receipt.kept} kept and {receipt.rejected} rejected of {fragment.rows} "
                 "rows; this is a defect of the program, nothing was committed"
             )
+    crowded = job.params.remove_entirely
     by_input: list[dict[str, Any]] = []
     for table in job.tables:
         mine = [receipt for receipt in receipts if receipt.source == table.source]
@@ -100,8 +103,9 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
         raise RunError(f"kept and rejected do not add up to the input: {totals}")
     return {
         **totals,
-        "same_uid": sum(receipt.same_uid for receipt in receipts),
-        "across_half_sets": sum(receipt.across_halves for receipt in receipts),
+        # Where duplicates are removed entirely, nobody wins and there are no pairs to count.
+        "same_uid": None if crowded else sum(receipt.same_uid for receipt in receipts),
+        "across_half_sets": None if crowded else sum(r.across_halves for r in receipts),
         "by_input": by_input,
     }
 

@@ -178,15 +178,21 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
     shape = columns.vectors(shape_name, 2) if shape_name else None
     order = np.argsort(keys, kind="stable")
     keys, psize = keys[order], psize[order]
-    twice = np.flatnonzero((keys[1:] == keys[:-1]) & (psize[1:] != psize[:-1]))
-    if twice.size:
-        raise InputError(
-            f"{path}: the micrograph of row {order[twice[0] + 1]} occurs more than once, with "
-            f"pixel sizes {psize[twice[0]]} and {psize[twice[0] + 1]}"
-        )
+    if shape is not None:
+        shape = shape[order]
+    for what, values in (("pixel sizes", psize), ("shapes", shape)):
+        if values is None:
+            continue
+        differs = (values[1:] != values[:-1]).reshape(len(values[1:]), -1).any(axis=-1)
+        twice = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
+        if twice.size:
+            raise InputError(
+                f"{path}: the micrograph of row {order[twice[0] + 1]} occurs more than once, with "
+                f"{what} {values[twice[0]]} and {values[twice[0] + 1]}"
+            )
     return MicrographTable(
         path=path,
         keys=keys,
         psize=psize,
-        shape=None if shape is None else shape[order],
+        shape=shape,
     )

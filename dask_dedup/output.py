@@ -90,6 +90,7 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
         manifest = read_manifest(output)
         if manifest["run_id"] == run_id and not overwrite:
             shutil.rmtree(_staging(output, run_id), ignore_errors=True)
+            _check_whole(output, manifest)
             return manifest
         if not overwrite:
             raise OutputExistsError(
@@ -106,6 +107,17 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
             "choose another place"
         )
     return None
+
+
+def _check_whole(output: Path, manifest: dict[str, Any]) -> None:
+    """Refuse to call a run finished whose files are gone or have other sizes."""
+    for entry in manifest["outputs"]:
+        path = output / entry["path"]
+        if not path.is_file() or path.stat().st_size != entry["bytes"]:
+            raise OutputExistsError(
+                f"--output {output} holds this run, but {path} is not as the run left it; "
+                "use --overwrite to make it again"
+            )
 
 
 def _staging(output: Path, run_id: str) -> Path:

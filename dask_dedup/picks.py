@@ -56,7 +56,7 @@ class Picks:
     source : (n,) uint16
         Ordinal of the input.
     half : (n,) int8
-        Half-set, -1 where there is none.
+        Half-set as stored; -1 where there is none.
     label : (n,) int64
         Filament, or the uid of the particle that a symmetry copy was made from; -1 where neither
         matters.

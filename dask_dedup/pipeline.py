@@ -105,7 +105,8 @@ def run(
     job = make_job(tables, exposures, params, output_format)
     with ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables))
-        plan, warnings = _survey(job, engine)
+        with _in_one_line():
+            plan, warnings = _survey(job, engine)
         # In words first: asking a cluster from within the log handler would hold up its own log lines.
         where = str(engine)
         log.info("running %s", where)
@@ -113,15 +114,13 @@ def run(
         manifest = place.staged_manifest(staging)
         if manifest is None:
             job = replace(job, staging=str(staging))
-            with _discarding(staging, with_output=made):
+            with _discarding(staging, with_output=made), _in_one_line():
                 receipts = sorted(engine.write(job, plan), key=lambda receipt: receipt.fragment)
                 manifest = make_manifest(job, plan, receipts, warnings)
                 manifest |= {"run_id": run_id, "overwrite": overwrite}
                 manifest["seconds"] = round(time.perf_counter() - began, 3)
-    try:
+    with _in_one_line():
         place.commit(staging, target, manifest)
-    except OSError as error:
-        raise RunError(f"{error}; mend that and run the same command again") from error
     return RunResult.of(target, manifest, already_done=False)
 
 
@@ -142,19 +141,28 @@ def _survey(job: Job, engine: Engine) -> tuple[Plan, list[str]]:
 
 @contextmanager
 def _discarding(staging: Path, *, with_output: bool) -> Iterator[None]:
-    """Drop what was staged if the run fails, and say in one line what happened."""
+    """Drop what was staged if the run fails or is interrupted."""
     try:
         yield
-    except BaseException as error:
+    except BaseException:
         place.discard(staging, with_output=with_output)
-        if isinstance(error, OSError):
-            raise RunError(f"{error}; mend that and run the same command again") from error
-        if isinstance(error, Exception) and not isinstance(error, DedupError):
-            reason = (str(error).splitlines() or [""])[0]
-            raise RunError(
-                f"the run failed, nothing was committed ({type(error).__name__}: {reason})"
-            ) from error
         raise
+
+
+@contextmanager
+def _in_one_line() -> Iterator[None]:
+    """Turn what goes wrong outside this program into an error that says so in one line."""
+    try:
+        yield
+    except DedupError:
+        raise
+    except OSError as error:
+        raise RunError(f"{error}; mend that and run the same command again") from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise RunError(
+            f"the run failed, nothing was committed ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def _describe(job: Job) -> list[str]:
@@ -167,8 +175,13 @@ def _describe(job: Job) -> list[str]:
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
     shifts = dict.fromkeys(roles.shift_name for roles in job.roles)
+    score = "none, a seeded choice"
+    if params.score:
+        columns = dict.fromkeys(str(roles.score) for roles in job.roles)
+        better = "higher" if params.score.higher_is_better else "lower"
+        score = f"{', '.join(columns)} ({better} is better)"
     fate = "all of them are rejected" if params.remove_entirely else "the best of them stays"
     return [
         f"duplicates: {duplicates}, on one micrograph (by {job.roles[0].match}); {fate}",
-        f"shift: {', '.join(shifts)}; score: {params.score or 'none, a seeded choice'}",
+        f"shift: {', '.join(shifts)}; score: {score}",
     ]

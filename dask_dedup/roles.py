@@ -91,6 +91,11 @@ class Roles:
         return tuple(dict.fromkeys(name for name in every if name is not None))
 
     @property
+    def first_half(self) -> int:
+        """Number of the first half-set: CryoSPARC counts from 0, RELION from 1."""
+        return 1 if self.convention == "relion" else 0
+
+    @property
     def shift_name(self) -> str:
         """The applied shift in words."""
         return " ".join(self.shift) if self.shift else "none"
@@ -130,9 +135,15 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Ro
         if name in (*_CRYOSPARC_POSITION, *_RELION_PIXELS, *_RELION_ANGSTROM)
     )
     found = f" (found only {', '.join(partial)})" if partial else ""
+    hint = ""
+    if "uid" in present and table.endswith(".cs"):
+        hint = "; if they are in a passthrough file, give the job's .csg, which joins the two"
+    elif "rlnMicrographCoordinates" in present:
+        hint = "; this is a list of coordinate files, give the particles.star of an Extract job"
     raise InputError(
         f"{table}: no particle positions{found}; it needs the columns location/center_x_frac and "
         "location/center_y_frac (CryoSPARC), or rlnCoordinateX and rlnCoordinateY (RELION)"
+        f"{hint}"
     )
 
 
@@ -334,7 +345,12 @@ def _relion(present: set[str], params: DedupParams, table: str) -> Roles:
         axes = 3 if _RELION_PIXELS[2] in present else 2
         position, unit = _RELION_PIXELS[:axes], "pixel"
     shift, psize_shift = _relion_shift(present, params, len(position), table)
-    rotated = bool(shift) and set(_SUBTOMOGRAM) <= present
+    rotated = bool(shift) and _all_or_none(present, _SUBTOMOGRAM, table)
+    if rotated and len(position) == 2:
+        raise InputError(
+            f"{table}: has {_SUBTOMOGRAM[0]} but no z coordinate, so the shift cannot be turned; "
+            "add rlnCoordinateZ or use --shift-key none"
+        )
     score = _relion_score(present, params, table)
     psize = ("rlnTomoTiltSeriesPixelSize",) if tomogram else ()
     return Roles(
@@ -363,9 +379,9 @@ def _relion_shift(
     if params.shift_key == "none" or not params.measures:
         return (), None
     angstrom, pixels = _RELION_SHIFT_ANGSTROM[:axes], _RELION_SHIFT_PIXELS[:axes]
-    if set(angstrom) <= present:
+    if _all_or_none(present, angstrom, table):
         return angstrom, None
-    if set(pixels) <= present:
+    if _all_or_none(present, pixels, table):
         psize = _first(present, *_RELION_PARTICLE_PSIZE)
         if psize is None:
             raise InputError(
@@ -374,6 +390,17 @@ def _relion_shift(
             )
         return pixels, psize
     return (), None
+
+
+def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
+    """Tell whether all columns are there; some but not all are an error."""
+    missing = [name for name in names if name not in present]
+    if missing and len(missing) < len(names):
+        there = next(name for name in names if name in present)
+        raise InputError(
+            f"{table}: has {there} but no {missing[0]}; add that column or use --shift-key none"
+        )
+    return not missing
 
 
 def _relion_score(present: set[str], params: DedupParams, table: str) -> str | None:
@@ -404,7 +431,8 @@ def _no_score(present: set[str], score: ScoreField, candidates: list[str], table
     wanted = f" (column {' or '.join(candidates)})" if candidates and not score.custom else ""
     raise InputError(
         f"{table}: no score {score.name}{wanted} to rank by; "
-        f"--score-field could be {', '.join([*usable, 'none'])}, or COLUMN:higher or COLUMN:lower"
+        f"--score-field could be {', '.join([*usable, 'none'])} (a seeded choice), "
+        "or COLUMN:higher or COLUMN:lower"
     )
 
 

@@ -114,8 +114,8 @@ class Census:
         Keys, each once.
     counts : (m,) int64
         Rows of each.
-    names : list of str
-        Of the micrographs, in the same order; empty where the keys are uids.
+    names : list of (int, str)
+        Every name with its key; more than one where bare names are compared, none for uids.
     uids : (n,) uint64
         Sorted; empty where there are none.
     psize : tuple of float
@@ -131,7 +131,7 @@ class Census:
     rows: int
     micrographs: NDArray[np.uint64]
     counts: NDArray[np.int64]
-    names: list[str]
+    names: list[tuple[int, str]]
     uids: NDArray[np.uint64]
     psize: tuple[float, float]
     stored_psize: tuple[float, float]
@@ -191,10 +191,11 @@ def take_census(
 ) -> Census:
     """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
     found = extract(rows, fragment, roles, params, micrographs)
-    keys, counts = np.unique(found.picks.micrograph, return_counts=True)
+    nowhere = Columns(rows, "").nulls(roles.micrograph)
+    keys, counts = np.unique(found.picks.micrograph[~nowhere], return_counts=True)
     keyed = keys_of_names(found.names, roles.match).tolist()
-    name_of = dict(zip(keyed, found.names, strict=True))
-    names = [name_of.get(key, "") for key in keys.tolist()] if found.names else []
+    present = set(keys.tolist())
+    names = [pair for pair in zip(keyed, found.names, strict=True) if pair[0] in present]
     uids = np.sort(found.picks.uid) if roles.uid else np.empty(0, np.uint64)
     return Census(
         fragment=fragment.number,
@@ -270,7 +271,11 @@ def extract(
             if roles.unit == "fraction":
                 shape = _shape(columns, roles, micrographs, row_in_table)
                 empty = _not_positive(shape)
-                problems.note(empty & ~lost, "have no micrograph shape above 0", roles.shape or "")
+                problems.note(
+                    empty & ~problems.unusable,
+                    "have no micrograph shape above 0",
+                    roles.shape or "",
+                )
                 pixels = geometry.pixels_from_fractions(stored, shape)
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
     # Adding 0.0 turns -0.0 into 0.0.
@@ -383,8 +388,9 @@ def _shape(
     row_in_table: NDArray[np.intp] | None,
 ) -> Floats:
     """Give each row's micrograph shape, (n, 2) as (ny, nx)."""
+    if micrographs is not None and micrographs.shape is not None and row_in_table is not None:
+        # The pixel size comes from there, too, and the two belong together.
+        return np.vstack([micrographs.shape, [[np.nan, np.nan]]])[row_in_table]
     if roles.shape:
         return columns.vectors(roles.shape, 2)
-    if micrographs is None or micrographs.shape is None or row_in_table is None:
-        return np.full((len(columns), 2), np.nan)
-    return np.vstack([micrographs.shape, [[np.nan, np.nan]]])[row_in_table]
+    return np.full((len(columns), 2), np.nan)

@@ -173,6 +173,9 @@ def write_fragment(
         _duplicates_table(job, rejections, micrographs), staging / DUPLICATES / name
     )
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
+    first = np.array([roles.first_half for roles in job.roles], dtype=np.int8)
+    mine = rejections.half - first[rejections.source]
+    theirs = rejections.winner_half - first[rejections.winner_source]
     with_uid = np.array([roles.uid is not None for roles in job.roles])
     named = with_uid[rejections.source] & with_uid[rejections.winner_source] & rejections.has_winner
     same_uid = named & (rejections.uid == rejections.winner_uid)
@@ -183,7 +186,7 @@ def write_fragment(
         kept=files[KEPT].rows if KEPT in files else int(keep.sum()),
         rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
         same_uid=int(same_uid.sum()),
-        across_halves=int((halves & (rejections.half != rejections.winner_half)).sum()),
+        across_halves=int((halves & (mine != theirs)).sum()),
         files=files,
     )
     (staging / RECEIPTS / f"{number:05d}.json").write_text(json.dumps(receipt.to_dict()))

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup import DedupParams, RunResult, run
+from dask_dedup import DedupError, DedupParams, RunResult, run
 
 
 def read_boxes(folder: Path) -> pa.Table:
@@ -78,4 +78,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DedupError as error:
+        raise SystemExit(str(error)) from None

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import yaml
 
-from dask_dedup import DedupParams, run
+from dask_dedup import DedupError, DedupParams, run
 from dask_dedup.simulate import simulate_pickers
 
 
@@ -93,4 +93,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DedupError as error:
+        raise SystemExit(str(error)) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 import dask
 import dask.dataframe as dd
 
-from dask_dedup import DedupParams, remove_duplicates
+from dask_dedup import DedupError, DedupParams, remove_duplicates
 from dask_dedup.simulate import simulate_pickers
 
 # Dask turns columns of lists, such as alignments2D/shift, into text unless told not to.
@@ -41,4 +41,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DedupError as error:
+        raise SystemExit(str(error)) from None

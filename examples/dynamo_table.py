@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup import DedupParams, run
+from dask_dedup import DedupError, DedupParams, run
 
 _SHIFT, _SCORE, _TOMOGRAM, _POSITION = (3, 4, 5), (9,), (19,), (23, 24, 25)
 
@@ -57,4 +57,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DedupError as error:
+        raise SystemExit(str(error)) from None

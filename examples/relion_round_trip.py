@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from dask_dedup import DedupParams, run
+from dask_dedup import DedupError, DedupParams, run
 from dask_dedup.simulate import simulate_pickers
 
 OPTICS = """
@@ -97,4 +97,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DedupError as error:
+        raise SystemExit(str(error)) from None

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup import DedupParams, run
+from dask_dedup import DedupError, DedupParams, run
 from dask_dedup.simulate import simulate_pickers
 
 
@@ -56,4 +56,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except DedupError as error:
+        raise SystemExit(str(error)) from None

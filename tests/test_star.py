@@ -519,12 +519,18 @@ def test_tomogram_tables_open_the_same_way(real_data):
         ("mic_1_autopick.star", "mic_1.mrc"),
         ("mic_1_manualpick.star", "mic_1.mrc"),
         ("mic_1_topazpicks.star", "mic_1.mrc"),
-        ("mic.1.star", "mic.1.mrc"),
+        ("mic.1_autopick.star", "mic.1.mrc"),
     ],
 )
-def test_a_file_of_coordinates_names_its_micrograph(put, file, micrograph):
+def test_a_pickers_file_of_coordinates_names_its_micrograph(put, file, micrograph):
     table = put(loop("", ("rlnCoordinateX", "rlnCoordinateY"), [(1, 2), (3, 4)]), file)
     assert read_all(table, ["rlnMicrographName"])[0].to_pylist() == [micrograph] * 2
+
+
+@pytest.mark.parametrize("file", ["particles.star", "mic1.star"])
+def test_a_micrograph_is_not_guessed_from_any_other_name(put, file):
+    table = put(loop("", ("rlnCoordinateX", "rlnCoordinateY"), [(1, 2), (3, 4)]), file)
+    assert "rlnMicrographName" not in table.schema.names
 
 
 def test_a_micrograph_is_not_guessed_from_the_image(put):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 SLOW_TO_READ = False
 
 SUFFIXES = (".parquet", ".parq", ".pq")
+OTHER_SUFFIXES = (".star", ".cs", ".csg")
 #: A fragment holds about so many bytes before compression: several fit in memory, yet few tasks do the job.
 FRAGMENT_BYTES = 48 * 2**20
 #: Rows a row group of the output holds.
@@ -53,7 +54,13 @@ def open_table(path: Path, source: int) -> ParticleTable:
             if file.suffix in SUFFIXES and file.is_file() and not _hidden(file.relative_to(path))
         ]
         if not paths:
-            raise InputError(f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)})")
+            if (path / "particles_kept").is_dir():
+                raise InputError(f"{path}: is the result of a run; give {path}/particles_kept")
+            others = [file.name for file in sorted(path.iterdir()) if file.suffix in OTHER_SUFFIXES]
+            hint = f"; give its files by name, such as {others[0]}" if others else ""
+            raise InputError(
+                f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)}){hint}"
+            )
     else:
         paths = [path]
     with ThreadPoolExecutor() as pool:
@@ -104,6 +111,12 @@ def _read_footer(path: Path, root: Path) -> _Footer:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (pa.ArrowException, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
+        if path.suffix not in SUFFIXES:
+            known = ", ".join(OTHER_SUFFIXES)
+            raise InputError(
+                f"{path}: not a particle table this program reads ({known} or Parquet); "
+                "examples/ has converters for .box and .tbl"
+            ) from error
         raise InputError(f"{path}: not a readable Parquet file: {reason}") from error
     names = schema.names
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -196,6 +209,10 @@ def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         return b
     if _is_text(a) and _is_text(b):
         return pa.string() if pa.types.is_string(a) or pa.types.is_string(b) else pa.large_string()
+    if _is_list(a) and _is_list(b) and a.value_type == b.value_type:
+        # Two fixed lengths that differ are a mistake, not two forms of one thing.
+        fixed = pa.types.is_fixed_size_list(a) and pa.types.is_fixed_size_list(b)
+        return None if fixed else pa.list_(a.value_field)
     for same_kind in (
         pa.types.is_signed_integer,
         pa.types.is_unsigned_integer,
@@ -204,6 +221,12 @@ def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
         if same_kind(a) and same_kind(b):
             return a if a.bit_width >= b.bit_width else b
     return None
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:
@@ -404,11 +427,7 @@ def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
         if pa.types.is_dictionary(kind):
             chosen.append(name)
             continue
-        while (
-            pa.types.is_list(kind)
-            or pa.types.is_fixed_size_list(kind)
-            or pa.types.is_large_list(kind)
-        ):
+        while _is_list(kind):
             values, kind = _flat(values), kind.value_type
             name = f"{name}.list.element"
         if not pa.types.is_primitive(kind) or kind in (pa.bool_(), pa.float16()):

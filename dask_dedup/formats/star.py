@@ -12,8 +12,8 @@ themselves do not have:
   ``rlnMicrographOriginalPixelSize`` of each row's optics group (RELION 3.1 and later);
 - the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): of the particle image,
   ``rlnImagePixelSize``; in a table of micrographs, of the micrograph, ``rlnMicrographPixelSize``;
-- ``rlnMicrographName`` in a file of coordinates that names no micrograph, tomogram or image. RELION's pickers
-  write such a file for each micrograph: ``mic1_autopick.star`` is of ``mic1.mrc``.
+- ``rlnMicrographName`` in a picker's file of coordinates, which names no micrograph, tomogram or image but is itself
+  named after one: ``mic1_autopick.star`` is of ``mic1.mrc`` (so ``_manualpick``, ``_topazpicks``).
 """
 
 from __future__ import annotations

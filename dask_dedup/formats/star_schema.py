@@ -113,7 +113,8 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
         ratio = "rlnMicrographPixelSize" if of_micrographs else "rlnImagePixelSize"
         if ratio in labels or ratio in of_group:
             ratio = None
-    if labels & _POSITIONS and not labels & {_MICROGRAPH, _TOMOGRAM, _IMAGE}:
+    named = labels & {_MICROGRAPH, _TOMOGRAM, _IMAGE}
+    if labels & _POSITIONS and not named and _PICKER_SUFFIX.search(path.stem):
         micrograph = _PICKER_SUFFIX.sub("", path.stem) + ".mrc"
     return StarDetail(loop.labels, loop.start, loop.stop, groups, of_group, ratio, micrograph)
 

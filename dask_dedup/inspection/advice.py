@@ -85,7 +85,7 @@ def advise_names(job: Job, tallies: Sequence[Tally]) -> list[str]:
     if job.roles[0].match != "path":
         return []
     known = [
-        {bare_name(name) for census in tally.censuses for name in census.names if name}
+        {bare_name(name) for census in tally.censuses for _, name in census.names}
         for tally in tallies
     ]
     shared = sum(len(one & other) for one, other in combinations(known, 2))

@@ -72,21 +72,21 @@ class Tally:
         """Add a fragment."""
         census = look.census
         keys = census.micrographs.tolist()
+        new = [number for number, key in enumerate(keys) if key not in self.counts]
         self.counts.update(dict(zip(keys, census.counts.tolist(), strict=True)))
         self.half_sets.update(look.half_sets)
         for name, scores in look.scores.items():
             self.scores[name] = self.scores[name] + scores if name in self.scores else scores
         self.sample.append(look.sample)
         # Fragments in random order would each list all micrographs.
-        named = list(zip(keys, census.names or [""] * len(keys), strict=True))
-        new = [number for number, pair in enumerate(named) if pair not in self._known]
-        self._known.update(named)
+        names = [pair for pair in census.names if pair not in self._known]
+        self._known.update(names)
         self.censuses.append(
             replace(
                 census,
                 micrographs=census.micrographs[new],
                 counts=census.counts[new],
-                names=[census.names[number] for number in new] if census.names else [],
+                names=names,
             )
         )
 
@@ -160,7 +160,7 @@ def survey_inputs(job: Job, views: Sequence[View]) -> Survey:
         replace(sample, micrograph=np.searchsorted(keys, sample.micrograph).astype(np.int64))
         for sample in samples
     ]
-    every = {key for tally in tallies for key in tally.counts if key}
+    every = {key for tally in tallies for key in tally.counts}
     return Survey(tallies, samples, keys.size, len(every), 1 << uids.bits)
 
 
@@ -202,12 +202,12 @@ def _look_at(job: Job, view: View, number: int, micrographs: _Sieve, uids: _Siev
         half_sets.update(dict(zip(values.astype(int).tolist(), counts.tolist(), strict=True)))
     scores = {name: ScoreRange.of(columns.floats(name)) for name in view.scores}
     keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
-    chosen = micrographs.passes(keys) & (keys != 0)
+    chosen = micrographs.passes(keys) & ~columns.nulls(roles.micrograph)
     if not chosen.all():
         rows = rows.filter(pa.array(chosen))
     census = replace(
         census,
-        names=[sys.intern(name) for name in census.names],
+        names=[(key, sys.intern(name)) for key, name in census.names],
         uids=census.uids[uids.passes(census.uids)],
     )
     return _Look(census, half_sets, scores, _centres(rows, fragment, view, job))

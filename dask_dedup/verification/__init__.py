@@ -111,11 +111,20 @@ class Verification:
         """Whether no check failed; some may not have been possible."""
         return all(check.passed is not False for check in self.checks)
 
+    @property
+    def proven(self) -> bool:
+        """Whether every check was possible and passed."""
+        return all(check.passed for check in self.checks)
+
     def lines(self) -> list[str]:
         """Give a report for a terminal: a line a check, and the verdict."""
         failed = sum(check.passed is False for check in self.checks)
         unchecked = sum(check.passed is None for check in self.checks)
-        verdict = "is proven" if not unchecked else f"has no fault, but {unchecked} checks are open"
+        verdict = (
+            "is proven"
+            if not unchecked
+            else f"is not proven: {unchecked} of {len(self.checks)} checks could not be made"
+        )
         if failed:
             verdict = f"is NOT right: {failed} of {len(self.checks)} checks failed"
         return [*map(str, self.checks), f"{self.output} {verdict}"]
@@ -125,6 +134,7 @@ class Verification:
         return {
             "output": str(self.output),
             "passed": self.passed,
+            "proven": self.proven,
             "closest_kept_A": self.closest_kept_A,
             "checks": [asdict(check) for check in self.checks],
         }
@@ -230,7 +240,10 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
     for path in [entry["path"] for entry in entries] + [micrographs] * bool(micrographs):
         if not Path(path).exists():
             where = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
-            raise UncheckedError(f"the input {path} is not there{where}")
+            started = manifest.get("directory", "?")
+            raise UncheckedError(
+                f"the input {path} is not there{where}; the run was started in {started}"
+            )
     tables = [open_table(entry["path"], source) for source, entry in enumerate(entries)]
     complaint = ""
     for table, entry in zip(tables, entries, strict=True):
