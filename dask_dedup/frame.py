@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.checks import check_names, check_rows, check_uids, find_warnings
+from dask_dedup.checks import check_names, check_uids, find_warnings
 from dask_dedup.decide import decide
 from dask_dedup.errors import InputError
 from dask_dedup.formats import Fragment, ParticleTable, Piece, StoredSchema
@@ -85,10 +85,11 @@ def remove_duplicates(
             _arrow(particles[list(roles.columns)])  # type: ignore[index]
         )
     )
+    picks = _picks(narrow, _NAME, 0, 0, roles, params, table)
     for line in _check(narrow, roles, params, table):
         log.warning("warning: %s", line)
     rejected = np.zeros(narrow.num_rows, dtype=bool)
-    rejected[decide(_picks(narrow, _NAME, 0, 0, roles, params, table), params).row] = True
+    rejected[decide(picks, params).row] = True
     return _where(particles, ~rejected), _where(particles, rejected)
 
 
@@ -130,7 +131,6 @@ def _check(
     table = ParticleTable("frame", _NAME, 0, nothing, (size,), (fragment,))
     job = Job((table,), (fragment,), (roles,), params, micrographs, nothing, (None,), "", "")
     censuses = [take_census(narrow, fragment, roles, params, micrographs)]
-    check_rows(job, censuses)
     check_uids(job, censuses)
     check_names(job, censuses)
     return find_warnings(job, censuses)

@@ -183,7 +183,7 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
     for what, values in (("pixel sizes", psize), ("shapes", shape)):
         if values is None:
             continue
-        differs = (values[1:] != values[:-1]).reshape(len(values[1:]), -1).any(axis=-1)
+        differs = np.atleast_2d((values[1:] != values[:-1]).T).any(axis=0)
         twice = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
         if twice.size:
             raise InputError(

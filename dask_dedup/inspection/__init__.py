@@ -206,7 +206,7 @@ def _describe(
         "filament": _FILAMENTS,
         "symmetry source": _SYMMETRY,
     }
-    counts = [count for key, count in tally.counts.items() if key]
+    counts = list(tally.counts.values())
     sizes = np.array([census.psize for census in tally.censuses])
     sizes = sizes[np.isfinite(sizes)]
     shift = None
