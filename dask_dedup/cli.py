@@ -129,6 +129,7 @@ def main() -> None:
     show_default=True,
     help="Write each table in its own format, or all as one Parquet dataset.",
 )
+@click.option("--allow-outside", is_flag=True, help="Let a .csg point to files outside its folder.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
 @click.option("--scheduler-file", type=_PATH, metavar="FILE", help="The same, by scheduler file.")
 @click.option(
@@ -159,6 +160,7 @@ def run(
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
     output_format: str,
+    allow_outside: bool,
     overwrite: bool,
     quiet: bool,
     as_json: bool,
@@ -203,6 +205,7 @@ def run(
             client,
             micrographs=micrographs,
             output_format=output_format,
+            allow_outside=allow_outside,
             overwrite=overwrite,
         )
     if as_json:

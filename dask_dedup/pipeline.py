@@ -51,6 +51,7 @@ def run(
     *,
     micrographs: str | Path | None = None,
     output_format: str = "native",
+    allow_outside: bool = False,
     overwrite: bool = False,
 ) -> RunResult:
     """Remove the duplicates of particle tables: files in, files out.
@@ -72,6 +73,8 @@ def run(
     output_format : {"native", "parquet"}
         Write each table in its own format (one file for each ``.star``, ``.cs`` or ``.csg``; one
         dataset for all Parquet), or all of them as one Parquet dataset.
+    allow_outside : bool
+        Let a ``.csg`` point to files outside its folder.
     overwrite : bool
         Replace an earlier run's result.
 
@@ -93,8 +96,10 @@ def run(
     if not paths:
         raise InputError("no input: name at least one particle table")
     place.check_apart(target, [*paths, *([micrographs] if micrographs else [])])
-    tables = [open_table(path, source) for source, path in enumerate(paths)]
-    exposures = open_table(micrographs) if micrographs else None
+    tables = [
+        open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
+    ]
+    exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
     run_id = make_run_id(tables, exposures, params, output_format)
     made = not target.exists()
     finished = place.find_finished(target, run_id, overwrite=overwrite)
@@ -118,6 +123,7 @@ def run(
                 receipts = sorted(engine.write(job, plan), key=lambda receipt: receipt.fragment)
                 manifest = make_manifest(job, plan, receipts, warnings)
                 manifest |= {"run_id": run_id, "overwrite": overwrite}
+                manifest["allow_outside"] = allow_outside
                 manifest["seconds"] = round(time.perf_counter() - began, 3)
     with _in_one_line():
         place.commit(staging, target, manifest)

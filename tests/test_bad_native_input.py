@@ -164,3 +164,21 @@ def test_a_passthrough_of_other_particles_is_refused(cli, sound, tmp_path):
     records["uid"][:5] += np.uint64(1)
     saved(passthrough, records)
     refused(cli, folder / "J7_particles.csg", tmp_path / "out", "5", "uid")
+
+
+def test_a_group_may_point_outside_when_asked(cli, sound, tmp_path):
+    folder, outside = tmp_path / "J7", tmp_path / "elsewhere"
+    folder.mkdir()
+    outside.mkdir()
+    for file in sound[2].iterdir():
+        place = outside if file.name == "J7_particles.cs" else folder
+        (place / file.name).write_bytes(file.read_bytes())
+    group = folder / "J7_particles.csg"
+    group.write_text(
+        group.read_text().replace("'>J7_particles.cs'", "'>../elsewhere/J7_particles.cs'")
+    )
+    refused(cli, group, tmp_path / "out", "--allow-outside")
+    assert cli("run", group, "-o", tmp_path / "out", "--allow-outside").exit_code == 0
+    kept = tmp_path / "out" / "particles_kept"
+    assert {path.name for path in kept.iterdir()} == {path.name for path in sound[2].iterdir()}
+    assert cli("verify", tmp_path / "out").exit_code == 0

@@ -210,17 +210,6 @@ def test_members_in_csdat_form(tmp_path, compressed, shuffled):
         assert found["blob/sign"].tobytes() == expected[name]["blob/sign"][keep].tobytes()
 
 
-def test_a_pair_without_a_group(tmp_path):
-    main, passthrough = members(80, order=np.arange(80)[::-1])
-    folder = write_group(tmp_path / "in", main, passthrough).parent
-    table = csg.open_pair(folder / MAIN_NAME, folder / PASSTHROUGH_NAME, 0)
-    assert {*main.dtype.names, *passthrough.dtype.names} == set(table.schema.names)
-    written = split(table, np.arange(80) < 30, tmp_path / "out")
-    assert [entry.path for entry in written["kept"]] == [MAIN_NAME, PASSTHROUGH_NAME]
-    kept = np.load(tmp_path / "out" / "kept" / PASSTHROUGH_NAME)
-    assert kept.tobytes() == passthrough[::-1][:30].tobytes()
-
-
 def test_exposures_as_micrographs(tmp_path):
     fields = [
         ("uid", "<u8"),

@@ -42,7 +42,7 @@ __all__ = [
 _SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
 
 
-def open_table(path: str | Path, source: int = 0) -> ParticleTable:
+def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False) -> ParticleTable:
     """Open a particle table: list its files, read its schema, cut it into fragments.
 
     Parameters
@@ -52,6 +52,8 @@ def open_table(path: str | Path, source: int = 0) -> ParticleTable:
         files, or a hive-partitioned folder.
     source : int
         Ordinal among the inputs.
+    allow_outside : bool
+        Whether a ``.csg`` may point to files outside its folder.
 
     Raises
     ------
@@ -62,6 +64,10 @@ def open_table(path: str | Path, source: int = 0) -> ParticleTable:
     if not place.exists():
         raise InputError(f"{path}: no such file or folder")
     name = "parquet" if place.is_dir() else _SUFFIXES.get(place.suffix.lower(), "parquet")
+    if name == "csg":
+        from dask_dedup.formats import csg
+
+        return csg.open_table(place, source, allow_outside=allow_outside)
     return _module(name).open_table(place, source)
 
 

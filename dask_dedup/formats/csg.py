@@ -71,23 +71,29 @@ class Group:
     members : tuple of Member
     home : dict of str to int
         For each field the number of the member it is read from.
-    text : GroupFile or None
-        None for a pair of files without a group.
+    text : GroupFile
     names : dict of str to str
         For each file, as the group writes it, its name without folders.
     """
 
     members: tuple[Member, ...]
     home: dict[str, int]
-    text: GroupFile | None
+    text: GroupFile
     names: dict[str, str]
 
 
-def open_table(path: Path, source: int) -> ParticleTable:
+def open_table(path: Path, source: int, *, allow_outside: bool = False) -> ParticleTable:
     """Open a group and join its files on uid.
 
     Fields come from the file that the result of their name points to (``location`` for
     ``location/...``), else from the main file, which is the first listed that is no passthrough.
+
+    Parameters
+    ----------
+    path : Path
+    source : int
+    allow_outside : bool
+        Whether the group may point to files outside its folder.
 
     Raises
     ------
@@ -103,7 +109,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
     by_target: dict[Path, Path] = {}
     places: dict[str, Path] = {}
     for result, entry in text.metafiles:
-        place = find_metafile(path, result, entry)
+        place = find_metafile(path, result, entry, allow_outside=allow_outside)
         places[entry] = by_target.setdefault(place.resolve(), place)
     # A stable sort: among equals, the first listed stays first.
     distinct = sorted(by_target.values(), key=lambda place: "passthrough" in place.name)
@@ -124,14 +130,6 @@ def open_table(path: Path, source: int) -> ParticleTable:
     )
     table_names = {entry: place.name for entry, place in places.items()}
     return _join(path, source, distinct, homes, text, table_names, (info,))
-
-
-def open_pair(main: Path, passthrough: Path, source: int) -> ParticleTable:
-    """Open a main file and its passthrough file as one table, without a group file.
-
-    `assemble` writes the two under their own names, and no group.
-    """
-    return _join(main, source, [main, passthrough], {}, None, {}, ())
 
 
 def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool = False) -> Path:
@@ -163,7 +161,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
         if not inside and not allow_outside:
             raise InputError(
                 f"{group}: its result {result} points to {entry}, outside the folder of the group; "
-                "put the file beside the group and point to it there"
+                "if you trust it, use --allow-outside"
             )
         if not place.is_file():
             raise InputError(f"{group}: its result {result} points to {entry}, which is missing")
@@ -179,7 +177,7 @@ def _join(
     source: int,
     places: Sequence[Path],
     homes: Mapping[str, int],
-    text: GroupFile | None,
+    text: GroupFile,
     names: dict[str, str],
     infos: tuple[InputFile, ...],
 ) -> ParticleTable:
@@ -319,8 +317,6 @@ def assemble(
         )
         for number, member in enumerate(group.members)
     ]
-    if group.text is None:
-        return written
     content = group.text.with_subset(rows, group.names).encode()
     with (folder / name).open("xb") as file:
         file.write(content)

@@ -244,14 +244,18 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
             raise UncheckedError(
                 f"the input {path} is not there{where}; the run was started in {started}"
             )
-    tables = [open_table(entry["path"], source) for source, entry in enumerate(entries)]
+    allow = manifest["allow_outside"]
+    tables = [
+        open_table(entry["path"], source, allow_outside=allow)
+        for source, entry in enumerate(entries)
+    ]
     complaint = ""
     for table, entry in zip(tables, entries, strict=True):
         for path, change in _changes(table, entry):
             if change != _TOUCHED:
                 raise FindingError(f"{path} has changed since the run: {change}")
             complaint = complaint or f"{path} has changed since the run: {change}"
-    exposures = open_table(micrographs) if micrographs else None
+    exposures = open_table(micrographs, allow_outside=allow) if micrographs else None
     params = DedupParams.from_dict(manifest["parameters"])
     # The run id holds what else went into the run: the parameters, the micrograph table's state.
     comparable = not complaint and manifest["versions"]["algorithm"] == str(ALGORITHM)
