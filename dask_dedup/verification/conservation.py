@@ -179,14 +179,12 @@ def _compare_bytes(place: Path, job: Job, source: int, duplicates: Mapping[int, 
         pieces: dict[str, list[Path]] = {KEPT: [], REJECTED: []}
         rows = dict.fromkeys(pieces, 0)
         for fragment in mine:
-            _, rejected = read_duplicates(duplicates[fragment.number], fragment)
-            keep = np.ones(fragment.rows, dtype=bool)
-            keep[rejected] = False
+            keep = _kept(fragment, duplicates)
             two = [Path(scratch) / f"{folder}-{fragment.number}" for folder in pieces]
             formats.load(table, fragment).split(keep, *two)
-            for folder, piece, count in zip(pieces, two, (keep.sum(), rejected.size), strict=True):
+            for folder, piece, mask in zip(pieces, two, (keep, ~keep), strict=True):
                 pieces[folder].append(piece)
-                rows[folder] += int(count)
+                rows[folder] += int(mask.sum())
         for folder in pieces:
             target = Path(scratch) / folder
             target.mkdir()
@@ -204,11 +202,17 @@ def _read_whole(
     job: Job, fragment: Fragment, duplicates: Mapping[int, Path]
 ) -> tuple[pa.Table, NDArray[np.bool_]]:
     """Read a fragment, and which of its rows were kept."""
+    keep = _kept(fragment, duplicates)
+    table = job.tables[fragment.source]
+    return formats.read(table, fragment, table.schema.names), keep
+
+
+def _kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np.bool_]:
+    """Tell which rows of a fragment were kept: those of which ``duplicates`` does not tell."""
     _, rows = read_duplicates(duplicates[fragment.number], fragment)
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rows] = False
-    table = job.tables[fragment.source]
-    return formats.read(table, fragment, table.schema.names), keep
+    return keep
 
 
 def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
