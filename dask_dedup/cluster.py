@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dask_dedup.engines.cluster import ClusterEngine
 
 #: Up to so many particles are done inside this process: nothing to start, nothing to wait for.
-IN_PROCESS_ROWS = 20_000_000
+IN_PROCESS_ROWS = 10_000_000
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30

@@ -39,7 +39,7 @@ def row_of(place: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True, slots=True)
 class Picks:
-    """One row a particle; about 55 bytes each.
+    """One row a particle; about 60 bytes each.
 
     Attributes
     ----------
