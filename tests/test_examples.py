@@ -66,3 +66,20 @@ def test_dask_dataframe(tmp_path):
     )
     assert rows == kept + rejected
     assert 0 < rejected < kept
+
+
+@pytest.mark.parametrize("name", ["relion_round_trip", "cryosparc_round_trip"])
+def test_a_round_trip_changes_no_row(tmp_path, name):
+    outcome = script(name, "--output", tmp_path, "--particles", 300)
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.count("kept") == 2
+    assert "SOME CHANGED" not in outcome.stdout
+    assert verify(tmp_path / "result").proven
+
+
+def test_an_example_that_cannot_go_on_says_why_in_one_line(tmp_path):
+    (tmp_path / "picks" / "blob").mkdir(parents=True)
+    outcome = script("relion_round_trip", "--output", tmp_path)
+    assert outcome.returncode == 1
+    (line,) = outcome.stderr.splitlines()
+    assert "exists" in line
