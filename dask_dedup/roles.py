@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_dedup.micrographs import MicrographTable
     from dask_dedup.params import DedupParams, ScoreField
@@ -271,7 +271,11 @@ def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
             f"{table}: {shift} is in pixels of {group}/psize_A, which is missing; "
             "add that column or use --shift-key none"
         )
-    half = _first(present, f"{group}/split", "alignments3D/split", "alignments2D/split")
+    both = ["alignments3D", "alignments2D"]
+    groups = [group] if group else both
+    half = _first(present, *(f"{each}/split" for each in (*groups, *both)))
+    named = {name: [f"{each}/{name}" for each in groups] for name in ("error", "error_min")}
+    named["ncc_score"] = ["pick_stats/ncc_score"]
     return Roles(
         convention="cryosparc",
         micrograph=micrograph,
@@ -281,7 +285,7 @@ def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
         psize_mic=_first(present, "location/micrograph_psize_A"),
         shift=(shift,) if shift else (),
         psize_shift=f"{group}/psize_A" if group else None,
-        score=_cryosparc_score(present, params, group, table),
+        score=_score(present, params, named, table),
         uid=_first(present, "uid"),
         half=half,
         label=_label(present, params, "filament/filament_uid", table),
@@ -316,22 +320,6 @@ def _alignment_group(present: set[str], params: DedupParams, table: str) -> str 
     return params.shift_key
 
 
-def _cryosparc_score(
-    present: set[str], params: DedupParams, group: str | None, table: str
-) -> str | None:
-    score = params.score
-    if score is None:
-        return None
-    if score.custom:
-        candidates = [score.name]
-    elif score.name == "ncc_score":
-        candidates = ["pick_stats/ncc_score"]
-    else:
-        groups = [group] if group else ["alignments3D", "alignments2D"]
-        candidates = [f"{name}/{score.name}" for name in groups]
-    return _first(present, *candidates) or _no_score(present, score, candidates, table)
-
-
 def _relion(present: set[str], params: DedupParams, table: str) -> Roles:
     tomogram = "rlnTomoName" in present
     micrograph = _first(present, "rlnTomoName", "rlnMicrographName")
@@ -351,7 +339,7 @@ def _relion(present: set[str], params: DedupParams, table: str) -> Roles:
             f"{table}: has {_SUBTOMOGRAM[0]} but no z coordinate, so the shift cannot be turned; "
             "add rlnCoordinateZ or use --shift-key none"
         )
-    score = _relion_score(present, params, table)
+    score = _score(present, params, {"ncc_score": ["rlnAutopickFigureOfMerit"]}, table)
     psize = ("rlnTomoTiltSeriesPixelSize",) if tomogram else ()
     return Roles(
         convention="relion",
@@ -403,16 +391,14 @@ def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
     return not missing
 
 
-def _relion_score(present: set[str], params: DedupParams, table: str) -> str | None:
+def _score(
+    present: set[str], params: DedupParams, named: Mapping[str, Sequence[str]], table: str
+) -> str | None:
+    """Find the column to rank by; `named` gives those that may hold each named score."""
     score = params.score
     if score is None:
         return None
-    if score.custom:
-        candidates = [score.name]
-    elif score.name == "ncc_score":
-        candidates = ["rlnAutopickFigureOfMerit"]
-    else:
-        candidates = []
+    candidates = [score.name] if score.custom else list(named.get(score.name, ()))
     return _first(present, *candidates) or _no_score(present, score, candidates, table)
 
 
