@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_dedup.engines.cluster import ClusterEngine
+    from dask_dedup.events import Tell
 
 #: Up to so many particles are done inside this process: nothing to start, nothing to wait for.
 IN_PROCESS_ROWS = 10_000_000
@@ -25,7 +26,7 @@ CONNECT_SECONDS = 30
 
 
 def choose_engine(
-    stack: ExitStack, client: Client | None, rows: int
+    stack: ExitStack, client: Client | None, rows: int, watch: Tell | None = None
 ) -> ThreadEngine | ClusterEngine:
     """Choose where to run: the given cluster, the configured one, or what suits the size.
 
@@ -36,18 +37,20 @@ def choose_engine(
     client : distributed.Client or None
     rows : int
         Particles in all.
+    watch : callable, optional
+        Called with each event of the run.
     """
     if client is None and _configured_address():
         client = connect(stack)
     if client is None and rows <= IN_PROCESS_ROWS:
-        return ThreadEngine()
+        return ThreadEngine(watch)
     if client is None:
         client = start_local(stack)
     from dask_dedup.engines.cluster import ClusterEngine
 
     # The shuffle asks for the current client, which need not be the one given.
     stack.enter_context(client.as_current())
-    return ClusterEngine(client)
+    return ClusterEngine(client, watch)
 
 
 def _configured_address() -> str | None:

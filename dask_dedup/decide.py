@@ -1,9 +1,9 @@
-"""From picks to decisions: which particles are rejected, in favour of which."""
+"""From picks to decisions: which particles are rejected, in favour of which, and how many on each micrograph."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 #: The place of a winner that does not exist, where duplicates are removed entirely.
 NO_PLACE = np.uint64(0xFFFFFFFFFFFFFFFF)
+#: Micrographs are counted by the fraction rejected in so many equal bins, and so many are listed.
+FRACTION_BINS = 20
+DENSEST = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,48 @@ REJECTIONS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
 )
 
 
-def decide(picks: Picks, params: DedupParams) -> Rejections:
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What some decisions came to, in numbers that do not grow with them.
+
+    Attributes
+    ----------
+    micrographs, picks, rejected : int
+    by_fraction : tuple of int
+        Micrographs by the fraction of their picks that is rejected, in `FRACTION_BINS` equal bins over
+        0 to 1.
+    densest : tuple of (int, int, int)
+        Key, picks and rejected of the micrographs with the most picks.
+    """
+
+    micrographs: int = 0
+    picks: int = 0
+    rejected: int = 0
+    by_fraction: tuple[int, ...] = (0,) * FRACTION_BINS
+    densest: tuple[tuple[int, int, int], ...] = ()
+
+    @classmethod
+    def of(
+        cls, keys: NDArray[np.uint64], picks: NDArray[np.int64], rejected: NDArray[np.int64]
+    ) -> Tally:
+        """Count by micrograph: all arrays (m,), each key once."""
+        bins = np.minimum(rejected * FRACTION_BINS // np.maximum(picks, 1), FRACTION_BINS - 1)
+        most = np.lexsort((keys, -picks))[:DENSEST]
+        rows = zip(keys[most].tolist(), picks[most].tolist(), rejected[most].tolist(), strict=True)
+        return cls(
+            micrographs=keys.size,
+            picks=int(picks.sum()),
+            rejected=int(rejected.sum()),
+            by_fraction=tuple(np.bincount(bins, minlength=FRACTION_BINS).tolist()),
+            densest=tuple(rows),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
     """Find the duplicates among whole micrographs.
 
     Parameters
@@ -113,23 +157,24 @@ def decide(picks: Picks, params: DedupParams) -> Rejections:
 
     Returns
     -------
-    Rejections
+    rejections : Rejections
         In the order of the picks.
+    tally : Tally
     """
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
-    outcome = method(
-        points,
-        _dense(picks.micrograph),
-        picks.rank_keys(params),
-        separation,
-        picks.exclusions(params),
-    )
+    keys, number = _dense(picks.micrograph)
+    outcome = method(points, number, picks.rank_keys(params), separation, picks.exclusions(params))
     losers = np.flatnonzero(outcome.rejected)
     loser, winners = picks.take(losers), outcome.winner[losers]
     winner = picks.take(winners)
     nobody = winners == NOBODY
-    return Rejections(
+    tally = Tally.of(
+        keys,
+        np.bincount(number, minlength=keys.size),
+        np.bincount(number[losers], minlength=keys.size),
+    )
+    rejections = Rejections(
         place=loser.place,
         uid=loser.uid,
         score=loser.score,
@@ -142,13 +187,14 @@ def decide(picks: Picks, params: DedupParams) -> Rejections:
         winner_half=np.where(nobody, np.int8(NO_HALF), winner.half),
         distance=outcome.distance[losers],
     )
+    return rejections, tally
 
 
-def _dense(keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-    """Number the distinct keys 0, 1, ...; picks of a micrograph mostly come in one run."""
+def _dense(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """Give the distinct keys, and each row's number among them; picks of a micrograph mostly come in one run."""
     if not keys.size:
-        return np.empty(0, dtype=np.intp)
+        return keys, np.empty(0, dtype=np.intp)
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    _, number_of_run = np.unique(keys[starts], return_inverse=True)
+    distinct, number_of_run = np.unique(keys[starts], return_inverse=True)
     lengths = np.diff(starts, append=keys.size)
-    return np.repeat(number_of_run.astype(np.intp), lengths)
+    return distinct, np.repeat(number_of_run.astype(np.intp), lengths)

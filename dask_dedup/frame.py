@@ -89,7 +89,7 @@ def remove_duplicates(
     for line in _check(narrow, roles, params, table):
         log.warning("warning: %s", line)
     rejected = np.zeros(narrow.num_rows, dtype=bool)
-    rejected[decide(picks, params).row] = True
+    rejected[decide(picks, params)[0].row] = True
     return _where(particles, ~rejected), _where(particles, rejected)
 
 
@@ -230,7 +230,7 @@ def _decide_partition(frame: pd.DataFrame, params: DedupParams) -> pd.DataFrame:
     import pandas as pd
 
     picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
-    rejections = decide(picks, params)
+    rejections, _ = decide(picks, params)
     return pd.DataFrame({"fragment": rejections.fragment, "row": rejections.row})
 
 

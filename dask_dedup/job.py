@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -51,6 +52,8 @@ class Job:
     output_format : {"native", "parquet"}
     staging : str
         Folder the parts are written to before the commit.
+    attempt : str
+        Tells the events of this attempt at the run from those of others.
     """
 
     tables: tuple[ParticleTable, ...]
@@ -62,6 +65,7 @@ class Job:
     native_names: tuple[str | None, ...]
     output_format: str
     staging: str
+    attempt: str = ""
 
     @property
     def schema(self) -> pa.Schema:
@@ -102,6 +106,7 @@ def make_job(
         native_names=tuple(native),
         output_format=output_format,
         staging="",
+        attempt=uuid4().hex[:12],
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from dask_dedup import events
 from dask_dedup import output as place
 from dask_dedup.checks import check_names, check_rows, check_uids, find_warnings
 from dask_dedup.cluster import choose_engine
@@ -22,9 +23,11 @@ from dask_dedup.result import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from contextlib import AbstractContextManager
 
     from distributed import Client
 
+    from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
@@ -35,6 +38,12 @@ log = logging.getLogger("dask_dedup")
 
 class Engine(Protocol):
     """Where the stages run."""
+
+    def tell(self, event: Event) -> None:
+        """Pass an event on to whoever watches."""
+
+    def listening(self, attempt: str) -> AbstractContextManager[None]:
+        """Hear what is told of this attempt by whoever does the work."""
 
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment, in any order."""
@@ -53,6 +62,7 @@ def run(
     output_format: str = "native",
     allow_outside: bool = False,
     overwrite: bool = False,
+    watch: Tell | None = None,
 ) -> RunResult:
     """Remove the duplicates of particle tables: files in, files out.
 
@@ -77,6 +87,8 @@ def run(
         Let a ``.csg`` point to files outside its folder.
     overwrite : bool
         Replace an earlier run's result.
+    watch : callable, optional
+        Called with each event of the run, a dict (see `dask_dedup.events`), from any thread.
 
     Returns
     -------
@@ -109,34 +121,40 @@ def run(
 
     job = make_job(tables, exposures, params, output_format)
     with ExitStack() as stack:
-        engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables))
-        with _in_one_line():
-            plan, warnings = _survey(job, engine)
+        engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
         # In words first: asking a cluster from within the log handler would hold up its own log lines.
         where = str(engine)
         log.info("running %s", where)
-        staging = place.stage(target, run_id)
-        manifest = place.staged_manifest(staging)
-        if manifest is None:
-            job = replace(job, staging=str(staging))
-            with _discarding(staging, with_output=made), _in_one_line():
-                receipts = sorted(engine.write(job, plan), key=lambda receipt: receipt.fragment)
-                manifest = make_manifest(job, plan, receipts, warnings)
-                manifest |= {"run_id": run_id, "overwrite": overwrite}
-                manifest["allow_outside"] = allow_outside
-                manifest["seconds"] = round(time.perf_counter() - began, 3)
-    with _in_one_line():
-        place.commit(staging, target, manifest)
+
+        def tell(event: Event) -> None:
+            engine.tell({"run": job.attempt, **event})
+
+        with engine.listening(job.attempt), _telling_failure(tell), _in_one_line():
+            tell(events.started(job, str(target), where))
+            plan, warnings = _survey(job, engine, tell)
+            staging = place.stage(target, run_id)
+            manifest = place.staged_manifest(staging)
+            if manifest is None:
+                job = replace(job, staging=str(staging))
+                with _discarding(staging, with_output=made):
+                    receipts = sorted(engine.write(job, plan), key=lambda receipt: receipt.fragment)
+                    manifest = make_manifest(job, plan, receipts, warnings)
+                    manifest |= {"run_id": run_id, "overwrite": overwrite}
+                    manifest["allow_outside"] = allow_outside
+                    manifest["seconds"] = round(time.perf_counter() - began, 3)
+            place.commit(staging, target, manifest)
+            tell(events.finished(manifest))
     return RunResult.of(target, manifest, already_done=False)
 
 
-def _survey(job: Job, engine: Engine) -> tuple[Plan, list[str]]:
+def _survey(job: Job, engine: Engine, tell: Tell) -> tuple[Plan, list[str]]:
     """Look at all rows, refuse what cannot be used, and plan; give the plan and the warnings."""
     censuses = sorted(engine.scan(job), key=lambda census: census.fragment)
     check_rows(job, censuses)
     check_uids(job, censuses)
     check_names(job, censuses)
     plan = make_plan(censuses)
+    tell(events.planned(plan, censuses))
     warnings = find_warnings(job, censuses)
     for line in (*_describe(job), *plan.describe()):
         log.info(line)
@@ -152,6 +170,16 @@ def _discarding(staging: Path, *, with_output: bool) -> Iterator[None]:
         yield
     except BaseException:
         place.discard(staging, with_output=with_output)
+        raise
+
+
+@contextmanager
+def _telling_failure(tell: Tell) -> Iterator[None]:
+    """Tell whoever watches that the run has failed."""
+    try:
+        yield
+    except BaseException as error:
+        tell(events.failed(str(error) or "interrupted"))
         raise
 
 

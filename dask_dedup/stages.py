@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.columns import Columns
-from dask_dedup.decide import Rejections, decide
+from dask_dedup.decide import Rejections, Tally, decide
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.micrographs import micrograph_keys
@@ -67,6 +67,8 @@ class Receipt:
         Rejected rows whose winner has the same uid: one particle given twice.
     across_halves : int
         Rejected rows whose winner is in the other half-set.
+    tally : Tally
+        Of the micrographs that live whole in the fragment.
     files : dict of str to Written
         Parquet files, by folder of the output.
     """
@@ -78,6 +80,7 @@ class Receipt:
     rejected: int
     same_uid: int
     across_halves: int
+    tally: Tally
     files: dict[str, Written]
 
     def to_dict(self) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def collect_picks(
     return picks.take(moves), bucket[moves]
 
 
-def decide_bucket(job: Job, picks: Picks) -> Rejections:
+def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates among the picks of a bucket."""
     return decide(picks, job.params)
 
@@ -148,8 +151,8 @@ def write_fragment(
     if narrow is None:
         narrow = payload.columns(roles.columns)
     _check_rows(narrow, fragment)
-    rejections = Rejections.concatenate([_decide_here(job, plan, fragment, narrow), moved])
-    rejections = rejections.in_order()
+    settled, tally = _decide_here(job, plan, fragment, narrow)
+    rejections = Rejections.concatenate([settled, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
     if keep.size - keep.sum() != len(rejections):
@@ -187,6 +190,7 @@ def write_fragment(
         rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
         same_uid=int(same_uid.sum()),
         across_halves=int((halves & (mine != theirs)).sum()),
+        tally=tally,
         files=files,
     )
     (staging / RECEIPTS / f"{number:05d}.json").write_text(json.dumps(receipt.to_dict()))
@@ -228,14 +232,16 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
         )
 
 
-def _decide_here(job: Job, plan: Plan, fragment: Fragment, narrow: pa.Table) -> Rejections:
+def _decide_here(
+    job: Job, plan: Plan, fragment: Fragment, narrow: pa.Table
+) -> tuple[Rejections, Tally]:
     """Decide the micrographs whose picks are all in this fragment."""
     roles = job.roles[fragment.source]
     columns = Columns(narrow, str(fragment))
     keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
     settled = plan.bucket_of(keys) < 0
     if not settled.any():
-        return Rejections.concatenate([])
+        return Rejections.concatenate([]), Tally()
     picks = read_picks(narrow, fragment, roles, job.params, job.micrographs)
     return decide(picks if settled.all() else picks.take(settled), job.params)
 

@@ -45,7 +45,7 @@ def data(folder):
 
 
 def with_threads(monkeypatch, number):
-    monkeypatch.setattr(dask_dedup.cluster, "ThreadEngine", lambda: ThreadEngine(number))
+    monkeypatch.setattr(dask_dedup.cluster, "ThreadEngine", lambda watch: ThreadEngine(watch, number))
 
 
 @pytest.fixture

@@ -7,15 +7,17 @@ Only picks of straddling micrographs travel, and only decisions about rejected o
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from distributed import as_completed
+from distributed import as_completed, get_worker
 
-from dask_dedup import stages
+from dask_dedup import events, stages
 from dask_dedup.decide import REJECTIONS_DTYPES, Rejections
 from dask_dedup.picks import PICKS_DTYPES, Picks
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
@@ -33,8 +36,9 @@ if TYPE_CHECKING:
 class ClusterEngine:
     """Runs the stages on the workers of a Dask cluster; all must see the input and output folders."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, watch: Tell | None = None) -> None:
         self.client = client
+        self._watch = watch
 
     def __str__(self) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -42,10 +46,35 @@ class ClusterEngine:
         address = self.client.scheduler.address
         return f"Dask cluster at {address}: {len(workers)} workers, {threads} threads"
 
+    def tell(self, event: Event) -> None:
+        """Pass an event on to the scheduler, and so to whoever watches."""
+        # Who watches must not make a run fail, nor hold up the message of why it failed.
+        with suppress(OSError, TimeoutError):
+            if self.client.status == "running":
+                self.client.log_event(events.TOPIC, event)
+
+    @contextmanager
+    def listening(self, attempt: str) -> Iterator[None]:
+        """Pass what the scheduler hears of this attempt on to whoever watches from here."""
+        watch = self._watch
+        if watch is None:
+            yield
+            return
+
+        def hear(event: tuple[float, Event]) -> None:
+            if event[1].get("run") == attempt:
+                watch(event[1])
+
+        self.client.subscribe_topic(events.TOPIC, hear)
+        try:
+            yield
+        finally:
+            self.client.unsubscribe_topic(events.TOPIC)
+
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
         shared = dask.delayed(job, traverse=False, pure=False)
-        scan = dask.delayed(stages.scan_fragment, pure=False)
+        scan = dask.delayed(_scan, pure=False)
         yield from self._finished([scan(shared, number) for number in range(len(job.fragments))])
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
@@ -53,18 +82,16 @@ class ClusterEngine:
         shared = dask.delayed(job, traverse=False, pure=False)
         shared_plan = dask.delayed(plan, traverse=False, pure=False)
         opened = set(plan.open_fragments)
-        nothing = Rejections.concatenate([])
-        write = dask.delayed(stages.write_fragment, pure=False)
+        write = dask.delayed(_write, pure=False)
         writes = [
-            write(shared, shared_plan, number, nothing)
+            write(shared, shared_plan, number, None)
             for number in range(len(job.fragments))
             if number not in opened
         ]
         if opened:
-            write_moved = dask.delayed(_write_moved, pure=False)
             moved = self._exchange(shared, shared_plan, plan).to_delayed()
             writes += [
-                write_moved(shared, shared_plan, number, part)
+                write(shared, shared_plan, number, part)
                 for number, part in zip(plan.open_fragments, moved, strict=True)
             ]
         yield from self._finished(writes)
@@ -109,18 +136,41 @@ def _number_frame(number: int) -> pd.DataFrame:
     return pd.DataFrame({"fragment": [number]})
 
 
+def _tell(job: Job, event: Event) -> None:
+    get_worker().log_event(events.TOPIC, {"run": job.attempt, **event})
+
+
+def _scan(job: Job, number: int) -> Census:
+    began = time.perf_counter()
+    census = stages.scan_fragment(job, number)
+    _tell(job, events.scanned(census, time.perf_counter() - began))
+    return census
+
+
 def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    picks, bucket = stages.collect_picks(job, plan, int(numbers["fragment"].iloc[0]))
+    began = time.perf_counter()
+    number = int(numbers["fragment"].iloc[0])
+    picks, bucket = stages.collect_picks(job, plan, number)
+    _tell(job, events.collected(number, len(picks), time.perf_counter() - began))
     return pd.DataFrame({"bucket": bucket, **picks.columns()})
 
 
 def _decide(frame: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
+    began = time.perf_counter()
     picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
-    rejections = stages.decide_bucket(job, picks)
+    rejections, tally = stages.decide_bucket(job, picks)
+    bucket = int(plan.bucket_of(picks.micrograph[:1])[0])
+    _tell(job, events.decided(bucket, tally, time.perf_counter() - began))
     home = np.searchsorted(np.array(plan.open_fragments, dtype=np.int64), rejections.fragment)
     return pd.DataFrame({"home": home.astype(np.int64), **rejections.columns()})
 
 
-def _write_moved(job: Job, plan: Plan, number: int, frame: pd.DataFrame) -> Receipt:
-    moved = Rejections.from_columns({name: frame[name].to_numpy() for name in REJECTIONS_DTYPES})
-    return stages.write_fragment(job, plan, number, moved)
+def _write(job: Job, plan: Plan, number: int, frame: pd.DataFrame | None) -> Receipt:
+    began = time.perf_counter()
+    moved = Rejections.concatenate([])
+    if frame is not None:
+        columns = {name: frame[name].to_numpy() for name in REJECTIONS_DTYPES}
+        moved = Rejections.from_columns(columns)
+    receipt = stages.write_fragment(job, plan, number, moved)
+    _tell(job, events.written(receipt, time.perf_counter() - began))
+    return receipt

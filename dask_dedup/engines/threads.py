@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup import stages
+from dask_dedup import events, stages
 from dask_dedup.decide import Rejections
 from dask_dedup.formats import format_of
 from dask_dedup.picks import Picks
@@ -18,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
+    from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
@@ -58,22 +62,38 @@ class _Held:
 class ThreadEngine:
     """Runs the stages on the cores of this machine; pyarrow, NumPy and SciPy leave the interpreter's lock."""
 
-    def __init__(self, threads: int | None = None) -> None:
+    def __init__(self, watch: Tell | None = None, threads: int | None = None) -> None:
         self.threads = threads or len(os.sched_getaffinity(0))
+        self._watch = watch
+        self._telling = Lock()
         self._held: _Held
 
     def __str__(self) -> str:
         return f"in this process, {self.threads} threads"
 
+    def tell(self, event: Event) -> None:
+        """Pass an event on to whoever watches."""
+        if self._watch:
+            with self._telling:
+                self._watch(event)
+
+    @contextmanager
+    def listening(self, attempt: str) -> Iterator[None]:  # noqa: ARG002
+        """Nothing but this attempt is told of here."""
+        yield
+
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
-        held = _Held(job)
-        self._held = held
+        self._held = held = _Held(job)
+
+        def scan(number: int) -> Census:
+            began = time.perf_counter()
+            census = stages.scan_fragment(job, number, held.read(number))
+            self.tell(events.scanned(census, time.perf_counter() - began))
+            return census
+
         with self._pool() as run:
-            yield from run(
-                lambda number: stages.scan_fragment(job, number, held.read(number)),
-                range(len(job.fragments)),
-            )
+            yield from run(scan, range(len(job.fragments)))
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
         """Decide, and write every fragment."""
@@ -82,28 +102,38 @@ class ThreadEngine:
             if plan.open_fragments:
                 moved = self._exchange(job, plan, run)
             nothing, held = Rejections.concatenate([]), self._held
-            yield from run(
-                lambda number: stages.write_fragment(
-                    job, plan, number, moved.pop(number, nothing), held.pop(number)
-                ),
-                range(len(job.fragments)),
-            )
+
+            def write(number: int) -> Receipt:
+                began = time.perf_counter()
+                mine = moved.pop(number, nothing)
+                receipt = stages.write_fragment(job, plan, number, mine, held.pop(number))
+                self.tell(events.written(receipt, time.perf_counter() - began))
+                return receipt
+
+            yield from run(write, range(len(job.fragments)))
 
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
     ) -> dict[int, Rejections]:
         """Bring the moving picks together by bucket, decide, and sort the decisions by fragment."""
         buckets: list[list[Picks]] = [[] for _ in plan.bucket_rows]
-        for picks, bucket in run(
-            lambda number: stages.collect_picks(job, plan, number, self._held.get(number)),
-            plan.open_fragments,
-        ):
+
+        def collect(number: int) -> tuple[Picks, NDArray[np.int32]]:
+            began = time.perf_counter()
+            picks, bucket = stages.collect_picks(job, plan, number, self._held.get(number))
+            self.tell(events.collected(number, len(picks), time.perf_counter() - began))
+            return picks, bucket
+
+        for picks, bucket in run(collect, plan.open_fragments):
             for number in np.unique(bucket).tolist():
                 buckets[number].append(picks.take(bucket == number))
 
         def decide(number: int) -> Rejections:
+            began = time.perf_counter()
             parts, buckets[number] = buckets[number], []
-            return stages.decide_bucket(job, Picks.concatenate(parts))
+            rejections, tally = stages.decide_bucket(job, Picks.concatenate(parts))
+            self.tell(events.decided(number, tally, time.perf_counter() - began))
+            return rejections
 
         rejections = Rejections.concatenate(list(run(decide, range(len(buckets))))).in_order()
         numbers, starts = np.unique(rejections.fragment, return_index=True)
