@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -35,6 +35,11 @@ def fragment_of(place: NDArray[np.uint64]) -> NDArray[np.int64]:
 def row_of(place: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Give the row number in its fragment of each place."""
     return (place & _ROW_MASK).astype(np.int64)
+
+
+def all_of(value: Any, rows: int) -> NDArray[Any]:
+    """Give a read-only column of one value that takes no memory."""
+    return np.broadcast_to(value, rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,12 @@ class Picks:
 
     def __len__(self) -> int:
         return len(self.place)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken; columns of one value take none."""
+        arrays = [getattr(self, name) for name in PICKS_DTYPES]
+        return sum(array.nbytes for array in arrays if any(array.strides))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Select rows by number or by mask."""

@@ -10,7 +10,7 @@ import numpy as np
 from dask_dedup import geometry
 from dask_dedup.columns import Columns
 from dask_dedup.micrographs import keys_of_names, micrograph_keys
-from dask_dedup.picks import NO_HALF, Picks, places
+from dask_dedup.picks import NO_HALF, Picks, all_of, places
 from dask_dedup.rank import SCORE_SENTINEL
 from dask_dedup.roles import needs_pixel_size
 
@@ -147,6 +147,8 @@ class Extract:
     ----------
     picks : Picks
         In the order of the rows; rows with a problem have a centre that is not finite, or key 0.
+    named : (n,) bool
+        Whether the row has a micrograph.
     names : list of str
         Distinct names of the micrographs, if they go by name.
     problems : list of Problem
@@ -155,6 +157,7 @@ class Extract:
     """
 
     picks: Picks
+    named: NDArray[np.bool_]
     names: list[str]
     problems: list[Problem]
     psize: Floats | None
@@ -190,9 +193,12 @@ def take_census(
     micrographs: MicrographTable | None,
 ) -> Census:
     """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
-    found = extract(rows, fragment, roles, params, micrographs)
-    nowhere = Columns(rows, "").nulls(roles.micrograph)
-    keys, counts = np.unique(found.picks.micrograph[~nowhere], return_counts=True)
+    return count(extract(rows, fragment, roles, params, micrographs), fragment, roles)
+
+
+def count(found: Extract, fragment: Fragment, roles: Roles) -> Census:
+    """Make the census of a fragment from what was extracted of it."""
+    keys, counts = _count_each(found.picks.micrograph[found.named])
     keyed = keys_of_names(found.names, roles.match).tolist()
     present = set(keys.tolist())
     names = [pair for pair in zip(keyed, found.names, strict=True) if pair[0] in present]
@@ -210,6 +216,16 @@ def take_census(
         score=ScoreRange.of(found.picks.score) if roles.score else None,
         problems=found.problems,
     )
+
+
+def _count_each(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Give the distinct keys, sorted, and how often each occurs; they mostly come in runs."""
+    starts = (
+        np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if keys.size else np.empty(0, int)
+    )
+    distinct, run = np.unique(keys[starts], return_inverse=True)
+    lengths = np.diff(starts, append=keys.size)
+    return distinct, np.bincount(run, weights=lengths, minlength=distinct.size).astype(np.int64)
 
 
 def _range(values: Floats | None) -> tuple[float, float]:
@@ -283,16 +299,16 @@ def extract(
     absurd = (np.abs(centres) > FARTHEST).any(axis=1) & ~problems.unusable
     problems.note(absurd, f"lie more than {FARTHEST:.0e} A away", " ".join(roles.position))
 
-    score = columns.floats(roles.score) if roles.score else np.full(n, np.nan)
+    score = columns.floats(roles.score) if roles.score else all_of(np.nan, n)
     if roles.uid:
         uid = columns.integers(roles.uid)
         problems.note(columns.nulls(roles.uid), "have no uid", roles.uid)
     else:
         first = np.uint64((fragment.source << int(_SOURCE_BITS)) + fragment.first_row)
         uid = first + np.arange(n, dtype=np.uint64)
-    half = np.full(n, NO_HALF, dtype=np.int8)
+    half = all_of(np.int8(NO_HALF), n)
     if roles.half:
-        values = columns.floats(roles.half)
+        values, half = columns.floats(roles.half), half.copy()
         np.copyto(
             half, values, where=np.isfinite(values) & (np.abs(values) < 127), casting="unsafe"
         )
@@ -301,16 +317,16 @@ def extract(
         micrograph=keys,
         x=np.ascontiguousarray(centres[:, 0]),
         y=np.ascontiguousarray(centres[:, 1]),
-        z=np.ascontiguousarray(centres[:, 2]) if centres.shape[1] > 2 else np.zeros(n),
+        z=np.ascontiguousarray(centres[:, 2]) if centres.shape[1] > 2 else all_of(0.0, n),
         score=score,
         uid=uid,
         place=places(fragment.number, n),
-        source=np.full(n, fragment.source, dtype=np.uint16),
+        source=all_of(np.uint16(fragment.source), n),
         half=half,
         label=label,
     )
     used = psize if needs_pixel_size(roles, params) else None
-    return Extract(picks, names, problems.found, used, stored_psize)
+    return Extract(picks, ~unnamed, names, problems.found, used, stored_psize)
 
 
 def _not_finite(values: Floats) -> NDArray[np.bool_]:
@@ -328,7 +344,7 @@ def _labels(
     columns: Columns, roles: Roles, params: DedupParams, source: int, problems: _Problems
 ) -> NDArray[np.int64]:
     """Give the filament, or the symmetry copies' source, of each row; -1 for none."""
-    none = np.full(len(columns), -1, dtype=np.int64)
+    none = all_of(np.int64(-1), len(columns))
     if not roles.label:
         return none
     absent = columns.nulls(roles.label)

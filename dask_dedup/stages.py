@@ -19,12 +19,12 @@ from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of
-from dask_dedup.scan import Census, read_picks, take_census
+from dask_dedup.scan import Census, count, extract, read_picks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment
+    from dask_dedup.formats import Fragment, Payload
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
 
@@ -88,37 +88,51 @@ class Receipt:
         return asdict(self)
 
 
-def read_narrow(job: Job, number: int) -> pa.Table:
-    """Read the columns that matter of a fragment, and no others."""
+@dataclass(frozen=True, slots=True)
+class Narrow:
+    """What has been read of a fragment to decide about it.
+
+    Attributes
+    ----------
+    picks : Picks
+    micrograph : pyarrow.ChunkedArray
+        The micrograph of each row, as stored.
+    """
+
+    picks: Picks
+    micrograph: pa.ChunkedArray
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken."""
+        return self.picks.nbytes + int(self.micrograph.nbytes)
+
+
+def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
+    """Read the columns that matter of a fragment, and no others, and count what is in them."""
     fragment = job.fragments[number]
-    columns = read(job.tables[fragment.source], fragment, job.roles[fragment.source].columns)
-    _check_rows(columns, fragment)
-    return columns
+    roles = job.roles[fragment.source]
+    rows = read(job.tables[fragment.source], fragment, roles.columns)
+    _check_rows(rows, fragment)
+    found = extract(rows, fragment, roles, job.params, job.micrographs)
+    return count(found, fragment, roles), Narrow(found.picks, rows.column(roles.micrograph))
 
 
-def scan_fragment(job: Job, number: int, narrow: pa.Table | None = None) -> Census:
-    """Count what is in a fragment.
+def collect_picks(
+    job: Job, plan: Plan, number: int, narrow: Narrow | None = None
+) -> tuple[Picks, NDArray[np.int32]]:
+    """Give the picks of a fragment that travel, and the bucket each goes to.
 
     Parameters
     ----------
     job : Job
+    plan : Plan
     number : int
         Of the fragment.
-    narrow : pyarrow.Table, optional
-        What `read_narrow` gives, if it is at hand; so in the other stages.
+    narrow : Narrow, optional
+        What `scan_fragment` gave, if it is at hand; so in `write_fragment`.
     """
-    fragment = job.fragments[number]
-    rows = read_narrow(job, number) if narrow is None else narrow
-    return take_census(rows, fragment, job.roles[fragment.source], job.params, job.micrographs)
-
-
-def collect_picks(
-    job: Job, plan: Plan, number: int, narrow: pa.Table | None = None
-) -> tuple[Picks, NDArray[np.int32]]:
-    """Give the picks of a fragment that travel, and the bucket each goes to."""
-    fragment = job.fragments[number]
-    rows = read_narrow(job, number) if narrow is None else narrow
-    picks = read_picks(rows, fragment, job.roles[fragment.source], job.params, job.micrographs)
+    picks = (narrow or scan_fragment(job, number)[1]).picks
     bucket = plan.bucket_of(picks.micrograph)
     moves = bucket >= 0
     return picks.take(moves), bucket[moves]
@@ -130,7 +144,7 @@ def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
 
 
 def write_fragment(
-    job: Job, plan: Plan, number: int, moved: Rejections, narrow: pa.Table | None = None
+    job: Job, plan: Plan, number: int, moved: Rejections, narrow: Narrow | None = None
 ) -> Receipt:
     """Read a fragment's payload, decide what lives whole in it, write both parts.
 
@@ -142,16 +156,13 @@ def write_fragment(
         Of the fragment.
     moved : Rejections
         The decisions made elsewhere about rows of this fragment.
-    narrow : pyarrow.Table, optional
+    narrow : Narrow, optional
     """
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
     roles = job.roles[fragment.source]
     payload = load(table, fragment)
-    if narrow is None:
-        narrow = payload.columns(roles.columns)
-    _check_rows(narrow, fragment)
-    settled, tally = _decide_here(job, plan, fragment, narrow)
+    settled, tally = decide(_settled_picks(job, plan, fragment, payload, narrow), job.params)
     rejections = Rejections.concatenate([settled, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
@@ -164,14 +175,19 @@ def write_fragment(
     if job.native_names[fragment.source]:
         payload.split(keep, _piece(job, KEPT, number), _piece(job, REJECTED, number))
     else:
+        rows = payload.columns(table.schema.names)
+        _check_rows(rows, fragment)
         files[KEPT], files[REJECTED] = parquet.split(
-            payload.columns(table.schema.names),
+            rows,
             keep,
             job.schema,
             staging / KEPT / name,
             staging / REJECTED / name,
         )
-    micrographs = narrow.column(roles.micrograph).filter(pa.array(~keep))
+    micrographs = (
+        payload.columns((roles.micrograph,)).column(0) if narrow is None else narrow.micrograph
+    )
+    micrographs = micrographs.filter(pa.array(~keep))
     files[DUPLICATES] = parquet.write(
         _duplicates_table(job, rejections, micrographs), staging / DUPLICATES / name
     )
@@ -232,18 +248,22 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
         )
 
 
-def _decide_here(
-    job: Job, plan: Plan, fragment: Fragment, narrow: pa.Table
-) -> tuple[Rejections, Tally]:
-    """Decide the micrographs whose picks are all in this fragment."""
-    roles = job.roles[fragment.source]
-    columns = Columns(narrow, str(fragment))
-    keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
-    settled = plan.bucket_of(keys) < 0
-    if not settled.any():
-        return Rejections.concatenate([]), Tally()
-    picks = read_picks(narrow, fragment, roles, job.params, job.micrographs)
-    return decide(picks if settled.all() else picks.take(settled), job.params)
+def _settled_picks(
+    job: Job, plan: Plan, fragment: Fragment, payload: Payload, narrow: Narrow | None
+) -> Picks:
+    """Give the picks of the micrographs that live whole in this fragment."""
+    if narrow is None:
+        roles = job.roles[fragment.source]
+        rows = payload.columns(roles.columns)
+        _check_rows(rows, fragment)
+        keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
+        if (plan.bucket_of(keys) >= 0).all():
+            return Picks.concatenate([])
+        picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
+    else:
+        picks = narrow.picks
+    settled = plan.bucket_of(picks.micrograph) < 0
+    return picks if settled.all() else picks.take(settled)
 
 
 def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedArray) -> pa.Table:

@@ -167,7 +167,7 @@ def test_a_fault_while_scanning_is_told_in_one_line(cli, tmp_path, monkeypatch):
     def fault(*args, **kwargs):
         raise ZeroDivisionError("no such thing")
 
-    monkeypatch.setattr(stages, "take_census", fault)
+    monkeypatch.setattr(stages, "extract", fault)
     path = write_file(cryosparc(20), tmp_path / "a.parquet")
     with pytest.raises(RunError, match="ZeroDivisionError: no such thing"):
         run(path, tmp_path / "out")

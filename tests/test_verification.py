@@ -625,7 +625,6 @@ def test_other_fragments_than_the_runs_are_said_to_be_so(tmp_path, monkeypatch):
 class Native:
     """A format of its own as far as the package can tell, and Parquet inside."""
 
-    SLOW_TO_READ = False
     read = staticmethod(parquet.read)
 
     def __init__(self, rows):

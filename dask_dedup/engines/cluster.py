@@ -142,7 +142,7 @@ def _tell(job: Job, event: Event) -> None:
 
 def _scan(job: Job, number: int) -> Census:
     began = time.perf_counter()
-    census = stages.scan_fragment(job, number)
+    census, _ = stages.scan_fragment(job, number)
     _tell(job, events.scanned(census, time.perf_counter() - began))
     return census
 

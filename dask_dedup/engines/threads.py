@@ -13,50 +13,22 @@ import numpy as np
 
 from dask_dedup import events, stages
 from dask_dedup.decide import Rejections
-from dask_dedup.formats import format_of
 from dask_dedup.picks import Picks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Receipt
+    from dask_dedup.stages import Narrow, Receipt
 
 
-#: Bytes of narrow columns that are kept between the stages, so that text is parsed once.
-HELD_BYTES = 2**28
-
-
-class _Held:
-    """The narrow columns of fragments that are slow to read, as many as may be kept."""
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-        self._tables: dict[int, pa.Table] = {}
-        self._bytes = 0
-
-    def read(self, number: int) -> pa.Table:
-        """Read a fragment's narrow columns, and keep them if that pays and there is room."""
-        narrow = stages.read_narrow(self._job, number)
-        table = self._job.tables[self._job.fragments[number].source]
-        if format_of(table).SLOW_TO_READ and self._bytes + narrow.nbytes <= HELD_BYTES:
-            self._tables[number] = narrow
-            self._bytes += narrow.nbytes
-        return narrow
-
-    def get(self, number: int) -> pa.Table | None:
-        """Give what is kept of a fragment."""
-        return self._tables.get(number)
-
-    def pop(self, number: int) -> pa.Table | None:
-        """Give what is kept of a fragment, for the last time."""
-        return self._tables.pop(number, None)
+#: Bytes of picks that are held between the stages, so that most tables are read and parsed once.
+HELD_BYTES = 2**29
 
 
 class ThreadEngine:
@@ -66,7 +38,7 @@ class ThreadEngine:
         self.threads = threads or len(os.sched_getaffinity(0))
         self._watch = watch
         self._telling = Lock()
-        self._held: _Held
+        self._held: dict[int, Narrow] = {}
 
     def __str__(self) -> str:
         return f"in this process, {self.threads} threads"
@@ -84,16 +56,20 @@ class ThreadEngine:
 
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
-        self._held = held = _Held(job)
 
-        def scan(number: int) -> Census:
+        def scan(number: int) -> tuple[Census, Narrow]:
             began = time.perf_counter()
-            census = stages.scan_fragment(job, number, held.read(number))
+            census, narrow = stages.scan_fragment(job, number)
             self.tell(events.scanned(census, time.perf_counter() - began))
-            return census
+            return census, narrow
 
+        room, self._held = HELD_BYTES, {}
         with self._pool() as run:
-            yield from run(scan, range(len(job.fragments)))
+            for census, narrow in run(scan, range(len(job.fragments))):
+                room -= narrow.nbytes
+                if room >= 0:
+                    self._held[census.fragment] = narrow
+                yield census
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
         """Decide, and write every fragment."""
@@ -106,7 +82,7 @@ class ThreadEngine:
             def write(number: int) -> Receipt:
                 began = time.perf_counter()
                 mine = moved.pop(number, nothing)
-                receipt = stages.write_fragment(job, plan, number, mine, held.pop(number))
+                receipt = stages.write_fragment(job, plan, number, mine, held.pop(number, None))
                 self.tell(events.written(receipt, time.perf_counter() - began))
                 return receipt
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from dask_dedup.formats.csdat import CsdatFile
     from dask_dedup.formats.npy import NpyFile
 
-SLOW_TO_READ = False
-
 #: A fragment holds about so many bytes of records; they are never in memory all at once.
 FRAGMENT_BYTES = 48 * 2**20
 

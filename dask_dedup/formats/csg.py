@@ -30,8 +30,6 @@ if TYPE_CHECKING:
     from dask_dedup.formats.csdat import CsdatFile
     from dask_dedup.formats.npy import NpyFile
 
-SLOW_TO_READ = False
-
 #: Uids are compared so many at a time.
 _COMPARED_ROWS = 2**18
 

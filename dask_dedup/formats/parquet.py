@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SLOW_TO_READ = False
-
 SUFFIXES = (".parquet", ".parq", ".pq")
 OTHER_SUFFIXES = (".star", ".cs", ".csg")
 #: A fragment holds about so many bytes before compression: several fit in memory, yet few tasks do the job.

@@ -55,9 +55,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-SLOW_TO_READ = True
-
-
 def open_table(path: Path, source: int) -> ParticleTable:
     """Find the particle table of a file, its columns and the optics groups, and cut it into fragments.
 

@@ -116,15 +116,7 @@ class Payload(Protocol):
 
 
 class Format(Protocol):
-    """What the module of a format offers.
-
-    Attributes
-    ----------
-    SLOW_TO_READ : bool
-        Whether reading a few columns costs much more than keeping them.
-    """
-
-    SLOW_TO_READ: bool
+    """What the module of a format offers."""
 
     def open_table(self, path: Path, source: int) -> ParticleTable:
         """List the files, read the schema, cut the rows into fragments."""
