@@ -239,5 +239,6 @@ def _distinct(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
 
 
 def _repeated(uids: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    ordered = np.sort(uids)
+    # They come as sorted runs, one a fragment, which the stable sort merges.
+    ordered = np.sort(uids, kind="stable")
     return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])

@@ -99,17 +99,19 @@ class Columns:
             )
         start = 0
         for chunk in column.chunks:
-            valid = np.asarray(chunk.is_valid().to_numpy(zero_copy_only=False), dtype=bool)
-            present = chunk.drop_null()
+            present = chunk.drop_null() if chunk.null_count else chunk
             lengths = pc.list_value_length(present).to_numpy(zero_copy_only=False)
             if (lengths != width).any():
-                row = start + int(np.flatnonzero(valid)[np.argmax(lengths != width)])
+                row = start + int(_valid_rows(chunk)[np.argmax(lengths != width)])
                 path, row = self.locate(row) if self.locate else (self.table, row)
                 raise InputError(
                     f"{path}: the column {name} must hold {width} numbers a row (row {row})"
                 )
             values = self._floats(pa.chunked_array([present.flatten()]), name)
-            result[start : start + len(chunk)][valid] = values.reshape(-1, width)
+            rows = (
+                start + _valid_rows(chunk) if chunk.null_count else slice(start, start + len(chunk))
+            )
+            result[rows] = values.reshape(-1, width)
             start += len(chunk)
         return result
 
@@ -143,3 +145,7 @@ class Columns:
         number = np.cumsum([text is not None for text in texts]) - 1
         renumbered = np.where([text is None for text in texts], -1, number)
         return np.append(renumbered, -1)[np.concatenate(codes)].astype(np.intp), known
+
+
+def _valid_rows(chunk: pa.Array) -> NDArray[np.intp]:
+    return np.flatnonzero(chunk.is_valid().to_numpy(zero_copy_only=False))

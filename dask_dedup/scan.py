@@ -296,7 +296,7 @@ def extract(
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
     # Adding 0.0 turns -0.0 into 0.0.
     centres += 0.0
-    absurd = (np.abs(centres) > FARTHEST).any(axis=1) & ~problems.unusable
+    absurd = _rows_with_any(np.abs(centres) > FARTHEST) & ~problems.unusable
     problems.note(absurd, f"lie more than {FARTHEST:.0e} A away", " ".join(roles.position))
 
     score = columns.floats(roles.score) if roles.score else all_of(np.nan, n)
@@ -331,13 +331,19 @@ def extract(
 
 def _not_finite(values: Floats) -> NDArray[np.bool_]:
     """Tell which rows have a NaN or an infinity."""
-    return np.asarray(~np.isfinite(np.atleast_2d(values.T)).all(axis=0))
+    return _rows_with_any(~np.isfinite(values))
 
 
 def _not_positive(values: Floats) -> NDArray[np.bool_]:
     """Tell which rows have a number that is not finite and above 0."""
-    values = np.atleast_2d(values.T)
-    return np.asarray(~(np.isfinite(values) & (values > 0)).all(axis=0))
+    return _rows_with_any(~((values > 0) & (values < np.inf)))
+
+
+def _rows_with_any(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which rows of (n,) or (n, d) have any; mostly none has, which is quick to see."""
+    if not bad.any():
+        return np.zeros(len(bad), dtype=bool)
+    return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))
 
 
 def _labels(
