@@ -239,6 +239,7 @@ def _distinct(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
 
 
 def _repeated(uids: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Give what occurs more than once, and sort the uids on the way."""
     # They come as sorted runs, one a fragment, which the stable sort merges.
-    ordered = np.sort(uids, kind="stable")
-    return np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    uids.sort(kind="stable")
+    return np.unique(uids[1:][uids[1:] == uids[:-1]])

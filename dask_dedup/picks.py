@@ -89,7 +89,10 @@ class Picks:
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Select rows by number or by mask."""
-        return replace(self, **{name: getattr(self, name)[rows] for name in PICKS_DTYPES})
+        number = int(np.count_nonzero(rows)) if rows.dtype == bool else rows.size
+        return replace(
+            self, **{name: _take(getattr(self, name), rows, number) for name in PICKS_DTYPES}
+        )
 
     @classmethod
     def concatenate(cls, parts: Sequence[Picks]) -> Self:
@@ -142,6 +145,13 @@ class Picks:
         if params.prefer_input_order:
             keys.insert(0, self.source.astype(np.uint64))
         return keys
+
+
+def _take(column: NDArray[Any], rows: NDArray[Any], number: int) -> NDArray[Any]:
+    """Select rows; a column of one value stays one that takes no memory."""
+    if column.size and not any(column.strides):
+        return all_of(column[0], number)
+    return np.asarray(column[rows])
 
 
 PICKS_DTYPES: dict[str, np.dtype[np.generic]] = dict(

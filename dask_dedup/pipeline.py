@@ -124,7 +124,6 @@ def run(
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
         # In words first: asking a cluster from within the log handler would hold up its own log lines.
         where = str(engine)
-        log.info("running %s", where)
 
         def tell(event: Event) -> None:
             engine.tell({"run": job.attempt, **event})
@@ -132,6 +131,7 @@ def run(
         with engine.listening(job.attempt), _telling_failure(tell), _in_one_line():
             tell(events.started(job, str(target), where))
             plan, warnings = _survey(job, engine, tell)
+            log.info("running %s", where)
             staging = place.stage(target, run_id)
             manifest = place.staged_manifest(staging)
             if manifest is None:

@@ -95,17 +95,17 @@ class Narrow:
     Attributes
     ----------
     picks : Picks
-    micrograph : pyarrow.ChunkedArray
-        The micrograph of each row, as stored.
+    micrograph : pyarrow.ChunkedArray or None
+        The micrograph of each row, where it goes by name.
     """
 
     picks: Picks
-    micrograph: pa.ChunkedArray
+    micrograph: pa.ChunkedArray | None
 
     @property
     def nbytes(self) -> int:
         """Memory taken."""
-        return self.picks.nbytes + int(self.micrograph.nbytes)
+        return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
 def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
@@ -115,11 +115,12 @@ def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
     rows = read(job.tables[fragment.source], fragment, roles.columns)
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, job.params, job.micrographs)
-    return count(found, fragment, roles), Narrow(found.picks, rows.column(roles.micrograph))
+    names = None if roles.match == "uid" else rows.column(roles.micrograph)
+    return count(found, fragment, roles), Narrow(found.picks, names)
 
 
 def collect_picks(
-    job: Job, plan: Plan, number: int, narrow: Narrow | None = None
+    job: Job, plan: Plan, number: int, picks: Picks | None = None
 ) -> tuple[Picks, NDArray[np.int32]]:
     """Give the picks of a fragment that travel, and the bucket each goes to.
 
@@ -129,10 +130,11 @@ def collect_picks(
     plan : Plan
     number : int
         Of the fragment.
-    narrow : Narrow, optional
-        What `scan_fragment` gave, if it is at hand; so in `write_fragment`.
+    picks : Picks, optional
+        All of the fragment, if they are at hand.
     """
-    picks = (narrow or scan_fragment(job, number)[1]).picks
+    if picks is None:
+        picks = scan_fragment(job, number)[1].picks
     bucket = plan.bucket_of(picks.micrograph)
     moves = bucket >= 0
     return picks.take(moves), bucket[moves]
@@ -143,8 +145,19 @@ def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
     return decide(picks, job.params)
 
 
+def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Tally]:
+    """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
+    settled = plan.bucket_of(picks.micrograph) < 0
+    return decide(picks if settled.all() else picks.take(settled), job.params)
+
+
 def write_fragment(
-    job: Job, plan: Plan, number: int, moved: Rejections, narrow: Narrow | None = None
+    job: Job,
+    plan: Plan,
+    number: int,
+    moved: Rejections,
+    settled: tuple[Rejections, Tally] | None = None,
+    micrograph: pa.ChunkedArray | None = None,
 ) -> Receipt:
     """Read a fragment's payload, decide what lives whole in it, write both parts.
 
@@ -155,15 +168,18 @@ def write_fragment(
     number : int
         Of the fragment.
     moved : Rejections
-        The decisions made elsewhere about rows of this fragment.
-    narrow : Narrow, optional
+        The decisions made in buckets about rows of this fragment.
+    settled : tuple, optional
+        What `decide_fragment` gave, if that is done.
+    micrograph : pyarrow.ChunkedArray, optional
+        As in `Narrow`, if it is at hand.
     """
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
     roles = job.roles[fragment.source]
     payload = load(table, fragment)
-    settled, tally = decide(_settled_picks(job, plan, fragment, payload, narrow), job.params)
-    rejections = Rejections.concatenate([settled, moved]).in_order()
+    rejections, tally = settled or _decide_payload(job, plan, fragment, payload)
+    rejections = Rejections.concatenate([rejections, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
     if keep.size - keep.sum() != len(rejections):
@@ -184,13 +200,10 @@ def write_fragment(
             staging / KEPT / name,
             staging / REJECTED / name,
         )
-    micrographs = (
-        payload.columns((roles.micrograph,)).column(0) if narrow is None else narrow.micrograph
-    )
-    micrographs = micrographs.filter(pa.array(~keep))
-    files[DUPLICATES] = parquet.write(
-        _duplicates_table(job, rejections, micrographs), staging / DUPLICATES / name
-    )
+    if micrograph is None:
+        micrograph = payload.columns((roles.micrograph,)).column(0)
+    told = _duplicates_table(job, rejections, micrograph.filter(pa.array(~keep)))
+    files[DUPLICATES] = parquet.write(told, staging / DUPLICATES / name)
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
     first = np.array([roles.first_half for roles in job.roles], dtype=np.int8)
     mine = rejections.half - first[rejections.source]
@@ -248,22 +261,18 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
         )
 
 
-def _settled_picks(
-    job: Job, plan: Plan, fragment: Fragment, payload: Payload, narrow: Narrow | None
-) -> Picks:
-    """Give the picks of the micrographs that live whole in this fragment."""
-    if narrow is None:
-        roles = job.roles[fragment.source]
-        rows = payload.columns(roles.columns)
-        _check_rows(rows, fragment)
-        keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
-        if (plan.bucket_of(keys) >= 0).all():
-            return Picks.concatenate([])
-        picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
-    else:
-        picks = narrow.picks
-    settled = plan.bucket_of(picks.micrograph) < 0
-    return picks if settled.all() else picks.take(settled)
+def _decide_payload(
+    job: Job, plan: Plan, fragment: Fragment, payload: Payload
+) -> tuple[Rejections, Tally]:
+    """Do as `decide_fragment` does where nothing but the payload is at hand."""
+    roles = job.roles[fragment.source]
+    rows = payload.columns(roles.columns)
+    _check_rows(rows, fragment)
+    keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
+    if (plan.bucket_of(keys) >= 0).all():
+        return Rejections.concatenate([]), Tally()
+    picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
+    return decide_fragment(job, plan, picks)
 
 
 def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedArray) -> pa.Table:

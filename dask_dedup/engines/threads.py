@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup import events, stages
-from dask_dedup.decide import Rejections
+from dask_dedup.decide import Rejections, Tally
 from dask_dedup.picks import Picks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.events import Event, Tell
@@ -38,7 +39,8 @@ class ThreadEngine:
         self.threads = threads or len(os.sched_getaffinity(0))
         self._watch = watch
         self._telling = Lock()
-        self._held: dict[int, Narrow] = {}
+        self._picks: dict[int, Picks] = {}
+        self._names: dict[int, pa.ChunkedArray | None] = {}
 
     def __str__(self) -> str:
         return f"in this process, {self.threads} threads"
@@ -63,12 +65,13 @@ class ThreadEngine:
             self.tell(events.scanned(census, time.perf_counter() - began))
             return census, narrow
 
-        room, self._held = HELD_BYTES, {}
+        room, self._picks, self._names = HELD_BYTES, {}, {}
         with self._pool() as run:
             for census, narrow in run(scan, range(len(job.fragments))):
                 room -= narrow.nbytes
                 if room >= 0:
-                    self._held[census.fragment] = narrow
+                    self._picks[census.fragment] = narrow.picks
+                    self._names[census.fragment] = narrow.micrograph
                 yield census
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
@@ -77,12 +80,24 @@ class ThreadEngine:
             moved: dict[int, Rejections] = {}
             if plan.open_fragments:
                 moved = self._exchange(job, plan, run)
-            nothing, held = Rejections.concatenate([]), self._held
+
+            # The picks give way to the decisions about them before any payload takes their room.
+            def decide(number: int) -> tuple[int, tuple[Rejections, Tally]]:
+                return number, stages.decide_fragment(job, plan, self._picks.pop(number))
+
+            settled = dict(run(decide, list(self._picks)))
+            nothing = Rejections.concatenate([])
 
             def write(number: int) -> Receipt:
                 began = time.perf_counter()
-                mine = moved.pop(number, nothing)
-                receipt = stages.write_fragment(job, plan, number, mine, held.pop(number, None))
+                receipt = stages.write_fragment(
+                    job,
+                    plan,
+                    number,
+                    moved.pop(number, nothing),
+                    settled.pop(number, None),
+                    self._names.pop(number, None),
+                )
                 self.tell(events.written(receipt, time.perf_counter() - began))
                 return receipt
 
@@ -96,7 +111,9 @@ class ThreadEngine:
 
         def collect(number: int) -> tuple[Picks, NDArray[np.int32]]:
             began = time.perf_counter()
-            picks, bucket = stages.collect_picks(job, plan, number, self._held.get(number))
+            picks, bucket = stages.collect_picks(job, plan, number, self._picks.get(number))
+            if number in self._picks and len(picks) == job.fragments[number].rows:
+                self._picks[number] = Picks.concatenate([])
             self.tell(events.collected(number, len(picks), time.perf_counter() - began))
             return picks, bucket
 

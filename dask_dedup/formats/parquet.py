@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".parq", ".pq")
 OTHER_SUFFIXES = (".star", ".cs", ".csg")
 #: A fragment holds about so many bytes before compression: several fit in memory, yet few tasks do the job.
-FRAGMENT_BYTES = 48 * 2**20
+FRAGMENT_BYTES = 24 * 2**20
 #: Rows a row group of the output holds.
 ROW_GROUP_ROWS = 2**17
 #: Dictionary encoding pays for a column if a sample of so many rows has at most half as many values.
