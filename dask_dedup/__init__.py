@@ -1,7 +1,7 @@
 """Remove duplicate particle picks from cryo-EM particle tables.
 
 `inspect` tells what is in tables, `run` takes files to files, `remove_duplicates` a frame to frames, `verify`
-proves a finished run.
+proves a finished run, `report` pictures it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ if TYPE_CHECKING:
     from dask_dedup.inspection import inspect
     from dask_dedup.params import DedupParams
     from dask_dedup.pipeline import run
+    from dask_dedup.reporting import report
     from dask_dedup.result import RunResult
-    from dask_dedup.verification import Verification, verify
+    from dask_dedup.verification import verify
 
 __version__ = "0.1.0"
 
@@ -26,9 +27,9 @@ __all__ = [
     "InputError",
     "RunError",
     "RunResult",
-    "Verification",
     "inspect",
     "remove_duplicates",
+    "report",
     "run",
     "verify",
 ]
@@ -39,9 +40,9 @@ _HOME = {
     "InputError": "errors",
     "RunError": "errors",
     "RunResult": "result",
-    "Verification": "verification",
     "inspect": "inspection",
     "remove_duplicates": "frame",
+    "report": "reporting",
     "run": "pipeline",
     "verify": "verification",
 }

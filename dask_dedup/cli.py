@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,9 +13,13 @@ import click
 from dask_dedup import __version__
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.params import MATCHES, SHIFT_KEYS, DedupParams
+from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dask_dedup.result import RunResult
+    from dask_dedup.verification import Verification
 
 _PATH = click.Path(path_type=Path)
 
@@ -152,6 +155,15 @@ def main() -> None:
     help="Serve the local cluster's dashboard, such as :8787.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the result of another run in --output.")
+@click.option("--verify", is_flag=True, help="Prove the result as the verb verify does.")
+@click.option("--no-report", is_flag=True, help="Make no report.html and no plots.")
+@click.option(
+    "--plot-micrograph",
+    "plot_micrographs",
+    multiple=True,
+    metavar="NAME",
+    help="Show this micrograph in the report.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def run(
@@ -162,6 +174,9 @@ def run(
     output_format: str,
     allow_outside: bool,
     overwrite: bool,
+    verify: bool,
+    no_report: bool,
+    plot_micrographs: tuple[str, ...],
     quiet: bool,
     as_json: bool,
     scheduler: str | None,
@@ -177,7 +192,8 @@ def run(
     An INPUT is a RELION .star, a CryoSPARC .cs or .csg, or Parquet (a file, a folder, or a
     hive-partitioned folder) with the column names of either program.
     """
-    _log_to_terminal(quiet=quiet or as_json)
+    quiet = quiet or as_json
+    log_to_terminal(quiet=quiet)
     params = DedupParams(**parameters, flip_y=_ordinals(flip_y, inputs))
     with ExitStack() as stack:
         client = None
@@ -198,6 +214,7 @@ def run(
             )
         from dask_dedup.pipeline import run as run_files
 
+        watch = stack.enter_context(showing_progress(quiet=quiet))
         result = run_files(
             inputs,
             output,
@@ -207,11 +224,21 @@ def run(
             output_format=output_format,
             allow_outside=allow_outside,
             overwrite=overwrite,
+            watch=watch,
         )
+    proof = _prove(output) if verify else None
+    pictured = None
+    if not no_report:
+        pictured = _picture(result, plot_micrographs, proof)
     if as_json:
-        click.echo(json.dumps(_as_dict(result), indent=2))
+        click.echo(json.dumps(_as_dict(result, proof, pictured), indent=2))
     elif not quiet:
-        _print_result(result)
+        for line in (*result_lines(result), *(proof.lines() if proof else ())):
+            click.echo(line)
+        if pictured:
+            click.echo(f"the report is {pictured}")
+    if proof and not proof.proven:
+        sys.exit(1)
 
 
 @main.command()
@@ -264,15 +291,39 @@ def verify(output: Path, as_json: bool) -> None:
     rejected one has its winner, and that every file is as the run left it. Exit code 1 if any of it fails, or
     cannot be checked because the inputs are gone.
     """
-    from dask_dedup.verification import verify as verify_files
-
-    report = verify_files(output)
+    proof = _prove(output)
     if as_json:
-        click.echo(json.dumps(report.to_dict(), indent=2))
+        click.echo(json.dumps(proof.to_dict(), indent=2))
     else:
-        for line in report.lines():
+        for line in proof.lines():
             click.echo(line)
-    if not report.proven:
+    if not proof.proven:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("output", type=_PATH)
+@click.option(
+    "--plot-micrograph",
+    "plot_micrographs",
+    multiple=True,
+    metavar="NAME",
+    help="Show this micrograph, too.",
+)
+@click.option("--verify", is_flag=True, help="Prove the result first, and say so in the report.")
+def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> None:
+    """Make the pictures and the report of a finished run, or make them again.
+
+    Reads the result only, not the inputs (but --verify does), and replaces OUTPUT/report.html and
+    OUTPUT/plots.
+    """
+    from dask_dedup.reporting import report as make_report
+
+    proof = _prove(output) if verify else None
+    click.echo(
+        f"the report is {make_report(output, plot_micrographs=plot_micrographs, verification=proof)}"
+    )
+    if proof and not proof.proven:
         sys.exit(1)
 
 
@@ -287,11 +338,14 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     """Simulate two pickers on the same micrographs, remove the duplicates, verify the result."""
     from dask_dedup.demo import run_demo
 
-    _log_to_terminal(quiet=False)
-    result, report = run_demo(output, particles=particles, seed=seed, overwrite=overwrite)
-    _print_result(result)
-    for line in report.lines():
+    log_to_terminal(quiet=False)
+    with showing_progress(quiet=False) as watch:
+        result, proof, page = run_demo(
+            output, particles=particles, seed=seed, overwrite=overwrite, watch=watch
+        )
+    for line in (*result_lines(result), *proof.lines()):
         click.echo(line)
+    click.echo(f"the report is {page}")
 
 
 def _ordinals(some: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
@@ -301,57 +355,37 @@ def _ordinals(some: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ..
     return tuple(number for number, path in enumerate(inputs) if path in some)
 
 
-def _log_to_terminal(*, quiet: bool) -> None:
-    logger = logging.getLogger("dask_dedup")
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers = [handler]
+def _prove(output: Path) -> Verification:
+    from dask_dedup.verification import verify as verify_files
+
+    return verify_files(output)
 
 
-def _as_dict(result: RunResult) -> dict[str, Any]:
+def _picture(
+    result: RunResult, micrographs: Sequence[str], proof: Verification | None
+) -> Path | None:
+    """Make the report; the result stands, whatever becomes of its pictures."""
+    page = result.output / "report.html"
+    if result.already_done and page.exists() and not (micrographs or proof):
+        return page
+    try:
+        from dask_dedup.reporting import report as make_report
+
+        return make_report(result.output, plot_micrographs=micrographs, verification=proof)
+    except DedupError as error:
+        click.echo(f"warning: the result is whole, but has no report: {error}", err=True)
+        return None
+
+
+def _as_dict(
+    result: RunResult, proof: Verification | None, pictured: Path | None
+) -> dict[str, Any]:
     return {
         "output": str(result.output),
         "already_done": result.already_done,
         **result.manifest["totals"],
         "warnings": result.warnings,
         "run_id": result.manifest["run_id"],
+        "report": str(pictured) if pictured else None,
+        "verification": proof.to_dict() if proof else None,
     }
-
-
-def _print_result(result: RunResult) -> None:
-    entries = [*result.by_input]
-    if len(entries) > 1:
-        total = {
-            "path": "all",
-            "rows": result.rows,
-            "kept": result.kept,
-            "rejected": result.rejected,
-        }
-        entries.append(total)
-    width = max(5, *(len(entry["path"]) for entry in entries))
-    click.echo(f"{'input':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}")
-    for entry in entries:
-        share = f"{entry['rejected'] / entry['rows']:.1%}" if entry["rows"] else "-"
-        click.echo(
-            f"{entry['path']:<{width}} {entry['rows']:>13,} {entry['kept']:>13,} "
-            f"{entry['rejected']:>13,}  {share}"
-        )
-    halves = result.manifest["totals"]["across_half_sets"]
-    if halves:
-        click.echo(f"duplicate pairs across the two half-sets: {halves:,}")
-    for path in _native_files(result):
-        click.echo(f"kept: {result.output / path}")
-    click.echo(f"the result is in {result.output}")
-
-
-def _native_files(result: RunResult) -> list[str]:
-    """Name the kept file of each input that was written in its own format."""
-    paths = [entry["path"] for entry in result.by_input]
-    return [
-        entry["path"]
-        for entry in result.manifest["outputs"]
-        if "input" in entry
-        and entry["path"].startswith("particles_kept/")
-        and Path(entry["path"]).name == Path(paths[entry["input"]]).name
-    ]

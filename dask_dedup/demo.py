@@ -1,4 +1,4 @@
-"""The demo: simulated picks, the run, its proof."""
+"""The demo: simulated picks, the run, its proof, its report."""
 
 from __future__ import annotations
 
@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import OutputExistsError
 from dask_dedup.params import DedupParams
 from dask_dedup.pipeline import run
+from dask_dedup.reporting import report
 from dask_dedup.simulate import simulate_pickers
 from dask_dedup.verification import Verification, verify
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dask_dedup.events import Tell
     from dask_dedup.result import RunResult
 
 
 def run_demo(
-    folder: Path, *, particles: int, seed: int, overwrite: bool
-) -> tuple[RunResult, Verification]:
+    folder: Path, *, particles: int, seed: int, overwrite: bool, watch: Tell | None = None
+) -> tuple[RunResult, Verification, Path]:
     """Simulate two pickers in ``FOLDER/picks``, remove the duplicates into ``FOLDER/result``.
 
     Parameters
@@ -30,6 +32,15 @@ def run_demo(
     seed : int
     overwrite : bool
         Replace what an earlier demo left in the folder.
+    watch : callable, optional
+        As for `run`.
+
+    Returns
+    -------
+    result : RunResult
+    proof : Verification
+    page : Path
+        Of the report.
 
     Raises
     ------
@@ -50,5 +61,6 @@ def run_demo(
     )
     # Their scores are on different scales, so the better picker is named first and wins.
     params = DedupParams(prefer_input_order=True)
-    result = run(pickers, folder / "result", params, overwrite=overwrite)
-    return result, verify(folder / "result")
+    result = run(pickers, folder / "result", params, overwrite=overwrite, watch=watch)
+    proof = verify(folder / "result")
+    return result, proof, report(folder / "result", verification=proof)

@@ -74,6 +74,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
             "uid": roles.uid,
             "half_set": roles.half,
         },
+        "column_names": table.schema.names,
         "files": [asdict(file) for file in table.files],
     }
 
@@ -113,7 +114,12 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
 def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> list[dict[str, Any]]:
     """Assemble what is written in the inputs' own formats, and list every file of the result."""
     outputs = [
-        {**asdict(file), "path": f"{folder}/{file.path}", "fragment": receipt.fragment}
+        {
+            **asdict(file),
+            "path": f"{folder}/{file.path}",
+            "fragment": receipt.fragment,
+            "input": receipt.source,
+        }
         for folder in (KEPT, REJECTED, DUPLICATES)
         for receipt in receipts
         for file in [receipt.files.get(folder)]

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 TABLES = (KEPT, REJECTED, DUPLICATES)
-_STAGING_PREFIX = ".dask-dedup-"
+#: What the report adds to a finished run.
+PAGE, PLOTS = "report.html", "plots"
+STAGING_PREFIX = ".dask-dedup-"
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
@@ -98,9 +100,7 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
                 "choose another place, or use --overwrite"
             )
         return None
-    others = [
-        entry.name for entry in output.iterdir() if not entry.name.startswith(_STAGING_PREFIX)
-    ]
+    others = [entry.name for entry in output.iterdir() if not entry.name.startswith(STAGING_PREFIX)]
     if others and not (_staging(output, run_id) / MANIFEST).exists():
         raise OutputExistsError(
             f"--output {output} is not empty and holds no finished run (there is {others[0]}); "
@@ -121,7 +121,7 @@ def _check_whole(output: Path, manifest: dict[str, Any]) -> None:
 
 
 def _staging(output: Path, run_id: str) -> Path:
-    return output / f"{_STAGING_PREFIX}{run_id[:12]}"
+    return output / f"{STAGING_PREFIX}{run_id[:12]}"
 
 
 def stage(output: Path, run_id: str) -> Path:
@@ -186,6 +186,9 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
         retired.mkdir(exist_ok=True)
         if final.exists() and _left(staging):
             final.rename(retired / MANIFEST)
+            for name in (PAGE, PLOTS):
+                if (output / name).exists():
+                    (output / name).rename(retired / name)
     for name in _left(staging):
         if (output / name).exists():
             if not manifest["overwrite"]:

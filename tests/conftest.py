@@ -52,7 +52,7 @@ def cluster(two_workers):
 
 @pytest.fixture
 def cli():
-    """Call the command line; gives exit_code, stdout and stderr."""
+    """Call the command line; gives exit_code, stdout and stderr. Runs make no report unless asked to."""
     try:
         runner = CliRunner(mix_stderr=False)  # before click 8.2
     except TypeError:
@@ -60,8 +60,10 @@ def cli():
     logger = logging.getLogger("dask_dedup")
     before = logger.level, logger.handlers
 
-    def call(*arguments):
-        return runner.invoke(main, [str(word) for word in arguments], catch_exceptions=False)
+    def call(*arguments, no_report=True):
+        words = [str(word) for word in arguments]
+        defaults = {"run": {"no_report": no_report}}
+        return runner.invoke(main, words, catch_exceptions=False, default_map=defaults)
 
     yield call
     logger.level, logger.handlers = before

@@ -45,7 +45,9 @@ def data(folder):
 
 
 def with_threads(monkeypatch, number):
-    monkeypatch.setattr(dask_dedup.cluster, "ThreadEngine", lambda watch: ThreadEngine(watch, number))
+    monkeypatch.setattr(
+        dask_dedup.cluster, "ThreadEngine", lambda watch: ThreadEngine(watch, number)
+    )
 
 
 @pytest.fixture

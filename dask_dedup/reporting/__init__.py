@@ -1,0 +1,101 @@
+"""The report of a finished run: pictures, figures and one page that holds them all.
+
+Made from the manifest and the datasets alone, so that it can be made again when the inputs are gone.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import DedupError, RunError
+from dask_dedup.output import PAGE, PLOTS, STAGING_PREFIX
+from dask_dedup.reporting.result import open_result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.reporting.result import Result
+    from dask_dedup.verification import Verification
+
+
+def report(
+    output: str | Path,
+    *,
+    plot_micrographs: Sequence[str] = (),
+    verification: Verification | None = None,
+) -> Path:
+    """Make ``report.html`` and ``plots/`` of a finished run, or make them again.
+
+    Parameters
+    ----------
+    output : str or Path
+        Folder of the run.
+    plot_micrographs : sequence of str
+        Micrographs to show besides the most rejected and the median one, by name, by name without
+        folders and endings, or by uid.
+    verification : Verification, optional
+        What `verify` found, to be shown.
+
+    Returns
+    -------
+    Path
+        Of the page.
+
+    Raises
+    ------
+    InputError
+        If there is no finished run, or no such micrograph.
+    RunError
+        If the report cannot be written.
+    """
+    result = open_result(output)
+    try:
+        return _make(result, plot_micrographs, verification)
+    except DedupError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise RunError(
+            f"{output}: the report cannot be made ({type(error).__name__}: {reason}); "
+            "the result itself is not touched"
+        ) from error
+
+
+def _make(result: Result, named: Sequence[str], verification: Verification | None) -> Path:
+    from dask_dedup.reporting.example import choose_examples, make_example
+    from dask_dedup.reporting.figures import make_figures
+    from dask_dedup.reporting.micrograph import draw_micrograph
+    from dask_dedup.reporting.page import draw_files, make_pictures, render
+    from dask_dedup.reporting.summary import summarize
+
+    summary = summarize(result)
+    chosen = choose_examples(result, summary, named)
+    if result.unmeasurable:
+        chosen = []
+    examples = [make_example(result, summary, key, why) for key, why in chosen]
+    separation = result.params.min_separation if result.params.measures else 0.0
+    drawn = [draw_files(draw_micrograph(example, separation)) for example in examples]
+    answers = [
+        (answer, draw_files(answer.figure) if answer.figure else None)
+        for answer in make_figures(result, summary)
+    ]
+    page = render(result, make_pictures(examples, drawn, separation), answers, verification)
+
+    with tempfile.TemporaryDirectory(prefix=f"{STAGING_PREFIX}report-", dir=result.place) as aside:
+        plots = Path(aside, PLOTS)
+        plots.mkdir()
+        for number, rendering in enumerate(drawn, start=1):
+            rendering.save(plots / f"micrograph-{number}")
+        for answer, chart in answers:
+            if chart:
+                chart.save(plots / answer.key)
+        Path(aside, PAGE).write_text(page, encoding="utf-8")
+        place = result.place
+        if (place / PLOTS).exists():
+            shutil.move(place / PLOTS, Path(aside, "before"))
+        plots.rename(place / PLOTS)
+        Path(aside, PAGE).replace(place / PAGE)
+    return place / PAGE

@@ -1,0 +1,60 @@
+"""Colours and lines of all pictures: told apart by the colour-blind, and in grey."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+if TYPE_CHECKING:
+    from contextlib import ContextDecorator
+
+#: Blue and vermillion of Okabe and Ito's palette; the one is much darker than the other in grey.
+KEPT, REJECTED = "#0072B2", "#D55E00"
+INK, FAINT, FIELD = "#222222", "#9a9a9a", "#f4f4f2"
+
+_SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.0,
+    "axes.titlesize": 10.5,
+    "axes.titlelocation": "left",
+    "axes.titleweight": "bold",
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    # Names come from the data: a dollar sign is no formula.
+    "text.parse_math": False,
+    "axes.formatter.use_mathtext": False,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "legend.frameon": False,
+    # The same pictures make the same files.
+    "svg.hashsalt": "dask-dedup",
+    "svg.fonttype": "path",
+}
+
+
+#: Decorator: draw or save with the project's settings, and leave the user's own alone.
+in_style: ContextDecorator = rc_context(_SETTINGS)
+
+
+def figure(width: float, height: float) -> Figure:
+    """Make an empty figure, in inches."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def printable(name: str, length: int = 80) -> str:
+    """Write a name from the data on one line, its middle left out if it is long.
+
+    Examples
+    --------
+    >>> printable("micrograph" * 10, 20)
+    'micrograp…micrograph'
+    """
+    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
+    if len(shown) <= length:
+        return shown
+    return f"{shown[: length // 2 - 1]}…{shown[-(length // 2) :]}"
