@@ -24,6 +24,14 @@ IN_PROCESS_ROWS = 10_000_000
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30
 
+_EXTRA = "pip install 'dask-dedup[dashboard]'"
+_WITHOUT = {
+    "bokeh": f"there is no live page ({_EXTRA})",
+    "prometheus_client": f"there are no metrics ({_EXTRA})",
+}
+
+log = logging.getLogger("dask_dedup")
+
 
 def choose_engine(
     stack: ExitStack, client: Client | None, rows: int, watch: Tell | None = None
@@ -50,6 +58,9 @@ def choose_engine(
 
     # The shuffle asks for the current client, which need not be the one given.
     stack.enter_context(client.as_current())
+    link = watch_link(client)
+    if link:
+        log.info("watch it: %s", link)
     return ClusterEngine(client, watch)
 
 
@@ -103,22 +114,38 @@ def start_local(
     A single worker lives in this process: it is there at once and shares its memory. All of it
     listens on this machine only, but for a dashboard whose address names a host.
     """
+    import dask
     from distributed import Client, LocalCluster
 
+    from dask_dedup import dashboard
+
     cores = len(os.sched_getaffinity(0))
-    threads = threads_per_worker or min(cores, THREADS_PER_WORKER)
+    threads = threads_per_worker or max(1, min(cores // (workers or 1), THREADS_PER_WORKER))
     number = workers or max(1, cores // threads)
     address = dashboard_address or ":0"
-    cluster = LocalCluster(
-        n_workers=number,
-        threads_per_worker=threads,
-        processes=number > 1,
-        memory_limit=memory_limit,
-        host="127.0.0.1" if number > 1 else None,
-        dashboard_address=f"127.0.0.1{address}" if address.startswith(":") else address,
-        worker_dashboard_address="127.0.0.1:0",
-        # The scheduler notes the start and the end of every shuffle as if they were warnings.
-        silence_logs=logging.ERROR,
-    )
+    preloads = [*dask.config.get("distributed.scheduler.preload"), dashboard.__name__]
+    with dask.config.set({"distributed.scheduler.preload": preloads}):
+        cluster = LocalCluster(
+            n_workers=number,
+            threads_per_worker=threads,
+            processes=number > 1,
+            memory_limit=memory_limit,
+            host="127.0.0.1" if number > 1 else None,
+            dashboard_address=f"127.0.0.1{address}" if address.startswith(":") else address,
+            worker_dashboard_address="127.0.0.1:0",
+            # The scheduler notes the start and the end of every shuffle as if they were warnings.
+            silence_logs=logging.ERROR,
+        )
     stack.enter_context(cluster)
+    for library in dashboard.missing():
+        log.info("%s is not installed: %s", library, _WITHOUT[library])
     return stack.enter_context(Client(cluster))
+
+
+def watch_link(client: Client) -> str | None:
+    """Give the address of the live page, if the scheduler has it; see `dask_dedup.dashboard`."""
+    from dask_dedup.dashboard import METADATA
+
+    page: str | None = client.get_metadata([METADATA], None)
+    link: str = client.dashboard_link or ""
+    return link.removesuffix("/status") + page if page and link else None

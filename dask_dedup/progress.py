@@ -76,6 +76,8 @@ class Progress:
         Of picks that left their fragment.
     repeats : int
         Tasks that told of work that was done already: retried, or run again after a worker was lost.
+    lost_workers : int
+        That left since the start.
     densest : dict of int to tuple of int
         Of the micrographs with the most particles by key: particles, rejected.
     slowest : list of tuple
@@ -107,6 +109,7 @@ class Progress:
     by_fraction: list[int] = field(default_factory=list)
     moved_bytes: int = 0
     repeats: int = 0
+    lost_workers: int = 0
     densest: dict[int, tuple[int, int]] = field(default_factory=dict)
     slowest: list[tuple[float, str, int, int]] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
@@ -237,3 +240,36 @@ class Progress:
     def name_of(self, micrograph: int) -> str:
         """Name a micrograph by its key."""
         return self.names.get(micrograph, f"uid {micrograph}")
+
+
+def describe(progress: Progress) -> str:
+    """Say in a line how far a run is."""
+    stage = progress.stages[progress.stage]
+    parts = [
+        f"{progress.fraction:4.0%} {DOING[progress.stage]}: {stage.rows:,} of {stage.total_rows:,}"
+    ]
+    speed = progress.speed()
+    if speed:
+        parts.append(f"{speed:,.0f} particles/s")
+    left = progress.seconds_left()
+    if left is not None:
+        parts.append(f"about {duration(left)} left")
+    if progress.stages["written"].rows:
+        parts.append(f"kept {progress.kept:,}, rejected {progress.rejected:,}")
+    return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Write a duration with one or two units.
+
+    Examples
+    --------
+    >>> duration(9.2), duration(75), duration(7500)
+    ('9 s', '1 min 15 s', '2 h 5 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_dedup.progress import DOING, Progress
+from dask_dedup.progress import Progress, describe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,39 +75,6 @@ class _Watched:
     def words(self) -> str:
         with self._lock:
             return describe(self._progress)
-
-
-def describe(progress: Progress) -> str:
-    """Say in a line how far a run is."""
-    stage = progress.stages[progress.stage]
-    parts = [
-        f"{progress.fraction:4.0%} {DOING[progress.stage]}: {stage.rows:,} of {stage.total_rows:,}"
-    ]
-    speed = progress.speed()
-    if speed:
-        parts.append(f"{speed:,.0f} particles/s")
-    left = progress.seconds_left()
-    if left is not None:
-        parts.append(f"about {duration(left)} left")
-    if progress.stages["written"].rows:
-        parts.append(f"kept {progress.kept:,}, rejected {progress.rejected:,}")
-    return ", ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Write a duration with one or two units.
-
-    Examples
-    --------
-    >>> duration(9.2), duration(75), duration(7500)
-    ('9 s', '1 min 15 s', '2 h 5 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 @contextmanager

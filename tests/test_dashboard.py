@@ -1,0 +1,371 @@
+"""The live page: what it, its JSON twin and the metrics show of a run is what the run did."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from browser import browsing
+from conftest import REPOSITORY
+from tables import cryosparc, relion, write_file
+
+from dask_dedup import DedupParams, run
+from dask_dedup.cluster import start_local, watch_link
+from dask_dedup.dashboard.board import REMEMBERED, Board
+from dask_dedup.dashboard.view import view_of
+from dask_dedup.events import TOPIC
+
+MONITORING = REPOSITORY / "deploy" / "monitoring"
+HOSTILE = "<script>alert(1)</script>.mrc"
+
+
+def started(token, rows=100):
+    return {
+        "run": token,
+        "kind": "started",
+        "output": "out",
+        "where": "there",
+        "inputs": [],
+        "rows": rows,
+        "bytes": 1,
+        "fragments": 2,
+    }
+
+
+def written(token, number, kept=40, rejected=10):
+    empty = {"micrographs": 0, "picks": 0, "rejected": 0, "by_fraction": [0] * 20, "densest": []}
+    counts = {"rows": kept + rejected, "kept": kept, "rejected": rejected, "seconds": 0.1}
+    return {"run": token, "kind": "written", "number": number, "tally": empty, **counts}
+
+
+def heard(*events):
+    board = Board()
+    for event in events:
+        board.log_event(TOPIC, event)
+    return board
+
+
+def test_a_task_that_ran_twice_counts_once():
+    board = heard(started("a"), written("a", 0), written("a", 0), written("a", 1))
+    assert board.totals["kept"] == board.current.kept == 80
+    assert board.totals["rejected"] == 20
+    assert board.totals["repeats"] == 1
+    assert board.totals["written"] == 2
+
+
+def test_totals_go_on_over_runs_and_old_runs_are_forgotten():
+    events = []
+    for number in range(3 * REMEMBERED):
+        token = str(number)
+        finished = {"run": token, "kind": "finished", "kept": 40, "rejected": 10}
+        events += [started(token), written(token, 0), finished]
+    board = heard(*events)
+    assert len(board.runs) == REMEMBERED
+    assert board.totals["kept"] == 40 * 3 * REMEMBERED
+    assert board.totals["finished"] == 3 * REMEMBERED
+    assert board.current.run == str(3 * REMEMBERED - 1)
+
+
+def test_the_run_that_goes_on_is_shown_before_a_newer_one_that_is_over():
+    failed = {"run": "b", "kind": "failed", "reason": "no"}
+    board = heard(started("a"), started("b"), failed)
+    assert board.current.run == "a"
+    board.log_event(TOPIC, {"run": "a", "kind": "failed", "reason": "no either"})
+    assert board.current.run == "b"
+    assert board.totals["failed"] == 2
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        None,
+        "text",
+        {},
+        {"run": "a"},
+        {"run": "a", "kind": "written"},
+        {"run": "a", "kind": "written", "number": 0, "rows": "many", "seconds": 0},
+        {"run": ["a"], "kind": "started"},
+        {"run": "stranger", "kind": "scanned", "number": 0, "rows": 1, "seconds": 0},
+    ],
+)
+def test_what_is_no_event_is_left_alone(event):
+    board = heard(started("a"), event, written("a", 1))
+    assert board.totals["kept"] == 40
+
+
+def test_the_view_is_what_json_holds_and_its_headline_says_it():
+    board = heard()
+    assert view_of(board)["headline"] == "No run yet."
+    board = heard(started("a"), written("a", 0))
+    view = view_of(board)
+    assert json.loads(json.dumps(view)) == view
+    assert view["kept"] == 40
+    failed = {"run": "a", "kind": "failed", "reason": HOSTILE}
+    board.log_event(TOPIC, failed)
+    assert HOSTILE in view_of(board)["headline"]
+
+
+def fetch(url):
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def metrics(text):
+    lines = [line for line in text.splitlines() if line.startswith("dask_dedup_")]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def watched():
+    """A client of a local cluster of two workers that has the page, and the page's address."""
+    with ExitStack() as stack:
+        client = start_local(stack, 2, 1)
+        yield client, watch_link(client)
+
+
+def picks(folder, rows=3_000, row_group_size=250):
+    names = np.array([HOSTILE] * 900 + ["<b>bold</b>.mrc"] * (rows - 900))
+    table = relion(rows, columns={"rlnMicrographName": names})
+    return write_file(table, folder / "picks.parquet", row_group_size=row_group_size)
+
+
+@pytest.mark.slow
+def test_json_and_metrics_show_what_the_manifest_says(tmp_path, watched):
+    client, link = watched
+    base = link.removesuffix("/dedup")
+    before = metrics(fetch(f"{base}/metrics"))
+    result = run(picks(tmp_path), tmp_path / "out", DedupParams(min_separation=40.0), client)
+    view = json.loads(fetch(f"{base}/json/dedup.json"))
+    assert view["status"] == "finished"
+    assert (view["kept"], view["rejected"]) == (result.kept, result.rejected)
+    assert view["result"]["run_id"] == result.manifest["run_id"]
+    assert view["decided_micrographs"] == sum(view["by_fraction"]) == 2
+    assert {entry["name"]: entry["picks"] for entry in view["densest"]} == {
+        HOSTILE: 900,
+        "<b>bold</b>.mrc": 2_100,
+    }
+    after = metrics(fetch(f"{base}/metrics"))
+    for outcome, number in (("kept", result.kept), ("rejected", result.rejected)):
+        name = f'dask_dedup_particles_total{{outcome="{outcome}"}}'
+        assert after[name] - before[name] == number
+    assert all("mrc" not in name for name in after)
+
+
+@pytest.mark.slow
+def test_the_page_is_in_dasks_menu_and_before_jupyterlab(watched):
+    _, link = watched
+    base = link.removesuffix("/dedup")
+    assert "/individual-dedup" in json.loads(fetch(f"{base}/individual-plots.json")).values()
+    assert 'href="individual-dedup"' in fetch(f"{base}/status")
+    assert urllib.parse.urlsplit(link).hostname == "127.0.0.1"
+
+
+@pytest.mark.slow
+def test_a_browser_sees_the_run_and_its_true_numbers(tmp_path, watched):
+    client, link = watched
+    with browsing() as visit:
+        wide, narrow = visit(link), visit(link, 400)
+        result = run(picks(tmp_path), tmp_path / "out", DedupParams(min_separation=30.0), client)
+        for seen, width in ((wide, 1280), (narrow, 400)):
+            page = seen.page
+            page.locator("#kept", has_text=f"{result.kept:,}").wait_for(timeout=20_000)
+            page.wait_for_selector("text=Finished in")
+            page.wait_for_selector("canvas")
+            assert page.locator("#rejected").inner_text() == f"{result.rejected:,}"
+            assert page.locator(f"td:has-text('{HOSTILE}')").count() == 1
+            assert page.locator("td b").count() == 0
+            assert seen.troubles == []
+            assert seen.width <= width
+
+
+@pytest.mark.slow
+def test_a_browser_sees_the_report_as_it_is_meant(tmp_path, cli):
+    out = tmp_path / "out"
+    cli("run", picks(tmp_path), "-o", out, "--min-separation", 40, "--verify", no_report=False)
+    totals = json.loads((out / "manifest.json").read_text())["totals"]
+    with browsing() as visit:
+        for width in (1280, 400):
+            seen = visit((out / "report.html").as_uri(), width)
+            text = seen.page.locator("body").inner_text()
+            assert f"{totals['kept']:,} are kept" in text
+            alternatives = seen.page.evaluate("[...document.images].map(image => image.alt)")
+            assert HOSTILE in " ".join([text, *alternatives])
+            assert seen.page.locator("script").count() == 0
+            broken = "[...document.images].filter(i => !i.naturalWidth || !i.alt).length"
+            assert seen.page.evaluate(broken) == 0
+            assert seen.page.evaluate("document.images.length") >= 5
+            assert seen.troubles == []
+            assert seen.width <= width
+
+
+@pytest.mark.slow
+def test_totals_are_exact_after_a_worker_was_killed(tmp_path):
+    table = cryosparc(120_000, micrographs=300)
+    path = write_file(table, tmp_path / "picks.parquet", row_group_size=2_000)
+    params = DedupParams(min_separation=40.0)
+    here = run(path, tmp_path / "here", params)
+    with ExitStack() as stack:
+        client = start_local(stack, 2, 1)
+        base = watch_link(client).removesuffix("/dedup")
+        pids = list(client.run(os.getpid).values())
+        outcome = []
+
+        def work():
+            outcome.append(run(path, tmp_path / "out", params, client))
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        deadline = time.monotonic() + 60
+        while json.loads(fetch(f"{base}/json/dedup.json")).get("kept", 0) == 0:
+            assert time.monotonic() < deadline, "nothing was written in a minute"
+            assert thread.is_alive() or outcome, "the run failed"
+            time.sleep(0.01)
+        os.kill(pids[0], signal.SIGKILL)
+        thread.join(120)
+        assert outcome, "the run did not survive"
+        view = json.loads(fetch(f"{base}/json/dedup.json"))
+        assert (view["kept"], view["rejected"]) == (here.kept, here.rejected)
+        assert outcome[0].manifest["totals"]["kept"] == here.kept
+        if view["lost_workers"] == 0:
+            pytest.skip("the run was over before its worker was killed")
+        assert view["lost_workers"] == 1
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, seconds=30):
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return fetch(url)
+        except (urllib.error.URLError, ConnectionError):
+            assert time.monotonic() < deadline, f"{url} did not answer"
+            time.sleep(0.1)
+
+
+@contextmanager
+def program(*words):
+    process = subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def dask(*words):
+    return program(sys.executable, "-m", "dask", *words)
+
+
+@pytest.mark.slow
+def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
+    if shutil.which("prometheus") is None:
+        pytest.skip("no prometheus; .ci/packages installs it")
+    scheduler, board, worker, server = (free_port() for _ in range(4))
+    config = (MONITORING / "prometheus.yml").read_text()
+    config = config.replace("127.0.0.1:8787", f"127.0.0.1:{board}").replace(
+        '"127.0.0.1:8790", "127.0.0.1:8791"', f'"127.0.0.1:{worker}"'
+    )
+    (tmp_path / "prometheus.yml").write_text(re.sub(r"\b5s", "1s", config))
+    shutil.copy(MONITORING / "rules.yml", tmp_path)
+    address = f"tcp://127.0.0.1:{scheduler}"
+    with ExitStack() as stack:
+        stack.enter_context(
+            dask(
+                *("scheduler", "--host", "127.0.0.1", "--port", scheduler),
+                *("--dashboard-address", f"127.0.0.1:{board}"),
+                *("--preload", "dask_dedup.dashboard"),
+            )
+        )
+        stack.enter_context(
+            dask("worker", address, "--dashboard-address", f"127.0.0.1:{worker}", "--nthreads", 1)
+        )
+        stack.enter_context(
+            program(
+                *("prometheus", f"--config.file={tmp_path / 'prometheus.yml'}"),
+                *(f"--storage.tsdb.path={tmp_path / 'tsdb'}", "--log.level=error"),
+                f"--web.listen-address=127.0.0.1:{server}",
+            )
+        )
+        wait_for(f"http://127.0.0.1:{board}/health")
+        command = "from dask_dedup.cli import main; main()"
+        words = ("run", picks(tmp_path), "-o", tmp_path / "out", "--scheduler", address)
+        done = subprocess.run(
+            [sys.executable, "-c", command, *map(str, words), "--no-report"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"watch it: http://127.0.0.1:{board}/dedup" in done.stderr
+        totals = json.loads((tmp_path / "out" / "manifest.json").read_text())["totals"]
+
+        def ask(query):
+            url = f"http://127.0.0.1:{server}/api/v1/query?query={urllib.parse.quote(query)}"
+            return json.loads(wait_for(url))["data"]["result"]
+
+        def told():
+            found = ask("dask_dedup_particles_total")
+            return {each["metric"]["outcome"]: float(each["value"][1]) for each in found}
+
+        deadline = time.monotonic() + 30
+        while told() != {"kept": totals["kept"], "rejected": totals["rejected"]}:
+            assert time.monotonic() < deadline, f"Prometheus says {told()}"
+            time.sleep(0.5)
+        up = {each["metric"]["job"]: each["value"][1] for each in ask("up")}
+        assert up == {"dask-scheduler": "1", "dask-workers": "1"}
+        shown = fetch(f"http://127.0.0.1:{board}/metrics")
+        text = (MONITORING / "README.md").read_text()
+        there = {name.split("{")[0] for name in metrics(shown)}
+        assert {name for name in there if f"`{name}" not in text} == set()
+        grafana = (MONITORING / "grafana.json").read_text()
+        used = set(re.findall(r"\bdask_dedup_\w+", grafana))
+        assert used
+        assert used <= there
+
+
+@pytest.mark.slow
+def test_the_rules_and_the_configuration_pass_promtool():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool; .ci/packages installs it")
+    for command in (["check", "config", "prometheus.yml"], ["test", "rules", "rules_test.yml"]):
+        done = subprocess.run([promtool, *command], cwd=MONITORING, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("library", ["bokeh", "prometheus_client"])
+def test_without_an_optional_library_the_run_works_and_one_line_says_so(tmp_path, library):
+    path = picks(tmp_path)
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        "from dask_dedup.cli import main\n"
+        f"main(['run', {str(path)!r}, '-o', {str(tmp_path / 'out')!r}, '--workers', '1', '--no-report'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    said = [line for line in done.stderr.splitlines() if f"{library} is not installed" in line]
+    assert len(said) == 1
+    assert "pip install 'dask-dedup[dashboard]'" in said[0]
+    assert "Traceback" not in done.stderr
+    assert Path(tmp_path / "out" / "manifest.json").exists()
