@@ -26,16 +26,20 @@ class Visit:
     ----------
     page : playwright.sync_api.Page
     troubles : list of str
-        Console messages, errors, and requests to any other host.
+        Errors on the console, and requests to any other host.
     """
 
     def __init__(self, page, host):
         self.page, self.troubles = page, []
-        page.on("console", lambda message: self.troubles.append(f"console: {message.text}"))
+        page.on("console", self._note_message)
         page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
         page.on("requestfailed", lambda request: self.troubles.append(f"failed: {request.url}"))
         page.on("request", lambda request: self._note(request.url, host))
         page.on("dialog", lambda dialog: self.troubles.append(f"dialog: {dialog.message}"))
+
+    def _note_message(self, message):
+        if message.type == "error":
+            self.troubles.append(f"console: {message.text}")
 
     def _note(self, url, host):
         parts = urlsplit(url)
