@@ -1,0 +1,1 @@
+"""Scripts that a good user would write: each takes INPUT... OUTPUT and writes kept and rejected."""
