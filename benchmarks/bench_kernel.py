@@ -17,8 +17,9 @@ from dask_dedup.kernel import suppress
 
 #: Case: (layout, picks, separation in angstrom).
 CASES = {
-    "sparse": ("clustered", 1_500_000, 20.0),
-    "sparse, random order": ("random", 1_500_000, 20.0),
+    # As many as a fragment holds, and a bucket.
+    "sparse": ("clustered", 125_000, 20.0),
+    "sparse, random order": ("random", 400_000, 20.0),
     "piles of 60": ("expanded", 10_000_000, 0.0),
     "one micrograph, 200 neighbours": ("giant", 2_000_000, 20.0),
     "chain, rising scores": ("chain-rising", 1_000_000, 20.0),

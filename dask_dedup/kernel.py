@@ -3,9 +3,11 @@
 Walk the particles of a micrograph from the best rank to the worst; keep one if no kept particle lies within
 the separation, else reject it in favour of the best-ranked kept one that does. Nothing here walks, though:
 
-1. rows at precisely one place are collapsed into a pile that its best-ranked row stands for;
-2. one KD-tree over all micrographs, laid side by side, proposes the close pairs, and the exact distance decides;
-3. the greedy order is resolved over the pairs in rounds, and by one pass over what a dozen rounds leave;
+1. grids of cells propose the pairs of particles that share a cell with one other, which is nearly all there is
+   where picks are sparse; a KD-tree over the few fuller cells proposes the rest, and the exact distance decides;
+2. the greedy order is resolved over the pairs in rounds, and by one pass over what a dozen rounds leave;
+3. where there are too many pairs, rows at precisely one place are first collapsed into a pile that its best-ranked
+   row stands for, and one KD-tree over all micrographs, laid side by side, proposes the pairs;
 4. where all pairs at once would not fit, the particles are taken in blocks of descending rank: what a block keeps
    suppresses everything behind it. Kept particles are apart, so only a handful lie within reach of any point,
    and the work stays linear however dense the picks are.
@@ -14,12 +16,13 @@ the separation, else reject it in favour of the best-ranked kept one that does. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.spatial import cKDTree
 
-from dask_dedup.rank import splitmix64, total_order
+from dask_dedup.rank import total_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,8 +41,13 @@ PAIR_BUDGET = 4_000_000
 ROUNDS = 12
 #: One row in so many is asked for its number of neighbours, to foresee the number of pairs.
 SAMPLING = 64
+#: The table of cells has at least so many entries a row, and the grids give way to trees where more than this
+#: part of the rows is in cells of three and more.
+_CELLS_PER_ROW, _MOST_CROWDED = 8, 0.5
 
 NOBODY = -1
+#: An odd number whose bits are as good as random, the golden ratio's.
+_ODD = np.uint64(0x9E3779B97F4A7C15)
 _EPS = float(np.finfo(np.float64).eps)
 
 
@@ -118,6 +126,11 @@ def suppress(
     Suppression
     """
     field = _Field(centres, micrographs, labels)
+    few = _few_pairs(field, min_separation)
+    if few is not None:
+        result = _nobody_rejected(len(centres))
+        _suppress_pairs(result, keys, *few)
+        return result
     piles = _piles(field, keys)
     if piles is None:
         return _suppress_places(field, keys, min_separation)
@@ -195,15 +208,13 @@ def _piles(field: _Field, keys: Keys) -> _Piles | None:
     # Adding 0.0 turns -0.0 into 0.0: the two are one place.
     parts += [(column + 0.0).view(np.uint64) for column in field.centres.T]
     parts += [label.view(np.uint64) for label in field.labels]
-    mixed = np.zeros(n, dtype=np.uint64)
-    for part in parts:
-        mixed = splitmix64(mixed ^ part)
-    ordered = np.sort(mixed)
-    if not (ordered[1:] == ordered[:-1]).any():
-        return None
-    order = np.argsort(mixed)
+    mixed = _mix(parts)
+    order = _sorted_by_runs(mixed)
+    ordered = mixed[order]
     new_pile = np.ones(n, dtype=bool)
-    new_pile[1:] = ordered[1:] != ordered[:-1]
+    np.not_equal(ordered[1:], ordered[:-1], out=new_pile[1:])
+    if new_pile.all():
+        return None
     if not _same_where_hash_is(parts, order, new_pile):
         order = np.lexsort(parts)
         new_pile[1:] = False
@@ -221,13 +232,38 @@ def _piles(field: _Field, keys: Keys) -> _Piles | None:
     return _Piles(pile, _best_of_runs(order, starts, keys), rows, mutual)
 
 
+def _mix(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Hash rows of several integers; what two rows share by chance is found out afterwards."""
+    mixed = np.zeros(parts[0].size, dtype=np.uint64)
+    folded = np.empty_like(mixed)
+    for part in parts:
+        mixed ^= part
+        mixed *= _ODD
+        np.right_shift(mixed, np.uint64(32), out=folded)
+        mixed ^= folded
+    return mixed
+
+
+def _sorted_by_runs(values: NDArray[np.uint64]) -> Indices:
+    """Sort as argsort does, but equal neighbours as one: a particle's copies mostly lie together."""
+    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    lengths = np.diff(starts, append=values.size)
+    runs = np.argsort(values[starts])
+    lengths = lengths[runs]
+    # Each row's place in its run, added to where the run begins.
+    offset = np.repeat(starts[runs] - (np.cumsum(lengths) - lengths), lengths)
+    return np.asarray(offset + np.arange(values.size))
+
+
 def _same_where_hash_is(
     parts: Sequence[NDArray[np.uint64]], order: Indices, new_pile: Bools
 ) -> bool:
     """Whether neighbours of equal hash are truly equal: no two places share a 64-bit hash."""
-    inside = np.flatnonzero(~new_pile)
-    left, right = order[inside - 1], order[inside]
-    return all(bool((part[left] == part[right]).all()) for part in parts)
+    for part in parts:
+        values = part[order]
+        if not ((values[1:] == values[:-1]) | new_pile[1:]).all():
+            return False
+    return True
 
 
 def _best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
@@ -246,24 +282,14 @@ def _best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
 def _suppress_places(field: _Field, keys: Keys, min_separation: float) -> Suppression:
     """Suppress among distinct places, at once if the pairs fit, else in blocks of descending rank."""
     n = len(field.centres)
-    result = Suppression(
-        np.zeros(n, dtype=bool), np.full(n, NOBODY, dtype=np.intp), np.full(n, np.nan)
-    )
+    result = _nobody_rejected(n)
     if n < 2 or (min_separation == 0 and not field.labels):
         return result
     layout, reach = _side_by_side(field, min_separation)
     tree = _tree(layout)
     expected = _expected_pairs(tree, layout, reach)
     if expected <= PAIR_BUDGET:
-        i, j, distance = _close_pairs(field, tree, reach, min_separation)
-        involved = np.zeros(n, dtype=bool)
-        involved[i] = involved[j] = True
-        rows = np.flatnonzero(involved)
-        rows = rows[total_order([key[rows] for key in keys])]
-        place_in_rank = np.empty(n, dtype=np.intp)
-        place_in_rank[rows] = np.arange(rows.size)
-        i, j = place_in_rank[i], place_in_rank[j]
-        _record(result, rows, *_greedy(np.minimum(i, j), np.maximum(i, j), distance, rows.size))
+        _suppress_pairs(result, keys, *_close_pairs(field, tree, reach, min_separation))
         return result
 
     order = total_order(keys)
@@ -304,6 +330,26 @@ def _suppress_places(field: _Field, keys: Keys, min_separation: float) -> Suppre
         decided[victims] = True
         length *= 2
     return result
+
+
+def _nobody_rejected(n: int) -> Suppression:
+    return Suppression(
+        np.zeros(n, dtype=bool), np.full(n, NOBODY, dtype=np.intp), np.full(n, np.nan)
+    )
+
+
+def _suppress_pairs(
+    result: Suppression, keys: Keys, i: Indices, j: Indices, distance: Floats
+) -> None:
+    """Suppress over all pairs of duplicates; only rows that are in any are ranked."""
+    involved = np.zeros(result.rejected.size, dtype=bool)
+    involved[i] = involved[j] = True
+    rows = np.flatnonzero(involved)
+    rows = rows[total_order([key[rows] for key in keys])]
+    place_in_rank = np.empty(result.rejected.size, dtype=np.intp)
+    place_in_rank[rows] = np.arange(rows.size)
+    i, j = place_in_rank[i], place_in_rank[j]
+    _record(result, rows, *_greedy(np.minimum(i, j), np.maximum(i, j), distance, rows.size))
 
 
 def _record(
@@ -364,6 +410,72 @@ def _greedy(
     to_distance[worse[best]] = distance[best]
     winner[winner == n] = NOBODY
     return rejected, winner, to_distance
+
+
+def _few_pairs(field: _Field, min_separation: float) -> tuple[Indices, Indices, Floats] | None:
+    """All pairs of duplicates, some more than once, and their distances; None if there are too many.
+
+    Two particles within reach share a cell, twice the reach wide, of at least one of the 2**d grids that
+    are shifted by nothing or by half a cell along each axis.
+    """
+    n = len(field.centres)
+    if n < 2 or min_separation == 0:
+        return None
+    # Column by column: NumPy is slow along a short axis.
+    scaled = np.ascontiguousarray(field.centres.T)
+    low = [float(column.min()) for column in scaled]
+    far = max(float(column.max()) - least for column, least in zip(scaled, low, strict=True))
+    # Wider by more than the rounding of the subtraction and of the division below.
+    reach = min_separation + 16.0 * _EPS * (far + max(map(abs, low)))
+    size = int(far / (2.0 * reach)) + 2
+    if size ** len(scaled) * (int(field.micrographs.max()) + 1) >= 2**62:
+        return None
+    cells = []
+    for column, least in zip(scaled, low, strict=True):
+        column -= least
+        column /= 2.0 * reach
+        cells.append((column.astype(np.int64), (column + 0.5).astype(np.int64)))
+    # Cells are told apart by a remainder: those that share one are told apart by the exact test.
+    mask = (1 << (_CELLS_PER_ROW * n).bit_length()) - 1
+    last = np.empty(mask + 1, dtype=np.int32)
+    row = np.arange(n, dtype=np.int32)
+    crowded = np.zeros(n, dtype=bool)
+    found: list[tuple[Indices, Indices, Floats]] = []
+    for shifted in product(*cells):
+        cell = field.micrographs.astype(np.int64)
+        for numbers in shifted:
+            cell *= size
+            cell += numbers
+        cell &= mask
+        last[cell] = row
+        latest = last[cell]
+        first = np.flatnonzero(latest != row)
+        partner: Indices = latest[first].astype(np.intp)
+        cell_of_first = cell[first]
+        # Of the rows before the last of a cell, all but one find another when they look again.
+        last[cell_of_first] = first
+        third = last[cell_of_first] != first
+        if third.any():
+            full = np.zeros(mask + 1, dtype=bool)
+            full[cell_of_first[third]] = True
+            crowded |= full[cell]
+            if np.count_nonzero(crowded) > n * _MOST_CROWDED:
+                return None
+            alone = ~full[cell_of_first]
+            first, partner = first[alone], partner[alone]
+        near, distance = field.close(first, partner, min_separation)
+        found.append((first[near], partner[near], distance[near]))
+    rows = np.flatnonzero(crowded)
+    if rows.size:
+        some = field.take(rows)
+        layout, reach = _side_by_side(some, min_separation)
+        tree = _tree(layout)
+        if _expected_pairs(tree, layout, reach) > min(PAIR_BUDGET, n):
+            return None
+        i, j, distance = _close_pairs(some, tree, reach, min_separation)
+        found.append((rows[i], rows[j], distance))
+    i, j, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return i, j, distance
 
 
 def _side_by_side(field: _Field, min_separation: float) -> tuple[Floats, float]:

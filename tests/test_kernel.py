@@ -133,6 +133,42 @@ def test_suppress_equals_the_walk(budget, rounds, case):
         assert_greedy(case, case.run())
 
 
+@pytest.mark.parametrize("cells", [1, 8])
+@settings(max_examples=150, deadline=None)
+@given(case=cases())
+def test_grids_and_trees_give_the_same(cells, case):
+    # Hardly any cells: rows of all places share them, and all but the exact test is confused.
+    with mock.patch.multiple(kernel, _CELLS_PER_ROW=cells, _MOST_CROWDED=1.0):
+        grids = case.run()
+    with mock.patch.object(kernel, "_few_pairs", return_value=None):
+        trees = case.run()
+    assert_same(grids, trees)
+    assert_greedy(case, trees)
+
+
+@pytest.mark.parametrize("offset", [0.0, -1e9, 1e9, 0.1])
+@pytest.mark.parametrize("axes", [2, 3])
+def test_pairs_across_the_borders_of_cells_are_found(axes, offset):
+    separation = 20.0
+    random = np.random.default_rng(axes)
+    # Pairs exactly one separation apart, on a lattice that meets the borders of all grids.
+    corner = random.integers(0, 40, (2_000, axes)) * separation * 5 + offset
+    step = np.zeros_like(corner)
+    step[np.arange(2_000), random.integers(0, axes, 2_000)] = separation
+    centres = np.concatenate([corner, corner + step])
+    case = Case(
+        centres,
+        np.tile(np.arange(2_000), 2),
+        (random.permutation(4_000).astype(np.uint64),),
+        separation,
+    )
+    exact = np.sqrt(((centres[:2_000] - centres[2_000:]) ** 2).sum(axis=1)) <= separation
+    result = case.run()
+    np.testing.assert_array_equal(result.rejected[:2_000] | result.rejected[2_000:], exact)
+    with mock.patch.object(kernel, "_few_pairs", return_value=None):
+        assert_same(result, case.run())
+
+
 @pytest.mark.parametrize("budget", BUDGETS)
 @settings(max_examples=150, deadline=None)
 @given(case=cases())
@@ -218,7 +254,9 @@ def test_micrographs_do_not_touch_each_other(case):
 @settings(max_examples=100, deadline=None)
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_places(hashed, case):
-    with mock.patch.object(kernel, "splitmix64", hashed):
+    mix = kernel._mix
+    without_grids = mock.patch.object(kernel, "_few_pairs", return_value=None)
+    with without_grids, mock.patch.object(kernel, "_mix", lambda parts: hashed(mix(parts))):
         assert_greedy(case, case.run())
         assert_crowded(case, case.run(reject_crowded))
 
