@@ -422,7 +422,7 @@ def _few_pairs(field: _Field, min_separation: float) -> tuple[Indices, Indices, 
     if n < 2 or min_separation == 0:
         return None
     # Column by column: NumPy is slow along a short axis.
-    scaled = np.ascontiguousarray(field.centres.T)
+    scaled = np.array(field.centres.T, order="C")
     low = [float(column.min()) for column in scaled]
     far = max(float(column.max()) - least for column, least in zip(scaled, low, strict=True))
     # Wider by more than the rounding of the subtraction and of the division below.

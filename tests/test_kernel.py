@@ -146,6 +146,17 @@ def test_grids_and_trees_give_the_same(cells, case):
     assert_greedy(case, trees)
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("method", [suppress, reject_crowded])
+def test_what_is_given_is_not_written_to(method, order):
+    case = random_case(500, side=100.0, separation=3.0, micrographs=3)
+    centres = np.array(case.centres, order=order)
+    before = [centres.copy(), case.micrographs.copy(), *(key.copy() for key in case.keys)]
+    replace(case, centres=centres).run(method)
+    for given_, kept in zip([centres, case.micrographs, *case.keys], before, strict=True):
+        np.testing.assert_array_equal(given_, kept)
+
+
 @pytest.mark.parametrize("offset", [0.0, -1e9, 1e9, 0.1])
 @pytest.mark.parametrize("axes", [2, 3])
 def test_pairs_across_the_borders_of_cells_are_found(axes, offset):
