@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -14,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import crowded, greedy
 
-from dask_dedup import kernel
-from dask_dedup.kernel import reject_crowded, suppress
+from dask_dedup.kernel import greedy as walk
+from dask_dedup.kernel import pairs, piles, reject_crowded, suppress
 
 BUDGETS = (1, 7, 4_000_000)
 ROUNDS = (0, 1, 12)
@@ -88,8 +89,17 @@ def cases(draw, max_rows=28):
     )
 
 
-def tuned(budget=kernel.PAIR_BUDGET, rounds=kernel.ROUNDS):
-    return mock.patch.multiple(kernel, PAIR_BUDGET=budget, ROUNDS=rounds)
+@contextmanager
+def tuned(budget=pairs.PAIR_BUDGET, rounds=walk.ROUNDS):
+    with (
+        mock.patch.object(pairs, "PAIR_BUDGET", budget),
+        mock.patch.object(walk, "ROUNDS", rounds),
+    ):
+        yield
+
+
+def without_grids():
+    return mock.patch.object(pairs, "few_pairs", return_value=None)
 
 
 def random_case(n, *, side, separation, micrographs=1, axes=2, seed=0):
@@ -138,9 +148,9 @@ def test_suppress_equals_the_walk(budget, rounds, case):
 @given(case=cases())
 def test_grids_and_trees_give_the_same(cells, case):
     # Hardly any cells: rows of all places share them, and all but the exact test is confused.
-    with mock.patch.multiple(kernel, _CELLS_PER_ROW=cells, _MOST_CROWDED=1.0):
+    with mock.patch.multiple(pairs, CELLS_PER_ROW=cells, MOST_CROWDED=1.0):
         grids = case.run()
-    with mock.patch.object(kernel, "_few_pairs", return_value=None):
+    with without_grids():
         trees = case.run()
     assert_same(grids, trees)
     assert_greedy(case, trees)
@@ -176,7 +186,7 @@ def test_pairs_across_the_borders_of_cells_are_found(axes, offset):
     exact = np.sqrt(((centres[:2_000] - centres[2_000:]) ** 2).sum(axis=1)) <= separation
     result = case.run()
     np.testing.assert_array_equal(result.rejected[:2_000] | result.rejected[2_000:], exact)
-    with mock.patch.object(kernel, "_few_pairs", return_value=None):
+    with without_grids():
         assert_same(result, case.run())
 
 
@@ -265,9 +275,8 @@ def test_micrographs_do_not_touch_each_other(case):
 @settings(max_examples=100, deadline=None)
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_places(hashed, case):
-    mix = kernel._mix
-    without_grids = mock.patch.object(kernel, "_few_pairs", return_value=None)
-    with without_grids, mock.patch.object(kernel, "_mix", lambda parts: hashed(mix(parts))):
+    mix = piles._mix
+    with without_grids(), mock.patch.object(piles, "_mix", lambda parts: hashed(mix(parts))):
         assert_greedy(case, case.run())
         assert_crowded(case, case.run(reject_crowded))
 
