@@ -7,7 +7,8 @@ import hashlib
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -26,7 +27,6 @@ from dask_dedup.formats.table import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -287,7 +287,8 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
     target = _decoded_schema(schema, wanted)
     text = [field.name for field in target if pa.types.is_dictionary(field.type)]
     try:
-        metadata = pq.read_metadata(piece.path, memory_map=True)
+        stat = Path(piece.path).stat()
+        metadata = _footer_of(piece.path, stat.st_mtime_ns, stat.st_size)
         there = set(metadata.schema.to_arrow_schema().names)
         present = [name for name in wanted if name in there]
         text = [name for name in text if name in there]
@@ -310,6 +311,12 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
         ],
         schema=target,
     )
+
+
+@lru_cache(maxsize=64)
+def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
+    """Read a file's footer once: with many row groups it takes longer than one of them."""
+    return pq.read_metadata(path, memory_map=True)
 
 
 def _decoded_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:
