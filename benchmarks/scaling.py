@@ -1,0 +1,118 @@
+"""How the cost grows: particles, columns, fragments, workers.
+
+    python -m benchmarks.scaling rows --scratch /scratch --values 1_000_000,5_000_000,20_000_000
+    python -m benchmarks.scaling columns --scratch /scratch --values 10,41,80
+    python -m benchmarks.scaling workers --scratch /scratch --values 1,2
+    python -m benchmarks.scaling fragments --scratch /scratch --values 1_000,20_000
+
+Each value is measured ``--repeats`` times, in turn with the others. ``fragments`` and ``workers`` run on a local Dask
+cluster whose start is not counted; ``fragments`` holds 100 particles in each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.compare import OURS, command, machine
+from benchmarks.generate import generate, order, table
+from benchmarks.measure import measure
+from dask_dedup import run
+from dask_dedup.cluster import start_local
+from dask_dedup.formats import parquet
+
+#: Rows where they are not what changes.
+ROWS = 5_000_000
+TINY_ROWS = 100
+
+
+def whole_command(rows: int, columns: int, scratch: Path) -> tuple[float, float, float]:
+    """Measure the command as a user runs it: wall and CPU seconds, peak bytes."""
+    data = scratch / f"clustered-{rows}-{columns}"
+    if not data.exists():
+        generate("clustered", rows, data, columns)
+    output = scratch / "output"
+    shutil.rmtree(output, ignore_errors=True)
+    taken = measure(command(OURS, [data], output, ["--no-report"]))
+    shutil.rmtree(output)
+    return taken.wall, taken.cpu, float(taken.rss)
+
+
+def on_workers(workers: int, scratch: Path) -> tuple[float, float, float]:
+    """Measure a run on a local cluster of so many workers of one thread."""
+    data = scratch / f"clustered-{ROWS}-41"
+    if not data.exists():
+        generate("clustered", ROWS, data)
+    with ExitStack() as stack:
+        # Two processes also where one would do, so that only their number differs.
+        client = start_local(stack, 2, 1)
+        if workers == 1:
+            addresses = list(client.scheduler_info()["workers"])
+            client.retire_workers(addresses[1:])
+        return timed(lambda: run(data, scratch / "output", client=client), scratch)
+
+
+def many_fragments(number: int, scratch: Path) -> tuple[float, float, float]:
+    """Measure a run of so many fragments of a hundred particles."""
+    path = scratch / f"tiny-{number}"
+    if not path.exists():
+        path.mkdir()
+        rows = number * TINY_ROWS
+        whole = table("clustered", order("clustered", rows, 0, rows), rows)
+        for part in range(number):
+            some = whole.slice(part * TINY_ROWS, TINY_ROWS)
+            pq.write_table(some, path / f"part-{part:06d}.parquet")
+    parquet.FRAGMENT_BYTES = 1
+    with ExitStack() as stack:
+        client = start_local(stack, 2, 1)
+        return timed(lambda: run(path, scratch / "output", client=client), scratch)
+
+
+def timed(work: object, scratch: Path) -> tuple[float, float, float]:
+    """Time a call; its CPU time and memory are those of other processes and not known."""
+    shutil.rmtree(scratch / "output", ignore_errors=True)
+    began = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began
+    shutil.rmtree(scratch / "output")
+    return seconds, float("nan"), float("nan")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("rows", "columns", "workers", "fragments"))
+    parser.add_argument("--values", required=True)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--scratch", type=Path, required=True)
+    arguments = parser.parse_args()
+    values = [int(value.replace("_", "")) for value in arguments.values.split(",")]
+    measures = {
+        "rows": lambda value: whole_command(value, 41, arguments.scratch),
+        "columns": lambda value: whole_command(2_000_000, value, arguments.scratch),
+        "workers": lambda value: on_workers(value, arguments.scratch),
+        "fragments": lambda value: many_fragments(value, arguments.scratch),
+    }
+    taken: dict[int, list[tuple[float, float, float]]] = {value: [] for value in values}
+    for _ in range(arguments.repeats):
+        for value in values:
+            taken[value].append(measures[arguments.what](value))
+            print(value, taken[value][-1], flush=True)
+    print(
+        f"\n{machine()}\n\n| {arguments.what} | wall (s), median and range | CPU (s) | peak memory (MB) |"
+    )
+    print("|---|---|---|---|")
+    for value, rounds in taken.items():
+        wall = [each[0] for each in rounds]
+        cpu, rss = (statistics.median(each[n] for each in rounds) for n in (1, 2))
+        spread = f"{statistics.median(wall):.1f} ({min(wall):.1f} to {max(wall):.1f})"
+        print(f"| {value:,} | {spread} | {cpu:.1f} | {rss / 1e6:.0f} |")
+
+
+if __name__ == "__main__":
+    main()
