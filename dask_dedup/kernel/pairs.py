@@ -41,7 +41,7 @@ class Field:
     def take(self, rows: Indices) -> Field:
         """Select places by number."""
         labels = [label[rows] for label in self.labels]
-        return Field(self.centres[rows], self.micrographs[rows], labels)
+        return Field(self.centres.take(rows, axis=0), self.micrographs[rows], labels)
 
     def close(self, i: Indices, j: Indices, min_separation: float) -> tuple[Bools, Floats]:
         """Tell which candidate pairs are duplicates, and the exact distances of all."""
