@@ -477,3 +477,25 @@ def test_a_report_that_cannot_be_made_leaves_the_result_whole(tmp_path, cli, mon
     assert found.exit_code == 1
     assert "no space left on device" in found.stderr
     assert cli("report", tmp_path).exit_code == 2
+
+
+@pytest.mark.real_data
+def test_real_picks_lie_on_their_real_micrograph(tmp_path, real_data):
+    table = real_data / "micrograph_cleaner" / "Ucsf_stack_1142_DW_autopick.star"
+    params = DedupParams(min_separation=150.0, micrograph_pixel_size=4.0)
+    result = run(table, tmp_path / "out", params)
+    assert (result.kept, result.rejected) == (38, 7)
+    opened = open_result(tmp_path / "out")
+    summary = summarize(opened)
+    example = make_example(opened, summary, int(summary.micrographs[0]), "most rejected")
+    assert example.image.shape == (927, 959)
+    assert example.field == (959 * 4.0, 927 * 4.0)
+    # Particles of this micrograph are darker than the ice around them, but for those on the contamination.
+    rows = (np.concatenate([example.kept, example.rejected]) / 4.0).round().astype(int)
+    inside = (rows[:, 0] < 480) & (rows > 12).all(axis=1) & (rows[:, 1] < 915)
+    pixels = example.image.pixels
+    means = [pixels[y - 6 : y + 6, x - 6 : x + 6].mean() for x, y in rows[inside]]
+    assert np.median(means) < np.median(pixels[100:, :480])
+    flipped = [pixels[927 - y - 6 : 927 - y + 6, x - 6 : x + 6].mean() for x, y in rows[inside]]
+    assert np.median(means) < np.median(flipped)
+    assert "Ucsf_stack_1142_DW.mrc" in Page(report(tmp_path / "out")).text
