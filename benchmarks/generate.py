@@ -138,7 +138,7 @@ def table(case: str, number: np.ndarray, rows: int, columns: int = 41) -> pa.Tab
         "alignments3D/cross_cor": floats(),
         "alignments3D/class": same(0, "u4"),
     }
-    needed = ("alignments3D/shift", "alignments3D/psize_A")
+    needed = ("pick_stats/ncc_score", "alignments3D/shift", "alignments3D/psize_A")
     while len(data) > columns:
         data.pop(next(name for name in reversed(data) if name not in needed))
     for extra in range(len(data), columns):

@@ -1,7 +1,7 @@
 """How the cost grows: particles, columns, fragments, workers.
 
     python -m benchmarks.scaling rows --scratch /scratch --values 1_000_000,5_000_000,20_000_000
-    python -m benchmarks.scaling columns --scratch /scratch --values 10,41,80
+    python -m benchmarks.scaling columns --scratch /scratch --values 12,41,80
     python -m benchmarks.scaling workers --scratch /scratch --values 1,2
     python -m benchmarks.scaling fragments --scratch /scratch --values 1_000,20_000
 
