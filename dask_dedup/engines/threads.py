@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
@@ -77,7 +76,7 @@ class ThreadEngine:
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
         """Decide, and write every fragment."""
         with self._pool() as run:
-            moved: dict[int, Rejections] = {}
+            moved: dict[int, list[Rejections]] = {}
             if plan.open_fragments:
                 moved = self._exchange(job, plan, run)
 
@@ -86,7 +85,6 @@ class ThreadEngine:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 
             settled = dict(run(decide, list(self._picks)))
-            nothing = Rejections.concatenate([])
 
             def write(number: int) -> Receipt:
                 began = time.perf_counter()
@@ -94,7 +92,7 @@ class ThreadEngine:
                     job,
                     plan,
                     number,
-                    moved.pop(number, nothing),
+                    Rejections.concatenate(moved.pop(number, [])),
                     settled.pop(number, None),
                     self._names.pop(number, None),
                 )
@@ -105,36 +103,40 @@ class ThreadEngine:
 
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
-    ) -> dict[int, Rejections]:
+    ) -> dict[int, list[Rejections]]:
         """Bring the moving picks together by bucket, decide, and sort the decisions by fragment."""
-        buckets: list[list[Picks]] = [[] for _ in plan.bucket_rows]
 
-        def collect(number: int) -> tuple[Picks, NDArray[np.int32]]:
+        def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
             picks, bucket = stages.collect_picks(job, plan, number, self._picks.get(number))
+            self.tell(events.collected(number, len(picks), time.perf_counter() - began))
             if number in self._picks and len(picks) == job.fragments[number].rows:
                 self._picks[number] = Picks.concatenate([])
-            self.tell(events.collected(number, len(picks), time.perf_counter() - began))
-            return picks, bucket
+            return [(each, picks.take(bucket == each)) for each in np.unique(bucket).tolist()]
 
-        for picks, bucket in run(collect, plan.open_fragments):
-            for number in np.unique(bucket).tolist():
-                buckets[number].append(picks.take(bucket == number))
+        buckets: list[list[Picks]] = [[] for _ in plan.bucket_rows]
+        for parts in run(collect, plan.open_fragments):
+            for bucket, picks in parts:
+                buckets[bucket].append(picks)
 
-        def decide(number: int) -> Rejections:
+        def decide(bucket: int) -> list[tuple[int, Rejections]]:
             began = time.perf_counter()
-            parts, buckets[number] = buckets[number], []
+            parts, buckets[bucket] = buckets[bucket], []
             rejections, tally = stages.decide_bucket(job, Picks.concatenate(parts))
-            self.tell(events.decided(number, tally, time.perf_counter() - began))
-            return rejections
+            self.tell(events.decided(bucket, tally, time.perf_counter() - began))
+            rejections = rejections.in_order()
+            numbers, starts = np.unique(rejections.fragment, return_index=True)
+            rows = np.split(np.arange(len(rejections)), starts[1:])
+            return [
+                (number, rejections.take(mine))
+                for number, mine in zip(numbers.tolist(), rows, strict=False)
+            ]
 
-        rejections = Rejections.concatenate(list(run(decide, range(len(buckets))))).in_order()
-        numbers, starts = np.unique(rejections.fragment, return_index=True)
-        ends = [*starts.tolist(), len(rejections)][1:]
-        return {
-            number: rejections.take(np.arange(start, end))
-            for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=True)
-        }
+        moved: dict[int, list[Rejections]] = {}
+        for decided in run(decide, range(len(buckets))):
+            for number, rejections in decided:
+                moved.setdefault(number, []).append(rejections)
+        return moved
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
