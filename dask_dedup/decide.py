@@ -145,6 +145,13 @@ class Tally:
         """Plain values."""
         return asdict(self)
 
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Make a tally of what `to_dict` gave, also by way of JSON."""
+        densest = tuple((key, picks, rejected) for key, picks, rejected in values["densest"])
+        by_fraction = tuple(values["by_fraction"])
+        return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
+
 
 def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
     """Find the duplicates among whole micrographs.

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from dask_dedup.decide import Tally
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
+    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Receipt
 
     Event = dict[str, Any]
     Tell = Callable[[Event], None]

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema
 from dask_dedup.formats.parquet import unify
 from dask_dedup.micrographs import read_micrographs
@@ -169,3 +169,29 @@ def make_run_id(
         "micrographs": identity(exposures) if exposures else None,
     }
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+def find_changed(job: Job) -> str | None:
+    """Name an input file that is not as it was when the run began, and say how it differs."""
+    for file in (file for table in job.tables for file in table.files):
+        try:
+            now = Path(file.path).stat()
+        except FileNotFoundError:
+            return f"{file.path} is gone"
+        if (now.st_size, now.st_mtime_ns) != (file.bytes, file.modified_ns):
+            return f"{file.path} has changed ({file.bytes:,} bytes then, {now.st_size:,} now)"
+    return None
+
+
+def check_unchanged(job: Job) -> None:
+    """Refuse a result whose inputs were replaced while they were read.
+
+    Raises
+    ------
+    RunError
+    """
+    change = find_changed(job)
+    if change:
+        raise RunError(
+            f"{change} since the run began, so nothing was committed; run again when it is at rest"
+        )

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
-    from dask_dedup.stages import Receipt
+    from dask_dedup.receipts import Receipt
 
 
 def make_manifest(
@@ -56,6 +56,21 @@ def make_manifest(
         "warnings": list(warnings),
         "totals": totals,
         "outputs": _outputs(job, receipts, totals),
+    }
+
+
+def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
+    """Describe what a run is asked for: all that its parts depend on, to the byte, and how to ask for it again."""
+    return {
+        "run_id": run_id,
+        "directory": str(Path.cwd()),
+        "parameters": job.params.to_dict(),
+        "output_format": job.output_format,
+        "allow_outside": allow_outside,
+        "micrographs": job.micrographs.path if job.micrographs else None,
+        "inputs": [table.path for table in job.tables],
+        "fragment_rows": [fragment.rows for fragment in job.fragments],
+        "versions": _versions(),
     }
 
 

@@ -2,7 +2,7 @@
 
 ::
 
-    OUT/.dask-dedup-<run>/   parts, receipts, the manifest-to-be   (while the run lasts)
+    OUT/.dask-dedup-<run>/   the request, parts, receipts, the manifest-to-be   (while the run lasts)
     OUT/particles_kept/ ...  appear whole, by rename
     OUT/manifest.json        created last and exclusively: with it the result exists
 """
@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError, OutputExistsError
-from dask_dedup.stages import DUPLICATES, KEPT, PIECES, RECEIPTS, REJECTED
+from dask_dedup.lock import busy, holder
+from dask_dedup.receipts import RECEIPTS
+from dask_dedup.stages import DRAFTS, DUPLICATES, KEPT, PIECES, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +28,8 @@ TABLES = (KEPT, REJECTED, DUPLICATES)
 #: What the report adds to a finished run.
 PAGE, PLOTS = "report.html", "plots"
 STAGING_PREFIX = ".dask-dedup-"
+#: What a run was asked for: all that its parts depend on, and what it takes to ask for it again.
+REQUEST = "request.json"
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
@@ -88,6 +92,14 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
         raise InputError(f"--output {output}: cannot be written, no permission in {nearest}")
     if not output.exists():
         return None
+    who = holder(output)
+    if who:
+        raise busy(output, who)
+    return find_result(output, run_id, overwrite=overwrite)
+
+
+def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
+    """Do as `find_finished` does in a folder that exists, whoever holds it."""
     if (output / MANIFEST).exists():
         manifest = read_manifest(output)
         if manifest["run_id"] == run_id and not overwrite:
@@ -124,22 +136,47 @@ def _staging(output: Path, run_id: str) -> Path:
     return output / f"{STAGING_PREFIX}{run_id[:12]}"
 
 
-def stage(output: Path, run_id: str) -> Path:
-    """Make the staging folder, empty; what a dead run of the same id left in it is dropped.
+def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
+    """Make the staging folder, or go on in the one that a dead run of the same id left.
 
-    A run that died in its commit left a whole manifest behind: then nothing is dropped.
+    A run that died in its commit left a whole manifest behind: then nothing is changed.
+
+    Parameters
+    ----------
+    output : Path
+    run_id : str
+    request : dict
+        See `manifest.make_request`; what was written for another is dropped.
     """
     staging = _staging(output, run_id)
     if staged_manifest(staging) is not None:
         return staging
     try:
-        if staging.exists():
+        if staging.exists() and read_request(staging) != request:
             shutil.rmtree(staging)
-        for name in (*TABLES, RECEIPTS, PIECES):
-            (staging / name).mkdir(parents=True)
+        shutil.rmtree(staging / DRAFTS, ignore_errors=True)
+        for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
+            (staging / name).mkdir(parents=True, exist_ok=True)
+        if not (staging / REQUEST).exists():
+            _write_whole(staging / REQUEST, request)
     except OSError as error:
         raise InputError(f"--output {output}: cannot be written: {error.strerror}") from error
     return staging
+
+
+def read_request(staging: Path) -> dict[str, Any] | None:
+    """Give what the run of a staging folder was asked for; None if it died before it could say."""
+    try:
+        request: dict[str, Any] = json.loads((staging / REQUEST).read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return request
+
+
+def _write_whole(path: Path, content: dict[str, Any]) -> None:
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.rename(path)
 
 
 def staged_manifest(staging: Path) -> dict[str, Any] | None:
@@ -178,9 +215,7 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
         shutil.rmtree(staging, ignore_errors=True)
         return
     if not (staging / MANIFEST).exists():
-        draft = staging / f"{MANIFEST}.draft"
-        draft.write_text(json.dumps(manifest, indent=2) + "\n")
-        draft.rename(staging / MANIFEST)
+        _write_whole(staging / MANIFEST, manifest)
     retired = staging / "retired"
     if manifest["overwrite"]:
         retired.mkdir(exist_ok=True)
@@ -221,9 +256,6 @@ def _create(source: Path, final: Path) -> None:
             file.write(source.read_text())
 
 
-def discard(staging: Path, *, with_output: bool) -> None:
-    """Remove a staging folder, and the output folder if this run made it and it is empty."""
+def discard(staging: Path) -> None:
+    """Remove a staging folder."""
     shutil.rmtree(staging, ignore_errors=True)
-    output = staging.parent
-    if with_output and output.exists() and not any(output.iterdir()):
-        output.rmdir()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from dask_dedup import events
 from dask_dedup import output as place
@@ -15,10 +17,12 @@ from dask_dedup.checks import check_names, check_rows, check_uids, find_warnings
 from dask_dedup.cluster import choose_engine
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
-from dask_dedup.job import make_job, make_run_id
-from dask_dedup.manifest import make_manifest
+from dask_dedup.job import check_unchanged, find_changed, make_job, make_run_id
+from dask_dedup.lock import locked
+from dask_dedup.manifest import make_manifest, make_request
 from dask_dedup.params import DedupParams
 from dask_dedup.plan import make_plan
+from dask_dedup.receipts import count_receipts, find_receipts
 from dask_dedup.result import RunResult
 
 if TYPE_CHECKING:
@@ -30,8 +34,8 @@ if TYPE_CHECKING:
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
+    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Receipt
 
 log = logging.getLogger("dask_dedup")
 
@@ -113,11 +117,9 @@ def run(
     ]
     exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
     run_id = make_run_id(tables, exposures, params, output_format)
-    made = not target.exists()
     finished = place.find_finished(target, run_id, overwrite=overwrite)
     if finished:
-        log.info("%s already holds this very run; nothing to do", target)
-        return RunResult.of(target, finished, already_done=True)
+        return _nothing_to_do(target, finished)
 
     job = make_job(tables, exposures, params, output_format)
     with ExitStack() as stack:
@@ -130,25 +132,43 @@ def run(
 
         with engine.listening(job.attempt), _telling_failure(tell), _in_one_line():
             tell(events.started(job, str(target), where))
-            plan, warnings = _survey(job, engine, tell)
+            survey = _survey(job, engine, tell)
             log.info("running %s", where)
-            staging = place.stage(target, run_id)
-            manifest = place.staged_manifest(staging)
-            if manifest is None:
-                job = replace(job, staging=str(staging))
-                with _discarding(staging, with_output=made):
-                    receipts = sorted(engine.write(job, plan), key=lambda receipt: receipt.fragment)
-                    manifest = make_manifest(job, plan, receipts, warnings)
-                    manifest |= {"run_id": run_id, "overwrite": overwrite}
-                    manifest["allow_outside"] = allow_outside
-                    manifest["seconds"] = round(time.perf_counter() - began, 3)
-            place.commit(staging, target, manifest)
+            with locked(target):
+                finished = place.find_result(target, run_id, overwrite=overwrite)
+                if finished:
+                    return _nothing_to_do(target, finished)
+                request = make_request(job, run_id, allow_outside=allow_outside)
+                staging = place.stage(target, run_id, request)
+                manifest = place.staged_manifest(staging)
+                if manifest is None:
+                    job = replace(job, staging=str(staging))
+                    with _keeping_what_is_done(job, staging):
+                        receipts = _write(job, survey, engine, tell)
+                        check_unchanged(job)
+                        manifest = make_manifest(job, survey.plan, receipts, survey.warnings)
+                        manifest |= {"run_id": run_id, "overwrite": overwrite}
+                        manifest["allow_outside"] = allow_outside
+                        manifest["seconds"] = round(time.perf_counter() - began, 3)
+                place.commit(staging, target, manifest)
             tell(events.finished(manifest))
     return RunResult.of(target, manifest, already_done=False)
 
 
-def _survey(job: Job, engine: Engine, tell: Tell) -> tuple[Plan, list[str]]:
-    """Look at all rows, refuse what cannot be used, and plan; give the plan and the warnings."""
+def _nothing_to_do(target: Path, manifest: dict[str, Any]) -> RunResult:
+    log.info("%s already holds this very run; nothing to do", target)
+    return RunResult.of(target, manifest, already_done=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    censuses: list[Census]
+    plan: Plan
+    warnings: list[str]
+
+
+def _survey(job: Job, engine: Engine, tell: Tell) -> _Survey:
+    """Look at all rows, refuse what cannot be used, and plan."""
     censuses = sorted(engine.scan(job), key=lambda census: census.fragment)
     check_rows(job, censuses)
     check_uids(job, censuses)
@@ -160,16 +180,45 @@ def _survey(job: Job, engine: Engine, tell: Tell) -> tuple[Plan, list[str]]:
         log.info(line)
     for line in warnings:
         log.warning("warning: %s", line)
-    return plan, warnings
+    # The uids are 8 bytes a particle, and of no more use.
+    lean = [replace(census, uids=np.empty(0, np.uint64), names=[]) for census in censuses]
+    return _Survey(lean, plan, warnings)
+
+
+def _write(job: Job, survey: _Survey, engine: Engine, tell: Tell) -> list[Receipt]:
+    """Write what no earlier attempt has written; give the receipts of all fragments, in their order."""
+    receipts = find_receipts(Path(job.staging), job.fragments)
+    plan = survey.plan
+    if receipts:
+        log.info(
+            "going on: %s of %s fragments were written before",
+            f"{len(receipts):,}",
+            f"{len(job.fragments):,}",
+        )
+        plan = make_plan(survey.censuses, [receipt.fragment for receipt in receipts])
+        for receipt in receipts:
+            tell(events.written(receipt, 0.0))
+    receipts += engine.write(job, plan)
+    return sorted(receipts, key=lambda receipt: receipt.fragment)
 
 
 @contextmanager
-def _discarding(staging: Path, *, with_output: bool) -> Iterator[None]:
-    """Drop what was staged if the run fails or is interrupted."""
+def _keeping_what_is_done(job: Job, staging: Path) -> Iterator[None]:
+    """If the run fails or is interrupted, keep the fragments that are written, if they can still be of use."""
     try:
         yield
-    except BaseException:
-        place.discard(staging, with_output=with_output)
+    except BaseException as error:
+        done = count_receipts(staging)
+        if done and not isinstance(error, InputError) and not find_changed(job):
+            log.warning(
+                "%s of %s fragments are written: the same command goes on from there; "
+                "dask-dedup clean %s drops them",
+                f"{done:,}",
+                f"{len(job.fragments):,}",
+                staging.parent,
+            )
+        else:
+            place.discard(staging)
         raise
 
 

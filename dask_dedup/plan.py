@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
@@ -38,6 +38,8 @@ class Plan:
         Picks in each bucket.
     open_fragments : tuple of int
         Fragments that hold picks of straddling micrographs; all others are decided where they lie.
+    unwritten : tuple of int
+        Fragments to write: all, unless an earlier attempt has written some.
     """
 
     rows: int
@@ -47,6 +49,12 @@ class Plan:
     bucket: NDArray[np.int32]
     bucket_rows: NDArray[np.int64]
     open_fragments: tuple[int, ...]
+    unwritten: tuple[int, ...]
+
+    @property
+    def homes(self) -> list[int]:
+        """Open fragments that are to be written: decisions about moved picks go back to these."""
+        return sorted({*self.open_fragments} & {*self.unwritten})
 
     @property
     def moving_rows(self) -> int:
@@ -95,8 +103,16 @@ class Plan:
         }
 
 
-def make_plan(censuses: Sequence[Census]) -> Plan:
-    """Decide what must move, from what each fragment holds."""
+def make_plan(censuses: Sequence[Census], written: Collection[int] = ()) -> Plan:
+    """Decide what must move, from what each fragment holds.
+
+    Parameters
+    ----------
+    censuses : sequence of Census
+    written : collection of int
+        Fragments that need no writing any more: micrographs that occur in no other are left out of the
+        straddling ones.
+    """
     keys = np.concatenate([np.empty(0, np.uint64), *(census.micrographs for census in censuses)])
     counts = np.concatenate([np.empty(0, np.int64), *(census.counts for census in censuses)])
     homes = np.repeat(
@@ -105,7 +121,12 @@ def make_plan(censuses: Sequence[Census]) -> Plan:
     )
     distinct, number, fragments = np.unique(keys, return_inverse=True, return_counts=True)
     rows = np.bincount(number, weights=counts, minlength=distinct.size).astype(np.int64)
+    unwritten = sorted({census.fragment for census in censuses} - set(written))
     straddles = fragments > 1
+    if written:
+        waits = np.zeros(distinct.size, dtype=bool)
+        waits[number[np.isin(homes, unwritten)]] = True
+        straddles &= waits
     bucket, bucket_rows = pack(rows[straddles])
     return Plan(
         rows=int(rows.sum()),
@@ -115,6 +136,7 @@ def make_plan(censuses: Sequence[Census]) -> Plan:
         bucket=bucket,
         bucket_rows=bucket_rows,
         open_fragments=tuple(np.unique(homes[straddles[number]]).tolist()),
+        unwritten=tuple(unwritten),
     )
 
 

@@ -6,9 +6,11 @@ Any stage may run twice: what it returns and writes depends on its arguments onl
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,21 +21,24 @@ from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of
+from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
 from dask_dedup.scan import Census, count, extract, read_picks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, Payload
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
 
-KEPT, REJECTED, DUPLICATES, RECEIPTS, PIECES = (
+KEPT, REJECTED, DUPLICATES, PIECES, DRAFTS = (
     "particles_kept",
     "particles_rejected",
     "duplicates",
-    "receipts",
     "pieces",
+    "drafts",
 )
 
 DUPLICATES_SCHEMA = pa.schema(
@@ -54,38 +59,6 @@ DUPLICATES_SCHEMA = pa.schema(
         ("winner_half_set", pa.int8()),
     ]
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What writing a fragment came to.
-
-    Attributes
-    ----------
-    fragment, source, rows, kept, rejected : int
-    same_uid : int
-        Rejected rows whose winner has the same uid: one particle given twice.
-    across_halves : int
-        Rejected rows whose winner is in the other half-set.
-    tally : Tally
-        Of the micrographs that live whole in the fragment.
-    files : dict of str to Written
-        Parquet files, by folder of the output.
-    """
-
-    fragment: int
-    source: int
-    rows: int
-    kept: int
-    rejected: int
-    same_uid: int
-    across_halves: int
-    tally: Tally
-    files: dict[str, Written]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for the receipt's file."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +148,7 @@ def write_fragment(
         As in `Narrow`, if it is at hand.
     """
     fragment = job.fragments[number]
-    table = job.tables[fragment.source]
-    roles = job.roles[fragment.source]
-    payload = load(table, fragment)
+    payload = load(job.tables[fragment.source], fragment)
     rejections, tally = settled or _decide_payload(job, plan, fragment, payload)
     rejections = Rejections.concatenate([rejections, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
@@ -185,11 +156,32 @@ def write_fragment(
     if keep.size - keep.sum() != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {(~keep).sum()} rows")
 
-    staging = Path(job.staging)
+    with _drafting(Path(job.staging), number) as draft:
+        receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
+        (draft / receipt_name(number)).write_text(json.dumps(receipt.to_dict()))
+    return receipt
+
+
+def _write(
+    job: Job,
+    number: int,
+    payload: Payload,
+    keep: NDArray[np.bool_],
+    rejections: Rejections,
+    tally: Tally,
+    micrograph: pa.ChunkedArray | None,
+    draft: Path,
+) -> Receipt:
+    """Write a fragment's files into a draft folder."""
+    fragment = job.fragments[number]
+    table = job.tables[fragment.source]
+    roles = job.roles[fragment.source]
     name = f"part-{number:05d}.parquet"
     files: dict[str, Written] = {}
+    pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
-        payload.split(keep, _piece(job, KEPT, number), _piece(job, REJECTED, number))
+        payload.split(keep, *(draft / _piece(outcome, number) for outcome in (KEPT, REJECTED)))
+        pieces = {f"{PIECES}/{each.name}": digest_of(each) for each in (draft / PIECES).iterdir()}
     else:
         rows = payload.columns(table.schema.names)
         _check_rows(rows, fragment)
@@ -197,13 +189,13 @@ def write_fragment(
             rows,
             keep,
             job.schema,
-            staging / KEPT / name,
-            staging / REJECTED / name,
+            draft / KEPT / name,
+            draft / REJECTED / name,
         )
     if micrograph is None:
         micrograph = payload.columns((roles.micrograph,)).column(0)
     told = _duplicates_table(job, rejections, micrograph.filter(pa.array(~keep)))
-    files[DUPLICATES] = parquet.write(told, staging / DUPLICATES / name)
+    files[DUPLICATES] = parquet.write(told, draft / DUPLICATES / name)
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
     first = np.array([roles.first_half for roles in job.roles], dtype=np.int8)
     mine = rejections.half - first[rejections.source]
@@ -211,7 +203,7 @@ def write_fragment(
     with_uid = np.array([roles.uid is not None for roles in job.roles])
     named = with_uid[rejections.source] & with_uid[rejections.winner_source] & rejections.has_winner
     same_uid = named & (rejections.uid == rejections.winner_uid)
-    receipt = Receipt(
+    return Receipt(
         fragment=number,
         source=fragment.source,
         rows=fragment.rows,
@@ -221,9 +213,22 @@ def write_fragment(
         across_halves=int((halves & (mine != theirs)).sum()),
         tally=tally,
         files=files,
+        pieces=pieces,
     )
-    (staging / RECEIPTS / f"{number:05d}.json").write_text(json.dumps(receipt.to_dict()))
-    return receipt
+
+
+@contextmanager
+def _drafting(staging: Path, number: int) -> Iterator[Path]:
+    """Give a folder of this attempt's own; what is written there is put into place file by file, the receipt last."""
+    drafts = staging / DRAFTS
+    with tempfile.TemporaryDirectory(prefix=f"{number:05d}-", dir=drafts) as folder:
+        draft = Path(folder)
+        for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
+            (draft / name).mkdir()
+        yield draft
+        for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
+            for file in (draft / name).iterdir():
+                file.replace(staging / name / file.name)
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
@@ -241,7 +246,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     """
     table = job.tables[source]
     numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
-    pieces = [_piece(job, outcome, number) for number in numbers]
+    pieces = [Path(job.staging) / _piece(outcome, number) for number in numbers]
     target = Path(outcome) / (job.native_names[source] or "")
     folder = Path(job.staging) / target.parent
     folder.mkdir(exist_ok=True)
@@ -249,8 +254,8 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     return [replace(file, path=str(target.parent / file.path)) for file in files]
 
 
-def _piece(job: Job, outcome: str, number: int) -> Path:
-    return Path(job.staging) / PIECES / f"{outcome}-{number:05d}"
+def _piece(outcome: str, number: int) -> str:
+    return f"{PIECES}/{outcome}-{number:05d}"
 
 
 def _check_rows(table: pa.Table, fragment: Fragment) -> None:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
+    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Receipt
 
 
 class ClusterEngine:
@@ -81,23 +81,22 @@ class ClusterEngine:
         """Decide, and write every fragment."""
         shared = dask.delayed(job, traverse=False, pure=False)
         shared_plan = dask.delayed(plan, traverse=False, pure=False)
-        opened = set(plan.open_fragments)
+        homes = plan.homes
         write = dask.delayed(_write, pure=False)
         writes = [
             write(shared, shared_plan, number, None)
-            for number in range(len(job.fragments))
-            if number not in opened
+            for number in sorted({*plan.unwritten} - {*homes})
         ]
-        if opened:
+        if homes:
             moved = self._exchange(shared, shared_plan, plan).to_delayed()
             writes += [
                 write(shared, shared_plan, number, part)
-                for number, part in zip(plan.open_fragments, moved, strict=True)
+                for number, part in zip(homes, moved, strict=True)
             ]
         yield from self._finished(writes)
 
     def _exchange(self, job: Any, shared_plan: Any, plan: Plan) -> dd.DataFrame:
-        """Give the decisions about the open fragments, one partition each, in their order."""
+        """Give the decisions about the fragments that are their homes, one partition each, in their order."""
         numbers = dd.from_map(_number_frame, plan.open_fragments, meta=_number_frame(0).iloc[:0])
         picks = numbers.map_partitions(
             _collect, job, shared_plan, meta=_meta({"bucket": np.dtype("i4"), **PICKS_DTYPES})
@@ -109,7 +108,7 @@ class ClusterEngine:
             _decide, job, shared_plan, meta=_meta({"home": np.dtype("i8"), **REJECTIONS_DTYPES})
         )
         return rejections.set_index(
-            "home", divisions=_one_each(len(plan.open_fragments)), shuffle_method="p2p"
+            "home", divisions=_one_each(len(plan.homes)), shuffle_method="p2p"
         )
 
     def _finished(self, tasks: list[Any]) -> Iterator[Any]:
@@ -161,7 +160,9 @@ def _decide(frame: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
     rejections, tally = stages.decide_bucket(job, picks)
     bucket = int(plan.bucket_of(picks.micrograph[:1])[0])
     _tell(job, events.decided(bucket, tally, time.perf_counter() - began))
-    home = np.searchsorted(np.array(plan.open_fragments, dtype=np.int64), rejections.fragment)
+    homes = np.array(plan.homes, dtype=np.int64)
+    rejections = rejections.take(np.isin(rejections.fragment, homes))
+    home = np.searchsorted(homes, rejections.fragment)
     return pd.DataFrame({"home": home.astype(np.int64), **rejections.columns()})
 
 

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
+    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
-    from dask_dedup.stages import Narrow, Receipt
+    from dask_dedup.stages import Narrow
 
 
 #: Bytes of picks that are held between the stages, so that most tables are read and parsed once.
@@ -79,6 +80,8 @@ class ThreadEngine:
             moved: dict[int, list[Rejections]] = {}
             if plan.open_fragments:
                 moved = self._exchange(job, plan, run)
+            for number in {*self._picks} - {*plan.unwritten}:
+                del self._picks[number]
 
             # The picks give way to the decisions about them before any payload takes their room.
             def decide(number: int) -> tuple[int, tuple[Rejections, Tally]]:
@@ -99,7 +102,7 @@ class ThreadEngine:
                 self.tell(events.written(receipt, time.perf_counter() - began))
                 return receipt
 
-            yield from run(write, range(len(job.fragments)))
+            yield from run(write, plan.unwritten)
 
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]

@@ -119,6 +119,6 @@ def load(table: ParticleTable, fragment: Fragment) -> CsPayload:
 def assemble(
     table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[Written]:
-    """Join pieces into a ``.cs`` file of the same form and fields; the pieces are removed."""
+    """Join pieces into a ``.cs`` file of the same form and fields."""
     file: NpyFile | CsdatFile = table.detail
     return [file.assemble(pieces, rows, folder / name)]

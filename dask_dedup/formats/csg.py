@@ -316,6 +316,5 @@ def assemble(
         for number, member in enumerate(group.members)
     ]
     content = group.text.with_subset(rows, group.names).encode()
-    with (folder / name).open("xb") as file:
-        file.write(content)
+    (folder / name).write_bytes(content)
     return [*written, Written(name, rows, len(content), hashlib.sha256(content).hexdigest())]

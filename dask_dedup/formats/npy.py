@@ -103,7 +103,7 @@ class NpyFile:
         digest = hashlib.sha256()
         size = 0
         batch = memoryview(bytearray(BATCH_BYTES))
-        with target.open("xb", buffering=0) as out:
+        with target.open("wb", buffering=0) as out:
 
             def put(content: bytes | memoryview) -> None:
                 nonlocal size
@@ -118,7 +118,6 @@ class NpyFile:
                 with piece.open("rb", buffering=0) as file:
                     while filled := file.readinto(batch):
                         put(batch[:filled])
-                piece.unlink()
         if size != len(header) + rows * self.row_bytes:
             raise RunError(f"{target}: has {size} bytes, which are not {rows} rows; run again")
         return Written(target.name, rows, size, digest.hexdigest())

@@ -206,28 +206,14 @@ def load(table: ParticleTable, fragment: Fragment) -> StarPayload:
 def assemble(
     table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[Written]:
-    """Join pieces, in order, between what stands before and after the rows in the input.
-
-    May be called again after a crash at any point of it: the file appears whole, by rename, and only then the
-    pieces are removed.
-    """
+    """Join pieces, in order, between what stands before and after the rows in the input."""
     detail: StarDetail = table.detail
-    target, draft = folder / name, folder / f"{name}.draft"
-    if target.exists() and not all(piece.exists() for piece in pieces):
-        with target.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        for piece in pieces:
-            piece.unlink(missing_ok=True)
-        return [Written(name, rows, target.stat().st_size, digest.hexdigest())]
     digest, size = hashlib.sha256(), 0
-    with _unchanged(table).open("rb") as original, draft.open("wb") as out:
+    with _unchanged(table).open("rb") as original, (folder / name).open("wb") as out:
         for block in _whole(original, detail, pieces, table.bytes):
             digest.update(block)
             size += len(block)
             out.write(block)
-    draft.replace(target)
-    for piece in pieces:
-        piece.unlink()
     return [Written(name, rows, size, digest.hexdigest())]
 
 

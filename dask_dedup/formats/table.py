@@ -132,11 +132,13 @@ class Format(Protocol):
     ) -> list[Written]:
         """Join the pieces of one outcome, in order, into the table's own kind of file.
 
+        The pieces stay, so that it can be done again after a crash.
+
         Parameters
         ----------
         table : ParticleTable
         pieces : sequence of Path
-            One a fragment, as `Payload.split` wrote them; they are removed on the way.
+            One a fragment, as `Payload.split` wrote them.
         rows : int
             In all pieces.
         folder, name : Path, str

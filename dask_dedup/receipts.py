@@ -1,0 +1,107 @@
+"""Receipts: what writing a fragment came to, on disk as soon as its files are there, believed only with them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Self
+
+from dask_dedup.decide import Tally
+from dask_dedup.formats import Written
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dask_dedup.formats import Fragment
+
+#: Folder, in the staging one, that holds them.
+RECEIPTS = "receipts"
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What writing a fragment came to.
+
+    Attributes
+    ----------
+    fragment, source, rows, kept, rejected : int
+    same_uid : int
+        Rejected rows whose winner has the same uid: one particle given twice.
+    across_halves : int
+        Rejected rows whose winner is in the other half-set.
+    tally : Tally
+        Of the micrographs that live whole in the fragment.
+    files : dict of str to Written
+        Parquet files, by folder of the output.
+    pieces : dict of str to str
+        Parts of files in the inputs' own formats: the SHA-256 of each, by its path in the staging folder.
+    """
+
+    fragment: int
+    source: int
+    rows: int
+    kept: int
+    rejected: int
+    same_uid: int
+    across_halves: int
+    tally: Tally
+    files: dict[str, Written]
+    pieces: dict[str, str] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for the receipt's file."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Make a receipt of what `to_dict` gave, by way of JSON."""
+        files = {folder: Written(**file) for folder, file in values["files"].items()}
+        return cls(**{**values, "tally": Tally.from_dict(values["tally"]), "files": files})
+
+    def holds(self, staging: Path) -> bool:
+        """Tell whether all its files are there, to the byte."""
+        digests = {f"{folder}/{file.path}": file.sha256 for folder, file in self.files.items()}
+        return all(
+            (staging / path).is_file() and digest_of(staging / path) == digest
+            for path, digest in (digests | self.pieces).items()
+        )
+
+
+def receipt_name(number: int) -> str:
+    """Name the receipt of a fragment, in the staging folder."""
+    return f"{RECEIPTS}/{number:05d}.json"
+
+
+def find_receipts(staging: Path, fragments: Sequence[Fragment]) -> list[Receipt]:
+    """Give the receipts that an earlier attempt left, of fragments that need not be written again."""
+    there = [part for part in fragments if (staging / receipt_name(part.number)).exists()]
+    with ThreadPoolExecutor() as pool:
+        found = pool.map(lambda fragment: _read(staging, fragment), there)
+        return [receipt for receipt in found if receipt]
+
+
+def count_receipts(staging: Path) -> int:
+    """Count the receipts in a staging folder, whether they hold or not."""
+    return sum(1 for _ in (staging / RECEIPTS).glob("*.json"))
+
+
+def digest_of(path: Path) -> str:
+    """Give the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read(staging: Path, fragment: Fragment) -> Receipt | None:
+    text = (staging / receipt_name(fragment.number)).read_text()
+    try:
+        receipt = Receipt.from_dict(json.loads(text))
+    except (ValueError, TypeError, KeyError):
+        # Cut short by a crash of the machine; the fragment is written again.
+        return None
+    mine = (receipt.fragment, receipt.source, receipt.rows)
+    if mine != (fragment.number, fragment.source, fragment.rows):
+        return None
+    return receipt if receipt.holds(staging) else None

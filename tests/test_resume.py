@@ -1,0 +1,336 @@
+"""A run that dies costs nothing but the time since: the same command goes on, to the same bytes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tables import contents, cryosparc, relion, write_folder
+from test_output import Crash, crashing, data, hidden
+
+from dask_dedup import DedupParams, InputError, RunError, lock, output, run, stages, verify
+from dask_dedup.errors import OutputExistsError
+from dask_dedup.formats import cs, parquet, star_lines
+
+FORMATS = ["parquet", "scrambled", "star", "cs"]
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture(autouse=True)
+def many_fragments(monkeypatch):
+    """Cut even small inputs into some ten fragments."""
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 2_000)
+    monkeypatch.setattr(cs, "FRAGMENT_BYTES", 800)
+
+
+def make_input(kind, folder):
+    """Write 200 particles as a table of some ten fragments."""
+    if kind in ("parquet", "scrambled"):
+        table = cryosparc(200, seed=3)
+        if kind == "scrambled":
+            table = table.take(np.random.default_rng(0).permutation(200))
+        else:
+            table = table.sort_by("location/micrograph_uid")
+        return write_folder(table, folder / "in", files=10)
+    if kind == "star":
+        return write_star(relion(200), folder / "in.star")
+    return write_cs(200, folder / "in.cs")
+
+
+def write_star(table, path):
+    names = table.column_names
+    loop = "".join(f"_{name} #{number}\n" for number, name in enumerate(names, 1))
+    rows = zip(*(table[name].to_pylist() for name in names), strict=True)
+    lines = "".join(" ".join(str(value) for value in row) + "\n" for row in rows)
+    path.write_text(f"data_particles\n\nloop_\n{loop}{lines}\n")
+    return path
+
+
+def write_cs(rows, path):
+    rng = np.random.default_rng(1)
+    records = np.zeros(
+        rows,
+        dtype=[
+            ("uid", "u8"),
+            ("location/micrograph_uid", "u8"),
+            ("location/micrograph_shape", "u4", (2,)),
+            ("location/micrograph_psize_A", "f4"),
+            ("location/center_x_frac", "f4"),
+            ("location/center_y_frac", "f4"),
+            ("pick_stats/ncc_score", "f4"),
+        ],
+    )
+    records["uid"] = np.arange(rows) + 1
+    records["location/micrograph_uid"] = rng.integers(1, 5, rows)
+    records["location/micrograph_shape"] = (300, 300)
+    records["location/micrograph_psize_A"] = 1.0
+    for name in ("x", "y"):
+        records[f"location/center_{name}_frac"] = rng.random(rows)
+    records["pick_stats/ncc_score"] = rng.random(rows)
+    with path.open("wb") as file:
+        np.save(file, records)
+    return path
+
+
+def written(monkeypatch):
+    """Note the number of every fragment that is written from here on."""
+    numbers = []
+    real = stages.write_fragment
+
+    def noting(job, plan, number, *rest):
+        receipt = real(job, plan, number, *rest)
+        numbers.append(number)
+        return receipt
+
+    monkeypatch.setattr(stages, "write_fragment", noting)
+    return numbers
+
+
+def die_writing(monkeypatch, source, out, *, after, **options):
+    """Let a run die when it has written so many fragments."""
+    with monkeypatch.context() as patch:
+        crashing(patch, stages, "write_fragment", call=after + 1)
+        with pytest.raises(Crash):
+            run(source, out, **options)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("after", [1, 6])
+def test_the_same_command_writes_only_what_is_missing(
+    tmp_path, out, monkeypatch, caplog, kind, after
+):
+    source = make_input(kind, tmp_path)
+    run(source, tmp_path / "whole")
+    die_writing(monkeypatch, source, out, after=after)
+    assert not (out / "manifest.json").exists()
+    there = {int(file.stem) for file in out.glob(".dask-dedup-*/receipts/*.json")}
+    assert len(there) >= after
+    numbers = written(monkeypatch)
+    caplog.set_level("INFO", "dask_dedup")
+    result = run(source, out)
+    assert f"going on: {len(there)} of" in caplog.text
+    fragments = result.manifest["plan"]["fragments"]
+    assert fragments > 6
+    assert sorted(numbers) == sorted(set(range(fragments)) - there)
+    assert data(out) == data(tmp_path / "whole")
+    assert hidden(out) == []
+    assert verify(out).proven
+
+
+@pytest.mark.parametrize("kind", ["scrambled", "star"])
+def test_a_cluster_goes_on_where_this_process_stopped(tmp_path, out, monkeypatch, cluster, kind):
+    source = make_input(kind, tmp_path)
+    run(source, tmp_path / "whole")
+    die_writing(monkeypatch, source, out, after=4)
+    result = run(source, out, client=cluster)
+    assert data(out) == data(tmp_path / "whole")
+    assert result.manifest["plan"] == run(source, tmp_path / "whole").manifest["plan"]
+    assert hidden(out) == []
+
+
+@pytest.mark.parametrize("kind", ["star", "cs"])
+def test_a_run_that_dies_while_it_joins_the_pieces_goes_on(tmp_path, out, monkeypatch, kind):
+    source = make_input(kind, tmp_path)
+    run(source, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        crashing(patch, stages, "assemble", call=2)
+        with pytest.raises(Crash):
+            run(source, out)
+    numbers = written(monkeypatch)
+    run(source, out)
+    assert numbers == []
+    assert data(out) == data(tmp_path / "whole")
+    assert hidden(out) == []
+
+
+def damage(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pattern"),
+    [
+        ("parquet", "particles_kept/*"),
+        ("parquet", "particles_rejected/*"),
+        ("star", "duplicates/*"),
+        ("star", "pieces/particles_kept-*"),
+        ("cs", "pieces/particles_rejected-*"),
+    ],
+)
+@pytest.mark.parametrize("harm", [damage, Path.unlink], ids=["flipped", "gone"])
+def test_a_receipt_is_not_believed_without_its_files(
+    tmp_path, out, monkeypatch, kind, pattern, harm
+):
+    source = make_input(kind, tmp_path)
+    run(source, tmp_path / "whole")
+    die_writing(monkeypatch, source, out, after=5)
+    (staging,) = out.glob(".dask-dedup-*")
+    harm(sorted(staging.glob(pattern))[0])
+    there = len([*staging.glob("receipts/*")])
+    numbers = written(monkeypatch)
+    result = run(source, out)
+    assert len(numbers) == result.manifest["plan"]["fragments"] - there + 1
+    assert data(out) == data(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
+def test_a_receipt_that_was_cut_short_is_not_believed(tmp_path, out, monkeypatch, content):
+    source = make_input("parquet", tmp_path)
+    run(source, tmp_path / "whole")
+    die_writing(monkeypatch, source, out, after=5)
+    sorted(out.glob(".dask-dedup-*/receipts/*"))[0].write_text(content)
+    run(source, out)
+    assert data(out) == data(tmp_path / "whole")
+
+
+def test_nothing_is_reused_by_another_run(tmp_path, out, monkeypatch):
+    source = make_input("parquet", tmp_path)
+    die_writing(monkeypatch, source, out, after=5)
+    numbers = written(monkeypatch)
+    other = DedupParams(min_separation=30)
+    result = run(source, out, other)
+    assert len(numbers) == result.manifest["plan"]["fragments"]
+    run(source, tmp_path / "whole", other)
+    assert data(out) == data(tmp_path / "whole")
+
+
+def test_nothing_is_reused_of_an_input_that_has_changed(tmp_path, out, monkeypatch):
+    source = make_input("parquet", tmp_path)
+    die_writing(monkeypatch, source, out, after=5)
+    first = sorted(source.iterdir())[0]
+    os.utime(first, ns=(1, 1))
+    numbers = written(monkeypatch)
+    result = run(source, out)
+    assert len(numbers) == result.manifest["plan"]["fragments"]
+
+
+def test_nothing_is_reused_of_other_libraries(tmp_path, out, monkeypatch):
+    source = make_input("parquet", tmp_path)
+    die_writing(monkeypatch, source, out, after=5)
+    monkeypatch.setattr("dask_dedup.manifest.version", lambda name: "0.0")
+    numbers = written(monkeypatch)
+    result = run(source, out)
+    assert len(numbers) == result.manifest["plan"]["fragments"]
+    assert hidden(out) == []
+
+
+def test_an_overwrite_that_dies_leaves_the_old_result_and_goes_on(tmp_path, out, monkeypatch):
+    source = make_input("parquet", tmp_path)
+    run(source, out, DedupParams(min_separation=5))
+    before = contents(out)
+    die_writing(monkeypatch, source, out, after=5, overwrite=True)
+    after = contents(out)
+    assert {name: after[name] for name in before} == before
+    numbers = written(monkeypatch)
+    result = run(source, out, overwrite=True)
+    assert 0 < len(numbers) < result.manifest["plan"]["fragments"]
+    run(source, tmp_path / "whole")
+    assert data(out) == data(tmp_path / "whole")
+
+
+class TestInputsThatChange:
+    """An input is replaced after the rows were counted."""
+
+    def meanwhile(self, monkeypatch, action):
+        real = output.stage
+
+        def stage(*args):
+            action()
+            return real(*args)
+
+        monkeypatch.setattr(output, "stage", stage)
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_one_that_was_replaced_stops_the_run(self, tmp_path, out, monkeypatch, kind):
+        source = make_input(kind, tmp_path)
+        file = sorted(source.iterdir())[0] if source.is_dir() else source
+        content = file.read_bytes()
+        self.meanwhile(monkeypatch, lambda: (file.unlink(), file.write_bytes(content)))
+        with pytest.raises(RunError, match=r"changed|run again"):
+            run(source, out)
+        assert not out.exists()
+
+    @pytest.mark.parametrize("kind", FORMATS)
+    def test_one_that_is_gone_stops_the_run(self, cli, tmp_path, out, monkeypatch, kind):
+        source = make_input(kind, tmp_path)
+        file = sorted(source.iterdir())[0] if source.is_dir() else source
+        self.meanwhile(monkeypatch, file.unlink)
+        outcome = cli("run", source, "-o", out, "--quiet")
+        assert outcome.exit_code in (1, 2)
+        assert str(file) in outcome.stderr
+        assert outcome.stderr.splitlines()[-1].startswith("dask-dedup: ")
+        assert not out.exists()
+
+
+class TestLock:
+    def test_a_second_run_is_told_who_is_at_work(self, tmp_path, out):
+        source = make_input("parquet", tmp_path)
+        with lock.locked(out), pytest.raises(OutputExistsError, match=f"process {os.getpid()} on"):
+            run(source, out)
+        assert not out.exists()
+        assert not run(source, out).already_done
+
+    def test_it_ends_with_its_holder_however_that_ends(self, tmp_path, out):
+        script = """
+            import sys, time
+            from pathlib import Path
+            from dask_dedup.lock import locked
+            with locked(Path(sys.argv[1])):
+                print("held", flush=True)
+                time.sleep(60)
+        """
+        words = [sys.executable, "-c", textwrap.dedent(script), str(out)]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout.readline() == "held\n"
+            assert f"process {process.pid} on" in lock.holder(out)
+            with pytest.raises(OutputExistsError), lock.locked(out):
+                pass
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert lock.holder(out) is None
+        with lock.locked(out):
+            assert lock.holder(out)
+        assert hidden(out) == []
+
+    def test_it_makes_and_removes_the_folder_but_never_one_that_was_there(self, tmp_path):
+        with lock.locked(tmp_path / "a" / "new"):
+            pass
+        assert not (tmp_path / "a" / "new").exists()
+        (tmp_path / "old").mkdir()
+        with lock.locked(tmp_path / "old"):
+            pass
+        assert (tmp_path / "old").exists()
+
+
+def test_an_interrupt_keeps_what_is_written_and_says_so(cli, tmp_path, out, monkeypatch):
+    source = make_input("parquet", tmp_path)
+    with monkeypatch.context() as patch:
+        crashing(patch, stages, "write_fragment", call=6, error=KeyboardInterrupt)
+        outcome = cli("run", source, "-o", out, "--quiet")
+    assert outcome.exit_code == 130
+    assert "fragments are written: the same command goes on from there" in outcome.stderr
+    numbers = written(monkeypatch)
+    assert cli("run", source, "-o", out).exit_code == 0
+    assert 0 < len(numbers) < 10
+
+
+def test_a_broken_input_leaves_nothing_to_go_on_from(tmp_path, out, monkeypatch):
+    source = make_input("parquet", tmp_path)
+    with monkeypatch.context() as patch:
+        crashing(patch, stages, "write_fragment", call=6, error=InputError("it is broken"))
+        with pytest.raises(InputError):
+            run(source, out)
+    assert not out.exists()
