@@ -11,25 +11,24 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from distributed import as_completed, get_worker
+from distributed import as_completed, futures_of, get_worker
 
 from dask_dedup import events, stages
 from dask_dedup.decide import REJECTIONS_DTYPES, Rejections
 from dask_dedup.picks import PICKS_DTYPES, Picks
+from dask_dedup.receipts import Receipt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from distributed import Client
+    from distributed import Client, Future
 
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
-    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
 
 
@@ -73,32 +72,32 @@ class ClusterEngine:
 
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
-        shared = dask.delayed(job, traverse=False, pure=False)
-        scan = dask.delayed(_scan, pure=False)
-        yield from self._finished([scan(shared, number) for number in range(len(job.fragments))])
+        numbers = range(len(job.fragments))
+        yield from self._finished(self.client.map(_scan, numbers, job=self._share(job), pure=False))
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
         """Decide, and write every fragment."""
-        shared = dask.delayed(job, traverse=False, pure=False)
-        shared_plan = dask.delayed(plan, traverse=False, pure=False)
+        shared = (self._share(job), self._share(plan))
         homes = plan.homes
-        write = dask.delayed(_write, pure=False)
-        writes = [
-            write(shared, shared_plan, number, None)
-            for number in sorted({*plan.unwritten} - {*homes})
-        ]
+        futures = self.client.map(
+            _write, sorted({*plan.unwritten} - {*homes}), job=shared[0], plan=shared[1], pure=False
+        )
         if homes:
-            moved = self._exchange(shared, shared_plan, plan).to_delayed()
-            writes += [
-                write(shared, shared_plan, number, part)
-                for number, part in zip(homes, moved, strict=True)
-            ]
-        yield from self._finished(writes)
+            receipts = _numbers(homes).map_partitions(
+                _write_home,
+                self._exchange(*shared, plan),
+                *shared,
+                meta=_meta({"receipt": np.dtype("O")}),
+                align_dataframes=False,
+            )
+            # One collection and not a delayed object a partition, each of which would bring the whole graph.
+            futures += futures_of(self.client.persist(receipts))
+        for told in self._finished(futures):
+            yield told if isinstance(told, Receipt) else told["receipt"].iloc[0]
 
     def _exchange(self, job: Any, shared_plan: Any, plan: Plan) -> dd.DataFrame:
         """Give the decisions about the fragments that are their homes, one partition each, in their order."""
-        numbers = dd.from_map(_number_frame, plan.open_fragments, meta=_number_frame(0).iloc[:0])
-        picks = numbers.map_partitions(
+        picks = _numbers(plan.open_fragments).map_partitions(
             _collect, job, shared_plan, meta=_meta({"bucket": np.dtype("i4"), **PICKS_DTYPES})
         )
         by_bucket = picks.set_index(
@@ -111,15 +110,23 @@ class ClusterEngine:
             "home", divisions=_one_each(len(plan.homes)), shuffle_method="p2p"
         )
 
-    def _finished(self, tasks: list[Any]) -> Iterator[Any]:
+    def _share(self, value: Any) -> Future:
+        """Give what tasks can take as an argument: each worker gets it once, and a lost one is made again."""
+        return self.client.submit(_itself, value, pure=False)
+
+    def _finished(self, futures: list[Future]) -> Iterator[Any]:
         """Give results as they come; on an error or an interrupt, drop what waits."""
-        futures = self.client.compute(tasks)
         try:
             for future in as_completed(futures):
                 yield future.result()
                 future.release()
         finally:
             self.client.cancel([future for future in futures if not future.done()])
+
+
+def _numbers(fragments: Sequence[int]) -> dd.DataFrame:
+    """Give fragment numbers, one a partition."""
+    return dd.from_map(_number_frame, fragments, meta=_number_frame(0).iloc[:0])
 
 
 def _one_each(partitions: int) -> tuple[int, ...]:
@@ -139,7 +146,11 @@ def _tell(job: Job, event: Event) -> None:
     get_worker().log_event(events.TOPIC, {"run": job.attempt, **event})
 
 
-def _scan(job: Job, number: int) -> Census:
+def _itself(value: Any) -> Any:
+    return value
+
+
+def _scan(number: int, job: Job) -> Census:
     began = time.perf_counter()
     census, _ = stages.scan_fragment(job, number)
     _tell(job, events.scanned(census, time.perf_counter() - began))
@@ -166,12 +177,16 @@ def _decide(frame: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
     return pd.DataFrame({"home": home.astype(np.int64), **rejections.columns()})
 
 
-def _write(job: Job, plan: Plan, number: int, frame: pd.DataFrame | None) -> Receipt:
+def _write_home(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
+    columns = {name: moved[name].to_numpy() for name in REJECTIONS_DTYPES}
+    number = int(numbers["fragment"].iloc[0])
+    receipt = _write(number, job, plan, Rejections.from_columns(columns))
+    return pd.DataFrame({"receipt": [receipt]})
+
+
+def _write(number: int, job: Job, plan: Plan, moved: Rejections | None = None) -> Receipt:
     began = time.perf_counter()
-    moved = Rejections.concatenate([])
-    if frame is not None:
-        columns = {name: frame[name].to_numpy() for name in REJECTIONS_DTYPES}
-        moved = Rejections.from_columns(columns)
+    moved = moved or Rejections.concatenate([])
     receipt = stages.write_fragment(job, plan, number, moved)
     _tell(job, events.written(receipt, time.perf_counter() - began))
     return receipt
