@@ -328,6 +328,34 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
 
 
 @main.command()
+@click.argument("output", type=_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def status(output: Path, as_json: bool) -> None:
+    """Tell what OUTPUT holds: a finished run, one at work, or one that was cut short and how to go on."""
+    from dask_dedup.status import status as look
+
+    found = look(output)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            click.echo(line)
+
+
+@main.command()
+@click.argument("output", type=_PATH)
+def clean(output: Path) -> None:
+    """Remove from OUTPUT what dead runs left there, and nothing else."""
+    from dask_dedup.status import clean as remove
+
+    removed = remove(output)
+    for folder in removed:
+        click.echo(f"removed {folder}")
+    if not removed:
+        click.echo(f"{output}: nothing to remove")
+
+
+@main.command()
 @click.option(
     "-o", "--output", default="demo", show_default=True, type=_PATH, help="Folder to work in."
 )

@@ -123,13 +123,21 @@ def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any]
 
 def _check_whole(output: Path, manifest: dict[str, Any]) -> None:
     """Refuse to call a run finished whose files are gone or have other sizes."""
-    for entry in manifest["outputs"]:
-        path = output / entry["path"]
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise OutputExistsError(
-                f"--output {output} holds this run, but {path} is not as the run left it; "
-                "use --overwrite to make it again"
-            )
+    for path in find_damaged(output, manifest):
+        raise OutputExistsError(
+            f"--output {output} holds this run, but {path} is not as the run left it; "
+            "use --overwrite to make it again"
+        )
+
+
+def find_damaged(output: Path, manifest: dict[str, Any]) -> list[str]:
+    """Name the files of a finished run that are gone or have other sizes."""
+    sizes = {str(output / entry["path"]): entry["bytes"] for entry in manifest["outputs"]}
+    return [
+        path
+        for path, size in sizes.items()
+        if not Path(path).is_file() or Path(path).stat().st_size != size
+    ]
 
 
 def _staging(output: Path, run_id: str) -> Path:
