@@ -23,6 +23,9 @@ IN_PROCESS_ROWS = 10_000_000
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30
+#: A worker of the embedded cluster that is silent for so long is given up and its work done elsewhere. The stages leave
+#: the interpreter's lock, so that a worker can say that it lives however long a KD-tree takes.
+WORKER_TTL = "60s"
 
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
 _WITHOUT = {
@@ -124,7 +127,11 @@ def start_local(
     number = workers or max(1, cores // threads)
     address = dashboard_address or ":0"
     preloads = [*dask.config.get("distributed.scheduler.preload"), dashboard.__name__]
-    with dask.config.set({"distributed.scheduler.preload": preloads}):
+    changes = {
+        "distributed.scheduler.preload": preloads,
+        "distributed.scheduler.worker-ttl": WORKER_TTL,
+    }
+    with dask.config.set(changes):
         cluster = LocalCluster(
             n_workers=number,
             threads_per_worker=threads,

@@ -20,7 +20,7 @@ from dask_dedup.decide import Rejections, Tally, decide
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.micrographs import micrograph_keys
-from dask_dedup.picks import NO_HALF, Picks, fragment_of
+from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
 from dask_dedup.scan import Census, count, extract, read_picks
 
@@ -115,13 +115,52 @@ def collect_picks(
 
 def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates among the picks of a bucket."""
-    return decide(picks, job.params)
+    return _decide(job, picks)
 
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
     settled = plan.bucket_of(picks.micrograph) < 0
-    return decide(picks if settled.all() else picks.take(settled), job.params)
+    return _decide(job, picks if settled.all() else picks.take(settled))
+
+
+def _decide(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
+    try:
+        return decide(picks, job.params)
+    except (
+        ArithmeticError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise RunError(f"{_name_culprit(job, picks)}: {_in_words(error)}") from error
+
+
+def _name_culprit(job: Job, picks: Picks) -> str:
+    """Name the first micrograph, from the one with the most picks on, that cannot be decided by itself."""
+    keys, first, counts = np.unique(picks.micrograph, return_index=True, return_counts=True)
+    for at in np.argsort(-counts, kind="stable"):
+        try:
+            decide(picks.take(picks.micrograph == keys[at]), job.params)
+        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
+            break
+    fragment = job.fragments[int(fragment_of(picks.place[first[at : at + 1]])[0])]
+    row = int(row_of(picks.place[first[at : at + 1]])[0])
+    path, row_in_file = fragment.locate(row)
+    roles = job.roles[fragment.source]
+    name = read(job.tables[fragment.source], fragment, [roles.micrograph])[0][row].as_py()
+    return (
+        f"the duplicates on micrograph {name} ({counts[at]:,} particles, one of them in {path} row "
+        f"{row_in_file}) cannot be found"
+    )
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory ({str(error) or 'MemoryError'})"
+    return f"{type(error).__name__}: {error}"
 
 
 def write_fragment(

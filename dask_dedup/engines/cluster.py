@@ -8,16 +8,19 @@ Only picks of straddling micrographs travel, and only decisions about rejected o
 from __future__ import annotations
 
 import time
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
-from distributed import as_completed, futures_of, get_worker
+from distributed import KilledWorker, as_completed, futures_of, get_worker
 
 from dask_dedup import events, stages
 from dask_dedup.decide import REJECTIONS_DTYPES, Rejections
+from dask_dedup.engines.patience import Patience
+from dask_dedup.errors import DedupError, RunError
 from dask_dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.receipts import Receipt
 
@@ -31,12 +34,16 @@ if TYPE_CHECKING:
     from dask_dedup.plan import Plan
     from dask_dedup.scan import Census
 
+#: Seconds between two looks for finished tasks.
+POLL_SECONDS = 0.02
+
 
 class ClusterEngine:
     """Runs the stages on the workers of a Dask cluster; all must see the input and output folders."""
 
     def __init__(self, client: Client, watch: Tell | None = None) -> None:
         self.client = client
+        self._address = client.scheduler.address
         self._watch = watch
 
     def __str__(self) -> str:
@@ -73,15 +80,16 @@ class ClusterEngine:
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
         numbers = range(len(job.fragments))
-        yield from self._finished(self.client.map(_scan, numbers, job=self._share(job), pure=False))
+        futures = self.client.map(_scan, numbers, job=self._share(job), pure=False)
+        doing = [f"counting {fragment}" for fragment in job.fragments]
+        yield from self._finished(futures, doing)
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
         """Decide, and write every fragment."""
         shared = (self._share(job), self._share(plan))
         homes = plan.homes
-        futures = self.client.map(
-            _write, sorted({*plan.unwritten} - {*homes}), job=shared[0], plan=shared[1], pure=False
-        )
+        alone = sorted({*plan.unwritten} - {*homes})
+        futures = self.client.map(_write, alone, job=shared[0], plan=shared[1], pure=False)
         if homes:
             receipts = _numbers(homes).map_partitions(
                 _write_home,
@@ -92,7 +100,8 @@ class ClusterEngine:
             )
             # One collection and not a delayed object a partition, each of which would bring the whole graph.
             futures += futures_of(self.client.persist(receipts))
-        for told in self._finished(futures):
+        doing = [f"writing {job.fragments[number]}" for number in (*alone, *homes)]
+        for told in self._finished(futures, doing):
             yield told if isinstance(told, Receipt) else told["receipt"].iloc[0]
 
     def _exchange(self, job: Any, shared_plan: Any, plan: Plan) -> dd.DataFrame:
@@ -114,14 +123,57 @@ class ClusterEngine:
         """Give what tasks can take as an argument: each worker gets it once, and a lost one is made again."""
         return self.client.submit(_itself, value, pure=False)
 
-    def _finished(self, futures: list[Future]) -> Iterator[Any]:
+    def _finished(self, futures: list[Future], doing: list[str]) -> Iterator[Any]:
         """Give results as they come; on an error or an interrupt, drop what waits."""
+        words = dict(zip([future.key for future in futures], doing, strict=True))
+        patience = Patience(self.client)
+        coming = as_completed(futures)
         try:
-            for future in as_completed(futures):
-                yield future.result()
-                future.release()
+            while coming.count():
+                batch = coming.next_batch(block=False)
+                if not batch:
+                    patience.look()
+                    time.sleep(POLL_SECONDS)
+                for future in batch:
+                    yield self._result(future, words[future.key])
+                    future.release()
         finally:
             self.client.cancel([future for future in futures if not future.done()])
+
+    def _result(self, future: Future, doing: str) -> Any:
+        try:
+            return future.result()
+        except DedupError:
+            raise
+        except KilledWorker as error:
+            if error.task != future.key:
+                doing = f"{doing}, or rather {_name_of(error.task)} before it,"
+            raise RunError(
+                f"{doing} has ended {error.allowed_failures + 1} workers, most likely for want of memory; "
+                "give each worker more (--memory-limit) or fewer threads, and run the same command again"
+            ) from error
+        except CancelledError as error:
+            raise RunError(
+                f"the scheduler at {self._address} is gone, or has dropped the work; "
+                "see whether it lives, and run the same command again"
+            ) from error
+        except Exception as error:
+            cause = _deepest(error)
+            if isinstance(cause, (DedupError, OSError)):
+                raise cause from error
+            raise RunError(f"{doing} has failed: {type(cause).__name__}: {cause}") from error
+
+
+def _name_of(task: Any) -> str:
+    name, number = task if isinstance(task, tuple) else (task, "")
+    return f"the task {str(name).rpartition('-')[0].strip('_')} {number}".strip()
+
+
+def _deepest(error: BaseException) -> BaseException:
+    """Give what lies at the bottom of an error: a failed shuffle says but that it has failed."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _numbers(fragments: Sequence[int]) -> dd.DataFrame:
