@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A bucket holds about so many picks; fewer, larger buckets shuffle faster and still fit in memory.
 BUCKET_ROWS = 400_000
+#: There are never more buckets than that: Dask's graph grows with the square of a shuffle's partitions.
+MOST_BUCKETS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +155,7 @@ def pack(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]
     bucket : (m,) int32
     bucket_rows : (b,) int64
     """
-    wanted = min(rows.size, int(np.ceil(rows.sum() / BUCKET_ROWS)))
+    wanted = min(rows.size, MOST_BUCKETS, int(np.ceil(rows.sum() / BUCKET_ROWS)))
     bucket = np.zeros(rows.size, dtype=np.int32)
     heap = [(0, number) for number in range(wanted)]
     for item in np.argsort(-rows, kind="stable").tolist():

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import dask.dataframe as dd
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks for finished tasks.
 POLL_SECONDS = 0.02
+#: Fragments that get decisions back are written by at most so many tasks.
+MOST_GROUPS = 1_000
 
 
 class ClusterEngine:
@@ -45,6 +48,7 @@ class ClusterEngine:
         self.client = client
         self._address = client.scheduler.address
         self._watch = watch
+        self._given_up = False
 
     def __str__(self) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -56,7 +60,7 @@ class ClusterEngine:
         """Pass an event on to the scheduler, and so to whoever watches."""
         # Who watches must not make a run fail, nor hold up the message of why it failed.
         with suppress(OSError, TimeoutError):
-            if self.client.status == "running":
+            if self.client.status == "running" and not self._given_up:
                 self.client.log_event(events.TOPIC, event)
 
     @contextmanager
@@ -90,9 +94,10 @@ class ClusterEngine:
         homes = plan.homes
         alone = sorted({*plan.unwritten} - {*homes})
         futures = self.client.map(_write, alone, job=shared[0], plan=shared[1], pure=False)
+        groups = _groups(homes)
         if homes:
-            receipts = _numbers(homes).map_partitions(
-                _write_home,
+            receipts = _frames(groups).map_partitions(
+                _write_homes,
                 self._exchange(*shared, plan),
                 *shared,
                 meta=_meta({"receipt": np.dtype("O")}),
@@ -100,23 +105,24 @@ class ClusterEngine:
             )
             # One collection and not a delayed object a partition, each of which would bring the whole graph.
             futures += futures_of(self.client.persist(receipts))
-        doing = [f"writing {job.fragments[number]}" for number in (*alone, *homes)]
+        first = [*alone, *(group[0] for group in groups)]
+        doing = [f"writing {job.fragments[number]}" for number in first]
         for told in self._finished(futures, doing):
-            yield told if isinstance(told, Receipt) else told["receipt"].iloc[0]
+            yield from [told] if isinstance(told, Receipt) else told["receipt"]
 
     def _exchange(self, job: Any, shared_plan: Any, plan: Plan) -> dd.DataFrame:
-        """Give the decisions about the fragments that are their homes, one partition each, in their order."""
-        picks = _numbers(plan.open_fragments).map_partitions(
+        """Give the decisions about the fragments that are their homes, a partition for each group of them."""
+        picks = _frames([[number] for number in plan.open_fragments]).map_partitions(
             _collect, job, shared_plan, meta=_meta({"bucket": np.dtype("i4"), **PICKS_DTYPES})
         )
         by_bucket = picks.set_index(
             "bucket", divisions=_one_each(plan.bucket_rows.size), shuffle_method="p2p"
         )
         rejections = by_bucket.map_partitions(
-            _decide, job, shared_plan, meta=_meta({"home": np.dtype("i8"), **REJECTIONS_DTYPES})
+            _decide, job, shared_plan, meta=_meta({"group": np.dtype("i8"), **REJECTIONS_DTYPES})
         )
         return rejections.set_index(
-            "home", divisions=_one_each(len(plan.homes)), shuffle_method="p2p"
+            "group", divisions=_one_each(len(_groups(plan.homes))), shuffle_method="p2p"
         )
 
     def _share(self, value: Any) -> Future:
@@ -132,13 +138,23 @@ class ClusterEngine:
             while coming.count():
                 batch = coming.next_batch(block=False)
                 if not batch:
-                    patience.look()
+                    self._look(patience)
                     time.sleep(POLL_SECONDS)
                 for future in batch:
                     yield self._result(future, words[future.key])
                     future.release()
         finally:
-            self.client.cancel([future for future in futures if not future.done()])
+            # Whoever lets go of a task need not wait for the scheduler, as whoever cancels one does.
+            for future in futures:
+                future.release()
+
+    def _look(self, patience: Patience) -> None:
+        try:
+            patience.look()
+        except RunError:
+            # To tell a silent scheduler of it would take for ever.
+            self._given_up = True
+            raise
 
     def _result(self, future: Future, doing: str) -> Any:
         try:
@@ -176,9 +192,16 @@ def _deepest(error: BaseException) -> BaseException:
     return error
 
 
-def _numbers(fragments: Sequence[int]) -> dd.DataFrame:
-    """Give fragment numbers, one a partition."""
-    return dd.from_map(_number_frame, fragments, meta=_number_frame(0).iloc[:0])
+def _groups(homes: Sequence[int]) -> list[list[int]]:
+    """Put fragments together that one task writes: Dask's graph grows with the square of a shuffle's partitions."""
+    number = min(len(homes), MOST_GROUPS)
+    bounds = [len(homes) * k // number for k in range(number + 1)] if homes else [0]
+    return [list(homes[start:stop]) for start, stop in pairwise(bounds)]
+
+
+def _frames(groups: Sequence[Sequence[int]]) -> dd.DataFrame:
+    """Give fragment numbers, a group a partition."""
+    return dd.from_map(_numbers, groups, meta=_numbers([0]).iloc[:0])
 
 
 def _one_each(partitions: int) -> tuple[int, ...]:
@@ -190,8 +213,8 @@ def _meta(dtypes: Mapping[str, np.dtype[np.generic]]) -> pd.DataFrame:
     return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
 
 
-def _number_frame(number: int) -> pd.DataFrame:
-    return pd.DataFrame({"fragment": [number]})
+def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
+    return pd.DataFrame({"fragment": list(fragments)})
 
 
 def _tell(job: Job, event: Event) -> None:
@@ -223,17 +246,23 @@ def _decide(frame: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
     rejections, tally = stages.decide_bucket(job, picks)
     bucket = int(plan.bucket_of(picks.micrograph[:1])[0])
     _tell(job, events.decided(bucket, tally, time.perf_counter() - began))
+    groups = _groups(plan.homes)
     homes = np.array(plan.homes, dtype=np.int64)
+    group_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
     rejections = rejections.take(np.isin(rejections.fragment, homes))
-    home = np.searchsorted(homes, rejections.fragment)
-    return pd.DataFrame({"home": home.astype(np.int64), **rejections.columns()})
+    group = group_of[np.searchsorted(homes, rejections.fragment)]
+    return pd.DataFrame({"group": group.astype(np.int64), **rejections.columns()})
 
 
-def _write_home(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    columns = {name: moved[name].to_numpy() for name in REJECTIONS_DTYPES}
-    number = int(numbers["fragment"].iloc[0])
-    receipt = _write(number, job, plan, Rejections.from_columns(columns))
-    return pd.DataFrame({"receipt": [receipt]})
+def _write_homes(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
+    rejections = Rejections.from_columns(
+        {name: moved[name].to_numpy() for name in REJECTIONS_DTYPES}
+    )
+    receipts = [
+        _write(number, job, plan, rejections.take(rejections.fragment == number))
+        for number in numbers["fragment"].tolist()
+    ]
+    return pd.DataFrame({"receipt": receipts})
 
 
 def _write(number: int, job: Job, plan: Plan, moved: Rejections | None = None) -> Receipt:

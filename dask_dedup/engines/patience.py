@@ -1,0 +1,62 @@
+"""How long to wait for a cluster that does nothing, and what to say when that is over."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import RunError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+#: Key in Dask's configuration: how long a run waits for workers when it has none.
+NO_WORKERS = "dask-dedup.no-workers-timeout"
+DEFAULT_NO_WORKERS = "5 minutes"
+#: Seconds a scheduler may be silent, between two looks, and for an answer.
+SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 10.0
+
+
+class Patience:
+    """Ends a run whose cluster has been without workers, or without an answer, for too long."""
+
+    def __init__(self, client: Client) -> None:
+        import dask
+        from dask.utils import parse_timedelta
+
+        timeout = dask.config.get(NO_WORKERS, DEFAULT_NO_WORKERS)
+        self._client = client
+        self._address = client.scheduler.address
+        self._no_workers_seconds = float(parse_timedelta(timeout))
+        self._looked = self._answered = self._had_workers = time.monotonic()
+
+    def look(self) -> None:
+        """Ask the cluster how it is, unless that was done just before.
+
+        Raises
+        ------
+        RunError
+            If it has been silent, or without workers, for too long.
+        """
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        try:
+            workers = len(self._client.nthreads(callback_timeout=ANSWER_SECONDS))
+        except (OSError, TimeoutError):
+            workers = None
+        self._looked = now = time.monotonic()
+        if workers is not None:
+            self._answered = now
+        if workers:
+            self._had_workers = now
+        if now - self._answered > SILENT_SECONDS:
+            raise RunError(
+                f"the scheduler at {self._address} has not answered for {now - self._answered:.0f} s; "
+                "see whether it lives, and run the same command again"
+            )
+        if workers == 0 and now - self._had_workers > self._no_workers_seconds:
+            raise RunError(
+                f"the cluster at {self._address} has had no workers for {now - self._had_workers:.0f} s; "
+                "start some and run the same command again, or wait longer: "
+                f"set {NO_WORKERS} in Dask's configuration"
+            )

@@ -1,0 +1,228 @@
+"""Faults on a cluster: the run ends well without the lost part, or soon, with a line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import dask
+import pytest
+from distributed import Client
+from tables import relion, write_file
+from test_output import data, hidden
+from test_resume import make_input
+
+from dask_dedup import RunError, run, stages
+from dask_dedup.cluster import start_local
+from dask_dedup.engines import cluster as engine
+from dask_dedup.engines import patience
+from dask_dedup.formats import parquet
+from dask_dedup.micrographs import keys_of_names
+
+HERE = Path(__file__).parent
+#: So many seconds the tests wait for anything.
+LONG = 60.0
+
+
+@pytest.fixture(autouse=True)
+def many_fragments(monkeypatch):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+class Cluster:
+    """A scheduler and workers in processes of their own, which can be killed."""
+
+    def __init__(self, folder, fault, *, nanny, environment):
+        self.folder = folder
+        self.nanny = nanny
+        self.environment = {**os.environ, "FAULT": fault, "PYTHONPATH": str(HERE), **environment}
+        self.scheduler = self._start(
+            "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"
+        )
+        self.workers = []
+
+    def _start(self, kind, *options):
+        words = [sys.executable, "-m", "dask", kind, *options]
+        file = self.folder / "scheduler.json"
+        words += ["--scheduler-file", str(file)]
+        return subprocess.Popen(
+            words, env=self.environment, stderr=subprocess.DEVNULL, cwd=self.folder
+        )
+
+    def add_workers(self, number):
+        for _ in range(number):
+            options = ["--nthreads", "1", "--preload", "faulty_worker", "--dashboard-address", ":0"]
+            options += ["--nanny" if self.nanny else "--no-nanny"]
+            self.workers.append(self._start("worker", *options))
+        return self
+
+    def stop(self):
+        for process in (*self.workers, self.scheduler):
+            process.send_signal(signal.SIGCONT)
+            process.kill()
+            process.wait()
+
+
+@contextmanager
+def cluster(folder, fault="slow", *, workers=2, nanny=False, **environment):
+    """Give a cluster and a client of it."""
+    folder.mkdir(exist_ok=True)
+    with ExitStack() as stack:
+        there = Cluster(folder, fault, nanny=nanny, environment=environment)
+        stack.callback(there.stop)
+        wait_for((folder / "scheduler.json").exists)
+        there.add_workers(workers)
+        client = Client(
+            scheduler_file=str(folder / "scheduler.json"), set_as_default=False, timeout=LONG
+        )
+        stack.callback(client.close, timeout=2)
+        client.wait_for_workers(workers, timeout=LONG)
+        yield there, client
+
+
+def wait_for(condition):
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.02)
+
+
+def when_receipts(out, number, action):
+    """Give a listener that acts once so many fragments are written."""
+    seen = []
+
+    def watch(event):
+        if event["kind"] == "written":
+            seen.append(event)
+            if len(seen) == number:
+                action()
+
+    return watch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
+def test_the_work_of_a_lost_worker_is_done_by_another(tmp_path, out, how):
+    source = make_input("scrambled", tmp_path)
+    run(source, tmp_path / "whole")
+    settings = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"}
+    with cluster(tmp_path / "cluster", **settings) as (there, client):
+        watch = when_receipts(out, 2, lambda: there.workers[0].send_signal(how))
+        run(source, out, client=client, watch=watch)
+    assert data(out) == data(tmp_path / "whole")
+    assert hidden(out) == []
+
+
+@pytest.mark.slow
+def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
+    tmp_path, out, monkeypatch, caplog
+):
+    source = make_input("scrambled", tmp_path)
+    run(source, tmp_path / "whole")
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    with cluster(tmp_path / "cluster", workers=1) as (there, client):
+        watch = when_receipts(out, 3, there.workers[0].kill)
+        with (
+            dask.config.set({patience.NO_WORKERS: "2s"}),
+            pytest.raises(RunError, match="has had no workers for"),
+        ):
+            run(source, out, client=client, watch=watch)
+        assert "fragments are written: the same command goes on" in caplog.text
+        there.add_workers(1)
+        client.wait_for_workers(1, timeout=LONG)
+        caplog.clear()
+        caplog.set_level("INFO", "dask_dedup")
+        run(source, out, client=client)
+    assert "going on: " in caplog.text
+    assert data(out) == data(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_without_a_scheduler_the_run_ends(tmp_path, out):
+    source = make_input("scrambled", tmp_path)
+    with cluster(tmp_path / "cluster") as (there, client):
+        watch = when_receipts(out, 2, there.scheduler.kill)
+        began = time.monotonic()
+        with pytest.raises(RunError, match="is gone, or has dropped the work"):
+            run(source, out, client=client, watch=watch)
+        assert time.monotonic() - began < LONG
+    run(source, tmp_path / "whole")
+    run(source, out)
+    assert data(out) == data(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_a_frozen_scheduler_ends_the_run(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(patience, "SILENT_SECONDS", 2.0)
+    source = make_input("scrambled", tmp_path)
+    with cluster(tmp_path / "cluster") as (there, client):
+        watch = when_receipts(out, 2, lambda: there.scheduler.send_signal(signal.SIGSTOP))
+        with pytest.raises(RunError, match="has not answered for"):
+            run(source, out, client=client, watch=watch)
+
+
+@pytest.mark.slow
+def test_a_task_that_ends_every_worker_names_its_fragment(tmp_path, out):
+    source = make_input("parquet", tmp_path)
+    settings = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
+    with cluster(tmp_path / "cluster", "deadly", nanny=True, **settings) as (_, client):
+        with pytest.raises(RunError, match="has ended 2 workers") as caught:
+            run(source, out, client=client)
+        assert "writing " in str(caught.value)
+        assert "batch-003.parquet rows 0 to 19" in str(caught.value)
+
+
+class TestATaskThatAlwaysFails:
+    @pytest.fixture
+    def source(self, tmp_path):
+        return write_file(relion(100), tmp_path / "in.parquet", row_group_size=20)
+
+    @pytest.fixture(params=["threads", "cluster"])
+    def client(self, request):
+        """No client, or one of a cluster in this process, where what a test changes is seen."""
+        with ExitStack() as stack:
+            yield None if request.param == "threads" else start_local(stack, 1, 2)
+
+    @pytest.fixture
+    def bad_micrograph(self, source, monkeypatch):
+        name = parquet.pq.read_table(source)["rlnMicrographName"][50].as_py()
+        key = keys_of_names([name], "path")[0]
+        real = stages.decide
+
+        def decide(picks, params):
+            if (picks.micrograph == key).any():
+                raise MemoryError("Unable to allocate 99 GiB")
+            return real(picks, params)
+
+        monkeypatch.setattr(stages, "decide", decide)
+        return name
+
+    def test_it_names_the_micrograph_and_the_file(self, source, out, client, bad_micrograph):
+        with pytest.raises(RunError) as caught:
+            run(source, out, client=client)
+        line = str(caught.value)
+        assert f"micrograph {bad_micrograph} (" in line
+        assert f"{source} row " in line
+        assert "not enough memory" in line
+        assert not out.exists()
+
+
+def test_many_fragments_are_written_by_few_tasks(tmp_path, out, monkeypatch):
+    source = make_input("scrambled", tmp_path)
+    run(source, tmp_path / "whole")
+    monkeypatch.setattr(engine, "MOST_GROUPS", 3)
+    with ExitStack() as stack:
+        run(source, out, client=start_local(stack, 1, 2))
+    assert data(out) == data(tmp_path / "whole")
