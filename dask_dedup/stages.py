@@ -17,6 +17,7 @@ from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, Tally, decide
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, parquet, read
+from dask_dedup.invalid import Reason
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of
 from dask_dedup.scan import Census, count, extract, read_picks
@@ -116,7 +117,7 @@ def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, job.params, job.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
-    return count(found, fragment, roles), Narrow(found.picks, names)
+    return count(found, fragment, roles, job.params), Narrow(found.picks, names)
 
 
 def collect_picks(
@@ -135,7 +136,7 @@ def collect_picks(
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
-    bucket = plan.bucket_of(picks.micrograph)
+    bucket = _buckets(plan, picks)
     moves = bucket >= 0
     return picks.take(moves), bucket[moves]
 
@@ -147,8 +148,13 @@ def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
-    settled = plan.bucket_of(picks.micrograph) < 0
+    settled = _buckets(plan, picks) < 0
     return decide(picks if settled.all() else picks.take(settled), job.params)
+
+
+def _buckets(plan: Plan, picks: Picks) -> NDArray[np.int32]:
+    """Give the bucket each pick travels to; -1 for those that stay, as all invalid ones do."""
+    return np.where(picks.invalid == 0, plan.bucket_of(picks.micrograph), np.int32(-1))
 
 
 def write_fragment(
@@ -184,6 +190,12 @@ def write_fragment(
     keep[rejections.row] = False
     if keep.size - keep.sum() != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {(~keep).sum()} rows")
+    set_aside = sum(plan.invalid.get(number, {}).values()) if job.params.invalid == "reject" else 0
+    if np.count_nonzero(rejections.invalid) != set_aside:
+        raise RunError(
+            f"{fragment}: has other invalid rows than at the start of the run; "
+            "the file has changed meanwhile, run again"
+        )
 
     staging = Path(job.staging)
     name = f"part-{number:05d}.parquet"
@@ -269,7 +281,7 @@ def _decide_payload(
     rows = payload.columns(roles.columns)
     _check_rows(rows, fragment)
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
-    if (plan.bucket_of(keys) >= 0).all():
+    if fragment.number not in plan.invalid and (plan.bucket_of(keys) >= 0).all():
         return Rejections.concatenate([]), Tally()
     picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
     return decide_fragment(job, plan, picks)
@@ -286,9 +298,9 @@ def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedA
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
     columns = [
-        _where(rejections.uid, with_uid[source]),
+        _where(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
         _where(rejections.winner_uid, with_uid[winner_source] & has_winner),
-        pa.array(rejections.distance),
+        _where(rejections.distance, rejections.invalid == 0),
         _where(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
         _where(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
         encoded.cast(pa.dictionary(pa.int32(), pa.string())),
