@@ -11,7 +11,7 @@ import numpy as np
 from dask_dedup.errors import InputError
 from dask_dedup.micrographs import bare_name
 from dask_dedup.plural import counted
-from dask_dedup.scan import NAMED_ROWS, Problem
+from dask_dedup.problems import NAMED_ROWS, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.job import Job
-    from dask_dedup.scan import Census, ScoreRange
+    from dask_dedup.scan import Census
+    from dask_dedup.score_range import ScoreRange
 
 #: Pixel sizes that differ by more than this are not the same.
 _PSIZE_TOLERANCE = 1e-3

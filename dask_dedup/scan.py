@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,10 +11,10 @@ from dask_dedup import geometry
 from dask_dedup.columns import Columns
 from dask_dedup.invalid import Reason, count_reasons
 from dask_dedup.micrographs import keys_of_names, micrograph_keys
-from dask_dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.picks import NO_HALF, Picks, all_of, places
-from dask_dedup.rank import SCORE_SENTINEL
+from dask_dedup.problems import Problem, Problems, not_finite, not_positive, rows_with_any
 from dask_dedup.roles import needs_pixel_size
+from dask_dedup.score_range import ScoreRange
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,116 +27,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: So many offending rows are named in a message.
-NAMED_ROWS = 3
 #: Angstrom; a ten-thousandth of this is a large micrograph.
 FARTHEST = 1e9
 #: Bits of a stand-in uid that hold the row number in the input.
 _SOURCE_BITS = np.uint64(48)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Rows that cannot be compared, or are odd.
-
-    Attributes
-    ----------
-    what : str
-        What is wrong with each, for a message: "have no finite position".
-    column : str
-    rows : int
-        How many.
-    first : tuple of int
-        Row numbers in the fragment of the first few.
-    held : tuple of float, optional
-        Least and greatest value of the column in these rows, where they tell what is wrong.
-    """
-
-    what: str
-    column: str
-    rows: int
-    first: tuple[int, ...]
-    held: tuple[float, float] | None = None
-
-    @classmethod
-    def of(
-        cls, bad: NDArray[np.bool_], what: str, column: str, values: Floats | None = None
-    ) -> list[Problem]:
-        """Give the problem of some rows; none if there are no such rows."""
-        rows = np.flatnonzero(bad)
-        if not rows.size:
-            return []
-        first = tuple(int(row) for row in rows[:NAMED_ROWS])
-        held = None if values is None else (float(values[rows].min()), float(values[rows].max()))
-        return [cls(what, column, rows.size, first, held)]
-
-    def __add__(self, other: Problem) -> Problem:
-        held = self.held
-        if held and other.held:
-            held = (min(held[0], other.held[0]), max(held[1], other.held[1]))
-        return replace(self, rows=self.rows + other.rows, held=held)
-
-
-@dataclass(slots=True)
-class _Problems:
-    invalid: NDArray[np.uint16]
-    found: list[Problem] = field(default_factory=list)
-
-    def note(
-        self,
-        bad: NDArray[np.bool_],
-        reason: Reason,
-        what: str,
-        column: str,
-        values: Floats | None = None,
-    ) -> None:
-        found = Problem.of(bad, what, column, values)
-        if found:
-            self.found += found
-            self.invalid = self.invalid | np.where(bad, np.uint16(reason), np.uint16(0))
-
-    def note_pixel_sizes(self, psize: Floats, column: str) -> None:
-        missing = _not_positive(psize)
-        self.note(missing, Reason.PIXEL_SIZE, "have no pixel size above 0", column)
-        absurd = ((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE)) & ~missing
-        beyond = f"have a pixel size beyond {LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A"
-        self.note(absurd, Reason.PIXEL_SIZE, beyond, column, psize)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRange:
-    """What the scores of some rows look like."""
-
-    rows: int
-    missing: int
-    sentinel: int
-    zero: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, score: Floats) -> ScoreRange:
-        """Look at the scores of one fragment."""
-        sentinel = score == SCORE_SENTINEL
-        usable = score[~(np.isnan(score) | sentinel)]
-        return cls(
-            rows=score.size,
-            missing=int(np.isnan(score).sum()),
-            sentinel=int(sentinel.sum()),
-            zero=int((score == 0).sum()),
-            low=float(usable.min()) if usable.size else np.inf,
-            high=float(usable.max()) if usable.size else -np.inf,
-        )
-
-    def __add__(self, other: ScoreRange) -> ScoreRange:
-        return ScoreRange(
-            self.rows + other.rows,
-            self.missing + other.missing,
-            self.sentinel + other.sentinel,
-            self.zero + other.zero,
-            min(self.low, other.low),
-            max(self.high, other.high),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,17 +188,19 @@ def extract(
     columns = Columns(rows, "the table")
     if fragment.pieces:
         columns = Columns(rows, fragment.pieces[0].path, fragment.locate)
-    problems = _Problems(all_of(np.uint16(0), n))
+    problems = Problems(all_of(np.uint16(0), n))
 
     keys, names = micrograph_keys(columns, roles.micrograph, roles.match)
     unnamed = columns.nulls(roles.micrograph)
     if "" in names:
         # Formats without nulls have an empty name instead.
-        unnamed = unnamed | (keys == keys_of_names([""], roles.match))
+        codes, texts = columns.texts(roles.micrograph)
+        unnamed = unnamed | (codes == texts.index(""))
     problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
 
     stored_psize = columns.floats(roles.psize_mic) if roles.psize_mic else None
     row_in_table = None
+    absent = np.zeros(n, dtype=bool)
     if micrographs is not None:
         row_in_table = micrographs.find(keys)
         absent = (row_in_table < 0) & ~unnamed
@@ -322,11 +218,15 @@ def extract(
 
     stored = columns.points(roles.position)
     position = " ".join(roles.position)
-    problems.note(_not_finite(stored), Reason.POSITION, "have no finite position", position)
+    problems.note(not_finite(stored), Reason.POSITION, "have no finite position", position)
     outside = _outside(stored, roles, micrographs, row_in_table)
     shift, psize_shift = _shift(columns, roles, problems)
     if fragment.source in params.flip_y:
-        stored[:, 1] = _height(roles, params, micrographs, row_in_table) - stored[:, 1]
+        height = _height(roles, params, micrographs, row_in_table)
+        if isinstance(height, np.ndarray):
+            what = "have no micrograph height above 0"
+            problems.note(not_positive(height) & ~absent, Reason.SHAPE, what, "")
+        stored[:, 1] = height - stored[:, 1]
         if shift is not None:
             shift[:, 1] *= -1
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -338,14 +238,17 @@ def extract(
             pixels = stored
             if roles.unit == "fraction":
                 shape = _shape(columns, roles, micrographs, row_in_table)
-                empty = _not_positive(shape) & (problems.invalid == 0)
+                empty = not_positive(shape) & (problems.invalid == 0)
                 what = "have no micrograph shape above 0"
                 problems.note(empty, Reason.SHAPE, what, roles.shape or "")
                 pixels = geometry.pixels_from_fractions(stored, shape)
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
     # Adding 0.0 turns -0.0 into 0.0.
     centres += 0.0
-    absurd = _rows_with_any(np.abs(centres) > FARTHEST) & (problems.invalid == 0)
+    absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
+    if needs_pixel_size(roles, params) and stored_psize is None and row_in_table is None:
+        # Without any pixel size, as in an inspection, there is no telling.
+        absurd &= np.isfinite(psize)
     problems.note(absurd, Reason.TOO_FAR, f"lie more than {FARTHEST:.0e} A away", position)
 
     score = columns.floats(roles.score) if roles.score else all_of(np.nan, n)
@@ -385,25 +288,8 @@ def extract(
     return Extract(picks, names, problems.found, oddities, used, stored_psize)
 
 
-def _not_finite(values: Floats) -> NDArray[np.bool_]:
-    """Tell which rows have a NaN or an infinity."""
-    return _rows_with_any(~np.isfinite(values))
-
-
-def _not_positive(values: Floats) -> NDArray[np.bool_]:
-    """Tell which rows have a number that is not finite and above 0."""
-    return _rows_with_any(~((values > 0) & (values < np.inf)))
-
-
-def _rows_with_any(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which rows of (n,) or (n, d) have any; mostly none has, which is quick to see."""
-    if not bad.any():
-        return np.zeros(len(bad), dtype=bool)
-    return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))
-
-
 def _labels(
-    columns: Columns, roles: Roles, params: DedupParams, source: int, problems: _Problems
+    columns: Columns, roles: Roles, params: DedupParams, source: int, problems: Problems
 ) -> NDArray[np.int64]:
     """Give the filament, or the symmetry copies' source, of each row; -1 for none."""
     none = all_of(np.int64(-1), len(columns))
@@ -421,7 +307,7 @@ def _labels(
 
 
 def _shift(
-    columns: Columns, roles: Roles, problems: _Problems
+    columns: Columns, roles: Roles, problems: Problems
 ) -> tuple[Floats | None, Floats | None]:
     """Give the (n, d) shift and the (n,) pixel size it is in (1 for angstrom)."""
     if not roles.shift:
@@ -429,7 +315,7 @@ def _shift(
     shift = (
         columns.vectors(roles.shift[0], 2) if len(roles.shift) == 1 else columns.points(roles.shift)
     )
-    lost = _not_finite(shift)
+    lost = not_finite(shift)
     problems.note(lost, Reason.SHIFT, "have no finite shift", " ".join(roles.shift))
     psize = np.ones(len(columns))
     if roles.psize_shift:
@@ -437,7 +323,7 @@ def _shift(
         problems.note_pixel_sizes(psize, roles.psize_shift)
     if roles.subtomogram:
         angles = columns.points(roles.subtomogram)
-        lost = _not_finite(angles)
+        lost = not_finite(angles)
         problems.note(lost, Reason.ANGLE, "have no finite angle", " ".join(roles.subtomogram))
         angles[lost] = 0.0
         shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
@@ -462,7 +348,7 @@ def _outside(
         stored, extent = stored[:, :2], np.where(shape > 0, shape, np.nan)[:, ::-1]
     # A comparison with what is not known, NaN, is false.
     with np.errstate(invalid="ignore"):
-        return _rows_with_any((stored < 0) | (stored > extent))
+        return rows_with_any((stored < 0) | (stored > extent))
 
 
 def _height(
