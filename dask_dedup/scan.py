@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -137,13 +137,15 @@ def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams)
     # Where they are an error, what they would count for is told all the same.
     lost = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
     compared = (picks.invalid & np.uint16(lost)) == 0
-    keys, counts = _count_each(picks.micrograph[compared])
+    keys, counts = _count_each(_those(picks.micrograph, compared))
     keyed = keys_of_names(found.names, roles.match).tolist()
-    present = set(keys.tolist())
+    named = (picks.invalid & np.uint16(Reason.MICROGRAPH)) == 0
+    # Also of rows that are not compared: names clash or not, whichever fragment they are in.
+    present = {*keys.tolist(), *np.unique(picks.micrograph[named & ~compared]).tolist()}
     names = [pair for pair in zip(keyed, found.names, strict=True) if pair[0] in present]
     uids = np.empty(0, np.uint64)
     if roles.uid:
-        uids = np.sort(picks.uid[(picks.invalid & np.uint16(Reason.UID)) == 0])
+        uids = np.sort(_those(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
     return Census(
         fragment=fragment.number,
         source=fragment.source,
@@ -154,11 +156,16 @@ def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams)
         uids=uids,
         psize=_range(found.psize, compared),
         stored_psize=_range(found.stored_psize, compared),
-        score=ScoreRange.of(picks.score[compared]) if roles.score else None,
+        score=ScoreRange.of(_those(picks.score, compared)) if roles.score else None,
         problems=found.problems,
         oddities=found.oddities,
         invalid=count_reasons(picks.invalid),
     )
+
+
+def _those(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
+    """Select values; mostly all are, which is quick to see."""
+    return values if chosen.all() else values[chosen]
 
 
 def _count_each(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -172,7 +179,8 @@ def _count_each(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[n
 
 
 def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, float]:
-    usable = np.empty(0) if values is None else values[compared & np.isfinite(values)]
+    usable = np.empty(0) if values is None else _those(values, compared)
+    usable = usable[np.isfinite(usable)]
     return (float(usable.min()), float(usable.max())) if usable.size else (np.nan, np.nan)
 
 

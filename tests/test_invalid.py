@@ -518,6 +518,19 @@ def test_uids_that_occur_twice_are_told_with_the_files_that_hold_them(tmp_path, 
     assert str(caught.value).count(places) == 2
 
 
+@pytest.mark.parametrize("files", [1, 2])
+def test_names_of_invalid_rows_clash_like_others(tmp_path, files):
+    x = values(cryosparc(20), X)
+    x[19] = np.nan
+    names = ["a/mic1.mrc"] * 19 + ["b/mic1.mrc"]
+    columns = {X: x, "location/micrograph_path": names}
+    table = cryosparc(20, columns=columns, drop=["location/micrograph_uid"])
+    folder = write_folder(table, tmp_path / "in", files=files)
+    params = DedupParams(invalid="reject", match_micrographs="name")
+    with pytest.raises(InputError, match="have the same bare name"):
+        run(folder, tmp_path / "out", params)
+
+
 def test_an_unknown_choice_is_refused(cli, tmp_path):
     with pytest.raises(
         InputError, match="--invalid is 'drop'; it must be one of error, reject, keep"
