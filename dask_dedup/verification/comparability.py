@@ -48,7 +48,8 @@ def find_reasons(job: Job, source: int, rows: pa.Table, picks: Picks) -> NDArray
     """
     found = np.full(len(picks), "", dtype=object)
     for reason, wrong in _reasons(job, source, rows, picks):
-        found[wrong & (found == "")] = reason
+        if wrong.any():
+            found[wrong & (found == "")] = reason
     return found
 
 
@@ -110,6 +111,9 @@ def _all_finite(columns: list[Floats]) -> Bools:
 def _empty(column: pa.ChunkedArray) -> Bools:
     """Tell which rows have no value, or an empty text."""
     if pa.types.is_dictionary(column.type):
+        words = [word for chunk in column.chunks for word in chunk.dictionary.to_pylist()]
+        if not column.null_count and all(words):
+            return np.zeros(len(column), dtype=bool)
         column = column.cast(column.type.value_type)
     empty = column.is_null()
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
