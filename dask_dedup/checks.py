@@ -10,7 +10,8 @@ import numpy as np
 
 from dask_dedup.errors import InputError
 from dask_dedup.micrographs import bare_name
-from dask_dedup.scan import NAMED_ROWS
+from dask_dedup.plural import counted
+from dask_dedup.problems import NAMED_ROWS, Problem
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.job import Job
-    from dask_dedup.scan import Census, ScoreRange
+    from dask_dedup.scan import Census
+    from dask_dedup.score_range import ScoreRange
 
 #: Pixel sizes that differ by more than this are not the same.
 _PSIZE_TOLERANCE = 1e-3
@@ -27,31 +29,48 @@ _SPAN_RATIO = 2.0
 
 
 def check_rows(job: Job, censuses: Sequence[Census]) -> None:
-    """Refuse rows that cannot be used; the message counts each kind and names the first few.
+    """Refuse rows that cannot be compared, unless they are to be set aside.
+
+    The message counts each kind and names the first few.
 
     Raises
     ------
     InputError
     """
-    rows: dict[tuple[int, str, str], int] = {}
+    lines = _tell(job, [(census, census.problems) for census in censuses])
+    if lines and job.params.invalid == "error":
+        raise InputError(
+            f"{'; '.join(lines)}; mend that, or set such rows aside with --invalid reject or "
+            "--invalid keep"
+        )
+
+
+def describe_problem(problem: Problem) -> str:
+    """Say how many rows have a problem, in which column, and what that holds if it matters."""
+    text = counted(problem.rows, "row", problem.what)
+    if problem.held:
+        low, high = (f"{value:g}" for value in problem.held)
+        return f"{text} ({problem.column} holds {low if low == high else f'{low} to {high}'})"
+    return f"{text} ({problem.column})" if problem.column else text
+
+
+def _tell(job: Job, found: Sequence[tuple[Census, Sequence[Problem]]]) -> list[str]:
+    """Add up the problems of each kind over the fragments, and name the first few rows."""
+    sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
-    for census in censuses:
+    for census, problems in found:
         fragment = job.fragments[census.fragment]
-        for problem in census.problems:
+        for problem in problems:
             kind = (census.source, problem.what, problem.column)
-            rows[kind] = rows.get(kind, 0) + problem.rows
+            sums[kind] = sums[kind] + problem if kind in sums else problem
             named = first.setdefault(kind, [])
             for row in problem.first[: NAMED_ROWS - len(named)]:
                 path, row_in_file = fragment.locate(row)
                 named.append(f"{path} row {row_in_file}")
-    if rows:
-        raise InputError(
-            "; ".join(
-                f"{job.tables[source].path}: {count:,} rows {what}"
-                f"{f' ({column})' if column else ''}, first {', '.join(first[source, what, column])}"
-                for (source, what, column), count in rows.items()
-            )
-        )
+    return [
+        f"{job.tables[kind[0]].path}: {describe_problem(problem)}, first {', '.join(first[kind])}"
+        for kind, problem in sums.items()
+    ]
 
 
 def check_names(job: Job, censuses: Sequence[Census]) -> None:
@@ -96,16 +115,28 @@ def check_uids(job: Job, censuses: Sequence[Census]) -> None:
     for table in job.tables:
         repeated = _repeated(_uids(censuses, table.source))
         if repeated.size:
-            some = ", ".join(str(uid) for uid in repeated[:NAMED_ROWS])
+            some = ", ".join(
+                f"{uid} in {_homes(job, censuses, table.source, uid)}"
+                for uid in repeated[:NAMED_ROWS]
+            )
             raise InputError(
-                f"{table.path}: {repeated.size:,} uids occur more than once (column uid: {some}); "
-                "a uid must name one particle, so drop the repeated rows or give them uids of their own"
+                f"{table.path}: {counted(repeated.size, 'uid', 'occur more than once')} "
+                f"(column uid: {some}); a uid must name one particle, so drop the repeated rows or "
+                "give them uids of their own"
             )
 
 
 def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
     """Say what a user should know before trusting the answer."""
-    lines = []
+    lines = _tell(job, [(census, census.oddities) for census in censuses])
+    invalid = sum(sum(census.invalid.values()) for census in censuses)
+    if invalid and job.params.invalid != "error":
+        fate = "particles_kept" if job.params.invalid == "keep" else "particles_rejected"
+        lines += _tell(job, [(census, census.problems) for census in censuses])
+        lines.append(
+            f"{counted(invalid, 'row', 'take no part')} and {'goes' if invalid == 1 else 'go'} to "
+            f"{fate} (--invalid {job.params.invalid})"
+        )
     for table in job.tables:
         mine = [census for census in censuses if census.source == table.source]
         column = job.roles[table.source].score
@@ -143,10 +174,13 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
     elif score.zero * 2 > score.rows:
         lines.append(f"{score.zero:,} of {score.rows:,} scores in {column} are 0; are they set?")
     if score.missing:
-        lines.append(f"{score.missing:,} scores in {column} are missing (NaN) and rank last")
+        verb = "is" if score.missing == 1 else "are"
+        what = f"{counted(score.missing, 'score')} in {column} {verb} missing (NaN)"
+        lines.append(f"{what} and {'ranks' if score.missing == 1 else 'rank'} last")
     if score.sentinel:
         lines.append(
-            f"{score.sentinel:,} scores in {column} are -999, RELION's mark for none, and rank last"
+            f"{counted(score.sentinel, 'score')} in {column} {'is' if score.sentinel == 1 else 'are'} "
+            f"-999, RELION's mark for none, and {'ranks' if score.sentinel == 1 else 'rank'} last"
         )
     return lines
 
@@ -198,7 +232,8 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
     repeated = _repeated(np.concatenate([_uids(censuses, table.source) for table in with_rows]))
     if repeated.size:
         lines.append(
-            f"{repeated.size:,} uids occur in more than one input: the same particle given twice"
+            f"{counted(repeated.size, 'uid', 'occur in more than one input')}: "
+            "the same particle given twice"
         )
     return lines
 
@@ -231,6 +266,21 @@ def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
 def _uids(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
     parts = [census.uids for census in censuses if census.source == source]
     return np.concatenate([np.empty(0, np.uint64), *parts])
+
+
+def _homes(job: Job, censuses: Sequence[Census], source: int, uid: np.uint64) -> str:
+    """Name the places that hold a uid, as closely as the census knows them."""
+    homes = [
+        str(job.fragments[census.fragment])
+        for census in censuses
+        if census.source == source and _holds(census.uids, uid)
+    ]
+    return " and ".join(homes[:NAMED_ROWS])
+
+
+def _holds(ordered: NDArray[np.uint64], uid: np.uint64) -> bool:
+    at = np.searchsorted(ordered, uid)
+    return bool(at < ordered.size and ordered[at] == uid)
 
 
 def _distinct(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:

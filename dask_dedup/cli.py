@@ -12,7 +12,7 @@ import click
 
 from dask_dedup import __version__
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.params import MATCHES, SHIFT_KEYS, DedupParams
+from dask_dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
 from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
 
 if TYPE_CHECKING:
@@ -124,6 +124,14 @@ def main() -> None:
 )
 @click.option(
     "--micrograph-height", type=int, metavar="PIXELS", help="For --flip-y, where no table tells it."
+)
+@click.option(
+    "--invalid",
+    type=click.Choice(INVALID),
+    default="error",
+    show_default=True,
+    help="Rows that cannot be compared (no position, no micrograph): refuse the run, or carry them to "
+    "the rejected or the kept without taking part.",
 )
 @click.option(
     "--output-format",

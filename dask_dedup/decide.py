@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from dask_dedup.kernel import NOBODY, reject_crowded, suppress
-from dask_dedup.picks import NO_HALF, fragment_of, row_of
+from dask_dedup.picks import NO_HALF, all_of, fragment_of, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,7 +34,9 @@ class Rejections:
     place : (n,) uint64
         As in `Picks`; so are uid, score, source and half, of the row and of its winner.
     distance : (n,) float64
-        Angstrom (in stored units at separation 0).
+        Angstrom (in stored units at separation 0); NaN for invalid rows.
+    invalid : (n,) uint16
+        `Reason` flags; 0 for rows that lost to another.
     """
 
     place: NDArray[np.uint64]
@@ -48,6 +50,7 @@ class Rejections:
     winner_source: NDArray[np.uint16]
     winner_half: NDArray[np.int8]
     distance: NDArray[np.float64]
+    invalid: NDArray[np.uint16]
 
     def __len__(self) -> int:
         return len(self.place)
@@ -99,7 +102,7 @@ class Rejections:
 REJECTIONS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
     zip(
         [field.name for field in fields(Rejections)],
-        map(np.dtype, ("u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8")),
+        map(np.dtype, ("u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8", "u2")),
         strict=True,
     )
 )
@@ -159,15 +162,23 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
     Parameters
     ----------
     picks : Picks
-        All picks of each micrograph that occurs, in any order.
+        All picks of each micrograph that occurs, in any order. Invalid ones take no part.
     params : DedupParams
 
     Returns
     -------
     rejections : Rejections
-        In the order of the picks.
+        In the order of the picks; invalid ones last, if they are to be rejected.
     tally : Tally
+        Of those that can be compared.
     """
+    invalid = picks.invalid != 0
+    if invalid.any():
+        rejections, tally = decide(picks.take(~invalid), params)
+        if params.invalid == "reject":
+            set_aside = _set_aside(picks.take(invalid))
+            rejections = Rejections.concatenate([rejections, set_aside])
+        return rejections, tally
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
     keys, number = _dense(picks.micrograph)
@@ -193,8 +204,28 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
         winner_source=np.where(nobody, np.uint16(0), winner.source),
         winner_half=np.where(nobody, np.int8(NO_HALF), winner.half),
         distance=outcome.distance[losers],
+        invalid=loser.invalid,
     )
     return rejections, tally
+
+
+def _set_aside(picks: Picks) -> Rejections:
+    """Reject invalid picks, in favour of nobody."""
+    rows = len(picks)
+    return Rejections(
+        place=picks.place,
+        uid=picks.uid,
+        score=picks.score,
+        source=picks.source,
+        half=picks.half,
+        winner_place=all_of(NO_PLACE, rows),
+        winner_uid=all_of(np.uint64(0), rows),
+        winner_score=all_of(np.nan, rows),
+        winner_source=all_of(np.uint16(0), rows),
+        winner_half=all_of(np.int8(NO_HALF), rows),
+        distance=all_of(np.nan, rows),
+        invalid=picks.invalid,
+    )
 
 
 def _dense(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.checks import check_names, check_uids, find_warnings
+from dask_dedup.checks import check_names, check_uids, describe_problem, find_warnings
 from dask_dedup.decide import decide
 from dask_dedup.errors import InputError
 from dask_dedup.formats import Fragment, ParticleTable, Piece, StoredSchema
@@ -61,7 +61,7 @@ def remove_duplicates(
     The Dask frames are lazy. Only numbers travel (position, score, uid), in one shuffle by
     micrograph that both results share; the rows themselves stay in their partitions. The input's
     partitions are read for the picks and again for the payload, so they must be the same each time.
-    Unusable rows are refused in either case; that uids are unique, that names do not clash and that
+    Invalid rows are dealt with in either case; that uids are unique, that names do not clash and that
     scores make sense is looked at in pandas and pyarrow frames only.
     """
     params = params or DedupParams()
@@ -147,10 +147,13 @@ def _picks(
 ) -> Picks:
     fragment = Fragment(number, 0, first_row, narrow.num_rows, ())
     found = extract(narrow, fragment, roles, params, micrographs)
-    if found.problems:
+    if found.problems and params.invalid == "error":
         worst = found.problems[0]
         rows = ", ".join(map(str, worst.first))
-        raise InputError(f"{name}: {worst.rows:,} rows {worst.what} ({worst.column}), first {rows}")
+        raise InputError(
+            f"{name}: {describe_problem(worst)}, first {rows}; mend that, or set such rows aside "
+            'with invalid="reject" or "keep"'
+        )
     return found.picks
 
 

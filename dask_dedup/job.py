@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dask_dedup.roles import Roles
 
 #: Rises whenever the same inputs and parameters may give other decisions or other files.
-ALGORITHM = 2
+ALGORITHM = 3
 OUTPUT_FORMATS = ("native", "parquet")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -42,7 +43,7 @@ def make_manifest(
     RunError
         If kept and rejected do not add up to the input.
     """
-    totals = _totals(job, receipts)
+    totals = _totals(job, plan, receipts)
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,7 +95,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
     }
 
 
-def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
+def _totals(job: Job, plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:
     """Add up the receipts, and check that no row was lost or made."""
     for receipt, fragment in zip(receipts, job.fragments, strict=True):
         if receipt.kept + receipt.rejected != fragment.rows:
@@ -104,6 +105,7 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
             )
     crowded = job.params.remove_entirely
     by_input: list[dict[str, Any]] = []
+    by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
     for table in job.tables:
         mine = [receipt for receipt in receipts if receipt.source == table.source]
         by_input.append(
@@ -112,13 +114,20 @@ def _totals(job: Job, receipts: Sequence[Receipt]) -> dict[str, Any]:
                 "rows": table.rows,
                 "kept": sum(receipt.kept for receipt in mine),
                 "rejected": sum(receipt.rejected for receipt in mine),
+                "invalid": sum(
+                    sum(plan.invalid.get(receipt.fragment, {}).values()) for receipt in mine
+                ),
             }
         )
-    totals = {key: sum(entry[key] for entry in by_input) for key in ("rows", "kept", "rejected")}
+    totals: dict[str, Any] = {
+        key: sum(entry[key] for entry in by_input)
+        for key in ("rows", "kept", "rejected", "invalid")
+    }
     if totals["kept"] + totals["rejected"] != totals["rows"]:
         raise RunError(f"kept and rejected do not add up to the input: {totals}")
     return {
         **totals,
+        "invalid_by_reason": dict(sorted(by_reason.items())),
         # Where duplicates are removed entirely, nobody wins and there are no pairs to count.
         "same_uid": None if crowded else sum(receipt.same_uid for receipt in receipts),
         "across_half_sets": None if crowded else sum(r.across_halves for r in receipts),

@@ -13,6 +13,8 @@ import pyarrow as pa
 from dask_dedup.columns import Columns
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
+from dask_dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.plural import counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -166,14 +168,21 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
     columns = Columns(rows, path)
     nulls = int(columns.nulls(key_name).sum())
     if nulls:
-        raise InputError(f"{path}: {nulls} rows have no {key_name}")
+        raise InputError(f"{path}: {counted(nulls, 'row', 'have no')} {key_name}")
     keys, _ = micrograph_keys(columns, key_name, match)
     psize = columns.floats(psize_name)
     bad = np.flatnonzero(~(np.isfinite(psize) & (psize > 0)))
     if bad.size:
         raise InputError(
-            f"{path}: {bad.size} micrographs have a {psize_name} that is not above 0 "
+            f"{path}: {counted(bad.size, 'micrograph', 'have a')} {psize_name} that is not above 0 "
             f"(first at row {bad[0]}: {psize[bad[0]]})"
+        )
+    absurd = np.flatnonzero((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE))
+    if absurd.size:
+        raise InputError(
+            f"{path}: {counted(absurd.size, 'micrograph', 'have a')} {psize_name} beyond "
+            f"{LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A (first at row {absurd[0]}: "
+            f"{psize[absurd[0]]:g}); is it in angstrom?"
         )
     shape = columns.vectors(shape_name, 2) if shape_name else None
     order = np.argsort(keys, kind="stable")

@@ -11,7 +11,10 @@ from dask_dedup.errors import InputError
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; far beyond any micrograph.
 LARGEST_SEPARATION = 1e9
+#: Angstrom; a micrograph or particle pixel beyond these is a mistake (of unit, of column).
+LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
+INVALID: tuple[str, ...] = ("error", "reject", "keep")
 
 #: Which way is better, for the score fields whose meaning is known.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
@@ -75,6 +78,9 @@ class DedupParams:
         Ordinals of the inputs whose y axis runs the other way, from 0.
     micrograph_height : int, optional
         Pixels along y, to flip coordinates in pixels where no micrograph table tells it.
+    invalid : {"error", "reject", "keep"}
+        What becomes of rows that cannot be compared (no finite position, no micrograph, ...): an
+        error, or they take no part and are rejected or kept.
 
     Raises
     ------
@@ -95,6 +101,7 @@ class DedupParams:
     match_micrographs: str = "auto"
     flip_y: tuple[int, ...] = ()
     micrograph_height: int | None = None
+    invalid: str = "error"
 
     def __post_init__(self) -> None:
         if not 0 <= self.min_separation <= LARGEST_SEPARATION:
@@ -105,6 +112,11 @@ class DedupParams:
         size = self.micrograph_pixel_size
         if size is not None and not (math.isfinite(size) and size > 0):
             raise InputError(f"--micrograph-pixel-size is {size}; it must be above 0, in angstrom")
+        if size is not None and not LEAST_PIXEL_SIZE <= size <= LARGEST_PIXEL_SIZE:
+            raise InputError(
+                f"--micrograph-pixel-size is {size:g}; it must lie between {LEAST_PIXEL_SIZE:g} and "
+                f"{LARGEST_PIXEL_SIZE:g}, in angstrom"
+            )
         if self.shift_key not in SHIFT_KEYS:
             raise InputError(
                 f"--shift-key is {self.shift_key!r}; it must be one of {', '.join(SHIFT_KEYS)}"
@@ -113,6 +125,10 @@ class DedupParams:
             raise InputError(
                 f"--match-micrographs is {self.match_micrographs!r}; "
                 f"it must be one of {', '.join(MATCHES)}"
+            )
+        if self.invalid not in INVALID:
+            raise InputError(
+                f"--invalid is {self.invalid!r}; it must be one of {', '.join(INVALID)}"
             )
         if self.micrograph_height is not None and self.micrograph_height <= 0:
             raise InputError(

@@ -65,6 +65,8 @@ class Picks:
     label : (n,) int64
         Filament, or the uid of the particle that a symmetry copy was made from; -1 where neither
         matters.
+    invalid : (n,) uint16
+        `Reason` flags; 0 for rows that can be compared.
     """
 
     micrograph: NDArray[np.uint64]
@@ -77,6 +79,7 @@ class Picks:
     source: NDArray[np.uint16]
     half: NDArray[np.int8]
     label: NDArray[np.int64]
+    invalid: NDArray[np.uint16]
 
     def __len__(self) -> int:
         return len(self.place)
@@ -157,7 +160,7 @@ def _take(column: NDArray[Any], rows: NDArray[Any], number: int) -> NDArray[Any]
 PICKS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
     zip(
         [field.name for field in fields(Picks)],
-        map(np.dtype, ("u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8")),
+        map(np.dtype, ("u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8", "u2")),
         strict=True,
     )
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dask_dedup.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -28,7 +30,7 @@ class Plan:
     Attributes
     ----------
     rows : int
-        Particles in all.
+        Particles that are compared.
     fragments : int
     micrographs : int
         Distinct ones.
@@ -42,6 +44,8 @@ class Plan:
         Fragments that hold picks of straddling micrographs; all others are decided where they lie.
     unwritten : tuple of int
         Fragments to write: all, unless an earlier attempt has written some.
+    invalid : dict of int to dict of str to int
+        Rows that are not compared, by fragment and reason; they never travel.
     """
 
     rows: int
@@ -52,6 +56,7 @@ class Plan:
     bucket_rows: NDArray[np.int64]
     open_fragments: tuple[int, ...]
     unwritten: tuple[int, ...]
+    invalid: dict[int, dict[str, int]] = field(default_factory=dict)
 
     @property
     def homes(self) -> list[int]:
@@ -74,8 +79,8 @@ class Plan:
     def describe(self) -> list[str]:
         """Say in words what will happen and why."""
         lines = [
-            f"{self.rows:,} particles on {self.micrographs:,} micrographs, "
-            f"in {self.fragments:,} fragment{'s' if self.fragments != 1 else ''}"
+            f"{counted(self.rows, 'particle')} on {counted(self.micrographs, 'micrograph')}, "
+            f"in {counted(self.fragments, 'fragment')}"
         ]
         if not self.straddling.size:
             lines.append("every micrograph lies whole in one fragment: nothing moves")
@@ -86,8 +91,8 @@ class Plan:
         if self.bucket_rows.size > 1:
             into = f"{self.bucket_rows.size} buckets of {low:,} to {high:,}"
         lines.append(
-            f"{self.straddling.size:,} micrographs lie in more than one fragment: their "
-            f"{self.moving_rows:,} picks ({share:.0%}) move into {into}; no payload moves"
+            f"{counted(self.straddling.size, 'micrograph', 'lie in more than one fragment')}: "
+            f"{counted(self.moving_rows, 'pick')} ({share:.0%}) must move into {into}; no payload moves"
         )
         return lines
 
@@ -139,6 +144,7 @@ def make_plan(censuses: Sequence[Census], written: Collection[int] = ()) -> Plan
         bucket_rows=bucket_rows,
         open_fragments=tuple(np.unique(homes[straddles[number]]).tolist()),
         unwritten=tuple(unwritten),
+        invalid={census.fragment: census.invalid for census in censuses if census.invalid},
     )
 
 

@@ -18,8 +18,10 @@ class RunResult:
     output : Path
     rows, kept, rejected : int
         ``kept + rejected == rows``.
+    invalid : int
+        Rows that could not be compared; they are among the kept or the rejected ones.
     by_input : list of dict
-        ``path``, ``rows``, ``kept`` and ``rejected`` of each input.
+        ``path``, ``rows``, ``kept``, ``rejected`` and ``invalid`` of each input.
     warnings : list of str
     already_done : bool
         Whether the result was there before, from the same run.
@@ -31,6 +33,7 @@ class RunResult:
     rows: int
     kept: int
     rejected: int
+    invalid: int
     by_input: list[dict[str, Any]]
     warnings: list[str]
     already_done: bool
@@ -45,6 +48,7 @@ class RunResult:
             rows=totals["rows"],
             kept=totals["kept"],
             rejected=totals["rejected"],
+            invalid=totals["invalid"],
             by_input=totals["by_input"],
             warnings=manifest["warnings"],
             already_done=already_done,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dask_dedup import geometry
 from dask_dedup.columns import Columns
+from dask_dedup.invalid import Reason, count_reasons
 from dask_dedup.micrographs import keys_of_names, micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, all_of, places
-from dask_dedup.rank import SCORE_SENTINEL
+from dask_dedup.problems import Problem, Problems, not_finite, not_positive, rows_with_any
 from dask_dedup.roles import needs_pixel_size
+from dask_dedup.score_range import ScoreRange
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,82 +27,10 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: So many offending rows are named in a message.
-NAMED_ROWS = 3
 #: Angstrom; a ten-thousandth of this is a large micrograph.
 FARTHEST = 1e9
 #: Bits of a stand-in uid that hold the row number in the input.
 _SOURCE_BITS = np.uint64(48)
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Rows that cannot be used.
-
-    Attributes
-    ----------
-    what : str
-        What is wrong with each, for a message: "have no finite position".
-    column : str
-    rows : int
-        How many.
-    first : tuple of int
-        Row numbers in the fragment of the first few.
-    """
-
-    what: str
-    column: str
-    rows: int
-    first: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class _Problems:
-    unusable: NDArray[np.bool_]
-    found: list[Problem] = field(default_factory=list)
-
-    def note(self, bad: NDArray[np.bool_], what: str, column: str) -> None:
-        self.unusable |= bad
-        rows = np.flatnonzero(bad)
-        if rows.size:
-            first = tuple(int(row) for row in rows[:NAMED_ROWS])
-            self.found.append(Problem(what, column, rows.size, first))
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreRange:
-    """What the scores of some rows look like."""
-
-    rows: int
-    missing: int
-    sentinel: int
-    zero: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, score: Floats) -> ScoreRange:
-        """Look at the scores of one fragment."""
-        sentinel = score == SCORE_SENTINEL
-        usable = score[~(np.isnan(score) | sentinel)]
-        return cls(
-            rows=score.size,
-            missing=int(np.isnan(score).sum()),
-            sentinel=int(sentinel.sum()),
-            zero=int((score == 0).sum()),
-            low=float(usable.min()) if usable.size else np.inf,
-            high=float(usable.max()) if usable.size else -np.inf,
-        )
-
-    def __add__(self, other: ScoreRange) -> ScoreRange:
-        return ScoreRange(
-            self.rows + other.rows,
-            self.missing + other.missing,
-            self.sentinel + other.sentinel,
-            self.zero + other.zero,
-            min(self.low, other.low),
-            max(self.high, other.high),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +41,23 @@ class Census:
     ----------
     fragment, source, rows : int
     micrographs : (m,) uint64
-        Keys, each once.
+        Keys, each once. Where invalid rows do not stop a run, they count for none.
     counts : (m,) int64
         Rows of each.
     names : list of (int, str)
         Every name with its key; more than one where bare names are compared, none for uids.
     uids : (n,) uint64
-        Sorted; empty where there are none.
+        Sorted, of all rows that have one.
     psize : tuple of float
         Least and greatest micrograph pixel size used, angstrom; NaN where none is.
     stored_psize : tuple of float
         The same of the table's own column.
     score : ScoreRange or None
     problems : list of Problem
+    oddities : list of Problem
+        Of valid rows, to be warned of.
+    invalid : dict of str to int
+        Rows that cannot be compared, by the first reason.
     """
 
     fragment: int
@@ -137,6 +71,8 @@ class Census:
     stored_psize: tuple[float, float]
     score: ScoreRange | None
     problems: list[Problem]
+    oddities: list[Problem] = field(default_factory=list)
+    invalid: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,20 +82,19 @@ class Extract:
     Attributes
     ----------
     picks : Picks
-        In the order of the rows; rows with a problem have a centre that is not finite, or key 0.
-    named : (n,) bool
-        Whether the row has a micrograph.
+        In the order of the rows.
     names : list of str
         Distinct names of the micrographs, if they go by name.
-    problems : list of Problem
+    problems, oddities : list of Problem
+        Of invalid rows, which `Picks.invalid` marks, and of valid ones.
     psize, stored_psize : (n,) float64 or None
         Micrograph pixel size used, and that of the table's own column, angstrom.
     """
 
     picks: Picks
-    named: NDArray[np.bool_]
     names: list[str]
     problems: list[Problem]
+    oddities: list[Problem]
     psize: Floats | None
     stored_psize: Floats | None
 
@@ -193,16 +128,24 @@ def take_census(
     micrographs: MicrographTable | None,
 ) -> Census:
     """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
-    return count(extract(rows, fragment, roles, params, micrographs), fragment, roles)
+    return count(extract(rows, fragment, roles, params, micrographs), fragment, roles, params)
 
 
-def count(found: Extract, fragment: Fragment, roles: Roles) -> Census:
+def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams) -> Census:
     """Make the census of a fragment from what was extracted of it."""
-    keys, counts = _count_each(found.picks.micrograph[found.named])
+    picks = found.picks
+    # Where they are an error, what they would count for is told all the same.
+    lost = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
+    compared = (picks.invalid & np.uint16(lost)) == 0
+    keys, counts = _count_each(_those(picks.micrograph, compared))
     keyed = keys_of_names(found.names, roles.match).tolist()
-    present = set(keys.tolist())
+    named = (picks.invalid & np.uint16(Reason.MICROGRAPH)) == 0
+    # Also of rows that are not compared: names clash or not, whichever fragment they are in.
+    present = {*keys.tolist(), *np.unique(picks.micrograph[named & ~compared]).tolist()}
     names = [pair for pair in zip(keyed, found.names, strict=True) if pair[0] in present]
-    uids = np.sort(found.picks.uid) if roles.uid else np.empty(0, np.uint64)
+    uids = np.empty(0, np.uint64)
+    if roles.uid:
+        uids = np.sort(_those(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
     return Census(
         fragment=fragment.number,
         source=fragment.source,
@@ -211,11 +154,18 @@ def count(found: Extract, fragment: Fragment, roles: Roles) -> Census:
         counts=counts.astype(np.int64),
         names=names,
         uids=uids,
-        psize=_range(found.psize),
-        stored_psize=_range(found.stored_psize),
-        score=ScoreRange.of(found.picks.score) if roles.score else None,
+        psize=_range(found.psize, compared),
+        stored_psize=_range(found.stored_psize, compared),
+        score=ScoreRange.of(_those(picks.score, compared)) if roles.score else None,
         problems=found.problems,
+        oddities=found.oddities,
+        invalid=count_reasons(picks.invalid),
     )
+
+
+def _those(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
+    """Select values; mostly all are, which is quick to see."""
+    return values if chosen.all() else values[chosen]
 
 
 def _count_each(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
@@ -228,8 +178,9 @@ def _count_each(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[n
     return distinct, np.bincount(run, weights=lengths, minlength=distinct.size).astype(np.int64)
 
 
-def _range(values: Floats | None) -> tuple[float, float]:
-    usable = np.empty(0) if values is None else values[np.isfinite(values)]
+def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, float]:
+    usable = np.empty(0) if values is None else _those(values, compared)
+    usable = usable[np.isfinite(usable)]
     return (float(usable.min()), float(usable.max())) if usable.size else (np.nan, np.nan)
 
 
@@ -245,36 +196,45 @@ def extract(
     columns = Columns(rows, "the table")
     if fragment.pieces:
         columns = Columns(rows, fragment.pieces[0].path, fragment.locate)
-    problems = _Problems(np.zeros(n, dtype=bool))
+    problems = Problems(all_of(np.uint16(0), n))
 
-    unnamed = columns.nulls(roles.micrograph)
-    problems.note(unnamed, "have no micrograph", roles.micrograph)
     keys, names = micrograph_keys(columns, roles.micrograph, roles.match)
+    unnamed = columns.nulls(roles.micrograph)
+    if "" in names:
+        # Formats without nulls have an empty name instead.
+        codes, texts = columns.texts(roles.micrograph)
+        unnamed = unnamed | (codes == texts.index(""))
+    problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
 
     stored_psize = columns.floats(roles.psize_mic) if roles.psize_mic else None
     row_in_table = None
+    absent = np.zeros(n, dtype=bool)
     if micrographs is not None:
         row_in_table = micrographs.find(keys)
         absent = (row_in_table < 0) & ~unnamed
-        problems.note(
-            absent, f"are on a micrograph missing from {micrographs.path}", roles.micrograph
-        )
+        missing = f"are on a micrograph missing from {micrographs.path}"
+        problems.note(absent, Reason.UNKNOWN_MICROGRAPH, missing, roles.micrograph)
         psize = np.append(micrographs.psize, np.nan)[row_in_table]
     elif stored_psize is not None:
         psize = stored_psize
         if needs_pixel_size(roles, params):
-            problems.note(_not_positive(psize), "have no pixel size above 0", roles.psize_mic or "")
+            problems.note_pixel_sizes(psize, roles.psize_mic or "")
     elif params.micrograph_pixel_size is not None:
         psize = np.full(n, params.micrograph_pixel_size)
     else:
         psize = np.full(n, np.nan)
 
     stored = columns.points(roles.position)
-    lost = _not_finite(stored)
-    problems.note(lost, "have no finite position", " ".join(roles.position))
+    position = " ".join(roles.position)
+    problems.note(not_finite(stored), Reason.POSITION, "have no finite position", position)
+    outside = _outside(stored, roles, micrographs, row_in_table)
     shift, psize_shift = _shift(columns, roles, problems)
     if fragment.source in params.flip_y:
-        stored[:, 1] = _height(roles, params, micrographs, row_in_table) - stored[:, 1]
+        height = _height(roles, params, micrographs, row_in_table)
+        if isinstance(height, np.ndarray):
+            what = "have no micrograph height above 0"
+            problems.note(not_positive(height) & ~absent, Reason.SHAPE, what, "")
+        stored[:, 1] = height - stored[:, 1]
         if shift is not None:
             shift[:, 1] *= -1
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -286,23 +246,23 @@ def extract(
             pixels = stored
             if roles.unit == "fraction":
                 shape = _shape(columns, roles, micrographs, row_in_table)
-                empty = _not_positive(shape)
-                problems.note(
-                    empty & ~problems.unusable,
-                    "have no micrograph shape above 0",
-                    roles.shape or "",
-                )
+                empty = not_positive(shape) & (problems.invalid == 0)
+                what = "have no micrograph shape above 0"
+                problems.note(empty, Reason.SHAPE, what, roles.shape or "")
                 pixels = geometry.pixels_from_fractions(stored, shape)
             centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
     # Adding 0.0 turns -0.0 into 0.0.
     centres += 0.0
-    absurd = _rows_with_any(np.abs(centres) > FARTHEST) & ~problems.unusable
-    problems.note(absurd, f"lie more than {FARTHEST:.0e} A away", " ".join(roles.position))
+    absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
+    if needs_pixel_size(roles, params) and stored_psize is None and row_in_table is None:
+        # Without any pixel size, as in an inspection, there is no telling.
+        absurd &= np.isfinite(psize)
+    problems.note(absurd, Reason.TOO_FAR, f"lie more than {FARTHEST:.0e} A away", position)
 
     score = columns.floats(roles.score) if roles.score else all_of(np.nan, n)
     if roles.uid:
         uid = columns.integers(roles.uid)
-        problems.note(columns.nulls(roles.uid), "have no uid", roles.uid)
+        problems.note(columns.nulls(roles.uid), Reason.UID, "have no uid", roles.uid)
     else:
         first = np.uint64((fragment.source << int(_SOURCE_BITS)) + fragment.first_row)
         uid = first + np.arange(n, dtype=np.uint64)
@@ -324,30 +284,20 @@ def extract(
         source=all_of(np.uint16(fragment.source), n),
         half=half,
         label=label,
+        invalid=problems.invalid,
+    )
+    bounds = "0 to 1" if roles.unit == "fraction" else "the micrograph's shape"
+    oddities = Problem.of(
+        outside & (problems.invalid == 0),
+        f"lie off their micrograph, beyond {bounds}",
+        position,
     )
     used = psize if needs_pixel_size(roles, params) else None
-    return Extract(picks, ~unnamed, names, problems.found, used, stored_psize)
-
-
-def _not_finite(values: Floats) -> NDArray[np.bool_]:
-    """Tell which rows have a NaN or an infinity."""
-    return _rows_with_any(~np.isfinite(values))
-
-
-def _not_positive(values: Floats) -> NDArray[np.bool_]:
-    """Tell which rows have a number that is not finite and above 0."""
-    return _rows_with_any(~((values > 0) & (values < np.inf)))
-
-
-def _rows_with_any(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which rows of (n,) or (n, d) have any; mostly none has, which is quick to see."""
-    if not bad.any():
-        return np.zeros(len(bad), dtype=bool)
-    return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))
+    return Extract(picks, names, problems.found, oddities, used, stored_psize)
 
 
 def _labels(
-    columns: Columns, roles: Roles, params: DedupParams, source: int, problems: _Problems
+    columns: Columns, roles: Roles, params: DedupParams, source: int, problems: Problems
 ) -> NDArray[np.int64]:
     """Give the filament, or the symmetry copies' source, of each row; -1 for none."""
     none = all_of(np.int64(-1), len(columns))
@@ -356,7 +306,7 @@ def _labels(
     absent = columns.nulls(roles.label)
     label = columns.integers(roles.label).view(np.int64)
     if params.undo_symmetry_expansion:
-        problems.note(absent, "have no source", roles.label)
+        problems.note(absent, Reason.SOURCE, "have no source", roles.label)
         return label
     if roles.convention == "relion":
         # RELION numbers the tubes of each input anew.
@@ -365,7 +315,7 @@ def _labels(
 
 
 def _shift(
-    columns: Columns, roles: Roles, problems: _Problems
+    columns: Columns, roles: Roles, problems: Problems
 ) -> tuple[Floats | None, Floats | None]:
     """Give the (n, d) shift and the (n,) pixel size it is in (1 for angstrom)."""
     if not roles.shift:
@@ -373,19 +323,40 @@ def _shift(
     shift = (
         columns.vectors(roles.shift[0], 2) if len(roles.shift) == 1 else columns.points(roles.shift)
     )
-    problems.note(_not_finite(shift), "have no finite shift", " ".join(roles.shift))
+    lost = not_finite(shift)
+    problems.note(lost, Reason.SHIFT, "have no finite shift", " ".join(roles.shift))
     psize = np.ones(len(columns))
     if roles.psize_shift:
         psize = columns.floats(roles.psize_shift)
-        problems.note(_not_positive(psize), "have no pixel size above 0", roles.psize_shift)
+        problems.note_pixel_sizes(psize, roles.psize_shift)
     if roles.subtomogram:
         angles = columns.points(roles.subtomogram)
-        lost = _not_finite(angles)
-        problems.note(lost, "have no finite angle", " ".join(roles.subtomogram))
+        lost = not_finite(angles)
+        problems.note(lost, Reason.ANGLE, "have no finite angle", " ".join(roles.subtomogram))
         angles[lost] = 0.0
         shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
         psize = np.ones(len(columns))
     return shift, psize
+
+
+def _outside(
+    stored: Floats,
+    roles: Roles,
+    micrographs: MicrographTable | None,
+    row_in_table: NDArray[np.intp] | None,
+) -> NDArray[np.bool_]:
+    """Tell which positions lie off their micrograph, as far as its extent is known."""
+    extent: Floats | float = 1.0
+    if roles.unit == "angstrom":
+        return np.zeros(len(stored), dtype=bool)
+    if roles.unit == "pixel":
+        if micrographs is None or micrographs.shape is None or row_in_table is None:
+            return np.zeros(len(stored), dtype=bool)
+        shape = np.vstack([micrographs.shape, [[np.nan, np.nan]]])[row_in_table]
+        stored, extent = stored[:, :2], np.where(shape > 0, shape, np.nan)[:, ::-1]
+    # A comparison with what is not known, NaN, is false.
+    with np.errstate(invalid="ignore"):
+        return rows_with_any((stored < 0) | (stored > extent))
 
 
 def _height(

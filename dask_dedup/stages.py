@@ -19,6 +19,7 @@ from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, Tally, decide
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, parquet, read
+from dask_dedup.invalid import Reason
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
@@ -89,7 +90,7 @@ def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, job.params, job.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
-    return count(found, fragment, roles), Narrow(found.picks, names)
+    return count(found, fragment, roles, job.params), Narrow(found.picks, names)
 
 
 def collect_picks(
@@ -108,7 +109,7 @@ def collect_picks(
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
-    bucket = plan.bucket_of(picks.micrograph)
+    bucket = _buckets(plan, picks)
     moves = bucket >= 0
     return picks.take(moves), bucket[moves]
 
@@ -120,7 +121,7 @@ def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
-    settled = plan.bucket_of(picks.micrograph) < 0
+    settled = _buckets(plan, picks) < 0
     return _decide(job, picks if settled.all() else picks.take(settled))
 
 
@@ -163,6 +164,11 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def _buckets(plan: Plan, picks: Picks) -> NDArray[np.int32]:
+    """Give the bucket each pick travels to; -1 for those that stay, as all invalid ones do."""
+    return np.where(picks.invalid == 0, plan.bucket_of(picks.micrograph), np.int32(-1))
+
+
 def write_fragment(
     job: Job,
     plan: Plan,
@@ -194,6 +200,12 @@ def write_fragment(
     keep[rejections.row] = False
     if keep.size - keep.sum() != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {(~keep).sum()} rows")
+    set_aside = sum(plan.invalid.get(number, {}).values()) if job.params.invalid == "reject" else 0
+    if np.count_nonzero(rejections.invalid) != set_aside:
+        raise RunError(
+            f"{fragment}: has other invalid rows than at the start of the run; "
+            "the file has changed meanwhile, run again"
+        )
 
     with _drafting(Path(job.staging), number) as draft:
         receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
@@ -313,7 +325,7 @@ def _decide_payload(
     rows = payload.columns(roles.columns)
     _check_rows(rows, fragment)
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
-    if (plan.bucket_of(keys) >= 0).all():
+    if fragment.number not in plan.invalid and (plan.bucket_of(keys) >= 0).all():
         return Rejections.concatenate([]), Tally()
     picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
     return decide_fragment(job, plan, picks)
@@ -330,9 +342,9 @@ def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedA
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
     columns = [
-        _where(rejections.uid, with_uid[source]),
+        _where(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
         _where(rejections.winner_uid, with_uid[winner_source] & has_winner),
-        pa.array(rejections.distance),
+        _where(rejections.distance, rejections.invalid == 0),
         _where(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
         _where(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
         encoded.cast(pa.dictionary(pa.int32(), pa.string())),

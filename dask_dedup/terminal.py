@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_dedup.plural import counted
 from dask_dedup.progress import Progress, describe
 
 if TYPE_CHECKING:
@@ -144,6 +145,11 @@ def result_lines(result: RunResult) -> list[str]:
             f"{entry['path']:<{width}} {entry['rows']:>13,} {entry['kept']:>13,} "
             f"{entry['rejected']:>13,}  {share}"
         )
+    if result.invalid:
+        outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
+        reasons = result.manifest["totals"]["invalid_by_reason"].items()
+        told = ", ".join(f"{reason.replace('_', ' ')}: {rows:,}" for reason, rows in reasons)
+        lines.append(f"{outcome} without being compared: {counted(result.invalid, 'row')} ({told})")
     halves = result.manifest["totals"]["across_half_sets"]
     if halves:
         lines.append(f"duplicate pairs across the two half-sets: {halves:,}")

@@ -78,7 +78,7 @@ STARS = {
     ),
     "not a number": (
         lambda text: change_row(text, lambda row: b"nan " + row.split(None, 1)[1]),
-        ["1 rows have no finite position", "row 3"],
+        ["1 row has no finite position", "row 3"],
     ),
     "binary": (lambda text: bytes(range(256)) * 40, ["bad.star"]),
     "empty": (lambda text: b"", ["bad.star"]),

@@ -343,14 +343,14 @@ def test_dask_names_rows_without_a_position_when_computed(particles, drop):
     rows = particles.drop(columns=drop)
     rows.iloc[[180], rows.columns.get_loc("location/center_x_frac")] = np.nan
     kept, _ = remove_duplicates(lazy(rows, 3))
-    with pytest.raises(InputError, match=r"partition 1 .*1 rows have no finite position .*80"):
+    with pytest.raises(InputError, match=r"partition 1 .*1 row has no finite position .*80"):
         kept.compute()
 
 
 def test_rows_without_a_micrograph_are_refused(particles):
     rows = particles.drop(columns=UID)
     rows.iloc[4, rows.columns.get_loc("location/micrograph_path")] = None
-    with pytest.raises(InputError, match="1 rows have no micrograph"):
+    with pytest.raises(InputError, match="1 row has no micrograph"):
         remove_duplicates(rows)
 
 

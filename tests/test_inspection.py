@@ -431,10 +431,10 @@ class TestForgiving:
         rows = cryosparc(200, columns=columns, drop=["location/micrograph_uid"])
         found = inspect(write_file(rows, tmp_path / "bad.parquet"))
         text = "\n".join(found.problems)
-        assert "1 rows have no micrograph" in text
+        assert "1 row has no micrograph" in text
         assert "3 rows have no finite position" in text
         assert "bad.parquet row 3" in text
-        assert "1 uids occur more than once" in text
+        assert "1 uid occurs more than once" in text
         assert found.measured["picks"] == 196
 
     def test_a_missing_micrograph_column_still_shows_the_rest(self, tmp_path):

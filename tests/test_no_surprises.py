@@ -57,7 +57,7 @@ def test_frames_are_checked_as_files_are(caplog):
     rows = relion(2, columns={"rlnMicrographName": names})
     with pytest.raises(InputError, match="same bare name"):
         remove_duplicates(rows, DedupParams(match_micrographs="name"))
-    with pytest.raises(InputError, match="1 uids occur more than once"):
+    with pytest.raises(InputError, match="1 uid occurs more than once"):
         remove_duplicates(cryosparc(2, columns={"uid": pa.array([7, 7], pa.uint64())}))
     caplog.set_level(logging.WARNING, "dask_dedup")
     remove_duplicates(cryosparc(3, columns={"pick_stats/ncc_score": np.full(3, -999.0)}))

@@ -190,3 +190,11 @@ def test_the_manifest_gets_the_figures(small_buckets):
         "buckets": 2,
         "largest_bucket_rows": 20,
     }
+
+
+def test_one_of_each_is_told_in_the_singular():
+    (line, moves) = plan_of({7: 1}).describe()
+    assert line == "1 particle on 1 micrograph, in 1 fragment"
+    (line, moves) = plan_of({7: 1}, {7: 2}).describe()
+    assert line == "3 particles on 1 micrograph, in 2 fragments"
+    assert moves.startswith("1 micrograph lies in more than one fragment: 3 picks (100%) must move")

@@ -207,6 +207,7 @@ def picks_of(points, micrograph, **columns):
         "source": np.zeros(n, dtype=np.uint16),
         "half": np.full(n, -1, dtype=np.int8),
         "label": np.full(n, -1, dtype=np.int64),
+        "invalid": np.zeros(n, dtype=np.uint16),
     }
     return Picks.from_columns(defaults | columns)
 

@@ -24,7 +24,8 @@ from dask_dedup.formats import Fragment
 from dask_dedup.micrographs import bare_name, keys_of_names, micrograph_table
 from dask_dedup.params import DedupParams
 from dask_dedup.roles import compare_roles, resolve_roles
-from dask_dedup.scan import ScoreRange, extract, read_picks, take_census
+from dask_dedup.scan import extract, read_picks, take_census
+from dask_dedup.score_range import ScoreRange
 
 SHIFTED = ("alignments2D/", "alignments3D/")
 POSITION = ("location/center_x_frac", "location/center_y_frac")

@@ -25,11 +25,13 @@ CHECKS = [
     "checksums",
     "inputs",
     "conservation",
+    "validity",
     "separation",
     "maximality",
     "winners",
     "totals",
 ]
+DECISIONS = {"validity", "separation", "maximality", "winners"}
 NAN_WITH_PAYLOAD = np.array([0x7FC0BEEF], np.uint32).view(np.float32)[0]
 
 
@@ -234,7 +236,7 @@ def test_the_report_can_be_read_and_stored(tmp_path):
     lines = report.lines()
     assert len(lines) == len(CHECKS) + 1
     assert lines[0].startswith("ok    checksums: ")
-    assert "limit 20 A" in lines[3]
+    assert "limit 20 A" in lines[4]
     assert lines[-1].endswith("is proven")
     stored = json.loads(json.dumps(report.to_dict()))
     assert stored["passed"] is True
@@ -371,7 +373,7 @@ def test_a_file_that_is_no_parquet_fails_its_checks_in_a_line_each(run, name):
     report = run.verify()
     wrong = {"conservation", "totals"}
     if name == "duplicates":
-        wrong |= {"separation", "maximality", "winners"}
+        wrong |= DECISIONS
     assert failed(report) == wrong
 
 
@@ -460,7 +462,7 @@ def test_a_decision_about_a_row_that_is_not_there_is_found(run, column, row):
 
     run.replace("duplicates", column, alter)
     report = run.verify()
-    assert {"conservation", "separation", "maximality", "winners"} <= failed(report)
+    assert {"conservation", *DECISIONS} <= failed(report)
     assert "out of place" in detail(report, "conservation")
 
 
@@ -536,7 +538,7 @@ def test_a_manifest_without_its_parts_fails_and_does_not_crash(run):
     run.edit(lambda manifest: [manifest.pop(key) for key in ("totals", "inputs", "outputs")])
     report = run.verify()
     assert failed(report) == {"checksums", "inputs", "totals"}
-    assert open_checks(report) == {"conservation", "separation", "maximality", "winners"}
+    assert open_checks(report) == {"conservation", *DECISIONS}
 
 
 def test_altered_parameters_are_found(run):
@@ -549,7 +551,7 @@ def test_a_changed_input_is_found_and_says_what_cannot_be_checked(run):
     pq.write_table(table.slice(1), run.input)
     report = run.verify()
     assert failed(report) == {"inputs"}
-    assert open_checks(report) == {"conservation", "separation", "maximality", "winners"}
+    assert open_checks(report) == {"conservation", *DECISIONS}
     assert "its number of rows" in detail(report, "inputs")
 
 
@@ -575,9 +577,9 @@ def test_a_missing_input_leaves_checks_open(run):
     report = run.verify()
     assert failed(report) == set()
     assert report.passed
-    assert open_checks(report) == {"inputs", "conservation", "separation", "maximality", "winners"}
+    assert open_checks(report) == {"inputs", "conservation", *DECISIONS}
     assert "is not there" in detail(report, "inputs")
-    assert "5 of 7 checks could not be made" in report.lines()[-1]
+    assert "6 of 8 checks could not be made" in report.lines()[-1]
     assert report.closest_kept_A is None
 
 
@@ -615,7 +617,7 @@ def test_other_fragments_than_the_runs_are_said_to_be_so(tmp_path, monkeypatch):
     dask_dedup.run(path, tmp_path / "out")
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 4000)
     report = dask_dedup.verify(tmp_path / "out")
-    undecided = {"conservation", "separation", "maximality", "winners"}
+    undecided = {"conservation", *DECISIONS}
     assert failed(report) == undecided
     monkeypatch.setattr(conservation, "__version__", "99")
     assert open_checks(dask_dedup.verify(tmp_path / "out")) == undecided

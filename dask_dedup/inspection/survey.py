@@ -19,7 +19,8 @@ from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.inspection.views import NO_SHIFT, with_stand_ins
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.rank import splitmix64
-from dask_dedup.scan import FARTHEST, Census, ScoreRange, extract, take_census
+from dask_dedup.scan import FARTHEST, Census, extract, take_census
+from dask_dedup.score_range import ScoreRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -21,7 +21,7 @@ def command_of(manifest: dict[str, Any], output: str) -> str:
     inputs = [entry["path"] for entry in manifest["inputs"]]
     words = ["dask-dedup", "run", *inputs, "--output", output]
     for field in fields(DedupParams):
-        value = manifest["parameters"][field.name]
+        value = manifest["parameters"].get(field.name, field.default)
         option = f"--{field.name.replace('_', '-')}"
         if field.name == "flip_y":
             for number in value:

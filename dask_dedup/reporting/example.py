@@ -180,7 +180,8 @@ def _field(result: Result, key: int) -> tuple[Part, float | None, tuple[int, int
         roles = result.roles[part.source]
         for path in (part.kept, part.rejected):
             for found, rows in result.extracts(part, path, (roles.shape or "",)):
-                at = np.flatnonzero(found.picks.micrograph == key)[:1]
+                here = (found.picks.micrograph == key) & result.compared(found)
+                at = np.flatnonzero(here)[:1]
                 if not at.size:
                     continue
                 psize = found.psize if found.psize is not None else found.stored_psize

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from dask_dedup.plural import counted
 from dask_dedup.reporting.command import command_of
 from dask_dedup.reporting.micrograph import DOTS_PER_INCH, describe
 from dask_dedup.reporting.style import in_style, printable
@@ -136,6 +137,10 @@ def render(
         manifest=manifest,
         sentence=sentence(manifest, result.params),
         rows=_rows(manifest["totals"]),
+        reasons={
+            reason.replace("_", " "): rows
+            for reason, rows in manifest["totals"].get("invalid_by_reason", {}).items()
+        },
         proof=_proof(verification),
         pictures=pictures,
         no_pictures=result.unmeasurable or "There are no particles to show.",
@@ -152,7 +157,13 @@ def render(
 def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
     """Say in one sentence what was done and what came out."""
     totals, tables = manifest["totals"], len(manifest["inputs"])
-    rows, rejected = totals["rows"], totals["rejected"]
+    rows, rejected, invalid = totals["rows"], totals["rejected"], totals.get("invalid", 0)
+    aside = ""
+    if invalid:
+        aside = f"; {counted(invalid, 'row')} could not be compared and {'is' if invalid == 1 else 'are'} "
+        aside += "among these" if params.invalid == "keep" else "rejected too"
+    if params.invalid == "reject":
+        rejected -= invalid
     share = f" ({rejected / rows:.1%})" if rows else ""
     where = "1 table" if tables == 1 else f"{tables} tables"
     if params.undo_symmetry_expansion:
@@ -164,7 +175,8 @@ def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
     else:
         why = f"lay within {params.min_separation:g} Å of a better one on the same micrograph"
     return (
-        f"Of {rows:,} particles in {where}, {rejected:,}{share} {why}; {totals['kept']:,} are kept."
+        f"Of {rows:,} particles in {where}, {rejected:,}{share} {why}; {totals['kept']:,} are kept"
+        f"{aside}."
     )
 
 
@@ -173,7 +185,11 @@ def _rows(totals: dict[str, Any]) -> list[dict[str, Any]]:
     if len(entries) > 1:
         entries.append({**totals, "path": "all"})
     return [
-        {**entry, "share": f"{entry['rejected'] / entry['rows']:.1%}" if entry["rows"] else ""}
+        {
+            "invalid": 0,
+            **entry,
+            "share": f"{entry['rejected'] / entry['rows']:.1%}" if entry["rows"] else "",
+        }
         for entry in entries
     ]
 
@@ -227,8 +243,8 @@ def _plan(plan: dict[str, Any]) -> str:
     if not plan["straddling_micrographs"]:
         return text + "Every micrograph lay whole in one fragment: nothing moved."
     return text + (
-        f"{plan['straddling_micrographs']:,} micrographs lay in more than one fragment: their "
-        f"{plan['moving_rows']:,} picks moved to be decided (buckets: {plan['buckets']:,}, the largest "
+        f"{counted(plan['straddling_micrographs'], 'micrograph')} lay in more than one fragment: "
+        f"{counted(plan['moving_rows'], 'pick')} moved to be decided (buckets: {plan['buckets']:,}, the largest "
         f"of {plan['largest_bucket_rows']:,}); no payload moved."
     )
 

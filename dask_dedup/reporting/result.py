@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, read
+from dask_dedup.invalid import Reason
 from dask_dedup.micrographs import MicrographTable, read_micrographs
 from dask_dedup.output import read_manifest
 from dask_dedup.params import DedupParams
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from dask_dedup.formats import ParticleTable
 
@@ -78,6 +82,14 @@ class Result:
                     f"{entry['path']} its pixel sizes, is not there any more"
                 )
         return ""
+
+    def compared(self, found: Extract) -> NDArray[np.bool_]:
+        """Tell which rows the run compared."""
+        reasons = ~Reason(0)
+        if self.micrographs is None and self.manifest["micrographs"]:
+            # The table that gave sizes and shapes is gone: what it lacked cannot be told any more.
+            reasons &= ~(Reason.PIXEL_SIZE | Reason.SHAPE | Reason.TOO_FAR)
+        return np.asarray((found.picks.invalid & np.uint16(reasons)) == 0)
 
     def extracts(
         self, part: Part, path: Path, further: Sequence[str] = ()

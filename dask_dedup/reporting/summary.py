@@ -151,15 +151,18 @@ def _read_part(result: Result, choose: Callable[[Keys], NDArray[np.bool_]], part
     chosen_rejected = [np.empty(0, dtype=bool)]
     for outcome, path in (("kept", part.kept), ("rejected", part.rejected)):
         for found, rows in result.extracts(part, path, (PATH_COLUMN,)):
-            micrograph = found.picks.micrograph
+            compared = result.compared(found)
+            some = found.picks.take(compared)
+            micrograph = some.micrograph
             distinct, first, number = np.unique(micrograph, return_index=True, return_counts=True)
             keys.append(distinct)
             counts[outcome].update(dict(zip(distinct.tolist(), number.tolist(), strict=True)))
-            names |= _names(result, part, found, rows, distinct, first)
+            names |= _names(result, part, found, rows, distinct, np.flatnonzero(compared)[first])
             chosen = choose(distinct)[np.searchsorted(distinct, micrograph)]
-            picks[outcome].append(found.picks.take(chosen))
+            picks[outcome].append(some.take(chosen))
             if outcome == "rejected":
-                chosen_rejected.append(chosen)
+                compared[compared] = chosen
+                chosen_rejected.append(compared)
     every = np.unique(_join(keys, "u8"))
     kept, rejected = (
         np.array([counts[outcome][key] for key in every.tolist()], dtype=np.int64)

@@ -1,8 +1,8 @@
 """The proof of a finished run, from its files and its inputs alone.
 
 None of the run's decisions is believed, and none of the code that made them is used. What is taken
-on trust: the reader of the inputs (`formats`), and what is made of them as centres and labels
-(`scan`) and as rank (`picks`).
+on trust: the reader of the inputs (`formats`), and what is made of them as centres, labels and
+micrograph keys (`scan`) and as rank (`picks`). Which rows can be compared is found anew.
 
 Two of the checks prove together that the kept particles are *the* greedy answer, not just a
 possible one. Separation: no two kept particles are within the separation. Maximality: every
@@ -32,6 +32,7 @@ from dask_dedup.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.output import TABLES, read_manifest
 from dask_dedup.params import DedupParams
 from dask_dedup.stages import DUPLICATES
+from dask_dedup.verification.comparability import compare_counts
 from dask_dedup.verification.conservation import (
     FindingError,
     UncheckedError,
@@ -53,7 +54,7 @@ MOST_THREADS = 8
 
 #: What reading a damaged file or manifest may raise.
 _DAMAGE = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
-_DECISIONS = ("separation", "maximality", "winners")
+_DECISIONS = ("validity", "separation", "maximality", "winners")
 #: A reader of a folder might take files of these names for a part of the result.
 _TABLES = (*parquet.SUFFIXES, ".star", ".cs", ".csg")
 _TOUCHED = "its time of modification"
@@ -95,7 +96,7 @@ class Verification:
     ----------
     output : Path
     checks : tuple of Check
-        checksums, inputs, conservation, separation, maximality, winners, totals.
+        checksums, inputs, conservation, validity, separation, maximality, winners, totals.
     closest_kept_A : float or None
         Smallest distance in angstrom between two kept particles of a micrograph that would be
         duplicates if they were close enough. Exact; None if no two are within twice the separation,
@@ -307,13 +308,26 @@ def _try_decisions(
         apart = f"no two {kept} are copies of one"
     else:
         apart = f"no two {kept} have the same coordinates"
-    number = f"each of {findings.maximality.seen:,} rejected particles"
+    seen = findings.maximality.seen
+    number = f"each of {seen:,} rejected particles" if seen != 1 else "the one rejected particle"
+
+    def compare_validity() -> str:
+        findings.validity.verdict("")
+        return compare_counts(job, manifest["totals"], findings.invalid)
+
     reason = "a better one was kept" if not params.remove_entirely else "it has a duplicate"
     return findings, [
-        _check(name, partial(tally.verdict, good))
-        for name, tally, good in (
-            ("separation", findings.separation, apart),
-            ("maximality", findings.maximality, f"{number} is rejected because {reason}"),
-            ("winners", findings.winners, f"{number} is told of as it should be in {DUPLICATES}"),
-        )
+        _check("validity", compare_validity),
+        *(
+            _check(name, partial(tally.verdict, good))
+            for name, tally, good in (
+                ("separation", findings.separation, apart),
+                ("maximality", findings.maximality, f"{number} is rejected because {reason}"),
+                (
+                    "winners",
+                    findings.winners,
+                    f"{number} is told of as it should be in {DUPLICATES}",
+                ),
+            )
+        ),
     ]

@@ -328,9 +328,7 @@ def compare_totals(place: Path, manifest: dict[str, Any], job: Job | None) -> st
             across += _count_across(Columns(pairs, str(path)), first_half)
     kept, rejected, told = (rows[folder] for folder in FOLDERS)
     if rejected.sum() != told.sum():
-        raise FindingError(
-            f"{rejected.sum():,} rows are rejected, but {DUPLICATES} has {told.sum():,}"
-        )
+        raise FindingError(f"{rejected.sum():,} are rejected, but {DUPLICATES} has {told.sum():,}")
     by_input = manifest["totals"]["by_input"]
     if job:
         by_input = [
@@ -339,6 +337,8 @@ def compare_totals(place: Path, manifest: dict[str, Any], job: Job | None) -> st
                 "rows": table.rows,
                 "kept": int(kept[table.source]),
                 "rejected": int(rejected[table.source]),
+                # Which rows cannot be compared does not show in the datasets.
+                "invalid": by_input[table.source]["invalid"],
             }
             for table in job.tables
         ]

@@ -2,7 +2,7 @@
 
 The kept set is read from the ``duplicates`` table; everything else is found anew by a grid of
 cells. Nothing here has seen the code that decided in the first place. Taken on trust are the
-centres and labels (`scan`), and the rank keys and what a label forbids (`picks`).
+centres, labels and micrograph keys (`scan`), and the rank keys and what a label forbids (`picks`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from dask_dedup.verification.cellgrid import (
     distances,
     nearest_other,
 )
+from dask_dedup.verification.comparability import Counts, find_reasons
 from dask_dedup.verification.conservation import FindingError, read_duplicates
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ if TYPE_CHECKING:
 PASS_ROWS = 4_000_000
 #: The closest pair of kept particles is looked for up to so many separations.
 LOOK_AHEAD = 2.0
-#: Column, added to what is told, of the micrograph a row is on.
-_ON = "on micrograph"
+#: Columns, added to what is told, of the micrograph a row is on and of its uid, as stored.
+_ON, _UID = "on micrograph", "stored uid"
 
 
 @dataclass(slots=True)
@@ -89,13 +90,16 @@ class Findings:
     closest : float
         Angstrom between the closest two kept particles that may be duplicates; infinite if no two
         are within `LOOK_AHEAD` separations.
-    separation, maximality, winners : Tally
+    validity, separation, maximality, winners : Tally
+    invalid : Counts
     """
 
     closest: float = np.inf
+    validity: Tally = field(default_factory=Tally)
     separation: Tally = field(default_factory=Tally)
     maximality: Tally = field(default_factory=Tally)
     winners: Tally = field(default_factory=Tally)
+    invalid: Counts = field(default_factory=Counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,11 +112,19 @@ class _Share:
     kept : (n,) bool
     told : pyarrow.Table
         What ``duplicates`` says of those not kept, in their order, and the micrographs they are on.
+    reason : (n,) object
+        Why a pick cannot be compared; empty for those that can.
     """
 
     picks: Picks
     kept: Bools
     told: pa.Table
+    reason: NDArray[np.object_]
+
+    def take(self, chosen: Bools) -> _Share:
+        """Select picks."""
+        told = self.told.filter(pa.array(chosen[~self.kept]))
+        return _Share(self.picks.take(chosen), self.kept[chosen], told, self.reason[chosen])
 
 
 def try_again(job: Job, duplicates: Mapping[int, Path], pool: Executor) -> Findings:
@@ -139,9 +151,12 @@ def try_again(job: Job, duplicates: Mapping[int, Path], pool: Executor) -> Findi
                 Picks.concatenate([part.picks for part in parts]),
                 np.concatenate([part.kept for part in parts]),
                 pa.concat_tables([part.told for part in parts]),
+                np.concatenate([part.reason for part in parts]),
             )
             del parts
-            _judge(job, share, findings)
+            compared = share.reason == ""
+            _judge_set_aside(job, share, findings)
+            _judge(job, share if compared.all() else share.take(compared), findings)
     return findings
 
 
@@ -149,29 +164,70 @@ def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: i
     roles = job.roles[fragment.source]
     columns = formats.read(job.tables[fragment.source], fragment, roles.columns)
     picks = read_picks(columns, fragment, roles, job.params, job.micrographs)
-    finite = np.isfinite(picks.x) & np.isfinite(picks.y) & np.isfinite(picks.z)
-    if not finite.all():
-        path_of_row, row = fragment.locate(int(np.argmin(finite)))
-        raise FindingError(f"{path_of_row} row {row} has no finite position")
+    reason = find_reasons(job, fragment.source, columns, picks)
     told, rows = read_duplicates(path, fragment)
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
     told = told.append_column(_ON, names.dictionary_encode())
+    uid = pa.nulls(rows.size, pa.uint64())
+    if roles.uid:
+        stored = Columns(columns, fragment.pieces[0].path if fragment.pieces else "")
+        uid = pa.array(stored.integers(roles.uid)[rows], mask=stored.nulls(roles.uid)[rows])
+    told = told.append_column(_UID, uid)
     kept = np.ones(len(picks), dtype=bool)
     kept[rows] = False
+    share = _Share(picks, kept, told, reason)
     if shares == 1:
-        return _Share(picks, kept, told)
+        return share
     # Hashed once more: uids may have a pattern, and each share is to be about as large.
-    chosen = splitmix64(picks.micrograph) % np.uint64(shares) == number
-    return _Share(picks.take(chosen), kept[chosen], told.filter(pa.array(chosen[rows])))
+    return share.take(splitmix64(picks.micrograph) % np.uint64(shares) == number)
+
+
+def _name(job: Job, picks: Picks, row: int) -> str:
+    place = picks.place[row : row + 1]
+    path, row_in_file = job.fragments[fragment_of(place)[0]].locate(int(row_of(place)[0]))
+    return f"{path} row {row_in_file}"
+
+
+def _judge_set_aside(job: Job, share: _Share, findings: Findings) -> None:
+    """Look whether precisely the rows that cannot be compared are where the option says, and told of so."""
+    picks, invalid = share.picks, share.reason != ""
+    found, option = findings.validity, job.params.invalid
+    found.seen += len(picks)
+    pairs = zip(picks.source[invalid].tolist(), share.reason[invalid].tolist(), strict=True)
+    findings.invalid.update(pairs)
+
+    def describe(what: str) -> Callable[[int], str]:
+        def say(row: int) -> str:
+            why = f" ({share.reason[row]})" if share.reason[row] else ""
+            return f"{_name(job, picks, row)} {what}{why}"
+
+        return say
+
+    loses = np.flatnonzero(~share.kept)
+    unmeasured = np.zeros(len(picks), dtype=bool)
+    unmeasured[loses] = Columns(share.told, DUPLICATES).nulls("distance_A")
+    found.note(np.flatnonzero(unmeasured & ~invalid), describe("was set aside, but is valid"))
+    if option == "error":
+        found.note(np.flatnonzero(invalid), describe("cannot be compared, but was not refused"))
+        return
+    misplaced = invalid & (share.kept != (option == "keep"))
+    other = "kept" if option == "reject" else "rejected"
+    found.note(np.flatnonzero(misplaced), describe(f"cannot be compared, but is {other}"))
+    aside = share.take(invalid & ~share.kept)
+    if not len(aside.picks):
+        return
+    every, nobody = np.arange(len(aside.picks)), np.full(len(aside.picks), NOBODY)
+    true = _true_rows(job, aside.picks, every, nobody, np.zeros(every.size))
+    columns = {name: true.column(name) for name in true.column_names}
+    columns |= {"distance_A": pa.nulls(every.size, pa.float64()), "uid": aside.told.column(_UID)}
+    _compare_told(job, aside, pa.table(columns), every, found)
 
 
 def _judge(job: Job, share: _Share, findings: Findings) -> None:
     params, picks = job.params, share.picks
 
     def name(row: int) -> str:
-        place = picks.place[row : row + 1]
-        path, row_in_file = job.fragments[fragment_of(place)[0]].locate(int(row_of(place)[0]))
-        return f"{path} row {row_in_file}"
+        return _name(job, picks, row)
 
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
     centres, limit = picks.points(params)
@@ -209,17 +265,22 @@ def _judge(job: Job, share: _Share, findings: Findings) -> None:
     findings.maximality.note(loses[~proper], lambda row: f"{name(row)} is rejected, but {fault}")
 
     true = _true_rows(job, picks, loses, winner, distance)
+    _compare_told(job, share, true, np.flatnonzero(proper), findings.winners)
+
+
+def _compare_told(job: Job, share: _Share, true: pa.Table, some: Indices, found: Tally) -> None:
+    """Compare what is told of `some` of the rejected rows with the truth, column by column."""
+    loses = np.flatnonzero(~share.kept)
     true = true.append_column("micrograph", share.told.column(_ON))
     for column in DUPLICATES_SCHEMA.names:
         told, right = share.told.column(column), true.column(column)
         differs = _differs(Columns(share.told, DUPLICATES), Columns(true, ""), column)
 
         def describe(n: int, column: str = column, told: Any = told, right: Any = right) -> str:
-            return (
-                f"{name(loses[n])}: {column} is {told[n]} in {DUPLICATES}, but should be {right[n]}"
-            )
+            row = _name(job, share.picks, int(loses[n]))
+            return f"{row}: {column} is {told[n]} in {DUPLICATES}, but should be {right[n]}"
 
-        findings.winners.note(np.flatnonzero(differs & proper), describe)
+        found.note(some[differs[some]], describe)
 
 
 def _true_rows(
