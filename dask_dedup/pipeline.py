@@ -122,7 +122,7 @@ def run(
         return _nothing_to_do(target, finished)
 
     job = make_job(tables, exposures, params, output_format)
-    with ExitStack() as stack:
+    with _in_one_line(), ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
         # In words first: asking a cluster from within the log handler would hold up its own log lines.
         where = str(engine)
@@ -130,7 +130,7 @@ def run(
         def tell(event: Event) -> None:
             engine.tell({"run": job.attempt, **event})
 
-        with engine.listening(job.attempt), _telling_failure(tell), _in_one_line():
+        with engine.listening(job.attempt), _telling_failure(tell):
             tell(events.started(job, str(target), where))
             survey = _survey(job, engine, tell)
             log.info("running %s", where)
@@ -240,6 +240,10 @@ def _in_one_line() -> Iterator[None]:
     except DedupError:
         raise
     except OSError as error:
+        if type(error).__module__.startswith("distributed"):
+            raise RunError(
+                f"the connection to the cluster was lost ({error}); run the same command again"
+            ) from error
         raise RunError(f"{error}; mend that and run the same command again") from error
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]

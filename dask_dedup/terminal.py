@@ -28,8 +28,8 @@ def log_to_terminal(*, quiet: bool) -> None:
     """Print the log to standard error: all of it, or warnings only."""
     logger = logging.getLogger("dask_dedup")
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    # What a lost scheduler means to a run is said in one line of our own.
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
+    # What a lost scheduler means to a run is said in one line of our own. (Dask sets the level of its loggers itself.)
+    logging.getLogger("distributed.client").addFilter(lambda _: False)
     _print_log_with(logging.StreamHandler())
 
 

@@ -1,0 +1,228 @@
+"""Kill the driver, a worker or the scheduler of a run at a random moment, and run the same command again.
+
+    python -m reliability.kills --scratch /scratch --kills 60
+    python -m reliability.kills --scratch /scratch --kills 6 --rows 100_000
+
+Driver kills take turns between a run in one process, one on a cluster of its own and one on a cluster that is
+there; worker and scheduler kills happen to the latter. All through it another process reads every
+``particles_kept`` it can see. A trial is good if the second command ends well, all data files are those of an
+undisturbed run, `verify` passes, and nothing is left over.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow.parquet as pq
+
+from benchmarks.generate import generate
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
+TABLES = ("particles_kept", "particles_rejected", "duplicates")
+COLUMNS = 41
+#: The longest any command may take, in seconds.
+LIMIT = 600
+
+
+class Cluster:
+    """A scheduler and two workers in processes of their own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "scheduler.json"
+        self.scheduler: subprocess.Popen | None = None
+        self.workers: list[subprocess.Popen] = []
+
+    def mend(self) -> None:
+        """Start what is not there; workers do not outlive their scheduler."""
+        if self.scheduler is None or self.scheduler.poll() is not None:
+            for worker in self.workers:
+                worker.kill()
+                worker.wait()
+            self.workers = []
+            self.file.unlink(missing_ok=True)
+            self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+            while not self.file.exists():
+                time.sleep(0.05)
+        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        while len(self.workers) < 2:
+            options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
+            self.workers.append(self._start("worker", *options))
+
+    def _start(self, kind: str, *options: str) -> subprocess.Popen:
+        words = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self.file)]
+        words += ["--dashboard-address", "127.0.0.1:0", *options]
+        return subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+    def stop(self) -> None:
+        """End all of it."""
+        for process in (*self.workers, self.scheduler):
+            if process:
+                process.kill()
+                process.wait()
+
+
+@dataclass
+class Trial:
+    """One kill, and what came after it."""
+
+    number: int
+    victim: str
+    where: str
+    moment: float
+    first_exit: int = 0
+    resumed: str = ""
+    faults: tuple[str, ...] = ()
+
+
+def command(data: Path, out: Path, where: str, cluster: Cluster) -> list[str]:
+    """Give the command of a run in one process, on a cluster of its own, or on the one that is there."""
+    program = "from dask_dedup.cli import main; main()"
+    words = [sys.executable, "-c", program, "run", str(data), "--output", str(out), "--no-report"]
+    if where == "own cluster":
+        words += ["--workers", "2", "--threads-per-worker", "1"]
+    elif where == "cluster":
+        words += ["--scheduler-file", str(cluster.file)]
+    return words
+
+
+def digests(out: Path) -> dict[str, str]:
+    """Give the SHA-256 of every data file of a result."""
+    return {
+        f"{table}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
+        for table in TABLES
+        for file in sorted((out / table).iterdir())
+    }
+
+
+def watch(scratch: str, whole: int, told: Connection) -> None:
+    """Read every dataset that can be seen, over and over; tell how often, and what was not whole."""
+    reads, partial = 0, []
+    while not told.poll():
+        for folder in Path(scratch).glob("trial-*/particles_kept"):
+            try:
+                rows = pq.ParquetDataset(folder).read(columns=["uid"]).num_rows
+            except OSError as error:
+                rows = -1
+                reason = str(error)
+            else:
+                reason = f"{rows} rows"
+            if rows != whole and folder.exists():
+                partial.append(f"{folder}: {reason}")
+            reads += 1
+        time.sleep(0.01)
+    told.recv()
+    told.send((reads, partial))
+
+
+def attempt(trial: Trial, data: Path, out: Path, cluster: Cluster, expected: dict) -> None:
+    """Start a run, kill, run again, look."""
+    cluster.mend()
+    words = command(data, out, trial.where, cluster)
+    driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(trial.moment)
+    victims = {"driver": driver, "worker": cluster.workers[0], "scheduler": cluster.scheduler}
+    victims[trial.victim].send_signal(signal.SIGKILL)
+    _, told = driver.communicate(timeout=LIMIT)
+    trial.first_exit = driver.returncode
+    faults = []
+    if "Traceback" in told:
+        faults.append(f"a traceback: {told[-3000:]}")
+    # A killed driver's own workers see to their end by themselves; a new run need not wait for that.
+    cluster.mend()
+    again = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
+    trial.resumed = next((line for line in again.stderr.splitlines() if "going on" in line), "")
+    if again.returncode:
+        faults.append(f"the second command ended with {again.returncode}: {again.stderr[-300:]}")
+    elif digests(out) != expected:
+        faults.append("other data files")
+    else:
+        proof = [*words[:3], "verify", str(out)]
+        if subprocess.run(proof, capture_output=True, timeout=LIMIT, check=False).returncode:
+            faults.append("not verified")
+    left = [entry.name for entry in out.iterdir() if entry.name.startswith(".")]
+    if left:
+        faults.append(f"left over: {left}")
+    trial.faults = tuple(faults)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=1_000_000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    scratch: Path = arguments.scratch.resolve()
+    scratch.mkdir(parents=True, exist_ok=True)
+    data = scratch / f"random-{arguments.rows}"
+    if not data.exists():
+        generate("random", arguments.rows, data, COLUMNS)
+    chance = random.Random(arguments.seed)
+    cluster = Cluster(scratch)
+    reference = scratch / "reference"
+    seconds = {}
+    for where in ("own cluster", "cluster", "one process"):
+        shutil.rmtree(reference, ignore_errors=True)
+        cluster.mend()
+        began = time.perf_counter()
+        subprocess.run(command(data, reference, where, cluster), check=True, capture_output=True)
+        seconds[where] = time.perf_counter() - began
+        print(f"undisturbed, {where}: {seconds[where]:.1f} s", flush=True)
+    expected = digests(reference)
+    whole = pq.ParquetDataset(reference / "particles_kept").read(columns=["uid"]).num_rows
+
+    told, theirs = get_context("spawn").Pipe()
+    reader = get_context("spawn").Process(target=watch, args=(str(scratch), whole, theirs))
+    reader.start()
+    trials = []
+    try:
+        for number in range(arguments.kills):
+            victim = ("driver", "worker", "scheduler")[number % 3]
+            where = "cluster"
+            if victim == "driver":
+                where = ("one process", "own cluster", "cluster")[number // 3 % 3]
+            moment = chance.uniform(0.0, seconds[where])
+            trial = Trial(number, victim, where, moment)
+            out = scratch / f"trial-{number:03d}"
+            shutil.rmtree(out, ignore_errors=True)
+            attempt(trial, data, out, cluster, expected)
+            trials.append(trial)
+            print(
+                f"{number:3d} {victim:9s} of {where:11s} at {moment:5.1f} s: exit {trial.first_exit:3d}, "
+                f"then {trial.resumed or 'from the start, or done'}; {', '.join(trial.faults) or 'good'}",
+                flush=True,
+            )
+            if not trial.faults:
+                # Out of the reader's sight before it is taken apart.
+                out.rename(scratch / "swept")
+                shutil.rmtree(scratch / "swept")
+    finally:
+        told.send("enough")
+        reads, partial = told.recv()
+        reader.join()
+        cluster.stop()
+    good = sum(not trial.faults for trial in trials)
+    resumed = sum(bool(trial.resumed) for trial in trials)
+    print(f"{good} of {len(trials)} good; {resumed} went on from fragments that were written")
+    print(
+        f"another process read particles_kept {reads} times; not whole: {len(partial)} {partial[:3]}"
+    )
+    sys.exit(good < len(trials) or bool(partial))
+
+
+if __name__ == "__main__":
+    main()
