@@ -10,9 +10,35 @@
 A message is one sentence or two: what is wrong, where (file, column, row), what to do.
 """
 
+from __future__ import annotations
+
+#: Of a message that quotes a file at length, so many characters are shown at either end.
+_SHOWN = 1000
+
+
+def printable(text: str) -> str:
+    r"""Show text on one line: names come from files, and may hold what a terminal obeys.
+
+    Examples
+    --------
+    >>> print(printable("mic\n\x1b[2J.mrc"))
+    mic\n\x1b[2J.mrc
+    """
+    if len(text) > 2 * _SHOWN:
+        text = f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
 
 class DedupError(Exception):
     """Root of every error this package raises on purpose."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(DedupError, ValueError):

@@ -70,7 +70,7 @@ def execute(path: Path, scratch: Path) -> Outcome:
         outcome = _judge(error)
     except HangError as error:
         outcome = Outcome("hang", _where(error), traceback.format_exc())
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever else is raised is a finding
         outcome = Outcome(type(error).__name__, _where(error), traceback.format_exc())
     grown = _peak() - before
     if grown > GROWTH_BYTES and not outcome.is_finding:

@@ -21,10 +21,9 @@ def mutate(form: str, content: bytes, other: bytes, random: Random) -> bytes:
     """Spoil a file of a format a few times over; `other` is a sound file to splice with."""
     ways = [*_PLAIN, *_OF_FORMAT[form] * 2]
     for _ in range(random.choice((1, 1, 1, 2, 2, 3, 5))):
-        if random.random() < 0.05:
-            content = _splice(content, other, random)
-        else:
-            content = random.choice(ways)(content, random)
+        spliced = random.random() < 0.05
+        way = random.choice(ways)
+        content = _splice(content, other, random) if spliced else way(content, random)
     return content
 
 
@@ -68,14 +67,22 @@ def _insert(content: bytes, random: Random) -> bytes:
 
 def _repeat(content: bytes, random: Random) -> bytes:
     at, length = _place(content, random), random.choice((1, 8, 64, 1024))
-    return content[: at + length] + content[at : at + length] * random.choice((1, 2, 50)) + content[at + length :]
+    return (
+        content[: at + length]
+        + content[at : at + length] * random.choice((1, 2, 50))
+        + content[at + length :]
+    )
 
 
 def _number(content: bytes, random: Random) -> bytes:
     width = random.choice((1, 2, 4, 8))
     value = (random.choice(EDGES) + random.choice((0, 0, 1, -1))) % 256**width
     at = _place(content, random)
-    return content[:at] + value.to_bytes(width, random.choice(("little", "big"))) + content[at + width :]
+    return (
+        content[:at]
+        + value.to_bytes(width, random.choice(("little", "big")))
+        + content[at + width :]
+    )
 
 
 def _splice(content: bytes, other: bytes, random: Random) -> bytes:
@@ -86,9 +93,26 @@ _PLAIN: list[Mutation] = [_flip, _fill, _truncate, _remove, _insert, _repeat, _n
 
 _WORDS = [b"loop_", b"data_", b"data_particles", b"data_optics", b"_rlnOpticsGroup 1", b"_", b";"]
 _WORDS += [b"'", b'"', b"''", b"'a", b"a'b", b"#", b"\n", b"\n\n", b"\r\n", b"\t", b"\v", b"\0"]
-_WORDS += [b"\xff\xfe", b"\xef\xbb\xbf", b"nan", b"-inf", b"1e999", b"0x10", b"1_0", b"1e", b"<null>"]
+_WORDS += [
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"nan",
+    b"-inf",
+    b"1e999",
+    b"0x10",
+    b"1_0",
+    b"1e",
+    b"<null>",
+]
 _WORDS += [b"9007199254740993", b"-9223372036854775809", b"99999999999999999999999", b"../../x.mrc"]
-_WORDS += [b"x" * 10_000, b"\x1b[2J", b"<script>", b"_rlnMicrographName", b"_rlnCoordinateX #1", b"1.5"]
+_WORDS += [
+    b"x" * 10_000,
+    b"\x1b[2J",
+    b"<script>",
+    b"_rlnMicrographName",
+    b"_rlnCoordinateX #1",
+    b"1.5",
+]
 
 
 def _words(content: bytes, random: Random) -> bytes:
@@ -113,11 +137,59 @@ def _lines(content: bytes, random: Random) -> bytes:
     return b"".join(lines)
 
 
-_NPY_WORDS = ["'", "(", ")", "[", "]", "{", "}", ",", ":", "-1", "0", "None", "True", "()", "(1, 2)"]
-_NPY_WORDS += ["'|O'", "'<f4'", "'<f2'", "'>u8'", "'|S0'", "'<U0'", "'<M8[s]'", "'|V8'", "'<c16'", "'|b1'"]
-_NPY_WORDS += ["'<f16'", "'|S4294967296'", "'|S2147483647'", "'uid'", "''", "'a\\nb'", "'shape'", "'descr'"]
-_NPY_WORDS += ["('uid', '<u8')", "('a', '<f4', (0,))", "('a', '<f4', (2147483648,))", "('a', '<f4', 3)"]
-_NPY_WORDS += ["('a', [('b', '<u4')])", "(('title', 'a'), '<f4')", "'\\x1b'", "1e9", "9" * 30, "-9223372036854775808"]
+_NPY_WORDS = [
+    "'",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":",
+    "-1",
+    "0",
+    "None",
+    "True",
+    "()",
+    "(1, 2)",
+]
+_NPY_WORDS += [
+    "'|O'",
+    "'<f4'",
+    "'<f2'",
+    "'>u8'",
+    "'|S0'",
+    "'<U0'",
+    "'<M8[s]'",
+    "'|V8'",
+    "'<c16'",
+    "'|b1'",
+]
+_NPY_WORDS += [
+    "'<f16'",
+    "'|S4294967296'",
+    "'|S2147483647'",
+    "'uid'",
+    "''",
+    "'a\\nb'",
+    "'shape'",
+    "'descr'",
+]
+_NPY_WORDS += [
+    "('uid', '<u8')",
+    "('a', '<f4', (0,))",
+    "('a', '<f4', (2147483648,))",
+    "('a', '<f4', 3)",
+]
+_NPY_WORDS += [
+    "('a', [('b', '<u4')])",
+    "(('title', 'a'), '<f4')",
+    "'\\x1b'",
+    "1e9",
+    "9" * 30,
+    "-9223372036854775808",
+]
 
 
 def _npy_header(content: bytes, random: Random) -> bytes:
@@ -137,9 +209,46 @@ def _npy_header(content: bytes, random: Random) -> bytes:
     return content[:start] + header + content[stop:]
 
 
-_JSON_VALUES: list[Any] = [None, True, -1, 0, 1, 1.5, 1e300, "", "|O", "<f4", "|S4", "<U2", "lz4", "uid", [], {}]
-_JSON_VALUES += [[0], [2, 2], [-1], [2**31], [2**63], [None], ["a", "<f4"], ["a", "|O", [2]], "<f4, <f4", "é\n"]
-_JSON_VALUES += ["O", "|S2147483647", "|V0", "<M8", ["uid", "<u8"], ["a", [["b", "<u4"]]], "x" * 1000, *EDGES]
+_JSON_VALUES: list[Any] = [
+    None,
+    True,
+    -1,
+    0,
+    1,
+    1.5,
+    1e300,
+    "",
+    "|O",
+    "<f4",
+    "|S4",
+    "<U2",
+    "lz4",
+    "uid",
+    [],
+    {},
+]
+_JSON_VALUES += [
+    [0],
+    [2, 2],
+    [-1],
+    [2**31],
+    [2**63],
+    [None],
+    ["a", "<f4"],
+    ["a", "|O", [2]],
+    "<f4, <f4",
+    "é\n",
+]
+_JSON_VALUES += [
+    "O",
+    "|S2147483647",
+    "|V0",
+    "<M8",
+    ["uid", "<u8"],
+    ["a", [["b", "<u4"]]],
+    "x" * 1000,
+    *EDGES,
+]
 
 
 def _csdat_header(content: bytes, random: Random) -> bytes:
@@ -192,11 +301,56 @@ def _csdat_lengths(content: bytes, random: Random) -> bytes:
     return content[:at] + random.choice(EDGES).to_bytes(8, "little") + content[at + 8 :]
 
 
-_YAML_WORDS = [b"!!python/object/apply:os.system ['true']", b"&a", b"*a", b"*blob", b"<<: *blob", b"|", b">", b"'"]
-_YAML_WORDS += [b"{", b"}", b"[", b"]", b"? ", b": ", b"- ", b"---\n", b"...\n", b"%YAML 9.9\n", b"!!binary x"]
-_YAML_WORDS += [b"'>../J1_particles.cs'", b"/etc/passwd", b"'>'", b"'>.'", b"'>picks.csg'", b"'>a\\0b'", b'">\\0"']
-_YAML_WORDS += [b"'>" + b"n" * 300 + b"'", b"'>J1_particles.cs'", b"results:", b"metafile:", b"num_items:"]
-_YAML_WORDS += [b"{" * 2000, b"[" * 2000, b"\t", b"\xff", b"\xef\xbb\xbf", b"~", b"!x", b'"\\ud800"', b'">\\ud800"']
+_YAML_WORDS = [
+    b"!!python/object/apply:os.system ['true']",
+    b"&a",
+    b"*a",
+    b"*blob",
+    b"<<: *blob",
+    b"|",
+    b">",
+    b"'",
+]
+_YAML_WORDS += [
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b"? ",
+    b": ",
+    b"- ",
+    b"---\n",
+    b"...\n",
+    b"%YAML 9.9\n",
+    b"!!binary x",
+]
+_YAML_WORDS += [
+    b"'>../J1_particles.cs'",
+    b"/etc/passwd",
+    b"'>'",
+    b"'>.'",
+    b"'>picks.csg'",
+    b"'>a\\0b'",
+    b'">\\0"',
+]
+_YAML_WORDS += [
+    b"'>" + b"n" * 300 + b"'",
+    b"'>J1_particles.cs'",
+    b"results:",
+    b"metafile:",
+    b"num_items:",
+]
+_YAML_WORDS += [
+    b"{" * 2000,
+    b"[" * 2000,
+    b"\t",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"~",
+    b"!x",
+    b'"\\ud800"',
+    b'">\\ud800"',
+]
 
 
 def _yaml(content: bytes, random: Random) -> bytes:

@@ -59,7 +59,9 @@ def spoilt(form: str, seed: int, number: int) -> Files:
 seeds_of: dict[str, list[Files]] = {form: seeds(form) for form in FORMATS}
 
 
-def _work(form: str, seed: int, first: int, stop: int, folder: Path, progress: Any, pipe: Any) -> None:
+def _work(
+    form: str, seed: int, first: int, stop: int, folder: Path, progress: Any, pipe: Any
+) -> None:
     """Do some executions in a child process, and send what came of them."""
     os.setpgid(0, 0)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -65,10 +65,9 @@ _rlnDetectorPixelSize
 a.mrc 1 2 10000 5
 a.mrc 3 4 10000 5
 """
-    single = (
-        b"data_optics\n_rlnOpticsGroup 1\n_rlnImagePixelSize 2.5\n"
-        + relion31[relion31.index(b"data_particles") :].replace(b" 2 3\n", b" 1 3\n")
-    )
+    single = b"data_optics\n_rlnOpticsGroup 1\n_rlnImagePixelSize 2.5\n" + relion31[
+        relion31.index(b"data_particles") :
+    ].replace(b" 2 3\n", b" 1 3\n")
     tomograms = b"""data_general
 _rlnTomoSubTomosAre2DStacks 1
 
@@ -205,7 +204,10 @@ def _parquets() -> list[bytes]:
         {
             "compression": "gzip",
             "use_dictionary": False,
-            "column_encoding": {"uid": "DELTA_BINARY_PACKED", "location/micrograph_path": "DELTA_BYTE_ARRAY"},
+            "column_encoding": {
+                "uid": "DELTA_BINARY_PACKED",
+                "location/micrograph_path": "DELTA_BYTE_ARRAY",
+            },
         },
     ]
     contents = []

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -25,7 +26,8 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats.fields import read_fields
-from dask_dedup.formats.npy import fingerprint
+from dask_dedup.formats.memory import check_fits
+from dask_dedup.formats.npy import MAX_HEADER_BYTES, fingerprint
 from dask_dedup.formats.table import InputFile, Written
 
 if TYPE_CHECKING:
@@ -206,6 +208,12 @@ def open_csdat(path: Path) -> CsdatFile:
         header, dtype = _read_header(file, path)
         start = file.tell()
         places, heap = _find_columns(file, header, dtype, status.st_size, path)
+        check_fits(
+            f"{path}: the file",
+            header["length"],
+            header["length"] * dtype.itemsize,
+            "save it again uncompressed, as NumPy does, which is read in parts",
+        )
         info = InputFile(
             path=str(path),
             bytes=status.st_size,
@@ -220,16 +228,18 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
     size = path.stat().st_size
     start = file.read(10)
     length = int.from_bytes(start[6:], "little")
-    if start[:6] != MAGIC or len(start) < 10 or length > size - 10:
+    if start[:6] != MAGIC or len(start) < 10 or length > min(MAX_HEADER_BYTES, size - 10):
         raise InputError(f"{path}: not a CryoSPARC CSDAT file, or cut off in its header")
     try:
         header = json.loads(file.read(length))
-        dtype = np.dtype(
-            [
-                (name, kind, tuple(shape[0])) if shape else (name, kind)
-                for name, kind, *shape in header["dtype"]
-            ]
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about outdated names of types
+            dtype = np.dtype(
+                [
+                    (name, kind, tuple(shape[0])) if shape else (name, kind)
+                    for name, kind, *shape in header["dtype"]
+                ]
+            )
         rows, names = header["length"], dtype.names or ()
         usable = (
             type(rows) is int

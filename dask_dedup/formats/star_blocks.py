@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.star_lines import (
+    BLANKS,
     LONGEST_LINE,
     Stretch,
     at_line,
     check_line,
     find_stretches,
+    is_structure,
 )
 
 if TYPE_CHECKING:
@@ -99,16 +101,15 @@ def survey(path: Path) -> Layout:
         file.seek(0)
         while line := file.readline(LONGEST_LINE + 1):
             check_line(path, at, line)
-            text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip()
+            text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip(BLANKS)
             idle = not text or text.startswith(b"#")
-            header = None if idle else _HEADER_LINE.fullmatch(text)
-            if scan.labels and not idle and header is None:
+            if scan.labels and not idle and not is_structure(text):
                 at = scan.take_rows(at)
                 file.seek(at)
                 continue
             scan.digest.update(line)
             if not idle:
-                scan.take_header(header, at, at + len(line))
+                scan.take_header(_HEADER_LINE.fullmatch(text), at, at + len(line))
             at += len(line)
     scan.end_labels()
     return Layout(tuple(scan.loops), tuple(scan.items), scan.digest.hexdigest())
@@ -164,6 +165,9 @@ class _Scan:
 
     def _text(self, name: bytes, at: int) -> str:
         try:
-            return name.decode()
+            text = name.decode()
         except UnicodeDecodeError as error:
             raise at_line(self.path, at, f"the name {name!r} is not UTF-8 text") from error
+        if not text.isprintable():
+            raise at_line(self.path, at, f"the name {text!r} has characters that are no letters")
+        return text
