@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import format_of, load, open_table, read
+from dask_dedup.formats import cs, csg, format_of, load, open_table, read, star  # noqa: F401 - here, so that no child imports them anew
 from dask_dedup.formats import parquet as parquet_format
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ STUCK_SECONDS = 60.0
 MEMORY_BYTES = 2 * 2**30
 #: So many inputs of a finding are kept.
 KEPT = 3
-#: Nothing in files of at least this size is made by the mutations.
+#: The mutations make no file larger than this.
 MAX_BYTES = 2**20
 
 _FORK = get_context("fork")
@@ -63,7 +63,7 @@ def _work(
     form: str, seed: int, first: int, stop: int, folder: Path, progress: Any, pipe: Any
 ) -> None:
     """Do some executions in a child process, and send what came of them."""
-    os.setpgid(0, 0)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -107,6 +107,7 @@ class Campaign:
             child = _FORK.Process(
                 target=_work,
                 args=(self.form, self.seed, self.next, stop, folder, progress, sender),
+                daemon=True,
             )
             child.start()
             sender.close()
@@ -171,6 +172,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     options = parser.parse_args(arguments)
     os.nice(10)
+    # In the background SIGINT may be ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     memory = Path("/dev/shm")
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
     forms = FORMATS if options.format == "all" else (options.format,)
@@ -194,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 told = time.monotonic()
                 for campaign in campaigns:
                     print(campaign.line(spent[campaign.form]), flush=True)
+    except KeyboardInterrupt:
+        print("interrupted; what was done until then:")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for campaign in campaigns:
