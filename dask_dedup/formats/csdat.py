@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.npy import MAX_HEADER_BYTES, fingerprint
@@ -112,18 +112,21 @@ class CsdatFile:
         """
         numbers = np.asarray(rows, np.intp)
         outcomes = [(numbers[keep], kept), (numbers[~keep], rejected)]
+        with self._open() as source:
+            heap = self._heap(source)
         with self._open() as source, kept.open("wb") as first, rejected.open("wb") as second:
             for (chosen, _), file in zip(outcomes, (first, second), strict=True):
                 header = json.dumps({**self.header, "length": len(chosen)}).encode()
                 file.write(MAGIC + len(header).to_bytes(4, "little") + header)
             for name in self.places:
                 column = self._column(source, name)
+                if self.dtype[name].kind == "O" and column.size and column.max() >= len(heap):
+                    raise self._damage(name)
                 for (chosen, _), file in zip(outcomes, (first, second), strict=True):
                     if len(chosen):
                         content = self._stored(column[chosen].tobytes(), name)
                         file.write(len(content).to_bytes(4, "little"))
                         file.write(content)
-            heap = self._heap(source)
             first.write(heap)
             second.write(heap)
 
@@ -241,13 +244,13 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
                 ]
             )
         rows, names = header["length"], dtype.names or ()
+        compression = header["compression"]
         usable = (
             type(rows) is int
             and 0 <= rows < 2**48
             and bool(names)
             and all(name.isprintable() for name in names)
             and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
-            and header["compression"] in (None, "lz4")
             and set(header["compressed_fields"]) <= set(names)
         )
     except (
@@ -260,7 +263,12 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
     ) as error:
         raise InputError(f"{path}: its header is not readable; the file is damaged") from error
     if not usable:
-        raise InputError(f"{path}: its header makes no sense; the file is damaged")
+        raise InputError(f"{path}: its header describes no table; the file is damaged")
+    if compression not in (None, "lz4"):
+        raise InputError(
+            f"{path}: its columns are compressed by {compression!r}, but only lz4 is known; "
+            "save the table again"
+        )
     return header, dtype
 
 
@@ -281,7 +289,12 @@ def _find_columns(
         possible = needed <= _EXPANSION * stored if compressed else needed == stored
         if place > size or not possible:
             raise InputError(
-                f"{path}: the column {name} cannot hold the {rows} rows of the header; "
+                f"{path}: the column {name} cannot hold the {counted(rows, 'row')} of the header; "
                 "the file is cut off or damaged"
             )
+    texts = [name for name in places if dtype[name].kind == "O"]
+    if texts:
+        file.seek(max(place, size - 1))
+        if file.read(1) != b"\0":
+            raise InputError(f"{path}: its texts do not end; the file is cut off or damaged")
     return places, place

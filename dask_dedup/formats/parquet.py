@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.parquet_footer import (
     OTHER_SUFFIXES,
     SUFFIXES,
@@ -233,8 +233,8 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
         ) from error
     if present and part.num_rows != piece.rows:
         raise InputError(
-            f"{piece.path}: holds {part.num_rows} rows from row {piece.first_row} on, but its footer "
-            f"tells of {piece.rows}; the file is damaged"
+            f"{piece.path}: holds {counted(part.num_rows, 'row')} from row {piece.first_row} on, but its footer "
+            f"tells of {piece.rows:,}; the file is damaged"
         )
     keys = dict(piece.keys)
     return pa.table(

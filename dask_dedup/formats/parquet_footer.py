@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.table import InputFile, Piece
 
@@ -27,6 +27,9 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError)
 #: Encoding and dictionaries seldom save more than this; row groups that claim more are cut by their rows.
 _SAVING = 8
 
+_MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
+#: Both magic words and the footer's length.
+_LEAST_BYTES = 12
 _HIVE_KEY = re.compile(r"([^=]+)=(.*)")
 
 
@@ -94,6 +97,7 @@ def read_footer(path: Path, root: Path) -> Footer:
     """
     try:
         before = path.stat()
+        _check_ends(path)
         with pa.memory_map(str(path)) if before.st_size else path.open("rb") as handle:
             parquet = pq.ParquetFile(handle)
             metadata, schema = parquet.metadata, parquet.schema_arrow
@@ -101,12 +105,6 @@ def read_footer(path: Path, root: Path) -> Footer:
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UNREADABLE as error:
-        if path.suffix not in SUFFIXES:
-            known = ", ".join(OTHER_SUFFIXES)
-            raise InputError(
-                f"{path}: not a particle table this program reads ({known} or Parquet); "
-                "examples/ has converters for .box and .tbl"
-            ) from error
         raise InputError(f"{path}: not a readable Parquet file: {reason(error)}") from error
     names = schema.names
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -119,7 +117,8 @@ def read_footer(path: Path, root: Path) -> Footer:
     rows = [group.num_rows for group in groups]
     if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
         raise InputError(
-            f"{path}: its footer tells of {metadata.num_rows} rows, its row groups of {sum(rows)}; "
+            f"{path}: its footer tells of {counted(metadata.num_rows, 'row')}, its row groups of "
+            f"{sum(rows):,}; "
             "the file is damaged"
         )
     return Footer(
@@ -134,6 +133,36 @@ def read_footer(path: Path, root: Path) -> Footer:
         keys=keys,
         groups=tuple((group.num_rows, group.total_byte_size) for group in groups),
     )
+
+
+def _check_ends(path: Path) -> None:
+    """Tell apart the ways of being no Parquet file that are seen from outside."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+        file.seek(0, 2)
+        size = file.tell()
+        file.seek(max(0, size - 8))
+        end = file.read()
+    if path.suffix not in SUFFIXES and b"PAR" not in begin:
+        known = ", ".join(OTHER_SUFFIXES)
+        raise InputError(
+            f"{path}: not a particle table this program reads ({known} or Parquet); "
+            "examples/ has converters for .box and .tbl"
+        )
+    if not size:
+        raise InputError(f"{path}: the file is empty")
+    if begin == _ENCRYPTED or end[4:] == _ENCRYPTED:
+        raise InputError(f"{path}: is encrypted; write it again without encryption")
+    if begin != _MAGIC:
+        raise InputError(f"{path}: not a Parquet file: it does not begin with {_MAGIC.decode()}")
+    if end[4:] != _MAGIC or size < _LEAST_BYTES:
+        raise InputError(f"{path}: begins as a Parquet file, but has no end; it is cut off")
+    length = int.from_bytes(end[:4], "little")
+    if length > size - _LEAST_BYTES:
+        raise InputError(
+            f"{path}: its footer is to have {length:,} bytes, but the file has {size:,}; "
+            "it is cut off or damaged"
+        )
 
 
 def reason(error: BaseException) -> str:
