@@ -185,8 +185,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             done = sum(sum(campaign.counts.values()) for campaign in campaigns)
             if options.executions is not None and done >= options.executions:
                 break
-            # The same number for each format: the slow ones are those with the most native code.
-            campaign = min(campaigns, key=lambda campaign: campaign.next)
+            # The same time for each format.
+            campaign = min(campaigns, key=lambda campaign: spent[campaign.form])
             before = time.monotonic()
             size = BATCH
             if options.executions is not None:

@@ -62,4 +62,4 @@ def test_broken_input_is_told_in_one_line_and_nothing_is_written(cli, tmp_path, 
 
 
 def test_every_message_in_the_file_is_of_a_case():
-    assert list(snapshot()) == list(CASES)
+    assert REWRITE or list(snapshot()) == list(CASES)

@@ -222,8 +222,9 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
         text = [name for name in text if name in there]
         try:
             part = _read_groups(piece, metadata, present, text)
-        except pa.ArrowNotImplementedError:
-            # Text that is stored as differences (DELTA_BYTE_ARRAY) cannot be read as dictionaries.
+        except OSError:
+            # Text that is stored as differences (DELTA_BYTE_ARRAY) cannot be read as dictionaries,
+            # which pyarrow calls an input/output error.
             part = _read_groups(piece, metadata, present, [])
         # Arrow takes text and codes as they come; what uses them later does not.
         part.validate(full=True)

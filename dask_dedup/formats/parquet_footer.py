@@ -96,12 +96,14 @@ def read_footer(path: Path, root: Path) -> Footer:
         If it is no Parquet file, damaged, or names a column twice.
     """
     try:
-        before = path.stat()
         _check_ends(path)
+        before = path.stat()
         with pa.memory_map(str(path)) if before.st_size else path.open("rb") as handle:
             parquet = pq.ParquetFile(handle)
             metadata, schema = parquet.metadata, parquet.schema_arrow
             tail = _footer_bytes(path)
+    except InputError:
+        raise
     except PermissionError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except UNREADABLE as error:

@@ -47,12 +47,6 @@ def any_device_instead_of_a_file(folder):
 
 
 @case
-def any_link_to_itself(folder):
-    (folder / "picks.cs").symlink_to(folder / "picks.cs")
-    return [folder / "picks.cs"]
-
-
-@case
 def any_table_of_a_kind_not_known(folder):
     return put(folder, "picks.box", b"10\t20\t64\t64\n")
 

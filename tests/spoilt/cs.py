@@ -215,7 +215,7 @@ def csdat_column_of_noise(folder):
 
 @case
 def csdat_text_outside_the_heap(folder):
-    content = csdat(part(records(), "uid", "location"), compressed=False)
+    content = csdat(records(), compressed=False)
     first = (1).to_bytes(8, "little")
     return cs(folder, content.replace(first, (2**63).to_bytes(8, "little")))
 

@@ -95,6 +95,13 @@ def csg_link_to_a_folder_outside(folder):
 
 
 @case
+def csg_points_to_a_link_to_itself(folder):
+    arguments = changed_group(folder, ">J7_particles.cs", ">link.cs")
+    (folder / "J7" / "link.cs").symlink_to("link.cs")
+    return arguments
+
+
+@case
 def csg_points_to_itself(folder):
     return changed_group(folder, ">J7_particles.cs", ">J7_particles.csg")
 

@@ -54,7 +54,7 @@ def parquet_encrypted(folder):
 
 @case
 def parquet_footer_longer_than_the_file(folder):
-    return parquet(folder, parquet_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1")
+    return parquet(folder, b"PAR1" + bytes(80) + b"\xff\xff\xff\x7fPAR1")
 
 
 @case
