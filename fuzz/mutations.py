@@ -341,8 +341,8 @@ _YAML_WORDS += [
     b"num_items:",
 ]
 _YAML_WORDS += [
-    b"{" * 2000,
-    b"[" * 2000,
+    b"{" * 300,
+    b"[" * 300,
     b"\t",
     b"\xff",
     b"\xef\xbb\xbf",

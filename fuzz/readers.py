@@ -6,6 +6,7 @@ Run as ``python -m fuzz.readers --seconds 60 --format all``. Ends with exit code
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import os
 import resource
@@ -64,6 +65,7 @@ def _work(
 ) -> None:
     """Do some executions in a child process, and send what came of them."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    faulthandler.disable()  # a crash is noted by the parent
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BYTES, used + MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -252,12 +252,14 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
 def _read_groups(
     piece: Piece, metadata: pq.FileMetaData, columns: list[str], text: list[str]
 ) -> pa.Table:
-    """Read a piece's row groups, the columns `text` as dictionaries; checksums are heeded if there are any."""
+    """Read a piece's row groups, the columns `text` as dictionaries; checksums are heeded if there are any.
+
+    The file is not mapped into memory: if it shrank, or its server failed, that would end the process.
+    """
     with pq.ParquetFile(
         piece.path,
         metadata=metadata,
         read_dictionary=text,
-        memory_map=True,
         page_checksum_verification=True,
     ) as file:
         return file.read_row_groups(list(piece.blocks), columns=columns, use_threads=False)
@@ -266,7 +268,7 @@ def _read_groups(
 @lru_cache(maxsize=64)
 def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
     """Read a file's footer once: with many row groups it takes longer than one of them."""
-    return pq.read_metadata(path, memory_map=True)
+    return pq.read_metadata(path)
 
 
 def _decoded_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:

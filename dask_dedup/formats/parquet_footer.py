@@ -65,7 +65,7 @@ class Footer:
                 check_fits(
                     f"{self.file.path}: the row group {number}",
                     rows,
-                    rows * width,
+                    max(size, rows * width),
                     "write it again in smaller row groups (pyarrow: row_group_size=1_000_000)",
                 )
                 piece = Piece(self.file.path, first, rows, (number,), keys)
@@ -98,7 +98,7 @@ def read_footer(path: Path, root: Path) -> Footer:
     try:
         _check_ends(path)
         before = path.stat()
-        with pa.memory_map(str(path)) if before.st_size else path.open("rb") as handle:
+        with pa.OSFile(str(path)) as handle:
             parquet = pq.ParquetFile(handle)
             metadata, schema = parquet.metadata, parquet.schema_arrow
             tail = _footer_bytes(path)
