@@ -151,20 +151,20 @@ def _check_ends(path: Path) -> None:
             f"{path}: not a particle table this program reads ({known} or Parquet); "
             "examples/ has converters for .box and .tbl"
         )
-    if not size:
-        raise InputError(f"{path}: the file is empty")
-    if begin == _ENCRYPTED or end[4:] == _ENCRYPTED:
-        raise InputError(f"{path}: is encrypted; write it again without encryption")
-    if begin != _MAGIC:
-        raise InputError(f"{path}: not a Parquet file: it does not begin with {_MAGIC.decode()}")
-    if end[4:] != _MAGIC or size < _LEAST_BYTES:
-        raise InputError(f"{path}: begins as a Parquet file, but has no end; it is cut off")
     length = int.from_bytes(end[:4], "little")
-    if length > size - _LEAST_BYTES:
-        raise InputError(
-            f"{path}: its footer is to have {length:,} bytes, but the file has {size:,}; "
-            "it is cut off or damaged"
-        )
+    what = None
+    if not size:
+        what = "it is empty"
+    elif begin == _ENCRYPTED or end[4:] == _ENCRYPTED:
+        what = "it is encrypted; write it again without encryption"
+    elif begin != _MAGIC:
+        what = f"it does not begin with {_MAGIC.decode()}"
+    elif end[4:] != _MAGIC or size < _LEAST_BYTES:
+        what = "it begins as one, but has no end; it is cut off"
+    elif length > size - _LEAST_BYTES:
+        what = f"its footer is to have {length:,} bytes, but all of it has {size:,}; it is damaged"
+    if what:
+        raise InputError(f"{path}: not a readable Parquet file: {what}")
 
 
 def reason(error: BaseException) -> str:
