@@ -162,8 +162,9 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
                 "if you trust it, use --allow-outside"
             )
         if not place.is_file():
-            what = "is not a file" if place.exists() else "is missing"
-            raise InputError(f"{group}: its result {result} points to {entry}, which {what}")
+            raise InputError(
+                f"{group}: its result {result} points to {entry}, which is missing or no file"
+            )
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{group}: its result {result} points to {entry}, which cannot be followed"
@@ -238,7 +239,7 @@ def _order(main: NpyFile | CsdatFile, other: NpyFile | CsdatFile) -> NDArray[np.
         extra = np.flatnonzero(~np.isin(others, mine))
         raise InputError(
             f"{other.path}: lacks {missing.size} of the {counted(main.rows, 'particle')} of {main.path}, "
-            f"and has {extra.size} of its own (compared by uid); "
+            f"and has {counted(extra.size, 'other')} (compared by uid); "
             "the files of a group must hold the same ones"
         )
     if (ordered[1:] == ordered[:-1]).any():

@@ -106,7 +106,7 @@ def read_group(path: Path) -> GroupFile:
         if node is None:
             raise InputError(f"{path}: its result {key.value} has no metafile")
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
-            raise InputError(f"{path}: the metafile of its result {key.value} is no file's name")
+            raise InputError(f"{path}: its result {key.value} has no metafile that is text")
         metafiles.append((str(key.value), node.value))
         places[_span(node, text)] = node.value
     counts = {_span(node, text) for node in _values_of(root, "num_items")}

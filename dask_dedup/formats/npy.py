@@ -203,7 +203,9 @@ def open_npy(path: Path) -> NpyFile:
         (rows,) = shape
         expected = offset + rows * dtype.itemsize
         if rows < 0:
-            raise InputError(f"{path}: its header gives the shape {shape}; the file is damaged")
+            raise InputError(
+                f"{path}: its header gives the shape {shape}; the file is cut off or damaged"
+            )
         if status.st_size != expected:
             raise InputError(
                 f"{path}: has {status.st_size} bytes, but {counted(rows, 'row')} of {dtype.itemsize} bytes and "

@@ -206,7 +206,7 @@ def _miscounted(place: Place, columns: int) -> InputError | RunError:
             count = values[bad[0]]
             return place.error(
                 rows + int(bad[0]),
-                f"has {counted(int(count), 'value')}, but the table has {counted(columns, 'column')}",
+                f"has {counted(int(count), 'value')}, but {counted(columns, 'column')}",
             )
         rows += values.size
     return RunError(f"{place.path}: the file has changed meanwhile; run again")
