@@ -10,9 +10,46 @@
 A message is one sentence or two: what is wrong, where (file, column, row), what to do.
 """
 
+from __future__ import annotations
+
+#: Of a message that quotes a file at length, so many characters are shown at either end.
+_SHOWN = 1000
+
+
+def printable(text: str) -> str:
+    r"""Show text on one line: names come from files, and may hold what a terminal obeys.
+
+    Examples
+    --------
+    >>> print(printable("mic\n\x1b[2J.mrc"))
+    mic\n\x1b[2J.mrc
+    """
+    if len(text) > 2 * _SHOWN:
+        text = f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"
+    if text.isprintable():
+        return text
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """Count things, one of which has no s.
+
+    Examples
+    --------
+    >>> counted(1, "row"), counted(2000, "row")
+    ('1 row', '2,000 rows')
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
 
 class DedupError(Exception):
     """Root of every error this package raises on purpose."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class InputError(DedupError, ValueError):

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dask_dedup.errors import printable
 from dask_dedup.plural import counted
 from dask_dedup.progress import Progress, describe
 
@@ -33,8 +34,15 @@ def log_to_terminal(*, quiet: bool) -> None:
     _print_log_with(logging.StreamHandler())
 
 
+class _Printable(logging.Formatter):
+    """Names in a message come from files, and may hold what a terminal obeys."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        return printable(record.getMessage())
+
+
 def _print_log_with(handler: logging.Handler) -> None:
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Printable())
     logging.getLogger("dask_dedup").handlers = [handler]
 
 
@@ -154,7 +162,7 @@ def result_lines(result: RunResult) -> list[str]:
     if halves:
         lines.append(f"duplicate pairs across the two half-sets: {halves:,}")
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
-    return [*lines, f"the result is in {result.output}"]
+    return [printable(line) for line in (*lines, f"the result is in {result.output}")]
 
 
 def _native_files(result: RunResult) -> list[str]:

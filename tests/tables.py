@@ -132,6 +132,13 @@ def assert_same_rows(one, other):
         assert bits(one.column(name)) == bits(other.column(name)), name
 
 
+def spoilt_column(column, bad_value, rows):
+    """A column of `cryosparc(30)` with a value in some rows."""
+    array = values(cryosparc(30), column)
+    array[list(rows)] = bad_value
+    return {column: array}
+
+
 def uids(table):
     return table.column("uid").to_pylist()
 
@@ -212,6 +219,6 @@ def contents(folder):
 def stamps(folder):
     """Size and time of modification of everything below a folder."""
     return {
-        str(path.relative_to(folder)): (path.stat().st_size, path.stat().st_mtime_ns)
+        str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(Path(folder).rglob("*"))
     }

@@ -12,9 +12,9 @@ from tables import (
     cryosparc,
     exposures,
     relion,
+    spoilt_column,
     stamps,
     uids,
-    values,
     vectors,
     write_file,
     write_folder,
@@ -39,10 +39,7 @@ def picks(folder, *, name="picks.parquet", rows=30, **options):
 
 
 def spoilt(column, bad_value, rows=(3, 4, 7, 9)):
-    """The column with a value in some rows."""
-    array = values(cryosparc(30), column)
-    array[list(rows)] = bad_value
-    return {column: array}
+    return spoilt_column(column, bad_value, rows)
 
 
 @pytest.mark.parametrize(("prepare", "phrases"), CASES)

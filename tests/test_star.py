@@ -681,7 +681,7 @@ GOOD = f"data_particles\nloop_\n{LABELS}" + "mic.mrc 1.5 2\n" * 30
         ("data_\nloop_\n_rlnX\n_rlnX\n1 1\n", "the label _rlnX occurs more than once"),
         (
             "data_a\nloop_\n_x\n1\ndata_b\nloop_\n_x\n1\n2\n",
-            r"several tables .*data_a \(1 rows\), data_b",
+            r"several tables .*data_a \(1 row\), data_b",
         ),
         ("data_particles\nloop_\n_x\n1\nloop_\n_y\n2\n", "several tables"),
         (GOOD.encode() + b"mic.mrc 1.5 2\n" * 5000 + b"m\0c 1 2\n", "line 5036: a NUL byte"),

@@ -5,6 +5,7 @@ A format's module offers what the protocol `dask_dedup.formats.table.Format` say
 
 from __future__ import annotations
 
+import stat
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -61,8 +62,14 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         If there is no such table, or it cannot be read.
     """
     place = Path(path)
-    if not place.exists():
-        raise InputError(f"{path}: no such file or folder")
+    try:
+        kind = place.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise InputError(f"{path}: no such file or folder") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise InputError(f"{path}: neither a file nor a folder; a table is read more than once")
     name = "parquet" if place.is_dir() else _SUFFIXES.get(place.suffix.lower(), "parquet")
     if name == "csg":
         from dask_dedup.formats import csg

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -23,9 +24,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.fields import read_fields
-from dask_dedup.formats.npy import fingerprint
+from dask_dedup.formats.memory import check_fits
+from dask_dedup.formats.npy import MAX_HEADER_BYTES, fingerprint
 from dask_dedup.formats.table import InputFile, Written
 
 if TYPE_CHECKING:
@@ -110,18 +112,21 @@ class CsdatFile:
         """
         numbers = np.asarray(rows, np.intp)
         outcomes = [(numbers[keep], kept), (numbers[~keep], rejected)]
+        with self._open() as source:
+            heap = self._heap(source)
         with self._open() as source, kept.open("wb") as first, rejected.open("wb") as second:
             for (chosen, _), file in zip(outcomes, (first, second), strict=True):
                 header = json.dumps({**self.header, "length": len(chosen)}).encode()
                 file.write(MAGIC + len(header).to_bytes(4, "little") + header)
             for name in self.places:
                 column = self._column(source, name)
+                if self.dtype[name].kind == "O" and column.size and column.max() >= len(heap):
+                    raise self._damage(name)
                 for (chosen, _), file in zip(outcomes, (first, second), strict=True):
                     if len(chosen):
                         content = self._stored(column[chosen].tobytes(), name)
                         file.write(len(content).to_bytes(4, "little"))
                         file.write(content)
-            heap = self._heap(source)
             first.write(heap)
             second.write(heap)
 
@@ -204,6 +209,12 @@ def open_csdat(path: Path) -> CsdatFile:
         header, dtype = _read_header(file, path)
         start = file.tell()
         places, heap = _find_columns(file, header, dtype, status.st_size, path)
+        check_fits(
+            f"{path}: the file",
+            header["length"],
+            header["length"] * dtype.itemsize,
+            "save it again uncompressed, as NumPy does, which is read in parts",
+        )
         info = InputFile(
             path=str(path),
             bytes=status.st_size,
@@ -218,24 +229,26 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
     size = path.stat().st_size
     start = file.read(10)
     length = int.from_bytes(start[6:], "little")
-    if start[:6] != MAGIC or len(start) < 10 or length > size - 10:
+    if start[:6] != MAGIC or len(start) < 10 or length > min(MAX_HEADER_BYTES, size - 10):
         raise InputError(f"{path}: not a CryoSPARC CSDAT file, or cut off in its header")
     try:
         header = json.loads(file.read(length))
-        dtype = np.dtype(
-            [
-                (name, kind, tuple(shape[0])) if shape else (name, kind)
-                for name, kind, *shape in header["dtype"]
-            ]
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about outdated names of types
+            dtype = np.dtype(
+                [
+                    (name, kind, tuple(shape[0])) if shape else (name, kind)
+                    for name, kind, *shape in header["dtype"]
+                ]
+            )
         rows, names = header["length"], dtype.names or ()
+        compression = header["compression"]
         usable = (
             type(rows) is int
             and 0 <= rows < 2**48
             and bool(names)
             and all(name.isprintable() for name in names)
             and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
-            and header["compression"] in (None, "lz4")
             and set(header["compressed_fields"]) <= set(names)
         )
     except (
@@ -248,7 +261,12 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
     ) as error:
         raise InputError(f"{path}: its header is not readable; the file is damaged") from error
     if not usable:
-        raise InputError(f"{path}: its header makes no sense; the file is damaged")
+        raise InputError(f"{path}: its header describes no table; the file is damaged")
+    if compression not in (None, "lz4"):
+        raise InputError(
+            f"{path}: its columns are compressed by {compression!r}, but only lz4 is known; "
+            "save the table again"
+        )
     return header, dtype
 
 
@@ -269,7 +287,12 @@ def _find_columns(
         possible = needed <= _EXPANSION * stored if compressed else needed == stored
         if place > size or not possible:
             raise InputError(
-                f"{path}: the column {name} cannot hold the {rows} rows of the header; "
+                f"{path}: the column {name} cannot hold the {counted(rows, 'row')} of the header; "
                 "the file is cut off or damaged"
             )
+    texts = [name for name in places if dtype[name].kind == "O"]
+    if texts:
+        file.seek(max(place, size - 1))
+        if file.read(1) != b"\0":
+            raise InputError(f"{path}: its texts do not end; the file is cut off or damaged")
     return places, place

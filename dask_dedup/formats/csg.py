@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.cs import cut, open_file
 from dask_dedup.formats.fields import arrow_schema
 from dask_dedup.formats.group_file import GroupFile, read_group
@@ -162,7 +162,9 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
                 "if you trust it, use --allow-outside"
             )
         if not place.is_file():
-            raise InputError(f"{group}: its result {result} points to {entry}, which is missing")
+            raise InputError(
+                f"{group}: its result {result} points to {entry}, which is missing or no file"
+            )
     except (OSError, RuntimeError) as error:
         raise InputError(
             f"{group}: its result {result} points to {entry}, which cannot be followed"
@@ -222,7 +224,7 @@ def _order(main: NpyFile | CsdatFile, other: NpyFile | CsdatFile) -> NDArray[np.
     """
     if main.rows != other.rows:
         raise InputError(
-            f"{other.path}: has {other.rows} particles, but {main.path} has {main.rows}; "
+            f"{other.path}: has {counted(other.rows, 'particle')}, but {main.path} has {main.rows}; "
             "the files of a group must hold the same ones"
         )
     if all(
@@ -236,8 +238,8 @@ def _order(main: NpyFile | CsdatFile, other: NpyFile | CsdatFile) -> NDArray[np.
         missing = np.flatnonzero(~np.isin(mine, others))
         extra = np.flatnonzero(~np.isin(others, mine))
         raise InputError(
-            f"{other.path}: lacks {missing.size} of the {main.rows} particles of {main.path}, "
-            f"and has {extra.size} others (compared by uid); "
+            f"{other.path}: lacks {missing.size} of the {counted(main.rows, 'particle')} of {main.path}, "
+            f"and has {counted(extra.size, 'other')} (compared by uid); "
             "the files of a group must hold the same ones"
         )
     if (ordered[1:] == ordered[:-1]).any():

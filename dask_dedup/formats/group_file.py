@@ -103,8 +103,10 @@ def read_group(path: Path) -> GroupFile:
     metafiles, places = [], {}
     for key, entry in results.value:
         node = _value(entry, "metafile")
-        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+        if node is None:
             raise InputError(f"{path}: its result {key.value} has no metafile")
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+            raise InputError(f"{path}: its result {key.value} has no metafile that is text")
         metafiles.append((str(key.value), node.value))
         places[_span(node, text)] = node.value
     counts = {_span(node, text) for node in _values_of(root, "num_items")}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.table import InputFile, Written
 
@@ -201,9 +201,13 @@ def open_npy(path: Path) -> NpyFile:
             )
         (rows,) = shape
         expected = offset + rows * dtype.itemsize
-        if rows < 0 or status.st_size != expected:
+        if rows < 0:
             raise InputError(
-                f"{path}: has {status.st_size} bytes, but {rows} rows of {dtype.itemsize} bytes and "
+                f"{path}: its header gives the shape {shape}; the file is cut off or damaged"
+            )
+        if status.st_size != expected:
+            raise InputError(
+                f"{path}: has {status.st_size} bytes, but {counted(rows, 'row')} of {dtype.itemsize} bytes and "
                 f"the header make {expected}; the file is cut off or damaged"
             )
         info = InputFile(
@@ -268,5 +272,7 @@ def _read_header(
     if not (isinstance(shape, tuple) and all(type(extent) is int for extent in shape)):
         raise InputError(f"{path}: its header gives the shape {shape!r}; the file is damaged")
     if not all(name.isprintable() for name in dtype.names or ()):
-        raise InputError(f"{path}: its header names a field in no letters; the file is damaged")
+        raise InputError(
+            f"{path}: its header names a field with unprintable characters; the file is damaged"
+        )
     return dtype, shape, bool(fortran)

@@ -10,15 +10,21 @@ from dataclasses import dataclass
 from functools import lru_cache, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, counted
+from dask_dedup.formats.parquet_footer import (
+    OTHER_SUFFIXES,
+    SUFFIXES,
+    UNREADABLE,
+    Footer,
+    read_footer,
+    reason,
+)
 from dask_dedup.formats.table import (
     Fragment,
-    InputFile,
     ParticleTable,
     Piece,
     StoredSchema,
@@ -31,16 +37,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SUFFIXES = (".parquet", ".parq", ".pq")
-OTHER_SUFFIXES = (".star", ".cs", ".csg")
 #: A fragment holds about so many bytes before compression: several fit in memory, yet few tasks do the job.
 FRAGMENT_BYTES = 24 * 2**20
 #: Rows a row group of the output holds.
 ROW_GROUP_ROWS = 2**17
 #: Dictionary encoding pays for a column if a sample of so many rows has at most half as many values.
 SAMPLE_ROWS = 4096
-
-_HIVE_KEY = re.compile(r"([^=]+)=(.*)")
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
@@ -62,7 +64,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
     else:
         paths = [path]
     with ThreadPoolExecutor() as pool:
-        footers = list(pool.map(lambda file: _read_footer(file, path), paths))
+        footers = list(pool.map(lambda file: read_footer(file, path), paths))
     schema = _schema_of_all(footers)
     pieces = [piece for footer in footers for piece in footer.pieces(schema)]
     return ParticleTable(
@@ -79,81 +81,7 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(("_", ".")) for part in path.parts)
 
 
-@dataclass(frozen=True)
-class _Footer:
-    file: InputFile
-    schema: pa.Schema
-    keys: tuple[tuple[str, str], ...]
-    groups: tuple[tuple[int, int], ...]
-
-    def pieces(self, schema: pa.Schema) -> Iterator[tuple[Piece, int]]:
-        """One piece a row group, with its size in bytes before compression."""
-        keys = tuple(
-            (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
-        )
-        first = 0
-        for number, (rows, size) in enumerate(self.groups):
-            if rows:
-                yield Piece(self.file.path, first, rows, (number,), keys), size
-            first += rows
-
-
-def _read_footer(path: Path, root: Path) -> _Footer:
-    try:
-        before = path.stat()
-        with pa.memory_map(str(path)) if before.st_size else path.open("rb") as handle:
-            parquet = pq.ParquetFile(handle)
-            metadata, schema = parquet.metadata, parquet.schema_arrow
-            tail = _footer_bytes(path)
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        if path.suffix not in SUFFIXES:
-            known = ", ".join(OTHER_SUFFIXES)
-            raise InputError(
-                f"{path}: not a particle table this program reads ({known} or Parquet); "
-                "examples/ has converters for .box and .tbl"
-            ) from error
-        raise InputError(f"{path}: not a readable Parquet file: {reason}") from error
-    names = schema.names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"{path}: the column {twice[0]} occurs more than once")
-    parts = path.relative_to(root).parts[:-1] if path != root else ()
-    matches = [match for match in map(_HIVE_KEY.fullmatch, parts) if match]
-    keys = tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names)
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    return _Footer(
-        file=InputFile(
-            path=str(path),
-            bytes=before.st_size,
-            modified_ns=before.st_mtime_ns,
-            rows=metadata.num_rows,
-            fingerprint=hashlib.sha256(tail).hexdigest(),
-        ),
-        schema=schema,
-        keys=keys,
-        groups=tuple((group.num_rows, group.total_byte_size) for group in groups),
-    )
-
-
-def _footer_bytes(path: Path) -> bytes:
-    """Give the footer, which holds the offsets, sizes and statistics of all columns."""
-    with path.open("rb") as file:
-        file.seek(-8, 2)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(-8 - length, 2)
-        return file.read()
-
-
-def _key_value(text: str, kind: pa.DataType) -> Any:
-    if text == "__HIVE_DEFAULT_PARTITION__":
-        return None
-    return int(text) if pa.types.is_integer(kind) else text
-
-
-def _schema_of_all(footers: list[_Footer]) -> pa.Schema:
+def _schema_of_all(footers: list[Footer]) -> pa.Schema:
     """Unify the schemas of a table's files and add the columns its folders tell."""
     schema = reduce(
         lambda known, footer: unify(known, footer.schema, footer.file.path),
@@ -292,15 +220,23 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
         there = set(metadata.schema.to_arrow_schema().names)
         present = [name for name in wanted if name in there]
         text = [name for name in text if name in there]
-        with pq.ParquetFile(
-            piece.path, metadata=metadata, read_dictionary=text, memory_map=True
-        ) as file:
-            part = file.read_row_groups(list(piece.blocks), columns=present, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        try:
+            part = _read_groups(piece, metadata, present, text)
+        except OSError:
+            # Text that is stored as differences (DELTA_BYTE_ARRAY) cannot be read as dictionaries,
+            # which pyarrow calls an input/output error.
+            part = _read_groups(piece, metadata, present, [])
+        # Arrow takes text and codes as they come; what uses them later does not.
+        part.validate(full=True)
+    except UNREADABLE as error:
         raise InputError(
-            f"{piece.path}: cannot be read from row {piece.first_row} on: {reason}"
+            f"{piece.path}: cannot be read from row {piece.first_row} on: {reason(error)}"
         ) from error
+    if present and part.num_rows != piece.rows:
+        raise InputError(
+            f"{piece.path}: holds {counted(part.num_rows, 'row')} from row {piece.first_row} on, but its footer "
+            f"tells of {piece.rows:,}; the file is damaged"
+        )
     keys = dict(piece.keys)
     return pa.table(
         [
@@ -313,10 +249,26 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
     )
 
 
+def _read_groups(
+    piece: Piece, metadata: pq.FileMetaData, columns: list[str], text: list[str]
+) -> pa.Table:
+    """Read a piece's row groups, the columns `text` as dictionaries; checksums are heeded if there are any.
+
+    The file is not mapped into memory: if it shrank, or its server failed, that would end the process.
+    """
+    with pq.ParquetFile(
+        piece.path,
+        metadata=metadata,
+        read_dictionary=text,
+        page_checksum_verification=True,
+    ) as file:
+        return file.read_row_groups(list(piece.blocks), columns=columns, use_threads=False)
+
+
 @lru_cache(maxsize=64)
 def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
     """Read a file's footer once: with many row groups it takes longer than one of them."""
-    return pq.read_metadata(path, memory_map=True)
+    return pq.read_metadata(path)
 
 
 def _decoded_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.star_lines import (
+    BLANKS,
     LONGEST_LINE,
     Stretch,
     at_line,
     check_line,
     find_stretches,
+    is_structure,
 )
 
 if TYPE_CHECKING:
@@ -25,6 +28,10 @@ _HEADER_LINE = re.compile(
     rb"|(?P<loop>(?i:loop_))\s*(?:#.*)?"
     rb"|_(?P<label>[^\s#]+)(?:\s+(?P<value>[^\s#].*?))?\s*(?:#.*)?"
 )
+
+
+#: Of a line that is no STAR so many bytes are shown.
+_QUOTED = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,21 +101,25 @@ def survey(path: Path) -> Layout:
     with path.open("rb") as file:
         if not size:
             raise InputError(f"{path}: the file is empty")
-        if b"\0" in file.read(2**16):
+        begin = file.read(2**16)
+        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise InputError(f"{path}: is UTF-16 text; save it as UTF-8")
+        if b"\0" in begin:
             raise InputError(f"{path}: a binary file, not a STAR file")
+        if b"\r" in begin and b"\n" not in begin:
+            raise InputError(f"{path}: its lines end in CR alone; convert it: tr '\\r' '\\n'")
         file.seek(0)
         while line := file.readline(LONGEST_LINE + 1):
             check_line(path, at, line)
-            text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip()
+            text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip(BLANKS)
             idle = not text or text.startswith(b"#")
-            header = None if idle else _HEADER_LINE.fullmatch(text)
-            if scan.labels and not idle and header is None:
+            if scan.labels and not idle and not is_structure(text):
                 at = scan.take_rows(at)
                 file.seek(at)
                 continue
             scan.digest.update(line)
             if not idle:
-                scan.take_header(header, at, at + len(line))
+                scan.take_header(text, at, at + len(line))
             at += len(line)
     scan.end_labels()
     return Layout(tuple(scan.loops), tuple(scan.items), scan.digest.hexdigest())
@@ -135,10 +146,14 @@ class _Scan:
         self.labels = None
         return stop
 
-    def take_header(self, header: re.Match[bytes] | None, start: int, stop: int) -> None:
+    def take_header(self, text: bytes, start: int, stop: int) -> None:
         """Note a line outside the rows."""
+        header = _HEADER_LINE.fullmatch(text)
+        found = text[:_QUOTED].decode(errors="replace")
         if header is None or (self.block is None and header["block"] is None):
-            raise at_line(self.path, start, "not STAR: expected data_, loop_ or a label")
+            raise at_line(
+                self.path, start, f"not STAR: expected data_, loop_ or a label, found {found!r}"
+            )
         value = header["value"] or b""
         if header["label"] is not None and self.labels is not None and not value:
             self.labels.append(self._text(header["label"], start))
@@ -164,6 +179,9 @@ class _Scan:
 
     def _text(self, name: bytes, at: int) -> str:
         try:
-            return name.decode()
+            text = name.decode()
         except UnicodeDecodeError as error:
             raise at_line(self.path, at, f"the name {name!r} is not UTF-8 text") from error
+        if not text.isprintable():
+            raise at_line(self.path, at, f"the name {text!r} has unprintable characters")
+        return text

@@ -50,6 +50,15 @@ _ENDS_ROWS = re.compile(
 )
 
 
+#: What stands between values, to every part of the reader.
+BLANKS = bytes(range(33))
+
+
+def is_structure(line: bytes) -> bool:
+    """Tell whether a line among rows ends them; `line` has no newline."""
+    return _ENDS_ROWS.fullmatch(line.strip(BLANKS)) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Stretch:
     """Consecutive rows: the bytes from the first row's line to the end of the last one's.
@@ -111,7 +120,7 @@ def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]
     for line in _doubtful_lines(characters, first, kind).tolist():
         if characters[starts[line]] == ord(";"):
             raise at_line(path, at + int(starts[line]), "a text field (;) is not supported here")
-        if _ENDS_ROWS.fullmatch(block[first[line] : newlines[line]].rstrip()):
+        if is_structure(block[first[line] : newlines[line]]):
             stop = int(starts[line])
             starts, kind = starts[:line], kind[:line]
             break

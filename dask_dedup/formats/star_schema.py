@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.star_values import Place, is_number, is_whole, tokens_by_column
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
     if named is not None:
         loops = [loop for loop in loops if loop.block == named]
     if len(loops) != 1:
-        tables = [f"data_{loop.block} ({loop.rows} rows)" for loop in layout.loops]
+        tables = [f"data_{loop.block} ({counted(loop.rows, 'row')})" for loop in layout.loops]
         tables += dict.fromkeys(f"data_{item.block} (not a loop)" for item in layout.items)
         raise InputError(
             f"{path}: {'several tables' if loops else 'no table'} could hold the particles "

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.star_lines import at_line, find_rows, line_of_row, whole_lines
 
 if TYPE_CHECKING:
@@ -204,7 +204,10 @@ def _miscounted(place: Place, columns: int) -> InputError | RunError:
         bad = np.flatnonzero(values != columns)
         if bad.size:
             count = values[bad[0]]
-            return place.error(rows + int(bad[0]), f"has {count} values, but {columns} columns")
+            return place.error(
+                rows + int(bad[0]),
+                f"has {counted(int(count), 'value')}, but {counted(columns, 'column')}",
+            )
         rows += values.size
     return RunError(f"{place.path}: the file has changed meanwhile; run again")
 

@@ -26,7 +26,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.errors import DedupError
-from dask_dedup.formats import open_table, parquet
+from dask_dedup.formats import open_table, parquet_footer
 from dask_dedup.formats.table import InputFile
 from dask_dedup.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.output import TABLES, read_manifest
@@ -56,7 +56,7 @@ MOST_THREADS = 8
 _DAMAGE = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 _DECISIONS = ("validity", "separation", "maximality", "winners")
 #: A reader of a folder might take files of these names for a part of the result.
-_TABLES = (*parquet.SUFFIXES, ".star", ".cs", ".csg")
+_TABLES = (*parquet_footer.SUFFIXES, ".star", ".cs", ".csg")
 _TOUCHED = "its time of modification"
 _ATTRIBUTES = {
     "rows": "its number of rows",

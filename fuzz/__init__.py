@@ -1,0 +1,1 @@
+"""Broken files without end for the readers; see docs/fuzzing.md."""

@@ -1,0 +1,220 @@
+"""Small sound files of every format: what the mutations begin with."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.lib.recfunctions import repack_fields
+
+FORMATS = ("star", "npy", "csdat", "csg", "parquet")
+#: The end of the name of the file that is opened.
+SUFFIX = {"star": ".star", "npy": ".cs", "csdat": ".cs", "csg": ".csg", "parquet": ".parquet"}
+
+Files = dict[str, bytes]
+
+
+def seeds(form: str) -> list[Files]:
+    """Give sound inputs of a format, each as its files by name; the first is the one to open."""
+    suffix = SUFFIX[form]
+    if form == "csg":
+        return [_group(passthrough) for passthrough in (_npy(_records(6)), _csdat(_records(6)))]
+    contents = {"star": _stars, "npy": _npys, "csdat": _csdats, "parquet": _parquets}[form]()
+    return [{f"picks{suffix}": content} for content in contents]
+
+
+def _stars() -> list[bytes]:
+    relion31 = b"""# version 30001
+
+data_optics
+
+loop_
+_rlnOpticsGroup #1
+_rlnOpticsGroupName #2
+_rlnMicrographPixelSize #3
+1 opticsGroup1 1.25
+2 'two words' 0.5
+
+data_particles
+
+loop_
+_rlnCoordinateX #1
+_rlnCoordinateY #2
+_rlnAutopickFigureOfMerit #3
+_rlnMicrographName #4
+_rlnOpticsGroup #5
+_rlnClassNumber #6
+  12.5   80.25  0.75 mics/a.mrc 1 1
+ -1e3   +2.      nan  "mics/b c.mrc" 2 3
+# a comment
+   7      8     0.5 mics/'c'.mrc 1 2
+
+   9     10     1e300 '' 1 2
+"""
+    relion30 = b"""data_
+
+loop_
+_rlnMicrographName
+_rlnCoordinateX
+_rlnCoordinateY
+_rlnMagnification
+_rlnDetectorPixelSize
+a.mrc 1 2 10000 5
+a.mrc 3 4 10000 5
+"""
+    single = b"data_optics\n_rlnOpticsGroup 1\n_rlnImagePixelSize 2.5\n" + relion31[
+        relion31.index(b"data_particles") :
+    ].replace(b" 2 3\n", b" 1 3\n")
+    tomograms = b"""data_general
+_rlnTomoSubTomosAre2DStacks 1
+
+data_particles
+loop_
+_rlnTomoName
+_rlnCenteredCoordinateXAngst
+_rlnCenteredCoordinateYAngst
+_rlnCenteredCoordinateZAngst
+_rlnRandomSubset
+TS_01 -10.0 20 30 1
+TS_01 11.5 21 31 2"""
+    return [relion31, relion30, single, tomograms]
+
+
+def _records(rows: int) -> np.ndarray:
+    records = np.zeros(
+        rows,
+        [
+            ("uid", "<u8"),
+            ("location/micrograph_path", "S12"),
+            ("location/micrograph_shape", "<u4", (2,)),
+            ("location/center_x_frac", "<f4"),
+            ("alignments3D/pose", "<f4", (3,)),
+            ("ctf/tilt", "<c8"),
+            ("sym/matrix", "<f8", (2, 2)),
+            ("blob/path", "<U4"),
+        ],
+    )
+    records["uid"] = np.arange(rows, dtype="<u8") * 7919 + 2**63
+    texts = [f"mic-{number // 3}" for number in range(rows)]
+    for name in ("location/micrograph_path", "blob/path"):
+        records[name] = texts
+    records["location/center_x_frac"] = np.linspace(0, 1, rows)
+    return records
+
+
+def _npy(records: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, records)
+    return file.getvalue()
+
+
+def _npys() -> list[bytes]:
+    plain = _records(5)
+    version2 = io.BytesIO()
+    np.lib.format.write_array(version2, plain, version=(2, 0))
+    return [_npy(plain), _npy(_records(0)), _npy(_records(200)), version2.getvalue()]
+
+
+def _csdat(records: np.ndarray, *, compressed: bool = False) -> bytes:
+    """Write records as the module dask_dedup.formats.csdat describes it."""
+    heap, stored, fields = b"\0", [], []
+    for name in records.dtype.names or ():
+        kind, column = records.dtype[name], records[name]
+        if kind.kind in "SUO":
+            places = []
+            for text in column.tolist():
+                places.append(len(heap))
+                heap += (text if isinstance(text, bytes) else text.encode()) + b"\0"
+            column = np.array(places, "<u8")
+        content = np.ascontiguousarray(column).tobytes()
+        if compressed:
+            content = bytes(pa.Codec("lz4_raw").compress(content, asbytes=True))
+        stored.append(len(content).to_bytes(4, "little") + content)
+        text = "|O" if kind.kind in "SUO" else kind.base.str
+        fields.append([name, text, list(kind.shape)] if kind.shape else [name, text])
+    header = json.dumps(
+        {
+            "length": records.size,
+            "dtype": fields,
+            "compression": "lz4" if compressed else None,
+            "compressed_fields": list(records.dtype.names or ()) if compressed else [],
+        }
+    ).encode()
+    columns = b"".join(stored) if records.size else b""
+    return b"\x95CSDAT" + len(header).to_bytes(4, "little") + header + columns + heap
+
+
+def _csdats() -> list[bytes]:
+    return [
+        _csdat(_records(5)),
+        _csdat(_records(60), compressed=True),
+        _csdat(_records(0)),
+        _csdat(_records(1), compressed=True),
+    ]
+
+
+def _group(passthrough: bytes) -> Files:
+    text = b"""created: 2024-05-01 12:00:00.000000
+group: {description: x, name: particles, title: All particles, type: particle}
+results:
+  blob: &blob
+    metafile: '>J1_particles.cs'
+    num_items: 6
+    type: particle.blob
+  location:
+    metafile: ">J1_passthrough.cs"
+    num_items: 6
+    type: particle.location
+  alias: *blob
+version: v4.4.1
+"""
+    fields = ["uid", "alignments3D/pose", "blob/path"]
+    main = repack_fields(_records(6)[fields])[::-1]
+    return {
+        "picks.csg": text,
+        "J1_particles.cs": _npy(main),
+        "J1_passthrough.cs": passthrough,
+    }
+
+
+def _parquets() -> list[bytes]:
+    rows = 40
+    table = pa.table(
+        {
+            "uid": pa.array(range(rows), pa.uint64()),
+            "location/micrograph_path": pa.array([f"mic-{n // 9}" for n in range(rows)]),
+            "location/center_x_frac": pa.array(np.linspace(0, 1, rows), pa.float32()),
+            "location/center_y_frac": pa.array([None, *[0.5] * (rows - 1)], pa.float64()),
+            "alignments3D/shift": pa.array([[1.0, 2.0]] * rows, pa.list_(pa.float32(), 2)),
+            "tags": pa.array([None if n % 3 else ["a", "b"] for n in range(rows)]),
+            "of": pa.array([{"a": n, "b": None} for n in range(rows)]),
+            "when": pa.array(range(rows), pa.timestamp("us")),
+            "flag": pa.array([n % 2 == 0 for n in range(rows)]),
+            "class": pa.array([f"c{n % 2}" for n in range(rows)]).dictionary_encode(),
+        }
+    )
+    settings = [
+        {"compression": "zstd", "row_group_size": 16},
+        {"compression": "snappy", "write_page_checksum": True, "data_page_version": "2.0"},
+        {"compression": "none", "use_dictionary": False, "store_schema": False},
+        {"compression": "lz4", "data_page_size": 64, "write_page_index": True},
+        {
+            "compression": "gzip",
+            "use_dictionary": False,
+            "column_encoding": {
+                "uid": "DELTA_BINARY_PACKED",
+                "location/micrograph_path": "DELTA_BYTE_ARRAY",
+            },
+        },
+    ]
+    contents = []
+    for number, options in enumerate(settings):
+        sink = io.BytesIO()
+        # The last one has few columns, so that more of the mutations meet pages.
+        part = table.select(range(3)) if number == len(settings) - 1 else table
+        pq.write_table(part, sink, **options)
+        contents.append(sink.getvalue())
+    return contents

@@ -1,0 +1,76 @@
+"""Broken inputs of no format in particular, and outputs."""
+
+from __future__ import annotations
+
+import os
+
+from sound import put
+from tables import cryosparc, write_file, write_folder
+
+from spoilt.case import case
+
+
+@case
+def any_missing(folder):
+    return [folder / "picks.star"]
+
+
+@case
+def any_missing_in_a_missing_folder(folder):
+    return [folder / "no" / "picks.cs"]
+
+
+@case
+def any_name_longer_than_names_can_be(folder):
+    return [folder / ("x" * 300 + ".star")]
+
+
+@case
+def any_name_with_a_newline_and_an_escape(folder):
+    return [folder / "picks\n\x1b[31m.star"]
+
+
+@case
+def any_name_that_is_not_utf8(folder):
+    return [os.fsdecode(os.fsencode(folder) + b"/picks\xff.star")]
+
+
+@case
+def any_pipe_instead_of_a_file(folder):
+    os.mkfifo(folder / "picks.star")
+    return [folder / "picks.star"]
+
+
+@case
+def any_device_instead_of_a_file(folder):
+    return ["/dev/zero"]
+
+
+@case
+def any_table_of_a_kind_not_known(folder):
+    return put(folder, "picks.box", b"10\t20\t64\t64\n")
+
+
+@case
+def any_folder_named_like_a_star(folder):
+    (folder / "picks.star").mkdir()
+    return [folder / "picks.star"]
+
+
+@case
+def any_output_inside_an_input(folder):
+    write_folder(cryosparc(30), folder / "picks")
+    return [folder / "picks", "--output", folder / "picks" / "out"]
+
+
+@case
+def any_output_is_a_file(folder):
+    (folder / "out").write_text("mine")
+    return [write_file(cryosparc(30), folder / "picks.parquet"), "--output", folder / "out"]
+
+
+@case
+def any_output_is_not_empty(folder):
+    (folder / "out").mkdir()
+    (folder / "out" / "notes.txt").write_text("mine")
+    return [write_file(cryosparc(30), folder / "picks.parquet"), "--output", folder / "out"]

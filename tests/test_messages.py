@@ -1,0 +1,72 @@
+"""What a run says to broken input: exit code 2, one line, nothing written, and that line word for word.
+
+``DASK_DEDUP_REWRITE_MESSAGES=1 python -m pytest tests/test_messages.py`` writes messages.txt anew, to be read
+as a user would.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+from spoilt import CASES
+from tables import stamps
+
+MESSAGES = Path(__file__).with_name("messages.txt")
+REWRITE = bool(os.environ.get("DASK_DEDUP_REWRITE_MESSAGES"))
+#: In these, what libraries say is theirs to change.
+QUOTING = {
+    "csg-not-yaml",
+    "parquet-footer-of-noise",
+    "parquet-page-of-noise",
+    "parquet-page-that-fails-its-checksum",
+    "parquet-text-not-utf8",
+}
+QUOTED = re.compile(r"(?<=Parquet file: ).*|(?<=from row 0 on: ).*|(?<=CryoSPARC group: ).*")
+
+
+def snapshot():
+    lines = MESSAGES.read_text().splitlines() if MESSAGES.exists() else []
+    return dict(line.split(": ", 1) for line in lines)
+
+
+@pytest.fixture(scope="module")
+def told():
+    """The messages of this session; written to the file at its end, if asked for."""
+    messages = {}
+    yield messages
+    if REWRITE:
+        known = {name: line for name, line in snapshot().items() if name in CASES} | messages
+        MESSAGES.write_text("".join(f"{name}: {known[name]}\n" for name in CASES if name in known))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_broken_input_is_told_in_one_line_and_nothing_is_written(cli, tmp_path, name, told):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    arguments = CASES[name](folder)
+    if "--output" not in arguments:
+        arguments += ["--output", tmp_path / "out"]
+    before = stamps(tmp_path)
+    began = time.process_time()
+    outcome = cli("run", *arguments, "--quiet")
+    assert time.process_time() - began < 10
+    assert stamps(tmp_path) == before
+    assert outcome.stdout == ""
+    assert outcome.exit_code == 2, outcome.stderr
+    (line,) = outcome.stderr.splitlines()
+    assert line.isprintable()
+    assert len(line) < 5000
+    message = line.removeprefix("dask-dedup: ").replace(str(folder), "FOLDER")
+    if name in QUOTING:
+        message = QUOTED.sub("(...)", message)
+    told[name] = message
+    if not REWRITE:
+        assert snapshot()[name] == message
+
+
+def test_every_message_in_the_file_is_of_a_case():
+    assert REWRITE or list(snapshot()) == list(CASES)
