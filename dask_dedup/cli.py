@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,15 +12,27 @@ import click
 from dask_dedup import __version__
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
+from dask_dedup.places import at, use_endpoint
 from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from dask_dedup.result import RunResult
     from dask_dedup.verification import Verification
 
-_PATH = click.Path(path_type=Path)
+
+class _Place(click.ParamType):  # type: ignore[type-arg]
+    """A path, or the URI of one in an object store."""
+
+    name = "path"
+
+    def convert(self, value: str | Path, *_: object) -> Path:
+        return at(value)
+
+
+_PATH = _Place()
 
 
 class _Commands(click.Group):
@@ -46,8 +57,17 @@ class _Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(__version__, prog_name="dask-dedup")
-def main() -> None:
-    """Remove duplicate particle picks from cryo-EM particle tables."""
+@click.option(
+    "--endpoint-url",
+    metavar="URL",
+    help="Server for s3:// places, where it is not Amazon's; or set AWS_ENDPOINT_URL.",
+)
+def main(endpoint_url: str | None) -> None:
+    """Remove duplicate particle picks from cryo-EM particle tables.
+
+    Tables and results may lie in an object store: name them by their URIs, such as s3://bucket/picks.
+    """
+    use_endpoint(endpoint_url)
 
 
 @main.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema
 from dask_dedup.formats.parquet import unify
 from dask_dedup.micrographs import read_micrographs
+from dask_dedup.places import ENDPOINT, at
 from dask_dedup.roles import check_flip, check_pixel_size, compare_roles, resolve_roles
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Job:
     output_format : {"native", "parquet"}
     staging : str
         Folder the parts are written to before the commit.
+    mark : str
+        Tells the names of a run's files from those of others, where they may lie side by side.
+    endpoint_url : str or None
+        Of the server for ``s3://``, if it is not Amazon's; workers may not have it in their environment.
     attempt : str
         Tells the events of this attempt at the run from those of others.
     """
@@ -65,6 +71,8 @@ class Job:
     native_names: tuple[str | None, ...]
     output_format: str
     staging: str
+    mark: str = ""
+    endpoint_url: str | None = None
     attempt: str = ""
 
     @property
@@ -78,6 +86,7 @@ def make_job(
     exposures: ParticleTable | None,
     params: DedupParams,
     output_format: str,
+    mark: str = "",
 ) -> Job:
     """Gather what the stages have to know; nothing is read but the micrograph table."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
@@ -103,9 +112,11 @@ def make_job(
         params=params,
         micrographs=micrographs,
         stored_schema=StoredSchema.of(_unified_schema(as_parquet)),
-        native_names=tuple(native),
+        native_names=tuple(f"{mark}/{name}" if mark and name else name for name in native),
         output_format=output_format,
         staging="",
+        mark=mark,
+        endpoint_url=os.environ.get(ENDPOINT),
         attempt=uuid4().hex[:12],
     )
 
@@ -175,7 +186,7 @@ def find_changed(job: Job) -> str | None:
     """Name an input file that is not as it was when the run began, and say how it differs."""
     for file in (file for table in job.tables for file in table.files):
         try:
-            now = Path(file.path).stat()
+            now = at(file.path).stat()
         except FileNotFoundError:
             return f"{file.path} is gone"
         if (now.st_size, now.st_mtime_ns) != (file.bytes, file.modified_ns):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import OutputExistsError
+from dask_dedup.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,10 @@ def locked(output: Path) -> Iterator[None]:
     OutputExistsError
         If another run holds it.
     """
+    if is_remote(output):
+        # The run's mark keeps two from each other's files, and only one can create the manifest.
+        yield
+        return
     made = not output.exists()
     file = _take(output)
     try:
@@ -50,6 +55,8 @@ def locked(output: Path) -> Iterator[None]:
 
 def holder(output: Path) -> str | None:
     """Tell who holds an output folder: "process 123 on node7, since 12:30"; None if nobody does."""
+    if is_remote(output):
+        return None
     try:
         file = os.open(output / LOCK, os.O_RDWR)
     except FileNotFoundError:

@@ -12,16 +12,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dask_dedup import object_store
 from dask_dedup.errors import InputError, OutputExistsError
 from dask_dedup.lock import busy, holder
+from dask_dedup.places import at, is_remote, remove, resolve
 from dask_dedup.receipts import RECEIPTS
 from dask_dedup.stages import DRAFTS, DUPLICATES, KEPT, PIECES, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 MANIFEST = "manifest.json"
 TABLES = (KEPT, REJECTED, DUPLICATES)
@@ -40,7 +42,7 @@ def read_manifest(output: str | Path) -> dict[str, Any]:
     InputError
         If there is none, or it is not one of this program's.
     """
-    path = Path(output) / MANIFEST
+    path = at(output) / MANIFEST
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError as error:
@@ -54,9 +56,9 @@ def read_manifest(output: str | Path) -> dict[str, Any]:
 
 def check_apart(output: Path, inputs: Iterable[str | Path]) -> None:
     """Refuse an output inside an input, which the next run would read, and the reverse."""
-    target = output.resolve()
+    target = resolve(output)
     for given in inputs:
-        source = Path(given).resolve()
+        source = resolve(at(given))
         if target == source or source in target.parents:
             raise InputError(
                 f"--output {output} lies inside the input {given}; choose another place"
@@ -83,6 +85,8 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
     OutputExistsError
         If it holds anything else.
     """
+    if is_remote(output):
+        return find_result(output, run_id, overwrite=overwrite)
     nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not nearest.is_dir():
         raise OutputExistsError(
@@ -103,7 +107,7 @@ def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any]
     if (output / MANIFEST).exists():
         manifest = read_manifest(output)
         if manifest["run_id"] == run_id and not overwrite:
-            shutil.rmtree(_staging(output, run_id), ignore_errors=True)
+            _sweep(_staging(output, run_id))
             _check_whole(output, manifest)
             return manifest
         if not overwrite:
@@ -112,7 +116,11 @@ def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any]
                 "choose another place, or use --overwrite"
             )
         return None
-    others = [entry.name for entry in output.iterdir() if not entry.name.startswith(STAGING_PREFIX)]
+    there = [entry.name for entry in output.iterdir()] if output.exists() else []
+    others = [name for name in there if not name.startswith(STAGING_PREFIX)]
+    if is_remote(output) and len(others) < len(there):
+        # What a dead run has written lies where it would stay.
+        others = [name for name in others if name not in TABLES]
     if others and not (_staging(output, run_id) / MANIFEST).exists():
         raise OutputExistsError(
             f"--output {output} is not empty and holds no finished run (there is {others[0]}); "
@@ -136,12 +144,17 @@ def find_damaged(output: Path, manifest: dict[str, Any]) -> list[str]:
     return [
         path
         for path, size in sizes.items()
-        if not Path(path).is_file() or Path(path).stat().st_size != size
+        if not at(path).is_file() or at(path).stat().st_size != size
     ]
 
 
 def _staging(output: Path, run_id: str) -> Path:
     return output / f"{STAGING_PREFIX}{run_id[:12]}"
+
+
+def mark_of(output: Path, run_id: str) -> str:
+    """Give what tells a run's files from another's where they lie side by side."""
+    return run_id[:12] if is_remote(output) else ""
 
 
 def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
@@ -161,14 +174,17 @@ def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
         return staging
     try:
         if staging.exists() and read_request(staging) != request:
-            shutil.rmtree(staging)
-        shutil.rmtree(staging / DRAFTS, ignore_errors=True)
-        for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
-            (staging / name).mkdir(parents=True, exist_ok=True)
+            discard(staging)
+        if not is_remote(staging):
+            remove(staging / DRAFTS)
+            for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
+                (staging / name).mkdir(parents=True, exist_ok=True)
         if not (staging / REQUEST).exists():
             _write_whole(staging / REQUEST, request)
     except OSError as error:
-        raise InputError(f"--output {output}: cannot be written: {error.strerror}") from error
+        raise InputError(
+            f"--output {output}: cannot be written: {error.strerror or error}"
+        ) from error
     return staging
 
 
@@ -182,14 +198,18 @@ def read_request(staging: Path) -> dict[str, Any] | None:
 
 
 def _write_whole(path: Path, content: dict[str, Any]) -> None:
+    text = json.dumps(content, indent=2) + "\n"
+    if is_remote(path):
+        path.write_text(text)
+        return
     draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.write_text(text)
     draft.rename(path)
 
 
 def staged_manifest(staging: Path) -> dict[str, Any] | None:
     """Give the manifest of a run that died in its commit, unless another has replaced it since."""
-    if not (staging / MANIFEST).exists():
+    if is_remote(staging) or not (staging / MANIFEST).exists():
         return None
     manifest: dict[str, Any] = json.loads((staging / MANIFEST).read_text())
     output = staging.parent
@@ -217,10 +237,19 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
         If another run has put its result here meanwhile.
     """
     final = output / MANIFEST
+    if is_remote(output):
+        before = read_manifest(output) if final.exists() else None
+        if object_store.put_manifest(staging, final, manifest, before):
+            remove(output / PLOTS)
+            (output / PAGE).unlink(missing_ok=True)
+        elif read_manifest(output)["run_id"] != manifest["run_id"]:
+            _give_way(staging, output)
+        object_store.sweep(staging)
+        return
     mine = final.exists() and read_manifest(output)["run_id"] == manifest["run_id"]
     if mine and not manifest["overwrite"]:
         # The same run, started twice, or a crash right after the end.
-        shutil.rmtree(staging, ignore_errors=True)
+        remove(staging)
         return
     if not (staging / MANIFEST).exists():
         _write_whole(staging / MANIFEST, manifest)
@@ -245,8 +274,14 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
     shutil.rmtree(staging)
 
 
+def _sweep(staging: Path) -> None:
+    if is_remote(staging):
+        object_store.sweep(staging)
+    remove(staging)
+
+
 def _give_way(staging: Path, output: Path) -> None:
-    shutil.rmtree(staging, ignore_errors=True)
+    discard(staging)
     raise OutputExistsError(
         f"--output {output}: another run has put its result there meanwhile; choose another place"
     )
@@ -265,5 +300,8 @@ def _create(source: Path, final: Path) -> None:
 
 
 def discard(staging: Path) -> None:
-    """Remove a staging folder."""
-    shutil.rmtree(staging, ignore_errors=True)
+    """Remove a staging folder, and what its run has written elsewhere."""
+    if is_remote(staging):
+        mark = staging.name.removeprefix(STAGING_PREFIX)
+        object_store.remove_parts(staging.parent, TABLES, mark)
+    remove(staging)

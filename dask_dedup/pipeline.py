@@ -21,6 +21,7 @@ from dask_dedup.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.lock import locked
 from dask_dedup.manifest import make_manifest, make_request
 from dask_dedup.params import DedupParams
+from dask_dedup.places import at
 from dask_dedup.plan import make_plan
 from dask_dedup.receipts import count_receipts, find_receipts
 from dask_dedup.result import RunResult
@@ -107,7 +108,7 @@ def run(
     """
     began = time.perf_counter()
     params = params or DedupParams()
-    target = Path(output)
+    target = at(output)
     paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     if not paths:
         raise InputError("no input: name at least one particle table")
@@ -121,7 +122,8 @@ def run(
     if finished:
         return _nothing_to_do(target, finished)
 
-    job = make_job(tables, exposures, params, output_format)
+    mark = place.mark_of(target, run_id)
+    job = make_job(tables, exposures, params, output_format, mark)
     with _in_one_line(), ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
         # In words first: asking a cluster from within the log handler would hold up its own log lines.
@@ -187,7 +189,7 @@ def _survey(job: Job, engine: Engine, tell: Tell) -> _Survey:
 
 def _write(job: Job, survey: _Survey, engine: Engine, tell: Tell) -> list[Receipt]:
     """Write what no earlier attempt has written; give the receipts of all fragments, in their order."""
-    receipts = find_receipts(Path(job.staging), job.fragments)
+    receipts = find_receipts(at(job.staging), job.fragments)
     plan = survey.plan
     if receipts:
         log.info(

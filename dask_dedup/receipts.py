@@ -6,14 +6,15 @@ import hashlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dask_dedup.decide import Tally
 from dask_dedup.formats import Written
+from dask_dedup.places import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from dask_dedup.formats import Fragment
 
@@ -63,6 +64,15 @@ class Receipt:
 
     def holds(self, staging: Path) -> bool:
         """Tell whether all its files are there, to the byte."""
+        if is_remote(staging):
+            # What an object store has is whole; reading it all again would cost as much as writing it.
+            files = [
+                (staging.parent / folder / file.path, file.bytes)
+                for folder, file in self.files.items()
+            ]
+            return all(
+                path.exists() and path.stat().st_size == size for path, size in files
+            ) and all((staging / path).exists() for path in self.pieces)
         digests = {f"{folder}/{file.path}": file.sha256 for folder, file in self.files.items()}
         return all(
             (staging / path).is_file() and digest_of(staging / path) == digest
@@ -77,7 +87,8 @@ def receipt_name(number: int) -> str:
 
 def find_receipts(staging: Path, fragments: Sequence[Fragment]) -> list[Receipt]:
     """Give the receipts that an earlier attempt left, of fragments that need not be written again."""
-    there = [part for part in fragments if (staging / receipt_name(part.number)).exists()]
+    names = {file.name for file in _list(staging)}
+    there = [part for part in fragments if Path(receipt_name(part.number)).name in names]
     with ThreadPoolExecutor() as pool:
         found = pool.map(lambda fragment: _read(staging, fragment), there)
         return [receipt for receipt in found if receipt]
@@ -85,7 +96,12 @@ def find_receipts(staging: Path, fragments: Sequence[Fragment]) -> list[Receipt]
 
 def count_receipts(staging: Path) -> int:
     """Count the receipts in a staging folder, whether they hold or not."""
-    return sum(1 for _ in (staging / RECEIPTS).glob("*.json"))
+    return len(_list(staging))
+
+
+def _list(staging: Path) -> list[Path]:
+    folder = staging / RECEIPTS
+    return [*folder.iterdir()] if folder.exists() else []
 
 
 def digest_of(path: Path) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +22,7 @@ from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.invalid import Reason
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
+from dask_dedup.places import at, is_remote, upload, use_endpoint
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
 from dask_dedup.scan import Census, count, extract, read_picks
 
@@ -84,6 +85,7 @@ class Narrow:
 
 def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
     """Read the columns that matter of a fragment, and no others, and count what is in them."""
+    use_endpoint(job.endpoint_url)
     fragment = job.fragments[number]
     roles = job.roles[fragment.source]
     rows = read(job.tables[fragment.source], fragment, roles.columns)
@@ -142,18 +144,18 @@ def _decide(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
 def _name_culprit(job: Job, picks: Picks) -> str:
     """Name the first micrograph, from the one with the most picks on, that cannot be decided by itself."""
     keys, first, counts = np.unique(picks.micrograph, return_index=True, return_counts=True)
-    for at in np.argsort(-counts, kind="stable"):
+    for worst in np.argsort(-counts, kind="stable"):
         try:
-            decide(picks.take(picks.micrograph == keys[at]), job.params)
+            decide(picks.take(picks.micrograph == keys[worst]), job.params)
         except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
             break
-    fragment = job.fragments[int(fragment_of(picks.place[first[at : at + 1]])[0])]
-    row = int(row_of(picks.place[first[at : at + 1]])[0])
+    fragment = job.fragments[int(fragment_of(picks.place[first[worst : worst + 1]])[0])]
+    row = int(row_of(picks.place[first[worst : worst + 1]])[0])
     path, row_in_file = fragment.locate(row)
     roles = job.roles[fragment.source]
     name = read(job.tables[fragment.source], fragment, [roles.micrograph])[0][row].as_py()
     return (
-        f"the duplicates on micrograph {name} ({counts[at]:,} particles, one of them in {path} row "
+        f"the duplicates on micrograph {name} ({counts[worst]:,} particles, one of them in {path} row "
         f"{row_in_file}) cannot be found"
     )
 
@@ -192,6 +194,7 @@ def write_fragment(
     micrograph : pyarrow.ChunkedArray, optional
         As in `Narrow`, if it is at hand.
     """
+    use_endpoint(job.endpoint_url)
     fragment = job.fragments[number]
     payload = load(job.tables[fragment.source], fragment)
     rejections, tally = settled or _decide_payload(job, plan, fragment, payload)
@@ -207,7 +210,7 @@ def write_fragment(
             "the file has changed meanwhile, run again"
         )
 
-    with _drafting(Path(job.staging), number) as draft:
+    with _drafting(at(job.staging), number) as draft:
         receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
         (draft / receipt_name(number)).write_text(json.dumps(receipt.to_dict()))
     return receipt
@@ -227,7 +230,7 @@ def _write(
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
     roles = job.roles[fragment.source]
-    name = f"part-{number:05d}.parquet"
+    name = f"part-{number:05d}{f'-{job.mark}' * bool(job.mark)}.parquet"
     files: dict[str, Written] = {}
     pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
@@ -271,15 +274,21 @@ def _write(
 @contextmanager
 def _drafting(staging: Path, number: int) -> Iterator[Path]:
     """Give a folder of this attempt's own; what is written there is put into place file by file, the receipt last."""
-    drafts = staging / DRAFTS
-    with tempfile.TemporaryDirectory(prefix=f"{number:05d}-", dir=drafts) as folder:
+    remote = is_remote(staging)
+    drafts = None if remote else staging / DRAFTS
+    with tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder:
         draft = Path(folder)
         for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
             (draft / name).mkdir()
         yield draft
         for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
             for file in (draft / name).iterdir():
-                file.replace(staging / name / file.name)
+                if remote:
+                    # Tables lie where they stay: nothing can be renamed there.
+                    home = staging if name in (PIECES, RECEIPTS) else staging.parent
+                    upload(file, home / name / file.name)
+                else:
+                    file.replace(staging / name / file.name)
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
@@ -297,11 +306,17 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     """
     table = job.tables[source]
     numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
-    pieces = [Path(job.staging) / _piece(outcome, number) for number in numbers]
+    staging = at(job.staging)
+    pieces = [staging / _piece(outcome, number) for number in numbers]
     target = Path(outcome) / (job.native_names[source] or "")
-    folder = Path(job.staging) / target.parent
-    folder.mkdir(exist_ok=True)
-    files = format_of(table).assemble(table, pieces, rows, folder, target.name)
+    with ExitStack() as stack:
+        folder = staging / target.parent
+        if is_remote(staging):
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-dedup-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        files = format_of(table).assemble(table, pieces, rows, folder, target.name)
+        for file in files if is_remote(staging) else ():
+            upload(folder / file.path, staging.parent / target.parent / file.path)
     return [replace(file, path=str(target.parent / file.path)) for file in files]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from dask_dedup import output as place
 from dask_dedup.errors import InputError
 from dask_dedup.lock import holder, locked
 from dask_dedup.params import DedupParams
+from dask_dedup.places import at
 from dask_dedup.receipts import RECEIPTS
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def status(output: str | Path) -> Status:
     InputError
         If there is nothing of this program's.
     """
-    target = Path(output)
+    target = at(output)
     manifest = place.read_manifest(target) if (target / place.MANIFEST).exists() else None
     attempts = [_look(target, folder, manifest) for folder in _folders(target)]
     who = holder(target)
@@ -159,7 +159,7 @@ def clean(output: str | Path) -> list[str]:
     InputError
         If there is no such folder, or a part of a result would be lost.
     """
-    target = Path(output)
+    target = at(output)
     if not target.is_dir():
         raise InputError(f"{output}: no such folder")
     removed = []
@@ -171,7 +171,7 @@ def clean(output: str | Path) -> list[str]:
                     f"{folder} holds a part of a result that was not put into place to its end; "
                     f"finish it first: {command or 'run the same command again'}"
                 )
-            shutil.rmtree(folder)
+            place.discard(folder)
             removed.append(str(folder))
     return removed
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import stat
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dask_dedup.errors import InputError
@@ -20,9 +19,11 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
+from dask_dedup.places import at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -61,13 +62,13 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     InputError
         If there is no such table, or it cannot be read.
     """
-    place = Path(path)
+    place = at(path)
     try:
         kind = place.stat().st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(f"{path}: no such file or folder") from error
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise InputError(f"{path}: neither a file nor a folder; a table is read more than once")
     name = "parquet" if place.is_dir() else _SUFFIXES.get(place.suffix.lower(), "parquet")

@@ -18,7 +18,6 @@ import json
 import shutil
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -29,9 +28,11 @@ from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.npy import MAX_HEADER_BYTES, fingerprint
 from dask_dedup.formats.table import InputFile, Written
+from dask_dedup.places import at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -140,12 +141,13 @@ class CsdatFile:
             size = file.tell()
         if written != rows:
             raise RunError(f"{target}: has {written} rows instead of {rows}; run again")
-        shutil.copyfile(piece, target)
+        with piece.open("rb") as source, target.open("wb") as copy:
+            shutil.copyfileobj(source, copy)
         return Written(target.name, rows, size, digest)
 
     def _open(self) -> BinaryIO:
         try:
-            return Path(self.path).open("rb")
+            return at(self.path).open("rb")
         except OSError as error:
             raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
 

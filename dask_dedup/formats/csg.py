@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,9 +20,11 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
+from dask_dedup.places import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -52,7 +53,7 @@ class Member:
     @property
     def name(self) -> str:
         """The file's name without folders."""
-        return Path(self.file.path).name
+        return at(self.file.path).name
 
     def rows(self, fragment: Fragment) -> range | NDArray[np.integer]:
         """Tell which rows of the file belong to a fragment."""

@@ -8,7 +8,6 @@ import io
 import re
 import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -17,9 +16,11 @@ from numpy.lib import format as npy
 from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.table import InputFile, Written
+from dask_dedup.places import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -144,7 +145,7 @@ class NpyFile:
         step = max(1, BATCH_BYTES // self.row_bytes)
         buffer = memoryview(bytearray(min(step, len(rows)) * self.row_bytes))
         try:
-            with Path(self.path).open("rb", buffering=0) as file:
+            with at(self.path).open("rb", buffering=0) as file:
                 file.seek(self.offset + rows.start * self.row_bytes)
                 for first in range(rows.start, rows.stop, step):
                     part = buffer[: min(step, rows.stop - first) * self.row_bytes]

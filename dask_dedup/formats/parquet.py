@@ -8,7 +8,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache, reduce
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -30,9 +29,11 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
+from dask_dedup.places import at, parquet_source, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
@@ -215,7 +216,7 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
     target = _decoded_schema(schema, wanted)
     text = [field.name for field in target if pa.types.is_dictionary(field.type)]
     try:
-        stat = Path(piece.path).stat()
+        stat = at(piece.path).stat()
         metadata = _footer_of(piece.path, stat.st_mtime_ns, stat.st_size)
         there = set(metadata.schema.to_arrow_schema().names)
         present = [name for name in wanted if name in there]
@@ -257,7 +258,7 @@ def _read_groups(
     The file is not mapped into memory: if it shrank, or its server failed, that would end the process.
     """
     with pq.ParquetFile(
-        piece.path,
+        **parquet_source(piece.path),
         metadata=metadata,
         read_dictionary=text,
         page_checksum_verification=True,
@@ -268,7 +269,7 @@ def _read_groups(
 @lru_cache(maxsize=64)
 def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
     """Read a file's footer once: with many row groups it takes longer than one of them."""
-    return pq.read_metadata(path)
+    return read_metadata(path)
 
 
 def _decoded_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:

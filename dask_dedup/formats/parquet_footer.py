@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.table import InputFile, Piece
+from dask_dedup.places import parquet_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,8 +99,7 @@ def read_footer(path: Path, root: Path) -> Footer:
     try:
         _check_ends(path)
         before = path.stat()
-        with pa.OSFile(str(path)) as handle:
-            parquet = pq.ParquetFile(handle)
+        with pq.ParquetFile(**parquet_source(path)) as parquet:
             metadata, schema = parquet.metadata, parquet.schema_arrow
             tail = _footer_bytes(path)
     except InputError:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -47,10 +46,12 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
+from dask_dedup.places import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from io import BufferedReader, FileIO
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -128,7 +129,7 @@ def _range(fragment: Fragment) -> tuple[int, int]:
 
 def _unchanged(table: ParticleTable) -> Path:
     """Give a table's file, if it still has the size it had when it was opened."""
-    path = Path(table.path)
+    path = at(table.path)
     try:
         size = path.stat().st_size
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import DedupError, RunError
 from dask_dedup.output import PAGE, PLOTS, STAGING_PREFIX
+from dask_dedup.places import is_remote, remove, upload
 from dask_dedup.reporting.result import open_result
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def _make(result: Result, named: Sequence[str], verification: Verification | Non
     ]
     page = render(result, make_pictures(examples, drawn, separation), answers, verification)
 
-    with tempfile.TemporaryDirectory(prefix=f"{STAGING_PREFIX}report-", dir=result.place) as aside:
+    place = result.place
+    folder = None if is_remote(place) else place
+    with tempfile.TemporaryDirectory(prefix=f"{STAGING_PREFIX}report-", dir=folder) as aside:
         plots = Path(aside, PLOTS)
         plots.mkdir()
         for number, rendering in enumerate(drawn, start=1):
@@ -93,7 +96,12 @@ def _make(result: Result, named: Sequence[str], verification: Verification | Non
             if chart:
                 chart.save(plots / answer.key)
         Path(aside, PAGE).write_text(page, encoding="utf-8")
-        place = result.place
+        if is_remote(place):
+            remove(place / PLOTS)
+            for file in plots.iterdir():
+                upload(file, place / PLOTS / file.name)
+            upload(Path(aside, PAGE), place / PAGE)
+            return place / PAGE
         if (place / PLOTS).exists():
             shutil.move(place / PLOTS, Path(aside, "before"))
         plots.rename(place / PLOTS)

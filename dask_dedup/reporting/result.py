@@ -14,6 +14,7 @@ from dask_dedup.invalid import Reason
 from dask_dedup.micrographs import MicrographTable, read_micrographs
 from dask_dedup.output import read_manifest
 from dask_dedup.params import DedupParams
+from dask_dedup.places import at, is_remote
 from dask_dedup.roles import Roles, compare_roles, needs_pixel_size, resolve_roles
 from dask_dedup.scan import Extract, extract
 from dask_dedup.stages import DUPLICATES, KEPT, REJECTED
@@ -125,7 +126,7 @@ def open_result(output: str | Path) -> Result:
     InputError
         If there is no finished run.
     """
-    place = Path(output)
+    place = at(output)
     manifest = read_manifest(place)
     params = DedupParams.from_dict(manifest["parameters"])
     inputs = [(entry["path"], entry["column_names"]) for entry in manifest["inputs"]]
@@ -146,7 +147,9 @@ def _open_micrographs(manifest: dict[str, Any]) -> ParticleTable | None:
     if not manifest["micrographs"]:
         return None
     try:
-        return open_table(Path(manifest["directory"], manifest["micrographs"]), allow_outside=True)
+        given = at(manifest["micrographs"])
+        path = given if is_remote(given) else Path(manifest["directory"], given)
+        return open_table(path, allow_outside=True)
     except (DedupError, OSError):
         # Only the figures that need it are left out, and say so.
         return None

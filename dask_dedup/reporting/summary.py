@@ -17,6 +17,7 @@ from dask_dedup.columns import Columns
 from dask_dedup.inspection.neighbours import Centres, Cloud
 from dask_dedup.micrographs import keys_of_names
 from dask_dedup.picks import Picks
+from dask_dedup.places import parquet_source
 from dask_dedup.rank import splitmix64
 from dask_dedup.reporting.result import PATH_COLUMN
 
@@ -205,7 +206,9 @@ _WINNERS = pa.schema(
 
 
 def _read_winners(paths: tuple[Path, ...]) -> pa.Table:
-    parts = [pq.ParquetFile(path).read(_WINNERS.names).cast(_WINNERS) for path in paths]
+    parts = [
+        pq.ParquetFile(**parquet_source(path)).read(_WINNERS.names).cast(_WINNERS) for path in paths
+    ]
     return pa.concat_tables(parts) if parts else _WINNERS.empty_table()
 
 

@@ -29,8 +29,9 @@ from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, parquet_footer
 from dask_dedup.formats.table import InputFile
 from dask_dedup.job import ALGORITHM, make_job, make_run_id
-from dask_dedup.output import TABLES, read_manifest
+from dask_dedup.output import TABLES, mark_of, read_manifest
 from dask_dedup.params import DedupParams
+from dask_dedup.places import at
 from dask_dedup.stages import DUPLICATES
 from dask_dedup.verification.comparability import compare_counts
 from dask_dedup.verification.conservation import (
@@ -161,13 +162,13 @@ def verify(output: str | Path) -> Verification:
     InputError
         If there is no finished run.
     """
-    place = Path(output)
+    place = at(output)
     manifest = read_manifest(place)
     threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     findings = None
     with ThreadPoolExecutor(threads) as pool:
         checks = [_check("checksums", lambda: _compare_files(place, manifest, pool))]
-        inputs, job = _reopen(manifest)
+        inputs, job = _reopen(place, manifest)
         checks.append(inputs)
         if job is None:
             open_ = Check("conservation", passed=None, detail=f"not checked: {inputs.detail}")
@@ -222,10 +223,10 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
     return f"{len(known):,} files are as the run left them"
 
 
-def _reopen(manifest: dict[str, Any]) -> tuple[Check, Job | None]:
+def _reopen(place: Path, manifest: dict[str, Any]) -> tuple[Check, Job | None]:
     """Open the inputs again; there is no job if they are gone or hold something else."""
     try:
-        job, complaint = _open_job(manifest)
+        job, complaint = _open_job(place, manifest)
     except UncheckedError as error:
         return Check("inputs", passed=None, detail=str(error)), None
     except _DAMAGE as error:
@@ -235,12 +236,12 @@ def _reopen(manifest: dict[str, Any]) -> tuple[Check, Job | None]:
     return Check("inputs", passed=not complaint, detail=complaint or unchanged), job
 
 
-def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
+def _open_job(place: Path, manifest: dict[str, Any]) -> tuple[Job, str]:
     """Give the job, and what has changed though the rows are the same as far as can be told."""
     entries, micrographs = manifest["inputs"], manifest["micrographs"]
     for path in [entry["path"] for entry in entries] + [micrographs] * bool(micrographs):
-        if not Path(path).exists():
-            where = "" if Path(path).is_absolute() else f" in {Path.cwd()}"
+        if not at(path).exists():
+            where = "" if at(path).is_absolute() else f" in {Path.cwd()}"
             started = manifest.get("directory", "?")
             raise UncheckedError(
                 f"the input {path} is not there{where}; the run was started in {started}"
@@ -266,7 +267,8 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
     ):
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
-    return make_job(tables, exposures, params, manifest["output_format"]), complaint
+    mark = mark_of(place, manifest["run_id"])
+    return make_job(tables, exposures, params, manifest["output_format"], mark), complaint
 
 
 def _changes(table: ParticleTable, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:

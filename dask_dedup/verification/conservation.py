@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from dask_dedup import __version__, formats
 from dask_dedup.columns import Columns
 from dask_dedup.errors import DedupError
+from dask_dedup.places import parquet_source, read_metadata
 from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA, KEPT, REJECTED
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, NDArray[n
     FindingError
         If it names rows that the fragment does not have, or any twice, or out of order.
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(**parquet_source(path)) as file:
         told = file.read(use_threads=False)
     if told.schema.names != DUPLICATES_SCHEMA.names:
         raise FindingError(f"{path}: the columns are {', '.join(told.schema.names)}")
@@ -218,7 +219,8 @@ def _kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np.bool
 def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
     text = [field.name for field in schema if pa.types.is_string(field.type)]
     # Dictionaries, as the inputs' text comes too: quicker to decode and to compare.
-    with pq.ParquetFile(path) as plain, pq.ParquetFile(path, read_dictionary=text) as file:
+    source = parquet_source(path)
+    with pq.ParquetFile(**source) as plain, pq.ParquetFile(**source, read_dictionary=text) as file:
         if not plain.schema_arrow.equals(schema, check_metadata=True):
             raise FindingError(f"{path}: the schema is not that of the inputs")
         return file.read(use_threads=False)
@@ -311,7 +313,7 @@ def compare_totals(place: Path, manifest: dict[str, Any], job: Job | None) -> st
     for entry in manifest["outputs"]:
         path, folder = place / entry["path"], _folder_of(entry)
         if "fragment" in entry:
-            number = pq.read_metadata(path).num_rows
+            number = read_metadata(path).num_rows
             source = job.fragments[entry["fragment"]].source if job else 0
         elif path.suffix == Path(inputs[entry["input"]]["path"]).suffix:
             number, source = formats.open_table(path).rows, entry["input"]
@@ -322,7 +324,7 @@ def compare_totals(place: Path, manifest: dict[str, Any], job: Job | None) -> st
             raise FindingError(f"{path} has {number} rows, but {entry['rows']} in the manifest")
         rows[folder][source] += number
         if folder == DUPLICATES:
-            with pq.ParquetFile(path) as file:
+            with pq.ParquetFile(**parquet_source(path)) as file:
                 pairs = file.read(_PAIRED)
             same_uid += pc.sum(pc.equal(pairs["uid"], pairs["winner_uid"])).as_py() or 0
             across += _count_across(Columns(pairs, str(path)), first_half)
