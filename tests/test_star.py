@@ -183,7 +183,7 @@ def split(table, keep, folder):
         target = folder / written.path
         assert (written.rows, written.bytes) == (rows, target.stat().st_size)
         assert written.sha256 == hashlib.sha256(target.read_bytes()).hexdigest()
-        assert not any(path.exists() for path in found)
+        assert all(path.exists() for path in found), "a resumed run needs the pieces"
         results.append(target)
     return results
 
