@@ -1,4 +1,4 @@
-"""The command line: each verb is one call of the public interface."""
+"""The verb run."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup import __version__
-from dask_dedup.errors import DedupError, InputError
+from dask_dedup.cli.flips import ordinals
+from dask_dedup.cli.place import PLACE
+from dask_dedup.cli.proof import prove
+from dask_dedup.errors import DedupError
 from dask_dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
-from dask_dedup.places import at, use_endpoint
 from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
 
 if TYPE_CHECKING:
@@ -23,56 +24,9 @@ if TYPE_CHECKING:
     from dask_dedup.verification import Verification
 
 
-class _Place(click.ParamType):  # type: ignore[type-arg]
-    """A path, or the URI of one in an object store."""
-
-    name = "path"
-
-    def convert(self, value: str | Path, *_: object) -> Path:
-        return at(value)
-
-
-_PATH = _Place()
-
-
-class _Commands(click.Group):
-    """Turns this program's errors into one line and the exit code they stand for."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except DedupError as error:
-            click.echo(f"dask-dedup: {error}", err=True)
-            ctx.exit(2 if isinstance(error, InputError) else 1)
-        except KeyboardInterrupt:
-            click.echo(
-                "dask-dedup: interrupted, nothing was committed; run the same command again",
-                err=True,
-            )
-            ctx.exit(130)
-
-
-@click.group(
-    cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-@click.version_option(__version__, prog_name="dask-dedup")
-@click.option(
-    "--endpoint-url",
-    metavar="URL",
-    help="Server for s3:// places, where it is not Amazon's; or set AWS_ENDPOINT_URL.",
-)
-def main(endpoint_url: str | None) -> None:
-    """Remove duplicate particle picks from cryo-EM particle tables.
-
-    Tables and results may lie in an object store: name them by their URIs, such as s3://bucket/picks.
-    """
-    use_endpoint(endpoint_url)
-
-
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, type=_PATH, metavar="INPUT...")
-@click.option("-o", "--output", required=True, type=_PATH, help="Folder for the result.")
+@click.command()
+@click.argument("inputs", nargs=-1, required=True, type=PLACE, metavar="INPUT...")
+@click.option("-o", "--output", required=True, type=PLACE, help="Folder for the result.")
 @click.option(
     "--min-separation",
     default=20.0,
@@ -82,7 +36,7 @@ def main(endpoint_url: str | None) -> None:
 )
 @click.option(
     "--micrographs",
-    type=_PATH,
+    type=PLACE,
     metavar="TABLE",
     help="Micrograph table: gives each micrograph its own pixel size and shape.",
 )
@@ -138,7 +92,7 @@ def main(endpoint_url: str | None) -> None:
 @click.option(
     "--flip-y",
     multiple=True,
-    type=_PATH,
+    type=PLACE,
     metavar="INPUT",
     help="This INPUT's y axis runs the other way.",
 )
@@ -162,7 +116,7 @@ def main(endpoint_url: str | None) -> None:
 )
 @click.option("--allow-outside", is_flag=True, help="Let a .csg point to files outside its folder.")
 @click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
-@click.option("--scheduler-file", type=_PATH, metavar="FILE", help="The same, by scheduler file.")
+@click.option("--scheduler-file", type=PLACE, metavar="FILE", help="The same, by scheduler file.")
 @click.option(
     "--workers", type=click.IntRange(1), metavar="N", help="Start a local cluster of N workers."
 )
@@ -222,7 +176,7 @@ def run(
     """
     quiet = quiet or as_json
     log_to_terminal(quiet=quiet)
-    params = DedupParams(**parameters, flip_y=_ordinals(flip_y, inputs))
+    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
     with ExitStack() as stack:
         client = None
         local = (workers, threads_per_worker, memory_limit, dashboard_address)
@@ -254,7 +208,7 @@ def run(
             overwrite=overwrite,
             watch=watch,
         )
-    proof = _prove(output) if verify else None
+    proof = prove(output) if verify else None
     pictured = None
     if not no_report:
         pictured = _picture(result, plot_micrographs, proof)
@@ -267,154 +221,6 @@ def run(
             click.echo(f"the report is {pictured}")
     if proof and not proof.proven:
         sys.exit(1)
-
-
-@main.command()
-@click.argument("inputs", nargs=-1, required=True, type=_PATH, metavar="INPUT...")
-@click.option(
-    "--min-separation",
-    default=20.0,
-    show_default=True,
-    metavar="A",
-    help="Look for partners in other INPUTs within this distance, in angstrom.",
-)
-@click.option("--micrographs", type=_PATH, metavar="TABLE", help="As for run.")
-@click.option("--micrograph-pixel-size", type=float, metavar="A", help="As for run.")
-@click.option("--shift-key", type=click.Choice(SHIFT_KEYS), default="auto", help="As for run.")
-@click.option("--score-field", default="ncc_score", metavar="FIELD", help="As for run.")
-@click.option("--match-micrographs", type=click.Choice(MATCHES), default="auto", help="As for run.")
-@click.option("--flip-y", multiple=True, type=_PATH, metavar="INPUT", help="As for run.")
-@click.option("--micrograph-height", type=int, metavar="PIXELS", help="As for run.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def inspect(
-    inputs: tuple[Path, ...],
-    micrographs: Path | None,
-    flip_y: tuple[Path, ...],
-    as_json: bool,
-    **parameters: Any,
-) -> None:
-    """Tell what is in each INPUT, and whether they fit together.
-
-    Counts particles and micrographs, names the columns and what a run would refuse, shows how far apart
-    particles are so that a separation can be chosen, and finds inputs whose y axis or shifts disagree.
-    """
-    from dask_dedup.inspection import inspect as inspect_files
-
-    params = DedupParams(**parameters, flip_y=_ordinals(flip_y, inputs))
-    found = inspect_files(inputs, params=params, micrographs=micrographs)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        for line in found.lines():
-            click.echo(line)
-
-
-@main.command()
-@click.argument("output", type=_PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def verify(output: Path, as_json: bool) -> None:
-    """Prove a finished run with an independent algorithm.
-
-    Checks that no row was lost or changed, that no two kept particles are within the separation, that every
-    rejected one has its winner, and that every file is as the run left it. Exit code 1 if any of it fails, or
-    cannot be checked because the inputs are gone.
-    """
-    proof = _prove(output)
-    if as_json:
-        click.echo(json.dumps(proof.to_dict(), indent=2))
-    else:
-        for line in proof.lines():
-            click.echo(line)
-    if not proof.proven:
-        sys.exit(1)
-
-
-@main.command()
-@click.argument("output", type=_PATH)
-@click.option(
-    "--plot-micrograph",
-    "plot_micrographs",
-    multiple=True,
-    metavar="NAME",
-    help="Show this micrograph, too.",
-)
-@click.option("--verify", is_flag=True, help="Prove the result first, and say so in the report.")
-def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> None:
-    """Make the pictures and the report of a finished run, or make them again.
-
-    Reads the result only, not the inputs (but --verify does), and replaces OUTPUT/report.html and
-    OUTPUT/plots.
-    """
-    from dask_dedup.reporting import report as make_report
-
-    proof = _prove(output) if verify else None
-    click.echo(
-        f"the report is {make_report(output, plot_micrographs=plot_micrographs, verification=proof)}"
-    )
-    if proof and not proof.proven:
-        sys.exit(1)
-
-
-@main.command()
-@click.argument("output", type=_PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def status(output: Path, as_json: bool) -> None:
-    """Tell what OUTPUT holds: a finished run, one at work, or one that was cut short and how to go on."""
-    from dask_dedup.status import status as look
-
-    found = look(output)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        for line in found.lines():
-            click.echo(line)
-
-
-@main.command()
-@click.argument("output", type=_PATH)
-def clean(output: Path) -> None:
-    """Remove from OUTPUT what dead runs left there, and nothing else."""
-    from dask_dedup.status import clean as remove
-
-    removed = remove(output)
-    for folder in removed:
-        click.echo(f"removed {folder}")
-    if not removed:
-        click.echo(f"{output}: nothing to remove")
-
-
-@main.command()
-@click.option(
-    "-o", "--output", default="demo", show_default=True, type=_PATH, help="Folder to work in."
-)
-@click.option("--particles", default=20_000, show_default=True, help="True particles to simulate.")
-@click.option("--seed", default=0, show_default=True, help="Seeds the simulation.")
-@click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the folder.")
-def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
-    """Simulate two pickers on the same micrographs, remove the duplicates, verify the result."""
-    from dask_dedup.demo import run_demo
-
-    log_to_terminal(quiet=False)
-    with showing_progress(quiet=False) as watch:
-        result, proof, page = run_demo(
-            output, particles=particles, seed=seed, overwrite=overwrite, watch=watch
-        )
-    for line in (*result_lines(result), *proof.lines()):
-        click.echo(line)
-    click.echo(f"the report is {page}")
-
-
-def _ordinals(some: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
-    strangers = [path for path in some if path not in inputs]
-    if strangers:
-        raise InputError(f"--flip-y {strangers[0]}: is not among the INPUTs")
-    return tuple(number for number, path in enumerate(inputs) if path in some)
-
-
-def _prove(output: Path) -> Verification:
-    from dask_dedup.verification import verify as verify_files
-
-    return verify_files(output)
 
 
 def _picture(
