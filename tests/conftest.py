@@ -67,3 +67,15 @@ def cli():
 
     yield call
     logger.level, logger.handlers = before
+
+
+@pytest.fixture
+def words_only(monkeypatch):
+    """Leave the pictures of reports empty, where a test is about what the page says.
+
+    The figures are made all the same; to render them is most of the time that a report takes.
+    """
+    from dask_dedup.reporting import page, style
+
+    empty = page.draw_files(style.figure(1, 1))
+    monkeypatch.setattr(page, "draw_files", lambda figure: empty)

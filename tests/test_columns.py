@@ -32,6 +32,11 @@ TEXTS = [
 PAIRS = [[1, 2], None, [3, 4], [5, 6]]
 
 
+def shown(values):
+    """For the name of a test: the same in every process."""
+    return f"array of {values.type}" if isinstance(values, pa.Array) else repr(values)
+
+
 def column(values):
     return Columns(pa.table({"c": values}), "some.parquet")
 
@@ -103,7 +108,7 @@ def test_columns_side_by_side():
 
 
 @pytest.mark.parametrize(
-    "values", [["1.5"], [True], [[1.0]], pa.array(["a"]).dictionary_encode()], ids=repr
+    "values", [["1.5"], [True], [[1.0]], pa.array(["a"]).dictionary_encode()], ids=shown
 )
 def test_what_is_no_number_is_refused(values):
     error_of(lambda: column(values).floats("c"), "not numbers")
@@ -145,7 +150,7 @@ def test_dictionaries_that_differ_from_chunk_to_chunk_are_joined():
     assert column(pa.chunked_array(chunks)).integers("c").tolist() == [7, 9, 9, 4, 0]
 
 
-@pytest.mark.parametrize("values", [[1.0, 2.0], ["1"], pa.nulls(2), [True]], ids=repr)
+@pytest.mark.parametrize("values", [[1.0, 2.0], ["1"], pa.nulls(2), [True]], ids=shown)
 def test_what_is_no_integer_is_refused(values):
     error_of(lambda: column(values).integers("c"), "not integers")
 
@@ -213,7 +218,7 @@ def test_text_dictionaries_that_differ_from_chunk_to_chunk_are_joined():
 
 
 @pytest.mark.parametrize(
-    "values", [[1], [b"a"], [["a"]], pa.array([1]).dictionary_encode()], ids=repr
+    "values", [[1], [b"a"], [["a"]], pa.array([1]).dictionary_encode()], ids=shown
 )
 def test_what_is_no_text_is_refused(values):
     error_of(lambda: column(values).texts("c"), "not text")

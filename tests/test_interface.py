@@ -292,6 +292,7 @@ class TestMessages:
         told = cli("run", one, two, "-o", tmp_path / "out", "--quiet").stderr
         assert "no micrograph in common" in told
 
+    @pytest.mark.usefixtures("words_only")
     def test_the_demo_ends_with_what_was_kept_and_a_proof(self, cli, tmp_path):
         outcome = cli("demo", "--output", tmp_path / "demo", "--particles", 700)
         assert outcome.exit_code == 0, outcome.stderr

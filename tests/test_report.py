@@ -69,10 +69,22 @@ def made(tmp_path, tables, **options):
     return out, Page(report(out))
 
 
-def test_the_page_says_what_the_manifest_says(tmp_path):
-    out, page = made(
-        tmp_path, [cryosparc(400, seed=1), cryosparc(300, seed=2)], min_separation=60.0
-    )
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    """The result of two tables, and its page; only to be looked at."""
+    folder = tmp_path_factory.mktemp("example")
+    return made(folder, [cryosparc(400, seed=1), cryosparc(300, seed=2)], min_separation=60.0)
+
+
+@pytest.fixture
+def copied(example, tmp_path):
+    """The same result in a folder of its own, to be changed."""
+    out, _ = example
+    return shutil.copytree(out, tmp_path / "copied")
+
+
+def test_the_page_says_what_the_manifest_says(example):
+    out, page = example
     result = open_result(out)
     totals = result.manifest["totals"]
     assert sentence(result.manifest, result.params) in page.text
@@ -85,8 +97,8 @@ def test_the_page_says_what_the_manifest_says(tmp_path):
     assert all(warning in page.text for warning in result.manifest["warnings"])
 
 
-def test_the_page_needs_nothing_but_itself(tmp_path):
-    _, page = made(tmp_path, [cryosparc(400)], min_separation=60.0)
+def test_the_page_needs_nothing_but_itself(example):
+    _, page = example
     assert page.links
     assert all(link.startswith("data:image/") for link in page.links)
     assert not set(page.tags) & {"script", "link", "iframe", "object", "form", "base"}
@@ -115,38 +127,34 @@ def test_very_long_names_do_not_swell_the_page(tmp_path):
     assert len(page.source) < 1_000_000
 
 
-def test_it_is_made_from_the_result_when_the_inputs_are_gone(tmp_path):
-    out, before = made(tmp_path, [cryosparc(400)], min_separation=60.0)
+def test_made_again_when_the_inputs_are_gone_it_is_the_same_page_and_pictures(tmp_path):
+    out, before = made(tmp_path, [cryosparc(100)], min_separation=60.0)
+    pictures = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
     (tmp_path / "0.parquet").unlink()
     shutil.rmtree(out / "plots")
     (out / "report.html").unlink()
     assert Page(report(out)).source == before.source
+    assert {path.name: path.read_bytes() for path in (out / "plots").iterdir()} == pictures
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
 
 
-@pytest.mark.slow
-def test_making_it_again_gives_the_same_pictures(tmp_path):
-    out, _ = made(tmp_path, [cryosparc(400)], min_separation=60.0)
-    before = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
-    report(out)
-    assert {path.name: path.read_bytes() for path in (out / "plots").iterdir()} == before
-
-
-def test_a_result_with_a_report_is_still_whole_and_done(tmp_path):
-    out, _ = made(tmp_path, [cryosparc(200)], min_separation=60.0)
+def test_a_result_with_a_report_is_still_whole_and_done(example):
+    out, _ = example
+    assert (out / "report.html").exists()
     assert verify(out).proven
-    again = run(tmp_path / "0.parquet", out, DedupParams(min_separation=60.0))
-    assert again.already_done
+    inputs = [out.parent / "0.parquet", out.parent / "1.parquet"]
+    assert run(inputs, out, DedupParams(min_separation=60.0)).already_done
 
 
-def test_an_overwritten_result_keeps_no_report_of_the_old_one(tmp_path):
-    out, _ = made(tmp_path, [cryosparc(200)], min_separation=60.0)
-    run(tmp_path / "0.parquet", out, DedupParams(min_separation=10.0), overwrite=True)
-    assert not (out / "report.html").exists()
-    assert not (out / "plots").exists()
+def test_an_overwritten_result_keeps_no_report_of_the_old_one(tmp_path, copied):
+    table = write_file(cryosparc(200), tmp_path / "0.parquet")
+    assert (copied / "report.html").exists()
+    run(table, copied, DedupParams(min_separation=10.0), overwrite=True)
+    assert not (copied / "report.html").exists()
+    assert not (copied / "plots").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("words_only")
 def test_the_proof_is_shown_and_its_absence_said(tmp_path):
     out, page = made(tmp_path, [cryosparc(200)], min_separation=60.0)
     assert "Not proven yet" in page.text
@@ -171,11 +179,13 @@ def test_the_proof_is_shown_and_its_absence_said(tmp_path):
         (relion(50).drop_columns(["rlnRandomSubset"]), {}, "no half-sets"),
     ],
 )
+@pytest.mark.usefixtures("words_only")
 def test_a_figure_that_has_nothing_to_show_gives_way_to_its_reason(tmp_path, table, params, reason):
     _, page = made(tmp_path, [table], **params)
     assert reason in page.text
 
 
+@pytest.mark.usefixtures("words_only")
 def test_without_the_micrograph_table_distances_are_left_out_and_the_reason_given(tmp_path):
     write_file(exposures(), tmp_path / "mics.parquet")
     table = cryosparc(200).drop_columns(["location/micrograph_psize_A"])
@@ -263,6 +273,7 @@ def test_the_summary_counts_every_micrograph(tmp_path):
     assert summary.drawn_from == ""
 
 
+@pytest.mark.usefixtures("words_only")
 def test_a_large_result_is_sampled_by_whole_micrographs_and_says_so(tmp_path, monkeypatch):
     table = cryosparc(2_000, micrographs=40)
     out = finished(tmp_path, [table], min_separation=60.0)
@@ -370,6 +381,7 @@ def test_the_image_lies_under_the_picks_to_scale_and_the_right_way_up(tmp_path):
     assert f"Image: {tmp_path / 'm.mrc'}" in page.text
 
 
+@pytest.mark.usefixtures("words_only")
 def test_an_image_of_another_shape_is_not_drawn(tmp_path):
     mrc(tmp_path / "m.mrc")
     shape = pa.FixedSizeListArray.from_arrays(pa.array([4096] * 4, pa.uint32()), 2)
@@ -381,6 +393,7 @@ def test_an_image_of_another_shape_is_not_drawn(tmp_path):
     assert "Its image is 120 x 90, not 4096 x 4096" in page.text
 
 
+@pytest.mark.usefixtures("words_only")
 def test_a_damaged_image_is_left_out_and_said_to_be(tmp_path):
     (tmp_path / "m.mrc").write_bytes(b"no image" * 40)
     names = {"rlnMicrographName": np.array(["m.mrc"] * 3)}
@@ -450,6 +463,7 @@ def test_titles_answer_with_the_numbers_of_the_run(tmp_path):
     assert all(answer.figure for answer in answers.values())
 
 
+@pytest.mark.usefixtures("words_only")
 def test_run_makes_a_report_unless_told_not_to(tmp_path, cli):
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "with", "--verify", no_report=False)
