@@ -5,6 +5,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-dev
+# Two processes; the tests of a file stay together, so that they share what they set up.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+# The tests start Python some hundred times: what is compiled is kept.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-fast test-slow test-oldest lint format clean
 
@@ -19,16 +23,16 @@ demo: $(READY)
 test: test-fast test-slow
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow
 
-# The lower bounds that pyproject.toml promises.
+# The lower bounds that pyproject.toml promises, without the libraries of clusters, object stores and lakes.
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt --editable ".[dev]"
-	.venv-oldest/bin/python -m pytest -q -m "not slow"
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt --editable ".[test]"
+	.venv-oldest/bin/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -34,6 +34,21 @@ def many_fragments(monkeypatch):
     monkeypatch.setattr(cs, "FRAGMENT_BYTES", 800)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Give an input that no test changes, and the result of a run over it that nothing stopped."""
+    made = {}
+
+    def make(kind):
+        if kind not in made:
+            folder = tmp_path_factory.mktemp(kind)
+            made[kind] = make_input(kind, folder), folder / "whole"
+            run(*made[kind])
+        return made[kind]
+
+    return make
+
+
 def make_input(kind, folder):
     """Write 200 particles as a table of some ten fragments."""
     if kind in ("parquet", "scrambled"):
@@ -107,11 +122,8 @@ def die_writing(monkeypatch, source, out, *, after, **options):
 
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("after", [1, 6])
-def test_the_same_command_writes_only_what_is_missing(
-    tmp_path, out, monkeypatch, caplog, kind, after
-):
-    source = make_input(kind, tmp_path)
-    run(source, tmp_path / "whole")
+def test_the_same_command_writes_only_what_is_missing(whole, out, monkeypatch, caplog, kind, after):
+    source, undisturbed = whole(kind)
     die_writing(monkeypatch, source, out, after=after)
     assert not (out / "manifest.json").exists()
     there = {int(file.stem) for file in out.glob(".dask-dedup-*/receipts/*.json")}
@@ -123,26 +135,24 @@ def test_the_same_command_writes_only_what_is_missing(
     fragments = result.manifest["plan"]["fragments"]
     assert fragments > 6
     assert sorted(numbers) == sorted(set(range(fragments)) - there)
-    assert data(out) == data(tmp_path / "whole")
+    assert data(out) == data(undisturbed)
     assert hidden(out) == []
     assert verify(out).proven
 
 
-@pytest.mark.parametrize("kind", ["scrambled", "star"])
-def test_a_cluster_goes_on_where_this_process_stopped(tmp_path, out, monkeypatch, cluster, kind):
-    source = make_input(kind, tmp_path)
-    run(source, tmp_path / "whole")
+@pytest.mark.parametrize("kind", ["scrambled", pytest.param("star", marks=pytest.mark.slow)])
+def test_a_cluster_goes_on_where_this_process_stopped(whole, out, monkeypatch, cluster, kind):
+    source, undisturbed = whole(kind)
     die_writing(monkeypatch, source, out, after=4)
     result = run(source, out, client=cluster)
-    assert data(out) == data(tmp_path / "whole")
-    assert result.manifest["plan"] == run(source, tmp_path / "whole").manifest["plan"]
+    assert data(out) == data(undisturbed)
+    assert result.manifest["plan"] == run(source, undisturbed).manifest["plan"]
     assert hidden(out) == []
 
 
 @pytest.mark.parametrize("kind", ["star", "cs"])
-def test_a_run_that_dies_while_it_joins_the_pieces_goes_on(tmp_path, out, monkeypatch, kind):
-    source = make_input(kind, tmp_path)
-    run(source, tmp_path / "whole")
+def test_a_run_that_dies_while_it_joins_the_pieces_goes_on(whole, out, monkeypatch, kind):
+    source, undisturbed = whole(kind)
     with monkeypatch.context() as patch:
         crashing(patch, stages, "assemble", call=2)
         with pytest.raises(Crash):
@@ -150,7 +160,7 @@ def test_a_run_that_dies_while_it_joins_the_pieces_goes_on(tmp_path, out, monkey
     numbers = written(monkeypatch)
     run(source, out)
     assert numbers == []
-    assert data(out) == data(tmp_path / "whole")
+    assert data(out) == data(undisturbed)
     assert hidden(out) == []
 
 
@@ -171,11 +181,8 @@ def damage(path):
     ],
 )
 @pytest.mark.parametrize("harm", [damage, Path.unlink], ids=["flipped", "gone"])
-def test_a_receipt_is_not_believed_without_its_files(
-    tmp_path, out, monkeypatch, kind, pattern, harm
-):
-    source = make_input(kind, tmp_path)
-    run(source, tmp_path / "whole")
+def test_a_receipt_is_not_believed_without_its_files(whole, out, monkeypatch, kind, pattern, harm):
+    source, undisturbed = whole(kind)
     die_writing(monkeypatch, source, out, after=5)
     (staging,) = out.glob(".dask-dedup-*")
     harm(sorted(staging.glob(pattern))[0])
@@ -183,17 +190,16 @@ def test_a_receipt_is_not_believed_without_its_files(
     numbers = written(monkeypatch)
     result = run(source, out)
     assert len(numbers) == result.manifest["plan"]["fragments"] - there + 1
-    assert data(out) == data(tmp_path / "whole")
+    assert data(out) == data(undisturbed)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
-def test_a_receipt_that_was_cut_short_is_not_believed(tmp_path, out, monkeypatch, content):
-    source = make_input("parquet", tmp_path)
-    run(source, tmp_path / "whole")
+def test_a_receipt_that_was_cut_short_is_not_believed(whole, out, monkeypatch, content):
+    source, undisturbed = whole("parquet")
     die_writing(monkeypatch, source, out, after=5)
     sorted(out.glob(".dask-dedup-*/receipts/*"))[0].write_text(content)
     run(source, out)
-    assert data(out) == data(tmp_path / "whole")
+    assert data(out) == data(undisturbed)
 
 
 def test_nothing_is_reused_by_another_run(tmp_path, out, monkeypatch):

@@ -813,7 +813,7 @@ def quoted(word):
 
 @st.composite
 def tables(draw):
-    rows = draw(st.lists(st.tuples(REALS, WORDS, st.integers(-99, 10**6), WORDS), max_size=25))
+    rows = draw(st.lists(st.tuples(REALS, WORDS, st.integers(-99, 10**6), WORDS), max_size=15))
     newline = draw(st.sampled_from(["\n", "\r\n"]))
     lines = []
     for row in rows:
@@ -831,7 +831,7 @@ def tables(draw):
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(tables(), st.randoms(use_true_random=False))
 def test_random_tables(tmp_path, monkeypatch, drawn, random):
