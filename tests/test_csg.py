@@ -386,11 +386,11 @@ BOMB = "".join(
 def test_what_is_no_group(tmp_path, content, reason):
     path = tmp_path / "particles.csg"
     path.write_bytes(content)
-    began = time.perf_counter()
+    began = time.process_time()
     text = message(open_table, path)
     assert text.startswith(str(path))
     assert reason in text
-    assert time.perf_counter() - began < 10
+    assert time.process_time() - began < 10
 
 
 def test_aliases_are_edited_once(tmp_path):
