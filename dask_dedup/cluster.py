@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import site
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_dedup.engines.threads import ThreadEngine
@@ -11,7 +15,6 @@ from dask_dedup.errors import RunError
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
-    from pathlib import Path
 
     from distributed import Client
 
@@ -27,6 +30,7 @@ CONNECT_SECONDS = 30
 #: the interpreter's lock, so that a worker can say that it lives however long a KD-tree takes.
 WORKER_TTL = "60s"
 
+_NAMES_SCHEDULER = re.compile(r"^\s*[\"']?scheduler[-_]address", re.MULTILINE)
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
 _WITHOUT = {
     "bokeh": f"there is no live page ({_EXTRA})",
@@ -69,10 +73,27 @@ def choose_engine(
 
 def _configured_address() -> str | None:
     """Give the scheduler that the usual Dask configuration names, if any."""
+    if not _may_be_configured():
+        return None
     import dask
 
     address: str | None = dask.config.get("scheduler-address", None)
     return address
+
+
+def _may_be_configured() -> bool:
+    """Tell whether it is worth a look at Dask's configuration: to import it takes as long as a small run."""
+    if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
+        return True
+    folders = [Path(root, "etc", "dask") for root in ("/", sys.prefix, *site.PREFIXES)]
+    files = [
+        file for folder in [*folders, Path.home() / ".config/dask"] for file in folder.glob("*.*")
+    ]
+    return any(
+        _NAMES_SCHEDULER.search(file.read_text(errors="replace"))
+        for file in files
+        if file.is_file() and os.access(file, os.R_OK)
+    )
 
 
 def connect(

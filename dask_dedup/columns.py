@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dask_dedup.arrays import to_numpy
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Columns:
             column = column.cast(column.type.value_type)
         if not column.null_count:
             return np.zeros(len(self), dtype=bool)
-        return np.asarray(column.is_null().to_numpy(), dtype=bool)
+        return to_numpy(column.is_null())
 
     def floats(self, name: str) -> NDArray[np.float64]:
         """Give a numeric column as (n,) float64; nulls become NaN."""
@@ -64,11 +65,13 @@ class Columns:
             column, kind = column.cast(pa.float64()), pa.float64()
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers")
-        return np.asarray(column.to_numpy(), dtype=np.float64)
+        if pa.types.is_integer(kind) and column.null_count:
+            column = column.cast(pa.float64(), safe=False)
+        return np.asarray(to_numpy(column), dtype=np.float64)
 
     def points(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """Give d numeric columns side by side as (n, d) float64."""
-        return np.column_stack([self.floats(name) for name in names])
+        """Give d numeric columns side by side as (n, d) float64, each in one piece of memory."""
+        return np.stack([self.floats(name) for name in names]).T
 
     def integers(self, name: str) -> NDArray[np.uint64]:
         """Give an integer column as (n,) uint64, bit for bit; nulls become 0."""
@@ -77,7 +80,7 @@ class Columns:
             column = column.cast(column.type.value_type)
         if not pa.types.is_integer(column.type):
             raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
-        values = (column.fill_null(0) if column.null_count else column).to_numpy()
+        values = to_numpy(column.fill_null(0) if column.null_count else column)
         if values.dtype.kind == "i":
             return np.asarray(values, dtype=np.int64).view(np.uint64)
         return np.asarray(values, dtype=np.uint64)
@@ -86,7 +89,8 @@ class Columns:
         """Give a column of lists of `width` numbers as (n, width) float64; nulls become NaN."""
         column = self.rows.column(name)
         kind = column.type
-        result = np.full((len(self), width), np.nan)
+        # Each of the width columns in one piece of memory: NumPy is slow along a short axis.
+        result = np.full((width, len(self)), np.nan).T
         if pa.types.is_null(kind):
             return result
         if not (
@@ -100,7 +104,7 @@ class Columns:
         start = 0
         for chunk in column.chunks:
             present = chunk.drop_null() if chunk.null_count else chunk
-            lengths = pc.list_value_length(present).to_numpy(zero_copy_only=False)
+            lengths = to_numpy(pc.list_value_length(present))
             if (lengths != width).any():
                 row = start + int(_valid_rows(chunk)[np.argmax(lengths != width)])
                 path, row = self.locate(row) if self.locate else (self.table, row)
@@ -135,7 +139,8 @@ class Columns:
             column = column.dictionary_encode()
         column = column.unify_dictionaries()
         codes = [
-            chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in column.chunks
+            to_numpy(chunk.indices.fill_null(-1) if chunk.null_count else chunk.indices)
+            for chunk in column.chunks
         ]
         if not codes:
             return np.empty(0, dtype=np.intp), []
@@ -148,4 +153,4 @@ class Columns:
 
 
 def _valid_rows(chunk: pa.Array) -> NDArray[np.intp]:
-    return np.flatnonzero(chunk.is_valid().to_numpy(zero_copy_only=False))
+    return np.flatnonzero(to_numpy(chunk.is_valid()))

@@ -7,6 +7,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -166,6 +167,7 @@ def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> l
     return outputs
 
 
+@cache
 def _versions() -> dict[str, str]:
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
     return {

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.arrays import from_numpy, from_texts
 from dask_dedup.columns import Columns
 from dask_dedup.decide import Rejections, Tally, decide
 from dask_dedup.errors import RunError
@@ -248,7 +249,7 @@ def _write(
         )
     if micrograph is None:
         micrograph = payload.columns((roles.micrograph,)).column(0)
-    told = _duplicates_table(job, rejections, micrograph.filter(pa.array(~keep)))
+    told = _duplicates_table(job, rejections, micrograph.filter(from_numpy(~keep)))
     files[DUPLICATES] = parquet.write(told, draft / DUPLICATES / name)
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
     first = np.array([roles.first_half for roles in job.roles], dtype=np.int8)
@@ -357,11 +358,11 @@ def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedA
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
     columns = [
-        _where(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
-        _where(rejections.winner_uid, with_uid[winner_source] & has_winner),
-        _where(rejections.distance, rejections.invalid == 0),
-        _where(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
-        _where(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
+        from_numpy(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
+        from_numpy(rejections.winner_uid, with_uid[winner_source] & has_winner),
+        from_numpy(rejections.distance, rejections.invalid == 0),
+        from_numpy(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
+        from_numpy(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
         encoded.cast(pa.dictionary(pa.int32(), pa.string())),
         _input_names(job, source, np.ones(len(rejections), dtype=bool)),
         _input_names(job, winner_source, has_winner),
@@ -369,21 +370,17 @@ def _duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedA
         row,
         winner_file,
         winner_row,
-        _where(rejections.half, rejections.half != NO_HALF),
-        _where(rejections.winner_half, rejections.winner_half != NO_HALF),
+        from_numpy(rejections.half, rejections.half != NO_HALF),
+        from_numpy(rejections.winner_half, rejections.winner_half != NO_HALF),
     ]
     return pa.table(columns, names=DUPLICATES_SCHEMA.names)
-
-
-def _where(values: NDArray[np.generic], known: NDArray[np.bool_]) -> pa.Array:
-    return pa.array(values, mask=~known)
 
 
 def _input_names(
     job: Job, source: NDArray[np.uint16], known: NDArray[np.bool_]
 ) -> pa.DictionaryArray:
-    paths = pa.array([table.path for table in job.tables], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(source.astype(np.int32), mask=~known), paths)
+    paths = from_texts([table.path for table in job.tables])
+    return pa.DictionaryArray.from_arrays(from_numpy(source.astype(np.int32), known), paths)
 
 
 def _locate(
@@ -407,7 +404,5 @@ def _locate(
     rows[known] = (place[known] - starts_array[piece_of]).astype(np.int64)
     rows[known] += np.array(first_rows, dtype=np.int64)[piece_of]
     codes[known] = code_of[piece_of]
-    files = pa.DictionaryArray.from_arrays(
-        pa.array(codes, mask=~known), pa.array(list(distinct), pa.string())
-    )
-    return files, pa.array(rows, mask=~known)
+    files = pa.DictionaryArray.from_arrays(from_numpy(codes, known), from_texts(list(distinct)))
+    return files, from_numpy(rows, known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -93,13 +93,15 @@ def cases(draw, max_rows=28):
 @contextmanager
 def tuned(budget=pairs.PAIR_BUDGET, rounds=walk.ROUNDS):
     with (
+        # What a sweep settles never comes to the budget.
+        without_sweep() if budget < pairs.PAIR_BUDGET else nullcontext(),
         mock.patch.object(pairs, "PAIR_BUDGET", budget),
         mock.patch.object(walk, "ROUNDS", rounds),
     ):
         yield
 
 
-def without_grids():
+def without_sweep():
     return mock.patch.object(pairs, "few_pairs", return_value=None)
 
 
@@ -150,17 +152,18 @@ def test_suppress_equals_the_walk_whatever_it_does_at_once(case):
             assert_is(case.run(), *truth)
 
 
-@pytest.mark.parametrize("cells", [1, 8])
+@pytest.mark.parametrize("most", [1, 1_000], ids=["seldom", "always"])
 @settings(max_examples=150, deadline=None)
 @given(case=cases())
-def test_grids_and_trees_give_the_same(cells, case):
-    # Hardly any cells: rows of all places share them, and all but the exact test is confused.
-    with mock.patch.multiple(pairs, CELLS_PER_ROW=cells, MOST_CROWDED=1.0):
-        grids = case.run()
-    with without_grids():
-        trees = case.run()
-    assert_same(grids, trees)
-    assert_greedy(case, trees)
+def test_sweeps_and_trees_give_the_same(most, case):
+    with mock.patch.multiple(pairs, MOST_CANDIDATES=most, MOST_PAIRS=most):
+        swept, crowd = case.run(), case.run(reject_crowded)
+    with without_sweep():
+        trees, crowd_by_trees = case.run(), case.run(reject_crowded)
+    assert_same(swept, trees)
+    assert_same(crowd, crowd_by_trees)
+    assert_greedy(case, swept)
+    assert_crowded(case, crowd)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])
@@ -176,10 +179,10 @@ def test_what_is_given_is_not_written_to(method, order):
 
 @pytest.mark.parametrize("offset", [0.0, -1e9, 1e9, 0.1])
 @pytest.mark.parametrize("axes", [2, 3])
-def test_pairs_across_the_borders_of_cells_are_found(axes, offset):
+def test_pairs_at_precisely_the_separation_are_found(axes, offset):
     separation = 20.0
     random = np.random.default_rng(axes)
-    # Pairs exactly one separation apart, on a lattice that meets the borders of all grids.
+    # Pairs exactly one separation apart, as far as numbers so far from 0 can tell.
     corner = random.integers(0, 40, (2_000, axes)) * separation * 5 + offset
     step = np.zeros_like(corner)
     step[np.arange(2_000), random.integers(0, axes, 2_000)] = separation
@@ -193,7 +196,7 @@ def test_pairs_across_the_borders_of_cells_are_found(axes, offset):
     exact = np.sqrt(((centres[:2_000] - centres[2_000:]) ** 2).sum(axis=1)) <= separation
     result = case.run()
     np.testing.assert_array_equal(result.rejected[:2_000] | result.rejected[2_000:], exact)
-    with without_grids():
+    with without_sweep():
         assert_same(result, case.run())
 
 
@@ -283,7 +286,7 @@ def test_micrographs_do_not_touch_each_other(case):
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_places(hashed, case):
     mix = piles._mix
-    with without_grids(), mock.patch.object(piles, "_mix", lambda parts: hashed(mix(parts))):
+    with without_sweep(), mock.patch.object(piles, "_mix", lambda parts: hashed(mix(parts))):
         assert_greedy(case, case.run())
         assert_crowded(case, case.run(reject_crowded))
 

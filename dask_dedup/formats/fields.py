@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.arrays import from_numpy, from_texts, to_numpy
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ class _Numbers:
 
     def finish(self) -> pa.Array:
         flat = self._values.reshape(-1)
-        return pa.array(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
+        return from_numpy(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
 
 
 class _Text:
@@ -147,9 +148,9 @@ class _Text:
     def finish(self) -> pa.DictionaryArray:
         kind = _cells(np.empty(0, self._dtype), self._dtype).type
         distinct = pa.chunked_array(self._texts, kind).dictionary_encode().combine_chunks()
-        codes = np.repeat(distinct.indices.to_numpy(), np.concatenate(self._lengths))
+        codes = np.repeat(to_numpy(distinct.indices), np.concatenate(self._lengths))
         return pa.DictionaryArray.from_arrays(
-            pa.array(codes, pa.int32()), _decode(distinct.dictionary, self._dtype)
+            from_numpy(codes), _decode(distinct.dictionary, self._dtype)
         )
 
 
@@ -169,7 +170,6 @@ def _decode(cells: pa.Array, dtype: Dtype) -> pa.Array:
     if dtype.kind == "O":
         return cells
     codec = "utf-32-le" if dtype.kind == "U" else "utf-8"
-    return pa.array(
-        [cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.to_pylist()],
-        pa.string(),
+    return from_texts(
+        [cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.to_pylist()]
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dask_dedup.arrays import from_numpy
 from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.parquet_footer import (
     OTHER_SUFFIXES,
@@ -335,8 +336,8 @@ def split(
     ).unify_dictionaries()
     encoded = _columns_worth_a_dictionary(whole)
     return (
-        _write(whole.filter(pa.array(keep)), schema, encoded, kept),
-        _write(whole.filter(pa.array(~keep)), schema, encoded, rejected),
+        _write(whole.filter(from_numpy(keep)), schema, encoded, kept),
+        _write(whole.filter(from_numpy(~keep)), schema, encoded, rejected),
     )
 
 

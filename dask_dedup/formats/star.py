@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.arrays import from_numpy, to_numpy
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats.star_blocks import survey
 from dask_dedup.formats.star_lines import BLOCK_BYTES, find_rows, whole_lines
@@ -108,13 +109,13 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
             result[name] = parsed[name]
         elif name in detail.of_group:
             position = _position_of_group(parsed[GROUP], detail, place)
-            result[name] = pa.array(np.array(detail.of_group[name])[position])
+            result[name] = from_numpy(np.array(detail.of_group[name])[position])
         elif name == detail.ratio:
             with np.errstate(divide="ignore", invalid="ignore"):
-                size = 1e4 * parsed[DETECTOR].to_numpy() / parsed[MAGNIFICATION].to_numpy()
-            result[name] = pa.array(size)
+                size = 1e4 * to_numpy(parsed[DETECTOR]) / to_numpy(parsed[MAGNIFICATION])
+            result[name] = from_numpy(size)
         else:
-            zeros = pa.array(np.zeros(fragment.rows, dtype=np.int32))
+            zeros = from_numpy(np.zeros(fragment.rows, dtype=np.int32))
             result[name] = pa.DictionaryArray.from_arrays(zeros, [detail.micrograph])
     return pa.table(result)
 
@@ -141,7 +142,7 @@ def _unchanged(table: ParticleTable) -> Path:
 
 def _position_of_group(groups: pa.Array, detail: StarDetail, place: Place) -> NDArray[np.intp]:
     """Give the place of each row's optics group among the known ones."""
-    known, group = np.array(detail.groups), groups.to_numpy()
+    known, group = np.array(detail.groups), to_numpy(groups)
     position = np.searchsorted(known, group).clip(max=known.size - 1)
     missing = known[position] != group
     if missing.any():
@@ -192,7 +193,7 @@ class StarPayload:
                 for out, mask in ((good, chosen), (bad, ~chosen)):
                     length = int(np.diff(edges)[mask].sum())
                     if length:
-                        out.write(lines.filter(pa.array(mask)).buffers()[2][:length])
+                        out.write(lines.filter(from_numpy(mask)).buffers()[2][:length])
                 row += starts.size
                 at += len(block)
         if row != keep.size:

@@ -3,8 +3,7 @@
 Walk the particles of a micrograph from the best rank to the worst; keep one if no kept particle lies within
 the separation, else reject it in favour of the best-ranked kept one that does. Nothing here walks, though:
 
-1. grids of cells propose the pairs of particles that share a cell with one other, which is nearly all there is
-   where picks are sparse; a KD-tree over the few fuller cells proposes the rest, and the exact distance decides;
+1. a sweep along x proposes the pairs where picks are sparse, and the exact distance decides;
 2. the greedy order is resolved over the pairs in rounds, and by one pass over what a dozen rounds leave;
 3. where there are too many pairs, rows at precisely one place are first collapsed into a pile that its best-ranked
    row stands for, and one KD-tree over all micrographs, laid side by side, proposes the pairs;

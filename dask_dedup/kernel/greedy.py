@@ -111,11 +111,12 @@ def reject_crowded(
     """
     field = pairs.Field(centres, micrographs, labels)
     n = len(centres)
-    piles = find_piles(field, keys)
+    few = pairs.few_pairs(field, min_separation)
+    piles = find_piles(field, keys) if few is None else None
     if piles is not None:
         field = field.take(piles.best)
     closest = np.full(len(field.centres), np.inf)
-    for i, j, distance in pairs.all_pairs(field, min_separation):
+    for i, j, distance in [few] if few else pairs.all_pairs(field, min_separation):
         np.minimum.at(closest, i, distance)
         np.minimum.at(closest, j, distance)
     if piles is not None:

@@ -1,18 +1,17 @@
-"""Close pairs: grids of cells where picks are sparse, a KD-tree elsewhere; the exact distance decides."""
+"""Close pairs: a sweep where picks are sparse, a KD-tree elsewhere; the exact distance decides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+    from scipy.spatial import cKDTree
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
@@ -23,9 +22,8 @@ if TYPE_CHECKING:
 PAIR_BUDGET = 4_000_000
 #: One row in so many is asked for its number of neighbours, to foresee the number of pairs.
 SAMPLING = 64
-#: The table of cells has at least so many entries a row, and the grids give way to trees where more than this
-#: part of the rows is in cells of three and more.
-CELLS_PER_ROW, MOST_CROWDED = 8, 0.5
+#: A sweep gives way to a tree where more rows than this follow within reach along x, or more pairs a row are found.
+MOST_CANDIDATES, MOST_PAIRS = 16, 2
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -59,68 +57,37 @@ class Field:
 
 
 def few_pairs(field: Field, min_separation: float) -> tuple[Indices, Indices, Floats] | None:
-    """All pairs of duplicates, some more than once, and their distances; None if there are too many.
+    """All pairs of duplicates, each once, and their distances; None if there are too many to look at.
 
-    Two particles within reach share a cell, twice the reach wide, of at least one of the 2**d grids that
-    are shifted by nothing or by half a cell along each axis.
+    A sweep along x, with the micrographs side by side: each row is compared with those that come next, as long
+    as they are within reach along x.
     """
     n = len(field.centres)
     if n < 2 or min_separation == 0:
         return None
-    # Column by column: NumPy is slow along a short axis.
-    scaled = np.array(field.centres.T, order="C")
-    low = [float(column.min()) for column in scaled]
-    far = max(float(column.max()) - least for column, least in zip(scaled, low, strict=True))
-    # Wider by more than the rounding of the subtraction and of the division below.
-    reach = min_separation + 16.0 * _EPS * (far + max(map(abs, low)))
-    size = int(far / (2.0 * reach)) + 2
-    if size ** len(scaled) * (int(field.micrographs.max()) + 1) >= 2**62:
+    layout, reach = side_by_side(field, min_separation)
+    order = np.argsort(layout[:, 0])
+    x, y = layout[order, 0], layout[order, 1]
+    sample = np.random.default_rng(0).integers(n, size=min(n, 1024))
+    following = np.searchsorted(x, x[sample] + reach, side="right") - sample - 1
+    if following.mean() > MOST_CANDIDATES:
         return None
-    cells = []
-    for column, least in zip(scaled, low, strict=True):
-        column -= least
-        column /= 2.0 * reach
-        cells.append((column.astype(np.int64), (column + 0.5).astype(np.int64)))
-    # Cells are told apart by a remainder: those that share one are told apart by the exact test.
-    mask = (1 << (CELLS_PER_ROW * n).bit_length()) - 1
-    last = np.empty(mask + 1, dtype=np.int32)
-    row = np.arange(n, dtype=np.int32)
-    crowded = np.zeros(n, dtype=bool)
     found: list[tuple[Indices, Indices, Floats]] = []
-    for shifted in product(*cells):
-        cell = field.micrographs.astype(np.int64)
-        for numbers in shifted:
-            cell *= size
-            cell += numbers
-        cell &= mask
-        last[cell] = row
-        latest = last[cell]
-        first = np.flatnonzero(latest != row)
-        partner: Indices = latest[first].astype(np.intp)
-        cell_of_first = cell[first]
-        # Of the rows before the last of a cell, all but one find another when they look again.
-        last[cell_of_first] = first
-        third = last[cell_of_first] != first
-        if third.any():
-            full = np.zeros(mask + 1, dtype=bool)
-            full[cell_of_first[third]] = True
-            crowded |= full[cell]
-            if np.count_nonzero(crowded) > n * MOST_CROWDED:
-                return None
-            alone = ~full[cell_of_first]
-            first, partner = first[alone], partner[alone]
-        near, distance = field.close(first, partner, min_separation)
-        found.append((first[near], partner[near], distance[near]))
-    rows = np.flatnonzero(crowded)
-    if rows.size:
-        some = field.take(rows)
-        layout, reach = side_by_side(some, min_separation)
-        tree = make_tree(layout)
-        if expected_pairs(tree, layout, reach) > min(PAIR_BUDGET, n):
+    pairs, start = 0, np.arange(n)
+    for apart in range(1, n):
+        start = start[: np.searchsorted(start, n - apart)]
+        start = start[x[start + apart] - x[start] <= reach]
+        if not start.size:
+            break
+        near = start[np.abs(y[start + apart] - y[start]) <= reach]
+        i, j = order[near], order[near + apart]
+        close, distance = field.close(i, j, min_separation)
+        found.append((i[close], j[close], distance[close]))
+        pairs += found[-1][0].size
+        if pairs > n * MOST_PAIRS:
             return None
-        i, j, distance = close_pairs(some, tree, reach, min_separation)
-        found.append((rows[i], rows[j], distance))
-    i, j, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
+    i, j, distance = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
     return i, j, distance
 
 
@@ -133,15 +100,20 @@ def side_by_side(field: Field, min_separation: float) -> tuple[Floats, float]:
     reach : float
         The separation, widened by the largest rounding error of the shifted coordinates.
     """
-    low = field.centres.min(axis=0)
-    layout = field.centres - low
-    stride = layout[:, 0].max() + 2.0 * min_separation + 1.0
-    layout[:, 0] += field.micrographs * stride
-    return layout, min_separation + 8.0 * _EPS * float(layout.max() + min_separation)
+    # Axis by axis: NumPy is slow along a short one.
+    layout = np.array(field.centres.T, order="C")
+    for axis in layout:
+        axis -= axis.min()
+    stride = layout[0].max() + 2.0 * min_separation + 1.0
+    layout[0] += field.micrographs * stride
+    return layout.T, min_separation + 8.0 * _EPS * float(layout.max() + min_separation)
 
 
 def make_tree(layout: Floats) -> cKDTree:
     """Make a tree of places laid side by side."""
+    # Most tables need none, and to import this takes longer than to decide a million picks.
+    from scipy.spatial import cKDTree
+
     # Neither balancing nor shrinking the boxes repays its cost for one query a point.
     return cKDTree(layout, leafsize=16, balanced_tree=False, compact_nodes=False)
 

@@ -87,7 +87,7 @@ def draw_files(figure: Figure) -> Rendering:
     """Render a figure."""
     png, svg = io.BytesIO(), io.BytesIO()
     figure.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    # Laid out once: the drawing and the photograph of it are alike, and in less time.
+    # The layout is found once, for both.
     figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH, metadata={"Date": None})
     return Rendering(png.getvalue(), svg.getvalue())

@@ -1,0 +1,66 @@
+"""Arrow and NumPy give each other the same values, whatever is null, sliced or in pieces."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tables import cryosparc, write_file
+
+from dask_dedup.arrays import from_numpy, from_texts, to_numpy
+
+KINDS = [pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.uint64(), pa.float32(), pa.float64()]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(data=st.data())
+def test_numbers_come_as_they_are(kind, data):
+    number = st.booleans() if kind == pa.bool_() else st.integers(0, 100)
+    rows = data.draw(st.lists(st.lists(number, max_size=20), max_size=3))
+    chunks = [pa.array(row, kind) for row in rows]
+    start = data.draw(st.integers(0, 25))
+    column = pa.chunked_array(chunks, kind).slice(start)
+    found = to_numpy(column)
+    assert found.dtype == kind.to_pandas_dtype()
+    assert found.tolist() == column.to_pylist()
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=False), max_size=20), st.integers(0, 20))
+def test_nulls_among_floats_become_nan(values, start):
+    column = pa.array(values, pa.float64()).slice(start)
+    expected = [np.nan if value is None else value for value in column.to_pylist()]
+    np.testing.assert_array_equal(to_numpy(column), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@given(data=st.data())
+def test_arrow_gets_the_values_and_what_is_not_known_as_null(kind, data):
+    known = np.array(data.draw(st.lists(st.booleans(), max_size=30)), dtype=bool)
+    values = np.arange(known.size).astype(kind.to_pandas_dtype())
+    array = from_numpy(values, known)
+    array.validate(full=True)
+    assert array.equals(pa.array(values, kind, mask=~known))
+    assert from_numpy(values[::2]).equals(pa.array(values[::2], kind))
+
+
+@given(st.lists(st.text(max_size=5), max_size=5))
+def test_texts_come_as_they_are(texts):
+    array = from_texts(texts)
+    array.validate(full=True)
+    assert array.to_pylist() == texts
+
+
+def test_a_small_run_imports_neither_pandas_nor_scipy_nor_dask(tmp_path):
+    source = write_file(cryosparc(200), tmp_path / "in.parquet")
+    program = (
+        "import sys; from dask_dedup import run; run(sys.argv[1], sys.argv[2]); "
+        "print(sorted({'pandas', 'scipy', 'dask'} & {*sys.modules}))"
+    )
+    words = [sys.executable, "-c", program, str(source), str(tmp_path / "out")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
