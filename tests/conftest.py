@@ -8,8 +8,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from hypothesis import settings
 
 from dask_dedup.cli import main
+
+# How long an example takes says more of the machine than of the program.
+settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("here")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

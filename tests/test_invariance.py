@@ -161,7 +161,7 @@ MODES = [
 ]
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=14)
 @given(
     rows=st.integers(0, 80),
     seed=st.integers(0, 100),

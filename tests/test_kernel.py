@@ -143,7 +143,7 @@ def assert_crowded(case, result):
     assert (result.winner == -1).all()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=cases())
 def test_suppress_equals_the_walk_whatever_it_does_at_once(case):
     truth = walked(case)
@@ -153,7 +153,7 @@ def test_suppress_equals_the_walk_whatever_it_does_at_once(case):
 
 
 @pytest.mark.parametrize("most", [1, 1_000], ids=["seldom", "always"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=cases())
 def test_sweeps_and_trees_give_the_same(most, case):
     with mock.patch.multiple(pairs, MOST_CANDIDATES=most, MOST_PAIRS=most):
@@ -200,7 +200,7 @@ def test_pairs_at_precisely_the_separation_are_found(axes, offset):
         assert_same(result, case.run())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(case=cases())
 def test_reject_crowded_equals_all_pairs_whatever_it_does_at_once(case):
     for budget in BUDGETS:
@@ -209,7 +209,7 @@ def test_reject_crowded_equals_all_pairs_whatever_it_does_at_once(case):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-@settings(max_examples=75, deadline=None)
+@settings(max_examples=75)
 @given(case=cases(), data=st.data())
 def test_row_order_does_not_matter(budget, case, data):
     rows = np.array(data.draw(st.permutations(range(len(case.centres)))), dtype=np.intp)
@@ -223,7 +223,7 @@ def test_row_order_does_not_matter(budget, case, data):
     np.testing.assert_array_equal(crowd.distance[rows], shuffled_crowd.distance)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=cases())
 def test_no_two_kept_are_within_the_separation(case):
     kept = np.flatnonzero(~case.run().rejected)
@@ -233,7 +233,7 @@ def test_no_two_kept_are_within_the_separation(case):
     ).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=cases())
 def test_every_rejected_has_a_better_kept_one_within_the_separation(case):
     result, ranks = case.run(), case.ranks()
@@ -246,14 +246,14 @@ def test_every_rejected_has_a_better_kept_one_within_the_separation(case):
         assert result.distance[row] <= case.separation
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=cases())
 def test_what_is_kept_is_kept_again(case):
     kept = np.flatnonzero(~case.run().rejected)
     assert not case.take(kept).run().rejected.any()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=cases(max_rows=14), times=st.integers(2, 4))
 def test_copies_of_all_rows_are_rejected_and_change_nothing_else(case, times):
     case = replace(case, labels=())
@@ -269,7 +269,7 @@ def test_copies_of_all_rows_are_rejected_and_change_nothing_else(case, times):
     np.testing.assert_array_equal(result.winner[n:], np.tile(heirs, times - 1))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=cases())
 def test_micrographs_do_not_touch_each_other(case):
     whole = case.run()
@@ -282,7 +282,7 @@ def test_micrographs_do_not_touch_each_other(case):
 
 
 @pytest.mark.parametrize("hashed", [lambda z: np.zeros_like(z), lambda z: z & np.uint64(3)])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_places(hashed, case):
     mix = piles._mix

@@ -44,7 +44,7 @@ def small_buckets(monkeypatch):
     monkeypatch.setattr(planning, "BUCKET_ROWS", 10)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.integers(1, 1_000), max_size=60), st.sampled_from([1, 10, 500, 400_000]))
 def test_buckets_are_balanced(rows, bucket_rows):
     rows = np.array(rows, dtype=np.int64)
@@ -79,7 +79,7 @@ def test_one_micrograph_is_never_cut_in_two():
     assert weight.tolist() == [planning.BUCKET_ROWS * 5]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(fragments, st.sampled_from([1, 10, 400_000]))
 def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, bucket_rows):
     with pytest.MonkeyPatch.context() as patch:
@@ -113,7 +113,7 @@ def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, bucket
     assert (weight > 0).all()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(fragments, st.randoms(use_true_random=False))
 def test_the_buckets_do_not_depend_on_the_order_of_the_fragments(fragments, random):
     censuses = [census(number, counts) for number, counts in enumerate(fragments)]

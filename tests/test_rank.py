@@ -34,7 +34,7 @@ def key_columns(draw):
     return rows, [np.array([row[k] for row in rows], dtype=np.uint64) for k in range(number)]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(key_columns())
 def test_total_order_sorts_as_tuples_do(columns):
     rows, keys = columns
@@ -43,7 +43,7 @@ def test_total_order_sorts_as_tuples_do(columns):
     assert [rows[row] for row in order] == sorted(rows)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(columns=key_columns(), data=st.data())
 def test_with_a_unique_last_key_the_order_is_one(columns, data):
     rows, keys = columns
@@ -70,7 +70,7 @@ def test_total_order_leaves_its_keys_alone():
         np.testing.assert_array_equal(key, copy)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(one=doubles, other=doubles, higher=st.booleans())
 def test_score_keys_compare_as_scores_do(one, other, higher):
     wanted = [rank_tuple(uid=0, score=score, higher=higher)[1:3] for score in (one, other)]
@@ -128,7 +128,7 @@ def test_splitmix64_gives_the_published_sequences(seed, outputs):
     assert [scalar_splitmix64(state) for state in states] == outputs
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(words, max_size=20))
 def test_splitmix64_equals_whole_number_arithmetic(values):
     hashed = splitmix64(np.array(values, dtype=np.uint64))
@@ -140,7 +140,7 @@ def test_splitmix64_hashes_one_to_one():
     assert np.unique(splitmix64(np.arange(100_000, dtype=np.uint64))).size == 100_000
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.lists(
         st.tuples(
