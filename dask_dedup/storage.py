@@ -95,7 +95,11 @@ def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
                     return b""
                 return bytes(remote.fs.cat_file(remote.path, start=start, end=stop))
 
-        with ThreadPoolExecutor(min(len(ranges), _THREADS) or 1) as pool:
+        first, last = min(start for start, _ in ranges), max(stop for _, stop in ranges)
+        if last - first <= READ_BYTES:
+            content = read((first, last))
+            return [content[start - first : stop - first] for start, stop in ranges]
+        with ThreadPoolExecutor(min(len(ranges), _THREADS)) as pool:
             return list(pool.map(read, ranges))
     parts = []
     with path.open("rb") as file:

@@ -18,6 +18,8 @@ KEY = "KEYFORTESTSONLY"
 #: With what breaks careless handling of URIs; no output may ever hold it.
 SECRET = "Not/To+Be/Seen0123456789AnywhereAtAll"
 BUCKET = "picks"
+#: For a `Proxy.fault`: no answer at all.
+LOST = 0
 #: Seconds any server may take to start.
 LONG = 60.0
 CEPH = Path(__file__).parent / "ceph"
@@ -195,11 +197,13 @@ class Proxy:
         What is behind it.
     fault : callable
         Of the number of the request, from 1, and the request, such as ``PUT /picks/out/manifest.json``: None to
-        let it through, or the status to answer with.
+        let it through, or the status to answer with, or `LOST`.
     """
 
     store: Store
     fault: object = lambda number, request: None
+    #: Headers that do not come through.
+    lost_headers: tuple = ("Expect",)
     requests: list = field(default_factory=list)
     refused: int = 0
     sent: int = 0
@@ -236,16 +240,21 @@ class _Handler(BaseHTTPRequestHandler):
         request = f"{self.command} {self.path}"
         with self.proxy.lock:
             self.proxy.requests.append(request)
+            self.proxy.last_body = body
             self.proxy.sent += len(body)
             status = self.proxy.fault(len(self.proxy.requests), request)
             self.proxy.refused += status is not None
+        if status == LOST:
+            # As if the server had been killed.
+            self.close_connection = True
+            return
         if status is not None:
             code = _CODES[status]
             answer = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
             self._answer(status, {"Content-Type": "application/xml"}, answer)
             return
         behind = http.client.HTTPConnection(urlsplit(self.proxy.store.url).netloc, timeout=LONG)
-        headers = {name: value for name, value in self.headers.items() if name != "Expect"}
+        headers = {name: value for name, value in self.headers.items() if name not in self.proxy.lost_headers}
         try:
             behind.request(self.command, self.path, body, headers)
             reply = behind.getresponse()

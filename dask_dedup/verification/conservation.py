@@ -149,7 +149,9 @@ def compare_rows(place: Path, manifest: dict[str, Any], job: Job, pool: Executor
 
     def compare_native(source: int) -> None:
         table, name = job.tables[source], job.native_names[source] or ""
-        outputs = {folder: _Rows(place / folder / name, table) for folder in (KEPT, REJECTED)}
+        outputs = {
+            folder: _Rows(place / job.home(folder) / name, table) for folder in (KEPT, REJECTED)
+        }
         for fragment in job.fragments:
             if fragment.source == source:
                 payload, keep = _read_whole(job, fragment, parts[DUPLICATES])
