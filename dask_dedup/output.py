@@ -267,7 +267,7 @@ def _left(staging: Path) -> list[str]:
 
 def commit(
     staging: Path, output: Path, manifest: dict[str, Any], before: dict[str, Any] | None = None
-) -> None:
+) -> dict[str, Any]:
     """Put the staged tables into place, then the manifest.
 
     May be called again after a crash at any point of it.
@@ -278,6 +278,11 @@ def commit(
     manifest : dict
     before : dict, optional
         The manifest that is to be replaced in an object store.
+
+    Returns
+    -------
+    dict
+        The manifest that is in place now: this one, or that of the same run started twice.
 
     Raises
     ------
@@ -291,12 +296,12 @@ def commit(
             if manifest.get("mark") != staging.name.removeprefix(STAGING_PREFIX):
                 _give_way(staging, output)
         tidy(output, manifest)
-        return
+        return manifest
     mine = final.exists() and read_manifest(output)["run_id"] == manifest["run_id"]
     if mine and not manifest["overwrite"]:
         # The same run, started twice, or a crash right after the end.
         remove(staging)
-        return
+        return read_manifest(output)
     if not (staging / MANIFEST).exists():
         _write_whole(staging / MANIFEST, manifest)
     retired = staging / "retired"
@@ -318,6 +323,7 @@ def commit(
     elif not mine:
         _give_way(staging, output)
     shutil.rmtree(staging)
+    return manifest
 
 
 def tidy(output: Path, manifest: dict[str, Any]) -> None:

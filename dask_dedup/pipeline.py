@@ -181,7 +181,7 @@ def _run(
                             manifest |= {"run_id": run_id, "overwrite": overwrite, "mark": mark}
                             manifest["allow_outside"] = allow_outside
                             manifest["seconds"] = round(time.perf_counter() - began, 3)
-                    place.commit(staging, target, manifest, before)
+                    committed = place.commit(staging, target, manifest, before)
                 except Exception:
                     twin = _find_twin(target, mark)
                     if twin is None:
@@ -189,8 +189,8 @@ def _run(
                     # It has put away what the two had in common.
                     place.tidy(target, twin)
                     return _nothing_to_do(target, twin)
-            tell(events.finished(manifest))
-    return RunResult.of(target, manifest, already_done=False)
+            tell(events.finished(committed))
+    return RunResult.of(target, committed, already_done=committed != manifest)
 
 
 def _nothing_to_do(target: Path, manifest: dict[str, Any]) -> RunResult:

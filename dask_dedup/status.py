@@ -216,9 +216,7 @@ def _look(output: Path, folder: Path, finished: dict[str, Any] | None) -> Attemp
 
 def _endpoint(output: Path, inputs: list[str]) -> list[str]:
     url = endpoint()
-    return (
-        ["--endpoint-url", url] if url and (is_s3(output) or any(map(is_s3, inputs))) else []
-    )
+    return ["--endpoint-url", url] if url and (is_s3(output) or any(map(is_s3, inputs))) else []
 
 
 def _command(request: dict[str, Any], output: Path, *, overwrite: bool) -> str:

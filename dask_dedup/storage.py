@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dask_dedup.errors import RunError
@@ -126,6 +127,9 @@ def read_metadata(path: str | Path) -> pq.FileMetaData:
         return file.metadata
 
 
+_copying = Lock()
+
+
 @lru_cache(maxsize=16)
 def _copies(path: str, modified_ns: int, size: int) -> Any:  # noqa: ARG001
     file = tempfile.NamedTemporaryFile(prefix="dask-dedup-")  # noqa: SIM115
@@ -139,8 +143,10 @@ def local_copy(path: Path) -> Path:
     """Give a file that can be mapped into memory: of an object a copy, made once in this process."""
     if not is_remote(path):
         return path
-    status = path.stat()
-    return Path(_copies(str(path), status.st_mtime_ns, status.st_size).name)
+    status = status_of(path)
+    # Of two that ask at once, the second would get a copy that nobody keeps.
+    with _copying:
+        return Path(_copies(str(path), status.st_mtime_ns, status.st_size).name)
 
 
 def list_files(folder: Path) -> dict[Path, int]:

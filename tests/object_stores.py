@@ -254,7 +254,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(status, {"Content-Type": "application/xml"}, answer)
             return
         behind = http.client.HTTPConnection(urlsplit(self.proxy.store.url).netloc, timeout=LONG)
-        headers = {name: value for name, value in self.headers.items() if name not in self.proxy.lost_headers}
+        headers = {
+            name: value
+            for name, value in self.headers.items()
+            if name not in self.proxy.lost_headers
+        }
         try:
             behind.request(self.command, self.path, body, headers)
             reply = behind.getresponse()

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from object_stores import BUCKET, KEY, LOST, SECRET, Folder, Proxy, free_port
+from object_stores import BUCKET, KEY, LOST, SECRET, Proxy, free_port
 from tables import contents, cryosparc, exposures, relion, write_file, write_folder, write_hive
 from test_cs import particles, plain
 from test_csg import GROUP, write_group
@@ -173,18 +173,27 @@ class TestTheSameAsHere:
         listed(there)
         assert verify(there / "out").proven
 
-    def test_workers_are_told_the_server(self, there, table, tmp_path, cluster, monkeypatch):
+    def test_workers_are_told_the_server(self, there, table, tmp_path, cluster):
         """The workers have credentials in their own environment, but no endpoint."""
         own = {n: v for n, v in there.store.environment.items() if n != "AWS_ENDPOINT_URL"}
-        cluster.run(os.environ.update, own)
+
+        def know(own, *, forget):
+            os.environ.pop("AWS_ENDPOINT_URL", None)
+            for name, value in own.items():
+                os.environ.pop(name, None) if forget else os.environ.update({name: value})
+
         run(table, tmp_path / "out")
-        run(there.put(table), there / "out", client=cluster)
+        cluster.run(know, own, forget=False)
+        try:
+            run(there.put(table), there / "out", client=cluster)
+        finally:
+            cluster.run(know, own, forget=True)
         local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
         assert data(result(there)) == data(local)
         listed(there)
-        assert cluster.run(os.environ.get, "AWS_ENDPOINT_URL") == {
-            worker: None for worker in cluster.scheduler_info()["workers"]
-        }
+        assert cluster.run(os.environ.get, "AWS_ENDPOINT_URL") == dict.fromkeys(
+            cluster.scheduler_info()["workers"]
+        )
 
     def test_every_verb_takes_uris(self, there, table, cli):
         uri, out = there.put(table), there / "out"
@@ -192,13 +201,12 @@ class TestTheSameAsHere:
         assert outcome.exit_code == 0, outcome.stderr
         assert f"{out} is proven" in outcome.stdout
         assert f"the report is {out}/report.html" in outcome.stdout
-        assert b"is proven" in there.read("out/report.html") or there.read("out/report.html")
         assert "plots/scores.png" in there.names("out")
         assert f"{out}: a finished run of " in cli("status", out).stdout
         assert cli("verify", out).exit_code == 0
         assert cli("report", out).stdout == f"the report is {out}/report.html\n"
         assert cli("clean", out).stdout == f"{out}: nothing to remove\n"
-        assert "120 particles" in cli("inspect", uri).stdout
+        assert re.search(r"particles +120, in 4 files", cli("inspect", uri).stdout)
 
     def test_input_here_and_output_there_may_be_mixed(self, there, table, tmp_path):
         run(table, there / "out")
@@ -384,7 +392,8 @@ class TestOverwrite:
         uri = there.put(table)
         run(uri, there / "out")
         with monkeypatch.context() as patch:
-            crashing(patch, object_store, "sweep")
+            # The first one is that of the old result.
+            crashing(patch, object_store, "sweep", call=2)
             with pytest.raises(Crash):
                 run(uri, there / "out", self.OTHER, overwrite=True)
         assert verify(there / "out").passed is False
@@ -413,7 +422,9 @@ class TestTwoAtOnce:
     def test_of_two_different_runs_the_second_to_end_gives_way(self, there, table, cli):
         uri = there.put(table)
         other = DedupParams(min_separation=60)
-        with pytest.raises(OutputExistsError, match="another run has put its result there meanwhile"):
+        with pytest.raises(
+            OutputExistsError, match="another run has put its result there meanwhile"
+        ):
             run(uri, there / "out", watch=self.start_another(there, uri, other))
         assert listed(there)["parameters"]["min_separation"] == 60
         assert verify(there / "out").proven
@@ -439,7 +450,7 @@ class TestTwoAtOnce:
         uri = there.put(table)
         watch = self.start_another(there, uri, DedupParams())
         with monkeypatch.context() as patch:
-            crashing(patch, stages, "write_fragment", call=7, error=MemoryError("no room"))
+            crashing(patch, stages, "write_fragment", call=6, error=MemoryError("no room"))
             assert run(uri, there / "out", watch=watch).already_done
         listed(there)
         assert verify(there / "out").proven
@@ -587,7 +598,8 @@ class TestTrouble:
             assert f"pip install {library}" in refused(cli("inspect", uri))
 
     @pytest.mark.parametrize(
-        "entry", ["../elsewhere/J1_particles.cs", "s3://other/J1_particles.cs", "file:///etc/passwd"]
+        "entry",
+        ["../elsewhere/J1_particles.cs", "s3://other/J1_particles.cs", "file:///etc/passwd"],
     )
     def test_a_group_that_points_out_of_its_folder(self, there, tmp_path, cli, entry):
         source, _ = make_tables("csg", tmp_path)
@@ -652,7 +664,9 @@ class TestSecrets:
             assert "credentials do not belong into a URI" in refused(outcome)
             assert SECRET[:7] not in outcome.stderr + outcome.stdout
 
-    def test_an_endpoint_with_credentials_is_refused_and_not_repeated(self, there, cli, monkeypatch):
+    def test_an_endpoint_with_credentials_is_refused_and_not_repeated(
+        self, there, cli, monkeypatch
+    ):
         endpoint = f"http://{KEY}:{SECRET.replace('/', '')}@127.0.0.1:9"
         outcomes = [cli("--endpoint-url", endpoint, "inspect", there / "in")]
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)

@@ -195,7 +195,7 @@ def _compare_bytes(place: Path, job: Job, source: int, duplicates: Mapping[int, 
                 table, pieces[folder], rows[folder], target, Path(name).name
             )
             for file in files:
-                path = place / job.home(folder) / Path(name).parent / file.path
+                path = (place / job.home(folder) / name).parent / file.path
                 with open_to_read(path) as content:
                     if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
                         raise FindingError(f"{path}: is not byte for byte made of the input's rows")
