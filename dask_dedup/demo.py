@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import OutputExistsError
+from dask_dedup.errors import InputError, OutputExistsError
 from dask_dedup.params import DedupParams
 from dask_dedup.pipeline import run
+from dask_dedup.places import is_remote
 from dask_dedup.reporting import report
 from dask_dedup.simulate import simulate_pickers
 from dask_dedup.verification import Verification, verify
@@ -47,6 +48,8 @@ def run_demo(
     OutputExistsError
         If there is an earlier demo and `overwrite` is not set.
     """
+    if is_remote(folder):
+        raise InputError(f"{folder}: the demo works in a folder of this machine")
     picks = folder / "picks"
     if picks.exists():
         if not overwrite:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,9 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema
 from dask_dedup.formats.parquet import unify
 from dask_dedup.micrographs import read_micrographs
-from dask_dedup.places import ENDPOINT, at
+from dask_dedup.places import at, endpoint
 from dask_dedup.roles import check_flip, check_pixel_size, compare_roles, resolve_roles
+from dask_dedup.storage import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,7 +55,7 @@ class Job:
     staging : str
         Folder the parts are written to before the commit.
     mark : str
-        Tells the names of a run's files from those of others, where they may lie side by side.
+        Names the folder of a run's files in each dataset, where those of others may lie beside them.
     endpoint_url : str or None
         Of the server for ``s3://``, if it is not Amazon's; workers may not have it in their environment.
     attempt : str
@@ -74,6 +74,10 @@ class Job:
     mark: str = ""
     endpoint_url: str | None = None
     attempt: str = ""
+
+    def home(self, dataset: str) -> str:
+        """Give the folder of the output that a dataset's files lie in."""
+        return f"{dataset}/{self.mark}" if self.mark else dataset
 
     @property
     def schema(self) -> pa.Schema:
@@ -112,11 +116,11 @@ def make_job(
         params=params,
         micrographs=micrographs,
         stored_schema=StoredSchema.of(_unified_schema(as_parquet)),
-        native_names=tuple(f"{mark}/{name}" if mark and name else name for name in native),
+        native_names=tuple(native),
         output_format=output_format,
         staging="",
         mark=mark,
-        endpoint_url=os.environ.get(ENDPOINT),
+        endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
     )
 
@@ -186,7 +190,7 @@ def find_changed(job: Job) -> str | None:
     """Name an input file that is not as it was when the run began, and say how it differs."""
     for file in (file for table in job.tables for file in table.files):
         try:
-            now = at(file.path).stat()
+            now = status_of(at(file.path))
         except FileNotFoundError:
             return f"{file.path} is gone"
         if (now.st_size, now.st_mtime_ns) != (file.bytes, file.modified_ns):

@@ -52,7 +52,7 @@ def make_manifest(
         "parameters": job.params.to_dict(),
         "output_format": job.output_format,
         "micrographs": job.micrographs.path if job.micrographs else None,
-        "versions": _versions(),
+        "versions": versions(),
         "inputs": [_describe_input(job, table) for table in job.tables],
         "plan": plan.to_dict(),
         "warnings": list(warnings),
@@ -72,7 +72,7 @@ def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any
         "micrographs": job.micrographs.path if job.micrographs else None,
         "inputs": [table.path for table in job.tables],
         "fragment_rows": [fragment.rows for fragment in job.fragments],
-        "versions": _versions(),
+        "versions": versions(),
     }
 
 
@@ -141,7 +141,7 @@ def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> l
     outputs = [
         {
             **asdict(file),
-            "path": f"{folder}/{file.path}",
+            "path": f"{job.home(folder)}/{file.path}",
             "fragment": receipt.fragment,
             "input": receipt.source,
         }
@@ -168,7 +168,8 @@ def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> l
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Name the versions of all that has a part in a result's bytes."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
     return {
         "dask-dedup": __version__,

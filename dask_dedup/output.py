@@ -1,6 +1,6 @@
 """The output folder: staged aside, committed by rename, described by a manifest made last.
 
-::
+In an object store nothing can be renamed; what is done there instead is in `object_store`. On a file system::
 
     OUT/.dask-dedup-<run>/   the request, parts, receipts, the manifest-to-be   (while the run lasts)
     OUT/particles_kept/ ...  appear whole, by rename
@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup import object_store
 from dask_dedup.errors import InputError, OutputExistsError
 from dask_dedup.lock import busy, holder
-from dask_dedup.places import at, is_remote, remove, resolve
+from dask_dedup.places import at, is_remote, resolve
 from dask_dedup.receipts import RECEIPTS
 from dask_dedup.stages import DRAFTS, DUPLICATES, KEPT, PIECES, REJECTED
+from dask_dedup.storage import list_files, read_bytes, remove
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,6 +34,8 @@ PAGE, PLOTS = "report.html", "plots"
 STAGING_PREFIX = ".dask-dedup-"
 #: What a run was asked for: all that its parts depend on, and what it takes to ask for it again.
 REQUEST = "request.json"
+_MARK = re.compile(r"[0-9a-f]{12}")
+_OURS = re.compile(re.escape(STAGING_PREFIX) + rf"({_MARK.pattern})")
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
@@ -44,7 +48,7 @@ def read_manifest(output: str | Path) -> dict[str, Any]:
     """
     path = at(output) / MANIFEST
     try:
-        manifest = json.loads(path.read_text())
+        manifest = json.loads(read_bytes(path))
     except FileNotFoundError as error:
         raise InputError(f"{output}: no finished run here ({MANIFEST} is missing)") from error
     except (OSError, ValueError) as error:
@@ -52,6 +56,11 @@ def read_manifest(output: str | Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or "run_id" not in manifest:
         raise InputError(f"{path}: is not a manifest of dask-dedup")
     return manifest
+
+
+def find_manifest(output: Path) -> dict[str, Any] | None:
+    """Read the manifest of a finished run, if there is one."""
+    return read_manifest(output) if (output / MANIFEST).exists() else None
 
 
 def check_apart(output: Path, inputs: Iterable[str | Path]) -> None:
@@ -104,10 +113,10 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
 
 def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
     """Do as `find_finished` does in a folder that exists, whoever holds it."""
-    if (output / MANIFEST).exists():
-        manifest = read_manifest(output)
+    manifest = find_manifest(output)
+    if manifest is not None:
         if manifest["run_id"] == run_id and not overwrite:
-            _sweep(_staging(output, run_id))
+            tidy(output, manifest)
             _check_whole(output, manifest)
             return manifest
         if not overwrite:
@@ -115,18 +124,28 @@ def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any]
                 f"--output {output} holds another run (its inputs or parameters differ); "
                 "choose another place, or use --overwrite"
             )
+        if is_remote(output):
+            tidy(output, manifest)
         return None
+    if is_remote(output) and output.is_file():
+        raise OutputExistsError(
+            f"--output {output}: cannot be written, it is a file; name a folder"
+        )
     there = [entry.name for entry in output.iterdir()] if output.exists() else []
-    others = [name for name in there if not name.startswith(STAGING_PREFIX)]
-    if is_remote(output) and len(others) < len(there):
+    others = [name for name in there if name and not name.startswith(STAGING_PREFIX)]
+    if is_remote(output):
         # What a dead run has written lies where it would stay.
-        others = [name for name in others if name not in TABLES]
+        others = [name for name in others if not _holds_parts_only(output, name)]
     if others and not (_staging(output, run_id) / MANIFEST).exists():
         raise OutputExistsError(
             f"--output {output} is not empty and holds no finished run (there is {others[0]}); "
             "choose another place"
         )
     return None
+
+
+def _holds_parts_only(output: Path, name: str) -> bool:
+    return name in TABLES and all(map(_MARK.fullmatch, object_store.find_marks(output, (name,))))
 
 
 def _check_whole(output: Path, manifest: dict[str, Any]) -> None:
@@ -140,24 +159,44 @@ def _check_whole(output: Path, manifest: dict[str, Any]) -> None:
 
 def find_damaged(output: Path, manifest: dict[str, Any]) -> list[str]:
     """Name the files of a finished run that are gone or have other sizes."""
-    sizes = {str(output / entry["path"]): entry["bytes"] for entry in manifest["outputs"]}
+    there = {path: size for name in TABLES for path, size in list_files(output / name).items()}
     return [
-        path
-        for path, size in sizes.items()
-        if not at(path).is_file() or at(path).stat().st_size != size
+        str(output / entry["path"])
+        for entry in manifest["outputs"]
+        if there.get(output / entry["path"]) != entry["bytes"]
     ]
 
 
-def _staging(output: Path, run_id: str) -> Path:
-    return output / f"{STAGING_PREFIX}{run_id[:12]}"
+def _staging(output: Path, name: str) -> Path:
+    return output / f"{STAGING_PREFIX}{name[:12]}"
 
 
-def mark_of(output: Path, run_id: str) -> str:
-    """Give what tells a run's files from another's where they lie side by side."""
-    return run_id[:12] if is_remote(output) else ""
+def mark_of(output: Path, parts_of: object, before: dict[str, Any] | None) -> str:
+    """Give what names a run's folders in an object store; elsewhere nothing does.
+
+    Parameters
+    ----------
+    output : Path
+    parts_of : object
+        All that the bytes of its parts depend on, as plain values.
+    before : dict or None
+        The manifest of the result that is there.
+    """
+    taken = before.get("mark") if before else None
+    return object_store.choose_mark(parts_of, taken) if is_remote(output) else ""
 
 
-def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
+def find_staging(output: Path) -> dict[str, Path]:
+    """Give the staging folders there are, by the marks or the beginnings of ids in their names."""
+    if not output.exists():
+        return {}
+    found = {_OURS.fullmatch(folder.name): folder for folder in output.iterdir()}
+    return {
+        match[1]: folder for match, folder in sorted(found.items(), key=str) if match is not None
+    }
+
+
+def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
     """Make the staging folder, or go on in the one that a dead run of the same id left.
 
     A run that died in its commit left a whole manifest behind: then nothing is changed.
@@ -165,20 +204,23 @@ def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
     Parameters
     ----------
     output : Path
-    run_id : str
     request : dict
         See `manifest.make_request`; what was written for another is dropped.
+    mark : str
+        Of the run's files in an object store.
     """
-    staging = _staging(output, run_id)
+    staging = _staging(output, mark or request["run_id"])
     if staged_manifest(staging) is not None:
+        return staging
+    if is_remote(output):
+        object_store.begin(staging / REQUEST, request)
         return staging
     try:
         if staging.exists() and read_request(staging) != request:
             discard(staging)
-        if not is_remote(staging):
-            remove(staging / DRAFTS)
-            for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
-                (staging / name).mkdir(parents=True, exist_ok=True)
+        remove(staging / DRAFTS)
+        for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
+            (staging / name).mkdir(parents=True, exist_ok=True)
         if not (staging / REQUEST).exists():
             _write_whole(staging / REQUEST, request)
     except OSError as error:
@@ -191,7 +233,7 @@ def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
 def read_request(staging: Path) -> dict[str, Any] | None:
     """Give what the run of a staging folder was asked for; None if it died before it could say."""
     try:
-        request: dict[str, Any] = json.loads((staging / REQUEST).read_text())
+        request: dict[str, Any] = json.loads(read_bytes(staging / REQUEST))
     except (FileNotFoundError, ValueError):
         return None
     return request
@@ -199,9 +241,6 @@ def read_request(staging: Path) -> dict[str, Any] | None:
 
 def _write_whole(path: Path, content: dict[str, Any]) -> None:
     text = json.dumps(content, indent=2) + "\n"
-    if is_remote(path):
-        path.write_text(text)
-        return
     draft = path.with_name(f"{path.name}.draft")
     draft.write_text(text)
     draft.rename(path)
@@ -226,10 +265,24 @@ def _left(staging: Path) -> list[str]:
     return [name for name in TABLES if (staging / name).exists()]
 
 
-def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
+def commit(
+    staging: Path, output: Path, manifest: dict[str, Any], before: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Put the staged tables into place, then the manifest.
 
     May be called again after a crash at any point of it.
+
+    Parameters
+    ----------
+    staging, output : Path
+    manifest : dict
+    before : dict, optional
+        The manifest that is to be replaced in an object store.
+
+    Returns
+    -------
+    dict
+        The manifest that is in place now: this one, or that of the same run started twice.
 
     Raises
     ------
@@ -238,19 +291,17 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
     """
     final = output / MANIFEST
     if is_remote(output):
-        before = read_manifest(output) if final.exists() else None
-        if object_store.put_manifest(staging, final, manifest, before):
-            remove(output / PLOTS)
-            (output / PAGE).unlink(missing_ok=True)
-        elif read_manifest(output)["run_id"] != manifest["run_id"]:
-            _give_way(staging, output)
-        object_store.sweep(staging)
-        return
+        if not object_store.put_manifest(staging, final, manifest, before):
+            manifest = read_manifest(output)
+            if manifest.get("mark") != staging.name.removeprefix(STAGING_PREFIX):
+                _give_way(staging, output)
+        tidy(output, manifest)
+        return manifest
     mine = final.exists() and read_manifest(output)["run_id"] == manifest["run_id"]
     if mine and not manifest["overwrite"]:
         # The same run, started twice, or a crash right after the end.
         remove(staging)
-        return
+        return read_manifest(output)
     if not (staging / MANIFEST).exists():
         _write_whole(staging / MANIFEST, manifest)
     retired = staging / "retired"
@@ -272,12 +323,16 @@ def commit(staging: Path, output: Path, manifest: dict[str, Any]) -> None:
     elif not mine:
         _give_way(staging, output)
     shutil.rmtree(staging)
+    return manifest
 
 
-def _sweep(staging: Path) -> None:
-    if is_remote(staging):
-        object_store.sweep(staging)
-    remove(staging)
+def tidy(output: Path, manifest: dict[str, Any]) -> None:
+    """Remove what the finished run of a place has no more use for; may be called again after a crash."""
+    staging = _staging(output, manifest.get("mark") or manifest["run_id"])
+    if is_remote(output):
+        object_store.sweep(staging, manifest, (PAGE, PLOTS))
+    else:
+        remove(staging)
 
 
 def _give_way(staging: Path, output: Path) -> None:
@@ -300,8 +355,29 @@ def _create(source: Path, final: Path) -> None:
 
 
 def discard(staging: Path) -> None:
-    """Remove a staging folder, and what its run has written elsewhere."""
+    """Remove a staging folder, and what its run has written elsewhere, unless that is the result."""
     if is_remote(staging):
-        mark = staging.name.removeprefix(STAGING_PREFIX)
-        object_store.remove_parts(staging.parent, TABLES, mark)
+        output, mark = staging.parent, staging.name.removeprefix(STAGING_PREFIX)
+        finished = find_manifest(output)
+        if finished and finished.get("mark") == mark:
+            tidy(output, finished)
+            return
+        object_store.drop(output, TABLES, mark)
     remove(staging)
+
+
+def drop_orphans(output: Path) -> list[str]:
+    """Remove parts in an object store that belong neither to the result nor to a run that may go on.
+
+    Returns
+    -------
+    list of str
+        The folders removed.
+    """
+    finished = find_manifest(output) or {}
+    known = {finished.get("mark"), *find_staging(output)}
+    marks = object_store.find_marks(output, TABLES) - known
+    orphans = sorted(mark for mark in marks if _MARK.fullmatch(mark))
+    for mark in orphans:
+        object_store.drop(output, TABLES, mark)
+    return [str(output / KEPT / mark) for mark in orphans]

@@ -6,7 +6,6 @@ import logging
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -19,16 +18,18 @@ from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
 from dask_dedup.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.lock import locked
-from dask_dedup.manifest import make_manifest, make_request
+from dask_dedup.manifest import make_manifest, make_request, versions
 from dask_dedup.params import DedupParams
-from dask_dedup.places import at
+from dask_dedup.places import at, is_remote, listed
 from dask_dedup.plan import make_plan
+from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.receipts import count_receipts, find_receipts
 from dask_dedup.result import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from distributed import Client
 
@@ -106,13 +107,38 @@ def run(
     RunError
         If the run fails; no result is committed then.
     """
+    with in_words(InputError):
+        return _run(
+            listed(inputs),
+            at(output),
+            params or DedupParams(),
+            client,
+            micrographs=micrographs,
+            output_format=output_format,
+            allow_outside=allow_outside,
+            overwrite=overwrite,
+            watch=watch,
+        )
+
+
+def _run(
+    paths: list[str | Path],
+    target: Path,
+    params: DedupParams,
+    client: Client | None,
+    *,
+    micrographs: str | Path | None,
+    output_format: str,
+    allow_outside: bool,
+    overwrite: bool,
+    watch: Tell | None,
+) -> RunResult:
     began = time.perf_counter()
-    params = params or DedupParams()
-    target = at(output)
-    paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
     if not paths:
         raise InputError("no input: name at least one particle table")
-    place.check_apart(target, [*paths, *([micrographs] if micrographs else [])])
+    given = [*paths, *([micrographs] if micrographs else [])]
+    check_answers([*given, target])
+    place.check_apart(target, given)
     tables = [
         open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
     ]
@@ -122,9 +148,11 @@ def run(
     if finished:
         return _nothing_to_do(target, finished)
 
-    mark = place.mark_of(target, run_id)
+    before = place.find_manifest(target) if overwrite and is_remote(target) else None
+    rows = [[fragment.rows for fragment in table.fragments] for table in tables]
+    mark = place.mark_of(target, [run_id, versions(), rows], before)
     job = make_job(tables, exposures, params, output_format, mark)
-    with _in_one_line(), ExitStack() as stack:
+    with _in_one_line(), in_words(RunError), ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
         # In words first: asking a cluster from within the log handler would hold up its own log lines.
         where = str(engine)
@@ -141,20 +169,28 @@ def run(
                 if finished:
                     return _nothing_to_do(target, finished)
                 request = make_request(job, run_id, allow_outside=allow_outside)
-                staging = place.stage(target, run_id, request)
+                staging = place.stage(target, request, mark)
                 manifest = place.staged_manifest(staging)
-                if manifest is None:
-                    job = replace(job, staging=str(staging))
-                    with _keeping_what_is_done(job, staging):
-                        receipts = _write(job, survey, engine, tell)
-                        check_unchanged(job)
-                        manifest = make_manifest(job, survey.plan, receipts, survey.warnings)
-                        manifest |= {"run_id": run_id, "overwrite": overwrite}
-                        manifest["allow_outside"] = allow_outside
-                        manifest["seconds"] = round(time.perf_counter() - began, 3)
-                place.commit(staging, target, manifest)
-            tell(events.finished(manifest))
-    return RunResult.of(target, manifest, already_done=False)
+                try:
+                    if manifest is None:
+                        job = replace(job, staging=str(staging))
+                        with _keeping_what_is_done(job, staging):
+                            receipts = _write(job, survey, engine, tell)
+                            check_unchanged(job)
+                            manifest = make_manifest(job, survey.plan, receipts, survey.warnings)
+                            manifest |= {"run_id": run_id, "overwrite": overwrite, "mark": mark}
+                            manifest["allow_outside"] = allow_outside
+                            manifest["seconds"] = round(time.perf_counter() - began, 3)
+                    committed = place.commit(staging, target, manifest, before)
+                except Exception:
+                    twin = _find_twin(target, mark)
+                    if twin is None:
+                        raise
+                    # It has put away what the two had in common.
+                    place.tidy(target, twin)
+                    return _nothing_to_do(target, twin)
+            tell(events.finished(committed))
+    return RunResult.of(target, committed, already_done=committed != manifest)
 
 
 def _nothing_to_do(target: Path, manifest: dict[str, Any]) -> RunResult:
@@ -210,6 +246,8 @@ def _keeping_what_is_done(job: Job, staging: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        if not _answers(staging) or _find_twin(staging.parent, job.mark):
+            raise
         done = count_receipts(staging)
         if done and not isinstance(error, InputError) and not find_changed(job):
             log.warning(
@@ -222,6 +260,28 @@ def _keeping_what_is_done(job: Job, staging: Path) -> Iterator[None]:
         else:
             place.discard(staging)
         raise
+
+
+def _answers(staging: Path) -> bool:
+    """Tell whether it can be asked what is done; if its server is lost, that would take minutes."""
+    try:
+        check_answers([staging])
+    except DedupError:
+        log.warning("what is written stays in %s: the same command goes on from there", staging)
+        return False
+    return True
+
+
+def _find_twin(target: Path, mark: str) -> dict[str, Any] | None:
+    """Give the manifest if the same run, started twice into an object store, has been finished by the other."""
+    if not mark:
+        return None
+    try:
+        check_answers([target])
+        manifest = place.find_manifest(target)
+    except DedupError:
+        return None
+    return manifest if manifest and manifest.get("mark") == mark else None
 
 
 @contextmanager

@@ -8,26 +8,34 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
+from collections.abc import Iterable
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import pyarrow.parquet as pq
+    from collections.abc import Iterator
 
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-#: How often, and how long, an object store that is busy or out of order is asked again: some two minutes in all.
-_S3_OPTIONS = {"config_kwargs": {"retries": {"mode": "standard", "max_attempts": 8}}}
-#: What others write meanwhile must be seen.
-_OPTIONS = {"use_listings_cache": False}
-#: The environment variable that names another server than Amazon's; all libraries for S3 heed it.
-ENDPOINT = "AWS_ENDPOINT_URL"
-_EXTRA = "pip install 'dask-dedup[s3]'"
+#: What a query may hold that opens a door: signatures of Amazon, Azure and Google, keys, tokens.
+_KEYS_IN_QUERY = re.compile(r"(?i)[?&;]([\w-]*(signature|credential|token|key|secret)[\w-]*|sig)=")
+_WILDCARDS = re.compile(r"[*?\[\]]")
+#: So often a request to an object store that is busy, out of order or away is made again by `botocore`, each time
+#: after twice the time (20 s at most), and all of that once more by `s3fs`: about a minute in all.
+S3_CONFIG = {
+    "retries": {"mode": "standard", "max_attempts": 7},
+    "connect_timeout": 10,
+    "read_timeout": 60,
+}
+S3_ROUNDS = 2
+#: Environment variables that name another server than Amazon's, in the order `botocore` heeds them.
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+#: The server of the job that a worker is at, which its own environment need not know.
+_endpoint: ContextVar[str | None] = ContextVar("endpoint", default=None)
 
 
 def at(location: str | Path) -> Path:
@@ -36,31 +44,69 @@ def at(location: str | Path) -> Path:
     Raises
     ------
     InputError
-        If a URI holds credentials, or there is no library for it.
+        If a URI holds credentials or wildcards, or there is no library for any.
     """
     if not isinstance(location, str):
+        if isinstance(location, Path) and _URI.match(str(location).replace(":/", "://", 1)):
+            raise InputError(f"{location}: a URI is to be given as text, not as a Path")
         return location
     if not _URI.match(location):
         return Path(location)
+    _check_open(location)
     if location.startswith("file://"):
         return Path(urlsplit(location).path)
-    if "@" in urlsplit(location).netloc:
-        public = location.replace(urlsplit(location).netloc.rpartition("@")[0] + "@", "")
-        raise InputError(
-            f"{public}: credentials do not belong into a URI, which ends up in logs and manifests; "
-            "set them in the environment or a profile"
-        )
+    if _WILDCARDS.search(location):
+        raise InputError(f"{location}: wildcards are not followed here; name a file or a folder")
     try:
         from upath import UPath
 
-        options: dict[str, Any] = _OPTIONS
-        if location.startswith("s3://"):
-            options = _OPTIONS | _S3_OPTIONS | {"endpoint_url": os.environ.get(ENDPOINT)}
-        return cast("Path", UPath(location, **options))
+        return cast("Path", UPath(location, **_options(location)))
     except ImportError as error:
-        raise InputError(f"{location}: no library to read it with: {_EXTRA} ({error})") from error
+        raise InputError(
+            f"{location}: places in object stores need a library: pip install 'dask-dedup[s3]'"
+        ) from error
     except ValueError as error:
         raise InputError(f"{location}: not a place that can be read: {error}") from error
+
+
+def listed(locations: Iterable[str | Path] | str | Path) -> list[str | Path]:
+    """Give one location, or several, as a list."""
+    if isinstance(locations, str) or not isinstance(locations, Iterable):
+        return [locations]
+    return list(locations)
+
+
+def _check_open(location: str) -> None:
+    """Refuse a URI with anything in it that is not for everybody's eyes, and do not repeat it."""
+    scheme, _, rest = location.partition("://")
+    name, at_sign, _ = rest.rpartition("@")
+    bucket = urlsplit(location).netloc
+    # Azure has container@account; a colon stands in none of the names before it, nor in a bucket's.
+    secret = (at_sign and (":" in name or scheme == "s3")) or (scheme == "s3" and ":" in bucket)
+    if secret:
+        shown = f"{scheme}://***"
+    elif found := _KEYS_IN_QUERY.search(location):
+        shown = f"{location[: found.start()]}?***"
+    else:
+        return
+    raise InputError(
+        f"{shown}: credentials do not belong into a URI, which ends up in logs and manifests; "
+        "set them in the environment or a profile"
+    )
+
+
+def _options(location: str) -> dict[str, Any]:
+    """Give what the library of an object store is told; of credentials it is told nothing."""
+    # What others write meanwhile must be seen.
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if is_s3(location):
+        options |= {"config_kwargs": S3_CONFIG, "endpoint_url": endpoint()}
+    return options
+
+
+def is_s3(location: str | Path) -> bool:
+    """Tell whether a location is in a store that speaks the protocol of Amazon S3."""
+    return str(location).startswith(("s3://", "s3a://"))
 
 
 def is_remote(path: Path) -> bool:
@@ -73,65 +119,43 @@ def resolve(path: Path) -> Path:
     return path if is_remote(path) else path.resolve()
 
 
-def parquet_source(path: str | Path) -> dict[str, Any]:
-    """Give the arguments by which `pyarrow.parquet` opens a file, wherever it is."""
-    place = at(path)
-    if is_remote(place):
-        remote: Any = place
-        # Column chunks that lie together are asked for together.
-        return {"source": remote.path, "filesystem": remote.fs, "pre_buffer": True}
-    return {"source": str(place)}
-
-
-def read_metadata(path: str | Path) -> pq.FileMetaData:
-    """Read the footer of a Parquet file, wherever it is."""
-    import pyarrow.parquet as pq
-
-    with pq.ParquetFile(**parquet_source(path)) as file:
-        return file.metadata
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder and all that is in it; none is fine."""
-    if not is_remote(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        return
-    remote: Any = folder
-    remote.fs.invalidate_cache()
-    if remote.exists():
-        remote.fs.rm(remote.path, recursive=True)
-
-
-def remove_files(paths: Iterable[Path]) -> None:
-    """Remove files of an object store."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def upload(file: Path, target: Path) -> None:
-    """Put a local file into an object store; it appears whole."""
-    remote: Any = target
-    remote.fs.put_file(str(file), remote.path)
-
-
-def create(path: Path, content: bytes) -> None:
-    """Create a file of an object store whole, and only if there is none.
-
-    Raises
-    ------
-    FileExistsError
-        If there is one.
-    RunError
-        If the store cannot tell.
-    """
-    remote: Any = path
-    try:
-        remote.fs.pipe_file(remote.path, content, mode="create")
-    except (NotImplementedError, ValueError) as error:
-        raise RunError(f"{path}: this store cannot create a file only if there is none") from error
+def endpoint() -> str | None:
+    """Give the server that requests for ``s3://`` go to, where that is not Amazon's or a profile's."""
+    url = _endpoint.get() or next((os.environ[n] for n in ENDPOINTS if os.environ.get(n)), None)
+    if url:
+        _check_endpoint(url)
+    return url
 
 
 def use_endpoint(url: str | None) -> None:
-    """Send requests for ``s3://`` to another server than Amazon's, in this process from here on."""
+    """Send requests for ``s3://`` to another server than Amazon's, in this process from here on.
+
+    Raises
+    ------
+    InputError
+        If that is no address, or one with credentials in it.
+    """
     if url:
-        os.environ[ENDPOINT] = url
+        _check_endpoint(url)
+        os.environ[ENDPOINTS[0]] = url
+
+
+def _check_endpoint(url: str) -> None:
+    parts = urlsplit(url)
+    if "@" in parts.netloc:
+        raise InputError(
+            f"the endpoint {parts.scheme}://***: credentials do not belong into it; "
+            "set them in the environment or a profile"
+        )
+    if parts.scheme not in ("http", "https") or not parts.netloc:
+        raise InputError(f"the endpoint {url}: not an address such as https://minio.lab:9000")
+
+
+@contextmanager
+def using_endpoint(url: str | None) -> Iterator[None]:
+    """Send requests for ``s3://`` made in here, in this thread, to another server than Amazon's."""
+    token = _endpoint.set(url)
+    try:
+        yield
+    finally:
+        _endpoint.reset(token)

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Self
 from dask_dedup.decide import Tally
 from dask_dedup.formats import Written
 from dask_dedup.places import is_remote
+from dask_dedup.storage import list_files, read_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_dedup.formats import Fragment
 
@@ -62,17 +63,13 @@ class Receipt:
         files = {folder: Written(**file) for folder, file in values["files"].items()}
         return cls(**{**values, "tally": Tally.from_dict(values["tally"]), "files": files})
 
-    def holds(self, staging: Path) -> bool:
-        """Tell whether all its files are there, to the byte."""
-        if is_remote(staging):
-            # What an object store has is whole; reading it all again would cost as much as writing it.
-            files = [
-                (staging.parent / folder / file.path, file.bytes)
-                for folder, file in self.files.items()
-            ]
-            return all(
-                path.exists() and path.stat().st_size == size for path, size in files
-            ) and all((staging / path).exists() for path in self.pieces)
+    def holds(self, staging: Path, sizes: Mapping[str, int] | None) -> bool:
+        """Tell whether all its files are there, to the byte; where sizes are given, that has to do."""
+        if sizes is not None:
+            files = {f"{folder}/{file.path}": file.bytes for folder, file in self.files.items()}
+            return all(sizes.get(path) == size for path, size in files.items()) and all(
+                path in sizes for path in self.pieces
+            )
         digests = {f"{folder}/{file.path}": file.sha256 for folder, file in self.files.items()}
         return all(
             (staging / path).is_file() and digest_of(staging / path) == digest
@@ -90,8 +87,11 @@ def find_receipts(staging: Path, fragments: Sequence[Fragment]) -> list[Receipt]
     names = {file.name for file in _list(staging)}
     there = [part for part in fragments if Path(receipt_name(part.number)).name in names]
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda fragment: _read(staging, fragment), there)
-        return [receipt for receipt in found if receipt]
+        read = pool.map(lambda fragment: _read(staging, fragment), there)
+        found = [receipt for receipt in read if receipt]
+        sizes = _sizes(staging, found) if is_remote(staging) else None
+        holding = pool.map(lambda receipt: receipt.holds(staging, sizes), found)
+        return [receipt for receipt, holds in zip(found, holding, strict=True) if holds]
 
 
 def count_receipts(staging: Path) -> int:
@@ -100,8 +100,24 @@ def count_receipts(staging: Path) -> int:
 
 
 def _list(staging: Path) -> list[Path]:
-    folder = staging / RECEIPTS
-    return [*folder.iterdir()] if folder.exists() else []
+    return [*list_files(staging / RECEIPTS)]
+
+
+def _sizes(staging: Path, receipts: Sequence[Receipt]) -> dict[str, int]:
+    """Give the sizes of a run's files in an object store: what is there is whole, so it need not be read."""
+    mark = staging.name.rpartition("-")[2]
+    folders = {folder for receipt in receipts for folder in receipt.files}
+    homes = {folder: staging.parent / folder / mark for folder in folders}
+    homes |= {
+        folder: staging / folder
+        for receipt in receipts
+        for folder in {Path(path).parts[0] for path in receipt.pieces}
+    }
+    return {
+        f"{folder}/{file.relative_to(home).as_posix()}": size
+        for folder, home in homes.items()
+        for file, size in list_files(home).items()
+    }
 
 
 def digest_of(path: Path) -> str:
@@ -111,13 +127,11 @@ def digest_of(path: Path) -> str:
 
 
 def _read(staging: Path, fragment: Fragment) -> Receipt | None:
-    text = (staging / receipt_name(fragment.number)).read_text()
+    text = read_bytes(staging / receipt_name(fragment.number))
     try:
         receipt = Receipt.from_dict(json.loads(text))
     except (ValueError, TypeError, KeyError):
         # Cut short by a crash of the machine; the fragment is written again.
         return None
     mine = (receipt.fragment, receipt.source, receipt.rows)
-    if mine != (fragment.number, fragment.source, fragment.rows):
-        return None
-    return receipt if receipt.holds(staging) else None
+    return receipt if mine == (fragment.number, fragment.source, fragment.rows) else None

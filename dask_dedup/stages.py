@@ -9,8 +9,9 @@ import json
 import tempfile
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,18 +24,22 @@ from dask_dedup.formats import Written, format_of, load, parquet, read
 from dask_dedup.invalid import Reason
 from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
-from dask_dedup.places import at, is_remote, upload, use_endpoint
+from dask_dedup.places import at, is_remote, using_endpoint
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
 from dask_dedup.scan import Census, count, extract, read_picks
+from dask_dedup.storage import upload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, Payload
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 KEPT, REJECTED, DUPLICATES, PIECES, DRAFTS = (
     "particles_kept",
@@ -84,9 +89,20 @@ class Narrow:
         return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
+def _at_its_endpoint(stage: Callable[Concatenate[Job, P], T]) -> Callable[Concatenate[Job, P], T]:
+    """Let a stage ask the job's own server for ``s3://``: the worker's environment need not know it."""
+
+    @wraps(stage)
+    def at_endpoint(job: Job, /, *rest: P.args, **named: P.kwargs) -> T:
+        with using_endpoint(job.endpoint_url):
+            return stage(job, *rest, **named)
+
+    return at_endpoint
+
+
+@_at_its_endpoint
 def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
     """Read the columns that matter of a fragment, and no others, and count what is in them."""
-    use_endpoint(job.endpoint_url)
     fragment = job.fragments[number]
     roles = job.roles[fragment.source]
     rows = read(job.tables[fragment.source], fragment, roles.columns)
@@ -117,6 +133,7 @@ def collect_picks(
     return picks.take(moves), bucket[moves]
 
 
+@_at_its_endpoint
 def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates among the picks of a bucket."""
     return _decide(job, picks)
@@ -172,6 +189,7 @@ def _buckets(plan: Plan, picks: Picks) -> NDArray[np.int32]:
     return np.where(picks.invalid == 0, plan.bucket_of(picks.micrograph), np.int32(-1))
 
 
+@_at_its_endpoint
 def write_fragment(
     job: Job,
     plan: Plan,
@@ -195,7 +213,6 @@ def write_fragment(
     micrograph : pyarrow.ChunkedArray, optional
         As in `Narrow`, if it is at hand.
     """
-    use_endpoint(job.endpoint_url)
     fragment = job.fragments[number]
     payload = load(job.tables[fragment.source], fragment)
     rejections, tally = settled or _decide_payload(job, plan, fragment, payload)
@@ -211,7 +228,7 @@ def write_fragment(
             "the file has changed meanwhile, run again"
         )
 
-    with _drafting(at(job.staging), number) as draft:
+    with _drafting(job, number) as draft:
         receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
         (draft / receipt_name(number)).write_text(json.dumps(receipt.to_dict()))
     return receipt
@@ -231,7 +248,7 @@ def _write(
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
     roles = job.roles[fragment.source]
-    name = f"part-{number:05d}{f'-{job.mark}' * bool(job.mark)}.parquet"
+    name = f"part-{number:05d}.parquet"
     files: dict[str, Written] = {}
     pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
@@ -273,8 +290,9 @@ def _write(
 
 
 @contextmanager
-def _drafting(staging: Path, number: int) -> Iterator[Path]:
+def _drafting(job: Job, number: int) -> Iterator[Path]:
     """Give a folder of this attempt's own; what is written there is put into place file by file, the receipt last."""
+    staging = at(job.staging)
     remote = is_remote(staging)
     drafts = None if remote else staging / DRAFTS
     with tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder:
@@ -286,8 +304,9 @@ def _drafting(staging: Path, number: int) -> Iterator[Path]:
             for file in (draft / name).iterdir():
                 if remote:
                     # Tables lie where they stay: nothing can be renamed there.
-                    home = staging if name in (PIECES, RECEIPTS) else staging.parent
-                    upload(file, home / name / file.name)
+                    aside = name in (PIECES, RECEIPTS)
+                    home = staging / name if aside else staging.parent / job.home(name)
+                    upload(file, home / file.name)
                 else:
                     file.replace(staging / name / file.name)
 
@@ -309,7 +328,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
     staging = at(job.staging)
     pieces = [staging / _piece(outcome, number) for number in numbers]
-    target = Path(outcome) / (job.native_names[source] or "")
+    target = Path(job.home(outcome)) / (job.native_names[source] or "")
     with ExitStack() as stack:
         folder = staging / target.parent
         if is_remote(staging):

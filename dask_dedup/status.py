@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +11,13 @@ from dask_dedup import output as place
 from dask_dedup.errors import InputError
 from dask_dedup.lock import holder, locked
 from dask_dedup.params import DedupParams
-from dask_dedup.places import at
+from dask_dedup.places import at, endpoint, is_remote, is_s3
+from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.receipts import RECEIPTS
+from dask_dedup.storage import list_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-_OURS = re.compile(re.escape(place.STAGING_PREFIX) + r"([0-9a-f]{12}|report-\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +116,7 @@ class Status:
             yield f"to drop it: dask-dedup clean {shlex.quote(self.output)}"
 
 
+@in_words(InputError)
 def status(output: str | Path) -> Status:
     """Look at what an output place holds.
 
@@ -126,8 +126,9 @@ def status(output: str | Path) -> Status:
         If there is nothing of this program's.
     """
     target = at(output)
-    manifest = place.read_manifest(target) if (target / place.MANIFEST).exists() else None
-    attempts = [_look(target, folder, manifest) for folder in _folders(target)]
+    check_answers([target])
+    manifest = place.find_manifest(target)
+    attempts = [_look(target, folder, manifest) for folder in place.find_staging(target).values()]
     who = holder(target)
     if manifest is None and not attempts and who is None:
         raise InputError(f"{output}: no run here, neither finished nor begun")
@@ -141,6 +142,7 @@ def status(output: str | Path) -> Status:
     )
 
 
+@in_words(InputError)
 def clean(output: str | Path) -> list[str]:
     """Remove what dead runs left in an output place, and nothing else.
 
@@ -160,11 +162,12 @@ def clean(output: str | Path) -> list[str]:
         If there is no such folder, or a part of a result would be lost.
     """
     target = at(output)
+    check_answers([target])
     if not target.is_dir():
         raise InputError(f"{output}: no such folder")
     removed = []
     with locked(target):
-        for folder in [*_folders(target), *_folders(target, reports=True)]:
+        for folder in [*place.find_staging(target).values(), *_reports(target)]:
             if place.staged_manifest(folder) is not None:
                 command = _look(target, folder, None).command
                 raise InputError(
@@ -173,38 +176,59 @@ def clean(output: str | Path) -> list[str]:
                 )
             place.discard(folder)
             removed.append(str(folder))
+        if is_remote(target):
+            removed += place.drop_orphans(target)
     return removed
 
 
-def _folders(output: Path, *, reports: bool = False) -> list[Path]:
-    """Give the folders of runs that are not finished, or those of reports."""
-    found = [folder for folder in output.glob(f"{place.STAGING_PREFIX}*") if folder.is_dir()]
+def _reports(output: Path) -> list[Path]:
+    """Give the folders in which a report was being made."""
+    if is_remote(output):
+        return []
     return sorted(
-        folder
-        for folder in found
-        if _OURS.fullmatch(folder.name) and ("report-" in folder.name) == reports
+        folder for folder in output.glob(f"{place.STAGING_PREFIX}report-*") if folder.is_dir()
     )
 
 
 def _look(output: Path, folder: Path, finished: dict[str, Any] | None) -> Attempt:
     request = place.read_request(folder)
     rows = request["fragment_rows"] if request else []
-    done = [int(file.stem) for file in (folder / RECEIPTS).glob("*.json")]
+    files = list_files(folder)
+    done = [int(file.stem) for file in files if file.parent.name == RECEIPTS]
+    if is_remote(output):
+        mark = folder.name.removeprefix(place.STAGING_PREFIX)
+        files |= {
+            file: size
+            for table in place.TABLES
+            for file, size in list_files(output / table / mark).items()
+        }
     return Attempt(
         folder=str(folder),
         fragments=len(rows),
         fragments_done=len(done),
         rows=sum(rows),
         rows_done=sum(rows[number] for number in done if number < len(rows)),
-        bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+        bytes=sum(files.values()),
         command=_command(request, output, overwrite=finished is not None) if request else "",
         complete=place.staged_manifest(folder) is not None,
     )
 
 
+def _endpoint(output: Path, inputs: list[str]) -> list[str]:
+    url = endpoint()
+    return ["--endpoint-url", url] if url and (is_s3(output) or any(map(is_s3, inputs))) else []
+
+
 def _command(request: dict[str, Any], output: Path, *, overwrite: bool) -> str:
     """Write the command that asks for the same run."""
-    words = ["dask-dedup", "run", *request["inputs"], "--output", str(output)]
+    words = [
+        "dask-dedup",
+        *_endpoint(output, request["inputs"]),
+        "run",
+        *request["inputs"],
+        "--output",
+        str(output),
+    ]
     params = DedupParams.from_dict(request["parameters"])
     for name, value in DedupParams().to_dict().items():
         given = getattr(params, name)

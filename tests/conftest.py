@@ -55,6 +55,34 @@ def cluster(two_workers):
         yield two_workers
 
 
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory):
+    """A store of moto's in a process of its own."""
+    for library in ("s3fs", "upath", "moto.server", "boto3"):
+        pytest.importorskip(library)
+    from object_stores import start_moto
+
+    process, store = start_moto(tmp_path_factory.mktemp("moto"))
+    yield store
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def store(moto, monkeypatch):
+    """The same, as the one that this process works with."""
+    moto.use(monkeypatch)
+    return moto
+
+
+@pytest.fixture
+def there(store, tmp_path):
+    """A prefix of the store that a test has for itself."""
+    from object_stores import Folder
+
+    return Folder(store, tmp_path.name)
+
+
 @pytest.fixture
 def cli():
     """Call the command line; gives exit_code, stdout and stderr. Runs make no report unless asked to."""

@@ -83,3 +83,16 @@ def test_an_example_that_cannot_go_on_says_why_in_one_line(tmp_path):
     assert outcome.returncode == 1
     (line,) = outcome.stderr.splitlines()
     assert "exists" in line
+
+
+def test_object_store(store):
+    from object_stores import BUCKET
+
+    outcome = script("object_store", "--bucket", BUCKET, "--particles", 600, env=store.around())
+    assert outcome.returncode == 0, outcome.stderr
+    first, proof, last = outcome.stdout.splitlines()
+    assert proof == f"s3://{BUCKET}/dask-dedup-example/result is proven"
+    assert first.split()[2] == last.split()[0]
+    outcome = script("object_store", "--bucket", "no-such-bucket", env=store.around())
+    assert outcome.returncode == 1
+    assert "Traceback" not in outcome.stderr

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 
 class Place(click.ParamType):  # type: ignore[type-arg]
-    """A path, or the URI of one in an object store."""
+    """A path, or the URI of one in an object store.
+
+    The URI is only looked at here; whether anything is there is found out by whoever uses it.
+    """
 
     name = "path"
 

@@ -20,6 +20,7 @@ from dask_dedup.formats.table import (
     Written,
 )
 from dask_dedup.places import at
+from dask_dedup.storage import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,9 +65,11 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     """
     place = at(path)
     try:
-        kind = place.stat().st_mode
+        kind = status_of(place).st_mode
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"{path}: no such file or folder") from error
+        missing = "bucket" in str(error.strerror)
+        what = error.strerror if missing else "no such file or folder"
+        raise InputError(f"{path}: {what}") from error
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):

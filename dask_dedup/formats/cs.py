@@ -9,6 +9,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import csdat, npy
 from dask_dedup.formats.fields import arrow_schema
 from dask_dedup.formats.table import Fragment, ParticleTable, Piece, StoredSchema, Written
+from dask_dedup.storage import read_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,14 +49,13 @@ def open_file(path: Path) -> NpyFile | CsdatFile:
         If it is of neither, damaged, or not readable.
     """
     try:
-        with path.open("rb") as file:
-            magic = file.read(6)
+        (magic,) = read_ranges(path, [(0, 6)])
         if magic == npy.MAGIC:
             return npy.open_npy(path)
         if magic == csdat.MAGIC:
             return csdat.open_csdat(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     raise InputError(
         f"{path}: not a CryoSPARC table: it begins neither with \\x93NUMPY nor with \\x95CSDAT"
     )

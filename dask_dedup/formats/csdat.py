@@ -29,6 +29,7 @@ from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.npy import MAX_HEADER_BYTES, fingerprint
 from dask_dedup.formats.table import InputFile, Written
 from dask_dedup.places import at
+from dask_dedup.storage import open_to_read, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -134,22 +135,22 @@ class CsdatFile:
     def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> Written:
         """Copy the one piece there is."""
         (piece,) = pieces
-        with piece.open("rb") as file:
+        with open_to_read(piece) as file:
             written = _read_header(file, piece)[0]["length"]
             file.seek(0)
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             size = file.tell()
         if written != rows:
             raise RunError(f"{target}: has {written} rows instead of {rows}; run again")
-        with piece.open("rb") as source, target.open("wb") as copy:
+        with open_to_read(piece) as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)
         return Written(target.name, rows, size, digest)
 
     def _open(self) -> BinaryIO:
         try:
-            return at(self.path).open("rb")
+            return open_to_read(at(self.path))
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
     def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:
         """Read a column; of text, the places in the heap."""
@@ -206,8 +207,8 @@ def open_csdat(path: Path) -> CsdatFile:
     InputError
         If they cannot.
     """
-    with path.open("rb") as file:
-        status = path.stat()
+    with open_to_read(path) as file:
+        status = status_of(path)
         header, dtype = _read_header(file, path)
         start = file.tell()
         places, heap = _find_columns(file, header, dtype, status.st_size, path)
@@ -222,13 +223,13 @@ def open_csdat(path: Path) -> CsdatFile:
             bytes=status.st_size,
             modified_ns=status.st_mtime_ns,
             rows=header["length"],
-            fingerprint=fingerprint(file, status.st_size, start),
+            fingerprint=fingerprint(path, status.st_size, start),
         )
     return CsdatFile(info, dtype, header, places, heap)
 
 
 def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
-    size = path.stat().st_size
+    size = status_of(path).st_size
     start = file.read(10)
     length = int.from_bytes(start[6:], "little")
     if start[:6] != MAGIC or len(start) < 10 or length > min(MAX_HEADER_BYTES, size - 10):

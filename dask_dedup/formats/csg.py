@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, counted
+from dask_dedup.errors import DedupError, InputError, counted
 from dask_dedup.formats.cs import cut, open_file
 from dask_dedup.formats.fields import arrow_schema
 from dask_dedup.formats.group_file import GroupFile, read_group
@@ -20,7 +20,8 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
-from dask_dedup.places import at
+from dask_dedup.places import at, is_remote
+from dask_dedup.storage import status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,9 +103,9 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     """
     try:
         text = read_group(path)
-        status = path.stat()
+        status = status_of(path)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     by_target: dict[Path, Path] = {}
     places: dict[str, Path] = {}
     for result, entry in text.metafiles:
@@ -166,11 +167,14 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
             raise InputError(
                 f"{group}: its result {result} points to {entry}, which is missing or no file"
             )
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, DedupError):
+            raise
         raise InputError(
             f"{group}: its result {result} points to {entry}, which cannot be followed"
         ) from error
-    return folder / name
+    # An object store knows no way up: what is asked for there has to be spelt out.
+    return place if is_remote(folder) else folder / name
 
 
 def _join(

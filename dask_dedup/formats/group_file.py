@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from dask_dedup.errors import InputError
+from dask_dedup.storage import open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -83,7 +84,7 @@ def read_group(path: Path) -> GroupFile:
     InputError
         If it is too long for a group, or not one.
     """
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
         raise InputError(f"{path}: has more than {MAX_BYTES} bytes, so it is no CryoSPARC group")

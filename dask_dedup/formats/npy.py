@@ -17,9 +17,11 @@ from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.table import InputFile, Written
 from dask_dedup.places import at
+from dask_dedup.storage import local_copy, open_to_read, read_ranges, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from io import BufferedReader
     from pathlib import Path
 
     import pyarrow as pa
@@ -116,7 +118,7 @@ class NpyFile:
             header = self._header(rows)
             put(header)
             for piece in pieces:
-                with piece.open("rb", buffering=0) as file:
+                with open_to_read(piece, buffering=0) as file:
                     while filled := file.readinto(batch):
                         put(batch[:filled])
         if size != len(header) + rows * self.row_bytes:
@@ -145,19 +147,20 @@ class NpyFile:
         step = max(1, BATCH_BYTES // self.row_bytes)
         buffer = memoryview(bytearray(min(step, len(rows)) * self.row_bytes))
         try:
-            with at(self.path).open("rb", buffering=0) as file:
+            with open_to_read(at(self.path), buffering=0) as file:
                 file.seek(self.offset + rows.start * self.row_bytes)
                 for first in range(rows.start, rows.stop, step):
                     part = buffer[: min(step, rows.stop - first) * self.row_bytes]
                     self._fill(part, file)
                     yield np.frombuffer(part, self._cell)
         except OSError as error:
-            raise InputError(f"{self.path}: cannot be read: {error.strerror}") from error
+            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
     def _scattered(self, rows: NDArray[np.integer]) -> Iterator[Records]:
         step = max(1, BATCH_BYTES // self.row_bytes)
         try:
-            cells = np.memmap(self.path, self._cell, "r", self.offset, self.rows)
+            mapped = local_copy(at(self.path))
+            cells = np.memmap(mapped, self._cell, "r", self.offset, self.rows)
         except (OSError, ValueError) as error:
             raise InputError(f"{self.path}: cannot be read: {error}") from error
         for first in range(0, len(rows), step):
@@ -167,7 +170,7 @@ class NpyFile:
     def _cell(self) -> np.dtype[np.void]:
         return np.dtype((np.void, self.row_bytes))
 
-    def _fill(self, part: memoryview, file: io.FileIO) -> None:
+    def _fill(self, part: memoryview, file: BufferedReader) -> None:
         while part:
             filled = file.readinto(part)
             if not filled:
@@ -184,8 +187,8 @@ def open_npy(path: Path) -> NpyFile:
         If it is cut off, or holds anything but a plain sequence of records. Pickled objects, whose
         loading would run code from the file, are never read.
     """
-    with path.open("rb") as file:
-        status = path.stat()
+    with open_to_read(path) as file:
+        status = status_of(path)
         dtype, shape, fortran = _read_header(file, status.st_size, path)
         offset = file.tell()
         if dtype.hasobject:
@@ -216,18 +219,18 @@ def open_npy(path: Path) -> NpyFile:
             bytes=status.st_size,
             modified_ns=status.st_mtime_ns,
             rows=rows,
-            fingerprint=fingerprint(file, status.st_size, offset),
+            fingerprint=fingerprint(path, status.st_size, offset),
         )
     return NpyFile(info, dtype, offset)
 
 
-def fingerprint(file: BinaryIO, size: int, header: int) -> str:
+def fingerprint(path: Path, size: int, header: int) -> str:
     """Hash the header and samples of the data: a large file is not read whole to know it again."""
-    file.seek(0)
-    digest = hashlib.sha256(file.read(header))
-    for place in np.linspace(header, max(header, size - SAMPLE_BYTES), SAMPLES, dtype=np.int64):
-        file.seek(int(place))
-        digest.update(file.read(SAMPLE_BYTES))
+    places = np.linspace(header, max(header, size - SAMPLE_BYTES), SAMPLES, dtype=np.int64).tolist()
+    samples = [(place, min(place + SAMPLE_BYTES, size)) for place in places]
+    digest = hashlib.sha256()
+    for part in read_ranges(path, [(0, header), *samples]):
+        digest.update(part)
     return digest.hexdigest()
 
 

@@ -30,7 +30,8 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
-from dask_dedup.places import at, parquet_source, read_metadata
+from dask_dedup.places import at
+from dask_dedup.storage import list_files, parquet_source, read_metadata, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,8 +53,8 @@ def open_table(path: Path, source: int) -> ParticleTable:
     if path.is_dir():
         paths = [
             file
-            for file in sorted(path.rglob("*"))
-            if file.suffix in SUFFIXES and file.is_file() and not _hidden(file.relative_to(path))
+            for file in list_files(path)
+            if file.suffix in SUFFIXES and not _hidden(file.relative_to(path))
         ]
         if not paths:
             if (path / "particles_kept").is_dir():
@@ -217,8 +218,8 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
     target = _decoded_schema(schema, wanted)
     text = [field.name for field in target if pa.types.is_dictionary(field.type)]
     try:
-        stat = at(piece.path).stat()
-        metadata = _footer_of(piece.path, stat.st_mtime_ns, stat.st_size)
+        state = status_of(at(piece.path))
+        metadata = _footer_of(piece.path, state.st_mtime_ns, state.st_size)
         there = set(metadata.schema.to_arrow_schema().names)
         present = [name for name in wanted if name in there]
         text = [name for name in text if name in there]

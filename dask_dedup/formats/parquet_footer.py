@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from dask_dedup.errors import InputError, counted
 from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.table import InputFile, Piece
-from dask_dedup.places import parquet_source
+from dask_dedup.storage import parquet_source, read_ranges, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,14 +98,14 @@ def read_footer(path: Path, root: Path) -> Footer:
     """
     try:
         _check_ends(path)
-        before = path.stat()
+        before = status_of(path)
         with pq.ParquetFile(**parquet_source(path)) as parquet:
             metadata, schema = parquet.metadata, parquet.schema_arrow
             tail = _footer_bytes(path)
     except InputError:
         raise
     except PermissionError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable Parquet file: {reason(error)}") from error
     names = schema.names
@@ -139,12 +139,8 @@ def read_footer(path: Path, root: Path) -> Footer:
 
 def _check_ends(path: Path) -> None:
     """Tell apart the ways of being no Parquet file that are seen from outside."""
-    with path.open("rb") as file:
-        begin = file.read(4)
-        file.seek(0, 2)
-        size = file.tell()
-        file.seek(max(0, size - 8))
-        end = file.read()
+    size = status_of(path).st_size
+    begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
         known = ", ".join(OTHER_SUFFIXES)
         raise InputError(
@@ -174,11 +170,10 @@ def reason(error: BaseException) -> str:
 
 def _footer_bytes(path: Path) -> bytes:
     """Give the footer, which holds the offsets, sizes and statistics of all columns."""
-    with path.open("rb") as file:
-        file.seek(-8, 2)
-        length = int.from_bytes(file.read(4), "little")
-        file.seek(-8 - length, 2)
-        return file.read()
+    size = status_of(path).st_size
+    (end,) = read_ranges(path, [(size - 8, size - 4)])
+    (footer,) = read_ranges(path, [(size - 8 - int.from_bytes(end, "little"), size)])
+    return footer
 
 
 def _key_value(text: str, kind: pa.DataType) -> Any:

@@ -48,10 +48,11 @@ from dask_dedup.formats.table import (
     Written,
 )
 from dask_dedup.places import at
+from dask_dedup.storage import open_to_read, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from io import BufferedReader, FileIO
+    from io import BufferedReader
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,13 +69,13 @@ def open_table(path: Path, source: int) -> ParticleTable:
         If it is not a STAR file, or it is not plain which of its tables holds the particles.
     """
     try:
-        status = path.stat()
+        status = status_of(path)
         layout = survey(path)
         loop = choose_particles(path, layout)
         detail = describe(path, layout, loop)
         schema = schema_of(path, loop, detail)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     fragments, first_row = [], 0
     for number, stretch in enumerate(loop.stretches):
         piece = Piece(str(path), first_row, stretch.rows, (stretch.start, stretch.stop))
@@ -132,9 +133,9 @@ def _unchanged(table: ParticleTable) -> Path:
     """Give a table's file, if it still has the size it had when it was opened."""
     path = at(table.path)
     try:
-        size = path.stat().st_size
+        size = status_of(path).st_size
     except OSError as error:
-        raise RunError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
     if size != table.bytes:
         raise RunError(f"{path}: the file has changed meanwhile; run again")
     return path
@@ -175,7 +176,7 @@ class StarPayload:
         """Write the lines of the kept and of the rejected rows."""
         row, path = 0, _unchanged(self.table)
         start, stop = at, _ = _range(self.fragment)
-        with path.open("rb") as file, kept.open("wb") as good, rejected.open("wb") as bad:
+        with open_to_read(path) as file, kept.open("wb") as good, rejected.open("wb") as bad:
             file.seek(start)
             for block in whole_lines(file, stop - start):
                 starts, _ = find_rows(block, path, at)
@@ -211,7 +212,7 @@ def assemble(
     """Join pieces, in order, between what stands before and after the rows in the input."""
     detail: StarDetail = table.detail
     digest, size = hashlib.sha256(), 0
-    with _unchanged(table).open("rb") as original, (folder / name).open("wb") as out:
+    with open_to_read(_unchanged(table)) as original, (folder / name).open("wb") as out:
         for block in _whole(original, detail, pieces, table.bytes):
             digest.update(block)
             size += len(block)
@@ -225,13 +226,13 @@ def _whole(
     """Give what stands before the rows, the pieces, and what stands after the rows."""
     yield from _blocks(original, detail.start)
     for piece in pieces:
-        with piece.open("rb", buffering=0) as part:
-            yield from _blocks(part, piece.stat().st_size)
+        with open_to_read(piece, buffering=0) as part:
+            yield from _blocks(part, status_of(piece).st_size)
     original.seek(detail.stop)
     yield from _blocks(original, size - detail.stop)
 
 
-def _blocks(file: BufferedReader | FileIO, length: int) -> Iterator[memoryview]:
+def _blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
     buffer = memoryview(bytearray(BLOCK_BYTES))
     while length > 0:
         count = file.readinto(buffer[: min(length, BLOCK_BYTES)])

@@ -18,6 +18,7 @@ from dask_dedup.formats.star_lines import (
     find_stretches,
     is_structure,
 )
+from dask_dedup.storage import open_to_read, status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,9 +97,9 @@ def survey(path: Path) -> Layout:
     InputError
         If the file is not a STAR file; names the line.
     """
-    size, at = path.stat().st_size, 0
+    size, at = status_of(path).st_size, 0
     scan = _Scan(path, size, hashlib.sha256(str(size).encode()))
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         if not size:
             raise InputError(f"{path}: the file is empty")
         begin = file.read(2**16)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError, RunError
+from dask_dedup.storage import open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -130,7 +131,7 @@ def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]
 def line_number(path: Path, at: int) -> int:
     """Give the number, from 1, of the line that holds a byte."""
     number = 1
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         while at > 0 and (block := file.read(min(BLOCK_BYTES, at))):
             number += block.count(b"\n")
             at -= len(block)
@@ -140,7 +141,7 @@ def line_number(path: Path, at: int) -> int:
 def line_of_row(path: Path, stretch: tuple[int, int], row: int) -> int:
     """Give the number, from 1, of the line that holds a row, counted from 0 in its stretch."""
     at, stop = stretch
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         file.seek(at)
         for block in whole_lines(file, stop - at):
             starts, _ = find_rows(block, path, at)
@@ -230,7 +231,7 @@ def find_stretches(
 
 def _cuts(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
     """Cut a range of a file at line ends into parts of about `FRAGMENT_BYTES`."""
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         while start < size:
             stop = min(start + FRAGMENT_BYTES, size)
             file.seek(stop - 1)
@@ -245,7 +246,7 @@ def _cuts(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
 def _look_at(path: Path, start: int, stop: int) -> _Part:
     rows, first, last_stop, at = 0, 0, 0, start
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_to_read(path) as file:
         file.seek(start)
         for block in whole_lines(file, stop - start):
             if b"\0" in block:

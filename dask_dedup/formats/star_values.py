@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from dask_dedup.arrays import from_numpy, to_numpy
 from dask_dedup.errors import InputError, RunError, counted
 from dask_dedup.formats.star_lines import at_line, find_rows, line_of_row, whole_lines
+from dask_dedup.storage import open_to_read
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,7 @@ class Place:
     def blocks(self) -> Iterator[tuple[int, bytes]]:
         """Give the stretch in blocks of whole lines, with where each begins in the file."""
         at = self.start
-        with self.path.open("rb") as file:
+        with open_to_read(self.path) as file:
             file.seek(at)
             for block in whole_lines(file, self.stop - at):
                 yield at, block

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,10 +28,13 @@ from dask_dedup.inspection.views import View, choose_views, find_roles, note
 from dask_dedup.job import Job
 from dask_dedup.micrographs import read_micrographs
 from dask_dedup.params import DedupParams
+from dask_dedup.places import listed
+from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.roles import check_flip, check_pixel_size
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 #: Angstrom; partners are looked for within this where the parameters ask for equal coordinates.
 _SEPARATION = 20.0
@@ -40,6 +42,7 @@ _FILAMENTS = ("filament/filament_uid", "rlnHelicalTubeID")
 _SYMMETRY = ("sym_expand/src_uid",)
 
 
+@in_words(InputError)
 def inspect(
     inputs: Sequence[str | Path] | str | Path,
     *,
@@ -75,9 +78,10 @@ def inspect(
         undo_symmetry_expansion=False,
         ignore_within_filament=False,
     )
-    paths = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    paths = listed(inputs)
     if not paths:
         raise InputError("no input: name at least one particle table")
+    check_answers([*paths, *([micrographs] if micrographs else [])])
     tables = [open_table(path, source) for source, path in enumerate(paths)]
     problems: list[str] = []
     roles, comparable = find_roles(tables, params, problems)

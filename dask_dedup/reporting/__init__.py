@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import DedupError, RunError
 from dask_dedup.output import PAGE, PLOTS, STAGING_PREFIX
-from dask_dedup.places import is_remote, remove, upload
+from dask_dedup.places import is_remote
+from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.reporting.result import open_result
+from dask_dedup.storage import remove, upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,7 +54,9 @@ def report(
     RunError
         If the report cannot be written.
     """
-    result = open_result(output)
+    with in_words(RunError):
+        check_answers([output])
+        result = open_result(output)
     try:
         return _make(result, plot_micrographs, verification)
     except DedupError:

@@ -17,9 +17,9 @@ from dask_dedup.columns import Columns
 from dask_dedup.inspection.neighbours import Centres, Cloud
 from dask_dedup.micrographs import keys_of_names
 from dask_dedup.picks import Picks
-from dask_dedup.places import parquet_source
 from dask_dedup.rank import splitmix64
 from dask_dedup.reporting.result import PATH_COLUMN
+from dask_dedup.storage import parquet_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

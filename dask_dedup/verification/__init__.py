@@ -25,14 +25,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import DedupError
+from dask_dedup.errors import DedupError, RunError
 from dask_dedup.formats import open_table, parquet_footer
 from dask_dedup.formats.table import InputFile
 from dask_dedup.job import ALGORITHM, make_job, make_run_id
-from dask_dedup.output import TABLES, mark_of, read_manifest
+from dask_dedup.output import TABLES, find_staging, read_manifest
 from dask_dedup.params import DedupParams
 from dask_dedup.places import at
+from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.stages import DUPLICATES
+from dask_dedup.storage import list_files, open_to_read
 from dask_dedup.verification.comparability import compare_counts
 from dask_dedup.verification.conservation import (
     FindingError,
@@ -142,6 +144,7 @@ class Verification:
         }
 
 
+@in_words(RunError)
 def verify(output: str | Path) -> Verification:
     """Prove a finished run with an independent algorithm.
 
@@ -163,12 +166,13 @@ def verify(output: str | Path) -> Verification:
         If there is no finished run.
     """
     place = at(output)
+    check_answers([place])
     manifest = read_manifest(place)
     threads = min(len(os.sched_getaffinity(0)), MOST_THREADS)
     findings = None
     with ThreadPoolExecutor(threads) as pool:
         checks = [_check("checksums", lambda: _compare_files(place, manifest, pool))]
-        inputs, job = _reopen(place, manifest)
+        inputs, job = _reopen(manifest)
         checks.append(inputs)
         if job is None:
             open_ = Check("conservation", passed=None, detail=f"not checked: {inputs.detail}")
@@ -201,21 +205,27 @@ def _one_line(error: Exception) -> str:
 
 def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str:
     """Compare the output files with the manifest, byte for byte."""
+    there = {path: n for name in TABLES for path, n in list_files(place / name).items()}
 
     def trouble(entry: dict[str, Any]) -> str:
         path = place / entry["path"]
-        if not path.is_file():
+        if path not in there:
             return f"{path} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{path} has {path.stat().st_size} bytes, not {entry['bytes']}"
-        with path.open("rb") as file:
+        if there[path] != entry["bytes"]:
+            return f"{path} has {there[path]} bytes, not {entry['bytes']}"
+        with open_to_read(path) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return "" if digest == entry["sha256"] else f"{path} has changed (its sha256 differs)"
 
     troubles = list(filter(None, pool.map(trouble, manifest["outputs"])))
     known = {place / entry["path"] for entry in manifest["outputs"]}
-    there = {path for name in TABLES for path in (place / name).rglob("*")}
-    strangers = sorted(path for path in there - known if path.suffix in _TABLES)
+    # In an object store the parts of runs that are not finished lie where they will stay; `status` tells of them.
+    unfinished = {place / name / mark for mark in find_staging(place) for name in TABLES}
+    strangers = sorted(
+        path
+        for path in there.keys() - known
+        if path.suffix in _TABLES and not unfinished.intersection(path.parents)
+    )
     troubles += [f"{path} is not of this run" for path in strangers]
     if troubles:
         more = f" (and {len(troubles) - 1} more)" if len(troubles) > 1 else ""
@@ -223,10 +233,10 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
     return f"{len(known):,} files are as the run left them"
 
 
-def _reopen(place: Path, manifest: dict[str, Any]) -> tuple[Check, Job | None]:
+def _reopen(manifest: dict[str, Any]) -> tuple[Check, Job | None]:
     """Open the inputs again; there is no job if they are gone or hold something else."""
     try:
-        job, complaint = _open_job(place, manifest)
+        job, complaint = _open_job(manifest)
     except UncheckedError as error:
         return Check("inputs", passed=None, detail=str(error)), None
     except _DAMAGE as error:
@@ -236,7 +246,7 @@ def _reopen(place: Path, manifest: dict[str, Any]) -> tuple[Check, Job | None]:
     return Check("inputs", passed=not complaint, detail=complaint or unchanged), job
 
 
-def _open_job(place: Path, manifest: dict[str, Any]) -> tuple[Job, str]:
+def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
     """Give the job, and what has changed though the rows are the same as far as can be told."""
     entries, micrographs = manifest["inputs"], manifest["micrographs"]
     for path in [entry["path"] for entry in entries] + [micrographs] * bool(micrographs):
@@ -267,7 +277,7 @@ def _open_job(place: Path, manifest: dict[str, Any]) -> tuple[Job, str]:
     ):
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
-    mark = mark_of(place, manifest["run_id"])
+    mark = manifest.get("mark", "")
     return make_job(tables, exposures, params, manifest["output_format"], mark), complaint
 
 

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 from dask_dedup import __version__, formats
 from dask_dedup.columns import Columns
 from dask_dedup.errors import DedupError
-from dask_dedup.places import parquet_source, read_metadata
 from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA, KEPT, REJECTED
+from dask_dedup.storage import open_to_read, parquet_source, read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,7 +149,9 @@ def compare_rows(place: Path, manifest: dict[str, Any], job: Job, pool: Executor
 
     def compare_native(source: int) -> None:
         table, name = job.tables[source], job.native_names[source] or ""
-        outputs = {folder: _Rows(place / folder / name, table) for folder in (KEPT, REJECTED)}
+        outputs = {
+            folder: _Rows(place / job.home(folder) / name, table) for folder in (KEPT, REJECTED)
+        }
         for fragment in job.fragments:
             if fragment.source == source:
                 payload, keep = _read_whole(job, fragment, parts[DUPLICATES])
@@ -193,8 +195,8 @@ def _compare_bytes(place: Path, job: Job, source: int, duplicates: Mapping[int, 
                 table, pieces[folder], rows[folder], target, Path(name).name
             )
             for file in files:
-                path = place / folder / Path(name).parent / file.path
-                with path.open("rb") as content:
+                path = (place / job.home(folder) / name).parent / file.path
+                with open_to_read(path) as content:
                     if hashlib.file_digest(content, "sha256").hexdigest() != file.sha256:
                         raise FindingError(f"{path}: is not byte for byte made of the input's rows")
 

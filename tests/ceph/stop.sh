@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Ends what start.sh has started in a folder, and waits for the end.
+set -euo pipefail
+for file in "$1"/run/*.pid; do
+    [ -f "$file" ] || continue
+    pid=$(cat "$file")
+    kill "$pid" 2>/dev/null || continue
+    for turn in $(seq 100); do
+        # Who is not waited for stays as a zombie where nobody reaps.
+        case "$(ps -o stat= -p "$pid")" in "" | Z*) break ;; esac
+        [ "$turn" = 80 ] && kill -KILL "$pid" 2>/dev/null
+        sleep 0.1
+    done
+done

@@ -1,0 +1,200 @@
+"""Runs on a real object store, Ceph's gateway, which checks signatures and can be killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from object_stores import SECRET, Ceph, Folder
+from tables import contents, cryosparc, write_folder
+from test_faults import cluster, wait_for
+from test_object_stores import data, listed, result
+
+from dask_dedup import run, verify
+from dask_dedup.formats import parquet
+
+pytestmark = pytest.mark.slow
+PROGRAM = "from dask_dedup.cli import main; main()"
+NEEDED = ("radosgw", "ceph-mon", "ceph-osd", "ceph-mgr", "uuidgen", "curl")
+LONG = 300
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory):
+    for library in ("s3fs", "upath", "boto3"):
+        pytest.importorskip(library)
+    missing = [program for program in NEEDED if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} here; .ci/packages installs Ceph")
+    # Its sockets' names must be short.
+    folder = tmp_path_factory.mktemp("ceph")
+    there = Ceph(folder)
+    try:
+        there.start()
+        yield there
+    finally:
+        there.stop()
+
+
+@pytest.fixture
+def store(ceph, monkeypatch):
+    ceph.store.use(monkeypatch)
+    return ceph.store
+
+
+@pytest.fixture
+def there(store, tmp_path):
+    return Folder(store, tmp_path.name)
+
+
+@pytest.fixture(autouse=True)
+def many_fragments(monkeypatch):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+
+
+@pytest.fixture
+def table(tmp_path):
+    rows = cryosparc(400, seed=3).take(np.random.default_rng(0).permutation(400))
+    return write_folder(rows, tmp_path / "in", files=12)
+
+
+def local(folder):
+    return {
+        f"{name}/{file}": content
+        for name in ("particles_kept", "particles_rejected")
+        for file, content in contents(folder / name).items()
+    }
+
+
+def command(store, *words, **changes):
+    """Call the command line in a process of its own; gives exit code, stdout, stderr."""
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, words)],
+        env=store.around(**changes),
+        capture_output=True,
+        text=True,
+        timeout=LONG,
+    )
+
+
+def test_a_cluster_with_the_option_gives_the_local_bytes(
+    there, table, tmp_path, store, monkeypatch
+):
+    """The endpoint is in the option only, the credentials in the environment that the workers inherit."""
+    uri, out = there.put(table), there / "out"
+    words = ("--endpoint-url", store.url, "run", uri, "-o", out, "--workers", 2, "--verify")
+    outcome = command(store, *words, AWS_ENDPOINT_URL=None)
+    assert outcome.returncode == 0, outcome.stderr
+    assert f"{out} is proven" in outcome.stdout
+    assert SECRET not in outcome.stdout + outcome.stderr
+    # The small fragments are unknown to that process.
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 24 * 2**20)
+    run(table, tmp_path / "out")
+    assert data(result(there)) == local(tmp_path / "out")
+
+
+def test_the_same_job_gives_the_local_bytes(there, table, tmp_path):
+    run(table, tmp_path / "out")
+    run(there.put(table), there / "out")
+    assert data(result(there)) == local(tmp_path / "out")
+    listed(there)
+    run(there / "in", there / "out", overwrite=True)
+    assert data(result(there)) == local(tmp_path / "out")
+    listed(there)
+    assert verify(there / "out").proven
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"AWS_SECRET_ACCESS_KEY": "wrong" * 8}, "SignatureDoesNotMatch"),
+        ({"AWS_ACCESS_KEY_ID": "NOBODY"}, "InvalidAccessKeyId"),
+    ],
+)
+def test_wrong_credentials_are_refused_in_one_line(there, table, store, changes, reason):
+    uri = there.put(table)
+    outcome = command(store, "run", uri, "-o", there / "out", **changes)
+    assert outcome.returncode == 2
+    (line,) = outcome.stderr.splitlines()
+    assert line == f"dask-dedup: {uri}: the server refuses the credentials ({reason})"
+    assert there.names("out") == []
+
+
+def test_the_work_of_a_killed_worker_is_done_by_another(there, table, tmp_path, store):
+    uri = there.put(table)
+    run(table, tmp_path / "out")
+    with cluster(tmp_path / "cluster", **store.environment) as (dask, client):
+        written = []
+
+        def kill(event):
+            if event["kind"] == "written":
+                written.append(event)
+                if len(written) == 2:
+                    dask.workers[0].send_signal(signal.SIGKILL)
+
+        run(uri, there / "out", client=client, watch=kill)
+    assert data(result(there)) == local(tmp_path / "out")
+    listed(there)
+    assert verify(there / "out").proven
+
+
+def test_a_killed_run_goes_on(there, table, tmp_path, store):
+    uri, out = there.put(table), there / "out"
+    run(table, tmp_path / "out")
+    code = f"from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
+    words = [sys.executable, "-c", code, "run", uri, "-o", out, "--no-report"]
+    process = subprocess.Popen(words, env=store.around(), stderr=subprocess.DEVNULL)
+    wait_for(lambda: any("/receipts/" in name for name in there.names("out")))
+    process.kill()
+    process.wait()
+    run(uri, out)
+    assert data(result(there)) == local(tmp_path / "out")
+    listed(there)
+    assert verify(out).proven
+
+
+def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp_path, ceph):
+    uri = there.put(table)
+    run(table, tmp_path / "out")
+    back = threading.Thread(target=ceph.start_gateway)
+
+    def kill(event):
+        if event["kind"] == "written" and not back.ident:
+            os.kill(ceph.gateway, signal.SIGKILL)
+            back.start()
+
+    try:
+        run(uri, there / "out", watch=kill)
+    finally:
+        back.join()
+    assert data(result(there)) == local(tmp_path / "out")
+    listed(there)
+    assert verify(there / "out").proven
+
+
+@pytest.mark.parametrize("same", [True, False], ids=["the same run", "different runs"])
+def test_two_processes_at_once_make_one_result(there, table, store, same):
+    uri, out = there.put(table), there / "out"
+    words = [sys.executable, "-c", PROGRAM, "run", uri, "-o", out, "--no-report"]
+    options = [[], [] if same else ["--min-separation", "60"]]
+    both = [
+        subprocess.Popen([*words, *option], env=store.around(), stderr=subprocess.PIPE, text=True)
+        for option in options
+    ]
+    said = [process.communicate(timeout=LONG)[1] for process in both]
+    codes = sorted(process.returncode for process in both)
+    assert codes == ([0, 0] if same else [0, 2]), said
+    assert "Traceback" not in "".join(said)
+    if not same:
+        (line,) = [
+            line for each in said for line in each.splitlines() if line.startswith("dask-dedup: ")
+        ]
+        assert "another run" in line
+    listed(there)
+    assert verify(out).proven

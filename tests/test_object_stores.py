@@ -1,0 +1,681 @@
+"""Tables and results in an object store: the same bytes as here, whole or not at all, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from object_stores import BUCKET, KEY, LOST, SECRET, Proxy, free_port
+from tables import contents, cryosparc, exposures, relion, write_file, write_folder, write_hive
+from test_cs import particles, plain
+from test_csg import GROUP, write_group
+from test_output import Crash, crashing
+from test_resume import write_cs, write_star, written
+
+from dask_dedup import DedupParams, InputError, RunError, object_store, run, stages, verify
+from dask_dedup import places as places_module
+from dask_dedup.errors import OutputExistsError
+from dask_dedup.formats import cs, parquet, star_lines
+from dask_dedup.inspection import inspect
+from dask_dedup.places import at
+from dask_dedup.status import clean, status
+
+DATASETS = ("particles_kept", "particles_rejected")
+TABLES = (*DATASETS, "duplicates")
+#: A fault takes so many seconds at most; only against hanging.
+SOON = 60
+
+
+@pytest.fixture(autouse=True)
+def many_fragments(monkeypatch, store):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 8_000)
+    monkeypatch.setattr(cs, "FRAGMENT_BYTES", 2_000)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Give up a server that is lost after a second or so."""
+    config = {"retries": {"mode": "standard", "max_attempts": 2}, "connect_timeout": 5}
+    monkeypatch.setattr(places_module, "S3_CONFIG", config)
+
+
+@pytest.fixture
+def table(tmp_path):
+    """A folder of four files; micrographs lie across them."""
+    rows = cryosparc(120, seed=3).take(np.random.default_rng(0).permutation(120))
+    return write_folder(rows, tmp_path / "in", files=4)
+
+
+def make_tables(kind, folder):
+    """Write a table of some fragments; gives it, and the options a run of it takes."""
+    if kind == "file":
+        return write_file(cryosparc(), folder / "in.parquet", row_group_size=40), {}
+    if kind == "folder":
+        return write_folder(cryosparc(), folder / "in"), {}
+    if kind == "hive":
+        return write_hive(cryosparc(), folder / "in", "location/micrograph_path"), {}
+    if kind == "star":
+        return write_star(relion(200), folder / "in.star"), {}
+    if kind == "micrographs":
+        table = write_file(cryosparc(drop=["location/micrograph_psize_A"]), folder / "in.parquet")
+        return table, {"micrographs": write_file(exposures(), folder / "mics.parquet")}
+    if kind == "cs":
+        return write_cs(120, folder / "in.cs"), {}
+    return make_group(folder / "J1", backwards=kind == "csg reversed"), {
+        "params": DedupParams(min_separation=300.0)
+    }
+
+
+def make_group(folder, *, backwards):
+    """Write a group of two files, the second one's rows in the first one's order or backwards."""
+    rows = plain(particles(120, seed=1, per_micrograph=50))
+    two = [
+        np.array([tuple(row) for row in rows[names]], [(name, rows.dtype[name]) for name in names])
+        for names in (
+            ["uid", "pick_stats/ncc_score"],
+            ["uid", *(name for name in rows.dtype.names if name.startswith("loc"))],
+        )
+    ]
+    text = GROUP.replace('passthrough_particles.cs", num', 'particles.cs", num')
+    return write_group(folder, two[0], two[1][::-1] if backwards else two[1], text)
+
+
+def result(there, name="out"):
+    """Every data file of a result, by dataset and name; there must be one run's only."""
+    files, marks = {}, set()
+    for dataset in TABLES:
+        for path, content in there.contents(f"{name}/{dataset}").items():
+            mark, _, file = path.partition("/")
+            marks.add(mark)
+            files[f"{dataset}/{file}"] = content
+    assert len(marks) <= 1
+    return files
+
+
+def told(files):
+    """What ``duplicates`` tells, but for where the inputs lie."""
+    parts = [
+        pq.read_table(io.BytesIO(content))
+        for name, content in sorted(files.items())
+        if name.startswith("duplicates/")
+    ]
+    return [
+        part.drop_columns(["input", "winner_input", "file", "winner_file"]).to_pydict()
+        for part in parts
+    ]
+
+
+def data(files):
+    return {name: content for name, content in files.items() if name.startswith(DATASETS)}
+
+
+def listed(there, name="out"):
+    """Check that a place holds what its manifest lists and nothing else; gives the manifest."""
+    manifest = json.loads(there.read(f"{name}/manifest.json"))
+    assert there.names(name) == sorted(
+        ["manifest.json", *(entry["path"] for entry in manifest["outputs"])]
+    )
+    assert there.uploads() == []
+    return manifest
+
+
+def no_change(there, name="out"):
+    answer = there.client.list_objects_v2(Bucket=BUCKET, Prefix=f"{there.name}/{name}/")
+    return [(entry["Key"], entry["ETag"], entry["LastModified"]) for entry in answer["Contents"]]
+
+
+def refused(outcome, code=2):
+    """Check that a command ended with one clear line; gives the line."""
+    assert outcome.exit_code == code, outcome.stderr
+    lines = [line for line in outcome.stderr.splitlines() if line.startswith("dask-dedup: ")]
+    assert len(lines) == 1
+    assert "Traceback" not in outcome.stderr
+    assert SECRET not in outcome.stderr + outcome.stdout
+    return lines[0]
+
+
+@contextmanager
+def behind_proxy(monkeypatch, store, fault, **options):
+    with Proxy(store, fault, **options) as proxy:
+        proxy.front.use(monkeypatch)
+        yield proxy
+    store.use(monkeypatch)
+
+
+class TestTheSameAsHere:
+    @pytest.mark.parametrize(
+        "kind", ["file", "folder", "hive", "star", "cs", "csg", "csg reversed", "micrographs"]
+    )
+    def test_data_files_are_the_same_to_the_byte(self, there, tmp_path, kind):
+        source, options = make_tables(kind, tmp_path)
+        here = run(source, tmp_path / "out", **options)
+        uri = there.put(source.parent if kind.startswith("csg") else source, "in" + source.suffix)
+        if kind.startswith("csg"):
+            uri = f"{uri}/{source.name}"
+        if "micrographs" in options:
+            options = {"micrographs": there.put(options["micrographs"])}
+        result_there = run(uri, there / "out", **options)
+        local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
+        remote = result(there)
+        assert data(remote) == data(local)
+        assert told(remote) == told(local)
+        assert len(told(remote)) == here.manifest["plan"]["fragments"]
+        assert result_there.kept == here.kept
+        listed(there)
+        assert verify(there / "out").proven
+
+    def test_workers_are_told_the_server(self, there, table, tmp_path, cluster):
+        """The workers have credentials in their own environment, but no endpoint."""
+        own = {n: v for n, v in there.store.environment.items() if n != "AWS_ENDPOINT_URL"}
+
+        def know(own, *, forget):
+            os.environ.pop("AWS_ENDPOINT_URL", None)
+            for name, value in own.items():
+                os.environ.pop(name, None) if forget else os.environ.update({name: value})
+
+        run(table, tmp_path / "out")
+        cluster.run(know, own, forget=False)
+        try:
+            run(there.put(table), there / "out", client=cluster)
+        finally:
+            cluster.run(know, own, forget=True)
+        local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
+        assert data(result(there)) == data(local)
+        listed(there)
+        assert cluster.run(os.environ.get, "AWS_ENDPOINT_URL") == dict.fromkeys(
+            cluster.scheduler_info()["workers"]
+        )
+
+    def test_every_verb_takes_uris(self, there, table, cli):
+        uri, out = there.put(table), there / "out"
+        outcome = cli("run", uri, "--output", out, "--verify", no_report=False)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert f"{out} is proven" in outcome.stdout
+        assert f"the report is {out}/report.html" in outcome.stdout
+        assert "plots/scores.png" in there.names("out")
+        assert f"{out}: a finished run of " in cli("status", out).stdout
+        assert cli("verify", out).exit_code == 0
+        assert cli("report", out).stdout == f"the report is {out}/report.html\n"
+        assert cli("clean", out).stdout == f"{out}: nothing to remove\n"
+        assert re.search(r"particles +120, in 4 files", cli("inspect", uri).stdout)
+
+    def test_input_here_and_output_there_may_be_mixed(self, there, table, tmp_path):
+        run(table, there / "out")
+        run(there.put(table), tmp_path / "out")
+        assert verify(there / "out").proven
+        assert verify(tmp_path / "out").proven
+        local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
+        assert data(result(there)) == data(local)
+
+    def test_what_the_manifest_lists_can_be_read_by_itself(self, there, table):
+        uri = there.put(table)
+        outcome = run(uri, there / "out")
+        there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"of a dead run")
+        place = at(there / "out")
+        manifest = json.loads((place / "manifest.json").read_text())
+        files = [
+            str(place / entry["path"]).removeprefix("s3://")
+            for entry in manifest["outputs"]
+            if entry["path"].startswith("particles_kept/")
+        ]
+        assert pq.read_table(files, filesystem=place.fs).num_rows == outcome.kept
+
+
+class TestCommit:
+    def test_the_same_command_twice_changes_nothing(self, there, table, cli):
+        uri, out = there.put(table), there / "out"
+        assert cli("run", uri, "-o", out).exit_code == 0
+        before = no_change(there)
+        outcome = cli("run", uri, "-o", out)
+        assert outcome.exit_code == 0
+        assert "already holds this very run" in outcome.stderr
+        assert no_change(there) == before
+
+    def test_another_run_is_refused(self, there, table, cli):
+        uri, out = there.put(table), there / "out"
+        run(uri, out)
+        before = no_change(there)
+        line = refused(cli("run", uri, "-o", out, "--min-separation", "40"))
+        assert "holds another run" in line
+        assert no_change(there) == before
+
+    def test_a_place_with_something_else_in_it_is_refused(self, there, table, cli):
+        uri = there.put(table)
+        there.write("out/notes.txt", b"mine")
+        assert "is not empty" in refused(cli("run", uri, "-o", there / "out"))
+        assert "it is a file" in refused(cli("run", uri, "-o", there / "out/notes.txt"))
+        assert there.names("out") == ["notes.txt"]
+
+    @pytest.mark.parametrize("kind", ["folder", "star", "csg"])
+    def test_a_run_that_died_goes_on(self, there, tmp_path, monkeypatch, caplog, kind):
+        source, options = make_tables(kind, tmp_path)
+        uri = there.put(source.parent if kind == "csg" else source, "in" + source.suffix)
+        uri = f"{uri}/{source.name}" if kind == "csg" else uri
+        run(uri, there / "whole", **options)
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=3)
+            with pytest.raises(Crash):
+                run(uri, there / "out", **options)
+        assert "manifest.json" not in there.names("out")
+        receipts = [name for name in there.names("out") if "/receipts/" in name]
+        assert len(receipts) >= 2
+        told_of = "\n".join(status(there / "out").lines())
+        assert f"{len(receipts)} of " in told_of
+        assert f"dask-dedup --endpoint-url {there.store.url} run {uri}" in told_of
+        numbers = written(monkeypatch)
+        caplog.set_level("INFO", "dask_dedup")
+        outcome = run(uri, there / "out", **options)
+        assert f"going on: {len(receipts)} of" in caplog.text
+        assert len(numbers) == outcome.manifest["plan"]["fragments"] - len(receipts)
+        assert data(result(there)) == data(result(there, "whole"))
+        listed(there)
+        assert verify(there / "out").proven
+
+    def test_a_part_that_is_gone_is_written_again(self, there, table, monkeypatch):
+        uri = there.put(table)
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=4)
+            with pytest.raises(Crash):
+                run(uri, there / "out")
+        (lost, *_) = there.names("out/particles_kept")
+        there.remove(f"out/particles_kept/{lost}")
+        run(uri, there / "out")
+        assert verify(there / "out").proven
+
+    def test_a_part_that_vanishes_during_the_run_is_told(self, there, table):
+        uri = there.put(table)
+
+        def steal(event):
+            if event["kind"] == "written":
+                for name in there.names("out/particles_kept"):
+                    there.remove(f"out/particles_kept/{name}")
+
+        with pytest.raises(RunError, match="is not there as it was written"):
+            run(uri, there / "out", watch=steal)
+        assert "manifest.json" not in there.names("out")
+        run(uri, there / "out")
+        assert verify(there / "out").proven
+
+    def test_clean_drops_a_dead_run_and_nothing_else(self, there, table, monkeypatch, cli):
+        uri = there.put(table)
+        run(uri, there / "out")
+        before = no_change(there)
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=3)
+            with pytest.raises(Crash):
+                run(uri, there / "out", DedupParams(min_separation=40), overwrite=True)
+        assert verify(there / "out").proven
+        assert len(no_change(there)) > len(before)
+        assert "removed " in cli("clean", there / "out").stdout
+        assert no_change(there) == before
+        listed(there)
+
+    def test_clean_drops_parts_that_belong_to_nobody(self, there, table):
+        run(there.put(table), there / "out")
+        there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"left by a lost race")
+        there.write("out/particles_kept/mine.txt", b"not of this program")
+        assert not verify(there / "out").passed
+        assert clean(there / "out") == [there / "out/particles_kept/0123456789ab"]
+        assert verify(there / "out").proven
+        assert "particles_kept/mine.txt" in there.names("out")
+
+    def test_uploads_that_a_killed_run_left_are_given_up(self, there, table, monkeypatch):
+        uri = there.put(table)
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=2)
+            with pytest.raises(Crash):
+                run(uri, there / "out")
+        mark = there.names("out/particles_kept")[0].partition("/")[0]
+        for name in (f"out/particles_kept/{mark}/big.star", "out/other/big.star"):
+            there.client.create_multipart_upload(Bucket=BUCKET, Key=f"{there.name}/{name}")
+        run(uri, there / "out")
+        assert there.uploads() == [f"{there.name}/out/other/big.star"]
+
+
+class TestOverwrite:
+    OTHER = DedupParams(min_separation=60)
+
+    def whole(self, there, manifest):
+        """Whether all files of a result can be read as its manifest has them."""
+        import hashlib
+
+        return all(
+            hashlib.sha256(there.read(f"out/{entry['path']}")).hexdigest() == entry["sha256"]
+            for entry in manifest["outputs"]
+        )
+
+    @pytest.mark.parametrize("same", [True, False], ids=["the same run", "another run"])
+    def test_the_old_result_stays_until_the_new_one_is_whole(self, there, table, same):
+        uri = there.put(table)
+        old = run(uri, there / "out").manifest
+        seen = []
+
+        def look(event):
+            if event["kind"] == "written":
+                assert json.loads(there.read("out/manifest.json")) == old
+                assert self.whole(there, old)
+                seen.append(event)
+
+        params = DedupParams() if same else self.OTHER
+        new = run(uri, there / "out", params, overwrite=True, watch=look).manifest
+        assert len(seen) == 4
+        assert listed(there) == new
+        assert new["mark"] != old["mark"]
+        assert verify(there / "out").proven
+
+    def test_one_that_dies_leaves_the_old_result(self, there, table, monkeypatch):
+        uri = there.put(table)
+        old = run(uri, there / "out").manifest
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=3)
+            with pytest.raises(Crash):
+                run(uri, there / "out", self.OTHER, overwrite=True)
+        assert json.loads(there.read("out/manifest.json")) == old
+        assert verify(there / "out").proven
+        run(uri, there / "out", self.OTHER, overwrite=True)
+        listed(there)
+        assert verify(there / "out").proven
+
+    @pytest.mark.parametrize("after", ["the same command", "clean", "another overwrite"])
+    def test_one_that_dies_right_after_its_commit_is_tidied_up(
+        self, there, table, monkeypatch, after
+    ):
+        uri = there.put(table)
+        run(uri, there / "out")
+        with monkeypatch.context() as patch:
+            # The first one is that of the old result.
+            crashing(patch, object_store, "sweep", call=2)
+            with pytest.raises(Crash):
+                run(uri, there / "out", self.OTHER, overwrite=True)
+        assert verify(there / "out").passed is False
+        if after == "clean":
+            clean(there / "out")
+        elif after == "the same command":
+            assert run(uri, there / "out", self.OTHER).already_done
+        else:
+            run(uri, there / "out", self.OTHER, overwrite=True)
+        assert listed(there)["parameters"]["min_separation"] == 60
+        assert verify(there / "out").proven
+
+
+class TestTwoAtOnce:
+    def start_another(self, there, uri, params, **options):
+        """Give a listener that runs another from beginning to end once the first has written something."""
+        done = []
+
+        def watch(event):
+            if event["kind"] == "written" and not done:
+                done.append(True)
+                run(uri, there / "out", params, **options)
+
+        return watch
+
+    def test_of_two_different_runs_the_second_to_end_gives_way(self, there, table, cli):
+        uri = there.put(table)
+        other = DedupParams(min_separation=60)
+        with pytest.raises(
+            OutputExistsError, match="another run has put its result there meanwhile"
+        ):
+            run(uri, there / "out", watch=self.start_another(there, uri, other))
+        assert listed(there)["parameters"]["min_separation"] == 60
+        assert verify(there / "out").proven
+
+    def test_the_same_run_started_twice_is_one_result(self, there, table):
+        uri = there.put(table)
+        watch = self.start_another(there, uri, DedupParams())
+        assert run(uri, there / "out", watch=watch).already_done
+        listed(there)
+        assert verify(there / "out").proven
+
+    def test_of_two_that_overwrite_one_gives_way(self, there, table):
+        uri = there.put(table)
+        run(uri, there / "out")
+        others = [DedupParams(min_separation=angstrom) for angstrom in (40, 60)]
+        watch = self.start_another(there, uri, others[1], overwrite=True)
+        with pytest.raises(OutputExistsError, match="meanwhile"):
+            run(uri, there / "out", others[0], overwrite=True, watch=watch)
+        assert listed(there)["parameters"]["min_separation"] == 60
+        assert verify(there / "out").proven
+
+    def test_one_that_fails_leaves_the_parts_of_its_twin(self, there, table, monkeypatch):
+        uri = there.put(table)
+        watch = self.start_another(there, uri, DedupParams())
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=6, error=MemoryError("no room"))
+            assert run(uri, there / "out", watch=watch).already_done
+        listed(there)
+        assert verify(there / "out").proven
+
+    def test_a_store_that_does_not_heed_conditions_is_told(
+        self, there, table, monkeypatch, store, caplog
+    ):
+        uri = there.put(table)
+        lost = ("Expect", "If-None-Match")
+        with behind_proxy(monkeypatch, store, lambda *_: None, lost_headers=lost):
+            run(uri, there / "out")
+        assert "see to it that no two runs write into" in caplog.text
+        caplog.clear()
+        run(uri, there / "other")
+        assert "see to it" not in caplog.text
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("status_code", [503, 500])
+    def test_a_busy_server_is_asked_again(self, there, table, monkeypatch, store, status_code):
+        uri = there.put(table)
+        run(uri, there / "whole")
+        with behind_proxy(
+            monkeypatch, store, lambda number, _: status_code if number % 9 == 0 else None
+        ) as proxy:
+            run(uri, there / "out")
+        assert proxy.refused > 4
+        assert data(result(there)) == data(result(there, "whole"))
+        listed(there)
+
+    def test_an_answer_to_the_commit_that_is_lost_does_no_harm(
+        self, there, table, monkeypatch, store
+    ):
+        """The manifest is there, but the client hears of an error and asks again."""
+        uri = there.put(table)
+        done = []
+
+        def fault(number, request):
+            if request.startswith("PUT ") and "manifest.json" in request and not done:
+                done.append(request)
+                there.write("out/manifest.json", manifest_of(proxy))
+                return 500
+            return None
+
+        def manifest_of(proxy):
+            return proxy.last_body
+
+        with behind_proxy(monkeypatch, store, fault) as proxy:
+            outcome = run(uri, there / "out")
+        assert done
+        assert listed(there) == outcome.manifest
+        assert verify(there / "out").proven
+
+    def test_a_server_lost_for_good_ends_the_run_and_the_same_command_goes_on(
+        self, there, table, monkeypatch, store, cli, impatient
+    ):
+        uri, out = there.put(table), there / "out"
+        gone = []
+
+        def fault(number, request):
+            if "receipts/0000" in request and request.startswith("PUT"):
+                gone.append(request)
+            return LOST if len(gone) > 1 else None
+
+        with behind_proxy(monkeypatch, store, fault):
+            line = refused(cli("run", uri, "-o", out), code=1)
+        assert "no answer from http://127.0.0.1:" in line
+        assert "manifest.json" not in there.names("out")
+        outcome = cli("run", uri, "-o", out)
+        assert outcome.exit_code == 0
+        assert "going on: " in outcome.stderr
+        listed(there)
+        assert verify(out).proven
+
+    def test_no_permission_to_write(self, there, table, monkeypatch, store, cli):
+        uri = there.put(table)
+
+        def fault(number, request):
+            return 403 if request.startswith("PUT") else None
+
+        with behind_proxy(monkeypatch, store, fault):
+            line = refused(cli("run", uri, "-o", there / "out"))
+        assert f"{there / 'out'}: cannot be written: no permission (AccessDenied" in line
+        assert there.names("out") == []
+
+    def test_no_permission_to_read(self, there, table, monkeypatch, store, cli):
+        uri = there.put(table)
+        with behind_proxy(monkeypatch, store, lambda *_: 403):
+            line = refused(cli("run", uri, "-o", there / "out"))
+        assert f"{uri}: no permission (AccessDenied, bucket {BUCKET})" in line
+
+    def test_a_table_that_is_not_there(self, there, cli):
+        for verb in ("inspect", "run"):
+            words = ["-o", there / "out"] if verb == "run" else []
+            line = refused(cli(verb, there / "nothing.star", *words))
+            assert line == f"dask-dedup: {there / 'nothing.star'}: no such file or folder"
+        for verb in ("verify", "report", "status", "clean"):
+            assert str(there / "out") in refused(cli(verb, there / "out"))
+
+    @pytest.mark.parametrize("which", ["input", "output"])
+    def test_a_bucket_that_is_not_there(self, there, table, cli, which):
+        nowhere = "s3://no-such-bucket/picks"
+        uri, out = there.put(table), there / "out"
+        places = (nowhere, out) if which == "input" else (uri, nowhere)
+        line = refused(cli("run", places[0], "-o", places[1]))
+        assert line == f"dask-dedup: {nowhere}: there is no bucket no-such-bucket"
+        assert "there is no bucket" in refused(cli("status", nowhere))
+
+    def test_no_credentials(self, there, cli, monkeypatch):
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        line = refused(cli("inspect", there / "in"))
+        assert "Unable to locate credentials; set AWS_ACCESS_KEY_ID and" in line
+
+    def test_a_profile_that_is_not_there(self, there, cli, monkeypatch):
+        monkeypatch.setenv("AWS_PROFILE", "nobody")
+        assert "nobody" in refused(cli("inspect", there / "in"))
+
+    def test_nobody_at_the_endpoint(self, there, cli, monkeypatch):
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
+        nobody = f"http://127.0.0.1:{free_port()}"
+        # Put back what the option sets in this process.
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "")
+        line = refused(cli("--endpoint-url", nobody, "inspect", there / "in"), code=1)
+        assert line.startswith(f"dask-dedup: {there / 'in'}: no answer from {nobody}")
+
+    @pytest.mark.parametrize("endpoint", ["minio.lab:9000", "127.0.0.1", "ftp://minio.lab"])
+    def test_an_endpoint_that_is_none(self, there, cli, endpoint):
+        assert "not an address" in refused(cli("--endpoint-url", endpoint, "inspect", there / "in"))
+
+    def test_wildcards_are_not_followed(self, there, cli):
+        line = refused(cli("inspect", there / "*.parquet"))
+        assert "wildcards are not followed here; name a file or a folder" in line
+
+    def test_a_uri_given_as_a_path(self):
+        with pytest.raises(InputError, match="is to be given as text"):
+            inspect([Path("s3://picks/in.star")])
+
+    @pytest.mark.parametrize(
+        ("uri", "library"), [("gs://picks/in.star", "gcsfs"), ("abfs://picks/in.star", "adlfs")]
+    )
+    def test_a_store_without_its_library(self, uri, library, cli):
+        if not pytest.importorskip("importlib.util").find_spec(library):
+            assert f"pip install {library}" in refused(cli("inspect", uri))
+
+    @pytest.mark.parametrize(
+        "entry",
+        ["../elsewhere/J1_particles.cs", "s3://other/J1_particles.cs", "file:///etc/passwd"],
+    )
+    def test_a_group_that_points_out_of_its_folder(self, there, tmp_path, cli, entry):
+        source, _ = make_tables("csg", tmp_path)
+        there.put(source.parent, "J1")
+        there.put(source.parent, "elsewhere")
+        text = re.sub(r"'>[^']*'", f"'>{entry}'", source.read_text())
+        there.write(f"J1/{source.name}", text.encode())
+        line = refused(cli("inspect", there / f"J1/{source.name}"))
+        assert "points to" in line
+
+
+class TestSecrets:
+    def everything(self, there, tmp_path):
+        yield from (path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        for name in there.names():
+            yield there.read(name)
+
+    def test_the_secret_is_in_no_output(
+        self, there, table, cli, caplog, capfd, monkeypatch, store, tmp_path
+    ):
+        caplog.set_level(logging.DEBUG)
+        uri, out = there.put(table), there / "out"
+        outcomes = []
+
+        def call(*words):
+            outcomes.append(cli(*words, no_report=False))
+
+        with monkeypatch.context() as patch:
+            crashing(patch, stages, "write_fragment", call=3, error=RunError("stop here"))
+            call("run", uri, "-o", out)
+        call("status", out)
+        pieces = there.names("out")
+        assert any("request.json" in name for name in pieces)
+        assert not any(SECRET.encode() in each for each in self.everything(there, tmp_path))
+        call("run", uri, "-o", out, "--verify", "--json")
+        call("verify", out)
+        call("run", there / "nothing", "-o", out)
+        with behind_proxy(monkeypatch, store, lambda *_: 403):
+            call("run", uri, "-o", out)
+        assert [outcome.exit_code for outcome in outcomes] == [1, 0, 0, 0, 2, 2]
+        said = "".join(each.stdout + each.stderr for each in outcomes)
+        said += caplog.text + "".join(capfd.readouterr())
+        assert KEY in said or len(caplog.text) > 10_000
+        assert SECRET not in said
+        assert not any(SECRET.encode() in each for each in self.everything(there, tmp_path))
+
+    @pytest.mark.parametrize(
+        "uri",
+        [
+            f"s3://{KEY}:{SECRET}@picks/in.star",
+            f"s3://{SECRET}@picks/in.star",
+            f"s3://{KEY}:{SECRET}/picks/in.star",
+            f"https://user:{SECRET}@example.org/in.star",
+            f"https://example.org/in.star?X-Amz-Signature={SECRET}",
+            f"https://account.blob.core.windows.net/c/in.star?sv=1&sig={SECRET}",
+            f"s3://picks/in.star?secretAccessKey={SECRET}",
+        ],
+    )
+    def test_a_uri_with_credentials_is_refused_and_not_repeated(self, uri, cli, tmp_path):
+        for words in (("inspect", uri), ("run", uri, "-o", tmp_path), ("verify", uri)):
+            outcome = cli(*words)
+            assert "credentials do not belong into a URI" in refused(outcome)
+            assert SECRET[:7] not in outcome.stderr + outcome.stdout
+
+    def test_an_endpoint_with_credentials_is_refused_and_not_repeated(
+        self, there, cli, monkeypatch
+    ):
+        endpoint = f"http://{KEY}:{SECRET.replace('/', '')}@127.0.0.1:9"
+        outcomes = [cli("--endpoint-url", endpoint, "inspect", there / "in")]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        outcomes.append(cli("inspect", there / "in"))
+        for outcome in outcomes:
+            assert "credentials do not belong into it" in refused(outcome)
+            assert SECRET[4:12] not in outcome.stderr
+
+    def test_azure_names_its_container_before_the_account(self):
+        pytest.importorskip("upath")
+        place = "abfs://picks@account.dfs.core.windows.net/in.star"
+        assert places_module._check_open(place) is None
