@@ -60,7 +60,7 @@ def publish_iceberg(dataset: Dataset, catalog_name: str, name: str, mode: str) -
         ) from error
     # It warns of each dictionary column, of which it reads the values all the same.
     logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
-    columns = lake_columns(dataset.schema, unsigned64=False)
+    columns = lake_columns(dataset.schema, unsigned64=False, without=_beyond_31_bits(dataset))
     catalog = _open_catalog(catalog_name)
     target = f"{catalog_name} {name}"
     placed: list[Placed] = []
@@ -93,6 +93,16 @@ def publish_iceberg(dataset: Dataset, catalog_name: str, name: str, mode: str) -
     raise RunError(
         f"{target}: {ATTEMPTS} times another publisher was quicker; publish again, the table is as it was"
     )
+
+
+def _beyond_31_bits(dataset: Dataset) -> set[str]:
+    """Name the unsigned 32-bit columns with such values: pyiceberg compares them as signed ones, and finds no row."""
+    return {
+        name
+        for part in dataset.parts
+        for name, bound in part.bounds.items()
+        if dataset.schema.field(name).type == pa.uint32() and int(bound.greatest) >= 2**31
+    }
 
 
 def _open_catalog(name: str) -> Catalog:

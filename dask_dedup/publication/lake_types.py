@@ -7,8 +7,12 @@ refuses; a type that some reader would fill with other numbers is none.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 #: Holds every unsigned 64-bit integer.
 UID = pa.decimal128(20, 0)
@@ -33,7 +37,9 @@ class LakeColumns:
     left_out: dict[str, str]
 
 
-def lake_columns(stored: pa.Schema, *, unsigned64: bool) -> LakeColumns:
+def lake_columns(
+    stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
+) -> LakeColumns:
     """Give the columns of stored files as a lake has them.
 
     Parameters
@@ -41,13 +47,15 @@ def lake_columns(stored: pa.Schema, *, unsigned64: bool) -> LakeColumns:
     stored : pyarrow.Schema
     unsigned64 : bool
         Whether unsigned 64-bit integers can be there, as decimals.
+    without : collection of str
+        Columns that cannot be there, whatever their type.
     """
     fields: list[pa.Field] = []
     decimals: list[str] = []
     left_out: dict[str, str] = {}
     for field in stored:
         kind = _lake_type(field.type, unsigned64=unsigned64)
-        if kind is None:
+        if kind is None or field.name in without:
             left_out[field.name] = str(field.type)
             continue
         fields.append(pa.field(field.name, kind))
