@@ -117,9 +117,8 @@ def _open_catalog(name: str) -> Catalog:
         )
     warehouse = str(configured.get("warehouse", ""))
     options = iceberg_options(at(warehouse)) if warehouse.startswith("s3://") else {}
-    missing = {key: value for key, value in options.items() if key not in configured}
     try:
-        return load_catalog(name, **missing)
+        return load_catalog(name, **{**options, **configured})
     except Exception as error:
         raise InputError(f"--iceberg {name}: the catalog cannot be opened: {error}") from error
 
