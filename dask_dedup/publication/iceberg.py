@@ -232,9 +232,11 @@ def _data_file(dataset: Dataset, one: Placed, root: str, schema: Schema, spec: i
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
 
-    fields = {name: schema.find_field(name) for name in one.part.bounds}
+    fields = {field.name: field for field in schema.fields}
     bounds = {
-        fields[name].field_id: (fields[name], bound) for name, bound in one.part.bounds.items()
+        fields[name].field_id: (fields[name], bound)
+        for name, bound in one.part.bounds.items()
+        if name in fields
     }
     return DataFile.from_args(
         content=DataFileContent.DATA,
