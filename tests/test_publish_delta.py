@@ -347,6 +347,22 @@ class TestRefusals:
         line = self.refused(cli, out, "--delta", tmp_path)
         assert "is not empty and no Delta table" in line
 
+    def test_a_file_in_its_place(self, cli, out, tmp_path):
+        (tmp_path / "taken").write_text("")
+        assert "is a file" in self.refused(cli, out, "--delta", tmp_path / "taken")
+
+    @pytest.mark.parametrize("below", ["", "lake", "particles_kept/lake"])
+    def test_a_place_inside_the_run(self, cli, out, below):
+        before = contents(out)
+        assert "lies inside the run" in self.refused(cli, out, "--delta", out / below)
+        assert contents(out) == before
+
+    def test_a_log_that_cannot_be_read(self, cli, out, lake):
+        publish(out, delta=lake)
+        (lake / "_delta_log" / f"{0:020}.json").write_text("no commit")
+        line = self.refused(cli, out, "--delta", lake, code=1)
+        assert "publishing failed" in line
+
     def test_a_table_of_something_else(self, cli, out, tmp_path):
         deltalake.write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
         line = self.refused(cli, out, "--delta", tmp_path / "other")
@@ -369,6 +385,12 @@ class TestRefusals:
     def test_tags_that_cannot_be(self, cli, out, lake, tag):
         assert self.refused(cli, out, "--delta", lake, "--tag", tag).startswith("dask-dedup: ")
         assert not lake.exists()
+
+    def test_a_column_that_has_the_name_of_the_run(self, cli, lake, tmp_path):
+        path = write_file(cryosparc(columns={"run": [1] * 120}), tmp_path / "in.parquet")
+        dask_dedup.run([path], tmp_path / "out")
+        line = self.refused(cli, tmp_path / "out", "--delta", lake)
+        assert "has a column run of its own" in line
 
     def test_columns_that_do_not_fit(self, cli, out, lake, tmp_path):
         publish(out, delta=lake)

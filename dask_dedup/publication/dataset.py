@@ -30,7 +30,7 @@ RUN, INPUT = "run", "input_name"
 _SHORT = 12
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 #: What stands for itself in the names of folders, wherever they are and whoever reads them.
-_TAG_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}")
+_TAG_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +160,7 @@ def open_dataset(output: Path, table: str, tags: Mapping[str, str]) -> Dataset:
         footers = list(pool.map(lambda entry: read_metadata(output / entry["path"]), entries))
     schema = footers[0].schema.to_arrow_schema()
     constants = (RUN, INPUT, *sorted(tags))
-    _check_tags(tags, schema)
+    _check_tags(output, tags, schema)
     parts = tuple(
         Part(
             path=output / entry["path"],
@@ -180,19 +180,26 @@ def open_dataset(output: Path, table: str, tags: Mapping[str, str]) -> Dataset:
     return dataset
 
 
-def _check_tags(tags: Mapping[str, str], schema: pa.Schema) -> None:
+def _check_tags(output: Path, tags: Mapping[str, str], schema: pa.Schema) -> None:
     for name, value in tags.items():
         if not _TAG_NAME.fullmatch(name):
             raise InputError(f"--tag {name}={value}: a name has letters, digits and _ only")
         if not _TAG_VALUE.fullmatch(value):
             raise InputError(
-                f"--tag {name}={value}: a value has letters, digits and . _ + - only, the first no mark"
+                f"--tag {name}={value}: a value has letters, digits and . _ - only, the first no mark"
             )
-    taken = {field.lower() for field in schema.names}
     names = [RUN, INPUT, *tags]
-    for number, name in enumerate(names):
-        if name.lower() in taken or name.lower() in (other.lower() for other in names[:number]):
-            raise InputError(f"the table has a column {name} already; name the tag otherwise")
+    taken = {column.lower() for column in schema.names}
+    for name in (RUN, INPUT):
+        if name in taken:
+            raise InputError(
+                f"{output} has a column {name} of its own, which a lake's table needs to tell runs apart"
+            )
+    for name in tags:
+        if name.lower() in taken or [other.lower() for other in names].count(name.lower()) > 1:
+            raise InputError(
+                f"--tag {name}: there is a column of that name already; name it otherwise"
+            )
 
 
 def _input_names(paths: Sequence[str]) -> list[str]:
@@ -213,7 +220,7 @@ def _input_names(paths: Sequence[str]) -> list[str]:
 
 def _plain(name: str) -> str:
     bare = re.sub(r"\.(parquet|pq|star|csg|cs)$", "", name)
-    plain = re.sub(r"[^A-Za-z0-9._+-]", "_", bare)[-100:]
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", bare)[-100:]
     return plain if plain[:1].isalnum() else f"i{plain}"
 
 

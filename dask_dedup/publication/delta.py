@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.places import is_remote
+from dask_dedup.places import is_remote, resolve
 from dask_dedup.publication.dataset import RUN, TABLES
 from dask_dedup.publication.lake_types import lake_columns
 from dask_dedup.publication.placement import how_placed, place, take_back
@@ -49,6 +50,8 @@ def publish_delta(dataset: Dataset, root: Path, mode: str) -> Publication:
         raise InputError(
             f"no library to write Delta tables with: pip install 'dask-dedup[delta]' ({error})"
         ) from error
+    if resolve(dataset.output) in (resolve(root), *resolve(root).parents):
+        raise InputError(f"--delta {root} lies inside the run; give a folder of its own")
     columns = lake_columns(dataset.schema, unsigned64=True)
     placed: list[Placed] = []
     # While the outcome of a commit is open, its files stay where they are.
@@ -67,8 +70,8 @@ def publish_delta(dataset: Dataset, root: Path, mode: str) -> Publication:
             if _commit(dataset, root, table, schema, placed, mode):
                 return _told(dataset, root, _open(root), mode, columns, placed)
             unlisted = True
-    except DeltaError as error:
-        raise RunError(f"{root}: the commit failed: {error}; publish again") from error
+    except (DeltaError, OSError) as error:
+        raise RunError(f"{root}: publishing failed: {_plain(error)}; publish again") from error
     finally:
         if unlisted:
             take_back(placed)
@@ -77,20 +80,29 @@ def publish_delta(dataset: Dataset, root: Path, mode: str) -> Publication:
     )
 
 
+def _plain(error: Exception) -> str:
+    """Bring a message of deltalake, in colour and over several lines, onto one."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", " ", str(error)).split())
+
+
 def _open(root: Path) -> DeltaTable | None:
     from deltalake import DeltaTable
 
+    if not is_remote(root) and root.is_file():
+        raise InputError(f"--delta {root} is a file; give a folder of its own")
     options = delta_options(root)
     if not DeltaTable.is_deltatable(location(root), storage_options=options):
-        if not is_remote(root) and root.exists() and any(root.iterdir()):
-            _refuse_folder(root)
+        _check_free(root)
         return None
     return DeltaTable(location(root), storage_options=options)
 
 
-def _refuse_folder(root: Path) -> None:
+def _check_free(root: Path) -> None:
+    """Refuse a place that holds something else; files of a publisher that died are nothing else."""
+    if is_remote(root) or not root.exists():
+        return
     strangers = [entry.name for entry in root.iterdir() if not entry.name.startswith(f"{RUN}=")]
-    if not root.is_dir() or strangers:
+    if strangers:
         raise InputError(
             f"--delta {root} is not empty and no Delta table (there is {strangers[0]}); "
             "give a folder of its own"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.places import at
 from dask_dedup.publication.lake_types import lake_columns
 from dask_dedup.publication.placement import how_placed, place, take_back
@@ -87,9 +87,14 @@ def publish_iceberg(dataset: Dataset, catalog_name: str, name: str, mode: str) -
                 unlisted = True
                 continue
             return _told(dataset, target, _open_table(catalog, name), mode, columns, placed)
+    except DedupError:
+        raise
+    except Exception as error:
+        raise RunError(f"{target}: publishing failed: {error}; publish again") from error
     finally:
         if unlisted:
             take_back(placed)
+        catalog.close()
     raise RunError(
         f"{target}: {ATTEMPTS} times another publisher was quicker; publish again, the table is as it was"
     )
