@@ -96,3 +96,29 @@ def test_object_store(store):
     outcome = script("object_store", "--bucket", "no-such-bucket", env=store.around())
     assert outcome.returncode == 1
     assert "Traceback" not in outcome.stderr
+
+
+def test_lake(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    deltalake = pytest.importorskip("deltalake")
+    outcome = script("lake", "--output", tmp_path, "--particles", 600, "--days", 4)
+    assert outcome.returncode == 0, outcome.stderr
+    told = outcome.stdout
+    assert told.count("particles kept") == 4
+    # The micrograph that was imported twice on day 4, and no other.
+    suspicious = told.split("on top of each other?")[1].split("How many particles")[0]
+    assert [line.split()[1] for line in suspicious.splitlines() if "2024" in line] == ["2024-03-07"]
+    drift = told.split("drift over the week?")[1].split("On which micrographs")[0]
+    scores = [float(line.split()[3]) for line in drift.splitlines() if "2024" in line]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert "which was kept" in told
+    # The queries go through from file to end, too, and on the bare files with no library of Delta.
+    with duckdb.connect() as connection:
+        for table in ("kept", "rejected", "duplicates"):
+            files = tmp_path / "lake" / table / "**" / "*.parquet"
+            scan = f"read_parquet('{files}', hive_partitioning = true)"
+            connection.sql(f"create view {table} as select * from {scan}")
+            rows = connection.sql(f"select count(*) from {table}").fetchall()[0][0]
+            assert rows == deltalake.DeltaTable(str(tmp_path / "lake" / table)).count()
+        connection.execute((REPOSITORY / "examples" / "lake.sql").read_text())

@@ -168,7 +168,7 @@ class TestReadme:
         import re
 
         known = {name for _, option in OPTIONS for name in option.opts} | {"--help"}
-        told = re.findall(r"dask-dedup (?:run|verify|demo|inspect|report)\b.*", self.TEXT)
+        told = re.findall(r"dask-dedup (?:run|verify|demo|inspect|report|publish)\b.*", self.TEXT)
         assert {name for line in told for name in re.findall(r"--[a-z][a-z-]+", line)} <= known
 
 

@@ -12,6 +12,7 @@ from dask_dedup.cli.aftermath import clean, report, status
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
 from dask_dedup.cli.proof import verify
+from dask_dedup.cli.publish import publish
 from dask_dedup.cli.run import run
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.places import use_endpoint
@@ -54,5 +55,5 @@ def main(endpoint_url: str | None) -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-for _verb in (run, inspect, verify, report, status, clean, demo):
+for _verb in (run, inspect, verify, report, publish, status, clean, demo):
     main.add_command(_verb)

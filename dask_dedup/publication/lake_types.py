@@ -1,0 +1,103 @@
+"""Which type of a lake a stored column has there: Delta and Iceberg know no unsigned integers and no vectors.
+
+Only types that hold every value, and that each reader measured in ``docs/lake.md`` either reads rightly or
+refuses; a type that some reader would fill with other numbers is none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+#: Holds every unsigned 64-bit integer.
+UID = pa.decimal128(20, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class LakeColumns:
+    """The columns of a dataset as a lake has them.
+
+    Attributes
+    ----------
+    schema : pyarrow.Schema
+        Of the columns that can be there, with the types they have there.
+    decimals : list of str
+        Columns of unsigned 64-bit integers, which are decimals there.
+    left_out : dict of str to str
+        Columns that are not in the table, and their stored type; they stay in the files.
+    """
+
+    schema: pa.Schema
+    decimals: list[str]
+    left_out: dict[str, str]
+
+
+def lake_columns(
+    stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
+) -> LakeColumns:
+    """Give the columns of stored files as a lake has them.
+
+    Parameters
+    ----------
+    stored : pyarrow.Schema
+    unsigned64 : bool
+        Whether unsigned 64-bit integers can be there, as decimals.
+    without : collection of str
+        Columns that cannot be there, whatever their type.
+    """
+    fields: list[pa.Field] = []
+    decimals: list[str] = []
+    left_out: dict[str, str] = {}
+    for field in stored:
+        kind = _lake_type(field.type, unsigned64=unsigned64)
+        if kind is None or field.name in without:
+            left_out[field.name] = str(field.type)
+            continue
+        fields.append(pa.field(field.name, kind))
+        if _inner(field.type) == pa.uint64():
+            decimals.append(field.name)
+    return LakeColumns(pa.schema(fields), decimals, left_out)
+
+
+def _lake_type(kind: pa.DataType, *, unsigned64: bool) -> pa.DataType | None:
+    if pa.types.is_dictionary(kind):
+        return _lake_type(kind.value_type, unsigned64=unsigned64)
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        element = _lake_type(kind.value_type, unsigned64=unsigned64)
+        return None if element is None else pa.list_(pa.field("element", element))
+    if kind == pa.uint64():
+        return UID if unsigned64 else None
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return pa.string()
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pa.binary()
+    if pa.types.is_decimal128(kind):
+        return kind
+    # Signed types twice as wide hold what unsigned ones do. Spark reads no half-precision floats.
+    return _SIMPLE.get(kind)
+
+
+_SIMPLE: dict[pa.DataType, pa.DataType] = {
+    pa.uint8(): pa.int32(),
+    pa.uint16(): pa.int32(),
+    pa.uint32(): pa.int64(),
+    pa.int8(): pa.int32(),
+    pa.int16(): pa.int32(),
+    pa.int32(): pa.int32(),
+    pa.int64(): pa.int64(),
+    pa.float32(): pa.float32(),
+    pa.float64(): pa.float64(),
+    pa.bool_(): pa.bool_(),
+    pa.date32(): pa.date32(),
+}
+
+
+def _inner(kind: pa.DataType) -> pa.DataType:
+    while pa.types.is_nested(kind) and kind.num_fields == 1:
+        kind = kind.value_type
+    return kind

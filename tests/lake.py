@@ -1,0 +1,79 @@
+"""Runs to publish, and the readers of lakes: each gives (rows, sum of x positions) for every run and input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tables import Output, cryosparc, values, write_file
+
+import dask_dedup
+from dask_dedup import DedupParams
+
+X = "location/center_x_frac"
+
+
+def finished_run(folder, *, seed=1, rows=600, separation=20.0, **options):
+    """Two pickers' tables of one session, combined."""
+    for number, picker in enumerate(("topaz", "blob")):
+        table = cryosparc(rows, micrographs=20, seed=10 * seed + number)
+        write_file(table, folder / "picks" / f"{picker}.parquet")
+    inputs = [folder / "picks" / "topaz.parquet", folder / "picks" / "blob.parquet"]
+    params = DedupParams(min_separation=separation)
+    return dask_dedup.run(inputs, folder / "out", params, **options).output
+
+
+def truth(output, name="particles_kept"):
+    """What a reader should give."""
+    manifest = Output(output).manifest
+    run = manifest["run_id"][:12]
+    found = {}
+    for entry in manifest["outputs"]:
+        if entry["path"].startswith(f"{name}/"):
+            picker = ("topaz", "blob")[entry["input"]]
+            table = pq.read_table(output / entry["path"])
+            rows, total = found.get((run, picker), (0, 0.0))
+            found[run, picker] = rows + table.num_rows, total + values(table, X).sum()
+    return found
+
+
+def summed(rows):
+    """Bring what a reader gives (run, input, rows, sum) into the form of `truth`."""
+    return {(run, picker): (count, total) for run, picker, count, total in rows}
+
+
+def same(found, expected):
+    assert found.keys() == expected.keys()
+    for key, (rows, total) in expected.items():
+        assert found[key][0] == rows
+        np.testing.assert_allclose(found[key][1], total, rtol=1e-5)
+    return True
+
+
+def whole(number):
+    """Decimals as integers, lists of them too."""
+    if isinstance(number, (list, tuple)) or hasattr(number, "tolist"):
+        return [whole(one) for one in number]
+    return number if isinstance(number, (float, str)) or number is None else int(number)
+
+
+QUERY = f'select run, input_name, count(*), sum("{X}"::double) from {{}} group by all'
+
+
+def arrow_sums(table):
+    grouped = pa.table(
+        {
+            "run": table["run"].cast(pa.string()),
+            "input": table["input_name"].cast(pa.string()),
+            "x": table[X].cast(pa.float64()),
+        }
+    ).group_by(["run", "input"])
+    told = grouped.aggregate([("x", "count"), ("x", "sum")]).to_pydict()
+    return summed(zip(told["run"], told["input"], told["x_count"], told["x_sum"], strict=True))
+
+
+def polars_sums(frame):
+    import polars as pl
+
+    told = frame.group_by("run", "input_name").agg(pl.len(), pl.col(X).cast(pl.Float64).sum())
+    return summed(told.collect().rows())

@@ -1,0 +1,442 @@
+"""Runs as Delta tables: what readers find there, and what happens when publishing goes other ways."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from lake import QUERY, arrow_sums, finished_run, polars_sums, same, summed, truth, whole
+from tables import Output, contents, cryosparc, relion, stamps, uids, write_file
+
+import dask_dedup
+from dask_dedup.errors import InputError
+from dask_dedup.publication import delta as module
+from dask_dedup.publication import publish
+
+deltalake = pytest.importorskip("deltalake")
+
+
+@pytest.fixture
+def out(tmp_path):
+    return finished_run(tmp_path / "s1")
+
+
+@pytest.fixture
+def lake(tmp_path):
+    return tmp_path / "lake" / "kept"
+
+
+def open_table(root):
+    return deltalake.DeltaTable(str(root))
+
+
+def read(root):
+    return open_table(root).to_pyarrow_table()
+
+
+class TestReaders:
+    """Two runs in one table: counts and sums of each run and picker, and every value of every column."""
+
+    @pytest.fixture
+    def published(self, out, lake, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        for output in (out, other):
+            publish(output, delta=lake)
+        return lake, truth(out) | truth(other)
+
+    def test_deltalake_reads_it(self, published):
+        lake, expected = published
+        assert same(arrow_sums(read(lake)), expected)
+
+    def test_its_own_engine_reads_it(self, published):
+        lake, expected = published
+        query = QUERY.format("t").replace("group by all", "group by run, input_name")
+        engine = deltalake.QueryBuilder().register("t", open_table(lake))
+        told = pa.table(engine.execute(query))
+        assert same(summed(zip(*(column.to_pylist() for column in told), strict=True)), expected)
+
+    def test_duckdb_reads_it(self, published):
+        duckdb = pytest.importorskip("duckdb")
+        lake, expected = published
+        kept = open_table(lake).to_pyarrow_dataset()
+        with duckdb.connect() as connection:
+            connection.register("kept", kept)
+            assert same(summed(connection.sql(QUERY.format("kept")).fetchall()), expected)
+
+    def test_duckdb_finds_each_uid(self, published, out):
+        duckdb = pytest.importorskip("duckdb")
+        lake, _ = published
+        kept = open_table(lake).to_pyarrow_dataset()
+        with duckdb.connect() as connection:
+            connection.register("kept", kept)
+            for uid in uids(Output(out).kept)[:20]:
+                rows = connection.sql(f"select run from kept where uid = {uid}").fetchall()
+                assert rows == [(Output(out).manifest["run_id"][:12],)]
+
+    @pytest.mark.parametrize("use_pyarrow", [False, True])
+    def test_polars_reads_it(self, published, use_pyarrow):
+        polars = pytest.importorskip("polars")
+        lake, expected = published
+        frame = polars.scan_delta(str(lake), use_pyarrow=use_pyarrow)
+        assert same(polars_sums(frame), expected)
+
+    def test_polars_alone_refuses_unsigned_numbers_and_vectors(self, published):
+        polars = pytest.importorskip("polars")
+        lake, _ = published
+        for name in ("uid", "alignments3D/shift"):
+            with pytest.raises(polars.exceptions.SchemaError):
+                polars.scan_delta(str(lake)).select(name).collect()
+
+    def test_polars_with_pyarrow_reads_uids(self, published, out):
+        polars = pytest.importorskip("polars")
+        lake, _ = published
+        run = Output(out).manifest["run_id"][:12]
+        frame = polars.scan_delta(str(lake), use_pyarrow=True).filter(polars.col("run") == run)
+        told = frame.select("uid", "alignments3D/shift").collect()
+        assert sorted(whole(told["uid"].to_list())) == sorted(uids(Output(out).kept))
+
+    def test_every_column_has_the_runs_values(self, published, out):
+        lake, _ = published
+        run = Output(out).manifest["run_id"][:12]
+        dataset = open_table(lake).to_pyarrow_dataset()
+        rows = dataset.to_table(filter=ds.field("run") == run).sort_by("uid")
+        kept = Output(out).kept.sort_by("uid")
+        assert rows.schema.field("uid").type == pa.decimal128(20, 0)
+        assert set(rows.column_names) == {*kept.column_names, "run", "input_name"}
+        for name in kept.column_names:
+            assert whole(rows[name].to_pylist()) == whole(kept[name].to_pylist()), name
+
+
+class TestCommit:
+    def test_files_are_the_runs_own_bytes(self, out, lake):
+        done = publish(out, delta=lake)
+        assert done.placed == "linked"
+        mine = {path.stat().st_ino for path in Output(out).parts("particles_kept")}
+        theirs = {path.stat().st_ino for path in lake.rglob("*.parquet")}
+        assert mine == theirs
+
+    def test_files_are_copied_where_there_are_no_links(self, out, lake, monkeypatch):
+        from dask_dedup.publication import placement
+
+        def link(*args):
+            raise OSError(18, "Invalid cross-device link")
+
+        monkeypatch.setattr(placement.os, "link", link)
+        assert publish(out, delta=lake).placed == "copied"
+        originals = {path.read_bytes() for path in Output(out).parts("particles_kept")}
+        assert {path.read_bytes() for path in lake.rglob("*.parquet")} == originals
+        assert same(arrow_sums(read(lake)), truth(out))
+
+    def test_the_commit_tells_where_the_rows_come_from(self, out, lake):
+        publish(out, delta=lake)
+        publish(finished_run(out.parent / "more", seed=3), delta=lake)
+        manifest = Output(out).manifest
+        first = open_table(lake).history()[-1]
+        assert first["dask-dedup.run_id"] == manifest["run_id"]
+        assert json.loads(first["dask-dedup.parameters"]) == manifest["parameters"]
+        assert json.loads(first["dask-dedup.versions"]) == manifest["versions"]
+        told = json.loads(first["dask-dedup.inputs"])
+        assert [one["input_name"] for one in told] == ["topaz", "blob"]
+        assert [one["path"] for one in told] == [one["path"] for one in manifest["inputs"]]
+
+    @pytest.mark.parametrize("table", ["rejected", "duplicates"])
+    def test_the_other_tables_can_be_published_too(self, out, lake, table):
+        publish(out, delta=lake, table=table)
+        expected = Output(out).rejected if table == "rejected" else Output(out).duplicates
+        rows = read(lake)
+        assert rows.num_rows == expected.num_rows > 0
+        assert sorted(whole(rows["uid"].to_pylist())) == sorted(uids(expected))
+
+    def test_tags_are_columns(self, out, lake):
+        publish(out, delta=lake, tags={"session": "24mar07", "grid": "3"})
+        rows = read(lake)
+        assert set(rows["session"].to_pylist()) == {"24mar07"}
+        assert set(rows["grid"].to_pylist()) == {"3"}
+        polars = pytest.importorskip("polars")
+        told = polars.scan_delta(str(lake)).select("session", "grid").unique().collect()
+        assert told.rows() == [("24mar07", "3")]
+
+    def test_inputs_of_one_name_are_told_apart(self, tmp_path, lake):
+        paths = [
+            write_file(cryosparc(100, seed=n), tmp_path / f"s{n}" / "picks.parquet") for n in (1, 2)
+        ]
+        dask_dedup.run(paths, tmp_path / "out")
+        publish(tmp_path / "out", delta=lake)
+        assert set(read(lake)["input_name"].to_pylist()) == {"s1_picks", "s2_picks"}
+
+    def test_a_run_that_rejects_nothing_gives_an_empty_table(self, tmp_path, lake):
+        table = cryosparc(3, micrographs=3)
+        dask_dedup.run([write_file(table, tmp_path / "in.parquet")], tmp_path / "out")
+        done = publish(tmp_path / "out", delta=lake, table="rejected")
+        assert (done.rows, read(lake).num_rows) == (0, 0)
+        assert not publish(tmp_path / "out", delta=lake, table="rejected").changed
+
+
+class TestAgain:
+    def test_the_same_run_is_not_published_twice(self, cli, out, lake):
+        assert cli("publish", out, "--delta", lake).exit_code == 0
+        before = stamps(lake)
+        outcome = cli("publish", out, "--delta", lake)
+        assert outcome.exit_code == 0
+        assert "already; nothing was changed" in outcome.stdout
+        assert stamps(lake) == before
+        assert cli("publish", out, "--delta", lake, "--mode", "replace").exit_code == 0
+        assert stamps(lake) == before
+
+    def test_another_run_is_added(self, out, lake, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(out, delta=lake)
+        publish(other, delta=lake)
+        assert same(arrow_sums(read(lake)), truth(out) | truth(other))
+
+    def test_replace_leaves_this_run_alone(self, out, lake, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(out, delta=lake)
+        publish(other, delta=lake)
+        done = publish(out, delta=lake, mode="replace")
+        assert done.changed
+        assert same(arrow_sums(read(lake)), truth(out))
+        assert not publish(out, delta=lake, mode="replace").changed
+
+    def test_the_table_keeps_its_rows_when_the_run_is_overwritten(self, out, lake, tmp_path):
+        before = truth(out)
+        publish(out, delta=lake)
+        finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
+        assert truth(out) != before
+        assert same(arrow_sums(read(lake)), before)
+        publish(out, delta=lake, mode="replace")
+        assert same(arrow_sums(read(lake)), truth(out))
+        old = deltalake.DeltaTable(str(lake), version=0)
+        assert same(arrow_sums(old.to_pyarrow_table()), before)
+
+    def test_files_that_are_gone_are_told(self, cli, out, lake):
+        publish(out, delta=lake)
+        gone = sorted(lake.rglob("*.parquet"))[0]
+        gone.unlink()
+        outcome = cli("publish", out, "--delta", lake)
+        assert outcome.exit_code == 0
+        (warning,) = outcome.stderr.splitlines()
+        assert (
+            f"1 file that {lake} refers to is gone, the first {gone.relative_to(lake)}" in warning
+        )
+
+    def test_a_vacuum_of_the_table_leaves_the_run_alone(self, out, lake, tmp_path):
+        publish(out, delta=lake)
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(other, delta=lake, mode="replace")
+        before = contents(out)
+        table = open_table(lake)
+        table.vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
+        assert contents(out) == before
+        assert same(arrow_sums(read(lake)), truth(other))
+
+
+class TestTwoPublishers:
+    """The second publishes to its end while the first is about to commit."""
+
+    def meanwhile(self, monkeypatch, action):
+        real = module._commit
+
+        def first_something_else(*args):
+            monkeypatch.setattr(module, "_commit", real)
+            action()
+            return real(*args)
+
+        monkeypatch.setattr(module, "_commit", first_something_else)
+
+    @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
+    def test_one_run_gets_in_once(self, out, lake, tmp_path, monkeypatch, new):
+        expected = truth(out)
+        if not new:
+            other = finished_run(tmp_path / "s2", seed=2)
+            publish(other, delta=lake)
+            expected |= truth(other)
+        self.meanwhile(monkeypatch, lambda: publish(out, delta=lake))
+        done = publish(out, delta=lake)
+        assert not done.changed
+        assert same(arrow_sums(read(lake)), expected)
+        listed = set(open_table(lake).file_uris())
+        assert {str(path) for path in lake.rglob("*.parquet")} == listed
+
+    @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
+    def test_two_runs_get_in_both(self, out, lake, tmp_path, monkeypatch, new):
+        other = finished_run(tmp_path / "s2", seed=2)
+        expected = truth(out) | truth(other)
+        if not new:
+            third = finished_run(tmp_path / "s3", seed=3)
+            publish(third, delta=lake)
+            expected |= truth(third)
+        self.meanwhile(monkeypatch, lambda: publish(other, delta=lake))
+        assert publish(out, delta=lake).changed
+        assert same(arrow_sums(read(lake)), expected)
+
+    def test_one_that_never_gets_its_turn_gives_up(self, cli, out, lake, monkeypatch):
+        monkeypatch.setattr(module, "_commit", lambda *_: False)
+        outcome = cli("publish", out, "--delta", lake)
+        assert outcome.exit_code == 1
+        assert "another publisher was quicker" in outcome.stderr
+        assert list(lake.rglob("*.parquet")) == []
+
+    def test_a_run_that_is_overwritten_meanwhile_is_refused(self, out, lake, tmp_path, monkeypatch):
+        real = module.place
+
+        def place(*args):
+            finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
+            return real(*args)
+
+        monkeypatch.setattr(module, "place", place)
+        with pytest.raises(InputError, match="meanwhile"):
+            publish(out, delta=lake)
+        assert list(lake.rglob("*.parquet")) == []
+
+    @pytest.mark.slow
+    def test_processes_started_at_once_publish_one_run_once(self, out, lake):
+        command = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
+        command += ["publish", str(out), "--delta", str(lake)]
+        processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+        told = [process.communicate(timeout=200)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0, 0]
+        assert sum("added in the Delta table" in text for text in told) == 1
+        assert sum("nothing was changed" in text for text in told) == 2
+        assert same(arrow_sums(read(lake)), truth(out))
+
+
+class TestRefusals:
+    def refused(self, cli, *arguments, code=2):
+        outcome = cli("publish", *arguments)
+        assert outcome.exit_code == code, outcome.stderr
+        (line,) = outcome.stderr.splitlines()
+        return line
+
+    def test_no_finished_run(self, cli, tmp_path, lake):
+        (tmp_path / "empty").mkdir()
+        assert "no finished run here" in self.refused(cli, tmp_path / "empty", "--delta", lake)
+
+    def test_a_folder_of_something_else(self, cli, tmp_path, lake):
+        (tmp_path / "manifest.json").write_text('{"name": "web app"}')
+        assert "is not a manifest of dask-dedup" in self.refused(cli, tmp_path, "--delta", lake)
+
+    def test_a_damaged_run(self, cli, out, lake):
+        (out / "particles_kept" / "part-00000.parquet").unlink()
+        assert "is not as the run left it" in self.refused(cli, out, "--delta", lake)
+        assert not lake.exists()
+
+    def test_a_run_at_work(self, cli, out, lake):
+        from dask_dedup.lock import locked
+
+        with locked(out):
+            assert "another run is writing there" in self.refused(cli, out, "--delta", lake)
+
+    def test_star_files(self, cli, tmp_path, lake):
+        starfile = pytest.importorskip("starfile")
+        starfile.write(relion().to_pandas(), tmp_path / "picks.star")
+        dask_dedup.run([tmp_path / "picks.star"], tmp_path / "out")
+        line = self.refused(cli, tmp_path / "out", "--delta", lake)
+        assert "--output-format parquet" in line
+        assert (
+            cli("publish", tmp_path / "out", "--delta", lake, "--table", "duplicates").exit_code
+            == 0
+        )
+
+    def test_a_folder_that_is_no_table(self, cli, out, tmp_path):
+        line = self.refused(cli, out, "--delta", tmp_path)
+        assert "is not empty and no Delta table" in line
+
+    def test_a_file_in_its_place(self, cli, out, tmp_path):
+        (tmp_path / "taken").write_text("")
+        assert "is a file" in self.refused(cli, out, "--delta", tmp_path / "taken")
+
+    @pytest.mark.parametrize("below", ["", "lake", "particles_kept/lake"])
+    def test_a_place_inside_the_run(self, cli, out, below):
+        before = contents(out)
+        assert "lies inside the run" in self.refused(cli, out, "--delta", out / below)
+        assert contents(out) == before
+
+    def test_a_log_that_cannot_be_read(self, cli, out, lake):
+        publish(out, delta=lake)
+        (lake / "_delta_log" / f"{0:020}.json").write_text("no commit")
+        line = self.refused(cli, out, "--delta", lake, code=1)
+        assert "publishing failed" in line
+
+    def test_a_table_of_something_else(self, cli, out, tmp_path):
+        deltalake.write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
+        line = self.refused(cli, out, "--delta", tmp_path / "other")
+        assert "tells runs apart by nothing" in line
+
+    def test_a_table_of_the_rejected(self, cli, out, lake):
+        publish(out, delta=lake, table="rejected")
+        line = self.refused(cli, out, "--delta", lake)
+        assert "is a table of particles_rejected, not of particles_kept" in line
+
+    def test_other_tags(self, cli, out, lake, tmp_path):
+        publish(out, delta=lake, tags={"session": "a"})
+        other = finished_run(tmp_path / "s2", seed=2)
+        line = self.refused(cli, other, "--delta", lake)
+        assert "run, input_name, session" in line
+
+    @pytest.mark.parametrize(
+        "tag", ["session", "session=", "a b=1", "session=a/b", "run=1", "uid=3", "session=../x"]
+    )
+    def test_tags_that_cannot_be(self, cli, out, lake, tag):
+        assert self.refused(cli, out, "--delta", lake, "--tag", tag).startswith("dask-dedup: ")
+        assert not lake.exists()
+
+    def test_a_column_that_has_the_name_of_the_run(self, cli, lake, tmp_path):
+        path = write_file(cryosparc(columns={"run": [1] * 120}), tmp_path / "in.parquet")
+        dask_dedup.run([path], tmp_path / "out")
+        line = self.refused(cli, tmp_path / "out", "--delta", lake)
+        assert "has a column run of its own" in line
+
+    def test_columns_that_do_not_fit(self, cli, out, lake, tmp_path):
+        publish(out, delta=lake)
+        more = {"extra": [1.5] * 120}
+        path = write_file(cryosparc(columns=more), tmp_path / "more.parquet")
+        dask_dedup.run([path], tmp_path / "more")
+        line = self.refused(cli, tmp_path / "more", "--delta", lake)
+        assert f"--delta {lake} has no column extra" in line
+        changed = {"pick_stats/power": [1] * 120}
+        path = write_file(cryosparc(columns=changed), tmp_path / "changed.parquet")
+        dask_dedup.run([path], tmp_path / "changed")
+        line = self.refused(cli, tmp_path / "changed", "--delta", lake)
+        assert "has pick_stats/power as float, this run as long" in line
+        assert publish(tmp_path / "changed", delta=lake, mode="replace").changed
+        assert read(lake).schema.field("pick_stats/power").type == pa.int64()
+
+    def test_columns_that_a_run_lacks_are_null(self, out, lake, tmp_path):
+        publish(out, delta=lake)
+        path = write_file(cryosparc(drop=["pick_stats/power"]), tmp_path / "less.parquet")
+        result = dask_dedup.run([path], tmp_path / "less")
+        publish(tmp_path / "less", delta=lake)
+        assert read(lake)["pick_stats/power"].null_count == result.kept
+
+    def test_no_target(self, cli, out, lake):
+        assert cli("publish", out).exit_code == 2
+        assert cli("publish", out, "--delta", lake, "--iceberg", "a", "b.c").exit_code == 2
+
+    def test_no_library(self, cli, out, lake, monkeypatch):
+        monkeypatch.setitem(sys.modules, "deltalake.exceptions", None)
+        line = self.refused(cli, out, "--delta", lake)
+        assert "pip install 'dask-dedup[delta]'" in line
+
+    def test_types_that_a_lake_lacks_are_told(self, cli, tmp_path, lake):
+        import datetime
+
+        times = {"seen": pa.array([datetime.datetime(2024, 3, 7)] * 120, pa.timestamp("ns"))}
+        path = write_file(cryosparc(columns=times), tmp_path / "in.parquet")
+        dask_dedup.run([path], tmp_path / "out")
+        outcome = cli("publish", tmp_path / "out", "--delta", lake)
+        assert "lacks them; its files have them: seen (timestamp[ns])" in outcome.stderr
+        assert "seen" not in read(lake).column_names
+        assert "seen" in pq.read_schema(next(lake.rglob("*.parquet"))).names
+
+    def test_json_tells_it_all(self, cli, out, lake):
+        told = json.loads(cli("publish", out, "--delta", lake, "--json").stdout)
+        assert told["changed"]
+        assert told["rows"] == Output(out).kept.num_rows
+        assert told["run_id"] == Output(out).manifest["run_id"]
+        assert told["decimals"] == ["uid", "location/micrograph_uid"]

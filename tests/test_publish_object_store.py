@@ -1,0 +1,148 @@
+"""Runs in an object store, published from there, and runs of this machine published to one."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from uuid import uuid4
+
+import pytest
+from lake import arrow_sums, finished_run, same, truth
+
+import dask_dedup
+from dask_dedup.places import at
+from dask_dedup.publication import publish
+
+pytest.importorskip("moto.server")
+pytest.importorskip("s3fs")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store that speaks S3, on this machine, in a process of its own: deltalake waits for it with the lock held."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path_factory.mktemp("store") / "log").open("wb")
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=log, stderr=log)
+    end = time.monotonic() + 60
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        except OSError:
+            assert process.poll() is None, "the store has ended"
+            assert time.monotonic() < end, "the store does not answer"
+            time.sleep(0.05)
+    yield f"http://127.0.0.1:{port}"
+    process.terminate()
+    process.wait(20)
+    log.close()
+
+
+@pytest.fixture
+def bucket(store, monkeypatch):
+    """An empty bucket of it."""
+    import boto3
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", store)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    name = f"lab-{uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=name)
+    return f"s3://{name}"
+
+
+@pytest.fixture
+def local(tmp_path):
+    return finished_run(tmp_path / "s1")
+
+
+@pytest.fixture
+def remote(local, bucket, tmp_path):
+    """The same run with its output in the store."""
+    inputs = [tmp_path / "s1" / "picks" / f"{name}.parquet" for name in ("topaz", "blob")]
+    dask_dedup.run(inputs, f"{bucket}/runs/s1")
+    return f"{bucket}/runs/s1"
+
+
+class TestDelta:
+    deltalake = pytest.importorskip("deltalake")
+
+    def read(self, uri):
+        from dask_dedup.publication.storage import delta_options
+
+        options = delta_options(at(uri))
+        return self.deltalake.DeltaTable(uri, storage_options=options).to_pyarrow_table()
+
+    def test_from_store_to_store(self, cli, local, remote, bucket):
+        outcome = cli("publish", remote, "--delta", f"{bucket}/lake/kept")
+        assert outcome.exit_code == 0, outcome.stderr
+        assert "copied by the store" in outcome.stdout
+        found = arrow_sums(self.read(f"{bucket}/lake/kept"))
+        expected = truth(local)
+        assert {name: found[run, name] for run, name in found}.keys() == {"topaz", "blob"}
+        assert sorted(n for n, _ in found.values()) == sorted(n for n, _ in expected.values())
+        again = cli("publish", remote, "--delta", f"{bucket}/lake/kept")
+        assert "already; nothing was changed" in again.stdout
+
+    def test_from_here_to_store(self, local, bucket):
+        done = publish(local, delta=f"{bucket}/lake/kept")
+        assert (done.placed, done.missing) == ("copied", [])
+        assert same(arrow_sums(self.read(f"{bucket}/lake/kept")), truth(local))
+
+    def test_from_store_to_here(self, local, remote, tmp_path):
+        done = publish(remote, delta=tmp_path / "lake")
+        assert done.placed == "copied"
+        table = self.deltalake.DeltaTable(str(tmp_path / "lake")).to_pyarrow_table()
+        assert table.num_rows == sum(n for n, _ in truth(local).values())
+
+    def test_files_that_are_gone_are_told(self, cli, local, bucket):
+        publish(local, delta=f"{bucket}/lake/kept")
+        next(at(f"{bucket}/lake/kept").rglob("*.parquet")).unlink()
+        outcome = cli("publish", local, "--delta", f"{bucket}/lake/kept")
+        assert f"1 file that {bucket}/lake/kept refers to is gone" in outcome.stderr
+
+    def test_publishers_of_one_run_at_once_publish_it_once(self, local, bucket, monkeypatch):
+        from dask_dedup.publication import delta as module
+
+        real = module._commit
+
+        def second(*args):
+            monkeypatch.setattr(module, "_commit", real)
+            assert publish(local, delta=f"{bucket}/lake/kept").changed
+            return real(*args)
+
+        monkeypatch.setattr(module, "_commit", second)
+        assert not publish(local, delta=f"{bucket}/lake/kept").changed
+        assert same(arrow_sums(self.read(f"{bucket}/lake/kept")), truth(local))
+        assert len(list(at(f"{bucket}/lake/kept").rglob("*.parquet"))) == 2
+
+
+class TestIceberg:
+    def test_a_warehouse_in_the_store(self, local, remote, bucket, tmp_path, monkeypatch):
+        catalogs = pytest.importorskip("pyiceberg.catalog")
+        monkeypatch.setenv("PYICEBERG_HOME", str(tmp_path))
+        settings = {
+            "type": "sql",
+            "uri": f"sqlite:///{tmp_path / 'catalog.db'}",
+            "warehouse": f"{bucket}/warehouse",
+        }
+        lines = [f"    {key}: {value}" for key, value in settings.items()]
+        (tmp_path / ".pyiceberg.yaml").write_text("\n".join(["catalog:", "  lab:", *lines]))
+        assert publish(remote, iceberg=("lab", "em.kept")).placed == "copied by the store"
+        assert publish(local, iceberg=("lab", "em.other")).placed == "copied"
+        # It is the same run, wherever its output is.
+        assert not publish(local, iceberg=("lab", "em.kept")).changed
+        from dask_dedup.publication.storage import iceberg_options
+
+        options = iceberg_options(at(bucket))
+        catalog = catalogs.load_catalog("lab", **settings, **options)
+        found = [catalog.load_table(f"em.{name}").scan().to_arrow() for name in ("kept", "other")]
+        catalog.close()
+        for rows in found:
+            assert same(arrow_sums(rows), truth(local))

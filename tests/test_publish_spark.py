@@ -1,0 +1,98 @@
+"""Spark reads a published table's files with the table's schema, which is what its reader of Delta does with them.
+
+The reader itself is a library of the JVM that no package registry of Python has, so the list of files is
+deltalake's here.
+"""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+
+import pytest
+from lake import X, finished_run, same, summed, truth, whole
+from tables import Output, uids
+
+from dask_dedup.publication import publish
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+deltalake = pytest.importorskip("deltalake")
+pytest.importorskip("pyspark")
+if shutil.which("java") is None:
+    pytest.skip("Spark needs Java", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def spark():
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        # It looks its own host up by name, which not every machine can answer.
+        patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+        patch.setenv("SPARK_LOCAL_HOSTNAME", "localhost")
+        # It knows pandas only up to version 2.
+        warnings.simplefilter("ignore")
+        from pyspark.sql import SparkSession
+
+        session = (
+            SparkSession.builder.master("local[1]")
+            .config("spark.driver.bindAddress", "127.0.0.1")
+            .config("spark.driver.host", "127.0.0.1")
+            .config("spark.ui.enabled", "false")
+            .config("spark.sql.shuffle.partitions", "1")
+            .getOrCreate()
+        )
+        session.sparkContext.setLogLevel("OFF")
+        yield session
+        session.stop()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("spark")
+    outputs = [finished_run(folder / f"s{seed}", seed=seed) for seed in (1, 2)]
+    for output in outputs:
+        publish(output, delta=folder / "lake")
+    return outputs, folder / "lake"
+
+
+@pytest.fixture(params=["true", "false"], ids=["vectorized", "row by row"])
+def frame(spark, runs, request):
+    from pyspark.sql.types import StructType
+
+    _, lake = runs
+    spark.conf.set("spark.sql.parquet.enableVectorizedReader", request.param)
+    table = deltalake.DeltaTable(str(lake))
+    # The schema of Delta is written as Spark writes its own.
+    import json
+
+    schema = StructType.fromJson(json.loads(table.schema().to_json()))
+    return spark.read.schema(schema).option("basePath", str(lake)).parquet(*table.file_uris())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_counts_and_sums(frame, runs):
+    outputs, _ = runs
+    expected = truth(outputs[0]) | truth(outputs[1])
+    told = frame.selectExpr("run", "input_name", f"cast(`{X}` as double) x")
+    rows = told.groupBy("run", "input_name").agg({"*": "count", "x": "sum"}).collect()
+    found = [(row["run"], row["input_name"], row["count(1)"], row["sum(x)"]) for row in rows]
+    assert same(summed(found), expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_column_has_the_runs_values(frame, runs):
+    kept = Output(runs[0][0]).kept
+    run = Output(runs[0][0]).manifest["run_id"][:12]
+    rows = [row.asDict() for row in frame.where(f"run = '{run}'").collect()]
+    by_uid = {int(row["uid"]): row for row in rows}
+    assert sorted(by_uid) == sorted(uids(kept))
+    assert max(by_uid) > 2**63
+    for expected in kept.to_pylist():
+        row = by_uid[expected["uid"]]
+        for name, value in expected.items():
+            assert whole(row[name]) == whole(value), name
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_each_uid_is_found(frame, runs):
+    for uid in uids(Output(runs[0][0]).kept)[:3]:
+        assert frame.where(f"uid = {uid}").count() == 1
