@@ -14,8 +14,8 @@ import pyarrow as pa
 from dask_dedup.errors import InputError, counted
 from dask_dedup.lock import busy, holder
 from dask_dedup.output import find_damaged, read_manifest
-from dask_dedup.places import read_metadata
 from dask_dedup.stages import DUPLICATES, KEPT, REJECTED
+from dask_dedup.storage import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from dask_dedup.errors import RunError
-from dask_dedup.places import at, is_remote, upload
+from dask_dedup.places import at, is_remote
+from dask_dedup.storage import upload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dask_dedup.places import ENDPOINT, is_remote
+from dask_dedup.places import endpoint, is_remote, is_s3
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-_S3 = ("s3", "s3a")
 
 
 def location(place: Path) -> str:
@@ -26,11 +24,11 @@ def delta_options(place: Path) -> dict[str, str]:
     """
     if not _on_s3(place):
         return {}
-    endpoint = os.environ.get(ENDPOINT, "")
+    server = endpoint() or ""
     found = _credentials()
     options = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ALLOW_HTTP": "true" if endpoint.startswith("http://") else "",
+        "AWS_ENDPOINT_URL": server,
+        "AWS_ALLOW_HTTP": "true" if server.startswith("http://") else "",
         "AWS_REGION": found["region"],
         "AWS_ACCESS_KEY_ID": found["key"],
         "AWS_SECRET_ACCESS_KEY": found["secret"],
@@ -47,7 +45,7 @@ def iceberg_options(place: Path) -> dict[str, str]:
         return {}
     found = _credentials()
     options = {
-        "s3.endpoint": os.environ.get(ENDPOINT, ""),
+        "s3.endpoint": endpoint() or "",
         "s3.region": found["region"],
         "s3.access-key-id": found["key"],
         "s3.secret-access-key": found["secret"],
@@ -56,8 +54,8 @@ def iceberg_options(place: Path) -> dict[str, str]:
     return {name: value for name, value in options.items() if value}
 
 
-def _on_s3(place: Any) -> bool:
-    return is_remote(place) and place.protocol in _S3
+def _on_s3(place: Path) -> bool:
+    return is_remote(place) and is_s3(str(place))
 
 
 def _credentials() -> dict[str, str]:
