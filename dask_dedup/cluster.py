@@ -153,8 +153,12 @@ def start_local(
 
 def watch_link(client: Client) -> str | None:
     """Give the address of the live page, if the scheduler has it; see `dask_dedup.dashboard`."""
-    from dask_dedup.dashboard import METADATA
+    from dask_dedup.dashboard import HTTPS, METADATA
 
     page: str | None = client.get_metadata([METADATA], None)
     link: str = client.dashboard_link or ""
-    return link.removesuffix("/status") + page if page and link else None
+    if not (page and link):
+        return None
+    if client.get_metadata([HTTPS], default=False):
+        link = link.replace("http://", "https://", 1)
+    return link.removesuffix("/status") + page

@@ -160,6 +160,8 @@ def why_refused(target: str, error: Exception) -> str | None:
             "requires encryption: name one at tls://"
         )
     reason = _of_tls(error)
+    if reason is None and target.startswith("tls://") and _dropped(error):
+        reason = "it closed the connection"
     if reason and "WRONG_VERSION_NUMBER" in reason:
         return f"the scheduler at {target} does not speak TLS: {reason}"
     if reason:
@@ -184,7 +186,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 def _of_tls(error: Exception) -> str | None:
     """Give what OpenSSL says, if it is at the bottom of an error; Dask passes it on as text at times."""
     for each in _chain(error):
-        found = re.search(r"\[SSL: [^\n]*", str(each))
+        found = re.search(r"\[SSL: [^\n]*|EOF occurred in violation of protocol", str(each))
         if found:
             return found[0]
     return None
@@ -192,6 +194,5 @@ def _of_tls(error: Exception) -> str | None:
 
 def _dropped(error: Exception) -> bool:
     return any(
-        isinstance(each, ConnectionResetError) or "closed" in str(each).lower()
-        for each in _chain(error)
+        isinstance(each, ConnectionResetError) or "closed" in str(each) for each in _chain(error)
     )

@@ -67,3 +67,19 @@ def cli():
 
     yield call
     logger.level, logger.handlers = before
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """Certificates of a cluster, see `authority.Authority`."""
+    from authority import Authority
+
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def rogue(tmp_path_factory):
+    """The same of somebody else."""
+    from authority import Authority
+
+    return Authority(tmp_path_factory.mktemp("rogue"))
