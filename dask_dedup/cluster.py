@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.engines.threads import ThreadEngine
 from dask_dedup.errors import RunError
-from dask_dedup.tls import configured, why_refused
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -91,6 +90,8 @@ def connect(
     """
     from distributed import Client
 
+    from dask_dedup.tls import why_refused
+
     target = str(address or scheduler_file or configured_address())
     try:
         if scheduler_file:
@@ -129,6 +130,7 @@ def start_local(
     from distributed import Client, LocalCluster
 
     from dask_dedup import scheduler
+    from dask_dedup.tls import configured
 
     cores = len(os.sched_getaffinity(0))
     threads = threads_per_worker or max(1, min(cores // (workers or 1), THREADS_PER_WORKER))

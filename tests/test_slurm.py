@@ -115,11 +115,12 @@ def settings(tmp_path, **changes):
 @pytest.fixture
 def elastic(slurm, cli, tmp_path, source, out):
     """Call `dask-dedup run --cluster slurm`; what jobs are to have may be changed."""
-    # Its defaults are part of the configuration from here on, and not of one call's.
+    # Its defaults become part of the configuration for good, and not for one call.
     pytest.importorskip("dask_jobqueue")
 
     def call(*options, jobs=2, **changes):
-        with dask.config.set(settings(tmp_path, **changes)):
+        told = settings(tmp_path, **changes)["jobqueue"]["slurm"]
+        with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in told.items()}):
             return cli("run", source, "-o", out, "--cluster", "slurm", "--jobs", jobs, *options)
 
     yield call

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import shutil
 import time
@@ -73,6 +74,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
     job_cls = WorkerJob
 
     def __init__(self, number: int, **options: Any) -> None:
+        self._numbers = itertools.count()
         super().__init__(**options)
         self._number = number
         self._seen: set[str] = set()
@@ -136,9 +138,11 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
                 )
         for name in ended:
             self._note_end(name, jobs[name], known[name])
-        if ended:
-            self.sync(self.scale_down, ended)
-            self._seen -= {*ended}
+        for name in ended:
+            # There is nothing left to close, and to retire workers that are gone may take for ever.
+            self.worker_spec.pop(name, None)
+            self.workers.pop(name, None)
+            jobs[name].status = Status.closed
         # Jobs whose workers were given up by Dask are asked for again by this, too.
         self.scale(jobs=self._number)
 
@@ -161,6 +165,10 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         if told and told != self._told:
             log.info(told)
         self._told = told
+
+    def _new_worker_name(self, worker_number: int) -> str:  # noqa: ARG002
+        """Name a job as none before it: Dask gives up a lost name for good some seconds after."""
+        return f"dask-dedup-{next(self._numbers)}"
 
     def _names_here(self) -> set[str]:
         return {str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())}
@@ -219,17 +227,24 @@ def start_jobs(
     stack.enter_context(scheduler.set_up(security))
     exports = [f"export {name}='{value}'" for name, value in dashboard_environment().items()]
     processes = settings.processes_of(int(cores))
-    cluster = JobCluster(
-        number,
-        processes=processes,
-        interface=settings.choose_interface(interface),
-        security=security,
-        protocol="tls://" if security else "tcp://",
-        worker_extra_args=extra,
-        job_script_prologue=[*settings.setting("job-script-prologue", []), *exports],
-        scheduler_options={name: value for name, value in options.items() if value is not None},
-        silence_logs=scheduler.LOG_LEVEL,
-    )
+    try:
+        cluster = JobCluster(
+            number,
+            processes=processes,
+            interface=settings.choose_interface(interface),
+            security=security,
+            protocol="tls://" if security else "tcp://",
+            worker_extra_args=extra,
+            job_script_prologue=[*settings.setting("job-script-prologue", []), *exports],
+            scheduler_options={name: value for name, value in options.items() if value is not None},
+            silence_logs=scheduler.LOG_LEVEL,
+        )
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"what Dask's configuration says under jobqueue.slurm cannot be used: {error}"
+        ) from error
+    except RuntimeError as error:
+        raise RunError(f"the scheduler does not start: {error}") from error
     stack.enter_context(cluster)
     scheduler.tell_missing()
     log.info(
