@@ -16,7 +16,7 @@ from dask_dedup.errors import RunError
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
-    from distributed import Client
+    from distributed import Client, Security
 
     from dask_dedup.engines.cluster import ClusterEngine
     from dask_dedup.events import Tell
@@ -26,16 +26,7 @@ IN_PROCESS_ROWS = 10_000_000
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30
-#: A worker of the embedded cluster that is silent for so long is given up and its work done elsewhere. The stages leave
-#: the interpreter's lock, so that a worker can say that it lives however long a KD-tree takes.
-WORKER_TTL = "60s"
-
 _NAMES_SCHEDULER = re.compile(r"^\s*[\"']?scheduler[-_]address", re.MULTILINE)
-_EXTRA = "pip install 'dask-dedup[dashboard]'"
-_WITHOUT = {
-    "bokeh": f"there is no live page ({_EXTRA})",
-    "prometheus_client": f"there are no metrics ({_EXTRA})",
-}
 
 log = logging.getLogger("dask_dedup")
 
@@ -55,7 +46,7 @@ def choose_engine(
     watch : callable, optional
         Called with each event of the run.
     """
-    if client is None and _configured_address():
+    if client is None and configured_address():
         client = connect(stack)
     if client is None and rows <= IN_PROCESS_ROWS:
         return ThreadEngine(watch)
@@ -71,7 +62,7 @@ def choose_engine(
     return ClusterEngine(client, watch)
 
 
-def _configured_address() -> str | None:
+def configured_address() -> str | None:
     """Give the scheduler that the usual Dask configuration names, if any."""
     if not _may_be_configured():
         return None
@@ -97,26 +88,43 @@ def _may_be_configured() -> bool:
 
 
 def connect(
-    stack: ExitStack, address: str | None = None, scheduler_file: str | Path | None = None
+    stack: ExitStack,
+    address: str | None = None,
+    scheduler_file: str | Path | None = None,
+    security: Security | None = None,
 ) -> Client:
     """Connect to a running cluster.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes the connection.
+    address, scheduler_file : str, optional
+        Where the scheduler is; by default what Dask's configuration says.
+    security : distributed.Security, optional
+        Certificates; by default those of Dask's configuration.
 
     Raises
     ------
     RunError
-        If there is none, or it has no workers.
+        If there is none, it refuses, or it has no workers.
     """
     from distributed import Client
 
-    target = address or scheduler_file or _configured_address()
+    from dask_dedup.tls import why_refused
+
+    target = str(address or scheduler_file or configured_address())
     try:
         if scheduler_file:
-            client = Client(scheduler_file=str(scheduler_file), timeout=CONNECT_SECONDS)
+            client = Client(
+                scheduler_file=str(scheduler_file), timeout=CONNECT_SECONDS, security=security
+            )
         else:
-            client = Client(address, timeout=CONNECT_SECONDS)
+            client = Client(address, timeout=CONNECT_SECONDS, security=security)
         stack.enter_context(client)
-    except (OSError, ValueError) as error:
-        raise RunError(f"no Dask scheduler answers at {target}: {error}") from error
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = why_refused(target, error)
+        raise RunError(reason or f"no Dask scheduler answers at {target}: {error}") from error
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError as error:
@@ -132,48 +140,48 @@ def start_local(
     threads_per_worker: int | None = None,
     memory_limit: str = "auto",
     dashboard_address: str | None = None,
+    security: Security | None = None,
 ) -> Client:
     """Start a cluster on this machine; by default it uses all cores and most of the memory.
 
     A single worker lives in this process: it is there at once and shares its memory. All of it
-    listens on this machine only, but for a dashboard whose address names a host.
+    listens on this machine only, but for a dashboard whose address names a host. Certificates, if
+    there are any here or in Dask's configuration, are asked of everybody who connects.
     """
-    import dask
     from distributed import Client, LocalCluster
 
-    from dask_dedup import dashboard
+    from dask_dedup import scheduler
+    from dask_dedup.tls import configured
 
     cores = len(os.sched_getaffinity(0))
     threads = threads_per_worker or max(1, min(cores // (workers or 1), THREADS_PER_WORKER))
     number = workers or max(1, cores // threads)
-    address = dashboard_address or ":0"
-    preloads = [*dask.config.get("distributed.scheduler.preload"), dashboard.__name__]
-    changes = {
-        "distributed.scheduler.preload": preloads,
-        "distributed.scheduler.worker-ttl": WORKER_TTL,
-    }
-    with dask.config.set(changes):
-        cluster = LocalCluster(
-            n_workers=number,
-            threads_per_worker=threads,
-            processes=number > 1,
-            memory_limit=memory_limit,
-            host="127.0.0.1" if number > 1 else None,
-            dashboard_address=f"127.0.0.1{address}" if address.startswith(":") else address,
-            worker_dashboard_address="127.0.0.1:0",
-            # The scheduler notes the start and the end of every shuffle as if they were warnings.
-            silence_logs=logging.ERROR,
-        )
+    security = security or configured()
+    stack.enter_context(scheduler.set_up(security))
+    cluster = LocalCluster(
+        n_workers=number,
+        threads_per_worker=threads,
+        processes=number > 1,
+        memory_limit=memory_limit,
+        host="127.0.0.1" if number > 1 or security else None,
+        security=security,
+        dashboard_address=scheduler.dashboard_at(dashboard_address),
+        worker_dashboard_address="127.0.0.1:0",
+        silence_logs=scheduler.LOG_LEVEL,
+    )
     stack.enter_context(cluster)
-    for library in dashboard.missing():
-        log.info("%s is not installed: %s", library, _WITHOUT[library])
+    scheduler.tell_missing()
     return stack.enter_context(Client(cluster))
 
 
 def watch_link(client: Client) -> str | None:
     """Give the address of the live page, if the scheduler has it; see `dask_dedup.dashboard`."""
-    from dask_dedup.dashboard import METADATA
+    from dask_dedup.dashboard import HTTPS, METADATA
 
     page: str | None = client.get_metadata([METADATA], None)
     link: str = client.dashboard_link or ""
-    return link.removesuffix("/status") + page if page and link else None
+    if not (page and link):
+        return None
+    if client.get_metadata([HTTPS], default=False):
+        link = link.replace("http://", "https://", 1)
+    return link.removesuffix("/status") + page

@@ -112,3 +112,19 @@ def words_only(monkeypatch):
 
     empty = page.draw_files(style.figure(1, 1))
     monkeypatch.setattr(page, "draw_files", lambda figure: empty)
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """Certificates of a cluster, see `authority.Authority`."""
+    from authority import Authority
+
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def rogue(tmp_path_factory):
+    """The same of somebody else."""
+    from authority import Authority
+
+    return Authority(tmp_path_factory.mktemp("rogue"))

@@ -12,6 +12,7 @@ import click
 from dask_dedup.cli.flips import ordinals
 from dask_dedup.cli.place import PLACE
 from dask_dedup.cli.proof import prove
+from dask_dedup.cli.where import Where, where_options
 from dask_dedup.errors import DedupError
 from dask_dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
 from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
@@ -115,27 +116,7 @@ if TYPE_CHECKING:
     help="Write each table in its own format, or all as one Parquet dataset.",
 )
 @click.option("--allow-outside", is_flag=True, help="Let a .csg point to files outside its folder.")
-@click.option("--scheduler", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler.")
-@click.option("--scheduler-file", type=PLACE, metavar="FILE", help="The same, by scheduler file.")
-@click.option(
-    "--workers", type=click.IntRange(1), metavar="N", help="Start a local cluster of N workers."
-)
-@click.option(
-    "--threads-per-worker",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Threads of each local worker.",
-)
-@click.option(
-    "--memory-limit",
-    metavar="SIZE",
-    help="Memory of each local worker, such as 4GiB.  [default: its share]",
-)
-@click.option(
-    "--dashboard-address",
-    metavar="[HOST]:PORT",
-    help="Serve the local cluster's dashboard, such as :8787.",
-)
+@where_options
 @click.option("--overwrite", is_flag=True, help="Replace the result of another run in --output.")
 @click.option("--verify", is_flag=True, help="Prove the result as the verb verify does.")
 @click.option("--no-report", is_flag=True, help="Make no report.html and no plots.")
@@ -161,12 +142,6 @@ def run(
     plot_micrographs: tuple[str, ...],
     quiet: bool,
     as_json: bool,
-    scheduler: str | None,
-    scheduler_file: Path | None,
-    workers: int | None,
-    threads_per_worker: int | None,
-    memory_limit: str | None,
-    dashboard_address: str | None,
     **parameters: Any,
 ) -> None:
     """Find the duplicates among all INPUTs and write what is kept and what is rejected.
@@ -176,24 +151,10 @@ def run(
     """
     quiet = quiet or as_json
     log_to_terminal(quiet=quiet)
+    where = Where.take(parameters)
     params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
     with ExitStack() as stack:
-        client = None
-        local = (workers, threads_per_worker, memory_limit, dashboard_address)
-        if scheduler or scheduler_file:
-            if (scheduler and scheduler_file) or any(local):
-                raise click.UsageError(
-                    "--scheduler, --scheduler-file and the options of a local cluster exclude each other"
-                )
-            from dask_dedup.cluster import connect
-
-            client = connect(stack, scheduler, scheduler_file)
-        elif any(local):
-            from dask_dedup.cluster import start_local
-
-            client = start_local(
-                stack, workers, threads_per_worker, memory_limit or "auto", dashboard_address
-            )
+        client = where.client(stack)
         from dask_dedup.pipeline import run as run_files
 
         watch = stack.enter_context(showing_progress(quiet=quiet))

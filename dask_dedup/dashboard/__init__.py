@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
+import dask
+
 from dask_dedup.dashboard.board import Board
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 PAGE, JSON = "/dedup", "/json/dedup.json"
 #: Where a client finds out that the scheduler has the page.
 METADATA = "dask-dedup-page"
+#: And that it is served by https, which the client's own configuration need not say.
+HTTPS = "dask-dedup-https"
 
 
 def missing() -> list[str]:
@@ -57,6 +61,8 @@ def dask_setup(scheduler: Scheduler) -> None:
         register(board)
     if _installed("bokeh"):
         scheduler.set_metadata(keys=[METADATA], value=PAGE)
+        certificate = dask.config.get("distributed.scheduler.dashboard.tls.cert")
+        scheduler.set_metadata(keys=[HTTPS], value=bool(certificate))
 
 
 def _add_json(scheduler: Scheduler, board: Board) -> None:

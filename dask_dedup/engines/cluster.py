@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks for finished tasks.
 POLL_SECONDS = 0.02
+#: Seconds to wait for a finished task's result before the next look at the cluster: the first, and the longest.
+FETCH_SECONDS = (2.0, 60.0)
 #: Fragments that get decisions back are written by at most so many tasks.
 MOST_GROUPS = 1_000
 
@@ -141,7 +143,7 @@ class ClusterEngine:
                     self._look(patience)
                     time.sleep(POLL_SECONDS)
                 for future in batch:
-                    yield self._result(future, words[future.key])
+                    yield self._result(future, words[future.key], patience)
                     future.release()
         finally:
             # Whoever lets go of a task need not wait for the scheduler, as whoever cancels one does.
@@ -156,9 +158,22 @@ class ClusterEngine:
             self._given_up = True
             raise
 
-    def _result(self, future: Future, doing: str) -> Any:
+    def _fetch(self, future: Future, patience: Patience) -> Any:
+        """Give a result; the only worker may be lost with it after the scheduler has told of it."""
+        seconds = FETCH_SECONDS[0]
+        while True:
+            try:
+                return future.result(timeout=seconds)
+            except TimeoutError:
+                if future.status == "error":
+                    raise
+            self._look(patience)
+            # What is large, on a slow network, must not be begun again and again.
+            seconds = min(2 * seconds, FETCH_SECONDS[1])
+
+    def _result(self, future: Future, doing: str, patience: Patience) -> Any:
         try:
-            return future.result()
+            return self._fetch(future, patience)
         except DedupError:
             raise
         except KilledWorker as error:

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from distributed import Client
 
 #: Key in Dask's configuration: how long a run waits for workers when it has none.
 NO_WORKERS = "dask-dedup.no-workers-timeout"
 DEFAULT_NO_WORKERS = "5 minutes"
+#: The same where workers are asked for again by this program, and may have to queue.
+DEFAULT_NO_WORKERS_KEPT = "7 days"
 #: Seconds a scheduler may be silent, between two looks, and for an answer.
 SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 10.0
 
@@ -24,8 +28,11 @@ class Patience:
         import dask
         from dask.utils import parse_timedelta
 
-        timeout = dask.config.get(NO_WORKERS, DEFAULT_NO_WORKERS)
         self._client = client
+        #: Clusters that this program starts in SLURM look after their workers.
+        self._keep: Callable[[], None] | None = getattr(client.cluster, "keep", None)
+        otherwise = DEFAULT_NO_WORKERS_KEPT if self._keep else DEFAULT_NO_WORKERS
+        timeout = dask.config.get(NO_WORKERS, otherwise)
         self._address = client.scheduler.address
         self._no_workers_seconds = float(parse_timedelta(timeout))
         self._looked = self._answered = self._had_workers = time.monotonic()
@@ -36,10 +43,12 @@ class Patience:
         Raises
         ------
         RunError
-            If it has been silent, or without workers, for too long.
+            If it has been silent, or without workers, for too long, or will get no more.
         """
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
+        if self._keep:
+            self._keep()
         try:
             workers = len(self._client.nthreads(callback_timeout=ANSWER_SECONDS))
         except (OSError, TimeoutError):

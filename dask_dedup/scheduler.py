@@ -1,0 +1,69 @@
+"""How every scheduler that this program starts is set up: the live page, lost workers, who may look at it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from distributed import Security
+
+#: A worker that is silent for so long is given up and its work done elsewhere. The stages leave the interpreter's
+#: lock, so that a worker can say that it lives however long a KD-tree takes.
+WORKER_TTL = "60s"
+#: The scheduler notes the start and the end of every shuffle as if they were warnings.
+LOG_LEVEL = logging.ERROR
+
+_EXTRA = "pip install 'dask-dedup[dashboard]'"
+_WITHOUT = {
+    "bokeh": f"there is no live page ({_EXTRA})",
+    "prometheus_client": f"there are no metrics ({_EXTRA})",
+}
+
+log = logging.getLogger("dask_dedup")
+
+
+@contextmanager
+def set_up(security: Security | None = None) -> Iterator[None]:
+    """Set what a scheduler takes from Dask's configuration when it starts; keep it while the scheduler is used.
+
+    Parameters
+    ----------
+    security : distributed.Security, optional
+        Its certificates are the dashboard's, too.
+    """
+    import dask
+
+    from dask_dedup import dashboard
+    from dask_dedup.tls import dashboard_with
+
+    preloads = [*dask.config.get("distributed.scheduler.preload"), dashboard.__name__]
+    changes = {
+        "distributed.scheduler.preload": preloads,
+        "distributed.scheduler.worker-ttl": WORKER_TTL,
+    }
+    with dask.config.set(changes), dashboard_with(security):
+        yield
+
+
+def dashboard_at(address: str | None) -> str:
+    """Give the place of a dashboard: on this machine only, unless the address names a host.
+
+    Examples
+    --------
+    >>> dashboard_at(None), dashboard_at(":8787"), dashboard_at("0.0.0.0:8787")
+    ('127.0.0.1:0', '127.0.0.1:8787', '0.0.0.0:8787')
+    """
+    address = address or ":0"
+    return f"127.0.0.1{address}" if address.startswith(":") else address
+
+
+def tell_missing() -> None:
+    """Tell which optional libraries the dashboard has to do without."""
+    from dask_dedup import dashboard
+
+    for library in dashboard.missing():
+        log.info("%s is not installed: %s", library, _WITHOUT[library])

@@ -1,0 +1,338 @@
+"""Who holds no certificate of a cluster's authority neither runs on it nor looks at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from contextlib import ExitStack
+
+import dask
+import psutil
+import pytest
+from conftest import REPOSITORY
+from tables import cryosparc, write_folder
+from test_output import data
+
+from dask_dedup import cluster, run
+from dask_dedup.formats import parquet
+
+#: So many seconds the tests wait for anything.
+LONG = 120.0
+
+
+@pytest.fixture(autouse=True)
+def many_fragments(monkeypatch):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_folder(cryosparc(100, seed=3), tmp_path / "in", files=5)
+
+
+@pytest.fixture
+def out(tmp_path):
+    return tmp_path / "out"
+
+
+@pytest.fixture
+def secured(authority, monkeypatch):
+    """The client of a cluster over TLS in this process, and its certificates."""
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 10)
+    from dask_dedup.tls import Credentials
+
+    security = Credentials(authority.ca, authority.certificate, authority.key).security()
+    with ExitStack() as stack:
+        yield cluster.start_local(stack, 1, 2, security=security)
+
+
+def fetch(address, context=None):
+    with urllib.request.urlopen(address, context=context, timeout=LONG) as answer:
+        return answer.read().decode()
+
+
+def the_line(outcome):
+    assert outcome.exit_code == 1, outcome.stderr
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("dask-dedup: ")
+    return line
+
+
+class TestARunningCluster:
+    def test_a_run_with_its_certificates_gives_the_bytes_of_a_local_one(
+        self, cli, secured, authority, source, out, tmp_path
+    ):
+        run(source, tmp_path / "whole")
+        address = secured.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        outcome = cli("run", source, "-o", out, "--scheduler", address, *authority.options)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert f"running Dask cluster at {address}" in outcome.stderr
+        assert data(out) == data(tmp_path / "whole")
+
+    def test_the_configuration_may_name_them_instead(self, cli, secured, authority, source, out):
+        with dask.config.set(authority.configuration):
+            outcome = cli("run", source, "-o", out, "--scheduler", secured.scheduler.address)
+        assert outcome.exit_code == 0, outcome.stderr
+
+    def test_certificates_of_another_authority_are_refused(self, cli, secured, rogue, source, out):
+        options = ("--scheduler", secured.scheduler.address, *rogue.options)
+        line = the_line(cli("run", source, "-o", out, *options))
+        assert "do not accept each other's certificates" in line
+        assert not out.exists()
+
+    def test_a_rogue_certificate_is_refused_by_the_scheduler_too(
+        self, cli, secured, authority, rogue, source, out
+    ):
+        files = ("--tls-ca-file", authority.ca, "--tls-cert", rogue.certificate)
+        options = ("--scheduler", secured.scheduler.address, *files, "--tls-key", rogue.key)
+        line = the_line(cli("run", source, "-o", out, *options))
+        assert "do not accept each other's certificates" in line
+
+    def test_without_certificates_one_is_told_to_name_them(self, cli, secured, source, out):
+        line = the_line(cli("run", source, "-o", out, "--scheduler", secured.scheduler.address))
+        assert "speaks TLS: name the cluster's certificates with --tls-ca-file" in line
+
+    @pytest.mark.parametrize("with_certificates", [False, True])
+    def test_who_speaks_plainly_is_refused(
+        self, cli, secured, authority, source, out, with_certificates
+    ):
+        plain = secured.scheduler.address.replace("tls://", "tcp://")
+        options = authority.options if with_certificates else ()
+        line = the_line(cli("run", source, "-o", out, "--scheduler", plain, *options))
+        assert "tls://" in line
+        assert plain in line
+
+    def test_its_pages_are_for_those_who_know_the_authority(self, secured, authority):
+        link = cluster.watch_link(secured)
+        assert link.startswith("https://127.0.0.1:")
+        page = link.replace("/dedup", "/json/dedup.json")
+        context = ssl.create_default_context(cafile=str(authority.ca))
+        assert "stages" in json.loads(fetch(page, context)) or fetch(page, context)
+        with pytest.raises(urllib.error.URLError, match="CERTIFICATE_VERIFY_FAILED"):
+            fetch(page)
+        with pytest.raises((OSError, urllib.error.URLError)):
+            fetch(page.replace("https://", "http://"))
+
+
+def test_a_scheduler_without_tls_is_told_from_one_with(cli, authority, source, out, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 10)
+    import logging
+
+    # What a plain scheduler says of a client that speaks TLS is a page of its own.
+    for name in ("tornado.application", "distributed.core", "distributed.comm"):
+        monkeypatch.setattr(logging.getLogger(name), "disabled", True)
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0") as plain:
+        address = plain.scheduler_address.replace("tcp://", "tls://")
+        line = the_line(cli("run", source, "-o", out, "--scheduler", address, *authority.options))
+    assert "does not speak TLS" in line
+
+
+class TestAClusterThatIsStarted:
+    @pytest.mark.slow
+    @pytest.mark.parametrize("workers", [1, 2])
+    @pytest.mark.parametrize("how", ["options", "configuration"])
+    def test_it_speaks_tls_on_this_machine_only(
+        self, cli, authority, source, out, tmp_path, workers, how
+    ):
+        run(source, tmp_path / "whole")
+        before = listening()
+        options, changes = authority.options, {}
+        if how == "configuration":
+            options, changes = [], authority.configuration
+        places = set()
+        real = cluster.watch_link
+
+        def look(client):
+            places.update(listening() - before)
+            return real(client)
+
+        with pytest.MonkeyPatch.context() as patch, dask.config.set(changes):
+            patch.setattr(cluster, "watch_link", look)
+            outcome = cli("run", source, "-o", out, "--workers", workers, *options)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert "running Dask cluster at tls://127.0.0.1:" in outcome.stderr
+        assert "watch it: https://127.0.0.1:" in outcome.stderr
+        assert data(out) == data(tmp_path / "whole")
+        assert places
+        assert {place.ip for place in places} == {"127.0.0.1"}
+
+
+class TestWrongUse:
+    @pytest.mark.parametrize(
+        "broken", ["--tls-ca-file", "--tls-cert", "--tls-key"], ids=["ca", "cert", "key"]
+    )
+    @pytest.mark.parametrize("how", ["absent", "no PEM"])
+    def test_files_that_are_none_are_named(
+        self, cli, authority, source, out, tmp_path, broken, how
+    ):
+        options = list(authority.options)
+        bad = tmp_path / "bad.pem"
+        if how == "no PEM":
+            bad.write_text("nonsense\n")
+        options[options.index(broken) + 1] = str(bad)
+        outcome = cli("run", source, "-o", out, "--workers", 1, *options)
+        assert outcome.exit_code == 2
+        (line,) = outcome.stderr.splitlines()
+        assert str(bad) in line
+
+    def test_a_key_of_another_certificate_is_told(self, cli, authority, rogue, source, out):
+        options = [*authority.options[:-1], str(rogue.key)]
+        outcome = cli("run", source, "-o", out, "--workers", 1, *options)
+        assert outcome.exit_code == 2
+        assert "do not go together" in outcome.stderr
+
+    def test_a_key_may_stand_in_the_file_of_its_certificate(self, authority, tmp_path):
+        from dask_dedup.tls import Credentials
+
+        both = tmp_path / "both.pem"
+        both.write_bytes(authority.certificate.read_bytes() + authority.key.read_bytes())
+        security = Credentials(authority.ca, both).security()
+        assert security.tls_worker_key == str(both)
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            (("--tls-ca-file", "x"), "go together"),
+            (("--tls-cert", "x", "--workers", 1), "go together"),
+            (("--tls-key", "x"), "go together"),
+            (("--cluster", "slurm"), "--jobs N go together"),
+            (("--jobs", 2), "--jobs N go together"),
+            (("--cluster", "slurm-allocation", "--jobs", 2), "--jobs N go together"),
+            (("--cluster", "slurm", "--jobs", 2, "--workers", 2), "are for a local cluster"),
+            (("--cluster", "slurm", "--jobs", 2, "--scheduler", "x"), "exclude each other"),
+            (("--interface", "lo"), "--interface is for --cluster"),
+        ],
+    )
+    def test_options_that_do_not_fit_are_refused(self, cli, source, out, options, words):
+        outcome = cli("run", source, "-o", out, *options)
+        assert outcome.exit_code == 2
+        assert words in outcome.stderr
+
+    def test_certificates_without_a_cluster_are_refused(self, cli, authority, source, out):
+        outcome = cli("run", source, "-o", out, *authority.options)
+        assert outcome.exit_code == 2
+        assert "are for a cluster" in outcome.stderr
+
+    def test_a_configuration_with_half_of_it_is_told(self, cli, authority, source, out):
+        half = {"distributed.comm.tls.ca-file": str(authority.ca)}
+        with dask.config.set(half):
+            outcome = cli("run", source, "-o", out, "--workers", 1)
+        assert outcome.exit_code == 2
+        assert "distributed.comm.tls.scheduler.cert" in outcome.stderr
+
+
+def listening():
+    own = psutil.Process()
+    return {
+        connection.laddr
+        for process in (own, *own.children(recursive=True))
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+
+
+@pytest.mark.slow
+class TestTheCommandsOfTheDocumentation:
+    """Those of deploy/README.md, by hand, as they stand there."""
+
+    COMMANDS = re.findall(
+        r"^(?:openssl|export|dask|dask-dedup) .*tls.*$|^openssl .*$",
+        (REPOSITORY / "deploy" / "README.md").read_text().partition("## With TLS")[2],
+        flags=re.MULTILINE | re.IGNORECASE,
+    )
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        """A folder with inputs and with the programs, in which commands run."""
+        if not shutil.which("openssl"):
+            pytest.skip("needs openssl")
+        for seed, name in enumerate(("blob", "template")):
+            write_folder(cryosparc(100, seed=seed), tmp_path / "picks" / name, files=3)
+        (tmp_path / "bin").mkdir()
+        for name, module in (("dask", "dask"), ("dask-dedup", "dask_dedup.cli")):
+            program = tmp_path / "bin" / name
+            code = f"from {module} import main; main()"
+            if name == "dask":
+                code = "from dask.__main__ import main; main()"
+            program.write_text(f"#!{sys.executable}\nif __name__ == '__main__':\n    {code}\n")
+            program.chmod(0o755)
+        return tmp_path
+
+    def test_a_cluster_by_hand_runs_over_tls_and_refuses_others(self, place, rogue):
+        (ca, request, sign), export, scheduler, worker, wanted = self.shape()
+        ports = dict(zip(("8786", "8787"), free_ports(2), strict=True))
+
+        def shell(command, start=subprocess.run, **options):
+            for told, port in ports.items():
+                command = command.replace(f":{told}", f":{port}").replace(f" {told} ", f" {port} ")
+            command = command.replace("/tmp/dask-scratch", str(place / "scratch"))
+            environment = os.environ | {"PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
+            return start(["bash", "-c", command], cwd=place, env=environment, **options)
+
+        def outcome(command):
+            return shell(command, capture_output=True, text=True, timeout=LONG)
+
+        for command in (ca, request, sign):
+            told = outcome(command)
+            assert told.returncode == 0, told.stderr
+        with ExitStack() as stack:
+            for command in (f"{export}; exec {scheduler}", f"exec {worker}"):
+                process = shell(command, subprocess.Popen, stderr=subprocess.PIPE, text=True)
+                stack.callback(end, process)
+            told = outcome(f"{wanted} --no-report")
+            assert told.returncode == 0, told.stderr
+            assert "running Dask cluster at tls://127.0.0.1:" in told.stderr
+            assert ": 2 workers, 8 threads" in told.stderr
+            assert "watch it: https://127.0.0.1:" in told.stderr
+            context = ssl.create_default_context(cafile=str(place / "ca.pem"))
+            link = re.search(r"watch it: (\S+)", told.stderr)[1]
+            page = fetch(link.replace("/dedup", "/json/dedup.json"), context)
+            assert json.loads(page)
+            strange = [str(word) for word in rogue.options]
+            refused = outcome(f"{wanted.partition(' --tls')[0]} {shlex.join(strange)}")
+            assert refused.returncode == 1
+            assert "do not accept each other's certificates" in refused.stderr
+            joining = outcome(
+                f"timeout 20 {worker.partition(' --tls')[0]} --death-timeout 5 {shlex.join(strange)}"
+            )
+            assert joining.returncode != 0
+            again = outcome(f"{wanted} --no-report --overwrite --seed 1")
+            assert ": 2 workers, 8 threads" in again.stderr
+
+    def shape(self):
+        """Give the commands by what they are for; fails if the documentation has others."""
+        *openssl, export, scheduler, worker, wanted = self.COMMANDS
+        assert [command.split()[1] for command in openssl] == ["req", "req", "x509"]
+        starts = ("export DASK_", "dask scheduler ", "dask worker ", "dask-dedup run ")
+        for command, start in zip((export, scheduler, worker, wanted), starts, strict=True):
+            assert command.startswith(start)
+        return openssl, export, scheduler, worker, wanted
+
+
+def free_ports(number):
+    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in held]
+    for each in held:
+        each.close()
+    return ports
+
+
+def end(process):
+    process.terminate()
+    try:
+        process.communicate(timeout=LONG)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
