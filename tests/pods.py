@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 
@@ -28,7 +29,7 @@ NODE = "10.244.0.1"
 STORE = f"http://{NODE}:9000"
 PROMETHEUS = f"http://{NODE}:9090"
 _SIZES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 0.001, "": 1}
-_TOOLS = ("unshare", "ip", "setpriv", "pivot_root", "mount")
+_TOOLS = ("unshare", "nsenter", "ip", "setpriv", "pivot_root", "mount")
 
 
 def missing():
@@ -51,14 +52,14 @@ def play(folder, **what):
 
     Keys of `what`: `pods` (see `Pod`), `services`, `venv` (lies at /opt/venv in all pods), `buckets` (what
     the object store holds: a folder each), `scrape` (pods' names and ports Prometheus reads), `wait_for` (the pods
-    whose end is waited for), `after` (commands of this machine for the end, with the object store at hand).
+    whose end is waited for, one after the other), `health` (a command for inside each of the others), `after` (commands of this machine for the end, with the object store at hand).
     """
     file = folder / "play.json"
     file.write_text(json.dumps({**what, "folder": str(folder)}))
     command = "unshare --mount --net --pid --fork --kill-child --mount-proc".split()
     with (folder / "node.log").open("w") as log:
         done = subprocess.run(
-            [*command, sys.executable, __file__, file], stdout=log, stderr=log, timeout=240
+            [*command, sys.executable, __file__, file], stdout=log, stderr=log, timeout=280
         )
     logs = [file.name + ": " + file.read_text()[-1_500:] for file in sorted(folder.glob("*.log"))]
     assert done.returncode == 0, "\n".join(logs)
@@ -119,6 +120,7 @@ class Pod:
     def __init__(self, pod, number, base, venv):
         self.pod, self.spec, self.name = pod, pod["spec"], pod["metadata"]["name"]
         self.labels = pod["metadata"].get("labels", {})
+        self.containers = [*self.spec.get("initContainers", ()), *self.spec["containers"]]
         self.address, self.net = f"10.244.0.{10 + number}", f"pod{number}"
         self.folder, self.logs, self.venv = base / self.name, base.parent, venv
         self.process = self.exit = None
@@ -126,7 +128,13 @@ class Pod:
         run("ip", "netns", "add", self.net)
         run(*f"ip link add {link} type veth peer name eth0 netns {self.net}".split())
         run(*f"ip link set {link} master node up".split())
-        for line in (f"addr add {self.address}/24 dev eth0", "link set eth0 up", "link set lo up"):
+        # The way out leads nowhere, but Dask looks for it to find out its own address.
+        for line in (
+            f"addr add {self.address}/24 dev eth0",
+            "link set eth0 up",
+            "link set lo up",
+            f"route add default via {NODE}",
+        ):
             run("ip", "-n", self.net, *line.split())
         for volume in self.spec.get("volumes", ()):
             if "emptyDir" in volume:
@@ -190,6 +198,14 @@ class Pod:
 
     def is_up(self):
         return self.process is not None and self.process.poll() is None
+
+    def execute(self, words):
+        """Run a command inside, beside what runs; gives its exit code and what it says."""
+        outer = self.process.pid
+        first = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+        enter = ["nsenter", "--target", first, "--mount", "--net", "--pid"]
+        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=60)
+        return [done.returncode, done.stdout + done.stderr]
 
     def started(self, container):
         if not self.is_up():
@@ -277,15 +293,15 @@ def main(what):
         run("ip", "link", *verb, *line.split())
     run("ip", "addr", "add", f"{NODE}/24", "dev", "node")
     maps = what["maps"]
-    if what.get("buckets"):
+    if "buckets" in what:
         start_store(what["buckets"], what["credentials"])
     pods = [Pod(pod, number, base, what["venv"]) for number, pod in enumerate(what["pods"])]
-    lines = [f"127.0.0.1 localhost\n{NODE} node"]
+    lines = [f"127.0.0.1 localhost\n{NODE} node s3"]
     for name, selector in what["services"].items():
         lines += [f"{pod.address} {name}" for pod in pods if selects(selector, pod.labels)]
     lines += [f"{pod.address} {pod.name}" for pod in pods]
     hosts = "\n".join(lines) + "\n"
-    told = {"exit": {}, "probes": {}, "logs": {}}
+    told = {"exit": {}, "probes": {}, "logs": {}, "health": {}}
 
     def launch(pod, container):
         pod.start(container, maps, hosts, what.get("variables", {}))
@@ -296,9 +312,8 @@ def main(what):
         return pod.exit
 
     waited = [pod for pod in pods if pod.name in what["wait_for"]]
-    # In this order nothing is there yet that the run needs: it has to wait.
-    for pod in waited:
-        launch(pod, (pod.spec.get("initContainers") or pod.spec["containers"])[0])
+    # In this order nothing is there yet that a run needs: it has to wait.
+    launch(waited[0], waited[0].containers[0])
     for pod in pods:
         if pod not in waited:
             launch(pod, pod.spec["containers"][0])
@@ -318,10 +333,12 @@ def main(what):
         }
         start_prometheus(folder, targets)
     for pod in waited:
-        for container in pod.spec.get("initContainers", ()):
-            assert finish(pod) == 0, told["logs"]
-            launch(pod, pod.spec["containers"][0])
-            del container
+        if pod.process is None:
+            launch(pod, pod.containers[0])
+        for container in pod.containers[1:]:
+            if finish(pod) != 0:
+                raise SystemExit(f"{pod.name} has ended with {pod.exit}")
+            launch(pod, container)
         told["exit"][pod.name] = finish(pod)
     if what.get("scrape"):
         time.sleep(3)
@@ -330,6 +347,8 @@ def main(what):
         if pod not in waited:
             assert pod.is_up(), pod.log.read_text()[-3_000:]
             told["logs"][pod.name] = pod.log.read_text()
+            if "health" in what:
+                told["health"][pod.name] = pod.execute(what["health"])
     told["after"] = []
     for words in what.get("after", ()):
         done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"AWS_ENDPOINT_URL": STORE})

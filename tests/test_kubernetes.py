@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 
 import click
 import dockerfile
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import REPOSITORY
@@ -429,8 +429,9 @@ def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
     maps = {document["metadata"]["name"]: document["data"] for document in of_kind(found, "ConfigMap")}
     (service,) = of_kind(found, "Service")
     (run,) = component(pods, "run")
-    result = "s3://results/combined"
-    program = [sys.executable, "-m", "dask_dedup"]
+    name, result = run["metadata"]["name"], "s3://results/combined"
+    dedup = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
+    particles = "sum(dask_dedup_particles_total)"
     told = play(
         tmp_path,
         pods=pods,
@@ -440,16 +441,22 @@ def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
         venv=sys.prefix,
         variables=dockerfile.read(DOCKERFILE)[1][-1].variables[0],
         buckets={"particles": str(picks), "results": None},
-        wait_for=[run["metadata"]["name"]],
+        wait_for=[name],
         scrape=monitored(pods) if shutil.which("prometheus") else None,
-        queries=["up", "sum(dask_dedup_particles_total)"],
-        after=[[sys.executable, "-c", "from dask_dedup.cli import main; main()", "verify", result]],
+        queries=["up", particles],
+        after=[[*dedup, "verify", result]],
     )
-    assert told["exit"] == {run["metadata"]["name"]: 0}, told["logs"]
-    print(told)
-    del program
-    (verified,) = told["after"]
-    assert verified[0] == 0, verified
+    assert told["exit"] == {name: 0}
+    assert f"the result is in {result}" in told["logs"][name]
+    assert "2 workers, 2 threads" in told["logs"][name]
+    assert "watch it: http://dask-dedup-scheduler:8787/dedup" in told["logs"][name]
+    assert {code for probes in told["probes"].values() for code in probes.values()} == {200}
+    assert [code for code, _, _ in told["after"]] == [0], told["after"]
+    rows = sum(pq.read_metadata(file).num_rows for file in picks.rglob("part-*.parquet"))
+    assert f"{rows:,}" in told["after"][0][1]
+    if told.get("metrics"):
+        assert [entry["value"][1] for entry in told["metrics"]["up"]] == ["1"] * 3
+        assert [int(entry["value"][1]) for entry in told["metrics"][particles]] == [rows]
 
 
 def monitored(pods):
