@@ -41,7 +41,9 @@ def of_kind(found, *kinds):
 def _labels(*places):
     """The labels that the operator's handlers gather, later ones over earlier ones."""
     return {
-        key: value for place in places for key, value in place.get("metadata", {}).get("labels", {}).items()
+        key: value
+        for place in places
+        for key, value in place.get("metadata", {}).get("labels", {}).items()
     }
 
 

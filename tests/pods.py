@@ -50,13 +50,15 @@ def missing():
 def play(folder, **what):
     """Run `main` in namespaces of its own; gives what it tells.
 
-    Keys of `what`: `pods` (see `Pod`), `services`, `venv` (lies at /opt/venv in all pods), `buckets` (what
-    the object store holds: a folder each), `scrape` (pods' names and ports Prometheus reads), `wait_for` (the pods
-    whose end is waited for, one after the other), `health` (a command for inside each of the others), `after` (commands of this machine for the end, with the object store at hand).
+    Keys of `what`: `pods` (see `Pod`); `services` (selectors by name); `venv` (lies at /opt/venv in all pods);
+    `variables` (of the image); `maps` (config maps and secrets by name); `buckets` (what the object store holds: a
+    folder each, or nothing); `wait_for` (names of the pods whose end is waited for, one after the other); `scrape`
+    (names and ports of the pods that Prometheus reads, by job) and `queries`; `health` (a command for the inside of
+    each of the other pods); `after` (commands for the end, with the object store at hand).
     """
     file = folder / "play.json"
     file.write_text(json.dumps({**what, "folder": str(folder)}))
-    command = "unshare --mount --net --pid --fork --kill-child --mount-proc".split()
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with (folder / "node.log").open("w") as log:
         done = subprocess.run(
             [*command, sys.executable, __file__, file], stdout=log, stderr=log, timeout=280
@@ -219,7 +221,9 @@ class Pod:
         port = ports.get(what["port"], what["port"])
         try:
             url = f"http://{self.address}:{port}{what['path']}"
-            with urllib.request.urlopen(url, timeout=container[kind].get("timeoutSeconds", 1)) as page:
+            with urllib.request.urlopen(
+                url, timeout=container[kind].get("timeoutSeconds", 1)
+            ) as page:
                 return page.status
         except urllib.error.HTTPError as error:
             return error.code
@@ -264,7 +268,8 @@ def start_store(buckets, maps):
 def start_prometheus(folder, targets):
     """Let a Prometheus on the node read the pods' metrics."""
     jobs = [
-        {"job_name": name, "static_configs": [{"targets": hosts}]} for name, hosts in targets.items()
+        {"job_name": name, "static_configs": [{"targets": hosts}]}
+        for name, hosts in targets.items()
     ]
     config = folder / "prometheus.yml"
     config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
@@ -311,7 +316,8 @@ def main(what):
         told["logs"][pod.name] = pod.log.read_text()
         return pod.exit
 
-    waited = [pod for pod in pods if pod.name in what["wait_for"]]
+    named = {pod.name: pod for pod in pods}
+    waited = [named[name] for name in what["wait_for"]]
     # In this order nothing is there yet that a run needs: it has to wait.
     launch(waited[0], waited[0].containers[0])
     for pod in pods:
@@ -326,9 +332,8 @@ def main(what):
         kinds = [kind for kind in ("readinessProbe", "livenessProbe") if kind in container]
         told["probes"][pod.name] = {kind: pod.probe(container, kind) for kind in kinds}
     if what.get("scrape"):
-        by_name = {pod.name: pod.address for pod in pods}
         targets = {
-            job: [f"{by_name[name]}:{port}" for name, port in places]
+            job: [f"{named[name].address}:{port}" for name, port in places]
             for job, places in what["scrape"].items()
         }
         start_prometheus(folder, targets)
@@ -351,7 +356,9 @@ def main(what):
                 told["health"][pod.name] = pod.execute(what["health"])
     told["after"] = []
     for words in what.get("after", ()):
-        done = subprocess.run(words, capture_output=True, text=True, env=os.environ | {"AWS_ENDPOINT_URL": STORE})
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=os.environ | {"AWS_ENDPOINT_URL": STORE}
+        )
         told["after"].append([done.returncode, done.stdout, done.stderr])
     (folder / "told.json").write_text(json.dumps(told))
     for pod in pods:

@@ -6,11 +6,11 @@ import os
 import shutil
 import sys
 
-import click
 import dockerfile
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from commands import CREDENTIALS, is_read, parse
 from conftest import REPOSITORY
 from manifests import (
     CLUSTERS,
@@ -27,12 +27,10 @@ from manifests import (
 from pods import STORE, missing, play, selects
 
 import dask_dedup
-from dask_dedup.places import ENDPOINT
 from dask_dedup.simulate import simulate_pickers
 
 OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.31", "1.37"
 DOCKERFILE = REPOSITORY / "deploy" / "docker" / "Dockerfile"
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 needs_kubectl = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
 needs_pods = pytest.mark.skipif(bool(missing()), reason=missing() or "can be run")
@@ -72,9 +70,7 @@ class TestSchemas:
 
     @pytest.mark.parametrize("cluster", ["operator-job", "operator-cluster"])
     def test_the_operators_kinds_are_what_its_definitions_allow(self, cluster):
-        found = of_kind(
-            documents(KUBERNETES / cluster), "DaskJob", "DaskCluster", "DaskAutoscaler"
-        )
+        found = of_kind(documents(KUBERNETES / cluster), "DaskJob", "DaskCluster", "DaskAutoscaler")
         assert found
         for document in found:
             assert list(faults(document)) == []
@@ -114,7 +110,7 @@ def faults(document):
     definition = yaml.safe_load((chart / f"dask-kubernetes-operator/crds/{kind}.yaml").read_text())
     schema = closed(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
     # Kubernetes knows these of every kind.
-    schema["properties"] |= dict.fromkeys(("apiVersion", "kind", "metadata"), {})
+    schema["properties"] |= {key: {} for key in ("apiVersion", "kind", "metadata")}
     for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
         yield f"{error.json_path}: {error.message}"
 
@@ -261,7 +257,10 @@ class TestCommands:
 
     def test_variables_are_ones_that_somebody_reads(self, cluster):
         found = everything(cluster)
-        maps = {document["metadata"]["name"]: document["data"] for document in of_kind(found, "ConfigMap")}
+        maps = {
+            document["metadata"]["name"]: document["data"]
+            for document in of_kind(found, "ConfigMap")
+        }
         for _, container in containers_of(found):
             names = {entry["name"] for entry in container.get("env", ())}
             used = {word for word in names if f"$({word})" in " ".join(container["args"])}
@@ -271,48 +270,6 @@ class TestCommands:
             # The operator gives these to all it starts.
             rest = names - used - {"DASK_SCHEDULER_ADDRESS", "DASK_WORKER_NAME"}
             assert [name for name in sorted(rest) if not is_read(name)] == []
-
-
-def parse(words):
-    """Let the program itself read its command line; gives its parameters."""
-    from dask.cli import cli as dask_cli
-    from distributed.cli import dask_scheduler, dask_worker
-
-    from dask_dedup.cli import main
-
-    programs = {("dask", "scheduler"): dask_scheduler.main, ("dask", "worker"): dask_worker.main}
-    if words[0] == "dask-dedup":
-        program, verb, rest = main.commands[words[1]], words[1], words[2:]
-    else:
-        program, verb, rest = programs[tuple(words[:2])], words[1], words[2:]
-        assert isinstance(dask_cli, click.Group)
-    numbers = [word.replace("$(THREADS)", "4") for word in rest]
-    with program.make_context(verb, numbers) as context:
-        return context.params
-
-
-def is_read(name):
-    """Whether a library here heeds an environment variable."""
-    import dask
-    import distributed  # noqa: F401  (its defaults are part of the configuration)
-
-    from dask_dedup.engines.patience import NO_WORKERS
-
-    known = {"TMPDIR", "MPLCONFIGDIR"}
-    if name.startswith("AWS_"):
-        session = pytest.importorskip("botocore.configprovider")
-        defaults = [entry[1] for entry in session.BOTOCORE_DEFAUT_SESSION_VARIABLES.values()]
-        return name == ENDPOINT or any(name == entry or name in (entry or ()) for entry in defaults)
-    if name.startswith("DASK_"):
-        key = name.removeprefix("DASK_").lower().replace("__", ".")
-        if key.replace("_", "-") == NO_WORKERS:
-            return True
-        try:
-            dask.config.get(key)
-        except KeyError:
-            return False
-        return True
-    return name in known
 
 
 @each_cluster
@@ -426,7 +383,9 @@ def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
     found = list(made(smaller(kustomized(tmp_path))))
     pods = list(pods_of(found))
     assert len(component(pods, "worker")) == 2
-    maps = {document["metadata"]["name"]: document["data"] for document in of_kind(found, "ConfigMap")}
+    maps = {
+        document["metadata"]["name"]: document["data"] for document in of_kind(found, "ConfigMap")
+    }
     (service,) = of_kind(found, "Service")
     (run,) = component(pods, "run")
     name, result = run["metadata"]["name"], "s3://results/combined"
@@ -467,7 +426,5 @@ def monitored(pods):
         (endpoint,) = monitor["spec"].get("endpoints") or monitor["spec"]["podMetricsEndpoints"]
         assert endpoint["path"] == "/metrics"
         chosen = selected(pods, monitor["spec"]["selector"]["matchLabels"])
-        found[job] = [
-            (pod["metadata"]["name"], ports_of(pod)[endpoint["port"]]) for pod in chosen
-        ]
+        found[job] = [(pod["metadata"]["name"], ports_of(pod)[endpoint["port"]]) for pod in chosen]
     return found
