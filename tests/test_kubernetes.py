@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
+import textwrap
 
 import dockerfile
 import pyarrow.parquet as pq
@@ -320,6 +322,32 @@ def test_the_rules_are_those_of_the_other_prometheus():
     (rule,) = of_kind(documents(KUBERNETES / "monitoring"), "PrometheusRule")
     rules = REPOSITORY / "deploy" / "monitoring" / "rules.yml"
     assert rule["spec"] == yaml.safe_load(rules.read_text())
+
+
+@needs_kubectl
+def test_the_overlay_of_the_readme_changes_what_it_says(tmp_path):
+    text = textwrap.dedent((KUBERNETES / "README.md").read_text())
+    (overlay,) = [
+        textwrap.dedent(block)
+        for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+        if "kind: Kustomization" in block
+    ]
+    assert "resources: [../deploy/kubernetes/plain]" in overlay
+    base = os.path.relpath(KUBERNETES / "plain", tmp_path)
+    changed = overlay.replace("../deploy/kubernetes/plain", base)
+    (tmp_path / "kustomization.yaml").write_text(changed)
+    found = kustomized(tmp_path)
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    for document in found:
+        kubernetes_validate.validate(document, NEWEST_KUBERNETES, strict=True)
+    images = {container["image"] for _, container in containers_of(found)}
+    assert images == {f"registry.example.org/dask-dedup:{dask_dedup.__version__}"}
+    pods = list(pods_of(found))
+    (run,) = component(pods, "run")
+    assert len(component(pods, "worker")) == 8
+    assert run["spec"]["initContainers"][0]["env"][0]["value"] == "8"
+    (container,) = run["spec"]["containers"]
+    assert parse([*container["command"], *container["args"]])["prefer_input_order"] is True
 
 
 def test_wrong_input_is_not_tried_again():
