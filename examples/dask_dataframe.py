@@ -6,6 +6,10 @@
     python examples/dask_dataframe.py --output lazy --scheduler tcp://127.0.0.1:8786
 
 The second is computed by the workers of a cluster, who must see the output folder; the picks go from worker to worker.
+To store the result, give Dask the schema of the input, for it cannot guess that of columns of lists::
+
+    schema = pyarrow.parquet.read_schema("lazy/picks/blob/part-00000.parquet")
+    kept.to_parquet("lazy/kept", schema=schema, write_index=False)
 """
 
 from __future__ import annotations

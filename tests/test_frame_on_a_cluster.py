@@ -72,10 +72,13 @@ def test_both_results_are_those_of_one_process_and_the_picks_went_from_worker_to
         pd.testing.assert_frame_equal(part.compute(), same)
 
 
-def test_kept_particles_go_to_parquet_without_passing_the_client(
-    cluster, particles, wanted, tmp_path
+def test_kept_particles_go_to_parquet_with_the_schema_of_the_input(
+    cluster, pickers, particles, wanted, tmp_path
 ):
-    remove_duplicates(particles, PARAMS)[0].to_parquet(tmp_path / "kept")
+    schema = pq.read_schema(pickers[0] / "part-0.parquet")
+    kept = remove_duplicates(particles, PARAMS)[0]
+    kept.to_parquet(tmp_path / "kept", schema=schema, write_index=False)
     rows = pd.read_parquet(tmp_path / "kept")
+    assert pq.read_schema(tmp_path / "kept" / "part.0.parquet").equals(schema)
     assert len(list((tmp_path / "kept").glob("*.parquet"))) == particles.npartitions == 8
     assert rows["uid"].tolist() == wanted[0]["uid"].tolist()
