@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from conftest import REPOSITORY
 from tables import Output
 
@@ -56,13 +57,18 @@ def test_combine_pickers_says_where_no_boxes_are(tmp_path):
 
 
 @pytest.mark.slow
-def test_dask_dataframe(tmp_path):
-    outcome = script("dask_dataframe", "--output", tmp_path, "--particles", 3_000)
-    assert outcome.returncode == 0, outcome.stderr
+def test_dask_dataframe(tmp_path, two_workers):
+    address = two_workers.scheduler.address
+    outcomes = [
+        script("dask_dataframe", "--output", tmp_path / name, "--particles", 3_000, *where)
+        for name, where in (("here", ()), ("there", ("--scheduler", address)))
+    ]
+    for outcome in outcomes:
+        assert outcome.returncode == 0, outcome.stderr
+    here, there = (outcome.stdout for outcome in outcomes)
+    assert here == there
     rows, kept, rejected = (
-        int(word.replace(",", ""))
-        for word in outcome.stdout.splitlines()[0].split()
-        if word[0].isdigit()
+        int(word.replace(",", "")) for word in here.splitlines()[0].split() if word[0].isdigit()
     )
     assert rows == kept + rejected
     assert 0 < rejected < kept
@@ -122,3 +128,51 @@ def test_lake(tmp_path):
             rows = connection.sql(f"select count(*) from {table}").fetchall()[0][0]
             assert rows == deltalake.DeltaTable(str(tmp_path / "lake" / table)).count()
         connection.execute((REPOSITORY / "examples" / "lake.sql").read_text())
+
+
+def test_the_cluster_on_kubernetes_is_the_one_that_dask_kubernetes_makes():
+    """Only offline: ports, names, service and selectors, which the operator relies upon."""
+    kubecluster = pytest.importorskip("dask_kubernetes.operator")
+    image = "registry.example.org/dask-dedup:1"
+    outcome = script(
+        "kubernetes",
+        "s3://a/b",
+        "--output",
+        "s3://a/c",
+        "--image",
+        image,
+        "--workers",
+        3,
+        "--print",
+    )
+    assert outcome.returncode == 0, outcome.stderr
+    ours = yaml.safe_load(outcome.stdout)
+    theirs = kubecluster.make_cluster_spec("dask-dedup", image=image, n_workers=3)
+    assert (ours["apiVersion"], ours["kind"]) == (theirs["apiVersion"], theirs["kind"])
+    assert ours["metadata"]["name"] == theirs["metadata"]["name"]
+    assert ours["spec"]["worker"]["replicas"] == theirs["spec"]["worker"]["replicas"] == 3
+
+    def ports(found):
+        return {port["name"]: port["containerPort"] for port in found["ports"]}
+
+    for role in ("scheduler", "worker"):
+        (mine,), (its,) = (spec["spec"][role]["spec"]["containers"] for spec in (ours, theirs))
+        assert mine["name"] == its["name"]
+        assert mine["image"] == its["image"] == image
+        assert ports(its).items() <= ports(mine).items()
+        if "livenessProbe" in its:
+            assert mine["livenessProbe"]["httpGet"] == its["livenessProbe"]["httpGet"]
+            assert mine["readinessProbe"]["httpGet"] == its["readinessProbe"]["httpGet"]
+    mine, its = (spec["spec"]["scheduler"]["service"] for spec in (ours, theirs))
+    assert (mine["type"], mine["selector"]) == (its["type"], its["selector"])
+    assert [port | {"protocol": "TCP"} for port in mine["ports"]] == its["ports"]
+    # By this name the operator finds the worker that it retires.
+    arguments = ours["spec"]["worker"]["spec"]["containers"][0]["args"]
+    assert "--name=$(DASK_WORKER_NAME)" in arguments
+
+
+def test_every_example_is_in_the_list():
+    folder = REPOSITORY / "examples"
+    text = (folder / "README.md").read_text()
+    files = {file.name for file in folder.iterdir() if file.suffix in (".py", ".sh", ".ipynb")}
+    assert {name for name in files if text.count(f"\n| [{name}]({name}) |") != 1} == set()

@@ -1,0 +1,55 @@
+"""Whether command lines and variables that stand in files are ones that a program knows."""
+
+from __future__ import annotations
+
+import click
+import pytest
+
+from dask_dedup.places import ENDPOINT
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+
+
+def parse(words):
+    """Let the program itself read its command line; gives its parameters."""
+    from dask.cli import cli as dask_cli
+    from distributed.cli import dask_scheduler, dask_worker
+
+    from dask_dedup.cli import main
+
+    programs = {("dask", "scheduler"): dask_scheduler.main, ("dask", "worker"): dask_worker.main}
+    if words[0] == "dask-dedup":
+        program, verb, rest = main.commands[words[1]], words[1], words[2:]
+    else:
+        program, verb, rest = programs[tuple(words[:2])], words[1], words[2:]
+        assert isinstance(dask_cli, click.Group)
+    numbers = [word.replace("$(THREADS)", "4") for word in rest]
+    with program.make_context(verb, numbers) as context:
+        return context.params
+
+
+def is_read(name):
+    """Whether a library here heeds an environment variable."""
+    import dask
+    import distributed  # noqa: F401  (its defaults are part of the configuration)
+
+    from dask_dedup.engines.patience import NO_WORKERS
+
+    known = {"TMPDIR", "MPLCONFIGDIR"}
+    if name.startswith("AWS_"):
+        session = pytest.importorskip("botocore.configprovider")
+        from botocore.credentials import EnvProvider
+
+        defaults = [entry[1] for entry in session.BOTOCORE_DEFAUT_SESSION_VARIABLES.values()]
+        known = {ENDPOINT, EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY}
+        return name in known or any(name == entry or name in (entry or ()) for entry in defaults)
+    if name.startswith("DASK_"):
+        key = name.removeprefix("DASK_").lower().replace("__", ".")
+        if key.replace("_", "-") == NO_WORKERS:
+            return True
+        try:
+            dask.config.get(key)
+        except KeyError:
+            return False
+        return True
+    return name in known

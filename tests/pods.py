@@ -1,0 +1,370 @@
+"""Runs pods as processes of this machine: what a node of Kubernetes does, as far as our manifests go.
+
+Each pod has a network of its own, its own processes, a user without rights, a root that is read-only where it asks for
+that, its volumes, variables, names, ports and probes. There are no container images: the root is this machine's, with
+a virtual environment at /opt/venv. All of it lives in namespaces that end with this program::
+
+    python tests/pods.py play.json    # as root; see `play`
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+NODE = "10.244.0.1"
+STORE = f"http://{NODE}:9000"
+PROMETHEUS = f"http://{NODE}:9090"
+_SIZES = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "m": 0.001, "": 1}
+_TOOLS = ("unshare", "nsenter", "ip", "setpriv", "pivot_root", "mount")
+
+
+def missing():
+    """Why pods cannot be run here; empty if they can."""
+    if os.geteuid() != 0:
+        return "pods are run in namespaces of their own, which takes root"
+    absent = [tool for tool in _TOOLS if not shutil.which(tool)]
+    if absent:
+        return f"not installed: {', '.join(absent)}"
+    check = "mount -t tmpfs none /mnt && mkdir /mnt/u /mnt/w /mnt/r && mount -t overlay overlay "
+    check += "-o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r && ip link add node type bridge"
+    tried = subprocess.run(
+        ["unshare", "--mount", "--net", "sh", "-c", check], capture_output=True, text=True
+    )
+    return "" if tried.returncode == 0 else f"no namespaces here: {tried.stderr.strip()}"
+
+
+def play(folder, **what):
+    """Run `main` in namespaces of its own; gives what it tells.
+
+    Keys of `what`: `pods` (see `Pod`); `services` (selectors by name); `venv` (lies at /opt/venv in all pods);
+    `variables` (of the image); `maps` (config maps and secrets by name); `buckets` (what the object store holds: a
+    folder each, or nothing); `wait_for` (names of the pods whose end is waited for, one after the other); `scrape`
+    (names and ports of the pods that Prometheus reads, by job) and `queries`; `health` (a command for the inside of
+    each of the other pods); `after` (commands for the end, with the object store at hand).
+    """
+    file = folder / "play.json"
+    file.write_text(json.dumps({**what, "folder": str(folder)}))
+    command = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    with (folder / "node.log").open("w") as log:
+        done = subprocess.run(
+            [*command, sys.executable, __file__, file], stdout=log, stderr=log, timeout=280
+        )
+    logs = [file.name + ": " + file.read_text()[-1_500:] for file in sorted(folder.glob("*.log"))]
+    assert done.returncode == 0, "\n".join(logs)
+    return json.loads((folder / "told.json").read_text())
+
+
+def quantity(text):
+    """A Kubernetes quantity as a number, rounded up."""
+    number, unit = re.fullmatch(r"([\d.]+)(\D*)", str(text)).groups()
+    return math.ceil(float(number) * _SIZES[unit])
+
+
+def expand(text, variables):
+    """Put variables in place of their `$(NAME)`, as a kubelet does."""
+    return re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], text)
+
+
+def variables_of(container, pod, maps):
+    """A container's environment variables.
+
+    `maps` holds config maps and secrets by name.
+    """
+    found = {}
+    for source in container.get("envFrom", ()):
+        (reference,) = source.values()
+        found |= maps[reference["name"]]
+    for entry in container.get("env", ()):
+        value = entry.get("value")
+        if value is None:
+            ((kind, where),) = entry["valueFrom"].items()
+            if kind == "fieldRef":
+                assert where["fieldPath"] == "metadata.name"
+                value = pod["metadata"]["name"]
+            else:
+                assert kind == "resourceFieldRef"
+                part, resource = where["resource"].split(".")
+                value = str(quantity(container["resources"][part][resource]))
+        found[entry["name"]] = expand(value, found)
+    return found
+
+
+def selects(selector, labels):
+    """Whether a selector's labels are all among some."""
+    return selector.items() <= labels.items()
+
+
+class Pod:
+    """A pod that runs.
+
+    Parameters
+    ----------
+    pod : dict
+        The manifest: metadata and spec.
+    number : int
+        Its address is 10.244.0.(10 + number).
+    """
+
+    def __init__(self, pod, number, base, venv):
+        self.pod, self.spec, self.name = pod, pod["spec"], pod["metadata"]["name"]
+        self.labels = pod["metadata"].get("labels", {})
+        self.containers = [*self.spec.get("initContainers", ()), *self.spec["containers"]]
+        self.address, self.net = f"10.244.0.{10 + number}", f"pod{number}"
+        self.folder, self.logs, self.venv = base / self.name, base.parent, venv
+        self.process = self.exit = None
+        link = f"veth{number}"
+        run("ip", "netns", "add", self.net)
+        run(*f"ip link add {link} type veth peer name eth0 netns {self.net}".split())
+        run(*f"ip link set {link} master node up".split())
+        # The way out leads nowhere, but Dask looks for it to find out its own address.
+        for line in (
+            f"addr add {self.address}/24 dev eth0",
+            "link set eth0 up",
+            "link set lo up",
+            f"route add default via {NODE}",
+        ):
+            run("ip", "-n", self.net, *line.split())
+        for volume in self.spec.get("volumes", ()):
+            if "emptyDir" in volume:
+                (self.folder / volume["name"]).mkdir(parents=True)
+
+    def start(self, container, maps, hosts, image_variables):
+        """Start one of its containers."""
+        variables = {**image_variables, **variables_of(container, self.pod, maps)}
+        words = [*container.get("command", ()), *container.get("args", ())]
+        words = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())] + [
+            expand(word, variables) for word in words
+        ]
+        rights = {**self.spec.get("securityContext", {}), **container.get("securityContext", {})}
+        place = self.folder / f"root-{container['name']}"
+        for part in ("upper", "work", "root"):
+            (place / part).mkdir(parents=True)
+        (self.folder / "hosts").write_text(hosts)
+        script = self._script(container, place, rights, words)
+        self.log = self.logs / f"{self.name}-{container['name']}.log"
+        enter = ["ip", "netns", "exec", self.net, "unshare", "--mount", "--pid", "--fork"]
+        self.process = subprocess.Popen(
+            [*enter, "--kill-child", "sh", "-c", script],
+            stdout=self.log.open("w"),
+            stderr=subprocess.STDOUT,
+        )
+
+    def _script(self, container, place, rights, words):
+        root = place / "root"
+        lines = [
+            "set -e",
+            "mount --make-rprivate /",
+            f"mount -t overlay overlay -o lowerdir=/,upperdir={place}/upper,workdir={place}/work {root}",
+            f"cd {root}",
+            "mkdir -p proc dev sys .before",
+            "mount -t proc proc proc",
+            "mount --rbind /dev dev",
+            "mount --rbind /sys sys",
+            f"mount --bind {self.folder}/hosts etc/hosts",
+            "mkdir -p opt/venv",
+            f"mount --bind {self.venv} opt/venv",
+        ]
+        kinds = {volume["name"]: volume for volume in self.spec.get("volumes", ())}
+        for mount in container.get("volumeMounts", ()):
+            volume, target = kinds[mount["name"]], shlex.quote(mount["mountPath"].lstrip("/"))
+            source = volume.get("hostPath", {}).get("path", self.folder / mount["name"])
+            if Path(source).is_file():
+                lines.append(f"mkdir -p $(dirname {target}) && touch {target}")
+            else:
+                lines.append(f"mkdir -p {target}")
+            lines.append(f"mount --bind {shlex.quote(str(source))} {target}")
+            if mount.get("readOnly"):
+                lines.append(f"mount -o remount,bind,ro {target}")
+        lines += ["pivot_root . .before", "cd /", "umount -l .before", "hostname pod || true"]
+        if rights.get("readOnlyRootFilesystem"):
+            lines.append("mount -o remount,ro /")
+        user = rights.get("runAsUser", 0)
+        # Mapped to another user, and so without any of root's capabilities.
+        become = f"unshare --user --map-user={user} --map-group={rights.get('runAsGroup', user)}"
+        lines.append(f"exec {become} setpriv --no-new-privs {shlex.join(words)}")
+        return "\n".join(lines)
+
+    def is_up(self):
+        return self.process is not None and self.process.poll() is None
+
+    def execute(self, words):
+        """Run a command inside, beside what runs; gives its exit code and what it says."""
+        outer = self.process.pid
+        first = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
+        enter = ["nsenter", "--target", first, "--mount", "--net", "--pid"]
+        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=60)
+        return [done.returncode, done.stdout + done.stderr]
+
+    def started(self, container):
+        if not self.is_up():
+            raise SystemExit(f"{self.name} has ended with {self.process.poll()}")
+        return self.probe(container, "startupProbe") == 200
+
+    def probe(self, container, kind):
+        """Ask as a kubelet asks; gives the answer's code."""
+        what = container[kind]["httpGet"]
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        port = ports.get(what["port"], what["port"])
+        try:
+            url = f"http://{self.address}:{port}{what['path']}"
+            with urllib.request.urlopen(
+                url, timeout=container[kind].get("timeoutSeconds", 1)
+            ) as page:
+                return page.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+
+def run(*words):
+    subprocess.run([str(word) for word in words], check=True)
+
+
+def until(condition, seconds, what):
+    """Wait for something to be so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise SystemExit(f"waited in vain for {what}")
+        time.sleep(0.1)
+
+
+def answers(url):
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2) as page:
+        return page.status == 200
+    return False
+
+
+def start_store(buckets, maps):
+    """Start an S3 server on the node, and fill it."""
+    server = Path(sys.executable).with_name("moto_server")
+    subprocess.Popen([server, "-H", NODE, "-p", "9000"], stdout=subprocess.DEVNULL)
+    until(lambda: answers(f"{STORE}/moto-api/"), 60, "the object store")
+    import s3fs
+
+    os.environ |= maps
+    store = s3fs.S3FileSystem(endpoint_url=STORE)
+    for name, folder in buckets.items():
+        store.mkdir(name)
+        if folder:
+            store.put(f"{folder}/", f"{name}/", recursive=True)
+
+
+def start_prometheus(folder, targets):
+    """Let a Prometheus on the node read the pods' metrics."""
+    jobs = [
+        {"job_name": name, "static_configs": [{"targets": hosts}]}
+        for name, hosts in targets.items()
+    ]
+    config = folder / "prometheus.yml"
+    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+    words = ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={folder / 'tsdb'}"]
+    log = (folder / "prometheus.log").open("w")
+    listen = f"--web.listen-address={NODE}:9090"
+    subprocess.Popen([*words, listen], stdout=log, stderr=subprocess.STDOUT)
+    until(lambda: answers(f"{PROMETHEUS}/-/ready"), 30, "Prometheus")
+
+
+def query(text):
+    url = f"{PROMETHEUS}/api/v1/query?query={urllib.parse.quote(text)}"
+    with urllib.request.urlopen(url, timeout=5) as page:
+        return json.load(page)["data"]["result"]
+
+
+def main(what):
+    """Start the pods, wait for those that end, tell how it went."""
+    folder = Path(what["folder"])
+    base = folder / "pods"
+    base.mkdir()
+    run("mount", "-t", "tmpfs", "tmpfs", base)
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    for line in ("lo up", "add node type bridge", "node up"):
+        verb = [] if line.startswith("add") else ["set"]
+        run("ip", "link", *verb, *line.split())
+    run("ip", "addr", "add", f"{NODE}/24", "dev", "node")
+    maps = what["maps"]
+    if "buckets" in what:
+        start_store(what["buckets"], what["credentials"])
+    pods = [Pod(pod, number, base, what["venv"]) for number, pod in enumerate(what["pods"])]
+    lines = [f"127.0.0.1 localhost\n{NODE} node s3"]
+    for name, selector in what["services"].items():
+        lines += [f"{pod.address} {name}" for pod in pods if selects(selector, pod.labels)]
+    lines += [f"{pod.address} {pod.name}" for pod in pods]
+    hosts = "\n".join(lines) + "\n"
+    told = {"exit": {}, "probes": {}, "logs": {}, "health": {}}
+
+    def launch(pod, container):
+        pod.start(container, maps, hosts, what.get("variables", {}))
+
+    def finish(pod):
+        pod.exit = pod.process.wait()
+        told["logs"][pod.name] = pod.log.read_text()
+        return pod.exit
+
+    named = {pod.name: pod for pod in pods}
+    waited = [named[name] for name in what["wait_for"]]
+    # In this order nothing is there yet that a run needs: it has to wait.
+    launch(waited[0], waited[0].containers[0])
+    for pod in pods:
+        if pod not in waited:
+            launch(pod, pod.spec["containers"][0])
+    for pod in pods:
+        container = pod.spec["containers"][0]
+        if "startupProbe" in container:
+            probe = container["startupProbe"]
+            limit = probe["periodSeconds"] * probe["failureThreshold"]
+            until(lambda p=pod, c=container: p.started(c), limit, pod.name)
+        kinds = [kind for kind in ("readinessProbe", "livenessProbe") if kind in container]
+        told["probes"][pod.name] = {kind: pod.probe(container, kind) for kind in kinds}
+    if what.get("scrape"):
+        targets = {
+            job: [f"{named[name].address}:{port}" for name, port in places]
+            for job, places in what["scrape"].items()
+        }
+        start_prometheus(folder, targets)
+    for pod in waited:
+        if pod.process is None:
+            launch(pod, pod.containers[0])
+        for container in pod.containers[1:]:
+            if finish(pod) != 0:
+                raise SystemExit(f"{pod.name} has ended with {pod.exit}")
+            launch(pod, container)
+        told["exit"][pod.name] = finish(pod)
+    if what.get("scrape"):
+        time.sleep(3)
+        told["metrics"] = {text: query(text) for text in what["queries"]}
+    for pod in pods:
+        if pod not in waited:
+            assert pod.is_up(), pod.log.read_text()[-3_000:]
+            told["logs"][pod.name] = pod.log.read_text()
+            if "health" in what:
+                told["health"][pod.name] = pod.execute(what["health"])
+    told["after"] = []
+    for words in what.get("after", ()):
+        done = subprocess.run(
+            words, capture_output=True, text=True, env=os.environ | {"AWS_ENDPOINT_URL": STORE}
+        )
+        told["after"].append([done.returncode, done.stdout, done.stderr])
+    (folder / "told.json").write_text(json.dumps(told))
+    for pod in pods:
+        if pod.is_up():
+            pod.process.send_signal(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main(json.loads(Path(sys.argv[1]).read_text()))

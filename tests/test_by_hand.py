@@ -1,0 +1,89 @@
+"""The commands of deploy/README.md start a cluster that works, as they stand there but for ports and places."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+from dask_dedup import run, verify
+from dask_dedup.simulate import simulate_pickers
+
+README = (REPOSITORY / "deploy" / "README.md").read_text()
+COMMANDS = [
+    line
+    for block in re.findall(r"```\n(.*?)```", README, re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("dask")
+]
+
+
+def free_ports(number):
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [str(one.getsockname()[1]) for one in sockets]
+
+
+def until_answers(url, process):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        assert process.poll() is None
+        try:
+            with urllib.request.urlopen(url, timeout=5) as page:
+                return page.read().decode()
+        except OSError:
+            time.sleep(0.2)
+    raise TimeoutError(url)
+
+
+@pytest.mark.slow
+def test_scheduler_workers_and_run_as_the_readme_has_them(tmp_path, monkeypatch):
+    scheduler, workers, dedup = COMMANDS
+    comm, page = free_ports(2)
+    simulate_pickers(tmp_path / "picks", particles=2_000, micrographs=10)
+
+    def words(command):
+        command = command.replace("8786", comm).replace("8787", page)
+        command = command.replace("/tmp/dask-scratch", str(tmp_path / "scratch"))
+        # Two threads are enough here.
+        command = command.replace("--nthreads 4", "--nthreads 1")
+        program, *rest = shlex.split(command)
+        return [Path(sys.executable).with_name(program), *rest]
+
+    with ExitStack() as stack, (tmp_path / "log").open("w") as log:
+
+        def start(command):
+            process = subprocess.Popen(words(command), cwd=tmp_path, stdout=log, stderr=log)
+            # Last in, first out: the workers leave before the scheduler does.
+            stack.callback(process.wait, 60)
+            stack.callback(process.terminate)
+            return process
+
+        first = start(scheduler)
+        assert until_answers(f"http://127.0.0.1:{page}/health", first) == "ok"
+        start(workers)
+        done = subprocess.run(
+            words(dedup), cwd=tmp_path, capture_output=True, text=True, timeout=200
+        )
+        assert done.returncode == 0, done.stderr
+        assert f"watch it: http://127.0.0.1:{page}/dedup" in done.stderr
+        assert "2 threads" in done.stderr
+        assert (tmp_path / "scratch").is_dir()
+    monkeypatch.chdir(tmp_path)  # the inputs were named from here
+    assert verify("combined").proven
+    here = run([tmp_path / "picks" / name for name in ("blob", "template")], tmp_path / "here")
+    there = (tmp_path / "combined" / "particles_kept").glob("*.parquet")
+    assert {file.name: file.read_bytes() for file in there} == {
+        file.name: file.read_bytes() for file in (here.output / "particles_kept").glob("*.parquet")
+    }

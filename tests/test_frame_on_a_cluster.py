@@ -1,0 +1,84 @@
+"""`remove_duplicates` in somebody's own Dask program, on a cluster of several worker processes."""
+
+from __future__ import annotations
+
+import dask
+import dask.dataframe as dd
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from distributed import wait
+
+from dask_dedup import DedupParams, remove_duplicates
+from dask_dedup.simulate import simulate_pickers
+
+PARAMS = DedupParams(min_separation=30.0, score_field="pick_stats/ncc_score:higher")
+MICROGRAPH = "location/micrograph_uid"
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:The inplace keyword"),  # Dask 2026.8 on pandas 3.1
+]
+
+
+@pytest.fixture(scope="module")
+def pickers(tmp_path_factory):
+    """Folders of the picks of two pickers, several files each."""
+    folder = tmp_path_factory.mktemp("pickers")
+    for place in simulate_pickers(folder, particles=6_000, micrographs=30):
+        (file,) = place.glob("*.parquet")
+        table = pq.read_table(file)
+        file.unlink()
+        for number in range(4):
+            rows = table.num_rows // 4 + 1
+            pq.write_table(table.slice(number * rows, rows), place / f"part-{number}.parquet")
+    return [folder / "blob", folder / "template"]
+
+
+@pytest.fixture
+def particles(pickers):
+    with dask.config.set({"dataframe.convert-string": False}):
+        yield dd.concat([dd.read_parquet(folder) for folder in pickers])
+
+
+@pytest.fixture
+def wanted(pickers):
+    """What pandas gives in this process."""
+    files = [file for folder in pickers for file in sorted(folder.glob("*.parquet"))]
+    return remove_duplicates(pd.concat([pd.read_parquet(file) for file in files]), PARAMS)
+
+
+def test_it_is_one_step_of_a_larger_graph(cluster, particles, wanted):
+    """Filtered before, counted by micrograph after, all of it lazy and computed at once."""
+    half = particles[particles[MICROGRAPH] % 2 == 0]
+    kept, rejected = remove_duplicates(half, PARAMS)
+    counts, away = dask.compute(kept.groupby(MICROGRAPH).size(), rejected.shape[0])
+    same = wanted[0][wanted[0][MICROGRAPH] % 2 == 0].groupby(MICROGRAPH).size()
+    pd.testing.assert_series_equal(counts.sort_index(), same, check_names=False)
+    assert away == (wanted[1][MICROGRAPH] % 2 == 0).sum() > 0
+
+
+def test_both_results_are_those_of_one_process_and_the_picks_went_from_worker_to_worker(
+    cluster, particles, wanted, caplog
+):
+    kept, rejected = dask.persist(*remove_duplicates(particles, PARAMS))
+    wait([kept, rejected])
+    # The scheduler, which lives in this process, tells of each shuffle from worker to worker.
+    told = [line for line in caplog.messages if "initialized by task" in line]
+    assert len(told) == 2
+    holders = {worker for workers in cluster.who_has(kept).values() for worker in workers}
+    assert len(holders) == 2
+    for part, same in zip((kept, rejected), wanted, strict=True):
+        pd.testing.assert_frame_equal(part.compute(), same)
+
+
+def test_kept_particles_go_to_parquet_with_the_schema_of_the_input(
+    cluster, pickers, particles, wanted, tmp_path
+):
+    schema = pq.read_schema(pickers[0] / "part-0.parquet")
+    kept = remove_duplicates(particles, PARAMS)[0]
+    kept.to_parquet(tmp_path / "kept", schema=schema, write_index=False)
+    rows = pd.read_parquet(tmp_path / "kept")
+    assert pq.read_schema(tmp_path / "kept" / "part.0.parquet").equals(schema)
+    assert len(list((tmp_path / "kept").glob("*.parquet"))) == particles.npartitions == 8
+    assert rows["uid"].tolist() == wanted[0]["uid"].tolist()
