@@ -90,8 +90,12 @@ def _take(output: Path) -> int:
             break
         os.close(file)
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-    os.truncate(file, 0)
-    os.write(file, json.dumps(note).encode())
+    try:
+        os.truncate(file, 0)
+        os.write(file, json.dumps(note).encode())
+    except OSError:
+        # It serves without the note, which says but who holds it; what follows says it if the disk is full.
+        log.debug("%s: nothing can be written there", path)
     return file
 
 

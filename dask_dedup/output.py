@@ -15,10 +15,11 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup import object_store
-from dask_dedup.errors import InputError, OutputExistsError
+from dask_dedup.errors import InputError, OutputExistsError, RunError
 from dask_dedup.lock import busy, holder
 from dask_dedup.places import at, is_remote, remove, resolve
-from dask_dedup.receipts import RECEIPTS
+from dask_dedup.receipts import RECEIPTS, count_receipts
+from dask_dedup.room import NO_ROOM, no_room
 from dask_dedup.stages import DRAFTS, DUPLICATES, KEPT, PIECES, REJECTED
 
 if TYPE_CHECKING:
@@ -168,6 +169,13 @@ def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
     run_id : str
     request : dict
         See `manifest.make_request`; what was written for another is dropped.
+
+    Raises
+    ------
+    InputError
+        If nothing can be written there.
+    RunError
+        If there is no room.
     """
     staging = _staging(output, run_id)
     if staged_manifest(staging) is not None:
@@ -182,6 +190,10 @@ def stage(output: Path, run_id: str, request: dict[str, Any]) -> Path:
         if not (staging / REQUEST).exists():
             _write_whole(staging / REQUEST, request)
     except OSError as error:
+        if not count_receipts(staging):
+            discard(staging)
+        if error.errno in NO_ROOM:
+            raise RunError(no_room(output, error.errno)) from error
         raise InputError(
             f"--output {output}: cannot be written: {error.strerror or error}"
         ) from error

@@ -25,6 +25,7 @@ from dask_dedup.places import at
 from dask_dedup.plan import make_plan
 from dask_dedup.receipts import count_receipts, find_receipts
 from dask_dedup.result import RunResult
+from dask_dedup.room import filling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -136,7 +137,7 @@ def run(
             tell(events.started(job, str(target), where))
             survey = _survey(job, engine, tell)
             log.info("running %s", where)
-            with locked(target):
+            with filling(target), locked(target):
                 finished = place.find_result(target, run_id, overwrite=overwrite)
                 if finished:
                     return _nothing_to_do(target, finished)

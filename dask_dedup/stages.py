@@ -24,6 +24,7 @@ from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.places import at, is_remote, upload, use_endpoint
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
+from dask_dedup.room import filling
 from dask_dedup.scan import Census, count, extract, read_picks
 
 if TYPE_CHECKING:
@@ -276,7 +277,10 @@ def _drafting(staging: Path, number: int) -> Iterator[Path]:
     """Give a folder of this attempt's own; what is written there is put into place file by file, the receipt last."""
     remote = is_remote(staging)
     drafts = None if remote else staging / DRAFTS
-    with tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder:
+    with (
+        filling(staging.parent),
+        tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder,
+    ):
         draft = Path(folder)
         for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
             (draft / name).mkdir()
@@ -309,7 +313,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     staging = at(job.staging)
     pieces = [staging / _piece(outcome, number) for number in numbers]
     target = Path(outcome) / (job.native_names[source] or "")
-    with ExitStack() as stack:
+    with filling(staging.parent), ExitStack() as stack:
         folder = staging / target.parent
         if is_remote(staging):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-dedup-")))

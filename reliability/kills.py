@@ -4,15 +4,17 @@
     python -m reliability.kills --scratch /scratch --kills 6 --rows 100_000
 
 Driver kills take turns between a run in one process, one on a cluster of its own and one on a cluster that is
-there; worker and scheduler kills happen to the latter. All through it another process reads every
-``particles_kept`` it can see. A trial is good if the second command ends well, all data files are those of an
-undisturbed run, `verify` passes, and nothing is left over.
+there; worker and scheduler kills happen to the latter. A kill that came after the run's end is no kill: it is tried
+again, earlier. All through it another process reads every ``particles_kept`` it can see. A trial is good if the second
+command ends well, all data files are those of an undisturbed run, `verify` passes, and nothing is left over: no file,
+and no process of the killed command.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import random
 import shutil
 import signal
@@ -24,6 +26,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.generate import generate
@@ -35,6 +39,8 @@ TABLES = ("particles_kept", "particles_rejected", "duplicates")
 COLUMNS = 41
 #: The longest any command may take, in seconds.
 LIMIT = 600
+#: Processes of a killed command may take so long to end, in seconds.
+LEAVE_SECONDS = 30.0
 
 
 class Cluster:
@@ -84,6 +90,7 @@ class Trial:
     where: str
     moment: float
     first_exit: int = 0
+    written: int = 0
     resumed: str = ""
     faults: tuple[str, ...] = ()
 
@@ -115,7 +122,7 @@ def watch(scratch: str, whole: int, told: Connection) -> None:
         for folder in Path(scratch).glob("trial-*/particles_kept"):
             try:
                 rows = pq.ParquetDataset(folder).read(columns=["uid"]).num_rows
-            except OSError as error:
+            except (OSError, pa.ArrowException) as error:
                 rows = -1
                 reason = str(error)
             else:
@@ -123,27 +130,66 @@ def watch(scratch: str, whole: int, told: Connection) -> None:
             if rows != whole and folder.exists():
                 partial.append(f"{folder}: {reason}")
             reads += 1
-        time.sleep(0.01)
+        time.sleep(0.05)
     told.recv()
     told.send((reads, partial))
 
 
-def attempt(trial: Trial, data: Path, out: Path, cluster: Cluster, expected: dict) -> None:
-    """Start a run, kill, run again, look."""
-    cluster.mend()
-    words = command(data, out, trial.where, cluster)
-    driver = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(trial.moment)
+def start_and_kill(
+    trial: Trial, words: list[str], out: Path, cluster: Cluster, chance: random.Random
+) -> tuple[int, list[str]]:
+    """Start a run and kill its victim in mid-run; give the driver's session, and what was wrong about its end."""
+    while True:
+        shutil.rmtree(out, ignore_errors=True)
+        cluster.mend()
+        began = time.perf_counter()
+        driver = subprocess.Popen(
+            words,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            _, told = driver.communicate(timeout=trial.moment)
+        except subprocess.TimeoutExpired:
+            break
+        if driver.returncode:
+            return driver.pid, [f"ended with {driver.returncode} before the kill: {told[-300:]}"]
+        trial.moment = chance.uniform(0.0, time.perf_counter() - began)
     victims = {"driver": driver, "worker": cluster.workers[0], "scheduler": cluster.scheduler}
     victims[trial.victim].send_signal(signal.SIGKILL)
+    trial.written = len([*out.glob(".dask-dedup-*/receipts/*.json")])
     _, told = driver.communicate(timeout=LIMIT)
     trial.first_exit = driver.returncode
-    faults = []
-    if "Traceback" in told:
-        faults.append(f"a traceback: {told[-3000:]}")
+    return driver.pid, [f"a traceback: {told[-3000:]}"] if "Traceback" in told else []
+
+
+def left_processes(session: int) -> list[str]:
+    """Name the processes of a command that are there some time after it ended."""
+    end = time.monotonic() + LEAVE_SECONDS
+    while True:
+        left = []
+        for process in psutil.process_iter(["name", "status"]):
+            try:
+                if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                    left.append(f"{process.pid} {process.name()}")
+            except (ProcessLookupError, psutil.NoSuchProcess):
+                continue
+        if not left or time.monotonic() > end:
+            return left
+        time.sleep(0.2)
+
+
+def attempt(
+    trial: Trial, data: Path, out: Path, cluster: Cluster, expected: dict, chance: random.Random
+) -> None:
+    """Start a run, kill, run again, look."""
+    words = command(data, out, trial.where, cluster)
+    session, faults = start_and_kill(trial, words, out, cluster, chance)
     # A killed driver's own workers see to their end by themselves; a new run need not wait for that.
     cluster.mend()
-    again = subprocess.run(words, stderr=subprocess.PIPE, text=True, timeout=LIMIT, check=False)
+    again = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
     trial.resumed = next((line for line in again.stderr.splitlines() if "going on" in line), "")
     if again.returncode:
         faults.append(f"the second command ended with {again.returncode}: {again.stderr[-300:]}")
@@ -154,6 +200,7 @@ def attempt(trial: Trial, data: Path, out: Path, cluster: Cluster, expected: dic
         if subprocess.run(proof, capture_output=True, timeout=LIMIT, check=False).returncode:
             faults.append("not verified")
     left = [entry.name for entry in out.iterdir() if entry.name.startswith(".")]
+    left += left_processes(session)
     if left:
         faults.append(f"left over: {left}")
     trial.faults = tuple(faults)
@@ -198,12 +245,13 @@ def main() -> None:
             moment = chance.uniform(0.0, seconds[where])
             trial = Trial(number, victim, where, moment)
             out = scratch / f"trial-{number:03d}"
-            shutil.rmtree(out, ignore_errors=True)
-            attempt(trial, data, out, cluster, expected)
+            attempt(trial, data, out, cluster, expected, chance)
             trials.append(trial)
             print(
-                f"{number:3d} {victim:9s} of {where:11s} at {moment:5.1f} s: exit {trial.first_exit:3d}, "
-                f"then {trial.resumed or 'from the start, or done'}; {', '.join(trial.faults) or 'good'}",
+                f"{number:3d} {victim:9s} of {where:11s} at {trial.moment:5.1f} s, "
+                f"{trial.written} fragments written: exit {trial.first_exit:3d}, "
+                f"then {trial.resumed or 'from the start, or done'}; "
+                f"{', '.join(trial.faults) or 'good'}",
                 flush=True,
             )
             if not trial.faults:
