@@ -93,14 +93,18 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
         raise OutputExistsError(
             f"--output {output}: cannot be written, {nearest} is a file; name a folder"
         )
+    if output.exists():
+        who = holder(output)
+        if who:
+            raise busy(output, who)
+        finished = find_result(output, run_id, overwrite=overwrite)
+        if finished:
+            return finished
+    if os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        raise InputError(f"--output {output}: cannot be written, {nearest} may only be read")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"--output {output}: cannot be written, no permission in {nearest}")
-    if not output.exists():
-        return None
-    who = holder(output)
-    if who:
-        raise busy(output, who)
-    return find_result(output, run_id, overwrite=overwrite)
+    return None
 
 
 def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:

@@ -162,6 +162,8 @@ def clean(output: str | Path) -> list[str]:
     target = at(output)
     if not target.is_dir():
         raise InputError(f"{output}: no such folder")
+    if not [*_folders(target), *_folders(target, reports=True)]:
+        return []
     removed = []
     with locked(target):
         for folder in [*_folders(target), *_folders(target, reports=True)]:

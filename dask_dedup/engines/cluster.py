@@ -185,7 +185,6 @@ class ClusterEngine:
                 raise cause from error
             raise RunError(f"{doing} has failed: {type(cause).__name__}: {cause}") from error
 
-
     def _no_scratch(self) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
         folders = sorted({worker["local_directory"] for worker in workers})
