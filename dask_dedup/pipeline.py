@@ -26,6 +26,7 @@ from dask_dedup.plan import make_plan
 from dask_dedup.receipts import count_receipts, find_receipts
 from dask_dedup.result import RunResult
 from dask_dedup.room import filling
+from dask_dedup.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -153,6 +154,7 @@ def run(
                         manifest |= {"run_id": run_id, "overwrite": overwrite}
                         manifest["allow_outside"] = allow_outside
                         manifest["seconds"] = round(time.perf_counter() - began, 3)
+                        manifest = sealed(manifest)
                 place.commit(staging, target, manifest)
             tell(events.finished(manifest))
     return RunResult.of(target, manifest, already_done=False)

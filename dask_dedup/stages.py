@@ -26,6 +26,7 @@ from dask_dedup.places import at, is_remote, upload, use_endpoint
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
 from dask_dedup.room import filling
 from dask_dedup.scan import Census, count, extract, read_picks
+from dask_dedup.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -213,7 +214,7 @@ def write_fragment(
 
     with _drafting(at(job.staging), number) as draft:
         receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
-        (draft / receipt_name(number)).write_text(json.dumps(receipt.to_dict()))
+        (draft / receipt_name(number)).write_text(json.dumps(sealed(receipt.to_dict())))
     return receipt
 
 

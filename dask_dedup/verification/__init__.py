@@ -29,9 +29,10 @@ from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, parquet_footer
 from dask_dedup.formats.table import InputFile
 from dask_dedup.job import ALGORITHM, make_job, make_run_id
-from dask_dedup.output import TABLES, mark_of, read_manifest
+from dask_dedup.output import MANIFEST, TABLES, mark_of, read_manifest
 from dask_dedup.params import DedupParams
 from dask_dedup.places import at
+from dask_dedup.seal import is_whole
 from dask_dedup.stages import DUPLICATES
 from dask_dedup.verification.comparability import compare_counts
 from dask_dedup.verification.conservation import (
@@ -213,6 +214,8 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
         return "" if digest == entry["sha256"] else f"{path} has changed (its sha256 differs)"
 
     troubles = list(filter(None, pool.map(trouble, manifest["outputs"])))
+    if not is_whole(manifest):
+        troubles.insert(0, f"{place / MANIFEST} has changed (its seal is broken)")
     known = {place / entry["path"] for entry in manifest["outputs"]}
     there = {path for name in TABLES for path in (place / name).rglob("*")}
     strangers = sorted(path for path in there - known if path.suffix in _TABLES)
