@@ -122,7 +122,7 @@ def soak(scratch: Path, runs: int, rows: int, warm: int, *, told: bool = True) -
         watcher = stack.enter_context(
             Client(scheduler_file=str(cluster.file), set_as_default=False)
         )
-        watcher.wait_for_workers(2, timeout=120)
+        watcher.wait_for_workers(2, timeout=300)
         for number in range(runs):
             shutil.rmtree(out, ignore_errors=True)
             with Client(scheduler_file=str(cluster.file), set_as_default=False) as client:

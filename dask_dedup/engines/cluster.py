@@ -144,6 +144,7 @@ class ClusterEngine:
                     self._look(patience)
                     time.sleep(POLL_SECONDS)
                 for future in batch:
+                    patience.finished()
                     yield self._result(future, words[future.key])
                     future.release()
         finally:
