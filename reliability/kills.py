@@ -17,8 +17,6 @@ import hashlib
 import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -29,8 +27,10 @@ from typing import TYPE_CHECKING
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
+from distributed import Client
 
 from benchmarks.generate import generate
+from reliability.forked import Command
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -50,12 +50,12 @@ class Cluster:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "scheduler.json"
-        self.scheduler: subprocess.Popen | None = None
-        self.workers: list[subprocess.Popen] = []
+        self.scheduler: Command | None = None
+        self.workers: list[Command] = []
 
     def mend(self) -> None:
         """Start what is not there; workers do not outlive their scheduler."""
-        if self.scheduler is None or self.scheduler.poll() is not None:
+        if self.scheduler is None or self.scheduler.wait(0) is not None:
             for worker in self.workers:
                 worker.kill()
                 worker.wait()
@@ -64,15 +64,17 @@ class Cluster:
             self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
             while not self.file.exists():
                 time.sleep(0.05)
-        self.workers = [worker for worker in self.workers if worker.poll() is None]
+        self.workers = [worker for worker in self.workers if worker.wait(0) is None]
         while len(self.workers) < 2:
             options = ("--nthreads", "1", "--no-nanny", "--local-directory", str(self.folder))
             self.workers.append(self._start("worker", *options))
+        with Client(scheduler_file=str(self.file), set_as_default=False, timeout=LIMIT) as client:
+            client.wait_for_workers(2, timeout=LIMIT)
 
-    def _start(self, kind: str, *options: str) -> subprocess.Popen:
-        words = [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self.file)]
+    def _start(self, kind: str, *options: str) -> Command:
+        words = ["dask", kind, "--scheduler-file", str(self.file)]
         words += ["--dashboard-address", "127.0.0.1:0", *options]
-        return subprocess.Popen(words, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        return Command(words, self.folder / f"{kind}-{len(self.workers)}.log")
 
     def stop(self) -> None:
         """End all of it."""
@@ -98,8 +100,7 @@ class Trial:
 
 def command(data: Path, out: Path, where: str, cluster: Cluster) -> list[str]:
     """Give the command of a run in one process, on a cluster of its own, or on the one that is there."""
-    program = "from dask_dedup.cli import main; main()"
-    words = [sys.executable, "-c", program, "run", str(data), "--output", str(out), "--no-report"]
+    words = ["dask-dedup", "run", str(data), "--output", str(out), "--no-report"]
     if where == "own cluster":
         words += ["--workers", "2", "--threads-per-worker", "1"]
     elif where == "cluster":
@@ -151,28 +152,23 @@ def start_and_kill(
         shutil.rmtree(out, ignore_errors=True)
         cluster.mend()
         began = time.perf_counter()
-        driver = subprocess.Popen(
-            words,
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            _, told = driver.communicate(timeout=trial.moment)
-        except subprocess.TimeoutExpired:
+        driver = Command(words, cluster.folder / "driver.log")
+        code = driver.wait(trial.moment)
+        if code is None:
             break
-        if driver.returncode:
-            return driver.pid, [f"ended with {driver.returncode} before the kill: {told[-300:]}"]
+        if code:
+            return driver.pid, [f"ended with {code} before the kill: {driver.told[-300:]}"]
         trial.moment = chance.uniform(0.0, time.perf_counter() - began)
     victims = {"driver": driver, "worker": cluster.workers[0], "scheduler": cluster.scheduler}
-    victims[trial.victim].send_signal(signal.SIGKILL)
+    victims[trial.victim].kill()
     trial.written = len([*out.glob(".dask-dedup-*/receipts/*.json")])
-    _, told = driver.communicate(timeout=LIMIT)
-    trial.first_exit = driver.returncode
+    code = driver.wait(LIMIT)
+    if code is None:
+        return driver.pid, [f"did not end within {LIMIT} s: {driver.told[-300:]}"]
+    trial.first_exit = code
     # Of a driver that was killed, its workers may still say that they lost it; one that lives has to say it itself.
-    faults = trial.victim != "driver" and "Traceback" in told
-    return driver.pid, [f"a traceback: {told[-3000:]}"] if faults else []
+    faults = trial.victim != "driver" and "Traceback" in driver.told
+    return driver.pid, [f"a traceback: {driver.told[-3000:]}"] if faults else []
 
 
 def left_processes(session: int) -> list[str]:
@@ -199,16 +195,17 @@ def attempt(
     session, faults = start_and_kill(trial, words, out, cluster, chance)
     # A killed driver's own workers see to their end by themselves; a new run need not wait for that.
     cluster.mend()
-    again = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT, check=False)
-    trial.resumed = next((line for line in again.stderr.splitlines() if "going on" in line), "")
-    if again.returncode:
-        faults.append(f"the second command ended with {again.returncode}: {again.stderr[-300:]}")
+    again = Command(words, cluster.folder / "again.log")
+    code = again.wait(LIMIT)
+    trial.resumed = next((line for line in again.told.splitlines() if "going on" in line), "")
+    if code != 0:
+        faults.append(f"the second command ended with {code}: {again.told[-300:]}")
     elif digests(out) != expected:
         faults.append("other data files")
     else:
-        proof = [*words[:3], "verify", str(out)]
-        if subprocess.run(proof, capture_output=True, timeout=LIMIT, check=False).returncode:
-            faults.append("not verified")
+        proof = Command(["dask-dedup", "verify", str(out)], cluster.folder / "proof.log")
+        if proof.wait(LIMIT) != 0:
+            faults.append(f"not verified: {proof.told[-300:]}")
     left = [entry.name for entry in out.iterdir() if entry.name.startswith(".")]
     left += left_processes(session)
     if left:
@@ -237,7 +234,9 @@ def main() -> None:
     shutil.rmtree(reference, ignore_errors=True)
     began = time.perf_counter()
     words = command(data, reference, "one process", cluster)
-    subprocess.run(words, check=True, capture_output=True)
+    code = Command(words, scratch / "reference.log").wait(LIMIT)
+    if code:
+        raise RuntimeError(f"the undisturbed run ended with {code}")
     seconds = time.perf_counter() - began
     print(f"undisturbed, in one process: {seconds:.1f} s", flush=True)
     expected = digests(reference)
