@@ -58,11 +58,12 @@ def holder(output: Path) -> str | None:
     if is_remote(output):
         return None
     try:
-        file = os.open(output / LOCK, os.O_RDWR)
+        # To look at it takes no right to write: who asks may be another user than who holds it.
+        file = os.open(output / LOCK, os.O_RDONLY)
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
         return _read(file) if error.errno in _BUSY else None
     finally:
@@ -90,8 +91,12 @@ def _take(output: Path) -> int:
             break
         os.close(file)
     note = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-    os.truncate(file, 0)
-    os.write(file, json.dumps(note).encode())
+    try:
+        os.truncate(file, 0)
+        os.write(file, json.dumps(note).encode())
+    except OSError:
+        # It serves without the note, which says but who holds it; what follows says it if the disk is full.
+        log.debug("%s: nothing can be written there", path)
     return file
 
 

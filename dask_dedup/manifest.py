@@ -7,7 +7,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,7 +166,6 @@ def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> l
     return outputs
 
 
-@cache
 def versions() -> dict[str, str]:
     """Name the versions of all that has a part in a result's bytes."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")

@@ -16,10 +16,11 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup import object_store
-from dask_dedup.errors import InputError, OutputExistsError
+from dask_dedup.errors import InputError, OutputExistsError, RunError
 from dask_dedup.lock import busy, holder
 from dask_dedup.places import at, is_remote, resolve
-from dask_dedup.receipts import RECEIPTS
+from dask_dedup.receipts import RECEIPTS, count_receipts
+from dask_dedup.room import NO_ROOM, no_room
 from dask_dedup.stages import DRAFTS, DUPLICATES, KEPT, PIECES, REJECTED
 from dask_dedup.storage import list_files, read_bytes, remove
 
@@ -101,14 +102,18 @@ def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, An
         raise OutputExistsError(
             f"--output {output}: cannot be written, {nearest} is a file; name a folder"
         )
+    if output.exists():
+        who = holder(output)
+        if who:
+            raise busy(output, who)
+        finished = find_result(output, run_id, overwrite=overwrite)
+        if finished:
+            return finished
+    if os.statvfs(nearest).f_flag & os.ST_RDONLY:
+        raise InputError(f"--output {output}: cannot be written, {nearest} may only be read")
     if not os.access(nearest, os.W_OK):
         raise InputError(f"--output {output}: cannot be written, no permission in {nearest}")
-    if not output.exists():
-        return None
-    who = holder(output)
-    if who:
-        raise busy(output, who)
-    return find_result(output, run_id, overwrite=overwrite)
+    return None
 
 
 def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
@@ -208,6 +213,13 @@ def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
         See `manifest.make_request`; what was written for another is dropped.
     mark : str
         Of the run's files in an object store.
+
+    Raises
+    ------
+    InputError
+        If nothing can be written there.
+    RunError
+        If there is no room.
     """
     staging = _staging(output, mark or request["run_id"])
     if staged_manifest(staging) is not None:
@@ -224,6 +236,10 @@ def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
         if not (staging / REQUEST).exists():
             _write_whole(staging / REQUEST, request)
     except OSError as error:
+        if not count_receipts(staging):
+            discard(staging)
+        if error.errno in NO_ROOM:
+            raise RunError(no_room(output, error.errno)) from error
         raise InputError(
             f"--output {output}: cannot be written: {error.strerror or error}"
         ) from error

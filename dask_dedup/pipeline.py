@@ -25,6 +25,8 @@ from dask_dedup.plan import make_plan
 from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.receipts import count_receipts, find_receipts
 from dask_dedup.result import RunResult
+from dask_dedup.room import filling
+from dask_dedup.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -164,7 +166,7 @@ def _run(
             tell(events.started(job, str(target), where))
             survey = _survey(job, engine, tell)
             log.info("running %s", where)
-            with locked(target):
+            with filling(target), locked(target):
                 finished = place.find_result(target, run_id, overwrite=overwrite)
                 if finished:
                     return _nothing_to_do(target, finished)
@@ -181,6 +183,7 @@ def _run(
                             manifest |= {"run_id": run_id, "overwrite": overwrite, "mark": mark}
                             manifest["allow_outside"] = allow_outside
                             manifest["seconds"] = round(time.perf_counter() - began, 3)
+                            manifest = sealed(manifest)
                     committed = place.commit(staging, target, manifest, before)
                 except Exception:
                     twin = _find_twin(target, mark)

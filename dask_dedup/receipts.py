@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dask_dedup.decide import Tally
 from dask_dedup.formats import Written
 from dask_dedup.places import is_remote
+from dask_dedup.seal import SEAL, is_whole
 from dask_dedup.storage import list_files, read_bytes
 
 if TYPE_CHECKING:
@@ -129,8 +130,11 @@ def digest_of(path: Path) -> str:
 def _read(staging: Path, fragment: Fragment) -> Receipt | None:
     text = read_bytes(staging / receipt_name(fragment.number))
     try:
-        receipt = Receipt.from_dict(json.loads(text))
-    except (ValueError, TypeError, KeyError):
+        values = json.loads(text)
+        if not is_whole(values):
+            return None
+        receipt = Receipt.from_dict({key: values[key] for key in values if key != SEAL})
+    except (ValueError, TypeError, KeyError, AttributeError):
         # Cut short by a crash of the machine; the fragment is written again.
         return None
     mine = (receipt.fragment, receipt.source, receipt.rows)

@@ -26,7 +26,9 @@ from dask_dedup.micrographs import micrograph_keys
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.places import at, is_remote, using_endpoint
 from dask_dedup.receipts import RECEIPTS, Receipt, digest_of, receipt_name
+from dask_dedup.room import filling
 from dask_dedup.scan import Census, count, extract, read_picks
+from dask_dedup.seal import sealed
 from dask_dedup.storage import upload
 
 if TYPE_CHECKING:
@@ -230,7 +232,7 @@ def write_fragment(
 
     with _drafting(job, number) as draft:
         receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
-        (draft / receipt_name(number)).write_text(json.dumps(receipt.to_dict()))
+        (draft / receipt_name(number)).write_text(json.dumps(sealed(receipt.to_dict())))
     return receipt
 
 
@@ -295,7 +297,10 @@ def _drafting(job: Job, number: int) -> Iterator[Path]:
     staging = at(job.staging)
     remote = is_remote(staging)
     drafts = None if remote else staging / DRAFTS
-    with tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder:
+    with (
+        filling(staging.parent),
+        tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder,
+    ):
         draft = Path(folder)
         for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
             (draft / name).mkdir()
@@ -329,7 +334,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     staging = at(job.staging)
     pieces = [staging / _piece(outcome, number) for number in numbers]
     target = Path(job.home(outcome)) / (job.native_names[source] or "")
-    with ExitStack() as stack:
+    with filling(staging.parent), ExitStack() as stack:
         folder = staging / target.parent
         if is_remote(staging):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-dedup-")))

@@ -165,9 +165,12 @@ def clean(output: str | Path) -> list[str]:
     check_answers([target])
     if not target.is_dir():
         raise InputError(f"{output}: no such folder")
+    left = [*place.find_staging(target).values(), *_reports(target)]
+    if not left and not is_remote(target):
+        return []
     removed = []
     with locked(target):
-        for folder in [*place.find_staging(target).values(), *_reports(target)]:
+        for folder in left:
             if place.staged_manifest(folder) is not None:
                 command = _look(target, folder, None).command
                 raise InputError(

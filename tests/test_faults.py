@@ -148,6 +148,23 @@ def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
 
 
 @pytest.mark.slow
+def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, monkeypatch):
+    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(patience, "IDLE_SECONDS", 1.0)
+    source = make_input("scrambled", tmp_path)
+    settings = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "0.0001"}
+    with (
+        cluster(tmp_path / "cluster", **settings) as (_, client),
+        dask.config.set({patience.NO_WORKERS: "2s"}),
+        pytest.raises(
+            RunError, match=r"have been paused for .* for want of memory; give each more"
+        ),
+    ):
+        run(source, out, client=client)
+    assert not out.exists()
+
+
+@pytest.mark.slow
 def test_without_a_scheduler_the_run_ends(tmp_path, out):
     source = make_input("scrambled", tmp_path)
     with cluster(tmp_path / "cluster") as (there, client):

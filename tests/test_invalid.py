@@ -44,6 +44,7 @@ from dask_dedup import (
 )
 from dask_dedup.engines.threads import ThreadEngine
 from dask_dedup.formats import parquet
+from dask_dedup.seal import sealed
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 X, Y, SHAPE = "location/center_x_frac", "location/center_y_frac", "location/micrograph_shape"
@@ -710,7 +711,7 @@ class TestProof:
         run(spoilt, out, DedupParams(invalid=invalid))
         manifest = Output(out).manifest
         manifest["totals"]["invalid_by_reason"] = {"position": 5}
-        (out / "manifest.json").write_text(json.dumps(manifest))
+        (out / "manifest.json").write_text(json.dumps(sealed(manifest)))
         failed = self.check(out)
         assert failed.keys() == {"validity"}
         assert failed["validity"].detail.startswith("invalid_by_reason is {'position': 5}")

@@ -270,6 +270,25 @@ class TestInputsThatChange:
         assert not out.exists()
 
     @pytest.mark.parametrize("kind", FORMATS)
+    def test_one_that_is_replaced_while_fragments_are_written(self, tmp_path, out, kind):
+        source = make_input(kind, tmp_path)
+        file = sorted(source.iterdir())[-1] if source.is_dir() else source
+        content = file.read_bytes()
+        done = []
+
+        def watch(event):
+            if event["kind"] == "written" and not done:
+                done.append(event)
+                file.unlink()
+                file.write_bytes(content)
+
+        with pytest.raises((RunError, InputError), match=r"changed|run again"):
+            run(source, out, watch=watch)
+        assert done
+        assert not out.exists()
+        assert not run(source, out).already_done
+
+    @pytest.mark.parametrize("kind", FORMATS)
     def test_one_that_is_gone_stops_the_run(self, cli, tmp_path, out, monkeypatch, kind):
         source = make_input(kind, tmp_path)
         file = sorted(source.iterdir())[0] if source.is_dir() else source
@@ -279,6 +298,62 @@ class TestInputsThatChange:
         assert str(file) in outcome.stderr
         assert outcome.stderr.splitlines()[-1].startswith("dask-dedup: ")
         assert not out.exists()
+
+
+@pytest.mark.parametrize("on_a_cluster", [False, True])
+def test_the_old_result_can_be_read_until_the_new_one_is_whole(
+    tmp_path, out, on_a_cluster, request
+):
+    source = make_input("scrambled", tmp_path)
+    run(source, out, DedupParams(min_separation=5))
+    before = contents(out)
+    seen = []
+
+    def watch(event):
+        if event["kind"] != "finished":
+            seen.append({name: (out / name).read_bytes() for name in before} == before)
+
+    client = request.getfixturevalue("cluster") if on_a_cluster else None
+    run(source, out, client=client, overwrite=True, watch=watch)
+    assert len(seen) > 20
+    assert all(seen)
+    assert contents(out)["manifest.json"] != before["manifest.json"]
+
+
+class TestTwoCommandsAtOnce:
+    """Two processes of their own, started in the same moment."""
+
+    def together(self, *commands):
+        code = "import dask_dedup.pipeline; input(); from dask_dedup.cli import main; main()"
+        words = [sys.executable, "-c", code, "run", "--quiet", "--no-report"]
+        pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        both = [subprocess.Popen([*words, *map(str, each)], **pipes) for each in commands]
+        for process in both:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        told = [process.communicate(timeout=200)[1] for process in both]
+        return [process.returncode for process in both], told
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=["plain", "overwrite"])
+    @pytest.mark.parametrize("same", [True, False], ids=["same", "different"])
+    def test_one_result_is_there_and_whole(self, tmp_path, out, monkeypatch, same, options):
+        monkeypatch.undo()  # those processes cut the input as it is cut by default
+        source = make_input("parquet", tmp_path)
+        other = () if same else ("--min-separation", "30")
+        codes, told = self.together(
+            (source, "-o", out, *options), (source, "-o", out, *options, *other)
+        )
+        assert 0 in codes
+        for code, line in zip(codes, told, strict=True):
+            assert code == 0 or (code == 2 and "another run" in line), line
+        assert not (codes == [0, 0] and not same and not options)
+        assert verify(out).proven
+        assert hidden(out) == []
+        winners = [
+            run(source, tmp_path / f"alone-{d}", DedupParams(min_separation=d)) for d in (20, 30)
+        ]
+        assert data(out) in [data(winner.output) for winner in winners]
 
 
 class TestLock:

@@ -19,6 +19,7 @@ import pytest
 import dask_dedup
 from dask_dedup import DedupParams, InputError, formats
 from dask_dedup.formats import parquet
+from dask_dedup.seal import sealed
 from dask_dedup.verification import conservation, retrial
 
 CHECKS = [
@@ -281,7 +282,7 @@ class Run:
     def edit(self, change):
         manifest = self.manifest
         change(manifest)
-        (self.out / "manifest.json").write_text(json.dumps(manifest))
+        (self.out / "manifest.json").write_text(json.dumps(sealed(manifest)))
 
     def path(self, name):
         return self.out / name / "part-00000.parquet"

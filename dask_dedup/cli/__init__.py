@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import Any
 
@@ -27,6 +28,11 @@ class _Commands(click.Group):
         except DedupError as error:
             click.echo(f"dask-dedup: {error}", err=True)
             ctx.exit(2 if isinstance(error, InputError) else 1)
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # whoever read what is printed has gone, which click knows how to end
+            click.echo(f"dask-dedup: {error}", err=True)
+            ctx.exit(1)
         except KeyboardInterrupt:
             click.echo(
                 "dask-dedup: interrupted, nothing was committed; run the same command again",

@@ -24,6 +24,7 @@ from dask_dedup.engines.patience import Patience
 from dask_dedup.errors import DedupError, RunError
 from dask_dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.receipts import Receipt
+from dask_dedup.room import NO_ROOM
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,8 @@ POLL_SECONDS = 0.02
 FETCH_SECONDS = (2.0, 60.0)
 #: Fragments that get decisions back are written by at most so many tasks.
 MOST_GROUPS = 1_000
+#: Scratch folders named in a message.
+SHOWN_FOLDERS = 4
 
 
 class ClusterEngine:
@@ -143,6 +146,7 @@ class ClusterEngine:
                     self._look(patience)
                     time.sleep(POLL_SECONDS)
                 for future in batch:
+                    patience.finished()
                     yield self._result(future, words[future.key], patience)
                     future.release()
         finally:
@@ -190,9 +194,21 @@ class ClusterEngine:
             ) from error
         except Exception as error:
             cause = _deepest(error)
+            if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+                # What there was no room for in the output place is told by the stages themselves.
+                raise RunError(self._no_scratch()) from error
             if isinstance(cause, (DedupError, OSError)):
                 raise cause from error
             raise RunError(f"{doing} has failed: {type(cause).__name__}: {cause}") from error
+
+    def _no_scratch(self) -> str:
+        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
+        folders = sorted({worker["local_directory"] for worker in workers})
+        return (
+            f"the disk of a worker's scratch folder is full (one of {', '.join(folders[:SHOWN_FOLDERS])}); free some "
+            "room there, or let the workers use another folder (DASK_TEMPORARY_DIRECTORY, or --local-directory of "
+            "dask worker), and run the same command again"
+        )
 
 
 def _name_of(task: Any) -> str:

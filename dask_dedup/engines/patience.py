@@ -19,6 +19,8 @@ DEFAULT_NO_WORKERS = "5 minutes"
 DEFAULT_NO_WORKERS_KEPT = "7 days"
 #: Seconds a scheduler may be silent, between two looks, and for an answer.
 SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 10.0
+#: Seconds without a finished task after which workers that are there are asked whether they do anything.
+IDLE_SECONDS = 20.0
 
 
 class Patience:
@@ -36,6 +38,11 @@ class Patience:
         self._address = client.scheduler.address
         self._no_workers_seconds = float(parse_timedelta(timeout))
         self._looked = self._answered = self._had_workers = time.monotonic()
+        self._finished = self._looked
+
+    def finished(self) -> None:
+        """Note that a task is done."""
+        self._finished = self._had_workers = time.monotonic()
 
     def look(self) -> None:
         """Ask the cluster how it is, unless that was done just before.
@@ -43,7 +50,7 @@ class Patience:
         Raises
         ------
         RunError
-            If it has been silent, or without workers, for too long, or will get no more.
+            If it has been silent, without workers, or with none but paused ones, for too long, or will get no more.
         """
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
@@ -56,12 +63,18 @@ class Patience:
         self._looked = now = time.monotonic()
         if workers is not None:
             self._answered = now
-        if workers:
+        paused = bool(workers) and now - self._finished > IDLE_SECONDS and self._all_paused()
+        if workers and not paused:
             self._had_workers = now
         if now - self._answered > SILENT_SECONDS:
             raise RunError(
                 f"the scheduler at {self._address} has not answered for {now - self._answered:.0f} s; "
                 "see whether it lives, and run the same command again"
+            )
+        if paused and now - self._had_workers > self._no_workers_seconds:
+            raise RunError(
+                f"all workers of the cluster at {self._address} have been paused for {now - self._had_workers:.0f} s, "
+                "for want of memory; give each more (--memory-limit) or fewer threads, and run the same command again"
             )
         if workers == 0 and now - self._had_workers > self._no_workers_seconds:
             raise RunError(
@@ -69,3 +82,8 @@ class Patience:
                 "start some and run the same command again, or wait longer: "
                 f"set {NO_WORKERS} in Dask's configuration"
             )
+
+    def _all_paused(self) -> bool:
+        """Tell whether no worker takes a task, as one does not that has used up most of its memory."""
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
+        return bool(workers) and all(worker["status"] == "paused" for worker in workers)

@@ -29,10 +29,11 @@ from dask_dedup.errors import DedupError, RunError
 from dask_dedup.formats import open_table, parquet_footer
 from dask_dedup.formats.table import InputFile
 from dask_dedup.job import ALGORITHM, make_job, make_run_id
-from dask_dedup.output import TABLES, find_staging, read_manifest
+from dask_dedup.output import MANIFEST, TABLES, find_staging, read_manifest
 from dask_dedup.params import DedupParams
 from dask_dedup.places import at
 from dask_dedup.reachability import check_answers, in_words
+from dask_dedup.seal import is_whole
 from dask_dedup.stages import DUPLICATES
 from dask_dedup.storage import list_files, open_to_read
 from dask_dedup.verification.comparability import compare_counts
@@ -218,6 +219,8 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
         return "" if digest == entry["sha256"] else f"{path} has changed (its sha256 differs)"
 
     troubles = list(filter(None, pool.map(trouble, manifest["outputs"])))
+    if not is_whole(manifest):
+        troubles.insert(0, f"{place / MANIFEST} has changed (its seal is broken)")
     known = {place / entry["path"] for entry in manifest["outputs"]}
     # In an object store the parts of runs that are not finished lie where they will stay; `status` tells of them.
     unfinished = {place / name / mark for mark in find_staging(place) for name in TABLES}

@@ -1,0 +1,299 @@
+"""No room, no permission: a run ends with one line that names the place, and goes on when that is mended."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+from disks import enlarge, limit_quota, make_read_only, small_disk, with_quota
+from tables import cryosparc, relion, write_folder
+from test_output import TABLES, data, hidden
+from test_resume import write_cs, write_star
+
+from dask_dedup import lock, output, run
+from dask_dedup.formats import cs, parquet, star_lines
+
+PAGE = 4096
+#: Of what the files of the result take: so little that nothing fits, and so much that the manifest does not.
+SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.98)
+
+
+@pytest.fixture(autouse=True)
+def many_fragments(monkeypatch):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 100_000)
+    monkeypatch.setattr(cs, "FRAGMENT_BYTES", 20_000)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory):
+    """Tables of 5,000 particles, by kind."""
+    folder = tmp_path_factory.mktemp("sources")
+    return {
+        "parquet": write_folder(cryosparc(5_000, micrographs=50, seed=3), folder / "in", files=10),
+        "star": write_star(relion(5_000, micrographs=50), folder / "in.star"),
+        "cs": write_cs(5_000, folder / "in.cs"),
+    }
+
+
+def pages(folder):
+    """Tell how many bytes the data files of a result take on a disk."""
+    return sum(-(-len(content) // PAGE) * PAGE for content in data(folder).values())
+
+
+def assert_nothing_committed(out):
+    assert not any((out / name).exists() for name in (*TABLES, "manifest.json"))
+
+
+def assert_told(outcome, *phrases):
+    assert outcome.exit_code == 1
+    line = outcome.stderr.splitlines()[-1]
+    assert line.startswith("dask-dedup: ")
+    assert line.endswith("run the same command again")
+    for phrase in phrases:
+        assert phrase in line
+    assert "Traceback" not in outcome.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["parquet", "star", "cs"])
+@pytest.mark.parametrize("share", SHARES)
+def test_a_full_disk_at_any_point_costs_nothing(cli, tmp_path, sources, kind, share):
+    source = sources[kind]
+    run(source, tmp_path / "whole")
+    # Pieces of .star and .cs are there until they are joined: as much again.
+    needed = pages(tmp_path / "whole") * (1 if kind == "parquet" else 2)
+    with small_disk(tmp_path / "disk", size=max(PAGE, int(needed * share))) as disk:
+        out = disk / "out"
+        outcome = cli("run", source, "-o", out, "--quiet")
+        assert_told(outcome, f"{out}: the disk is too full", "free some room there")
+        assert_nothing_committed(out)
+        enlarge(disk)
+        outcome = cli("run", source, "-o", out)
+        assert outcome.exit_code == 0, outcome.stderr
+        assert data(out) == data(tmp_path / "whole")
+        assert hidden(out) == []
+
+
+@pytest.mark.slow
+def test_a_disk_that_holds_no_more_files_is_full_too(cli, tmp_path, sources):
+    with small_disk(tmp_path / "disk", size=500_000_000, files=30) as disk:
+        out = disk / "out"
+        assert_told(cli("run", sources["parquet"], "-o", out, "--quiet"), f"{out}: ", "more, which")
+        assert_nothing_committed(out)
+        enlarge(disk)
+        assert cli("run", sources["parquet"], "-o", out).exit_code == 0
+        assert hidden(out) == []
+
+
+def fill(disk):
+    """Leave no byte on a disk."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"x" * PAGE)
+        except OSError:
+            return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stage", "commit"])
+def test_a_disk_that_fills_up_keeps_what_is_written(cli, tmp_path, sources, monkeypatch, name):
+    source = sources["parquet"]
+    run(source, tmp_path / "whole")
+    with small_disk(tmp_path / "disk", size=50_000_000) as disk:
+        out = disk / "out"
+        real = getattr(output, name)
+
+        def filled_up(*arguments):
+            fill(disk)
+            return real(*arguments)
+
+        if name == "stage":
+            # There are receipts of an earlier attempt, which must outlive this one.
+            with monkeypatch.context() as patch:
+                patch.setattr(output, "commit", lambda *arguments: 1 / 0)
+                assert cli("run", source, "-o", out, "--quiet").exit_code == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(output, name, filled_up)
+            assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: the disk is too full")
+        assert_nothing_committed(out)
+        (disk / "filler").unlink()
+        outcome = cli("run", source, "-o", out)
+        assert outcome.exit_code == 0
+        assert "going on: 10 of 10 fragments" in outcome.stderr
+        assert data(out) == data(tmp_path / "whole")
+        assert hidden(out) == []
+
+
+@pytest.mark.slow
+def test_a_full_disk_under_a_cluster(cli, tmp_path, sources, two_workers):
+    source = sources["parquet"]
+    run(source, tmp_path / "whole", client=two_workers)
+    words = ("run", source, "--quiet", "--scheduler", two_workers.scheduler.address)
+    with small_disk(tmp_path / "disk", size=pages(tmp_path / "whole") // 2) as disk:
+        out = disk / "out"
+        assert_told(cli(*words, "-o", out), f"{out}: the disk is too full")
+        assert_nothing_committed(out)
+        enlarge(disk)
+        assert cli(*words, "-o", out).exit_code == 0
+        assert data(out) == data(tmp_path / "whole")
+        assert hidden(out) == []
+
+
+@pytest.mark.slow
+def test_a_result_without_room_for_its_report_is_whole(cli, tmp_path, sources, monkeypatch):
+    real = output.commit
+    with small_disk(tmp_path / "disk", size=50_000_000) as disk:
+        out = disk / "out"
+
+        def commit(*arguments):
+            real(*arguments)
+            fill(disk)
+
+        monkeypatch.setattr(output, "commit", commit)
+        outcome = cli("run", sources["parquet"], "-o", out, no_report=False)
+        assert outcome.exit_code == 0
+        assert "the result is whole, but has no report" in outcome.stderr
+        assert "No space left" in outcome.stderr
+        assert hidden(out) == []
+        (disk / "filler").unlink()
+        assert cli("report", out).exit_code == 0
+        assert cli("verify", out).exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_quota(cli, tmp_path, sources):
+    source = sources["parquet"]
+    run(source, tmp_path / "whole")
+    with with_quota(tmp_path / "disk", pages(tmp_path / "whole") // 2) as mine:
+        out = mine / "out"
+        assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: your quota there is used up")
+        assert_nothing_committed(out)
+        limit_quota(mine, "none")
+        assert cli("run", source, "-o", out).exit_code == 0
+        assert data(out) == data(tmp_path / "whole")
+        assert hidden(out) == []
+
+
+def in_a_process(*words, limit=None, capabilities=True):
+    """Run the command line in a process of its own, with a limit of file sizes, or without the power of root."""
+    prefix = []
+    if not capabilities:
+        if not shutil.which("setpriv"):
+            pytest.skip("no setpriv here (Debian: util-linux)")
+        drop = "-dac_override,-dac_read_search"
+        prefix = ["setpriv", "--bounding-set", drop, "--inh-caps", drop]
+
+    def set_limit():
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    code = "from dask_dedup.cli import main; main()"
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", code, *map(str, words)],
+        preexec_fn=set_limit,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    done.exit_code = done.returncode
+    return done
+
+
+def test_a_limit_of_file_sizes(tmp_path, sources):
+    out = tmp_path / "out"
+    words = ("run", sources["parquet"], "-o", out, "--quiet", "--no-report")
+    assert_told(
+        in_a_process(*words, limit=20_000), f"{out}: a file there would be larger", "ulimit -f"
+    )
+    assert_nothing_committed(out)
+    assert in_a_process(*words).exit_code == 0
+    assert hidden(out) == []
+
+
+class TestPermission:
+    def refused(self, *words):
+        outcome = in_a_process("run", *words, "--quiet", "--no-report", capabilities=False)
+        assert outcome.exit_code == 2
+        (line,) = outcome.stderr.splitlines()
+        assert line.startswith("dask-dedup: ")
+        return line
+
+    def test_none_to_write(self, tmp_path, sources):
+        folder = tmp_path / "theirs"
+        folder.mkdir(mode=0o555)
+        line = self.refused(sources["parquet"], "-o", folder / "out")
+        assert f"{folder / 'out'}: cannot be written" in line
+        assert f"no permission in {folder}" in line
+        assert [*folder.iterdir()] == []
+
+    @pytest.mark.parametrize("kind", ["parquet", "star", "cs"])
+    def test_none_to_read(self, tmp_path, sources, kind):
+        source = sources[kind]
+        file = sorted(source.iterdir())[4] if source.is_dir() else source
+        mode = file.stat().st_mode
+        file.chmod(0o000)
+        try:
+            line = self.refused(source, "-o", tmp_path / "out")
+        finally:
+            file.chmod(mode)
+        assert str(file) in line
+        assert "ermission" in line
+        assert not (tmp_path / "out").exists()
+
+    def test_none_in_the_place_of_a_result(self, tmp_path, sources):
+        out = tmp_path / "out"
+        run(sources["parquet"], out)
+        out.chmod(0o555)
+        try:
+            line = self.refused(sources["star"], "-o", out, "--overwrite")
+        finally:
+            out.chmod(0o755)
+        assert f"no permission in {out}" in line
+
+
+@pytest.mark.slow
+def test_a_disk_that_may_only_be_read(cli, tmp_path, sources):
+    with small_disk(tmp_path / "disk", size=50_000_000) as disk:
+        make_read_only(disk)
+        outcome = cli("run", sources["parquet"], "-o", disk / "out")
+        assert outcome.exit_code == 2
+        assert outcome.stderr.splitlines() == [
+            f"dask-dedup: --output {disk / 'out'}: cannot be written, {disk} may only be read"
+        ]
+
+
+@pytest.mark.slow
+def test_a_finished_result_on_a_disk_that_may_only_be_read(cli, tmp_path, sources):
+    with small_disk(tmp_path / "disk", size=50_000_000) as disk:
+        out = disk / "out"
+        run(sources["parquet"], out)
+        make_read_only(disk)
+        assert "nothing to do" in cli("run", sources["parquet"], "-o", out).stderr
+        assert cli("status", out).exit_code == 0
+        assert cli("verify", out).exit_code == 0
+        outcome = cli("clean", out)
+        assert outcome.exit_code == 0, outcome.stderr
+        outcome = cli("report", out)
+        assert outcome.exit_code == 1
+        assert outcome.stderr.startswith(f"dask-dedup: {out}: the report cannot be made")
+
+
+def test_another_user_sees_who_is_at_work(tmp_path, sources):
+    out = tmp_path / "out"
+    with lock.locked(out):
+        (out / lock.LOCK).chmod(0o444)
+        (out / ".dask-dedup-0123456789ab").mkdir()
+        told = in_a_process("status", out, capabilities=False)
+        assert told.exit_code == 0, told.stderr
+        assert f"a run is at work (process {os.getpid()} on" in told.stdout
+        refused = in_a_process("clean", out, capabilities=False)
+        assert refused.exit_code == 1
+        (line,) = refused.stderr.splitlines()
+        assert line.startswith("dask-dedup: [Errno 13] Permission denied")
+        shutil.rmtree(out / ".dask-dedup-0123456789ab")
