@@ -188,6 +188,15 @@ class TestAgain:
         assert cli("publish", out, "--delta", lake, "--mode", "replace").exit_code == 0
         assert stamps(lake) == before
 
+    def test_a_tag_is_changed_by_replace_only(self, cli, out, lake):
+        publish(out, delta=lake, tags={"session": "24mar07"})
+        outcome = cli("publish", out, "--delta", lake, "--tag", "session=24mar08")
+        assert outcome.exit_code == 2
+        assert "holds this run already, with session=24mar07" in outcome.stderr
+        assert publish(out, delta=lake, tags={"session": "24mar08"}, mode="replace").changed
+        assert set(read(lake)["session"].to_pylist()) == {"24mar08"}
+        assert same(arrow_sums(read(lake)), truth(out))
+
     def test_another_run_is_added(self, out, lake, tmp_path):
         other = finished_run(tmp_path / "s2", seed=2)
         publish(out, delta=lake)

@@ -164,6 +164,15 @@ class TestAgain:
             assert "already; nothing was changed" in outcome.stdout
         assert catalog().load_table("em.kept").metadata_location == before
 
+    def test_a_tag_is_changed_by_replace_only(self, out, catalog):
+        publish(out, iceberg=KEPT, tags={"session": "24mar07"})
+        other = {"session": "24mar08"}
+        with pytest.raises(InputError, match="holds this run already, with session=24mar07"):
+            publish(out, iceberg=KEPT, tags=other)
+        assert publish(out, iceberg=KEPT, tags=other, mode="replace").changed
+        rows = catalog().load_table("em.kept").scan().to_arrow()
+        assert set(rows["session"].to_pylist()) == {"24mar08"}
+
     def test_replace_leaves_this_run_alone(self, out, catalog, tmp_path):
         other = finished_run(tmp_path / "s2", seed=2)
         publish(out, iceberg=KEPT)

@@ -120,6 +120,36 @@ class Dataset:
         }
         return {f"dask-dedup.{key}": value for key, value in told.items()}
 
+    def is_in(self, held: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
+        """Tell whether a table holds this run already, so that nothing is left to do.
+
+        Parameters
+        ----------
+        held : sequence of mapping
+            For each file of the table, what the table tells of its rows.
+        mode : {"append", "replace"}
+            The latter leaves something to do if the table holds other runs, too.
+        target : str
+            The table, for the message.
+
+        Raises
+        ------
+        InputError
+            If it holds the run with other tags, which only "replace" can change.
+        """
+        mine = [values for values in held if values[RUN] == self.run]
+        tags = [name for name in self.constants if name not in (RUN, INPUT)]
+        wanted = [self.parts[0].values[name] for name in tags]
+        other = next((v for v in mine if [v[name] for name in tags] != wanted), None)
+        if mode == "replace":
+            return bool(mine) and len(mine) == len(held) and other is None
+        if other is not None:
+            told = ", ".join(f"{name}={other[name]}" for name in tags)
+            raise InputError(
+                f"{target} holds this run already, with {told}; only --mode replace changes that"
+            )
+        return bool(mine)
+
     def check_unchanged(self) -> None:
         """Refuse what another run has replaced while it was looked at."""
         if read_manifest(self.output)["run_id"] != self.manifest["run_id"]:

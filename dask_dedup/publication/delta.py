@@ -59,8 +59,8 @@ def publish_delta(dataset: Dataset, root: Path, mode: str) -> Publication:
     try:
         for _ in range(ATTEMPTS):
             table = _open(root)
-            runs = _runs(table, root, dataset) if table else []
-            if dataset.run in runs and (mode == "append" or set(runs) == {dataset.run}):
+            held = _held(table, root, dataset) if table else []
+            if dataset.is_in(held, mode, f"--delta {root}"):
                 return _told(dataset, root, table, mode, columns, [])
             schema = _schema_for(dataset, columns, table, root, mode)
             if not placed:
@@ -109,8 +109,8 @@ def _check_free(root: Path) -> None:
         )
 
 
-def _runs(table: DeltaTable, root: Path, dataset: Dataset) -> list[str]:
-    """Name the runs whose files are in the table now; refuse a table of another kind."""
+def _held(table: DeltaTable, root: Path, dataset: Dataset) -> list[dict[str, str]]:
+    """Give what the table tells of each of its files; refuse a table of another kind."""
     described = table.metadata()
     if described.name in TABLES.values() and described.name != dataset.name:
         raise InputError(f"--delta {root} is a table of {described.name}, not of {dataset.name}")
@@ -118,11 +118,13 @@ def _runs(table: DeltaTable, root: Path, dataset: Dataset) -> list[str]:
     if there != list(dataset.constants):
         raise InputError(
             f"--delta {root} tells runs apart by {', '.join(there) or 'nothing'}, this run would be "
-            f"told apart by {', '.join(dataset.constants)}; give the same --tag names in the same "
-            "order, or another table"
+            f"told apart by {', '.join(dataset.constants)}; give the same --tag names, "
+            "or another table"
         )
     actions = pa.table(table.get_add_actions(flatten=True))
-    return list(dict.fromkeys(actions.column(f"partition.{RUN}").to_pylist()))
+    told = actions.select([f"partition.{name}" for name in there]).rename_columns(there)
+    held: list[dict[str, str]] = told.to_pylist()
+    return held
 
 
 def _schema_for(

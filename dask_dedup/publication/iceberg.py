@@ -72,8 +72,8 @@ def publish_iceberg(dataset: Dataset, catalog_name: str, name: str, mode: str) -
             there = _files(table) if table else []
             if table:
                 _check_fits(dataset, columns, table, target)
-            runs = {file.partition[0] for file in there}
-            if dataset.run in runs and (mode == "append" or runs == {dataset.run}):
+            held = [dict(zip(dataset.constants, _values(file), strict=True)) for file in there]
+            if dataset.is_in(held, mode, f"--iceberg {target}"):
                 return _told(dataset, target, table, mode, columns, [])
             change = _begin(dataset, columns, catalog, name, table)
             if not placed:
@@ -143,6 +143,10 @@ def _open_table(catalog: Catalog, name: str) -> Table | None:
 
 def _files(table: Table) -> list[DataFile]:
     return [task.file for task in table.scan().plan_files()]
+
+
+def _values(file: DataFile) -> list[str]:
+    return [file.partition[number] for number in range(len(file.partition))]
 
 
 def _check_fits(dataset: Dataset, columns: LakeColumns, table: Table, target: str) -> None:
