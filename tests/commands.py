@@ -12,19 +12,17 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 def parse(words):
     """Let the program itself read its command line; gives its parameters."""
-    from dask.cli import cli as dask_cli
     from distributed.cli import dask_scheduler, dask_worker
 
     from dask_dedup.cli import main
 
     programs = {("dask", "scheduler"): dask_scheduler.main, ("dask", "worker"): dask_worker.main}
-    if words[0] == "dask-dedup":
-        program, verb, rest = main.commands[words[1]], words[1], words[2:]
-    else:
-        program, verb, rest = programs[tuple(words[:2])], words[1], words[2:]
-        assert isinstance(dask_cli, click.Group)
-    numbers = [word.replace("$(THREADS)", "4") for word in rest]
-    with program.make_context(verb, numbers) as context:
+    programs |= {("dask-dedup", name): command for name, command in main.commands.items()}
+    program = programs[tuple(words[:2])]
+    rest = [word.replace("$(THREADS)", "4") for word in words[2:]]
+    # Click remembers what a command's first context calls its help.
+    parent = click.Context(main, **main.context_settings)
+    with program.make_context(words[1], rest, parent=parent) as context:
         return context.params
 
 

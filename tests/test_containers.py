@@ -259,7 +259,17 @@ def build(folder):
     lines.append(f'test "$(id -u dedup):$(id -g dedup)" = {FINAL.all("USER")[-1]}')
     path = f"{sys.base_prefix}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
     done = subprocess.run(
-        ["unshare", "--mount", "sh", "-c", "\n".join(lines)],
+        [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "sh",
+            "-c",
+            "\n".join(lines),
+        ],
         capture_output=True,
         text=True,
         # The image wants compiled files; here they only take time.
