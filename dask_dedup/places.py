@@ -25,7 +25,7 @@ _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _KEYS_IN_QUERY = re.compile(r"(?i)[?&;]([\w-]*(signature|credential|token|key|secret)[\w-]*|sig)=")
 _WILDCARDS = re.compile(r"[*?\[\]]")
 #: So often a request to an object store that is busy, out of order or away is made again by `botocore`, each time
-#: after twice the time (20 s at most), and all of that once more by `s3fs`: about a minute in all.
+#: after up to twice the time (20 s at most), and all of that once more by `s3fs`: about a minute in all.
 S3_CONFIG = {
     "retries": {"mode": "standard", "max_attempts": 7},
     "connect_timeout": 10,
@@ -60,7 +60,10 @@ def at(location: str | Path) -> Path:
     try:
         from upath import UPath
 
-        return cast("Path", UPath(location, **_options(location)))
+        place = UPath(location, **_options(location))
+        if is_s3(location):
+            place.fs.retries = S3_ROUNDS
+        return cast("Path", place)
     except ImportError as error:
         raise InputError(
             f"{location}: places in object stores need a library: pip install 'dask-dedup[s3]'"

@@ -238,16 +238,24 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
         False if it is another one.
     """
     remote: Any = path
-    condition = {"IfMatch": tag} if tag and is_s3(path) else {}
-    try:
-        with telling(path):
-            remote.fs.pipe_file(remote.path, content, **condition)
-    except (OSError, RunError):
-        # An answer may have been lost on its way, and the request made again in vain.
-        if not condition or tag_of(path) == tag:
-            raise
-        return read_bytes(path) == content
-    return True
+    if not (tag and is_s3(path)):
+        write_bytes(path, content)
+        return True
+    # Ceph compares the tag without its quotes, and refuses it with them.
+    forms = (tag, tag.strip('"'))
+    for form in forms:
+        try:
+            with telling(path):
+                remote.fs.pipe_file(remote.path, content, IfMatch=form)
+        except (OSError, RunError):
+            if tag_of(path) != tag:
+                # An answer may have been lost on its way, and the request made again in vain.
+                return read_bytes(path) == content
+            if form == forms[-1]:
+                raise
+        else:
+            return True
+    return False
 
 
 def tag_of(path: Path) -> str | None:

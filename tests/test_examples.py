@@ -91,6 +91,7 @@ def test_an_example_that_cannot_go_on_says_why_in_one_line(tmp_path):
     assert "exists" in line
 
 
+@pytest.mark.slow
 def test_object_store(store):
     from object_stores import BUCKET
 

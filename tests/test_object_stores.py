@@ -153,7 +153,17 @@ def behind_proxy(monkeypatch, store, fault, **options):
 
 class TestTheSameAsHere:
     @pytest.mark.parametrize(
-        "kind", ["file", "folder", "hive", "star", "cs", "csg", "csg reversed", "micrographs"]
+        "kind",
+        [
+            "hive",
+            "star",
+            "cs",
+            "csg",
+            *(
+                pytest.param(kind, marks=pytest.mark.slow)
+                for kind in ("file", "folder", "csg reversed", "micrographs")
+            ),
+        ],
     )
     def test_data_files_are_the_same_to_the_byte(self, there, tmp_path, kind):
         source, options = make_tables(kind, tmp_path)
@@ -195,6 +205,7 @@ class TestTheSameAsHere:
             cluster.scheduler_info()["workers"]
         )
 
+    @pytest.mark.slow
     def test_every_verb_takes_uris(self, there, table, cli):
         uri, out = there.put(table), there / "out"
         outcome = cli("run", uri, "--output", out, "--verify", no_report=False)
@@ -208,6 +219,7 @@ class TestTheSameAsHere:
         assert cli("clean", out).stdout == f"{out}: nothing to remove\n"
         assert re.search(r"particles +120, in 4 files", cli("inspect", uri).stdout)
 
+    @pytest.mark.slow
     def test_input_here_and_output_there_may_be_mixed(self, there, table, tmp_path):
         run(table, there / "out")
         run(there.put(table), tmp_path / "out")
@@ -255,7 +267,10 @@ class TestCommit:
         assert "it is a file" in refused(cli("run", uri, "-o", there / "out/notes.txt"))
         assert there.names("out") == ["notes.txt"]
 
-    @pytest.mark.parametrize("kind", ["folder", "star", "csg"])
+    @pytest.mark.parametrize(
+        "kind",
+        ["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("star", "csg"))],
+    )
     def test_a_run_that_died_goes_on(self, there, tmp_path, monkeypatch, caplog, kind):
         source, options = make_tables(kind, tmp_path)
         uri = there.put(source.parent if kind == "csg" else source, "in" + source.suffix)
@@ -280,6 +295,7 @@ class TestCommit:
         listed(there)
         assert verify(there / "out").proven
 
+    @pytest.mark.slow
     def test_a_part_that_is_gone_is_written_again(self, there, table, monkeypatch):
         uri = there.put(table)
         with monkeypatch.context() as patch:
@@ -291,6 +307,7 @@ class TestCommit:
         run(uri, there / "out")
         assert verify(there / "out").proven
 
+    @pytest.mark.slow
     def test_a_part_that_vanishes_during_the_run_is_told(self, there, table):
         uri = there.put(table)
 
@@ -319,6 +336,7 @@ class TestCommit:
         assert no_change(there) == before
         listed(there)
 
+    @pytest.mark.slow
     def test_clean_drops_parts_that_belong_to_nobody(self, there, table):
         run(there.put(table), there / "out")
         there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"left by a lost race")
@@ -328,6 +346,7 @@ class TestCommit:
         assert verify(there / "out").proven
         assert "particles_kept/mine.txt" in there.names("out")
 
+    @pytest.mark.slow
     def test_uploads_that_a_killed_run_left_are_given_up(self, there, table, monkeypatch):
         uri = there.put(table)
         with monkeypatch.context() as patch:
@@ -372,6 +391,7 @@ class TestOverwrite:
         assert new["mark"] != old["mark"]
         assert verify(there / "out").proven
 
+    @pytest.mark.slow
     def test_one_that_dies_leaves_the_old_result(self, there, table, monkeypatch):
         uri = there.put(table)
         old = run(uri, there / "out").manifest
@@ -385,7 +405,13 @@ class TestOverwrite:
         listed(there)
         assert verify(there / "out").proven
 
-    @pytest.mark.parametrize("after", ["the same command", "clean", "another overwrite"])
+    @pytest.mark.parametrize(
+        "after",
+        [
+            "the same command",
+            *(pytest.param(how, marks=pytest.mark.slow) for how in ("clean", "another overwrite")),
+        ],
+    )
     def test_one_that_dies_right_after_its_commit_is_tidied_up(
         self, there, table, monkeypatch, after
     ):
@@ -436,6 +462,7 @@ class TestTwoAtOnce:
         listed(there)
         assert verify(there / "out").proven
 
+    @pytest.mark.slow
     def test_of_two_that_overwrite_one_gives_way(self, there, table):
         uri = there.put(table)
         run(uri, there / "out")
@@ -446,6 +473,7 @@ class TestTwoAtOnce:
         assert listed(there)["parameters"]["min_separation"] == 60
         assert verify(there / "out").proven
 
+    @pytest.mark.slow
     def test_one_that_fails_leaves_the_parts_of_its_twin(self, there, table, monkeypatch):
         uri = there.put(table)
         watch = self.start_another(there, uri, DedupParams())
@@ -469,7 +497,7 @@ class TestTwoAtOnce:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("status_code", [503, 500])
+    @pytest.mark.parametrize("status_code", [503, pytest.param(500, marks=pytest.mark.slow)])
     def test_a_busy_server_is_asked_again(self, there, table, monkeypatch, store, status_code):
         uri = there.put(table)
         run(uri, there / "whole")
@@ -481,6 +509,7 @@ class TestTrouble:
         assert data(result(there)) == data(result(there, "whole"))
         listed(there)
 
+    @pytest.mark.slow
     def test_an_answer_to_the_commit_that_is_lost_does_no_harm(
         self, there, table, monkeypatch, store
     ):
