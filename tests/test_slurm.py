@@ -28,7 +28,7 @@ DEPLOY = REPOSITORY / "deploy" / "slurm"
 LONG = 120.0
 #: A job of workers that the nodes of the tests can hold.
 SMALL = {"cores": 1, "memory": "500MiB", "interface": "lo", "walltime": "00:10:00"}
-SLOW = ["--preload", "faulty_worker"]
+SLOW = ["--preload", "slow_worker"]
 
 pytestmark = [
     pytest.mark.slow,
@@ -52,7 +52,7 @@ def slurm(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
             patch.setenv("PYTHONPATH", str(HERE))
-            patch.setenv("FAULT", "slow")
+            patch.setenv("SECONDS_A_FRAGMENT", "0.5")
             yield folder
     finally:
         subprocess.run([SCRIPTS / "stop", folder], timeout=LONG, check=True)
@@ -180,15 +180,15 @@ def state_at_the_end(job):
 def too_short(slurm, program, source, tmp_path_factory):
     """Two jobs of one command, the first of which has too little time; submitted first, since that takes a minute."""
     folder = tmp_path_factory.mktemp("too_short")
-    many = write_folder(cryosparc(240, seed=3), folder / "in", files=240)
     one = ("--nodes=1", "--ntasks=1")
     slow = settings(folder, worker_extra_args=SLOW)
     # Else the run would stop by itself before SLURM ends it.
-    slow["dask-dedup"]["stop-before"] = "-1h"
-    first = submit(many, folder / "out", program, folder / "1", *one, "--time=1", told=slow)
+    slow["dask-dedup"]["stop-before"] = "never"
+    rest = {"told": slow, "SECONDS_A_FRAGMENT": "5"}
+    first = submit(source, folder / "out", program, folder / "1", *one, "--time=1", **rest)
     depends = f"--dependency=afternotok:{first}"
-    second = submit(many, folder / "out", program, folder / "2", *one, depends)
-    return many, folder, first, second
+    second = submit(source, folder / "out", program, folder / "2", *one, depends)
+    return folder, first, second
 
 
 class TestInOneJob:
@@ -243,8 +243,15 @@ class TestInJobsOfWorkers:
         assert "has left (CANCELLED): asking for another" in outcome.stderr
         assert data(out) == expected
 
-    def test_one_whose_time_is_nearly_over_is_followed_by_another(self, elastic, expected, out):
-        outcome = elastic(jobs=1, worker_extra_args=[*SLOW, "--lifetime", "8s"])
+    def test_one_whose_time_is_nearly_over_is_followed_by_another(
+        self, elastic, expected, out, tmp_path
+    ):
+        mark = tmp_path / "mark"
+        # Of the first job's worker only, so that the test ends on a busy machine, too.
+        first = f"LIFETIME=8s; [ -e {mark} ] && LIFETIME=1h; touch {mark}"
+        lifetime = ["--lifetime", "$LIFETIME"]
+        changes = {"worker_extra_args": [*SLOW, *lifetime], "job_script_prologue": [first]}
+        outcome = elastic(jobs=1, **changes)
         assert outcome.exit_code == 0, outcome.stderr
         assert "has left (COMPLETED): asking for another" in outcome.stderr
         assert data(out) == expected
@@ -292,15 +299,14 @@ class TestWhatGoesWrong:
         assert "lo (127.0.0.1)" in outcome.stderr
 
 
-def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, tmp_path):
-    many, folder, first, second = too_short
-    run(many, tmp_path / "whole")
-    assert state_at_the_end(first) == "TIMEOUT"
-    assert state_at_the_end(second) == "COMPLETED"
-    log = (folder / "1" / f"{first}.log").read_text()
-    assert "fragments are written: the same command goes on from there" in log
-    assert "going on: " in (folder / "2" / f"{second}.log").read_text()
-    assert data(folder / "out") == data(tmp_path / "whole")
+def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, expected):
+    folder, first, second = too_short
+    states = [state_at_the_end(job) for job in (first, second)]
+    logs = [(folder / f"{n}" / f"{job}.log").read_text() for n, job in ((1, first), (2, second))]
+    assert states == ["TIMEOUT", "COMPLETED"], "".join(logs)
+    assert "fragments are written: the same command goes on from there" in logs[0]
+    assert "going on: " in logs[1]
+    assert data(folder / "out") == expected
     assert hidden(folder / "out") == []
 
 

@@ -201,25 +201,6 @@ class TestWrongUse:
         security = Credentials(authority.ca, both).security()
         assert security.tls_worker_key == str(both)
 
-    @pytest.mark.parametrize(
-        ("options", "words"),
-        [
-            (("--tls-ca-file", "x"), "go together"),
-            (("--tls-cert", "x", "--workers", 1), "go together"),
-            (("--tls-key", "x"), "go together"),
-            (("--cluster", "slurm"), "--jobs N go together"),
-            (("--jobs", 2), "--jobs N go together"),
-            (("--cluster", "slurm-allocation", "--jobs", 2), "--jobs N go together"),
-            (("--cluster", "slurm", "--jobs", 2, "--workers", 2), "are for a local cluster"),
-            (("--cluster", "slurm", "--jobs", 2, "--scheduler", "x"), "exclude each other"),
-            (("--interface", "lo"), "--interface is for --cluster"),
-        ],
-    )
-    def test_options_that_do_not_fit_are_refused(self, cli, source, out, options, words):
-        outcome = cli("run", source, "-o", out, *options)
-        assert outcome.exit_code == 2
-        assert words in outcome.stderr
-
     def test_certificates_without_a_cluster_are_refused(self, cli, authority, source, out):
         outcome = cli("run", source, "-o", out, *authority.options)
         assert outcome.exit_code == 2

@@ -9,13 +9,13 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import RunError
+from dask_dedup.errors import InputError, RunError
 from dask_dedup.slurm import queue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Key in Dask's configuration: so long before the end of its job's time a run stops by itself, such as 2 minutes.
+#: Key in Dask's configuration: so long before the end of its job's time a run stops by itself; such as 60s, or never.
 STOP_BEFORE = "dask-dedup.stop-before"
 #: By default this, but no more than a tenth of what is left.
 MARGIN_SECONDS = 60.0
@@ -101,7 +101,14 @@ def _timer() -> threading.Timer | None:
     from dask.utils import parse_timedelta
 
     told = dask.config.get(STOP_BEFORE, None)
-    margin = min(MARGIN_SECONDS, left / 10) if told is None else float(parse_timedelta(told))
+    if told == "never":
+        return None
+    try:
+        margin = min(MARGIN_SECONDS, left / 10) if told is None else float(parse_timedelta(told))
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"{STOP_BEFORE} in Dask's configuration is {told!r}, and no time such as 60s, nor never"
+        ) from error
     log.info("job %s has %.0f s left: the run stops by itself %.0f s before", job, left, margin)
     timer = threading.Timer(max(0.0, left - margin), os.kill, (os.getpid(), signal.SIGTERM))
     timer.daemon = True

@@ -1,0 +1,18 @@
+"""A preload of `dask worker` with which it takes SECONDS_A_FRAGMENT to write one."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from dask_dedup import stages
+
+
+def dask_setup(worker):
+    real = stages.write_fragment
+
+    def write_fragment(*arguments):
+        time.sleep(float(os.environ["SECONDS_A_FRAGMENT"]))
+        return real(*arguments)
+
+    stages.write_fragment = write_fragment

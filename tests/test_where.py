@@ -1,0 +1,130 @@
+"""Where a run takes place: options that do not fit together, and what is missing for those that do."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from tables import cryosparc, write_file
+
+from dask_dedup import InputError
+from dask_dedup.slurm import walltime
+from dask_dedup.slurm.allocation import Allocation
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    return ("run", write_file(cryosparc(20), tmp_path / "in.parquet"), "-o", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--cluster", "slurm"), "--jobs N go together"),
+        (("--jobs", 2), "--jobs N go together"),
+        (("--cluster", "slurm-allocation", "--jobs", 2), "--jobs N go together"),
+        (("--cluster", "slurm", "--jobs", 2, "--workers", 2), "are for a local cluster"),
+        (("--cluster", "slurm", "--jobs", 2, "--memory-limit", "1GB"), "are for a local cluster"),
+        (("--cluster", "slurm", "--jobs", 2, "--scheduler", "x"), "exclude each other"),
+        (("--scheduler", "x", "--scheduler-file", "y"), "exclude each other"),
+        (("--scheduler", "x", "--dashboard-address", ":1"), "exclude each other"),
+        (("--interface", "lo"), "--interface is for --cluster"),
+        (("--tls-ca-file", "x"), "go together"),
+        (("--tls-cert", "x", "--workers", 1), "go together"),
+        (("--tls-key", "x"), "go together"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(cli, arguments, options, words):
+    outcome = cli(*arguments, *options)
+    assert outcome.exit_code == 2
+    assert words in outcome.stderr
+
+
+def test_without_the_library_one_is_told_how_to_get_it(cli, arguments, monkeypatch):
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
+    monkeypatch.delitem(sys.modules, "dask_dedup.slurm.jobs", raising=False)
+    outcome = cli(*arguments, "--cluster", "slurm", "--jobs", 2)
+    assert outcome.exit_code == 2
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith("dask-dedup: ")
+    assert "pip install 'dask-dedup[slurm]'" in line
+
+
+def test_without_slurm_one_is_told_so(cli, arguments, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    monkeypatch.setenv("PATH", "")
+    outcome = cli(*arguments, "--cluster", "slurm", "--jobs", 2)
+    assert outcome.exit_code == 2
+    assert "there is no sbatch here" in outcome.stderr
+
+
+def test_outside_a_job_there_is_no_allocation(cli, arguments, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    outcome = cli(*arguments, "--cluster", "slurm-allocation")
+    assert outcome.exit_code == 2
+    assert "submit this command with sbatch" in outcome.stderr
+
+
+class TestAnAllocation:
+    @pytest.mark.parametrize(
+        ("told", "tasks", "cores", "gibibytes"),
+        [
+            ({"SLURM_NTASKS": "4", "SLURM_CPUS_PER_TASK": "8"}, 4, 8, None),
+            ({"SLURM_NTASKS": "4", "SLURM_MEM_PER_NODE": "8192"}, 4, 8, 4),
+            ({"SLURM_NTASKS": "2", "SLURM_MEM_PER_CPU": "1024"}, 2, 16, 16),
+            ({}, 2, 16, None),
+            ({"SLURM_MEM_PER_NODE": "0"}, 2, 16, None),
+        ],
+        ids=["cores", "memory of a node", "memory of a core", "whole nodes", "all memory"],
+    )
+    def test_it_is_shared_among_its_tasks(self, told, tasks, cores, gibibytes):
+        given = {
+            "SLURM_JOB_ID": "7",
+            "SLURM_JOB_NUM_NODES": "2",
+            "SLURM_JOB_CPUS_PER_NODE": "16(x2)",
+        }
+        found = Allocation.read(given | told)
+        assert (found.nodes, found.tasks, found.cores) == (2, tasks, cores)
+        assert found.memory == (gibibytes and gibibytes * 2**30)
+
+
+class TestTimeLimits:
+    @pytest.mark.parametrize(
+        ("written", "seconds"),
+        [
+            ("5", 300),
+            (90, 5400),
+            ("1:30", 90),
+            ("1:02:03", 3723),
+            ("2-0", 172800),
+            ("1-01:01", 90060),
+            ("1-01:01:01", 90061),
+            ("infinite", None),
+            ("NOT_SET", None),
+            ("", None),
+        ],
+    )
+    def test_they_are_read_as_slurm_writes_them(self, written, seconds):
+        assert walltime.seconds_of(written) == seconds
+
+    @pytest.mark.parametrize("limit", ["0:01:00", "01:00:00", "1-00:00:00"])
+    def test_workers_leave_before_the_end(self, limit):
+        _, leave, _, stagger = walltime.lifetime(limit)
+        latest = float(leave.removesuffix("s")) + float(stagger.removesuffix("s"))
+        left = walltime.seconds_of(limit) - latest
+        assert 3 <= left <= 100
+
+    def test_without_a_limit_they_stay(self):
+        assert walltime.lifetime(None) == walltime.lifetime("UNLIMITED") == []
+
+    def test_a_wrong_time_to_stop_is_told(self, monkeypatch):
+        import dask
+
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+        monkeypatch.setattr(walltime.queue, "time_left", lambda _: "10:00")
+        with (
+            dask.config.set({walltime.STOP_BEFORE: "soon"}),
+            pytest.raises(InputError, match="is 'soon'"),
+            walltime.stopping_in_time(),
+        ):
+            pass
