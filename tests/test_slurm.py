@@ -137,14 +137,14 @@ def jobs_in_queue():
     return told.stdout.split()
 
 
-def submit(source, out, program, folder, *options, told=None, **environment):
-    """Submit the batch script that is shipped; give the number of its job."""
+def submit(source, out, program, folder, *options, told=None, of_run=(), **environment):
+    """Submit the batch script that is shipped, with options of sbatch and of the run; give the number of its job."""
     folder.mkdir(exist_ok=True)
     (folder / "dask.yaml").write_text(yaml.safe_dump(told or settings(folder)))
     command = [
         *("sbatch", "--parsable", f"--output={folder}/%j.log", f"--chdir={folder}"),
         *("--cpus-per-task=1", "--mem=600M", *options),
-        *(DEPLOY / "batch.sh", source, "--output", out, "--no-report"),
+        *(DEPLOY / "batch.sh", source, "--output", out, "--no-report", *of_run),
     ]
     variables = {
         "PATH": f"{program}:{os.environ['PATH']}",
@@ -192,13 +192,14 @@ def too_short(slurm, program, source, tmp_path_factory):
 
 
 class TestInOneJob:
-    def test_the_batch_script_gives_the_bytes_of_a_local_run(
-        self, too_short, program, source, expected, out, tmp_path
+    def test_the_batch_script_gives_the_bytes_of_a_local_run_over_tls(
+        self, too_short, program, source, expected, out, tmp_path, authority
     ):
-        job = submit(source, out, program, tmp_path)
+        job = submit(source, out, program, tmp_path, of_run=authority.options)
         state = state_at_the_end(job)
         log = (tmp_path / f"{job}.log").read_text()
         assert state == "COMPLETED", log
+        assert "running Dask cluster at tls://127.0.0.1:" in log
         assert ": 2 workers, 2 threads" in log
         assert data(out) == expected
         assert hidden(out) == []
