@@ -28,6 +28,8 @@ from reliability.cluster import Cluster
 LEAK_MB = 0.2
 #: Seconds a cluster has, after a run, to let go.
 SETTLE_SECONDS = 10.0
+#: Scheduler and workers keep some connections to each other for later, now more and now fewer.
+SPARE_SOCKETS = 4
 FILE_ROWS = 5_000
 
 
@@ -64,16 +66,21 @@ class Soak:
         first = self.samples[: self.warm]
         last = self.samples[-1].counts
         most = {name: max(sample.counts[name] for sample in first) for name in last}
-        return [f"{name}: {most[name]} -> {last[name]}" for name in last if last[name] > most[name]]
+        spare = {name: SPARE_SOCKETS if name.endswith("sockets") else 0 for name in last}
+        return [
+            f"{name}: {most[name]} -> {last[name]}"
+            for name in last
+            if last[name] > most[name] + spare[name]
+        ]
 
 
 def held(dask_scheduler) -> dict[str, int]:
-    """Count what a scheduler holds."""
+    """Count what a scheduler holds, but for the topic of its own that Dask keeps for every client there ever was."""
     scheduler = dask_scheduler
     return {
         "tasks": len(scheduler.tasks),
         "clients": len(scheduler.clients),
-        "topics": len(scheduler.get_events()),
+        "topics": sum(not topic.startswith("Client-") for topic in scheduler.get_events()),
         "published": len(scheduler.extensions["publish"].datasets),
         "metadata": len(scheduler.task_metadata),
         "plugins": len(scheduler.plugins),
