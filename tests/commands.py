@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from dask_dedup.places import ENDPOINT
+from dask_dedup.places import ENDPOINTS
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -39,7 +39,7 @@ def is_read(name):
         from botocore.credentials import EnvProvider
 
         defaults = [entry[1] for entry in session.BOTOCORE_DEFAUT_SESSION_VARIABLES.values()]
-        known = {ENDPOINT, EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY}
+        known = {*ENDPOINTS, EnvProvider.ACCESS_KEY, EnvProvider.SECRET_KEY}
         return name in known or any(name == entry or name in (entry or ()) for entry in defaults)
     if name.startswith("DASK_"):
         key = name.removeprefix("DASK_").lower().replace("__", ".")
