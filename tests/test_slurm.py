@@ -144,7 +144,7 @@ def submit(source, out, program, folder, *options, told=None, of_run=(), **envir
     folder.mkdir(exist_ok=True)
     (folder / "dask.yaml").write_text(yaml.safe_dump(told or settings(folder)))
     command = [
-        *("sbatch", "--parsable", f"--output={folder}/%j.log", f"--chdir={folder}"),
+        *("sbatch", "--parsable", f"--output={folder}/%j.log", f"--chdir={out.parent}"),
         *("--cpus-per-task=1", "--mem=600M", *options),
         *(DEPLOY / "batch.sh", source, "--output", out, "--no-report", *of_run),
     ]
