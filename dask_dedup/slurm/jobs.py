@@ -77,6 +77,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self._numbers = itertools.count()
         super().__init__(**options)
         self._number = number
+        self._jobs: dict[str, WorkerJob] = {}
         self._seen: set[str] = set()
         self._failed_starts = 0
         self._told = ""
@@ -102,6 +103,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         RunError
             If SLURM refuses a job, or jobs end before their workers have come.
         """
+        self._jobs.update(self.workers)
         here = self._names_here()
         missing = [name for name in list(self.worker_spec) if not self._workers_of(name) <= here]
         arrived = set(self.worker_spec) - set(missing)
@@ -121,7 +123,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
             self._next_question = time.monotonic() + self._pause
 
     def _ask_about(self, missing: list[str]) -> None:
-        jobs = {name: self.workers[name] for name in missing if name in self.workers}
+        jobs = {name: self._jobs[name] for name in missing if name in self._jobs}
         numbers = {name: str(job.job_id) for name, job in jobs.items() if job.job_id}
         standings = queue.standings(numbers.values()) if numbers else {}
         if standings is None:
@@ -129,7 +131,12 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         gone = queue.Standing("gone", "")
         known = {name: standings.get(number, gone) for name, number in numbers.items()}
         self._tell(known)
-        ended = [name for name, standing in known.items() if standing.has_ended]
+        # Dask itself gives up, and cancels, a job whose workers it has missed for some seconds.
+        ended = [
+            name
+            for name, standing in known.items()
+            if standing.has_ended or name not in self.workers
+        ]
         for name, standing in known.items():
             if standing.is_hopeless:
                 raise RunError(
@@ -142,8 +149,8 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
             # There is nothing left to close, and to retire workers that are gone may take for ever.
             self.worker_spec.pop(name, None)
             self.workers.pop(name, None)
+            self._jobs.pop(name)
             jobs[name].status = Status.closed
-        # Jobs whose workers were given up by Dask are asked for again by this, too.
         self.scale(jobs=self._number)
 
     def _note_end(self, name: str, job: WorkerJob, standing: queue.Standing) -> None:
