@@ -152,15 +152,17 @@ def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, 
     monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(patience, "IDLE_SECONDS", 1.0)
     source = make_input("scrambled", tmp_path)
-    settings = {"DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "0.0001"}
+
+    def pause(dask_worker):
+        dask_worker.memory_manager.memory_pause_fraction = 0.0001
+
     with (
-        cluster(tmp_path / "cluster", **settings) as (_, client),
+        cluster(tmp_path / "cluster") as (_, client),
         dask.config.set({patience.NO_WORKERS: "2s"}),
-        pytest.raises(
-            RunError, match=r"have been paused for .* for want of memory; give each more"
-        ),
     ):
-        run(source, out, client=client)
+        client.run(pause)
+        with pytest.raises(RunError, match=r"have been paused for .* for want of memory"):
+            run(source, out, client=client)
     assert not out.exists()
 
 
