@@ -42,7 +42,7 @@ def missing():
     check = "mount -t tmpfs none /mnt && mkdir /mnt/u /mnt/w /mnt/r && mount -t overlay overlay "
     check += "-o lowerdir=/,upperdir=/mnt/u,workdir=/mnt/w /mnt/r && ip link add node type bridge"
     tried = subprocess.run(
-        ["unshare", "--mount", "--net", "sh", "-c", check], capture_output=True, text=True
+        ["unshare", "--mount", "--net", "--uts", "sh", "-c", check], capture_output=True, text=True
     )
     return "" if tried.returncode == 0 else f"no namespaces here: {tried.stderr.strip()}"
 
@@ -156,7 +156,7 @@ class Pod:
         (self.folder / "hosts").write_text(hosts)
         script = self._script(container, place, rights, words)
         self.log = self.logs / f"{self.name}-{container['name']}.log"
-        enter = ["ip", "netns", "exec", self.net, "unshare", "--mount", "--pid", "--fork"]
+        enter = ["ip", "netns", "exec", self.net, "unshare", "--mount", "--pid", "--uts", "--fork"]
         self.process = subprocess.Popen(
             [*enter, "--kill-child", "sh", "-c", script],
             stdout=self.log.open("w"),
@@ -189,7 +189,7 @@ class Pod:
             lines.append(f"mount --bind {shlex.quote(str(source))} {target}")
             if mount.get("readOnly"):
                 lines.append(f"mount -o remount,bind,ro {target}")
-        lines += ["pivot_root . .before", "cd /", "umount -l .before", "hostname pod || true"]
+        lines += ["pivot_root . .before", "cd /", "umount -l .before", "hostname pod"]
         if rights.get("readOnlyRootFilesystem"):
             lines.append("mount -o remount,ro /")
         user = rights.get("runAsUser", 0)
