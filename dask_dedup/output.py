@@ -228,7 +228,7 @@ def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
         object_store.begin(staging / REQUEST, request)
         return staging
     try:
-        if staging.exists() and read_request(staging) != request:
+        if staging.exists() and not _asks_the_same(read_request(staging), request):
             discard(staging)
         remove(staging / DRAFTS)
         for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
@@ -244,6 +244,11 @@ def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
             f"--output {output}: cannot be written: {error.strerror or error}"
         ) from error
     return staging
+
+
+def _asks_the_same(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:
+    """Tell whether two requests are for the same bytes, wherever they were made."""
+    return one is not None and {**one, "directory": ""} == {**other, "directory": ""}
 
 
 def read_request(staging: Path) -> dict[str, Any] | None:

@@ -130,6 +130,8 @@ def test_the_same_command_writes_only_what_is_missing(whole, out, monkeypatch, c
     assert len(there) >= after
     numbers = written(monkeypatch)
     caplog.set_level("INFO", "dask_dedup")
+    # From wherever it is given.
+    monkeypatch.chdir(out.parent)
     result = run(source, out)
     assert f"going on: {len(there)} of" in caplog.text
     fragments = result.manifest["plan"]["fragments"]
