@@ -162,7 +162,7 @@ def why_refused(target: str, error: Exception) -> str | None:
     reason = _of_tls(error)
     if reason is None and target.startswith("tls://") and _dropped(error):
         reason = "it closed the connection"
-    if reason and "WRONG_VERSION_NUMBER" in reason:
+    if reason and ("WRONG_VERSION_NUMBER" in reason or "cannot convert" in reason):
         return f"the scheduler at {target} does not speak TLS: {reason}"
     if reason:
         return (
@@ -183,10 +183,14 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+#: What OpenSSL says; and what Tornado does if a server without TLS was the first to speak.
+_WORDS = r"\[SSL: [^\n]*|EOF occurred in violation of protocol|cannot convert to SSL"
+
+
 def _of_tls(error: Exception) -> str | None:
     """Give what OpenSSL says, if it is at the bottom of an error; Dask passes it on as text at times."""
     for each in _chain(error):
-        found = re.search(r"\[SSL: [^\n]*|EOF occurred in violation of protocol", str(each))
+        found = re.search(_WORDS, str(each))
         if found:
             return found[0]
     return None

@@ -96,7 +96,8 @@ class TestHouse:
 
     def test_kernel_geometry_and_rank_know_arrays_only(self):
         statement = "import dask_dedup.kernel, dask_dedup.geometry, dask_dedup.rank"
-        assert set(loaded_by(statement)) == {"numpy", "scipy"}
+        # SciPy comes where a tree is needed.
+        assert set(loaded_by(statement)) == {"numpy"}
 
     def test_formats_know_no_dask(self):
         for name, path in sources().items():

@@ -201,7 +201,7 @@ class TestTheSameAsHere:
         local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
         assert data(result(there)) == data(local)
         listed(there)
-        assert cluster.run(os.environ.get, "AWS_ENDPOINT_URL") == dict.fromkeys(
+        assert cluster.run(lambda: os.environ.get("AWS_ENDPOINT_URL")) == dict.fromkeys(
             cluster.scheduler_info()["workers"]
         )
 
