@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from dask_dedup import __version__, formats
 from dask_dedup.columns import Columns
+from dask_dedup.duplicates import DUPLICATES_SCHEMA
 from dask_dedup.errors import DedupError
-from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA, KEPT, REJECTED
+from dask_dedup.stages import DUPLICATES, KEPT, REJECTED
 from dask_dedup.storage import open_to_read, parquet_source, read_metadata
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from dask_dedup import formats
 from dask_dedup.columns import Columns
+from dask_dedup.duplicates import DUPLICATES_SCHEMA
 from dask_dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.rank import splitmix64
 from dask_dedup.scan import read_picks
-from dask_dedup.stages import DUPLICATES, DUPLICATES_SCHEMA
+from dask_dedup.stages import DUPLICATES
 from dask_dedup.verification.cellgrid import (
     NOBODY,
     Points,
