@@ -12,6 +12,11 @@ A message is one sentence or two: what is wrong, where (file, column, row), what
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 #: Of a message that quotes a file at length, so many characters are shown at either end.
 _SHOWN = 1000
 
@@ -43,6 +48,23 @@ def counted(number: int, noun: str) -> str:
     ('1 row', '2,000 rows')
     """
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
+    """Give an error and those it came from, each once: some libraries raise one from itself.
+
+    Parameters
+    ----------
+    error : BaseException
+    contexts : bool
+        Also those that were being handled when another was raised.
+    """
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        yield each
+        each = each.__cause__ or (each.__context__ if contexts else None)
 
 
 class DedupError(Exception):

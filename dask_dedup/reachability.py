@@ -6,7 +6,7 @@ import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from dask_dedup.errors import DedupError, InputError, RunError
+from dask_dedup.errors import DedupError, InputError, RunError, causes
 from dask_dedup.places import at, endpoint, is_remote, is_s3
 
 if TYPE_CHECKING:
@@ -174,20 +174,19 @@ def _translated(error: Exception, place: object) -> Exception | None:
     return None
 
 
-def _code(error: BaseException | None) -> str:
+def _code(error: BaseException) -> str:
     """Give the code by which the server told what is wrong."""
-    while error is not None:
-        response = getattr(error, "response", None)
+    for each in causes(error):
+        response = getattr(each, "response", None)
         if isinstance(response, dict):
             return str(response.get("Error", {}).get("Code", ""))
-        error = error.__cause__
     return ""
 
 
-def _origin(error: BaseException | None) -> BaseException | None:
+def _origin(error: BaseException) -> BaseException | None:
     """Give the error of a library for object stores that is behind an error."""
-    while error is not None:
-        root = type(error).__module__.partition(".")[0]
+    for each in causes(error):
+        root = type(each).__module__.partition(".")[0]
         if root in (
             "botocore",
             "aiobotocore",
@@ -198,6 +197,5 @@ def _origin(error: BaseException | None) -> BaseException | None:
             "google",
             "azure",
         ):
-            return error
-        error = error.__cause__
+            return each
     return None

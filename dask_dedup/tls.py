@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, causes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -177,19 +177,13 @@ def why_refused(target: str, error: Exception) -> str | None:
     return None
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
-
-
 #: What OpenSSL says; and what Tornado does if a server without TLS was the first to speak.
 _WORDS = r"\[SSL: [^\n]*|EOF occurred in violation of protocol|cannot convert to SSL"
 
 
 def _of_tls(error: Exception) -> str | None:
     """Give what OpenSSL says, if it is at the bottom of an error; Dask passes it on as text at times."""
-    for each in _chain(error):
+    for each in causes(error, contexts=True):
         found = re.search(_WORDS, str(each))
         if found:
             return found[0]
@@ -198,5 +192,6 @@ def _of_tls(error: Exception) -> str | None:
 
 def _dropped(error: Exception) -> bool:
     return any(
-        isinstance(each, ConnectionResetError) or "closed" in str(each) for each in _chain(error)
+        isinstance(each, ConnectionResetError) or "closed" in str(each)
+        for each in causes(error, contexts=True)
     )

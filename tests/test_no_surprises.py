@@ -14,6 +14,7 @@ from tables import cryosparc, exposures, relion, write_file
 
 import dask_dedup
 from dask_dedup import DedupParams, InputError, RunError, remove_duplicates, run, stages, verify
+from dask_dedup.errors import causes
 from dask_dedup.formats import parquet, star_lines
 from dask_dedup.seal import sealed
 
@@ -238,3 +239,9 @@ def test_lists_of_both_kinds_fit_one_dataset(tmp_path):
     )
     assert parquet.unify(one.schema, two.schema, "b").field(name).type == pa.list_(pa.uint32())
     assert verify(tmp_path / "out").proven
+
+
+def test_an_error_that_was_raised_from_itself_has_an_end():
+    first, second = OSError("one"), OSError("two")
+    first.__cause__, second.__cause__ = second, first
+    assert list(causes(first)) == [first, second]

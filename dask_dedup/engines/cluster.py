@@ -21,7 +21,7 @@ from distributed import KilledWorker, as_completed, futures_of, get_worker
 from dask_dedup import events, stages
 from dask_dedup.decide import REJECTIONS_DTYPES, Rejections
 from dask_dedup.engines.patience import Patience
-from dask_dedup.errors import DedupError, RunError
+from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.receipts import Receipt
 from dask_dedup.room import NO_ROOM
@@ -218,9 +218,8 @@ def _name_of(task: Any) -> str:
 
 def _deepest(error: BaseException) -> BaseException:
     """Give what lies at the bottom of an error: a failed shuffle says but that it has failed."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
+    *_, deepest = causes(error)
+    return deepest
 
 
 def _groups(homes: Sequence[int]) -> list[list[int]]:
