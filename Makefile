@@ -26,7 +26,7 @@ test-fast: $(READY)
 	$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow
+	$(BIN)/python -m pytest -q -m slow $(SIDE_BY_SIDE)
 
 # The lower bounds that pyproject.toml promises, without the libraries of clusters, object stores and lakes.
 test-oldest:

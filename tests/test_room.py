@@ -152,8 +152,9 @@ def test_a_result_without_room_for_its_report_is_whole(cli, tmp_path, sources, m
         out = disk / "out"
 
         def commit(*arguments):
-            real(*arguments)
+            committed = real(*arguments)
             fill(disk)
+            return committed
 
         monkeypatch.setattr(output, "commit", commit)
         outcome = cli("run", sources["parquet"], "-o", out, no_report=False)
