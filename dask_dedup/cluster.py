@@ -26,7 +26,7 @@ IN_PROCESS_ROWS = 10_000_000
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30
-_NAMES_SCHEDULER = re.compile(r"^\s*[\"']?scheduler[-_]address", re.MULTILINE)
+_NAMES_SCHEDULER = re.compile(r"scheduler[-_]address")
 
 log = logging.getLogger("dask_dedup")
 

@@ -12,6 +12,7 @@ A message is one sentence or two: what is wrong, where (file, column, row), what
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseExce
         seen.add(id(each))
         yield each
         each = each.__cause__ or (each.__context__ if contexts else None)
+
+
+def is_of_the_system(error: BaseException) -> bool:
+    """Tell whether a failure to read is a disk's or a server's, and not of what the file holds: it may pass."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
 
 
 class DedupError(Exception):

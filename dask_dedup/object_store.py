@@ -183,16 +183,22 @@ def abort_uploads(output: Path, mark: str) -> None:
     remote: Any = output
     bucket, _, prefix = remote.path.partition("/")
     try:
-        answer = remote.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix + "/")
+        answer = remote.fs.call_s3(
+            "list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/" * bool(prefix)
+        )
     except (OSError, NotImplementedError) as error:
         # Not every store or policy allows to ask, and the result does not hang on it.
         log.debug("%s: unfinished uploads cannot be listed: %s", output, error)
         return
     for upload in answer.get("Uploads") or ():
-        if f"/{mark}/" in upload["Key"]:
+        if f"{mark}/" not in upload["Key"]:
+            continue
+        try:
             remote.fs.call_s3(
                 "abort_multipart_upload",
                 Bucket=bucket,
                 Key=upload["Key"],
                 UploadId=upload["UploadId"],
             )
+        except (OSError, NotImplementedError) as error:
+            log.debug("%s: an unfinished upload cannot be given up: %s", output, error)

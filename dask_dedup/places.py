@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from dask_dedup.errors import InputError
 
@@ -48,13 +48,14 @@ def at(location: str | Path) -> Path:
     """
     if not isinstance(location, str):
         if isinstance(location, Path) and _URI.match(str(location).replace(":/", "://", 1)):
+            _check_open(str(location).replace(":/", "://", 1))
             raise InputError(f"{location}: a URI is to be given as text, not as a Path")
         return location
     if not _URI.match(location):
         return Path(location)
     _check_open(location)
     if location.startswith("file://"):
-        return Path(urlsplit(location).path)
+        return Path(unquote(location.removeprefix("file://")))
     if _WILDCARDS.search(location):
         raise InputError(f"{location}: wildcards are not followed here; name a file or a folder")
     try:
@@ -83,9 +84,9 @@ def _check_open(location: str) -> None:
     """Refuse a URI with anything in it that is not for everybody's eyes, and do not repeat it."""
     scheme, _, rest = location.partition("://")
     name, at_sign, _ = rest.rpartition("@")
-    bucket = urlsplit(location).netloc
+    bucket = rest.partition("/")[0]
     # Azure has container@account; a colon stands in none of the names before it, nor in a bucket's.
-    secret = (at_sign and (":" in name or scheme == "s3")) or (scheme == "s3" and ":" in bucket)
+    secret = (at_sign and ":" in name) or (scheme == "s3" and ("@" in bucket or ":" in bucket))
     if secret:
         shown = f"{scheme}://***"
     elif found := _KEYS_IN_QUERY.search(location):
@@ -144,12 +145,12 @@ def use_endpoint(url: str | None) -> None:
 
 
 def _check_endpoint(url: str) -> None:
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
+    if "@" in url or _KEYS_IN_QUERY.search(url):
         raise InputError(
-            f"the endpoint {parts.scheme}://***: credentials do not belong into it; "
+            "the endpoint ***: credentials do not belong into it; "
             "set them in the environment or a profile"
         )
+    parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InputError(f"the endpoint {url}: not an address such as https://minio.lab:9000")
 

@@ -197,7 +197,7 @@ def _look(output: Path, folder: Path, finished: dict[str, Any] | None) -> Attemp
     request = place.read_request(folder)
     rows = request["fragment_rows"] if request else []
     files = list_files(folder)
-    done = [int(file.stem) for file in files if file.parent.name == RECEIPTS]
+    done = [int(file.stem) for file in files if file.parent == folder / RECEIPTS]
     if is_remote(output):
         mark = folder.name.removeprefix(place.STAGING_PREFIX)
         files |= {

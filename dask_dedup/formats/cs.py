@@ -9,7 +9,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import csdat, npy
 from dask_dedup.formats.fields import arrow_schema
 from dask_dedup.formats.table import Fragment, ParticleTable, Piece, StoredSchema, Written
-from dask_dedup.storage import read_ranges
+from dask_dedup.storage import read_ranges, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +49,7 @@ def open_file(path: Path) -> NpyFile | CsdatFile:
         If it is of neither, damaged, or not readable.
     """
     try:
-        (magic,) = read_ranges(path, [(0, 6)])
+        (magic,) = read_ranges(path, [(0, min(6, status_of(path).st_size))])
         if magic == npy.MAGIC:
             return npy.open_npy(path)
         if magic == csdat.MAGIC:

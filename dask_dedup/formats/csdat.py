@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, RunError, counted
+from dask_dedup.errors import InputError, RunError, counted, is_of_the_system
 from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.memory import check_fits
 from dask_dedup.formats.npy import MAX_HEADER_BYTES, fingerprint
@@ -150,6 +150,8 @@ class CsdatFile:
         try:
             return open_to_read(at(self.path))
         except OSError as error:
+            if is_of_the_system(error):
+                raise
             raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
     def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from dask_dedup.errors import InputError, RunError, counted
+from dask_dedup.errors import InputError, RunError, counted, is_of_the_system
 from dask_dedup.formats.fields import read_fields
 from dask_dedup.formats.table import InputFile, Written
 from dask_dedup.places import at
@@ -154,6 +154,8 @@ class NpyFile:
                     self._fill(part, file)
                     yield np.frombuffer(part, self._cell)
         except OSError as error:
+            if is_of_the_system(error):
+                raise
             raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
 
     def _scattered(self, rows: NDArray[np.integer]) -> Iterator[Records]:
@@ -162,6 +164,8 @@ class NpyFile:
             mapped = local_copy(at(self.path))
             cells = np.memmap(mapped, self._cell, "r", self.offset, self.rows)
         except (OSError, ValueError) as error:
+            if is_of_the_system(error):
+                raise
             raise InputError(f"{self.path}: cannot be read: {error}") from error
         for first in range(0, len(rows), step):
             yield np.asarray(cells[rows[first : first + step]])

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dask_dedup.arrays import from_numpy
-from dask_dedup.errors import InputError, counted
+from dask_dedup.errors import InputError, counted, is_of_the_system
 from dask_dedup.formats.parquet_footer import (
     OTHER_SUFFIXES,
     SUFFIXES,
@@ -232,6 +232,8 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
         # Arrow takes text and codes as they come; what uses them later does not.
         part.validate(full=True)
     except UNREADABLE as error:
+        if is_of_the_system(error):
+            raise
         raise InputError(
             f"{piece.path}: cannot be read from row {piece.first_row} on: {reason(error)}"
         ) from error

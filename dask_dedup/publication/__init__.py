@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, RunError
 from dask_dedup.places import at
 from dask_dedup.publication.dataset import TABLES, open_dataset
+from dask_dedup.reachability import check_answers, in_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 MODES = ("append", "replace")
 
 
+@in_words(RunError)
 def publish(
     output: str | Path,
     *,
@@ -58,6 +60,7 @@ def publish(
     for given, known, what in ((table, tuple(TABLES), "table"), (mode, MODES, "mode")):
         if given not in known:
             raise InputError(f"--{what} is {given!r}; it must be one of {', '.join(known)}")
+    check_answers([at(output), *([at(delta)] if delta is not None else [])])
     dataset = open_dataset(at(output), table, tags or {})
     if delta is not None:
         from dask_dedup.publication.delta import publish_delta

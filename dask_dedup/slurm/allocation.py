@@ -72,7 +72,7 @@ class Allocation:
             )
         nodes = int(environment.get("SLURM_JOB_NUM_NODES", "1"))
         tasks = int(environment.get("SLURM_NTASKS", nodes))
-        on_node = max(1, tasks // nodes)
+        on_node = -(-tasks // nodes)
         # Without cores a task: whole nodes.
         on_first = re.match(r"\d+", environment.get("SLURM_JOB_CPUS_PER_NODE", "1"))
         share = max(1, int(on_first[0] if on_first else 1) // on_node)
