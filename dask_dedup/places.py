@@ -86,7 +86,8 @@ def _check_open(location: str) -> None:
     name, at_sign, _ = rest.rpartition("@")
     bucket = rest.partition("/")[0]
     # Azure has container@account; a colon stands in none of the names before it, nor in a bucket's.
-    secret = (at_sign and ":" in name) or (scheme == "s3" and ("@" in bucket or ":" in bucket))
+    # Secret keys of Amazon's may hold slashes, so that an at sign anywhere is one too many.
+    secret = (at_sign and (":" in name or scheme == "s3")) or (scheme == "s3" and ":" in bucket)
     if secret:
         shown = f"{scheme}://***"
     elif found := _KEYS_IN_QUERY.search(location):
