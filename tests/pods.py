@@ -25,6 +25,8 @@ import urllib.parse
 import urllib.request
 from pathlib import Path
 
+from conftest import REPOSITORY
+
 NODE = "10.244.0.1"
 STORE = f"http://{NODE}:9000"
 PROMETHEUS = f"http://{NODE}:9090"
@@ -189,6 +191,9 @@ class Pod:
             lines.append(f"mount --bind {shlex.quote(str(source))} {target}")
             if mount.get("readOnly"):
                 lines.append(f"mount -o remount,bind,ro {target}")
+        # The environment's programs name the checkout's own, which a volume may lie over.
+        checkout = shlex.quote(str(REPOSITORY))
+        lines.append(f"mkdir -p .{checkout} && mount --bind {checkout} .{checkout}")
         lines += ["pivot_root . .before", "cd /", "umount -l .before", "hostname pod"]
         if rights.get("readOnlyRootFilesystem"):
             lines.append("mount -o remount,ro /")
