@@ -63,4 +63,6 @@ def test_a_small_run_imports_neither_pandas_nor_scipy_nor_dask(tmp_path):
     )
     words = [sys.executable, "-c", program, str(source), str(tmp_path / "out")]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    # Some of pyarrow 17 imports pandas whatever is asked of it.
+    old = int(pa.__version__.split(".")[0]) < 18
+    assert done.stdout.strip() in ("[]", *["['pandas']"] * old)

@@ -141,6 +141,7 @@ class TestHealth:
 
 class TestCompose:
     def test_commands_are_words_that_the_programs_know(self):
+        pytest.importorskip("upath")
         found = {
             name: parse(service["command"]) for name, service in OURS.items() if name != "fill"
         }

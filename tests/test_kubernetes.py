@@ -228,6 +228,8 @@ class TestAgreement:
     def test_the_run_waits_for_the_workers_there_are_to_begin_with(self, cluster):
         if not shutil.which("kubectl"):
             pytest.skip("kubectl is not installed")
+        if cluster.startswith("operator"):
+            pytest.importorskip("dask_kubernetes")
         found = list(made(kustomized(KUBERNETES / cluster)))
         pods = list(pods_of(found))
         (run,) = component(pods, "run")
