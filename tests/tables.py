@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import pytest
 
 #: (ny, nx), not square: a mix-up of the two moves every particle.
 SHAPE = (240, 300)
@@ -145,7 +146,12 @@ def uids(table):
 
 def write_file(table, path, **options):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    pq.write_table(table, path, **options)
+    try:
+        pq.write_table(table, path, **options)
+    except pa.ArrowNotImplementedError as error:
+        if int(pa.__version__.split(".")[0]) >= 18:
+            raise
+        pytest.skip(f"this pyarrow cannot store it: {error}")
     return Path(path)
 
 
