@@ -110,7 +110,9 @@ def words_only(monkeypatch):
     """
     from dask_dedup.reporting import page, style
 
-    empty = page.draw_files(style.figure(1, 1))
+    figure = style.figure(1, 1)
+    figure.subplots()
+    empty = page.draw_files(figure)
     monkeypatch.setattr(page, "draw_files", lambda figure: empty)
 
 

@@ -247,7 +247,7 @@ def test_every_rejected_one_is_joined_to_the_winner_it_was_told(tmp_path, kind, 
     summary = summarize(result)
     seen = 0
     for key in summary.micrographs.tolist():
-        sample = summaries.sample_of(result, key)
+        sample = summaries.sample_of(result, summary, key)
         winner = find_winners(sample)
         assert (winner != NO_WINNER).all()
         kept, rejected = sample.kept.take(winner), sample.rejected
@@ -288,6 +288,9 @@ def test_a_large_result_is_sampled_by_whole_micrographs_and_says_so(tmp_path, mo
     whole = np.isin(summary.micrographs, keys)
     assert len(sample.kept) == summary.kept[whole].sum()
     assert len(sample.rejected) == summary.rejected[whole].sum() == sample.winners.num_rows
+    for key, kept, rejected in zip(summary.micrographs, summary.kept, summary.rejected, strict=True):
+        one = summaries.sample_of(result, summary, int(key))
+        assert (len(one.kept), len(one.rejected), one.winners.num_rows) == (kept, rejected, rejected)
     assert f"drawn from {keys.size} of 40 micrographs" in Page(report(out)).text.lower()
 
 

@@ -123,9 +123,9 @@ def _find(result: Result, summary: Summary, name: str) -> int:
 
 def make_example(result: Result, summary: Summary, key: int, why: str) -> Example:
     """Read a micrograph's picks and its image."""
-    sample = sample_of(result, key)
+    sample = sample_of(result, summary, key)
     name = summary.name_of(key)
-    part, psize, shape = _field(result, key)
+    part, psize, shape = _field(result, summary, key)
     unit = "A" if result.params.measures else result.roles[part.source].unit
     if unit == "angstrom":
         unit = "A"
@@ -174,9 +174,11 @@ def _extent(points: Floats) -> tuple[float, float]:
     return width, height
 
 
-def _field(result: Result, key: int) -> tuple[Part, float | None, tuple[int, int] | None]:
+def _field(
+    result: Result, summary: Summary, key: int
+) -> tuple[Part, float | None, tuple[int, int] | None]:
     """Give a part that holds the micrograph, its pixel size and its shape (ny, nx)."""
-    for part in result.parts:
+    for part in summary.parts_of(key):
         roles = result.roles[part.source]
         for path in (part.kept, part.rejected):
             for found, rows in result.extracts(part, path, (roles.shape or "",)):

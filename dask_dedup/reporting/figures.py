@@ -180,7 +180,8 @@ def _draw_scores(panels: list[tuple[str, Floats, Floats]], label: str) -> Figure
         axes.set_ylabel("particles")
         axes.set_title(printable(path, 60), fontsize=9, fontweight="normal")
     axes.set_xlabel(label)
-    drawn.axes[0].legend(loc="upper right")
+    # Above, since the curves may be anywhere.
+    drawn.axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return drawn
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from dask_dedup.plural import counted
@@ -30,8 +31,8 @@ if TYPE_CHECKING:
 
 #: Characters of pictures that the page holds at most; further ones are files beside it only.
 PICTURE_BUDGET = 3_500_000
-#: Bytes of a drawing that is shown as it is; a larger one is shown as a photograph so many pixels wide.
-LARGEST_DRAWING, PHOTOGRAPH_WIDTH = 300_000, 1_600
+#: Bytes of a file that is shown as it is; where both are larger, a photograph is, so many pixels wide.
+LARGEST_DRAWING, LARGEST_PICTURE, PHOTOGRAPH_WIDTH = 300_000, 600_000, 1_600
 #: Output files that are listed.
 LISTED_FILES = 500
 
@@ -68,9 +69,11 @@ class Rendering:
         path.with_suffix(".svg").write_bytes(self.svg)
 
     def embed(self) -> str:
-        """Give a data URI: the drawing if that is small, else a photograph of it."""
+        """Give a data URI: the drawing or the picture if that is small, else a photograph of it."""
         if len(self.svg) <= LARGEST_DRAWING:
             return _data_uri("svg+xml", self.svg)
+        if len(self.png) <= LARGEST_PICTURE:
+            return _data_uri("png", self.png)
         with Image.open(io.BytesIO(self.png)) as image:
             image.thumbnail((PHOTOGRAPH_WIDTH, 10 * PHOTOGRAPH_WIDTH))
             buffer = io.BytesIO()
@@ -86,9 +89,9 @@ def _data_uri(mime: str, content: bytes) -> str:
 def draw_files(figure: Figure) -> Rendering:
     """Render a figure."""
     png, svg = io.BytesIO(), io.BytesIO()
+    # A figure with a layout engine of its own finds its layout at each saving, and draws everything to do so.
+    ConstrainedLayoutEngine().execute(figure)
     figure.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-    # The layout is found once, for both.
-    figure.set_layout_engine("none")
     figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH, metadata={"Date": None})
     return Rendering(png.getvalue(), svg.getvalue())
 

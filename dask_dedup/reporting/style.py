@@ -43,7 +43,7 @@ in_style: ContextDecorator = rc_context(_SETTINGS)
 
 def figure(width: float, height: float) -> Figure:
     """Make an empty figure, in inches."""
-    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    return Figure(figsize=(width, height), facecolor="white")
 
 
 def printable(name: str, length: int = 80) -> str:

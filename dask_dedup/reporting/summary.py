@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dask_dedup.arrays import from_numpy, to_numpy
 from dask_dedup.columns import Columns
 from dask_dedup.inspection.neighbours import Centres, Cloud
 from dask_dedup.micrographs import keys_of_names
@@ -73,6 +74,8 @@ class Summary:
     sample : Sample
     sampled_micrographs : int
         As many as there are if the sample is everything.
+    homes : tuple of (Part, (m_part,) uint64)
+        The parts of the result and the micrographs in each, sorted.
     """
 
     micrographs: Keys
@@ -81,10 +84,15 @@ class Summary:
     names: dict[int, str]
     sample: Sample
     sampled_micrographs: int
+    homes: tuple[tuple[Part, Keys], ...]
 
     def name_of(self, key: int) -> str:
         """Name a micrograph."""
         return self.names.get(key, f"uid {key}")
+
+    def parts_of(self, key: int) -> list[Part]:
+        """List the parts that hold particles of a micrograph."""
+        return [part for part, micrographs in self.homes if key in micrographs]
 
     @property
     def drawn_from(self) -> str:
@@ -114,7 +122,7 @@ def summarize(result: Result) -> Summary:
     def choose(keys: Keys) -> NDArray[np.bool_]:
         return np.ones(keys.size, dtype=bool) if share == 1 else splitmix64(keys) < limit
 
-    readings = _read_parts(result, choose)
+    readings = _read_parts(result, result.parts, choose)
     keys, number = np.unique(_join([r.micrographs for r in readings], "u8"), return_inverse=True)
     kept, rejected = (
         np.bincount(number, weights=_join(counts, "i8"), minlength=keys.size).astype(np.int64)
@@ -130,18 +138,30 @@ def summarize(result: Result) -> Summary:
         names=names,
         sample=_join_samples([reading.sample for reading in readings]),
         sampled_micrographs=int(np.count_nonzero(choose(keys))),
+        homes=tuple(
+            (part, reading.micrographs)
+            for part, reading in zip(result.parts, readings, strict=True)
+        ),
     )
 
 
-def sample_of(result: Result, key: int) -> Sample:
-    """Read the picks of one micrograph."""
-    return _join_samples([r.sample for r in _read_parts(result, lambda keys: keys == key)])
+def sample_of(result: Result, summary: Summary, key: int) -> Sample:
+    """Give the picks of one micrograph; they are read unless the summary's sample has them."""
+    every = summary.sample
+    kept, rejected = every.kept.micrograph == key, every.rejected.micrograph == key
+    if kept.any() or rejected.any():
+        winners = every.winners.filter(from_numpy(rejected))
+        return Sample(every.kept.take(kept), every.rejected.take(rejected), winners)
+    readings = _read_parts(result, summary.parts_of(key), lambda keys: keys == key)
+    return _join_samples([reading.sample for reading in readings])
 
 
-def _read_parts(result: Result, choose: Callable[[Keys], NDArray[np.bool_]]) -> list[_Reading]:
+def _read_parts(
+    result: Result, parts: Sequence[Part], choose: Callable[[Keys], NDArray[np.bool_]]
+) -> list[_Reading]:
     threads = min(len(sched_getaffinity(0)), MOST_THREADS)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(partial(_read_part, result, choose), result.parts))
+        return list(pool.map(partial(_read_part, result, choose), parts))
 
 
 def _read_part(result: Result, choose: Callable[[Keys], NDArray[np.bool_]], part: Part) -> _Reading:
@@ -169,7 +189,7 @@ def _read_part(result: Result, choose: Callable[[Keys], NDArray[np.bool_]], part
         np.array([counts[outcome][key] for key in every.tolist()], dtype=np.int64)
         for outcome in ("kept", "rejected")
     )
-    winners = _read_winners(part.duplicates).filter(pa.array(np.concatenate(chosen_rejected)))
+    winners = _read_winners(part.duplicates).filter(from_numpy(np.concatenate(chosen_rejected)))
     sample = Sample(Picks.concatenate(picks["kept"]), Picks.concatenate(picks["rejected"]), winners)
     return _Reading(every, kept, rejected, names, sample)
 
@@ -188,7 +208,7 @@ def _names(
         return dict(zip(keyed.tolist(), found.names, strict=True))
     if PATH_COLUMN not in rows.column_names:
         return {}
-    codes, texts = Columns(rows.take(pa.array(first)), "").texts(PATH_COLUMN)
+    codes, texts = Columns(rows.take(from_numpy(first)), "").texts(PATH_COLUMN)
     pairs = zip(distinct.tolist(), codes.tolist(), strict=True)
     return {key: texts[code] for key, code in pairs if code >= 0}
 
@@ -254,7 +274,7 @@ def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
     codes, paths = Columns(table, "duplicates").texts("winner_input")
     winner_source = np.array([inputs.index(path) for path in paths], dtype=np.int64)[codes]
     file, _ = Columns(table, "duplicates").texts("winner_file")
-    place = np.stack([winner_source, file, table["winner_row"].to_numpy()])
+    place = np.stack([winner_source, file, to_numpy(table["winner_row"])])
     order = np.lexsort(place)
     place = place[:, order]
     starts = np.flatnonzero(np.append(True, (place[:, 1:] != place[:, :-1]).any(axis=0)))
