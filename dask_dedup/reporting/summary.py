@@ -229,7 +229,7 @@ def _read_winners(paths: tuple[Path, ...]) -> pa.Table:
     parts = [
         pq.ParquetFile(**parquet_source(path)).read(_WINNERS.names).cast(_WINNERS) for path in paths
     ]
-    return pa.concat_tables(parts) if parts else _WINNERS.empty_table()
+    return pa.concat_tables(parts) if parts else pa.Table.from_batches([], _WINNERS)
 
 
 def _join(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
@@ -237,7 +237,7 @@ def _join(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
 
 
 def _join_samples(samples: list[Sample]) -> Sample:
-    tables = [_WINNERS.empty_table(), *(sample.winners for sample in samples)]
+    tables = [pa.Table.from_batches([], _WINNERS), *(sample.winners for sample in samples)]
     return Sample(
         Picks.concatenate([sample.kept for sample in samples]),
         Picks.concatenate([sample.rejected for sample in samples]),
