@@ -328,10 +328,11 @@ def split(
     kept, rejected : Path
     """
     held = pa.schema([_held(field) for field in schema])
+    there = {*payload.column_names}
     whole = pa.table(
         [
             payload.column(field.name).cast(field.type)
-            if field.name in payload.column_names
+            if field.name in there
             else pa.nulls(payload.num_rows, field.type)
             for field in held
         ],
