@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Keys = NDArray[np.uint64]
 
 #: Distributions are drawn from about so many particles at most.
-SAMPLE_ROWS = 500_000
+SAMPLE_ROWS = 200_000
 #: Neighbours are looked for up to so many separations.
 REACH = 4.0
 #: Threads that read; each holds the narrow columns of some 100,000 rows.
