@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tables import Output, contents, cryosparc, relion, uids, write_file, write_folder
 
 import dask_dedup.cluster
-from dask_dedup import DedupParams, InputError, plan, run
+from dask_dedup import DedupParams, InputError, plan, run, stages
+from dask_dedup.engines import threads as engine
 from dask_dedup.engines.threads import ThreadEngine
 from dask_dedup.formats import parquet
 
@@ -105,6 +106,27 @@ def test_any_number_of_threads(table, expected, tmp_path, monkeypatch, threads, 
     assert decisions(folder, tmp_path / "out") == expected
 
 
+@pytest.mark.parametrize(("clustered", "times"), [(True, 1), (False, 2)])
+def test_a_clustered_table_too_large_to_hold_is_scanned_once(
+    tmp_path, monkeypatch, small_fragments, clustered, times
+):
+    table = tied(400, micrographs=9)
+    expected = decisions(write_file(table, tmp_path / "expected.parquet"), tmp_path / "expected")
+    table = table.sort_by("location/micrograph_uid" if clustered else "uid")
+    folder = write_folder(table, tmp_path / "in", files=5)
+    scanned = []
+    scan = stages.scan_fragment
+
+    def noted(job, number):
+        scanned.append(number)
+        return scan(job, number)
+
+    monkeypatch.setattr(stages, "scan_fragment", noted)
+    monkeypatch.setattr(engine, "HELD_BYTES", 0)
+    assert decisions(folder, tmp_path / "out") == expected
+    assert sorted(scanned) == sorted([*range(5)] * times)
+
+
 def test_any_names_of_micrographs(table, expected, tmp_path):
     path = write_file(table.drop_columns(["location/micrograph_uid"]), tmp_path / "in.parquet")
     assert decisions(path, tmp_path / "out") == expected
@@ -170,10 +192,14 @@ MODES = [
     fragment_bytes=st.sampled_from([1, 5_000, 2**20]),
     bucket_rows=st.integers(10, 80),
     threads=st.integers(1, 4),
+    held=st.sampled_from([0, 2**29]),
+    clustered=st.booleans(),
     order=st.randoms(use_true_random=False),
     params=st.sampled_from(MODES),
 )
-def test_any_layout(rows, seed, files, group, fragment_bytes, bucket_rows, threads, order, params):
+def test_any_layout(
+    rows, seed, files, group, fragment_bytes, bucket_rows, threads, held, clustered, order, params
+):
     tables = [tied(rows, seed), tied(20, seed + 1)]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         place = Path(name)
@@ -181,9 +207,13 @@ def test_any_layout(rows, seed, files, group, fragment_bytes, bucket_rows, threa
         expected = decisions(whole, place / "expected", **params)
         patch.setattr(parquet, "FRAGMENT_BYTES", fragment_bytes)
         patch.setattr(plan, "BUCKET_ROWS", bucket_rows)
+        patch.setattr(engine, "HELD_BYTES", held)
         with_threads(patch, threads)
         shuffled = list(range(rows))
         order.shuffle(shuffled)
+        if clustered:
+            micrograph = tables[0]["location/micrograph_uid"].to_pylist()
+            shuffled.sort(key=micrograph.__getitem__)
         mixed = tables[0].take(pa.array(shuffled, pa.int64()))
         first = write_folder(mixed, place / "in", files=files, row_group_size=group)
         second = write_file(tables[1], place / "other.parquet", row_group_size=group)

@@ -288,9 +288,15 @@ def test_a_large_result_is_sampled_by_whole_micrographs_and_says_so(tmp_path, mo
     whole = np.isin(summary.micrographs, keys)
     assert len(sample.kept) == summary.kept[whole].sum()
     assert len(sample.rejected) == summary.rejected[whole].sum() == sample.winners.num_rows
-    for key, kept, rejected in zip(summary.micrographs, summary.kept, summary.rejected, strict=True):
+    for key, kept, rejected in zip(
+        summary.micrographs, summary.kept, summary.rejected, strict=True
+    ):
         one = summaries.sample_of(result, summary, int(key))
-        assert (len(one.kept), len(one.rejected), one.winners.num_rows) == (kept, rejected, rejected)
+        assert (len(one.kept), len(one.rejected), one.winners.num_rows) == (
+            kept,
+            rejected,
+            rejected,
+        )
     assert f"drawn from {keys.size} of 40 micrographs" in Page(report(out)).text.lower()
 
 

@@ -42,6 +42,7 @@ class ThreadEngine:
         self._telling = Lock()
         self._picks: dict[int, Picks] = {}
         self._names: dict[int, pa.ChunkedArray | None] = {}
+        self._edges: dict[int, tuple[NDArray[np.uint64], Picks]] = {}
 
     def __str__(self) -> str:
         return f"in this process, {self.threads} threads"
@@ -66,13 +67,15 @@ class ThreadEngine:
             self.tell(events.scanned(census, time.perf_counter() - began))
             return census, narrow
 
-        room, self._picks, self._names = HELD_BYTES, {}, {}
+        room, self._picks, self._names, self._edges = HELD_BYTES, {}, {}, {}
         with self._pool() as run:
             for census, narrow in run(scan, range(len(job.fragments))):
                 room -= narrow.nbytes
                 if room >= 0:
                     self._picks[census.fragment] = narrow.picks
                     self._names[census.fragment] = narrow.micrograph
+                else:
+                    self._edges[census.fragment] = census.micrographs, _at_edges(narrow.picks)
                 yield census
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
@@ -112,7 +115,8 @@ class ThreadEngine:
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
-            picks, bucket = stages.collect_picks(job, plan, number, self._picks.get(number))
+            held = self._picks[number] if number in self._picks else self._moving(plan, number)
+            picks, bucket = stages.collect_picks(job, plan, number, held)
             self.tell(events.collected(number, len(picks), time.perf_counter() - began))
             if number in self._picks and len(picks) == job.fragments[number].rows:
                 self._picks[number] = Picks.concatenate([])
@@ -138,6 +142,14 @@ class ThreadEngine:
                 moved.setdefault(number, []).append(rejections)
         return moved
 
+    def _moving(self, plan: Plan, number: int) -> Picks | None:
+        """Give the picks at a fragment's edges if all that travel are among them."""
+        if number not in self._edges:
+            return None
+        micrographs, edges = self._edges[number]
+        moving = micrographs[plan.bucket_of(micrographs) >= 0]
+        return edges if np.isin(moving, edges.micrograph).all() else None
+
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
         """Give a map over threads that holds back no finished work and drops what waits on an error."""
@@ -153,6 +165,12 @@ class ThreadEngine:
             yield run
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _at_edges(picks: Picks) -> Picks:
+    """Give the picks of the first and of the last row's micrograph: in a sorted table no others straddle."""
+    micrograph = picks.micrograph
+    return picks.take((micrograph == micrograph[:1]) | (micrograph == micrograph[-1:]))
 
 
 def _sorted_out(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
