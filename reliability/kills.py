@@ -144,12 +144,20 @@ def watch(scratch: str, expected: int, told: Connection) -> None:
     told.send((reads, partial))
 
 
+def sweep(out: Path) -> None:
+    """Remove a result, out of the reader's sight before it is taken apart."""
+    swept = out.with_name("swept")
+    if out.exists():
+        out.rename(swept)
+    shutil.rmtree(swept, ignore_errors=True)
+
+
 def start_and_kill(
     trial: Trial, words: list[str], out: Path, cluster: Cluster, chance: random.Random
 ) -> tuple[int, list[str]]:
     """Start a run and kill its victim in mid-run; give the driver's session, and what was wrong about its end."""
     while True:
-        shutil.rmtree(out, ignore_errors=True)
+        sweep(out)
         cluster.mend()
         began = time.perf_counter()
         driver = Command(words, cluster.folder / "driver.log")
@@ -266,9 +274,7 @@ def main() -> None:
                 flush=True,
             )
             if not trial.faults:
-                # Out of the reader's sight before it is taken apart.
-                out.rename(scratch / "swept")
-                shutil.rmtree(scratch / "swept")
+                sweep(out)
     finally:
         told.send("enough")
         reads, partial = told.recv()
