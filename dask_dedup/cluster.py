@@ -7,11 +7,13 @@ import os
 import re
 import site
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from dask_dedup.engines.threads import ThreadEngine
-from dask_dedup.errors import RunError
+from dask_dedup.errors import InputError, RunError
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -106,13 +108,17 @@ def connect(
 
     Raises
     ------
+    InputError
+        If there is no scheduler file, and none comes.
     RunError
-        If there is none, it refuses, or it has no workers.
+        If there is no scheduler, it refuses, or it has no workers.
     """
     from distributed import Client
 
     from dask_dedup.tls import why_refused
 
+    if scheduler_file:
+        _await_file(Path(scheduler_file))
     target = str(address or scheduler_file or configured_address())
     try:
         if scheduler_file:
@@ -134,6 +140,21 @@ def connect(
     return client
 
 
+def _await_file(file: Path) -> None:
+    """Wait for what a scheduler writes when it starts, which may have been just now."""
+    if not file.parent.is_dir():
+        raise InputError(f"--scheduler-file {file}: there is no folder {file.parent}")
+    end = time.monotonic() + CONNECT_SECONDS
+    if not file.exists():
+        log.info("waiting for %s, at most %d s", file, CONNECT_SECONDS)
+    while not file.exists():
+        if time.monotonic() > end:
+            raise InputError(
+                f"--scheduler-file {file}: no such file; a scheduler writes it: dask scheduler --scheduler-file {file}"
+            )
+        time.sleep(0.1)
+
+
 def start_local(
     stack: ExitStack,
     workers: int | None = None,
@@ -153,9 +174,12 @@ def start_local(
     from dask_dedup import scheduler
     from dask_dedup.tls import configured
 
+    _check_memory(memory_limit)
     cores = len(os.sched_getaffinity(0))
     threads = threads_per_worker or max(1, min(cores // (workers or 1), THREADS_PER_WORKER))
     number = workers or max(1, cores // threads)
+    # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.
+    deaf = {"preload": ["dask_dedup.deaf"]} if number > 1 else {}
     security = security or configured()
     stack.enter_context(scheduler.set_up(security))
     cluster = LocalCluster(
@@ -168,10 +192,21 @@ def start_local(
         dashboard_address=scheduler.dashboard_at(dashboard_address),
         worker_dashboard_address="127.0.0.1:0",
         silence_logs=scheduler.LOG_LEVEL,
+        **deaf,
     )
     stack.enter_context(cluster)
     scheduler.tell_missing()
     return stack.enter_context(Client(cluster))
+
+
+def _check_memory(limit: str) -> None:
+    from dask.utils import parse_bytes
+
+    try:
+        if limit != "auto":
+            parse_bytes(limit)
+    except ValueError as error:
+        raise InputError(f"--memory-limit {limit}: is no size; say 4GiB, 500MB or auto") from error
 
 
 def watch_link(client: Client) -> str | None:
@@ -182,6 +217,11 @@ def watch_link(client: Client) -> str | None:
     link: str = client.dashboard_link or ""
     if not (page and link):
         return None
+    if client.scheduler.address.startswith("inproc://"):
+        # Such an address names the machine's network, on which the page may not be.
+        given = client.cluster.scheduler_spec["options"]["dashboard_address"].rpartition(":")[0]
+        host = "127.0.0.1" if given in ("0.0.0.0", "") else given
+        link = urlsplit(link)._replace(netloc=f"{host}:{urlsplit(link).port}").geturl()
     if client.get_metadata([HTTPS], default=False):
         link = link.replace("http://", "https://", 1)
     return link.removesuffix("/status") + page

@@ -6,6 +6,8 @@ import logging
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from dask_dedup.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 WORKER_TTL = "60s"
 #: The scheduler notes the start and the end of every shuffle as if they were warnings.
 LOG_LEVEL = logging.ERROR
+LARGEST_PORT = 65535
 
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
 _WITHOUT = {
@@ -52,12 +55,20 @@ def set_up(security: Security | None = None) -> Iterator[None]:
 def dashboard_at(address: str | None) -> str:
     """Give the place of a dashboard: on this machine only, unless the address names a host.
 
+    Raises
+    ------
+    InputError
+        If it is no address.
+
     Examples
     --------
     >>> dashboard_at(None), dashboard_at(":8787"), dashboard_at("0.0.0.0:8787")
     ('127.0.0.1:0', '127.0.0.1:8787', '0.0.0.0:8787')
     """
     address = address or ":0"
+    port = address.rpartition(":")[2]
+    if ":" not in address or not port.isdecimal() or int(port) > LARGEST_PORT:
+        raise InputError(f"--dashboard-address {address}: is no [HOST]:PORT; say :8787")
     return f"127.0.0.1{address}" if address.startswith(":") else address
 
 

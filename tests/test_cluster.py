@@ -75,7 +75,7 @@ def test_the_configured_scheduler_is_used(inputs, tmp_path, monkeypatch, caplog)
         client = cluster.start_local(stack, 2, 1)
         with dask.config.set({"scheduler-address": client.scheduler.address}):
             run(inputs, tmp_path / "out")
-        assert f"running Dask cluster at {client.scheduler.address}" in caplog.text
+        assert f"running on the Dask cluster at {client.scheduler.address}" in caplog.text
 
 
 def test_a_scheduler_that_is_not_there_is_said_so(monkeypatch):

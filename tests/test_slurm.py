@@ -201,7 +201,7 @@ class TestInOneJob:
         state = state_at_the_end(job)
         log = (tmp_path / f"{job}.log").read_text()
         assert state == "COMPLETED", log
-        assert "running Dask cluster at tls://127.0.0.1:" in log
+        assert "running on the Dask cluster at tls://127.0.0.1:" in log
         assert ": 2 workers, 2 threads" in log
         assert data(out) == expected
         assert hidden(out) == []
@@ -231,7 +231,7 @@ class TestInJobsOfWorkers:
         when_written(monkeypatch, 2, lambda: places.extend(listening()))
         outcome = elastic(*authority.options)
         assert outcome.exit_code == 0, outcome.stderr
-        assert "running Dask cluster at tls://127.0.0.1:" in outcome.stderr
+        assert "running on the Dask cluster at tls://127.0.0.1:" in outcome.stderr
         assert ": 2 workers, 2 threads" in outcome.stderr
         assert data(out) == expected
         # Two nannies and two workers, and the pages of both workers.

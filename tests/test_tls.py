@@ -76,7 +76,7 @@ class TestARunningCluster:
         assert address.startswith("tls://127.0.0.1:")
         outcome = cli("run", source, "-o", out, "--scheduler", address, *authority.options)
         assert outcome.exit_code == 0, outcome.stderr
-        assert f"running Dask cluster at {address}" in outcome.stderr
+        assert f"running on the Dask cluster at {address}" in outcome.stderr
         assert data(out) == data(tmp_path / "whole")
 
     def test_the_configuration_may_name_them_instead(self, cli, secured, authority, source, out):
@@ -162,7 +162,7 @@ class TestAClusterThatIsStarted:
             patch.setattr(cluster, "watch_link", look)
             outcome = cli("run", source, "-o", out, "--workers", workers, *options)
         assert outcome.exit_code == 0, outcome.stderr
-        assert "running Dask cluster at tls://127.0.0.1:" in outcome.stderr
+        assert "running on the Dask cluster at tls://127.0.0.1:" in outcome.stderr
         assert "watch it: https://127.0.0.1:" in outcome.stderr
         assert data(out) == data(tmp_path / "whole")
         assert places
@@ -274,7 +274,7 @@ class TestTheCommandsOfTheDocumentation:
                 stack.callback(end, process)
             told = outcome(f"{wanted} --no-report")
             assert told.returncode == 0, told.stderr
-            assert "running Dask cluster at tls://127.0.0.1:" in told.stderr
+            assert "running on the Dask cluster at tls://127.0.0.1:" in told.stderr
             assert ": 2 workers, 8 threads" in told.stderr
             assert "watch it: https://127.0.0.1:" in told.stderr
             context = ssl.create_default_context(cafile=str(place / "ca.pem"))

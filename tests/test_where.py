@@ -7,7 +7,7 @@ import sys
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import InputError
+from dask_dedup import InputError, cluster
 from dask_dedup.slurm import walltime
 from dask_dedup.slurm.allocation import Allocation
 
@@ -128,3 +128,32 @@ class TestTimeLimits:
             walltime.stopping_in_time(),
         ):
             pass
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--memory-limit", "lots"), "--memory-limit lots: is no size"),
+        (("--dashboard-address", "here"), "--dashboard-address here: is no [HOST]:PORT"),
+        (("--dashboard-address", ":99999"), "--dashboard-address :99999: is no [HOST]:PORT"),
+        (("--scheduler-file", "/no/such/folder/s.json"), "there is no folder /no/such/folder"),
+    ],
+)
+def test_a_cluster_that_cannot_be_is_refused_at_once(cli, arguments, options, words):
+    outcome = cli(*arguments, *options)
+    assert outcome.exit_code == 2
+    (line,) = outcome.stderr.splitlines()
+    assert line.startswith(f"dask-dedup: {words}")
+
+
+def test_a_scheduler_file_that_does_not_come_is_named(cli, arguments, tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
+    outcome = cli(*arguments, "--scheduler-file", tmp_path / "s.json")
+    assert outcome.exit_code == 2
+    assert "dask scheduler --scheduler-file" in outcome.stderr.splitlines()[-1]
+
+
+def test_the_live_page_of_a_worker_in_this_process_can_be_opened(cli, arguments):
+    pytest.importorskip("bokeh")
+    outcome = cli(*arguments, "--no-report", "--workers", 1, "--dashboard-address", ":0")
+    assert "watch it: http://127.0.0.1:" in outcome.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -169,10 +170,18 @@ def run(
             overwrite=overwrite,
             watch=watch,
         )
-    proof = prove(output) if verify else None
-    pictured = None
-    if not no_report:
-        pictured = _picture(result, plot_micrographs, proof)
+    proof = pictured = None
+    try:
+        if verify:
+            proof = prove(output)
+        if not no_report:
+            pictured = _picture(result, plot_micrographs, proof)
+    except KeyboardInterrupt:
+        again = f"dask-dedup report {'--verify ' if verify else ''}{shlex.quote(str(output))}"
+        click.echo(
+            f"dask-dedup: interrupted, but the result is whole; for its report: {again}", err=True
+        )
+        sys.exit(130)
     if as_json:
         click.echo(json.dumps(_as_dict(result, proof, pictured), indent=2))
     elif not quiet:

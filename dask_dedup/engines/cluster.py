@@ -23,6 +23,7 @@ from dask_dedup.decide import REJECTIONS_DTYPES, Rejections
 from dask_dedup.engines.patience import Patience
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.picks import PICKS_DTYPES, Picks
+from dask_dedup.plural import counted
 from dask_dedup.receipts import Receipt
 from dask_dedup.room import NO_ROOM
 
@@ -59,7 +60,7 @@ class ClusterEngine:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         threads = sum(worker["nthreads"] for worker in workers.values())
         address = self.client.scheduler.address
-        return f"Dask cluster at {address}: {len(workers)} workers, {threads} threads"
+        return f"on the Dask cluster at {address}: {counted(len(workers), 'worker')}, {counted(threads, 'thread')}"
 
     def tell(self, event: Event) -> None:
         """Pass an event on to the scheduler, and so to whoever watches."""

@@ -14,6 +14,7 @@ import numpy as np
 from dask_dedup import events, stages
 from dask_dedup.decide import Rejections, Tally
 from dask_dedup.picks import Picks
+from dask_dedup.plural import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -45,7 +46,7 @@ class ThreadEngine:
         self._edges: dict[int, tuple[NDArray[np.uint64], Picks]] = {}
 
     def __str__(self) -> str:
-        return f"in this process, {self.threads} threads"
+        return f"in this process, {counted(self.threads, 'thread')}"
 
     def tell(self, event: Event) -> None:
         """Pass an event on to whoever watches."""

@@ -1,0 +1,44 @@
+"""Ctrl-C, as a terminal sends it: to all processes of the command."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tables import cryosparc, write_file
+
+
+def interrupted(words, when):
+    """Send Ctrl-C once `when` is true; give the exit code and what was printed."""
+    command = [sys.executable, "-c", "from dask_dedup.cli import main; main()", *map(str, words)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
+    while not when():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    return process.returncode, told
+
+
+def test_during_the_report_one_is_told_that_the_result_is_whole(tmp_path):
+    source, out = write_file(cryosparc(20_000), tmp_path / "in.parquet"), tmp_path / "out"
+    code, told = interrupted(["run", source, "-o", out, "-q"], (out / "manifest.json").exists)
+    assert code == 130
+    assert told.strip() == (
+        f"dask-dedup: interrupted, but the result is whole; for its report: dask-dedup report {out}"
+    )
+
+
+@pytest.mark.slow
+def test_workers_say_nothing_of_it(tmp_path):
+    source = write_file(cryosparc(300_000), tmp_path / "in.parquet", row_group_size=1_000)
+    out = tmp_path / "out"
+    words = ["run", source, "-o", out, "-q", "--no-report", "--workers", 2]
+    code, told = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
+    assert code == 130
+    assert "Traceback" not in told
+    assert "run the same command again" in told
