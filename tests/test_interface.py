@@ -237,7 +237,7 @@ class TestExitCodes:
         outcome = cli(*arguments)
         assert outcome.exit_code == 130
         (line,) = outcome.stderr.splitlines()
-        assert line.startswith("dask-dedup: interrupted, nothing was committed")
+        assert line.startswith("dask-dedup: interrupted; the same command goes on")
 
     def test_an_interrupt_while_writing_leaves_nothing(self, cli, arguments, monkeypatch, tmp_path):
         from dask_dedup.formats import parquet

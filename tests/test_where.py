@@ -136,7 +136,10 @@ class TestTimeLimits:
         (("--memory-limit", "lots"), "--memory-limit lots: is no size"),
         (("--dashboard-address", "here"), "--dashboard-address here: is no [HOST]:PORT"),
         (("--dashboard-address", ":99999"), "--dashboard-address :99999: is no [HOST]:PORT"),
-        (("--scheduler-file", "/no/such/folder/s.json"), "there is no folder /no/such/folder"),
+        (
+            ("--scheduler-file", "/no/such/folder/s.json"),
+            "--scheduler-file /no/such/folder/s.json: there is no folder",
+        ),
     ],
 )
 def test_a_cluster_that_cannot_be_is_refused_at_once(cli, arguments, options, words):

@@ -35,8 +35,7 @@ class _Commands(click.Group):
             ctx.exit(1)
         except KeyboardInterrupt:
             click.echo(
-                "dask-dedup: interrupted, nothing was committed; run the same command again",
-                err=True,
+                "dask-dedup: interrupted; the same command goes on from what is done", err=True
             )
             ctx.exit(130)
 
