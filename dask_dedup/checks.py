@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.job import Job
+    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
     from dask_dedup.score_range import ScoreRange
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _PSIZE_TOLERANCE = 1e-3
 #: Scores whose ranges differ by more than this factor are not on one scale.
 _SPAN_RATIO = 2.0
+#: Who loses a larger share of his particles than this may have made a mistake.
+_MOST_REJECTED = 0.9
 
 
 def check_rows(job: Job, censuses: Sequence[Census]) -> None:
@@ -157,6 +160,19 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
     return lines
 
 
+def find_doubts(job: Job, receipts: Sequence[Receipt]) -> list[str]:
+    """Say what looks wrong about the outcome as a whole."""
+    rows = sum(receipt.rows for receipt in receipts)
+    rejected = sum(receipt.rejected for receipt in receipts)
+    params = job.params
+    if not params.measures or rejected <= _MOST_REJECTED * rows:
+        return []
+    return [
+        f"{rejected / rows:.1%} of the particles are rejected: is --min-separation {params.min_separation:g} "
+        "(angstrom) meant? For copies of a symmetry expansion there is --undo-symmetry-expansion"
+    ]
+
+
 def score_warnings(column: str, score: ScoreRange) -> list[str]:
     """Say what is wrong with a score column as a whole: constant, missing, zero-filled, -999."""
     if score.missing == score.rows:
@@ -212,9 +228,14 @@ def _psize_warnings(job: Job, source: int, censuses: Sequence[Census]) -> list[s
 def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
     with_rows = [table for table in job.tables if table.rows]
     if len(with_rows) < 2:
+        lines = []
         if job.params.between_inputs_only:
-            return ["there is but one input, so --between-inputs-only leaves nothing to reject"]
-        return []
+            lines.append(
+                "there is but one input, so --between-inputs-only leaves nothing to reject"
+            )
+        if job.params.prefer_input_order:
+            lines.append("there is but one input, so --prefer-input-order changes nothing")
+        return lines
     lines = []
     seen = np.empty(0, np.uint64)
     shared = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from numbers import Integral, Real
 from typing import Any, Self
 
 from dask_dedup.errors import InputError
@@ -15,6 +16,13 @@ LARGEST_SEPARATION = 1e9
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
+_NUMBERS: dict[str, type] = {
+    "min_separation": Real,
+    "micrograph_pixel_size": Real,
+    "seed": Integral,
+    "micrograph_height": Integral,
+}
+_OPTIONAL = ("micrograph_pixel_size", "micrograph_height")
 
 #: Which way is better, for the score fields whose meaning is known.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
@@ -104,6 +112,12 @@ class DedupParams:
     invalid: str = "error"
 
     def __post_init__(self) -> None:
+        for name, kind in _NUMBERS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (value is not None or name not in _OPTIONAL):
+                raise InputError(
+                    f"{name} is {value!r}; it must be a{' whole' if kind is Integral else ''} number"
+                )
         if not 0 <= self.min_separation <= LARGEST_SEPARATION:
             raise InputError(
                 f"--min-separation is {self.min_separation}; it must lie between 0 and "
@@ -182,6 +196,10 @@ def parse_score_field(text: str) -> ScoreField | None:
     name, _, direction = text.rpartition(":")
     if name and direction in ("higher", "lower"):
         return ScoreField(name, direction == "higher", custom=True)
+    if name:
+        raise InputError(
+            f"--score-field {text!r}: the direction is {direction!r}; say {name}:higher or {name}:lower"
+        )
     named = ", ".join(SCORE_DIRECTIONS)
     raise InputError(
         f"--score-field {text!r}: say which way is better, {text}:higher or {text}:lower "

@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_dedup import events
 from dask_dedup import output as place
-from dask_dedup.checks import check_names, check_rows, check_uids, find_warnings
+from dask_dedup.checks import check_names, check_rows, check_uids, find_doubts, find_warnings
 from dask_dedup.cluster import choose_engine
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
@@ -141,6 +141,9 @@ def _run(
     given = [*paths, *([micrographs] if micrographs else [])]
     check_answers([*given, target])
     place.check_apart(target, given)
+    place.check_once(paths)
+    if not isinstance(params, DedupParams):
+        raise InputError(f"params is a {type(params).__name__}; give a DedupParams")
     tables = [
         open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
     ]
@@ -179,7 +182,11 @@ def _run(
                         with _keeping_what_is_done(job, staging):
                             receipts = _write(job, survey, engine, tell)
                             check_unchanged(job)
-                            manifest = make_manifest(job, survey.plan, receipts, survey.warnings)
+                            doubts = find_doubts(job, receipts)
+                            for line in doubts:
+                                log.warning("warning: %s", line)
+                            warnings = [*survey.warnings, *doubts]
+                            manifest = make_manifest(job, survey.plan, receipts, warnings)
                             manifest |= {"run_id": run_id, "overwrite": overwrite, "mark": mark}
                             manifest["allow_outside"] = allow_outside
                             manifest["seconds"] = round(time.perf_counter() - began, 3)
@@ -332,7 +339,13 @@ def _describe(job: Job) -> list[str]:
         columns = dict.fromkeys(str(roles.score) for roles in job.roles)
         better = "higher" if params.score.higher_is_better else "lower"
         score = f"{', '.join(columns)} ({better} is better)"
-    fate = "all of them are rejected" if params.remove_entirely else "the best of them stays"
+    fate = "the best of them stays"
+    if params.remove_entirely:
+        fate = "all of them are rejected"
+    elif params.prefer_input_order and len(job.tables) > 1:
+        fate = "one of the earliest input stays"
+    elif params.score is None:
+        fate = "one of them stays"
     return [
         f"duplicates: {duplicates}, on one micrograph (by {job.roles[0].match}); {fate}",
         f"shift: {', '.join(shifts)}; score: {score}",

@@ -108,10 +108,11 @@ class TestStatus:
         assert found.totals is not None
         assert found.attempts[0].command.endswith("--overwrite")
 
-    def test_a_file_that_is_gone_is_named(self, source, out):
+    def test_a_file_that_is_gone_is_named(self, cli, source, out):
         run(source, out)
         (out / "particles_kept" / "part-00003.parquet").unlink()
         assert status(out).damaged == [str(out / "particles_kept" / "part-00003.parquet")]
+        assert cli("status", out).exit_code == 1
 
     def test_a_place_without_any_run_is_an_error(self, cli, tmp_path):
         outcome = cli("status", tmp_path / "nowhere")

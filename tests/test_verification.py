@@ -175,8 +175,8 @@ def test_a_right_run_over_straddling_micrographs_is_proven_in_several_passes(
 
 
 def test_one_input_given_twice_is_proven(tmp_path):
-    path = store(picks(1, uid=False), tmp_path / "a.parquet")
-    result = dask_dedup.run([path, path], tmp_path / "out")
+    paths = [store(picks(1, uid=False), tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    result = dask_dedup.run(paths, tmp_path / "out")
     assert result.rejected >= 500
     assert_proven(dask_dedup.verify(tmp_path / "out"))
 

@@ -54,6 +54,8 @@ def status(output: Path, as_json: bool) -> None:
     else:
         for line in found.lines():
             click.echo(line)
+    if found.damaged:
+        sys.exit(1)
 
 
 @click.command()

@@ -14,7 +14,7 @@ from dask_dedup.cli.flips import ordinals
 from dask_dedup.cli.place import PLACE
 from dask_dedup.cli.proof import prove
 from dask_dedup.cli.where import Where, where_options
-from dask_dedup.errors import DedupError
+from dask_dedup.errors import DedupError, InputError
 from dask_dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
 from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
 
@@ -203,7 +203,13 @@ def _picture(
     try:
         from dask_dedup.reporting import report as make_report
 
-        return make_report(result.output, plot_micrographs=micrographs, verification=proof)
+        try:
+            return make_report(result.output, plot_micrographs=micrographs, verification=proof)
+        except InputError as error:
+            if not micrographs:
+                raise
+            click.echo(f"warning: the report is without --plot-micrograph: {error}", err=True)
+            return make_report(result.output, verification=proof)
     except DedupError as error:
         click.echo(f"warning: the result is whole, but has no report: {error}", err=True)
         return None

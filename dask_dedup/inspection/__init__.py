@@ -13,6 +13,7 @@ from dask_dedup import checks
 from dask_dedup.errors import InputError
 from dask_dedup.formats import StoredSchema, open_table
 from dask_dedup.inspection.advice import (
+    advise_copies,
     advise_flips,
     advise_names,
     advise_separation,
@@ -144,6 +145,7 @@ def _conclude(
         advice += advise_names(job, found.tallies)
     if flips:
         advice.append(advise_flips(job, views, found, flips))
+    advice += advise_copies(inputs)
     if together or len(inputs) == 1:
         advice += advise_separation(together or inputs[0].neighbourhood, views[0].unit)
     return Inspection(

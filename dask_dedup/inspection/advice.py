@@ -117,6 +117,21 @@ def advise_separation(around: Neighbourhood | None, unit: str) -> list[str]:
     ]
 
 
+def advise_copies(inputs: Sequence[InspectedInput]) -> list[str]:
+    """Say where picks lie precisely on another, and what removes no more than those."""
+    lines = []
+    for entry in inputs:
+        around = entry.neighbourhood
+        if around and around.coincident:
+            expanded = bool(entry.fields["symmetry source"])
+            option = "--undo-symmetry-expansion" if expanded else "--min-separation 0"
+            lines.append(
+                f"{entry.path}: {around.coincident:,} of {around.picks:,} picks lie precisely on another "
+                f"(a symmetry expansion, or rows given twice): {option} leaves one of each and touches no other"
+            )
+    return lines
+
+
 def warn_of_shifts(inputs: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
     """Name the inputs whose shifts do not bring duplicates together."""
     tests = [(entry.path, entry.shift) for entry in inputs]

@@ -287,6 +287,8 @@ class Neighbourhood:
     Attributes
     ----------
     picks : int
+    coincident : int
+        Those that lie precisely on another.
     pairs : dict of float to int
         Pairs at most so far apart.
     nearest : dict of float to float
@@ -299,6 +301,7 @@ class Neighbourhood:
     """
 
     picks: int
+    coincident: int
     pairs: dict[float, int]
     nearest: dict[float, float]
     edges: tuple[float, ...]
@@ -331,6 +334,7 @@ def look_around(
         found.append(
             Neighbourhood(
                 picks=len(centres),
+                coincident=int(np.count_nonzero(nearest == 0)),
                 pairs=dict(zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)),
                 nearest={float(p): float(np.percentile(known, p)) for p in percentiles},
                 edges=tuple(edges),

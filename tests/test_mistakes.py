@@ -1,0 +1,95 @@
+"""What people get wrong: a run refuses it, or says what looks odd."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from tables import cryosparc, write_file
+
+from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_file(cryosparc(100), tmp_path / "a.parquet")
+
+
+def test_a_table_named_twice_is_refused(source, tmp_path):
+    link = tmp_path / "link.parquet"
+    link.symlink_to(source)
+    for twin in (source, link):
+        with pytest.raises(InputError, match="named twice"):
+            run([source, twin], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_folder_of_a_result_is_no_table(source, tmp_path):
+    run(source, tmp_path / "out")
+    with pytest.raises(InputError, match=r"is the result of a run; .*out/particles_kept"):
+        run(tmp_path / "out", tmp_path / "again")
+
+
+def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
+    with pytest.raises(InputError, match="min_separation is '20'; it must be a number"):
+        DedupParams(min_separation="20")
+    with pytest.raises(InputError, match=r"seed is 0\.5; it must be a whole number"):
+        DedupParams(seed=0.5)
+    with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
+        run(source, tmp_path / "out", {"min_separation": 20.0})
+    assert DedupParams(min_separation=np.float32(20), seed=np.int64(1)).seed == 1
+
+
+@pytest.mark.parametrize("option", ["prefer_input_order", "between_inputs_only"])
+def test_an_option_for_several_inputs_warns_where_there_is_one(source, tmp_path, caplog, option):
+    params = DedupParams(**{option: True})
+    words = f"there is but one input, so --{option.replace('_', '-')}"
+    assert words in "".join(run(source, tmp_path / "out", params).warnings)
+    with caplog.at_level(logging.WARNING, "dask_dedup"):
+        remove_duplicates(cryosparc(100), params)
+    assert words in caplog.text
+
+
+def test_a_separation_that_rejects_nearly_all_is_doubted(source, tmp_path):
+    absurd = run(source, tmp_path / "absurd", DedupParams(min_separation=2000.0))
+    assert absurd.rejected == 96
+    assert any("96.0% of the particles are rejected" in line for line in absurd.warnings)
+    usual = run(source, tmp_path / "usual")
+    assert 0 < usual.rejected < 90
+    assert not any("are rejected" in line for line in usual.warnings)
+
+
+def test_the_log_says_who_stays(source, tmp_path, caplog):
+    two = write_file(cryosparc(100, seed=1), tmp_path / "b.parquet")
+    fates = {
+        "the best of them stays": DedupParams(),
+        "one of the earliest input stays": DedupParams(prefer_input_order=True),
+        "one of them stays": DedupParams(score_field="none"),
+        "all of them are rejected": DedupParams(remove_entirely=True),
+    }
+    for number, (words, params) in enumerate(fates.items()):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, "dask_dedup"):
+            run([source, two], tmp_path / f"out{number}", params)
+        assert f"; {words}" in caplog.text
+
+
+def test_a_micrograph_that_is_not_there_does_not_cost_the_report(cli, source, tmp_path, words_only):
+    words = ("run", source, "-o", tmp_path / "out", "--plot-micrograph", "no-such")
+    outcome = cli(*words, no_report=False)
+    assert outcome.exit_code == 0
+    assert "the report is without --plot-micrograph" in outcome.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+
+
+def test_inspect_counts_what_lies_precisely_on_another(tmp_path):
+    once = cryosparc(60, drop=("uid",))
+    source = write_file(pa.concat_tables([once, once.slice(0, 15)]), tmp_path / "a.parquet")
+    found = inspect(source)
+    assert found.inputs[0].neighbourhood.coincident == 30
+    (line,) = [line for line in found.advice if "precisely on another" in line]
+    assert "30 of 75 picks" in line
+    assert "--min-separation 0" in line
+    assert run(source, tmp_path / "out", DedupParams(min_separation=0.0)).rejected == 15
