@@ -7,6 +7,8 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from dask_dedup.plural import counted
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -134,6 +136,8 @@ def _micrographs(entry: InspectedInput) -> str:
     if not entry.per_micrograph:
         return "none"
     least, median, most = entry.per_micrograph
+    if least == most:
+        return f"{entry.micrographs:,}, with {counted(int(least), 'particle')}{' each' * (entry.micrographs > 1)}"
     return f"{entry.micrographs:,}, with {least:,} to {most:,} particles, median {median:,.0f}"
 
 

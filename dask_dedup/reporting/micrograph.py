@@ -213,7 +213,9 @@ def describe(example: Example, separation: float) -> str:
             "the particles are duplicates."
         )
         if _crowded_window(example, separation):
-            parts.append("Below, the window that is framed above.")
+            tiny = separation < example.field[0] * _VISIBLE
+            dots = ", where dots stand for circles too small to see" if tiny else ""
+            parts.append(f"Below, the window that is framed above{dots}.")
     else:
         parts.append("Dots are particle centres as stored.")
     if example.is_projection:
