@@ -42,9 +42,9 @@ def out(tmp_path):
 class Cluster:
     """A scheduler and workers in processes of their own, which can be killed."""
 
-    def __init__(self, folder, fault, *, nanny, environment):
+    def __init__(self, folder, fault, *, nanny, memory, environment):
         self.folder = folder
-        self.nanny = nanny
+        self.options = ["--nanny" if nanny else "--no-nanny", "--memory-limit", memory]
         self.environment = {**os.environ, "FAULT": fault, "PYTHONPATH": str(HERE), **environment}
         self.scheduler = self._start(
             "scheduler", "--host", "127.0.0.1", "--port", "0", "--dashboard-address", ":0"
@@ -62,8 +62,7 @@ class Cluster:
     def add_workers(self, number):
         for _ in range(number):
             options = ["--nthreads", "1", "--preload", "faulty_worker", "--dashboard-address", ":0"]
-            options += ["--nanny" if self.nanny else "--no-nanny"]
-            self.workers.append(self._start("worker", *options))
+            self.workers.append(self._start("worker", *options, *self.options))
         return self
 
     def stop(self):
@@ -74,11 +73,11 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder, fault="slow", *, workers=2, nanny=False, **environment):
+def cluster(folder, fault="slow", *, workers=2, nanny=False, memory="auto", **environment):
     """Give a cluster and a client of it."""
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
-        there = Cluster(folder, fault, nanny=nanny, environment=environment)
+        there = Cluster(folder, fault, nanny=nanny, memory=memory, environment=environment)
         stack.callback(there.stop)
         wait_for((folder / "scheduler.json").exists)
         there.add_workers(workers)
@@ -201,6 +200,52 @@ def test_a_task_that_ends_every_worker_names_its_fragment(tmp_path, out):
             run(source, out, client=client)
         assert "writing " in str(caught.value)
         assert "batch-003.parquet rows 0 to 19" in str(caught.value)
+
+
+class TestAWorkerThatTakesTooMuchMemory:
+    """Its nanny ends it at 95 % of its limit, and starts another."""
+
+    pytestmark = pytest.mark.slow
+    LIMIT = "800MB"
+
+    def test_costs_nothing_if_it_happens_once(self, tmp_path, out):
+        source = make_input("scrambled", tmp_path)
+        run(source, tmp_path / "whole")
+        with cluster(tmp_path / "cluster", "hungry-once", nanny=True, memory=self.LIMIT) as (
+            _,
+            client,
+        ):
+            before = set(client.run(os.getpid).values())
+            run(source, out, client=client)
+            ((_, ended),) = client.get_events("worker-restart-memory")
+            client.wait_for_workers(2, timeout=LONG)
+            after = set(client.run(os.getpid).values())
+        assert before - after == {ended["pid"]}
+        assert ended["rss"] > 0.95 * 800e6
+        assert data(out) == data(tmp_path / "whole")
+        assert hidden(out) == []
+
+    def test_ends_the_run_with_the_name_of_the_fragment_if_it_always_happens(self, tmp_path, out):
+        source = make_input("parquet", tmp_path)
+        program = "from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; "
+        program += "from dask_dedup.cli import main; main()"
+        words = ["run", source, "--output", out, "--workers", "2", "--memory-limit", self.LIMIT]
+        preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "faulty_worker", "PYTHONPATH": str(HERE)}
+        done = subprocess.run(
+            [sys.executable, "-c", program, *words],
+            env={**os.environ, "FAULT": "hungry", **preload},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=280,
+        )
+        line = done.stderr.splitlines()[-1]
+        assert done.returncode == 1, done.stderr
+        assert "batch-003.parquet rows 0 to 19 has ended 4 workers" in line
+        assert "for want of memory" in line
+        run(source, out)
+        run(source, tmp_path / "whole")
+        assert data(out) == data(tmp_path / "whole")
 
 
 class TestATaskThatAlwaysFails:
