@@ -51,8 +51,11 @@ def combine(
     picks.mkdir(parents=True, exist_ok=True)
     tables = []
     for folder in folders:
-        tables.append(picks / f"{folder.name}.parquet")
-        pq.write_table(read_boxes(folder), tables[-1])
+        table, found = picks / f"{folder.name}.parquet", read_boxes(folder)
+        # What has not changed stays untouched, so that the same command again has nothing to do.
+        if not (table.exists() and pq.read_table(table).equals(found)):
+            pq.write_table(found, table)
+        tables.append(table)
     return run(tables, output / "result", params, overwrite=overwrite)
 
 
