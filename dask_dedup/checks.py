@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.job import Job
+    from dask_dedup.plan import Plan
     from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
     from dask_dedup.score_range import ScoreRange
@@ -160,15 +161,16 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
     return lines
 
 
-def find_doubts(job: Job, receipts: Sequence[Receipt]) -> list[str]:
+def find_doubts(job: Job, plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
     """Say what looks wrong about the outcome as a whole."""
-    rows = sum(receipt.rows for receipt in receipts)
-    rejected = sum(receipt.rejected for receipt in receipts)
     params = job.params
-    if not params.measures or rejected <= _MOST_REJECTED * rows:
+    rejected = sum(receipt.rejected for receipt in receipts)
+    if params.invalid == "reject":
+        rejected -= sum(receipt.rows for receipt in receipts) - plan.rows
+    if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
         return []
     return [
-        f"{rejected / rows:.1%} of the particles are rejected: is --min-separation {params.min_separation:g} "
+        f"{rejected / plan.rows:.1%} of the particles are rejected: is --min-separation {params.min_separation:g} "
         "(angstrom) meant? For copies of a symmetry expansion there is --undo-symmetry-expansion"
     ]
 

@@ -222,7 +222,8 @@ def watch_link(client: Client) -> str | None:
         return None
     if client.scheduler.address.startswith("inproc://"):
         # Such an address names the machine's network, on which the page may not be.
-        given = client.cluster.scheduler_spec["options"]["dashboard_address"].rpartition(":")[0]
+        options = getattr(client.cluster, "scheduler_spec", {}).get("options", {})
+        given = str(options.get("dashboard_address", "")).rpartition(":")[0]
         host = "127.0.0.1" if given in ("0.0.0.0", "") else given
         link = urlsplit(link)._replace(netloc=f"{host}:{urlsplit(link).port}").geturl()
     if client.get_metadata([HTTPS], default=False):

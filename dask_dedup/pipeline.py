@@ -182,7 +182,7 @@ def _run(
                         with _keeping_what_is_done(job, staging):
                             receipts = _write(job, survey, engine, tell)
                             check_unchanged(job)
-                            doubts = find_doubts(job, receipts)
+                            doubts = find_doubts(job, survey.plan, receipts)
                             for line in doubts:
                                 log.warning("warning: %s", line)
                             warnings = [*survey.warnings, *doubts]

@@ -32,6 +32,14 @@ def test_the_folder_of_a_result_is_no_table(source, tmp_path):
         run(tmp_path / "out", tmp_path / "again")
 
 
+def test_a_manifest_of_somebody_else_is_no_result(source, tmp_path):
+    folder = tmp_path / "lake"
+    folder.mkdir()
+    source.rename(folder / "part.parquet")
+    (folder / "manifest.json").write_text("{}")
+    assert run(folder, tmp_path / "out").rows == 100
+
+
 def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
     with pytest.raises(InputError, match="min_separation is '20'; it must be a number"):
         DedupParams(min_separation="20")
@@ -59,6 +67,16 @@ def test_a_separation_that_rejects_nearly_all_is_doubted(source, tmp_path):
     usual = run(source, tmp_path / "usual")
     assert 0 < usual.rejected < 90
     assert not any("are rejected" in line for line in usual.warnings)
+
+
+def test_rows_set_aside_are_no_reason_to_doubt(tmp_path):
+    adrift = np.where(np.arange(100) < 95, np.nan, 0.5).astype(np.float32)
+    source = write_file(
+        cryosparc(100, columns={"location/center_x_frac": adrift}), tmp_path / "a.parquet"
+    )
+    result = run(source, tmp_path / "out", DedupParams(invalid="reject"))
+    assert result.rejected >= 95
+    assert not any("are rejected:" in line for line in result.warnings)
 
 
 def test_the_log_says_who_stays(source, tmp_path, caplog):

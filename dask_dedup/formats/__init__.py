@@ -74,11 +74,12 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
         raise InputError(f"{path}: neither a file nor a folder; a table is read more than once")
-    if place.is_dir() and (place / "manifest.json").exists():
+    folder = place.is_dir()
+    if folder and (place / "manifest.json").exists() and (place / "particles_kept").is_dir():
         raise InputError(
             f"{path}: is the result of a run; name a table in it, {path}/particles_kept"
         )
-    name = "parquet" if place.is_dir() else _SUFFIXES.get(place.suffix.lower(), "parquet")
+    name = "parquet" if folder else _SUFFIXES.get(place.suffix.lower(), "parquet")
     if name == "csg":
         from dask_dedup.formats import csg
 
