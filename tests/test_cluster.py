@@ -44,7 +44,7 @@ def test_larger_work_gets_a_local_cluster(inputs, tmp_path, monkeypatch, caplog)
     caplog.set_level("INFO", "dask_dedup")
     result = run(inputs, tmp_path / "out")
     assert result.rows == 600
-    assert "running Dask cluster" in caplog.text
+    assert "running on the Dask cluster" in caplog.text
 
 
 @pytest.mark.slow
