@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from typing import TYPE_CHECKING
 
@@ -11,4 +12,9 @@ if TYPE_CHECKING:
 
 def dask_setup(worker: Worker) -> None:  # noqa: ARG001
     """Called by Dask when the worker starts."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, _fall_silent)
+
+
+def _fall_silent(*_: object) -> None:
+    # The scheduler will be gone soon, and a worker would tell at length that it misses it.
+    logging.disable()
