@@ -169,7 +169,6 @@ def start_local(
     listens on this machine only, but for a dashboard whose address names a host. Certificates, if
     there are any here or in Dask's configuration, are asked of everybody who connects.
     """
-    import dask
     from distributed import Client, LocalCluster
 
     from dask_dedup import scheduler
@@ -180,9 +179,7 @@ def start_local(
     threads = threads_per_worker or max(1, min(cores // (workers or 1), THREADS_PER_WORKER))
     number = workers or max(1, cores // threads)
     # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.
-    given = dask.config.get("distributed.worker.preload")
-    preloads = [*([given] if isinstance(given, str) else given), "dask_dedup.deaf"]
-    deaf = {"preload": preloads} if number > 1 else {}
+    deaf = {"preload": scheduler.preloads("worker", "dask_dedup.deaf")} if number > 1 else {}
     security = security or configured()
     stack.enter_context(scheduler.set_up(security))
     cluster = LocalCluster(

@@ -43,13 +43,20 @@ def set_up(security: Security | None = None) -> Iterator[None]:
     from dask_dedup import dashboard
     from dask_dedup.tls import dashboard_with
 
-    preloads = [*dask.config.get("distributed.scheduler.preload"), dashboard.__name__]
     changes = {
-        "distributed.scheduler.preload": preloads,
+        "distributed.scheduler.preload": preloads("scheduler", dashboard.__name__),
         "distributed.scheduler.worker-ttl": WORKER_TTL,
     }
     with dask.config.set(changes), dashboard_with(security):
         yield
+
+
+def preloads(kind: str, ours: str) -> list[str]:
+    """Give what Dask's configuration has a scheduler or a worker preload, one module or several, and one of ours."""
+    import dask
+
+    theirs = dask.config.get(f"distributed.{kind}.preload")
+    return [*([theirs] if isinstance(theirs, str) else theirs), ours]
 
 
 def dashboard_at(address: str | None) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import dask
 import pytest
 from tables import cryosparc, write_file
 
 from dask_dedup import InputError, cluster
+from dask_dedup.scheduler import preloads
 from dask_dedup.slurm import walltime
 from dask_dedup.slurm.allocation import Allocation
 
@@ -156,7 +158,13 @@ def test_a_scheduler_file_that_does_not_come_is_named(cli, arguments, tmp_path, 
     assert "dask scheduler --scheduler-file" in outcome.stderr.splitlines()[-1]
 
 
-def test_the_live_page_of_a_worker_in_this_process_can_be_opened(cli, arguments):
+@pytest.mark.parametrize("theirs", ["json", ["json"]], ids=["one", "several"])
+def test_what_the_configuration_preloads_stays(theirs):
+    with dask.config.set({"distributed.worker.preload": theirs}):
+        assert preloads("worker", "ours") == ["json", "ours"]
+
+
+def test_the_live_page_of_a_worker_in_this_process_is_on_this_machine(cli, arguments):
     pytest.importorskip("bokeh")
     outcome = cli(*arguments, "--no-report", "--workers", 1, "--dashboard-address", ":0")
     assert "watch it: http://127.0.0.1:" in outcome.stderr
