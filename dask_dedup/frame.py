@@ -64,7 +64,7 @@ def remove_duplicates(
     Invalid rows are dealt with in either case; that uids are unique, that names do not clash and that
     scores make sense is looked at in pandas and pyarrow frames only.
     """
-    params = params or DedupParams()
+    params = DedupParams.given(params)
     columns = [str(name) for name in _column_names(particles)]
     roles = resolve_roles(columns, params, _NAME)
     roles, *_ = compare_roles([roles], [(_NAME, columns)], params)

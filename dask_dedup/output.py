@@ -79,16 +79,6 @@ def check_apart(output: Path, inputs: Iterable[str | Path]) -> None:
             )
 
 
-def check_once(inputs: Iterable[str | Path]) -> None:
-    """Refuse a table that is named twice: which of two equal rows stays would be a matter of chance."""
-    seen = set()
-    for given in inputs:
-        table = resolve(at(given))
-        if table in seen:
-            raise InputError(f"{given}: is named twice as an input; name each table once")
-        seen.add(table)
-
-
 def find_finished(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
     """Look at what the output place holds.
 

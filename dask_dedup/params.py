@@ -168,6 +168,15 @@ class DedupParams:
         return self.min_separation > 0 and not self.undo_symmetry_expansion
 
     @classmethod
+    def given(cls, params: Self | None) -> Self:
+        """Take what a caller gave: parameters, or None for the defaults."""
+        if params is None:
+            return cls()
+        if not isinstance(params, cls):
+            raise InputError(f"params is a {type(params).__name__}; give a DedupParams")
+        return params
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make parameters of what `to_dict` gave, also by way of JSON."""
         return cls(**{**values, "flip_y": tuple(values["flip_y"])})

@@ -20,7 +20,7 @@ from dask_dedup.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.lock import locked
 from dask_dedup.manifest import make_manifest, make_request, versions
 from dask_dedup.params import DedupParams
-from dask_dedup.places import at, is_remote, listed
+from dask_dedup.places import at, check_once, is_remote, listed
 from dask_dedup.plan import make_plan
 from dask_dedup.reachability import check_answers, in_words
 from dask_dedup.receipts import count_receipts, find_receipts
@@ -113,7 +113,7 @@ def run(
         return _run(
             listed(inputs),
             at(output),
-            params or DedupParams(),
+            DedupParams.given(params),
             client,
             micrographs=micrographs,
             output_format=output_format,
@@ -141,9 +141,7 @@ def _run(
     given = [*paths, *([micrographs] if micrographs else [])]
     check_answers([*given, target])
     place.check_apart(target, given)
-    place.check_once(paths)
-    if not isinstance(params, DedupParams):
-        raise InputError(f"params is a {type(params).__name__}; give a DedupParams")
+    check_once(paths)
     tables = [
         open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
     ]

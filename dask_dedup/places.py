@@ -80,6 +80,21 @@ def listed(locations: Iterable[str | Path] | str | Path) -> list[str | Path]:
     return list(locations)
 
 
+def check_once(inputs: Iterable[str | Path]) -> None:
+    """Refuse a table that is named twice: which of two equal rows stays would be a matter of chance.
+
+    Raises
+    ------
+    InputError
+    """
+    seen = set()
+    for given in inputs:
+        table = resolve(at(given))
+        if table in seen:
+            raise InputError(f"{given}: is named twice as an input; name each table once")
+        seen.add(table)
+
+
 def _check_open(location: str) -> None:
     """Refuse a URI with anything in it that is not for everybody's eyes, and do not repeat it."""
     scheme, _, rest = location.partition("://")

@@ -47,6 +47,10 @@ def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
         DedupParams(seed=0.5)
     with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
         run(source, tmp_path / "out", {"min_separation": 20.0})
+    with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
+        remove_duplicates(cryosparc(100), {"min_separation": 20.0})
+    with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
+        inspect(source, params={"min_separation": 20.0})
     assert DedupParams(min_separation=np.float32(20), seed=np.int64(1)).seed == 1
 
 

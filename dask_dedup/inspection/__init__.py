@@ -72,7 +72,7 @@ def inspect(
     InputError
         If a table cannot be read or has no positions, or the parameters contradict the tables.
     """
-    params = params or DedupParams()
+    params = DedupParams.given(params)
     params = replace(
         params,
         min_separation=params.min_separation or _SEPARATION,
