@@ -45,7 +45,10 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
 @click.argument("output", type=PLACE)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(output: Path, as_json: bool) -> None:
-    """Tell what OUTPUT holds: a finished run, one at work, or one that was cut short and how to go on."""
+    """Tell what OUTPUT holds: a finished run, one at work, or one that was cut short and how to go on.
+
+    Exit code 1 if files of the finished run are gone or have another size.
+    """
     from dask_dedup.status import status as look
 
     found = look(output)
