@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 
     from distributed import Client, Security
 
+    from dask_dedup.engines import Engine
     from dask_dedup.engines.cluster import ClusterEngine
     from dask_dedup.events import Tell
 
-#: Up to so many particles are done inside this process: nothing to start, nothing to wait for.
+#: Up to so many particles are done inside this process whatever the machine: nothing to start, nothing to wait for.
 IN_PROCESS_ROWS = 10_000_000
+#: The stages hold the interpreter's lock for a seventh of their time, so more threads than that in one process
+#: gain less than worker processes cost.
+MOST_THREADS = 12
+#: Memory a pick takes that moves inside this process, and the share of the machine's that all may take.
+MOVING_BYTES, MOVING_SHARE = 100, 0.5
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30
@@ -36,7 +42,7 @@ log = logging.getLogger("dask_dedup")
 def choose_engine(
     stack: ExitStack, client: Client | None, rows: int, watch: Tell | None = None
 ) -> ThreadEngine | ClusterEngine:
-    """Choose where to run: the given cluster, the configured one, or what suits the size.
+    """Choose where to run: the given cluster, the configured one, this process, or a local cluster on many cores.
 
     Parameters
     ----------
@@ -50,10 +56,40 @@ def choose_engine(
     """
     if client is None and configured_address():
         client = connect(stack)
-    if client is None and rows <= IN_PROCESS_ROWS:
+    if client is None and (rows <= IN_PROCESS_ROWS or _cores() <= MOST_THREADS):
         return ThreadEngine(watch)
-    if client is None:
-        client = start_local(stack)
+    return _use(stack, client or start_local(stack), watch)
+
+
+def choose_for_moving(
+    stack: ExitStack, engine: Engine, moving_rows: int, watch: Tell | None = None
+) -> Engine:
+    """Choose where to go on, once it is known how many picks move: a cluster moves them over its disks.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes what is opened here.
+    engine : Engine
+        What has been chosen before.
+    moving_rows : int
+        Picks that move.
+    watch : callable, optional
+        Called with each event of the run.
+    """
+    if not isinstance(engine, ThreadEngine) or moving_rows <= IN_PROCESS_ROWS:
+        return engine
+    from distributed.system import MEMORY_LIMIT
+
+    if moving_rows * MOVING_BYTES <= MEMORY_LIMIT * MOVING_SHARE:
+        return engine
+    log.info(
+        "%s picks that move may not fit in this process: starting a cluster", f"{moving_rows:,}"
+    )
+    return _use(stack, start_local(stack), watch)
+
+
+def _use(stack: ExitStack, client: Client, watch: Tell | None) -> ClusterEngine:
     from dask_dedup.engines.cluster import ClusterEngine
 
     # The shuffle asks for the current client, which need not be the one given.
@@ -62,6 +98,11 @@ def choose_engine(
     if link:
         log.info("watch it: %s", link)
     return ClusterEngine(client, watch)
+
+
+def _cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def configured_address() -> str | None:
@@ -175,9 +216,8 @@ def start_local(
     from dask_dedup.tls import configured
 
     _check_memory(memory_limit)
-    cores = len(os.sched_getaffinity(0))
-    threads = threads_per_worker or max(1, min(cores // (workers or 1), THREADS_PER_WORKER))
-    number = workers or max(1, cores // threads)
+    threads = threads_per_worker or max(1, min(_cores() // (workers or 1), THREADS_PER_WORKER))
+    number = workers or max(1, _cores() // threads)
     # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.
     deaf = {"preload": scheduler.preloads("worker", "dask_dedup.deaf")} if number > 1 else {}
     security = security or configured()

@@ -6,14 +6,14 @@ import logging
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dask_dedup import events
 from dask_dedup import output as place
 from dask_dedup.checks import check_names, check_rows, check_uids, find_doubts, find_warnings
-from dask_dedup.cluster import choose_engine
+from dask_dedup.cluster import choose_engine, choose_for_moving
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
 from dask_dedup.job import check_unchanged, find_changed, make_job, make_run_id
@@ -30,11 +30,11 @@ from dask_dedup.seal import sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from distributed import Client
 
+    from dask_dedup.engines import Engine
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
@@ -42,22 +42,6 @@ if TYPE_CHECKING:
     from dask_dedup.scan import Census
 
 log = logging.getLogger("dask_dedup")
-
-
-class Engine(Protocol):
-    """Where the stages run."""
-
-    def tell(self, event: Event) -> None:
-        """Pass an event on to whoever watches."""
-
-    def listening(self, attempt: str) -> AbstractContextManager[None]:
-        """Hear what is told of this attempt by whoever does the work."""
-
-    def scan(self, job: Job) -> Iterator[Census]:
-        """Take the census of every fragment, in any order."""
-
-    def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
-        """Decide, and write every fragment, in any order."""
 
 
 def run(
@@ -84,8 +68,9 @@ def run(
     params : DedupParams, optional
     client : distributed.Client, optional
         Of the cluster to run on; its workers must see the inputs and the output under the same
-        paths. Without one, small work is done inside this process and larger work on a cluster
-        started for it on this machine.
+        paths. Without one, the work is done inside this process, and on a cluster started for it
+        on this machine if what moves would not fit in memory or there are more cores than one
+        process can use.
     micrographs : path, optional
         Table that gives each micrograph its pixel size and shape.
     output_format : {"native", "parquet"}
@@ -157,19 +142,28 @@ def _run(
     job = make_job(tables, exposures, params, output_format, mark)
     with _in_one_line(), in_words(RunError), ExitStack() as stack:
         engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
-        # In words first: asking a cluster from within the log handler would hold up its own log lines.
-        where = str(engine)
+        stack.enter_context(engine.listening(job.attempt))
 
         def tell(event: Event) -> None:
             engine.tell({"run": job.attempt, **event})
 
-        with engine.listening(job.attempt), _telling_failure(tell):
-            tell(events.started(job, str(target), where))
+        with _telling_failure(tell):
+            tell(events.started(job, str(target), str(engine)))
             survey = _survey(job, engine, tell)
+            chosen = choose_for_moving(stack, engine, survey.plan.moving_rows, watch)
+            if chosen is not engine:
+                engine = chosen
+                # Whoever watches from here knows this already, and so listens only from now on.
+                for event in survey.retell(job, str(target), str(engine)):
+                    tell(event)
+                stack.enter_context(engine.listening(job.attempt))
+            # In words first: asking a cluster from within the log handler would hold up its own log lines.
+            where = str(engine)
             log.info("running %s", where)
             with filling(target), locked(target):
                 finished = place.find_result(target, run_id, overwrite=overwrite)
                 if finished:
+                    tell(events.finished(finished))
                     return _nothing_to_do(target, finished)
                 request = make_request(job, run_id, allow_outside=allow_outside)
                 staging = place.stage(target, request, mark)
@@ -196,6 +190,7 @@ def _run(
                         raise
                     # It has put away what the two had in common.
                     place.tidy(target, twin)
+                    tell(events.finished(twin))
                     return _nothing_to_do(target, twin)
             tell(events.finished(committed))
     return RunResult.of(target, committed, already_done=committed != manifest)
@@ -210,7 +205,14 @@ def _nothing_to_do(target: Path, manifest: dict[str, Any]) -> RunResult:
 class _Survey:
     censuses: list[Census]
     plan: Plan
+    planned: Event
     warnings: list[str]
+
+    def retell(self, job: Job, output: str, where: str) -> Iterator[Event]:
+        """Tell so far to a cluster that was not there yet."""
+        yield events.started(job, output, where)
+        yield from (events.scanned(census, 0.0) for census in self.censuses)
+        yield self.planned
 
 
 def _survey(job: Job, engine: Engine, tell: Tell) -> _Survey:
@@ -220,7 +222,8 @@ def _survey(job: Job, engine: Engine, tell: Tell) -> _Survey:
     check_uids(job, censuses)
     check_names(job, censuses)
     plan = make_plan(censuses)
-    tell(events.planned(plan, censuses))
+    planned = events.planned(plan, censuses)
+    tell(planned)
     warnings = find_warnings(job, censuses)
     for line in (*_describe(job), *plan.describe()):
         log.info(line)
@@ -228,7 +231,7 @@ def _survey(job: Job, engine: Engine, tell: Tell) -> _Survey:
         log.warning("warning: %s", line)
     # The uids are 8 bytes a particle, and of no more use.
     lean = [replace(census, uids=np.empty(0, np.uint64), names=[]) for census in censuses]
-    return _Survey(lean, plan, warnings)
+    return _Survey(lean, plan, planned, warnings)
 
 
 def _write(job: Job, survey: _Survey, engine: Engine, tell: Tell) -> list[Receipt]:

@@ -20,6 +20,8 @@ DOING = {
     "decided": "deciding",
     "written": "writing",
 }
+#: The last event of a run is of one of these kinds.
+ENDS = ("finished", "failed")
 #: So many micrographs and tasks are listed.
 LISTED = 10
 #: Seconds between two points of a curve, at first; as a curve fills up it keeps every second point.
@@ -138,7 +140,7 @@ class Progress:
             self._plan(event)
         elif kind in STAGES:
             self._advance(kind, event, now)
-        elif kind in ("finished", "failed") and self.status == "running":
+        elif kind in ENDS and self.status == "running":
             self.status, self._ended = kind, now
             self.result = event if kind == "finished" else None
             self.reason = event.get("reason", "")

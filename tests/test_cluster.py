@@ -6,6 +6,7 @@ from tables import cryosparc, write_file
 
 from dask_dedup import DedupParams, RunError, cluster, run
 from dask_dedup.engines.threads import ThreadEngine
+from dask_dedup.progress import Progress
 
 ADDRESS_OF_NOBODY = "tcp://127.0.0.1:9"
 
@@ -22,9 +23,11 @@ def digests(result):
     return {entry["path"]: entry["sha256"] for entry in result.manifest["outputs"]}
 
 
-def test_small_work_is_done_inside_this_process():
+@pytest.mark.parametrize(("rows", "cores"), [(1_000, 64), (10**9, cluster.MOST_THREADS)])
+def test_work_that_threads_can_do_is_done_inside_this_process(monkeypatch, rows, cores):
+    monkeypatch.setattr(cluster, "_cores", lambda: cores)
     with ExitStack() as stack:
-        assert isinstance(cluster.choose_engine(stack, None, 1000), ThreadEngine)
+        assert isinstance(cluster.choose_engine(stack, None, rows), ThreadEngine)
 
 
 @pytest.mark.slow
@@ -39,12 +42,75 @@ def test_a_local_cluster_gives_the_bytes_of_this_process(inputs, tmp_path, worke
 
 
 @pytest.mark.slow
-def test_larger_work_gets_a_local_cluster(inputs, tmp_path, monkeypatch, caplog):
+def test_larger_work_on_many_cores_gets_a_local_cluster(inputs, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
+    monkeypatch.setattr(cluster, "MOST_THREADS", 0)
     caplog.set_level("INFO", "dask_dedup")
     result = run(inputs, tmp_path / "out")
     assert result.rows == 600
     assert "running on the Dask cluster" in caplog.text
+
+
+@pytest.mark.slow
+def test_whoever_watches_a_cluster_hears_how_each_run_ends(inputs, tmp_path):
+    with ExitStack() as stack:
+        client = cluster.start_local(stack, 1, 2)
+        for number in range(10):
+            told = []
+            run(inputs, tmp_path / str(number), client=client, watch=told.append)
+            assert told[-1]["kind"] == "finished"
+
+
+class TestMoreMovesThanFits:
+    """What moves would take too much memory: a cluster is started for it."""
+
+    @pytest.fixture
+    def started(self, monkeypatch):
+        """Clients of the clusters that were started; they live on, to be asked."""
+        clients = []
+        with ExitStack() as longer:
+            start = cluster.start_local
+            monkeypatch.setattr(
+                cluster, "start_local", lambda _: clients.append(start(longer, 1, 2)) or clients[-1]
+            )
+            yield clients
+
+    def test_few_picks_move_inside_this_process(self, inputs, tmp_path, monkeypatch, started):
+        monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
+        run(inputs, tmp_path / "out")
+        assert not started
+
+    def test_many_that_fit_do_so_too(self, inputs, tmp_path, monkeypatch, started):
+        monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
+        run(inputs, tmp_path / "out")
+        assert not started
+
+    @pytest.mark.slow
+    def test_the_bytes_are_those_of_this_process(self, inputs, tmp_path, monkeypatch, started):
+        here = run(inputs, tmp_path / "here")
+        monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
+        monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
+        there = run(inputs, tmp_path / "there")
+        assert len(started) == 1
+        assert here.manifest["plan"]["moving_rows"] == 600
+        assert digests(there) == digests(here)
+
+    @pytest.mark.slow
+    def test_whoever_watches_sees_all_of_it_once(self, inputs, tmp_path, monkeypatch, started):
+        monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
+        monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
+        here = Progress()
+        result = run(inputs, tmp_path / "out", watch=here.note)
+        there = started[0].run_on_scheduler(
+            lambda dask_scheduler: dask_scheduler.plugins["dask-dedup"].current
+        )
+        for progress in (here, there):
+            assert progress.status == "finished"
+            assert progress.repeats == 0
+            assert progress.rejected == result.rejected
+            assert {stage.rows for stage in progress.stages.values()} == {600}
+        assert "in this process" in here.where
+        assert "Dask cluster" in there.where
 
 
 @pytest.mark.slow

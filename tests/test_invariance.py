@@ -315,5 +315,6 @@ class TestCluster:
         folder = self.straddling(tmp_path)
         decisions(folder, tmp_path / "here")
         monkeypatch.setattr(dask_dedup.cluster, "IN_PROCESS_ROWS", 399)
+        monkeypatch.setattr(dask_dedup.cluster, "MOVING_BYTES", 2**40)
         decisions(folder, tmp_path / "there")
         assert data(tmp_path / "there") == data(tmp_path / "here")

@@ -7,6 +7,7 @@ Only picks of straddling micrographs travel, and only decisions about rejected o
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
@@ -24,6 +25,7 @@ from dask_dedup.engines.patience import Patience
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.plural import counted
+from dask_dedup.progress import ENDS
 from dask_dedup.receipts import Receipt
 from dask_dedup.room import NO_ROOM
 
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.02
 #: Seconds to wait for a finished task's result before the next look at the cluster: the first, and the longest.
 FETCH_SECONDS = (2.0, 60.0)
+#: Seconds within which the scheduler passes on that a run has ended.
+END_SECONDS = 2.0
 #: Fragments that get decisions back are written by at most so many tasks.
 MOST_GROUPS = 1_000
 #: Scratch folders named in a message.
@@ -55,6 +59,7 @@ class ClusterEngine:
         self._address = client.scheduler.address
         self._watch = watch
         self._given_up = False
+        self._told_end = False
 
     def __str__(self) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -68,6 +73,7 @@ class ClusterEngine:
         with suppress(OSError, TimeoutError):
             if self.client.status == "running" and not self._given_up:
                 self.client.log_event(events.TOPIC, event)
+                self._told_end = event["kind"] in ENDS
 
     @contextmanager
     def listening(self, attempt: str) -> Iterator[None]:
@@ -76,15 +82,20 @@ class ClusterEngine:
         if watch is None:
             yield
             return
+        heard_end = threading.Event()
 
         def hear(event: tuple[float, Event]) -> None:
             if event[1].get("run") == attempt:
                 watch(event[1])
+                if event[1]["kind"] in ENDS:
+                    heard_end.set()
 
         self.client.subscribe_topic(events.TOPIC, hear)
         try:
             yield
         finally:
+            if self._told_end:
+                heard_end.wait(END_SECONDS)
             self.client.unsubscribe_topic(events.TOPIC)
 
     def scan(self, job: Job) -> Iterator[Census]:
