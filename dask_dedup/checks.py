@@ -12,6 +12,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.micrographs import bare_name
 from dask_dedup.plural import counted
 from dask_dedup.problems import NAMED_ROWS, Problem
+from dask_dedup.uids import find_repeated
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,7 @@ def check_uids(job: Job, censuses: Sequence[Census]) -> None:
     InputError
     """
     for table in job.tables:
-        repeated = _repeated(_uids(censuses, table.source))
+        repeated = find_repeated([each.uids for each in censuses if each.source == table.source])
         if repeated.size:
             some = ", ".join(
                 f"{uid} in {_homes(job, censuses, table.source, uid)}"
@@ -252,7 +253,7 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
             "between them; do they come from one import of the movies?"
         )
     lines += _scales(job, censuses)
-    repeated = _repeated(np.concatenate([_uids(censuses, table.source) for table in with_rows]))
+    repeated = find_repeated([census.uids for census in censuses])
     if repeated.size:
         lines.append(
             f"{counted(repeated.size, 'uid', 'occur in more than one input')}: "
@@ -286,11 +287,6 @@ def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
     ]
 
 
-def _uids(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
-    parts = [census.uids for census in censuses if census.source == source]
-    return np.concatenate([np.empty(0, np.uint64), *parts])
-
-
 def _homes(job: Job, censuses: Sequence[Census], source: int, uid: np.uint64) -> str:
     """Name the places that hold a uid, as closely as the census knows them."""
     homes = [
@@ -309,10 +305,3 @@ def _holds(ordered: NDArray[np.uint64], uid: np.uint64) -> bool:
 def _distinct(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
     parts = [census.micrographs for census in censuses if census.source == source]
     return np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))
-
-
-def _repeated(uids: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Give what occurs more than once, and sort the uids on the way."""
-    # They come as sorted runs, one a fragment, which the stable sort merges.
-    uids.sort(kind="stable")
-    return np.unique(uids[1:][uids[1:] == uids[:-1]])
