@@ -77,7 +77,7 @@ def choose_for_moving(
     watch : callable, optional
         Called with each event of the run.
     """
-    if not isinstance(engine, ThreadEngine) or moving_rows <= IN_PROCESS_ROWS:
+    if moving_rows <= IN_PROCESS_ROWS or not isinstance(engine, ThreadEngine):
         return engine
     from distributed.system import MEMORY_LIMIT
 
