@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import settings
 
 from dask_dedup.cli import main
+from dask_dedup.engines import groups
 
 # How long an example takes says more of the machine than of the program.
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
@@ -27,6 +28,14 @@ def real_data():
     if not folder.is_dir():
         pytest.skip(f"no real picks in {folder}; set DASK_DEDUP_REAL_DATA to their folder")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_fragments_are_spread_like_large_ones():
+    """Let a cluster's tasks take a fragment each; by themselves they take many of a test's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(groups, "TASK_ROWS", 1)
+        yield
 
 
 @pytest.fixture(scope="session")

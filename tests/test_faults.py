@@ -228,6 +228,7 @@ class TestAWorkerThatTakesTooMuchMemory:
     def test_ends_the_run_with_the_name_of_the_fragment_if_it_always_happens(self, tmp_path, out):
         source = make_input("parquet", tmp_path)
         program = "from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; "
+        program += "from dask_dedup.engines import groups; groups.TASK_ROWS = 1; "
         program += "from dask_dedup.cli import main; main()"
         words = ["run", source, "--output", out, "--workers", "2", "--memory-limit", self.LIMIT]
         preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "faulty_worker", "PYTHONPATH": str(HERE)}
@@ -286,7 +287,7 @@ class TestATaskThatAlwaysFails:
 def test_many_fragments_are_written_by_few_tasks(tmp_path, out, monkeypatch):
     source = make_input("scrambled", tmp_path)
     run(source, tmp_path / "whole")
-    monkeypatch.setattr(engine, "MOST_GROUPS", 3)
+    monkeypatch.setattr(engine, "MOST_WRITERS", 3)
     with ExitStack() as stack:
         run(source, out, client=start_local(stack, 1, 2))
     assert data(out) == data(tmp_path / "whole")

@@ -11,7 +11,6 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import dask.dataframe as dd
@@ -21,22 +20,23 @@ from distributed import KilledWorker, as_completed, futures_of, get_worker
 
 from dask_dedup import events, stages
 from dask_dedup.decide import REJECTIONS_DTYPES, Rejections
+from dask_dedup.engines.groups import MOST_WRITERS, Groups
 from dask_dedup.engines.patience import Patience
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.plural import counted
 from dask_dedup.progress import ENDS
-from dask_dedup.receipts import Receipt
 from dask_dedup.room import NO_ROOM
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from distributed import Client, Future
 
     from dask_dedup.events import Event, Tell
     from dask_dedup.job import Job
     from dask_dedup.plan import Plan
+    from dask_dedup.receipts import Receipt
     from dask_dedup.scan import Census
 
 #: Seconds between two looks for finished tasks.
@@ -45,8 +45,6 @@ POLL_SECONDS = 0.02
 FETCH_SECONDS = (2.0, 60.0)
 #: Seconds within which the scheduler passes on that a run has ended.
 END_SECONDS = 2.0
-#: Fragments that get decisions back are written by at most so many tasks.
-MOST_GROUPS = 1_000
 #: Scratch folders named in a message.
 SHOWN_FOLDERS = 4
 
@@ -100,47 +98,47 @@ class ClusterEngine:
 
     def scan(self, job: Job) -> Iterator[Census]:
         """Take the census of every fragment."""
-        numbers = range(len(job.fragments))
-        futures = self.client.map(_scan, numbers, job=self._share(job), pure=False)
-        doing = [f"counting {fragment}" for fragment in job.fragments]
-        yield from self._finished(futures, doing)
+        groups = list(_group(job, range(len(job.fragments))))
+        futures = self.client.map(_scan, groups, job=self._share(job), pure=False)
+        for censuses in self._finished(futures, _in_words("counting", job, groups)):
+            yield from censuses
 
     def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
         """Decide, and write every fragment."""
         shared = (self._share(job), self._share(plan))
-        homes = plan.homes
-        alone = sorted({*plan.unwritten} - {*homes})
-        futures = self.client.map(_write, alone, job=shared[0], plan=shared[1], pure=False)
-        groups = _groups(homes)
-        if homes:
-            receipts = _frames(groups).map_partitions(
+        homes = _group(job, plan.homes, MOST_WRITERS)
+        groups = list(_group(job, sorted({*plan.unwritten} - {*plan.homes})))
+        futures = self.client.map(_write, groups, job=shared[0], plan=shared[1], pure=False)
+        if len(homes):
+            receipts = _frames(homes).map_partitions(
                 _write_homes,
-                self._exchange(*shared, plan),
+                self._exchange(job, plan, homes, shared),
                 *shared,
                 meta=_meta({"receipt": np.dtype("O")}),
                 align_dataframes=False,
             )
             # One collection and not a delayed object a partition, each of which would bring the whole graph.
             futures += futures_of(self.client.persist(receipts))
-        first = [*alone, *(group[0] for group in groups)]
-        doing = [f"writing {job.fragments[number]}" for number in first]
-        for told in self._finished(futures, doing):
-            yield from [told] if isinstance(told, Receipt) else told["receipt"]
+        for told in self._finished(futures, _in_words("writing", job, [*groups, *homes])):
+            yield from told if isinstance(told, list) else told["receipt"]
 
-    def _exchange(self, job: Any, shared_plan: Any, plan: Plan) -> dd.DataFrame:
+    def _exchange(
+        self, job: Job, plan: Plan, homes: Groups, shared: tuple[Future, Future]
+    ) -> dd.DataFrame:
         """Give the decisions about the fragments that are their homes, a partition for each group of them."""
-        picks = _frames([[number] for number in plan.open_fragments]).map_partitions(
-            _collect, job, shared_plan, meta=_meta({"bucket": np.dtype("i4"), **PICKS_DTYPES})
+        picks = _frames(_group(job, plan.open_fragments)).map_partitions(
+            _collect, *shared, meta=_meta({"bucket": np.dtype("i4"), **PICKS_DTYPES})
         )
         by_bucket = picks.set_index(
             "bucket", divisions=_one_each(plan.bucket_rows.size), shuffle_method="p2p"
         )
         rejections = by_bucket.map_partitions(
-            _decide, job, shared_plan, meta=_meta({"group": np.dtype("i8"), **REJECTIONS_DTYPES})
+            _decide,
+            *shared,
+            self._share(homes),
+            meta=_meta({"group": np.dtype("i8"), **REJECTIONS_DTYPES}),
         )
-        return rejections.set_index(
-            "group", divisions=_one_each(len(_groups(plan.homes))), shuffle_method="p2p"
-        )
+        return rejections.set_index("group", divisions=_one_each(len(homes)), shuffle_method="p2p")
 
     def _share(self, value: Any) -> Future:
         """Give what tasks can take as an argument: each worker gets it once, and a lost one is made again."""
@@ -234,16 +232,22 @@ def _deepest(error: BaseException) -> BaseException:
     return deepest
 
 
-def _groups(homes: Sequence[int]) -> list[list[int]]:
-    """Put fragments together that one task writes: Dask's graph grows with the square of a shuffle's partitions."""
-    number = min(len(homes), MOST_GROUPS)
-    bounds = [len(homes) * k // number for k in range(number + 1)] if homes else [0]
-    return [list(homes[start:stop]) for start, stop in pairwise(bounds)]
+def _group(job: Job, fragments: Sequence[int], most: int | None = None) -> Groups:
+    return Groups.make(fragments, [job.fragments[number].rows for number in fragments], most)
 
 
-def _frames(groups: Sequence[Sequence[int]]) -> dd.DataFrame:
+def _in_words(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
+    """Say what is done to each group."""
+    several = [f"one of {len(group)} fragments from " if len(group) > 1 else "" for group in groups]
+    return [
+        f"{verb} {which}{job.fragments[group[0]]}{' on' * bool(which)}"
+        for group, which in zip(groups, several, strict=True)
+    ]
+
+
+def _frames(groups: Iterable[Sequence[int]]) -> dd.DataFrame:
     """Give fragment numbers, a group a partition."""
-    return dd.from_map(_numbers, groups, meta=_numbers([0]).iloc[:0])
+    return dd.from_map(_numbers, list(groups), meta=_numbers([0]).iloc[:0])
 
 
 def _one_each(partitions: int) -> tuple[int, ...]:
@@ -267,49 +271,53 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _scan(number: int, job: Job) -> Census:
-    began = time.perf_counter()
-    census, _ = stages.scan_fragment(job, number)
-    _tell(job, events.scanned(census, time.perf_counter() - began))
-    return census
+def _scan(group: Sequence[int], job: Job) -> list[Census]:
+    censuses = []
+    for number in group:
+        began = time.perf_counter()
+        censuses.append(stages.scan_fragment(job, number)[0])
+        _tell(job, events.scanned(censuses[-1], time.perf_counter() - began))
+    return censuses
 
 
 def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    began = time.perf_counter()
-    number = int(numbers["fragment"].iloc[0])
-    picks, bucket = stages.collect_picks(job, plan, number)
-    _tell(job, events.collected(number, len(picks), time.perf_counter() - began))
+    parts = []
+    for number in numbers["fragment"].tolist():
+        began = time.perf_counter()
+        picks, bucket = stages.collect_picks(job, plan, number)
+        _tell(job, events.collected(number, len(picks), time.perf_counter() - began))
+        parts.append((picks, bucket))
+    picks = Picks.concatenate([each for each, _ in parts])
+    bucket = np.concatenate([each for _, each in parts])
     return pd.DataFrame({"bucket": bucket, **picks.columns()})
 
 
-def _decide(frame: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
+def _decide(frame: pd.DataFrame, job: Job, plan: Plan, homes: Groups) -> pd.DataFrame:
     began = time.perf_counter()
     picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
     rejections, tally = stages.decide_bucket(job, picks)
     bucket = int(plan.bucket_of(picks.micrograph[:1])[0])
     _tell(job, events.decided(bucket, tally, time.perf_counter() - began))
-    groups = _groups(plan.homes)
-    homes = np.array(plan.homes, dtype=np.int64)
-    group_of = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
-    rejections = rejections.take(np.isin(rejections.fragment, homes))
-    group = group_of[np.searchsorted(homes, rejections.fragment)]
-    return pd.DataFrame({"group": group.astype(np.int64), **rejections.columns()})
+    group = homes.find(rejections.fragment)
+    back = group >= 0
+    return pd.DataFrame({"group": group[back], **rejections.take(back).columns()})
 
 
 def _write_homes(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
     rejections = Rejections.from_columns(
         {name: moved[name].to_numpy() for name in REJECTIONS_DTYPES}
     )
-    receipts = [
-        _write(number, job, plan, rejections.take(rejections.fragment == number))
-        for number in numbers["fragment"].tolist()
-    ]
-    return pd.DataFrame({"receipt": receipts})
+    return pd.DataFrame({"receipt": _write(numbers["fragment"].tolist(), job, plan, rejections)})
 
 
-def _write(number: int, job: Job, plan: Plan, moved: Rejections | None = None) -> Receipt:
-    began = time.perf_counter()
+def _write(
+    group: Sequence[int], job: Job, plan: Plan, moved: Rejections | None = None
+) -> list[Receipt]:
     moved = moved or Rejections.concatenate([])
-    receipt = stages.write_fragment(job, plan, number, moved)
-    _tell(job, events.written(receipt, time.perf_counter() - began))
-    return receipt
+    receipts = []
+    for number in group:
+        began = time.perf_counter()
+        mine = moved.take(moved.fragment == number)
+        receipts.append(stages.write_fragment(job, plan, number, mine))
+        _tell(job, events.written(receipts[-1], time.perf_counter() - began))
+    return receipts

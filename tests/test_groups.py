@@ -1,0 +1,78 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tables import cryosparc, write_file
+
+from dask_dedup import run
+from dask_dedup.engines import groups
+from dask_dedup.engines.groups import FRAGMENT_ROWS, Groups
+
+FRAGMENTS = st.dictionaries(st.integers(0, 50), st.integers(0, 300_000), max_size=30)
+WHOLE = 100_000
+
+
+@pytest.fixture(autouse=True)
+def whole_tasks(monkeypatch):
+    """What a task takes outside of tests."""
+    monkeypatch.setattr(groups, "TASK_ROWS", WHOLE)
+
+
+def grouped(fragments, most=None):
+    numbers = sorted(fragments)
+    return Groups.make(numbers, [fragments[number] for number in numbers], most)
+
+
+@given(FRAGMENTS)
+def test_every_fragment_is_in_one_group_in_order(fragments):
+    made = list(grouped(fragments))
+    assert [number for group in made for number in group] == sorted(fragments)
+    assert all(made)
+
+
+@given(FRAGMENTS)
+def test_a_group_ends_where_it_has_enough(fragments):
+    made = list(grouped(fragments))
+    work = [[fragments[number] + FRAGMENT_ROWS for number in group] for group in made]
+    assert all(sum(group[:-1]) < WHOLE for group in work)
+    assert all(sum(one) + sum(next_one) > WHOLE for one, next_one in pairwise(work[:-1]))
+
+
+@given(FRAGMENTS, st.integers(1, 5))
+def test_there_are_no_more_groups_than_asked_for(fragments, most):
+    assert len(list(grouped(fragments, most))) == len(grouped(fragments, most)) <= most
+
+
+@given(FRAGMENTS, st.lists(st.integers(0, 60)))
+def test_the_group_of_a_fragment_is_found(fragments, wanted):
+    made = grouped(fragments)
+    group_of = {number: at for at, group in enumerate(made) for number in group}
+    found = made.find(np.array(wanted, dtype=np.int64))
+    assert found.tolist() == [group_of.get(number, -1) for number in wanted]
+
+
+def test_large_fragments_are_alone_and_tiny_ones_together():
+    assert list(grouped(dict.fromkeys(range(4), 125_000))) == [[0], [1], [2], [3]]
+    assert list(grouped(dict.fromkeys(range(25), 100))) == [
+        [*range(10)],
+        [*range(10, 20)],
+        [*range(20, 25)],
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scrambled", [False, True])
+def test_tasks_of_many_fragments_give_the_bytes_of_this_process(
+    tmp_path, cluster, monkeypatch, scrambled
+):
+    rows = cryosparc(900)
+    if scrambled:
+        rows = rows.take(np.random.default_rng(0).permutation(rows.num_rows))
+    monkeypatch.setattr("dask_dedup.formats.parquet.FRAGMENT_BYTES", 1)
+    path = write_file(rows, tmp_path / "in.parquet", row_group_size=40)
+    here, there = run(path, tmp_path / "here"), run(path, tmp_path / "there", client=cluster)
+    assert here.manifest["plan"]["fragments"] == 23
+    for one, other in zip(here.manifest["outputs"], there.manifest["outputs"], strict=True):
+        assert one == other
