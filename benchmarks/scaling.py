@@ -4,9 +4,10 @@
     python -m benchmarks.scaling columns --scratch /scratch --values 12,41,80
     python -m benchmarks.scaling workers --scratch /scratch --values 1,2
     python -m benchmarks.scaling fragments --scratch /scratch --values 1_000,20_000
+    python -m benchmarks.scaling fragments-on-workers --scratch /scratch --values 1_000,20_000
 
-Each value is measured ``--repeats`` times, in turn with the others. ``fragments`` and ``workers`` run on a local Dask
-cluster whose start is not counted; ``fragments`` holds 100 particles in each.
+Each value is measured ``--repeats`` times, in turn with the others. ``workers`` and ``fragments-on-workers`` run on a
+local Dask cluster whose start is not counted, and ``fragments`` in this process; they hold 100 particles in each.
 """
 
 from __future__ import annotations
@@ -58,8 +59,8 @@ def on_workers(workers: int, scratch: Path) -> tuple[float, float, float]:
         return timed(lambda: run(data, scratch / "output", client=client), scratch)
 
 
-def many_fragments(number: int, scratch: Path) -> tuple[float, float, float]:
-    """Measure a run of so many fragments of a hundred particles."""
+def many_fragments(number: int, scratch: Path, workers: int) -> tuple[float, float, float]:
+    """Measure a run of so many fragments of a hundred particles; without workers in this process."""
     path = scratch / f"tiny-{number}"
     if not path.exists():
         path.mkdir()
@@ -70,7 +71,7 @@ def many_fragments(number: int, scratch: Path) -> tuple[float, float, float]:
             pq.write_table(some, path / f"part-{part:06d}.parquet")
     parquet.FRAGMENT_BYTES = 1
     with ExitStack() as stack:
-        client = start_local(stack, 2, 1)
+        client = start_local(stack, workers, 1) if workers else None
         return timed(lambda: run(path, scratch / "output", client=client), scratch)
 
 
@@ -86,7 +87,8 @@ def timed(work: object, scratch: Path) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("rows", "columns", "workers", "fragments"))
+    kinds = ("rows", "columns", "workers", "fragments", "fragments-on-workers")
+    parser.add_argument("what", choices=kinds)
     parser.add_argument("--values", required=True)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, required=True)
@@ -96,7 +98,8 @@ def main() -> None:
         "rows": lambda value: whole_command(value, 41, arguments.scratch),
         "columns": lambda value: whole_command(2_000_000, value, arguments.scratch),
         "workers": lambda value: on_workers(value, arguments.scratch),
-        "fragments": lambda value: many_fragments(value, arguments.scratch),
+        "fragments": lambda value: many_fragments(value, arguments.scratch, 0),
+        "fragments-on-workers": lambda value: many_fragments(value, arguments.scratch, 2),
     }
     taken: dict[int, list[tuple[float, float, float]]] = {value: [] for value in values}
     for _ in range(arguments.repeats):

@@ -239,18 +239,21 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
 def _reopen(manifest: dict[str, Any]) -> tuple[Check, Job | None]:
     """Open the inputs again; there is no job if they are gone or hold something else."""
     try:
-        job, complaint = _open_job(manifest)
+        job, complaint, touched = _open_job(manifest)
     except UncheckedError as error:
         return Check("inputs", passed=None, detail=str(error)), None
     except _DAMAGE as error:
         return Check("inputs", passed=False, detail=_one_line(error)), None
     rows = sum(table.rows for table in job.tables)
     unchanged = f"{rows:,} particles, unchanged since the run"
+    if touched:
+        unchanged += f" but for the time of modification of {touched[0]}"
+        unchanged += f" and {len(touched) - 1:,} more" * (len(touched) > 1)
     return Check("inputs", passed=not complaint, detail=complaint or unchanged), job
 
 
-def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
-    """Give the job, and what has changed though the rows are the same as far as can be told."""
+def _open_job(manifest: dict[str, Any]) -> tuple[Job, str, list[str]]:
+    """Give the job, what else has changed, and which files have another time: their rows will be compared."""
     entries, micrographs = manifest["inputs"], manifest["micrographs"]
     for path in [entry["path"] for entry in entries] + [micrographs] * bool(micrographs):
         if not at(path).exists():
@@ -264,24 +267,27 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str]:
         open_table(entry["path"], source, allow_outside=allow)
         for source, entry in enumerate(entries)
     ]
-    complaint = ""
+    complaint, touched = "", []
     for table, entry in zip(tables, entries, strict=True):
         for path, change in _changes(table, entry):
             if change != _TOUCHED:
                 raise FindingError(f"{path} has changed since the run: {change}")
-            complaint = complaint or f"{path} has changed since the run: {change}"
+            touched.append(path)
     exposures = open_table(micrographs, allow_outside=allow) if micrographs else None
     params = DedupParams.from_dict(manifest["parameters"])
     # The run id holds what else went into the run: the parameters, the micrograph table's state.
-    comparable = not complaint and manifest["versions"]["algorithm"] == str(ALGORITHM)
+    then = [
+        replace(table, files=tuple(InputFile(**file) for file in entry["files"]))
+        for table, entry in zip(tables, entries, strict=True)
+    ]
     if (
-        comparable
-        and make_run_id(tables, exposures, params, manifest["output_format"]) != manifest["run_id"]
+        manifest["versions"]["algorithm"] == str(ALGORITHM)
+        and make_run_id(then, exposures, params, manifest["output_format"]) != manifest["run_id"]
     ):
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
     mark = manifest.get("mark", "")
-    return make_job(tables, exposures, params, manifest["output_format"], mark), complaint
+    return make_job(tables, exposures, params, manifest["output_format"], mark), complaint, touched
 
 
 def _changes(table: ParticleTable, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
