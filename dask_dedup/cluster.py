@@ -218,8 +218,11 @@ def start_local(
     _check_memory(memory_limit)
     threads = threads_per_worker or max(1, min(_cores() // (workers or 1), THREADS_PER_WORKER))
     number = workers or max(1, _cores() // threads)
-    # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.
-    deaf = {"preload": scheduler.preloads("worker", "dask_dedup.deaf")} if number > 1 else {}
+    preloads = {}
+    if number > 1:
+        # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.
+        preloads["preload"] = scheduler.preloads("worker", "dask_dedup.deaf")
+        preloads["preload_nanny"] = scheduler.preloads("nanny", "dask_dedup.malloc")
     security = security or configured()
     stack.enter_context(scheduler.set_up(security))
     cluster = LocalCluster(
@@ -232,7 +235,7 @@ def start_local(
         dashboard_address=scheduler.dashboard_at(dashboard_address),
         worker_dashboard_address="127.0.0.1:0",
         silence_logs=scheduler.LOG_LEVEL,
-        **deaf,
+        **preloads,
     )
     stack.enter_context(cluster)
     scheduler.tell_missing()

@@ -1,10 +1,12 @@
+import os
 from contextlib import ExitStack
 
+import dask
 import psutil
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import DedupParams, RunError, cluster, run
+from dask_dedup import DedupParams, RunError, cluster, malloc, run
 from dask_dedup.engines.threads import ThreadEngine
 from dask_dedup.progress import Progress
 
@@ -132,10 +134,37 @@ def test_a_local_cluster_listens_on_this_machine_only(workers):
         assert listening() - before <= {"127.0.0.1"}
 
 
+class TestMemoryOfWorkers:
+    """Freed memory stays at hand, unless the user has said otherwise."""
+
+    pytestmark = pytest.mark.slow
+    NAMES = (malloc.TRIM, "MALLOC_MMAP_THRESHOLD_", malloc.POOL)
+
+    @pytest.fixture(autouse=True)
+    def nothing_said_before(self, monkeypatch):
+        for name in self.NAMES:
+            monkeypatch.delenv(name, raising=False)
+
+    def settings(self):
+        with ExitStack() as stack:
+            client = cluster.start_local(stack, 2, 1)
+            told = client.run(lambda names: [os.environ.get(name) for name in names], self.NAMES)
+        first, second = told.values()
+        assert first == second
+        return first
+
+    def test_stays_at_hand(self):
+        assert self.settings() == [str(2**26), str(2**25), "system"]
+
+    def test_is_as_the_user_says(self, monkeypatch):
+        monkeypatch.setenv(malloc.POOL, "mimalloc")
+        said = {f"distributed.nanny.pre-spawn-environ.{malloc.TRIM}": 1234}
+        with dask.config.set(said):
+            assert self.settings() == ["1234", None, "mimalloc"]
+
+
 @pytest.mark.slow
 def test_the_configured_scheduler_is_used(inputs, tmp_path, monkeypatch, caplog):
-    import dask
-
     caplog.set_level("INFO", "dask_dedup")
     with ExitStack() as stack:
         client = cluster.start_local(stack, 2, 1)

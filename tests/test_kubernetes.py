@@ -250,6 +250,7 @@ class TestCommands:
                 assert parsed["preload"] == ("dask_dedup.dashboard",)
                 ports = {int(parsed["port"]), int(parsed["dashboard_address"].strip(":"))}
             elif container["name"] == "worker":
+                assert parsed["preload_nanny"] == ("dask_dedup.malloc",)
                 ports = {int(parsed[name]) for name in ("worker_port", "nanny_port")}
                 ports.add(int(parsed["dashboard_address"].strip(":")))
                 mounts = {mount["mountPath"] for mount in container["volumeMounts"]}

@@ -10,7 +10,8 @@ from dask_dedup.errors import InputError
 #: A process of workers gets so many threads; all stages leave the interpreter's lock.
 THREADS_PER_PROCESS = 4
 #: Pages of workers are for those on their node.
-WORKER_OPTIONS = ("--dashboard-address", "127.0.0.1:0")
+PAGES = ("--dashboard-address", "127.0.0.1:0")
+MALLOC = ("--preload-nanny", "dask_dedup.malloc")
 
 
 def setting(name: str, otherwise: Any = None) -> Any:
@@ -78,9 +79,8 @@ def processes_of(cores: int) -> int:
 def worker_options() -> list[str]:
     """Give further options of `dask worker`: those of the configuration, and what they leave open."""
     options = [str(option) for option in setting("worker-extra-args", [])]
-    if not _has(options, WORKER_OPTIONS[0]):
-        options = [*WORKER_OPTIONS, *options]
-    return options
+    pages = [] if _has(options, PAGES[0]) else PAGES
+    return [*MALLOC, *pages, *options]
 
 
 def says_lifetime(options: list[str]) -> bool:
