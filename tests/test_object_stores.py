@@ -533,6 +533,7 @@ class TestTrouble:
         assert listed(there) == outcome.manifest
         assert verify(there / "out").proven
 
+    @pytest.mark.slow
     def test_a_server_lost_for_good_ends_the_run_and_the_same_command_goes_on(
         self, there, table, monkeypatch, store, cli, impatient
     ):
