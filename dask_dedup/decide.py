@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from dask_dedup.arrays import numbered
 from dask_dedup.kernel import NOBODY, reject_crowded, suppress
 from dask_dedup.picks import NO_HALF, all_of, fragment_of, row_of
 
@@ -181,7 +182,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
         return rejections, tally
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
-    keys, number = _dense(picks.micrograph)
+    keys, number = numbered(picks.micrograph)
     outcome = method(points, number, picks.rank_keys(params), separation, picks.exclusions(params))
     losers = np.flatnonzero(outcome.rejected)
     loser, winners = picks.take(losers), outcome.winner[losers]
@@ -226,13 +227,3 @@ def _set_aside(picks: Picks) -> Rejections:
         distance=all_of(np.nan, rows),
         invalid=picks.invalid,
     )
-
-
-def _dense(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Give the distinct keys, and each row's number among them; picks of a micrograph mostly come in one run."""
-    if not keys.size:
-        return keys, np.empty(0, dtype=np.intp)
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    distinct, number_of_run = np.unique(keys[starts], return_inverse=True)
-    lengths = np.diff(starts, append=keys.size)
-    return distinct, np.repeat(number_of_run.astype(np.intp), lengths)

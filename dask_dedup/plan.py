@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dask_dedup.arrays import numbered
 from dask_dedup.plural import counted
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ class Plan:
         """Give each row's bucket; -1 for micrographs that live whole in one fragment."""
         if not self.straddling.size:
             return np.full(micrographs.size, -1, dtype=np.int32)
-        at = np.searchsorted(self.straddling, micrographs).clip(max=self.straddling.size - 1)
-        moves = self.straddling[at] == micrographs
-        return np.where(moves, self.bucket[at], np.int32(-1))
+        distinct, number = numbered(micrographs)
+        at = np.searchsorted(self.straddling, distinct).clip(max=self.straddling.size - 1)
+        moves = self.straddling[at] == distinct
+        return np.where(moves, self.bucket[at], np.int32(-1))[number]
 
     def describe(self) -> list[str]:
         """Say in words what will happen and why."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup import geometry
+from dask_dedup.arrays import numbered
 from dask_dedup.columns import Columns
 from dask_dedup.invalid import Reason, count_reasons
 from dask_dedup.micrographs import keys_of_names, micrograph_keys
@@ -137,7 +138,7 @@ def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams)
     # Where they are an error, what they would count for is told all the same.
     lost = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
     compared = (picks.invalid & np.uint16(lost)) == 0
-    keys, counts = _count_each(_those(picks.micrograph, compared))
+    keys, number = numbered(_those(picks.micrograph, compared))
     keyed = keys_of_names(found.names, roles.match).tolist()
     named = (picks.invalid & np.uint16(Reason.MICROGRAPH)) == 0
     # Also of rows that are not compared: names clash or not, whichever fragment they are in.
@@ -151,7 +152,7 @@ def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams)
         source=fragment.source,
         rows=fragment.rows,
         micrographs=keys,
-        counts=counts.astype(np.int64),
+        counts=np.bincount(number, minlength=keys.size),
         names=names,
         uids=uids,
         psize=_range(found.psize, compared),
@@ -166,16 +167,6 @@ def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams)
 def _those(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
     """Select values; mostly all are, which is quick to see."""
     return values if chosen.all() else values[chosen]
-
-
-def _count_each(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Give the distinct keys, sorted, and how often each occurs; they mostly come in runs."""
-    starts = (
-        np.flatnonzero(np.append(True, keys[1:] != keys[:-1])) if keys.size else np.empty(0, int)
-    )
-    distinct, run = np.unique(keys[starts], return_inverse=True)
-    lengths = np.diff(starts, append=keys.size)
-    return distinct, np.bincount(run, weights=lengths, minlength=distinct.size).astype(np.int64)
 
 
 def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, float]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
-from dask_dedup.arrays import from_numpy, from_texts, to_numpy
+from dask_dedup.arrays import from_numpy, from_texts, numbered, to_numpy
 
 KINDS = [pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.uint64(), pa.float32(), pa.float64()]
 
@@ -69,3 +69,17 @@ def test_a_small_run_imports_neither_pandas_nor_scipy_nor_dask(tmp_path):
     # Some of pyarrow 17 imports pandas whatever is asked of it.
     old = int(pa.__version__.split(".")[0]) < 18
     assert done.stdout.strip() in ("[]", *["['pandas']"] * old)
+
+
+KEYS = st.integers(0, 5) | st.integers(2**64 - 3, 2**64 - 1)
+
+
+@given(st.lists(st.tuples(KEYS, st.integers(1, 4))), st.booleans())
+def test_rows_are_numbered_by_their_keys_as_numpy_does(runs, read_only):
+    keys = np.array([key for key, times in runs for _ in range(times)], dtype=np.uint64)
+    keys.flags.writeable = not read_only
+    distinct, number = numbered(keys)
+    expected, inverse = np.unique(keys, return_inverse=True)
+    assert distinct.dtype == np.uint64
+    assert distinct.tolist() == expected.tolist()
+    assert number.tolist() == inverse.tolist()
