@@ -237,7 +237,7 @@ def start_local(
         silence_logs=scheduler.LOG_LEVEL,
         **preloads,
     )
-    stack.enter_context(cluster)
+    stack.enter_context(scheduler.closing_quietly(cluster))
     scheduler.tell_missing()
     return stack.enter_context(Client(cluster))
 

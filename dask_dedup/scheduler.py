@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from distributed import Security
+    from distributed.deploy import Cluster
 
 #: A worker that is silent for so long is given up and its work done elsewhere. The stages leave the interpreter's
 #: lock, so that a worker can say that it lives however long a KD-tree takes.
@@ -49,6 +50,26 @@ def set_up(security: Security | None = None) -> Iterator[None]:
     }
     with dask.config.set(changes), dashboard_with(security):
         yield
+
+
+@contextmanager
+def closing_quietly(cluster: Cluster) -> Iterator[None]:
+    """Use a cluster, and close it without a word: its parts may miss each other while they end.
+
+    Parameters
+    ----------
+    cluster : distributed.deploy.Cluster
+    """
+    logger = logging.getLogger("distributed")
+    level = logger.level
+    try:
+        with cluster:
+            try:
+                yield
+            finally:
+                logger.setLevel(logging.CRITICAL)
+    finally:
+        logger.setLevel(level)
 
 
 def preloads(kind: str, ours: str) -> list[str]:

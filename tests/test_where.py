@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from contextlib import contextmanager, suppress
 
 import dask
 import pytest
 from tables import cryosparc, write_file
 
 from dask_dedup import InputError, cluster
-from dask_dedup.scheduler import preloads
+from dask_dedup.scheduler import closing_quietly, preloads
 from dask_dedup.slurm import walltime
 from dask_dedup.slurm.allocation import Allocation
 
@@ -168,3 +170,23 @@ def test_the_live_page_of_a_worker_in_this_process_is_on_this_machine(cli, argum
     pytest.importorskip("bokeh")
     outcome = cli(*arguments, "--no-report", "--workers", 1, "--dashboard-address", ":0")
     assert "watch it: http://127.0.0.1:" in outcome.stderr
+
+
+def test_the_parts_of_a_cluster_say_nothing_of_each_others_end(caplog):
+    worker = logging.getLogger("distributed.worker")
+
+    @contextmanager
+    def cluster():
+        try:
+            yield
+        finally:
+            worker.error("the scheduler does not answer")
+
+    level = logging.getLogger("distributed").level
+    with suppress(KeyboardInterrupt), closing_quietly(cluster()):
+        worker.error("in use")
+        raise KeyboardInterrupt
+    with closing_quietly(cluster()):
+        worker.error("still in use")
+    assert [record.message for record in caplog.records] == ["in use", "still in use"]
+    assert logging.getLogger("distributed").level == level

@@ -243,7 +243,7 @@ def start_in_allocation(
         **settings.setting("scheduler-options", {}),
     }
     cluster = AllocationCluster(allocation, network, security, options)
-    stack.enter_context(cluster)
+    stack.enter_context(scheduler.closing_quietly(cluster))
     scheduler.tell_missing()
     client = stack.enter_context(Client(cluster))
     gather(cluster)

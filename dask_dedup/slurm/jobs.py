@@ -252,7 +252,7 @@ def start_jobs(
         ) from error
     except RuntimeError as error:
         raise RunError(f"the scheduler does not start: {error}") from error
-    stack.enter_context(cluster)
+    stack.enter_context(scheduler.closing_quietly(cluster))
     scheduler.tell_missing()
     log.info(
         "asked SLURM for %s: %s cores, %s, %s each", counted(number, "job"), cores, memory, limit
