@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dask_dedup.engines.threads import ThreadEngine
+from dask_dedup.engines.threads import MOST_THREADS, ThreadEngine
 from dask_dedup.errors import InputError, RunError
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 #: Up to so many particles are done inside this process whatever the machine: nothing to start, nothing to wait for.
 IN_PROCESS_ROWS = 10_000_000
-#: The stages hold the interpreter's lock for a seventh of their time, so more threads than that in one process
-#: gain less than worker processes cost.
-MOST_THREADS = 12
 #: Memory a pick takes that moves inside this process, and the share of the machine's that all may take.
 MOVING_BYTES, MOVING_SHARE = 100, 0.5
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.

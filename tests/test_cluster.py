@@ -32,6 +32,12 @@ def test_work_that_threads_can_do_is_done_inside_this_process(monkeypatch, rows,
         assert isinstance(cluster.choose_engine(stack, None, rows), ThreadEngine)
 
 
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (4, 4), (64, cluster.MOST_THREADS)])
+def test_a_process_has_a_thread_a_core_but_not_too_many(monkeypatch, cores, threads):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    assert ThreadEngine().threads == threads
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_local_cluster_gives_the_bytes_of_this_process(inputs, tmp_path, workers):

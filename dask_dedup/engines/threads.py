@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 
 #: Bytes of picks that are held between the stages, so that most tables are read and parsed once.
 HELD_BYTES = 2**29
+#: The stages hold the interpreter's lock for a seventh of their time: more threads would wait for each other, and
+#: more cores are better used by worker processes, where there is enough to do.
+MOST_THREADS = 12
 
 
 class ThreadEngine:
     """Runs the stages on the cores of this machine; pyarrow, NumPy and SciPy leave the interpreter's lock."""
 
     def __init__(self, watch: Tell | None = None, threads: int | None = None) -> None:
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
         self._watch = watch
         self._telling = Lock()
         self._picks: dict[int, Picks] = {}
