@@ -497,7 +497,8 @@ class TestTwoAtOnce:
 
 
 class TestTrouble:
-    @pytest.mark.parametrize("status_code", [503, pytest.param(500, marks=pytest.mark.slow)])
+    @pytest.mark.slow
+    @pytest.mark.parametrize("status_code", [503, 500])
     def test_a_busy_server_is_asked_again(self, there, table, monkeypatch, store, status_code):
         uri = there.put(table)
         run(uri, there / "whole")
