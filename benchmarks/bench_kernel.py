@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks.generate import geometry, splitmix
-from dask_dedup.kernel import suppress
+from dask_dedup.dedup.greedy import suppress
 
 #: Case: (layout, picks, separation in angstrom).
 CASES = {

@@ -25,8 +25,8 @@ from benchmarks.compare import OURS, command, machine
 from benchmarks.generate import generate, order, table
 from benchmarks.measure import measure
 from dask_dedup import run
-from dask_dedup.cluster import start_local
-from dask_dedup.formats import parquet
+from dask_dedup.cluster.connect import start_local
+from dask_dedup.formats.parquet import table as parquet
 
 #: Rows where they are not what changes.
 ROWS = 5_000_000

@@ -10,14 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dask_dedup.dedup.params import DedupParams
     from dask_dedup.errors import DedupError, InputError, RunError
-    from dask_dedup.frame import remove_duplicates
+    from dask_dedup.frames import remove_duplicates
     from dask_dedup.inspection import inspect
-    from dask_dedup.params import DedupParams
-    from dask_dedup.pipeline import run
-    from dask_dedup.reporting import report
-    from dask_dedup.result import RunResult
-    from dask_dedup.verification import verify
+    from dask_dedup.pipeline.result import RunResult
+    from dask_dedup.pipeline.run import run
+    from dask_dedup.results.report import report
+    from dask_dedup.results.verify import verify
 
 __version__ = "0.1.0"
 
@@ -36,15 +36,15 @@ __all__ = [
 
 _HOME = {
     "DedupError": "errors",
-    "DedupParams": "params",
+    "DedupParams": "dedup.params",
     "InputError": "errors",
     "RunError": "errors",
-    "RunResult": "result",
+    "RunResult": "pipeline.result",
     "inspect": "inspection",
-    "remove_duplicates": "frame",
-    "report": "reporting",
-    "run": "pipeline",
-    "verify": "verification",
+    "remove_duplicates": "frames",
+    "report": "results.report",
+    "run": "pipeline.run",
+    "verify": "results.verify",
 }
 
 

@@ -15,40 +15,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING
 
+from dask_dedup.formatting import printable
+from dask_dedup.messages import Hint, as_keyword, find_hints, spell
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-#: Of a message that quotes a file at length, so many characters are shown at either end.
-_SHOWN = 1000
-
-
-def printable(text: str) -> str:
-    r"""Show text on one line: names come from files, and may hold what a terminal obeys.
-
-    Examples
-    --------
-    >>> print(printable("mic\n\x1b[2J.mrc"))
-    mic\n\x1b[2J.mrc
-    """
-    if len(text) > 2 * _SHOWN:
-        text = f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"
-    if text.isprintable():
-        return text
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
-
-
-def counted(number: int, noun: str) -> str:
-    """Count things, one of which has no s.
-
-    Examples
-    --------
-    >>> counted(1, "row"), counted(2000, "row")
-    ('1 row', '2,000 rows')
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    from collections.abc import Callable, Iterator
 
 
 def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
@@ -74,10 +45,22 @@ def is_of_the_system(error: BaseException) -> bool:
 
 
 class DedupError(Exception):
-    """Root of every error this package raises on purpose."""
+    """Root of every error this package raises on purpose.
+
+    The text spells parameters as the Python API does; `spelled` spells them otherwise.
+    """
+
+    @property
+    def hints(self) -> list[Hint]:
+        """The parameters that the message names, with the values it suggests."""
+        return find_hints(super().__str__())
+
+    def spelled(self, spelling: Callable[[Hint], str]) -> str:
+        """Return the message on one line, its parameters spelled by a function."""
+        return printable(spell(super().__str__(), spelling))
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return self.spelled(as_keyword)
 
 
 class InputError(DedupError, ValueError):

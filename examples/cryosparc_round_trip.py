@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import yaml
 
 from dask_dedup import DedupError, DedupParams, run
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 
 def records_of(folder: Path) -> np.ndarray:

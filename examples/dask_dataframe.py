@@ -23,7 +23,7 @@ import dask.dataframe as dd
 from distributed import Client
 
 from dask_dedup import DedupError, DedupParams, remove_duplicates
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 # Dask turns columns of lists, such as alignments2D/shift, into text unless told not to.
 dask.config.set({"dataframe.convert-string": False})

@@ -20,8 +20,8 @@ from deltalake import DeltaTable
 
 import dask_dedup
 from dask_dedup import DedupParams
-from dask_dedup.publication import publish
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.results.publish import publish
+from dask_dedup.simulation import simulate_pickers
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--output", type=Path, default=Path("week"))

@@ -19,7 +19,7 @@ from upath import UPath
 
 import dask_dedup
 from dask_dedup import DedupError, DedupParams
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 
 def main() -> None:

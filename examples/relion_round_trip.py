@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from dask_dedup import DedupError, DedupParams, run
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 OPTICS = """
 # version 30001

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dask_dedup import DedupError, DedupParams, run
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 
 def expand(particles: pa.Table, fold: int, seed: int) -> pa.Table:

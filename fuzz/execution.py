@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import cs, csg, format_of, load, open_table, read, star  # noqa: F401 - here, so that no child imports them anew
-from dask_dedup.formats import parquet as parquet_format
+from dask_dedup.formats import format_of, load, open_table, read
+from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - here, so that no child imports them anew
+from dask_dedup.formats.parquet import table as parquet_format
+from dask_dedup.formats.star import table as star  # noqa: F401 - here, so that no child imports them anew
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

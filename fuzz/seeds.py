@@ -119,7 +119,7 @@ def _npys() -> list[bytes]:
 
 
 def _csdat(records: np.ndarray, *, compressed: bool = False) -> bytes:
-    """Write records as the module dask_dedup.formats.csdat describes it."""
+    """Write records as the module dask_dedup.formats.cryosparc.csdat describes it."""
     heap, stored, fields = b"\0", [], []
     for name in records.dtype.names or ():
         kind, column = records.dtype[name], records[name]

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Cuts even small tables into a fragment for each row group, so that there is a middle of the run to strike at.
-MANY_FRAGMENTS = "from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; "
+MANY_FRAGMENTS = (
+    "from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; "
+)
 PROGRAM = "from dask_dedup.cli import main; main()"
 
 

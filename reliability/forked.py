@@ -18,10 +18,10 @@ _FORKS.set_forkserver_preload(
     [
         "dask.dataframe",
         "dask_dedup.cli",
-        "dask_dedup.dashboard",
-        "dask_dedup.engines.cluster",
-        "dask_dedup.pipeline",
-        "dask_dedup.verification",
+        "dask_dedup.monitoring.dashboard",
+        "dask_dedup.pipeline.executors.distributed",
+        "dask_dedup.pipeline.run",
+        "dask_dedup.results.verify",
         "distributed.cli.dask_scheduler",
         "distributed.cli.dask_worker",
     ]

@@ -132,7 +132,7 @@ def soak(scratch: Path, runs: int, rows: int, warm: int, *, told: bool = True) -
     from distributed import Client
 
     from dask_dedup import run
-    from dask_dedup.formats import parquet
+    from dask_dedup.formats.parquet import table as parquet
 
     data, out = scratch / "in", scratch / "out"
     generate("random", rows, data, 16, FILE_ROWS)

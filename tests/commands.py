@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from dask_dedup.places import ENDPOINTS
+from dask_dedup.storage.paths import ENDPOINTS
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
@@ -31,7 +31,7 @@ def is_read(name):
     import dask
     import distributed  # noqa: F401  (its defaults are part of the configuration)
 
-    from dask_dedup.engines.patience import NO_WORKERS
+    from dask_dedup.pipeline.executors.watchdog import NO_WORKERS
 
     known = {"TMPDIR", "MPLCONFIGDIR"}
     if name.startswith("AWS_"):

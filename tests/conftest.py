@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from hypothesis import settings
 
 from dask_dedup.cli import main
-from dask_dedup.engines import groups
+from dask_dedup.pipeline.executors import batching as groups
 
 # How long an example takes says more of the machine than of the program.
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
@@ -117,7 +117,7 @@ def words_only(monkeypatch):
 
     The figures are made all the same; to render them is most of the time that a report takes.
     """
-    from dask_dedup.reporting import page, style
+    from dask_dedup.results.report import page, style
 
     figure = style.figure(1, 1)
     figure.subplots()

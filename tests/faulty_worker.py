@@ -11,7 +11,7 @@ import os
 import time
 from pathlib import Path
 
-from dask_dedup import stages
+from dask_dedup.pipeline import stages
 
 #: A piece of memory, and the most that is taken of it where nobody ends the worker.
 PIECE, MOST = 20_000_000, 2_000_000_000

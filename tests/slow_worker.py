@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from dask_dedup import stages
+from dask_dedup.pipeline import stages
 
 
 def dask_setup(worker):

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
-from dask_dedup.arrays import from_numpy, from_texts, numbered, to_numpy
+from dask_dedup.arrow import from_numpy, from_texts, numbered, to_numpy
 
 KINDS = [pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.uint64(), pa.float32(), pa.float64()]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 relion = runpy.run_path(str(EXAMPLES / "relion_round_trip.py"))

@@ -16,7 +16,7 @@ import pytest
 from conftest import REPOSITORY
 
 from dask_dedup import run, verify
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 README = (REPOSITORY / "deploy" / "README.md").read_text().split("## With TLS")[0]
 COMMANDS = [

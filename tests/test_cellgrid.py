@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.verification import cellgrid
-from dask_dedup.verification.cellgrid import (
+from dask_dedup.results.verify import neighbours as cellgrid
+from dask_dedup.results.verify.neighbours import (
     Points,
     best_within,
     close_pairs,

@@ -17,7 +17,7 @@ from test_faults import cluster, wait_for
 from test_object_stores import data, listed, result
 
 from dask_dedup import run, verify
-from dask_dedup.formats import parquet
+from dask_dedup.formats.parquet import table as parquet
 
 pytestmark = pytest.mark.slow
 PROGRAM = "from dask_dedup.cli import main; main()"
@@ -147,7 +147,7 @@ def test_the_work_of_a_killed_worker_is_done_by_another(there, table, tmp_path, 
 def test_a_killed_run_goes_on(there, table, tmp_path, store):
     uri, out = there.put(table), there / "out"
     run(table, tmp_path / "out")
-    code = f"from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
+    code = f"from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
     words = [sys.executable, "-c", code, "run", uri, "-o", out, "--no-report"]
     process = subprocess.Popen(words, env=store.around(), stderr=subprocess.DEVNULL)
     wait_for(lambda: any("/receipts/" in name for name in there.names("out")))
@@ -183,7 +183,7 @@ def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp
 def test_two_processes_at_once_make_one_result(there, table, store, same):
     uri, out = there.put(table), there / "out"
     # In fragments as small as this process, which verifies, takes them.
-    code = f"from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
+    code = f"from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
     words = [sys.executable, "-c", code, "run", uri, "-o", out, "--no-report"]
     options = [[], [] if same else ["--min-separation", "60"]]
     both = [

@@ -6,9 +6,11 @@ import psutil
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import DedupParams, RunError, cluster, malloc, run
-from dask_dedup.engines.threads import ThreadEngine
-from dask_dedup.progress import Progress
+from dask_dedup import DedupParams, RunError, run
+from dask_dedup.cluster import connect as cluster
+from dask_dedup.cluster import preload as malloc
+from dask_dedup.monitoring.progress import Progress
+from dask_dedup.pipeline.executors.threads import ThreadEngine
 
 ADDRESS_OF_NOBODY = "tcp://127.0.0.1:9"
 

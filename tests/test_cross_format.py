@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dask_dedup import DedupParams, InputError, run, verify
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 relion = runpy.run_path(str(EXAMPLES / "relion_round_trip.py"))

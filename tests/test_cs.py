@@ -18,7 +18,8 @@ import pytest
 from numpy.lib.recfunctions import repack_fields
 
 from dask_dedup import DedupParams, InputError, run
-from dask_dedup.formats import cs, format_of, npy, open_table
+from dask_dedup.formats import format_of, open_table
+from dask_dedup.formats.cryosparc import cs, npy
 
 PARTICLE = [
     ("uid", "<u8"),

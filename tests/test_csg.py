@@ -11,8 +11,9 @@ import yaml
 from test_cs import PARTICLE, message, particles, plain, rows_of, save, save_csdat, saved, split
 
 from dask_dedup import DedupParams, run
-from dask_dedup.formats import cs, csg, npy, open_table
-from dask_dedup.micrographs import read_micrographs
+from dask_dedup.formats import open_table
+from dask_dedup.formats.cryosparc import cs, csg, npy
+from dask_dedup.particles.micrographs import read_micrographs
 
 MAIN = [
     field

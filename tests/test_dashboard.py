@@ -25,11 +25,11 @@ from conftest import REPOSITORY
 from tables import cryosparc, relion, write_file
 
 from dask_dedup import DedupParams, run
-from dask_dedup.cluster import start_local, watch_link
-from dask_dedup.dashboard.board import REMEMBERED, Board
-from dask_dedup.dashboard.view import view_of
-from dask_dedup.events import TOPIC
-from dask_dedup.formats import parquet
+from dask_dedup.cluster.connect import start_local, watch_link
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.monitoring.dashboard.plugin import REMEMBERED, Board
+from dask_dedup.monitoring.dashboard.view import view_of
+from dask_dedup.pipeline.events import TOPIC
 
 MONITORING = REPOSITORY / "deploy" / "monitoring"
 HOSTILE = "<script>alert(1)</script>.mrc"
@@ -293,7 +293,7 @@ def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
             dask(
                 *("scheduler", "--host", "127.0.0.1", "--port", scheduler),
                 *("--dashboard-address", f"127.0.0.1:{board}"),
-                *("--preload", "dask_dedup.dashboard"),
+                *("--preload", "dask_dedup.monitoring.dashboard"),
             )
         )
         stack.enter_context(

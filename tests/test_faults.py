@@ -17,12 +17,13 @@ from tables import relion, write_file
 from test_output import data, hidden
 from test_resume import make_input
 
-from dask_dedup import RunError, run, stages
-from dask_dedup.cluster import start_local
-from dask_dedup.engines import cluster as engine
-from dask_dedup.engines import patience
-from dask_dedup.formats import parquet
-from dask_dedup.micrographs import keys_of_names
+from dask_dedup import RunError, run
+from dask_dedup.cluster.connect import start_local
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.particles.micrographs import keys_of_names
+from dask_dedup.pipeline import stages
+from dask_dedup.pipeline.executors import distributed as engine
+from dask_dedup.pipeline.executors import watchdog as patience
 
 HERE = Path(__file__).parent
 #: So many seconds the tests wait for anything.
@@ -227,8 +228,10 @@ class TestAWorkerThatTakesTooMuchMemory:
 
     def test_ends_the_run_with_the_name_of_the_fragment_if_it_always_happens(self, tmp_path, out):
         source = make_input("parquet", tmp_path)
-        program = "from dask_dedup.formats import parquet; parquet.FRAGMENT_BYTES = 1; "
-        program += "from dask_dedup.engines import groups; groups.TASK_ROWS = 1; "
+        program = (
+            "from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; "
+        )
+        program += "from dask_dedup.pipeline.run.executors import batching as groups; groups.TASK_ROWS = 1; "
         program += "from dask_dedup.cli import main; main()"
         words = ["run", source, "--output", out, "--workers", "2", "--memory-limit", self.LIMIT]
         preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "faulty_worker", "PYTHONPATH": str(HERE)}

@@ -14,7 +14,7 @@ from test_output import data
 from test_resume import die_writing, write_cs, write_star, written
 
 from dask_dedup import InputError, run, verify
-from dask_dedup.formats import parquet
+from dask_dedup.formats.parquet import table as parquet
 
 FLIPS = 12
 

@@ -26,7 +26,8 @@ from tables import (
     values,
 )
 
-from dask_dedup import DedupParams, InputError, frame, remove_duplicates
+from dask_dedup import DedupParams, InputError, remove_duplicates
+from dask_dedup import frames as frame
 
 ROWS = 300
 UID = "location/micrograph_uid"

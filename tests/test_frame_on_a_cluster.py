@@ -10,7 +10,7 @@ import pytest
 from distributed import wait
 
 from dask_dedup import DedupParams, remove_duplicates
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 PARAMS = DedupParams(min_separation=30.0, score_field="pick_stats/ncc_score:higher")
 MICROGRAPH = "location/micrograph_uid"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oracle import relion_matrix
 from scipy.spatial.transform import Rotation
 
-from dask_dedup.geometry import (
+from dask_dedup.particles.geometry import (
     centres_in_angstrom,
     pixels_from_fractions,
     rotate_subtomogram_shift,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
 from dask_dedup import run
-from dask_dedup.engines import groups
-from dask_dedup.engines.groups import FRAGMENT_ROWS, Groups
+from dask_dedup.pipeline.executors import batching as groups
+from dask_dedup.pipeline.executors.batching import FRAGMENT_ROWS, Groups
 
 FRAGMENTS = st.dictionaries(st.integers(0, 50), st.integers(0, 300_000), max_size=30)
 WHOLE = 100_000
@@ -70,7 +70,7 @@ def test_tasks_of_many_fragments_give_the_bytes_of_this_process(
     rows = cryosparc(900)
     if scrambled:
         rows = rows.take(np.random.default_rng(0).permutation(rows.num_rows))
-    monkeypatch.setattr("dask_dedup.formats.parquet.FRAGMENT_BYTES", 1)
+    monkeypatch.setattr("dask_dedup.formats.parquet.table.FRAGMENT_BYTES", 1)
     path = write_file(rows, tmp_path / "in.parquet", row_group_size=40)
     here, there = run(path, tmp_path / "here"), run(path, tmp_path / "there", client=cluster)
     assert here.manifest["plan"]["fragments"] == 23

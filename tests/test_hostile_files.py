@@ -19,7 +19,7 @@ from tables import Output, assert_same_rows, bits, cryosparc, write_file
 from dask_dedup import report, run
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import load, open_table, read
-from dask_dedup.formats import parquet as parquet_format
+from dask_dedup.formats.parquet import table as parquet_format
 
 NASTY = {
     "climbing": "../../../../etc/cron.d/x.mrc",

@@ -28,7 +28,7 @@ from dask_dedup import DedupParams, InputError, inspect
 from dask_dedup.inspection import survey
 from dask_dedup.inspection.matching import match, vote_height
 from dask_dedup.inspection.neighbours import Centres, Cloud, find_spacing, look_around
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
 from combine_pickers import read_boxes
@@ -526,7 +526,7 @@ class TestLargeInputs:
         assert any("of 100 micrographs" in line for line in found.lines())
 
     def test_they_do_not_depend_on_how_the_rows_lie(self, tmp_path, monkeypatch):
-        from dask_dedup.formats import parquet
+        from dask_dedup.formats.parquet import table as parquet
 
         rows = cryosparc(4000, micrographs=100)
         monkeypatch.setattr(survey, "PICKS_MEASURED", 1500)

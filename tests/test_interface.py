@@ -13,8 +13,9 @@ from conftest import REPOSITORY
 from tables import cryosparc, write_file
 
 import dask_dedup
-from dask_dedup import errors, pipeline
+from dask_dedup import errors
 from dask_dedup.cli import main
+from dask_dedup.pipeline import run as pipeline
 
 PACKAGE = REPOSITORY / "dask_dedup"
 HEAVY = ("pyarrow", "pandas", "scipy", "dask", "distributed", "numpy")
@@ -95,7 +96,7 @@ class TestHouse:
         assert loaded_by(statement) == []
 
     def test_kernel_geometry_and_rank_know_arrays_only(self):
-        statement = "import dask_dedup.kernel, dask_dedup.geometry, dask_dedup.rank"
+        statement = "import dask_dedup.dedup, dask_dedup.particles.geometry, dask_dedup.dedup.rank"
         # SciPy comes where a tree is needed.
         assert set(loaded_by(statement)) == {"numpy"}
 
@@ -110,7 +111,7 @@ class TestHouse:
             name
             for name, path in sources().items()
             if any(module.startswith("dask.dataframe") for module in imports(path))
-        } == {"engines/cluster.py", "frame.py"}
+        } == {"frames.py", "pipeline/executors/distributed.py"}
 
     def test_a_run_in_this_process_loads_neither_dask_dataframe_nor_distributed(self, tmp_path):
         path = write_file(cryosparc(20), tmp_path / "picks.parquet")
@@ -197,7 +198,7 @@ class TestExitCodes:
         assert outcome.stderr == "dask-dedup: the disk is full; make room, run again\n"
 
     def test_1_means_a_failed_write_too(self, cli, arguments, monkeypatch, tmp_path):
-        from dask_dedup.formats import parquet
+        from dask_dedup.formats.parquet import table as parquet
 
         def split(*args, **kwargs):
             raise OSError(28, "No space left on device")
@@ -213,7 +214,7 @@ class TestExitCodes:
 
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "not an address"])
     def test_1_means_no_scheduler_answers(self, cli, arguments, monkeypatch, address):
-        from dask_dedup import cluster
+        from dask_dedup.cluster import connect as cluster
 
         monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
         outcome = cli(*arguments, "--scheduler", address)
@@ -240,7 +241,7 @@ class TestExitCodes:
         assert line.startswith("dask-dedup: interrupted; the same command goes on")
 
     def test_an_interrupt_while_writing_leaves_nothing(self, cli, arguments, monkeypatch, tmp_path):
-        from dask_dedup.formats import parquet
+        from dask_dedup.formats.parquet import table as parquet
 
         def split(*args, **kwargs):
             raise KeyboardInterrupt

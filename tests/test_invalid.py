@@ -31,20 +31,12 @@ from tables import (
     write_folder,
 )
 
-import dask_dedup.cluster
-from dask_dedup import (
-    DedupParams,
-    InputError,
-    inspect,
-    plan,
-    remove_duplicates,
-    run,
-    stages,
-    verify,
-)
-from dask_dedup.engines.threads import ThreadEngine
-from dask_dedup.formats import parquet
-from dask_dedup.seal import sealed
+import dask_dedup.cluster.connect
+from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.output.checksum import sealed
+from dask_dedup.pipeline import plan, stages
+from dask_dedup.pipeline.executors.threads import ThreadEngine
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 X, Y, SHAPE = "location/center_x_frac", "location/center_y_frac", "location/micrograph_shape"
@@ -209,9 +201,9 @@ def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "FRAGMENT_BYTES", fragment_bytes)
         patch.setattr(plan, "BUCKET_ROWS", bucket_rows)
-        patch.setattr("dask_dedup.engines.threads.HELD_BYTES", held)
+        patch.setattr("dask_dedup.pipeline.executors.threads.HELD_BYTES", held)
         patch.setattr(
-            dask_dedup.cluster, "ThreadEngine", lambda watch: ThreadEngine(watch, threads)
+            dask_dedup.cluster.connect, "ThreadEngine", lambda watch: ThreadEngine(watch, threads)
         )
         place = Path(name)
         inputs = [
@@ -723,7 +715,7 @@ class TestProof:
             tmp_path / "out",
             DedupParams(invalid="reject"),
         )
-        monkeypatch.setattr("dask_dedup.verification.retrial.PASS_ROWS", 40)
+        monkeypatch.setattr("dask_dedup.results.verify.decisions.PASS_ROWS", 40)
         assert verify(tmp_path / "out").proven
 
 

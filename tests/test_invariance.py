@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Output, contents, cryosparc, relion, uids, write_file, write_folder
 
-import dask_dedup.cluster
-from dask_dedup import DedupParams, InputError, plan, run, stages
-from dask_dedup.engines import threads as engine
-from dask_dedup.engines.threads import ThreadEngine
-from dask_dedup.formats import parquet
+import dask_dedup.cluster.connect
+from dask_dedup import DedupParams, InputError, run
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.pipeline import plan, stages
+from dask_dedup.pipeline.executors import threads as engine
+from dask_dedup.pipeline.executors.threads import ThreadEngine
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 
@@ -47,7 +48,7 @@ def data(folder):
 
 def with_threads(monkeypatch, number):
     monkeypatch.setattr(
-        dask_dedup.cluster, "ThreadEngine", lambda watch: ThreadEngine(watch, number)
+        dask_dedup.cluster.connect, "ThreadEngine", lambda watch: ThreadEngine(watch, number)
     )
 
 
@@ -314,7 +315,7 @@ class TestCluster:
     def test_larger_work_starts_a_cluster_of_its_own(self, monkeypatch, tmp_path):
         folder = self.straddling(tmp_path)
         decisions(folder, tmp_path / "here")
-        monkeypatch.setattr(dask_dedup.cluster, "IN_PROCESS_ROWS", 399)
-        monkeypatch.setattr(dask_dedup.cluster, "MOVING_BYTES", 2**40)
+        monkeypatch.setattr(dask_dedup.cluster.connect, "IN_PROCESS_ROWS", 399)
+        monkeypatch.setattr(dask_dedup.cluster.connect, "MOVING_BYTES", 2**40)
         decisions(folder, tmp_path / "there")
         assert data(tmp_path / "there") == data(tmp_path / "here")

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import crowded, greedy
 
-from dask_dedup.kernel import greedy as walk
-from dask_dedup.kernel import pairs, piles, reject_crowded, suppress
+from dask_dedup.dedup import coincident as piles
+from dask_dedup.dedup import greedy as walk
+from dask_dedup.dedup import pairs
+from dask_dedup.dedup.greedy import reject_crowded, suppress
 
 BUDGETS = (1, 7, 4_000_000)
 ROUNDS = (0, 1, 12)
@@ -442,7 +444,7 @@ DENSE = """
 import sys
 from pathlib import Path
 import numpy as np
-from dask_dedup.kernel import suppress
+from dask_dedup.dedup.greedy import suppress
 
 def peak():
     status = Path("/proc/self/status").read_text()

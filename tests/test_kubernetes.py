@@ -29,7 +29,7 @@ from manifests import (
 from pods import STORE, missing, play, selects
 
 import dask_dedup
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.31", "1.37"
 DOCKERFILE = REPOSITORY / "deploy" / "docker" / "Dockerfile"
@@ -247,10 +247,10 @@ class TestCommands:
                 continue
             parsed = parse(words)
             if container["name"] == "scheduler":
-                assert parsed["preload"] == ("dask_dedup.dashboard",)
+                assert parsed["preload"] == ("dask_dedup.monitoring.dashboard",)
                 ports = {int(parsed["port"]), int(parsed["dashboard_address"].strip(":"))}
             elif container["name"] == "worker":
-                assert parsed["preload_nanny"] == ("dask_dedup.malloc",)
+                assert parsed["preload_nanny"] == ("dask_dedup.cluster.preload",)
                 ports = {int(parsed[name]) for name in ("worker_port", "nanny_port")}
                 ports.add(int(parsed["dashboard_address"].strip(":")))
                 mounts = {mount["mountPath"] for mount in container["volumeMounts"]}

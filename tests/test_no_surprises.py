@@ -13,10 +13,12 @@ import pytest
 from tables import cryosparc, exposures, relion, write_file
 
 import dask_dedup
-from dask_dedup import DedupParams, InputError, RunError, remove_duplicates, run, stages, verify
+from dask_dedup import DedupParams, InputError, RunError, remove_duplicates, run, verify
 from dask_dedup.errors import causes
-from dask_dedup.formats import parquet, star_lines
-from dask_dedup.seal import sealed
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.star import lines as star_lines
+from dask_dedup.output.checksum import sealed
+from dask_dedup.pipeline import stages
 
 OPTICS = """data_optics
 

@@ -20,13 +20,17 @@ from test_csg import GROUP, write_group
 from test_output import Crash, crashing
 from test_resume import write_cs, write_star, written
 
-from dask_dedup import DedupParams, InputError, RunError, object_store, run, stages, verify
-from dask_dedup import places as places_module
+from dask_dedup import DedupParams, InputError, RunError, run, verify
 from dask_dedup.errors import OutputExistsError
-from dask_dedup.formats import cs, parquet, star_lines
+from dask_dedup.formats.cryosparc import cs
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.star import lines as star_lines
 from dask_dedup.inspection import inspect
-from dask_dedup.places import at
-from dask_dedup.status import clean, status
+from dask_dedup.output import object_store
+from dask_dedup.pipeline import stages
+from dask_dedup.results.status import clean, status
+from dask_dedup.storage import paths as places_module
+from dask_dedup.storage.paths import at
 
 DATASETS = ("particles_kept", "particles_rejected")
 TABLES = (*DATASETS, "duplicates")

@@ -27,9 +27,13 @@ from tables import (
 )
 
 import dask_dedup
-from dask_dedup import DedupParams, lock, output, pipeline, run, stages
+from dask_dedup import DedupParams, run
 from dask_dedup.errors import OutputExistsError
-from dask_dedup.formats import parquet
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.output import local as output
+from dask_dedup.output import lock
+from dask_dedup.pipeline import run as pipeline
+from dask_dedup.pipeline import stages
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 

@@ -23,7 +23,8 @@ from tables import (
 )
 
 from dask_dedup import DedupParams, InputError, run
-from dask_dedup.formats import open_table, parquet
+from dask_dedup.formats import open_table
+from dask_dedup.formats.parquet import table as parquet
 
 PICKS_ONLY = ["alignments"]
 #: Six values for a table of six rows; Z is where a null goes.

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup import plan as planning
-from dask_dedup.plan import make_plan, pack
-from dask_dedup.scan import Census
+from dask_dedup.particles.extract import Census
+from dask_dedup.pipeline import plan as planning
+from dask_dedup.pipeline.plan import make_plan, pack
 
 
 def census(number, counts):

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cryosparc, relion, write_file
 
-from dask_dedup import DedupParams, InputError, RunError, run, stages
-from dask_dedup.decide import DENSEST, FRACTION_BINS, Tally
-from dask_dedup.events import NAME_LENGTH
-from dask_dedup.progress import LISTED, POINTS, STAGES, Progress
+from dask_dedup import DedupParams, InputError, RunError, run
+from dask_dedup.dedup.decide import DENSEST, FRACTION_BINS, Tally
+from dask_dedup.monitoring.progress import LISTED, POINTS, STAGES, Progress
+from dask_dedup.pipeline import stages
+from dask_dedup.pipeline.events import NAME_LENGTH
 
 STARTED = {
     "kind": "started",

@@ -15,8 +15,8 @@ from tables import Output, contents, cryosparc, relion, stamps, uids, write_file
 
 import dask_dedup
 from dask_dedup.errors import InputError
-from dask_dedup.publication import delta as module
-from dask_dedup.publication import publish
+from dask_dedup.results.publish import delta as module
+from dask_dedup.results.publish import publish
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -121,7 +121,7 @@ class TestCommit:
         assert mine == theirs
 
     def test_files_are_copied_where_there_are_no_links(self, out, lake, monkeypatch):
-        from dask_dedup.publication import placement
+        from dask_dedup.results.publish import files as placement
 
         def link(*args):
             raise OSError(18, "Invalid cross-device link")
@@ -336,7 +336,7 @@ class TestRefusals:
         assert not lake.exists()
 
     def test_a_run_at_work(self, cli, out, lake):
-        from dask_dedup.lock import locked
+        from dask_dedup.output.lock import locked
 
         with locked(out):
             assert "another run is writing there" in self.refused(cli, out, "--delta", lake)

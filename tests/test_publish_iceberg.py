@@ -12,8 +12,8 @@ from tables import Output, cryosparc, write_file
 
 import dask_dedup
 from dask_dedup.errors import InputError
-from dask_dedup.publication import iceberg as module
-from dask_dedup.publication import publish
+from dask_dedup.results.publish import iceberg as module
+from dask_dedup.results.publish import publish
 
 catalogs = pytest.importorskip("pyiceberg.catalog")
 pytest.importorskip("sqlalchemy")

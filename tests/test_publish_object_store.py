@@ -12,8 +12,8 @@ import pytest
 from lake import arrow_sums, finished_run, same, truth
 
 import dask_dedup
-from dask_dedup.places import at
-from dask_dedup.publication import publish
+from dask_dedup.results.publish import publish
+from dask_dedup.storage.paths import at
 
 pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
@@ -74,7 +74,7 @@ class TestDelta:
     deltalake = pytest.importorskip("deltalake")
 
     def read(self, uri):
-        from dask_dedup.publication.storage import delta_options
+        from dask_dedup.results.publish.credentials import delta_options
 
         options = delta_options(at(uri))
         return self.deltalake.DeltaTable(uri, storage_options=options).to_pyarrow_table()
@@ -108,7 +108,7 @@ class TestDelta:
         assert f"1 file that {bucket}/lake/kept refers to is gone" in outcome.stderr
 
     def test_publishers_of_one_run_at_once_publish_it_once(self, local, bucket, monkeypatch):
-        from dask_dedup.publication import delta as module
+        from dask_dedup.results.publish import delta as module
 
         real = module._commit
 
@@ -138,7 +138,7 @@ class TestIceberg:
         assert publish(local, iceberg=("lab", "em.other")).placed == "copied"
         # It is the same run, wherever its output is.
         assert not publish(local, iceberg=("lab", "em.kept")).changed
-        from dask_dedup.publication.storage import iceberg_options
+        from dask_dedup.results.publish.credentials import iceberg_options
 
         options = iceberg_options(at(bucket))
         catalog = catalogs.load_catalog("lab", **settings, **options)

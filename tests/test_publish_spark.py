@@ -13,7 +13,7 @@ import pytest
 from lake import X, finished_run, same, summed, truth, whole
 from tables import Output, uids
 
-from dask_dedup.publication import publish
+from dask_dedup.results.publish import publish
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 deltalake = pytest.importorskip("deltalake")

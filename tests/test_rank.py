@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from oracle import rank_tuple
 from oracle import splitmix64 as scalar_splitmix64
 
-from dask_dedup.params import DedupParams
-from dask_dedup.picks import PICKS_DTYPES, Picks, fragment_of, places, row_of
-from dask_dedup.rank import score_key, splitmix64, total_order
+from dask_dedup.dedup.params import DedupParams
+from dask_dedup.dedup.picks import PICKS_DTYPES, Picks, fragment_of, places, row_of
+from dask_dedup.dedup.rank import score_key, splitmix64, total_order
 
 WORST = 2**64 - 1
 words = st.integers(0, WORST)

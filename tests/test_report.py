@@ -18,17 +18,17 @@ from hypothesis import strategies as st
 from tables import cryosparc, exposures, relion, write_file
 
 from dask_dedup import DedupParams, InputError, report, run, verify
-from dask_dedup.picks import Picks, all_of
-from dask_dedup.reporting import example as examples
-from dask_dedup.reporting import summary as summaries
-from dask_dedup.reporting.command import command_of
-from dask_dedup.reporting.example import NO_WINNER, find_winners, make_example
-from dask_dedup.reporting.figures import make_figures
-from dask_dedup.reporting.image import find_image, read_image
-from dask_dedup.reporting.micrograph import draw_micrograph
-from dask_dedup.reporting.page import sentence
-from dask_dedup.reporting.result import open_result
-from dask_dedup.reporting.summary import Sample, found_by, nearest_distances, summarize
+from dask_dedup.dedup.picks import Picks, all_of
+from dask_dedup.results.command import command_of
+from dask_dedup.results.finished_run import open_result
+from dask_dedup.results.report import example as examples
+from dask_dedup.results.report import summary as summaries
+from dask_dedup.results.report.example import NO_WINNER, find_winners, make_example
+from dask_dedup.results.report.figures import make_figures
+from dask_dedup.results.report.image import find_image, read_image
+from dask_dedup.results.report.micrograph import draw_micrograph
+from dask_dedup.results.report.page import sentence
+from dask_dedup.results.report.summary import Sample, found_by, nearest_distances, summarize
 
 HOSTILE = "<script>alert(1)</script>.mrc"
 
@@ -491,7 +491,7 @@ def test_a_report_that_cannot_be_made_leaves_the_result_whole(tmp_path, cli, mon
     def fail(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("dask_dedup.reporting._make", fail)
+    monkeypatch.setattr("dask_dedup.results.report._make", fail)
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "out", no_report=False)
     assert found.exit_code == 0

@@ -14,9 +14,14 @@ import pytest
 from tables import contents, cryosparc, relion, write_folder
 from test_output import Crash, crashing, data, hidden
 
-from dask_dedup import DedupParams, InputError, RunError, lock, output, run, stages, verify
+from dask_dedup import DedupParams, InputError, RunError, run, verify
 from dask_dedup.errors import OutputExistsError
-from dask_dedup.formats import cs, parquet, star_lines
+from dask_dedup.formats.cryosparc import cs
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.star import lines as star_lines
+from dask_dedup.output import local as output
+from dask_dedup.output import lock
+from dask_dedup.pipeline import stages
 
 FORMATS = ["parquet", "scrambled", "star", "cs"]
 
@@ -228,7 +233,7 @@ def test_nothing_is_reused_of_an_input_that_has_changed(tmp_path, out, monkeypat
 def test_nothing_is_reused_of_other_libraries(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
     die_writing(monkeypatch, source, out, after=5)
-    monkeypatch.setattr("dask_dedup.manifest.version", lambda name: "0.0")
+    monkeypatch.setattr("dask_dedup.pipeline.manifest.version", lambda name: "0.0")
     numbers = written(monkeypatch)
     result = run(source, out)
     assert len(numbers) == result.manifest["plan"]["fragments"]
@@ -326,7 +331,7 @@ class TestTwoCommandsAtOnce:
     """Two processes of their own, started in the same moment."""
 
     def together(self, *commands):
-        code = "import dask_dedup.pipeline; input(); from dask_dedup.cli import main; main()"
+        code = "import dask_dedup.pipeline.run; input(); from dask_dedup.cli import main; main()"
         words = [sys.executable, "-c", code, "run", "--quiet", "--no-report"]
         pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         both = [subprocess.Popen([*words, *map(str, each)], **pipes) for each in commands]
@@ -370,7 +375,7 @@ class TestLock:
         script = """
             import sys, time
             from pathlib import Path
-            from dask_dedup.lock import locked
+            from dask_dedup.output.lock import locked
             with locked(Path(sys.argv[1])):
                 print("held", flush=True)
                 time.sleep(60)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.micrographs import MicrographTable
-from dask_dedup.params import DedupParams
-from dask_dedup.roles import (
+from dask_dedup.particles.conventions import (
     check_pixel_size,
     compare_roles,
     needs_pixel_size,
     resolve_roles,
 )
+from dask_dedup.particles.micrographs import MicrographTable
 
 POSITION = ("location/center_x_frac", "location/center_y_frac")
 CRYOSPARC = (

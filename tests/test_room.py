@@ -14,8 +14,12 @@ from tables import cryosparc, relion, write_folder
 from test_output import TABLES, data, hidden
 from test_resume import write_cs, write_star
 
-from dask_dedup import lock, output, run
-from dask_dedup.formats import cs, parquet, star_lines
+from dask_dedup import run
+from dask_dedup.formats.cryosparc import cs
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.star import lines as star_lines
+from dask_dedup.output import local as output
+from dask_dedup.output import lock
 
 PAGE = 4096
 #: Of what the files of the result take: so little that nothing fits, and so much that the manifest does not.

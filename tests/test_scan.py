@@ -20,12 +20,12 @@ from tables import (
     values,
 )
 
+from dask_dedup.dedup.params import DedupParams
 from dask_dedup.formats import Fragment
-from dask_dedup.micrographs import bare_name, keys_of_names, micrograph_table
-from dask_dedup.params import DedupParams
-from dask_dedup.roles import compare_roles, resolve_roles
-from dask_dedup.scan import extract, read_picks, take_census
-from dask_dedup.score_range import ScoreRange
+from dask_dedup.particles.conventions import compare_roles, resolve_roles
+from dask_dedup.particles.extract import extract, read_picks, take_census
+from dask_dedup.particles.micrographs import bare_name, keys_of_names, micrograph_table
+from dask_dedup.particles.score_range import ScoreRange
 
 SHIFTED = ("alignments2D/", "alignments3D/")
 POSITION = ("location/center_x_frac", "location/center_y_frac")

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.spatial import cKDTree
 
-from dask_dedup import simulate
+from dask_dedup import simulation as simulate
 from dask_dedup.errors import InputError, OutputExistsError
-from dask_dedup.simulate import simulate_pickers
+from dask_dedup.simulation import simulate_pickers
 
 TYPES = {
     "uid": pa.uint64(),

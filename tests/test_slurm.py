@@ -20,8 +20,8 @@ from tables import cryosparc, write_folder
 from test_output import data, hidden
 
 from dask_dedup import run
-from dask_dedup.formats import parquet
-from dask_dedup.receipts import count_receipts
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.output.checkpoints import count_receipts
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "slurm"
@@ -321,7 +321,7 @@ def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, expected
 
 def when_written(monkeypatch, number, action):
     """Act once a run in this process has so many fragments written; gives a list that is not empty then."""
-    from dask_dedup.terminal import _Watched
+    from dask_dedup.cli.console import _Watched
 
     seen, acted = [], []
     real = _Watched.note

@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats import open_table, star, star_lines
-from dask_dedup.params import DedupParams
-from dask_dedup.roles import resolve_roles
+from dask_dedup.formats import open_table
+from dask_dedup.formats.star import lines as star_lines
+from dask_dedup.formats.star import table as star
+from dask_dedup.particles.conventions import resolve_roles
 
 REAL_STARS = {
     # file: (rows, unit of separation)
@@ -724,7 +726,7 @@ def test_files_that_are_refused(put, request, content, message, small):
 @pytest.mark.parametrize("small", [False, True])
 def test_rows_that_are_refused(put, monkeypatch, bad, message, where, small):
     # The first rows, a sample, tell the types.
-    monkeypatch.setattr("dask_dedup.formats.star_schema._SAMPLE_BYTES", 60)
+    monkeypatch.setattr("dask_dedup.formats.star.schema._SAMPLE_BYTES", 60)
     if small:
         monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 100)
         monkeypatch.setattr(star_lines, "BLOCK_BYTES", 60)

@@ -10,9 +10,11 @@ from tables import contents, cryosparc, write_file
 from test_output import Crash, crashing, data, hidden
 from test_resume import die_writing, make_input
 
-from dask_dedup import DedupParams, InputError, lock, output, run
-from dask_dedup.formats import parquet
-from dask_dedup.status import clean, status
+from dask_dedup import DedupParams, InputError, run
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.output import local as output
+from dask_dedup.output import lock
+from dask_dedup.results.status import clean, status
 
 PARAMS = DedupParams(
     min_separation=12.3456789,

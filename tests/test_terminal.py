@@ -13,8 +13,8 @@ import sys
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import terminal
-from dask_dedup.terminal import showing_progress
+from dask_dedup.cli import console as terminal
+from dask_dedup.cli.console import showing_progress
 
 
 @pytest.fixture

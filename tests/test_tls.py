@@ -22,8 +22,9 @@ from conftest import REPOSITORY
 from tables import cryosparc, write_folder
 from test_output import data
 
-from dask_dedup import cluster, run
-from dask_dedup.formats import parquet
+from dask_dedup import run
+from dask_dedup.cluster import connect as cluster
+from dask_dedup.formats.parquet import table as parquet
 
 #: So many seconds the tests wait for anything.
 LONG = 120.0
@@ -48,7 +49,7 @@ def out(tmp_path):
 def secured(authority, monkeypatch):
     """The client of a cluster over TLS in this process, and its certificates."""
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 10)
-    from dask_dedup.tls import Credentials
+    from dask_dedup.cluster.tls import Credentials
 
     security = Credentials(authority.ca, authority.certificate, authority.key).security()
     with ExitStack() as stack:
@@ -194,7 +195,7 @@ class TestWrongUse:
         assert "do not go together" in outcome.stderr
 
     def test_a_key_may_stand_in_the_file_of_its_certificate(self, authority, tmp_path):
-        from dask_dedup.tls import Credentials
+        from dask_dedup.cluster.tls import Credentials
 
         both = tmp_path / "both.pem"
         both.write_bytes(authority.certificate.read_bytes() + authority.key.read_bytes())

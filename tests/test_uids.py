@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_dedup import uids
+from dask_dedup.particles import uids
 
 
 def repeated(runs):

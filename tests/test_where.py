@@ -10,10 +10,11 @@ import dask
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import InputError, cluster
-from dask_dedup.scheduler import closing_quietly, preloads
-from dask_dedup.slurm import walltime
-from dask_dedup.slurm.allocation import Allocation
+from dask_dedup import InputError
+from dask_dedup.cluster import connect as cluster
+from dask_dedup.cluster.scheduler import closing_quietly, preloads
+from dask_dedup.cluster.slurm import walltime
+from dask_dedup.cluster.slurm.allocation import Allocation
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def test_options_that_do_not_fit_are_refused(cli, arguments, options, words):
 
 def test_without_the_library_one_is_told_how_to_get_it(cli, arguments, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
-    monkeypatch.delitem(sys.modules, "dask_dedup.slurm.jobs", raising=False)
+    monkeypatch.delitem(sys.modules, "dask_dedup.cluster.slurm.jobs", raising=False)
     outcome = cli(*arguments, "--cluster", "slurm", "--jobs", 2)
     assert outcome.exit_code == 2
     (line,) = outcome.stderr.splitlines()

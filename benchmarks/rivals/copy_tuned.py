@@ -4,7 +4,8 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dask_dedup.formats import open_table, parquet
+from dask_dedup.formats import open_table
+from dask_dedup.formats.parquet import table as parquet
 
 *inputs, output = map(Path, sys.argv[1:])
 output.mkdir(parents=True)

@@ -9,14 +9,14 @@ from typing import Any
 import click
 
 from dask_dedup import __version__
-from dask_dedup.cli.aftermath import clean, report, status
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
-from dask_dedup.cli.proof import verify
 from dask_dedup.cli.publish import publish
 from dask_dedup.cli.run import run
+from dask_dedup.cli.status import clean, report, status
+from dask_dedup.cli.verify import verify
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.places import use_endpoint
+from dask_dedup.storage.paths import use_endpoint
 
 
 class _Commands(click.Group):

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.place import PLACE
-from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
+from dask_dedup.cli.console import log_to_terminal, result_lines, showing_progress
+from dask_dedup.cli.types import PLACE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the folder.")
 def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     """Simulate two pickers on the same micrographs, remove the duplicates, verify the result."""
-    from dask_dedup.demo import run_demo
+    from dask_dedup.cli.demo_run import run_demo
 
     log_to_terminal(quiet=False)
     with showing_progress(quiet=False) as watch:

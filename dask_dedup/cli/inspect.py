@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.flips import ordinals
-from dask_dedup.cli.place import PLACE
-from dask_dedup.params import MATCHES, SHIFT_KEYS, DedupParams
+from dask_dedup.cli.types import PLACE
+from dask_dedup.dedup.params import MATCHES, SHIFT_KEYS, DedupParams
 
 if TYPE_CHECKING:
     from pathlib import Path

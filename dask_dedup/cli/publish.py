@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.place import PLACE
+from dask_dedup.cli.types import PLACE
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def publish(
     The files enter the table byte for byte, linked where possible; nothing is encoded again. A table is made if
     there is none. A run that the table holds already is not published again.
     """
-    from dask_dedup.publication import publish as publish_files
+    from dask_dedup.results.publish import publish as publish_files
 
     if (delta is None) == (iceberg is None):
         raise click.UsageError("give either --delta TABLE or --iceberg CATALOG TABLE")

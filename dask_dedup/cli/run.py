@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dask_dedup.cli.cluster_options import Where, where_options
+from dask_dedup.cli.console import log_to_terminal, result_lines, showing_progress
 from dask_dedup.cli.flips import ordinals
-from dask_dedup.cli.place import PLACE
-from dask_dedup.cli.proof import prove
-from dask_dedup.cli.where import Where, where_options
+from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.verify import prove
+from dask_dedup.dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
-from dask_dedup.terminal import log_to_terminal, result_lines, showing_progress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dask_dedup.result import RunResult
-    from dask_dedup.verification import Verification
+    from dask_dedup.pipeline.result import RunResult
+    from dask_dedup.results.verify import Verification
 
 
 @click.command()
@@ -156,7 +156,7 @@ def run(
     params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
     with ExitStack() as stack:
         client = where.client(stack)
-        from dask_dedup.pipeline import run as run_files
+        from dask_dedup.pipeline.run import run as run_files
 
         watch = stack.enter_context(showing_progress(quiet=quiet))
         result = run_files(
@@ -201,7 +201,7 @@ def _picture(
     if result.already_done and page.exists() and not (micrographs or proof):
         return page
     try:
-        from dask_dedup.reporting import report as make_report
+        from dask_dedup.results.report import report as make_report
 
         try:
             return make_report(result.output, plot_micrographs=micrographs, verification=proof)

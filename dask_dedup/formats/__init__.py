@@ -1,6 +1,6 @@
 """One module a file format; here, what they have in common.
 
-A format's module offers what the protocol `dask_dedup.formats.table.Format` says.
+A format's module offers what the protocol `dask_dedup.formats.base.Format` says.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.table import (
+from dask_dedup.formats.base import (
     Format,
     Fragment,
     ParticleTable,
@@ -19,8 +19,8 @@ from dask_dedup.formats.table import (
     StoredSchema,
     Written,
 )
-from dask_dedup.places import at
-from dask_dedup.storage import status_of
+from dask_dedup.storage.files import status_of
+from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,13 @@ __all__ = [
 ]
 
 _SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
+#: The module of each format.
+_MODULES = {
+    "parquet": "parquet.table",
+    "star": "star.table",
+    "cs": "cryosparc.cs",
+    "csg": "cryosparc.csg",
+}
 
 
 def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False) -> ParticleTable:
@@ -81,7 +88,7 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         )
     name = "parquet" if folder else _SUFFIXES.get(place.suffix.lower(), "parquet")
     if name == "csg":
-        from dask_dedup.formats import csg
+        from dask_dedup.formats.cryosparc import csg
 
         return csg.open_table(place, source, allow_outside=allow_outside)
     return _module(name).open_table(place, source)
@@ -103,4 +110,4 @@ def format_of(table: ParticleTable) -> Format:
 
 
 def _module(name: str) -> Format:
-    return cast("Format", import_module(f"dask_dedup.formats.{name}"))
+    return cast("Format", import_module(f"dask_dedup.formats.{_MODULES[name]}"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup import checks
+from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import StoredSchema, open_table
 from dask_dedup.inspection.advice import (
@@ -21,17 +21,17 @@ from dask_dedup.inspection.advice import (
     warn_of_shifts,
     warn_of_strangers,
 )
-from dask_dedup.inspection.findings import InspectedInput, Inspection, Pair, Score
+from dask_dedup.inspection.columns import View, choose_views, find_roles, note
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, Neighbourhood, look_around
+from dask_dedup.inspection.report import InspectedInput, Inspection, Pair, Score
 from dask_dedup.inspection.survey import Survey, Tally, survey_inputs
-from dask_dedup.inspection.views import View, choose_views, find_roles, note
-from dask_dedup.job import Job
-from dask_dedup.micrographs import read_micrographs
-from dask_dedup.params import DedupParams
-from dask_dedup.places import listed
-from dask_dedup.reachability import check_answers, in_words
-from dask_dedup.roles import check_flip, check_pixel_size
+from dask_dedup.particles import checks
+from dask_dedup.particles.conventions import check_flip, check_pixel_size
+from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.pipeline.job import Job
+from dask_dedup.storage.access import check_answers, in_words
+from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

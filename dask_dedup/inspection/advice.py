@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.micrographs import bare_name
+from dask_dedup.particles.micrographs import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_dedup.inspection.findings import InspectedInput, Pair
+    from dask_dedup.inspection.columns import View
     from dask_dedup.inspection.neighbours import Neighbourhood
+    from dask_dedup.inspection.report import InspectedInput, Pair
     from dask_dedup.inspection.survey import Survey, Tally
-    from dask_dedup.inspection.views import View
-    from dask_dedup.job import Job
+    from dask_dedup.pipeline.job import Job
 
 #: So many picks on common micrographs ought to show whether they match.
 _FEW = 50

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from dask_dedup.rank import splitmix64
+from dask_dedup.dedup.rank import splitmix64
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.columns import Columns
+from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import Fragment, read
+from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
-from dask_dedup.inspection.views import NO_SHIFT, with_stand_ins
-from dask_dedup.micrographs import micrograph_keys
-from dask_dedup.rank import splitmix64
-from dask_dedup.scan import FARTHEST, Census, extract, take_census
-from dask_dedup.score_range import ScoreRange
+from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.extract import FARTHEST, Census, extract, take_census
+from dask_dedup.particles.micrographs import micrograph_keys
+from dask_dedup.particles.score_range import ScoreRange
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from dask_dedup.inspection.views import View
-    from dask_dedup.job import Job
+    from dask_dedup.inspection.columns import View
+    from dask_dedup.pipeline.job import Job
 
 #: Distances are measured on whole micrographs of about so many picks at most; everything is counted.
 PICKS_MEASURED = 500_000

@@ -1,0 +1,175 @@
+"""The fields of NumPy records as Arrow columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.arrow import from_numpy, from_texts, to_numpy
+from dask_dedup.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Dtype = np.dtype[Any]
+    Array = NDArray[Any]
+
+
+def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
+    """Give the Arrow columns that hold the fields of a record, under the same names.
+
+    Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
+    ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
+
+    Parameters
+    ----------
+    dtype : numpy.dtype
+        Of a structured array.
+    path : str
+        The file's name, for messages.
+
+    Raises
+    ------
+    InputError
+        If a field is of a type that no column can hold.
+    """
+    return pa.schema(
+        [pa.field(name, _column_type(dtype[name], name, path)) for name in _names(dtype)]
+    )
+
+
+def _names(dtype: Dtype) -> tuple[str, ...]:
+    return dtype.names or ()
+
+
+def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
+    base, shape = dtype.base, _shape(dtype)
+    if base.kind in "biuf" and base.itemsize <= 8:
+        kind = pa.from_numpy_dtype(base.newbyteorder("="))
+    elif base.kind == "c" and base.itemsize <= 16:
+        kind = pa.from_numpy_dtype(np.dtype(f"f{base.itemsize // 2}"))
+    elif base.kind in "SUO":
+        kind = pa.string()
+    else:
+        raise InputError(f"{path}: the field {name} is of type {base}, which no table column holds")
+    if 0 in shape:
+        raise InputError(f"{path}: the field {name} holds nothing: its shape is {dtype.shape}")
+    for size in reversed(shape):
+        kind = _list_of(kind, size)
+    return kind
+
+
+def _list_of(kind: pa.DataType, size: int) -> pa.DataType:
+    # The name that Parquet gives to a list's values, so that the schema stays whole there.
+    return pa.list_(pa.field("element", kind), size)
+
+
+def _shape(dtype: Dtype) -> tuple[int, ...]:
+    return (*dtype.shape, 2) if dtype.base.kind == "c" else dtype.shape
+
+
+def read_fields(
+    records: Iterable[Mapping[str, Array] | Array], dtype: Dtype, rows: int, names: Sequence[str]
+) -> pa.Table:
+    """Gather fields from batches of records, text as dictionaries.
+
+    Parameters
+    ----------
+    records : iterable of structured arrays, or of dicts of arrays
+        Consecutive batches; they may share one buffer.
+    dtype : numpy.dtype
+        Of the records.
+    rows : int
+        In all batches.
+    names : sequence of str
+        The fields wanted.
+    """
+    columns: dict[str, _Column] = {
+        name: (_Text if dtype[name].base.kind in "SUO" else _Numbers)(dtype[name], rows)
+        for name in names
+    }
+    for batch in records:
+        for name, column in columns.items():
+            column.add(batch[name])
+    return pa.table(
+        [_nested(column.finish(), _shape(dtype[name])) for name, column in columns.items()],
+        names=list(columns),
+    )
+
+
+def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
+    if shape and pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    for size in reversed(shape):
+        values = pa.FixedSizeListArray.from_arrays(values, type=_list_of(values.type, size))
+    return values
+
+
+class _Column(Protocol):
+    def add(self, values: Array) -> None:
+        """Copy a batch of values."""
+
+    def finish(self) -> pa.Array:
+        """Give all values, one after the other."""
+
+
+class _Numbers:
+    def __init__(self, dtype: Dtype, rows: int) -> None:
+        self._values = np.empty((rows, *dtype.shape), dtype.base.newbyteorder("="))
+        self._filled = 0
+
+    def add(self, values: Array) -> None:
+        self._values[self._filled : self._filled + len(values)] = values
+        self._filled += len(values)
+
+    def finish(self) -> pa.Array:
+        flat = self._values.reshape(-1)
+        return from_numpy(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
+
+
+class _Text:
+    """Particles come micrograph by micrograph, so that only the first text of each run is kept."""
+
+    def __init__(self, dtype: Dtype, rows: int) -> None:  # noqa: ARG002
+        self._dtype = dtype.base
+        self._texts: list[pa.Array] = []
+        self._lengths = [np.empty(0, np.intp)]
+
+    def add(self, values: Array) -> None:
+        flat = values.reshape(-1)
+        starts = np.flatnonzero(np.concatenate(([flat.size > 0], flat[1:] != flat[:-1])))
+        self._texts.append(_cells(flat[starts], self._dtype))
+        self._lengths.append(np.diff(starts, append=flat.size))
+
+    def finish(self) -> pa.DictionaryArray:
+        kind = _cells(np.empty(0, self._dtype), self._dtype).type
+        distinct = pa.chunked_array(self._texts, kind).dictionary_encode().combine_chunks()
+        codes = np.repeat(to_numpy(distinct.indices), np.concatenate(self._lengths))
+        return pa.DictionaryArray.from_arrays(
+            from_numpy(codes), _decode(distinct.dictionary, self._dtype)
+        )
+
+
+def _cells(texts: Array, dtype: Dtype) -> pa.Array:
+    """Give texts as Arrow sees them fastest: fixed-width ones as bytes."""
+    if dtype.kind == "O":
+        return pa.array(texts, pa.string())
+    if not dtype.itemsize:
+        return pa.repeat(pa.scalar(b""), texts.size)
+    content = pa.py_buffer(np.ascontiguousarray(texts, dtype.newbyteorder("<")))
+    kind = pa.binary(dtype.itemsize)
+    return pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, content])
+
+
+def _decode(cells: pa.Array, dtype: Dtype) -> pa.Array:
+    """Give distinct texts as strings; bytes that are no valid UTF-8 are shown by backslashes."""
+    if dtype.kind == "O":
+        return cells
+    codec = "utf-32-le" if dtype.kind == "U" else "utf-8"
+    return from_texts(
+        [cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.to_pylist()]
+    )

@@ -1,0 +1,1 @@
+"""From a particle table to picks: columns, geometry, checks."""

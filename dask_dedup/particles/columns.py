@@ -1,0 +1,156 @@
+"""Arrow columns as NumPy arrays, with nulls accounted for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dask_dedup.arrow import to_numpy
+from dask_dedup.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """The columns of an Arrow table, asked for by name.
+
+    Every method raises `InputError`, which names table and column, where a column holds something
+    else than is asked for.
+
+    Attributes
+    ----------
+    rows : pyarrow.Table
+    table : str
+        The table's name, for messages.
+    locate : callable, optional
+        Gives the file, and the row in it, of a row number.
+    """
+
+    rows: pa.Table
+    table: str
+    locate: Callable[[int], tuple[str, int]] | None = None
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def nulls(self, name: str) -> NDArray[np.bool_]:
+        """Tell which rows are null; (n,) bool."""
+        column = self.rows.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if not column.null_count:
+            return np.zeros(len(self), dtype=bool)
+        return to_numpy(column.is_null())
+
+    def floats(self, name: str) -> NDArray[np.float64]:
+        """Give a numeric column as (n,) float64; nulls become NaN."""
+        column = self.rows.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        return self._floats(column, name)
+
+    def _floats(self, column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
+        kind = column.type
+        if pa.types.is_null(kind):
+            return np.full(len(column), np.nan)
+        if pa.types.is_decimal(kind):
+            column, kind = column.cast(pa.float64()), pa.float64()
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers")
+        if pa.types.is_integer(kind) and column.null_count:
+            column = column.cast(pa.float64(), safe=False)
+        return np.asarray(to_numpy(column), dtype=np.float64)
+
+    def points(self, names: tuple[str, ...]) -> NDArray[np.float64]:
+        """Give d numeric columns side by side as (n, d) float64, each in one piece of memory."""
+        return np.stack([self.floats(name) for name in names]).T
+
+    def integers(self, name: str) -> NDArray[np.uint64]:
+        """Give an integer column as (n,) uint64, bit for bit; nulls become 0."""
+        column = self.rows.column(name)
+        if pa.types.is_dictionary(column.type):
+            column = column.cast(column.type.value_type)
+        if not pa.types.is_integer(column.type):
+            raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
+        values = to_numpy(column.fill_null(0) if column.null_count else column)
+        if values.dtype.kind == "i":
+            return np.asarray(values, dtype=np.int64).view(np.uint64)
+        return np.asarray(values, dtype=np.uint64)
+
+    def vectors(self, name: str, width: int) -> NDArray[np.float64]:
+        """Give a column of lists of `width` numbers as (n, width) float64; nulls become NaN."""
+        column = self.rows.column(name)
+        kind = column.type
+        # Each of the width columns in one piece of memory: NumPy is slow along a short axis.
+        result = np.full((width, len(self)), np.nan).T
+        if pa.types.is_null(kind):
+            return result
+        if not (
+            pa.types.is_list(kind)
+            or pa.types.is_large_list(kind)
+            or pa.types.is_fixed_size_list(kind)
+        ):
+            raise InputError(
+                f"{self.table}: the column {name} holds {kind}, not {width} numbers a row"
+            )
+        start = 0
+        for chunk in column.chunks:
+            present = chunk.drop_null() if chunk.null_count else chunk
+            lengths = to_numpy(pc.list_value_length(present))
+            if (lengths != width).any():
+                row = start + int(_valid_rows(chunk)[np.argmax(lengths != width)])
+                path, row = self.locate(row) if self.locate else (self.table, row)
+                raise InputError(
+                    f"{path}: the column {name} must hold {width} numbers a row (row {row})"
+                )
+            values = self._floats(pa.chunked_array([present.flatten()]), name)
+            rows = (
+                start + _valid_rows(chunk) if chunk.null_count else slice(start, start + len(chunk))
+            )
+            result[rows] = values.reshape(-1, width)
+            start += len(chunk)
+        return result
+
+    def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
+        """Number the distinct texts of a column.
+
+        Returns
+        -------
+        codes : (n,) intp
+            -1 for nulls.
+        texts : list of str
+        """
+        column = self.rows.column(name)
+        kind = column.type
+        if pa.types.is_null(kind):
+            return np.full(len(self), -1, dtype=np.intp), []
+        value_kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if not (pa.types.is_string(value_kind) or pa.types.is_large_string(value_kind)):
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not text")
+        if not pa.types.is_dictionary(kind):
+            column = column.dictionary_encode()
+        column = column.unify_dictionaries()
+        codes = [
+            to_numpy(chunk.indices.fill_null(-1) if chunk.null_count else chunk.indices)
+            for chunk in column.chunks
+        ]
+        if not codes:
+            return np.empty(0, dtype=np.intp), []
+        texts = column.chunk(0).dictionary.to_pylist()
+        # A dictionary may hold a null, and rows may point at it.
+        known = [text for text in texts if text is not None]
+        number = np.cumsum([text is not None for text in texts]) - 1
+        renumbered = np.where([text is None for text in texts], -1, number)
+        return np.append(renumbered, -1)[np.concatenate(codes)].astype(np.intp), known
+
+
+def _valid_rows(chunk: pa.Array) -> NDArray[np.intp]:
+    return np.flatnonzero(to_numpy(chunk.is_valid()))

@@ -1,0 +1,1 @@
+"""A run: scan, check, plan, decide, write, commit."""

@@ -1,0 +1,107 @@
+"""The list of duplicates: one row a rejected particle, who it lost to, and where both lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.arrow import from_numpy, from_texts
+from dask_dedup.dedup.picks import NO_HALF, fragment_of
+from dask_dedup.particles.invalid import Reason
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.decide import Rejections
+    from dask_dedup.pipeline.job import Job
+
+DUPLICATES_SCHEMA = pa.schema(
+    [
+        ("uid", pa.uint64()),
+        ("winner_uid", pa.uint64()),
+        ("distance_A", pa.float64()),
+        ("score", pa.float64()),
+        ("winner_score", pa.float64()),
+        ("micrograph", pa.string()),
+        ("input", pa.string()),
+        ("winner_input", pa.string()),
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("winner_file", pa.string()),
+        ("winner_row", pa.int64()),
+        ("half_set", pa.int8()),
+        ("winner_half_set", pa.int8()),
+    ]
+)
+
+
+def duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedArray) -> pa.Table:
+    """Tell what is known of rejected rows, with `DUPLICATES_SCHEMA`; texts come as dictionaries.
+
+    Parameters
+    ----------
+    job : Job
+    rejections : Rejections
+    micrographs : pyarrow.ChunkedArray
+        The micrograph of each.
+    """
+    has_winner = rejections.has_winner
+    with_uid = np.array([roles.uid is not None for roles in job.roles])
+    with_score = np.array([roles.score is not None for roles in job.roles])
+    source, winner_source = rejections.source, rejections.winner_source
+    file, row = _locate(job, rejections.place, np.ones(len(rejections), dtype=bool))
+    winner_file, winner_row = _locate(job, rejections.winner_place, has_winner)
+    encoded = micrographs
+    if not pa.types.is_dictionary(micrographs.type):
+        encoded = micrographs.dictionary_encode()
+    columns = [
+        from_numpy(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
+        from_numpy(rejections.winner_uid, with_uid[winner_source] & has_winner),
+        from_numpy(rejections.distance, rejections.invalid == 0),
+        from_numpy(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
+        from_numpy(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
+        encoded.cast(pa.dictionary(pa.int32(), pa.string())),
+        _input_names(job, source, np.ones(len(rejections), dtype=bool)),
+        _input_names(job, winner_source, has_winner),
+        file,
+        row,
+        winner_file,
+        winner_row,
+        from_numpy(rejections.half, rejections.half != NO_HALF),
+        from_numpy(rejections.winner_half, rejections.winner_half != NO_HALF),
+    ]
+    return pa.table(columns, names=DUPLICATES_SCHEMA.names)
+
+
+def _input_names(
+    job: Job, source: NDArray[np.uint16], known: NDArray[np.bool_]
+) -> pa.DictionaryArray:
+    paths = from_texts([table.path for table in job.tables])
+    return pa.DictionaryArray.from_arrays(from_numpy(source.astype(np.int32), known), paths)
+
+
+def _locate(
+    job: Job, place: NDArray[np.uint64], known: NDArray[np.bool_]
+) -> tuple[pa.DictionaryArray, pa.Array]:
+    """Give the file, and the row in it, of rows by their places."""
+    fragments = [job.fragments[number] for number in np.unique(fragment_of(place[known])).tolist()]
+    starts, first_rows, paths = [], [], []
+    for fragment in fragments:
+        row = 0
+        for piece in fragment.pieces:
+            starts.append((fragment.number << 32) + row)
+            first_rows.append(piece.first_row)
+            paths.append(piece.path)
+            row += piece.rows
+    starts_array = np.array(starts, dtype=np.uint64)
+    piece_of = np.searchsorted(starts_array, place[known], side="right") - 1
+    distinct = {path: code for code, path in enumerate(dict.fromkeys(paths))}
+    code_of = np.array([distinct[path] for path in paths], dtype=np.int32)
+    rows, codes = np.zeros(place.size, dtype=np.int64), np.zeros(place.size, dtype=np.int32)
+    rows[known] = (place[known] - starts_array[piece_of]).astype(np.int64)
+    rows[known] += np.array(first_rows, dtype=np.int64)[piece_of]
+    codes[known] = code_of[piece_of]
+    files = pa.DictionaryArray.from_arrays(from_numpy(codes, known), from_texts(list(distinct)))
+    return files, from_numpy(rows, known)

@@ -1,0 +1,1 @@
+"""Where the stages run: threads or a Dask cluster."""

@@ -1,0 +1,178 @@
+"""The manifest: what went into a run, and what came out of it, file by file."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup import __version__
+from dask_dedup.errors import RunError
+from dask_dedup.pipeline import stages
+from dask_dedup.pipeline.job import ALGORITHM
+from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.output.checkpoints import Receipt
+    from dask_dedup.pipeline.job import Job
+    from dask_dedup.pipeline.plan import Plan
+
+
+def make_manifest(
+    job: Job, plan: Plan, receipts: Sequence[Receipt], warnings: Sequence[str]
+) -> dict[str, Any]:
+    """Check that no row was lost, finish the output files, and describe the run.
+
+    Parameters
+    ----------
+    job : Job
+    plan : Plan
+    receipts : sequence of Receipt
+        One a fragment, in their order.
+    warnings : sequence of str
+
+    Raises
+    ------
+    RunError
+        If kept and rejected do not add up to the input.
+    """
+    totals = _totals(job, plan, receipts)
+    return {
+        "format": 1,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "directory": str(Path.cwd()),
+        "parameters": job.params.to_dict(),
+        "output_format": job.output_format,
+        "micrographs": job.micrographs.path if job.micrographs else None,
+        "versions": versions(),
+        "inputs": [_describe_input(job, table) for table in job.tables],
+        "plan": plan.to_dict(),
+        "warnings": list(warnings),
+        "totals": totals,
+        "outputs": _outputs(job, receipts, totals),
+    }
+
+
+def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
+    """Describe what a run is asked for: all that its parts depend on, to the byte, and how to ask for it again."""
+    return {
+        "run_id": run_id,
+        "directory": str(Path.cwd()),
+        "parameters": job.params.to_dict(),
+        "output_format": job.output_format,
+        "allow_outside": allow_outside,
+        "micrographs": job.micrographs.path if job.micrographs else None,
+        "inputs": [table.path for table in job.tables],
+        "fragment_rows": [fragment.rows for fragment in job.fragments],
+        "versions": versions(),
+    }
+
+
+def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
+    roles = job.roles[table.source]
+    return {
+        "path": table.path,
+        "rows": table.rows,
+        "bytes": table.bytes,
+        "convention": roles.convention,
+        "columns": {
+            "micrograph": roles.micrograph,
+            "position": list(roles.position),
+            "shift": list(roles.shift),
+            "score": roles.score,
+            "uid": roles.uid,
+            "half_set": roles.half,
+        },
+        "column_names": table.schema.names,
+        "files": [asdict(file) for file in table.files],
+    }
+
+
+def _totals(job: Job, plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:
+    """Add up the receipts, and check that no row was lost or made."""
+    for receipt, fragment in zip(receipts, job.fragments, strict=True):
+        if receipt.kept + receipt.rejected != fragment.rows:
+            raise RunError(
+                f"{fragment}: {receipt.kept} kept and {receipt.rejected} rejected of {fragment.rows} "
+                "rows; this is a defect of the program, nothing was committed"
+            )
+    crowded = job.params.remove_entirely
+    by_input: list[dict[str, Any]] = []
+    by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
+    for table in job.tables:
+        mine = [receipt for receipt in receipts if receipt.source == table.source]
+        by_input.append(
+            {
+                "path": table.path,
+                "rows": table.rows,
+                "kept": sum(receipt.kept for receipt in mine),
+                "rejected": sum(receipt.rejected for receipt in mine),
+                "invalid": sum(
+                    sum(plan.invalid.get(receipt.fragment, {}).values()) for receipt in mine
+                ),
+            }
+        )
+    totals: dict[str, Any] = {
+        key: sum(entry[key] for entry in by_input)
+        for key in ("rows", "kept", "rejected", "invalid")
+    }
+    if totals["kept"] + totals["rejected"] != totals["rows"]:
+        raise RunError(f"kept and rejected do not add up to the input: {totals}")
+    return {
+        **totals,
+        "invalid_by_reason": dict(sorted(by_reason.items())),
+        # Where duplicates are removed entirely, nobody wins and there are no pairs to count.
+        "same_uid": None if crowded else sum(receipt.same_uid for receipt in receipts),
+        "across_half_sets": None if crowded else sum(r.across_halves for r in receipts),
+        "by_input": by_input,
+    }
+
+
+def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> list[dict[str, Any]]:
+    """Assemble what is written in the inputs' own formats, and list every file of the result."""
+    outputs = [
+        {
+            **asdict(file),
+            "path": f"{job.home(folder)}/{file.path}",
+            "fragment": receipt.fragment,
+            "input": receipt.source,
+        }
+        for folder in (KEPT, REJECTED, DUPLICATES)
+        for receipt in receipts
+        for file in [receipt.files.get(folder)]
+        if file is not None
+    ]
+    with ThreadPoolExecutor() as pool:
+        assembled = [
+            (table.source, pool.submit(stages.assemble, job, table.source, folder, count[key]))
+            for table, name, count in zip(
+                job.tables, job.native_names, totals["by_input"], strict=True
+            )
+            if name
+            for folder, key in ((KEPT, "kept"), (REJECTED, "rejected"))
+        ]
+        outputs += [
+            {**asdict(file), "input": source}
+            for source, files in assembled
+            for file in files.result()
+        ]
+    return outputs
+
+
+def versions() -> dict[str, str]:
+    """Name the versions of all that has a part in a result's bytes."""
+    libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
+    return {
+        "dask-dedup": __version__,
+        "algorithm": str(ALGORITHM),
+        "python": platform.python_version(),
+        **{name: version(name) for name in libraries},
+    }

@@ -1,0 +1,253 @@
+"""An example micrograph: its picks in pixels, who won, and what is known of its field."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.errors import InputError
+from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.micrographs import bare_name
+from dask_dedup.results.report.image import MicrographImage, find_image, read_image
+from dask_dedup.results.report.summary import sample_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.picks import Picks
+    from dask_dedup.results.finished_run import Part, Result
+    from dask_dedup.results.report.summary import Sample, Summary
+
+    Floats = NDArray[np.float64]
+
+NO_WINNER = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One micrograph, ready to be drawn.
+
+    Attributes
+    ----------
+    name : str
+    why : str
+        Why it is shown: "most rejected".
+    kept, rejected : (n, 2) float64
+        Centres, x and y, in `unit`.
+    winner : (r,) intp
+        Which kept one each rejected one lost to; `NO_WINNER` where nobody won.
+    unit : {"A", "pixel", "fraction"}
+        Of the centres; angstrom unless the run measured none.
+    psize : float or None
+        Angstrom a pixel.
+    field : tuple of float
+        Width and height in `unit`.
+    field_known : bool
+        Whether the field is the micrograph's own, and not the extent of the picks.
+    image : MicrographImage or None
+    image_note : str
+        Where the image is from, or why there is none.
+    is_projection : bool
+        Whether these are x and y of a tomogram.
+    """
+
+    name: str
+    why: str
+    kept: Floats
+    rejected: Floats
+    winner: NDArray[np.intp]
+    unit: str
+    psize: float | None
+    field: tuple[float, float]
+    field_known: bool
+    image: MicrographImage | None
+    image_note: str
+    is_projection: bool
+
+
+def choose_examples(
+    result: Result, summary: Summary, named: Sequence[str]
+) -> list[tuple[int, str]]:
+    """Choose the most informative micrographs, and those asked for; gives keys and reasons.
+
+    Raises
+    ------
+    InputError
+        If a named micrograph is not there.
+    """
+    if not summary.micrographs.size:
+        if named:
+            raise InputError(f"{result.place}: has no micrographs, so not {named[0]!r} either")
+        return []
+    by_rejected = np.lexsort((summary.micrographs, -summary.kept, -summary.rejected))
+    some = by_rejected[summary.rejected[by_rejected] > 0]
+    chosen: dict[int, str] = {}
+    if some.size:
+        chosen[int(summary.micrographs[some[0]])] = "most rejected"
+        middle = int(summary.micrographs[some[some.size // 2]])
+        chosen.setdefault(middle, "median number of rejected")
+    else:
+        by_count = np.lexsort((summary.micrographs, -summary.kept))
+        chosen[int(summary.micrographs[by_count[0]])] = "most particles"
+    for name in named:
+        chosen.setdefault(_find(result, summary, name), "asked for")
+    return list(chosen.items())
+
+
+def _find(result: Result, summary: Summary, name: str) -> int:
+    keys: list[int] = summary.micrographs.tolist()
+    names = {summary.name_of(key): key for key in keys}
+    names |= {str(key): key for key in keys}
+    bare: dict[str, list[int]] = {}
+    for known, key in names.items():
+        bare.setdefault(bare_name(known), []).append(key)
+    alike = bare.get(bare_name(name), [])
+    if name in names:
+        return names[name]
+    if len(alike) == 1:
+        return alike[0]
+    near = [summary.name_of(key) for key in alike[:3]]
+    near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.3) or list(names)[:3]
+    raise InputError(
+        f"--plot-micrograph {name!r}: not among the micrographs of {result.place}; "
+        f"there is {', '.join(near)}"
+    )
+
+
+def make_example(result: Result, summary: Summary, key: int, why: str) -> Example:
+    """Read a micrograph's picks and its image."""
+    sample = sample_of(result, summary, key)
+    name = summary.name_of(key)
+    part, psize, shape = _field(result, summary, key)
+    unit = "A" if result.params.measures else result.roles[part.source].unit
+    if unit == "angstrom":
+        unit = "A"
+    image, note = _image(result, name)
+    if image is not None and shape is not None and image.shape != shape:
+        note = f"its image is {image.shape[1]} x {image.shape[0]}, not {shape[1]} x {shape[0]}"
+        image = None
+    if image is not None:
+        shape = image.shape
+    points = np.concatenate([_points(sample.kept), _points(sample.rejected)])
+    scale = {"A": psize, "pixel": 1.0, "fraction": None}[unit]
+    if unit == "fraction":
+        field, known = (1.0, 1.0), True
+    elif shape is not None and scale is not None:
+        field, known = (shape[1] * scale, shape[0] * scale), True
+    else:
+        image, note = None, note if image is None else "its pixel size is not known"
+        field, known = _extent(points), False
+    # Centred coordinates have their origin in the middle of the tomogram.
+    corner = np.zeros(2) if known else np.minimum(points.min(axis=0), 0.0)
+    return Example(
+        name=name,
+        why=why,
+        kept=_points(sample.kept) - corner,
+        rejected=_points(sample.rejected) - corner,
+        winner=find_winners(sample),
+        unit=unit,
+        psize=psize,
+        field=field,
+        field_known=known,
+        image=image,
+        image_note=note,
+        is_projection=bool(sample.kept.z.any() or sample.rejected.z.any()),
+    )
+
+
+def _points(picks: Picks) -> Floats:
+    return np.column_stack([picks.x, picks.y])
+
+
+def _extent(points: Floats) -> tuple[float, float]:
+    """Give the size that holds all points, rounded up to two digits."""
+    span = np.maximum(points.max(axis=0) - np.minimum(points.min(axis=0), 0.0), 1.0)
+    step = 10.0 ** (np.floor(np.log10(span)) - 1)
+    width, height = (np.ceil(span / step) * step).tolist()
+    return width, height
+
+
+def _field(
+    result: Result, summary: Summary, key: int
+) -> tuple[Part, float | None, tuple[int, int] | None]:
+    """Give a part that holds the micrograph, its pixel size and its shape (ny, nx)."""
+    for part in summary.parts_of(key):
+        roles = result.roles[part.source]
+        for path in (part.kept, part.rejected):
+            for found, rows in result.extracts(part, path, (roles.shape or "",)):
+                here = (found.picks.micrograph == key) & result.compared(found)
+                at = np.flatnonzero(here)[:1]
+                if not at.size:
+                    continue
+                psize = found.psize if found.psize is not None else found.stored_psize
+                size = result.params.micrograph_pixel_size
+                if psize is not None and psize[at[0]] > 0:
+                    size = float(psize[at[0]])
+                return part, size, _shape(result, part, rows.slice(at[0], 1), key)
+    raise InputError(f"{result.place}: the micrograph {key} is gone")
+
+
+def _shape(result: Result, part: Part, row: pa.Table, key: int) -> tuple[int, int] | None:
+    table, roles = result.micrographs, result.roles[part.source]
+    shape = np.array([np.nan, np.nan])
+    if table is not None and table.shape is not None:
+        at = table.find(np.array([key], dtype=np.uint64))[0]
+        shape = table.shape[at] if at >= 0 else shape
+    elif roles.shape:
+        shape = Columns(row, "the result").vectors(roles.shape, 2)[0]
+    if not (np.isfinite(shape) & (shape > 0)).all():
+        return None
+    return int(shape[0]), int(shape[1])
+
+
+def _image(result: Result, name: str) -> tuple[MicrographImage | None, str]:
+    start = Path(result.manifest["directory"])
+    tables = [start / entry["path"] for entry in result.manifest["inputs"]]
+    path = find_image(name, [start, *(table.parent for table in tables)])
+    if path is None:
+        return None, "its image was not found"
+    try:
+        return read_image(path), f"image: {path}"
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        return None, f"its image {path} cannot be read: {reason}"
+
+
+def find_winners(sample: Sample) -> NDArray[np.intp]:
+    """Find which kept pick of the sample each rejected one lost to.
+
+    By uid where there is one; else it is the kept one of the told score that lies nearest to the
+    told distance.
+
+    Returns
+    -------
+    (r,) intp
+        `NO_WINNER` where nobody won.
+    """
+    kept, told = sample.kept, Columns(sample.winners, "duplicates")
+    distance, score = told.floats("distance_A"), told.floats("winner_score")
+    has_uid = ~told.nulls("winner_uid")
+    has_winner = ~told.nulls("winner_file")
+    winner = np.full(len(sample.rejected), NO_WINNER, dtype=np.intp)
+    if not len(kept):
+        return winner
+    order = np.argsort(kept.uid, kind="stable")
+    uid = told.integers("winner_uid")
+    at = np.searchsorted(kept.uid[order], uid).clip(max=len(kept) - 1)
+    same = has_uid & (kept.uid[order][at] == uid)
+    winner[same] = order[at][same]
+    for row in np.flatnonzero(has_winner & ~same).tolist():
+        squares = [
+            (getattr(kept, axis) - getattr(sample.rejected, axis)[row]) ** 2 for axis in "xyz"
+        ]
+        off = np.abs(np.sqrt(np.sum(squares, axis=0)) - distance[row])
+        other_score = (kept.score != score[row]) & ~np.isnan(score[row])
+        winner[row] = int(np.lexsort((off, other_score))[0])
+    return winner

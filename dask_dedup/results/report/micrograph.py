@@ -1,0 +1,230 @@
+"""The picture of an example micrograph: kept on the left, rejected on the right, to scale."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.collections import EllipseCollection, LineCollection
+from matplotlib.patches import Rectangle
+
+from dask_dedup.results.report.example import NO_WINNER
+from dask_dedup.results.report.style import (
+    FAINT,
+    FIELD,
+    INK,
+    KEPT,
+    REJECTED,
+    figure,
+    in_style,
+    printable,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from numpy.typing import NDArray
+
+    from dask_dedup.results.report.example import Example
+
+    Floats = NDArray[np.float64]
+    Window = tuple[float, float, float, float]
+
+#: Inches; at the resolution below the picture is about 2,000 pixels wide.
+WIDTH, DOTS_PER_INCH = 10.0, 200
+#: More circles than this are drawn as pixels also in the SVG file, which would be too large else.
+MOST_VECTORS = 1_000
+#: The scale bar is about this part of the field's width.
+_BAR = 0.2
+#: Circles smaller than the first part of the field's width get a dot; those smaller than the second are
+#: shown larger in a window so many circles wide.
+_VISIBLE, _SEEN, _WINDOW_CIRCLES, _WINDOW_ASPECT = 0.008, 0.03, 25.0, 0.55
+
+
+@in_style
+def draw_micrograph(example: Example, separation: float) -> Figure:
+    """Draw the kept and the rejected particles of a micrograph.
+
+    Parameters
+    ----------
+    example : Example
+    separation : float
+        Diameter of the circles in angstrom: two circles of one size that touch or overlap are
+        duplicates. Dots are drawn where the run measured no distances.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    width, height = example.field
+    diameter = separation if example.unit == "A" else 0.0
+    # A field far from square would be a sliver, or taller than a page.
+    aspects = [float(np.clip(height / width, 0.3, 1.6))]
+    window = _crowded_window(example, diameter)
+    if window:
+        aspects.append(_WINDOW_ASPECT)
+    drawn = figure(WIDTH, WIDTH / 2 * sum(aspects) + 0.75)
+    rows = drawn.subplots(len(aspects), 2, squeeze=False, height_ratios=aspects)
+    for (left, right), view in zip(rows, (None, window), strict=False):
+        _draw_pair(left, right, example, diameter, view)
+    won = np.unique(example.winner[example.winner != NO_WINNER]).size
+    (left, right), joined = rows[0], ", joined to their winners" if won else ""
+    who_won = f" ({won:,} of them won, bold)" if won else ""
+    left.set_title(f"kept: {len(example.kept):,}{who_won}", color=KEPT)
+    right.set_title(f"rejected: {len(example.rejected):,}{joined}", color=REJECTED)
+    if window:
+        x, y, x_span, y_span = window
+        for axes in (left, right):
+            axes.add_patch(Rectangle((x, y), x_span, y_span, fill=False, ec=INK, lw=1, zorder=4))
+    drawn.suptitle(f"{printable(example.name)} ({example.why})", x=0.01, ha="left", fontsize=10)
+    return drawn
+
+
+def _crowded_window(example: Example, diameter: float) -> Window | None:
+    """Find where most are rejected, as x, y, width and height, where circles would be too small to see."""
+    width, height = example.field
+    if not diameter or not len(example.rejected) or diameter > width * _SEEN:
+        return None
+    x_span = min(width, diameter * _WINDOW_CIRCLES)
+    y_span = min(height, x_span * _WINDOW_ASPECT)
+    cells = np.floor(example.rejected / (x_span / 2, y_span / 2)).astype(np.int64)
+    distinct, number = np.unique(cells, axis=0, return_counts=True)
+    x, y = (distinct[np.argmax(number)] + 0.5) * (x_span / 2, y_span / 2) - (x_span / 2, y_span / 2)
+    x, y = np.clip(x, 0, width - x_span), np.clip(y, 0, height - y_span)
+    return float(x), float(y), x_span, y_span
+
+
+def _draw_pair(
+    left: Axes, right: Axes, example: Example, diameter: float, window: Window | None
+) -> None:
+    """Draw the kept and the rejected of the whole field, or of a window of it."""
+    won = np.unique(example.winner[example.winner != NO_WINNER])
+    lost_to_nobody = np.setdiff1d(np.arange(len(example.kept)), won)
+    for axes in (left, right):
+        _draw_field(axes, example, window or (0.0, 0.0, *example.field))
+    _draw_picks(left, example.kept[lost_to_nobody], diameter, KEPT, width=0.8)
+    _draw_picks(left, example.kept[won], diameter, KEPT, width=2.0)
+    _draw_picks(right, example.kept[won], diameter, KEPT, width=0.6, style="--")
+    _draw_lines(right, example)
+    _draw_picks(right, example.rejected, diameter, REJECTED, width=1.2)
+
+
+def _draw_field(axes: Axes, example: Example, window: Window) -> None:
+    width, height = example.field
+    x, y, x_span, y_span = window
+    axes.set_xlim(x, x + x_span)
+    # As RELION shows it: the image's first row, which is y = 0, at the top.
+    axes.set_ylim(y + y_span, y)
+    axes.set_aspect("equal")
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_facecolor(FIELD)
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+    image = example.image
+    if image is not None:
+        axes.imshow(
+            image.pixels,
+            cmap="gray",
+            vmin=image.low,
+            vmax=image.high,
+            extent=(0, width, height, 0),
+            origin="upper",
+            interpolation="antialiased",
+            alpha=0.8,
+        )
+    _draw_bar(axes, example.unit, window)
+
+
+def _draw_bar(axes: Axes, stored: str, window: Window) -> None:
+    """Draw a scale bar of a round length, in nanometres, or in the unit that is known."""
+    left, top, width, height = window
+    per_unit, unit = (0.1, "nm") if stored == "A" else (1.0, stored)
+    if unit == "fraction":
+        return
+    target = width * per_unit * _BAR
+    power = 10.0 ** np.floor(np.log10(target))
+    length = max(step for step in (1, 2, 5, 10) if step * power <= target * 1.0001) * power
+    span = length / per_unit
+    x, y = left + width * 0.03, top + height * 0.955
+    for colour, thickness in (("white", 6), ("black", 3)):
+        axes.plot(
+            [x, x + span], [y, y], color=colour, lw=thickness, solid_capstyle="butt", zorder=5
+        )
+    axes.text(
+        x + span / 2,
+        y - height * 0.012,
+        f"{length:g} {unit}",
+        ha="center",
+        va="bottom",
+        fontsize=8,
+        zorder=5,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
+    )
+
+
+def _draw_picks(
+    axes: Axes, points: Floats, diameter: float, colour: str, width: float, style: str = "-"
+) -> None:
+    if not len(points):
+        return
+    many = len(points) > MOST_VECTORS
+    low, high = axes.get_xlim()
+    if diameter < (high - low) * _VISIBLE:
+        size = 10.0 if style == "-" else 4.0
+        x, y = points.T
+        axes.scatter(x, y, s=size * width, color=colour, lw=0, rasterized=many, zorder=3)
+    if not diameter:
+        return
+    diameters = np.full(len(points), diameter)
+    axes.add_collection(
+        EllipseCollection(
+            diameters,
+            diameters,
+            np.zeros(len(points)),
+            units="xy",
+            offsets=points,
+            offset_transform=axes.transData,
+            facecolors="none",
+            edgecolors=colour,
+            linewidths=width,
+            linestyles=style,
+            rasterized=many,
+            zorder=3,
+        )
+    )
+
+
+def _draw_lines(axes: Axes, example: Example) -> None:
+    """Join each rejected particle to its winner."""
+    lost = np.flatnonzero(example.winner != NO_WINNER)
+    ends = np.stack([example.rejected[lost], example.kept[example.winner[lost]]], axis=1)
+    many = lost.size > MOST_VECTORS
+    colour = FAINT if example.image is None else REJECTED
+    axes.add_collection(LineCollection(list(ends), colors=colour, linewidths=0.8, rasterized=many))
+
+
+def describe(example: Example, separation: float) -> str:
+    """Say in words what the picture shows, for its caption."""
+    parts = []
+    if example.unit == "A" and separation:
+        parts.append(
+            f"Circles have the separation's diameter, {separation:g} Å: where two touch or overlap, "
+            "the particles are duplicates."
+        )
+        if _crowded_window(example, separation):
+            tiny = separation < example.field[0] * _VISIBLE
+            dots = ", where dots stand for circles too small to see" if tiny else ""
+            parts.append(f"Below, the window that is framed above{dots}.")
+    else:
+        parts.append("Dots are particle centres as stored.")
+    if example.is_projection:
+        parts.append(
+            "The tomogram is seen along z, so circles may overlap that are far apart in z."
+        )
+    parts.append("y grows downwards, as RELION shows it.")
+    if not example.field_known:
+        parts.append("The field is the extent of the picks; the micrograph's shape is not known.")
+    note = example.image_note
+    parts.append(f"{note[0].upper()}{note[1:]}.")
+    return " ".join(parts)

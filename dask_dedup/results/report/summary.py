@@ -1,0 +1,291 @@
+"""The numbers that the report shows: exact counts, and a sample of whole micrographs for the rest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from os import sched_getaffinity
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dask_dedup.arrow import from_numpy, to_numpy
+from dask_dedup.dedup.picks import Picks
+from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.inspection.neighbours import Centres, Cloud
+from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.micrographs import keys_of_names
+from dask_dedup.results.finished_run import PATH_COLUMN
+from dask_dedup.storage.files import parquet_source
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.particles.extract import Extract
+    from dask_dedup.results.finished_run import Part, Result
+
+    Floats = NDArray[np.float64]
+    Keys = NDArray[np.uint64]
+
+#: Distributions are drawn from about so many particles at most.
+SAMPLE_ROWS = 200_000
+#: Neighbours are looked for up to so many separations.
+REACH = 4.0
+#: Threads that read; each holds the narrow columns of some 100,000 rows.
+MOST_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The picks of some whole micrographs.
+
+    Attributes
+    ----------
+    kept, rejected : Picks
+    winners : pyarrow.Table
+        A row for each rejected pick: winner_uid, winner_score, distance_A, winner_input, winner_file
+        and winner_row.
+    """
+
+    kept: Picks
+    rejected: Picks
+    winners: pa.Table
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What the report shows.
+
+    Attributes
+    ----------
+    micrographs : (m,) uint64
+        Keys, sorted.
+    kept, rejected : (m,) int64
+        Particles on each.
+    names : dict of int to str
+        By key, where micrographs have names.
+    sample : Sample
+    sampled_micrographs : int
+        As many as there are if the sample is everything.
+    homes : tuple of (Part, (m_part,) uint64)
+        The parts of the result and the micrographs in each, sorted.
+    """
+
+    micrographs: Keys
+    kept: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+    names: dict[int, str]
+    sample: Sample
+    sampled_micrographs: int
+    homes: tuple[tuple[Part, Keys], ...]
+
+    def name_of(self, key: int) -> str:
+        """Name a micrograph."""
+        return self.names.get(key, f"uid {key}")
+
+    def parts_of(self, key: int) -> list[Part]:
+        """List the parts that hold particles of a micrograph."""
+        return [part for part, micrographs in self.homes if key in micrographs]
+
+    @property
+    def drawn_from(self) -> str:
+        """What the sample is; empty if it is everything."""
+        number = self.micrographs.size
+        if self.sampled_micrographs == number:
+            return ""
+        return f"drawn from {self.sampled_micrographs:,} of {number:,} micrographs"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What was read of a part."""
+
+    micrographs: Keys
+    kept: NDArray[np.int64]
+    rejected: NDArray[np.int64]
+    names: dict[int, str]
+    sample: Sample
+
+
+def summarize(result: Result) -> Summary:
+    """Read the datasets of a run once, in parts, and sum them up."""
+    share = min(1.0, SAMPLE_ROWS / max(1, result.manifest["totals"]["rows"]))
+    limit = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
+
+    def choose(keys: Keys) -> NDArray[np.bool_]:
+        return np.ones(keys.size, dtype=bool) if share == 1 else splitmix64(keys) < limit
+
+    readings = _read_parts(result, result.parts, choose)
+    keys, number = np.unique(_join([r.micrographs for r in readings], "u8"), return_inverse=True)
+    kept, rejected = (
+        np.bincount(number, weights=_join(counts, "i8"), minlength=keys.size).astype(np.int64)
+        for counts in ([r.kept for r in readings], [r.rejected for r in readings])
+    )
+    names: dict[int, str] = {}
+    for reading in readings:
+        names |= reading.names
+    return Summary(
+        micrographs=keys,
+        kept=kept,
+        rejected=rejected,
+        names=names,
+        sample=_join_samples([reading.sample for reading in readings]),
+        sampled_micrographs=int(np.count_nonzero(choose(keys))),
+        homes=tuple(
+            (part, reading.micrographs)
+            for part, reading in zip(result.parts, readings, strict=True)
+        ),
+    )
+
+
+def sample_of(result: Result, summary: Summary, key: int) -> Sample:
+    """Give the picks of one micrograph; they are read unless the summary's sample has them."""
+    every = summary.sample
+    kept, rejected = every.kept.micrograph == key, every.rejected.micrograph == key
+    if kept.any() or rejected.any():
+        winners = every.winners.filter(from_numpy(rejected))
+        return Sample(every.kept.take(kept), every.rejected.take(rejected), winners)
+    readings = _read_parts(result, summary.parts_of(key), lambda keys: keys == key)
+    return _join_samples([reading.sample for reading in readings])
+
+
+def _read_parts(
+    result: Result, parts: Sequence[Part], choose: Callable[[Keys], NDArray[np.bool_]]
+) -> list[_Reading]:
+    threads = min(len(sched_getaffinity(0)), MOST_THREADS)
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(partial(_read_part, result, choose), parts))
+
+
+def _read_part(result: Result, choose: Callable[[Keys], NDArray[np.bool_]], part: Part) -> _Reading:
+    names: dict[int, str] = {}
+    keys: list[Keys] = []
+    counts: dict[str, Counter[int]] = {"kept": Counter(), "rejected": Counter()}
+    picks: dict[str, list[Picks]] = {"kept": [], "rejected": []}
+    chosen_rejected = [np.empty(0, dtype=bool)]
+    for outcome, path in (("kept", part.kept), ("rejected", part.rejected)):
+        for found, rows in result.extracts(part, path, (PATH_COLUMN,)):
+            compared = result.compared(found)
+            some = found.picks.take(compared)
+            micrograph = some.micrograph
+            distinct, first, number = np.unique(micrograph, return_index=True, return_counts=True)
+            keys.append(distinct)
+            counts[outcome].update(dict(zip(distinct.tolist(), number.tolist(), strict=True)))
+            names |= _names(result, part, found, rows, distinct, np.flatnonzero(compared)[first])
+            chosen = choose(distinct)[np.searchsorted(distinct, micrograph)]
+            picks[outcome].append(some.take(chosen))
+            if outcome == "rejected":
+                compared[compared] = chosen
+                chosen_rejected.append(compared)
+    every = np.unique(_join(keys, "u8"))
+    kept, rejected = (
+        np.array([counts[outcome][key] for key in every.tolist()], dtype=np.int64)
+        for outcome in ("kept", "rejected")
+    )
+    winners = _read_winners(part.duplicates).filter(from_numpy(np.concatenate(chosen_rejected)))
+    sample = Sample(Picks.concatenate(picks["kept"]), Picks.concatenate(picks["rejected"]), winners)
+    return _Reading(every, kept, rejected, names, sample)
+
+
+def _names(
+    result: Result,
+    part: Part,
+    found: Extract,
+    rows: pa.Table,
+    distinct: Keys,
+    first: NDArray[np.intp],
+) -> dict[int, str]:
+    """Name micrographs, also those that go by uid, where the table has a path for them."""
+    if found.names:
+        keyed = keys_of_names(found.names, result.roles[part.source].match)
+        return dict(zip(keyed.tolist(), found.names, strict=True))
+    if PATH_COLUMN not in rows.column_names:
+        return {}
+    codes, texts = Columns(rows.take(from_numpy(first)), "").texts(PATH_COLUMN)
+    pairs = zip(distinct.tolist(), codes.tolist(), strict=True)
+    return {key: texts[code] for key, code in pairs if code >= 0}
+
+
+_WINNERS = pa.schema(
+    [
+        ("winner_uid", pa.uint64()),
+        ("winner_score", pa.float64()),
+        ("distance_A", pa.float64()),
+        ("winner_input", pa.string()),
+        ("winner_file", pa.string()),
+        ("winner_row", pa.int64()),
+    ]
+)
+
+
+def _read_winners(paths: tuple[Path, ...]) -> pa.Table:
+    parts = [
+        pq.ParquetFile(**parquet_source(path)).read(_WINNERS.names).cast(_WINNERS) for path in paths
+    ]
+    return pa.concat_tables(parts) if parts else pa.Table.from_batches([], _WINNERS)
+
+
+def _join(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype), *arrays])
+
+
+def _join_samples(samples: list[Sample]) -> Sample:
+    tables = [pa.Table.from_batches([], _WINNERS), *(sample.winners for sample in samples)]
+    return Sample(
+        Picks.concatenate([sample.kept for sample in samples]),
+        Picks.concatenate([sample.rejected for sample in samples]),
+        pa.concat_tables(tables),
+    )
+
+
+def nearest_distances(picks: Picks, reach: float) -> Floats:
+    """Give each pick's distance to its nearest neighbour; infinite beyond `reach`."""
+    if not len(picks):
+        return np.empty(0)
+    _, micrograph = np.unique(picks.micrograph, return_inverse=True)
+    axes = (picks.x, picks.y, picks.z) if picks.z.any() else (picks.x, picks.y)
+    points = np.column_stack(axes)
+    centres = Centres(micrograph.astype(np.int64), points, None, np.full(len(picks), np.nan))
+    return Cloud(centres, reach).nearest_own()
+
+
+def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
+    """Count kept particles by the inputs that found them.
+
+    A particle was found by its own input and by those of all that lost to it.
+
+    Returns
+    -------
+    dict of tuple of int to int
+        Kept particles by the ordinals of the inputs, rising.
+    """
+    bit = np.array([1 << source for source in range(len(inputs))], dtype=np.uint64)
+    own = np.bincount(sample.kept.source, minlength=len(inputs))
+    table = sample.winners
+    if not table.num_rows:
+        return {(source,): int(number) for source, number in enumerate(own) if number}
+    codes, paths = Columns(table, "duplicates").texts("winner_input")
+    winner_source = np.array([inputs.index(path) for path in paths], dtype=np.int64)[codes]
+    file, _ = Columns(table, "duplicates").texts("winner_file")
+    place = np.stack([winner_source, file, to_numpy(table["winner_row"])])
+    order = np.lexsort(place)
+    place = place[:, order]
+    starts = np.flatnonzero(np.append(True, (place[:, 1:] != place[:, :-1]).any(axis=0)))
+    losers = np.bitwise_or.reduceat(bit[sample.rejected.source[order]], starts)
+    winners = place[0, starts]
+    found = Counter((losers | bit[winners]).tolist())
+    alone = own - np.bincount(winners, minlength=len(inputs))
+    for source, number in enumerate(alone.tolist()):
+        found[int(bit[source])] += number
+    return {
+        tuple(source for source in range(len(inputs)) if mask >> source & 1): number
+        for mask, number in found.items()
+        if number
+    }

@@ -1,0 +1,220 @@
+"""Simulated picks of several pickers on the same particles: seeded, streaming, of any size.
+
+A micrograph's random numbers come from the seed and its own number, so that neither the size of a
+part nor a further picker changes what the pickers see.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.errors import InputError, OutputExistsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Uints = NDArray[np.uint64]
+
+#: About so many rows a part; rows in random order are dealt to so many parts at a time.
+PART_ROWS, WINDOW_PARTS = 200_000, 4
+#: A K3 camera: rows, columns.
+SHAPE = (4092, 5760)
+#: Angstrom; RESIDUAL is by how much an alignment misses the true centre, sigma of each axis.
+PSIZE_MIC, PSIZE_ALIGN, DIAMETER, RESIDUAL = 0.83, 1.66, 120.0, 1.0
+# Half a diameter from each edge stays empty, which no jitter crosses.
+_HEIGHT, _WIDTH = (pixels * PSIZE_MIC - DIAMETER for pixels in SHAPE)
+_BANDS, _PER_BAND = int(_HEIGHT // DIAMETER) + 1, int(_WIDTH // DIAMETER) + 1
+# First word of a spawn key: what the random numbers are for.
+_TRUTH, _PICKS, _ORDER, _UIDS = range(4)
+# Dictionaries of random numbers would only cost time and room.
+_REPEATED = ["location/micrograph_uid", "location/micrograph_path"]
+_NO_FOLDERS = ("", "..", "micrographs.parquet")
+
+
+class _Picker(NamedTuple):
+    detection: float = 0.8
+    jitter: float = 4.5
+    false_per_true: float = 0.15
+    worst: float = 0
+    best: float = 1
+
+
+_KNOWN = {"blob": _Picker(0.75, 6, 0.2, 0, 5), "template": _Picker(0.85, 3, 0.1, 0.1, 0.9)}
+
+
+def simulate_pickers(
+    folder: str | Path,
+    *,
+    particles: int = 20_000,
+    micrographs: int = 60,
+    pickers: Sequence[str] = ("blob", "template"),
+    seed: int = 0,
+    clustered: bool = True,
+) -> list[Path]:
+    """Write the picks of several pickers on the same particles, with CryoSPARC's columns.
+
+    Writes ``FOLDER/PICKER/part-00000.parquet``, ... of about 200,000 rows each, and the exposures,
+    ``FOLDER/micrographs.parquet``. True particles are 120 angstrom or more apart. A picker finds
+    some, misplaces each a little, adds false picks and scores on a scale of its own; the alignment
+    shift leads back to the true centre but for a residual of 1 angstrom.
+
+    Parameters
+    ----------
+    folder : str or Path
+    particles, micrographs : int
+        True particles in all, and micrographs to spread them over evenly.
+    pickers : sequence of str
+        ``blob`` finds 75 % with 6 angstrom jitter and adds 20 % false picks, ``template`` 85 % with
+        3 angstrom and 10 %; any other name lies in between.
+    seed : int
+        The same seed gives byte-identical files on the same library versions.
+    clustered : bool
+        Whether a micrograph's rows follow each other, in one part. If not, the rows of every four
+        parts together are shuffled, so that a micrograph lies all over four parts.
+
+    Returns
+    -------
+    list of Path
+        The pickers' folders.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range, or the particles do not fit on the micrographs.
+    OutputExistsError
+        If `folder` already holds what would be written.
+    """
+    _check(particles, micrographs, pickers, seed)
+    exposures = Path(folder) / "micrographs.parquet"
+    folders = [Path(folder) / name for name in pickers]
+    for place in (exposures, *folders):
+        if place.exists():
+            raise OutputExistsError(f"{place} exists; remove it or simulate into another folder")
+    in_part = max(PART_ROWS * micrographs // max(particles, micrographs), 1)
+    step = in_part if clustered else in_part * WINDOW_PARTS
+    for slot, place in enumerate(folders, start=1):
+        place.mkdir(parents=True)
+        picker = _KNOWN.get(place.name, _Picker())
+        for first in range(0, micrographs, step):
+            window = range(first, min(first + step, micrographs))
+            # Ends rather than counts are rounded, so that the counts add up.
+            ends = [i * particles // micrographs for i in (*window, window.stop)]
+            spans = zip(window, pairwise(ends), strict=True)
+            rows = np.concatenate([_pick(i, b - a, picker, slot, seed) for i, (a, b) in spans])
+            if not clustered:
+                rows = rows[_random(seed, _ORDER, slot, first).permutation(len(rows))]
+            parts = np.array_split(rows, -(-len(window) // in_part))
+            for number, part in enumerate(parts, first // in_part):
+                _write(part, place / f"part-{number:05d}.parquet", slot, seed)
+    pq.write_table(_exposures(np.arange(micrographs, dtype=np.uint64), seed), exposures)
+    return folders
+
+
+def _check(particles: int, micrographs: int, pickers: Sequence[str], seed: int) -> None:
+    if particles < 1 or micrographs < 1 or seed < 0:
+        raise InputError(f"{particles=}, {micrographs=}, {seed=}; the least are 1, 1 and 0")
+    names = {name for name in pickers if name == Path(name).name and name not in _NO_FOLDERS}
+    if isinstance(pickers, str) or not 1 <= len(pickers) == len(names) <= 255:
+        raise InputError(f"pickers is {pickers!r}; it must be 1 to 255 different folder names")
+    least = -(-particles // (_BANDS * _PER_BAND))
+    if micrographs < least:
+        raise InputError(f"{particles} particles need {least} micrographs, not {micrographs}")
+
+
+def _random(seed: int, *key: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+
+
+def _uids(seed: int, micrograph: Uints, slot: int, row: Uints) -> Uints:
+    """Hash (micrograph, slot, row) one to one; slot 0 is the micrograph, from 1 the pickers."""
+    place = (micrograph << np.uint64(32)) + (row << np.uint64(8)) + np.uint64(slot)
+    return splitmix64(place ^ _random(seed, _UIDS).integers(2**64, dtype=np.uint64))
+
+
+def _exposures(micrographs: Uints, seed: int) -> pa.Table:
+    uids = _uids(seed, micrographs, 0, np.zeros_like(micrographs))
+    path = "J1/imported/{:021}_FoilHole_{:04}_patch_aligned_doseweighted.mrc".format
+    paths = map(path, uids.tolist(), micrographs.tolist())
+    columns = {
+        "uid": uids,
+        "micrograph_blob/path": pa.array(paths, pa.string()),
+        "micrograph_blob/shape": pa.array([SHAPE] * len(uids), pa.list_(pa.uint32(), 2)),
+        "micrograph_blob/psize_A": np.full(len(uids), PSIZE_MIC, "f4"),
+    }
+    return pa.table(columns)
+
+
+def _place(count: int, rng: np.random.Generator) -> Floats:
+    """Give `count` centres at least a diameter apart, (count, 2) float64, angstrom.
+
+    Bands lie a diameter apart; the particles of a band are hard rods on a line, whose gaps are
+    those of sorted uniform numbers (Tonks 1936, doi:10.1103/PhysRev.50.955).
+    """
+    fewest, square = -(-count // _PER_BAND), round((count * _HEIGHT / _WIDTH) ** 0.5)
+    bands = min(max(fewest, square, 1), _BANDS)
+    in_band = rng.multivariate_hypergeometric([_PER_BAND] * bands, count)
+    band = np.repeat(np.arange(bands), in_band)
+    ordinal = np.arange(count) - (np.cumsum(in_band) - in_band)[band]
+    gaps = np.sort(band + rng.random(count)) - band
+    x = gaps * (_WIDTH - (in_band[band] - 1) * DIAMETER) + ordinal * DIAMETER
+    thickness = (_HEIGHT - (bands - 1) * DIAMETER) / bands
+    y = rng.random(count) * thickness + band * (thickness + DIAMETER)
+    return np.column_stack([x, y]) + DIAMETER / 2
+
+
+def _pick(micrograph: int, count: int, picker: _Picker, slot: int, seed: int) -> Floats:
+    """Pick the particles of one micrograph: (n, 15) float64, which `_write` makes columns of."""
+    truth = _place(count, _random(seed, _TRUTH, micrograph))
+    rng = _random(seed, _PICKS, slot, micrograph)
+    found = truth[rng.random(count) < picker.detection]
+    false = rng.random((rng.poisson(picker.false_per_true * picker.detection * count), 2))
+    centre = np.concatenate([found, false * (_WIDTH, _HEIGHT) + DIAMETER / 2])
+    n = len(centre)
+    jitter = rng.normal(0, picker.jitter, (n, 2))
+    shift = jitter + rng.normal(0, RESIDUAL, (n, 2))
+    quality = np.where(np.arange(n) < len(found), rng.beta(6, 3, n), rng.beta(2, 5, n))
+    score = picker.worst + (picker.best - picker.worst) * quality
+    error = 25_000 + 1_500 * (0.5 - quality) + rng.normal(0, 150, n)
+    numbers = [shift, centre + jitter, score, error, rng.random((n, 7))]
+    return np.column_stack([np.full(n, micrograph), np.arange(n), *numbers])[rng.permutation(n)]
+
+
+def _write(rows: Floats, path: Path, slot: int, seed: int) -> None:
+    micrograph, row = rows[:, :2].T.astype(np.uint64)
+    shift = (rows[:, 2:4] / PSIZE_ALIGN).astype("f4").ravel()
+    x, y, score, error, *chance = rows[:, 4:].T
+    numbers, where = np.unique(micrograph, return_inverse=True)
+    exposures = _exposures(numbers, seed).take(where)
+    columns = {
+        "uid": _uids(seed, micrograph, slot, row),
+        "location/micrograph_uid": exposures["uid"],
+        # A group for each hole of a 3 x 3 beam-shift pattern.
+        "location/exp_group_id": (micrograph % np.uint64(9)).astype("u4"),
+        "location/micrograph_path": exposures["micrograph_blob/path"],
+        "location/micrograph_shape": exposures["micrograph_blob/shape"],
+        "location/center_x_frac": (x / PSIZE_MIC / SHAPE[1]).astype("f4"),
+        "location/center_y_frac": (y / PSIZE_MIC / SHAPE[0]).astype("f4"),
+        "location/micrograph_psize_A": exposures["micrograph_blob/psize_A"],
+        "pick_stats/ncc_score": score.astype("f4"),
+        "pick_stats/power": (300 + 200 * chance[0]).astype("f4"),
+        "pick_stats/template_idx": (20 * chance[1]).astype("u4"),
+        "pick_stats/angle_rad": (2 * np.pi * chance[2]).astype("f4"),
+        "alignments2D/shift": pa.FixedSizeListArray.from_arrays(shift, 2),
+        "alignments2D/psize_A": np.full(len(rows), PSIZE_ALIGN, "f4"),
+        "alignments2D/pose": (2 * np.pi * chance[3]).astype("f4"),
+        "alignments2D/error": error.astype("f4"),
+        "alignments2D/error_min": (error - 50 * chance[4]).astype("f4"),
+        "alignments2D/class": (50 * chance[5]).astype("u4"),
+        "alignments2D/split": (2 * chance[6]).astype("u4"),
+    }
+    pq.write_table(pa.table(columns), path, use_dictionary=_REPEATED, compression="zstd")

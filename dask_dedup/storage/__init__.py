@@ -1,0 +1,1 @@
+"""Files on local file systems and in object stores."""
