@@ -17,13 +17,13 @@ from dask_dedup.formats import Fragment, ParticleTable, Piece, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.particles.checks import check_names, check_uids, describe_problem, find_warnings
 from dask_dedup.particles.conventions import (
-    Roles,
+    ColumnRoles,
     check_flip,
     check_pixel_size,
     compare_roles,
     resolve_roles,
 )
-from dask_dedup.particles.extract import extract, take_census
+from dask_dedup.particles.extract import extract, summarize_fragment
 from dask_dedup.particles.micrographs import MicrographTable, micrograph_table
 from dask_dedup.pipeline.job import Job
 
@@ -127,7 +127,7 @@ def _where(particles: Any, mask: NDArray[np.bool_]) -> Any:
 
 
 def _check(
-    narrow: pa.Table, roles: Roles, params: DedupParams, micrographs: MicrographTable | None
+    narrow: pa.Table, roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None
 ) -> list[str]:
     """Refuse what a run refuses, and give the warnings it would give."""
     size = InputFile(_NAME, 0, 0, narrow.num_rows, "")
@@ -136,10 +136,10 @@ def _check(
     nothing = StoredSchema.of(pa.schema([]))
     table = ParticleTable("frame", _NAME, 0, nothing, (size,), (fragment,))
     job = Job((table,), (fragment,), (roles,), params, micrographs, nothing, (None,), "", "")
-    censuses = [take_census(narrow, fragment, roles, params, micrographs)]
-    check_uids(job, censuses)
-    check_names(job, censuses)
-    return find_warnings(job, censuses)
+    summaries = [summarize_fragment(narrow, fragment, roles, params, micrographs)]
+    check_uids(job, summaries)
+    check_names(job, summaries)
+    return find_warnings(job, summaries)
 
 
 def _picks(
@@ -147,7 +147,7 @@ def _picks(
     name: str,
     number: int,
     first_row: int,
-    roles: Roles,
+    roles: ColumnRoles,
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Picks:
@@ -164,7 +164,10 @@ def _picks(
 
 
 def _split_lazily(
-    particles: dd.DataFrame, roles: Roles, params: DedupParams, micrographs: MicrographTable | None
+    particles: dd.DataFrame,
+    roles: ColumnRoles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
 ) -> tuple[dd.DataFrame, dd.DataFrame]:
     import dask
     import dask.dataframe as dd
@@ -222,7 +225,7 @@ def _partition_picks(
     numbers: pd.DataFrame,
     narrow: pd.DataFrame,
     first_rows: list[int],
-    roles: Roles,
+    roles: ColumnRoles,
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> pd.DataFrame:

@@ -82,6 +82,7 @@ class Message(str):
     raw: str
 
     def __new__(cls, raw: str) -> Message:
+        """Return `raw` spelled for the Python API."""
         message = super().__new__(cls, spell(raw))
         message.raw = raw
         return message

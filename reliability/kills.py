@@ -169,7 +169,7 @@ def start_and_kill(
         trial.moment = chance.uniform(0.0, time.perf_counter() - began)
     victims = {"driver": driver, "worker": cluster.workers[0], "scheduler": cluster.scheduler}
     victims[trial.victim].kill()
-    trial.written = len([*out.glob(".dask-dedup-*/receipts/*.json")])
+    trial.written = len([*out.glob(".dask-dedup-*/checkpoints/*.json")])
     code = driver.wait(LIMIT)
     if code is None:
         return driver.pid, [f"did not end within {LIMIT} s: {driver.told[-300:]}"]

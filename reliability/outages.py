@@ -65,7 +65,7 @@ def strike(fault: str, data: Path, out: Path, folder: Path, worker_ttl: str) -> 
         stack.callback(driver.kill)
 
         def written() -> int:
-            return len([*out.glob(".dask-dedup-*/receipts/*.json")])
+            return len([*out.glob(".dask-dedup-*/checkpoints/*.json")])
 
         wait_for(lambda: written() >= 2 or driver.poll() is not None, LIMIT)
         if driver.poll() is not None:

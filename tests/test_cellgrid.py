@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.results.verify import neighbours as cellgrid
+from dask_dedup.results.verify import neighbours as neighbours
 from dask_dedup.results.verify.neighbours import (
     Points,
     best_within,
@@ -51,7 +51,7 @@ REACHES = st.sampled_from([0.0, 0.25, 1.0, 1.5, 2.0, 5.0, 1e-7, 1e3, 1e9])
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch):
-    monkeypatch.setattr(cellgrid, "CANDIDATES", 7)
+    monkeypatch.setattr(neighbours, "CANDIDATES", 7)
 
 
 @settings(deadline=None, max_examples=200)
@@ -96,7 +96,7 @@ def test_the_best_ranked_within_reach_is_found(data, reach, labelled, step, axes
 
 @pytest.mark.parametrize("labelled", [False, True])
 def test_a_heap_at_one_place_is_no_burden(monkeypatch, labelled):
-    monkeypatch.setattr(cellgrid, "CANDIDATES", 2**20)
+    monkeypatch.setattr(neighbours, "CANDIDATES", 2**20)
     n = 200_000
     labels = [np.arange(n) % 2] if labelled else []
     heap = Points(np.zeros(n, dtype=np.intp), np.full((n, 3), 5.0), labels)
@@ -116,9 +116,9 @@ def test_one_place_out_of_all_bounds_does_not_hide_the_rest():
 
 def test_the_number_of_candidates_held_is_bounded(monkeypatch):
     sizes = []
-    seen = cellgrid.distances
-    monkeypatch.setattr(cellgrid, "CANDIDATES", 500)
-    monkeypatch.setattr(cellgrid, "distances", lambda a, b: sizes.append(len(a)) or seen(a, b))
+    seen = neighbours.distances
+    monkeypatch.setattr(neighbours, "CANDIDATES", 500)
+    monkeypatch.setattr(neighbours, "distances", lambda a, b: sizes.append(len(a)) or seen(a, b))
     rng = np.random.default_rng(0)
     crowd = Points(np.zeros(300, dtype=np.intp), rng.random((300, 3)))
     total = sum(i.size for i, _, _ in close_pairs(crowd, crowd, 20.0))

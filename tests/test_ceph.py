@@ -138,7 +138,7 @@ def test_the_work_of_a_killed_worker_is_done_by_another(there, table, tmp_path, 
                 if len(written) == 2:
                     dask.workers[0].send_signal(signal.SIGKILL)
 
-        run(uri, there / "out", client=client, watch=kill)
+        run(uri, there / "out", client=client, on_event=kill)
     assert data(result(there)) == local(tmp_path / "out")
     listed(there)
     assert verify(there / "out").proven
@@ -150,7 +150,7 @@ def test_a_killed_run_goes_on(there, table, tmp_path, store):
     code = f"from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
     words = [sys.executable, "-c", code, "run", uri, "-o", out, "--no-report"]
     process = subprocess.Popen(words, env=store.around(), stderr=subprocess.DEVNULL)
-    wait_for(lambda: any("/receipts/" in name for name in there.names("out")))
+    wait_for(lambda: any("/checkpoints/" in name for name in there.names("out")))
     process.kill()
     process.wait()
     run(uri, out)
@@ -171,7 +171,7 @@ def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp
             back.start()
 
     try:
-        run(uri, there / "out", watch=kill)
+        run(uri, there / "out", on_event=kill)
     finally:
         back.join()
     assert data(result(there)) == local(tmp_path / "out")

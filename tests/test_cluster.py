@@ -10,7 +10,7 @@ from dask_dedup import DedupParams, RunError, run
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.cluster import preload as malloc
 from dask_dedup.monitoring.progress import Progress
-from dask_dedup.pipeline.executors.threads import ThreadEngine
+from dask_dedup.pipeline.executors.threads import ThreadExecutor
 
 ADDRESS_OF_NOBODY = "tcp://127.0.0.1:9"
 
@@ -31,13 +31,13 @@ def digests(result):
 def test_work_that_threads_can_do_is_done_inside_this_process(monkeypatch, rows, cores):
     monkeypatch.setattr(cluster, "_cores", lambda: cores)
     with ExitStack() as stack:
-        assert isinstance(cluster.choose_engine(stack, None, rows), ThreadEngine)
+        assert isinstance(cluster.choose_executor(stack, None, rows), ThreadExecutor)
 
 
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (4, 4), (64, cluster.MOST_THREADS)])
 def test_a_process_has_a_thread_a_core_but_not_too_many(monkeypatch, cores, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
-    assert ThreadEngine().threads == threads
+    assert ThreadExecutor().threads == threads
 
 
 @pytest.mark.slow
@@ -67,7 +67,7 @@ def test_whoever_watches_a_cluster_hears_how_each_run_ends(inputs, tmp_path):
         client = cluster.start_local(stack, 1, 2)
         for number in range(10):
             told = []
-            run(inputs, tmp_path / str(number), client=client, watch=told.append)
+            run(inputs, tmp_path / str(number), client=client, on_event=told.append)
             assert told[-1]["kind"] == "finished"
 
 
@@ -110,7 +110,7 @@ class TestMoreMovesThanFits:
         monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
         monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
         here = Progress()
-        result = run(inputs, tmp_path / "out", watch=here.note)
+        result = run(inputs, tmp_path / "out", on_event=here.note)
         there = started[0].run_on_scheduler(
             lambda dask_scheduler: dask_scheduler.plugins["dask-dedup"].current
         )

@@ -23,7 +23,7 @@ from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.particles.micrographs import keys_of_names
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.executors import distributed as engine
-from dask_dedup.pipeline.executors import watchdog as patience
+from dask_dedup.pipeline.executors import watchdog as watchdog
 
 HERE = Path(__file__).parent
 #: So many seconds the tests wait for anything.
@@ -97,17 +97,17 @@ def wait_for(condition):
         time.sleep(0.02)
 
 
-def when_receipts(out, number, action):
+def when_checkpoints(out, number, action):
     """Give a listener that acts once so many fragments are written."""
     seen = []
 
-    def watch(event):
+    def on_event(event):
         if event["kind"] == "written":
             seen.append(event)
             if len(seen) == number:
                 action()
 
-    return watch
+    return on_event
 
 
 @pytest.mark.slow
@@ -117,8 +117,8 @@ def test_the_work_of_a_lost_worker_is_done_by_another(tmp_path, out, how):
     run(source, tmp_path / "whole")
     settings = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"}
     with cluster(tmp_path / "cluster", **settings) as (there, client):
-        watch = when_receipts(out, 2, lambda: there.workers[0].send_signal(how))
-        run(source, out, client=client, watch=watch)
+        on_event = when_checkpoints(out, 2, lambda: there.workers[0].send_signal(how))
+        run(source, out, client=client, on_event=on_event)
     assert data(out) == data(tmp_path / "whole")
     assert hidden(out) == []
 
@@ -129,14 +129,14 @@ def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
 ):
     source = make_input("scrambled", tmp_path)
     run(source, tmp_path / "whole")
-    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
     with cluster(tmp_path / "cluster", workers=1) as (there, client):
-        watch = when_receipts(out, 3, there.workers[0].kill)
+        on_event = when_checkpoints(out, 3, there.workers[0].kill)
         with (
-            dask.config.set({patience.NO_WORKERS: "2s"}),
+            dask.config.set({watchdog.NO_WORKERS: "2s"}),
             pytest.raises(RunError, match="has had no workers for"),
         ):
-            run(source, out, client=client, watch=watch)
+            run(source, out, client=client, on_event=on_event)
         assert "fragments are written: the same command goes on" in caplog.text
         there.add_workers(1)
         client.wait_for_workers(1, timeout=LONG)
@@ -149,8 +149,8 @@ def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
 
 @pytest.mark.slow
 def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(patience, "IDLE_SECONDS", 1.0)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
     source = make_input("scrambled", tmp_path)
 
     def pause(dask_worker):
@@ -158,7 +158,7 @@ def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, 
 
     with (
         cluster(tmp_path / "cluster") as (_, client),
-        dask.config.set({patience.NO_WORKERS: "2s"}),
+        dask.config.set({watchdog.NO_WORKERS: "2s"}),
     ):
         client.run(pause)
         with pytest.raises(RunError, match=r"have been paused for .* for want of memory"):
@@ -170,10 +170,10 @@ def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, 
 def test_without_a_scheduler_the_run_ends(tmp_path, out):
     source = make_input("scrambled", tmp_path)
     with cluster(tmp_path / "cluster") as (there, client):
-        watch = when_receipts(out, 2, there.scheduler.kill)
+        on_event = when_checkpoints(out, 2, there.scheduler.kill)
         began = time.monotonic()
         with pytest.raises(RunError, match="is gone, or has dropped the work"):
-            run(source, out, client=client, watch=watch)
+            run(source, out, client=client, on_event=on_event)
         assert time.monotonic() - began < LONG
     run(source, tmp_path / "whole")
     run(source, out)
@@ -182,14 +182,14 @@ def test_without_a_scheduler_the_run_ends(tmp_path, out):
 
 @pytest.mark.slow
 def test_a_frozen_scheduler_ends_the_run(tmp_path, out, monkeypatch):
-    monkeypatch.setattr(patience, "LOOK_SECONDS", 0.2)
-    monkeypatch.setattr(patience, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(patience, "SILENT_SECONDS", 2.0)
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watchdog, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(watchdog, "SILENT_SECONDS", 2.0)
     source = make_input("scrambled", tmp_path)
     with cluster(tmp_path / "cluster") as (there, client):
-        watch = when_receipts(out, 2, lambda: there.scheduler.send_signal(signal.SIGSTOP))
+        on_event = when_checkpoints(out, 2, lambda: there.scheduler.send_signal(signal.SIGSTOP))
         with pytest.raises(RunError, match="has not answered for"):
-            run(source, out, client=client, watch=watch)
+            run(source, out, client=client, on_event=on_event)
 
 
 @pytest.mark.slow

@@ -112,12 +112,12 @@ def test_in_a_receipt(tmp_path, monkeypatch):
     for number in range(8):
         out = tmp_path / f"out-{number}"
         die_writing(monkeypatch, source, out, after=5)
-        receipts = sorted(out.glob(".dask-dedup-*/receipts/*"))
-        flipping = flips(receipts[0], number + 3)
+        checkpoints = sorted(out.glob(".dask-dedup-*/checkpoints/*"))
+        flipping = flips(checkpoints[0], number + 3)
         for _ in range(number + 1):
             next(flipping)
         with monkeypatch.context() as patch:
             numbers = written(patch)
             run(source, out)
-        assert len(numbers) == 10 - len(receipts) + 1
+        assert len(numbers) == 10 - len(checkpoints) + 1
         assert data(out) == data(tmp_path / "whole")

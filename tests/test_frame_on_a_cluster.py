@@ -25,13 +25,13 @@ pytestmark = [
 def pickers(tmp_path_factory):
     """Folders of the picks of two pickers, several files each."""
     folder = tmp_path_factory.mktemp("pickers")
-    for place in simulate_pickers(folder, particles=6_000, micrographs=30):
-        (file,) = place.glob("*.parquet")
+    for row_id in simulate_pickers(folder, particles=6_000, micrographs=30):
+        (file,) = row_id.glob("*.parquet")
         table = pq.read_table(file)
         file.unlink()
         for number in range(4):
             rows = table.num_rows // 4 + 1
-            pq.write_table(table.slice(number * rows, rows), place / f"part-{number}.parquet")
+            pq.write_table(table.slice(number * rows, rows), row_id / f"part-{number}.parquet")
     return [folder / "blob", folder / "template"]
 
 

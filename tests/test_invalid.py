@@ -34,9 +34,9 @@ from tables import (
 import dask_dedup.cluster.connect
 from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output.checksum import sealed
+from dask_dedup.output.checksum import with_checksum
 from dask_dedup.pipeline import plan, stages
-from dask_dedup.pipeline.executors.threads import ThreadEngine
+from dask_dedup.pipeline.executors.threads import ThreadExecutor
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 X, Y, SHAPE = "location/center_x_frac", "location/center_y_frac", "location/micrograph_shape"
@@ -183,14 +183,14 @@ MODES = [
     invalid=st.sampled_from(["reject", "keep"]),
     files=st.integers(1, 4),
     fragment_bytes=st.sampled_from([1, 5_000, 2**20]),
-    bucket_rows=st.integers(10, 80),
+    partition_rows=st.integers(10, 80),
     threads=st.integers(1, 3),
     held=st.sampled_from([0, 2**29]),
     order=st.randoms(use_true_random=False),
     mode=st.sampled_from(MODES),
 )
 def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
-    rows, seed, bad, invalid, files, fragment_bytes, bucket_rows, threads, held, order, mode
+    rows, seed, bad, invalid, files, fragment_bytes, partition_rows, threads, held, order, mode
 ):
     params = DedupParams(invalid=invalid, **mode)
     one, why_one = crowded(rows, seed, bad=bad, measured=params.measures)
@@ -200,10 +200,12 @@ def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
     one, why_one = one.take(pa.array(shuffled, pa.int64())), [why_one[row] for row in shuffled]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "FRAGMENT_BYTES", fragment_bytes)
-        patch.setattr(plan, "BUCKET_ROWS", bucket_rows)
+        patch.setattr(plan, "PARTITION_ROWS", partition_rows)
         patch.setattr("dask_dedup.pipeline.executors.threads.HELD_BYTES", held)
         patch.setattr(
-            dask_dedup.cluster.connect, "ThreadEngine", lambda watch: ThreadEngine(watch, threads)
+            dask_dedup.cluster.connect,
+            "ThreadExecutor",
+            lambda on_event: ThreadExecutor(on_event, threads),
         )
         place = Path(name)
         inputs = [
@@ -358,7 +360,7 @@ class TestCluster:
     def test_the_answer_is_the_same_byte_for_byte(
         self, cluster, tmp_path, monkeypatch, invalid, mode
     ):
-        monkeypatch.setattr(plan, "BUCKET_ROWS", 60)
+        monkeypatch.setattr(plan, "PARTITION_ROWS", 60)
         monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
         tables, reasons = zip(*(crowded(120, seed) for seed in (1, 2)), strict=True)
         inputs = [
@@ -703,7 +705,7 @@ class TestProof:
         run(spoilt, out, DedupParams(invalid=invalid))
         manifest = Output(out).manifest
         manifest["totals"]["invalid_by_reason"] = {"position": 5}
-        (out / "manifest.json").write_text(json.dumps(sealed(manifest)))
+        (out / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
         failed = self.check(out)
         assert failed.keys() == {"validity"}
         assert failed["validity"].detail.startswith("invalid_by_reason is {'position': 5}")

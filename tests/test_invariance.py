@@ -17,7 +17,7 @@ from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.pipeline import plan, stages
 from dask_dedup.pipeline.executors import threads as engine
-from dask_dedup.pipeline.executors.threads import ThreadEngine
+from dask_dedup.pipeline.executors.threads import ThreadExecutor
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 
@@ -48,7 +48,9 @@ def data(folder):
 
 def with_threads(monkeypatch, number):
     monkeypatch.setattr(
-        dask_dedup.cluster.connect, "ThreadEngine", lambda watch: ThreadEngine(watch, number)
+        dask_dedup.cluster.connect,
+        "ThreadExecutor",
+        lambda on_event: ThreadExecutor(on_event, number),
     )
 
 
@@ -95,7 +97,7 @@ def test_any_order_of_rows(table, expected, tmp_path, seed, small_fragments):
 
 @pytest.mark.parametrize("rows", [1, 60, 10**6])
 def test_any_number_of_buckets(table, expected, tmp_path, monkeypatch, rows, small_fragments):
-    monkeypatch.setattr(plan, "BUCKET_ROWS", rows)
+    monkeypatch.setattr(plan, "PARTITION_ROWS", rows)
     folder = write_folder(table.take(np.arange(199, -1, -1)), tmp_path / "in", files=5)
     assert decisions(folder, tmp_path / "out") == expected
 
@@ -191,7 +193,7 @@ MODES = [
     files=st.integers(1, 4),
     group=st.integers(10, 50),
     fragment_bytes=st.sampled_from([1, 5_000, 2**20]),
-    bucket_rows=st.integers(10, 80),
+    partition_rows=st.integers(10, 80),
     threads=st.integers(1, 4),
     held=st.sampled_from([0, 2**29]),
     clustered=st.booleans(),
@@ -199,15 +201,25 @@ MODES = [
     params=st.sampled_from(MODES),
 )
 def test_any_layout(
-    rows, seed, files, group, fragment_bytes, bucket_rows, threads, held, clustered, order, params
+    rows,
+    seed,
+    files,
+    group,
+    fragment_bytes,
+    partition_rows,
+    threads,
+    held,
+    clustered,
+    order,
+    params,
 ):
     tables = [tied(rows, seed), tied(20, seed + 1)]
     with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
-        place = Path(name)
-        whole = [write_file(t, place / f"{n}.parquet") for n, t in enumerate(tables)]
-        expected = decisions(whole, place / "expected", **params)
+        row_id = Path(name)
+        whole = [write_file(t, row_id / f"{n}.parquet") for n, t in enumerate(tables)]
+        expected = decisions(whole, row_id / "expected", **params)
         patch.setattr(parquet, "FRAGMENT_BYTES", fragment_bytes)
-        patch.setattr(plan, "BUCKET_ROWS", bucket_rows)
+        patch.setattr(plan, "PARTITION_ROWS", partition_rows)
         patch.setattr(engine, "HELD_BYTES", held)
         with_threads(patch, threads)
         shuffled = list(range(rows))
@@ -216,9 +228,9 @@ def test_any_layout(
             micrograph = tables[0]["location/micrograph_uid"].to_pylist()
             shuffled.sort(key=micrograph.__getitem__)
         mixed = tables[0].take(pa.array(shuffled, pa.int64()))
-        first = write_folder(mixed, place / "in", files=files, row_group_size=group)
-        second = write_file(tables[1], place / "other.parquet", row_group_size=group)
-        assert decisions([first, second], place / "out", **params) == expected
+        first = write_folder(mixed, row_id / "in", files=files, row_group_size=group)
+        second = write_file(tables[1], row_id / "other.parquet", row_group_size=group)
+        assert decisions([first, second], row_id / "out", **params) == expected
 
 
 @pytest.mark.slow
@@ -227,7 +239,7 @@ class TestCluster:
 
     @pytest.fixture(autouse=True)
     def several_buckets(self, monkeypatch, small_fragments):
-        monkeypatch.setattr(plan, "BUCKET_ROWS", 120)
+        monkeypatch.setattr(plan, "PARTITION_ROWS", 120)
 
     def straddling(self, tmp_path):
         rows = tied(400)

@@ -382,20 +382,20 @@ def test_a_chain_of_rising_scores_keeps_every_other_one(budget):
 
 @pytest.mark.parametrize("budget", [1000, 4_000_000])
 def test_of_a_sixtyfold_pile_the_best_stays(budget):
-    places, copies = 400, 60
+    row_ids, copies = 400, 60
     random = np.random.default_rng(1)
-    place = random.permutation(np.repeat(np.arange(places), copies))
-    centres = np.column_stack([place % 20, place // 20]) * 100.0
-    score = random.integers(30, size=place.size).astype(np.uint64)
-    uid = random.permutation(place.size).astype(np.uint64)
+    row_id = random.permutation(np.repeat(np.arange(row_ids), copies))
+    centres = np.column_stack([row_id % 20, row_id // 20]) * 100.0
+    score = random.integers(30, size=row_id.size).astype(np.uint64)
+    uid = random.permutation(row_id.size).astype(np.uint64)
     with tuned(budget):
-        result = suppress(centres, np.zeros(place.size, np.intp), (score, uid), 20.0)
-        crowd = reject_crowded(centres, np.zeros(place.size, np.intp), (score, uid), 20.0)
-    order = np.lexsort((uid, score, place))
+        result = suppress(centres, np.zeros(row_id.size, np.intp), (score, uid), 20.0)
+        crowd = reject_crowded(centres, np.zeros(row_id.size, np.intp), (score, uid), 20.0)
+    order = np.lexsort((uid, score, row_id))
     best = order[::copies]
     np.testing.assert_array_equal(np.sort(best), np.flatnonzero(~result.rejected))
     losers = np.flatnonzero(result.rejected)
-    np.testing.assert_array_equal(result.winner[losers], best[place[losers]])
+    np.testing.assert_array_equal(result.winner[losers], best[row_id[losers]])
     assert (result.distance[losers] == 0).all()
     assert (crowd.distance == 0).all()
 

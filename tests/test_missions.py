@@ -62,7 +62,7 @@ class Mission:
         result = Output(out)
         assert result.manifest["totals"]["rows"] == sum(table.num_rows for table in self.tables)
         rejected = result.decisions
-        keep = [place not in rejected for place in self.places]
+        keep = [row_id not in rejected for row_id in self.row_ids]
         payload = pa.concat_tables(self.tables)
         assert_same_rows(result.kept, payload.filter(pa.array(keep)))
         assert_same_rows(result.rejected, payload.filter(pa.array(np.logical_not(keep))))
@@ -71,7 +71,7 @@ class Mission:
         return result
 
     @property
-    def places(self):
+    def row_ids(self):
         return [
             (str(path), row)
             for path, table in zip(self.paths, self.tables, strict=True)
@@ -119,11 +119,11 @@ class Mission:
         nobody = (None, None)
         if entirely:
             gap = crowded(centres, micrographs, separation, share)
-            gaps = zip(self.places, gap.tolist(), strict=True)
-            return {place: (nobody, near) for place, near in gaps if near == near}
+            gaps = zip(self.row_ids, gap.tolist(), strict=True)
+            return {row_id: (nobody, near) for row_id, near in gaps if near == near}
         winner, gap = greedy(centres, micrographs, ranks, separation, share)
-        fates = zip(self.places, winner.tolist(), gap.tolist(), strict=True)
-        return {place: (self.places[w], near) for place, w, near in fates if w >= 0}
+        fates = zip(self.row_ids, winner.tolist(), gap.tolist(), strict=True)
+        return {row_id: (self.row_ids[w], near) for row_id, w, near in fates if w >= 0}
 
 
 @pytest.fixture
@@ -132,10 +132,10 @@ def mission(cli, tmp_path):
 
 
 def same(decisions, expected):
-    assert {place: winner for place, (winner, _) in decisions.items()} == {
-        place: winner for place, (winner, _) in expected.items()
+    assert {row_id: winner for row_id, (winner, _) in decisions.items()} == {
+        row_id: winner for row_id, (winner, _) in expected.items()
     }
-    distance = np.array([decisions[place][1] for place in expected])
+    distance = np.array([decisions[row_id][1] for row_id in expected])
     np.testing.assert_allclose(distance, [gap for _, gap in expected.values()], rtol=1e-9)
 
 
@@ -584,7 +584,9 @@ class TestFurtherOptions:
         two = write_file(ours, tmp_path / "relion.parquet")
         outcome = cli("run", one, two, "-o", tmp_path / "out", "--min-separation", 0.001)
         assert outcome.exit_code == 0, outcome.stderr
-        fate = {place: winner for place, (winner, _) in Output(tmp_path / "out").decisions.items()}
+        fate = {
+            row_id: winner for row_id, (winner, _) in Output(tmp_path / "out").decisions.items()
+        }
         assert fate == {(str(one), row): (str(two), row) for row in range(60)}
 
 

@@ -17,7 +17,7 @@ from dask_dedup import DedupParams, InputError, RunError, remove_duplicates, run
 from dask_dedup.errors import causes
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines as star_lines
-from dask_dedup.output.checksum import sealed
+from dask_dedup.output.checksum import with_checksum
 from dask_dedup.pipeline import stages
 
 OPTICS = """data_optics
@@ -196,7 +196,7 @@ def test_the_proof_sees_what_does_not_show_in_the_values(tmp_path, old, new):
         if entry["path"] == "particles_kept/a.star":
             entry["bytes"] = kept.stat().st_size
             entry["sha256"] = hashlib.sha256(kept.read_bytes()).hexdigest()
-    (out / "manifest.json").write_text(json.dumps(sealed(manifest)))
+    (out / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
     report = verify(out)
     assert [check.name for check in report.checks if check.passed is False] == ["conservation"]
 

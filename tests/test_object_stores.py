@@ -285,16 +285,16 @@ class TestCommit:
             with pytest.raises(Crash):
                 run(uri, there / "out", **options)
         assert "manifest.json" not in there.names("out")
-        receipts = [name for name in there.names("out") if "/receipts/" in name]
-        assert len(receipts) >= 2
+        checkpoints = [name for name in there.names("out") if "/checkpoints/" in name]
+        assert len(checkpoints) >= 2
         told_of = "\n".join(status(there / "out").lines())
-        assert f"{len(receipts)} of " in told_of
+        assert f"{len(checkpoints)} of " in told_of
         assert f"dask-dedup --endpoint-url {there.store.url} run {uri}" in told_of
         numbers = written(monkeypatch)
         caplog.set_level("INFO", "dask_dedup")
         outcome = run(uri, there / "out", **options)
-        assert f"going on: {len(receipts)} of" in caplog.text
-        assert len(numbers) == outcome.manifest["plan"]["fragments"] - len(receipts)
+        assert f"going on: {len(checkpoints)} of" in caplog.text
+        assert len(numbers) == outcome.manifest["plan"]["fragments"] - len(checkpoints)
         assert data(result(there)) == data(result(there, "whole"))
         listed(there)
         assert verify(there / "out").proven
@@ -321,7 +321,7 @@ class TestCommit:
                     there.remove(f"out/particles_kept/{name}")
 
         with pytest.raises(RunError, match="is not there as it was written"):
-            run(uri, there / "out", watch=steal)
+            run(uri, there / "out", on_event=steal)
         assert "manifest.json" not in there.names("out")
         run(uri, there / "out")
         assert verify(there / "out").proven
@@ -389,10 +389,10 @@ class TestOverwrite:
                 seen.append(event)
 
         params = DedupParams() if same else self.OTHER
-        new = run(uri, there / "out", params, overwrite=True, watch=look).manifest
+        new = run(uri, there / "out", params, overwrite=True, on_event=look).manifest
         assert len(seen) == 4
         assert listed(there) == new
-        assert new["mark"] != old["mark"]
+        assert new["run_token"] != old["run_token"]
         assert verify(there / "out").proven
 
     @pytest.mark.slow
@@ -442,12 +442,12 @@ class TestTwoAtOnce:
         """Give a listener that runs another from beginning to end once the first has written something."""
         done = []
 
-        def watch(event):
+        def on_event(event):
             if event["kind"] == "written" and not done:
                 done.append(True)
                 run(uri, there / "out", params, **options)
 
-        return watch
+        return on_event
 
     def test_of_two_different_runs_the_second_to_end_gives_way(self, there, table, cli):
         uri = there.put(table)
@@ -455,14 +455,14 @@ class TestTwoAtOnce:
         with pytest.raises(
             OutputExistsError, match="another run has put its result there meanwhile"
         ):
-            run(uri, there / "out", watch=self.start_another(there, uri, other))
+            run(uri, there / "out", on_event=self.start_another(there, uri, other))
         assert listed(there)["parameters"]["min_separation"] == 60
         assert verify(there / "out").proven
 
     def test_the_same_run_started_twice_is_one_result(self, there, table):
         uri = there.put(table)
-        watch = self.start_another(there, uri, DedupParams())
-        assert run(uri, there / "out", watch=watch).already_done
+        on_event = self.start_another(there, uri, DedupParams())
+        assert run(uri, there / "out", on_event=on_event).already_done
         listed(there)
         assert verify(there / "out").proven
 
@@ -471,19 +471,19 @@ class TestTwoAtOnce:
         uri = there.put(table)
         run(uri, there / "out")
         others = [DedupParams(min_separation=angstrom) for angstrom in (40, 60)]
-        watch = self.start_another(there, uri, others[1], overwrite=True)
+        on_event = self.start_another(there, uri, others[1], overwrite=True)
         with pytest.raises(OutputExistsError, match="meanwhile"):
-            run(uri, there / "out", others[0], overwrite=True, watch=watch)
+            run(uri, there / "out", others[0], overwrite=True, on_event=on_event)
         assert listed(there)["parameters"]["min_separation"] == 60
         assert verify(there / "out").proven
 
     @pytest.mark.slow
     def test_one_that_fails_leaves_the_parts_of_its_twin(self, there, table, monkeypatch):
         uri = there.put(table)
-        watch = self.start_another(there, uri, DedupParams())
+        on_event = self.start_another(there, uri, DedupParams())
         with monkeypatch.context() as patch:
             crashing(patch, stages, "write_fragment", call=6, error=MemoryError("no room"))
-            assert run(uri, there / "out", watch=watch).already_done
+            assert run(uri, there / "out", on_event=on_event).already_done
         listed(there)
         assert verify(there / "out").proven
 
@@ -546,7 +546,7 @@ class TestTrouble:
         gone = []
 
         def fault(number, request):
-            if "receipts/0000" in request and request.startswith("PUT"):
+            if "checkpoints/0000" in request and request.startswith("PUT"):
                 gone.append(request)
             return LOST if len(gone) > 1 else None
 

@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.particles.extract import Census
+from dask_dedup.particles.extract import ScanSummary
 from dask_dedup.pipeline import plan as planning
 from dask_dedup.pipeline.plan import make_plan, pack
 
 
-def census(number, counts):
+def summary(number, counts):
     """A fragment with so many rows of each micrograph."""
     keys = np.array(sorted(counts), dtype=np.uint64)
     rows = np.array([counts[key] for key in keys.tolist()], dtype=np.int64)
-    return Census(
+    return ScanSummary(
         fragment=number,
         source=0,
         rows=int(rows.sum()),
@@ -32,7 +32,7 @@ def census(number, counts):
 
 
 def plan_of(*fragments):
-    return make_plan([census(number, counts) for number, counts in enumerate(fragments)])
+    return make_plan([summary(number, counts) for number, counts in enumerate(fragments)])
 
 
 keys = st.integers(0, 12).map(lambda number: 2**64 - 1 - number * 2**60)
@@ -41,20 +41,20 @@ fragments = st.lists(st.dictionaries(keys, st.integers(1, 50), max_size=8), max_
 
 @pytest.fixture
 def small_buckets(monkeypatch):
-    monkeypatch.setattr(planning, "BUCKET_ROWS", 10)
+    monkeypatch.setattr(planning, "PARTITION_ROWS", 10)
 
 
 @settings(max_examples=300)
 @given(st.lists(st.integers(1, 1_000), max_size=60), st.sampled_from([1, 10, 500, 400_000]))
-def test_buckets_are_balanced(rows, bucket_rows):
+def test_buckets_are_balanced(rows, partition_rows):
     rows = np.array(rows, dtype=np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "BUCKET_ROWS", bucket_rows)
-        bucket, weight = pack(rows)
-    assert bucket.shape == rows.shape
-    wanted = np.bincount(bucket, weights=rows, minlength=weight.size)
+        patch.setattr(planning, "PARTITION_ROWS", partition_rows)
+        partition, weight = pack(rows)
+    assert partition.shape == rows.shape
+    wanted = np.bincount(partition, weights=rows, minlength=weight.size)
     np.testing.assert_array_equal(weight, wanted)
-    assert weight.size == min(rows.size, -(-rows.sum() // bucket_rows))
+    assert weight.size == min(rows.size, -(-rows.sum() // partition_rows))
     if rows.size:
         assert (weight > 0).all()
         assert weight.max() - weight.min() <= rows.max()
@@ -64,26 +64,26 @@ def test_packing_is_the_same_each_time():
     rows = np.random.default_rng(0).integers(1, 20_000, 1_000)
     first, again = pack(rows), pack(rows)
     np.testing.assert_array_equal(first[0], again[0])
-    assert first[1].size == -(-rows.sum() // planning.BUCKET_ROWS)
+    assert first[1].size == -(-rows.sum() // planning.PARTITION_ROWS)
 
 
 def test_the_largest_micrographs_are_packed_first(small_buckets):
-    bucket, weight = pack(np.array([1, 1, 1, 1, 1, 1, 6]))
+    partition, weight = pack(np.array([1, 1, 1, 1, 1, 1, 6]))
     assert weight.tolist() == [6, 6]
-    assert len(set(bucket[:6].tolist())) == 1
+    assert len(set(partition[:6].tolist())) == 1
 
 
 def test_one_micrograph_is_never_cut_in_two():
-    bucket, weight = pack(np.array([planning.BUCKET_ROWS * 5]))
-    assert bucket.tolist() == [0]
-    assert weight.tolist() == [planning.BUCKET_ROWS * 5]
+    partition, weight = pack(np.array([planning.PARTITION_ROWS * 5]))
+    assert partition.tolist() == [0]
+    assert weight.tolist() == [planning.PARTITION_ROWS * 5]
 
 
 @settings(max_examples=300)
 @given(fragments, st.sampled_from([1, 10, 400_000]))
-def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, bucket_rows):
+def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, partition_rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(planning, "BUCKET_ROWS", bucket_rows)
+        patch.setattr(planning, "PARTITION_ROWS", partition_rows)
         plan = plan_of(*fragments)
     homes = {}
     for number, counts in enumerate(fragments):
@@ -101,27 +101,27 @@ def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, bucket
     assert plan.open_fragments == tuple(sorted({n for key in straddling for n in homes[key]}))
 
     everything = np.array([*homes, 1, 2**63], dtype=np.uint64)
-    where = dict(zip(everything.tolist(), plan.bucket_of(everything).tolist(), strict=True))
-    for key, bucket in where.items():
-        assert (bucket >= 0) == (key in straddling)
-        assert bucket < plan.bucket_rows.size
-    weight = np.zeros(plan.bucket_rows.size, dtype=np.int64)
+    where = dict(zip(everything.tolist(), plan.partition_of(everything).tolist(), strict=True))
+    for key, partition in where.items():
+        assert (partition >= 0) == (key in straddling)
+        assert partition < plan.partition_rows.size
+    weight = np.zeros(plan.partition_rows.size, dtype=np.int64)
     for counts in fragments:
         for key in straddling & set(counts):
             weight[where[key]] += counts[key]
-    np.testing.assert_array_equal(plan.bucket_rows, weight)
+    np.testing.assert_array_equal(plan.partition_rows, weight)
     assert (weight > 0).all()
 
 
 @settings(max_examples=100)
 @given(fragments, st.randoms(use_true_random=False))
 def test_the_buckets_do_not_depend_on_the_order_of_the_fragments(fragments, random):
-    censuses = [census(number, counts) for number, counts in enumerate(fragments)]
-    plan = make_plan(censuses)
-    random.shuffle(censuses)
-    shuffled = make_plan(censuses)
+    summaries = [summary(number, counts) for number, counts in enumerate(fragments)]
+    plan = make_plan(summaries)
+    random.shuffle(summaries)
+    shuffled = make_plan(summaries)
     np.testing.assert_array_equal(plan.straddling, shuffled.straddling)
-    np.testing.assert_array_equal(plan.bucket, shuffled.bucket)
+    np.testing.assert_array_equal(plan.partition, shuffled.partition)
     assert plan.open_fragments == shuffled.open_fragments
     assert plan.to_dict() == shuffled.to_dict()
 
@@ -130,9 +130,9 @@ def test_many_straddling_micrographs_fill_their_buckets_evenly():
     random = np.random.default_rng(1)
     counts = dict(enumerate(random.integers(1, 5_000, 2_000).tolist()))
     plan = plan_of(counts, counts)
-    assert plan.bucket_rows.size == -(-plan.rows // planning.BUCKET_ROWS)
-    assert plan.bucket_rows.max() <= planning.BUCKET_ROWS
-    spread = plan.bucket_rows.max() - plan.bucket_rows.min()
+    assert plan.partition_rows.size == -(-plan.rows // planning.PARTITION_ROWS)
+    assert plan.partition_rows.max() <= planning.PARTITION_ROWS
+    spread = plan.partition_rows.max() - plan.partition_rows.min()
     assert spread <= 2 * max(counts.values())
 
 
@@ -140,15 +140,15 @@ def test_whole_micrographs_do_not_move():
     plan = plan_of({1: 10, 2: 20}, {3: 5})
     assert plan.moving_rows == 0
     assert plan.open_fragments == ()
-    assert plan.bucket_of(np.array([1, 2, 3], np.uint64)).tolist() == [-1, -1, -1]
-    assert plan.bucket_of(np.array([], np.uint64)).size == 0
+    assert plan.partition_of(np.array([1, 2, 3], np.uint64)).tolist() == [-1, -1, -1]
+    assert plan.partition_of(np.array([], np.uint64)).size == 0
 
 
 def test_nothing_gives_an_empty_plan():
     for plan in (plan_of(), plan_of({}, {})):
         assert (plan.rows, plan.micrographs, plan.moving_rows) == (0, 0, 0)
-        assert plan.bucket_of(np.array([7], np.uint64)).tolist() == [-1]
-        assert plan.to_dict()["largest_bucket_rows"] == 0
+        assert plan.partition_of(np.array([7], np.uint64)).tolist() == [-1]
+        assert plan.to_dict()["largest_partition_rows"] == 0
         assert "0 particles" in plan.describe()[0]
 
 
@@ -166,7 +166,7 @@ def test_a_plan_says_what_moves_and_why(small_buckets):
         "2 micrographs lie in more than one fragment",
         "40 picks",
         "40%",
-        "2 buckets of 20 to 20",
+        "2 partitions of 20 to 20",
         "no payload moves",
     ):
         assert figure in text
@@ -175,7 +175,7 @@ def test_a_plan_says_what_moves_and_why(small_buckets):
 def test_a_plan_of_one_bucket_says_so():
     text = "\n".join(plan_of({1: 3}, {1: 4}).describe())
     assert "7 picks (100%)" in text
-    assert "one bucket of 7" in text
+    assert "one partition of 7" in text
 
 
 def test_the_manifest_gets_the_figures(small_buckets):
@@ -187,8 +187,8 @@ def test_the_manifest_gets_the_figures(small_buckets):
         "straddling_micrographs": 2,
         "moving_rows": 40,
         "open_fragments": 2,
-        "buckets": 2,
-        "largest_bucket_rows": 20,
+        "partitions": 2,
+        "largest_partition_rows": 20,
     }
 
 

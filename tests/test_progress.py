@@ -27,8 +27,8 @@ STARTED = {
 PLANNED = {
     "kind": "planned",
     "micrographs": 8,
-    "buckets": 2,
-    "bucket_rows": [30, 20],
+    "partitions": 2,
+    "partition_rows": [30, 20],
     "moving_rows": 50,
     "names": [],
 }
@@ -181,11 +181,11 @@ def test_a_run_tells_what_its_manifest_says(tmp_path, straddling):
     path = write_file(table, tmp_path / "a.parquet", row_group_size=rows)
     progress, kinds = Progress(), set()
 
-    def watch(event):
+    def on_event(event):
         kinds.add(event["kind"])
         progress.note(event)
 
-    result = run(path, tmp_path / "out", DedupParams(min_separation=40.0), watch=watch)
+    result = run(path, tmp_path / "out", DedupParams(min_separation=40.0), on_event=on_event)
     assert (progress.kept, progress.rejected) == (result.kept, result.rejected)
     assert progress.status == "finished"
     assert progress.micrographs == sum(progress.by_fraction) == 7
@@ -200,7 +200,7 @@ def test_the_densest_micrographs_have_names_cut_to_a_length(tmp_path):
     names = np.array([long] * 60 + ["<b>.mrc"] * 40)
     path = write_file(relion(100, columns={"rlnMicrographName": names}), tmp_path / "a.parquet")
     progress = Progress()
-    run(path, tmp_path / "out", watch=progress.note)
+    run(path, tmp_path / "out", on_event=progress.note)
     shown = {progress.name_of(key): picks for key, (picks, _) in progress.densest.items()}
     assert shown == {long[-NAME_LENGTH:]: 60, "<b>.mrc": 40}
 
@@ -213,7 +213,7 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr(stages, "write_fragment", fail)
     progress = Progress()
     with pytest.raises(RunError):
-        run(path, tmp_path / "out", watch=progress.note)
+        run(path, tmp_path / "out", on_event=progress.note)
     assert progress.status == "failed"
     assert "the disk is on fire" in progress.reason
 
@@ -222,7 +222,7 @@ def test_a_refused_table_is_told_of_as_a_failure(tmp_path):
     bad = cryosparc(50, columns={"location/center_x_frac": np.full(50, np.nan)})
     progress = Progress()
     with pytest.raises(InputError):
-        run(write_file(bad, tmp_path / "a.parquet"), tmp_path / "out", watch=progress.note)
+        run(write_file(bad, tmp_path / "a.parquet"), tmp_path / "out", on_event=progress.note)
     assert progress.status == "failed"
     assert "no finite position" in progress.reason
 
@@ -232,6 +232,6 @@ def test_workers_tell_what_threads_tell(tmp_path, cluster):
     path = write_file(cryosparc(2_000), tmp_path / "a.parquet", row_group_size=300)
     here, there = Progress(), Progress()
     params = DedupParams(min_separation=40.0)
-    run(path, tmp_path / "here", params, watch=here.note)
-    run(path, tmp_path / "there", params, cluster, watch=there.note)
+    run(path, tmp_path / "here", params, on_event=here.note)
+    run(path, tmp_path / "there", params, cluster, on_event=there.note)
     assert shown(here)[:-1] == shown(there)[:-1]

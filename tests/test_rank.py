@@ -10,7 +10,7 @@ from oracle import rank_tuple
 from oracle import splitmix64 as scalar_splitmix64
 
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.dedup.picks import PICKS_DTYPES, Picks, fragment_of, places, row_of
+from dask_dedup.dedup.picks import PICKS_DTYPES, Picks, fragment_of, row_ids, row_of
 from dask_dedup.dedup.rank import score_key, splitmix64, total_order
 
 WORST = 2**64 - 1
@@ -159,7 +159,7 @@ def test_picks_rank_as_the_design_says(rows, seed, score_field, prefer_input_ord
     params = DedupParams(score_field=score_field, seed=seed, prefer_input_order=prefer_input_order)
     rows = sorted(rows, key=lambda row: row[2])
     columns = {name: np.zeros(n, dtype) for name, dtype in PICKS_DTYPES.items()}
-    columns["place"] = np.arange(n, dtype=np.uint64)
+    columns["row_id"] = np.arange(n, dtype=np.uint64)
     for at, name in enumerate(("score", "uid", "source")):
         columns[name] = np.array([row[at] for row in rows], dtype=PICKS_DTYPES[name])
     picks = Picks.from_columns(columns)
@@ -187,7 +187,7 @@ def test_another_seed_chooses_otherwise_among_ties():
 
 
 def test_places_hold_fragment_and_row():
-    place = places(70_000, 5)
-    assert fragment_of(place).tolist() == [70_000] * 5
-    assert row_of(place).tolist() == [0, 1, 2, 3, 4]
-    assert places(3, 10)[-1] < places(4, 1)[0]
+    row_id = row_ids(70_000, 5)
+    assert fragment_of(row_id).tolist() == [70_000] * 5
+    assert row_of(row_id).tolist() == [0, 1, 2, 3, 4]
+    assert row_ids(3, 10)[-1] < row_ids(4, 1)[0]

@@ -213,7 +213,7 @@ def picks_of(points, micrograph, **columns):
         "z": all_of(0.0, n),
         "score": np.arange(n, dtype=float),
         "uid": np.arange(n, dtype=np.uint64),
-        "place": np.arange(n, dtype=np.uint64),
+        "row_id": np.arange(n, dtype=np.uint64),
         "source": np.zeros(n, dtype=np.uint16),
         "half": np.full(n, -1, dtype=np.int8),
         "label": np.full(n, -1, dtype=np.int64),

@@ -109,9 +109,9 @@ def written(monkeypatch):
     real = stages.write_fragment
 
     def noting(job, plan, number, *rest):
-        receipt = real(job, plan, number, *rest)
+        checkpoint = real(job, plan, number, *rest)
         numbers.append(number)
-        return receipt
+        return checkpoint
 
     monkeypatch.setattr(stages, "write_fragment", noting)
     return numbers
@@ -131,7 +131,7 @@ def test_the_same_command_writes_only_what_is_missing(whole, out, monkeypatch, c
     source, undisturbed = whole(kind)
     die_writing(monkeypatch, source, out, after=after)
     assert not (out / "manifest.json").exists()
-    there = {int(file.stem) for file in out.glob(".dask-dedup-*/receipts/*.json")}
+    there = {int(file.stem) for file in out.glob(".dask-dedup-*/checkpoints/*.json")}
     assert len(there) >= after
     numbers = written(monkeypatch)
     caplog.set_level("INFO", "dask_dedup")
@@ -193,7 +193,7 @@ def test_a_receipt_is_not_believed_without_its_files(whole, out, monkeypatch, ki
     die_writing(monkeypatch, source, out, after=5)
     (staging,) = out.glob(".dask-dedup-*")
     harm(sorted(staging.glob(pattern))[0])
-    there = len([*staging.glob("receipts/*")])
+    there = len([*staging.glob("checkpoints/*")])
     numbers = written(monkeypatch)
     result = run(source, out)
     assert len(numbers) == result.manifest["plan"]["fragments"] - there + 1
@@ -204,7 +204,7 @@ def test_a_receipt_is_not_believed_without_its_files(whole, out, monkeypatch, ki
 def test_a_receipt_that_was_cut_short_is_not_believed(whole, out, monkeypatch, content):
     source, undisturbed = whole("parquet")
     die_writing(monkeypatch, source, out, after=5)
-    sorted(out.glob(".dask-dedup-*/receipts/*"))[0].write_text(content)
+    sorted(out.glob(".dask-dedup-*/checkpoints/*"))[0].write_text(content)
     run(source, out)
     assert data(out) == data(undisturbed)
 
@@ -283,14 +283,14 @@ class TestInputsThatChange:
         content = file.read_bytes()
         done = []
 
-        def watch(event):
+        def on_event(event):
             if event["kind"] == "written" and not done:
                 done.append(event)
                 file.unlink()
                 file.write_bytes(content)
 
         with pytest.raises((RunError, InputError), match=r"changed|run again"):
-            run(source, out, watch=watch)
+            run(source, out, on_event=on_event)
         assert done
         assert not out.exists()
         assert not run(source, out).already_done
@@ -316,12 +316,12 @@ def test_the_old_result_can_be_read_until_the_new_one_is_whole(
     before = contents(out)
     seen = []
 
-    def watch(event):
+    def on_event(event):
         if event["kind"] != "finished":
             seen.append({name: (out / name).read_bytes() for name in before} == before)
 
     client = request.getfixturevalue("cluster") if on_a_cluster else None
-    run(source, out, client=client, overwrite=True, watch=watch)
+    run(source, out, client=client, overwrite=True, on_event=on_event)
     assert len(seen) > 20
     assert all(seen)
     assert contents(out)["manifest.json"] != before["manifest.json"]

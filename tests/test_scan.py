@@ -23,7 +23,7 @@ from tables import (
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.formats import Fragment
 from dask_dedup.particles.conventions import compare_roles, resolve_roles
-from dask_dedup.particles.extract import extract, read_picks, take_census
+from dask_dedup.particles.extract import extract, read_picks, summarize_fragment
 from dask_dedup.particles.micrographs import bare_name, keys_of_names, micrograph_table
 from dask_dedup.particles.score_range import ScoreRange
 
@@ -221,7 +221,7 @@ def test_a_uid_stands_in_of_source_and_row():
     picks = picks_of(table, source=3, first_row=1_000, number=9)
     assert picks.uid.tolist() == [(3 << 48) + 1_000 + row for row in range(5)]
     assert picks.source.tolist() == [3] * 5
-    assert picks.place.tolist() == [(9 << 32) + row for row in range(5)]
+    assert picks.row_id.tolist() == [(9 << 32) + row for row in range(5)]
     assert picks_of(table, source=65_535).uid[-1] == (65_535 << 48) + 4
 
 
@@ -534,34 +534,34 @@ def test_symmetry_copies_are_at_one_place_where_their_source_is_one():
 
 def test_a_census_counts_rows_by_micrograph():
     table = cryosparc(drop=[UID])
-    census = take_census(*prepare(table, number=4, source=1))
+    summary = summarize_fragment(*prepare(table, number=4, source=1))
     paths = table.column(PATH).to_pylist()
-    assert (census.fragment, census.source, census.rows) == (4, 1, 120)
-    name_of = dict(census.names)
-    counted = zip(census.micrographs.tolist(), census.counts.tolist(), strict=True)
+    assert (summary.fragment, summary.source, summary.rows) == (4, 1, 120)
+    name_of = dict(summary.names)
+    counted = zip(summary.micrographs.tolist(), summary.counts.tolist(), strict=True)
     assert {name_of[key]: count for key, count in counted} == {
         path: paths.count(path) for path in set(paths)
     }
-    keys, names = zip(*census.names, strict=True)
+    keys, names = zip(*summary.names, strict=True)
     np.testing.assert_array_equal(keys, keys_of_names(list(names), "path"))
-    assert census.uids.tolist() == sorted(uids(table))
-    assert census.problems == []
-    assert census.score is None
+    assert summary.uids.tolist() == sorted(uids(table))
+    assert summary.problems == []
+    assert summary.score is None
 
 
 def test_a_census_tells_the_pixel_sizes_used_and_stored():
-    census = take_census(*prepare(cryosparc(), exposures()))
-    assert census.psize == (np.float32(0.8), np.float32(2.0))
-    assert census.stored_psize == (np.float32(PSIZE), np.float32(PSIZE))
-    census = take_census(*prepare(centred()))
-    assert np.isnan(census.psize).all()
-    assert np.isnan(census.stored_psize).all()
+    summary = summarize_fragment(*prepare(cryosparc(), exposures()))
+    assert summary.psize == (np.float32(0.8), np.float32(2.0))
+    assert summary.stored_psize == (np.float32(PSIZE), np.float32(PSIZE))
+    summary = summarize_fragment(*prepare(centred()))
+    assert np.isnan(summary.psize).all()
+    assert np.isnan(summary.stored_psize).all()
 
 
 def test_a_census_of_uids_needs_uids():
-    census = take_census(*prepare(relion()))
-    assert census.uids.size == 0
-    assert take_census(*prepare(cryosparc())).names == []
+    summary = summarize_fragment(*prepare(relion()))
+    assert summary.uids.size == 0
+    assert summarize_fragment(*prepare(cryosparc())).names == []
 
 
 def test_score_ranges_add_up():
@@ -576,9 +576,9 @@ def test_score_ranges_add_up():
 
 
 def test_a_census_looks_at_the_scores():
-    census = take_census(*prepare(cryosparc(), score_field="ncc_score"))
-    assert census.score.rows == 120
-    assert census.score.low >= 0
+    summary = summarize_fragment(*prepare(cryosparc(), score_field="ncc_score"))
+    assert summary.score.rows == 120
+    assert summary.score.low >= 0
 
 
 def test_read_picks_gives_the_picks_of_extract():

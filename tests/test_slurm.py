@@ -21,7 +21,7 @@ from test_output import data, hidden
 
 from dask_dedup import run
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output.checkpoints import count_receipts
+from dask_dedup.output.checkpoints import count_checkpoints
 
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "slurm"
@@ -305,7 +305,9 @@ class TestWhatGoesWrong:
 def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, expected):
     folder, first, second = too_short
     end = time.monotonic() + LONG
-    while not (folder / "out").exists() or sum(map(count_receipts, (folder / "out").iterdir())) < 2:
+    while (
+        not (folder / "out").exists() or sum(map(count_checkpoints, (folder / "out").iterdir())) < 2
+    ):
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.2)
     # SLURM looks for jobs that are over their time every half a minute.

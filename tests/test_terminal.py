@@ -62,8 +62,8 @@ def test_a_terminal_shows_the_log_and_ends_with_the_table(picks, tmp_path):
 def test_without_a_terminal_a_plain_line_comes_at_intervals(caplog, monkeypatch):
     monkeypatch.setattr(terminal, "LINE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, "dask_dedup")
-    with showing_progress(quiet=False) as watch:
-        watch(
+    with showing_progress(quiet=False) as on_event:
+        on_event(
             {
                 "kind": "started",
                 "output": "out",
@@ -74,15 +74,15 @@ def test_without_a_terminal_a_plain_line_comes_at_intervals(caplog, monkeypatch)
                 "fragments": 10,
             }
         )
-        watch({"kind": "scanned", "number": 0, "rows": 600, "seconds": 0.1})
+        on_event({"kind": "scanned", "number": 0, "rows": 600, "seconds": 0.1})
         while not caplog.records:
             pass
     line = caplog.records[-1].getMessage()
     assert "counting: 600 of 1,000" in line
     assert "\x1b" not in line
     lines = len(caplog.records)
-    with showing_progress(quiet=True) as watch:
-        assert watch is None
+    with showing_progress(quiet=True) as on_event:
+        assert on_event is None
     assert len(caplog.records) == lines
 
 

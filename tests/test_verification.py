@@ -19,8 +19,8 @@ import pytest
 import dask_dedup
 from dask_dedup import DedupParams, InputError, formats
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output.checksum import sealed
-from dask_dedup.results.verify import decisions as retrial
+from dask_dedup.output.checksum import with_checksum
+from dask_dedup.results.verify import decisions as decisions_check
 from dask_dedup.results.verify import rows as conservation
 
 CHECKS = [
@@ -165,7 +165,7 @@ def test_filaments_and_symmetry_copies_are_proven(tmp_path, params, words):
 def test_a_right_run_over_straddling_micrographs_is_proven_in_several_passes(
     tmp_path, small_fragments, monkeypatch, uid
 ):
-    monkeypatch.setattr(retrial, "PASS_ROWS", 150)
+    monkeypatch.setattr(decisions_check, "PASS_ROWS", 150)
     inputs = [
         store(picks(seed, uid=uid), tmp_path / str(seed), files=3, row_group_size=60)
         for seed in (1, 2)
@@ -283,7 +283,7 @@ class Run:
     def edit(self, change):
         manifest = self.manifest
         change(manifest)
-        (self.out / "manifest.json").write_text(json.dumps(sealed(manifest)))
+        (self.out / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
 
     def path(self, name):
         return self.out / name / "part-00000.parquet"

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from dask_dedup import __version__
+from dask_dedup.cli.console import as_flag
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
 from dask_dedup.cli.publish import publish
@@ -26,7 +27,7 @@ class _Commands(click.Group):
         try:
             return super().invoke(ctx)
         except DedupError as error:
-            click.echo(f"dask-dedup: {error}", err=True)
+            click.echo(f"dask-dedup: {error.spelled(as_flag)}", err=True)
             ctx.exit(2 if isinstance(error, InputError) else 1)
         except OSError as error:
             if error.errno == errno.EPIPE:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _OPTIONS = (
         "--scheduler", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler."
     ),
     click.option(
-        "--scheduler-file", type=PLACE, metavar="FILE", help="The same, by scheduler file."
+        "--scheduler-file", type=PATH, metavar="FILE", help="The same, by scheduler file."
     ),
     click.option(
         "--cluster",
@@ -74,7 +74,7 @@ _OPTIONS = (
 )
 
 
-def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a verb the options that say where it takes place."""
     for option in reversed(_OPTIONS):
         command = option(command)
@@ -82,7 +82,7 @@ def where_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @dataclass(frozen=True)
-class Where:
+class ClusterOptions:
     """What those options say."""
 
     scheduler: str | None = None
@@ -99,7 +99,7 @@ class Where:
     tls_key: str | None = None
 
     @classmethod
-    def take(cls, parameters: dict[str, Any]) -> Where:
+    def take(cls, parameters: dict[str, Any]) -> ClusterOptions:
         """Take what belongs here out of the parameters of a verb."""
         return cls(**{field.name: parameters.pop(field.name) for field in fields(cls)})
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_dedup.formatting import counted, printable
+from dask_dedup.messages import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from dask_dedup.pipeline.events import Event, Tell
+    from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.result import RunResult
 
 #: Seconds between two lines where there is no terminal to draw in.
@@ -33,11 +34,33 @@ def log_to_terminal(*, quiet: bool) -> None:
     _print_log_with(logging.StreamHandler())
 
 
+def as_flag(hint: Hint) -> str:
+    """Return a parameter as the command line spells it.
+
+    Examples
+    --------
+    >>> as_flag(Hint("invalid", "reject")), as_flag(Hint("min_separation"))
+    ('--invalid reject', '--min-separation')
+    """
+    flag = f"--{hint.parameter.replace('_', '-')}"
+    return flag if hint.value is None else f"{flag} {hint.value}"
+
+
+def spelled(message: str) -> str:
+    """Return a message with its parameters spelled as flags."""
+    return spell(message.raw, as_flag) if isinstance(message, Message) else message
+
+
 class _Printable(logging.Formatter):
-    """Names in a message come from files, and may hold what a terminal obeys."""
+    """Spells parameters as flags and escapes control characters, which names from files may hold."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        return printable(record.getMessage())
+        if isinstance(record.args, tuple) and record.args:
+            arguments = tuple(
+                spelled(each) if isinstance(each, str) else each for each in record.args
+            )
+            return printable(spelled(record.msg) % arguments)
+        return printable(spelled(record.getMessage() if record.args else record.msg))
 
 
 def _print_log_with(handler: logging.Handler) -> None:
@@ -46,7 +69,7 @@ def _print_log_with(handler: logging.Handler) -> None:
 
 
 @contextmanager
-def showing_progress(*, quiet: bool) -> Iterator[Tell | None]:
+def showing_progress(*, quiet: bool) -> Iterator[EventHandler | None]:
     """Show how far a run is: a live line in a terminal, else a plain line now and then.
 
     Yields

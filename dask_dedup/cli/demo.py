@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dask_dedup.cli.console import log_to_terminal, result_lines, showing_progress
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "-o", "--output", default="demo", show_default=True, type=PLACE, help="Folder to work in."
+    "-o", "--output", default="demo", show_default=True, type=PATH, help="Folder to work in."
 )
 @click.option("--particles", default=20_000, show_default=True, help="True particles to simulate.")
 @click.option("--seed", default=0, show_default=True, help="Seeds the simulation.")
@@ -25,9 +25,9 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     from dask_dedup.cli.demo_run import run_demo
 
     log_to_terminal(quiet=False)
-    with showing_progress(quiet=False) as watch:
+    with showing_progress(quiet=False) as on_event:
         result, proof, page = run_demo(
-            output, particles=particles, seed=seed, overwrite=overwrite, watch=watch
+            output, particles=particles, seed=seed, overwrite=overwrite, on_event=on_event
         )
     for line in (*result_lines(result), *proof.lines()):
         click.echo(line)

@@ -16,12 +16,17 @@ from dask_dedup.storage.paths import is_remote
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_dedup.pipeline.events import Tell
+    from dask_dedup.pipeline.events import EventHandler
     from dask_dedup.pipeline.result import RunResult
 
 
 def run_demo(
-    folder: Path, *, particles: int, seed: int, overwrite: bool, watch: Tell | None = None
+    folder: Path,
+    *,
+    particles: int,
+    seed: int,
+    overwrite: bool,
+    on_event: EventHandler | None = None,
 ) -> tuple[RunResult, Verification, Path]:
     """Simulate two pickers in ``FOLDER/picks``, remove the duplicates into ``FOLDER/result``.
 
@@ -64,6 +69,6 @@ def run_demo(
     )
     # Their scores are on different scales, so the better picker is named first and wins.
     params = DedupParams(prefer_input_order=True)
-    result = run(pickers, folder / "result", params, overwrite=overwrite, watch=watch)
+    result = run(pickers, folder / "result", params, overwrite=overwrite, on_event=on_event)
     proof = verify(folder / "result")
     return result, proof, report(folder / "result", verification=proof)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.flips import ordinals
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 from dask_dedup.dedup.params import MATCHES, SHIFT_KEYS, DedupParams
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=PLACE, metavar="INPUT...")
+@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="INPUT...")
 @click.option(
     "--min-separation",
     default=20.0,
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     metavar="A",
     help="Look for partners in other INPUTs within this distance, in angstrom.",
 )
-@click.option("--micrographs", type=PLACE, metavar="TABLE", help="As for run.")
+@click.option("--micrographs", type=PATH, metavar="TABLE", help="As for run.")
 @click.option("--micrograph-pixel-size", type=float, metavar="A", help="As for run.")
 @click.option("--shift-key", type=click.Choice(SHIFT_KEYS), default="auto", help="As for run.")
 @click.option("--score-field", default="ncc_score", metavar="FIELD", help="As for run.")
 @click.option("--match-micrographs", type=click.Choice(MATCHES), default="auto", help="As for run.")
-@click.option("--flip-y", multiple=True, type=PLACE, metavar="INPUT", help="As for run.")
+@click.option("--flip-y", multiple=True, type=PATH, metavar="INPUT", help="As for run.")
 @click.option("--micrograph-height", type=int, metavar="PIXELS", help="As for run.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def inspect(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("output", type=PLACE)
-@click.option("--delta", type=PLACE, metavar="TABLE", help="Folder or URI of the Delta table.")
+@click.argument("output", type=PATH)
+@click.option("--delta", type=PATH, metavar="TABLE", help="Folder or URI of the Delta table.")
 @click.option(
     "--iceberg",
     nargs=2,

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.cli.cluster_options import Where, where_options
+from dask_dedup.cli.cluster_options import ClusterOptions, cluster_options
 from dask_dedup.cli.console import log_to_terminal, result_lines, showing_progress
 from dask_dedup.cli.flips import ordinals
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 from dask_dedup.cli.verify import prove
 from dask_dedup.dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
 from dask_dedup.errors import DedupError, InputError
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=PLACE, metavar="INPUT...")
-@click.option("-o", "--output", required=True, type=PLACE, help="Folder for the result.")
+@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="INPUT...")
+@click.option("-o", "--output", required=True, type=PATH, help="Folder for the result.")
 @click.option(
     "--min-separation",
     default=20.0,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--micrographs",
-    type=PLACE,
+    type=PATH,
     metavar="TABLE",
     help="Micrograph table: gives each micrograph its own pixel size and shape.",
 )
@@ -94,7 +94,7 @@ if TYPE_CHECKING:
 @click.option(
     "--flip-y",
     multiple=True,
-    type=PLACE,
+    type=PATH,
     metavar="INPUT",
     help="This INPUT's y axis runs the other way.",
 )
@@ -117,7 +117,7 @@ if TYPE_CHECKING:
     help="Write each table in its own format, or all as one Parquet dataset.",
 )
 @click.option("--allow-outside", is_flag=True, help="Let a .csg point to files outside its folder.")
-@where_options
+@cluster_options
 @click.option("--overwrite", is_flag=True, help="Replace the result of another run in --output.")
 @click.option("--verify", is_flag=True, help="Prove the result as the verb verify does.")
 @click.option("--no-report", is_flag=True, help="Make no report.html and no plots.")
@@ -152,13 +152,13 @@ def run(
     """
     quiet = quiet or as_json
     log_to_terminal(quiet=quiet)
-    where = Where.take(parameters)
+    where = ClusterOptions.take(parameters)
     params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
     with ExitStack() as stack:
         client = where.client(stack)
         from dask_dedup.pipeline.run import run as run_files
 
-        watch = stack.enter_context(showing_progress(quiet=quiet))
+        on_event = stack.enter_context(showing_progress(quiet=quiet))
         result = run_files(
             inputs,
             output,
@@ -168,7 +168,7 @@ def run(
             output_format=output_format,
             allow_outside=allow_outside,
             overwrite=overwrite,
-            watch=watch,
+            on_event=on_event,
         )
     proof = pictured = None
     try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 from dask_dedup.cli.verify import prove
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("output", type=PLACE)
+@click.argument("output", type=PATH)
 @click.option(
     "--plot-micrograph",
     "plot_micrographs",
@@ -42,7 +42,7 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
 
 
 @click.command()
-@click.argument("output", type=PLACE)
+@click.argument("output", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def status(output: Path, as_json: bool) -> None:
     """Tell what OUTPUT holds: a finished run, one at work, or one that was cut short and how to go on.
@@ -62,7 +62,7 @@ def status(output: Path, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("output", type=PLACE)
+@click.argument("output", type=PATH)
 def clean(output: Path) -> None:
     """Remove from OUTPUT what dead runs left there, and nothing else."""
     from dask_dedup.results.status import clean as remove

@@ -25,4 +25,4 @@ class Place(click.ParamType):  # type: ignore[type-arg]
         return at(value)
 
 
-PLACE = Place()
+PATH = Place()

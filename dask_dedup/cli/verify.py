@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.types import PLACE
+from dask_dedup.cli.types import PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("output", type=PLACE)
+@click.argument("output", type=PATH)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def verify(output: Path, as_json: bool) -> None:
     """Prove a finished run with an independent algorithm.

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadEngine
+from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from distributed import Client, Security
 
-    from dask_dedup.pipeline.events import Tell
-    from dask_dedup.pipeline.executors.base import Engine
-    from dask_dedup.pipeline.executors.distributed import ClusterEngine
+    from dask_dedup.pipeline.events import EventHandler
+    from dask_dedup.pipeline.executors.base import Executor
+    from dask_dedup.pipeline.executors.distributed import DistributedExecutor
 
 #: Up to so many particles are done inside this process whatever the machine: nothing to start, nothing to wait for.
 IN_PROCESS_ROWS = 10_000_000
@@ -36,9 +36,9 @@ _NAMES_SCHEDULER = re.compile(r"scheduler[-_]address")
 log = logging.getLogger("dask_dedup")
 
 
-def choose_engine(
-    stack: ExitStack, client: Client | None, rows: int, watch: Tell | None = None
-) -> ThreadEngine | ClusterEngine:
+def choose_executor(
+    stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
+) -> ThreadExecutor | DistributedExecutor:
     """Choose where to run: the given cluster, the configured one, this process, or a local cluster on many cores.
 
     Parameters
@@ -54,13 +54,13 @@ def choose_engine(
     if client is None and configured_address():
         client = connect(stack)
     if client is None and (rows <= IN_PROCESS_ROWS or _cores() <= MOST_THREADS):
-        return ThreadEngine(watch)
-    return _use(stack, client or start_local(stack), watch)
+        return ThreadExecutor(on_event)
+    return _use(stack, client or start_local(stack), on_event)
 
 
 def choose_for_moving(
-    stack: ExitStack, engine: Engine, moving_rows: int, watch: Tell | None = None
-) -> Engine:
+    stack: ExitStack, executor: Executor, moving_rows: int, on_event: EventHandler | None = None
+) -> Executor:
     """Choose where to go on, once it is known how many picks move: a cluster moves them over its disks.
 
     Parameters
@@ -74,27 +74,27 @@ def choose_for_moving(
     watch : callable, optional
         Called with each event of the run.
     """
-    if moving_rows <= IN_PROCESS_ROWS or not isinstance(engine, ThreadEngine):
-        return engine
+    if moving_rows <= IN_PROCESS_ROWS or not isinstance(executor, ThreadExecutor):
+        return executor
     from distributed.system import MEMORY_LIMIT
 
     if moving_rows * MOVING_BYTES <= MEMORY_LIMIT * MOVING_SHARE:
-        return engine
+        return executor
     log.info(
         "%s picks that move may not fit in this process: starting a cluster", f"{moving_rows:,}"
     )
-    return _use(stack, start_local(stack), watch)
+    return _use(stack, start_local(stack), on_event)
 
 
-def _use(stack: ExitStack, client: Client, watch: Tell | None) -> ClusterEngine:
-    from dask_dedup.pipeline.executors.distributed import ClusterEngine
+def _use(stack: ExitStack, client: Client, on_event: EventHandler | None) -> DistributedExecutor:
+    from dask_dedup.pipeline.executors.distributed import DistributedExecutor
 
     # The shuffle asks for the current client, which need not be the one given.
     stack.enter_context(client.as_current())
     link = watch_link(client)
     if link:
         log.info("watch it: %s", link)
-    return ClusterEngine(client, watch)
+    return DistributedExecutor(client, on_event)
 
 
 def _cores() -> int:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.picks import Picks
 
 #: The place of a winner that does not exist, where duplicates are removed entirely.
-NO_PLACE = np.uint64(0xFFFFFFFFFFFFFFFF)
+NO_ROW_ID = np.uint64(0xFFFFFFFFFFFFFFFF)
 #: Micrographs are counted by the fraction rejected in so many equal bins, and so many are listed.
 FRACTION_BINS = 20
 DENSEST = 10
@@ -40,12 +40,12 @@ class Rejections:
         `Reason` flags; 0 for rows that lost to another.
     """
 
-    place: NDArray[np.uint64]
+    row_id: NDArray[np.uint64]
     uid: NDArray[np.uint64]
     score: NDArray[np.float64]
     source: NDArray[np.uint16]
     half: NDArray[np.int8]
-    winner_place: NDArray[np.uint64]
+    winner_row_id: NDArray[np.uint64]
     winner_uid: NDArray[np.uint64]
     winner_score: NDArray[np.float64]
     winner_source: NDArray[np.uint16]
@@ -54,22 +54,22 @@ class Rejections:
     invalid: NDArray[np.uint16]
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.row_id)
 
     @property
     def fragment(self) -> NDArray[np.int64]:
         """Number of the fragment each row lives in."""
-        return fragment_of(self.place)
+        return fragment_of(self.row_id)
 
     @property
     def row(self) -> NDArray[np.int64]:
         """Row number in that fragment."""
-        return row_of(self.place)
+        return row_of(self.row_id)
 
     @property
     def has_winner(self) -> NDArray[np.bool_]:
         """Whether there is a kept particle in whose favour the row was rejected."""
-        return np.asarray(self.winner_place != NO_PLACE)
+        return np.asarray(self.winner_row_id != NO_ROW_ID)
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Select rows by number or by mask."""
@@ -77,7 +77,7 @@ class Rejections:
 
     def in_order(self) -> Self:
         """Sort by place."""
-        return self.take(np.argsort(self.place))
+        return self.take(np.argsort(self.row_id))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Rejections]) -> Self:
@@ -194,12 +194,12 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
         np.bincount(number[losers], minlength=keys.size),
     )
     rejections = Rejections(
-        place=loser.place,
+        row_id=loser.row_id,
         uid=loser.uid,
         score=loser.score,
         source=loser.source,
         half=loser.half,
-        winner_place=np.where(nobody, NO_PLACE, winner.place),
+        winner_row_id=np.where(nobody, NO_ROW_ID, winner.row_id),
         winner_uid=np.where(nobody, np.uint64(0), winner.uid),
         winner_score=np.where(nobody, np.nan, winner.score),
         winner_source=np.where(nobody, np.uint16(0), winner.source),
@@ -214,12 +214,12 @@ def _set_aside(picks: Picks) -> Rejections:
     """Reject invalid picks, in favour of nobody."""
     rows = len(picks)
     return Rejections(
-        place=picks.place,
+        row_id=picks.row_id,
         uid=picks.uid,
         score=picks.score,
         source=picks.source,
         half=picks.half,
-        winner_place=all_of(NO_PLACE, rows),
+        winner_row_id=all_of(NO_ROW_ID, rows),
         winner_uid=all_of(np.uint64(0), rows),
         winner_score=all_of(np.nan, rows),
         winner_source=all_of(np.uint16(0), rows),

@@ -22,19 +22,19 @@ _ROW_BITS = np.uint64(32)
 _ROW_MASK = np.uint64(0xFFFFFFFF)
 
 
-def places(fragment: int, rows: int) -> NDArray[np.uint64]:
+def row_ids(fragment: int, rows: int) -> NDArray[np.uint64]:
     """Pack a fragment's number (high half) with each of its row numbers (low half)."""
     return (np.uint64(fragment) << _ROW_BITS) + np.arange(rows, dtype=np.uint64)
 
 
-def fragment_of(place: NDArray[np.uint64]) -> NDArray[np.int64]:
+def fragment_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Give the fragment's number of each place."""
-    return (place >> _ROW_BITS).astype(np.int64)
+    return (row_id >> _ROW_BITS).astype(np.int64)
 
 
-def row_of(place: NDArray[np.uint64]) -> NDArray[np.int64]:
+def row_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
     """Give the row number in its fragment of each place."""
-    return (place & _ROW_MASK).astype(np.int64)
+    return (row_id & _ROW_MASK).astype(np.int64)
 
 
 def all_of(value: Any, rows: int) -> NDArray[Any]:
@@ -75,14 +75,14 @@ class Picks:
     z: NDArray[np.float64]
     score: NDArray[np.float64]
     uid: NDArray[np.uint64]
-    place: NDArray[np.uint64]
+    row_id: NDArray[np.uint64]
     source: NDArray[np.uint16]
     half: NDArray[np.int8]
     label: NDArray[np.int64]
     invalid: NDArray[np.uint16]
 
     def __len__(self) -> int:
-        return len(self.place)
+        return len(self.row_id)
 
     @property
     def nbytes(self) -> int:
@@ -141,7 +141,7 @@ class Picks:
 
     def rank_keys(self, params: DedupParams) -> list[NDArray[np.uint64]]:
         """Give the total order of the design: priority, score, seeded hash, uid, place."""
-        keys = [splitmix64(self.uid ^ np.uint64(params.seed)), self.uid, self.place]
+        keys = [splitmix64(self.uid ^ np.uint64(params.seed)), self.uid, self.row_id]
         if params.score is not None:
             higher = params.score.higher_is_better
             keys.insert(0, score_key(self.score, higher_is_better=higher))

@@ -109,7 +109,7 @@ def inspect(
     found = survey_inputs(job, views)
     for tally in found.tallies:
         for check in (checks.check_rows, checks.check_names, checks.check_uids):
-            note(problems, check, job, tally.censuses)
+            note(problems, check, job, tally.summaries)
     return _conclude(job, views, found, comparable=comparable, problems=problems)
 
 
@@ -135,8 +135,8 @@ def _conclude(
         _describe(job, n, view, found.tallies[n], samples[n], around[n])
         for n, view in enumerate(views)
     )
-    censuses = [census for tally in found.tallies for census in tally.censuses]
-    warnings = checks.find_warnings(job, censuses)
+    summaries = [summary for tally in found.tallies for summary in tally.summaries]
+    warnings = checks.find_warnings(job, summaries)
     warnings += [*warn_of_shifts(inputs, pairs), *warn_of_strangers(inputs, pairs)]
     if found.uid_share > 1:
         warnings.append(f"uids were compared for one in {found.uid_share}, chosen by hash")
@@ -213,7 +213,7 @@ def _describe(
         "symmetry source": _SYMMETRY,
     }
     counts = list(tally.counts.values())
-    sizes = np.array([census.psize for census in tally.censuses])
+    sizes = np.array([summary.psize for summary in tally.summaries])
     sizes = sizes[np.isfinite(sizes)]
     shift = None
     if sample.shift is not None and len(sample) > 1:

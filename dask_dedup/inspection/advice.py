@@ -77,7 +77,7 @@ def advise_flips(job: Job, views: Sequence[View], found: Survey, flips: dict[int
 def _mean_pixel_size(view: View, tally: Tally) -> float:
     if view.unit == "px":
         return 1.0
-    return float(np.nanmean([census.psize for census in tally.censuses]))
+    return float(np.nanmean([summary.psize for summary in tally.summaries]))
 
 
 def advise_names(job: Job, tallies: Sequence[Tally]) -> list[str]:
@@ -85,7 +85,7 @@ def advise_names(job: Job, tallies: Sequence[Tally]) -> list[str]:
     if job.roles[0].match != "path":
         return []
     known = [
-        {bare_name(name) for census in tally.censuses for _, name in census.names}
+        {bare_name(name) for summary in tally.summaries for _, name in summary.names}
         for tally in tallies
     ]
     shared = sum(len(one & other) for one, other in combinations(known, 2))

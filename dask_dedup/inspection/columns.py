@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from dask_dedup.formats import ParticleTable
-    from dask_dedup.particles.conventions import Roles
+    from dask_dedup.particles.conventions import ColumnRoles
     from dask_dedup.pipeline.job import Job
 
 #: Take the place of a micrograph column that is not there; every value is null.
@@ -44,7 +44,7 @@ def note(problems: list[str], check: Callable[..., object], *arguments: Any) -> 
 
 def find_roles(
     tables: Sequence[ParticleTable], params: DedupParams, problems: list[str]
-) -> tuple[list[Roles], bool]:
+) -> tuple[list[ColumnRoles], bool]:
     """Find every input's columns, doing without what is missing, and whether the inputs compare.
 
     Raises
@@ -66,12 +66,12 @@ def find_roles(
         return found, False
 
 
-def _absent(roles: Roles, names: Collection[str]) -> list[str]:
+def _absent(roles: ColumnRoles, names: Collection[str]) -> list[str]:
     return [name for name in roles.columns if name not in names]
 
 
-def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) -> Roles:
-    def attempt(without: Collection[str]) -> Roles:
+def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) -> ColumnRoles:
+    def attempt(without: Collection[str]) -> ColumnRoles:
         names = [*table.schema.names, *(_STAND_INS if "micrograph" in without else ())]
         eased = replace(
             params,
@@ -93,11 +93,13 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
     return attempt(parts)
 
 
-def _do_without_unreadable(table: ParticleTable, roles: Roles, problems: list[str]) -> Roles:
+def _do_without_unreadable(
+    table: ParticleTable, roles: ColumnRoles, problems: list[str]
+) -> ColumnRoles:
     """Do without the parts whose columns hold something else than they should."""
     place = Fragment(0, table.source, 0, 0, (Piece(table.path, 0, 0),))
 
-    def attempt(some: Roles) -> None:
+    def attempt(some: ColumnRoles) -> None:
         names = [name for name in some.columns if name in table.schema.names]
         rows = pa.schema([table.schema.field(name) for name in names]).empty_table()
         extract(with_stand_ins(rows, some), place, some, DedupParams(), None)
@@ -113,7 +115,7 @@ def _do_without_unreadable(table: ParticleTable, roles: Roles, problems: list[st
     return roles
 
 
-def with_stand_ins(rows: pa.Table, roles: Roles) -> pa.Table:
+def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:
     """Add the columns that the roles name and the rows lack, all null."""
     for name in _absent(roles, rows.column_names):
         rows = rows.append_column(name, pa.nulls(rows.num_rows))
@@ -134,7 +136,7 @@ class View:
         Columns a user may rank by, and the ``--score-field`` that does.
     """
 
-    roles: Roles
+    roles: ColumnRoles
     params: DedupParams
     unit: str
     scores: dict[str, str]
@@ -163,7 +165,7 @@ def choose_views(job: Job, *, comparable: bool) -> list[View]:
     return views
 
 
-def _score_columns(table: ParticleTable, roles: Roles, params: DedupParams) -> dict[str, str]:
+def _score_columns(table: ParticleTable, roles: ColumnRoles, params: DedupParams) -> dict[str, str]:
     fields = {"pick_stats/ncc_score": "ncc_score", "rlnAutopickFigureOfMerit": "ncc_score"}
     schema = table.schema
     for name in ("error", "error_min"):

@@ -18,7 +18,7 @@ from dask_dedup.formats import Fragment, read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.extract import FARTHEST, Census, extract, take_census
+from dask_dedup.particles.extract import FARTHEST, ScanSummary, extract, summarize_fragment
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.score_range import ScoreRange
 
@@ -40,7 +40,7 @@ UIDS_COMPARED = 20_000_000
 class _Look:
     """What one fragment holds."""
 
-    census: Census
+    summary: ScanSummary
     half_sets: Counter[int]
     scores: dict[str, ScoreRange]
     sample: Centres
@@ -62,7 +62,7 @@ class Tally:
         Of the measured micrographs, which their keys stand for.
     """
 
-    censuses: list[Census] = field(default_factory=list)
+    summaries: list[ScanSummary] = field(default_factory=list)
     counts: Counter[int] = field(default_factory=Counter)
     half_sets: Counter[int] = field(default_factory=Counter)
     scores: dict[str, ScoreRange] = field(default_factory=dict)
@@ -71,22 +71,22 @@ class Tally:
 
     def include(self, look: _Look) -> None:
         """Add a fragment."""
-        census = look.census
-        keys = census.micrographs.tolist()
+        summary = look.summary
+        keys = summary.micrographs.tolist()
         new = [number for number, key in enumerate(keys) if key not in self.counts]
-        self.counts.update(dict(zip(keys, census.counts.tolist(), strict=True)))
+        self.counts.update(dict(zip(keys, summary.counts.tolist(), strict=True)))
         self.half_sets.update(look.half_sets)
         for name, scores in look.scores.items():
             self.scores[name] = self.scores[name] + scores if name in self.scores else scores
         self.sample.append(look.sample)
         # Fragments in random order would each list all micrographs.
-        names = [pair for pair in census.names if pair not in self._known]
+        names = [pair for pair in summary.names if pair not in self._known]
         self._known.update(names)
-        self.censuses.append(
+        self.summaries.append(
             replace(
-                census,
-                micrographs=census.micrographs[new],
-                counts=census.counts[new],
+                summary,
+                micrographs=summary.micrographs[new],
+                counts=summary.counts[new],
                 names=names,
             )
         )
@@ -142,7 +142,7 @@ def survey_inputs(job: Job, views: Sequence[View]) -> Survey:
     for look in _looks(job, views, micrographs, uids):
         # It may have been looked at with a coarser sieve.
         sample = micrographs.thin(look.sample)
-        tallies[look.census.source].include(replace(look, sample=sample))
+        tallies[look.summary.source].include(replace(look, sample=sample))
         picks += len(sample)
         while picks > PICKS_MEASURED:
             finer = _Sieve(micrographs.bits + 1)
@@ -193,7 +193,7 @@ def _look_at(job: Job, view: View, number: int, micrographs: _Sieve, uids: _Siev
     names = dict.fromkeys((*roles.columns, *view.scores))
     present = [name for name in names if name in table.schema.names]
     rows = with_stand_ins(read(table, fragment, present), roles)
-    census = take_census(rows, fragment, roles, job.params, job.micrographs)
+    summary = summarize_fragment(rows, fragment, roles, job.params, job.micrographs)
     columns = Columns(rows, table.path)
     half_sets: Counter[int] = Counter()
     if roles.half:
@@ -206,12 +206,12 @@ def _look_at(job: Job, view: View, number: int, micrographs: _Sieve, uids: _Siev
     chosen = micrographs.passes(keys) & ~columns.nulls(roles.micrograph)
     if not chosen.all():
         rows = rows.filter(pa.array(chosen))
-    census = replace(
-        census,
-        names=[(key, sys.intern(name)) for key, name in census.names],
-        uids=census.uids[uids.passes(census.uids)],
+    summary = replace(
+        summary,
+        names=[(key, sys.intern(name)) for key, name in summary.names],
+        uids=summary.uids[uids.passes(summary.uids)],
     )
-    return _Look(census, half_sets, scores, _centres(rows, fragment, view, job))
+    return _Look(summary, half_sets, scores, _centres(rows, fragment, view, job))
 
 
 def _centres(rows: pa.Table, fragment: Fragment, view: View, job: Job) -> Centres:

@@ -101,9 +101,9 @@ class Progress:
     rows: int = 0
     payload_bytes: int = 0
     fragments: int = 0
-    buckets: int = 0
+    partitions: int = 0
     micrographs: int = 0
-    bucket_rows: list[int] = field(default_factory=list)
+    partition_rows: list[int] = field(default_factory=list)
     stages: dict[str, StageProgress] = field(
         default_factory=lambda: {name: StageProgress() for name in STAGES}
     )
@@ -159,8 +159,8 @@ class Progress:
         self.curve = [(0.0, 0, 0, 0)]
 
     def _plan(self, event: Event) -> None:
-        self.micrographs, self.buckets = event["micrographs"], event["buckets"]
-        self.bucket_rows = event["bucket_rows"]
+        self.micrographs, self.partitions = event["micrographs"], event["partitions"]
+        self.partition_rows = event["partition_rows"]
         self.names = {int(key): name for key, name in event["names"]}
         for name in ("collected", "decided"):
             self.stages[name].total_rows = event["moving_rows"]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from dask_dedup.dedup.decide import Tally
 from dask_dedup.formats import Written
-from dask_dedup.output.checksum import SEAL, is_whole
+from dask_dedup.output.checksum import CHECKSUM, checksum_ok
 from dask_dedup.storage.files import list_files, read_bytes
 from dask_dedup.storage.paths import is_remote
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
 
 #: Folder, in the staging one, that holds them.
-RECEIPTS = "receipts"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True, slots=True)
-class Receipt:
+class FragmentCheckpoint:
     """What writing a fragment came to.
 
     Attributes
@@ -78,41 +78,41 @@ class Receipt:
         )
 
 
-def receipt_name(number: int) -> str:
+def checkpoint_name(number: int) -> str:
     """Name the receipt of a fragment, in the staging folder."""
-    return f"{RECEIPTS}/{number:05d}.json"
+    return f"{CHECKPOINTS}/{number:05d}.json"
 
 
-def find_receipts(staging: Path, fragments: Sequence[Fragment]) -> list[Receipt]:
+def find_checkpoints(staging: Path, fragments: Sequence[Fragment]) -> list[FragmentCheckpoint]:
     """Give the receipts that an earlier attempt left, of fragments that need not be written again."""
     names = {file.name for file in _list(staging)}
-    there = [part for part in fragments if Path(receipt_name(part.number)).name in names]
+    there = [part for part in fragments if Path(checkpoint_name(part.number)).name in names]
     with ThreadPoolExecutor() as pool:
         read = pool.map(lambda fragment: _read(staging, fragment), there)
-        found = [receipt for receipt in read if receipt]
+        found = [checkpoint for checkpoint in read if checkpoint]
         sizes = _sizes(staging, found) if is_remote(staging) else None
-        holding = pool.map(lambda receipt: receipt.holds(staging, sizes), found)
-        return [receipt for receipt, holds in zip(found, holding, strict=True) if holds]
+        holding = pool.map(lambda checkpoint: checkpoint.holds(staging, sizes), found)
+        return [checkpoint for checkpoint, holds in zip(found, holding, strict=True) if holds]
 
 
-def count_receipts(staging: Path) -> int:
+def count_checkpoints(staging: Path) -> int:
     """Count the receipts in a staging folder, whether they hold or not."""
     return len(_list(staging))
 
 
 def _list(staging: Path) -> list[Path]:
-    return [*list_files(staging / RECEIPTS)]
+    return [*list_files(staging / CHECKPOINTS)]
 
 
-def _sizes(staging: Path, receipts: Sequence[Receipt]) -> dict[str, int]:
+def _sizes(staging: Path, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, int]:
     """Give the sizes of a run's files in an object store: what is there is whole, so it need not be read."""
-    mark = staging.name.rpartition("-")[2]
-    folders = {folder for receipt in receipts for folder in receipt.files}
-    homes = {folder: staging.parent / folder / mark for folder in folders}
+    run_token = staging.name.rpartition("-")[2]
+    folders = {folder for checkpoint in checkpoints for folder in checkpoint.files}
+    homes = {folder: staging.parent / folder / run_token for folder in folders}
     homes |= {
         folder: staging / folder
-        for receipt in receipts
-        for folder in {Path(path).parts[0] for path in receipt.pieces}
+        for checkpoint in checkpoints
+        for folder in {Path(path).parts[0] for path in checkpoint.pieces}
     }
     return {
         f"{folder}/{file.relative_to(home).as_posix()}": size
@@ -127,15 +127,17 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(staging: Path, fragment: Fragment) -> Receipt | None:
-    text = read_bytes(staging / receipt_name(fragment.number))
+def _read(staging: Path, fragment: Fragment) -> FragmentCheckpoint | None:
+    text = read_bytes(staging / checkpoint_name(fragment.number))
     try:
         values = json.loads(text)
-        if not is_whole(values):
+        if not checksum_ok(values):
             return None
-        receipt = Receipt.from_dict({key: values[key] for key in values if key != SEAL})
+        checkpoint = FragmentCheckpoint.from_dict(
+            {key: values[key] for key in values if key != CHECKSUM}
+        )
     except (ValueError, TypeError, KeyError, AttributeError):
         # Cut short by a crash of the machine; the fragment is written again.
         return None
-    mine = (receipt.fragment, receipt.source, receipt.rows)
-    return receipt if mine == (fragment.number, fragment.source, fragment.rows) else None
+    mine = (checkpoint.fragment, checkpoint.source, checkpoint.rows)
+    return checkpoint if mine == (fragment.number, fragment.source, fragment.rows) else None

@@ -6,10 +6,10 @@ import hashlib
 import json
 from typing import Any
 
-SEAL = "seal"
+CHECKSUM = "checksum"
 
 
-def sealed(values: dict[str, Any]) -> dict[str, Any]:
+def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
     """Add the seal, or renew it.
 
     Parameters
@@ -17,15 +17,15 @@ def sealed(values: dict[str, Any]) -> dict[str, Any]:
     values : dict
         Plain values, as JSON holds them.
     """
-    return {**values, SEAL: _digest(values)}
+    return {**values, CHECKSUM: _digest(values)}
 
 
-def is_whole(values: dict[str, Any]) -> bool:
+def checksum_ok(values: dict[str, Any]) -> bool:
     """Tell whether values, read again, are those that were sealed; without a seal they are not."""
-    return values.get(SEAL) == _digest(values)
+    return values.get(CHECKSUM) == _digest(values)
 
 
 def _digest(values: dict[str, Any]) -> str:
     # Keys that are numbers come back as text, and would then be in another order.
-    plain = json.loads(json.dumps({key: values[key] for key in values if key != SEAL}))
+    plain = json.loads(json.dumps({key: values[key] for key in values if key != CHECKSUM}))
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError, OutputExistsError, RunError
 from dask_dedup.output import object_store
-from dask_dedup.output.checkpoints import RECEIPTS, count_receipts
+from dask_dedup.output.checkpoints import CHECKPOINTS, count_checkpoints
 from dask_dedup.output.lock import busy, holder
 from dask_dedup.pipeline.stages import DRAFTS, DUPLICATES, KEPT, PIECES, REJECTED
-from dask_dedup.storage.capacity import NO_ROOM, no_room
+from dask_dedup.storage.capacity import DISK_FULL_ERRORS, disk_full_message
 from dask_dedup.storage.files import list_files, read_bytes, remove
 from dask_dedup.storage.paths import at, is_remote, resolve
 
@@ -35,8 +35,8 @@ PAGE, PLOTS = "report.html", "plots"
 STAGING_PREFIX = ".dask-dedup-"
 #: What a run was asked for: all that its parts depend on, and what it takes to ask for it again.
 REQUEST = "request.json"
-_MARK = re.compile(r"[0-9a-f]{12}")
-_OURS = re.compile(re.escape(STAGING_PREFIX) + rf"({_MARK.pattern})")
+_TOKEN = re.compile(r"[0-9a-f]{12}")
+_OURS = re.compile(re.escape(STAGING_PREFIX) + rf"({_TOKEN.pattern})")
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def find_result(output: Path, run_id: str, *, overwrite: bool) -> dict[str, Any]
 
 
 def _holds_parts_only(output: Path, name: str) -> bool:
-    return name in TABLES and all(map(_MARK.fullmatch, object_store.find_marks(output, (name,))))
+    return name in TABLES and all(map(_TOKEN.fullmatch, object_store.find_tokens(output, (name,))))
 
 
 def _check_whole(output: Path, manifest: dict[str, Any]) -> None:
@@ -176,7 +176,7 @@ def _staging(output: Path, name: str) -> Path:
     return output / f"{STAGING_PREFIX}{name[:12]}"
 
 
-def mark_of(output: Path, parts_of: object, before: dict[str, Any] | None) -> str:
+def choose_run_token(output: Path, parts_of: object, before: dict[str, Any] | None) -> str:
     """Give what names a run's folders in an object store; elsewhere nothing does.
 
     Parameters
@@ -187,8 +187,8 @@ def mark_of(output: Path, parts_of: object, before: dict[str, Any] | None) -> st
     before : dict or None
         The manifest of the result that is there.
     """
-    taken = before.get("mark") if before else None
-    return object_store.choose_mark(parts_of, taken) if is_remote(output) else ""
+    taken = before.get("run_token") if before else None
+    return object_store.choose_token(parts_of, taken) if is_remote(output) else ""
 
 
 def find_staging(output: Path) -> dict[str, Path]:
@@ -201,7 +201,7 @@ def find_staging(output: Path) -> dict[str, Path]:
     }
 
 
-def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
+def stage(output: Path, request: dict[str, Any], run_token: str) -> Path:
     """Make the staging folder, or go on in the one that a dead run of the same id left.
 
     A run that died in its commit left a whole manifest behind: then nothing is changed.
@@ -221,7 +221,7 @@ def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
     RunError
         If there is no room.
     """
-    staging = _staging(output, mark or request["run_id"])
+    staging = _staging(output, run_token or request["run_id"])
     if staged_manifest(staging) is not None:
         return staging
     if is_remote(output):
@@ -231,15 +231,15 @@ def stage(output: Path, request: dict[str, Any], mark: str) -> Path:
         if staging.exists() and not _asks_the_same(read_request(staging), request):
             discard(staging)
         remove(staging / DRAFTS)
-        for name in (*TABLES, RECEIPTS, PIECES, DRAFTS):
+        for name in (*TABLES, CHECKPOINTS, PIECES, DRAFTS):
             (staging / name).mkdir(parents=True, exist_ok=True)
         if not (staging / REQUEST).exists():
             _write_whole(staging / REQUEST, request)
     except OSError as error:
-        if not count_receipts(staging):
+        if not count_checkpoints(staging):
             discard(staging)
-        if error.errno in NO_ROOM:
-            raise RunError(no_room(output, error.errno)) from error
+        if error.errno in DISK_FULL_ERRORS:
+            raise RunError(disk_full_message(output, error.errno)) from error
         raise InputError(
             f"--output {output}: cannot be written: {error.strerror or error}"
         ) from error
@@ -314,7 +314,7 @@ def commit(
     if is_remote(output):
         if not object_store.put_manifest(staging, final, manifest, before):
             manifest = read_manifest(output)
-            if manifest.get("mark") != staging.name.removeprefix(STAGING_PREFIX):
+            if manifest.get("run_token") != staging.name.removeprefix(STAGING_PREFIX):
                 _give_way(staging, output)
         tidy(output, manifest)
         return manifest
@@ -349,7 +349,7 @@ def commit(
 
 def tidy(output: Path, manifest: dict[str, Any]) -> None:
     """Remove what the finished run of a place has no more use for; may be called again after a crash."""
-    staging = _staging(output, manifest.get("mark") or manifest["run_id"])
+    staging = _staging(output, manifest.get("run_token") or manifest["run_id"])
     if is_remote(output):
         object_store.sweep(staging, manifest, (PAGE, PLOTS))
     else:
@@ -378,16 +378,16 @@ def _create(source: Path, final: Path) -> None:
 def discard(staging: Path) -> None:
     """Remove a staging folder, and what its run has written elsewhere, unless that is the result."""
     if is_remote(staging):
-        output, mark = staging.parent, staging.name.removeprefix(STAGING_PREFIX)
+        output, run_token = staging.parent, staging.name.removeprefix(STAGING_PREFIX)
         finished = find_manifest(output)
-        if finished and finished.get("mark") == mark:
+        if finished and finished.get("run_token") == run_token:
             tidy(output, finished)
             return
-        object_store.drop(output, TABLES, mark)
+        object_store.drop(output, TABLES, run_token)
     remove(staging)
 
 
-def drop_orphans(output: Path) -> list[str]:
+def drop_leftovers(output: Path) -> list[str]:
     """Remove parts in an object store that belong neither to the result nor to a run that may go on.
 
     Returns
@@ -396,9 +396,9 @@ def drop_orphans(output: Path) -> list[str]:
         The folders removed.
     """
     finished = find_manifest(output) or {}
-    known = {finished.get("mark"), *find_staging(output)}
-    marks = object_store.find_marks(output, TABLES) - known
-    orphans = sorted(mark for mark in marks if _MARK.fullmatch(mark))
-    for mark in orphans:
-        object_store.drop(output, TABLES, mark)
-    return [str(output / KEPT / mark) for mark in orphans]
+    known = {finished.get("run_token"), *find_staging(output)}
+    marks = object_store.find_tokens(output, TABLES) - known
+    leftovers = sorted(run_token for run_token in marks if _TOKEN.fullmatch(run_token))
+    for run_token in leftovers:
+        object_store.drop(output, TABLES, run_token)
+    return [str(output / KEPT / run_token) for run_token in leftovers]

@@ -40,7 +40,7 @@ SUPERSEDED = "superseded.json"
 log = logging.getLogger("dask_dedup")
 
 
-def choose_mark(parts_of: object, taken: str | None) -> str:
+def choose_token(parts_of: object, taken: str | None) -> str:
     """Give the mark of a run.
 
     Parameters
@@ -160,14 +160,14 @@ def sweep(staging: Path, committed: dict[str, Any], extras: Iterable[str]) -> No
     abort_uploads(staging.parent, staging.name.rpartition("-")[2])
 
 
-def drop(output: Path, tables: Iterable[str], mark: str) -> None:
+def drop(output: Path, tables: Iterable[str], run_token: str) -> None:
     """Remove the parts of a run that will not be finished."""
     for table in tables:
-        remove(output / table / mark)
-    abort_uploads(output, mark)
+        remove(output / table / run_token)
+    abort_uploads(output, run_token)
 
 
-def find_marks(output: Path, tables: Iterable[str]) -> set[str]:
+def find_tokens(output: Path, tables: Iterable[str]) -> set[str]:
     """Give the names of the folders that hold parts."""
     return {
         file.relative_to(output / table).parts[0]
@@ -176,7 +176,7 @@ def find_marks(output: Path, tables: Iterable[str]) -> set[str]:
     }
 
 
-def abort_uploads(output: Path, mark: str) -> None:
+def abort_uploads(output: Path, run_token: str) -> None:
     """Give up the uploads in several parts that a killed run has left, which nobody sees but who pays for them."""
     if not is_s3(output):
         return
@@ -191,7 +191,7 @@ def abort_uploads(output: Path, mark: str) -> None:
         log.debug("%s: unfinished uploads cannot be listed: %s", output, error)
         return
     for upload in answer.get("Uploads") or ():
-        if f"{mark}/" not in upload["Key"]:
+        if f"{run_token}/" not in upload["Key"]:
             continue
         try:
             remote.fs.call_s3(

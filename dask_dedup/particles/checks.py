@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.output.checkpoints import Receipt
-    from dask_dedup.particles.extract import Census
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.extract import ScanSummary
     from dask_dedup.particles.score_range import ScoreRange
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
@@ -33,7 +33,7 @@ _SPAN_RATIO = 2.0
 _MOST_REJECTED = 0.9
 
 
-def check_rows(job: Job, censuses: Sequence[Census]) -> None:
+def check_rows(job: Job, summaries: Sequence[ScanSummary]) -> None:
     """Refuse rows that cannot be compared, unless they are to be set aside.
 
     The message counts each kind and names the first few.
@@ -42,7 +42,7 @@ def check_rows(job: Job, censuses: Sequence[Census]) -> None:
     ------
     InputError
     """
-    lines = _tell(job, [(census, census.problems) for census in censuses])
+    lines = _tell(job, [(summary, summary.problems) for summary in summaries])
     if lines and job.params.invalid == "error":
         raise InputError(
             f"{'; '.join(lines)}; mend that, or set such rows aside with --invalid reject or "
@@ -59,14 +59,14 @@ def describe_problem(problem: Problem) -> str:
     return f"{text} ({problem.column})" if problem.column else text
 
 
-def _tell(job: Job, found: Sequence[tuple[Census, Sequence[Problem]]]) -> list[str]:
+def _tell(job: Job, found: Sequence[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
     """Add up the problems of each kind over the fragments, and name the first few rows."""
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
-    for census, problems in found:
-        fragment = job.fragments[census.fragment]
+    for summary, problems in found:
+        fragment = job.fragments[summary.fragment]
         for problem in problems:
-            kind = (census.source, problem.what, problem.column)
+            kind = (summary.source, problem.what, problem.column)
             sums[kind] = sums[kind] + problem if kind in sums else problem
             named = first.setdefault(kind, [])
             for row in problem.first[: NAMED_ROWS - len(named)]:
@@ -78,7 +78,7 @@ def _tell(job: Job, found: Sequence[tuple[Census, Sequence[Problem]]]) -> list[s
     ]
 
 
-def check_names(job: Job, censuses: Sequence[Census]) -> None:
+def check_names(job: Job, summaries: Sequence[ScanSummary]) -> None:
     """Refuse names that would mix up two micrographs.
 
     That is two names of one input that have the same bare name, where bare names are compared; or
@@ -90,14 +90,14 @@ def check_names(job: Job, censuses: Sequence[Census]) -> None:
     """
     compared: dict[int, str] = {}
     stored: dict[tuple[int, int], str] = {}
-    for census in censuses:
-        by_bare_name = job.roles[census.source].match == "name"
-        for key, name in census.names:
+    for summary in summaries:
+        by_bare_name = job.roles[summary.source].match == "name"
+        for key, name in summary.names:
             as_compared = bare_name(name) if by_bare_name else name
-            twin = stored.setdefault((census.source, key), name)
-            if twin != name and bare_name(twin) == bare_name(name):
+            concurrent = stored.setdefault((summary.source, key), name)
+            if concurrent != name and bare_name(concurrent) == bare_name(name):
                 raise InputError(
-                    f"{job.tables[census.source].path}: the micrographs {twin} and {name} have the "
+                    f"{job.tables[summary.source].path}: the micrographs {concurrent} and {name} have the "
                     "same bare name, so --match-micrographs name would mix them up; "
                     "match by path or uid"
                 )
@@ -108,7 +108,7 @@ def check_names(job: Job, censuses: Sequence[Census]) -> None:
                 )
 
 
-def check_uids(job: Job, censuses: Sequence[Census]) -> None:
+def check_uids(job: Job, summaries: Sequence[ScanSummary]) -> None:
     """Refuse an input that names two particles alike.
 
     A uid that two *inputs* share is one particle given twice, which a run may well be for.
@@ -118,10 +118,10 @@ def check_uids(job: Job, censuses: Sequence[Census]) -> None:
     InputError
     """
     for table in job.tables:
-        repeated = find_repeated([each.uids for each in censuses if each.source == table.source])
+        repeated = find_repeated([each.uids for each in summaries if each.source == table.source])
         if repeated.size:
             some = ", ".join(
-                f"{uid} in {_homes(job, censuses, table.source, uid)}"
+                f"{uid} in {_homes(job, summaries, table.source, uid)}"
                 for uid in repeated[:NAMED_ROWS]
             )
             raise InputError(
@@ -131,21 +131,21 @@ def check_uids(job: Job, censuses: Sequence[Census]) -> None:
             )
 
 
-def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
+def find_warnings(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
     """Say what a user should know before trusting the answer."""
-    lines = _tell(job, [(census, census.oddities) for census in censuses])
-    invalid = sum(sum(census.invalid.values()) for census in censuses)
+    lines = _tell(job, [(summary, summary.oddities) for summary in summaries])
+    invalid = sum(sum(summary.invalid.values()) for summary in summaries)
     if invalid and job.params.invalid != "error":
         fate = "particles_kept" if job.params.invalid == "keep" else "particles_rejected"
-        lines += _tell(job, [(census, census.problems) for census in censuses])
+        lines += _tell(job, [(summary, summary.problems) for summary in summaries])
         lines.append(
             f"{counted(invalid, 'row', 'take no part')} and {'goes' if invalid == 1 else 'go'} to "
             f"{fate} (--invalid {job.params.invalid})"
         )
     for table in job.tables:
-        mine = [census for census in censuses if census.source == table.source]
+        mine = [summary for summary in summaries if summary.source == table.source]
         column = job.roles[table.source].score
-        scores = [census.score for census in mine if census.score and census.score.rows]
+        scores = [summary.score for summary in mine if summary.score and summary.score.rows]
         if column and scores:
             lines += [
                 f"{table.path}: {line}" for line in score_warnings(column, reduce(add, scores))
@@ -158,16 +158,16 @@ def find_warnings(job: Job, censuses: Sequence[Census]) -> list[str]:
             f"no uid column in {where}: equal scores are decided by row number, so the answer "
             "follows the row order"
         )
-    lines += _between_inputs(job, censuses)
+    lines += _between_inputs(job, summaries)
     return lines
 
 
-def find_doubts(job: Job, plan: Plan, receipts: Sequence[Receipt]) -> list[str]:
+def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
     """Say what looks wrong about the outcome as a whole."""
     params = job.params
-    rejected = sum(receipt.rejected for receipt in receipts)
+    rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
     if params.invalid == "reject":
-        rejected -= sum(receipt.rows for receipt in receipts) - plan.rows
+        rejected -= sum(checkpoint.rows for checkpoint in checkpoints) - plan.rows
     if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
         return []
     return [
@@ -204,12 +204,12 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
     return lines
 
 
-def _psize_warnings(job: Job, source: int, censuses: Sequence[Census]) -> list[str]:
-    stored = np.array([census.stored_psize for census in censuses]).reshape(-1, 2)
+def _psize_warnings(job: Job, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
+    stored = np.array([summary.stored_psize for summary in summaries]).reshape(-1, 2)
     stored = stored[np.isfinite(stored)]
     option = job.params.micrograph_pixel_size
     column = job.roles[source].psize_mic
-    used = np.array([census.psize for census in censuses]).reshape(-1, 2)
+    used = np.array([summary.psize for summary in summaries]).reshape(-1, 2)
     used = used[np.isfinite(used)]
     lines = []
     if option is not None and used.size and np.abs(used / option - 1).max() > _PSIZE_TOLERANCE:
@@ -228,7 +228,7 @@ def _psize_warnings(job: Job, source: int, censuses: Sequence[Census]) -> list[s
     return lines
 
 
-def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
+def _between_inputs(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
     with_rows = [table for table in job.tables if table.rows]
     if len(with_rows) < 2:
         lines = []
@@ -243,7 +243,7 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
     seen = np.empty(0, np.uint64)
     shared = False
     for table in with_rows:
-        mine = _distinct(censuses, table.source)
+        mine = _distinct(summaries, table.source)
         shared = shared or bool(np.isin(mine, seen).any())
         seen = np.union1d(seen, mine)
     if not shared:
@@ -252,8 +252,8 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
             f"the inputs have no micrograph in common (column {columns}), so nothing can match "
             "between them; do they come from one import of the movies?"
         )
-    lines += _scales(job, censuses)
-    repeated = find_repeated([census.uids for census in censuses])
+    lines += _scales(job, summaries)
+    repeated = find_repeated([summary.uids for summary in summaries])
     if repeated.size:
         lines.append(
             f"{counted(repeated.size, 'uid', 'occur in more than one input')}: "
@@ -262,15 +262,15 @@ def _between_inputs(job: Job, censuses: Sequence[Census]) -> list[str]:
     return lines
 
 
-def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
+def _scales(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
     """Warn where the inputs' scores span other ranges: then one may win by its scale alone."""
     if job.params.prefer_input_order or job.params.remove_entirely:
         return []
     scores: dict[int, ScoreRange] = {}
-    for census in censuses:
-        if census.score and census.score.low < census.score.high:
-            before = scores.get(census.source)
-            scores[census.source] = census.score + before if before else census.score
+    for summary in summaries:
+        if summary.score and summary.score.low < summary.score.high:
+            before = scores.get(summary.source)
+            scores[summary.source] = summary.score + before if before else summary.score
     spans = [score.high - score.low for score in scores.values()]
     if len(spans) < 2:
         return []
@@ -287,12 +287,12 @@ def _scales(job: Job, censuses: Sequence[Census]) -> list[str]:
     ]
 
 
-def _homes(job: Job, censuses: Sequence[Census], source: int, uid: np.uint64) -> str:
+def _homes(job: Job, summaries: Sequence[ScanSummary], source: int, uid: np.uint64) -> str:
     """Name the places that hold a uid, as closely as the census knows them."""
     homes = [
-        str(job.fragments[census.fragment])
-        for census in censuses
-        if census.source == source and _holds(census.uids, uid)
+        str(job.fragments[summary.fragment])
+        for summary in summaries
+        if summary.source == source and _holds(summary.uids, uid)
     ]
     return " and ".join(homes[:NAMED_ROWS])
 
@@ -302,6 +302,6 @@ def _holds(ordered: NDArray[np.uint64], uid: np.uint64) -> bool:
     return bool(at < ordered.size and ordered[at] == uid)
 
 
-def _distinct(censuses: Sequence[Census], source: int) -> NDArray[np.uint64]:
-    parts = [census.micrographs for census in censuses if census.source == source]
+def _distinct(summaries: Sequence[ScanSummary], source: int) -> NDArray[np.uint64]:
+    parts = [summary.micrographs for summary in summaries if summary.source == source]
     return np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))

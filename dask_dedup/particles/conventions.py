@@ -38,7 +38,7 @@ OTHER_SCORES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Roles:
+class ColumnRoles:
     """The columns of one input, by the part they play.
 
     Attributes
@@ -101,7 +101,7 @@ class Roles:
         return " ".join(self.shift) if self.shift else "none"
 
 
-def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Roles:
+def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> ColumnRoles:
     """Find the convention of a table and the column for each part.
 
     Parameters
@@ -148,8 +148,8 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Ro
 
 
 def compare_roles(
-    roles: Sequence[Roles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
-) -> list[Roles]:
+    roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
+) -> list[ColumnRoles]:
     """Let all inputs name micrographs and give positions in the same way.
 
     Parameters
@@ -187,7 +187,9 @@ def compare_roles(
     return matched
 
 
-def _check_positions(roles: Sequence[Roles], tables: Sequence[str], params: DedupParams) -> None:
+def _check_positions(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
     if len({len(role.position) for role in roles}) > 1:
         flat = next(t for t, role in zip(tables, roles, strict=True) if len(role.position) == 2)
         raise InputError(f"{flat}: has no z coordinate, but other inputs have; run them apart")
@@ -197,7 +199,7 @@ def _check_positions(roles: Sequence[Roles], tables: Sequence[str], params: Dedu
         raise InputError(f"the inputs' positions cannot be compared ({listed}); run them apart")
 
 
-def needs_pixel_size(roles: Roles, params: DedupParams) -> bool:
+def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
     """Tell whether the micrograph pixel size matters.
 
     Coordinates in angstrom need none; at separation 0 without a shift the stored coordinates are
@@ -212,7 +214,7 @@ _PSIZE_COLUMN = {"cryosparc": "location/micrograph_psize_A", "relion": "rlnMicro
 
 
 def check_pixel_size(
-    roles: Roles, params: DedupParams, micrographs: MicrographTable | None, table: str
+    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
     """Refuse a table whose micrograph pixel size or shape is needed and nowhere to be had.
 
@@ -244,7 +246,7 @@ def check_pixel_size(
 
 
 def check_flip(
-    roles: Roles, params: DedupParams, micrographs: MicrographTable | None, table: str
+    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
     """Refuse to flip coordinates in pixels of micrographs whose height nothing tells.
 
@@ -260,7 +262,7 @@ def check_flip(
         )
 
 
-def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
+def _cryosparc(present: set[str], params: DedupParams, table: str) -> ColumnRoles:
     micrograph = _first(present, _UID, _PATH)
     if micrograph is None:
         raise InputError(f"{table}: no micrograph column; it needs {_UID} or {_PATH}")
@@ -276,7 +278,7 @@ def _cryosparc(present: set[str], params: DedupParams, table: str) -> Roles:
     half = _first(present, *(f"{each}/split" for each in (*groups, *both)))
     named = {name: [f"{each}/{name}" for each in groups] for name in ("error", "error_min")}
     named["ncc_score"] = ["pick_stats/ncc_score"]
-    return Roles(
+    return ColumnRoles(
         convention="cryosparc",
         micrograph=micrograph,
         position=_CRYOSPARC_POSITION,
@@ -320,7 +322,7 @@ def _alignment_group(present: set[str], params: DedupParams, table: str) -> str 
     return params.shift_key
 
 
-def _relion(present: set[str], params: DedupParams, table: str) -> Roles:
+def _relion(present: set[str], params: DedupParams, table: str) -> ColumnRoles:
     tomogram = "rlnTomoName" in present
     micrograph = _first(present, "rlnTomoName", "rlnMicrographName")
     if micrograph is None:
@@ -341,7 +343,7 @@ def _relion(present: set[str], params: DedupParams, table: str) -> Roles:
         )
     score = _score(present, params, {"ncc_score": ["rlnAutopickFigureOfMerit"]}, table)
     psize = ("rlnTomoTiltSeriesPixelSize",) if tomogram else ()
-    return Roles(
+    return ColumnRoles(
         convention="relion",
         micrograph=micrograph,
         position=position,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.arrow import numbered
-from dask_dedup.dedup.picks import NO_HALF, Picks, all_of, places
+from dask_dedup.dedup.picks import NO_HALF, Picks, all_of, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.conventions import needs_pixel_size
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
-    from dask_dedup.particles.conventions import Roles
+    from dask_dedup.particles.conventions import ColumnRoles
     from dask_dedup.particles.micrographs import MicrographTable
 
     Floats = NDArray[np.float64]
@@ -35,7 +35,7 @@ _SOURCE_BITS = np.uint64(48)
 
 
 @dataclass(frozen=True, slots=True)
-class Census:
+class ScanSummary:
     """What a fragment holds.
 
     Attributes
@@ -103,7 +103,7 @@ class Extract:
 def read_picks(
     rows: pa.Table,
     fragment: Fragment,
-    roles: Roles,
+    roles: ColumnRoles,
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Picks:
@@ -121,18 +121,20 @@ def read_picks(
     return extract(rows, fragment, roles, params, micrographs).picks
 
 
-def take_census(
+def summarize_fragment(
     rows: pa.Table,
     fragment: Fragment,
-    roles: Roles,
+    roles: ColumnRoles,
     params: DedupParams,
     micrographs: MicrographTable | None,
-) -> Census:
+) -> ScanSummary:
     """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
     return count(extract(rows, fragment, roles, params, micrographs), fragment, roles, params)
 
 
-def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams) -> Census:
+def count(
+    found: Extract, fragment: Fragment, roles: ColumnRoles, params: DedupParams
+) -> ScanSummary:
     """Make the census of a fragment from what was extracted of it."""
     picks = found.picks
     # Where they are an error, what they would count for is told all the same.
@@ -147,7 +149,7 @@ def count(found: Extract, fragment: Fragment, roles: Roles, params: DedupParams)
     uids = np.empty(0, np.uint64)
     if roles.uid:
         uids = np.sort(_those(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
-    return Census(
+    return ScanSummary(
         fragment=fragment.number,
         source=fragment.source,
         rows=fragment.rows,
@@ -178,7 +180,7 @@ def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, f
 def extract(
     rows: pa.Table,
     fragment: Fragment,
-    roles: Roles,
+    roles: ColumnRoles,
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Extract:
@@ -271,7 +273,7 @@ def extract(
         z=np.ascontiguousarray(centres[:, 2]) if centres.shape[1] > 2 else all_of(0.0, n),
         score=score,
         uid=uid,
-        place=places(fragment.number, n),
+        row_id=row_ids(fragment.number, n),
         source=all_of(np.uint16(fragment.source), n),
         half=half,
         label=label,
@@ -288,7 +290,7 @@ def extract(
 
 
 def _labels(
-    columns: Columns, roles: Roles, params: DedupParams, source: int, problems: Problems
+    columns: Columns, roles: ColumnRoles, params: DedupParams, source: int, problems: Problems
 ) -> NDArray[np.int64]:
     """Give the filament, or the symmetry copies' source, of each row; -1 for none."""
     none = all_of(np.int64(-1), len(columns))
@@ -306,7 +308,7 @@ def _labels(
 
 
 def _shift(
-    columns: Columns, roles: Roles, problems: Problems
+    columns: Columns, roles: ColumnRoles, problems: Problems
 ) -> tuple[Floats | None, Floats | None]:
     """Give the (n, d) shift and the (n,) pixel size it is in (1 for angstrom)."""
     if not roles.shift:
@@ -332,7 +334,7 @@ def _shift(
 
 def _outside(
     stored: Floats,
-    roles: Roles,
+    roles: ColumnRoles,
     micrographs: MicrographTable | None,
     row_in_table: NDArray[np.intp] | None,
 ) -> NDArray[np.bool_]:
@@ -351,7 +353,7 @@ def _outside(
 
 
 def _height(
-    roles: Roles,
+    roles: ColumnRoles,
     params: DedupParams,
     micrographs: MicrographTable | None,
     row_in_table: NDArray[np.intp] | None,
@@ -367,7 +369,7 @@ def _height(
 
 def _shape(
     columns: Columns,
-    roles: Roles,
+    roles: ColumnRoles,
     micrographs: MicrographTable | None,
     row_in_table: NDArray[np.intp] | None,
 ) -> Floats:

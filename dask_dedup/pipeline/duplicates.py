@@ -51,8 +51,8 @@ def duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedAr
     with_uid = np.array([roles.uid is not None for roles in job.roles])
     with_score = np.array([roles.score is not None for roles in job.roles])
     source, winner_source = rejections.source, rejections.winner_source
-    file, row = _locate(job, rejections.place, np.ones(len(rejections), dtype=bool))
-    winner_file, winner_row = _locate(job, rejections.winner_place, has_winner)
+    file, row = _locate(job, rejections.row_id, np.ones(len(rejections), dtype=bool))
+    winner_file, winner_row = _locate(job, rejections.winner_row_id, has_winner)
     encoded = micrographs
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
@@ -83,10 +83,10 @@ def _input_names(
 
 
 def _locate(
-    job: Job, place: NDArray[np.uint64], known: NDArray[np.bool_]
+    job: Job, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
     """Give the file, and the row in it, of rows by their places."""
-    fragments = [job.fragments[number] for number in np.unique(fragment_of(place[known])).tolist()]
+    fragments = [job.fragments[number] for number in np.unique(fragment_of(row_id[known])).tolist()]
     starts, first_rows, paths = [], [], []
     for fragment in fragments:
         row = 0
@@ -96,11 +96,11 @@ def _locate(
             paths.append(piece.path)
             row += piece.rows
     starts_array = np.array(starts, dtype=np.uint64)
-    piece_of = np.searchsorted(starts_array, place[known], side="right") - 1
+    piece_of = np.searchsorted(starts_array, row_id[known], side="right") - 1
     distinct = {path: code for code, path in enumerate(dict.fromkeys(paths))}
     code_of = np.array([distinct[path] for path in paths], dtype=np.int32)
-    rows, codes = np.zeros(place.size, dtype=np.int64), np.zeros(place.size, dtype=np.int32)
-    rows[known] = (place[known] - starts_array[piece_of]).astype(np.int64)
+    rows, codes = np.zeros(row_id.size, dtype=np.int64), np.zeros(row_id.size, dtype=np.int32)
+    rows[known] = (row_id[known] - starts_array[piece_of]).astype(np.int64)
     rows[known] += np.array(first_rows, dtype=np.int64)[piece_of]
     codes[known] = code_of[piece_of]
     files = pa.DictionaryArray.from_arrays(from_numpy(codes, known), from_texts(list(distinct)))

@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.decide import Tally
-    from dask_dedup.output.checkpoints import Receipt
-    from dask_dedup.particles.extract import Census
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.extract import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
     Event = dict[str, Any]
-    Tell = Callable[[Event], None]
+    EventHandler = Callable[[Event], None]
 
 #: Topic of the events on a Dask cluster.
 TOPIC = "dask-dedup"
 #: So many micrographs are named, so many buckets listed, and a name is cut after so many characters.
 NAMED = 200
-LISTED_BUCKETS = 2_000
+LISTED_PARTITIONS = 2_000
 NAME_LENGTH = 200
 
 _PICK_BYTES = sum(dtype.itemsize for dtype in PICKS_DTYPES.values())
@@ -52,22 +52,22 @@ def started(job: Job, output: str, where: str) -> Event:
     }
 
 
-def planned(plan: Plan, censuses: Sequence[Census]) -> Event:
+def planned(plan: Plan, summaries: Sequence[ScanSummary]) -> Event:
     """Tell what will move, and name the densest micrographs."""
     return {
         "kind": "planned",
         **plan.to_dict(),
-        "bucket_rows": np.sort(plan.bucket_rows)[::-1][:LISTED_BUCKETS].tolist(),
-        "names": _name_densest(plan, censuses),
+        "partition_rows": np.sort(plan.partition_rows)[::-1][:LISTED_PARTITIONS].tolist(),
+        "names": _name_densest(plan, summaries),
     }
 
 
-def scanned(census: Census, seconds: float) -> Event:
+def scanned(summary: ScanSummary, seconds: float) -> Event:
     """Tell that a fragment's rows are counted."""
     return {
         "kind": "scanned",
-        "number": census.fragment,
-        "rows": census.rows,
+        "number": summary.fragment,
+        "rows": summary.rows,
         "seconds": round(seconds, 4),
     }
 
@@ -83,26 +83,26 @@ def collected(number: int, picks: int, seconds: float) -> Event:
     }
 
 
-def decided(bucket: int, tally: Tally, seconds: float) -> Event:
+def decided(partition: int, tally: Tally, seconds: float) -> Event:
     """Tell that a bucket is decided."""
     return {
         "kind": "decided",
-        "number": bucket,
+        "number": partition,
         "rows": tally.picks,
         "tally": tally.to_dict(),
         "seconds": round(seconds, 4),
     }
 
 
-def written(receipt: Receipt, seconds: float) -> Event:
+def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
     """Tell that a fragment is written, with the micrographs that were decided on the way."""
     return {
         "kind": "written",
-        "number": receipt.fragment,
-        "rows": receipt.rows,
-        "kept": receipt.kept,
-        "rejected": receipt.rejected,
-        "tally": receipt.tally.to_dict(),
+        "number": checkpoint.fragment,
+        "rows": checkpoint.rows,
+        "kept": checkpoint.kept,
+        "rejected": checkpoint.rejected,
+        "tally": checkpoint.tally.to_dict(),
         "seconds": round(seconds, 4),
     }
 
@@ -126,25 +126,25 @@ def failed(reason: str) -> Event:
     return {"kind": "failed", "reason": reason[:1_000]}
 
 
-def _name_densest(plan: Plan, censuses: Sequence[Census]) -> list[tuple[int, str]]:
+def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[int, str]]:
     """Name the micrographs with the most particles, over all and in each bucket."""
     keys: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     counts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    for census in censuses:
-        most = np.argsort(-census.counts, kind="stable")[:NAMED]
-        keys.append(census.micrographs[most])
-        counts.append(census.counts[most])
+    for summary in summaries:
+        most = np.argsort(-summary.counts, kind="stable")[:NAMED]
+        keys.append(summary.micrographs[most])
+        counts.append(summary.counts[most])
     distinct, number = np.unique(np.concatenate(keys), return_inverse=True)
     rows = np.bincount(number, weights=np.concatenate(counts), minlength=distinct.size)
     order = np.argsort(-rows, kind="stable")
-    bucket = plan.bucket_of(distinct)[order]
-    _, first_of_bucket = np.unique(bucket, return_index=True)
-    chosen = np.concatenate([order[first_of_bucket], order[:NAMED]])[:NAMED]
+    partition = plan.partition_of(distinct)[order]
+    _, first_of_partition = np.unique(partition, return_index=True)
+    chosen = np.concatenate([order[first_of_partition], order[:NAMED]])[:NAMED]
     wanted = set(distinct[chosen].tolist())
     names = {
         key: name[-NAME_LENGTH:]
-        for census in censuses
-        for key, name in census.names
+        for summary in summaries
+        for key, name in summary.names
         if key in wanted
     }
     return list(names.items())

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
-    from dask_dedup.particles.conventions import Roles
+    from dask_dedup.particles.conventions import ColumnRoles
     from dask_dedup.particles.micrographs import MicrographTable
 
 #: Rises whenever the same inputs and parameters may give other decisions or other files.
@@ -69,20 +69,20 @@ class Job:
 
     tables: tuple[ParticleTable, ...]
     fragments: tuple[Fragment, ...]
-    roles: tuple[Roles, ...]
+    roles: tuple[ColumnRoles, ...]
     params: DedupParams
     micrographs: MicrographTable | None
     stored_schema: StoredSchema
     native_names: tuple[str | None, ...]
     output_format: str
     staging: str
-    mark: str = ""
+    run_token: str = ""
     endpoint_url: str | None = None
     attempt: str = ""
 
     def home(self, dataset: str) -> str:
         """Give the folder of the output that a dataset's files lie in."""
-        return f"{dataset}/{self.mark}" if self.mark else dataset
+        return f"{dataset}/{self.run_token}" if self.run_token else dataset
 
     @property
     def schema(self) -> pa.Schema:
@@ -95,7 +95,7 @@ def make_job(
     exposures: ParticleTable | None,
     params: DedupParams,
     output_format: str,
-    mark: str = "",
+    run_token: str = "",
 ) -> Job:
     """Gather what the stages have to know; nothing is read but the micrograph table."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
@@ -124,7 +124,7 @@ def make_job(
         native_names=tuple(native),
         output_format=output_format,
         staging="",
-        mark=mark,
+        run_token=run_token,
         endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
     )

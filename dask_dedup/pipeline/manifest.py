@@ -21,13 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_dedup.formats import ParticleTable
-    from dask_dedup.output.checkpoints import Receipt
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
 
 def make_manifest(
-    job: Job, plan: Plan, receipts: Sequence[Receipt], warnings: Sequence[str]
+    job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint], warnings: Sequence[str]
 ) -> dict[str, Any]:
     """Check that no row was lost, finish the output files, and describe the run.
 
@@ -44,7 +44,7 @@ def make_manifest(
     RunError
         If kept and rejected do not add up to the input.
     """
-    totals = _totals(job, plan, receipts)
+    totals = _totals(job, plan, checkpoints)
     return {
         "format": 1,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -57,7 +57,7 @@ def make_manifest(
         "plan": plan.to_dict(),
         "warnings": list(warnings),
         "totals": totals,
-        "outputs": _outputs(job, receipts, totals),
+        "outputs": _outputs(job, checkpoints, totals),
     }
 
 
@@ -96,27 +96,27 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
     }
 
 
-def _totals(job: Job, plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]:
+def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:
     """Add up the receipts, and check that no row was lost or made."""
-    for receipt, fragment in zip(receipts, job.fragments, strict=True):
-        if receipt.kept + receipt.rejected != fragment.rows:
+    for checkpoint, fragment in zip(checkpoints, job.fragments, strict=True):
+        if checkpoint.kept + checkpoint.rejected != fragment.rows:
             raise RunError(
-                f"{fragment}: {receipt.kept} kept and {receipt.rejected} rejected of {fragment.rows} "
+                f"{fragment}: {checkpoint.kept} kept and {checkpoint.rejected} rejected of {fragment.rows} "
                 "rows; this is a defect of the program, nothing was committed"
             )
     crowded = job.params.remove_entirely
     by_input: list[dict[str, Any]] = []
     by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
     for table in job.tables:
-        mine = [receipt for receipt in receipts if receipt.source == table.source]
+        mine = [checkpoint for checkpoint in checkpoints if checkpoint.source == table.source]
         by_input.append(
             {
                 "path": table.path,
                 "rows": table.rows,
-                "kept": sum(receipt.kept for receipt in mine),
-                "rejected": sum(receipt.rejected for receipt in mine),
+                "kept": sum(checkpoint.kept for checkpoint in mine),
+                "rejected": sum(checkpoint.rejected for checkpoint in mine),
                 "invalid": sum(
-                    sum(plan.invalid.get(receipt.fragment, {}).values()) for receipt in mine
+                    sum(plan.invalid.get(checkpoint.fragment, {}).values()) for checkpoint in mine
                 ),
             }
         )
@@ -130,24 +130,26 @@ def _totals(job: Job, plan: Plan, receipts: Sequence[Receipt]) -> dict[str, Any]
         **totals,
         "invalid_by_reason": dict(sorted(by_reason.items())),
         # Where duplicates are removed entirely, nobody wins and there are no pairs to count.
-        "same_uid": None if crowded else sum(receipt.same_uid for receipt in receipts),
-        "across_half_sets": None if crowded else sum(r.across_halves for r in receipts),
+        "same_uid": None if crowded else sum(checkpoint.same_uid for checkpoint in checkpoints),
+        "across_half_sets": None if crowded else sum(r.across_halves for r in checkpoints),
         "by_input": by_input,
     }
 
 
-def _outputs(job: Job, receipts: Sequence[Receipt], totals: dict[str, Any]) -> list[dict[str, Any]]:
+def _outputs(
+    job: Job, checkpoints: Sequence[FragmentCheckpoint], totals: dict[str, Any]
+) -> list[dict[str, Any]]:
     """Assemble what is written in the inputs' own formats, and list every file of the result."""
     outputs = [
         {
             **asdict(file),
             "path": f"{job.home(folder)}/{file.path}",
-            "fragment": receipt.fragment,
-            "input": receipt.source,
+            "fragment": checkpoint.fragment,
+            "input": checkpoint.source,
         }
         for folder in (KEPT, REJECTED, DUPLICATES)
-        for receipt in receipts
-        for file in [receipt.files.get(folder)]
+        for checkpoint in checkpoints
+        for file in [checkpoint.files.get(folder)]
         if file is not None
     ]
     with ThreadPoolExecutor() as pool:

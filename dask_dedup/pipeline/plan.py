@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.particles.extract import Census
+    from dask_dedup.particles.extract import ScanSummary
 
 #: A bucket holds about so many picks; fewer, larger buckets shuffle faster and still fit in memory.
-BUCKET_ROWS = 400_000
+PARTITION_ROWS = 400_000
 #: There are never more buckets than that: Dask's graph grows with the square of a shuffle's partitions.
-MOST_BUCKETS = 1_000
+MOST_PARTITIONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +53,8 @@ class Plan:
     fragments: int
     micrographs: int
     straddling: NDArray[np.uint64]
-    bucket: NDArray[np.int32]
-    bucket_rows: NDArray[np.int64]
+    partition: NDArray[np.int32]
+    partition_rows: NDArray[np.int64]
     open_fragments: tuple[int, ...]
     unwritten: tuple[int, ...]
     invalid: dict[int, dict[str, int]] = field(default_factory=dict)
@@ -67,16 +67,16 @@ class Plan:
     @property
     def moving_rows(self) -> int:
         """Picks that travel."""
-        return int(self.bucket_rows.sum())
+        return int(self.partition_rows.sum())
 
-    def bucket_of(self, micrographs: NDArray[np.uint64]) -> NDArray[np.int32]:
+    def partition_of(self, micrographs: NDArray[np.uint64]) -> NDArray[np.int32]:
         """Give each row's bucket; -1 for micrographs that live whole in one fragment."""
         if not self.straddling.size:
             return np.full(micrographs.size, -1, dtype=np.int32)
         distinct, number = numbered(micrographs)
         at = np.searchsorted(self.straddling, distinct).clip(max=self.straddling.size - 1)
         moves = self.straddling[at] == distinct
-        return np.where(moves, self.bucket[at], np.int32(-1))[number]
+        return np.where(moves, self.partition[at], np.int32(-1))[number]
 
     def describe(self) -> list[str]:
         """Say in words what will happen and why."""
@@ -88,10 +88,10 @@ class Plan:
             lines.append("every micrograph lies whole in one fragment: nothing moves")
             return lines
         share = self.moving_rows / self.rows
-        low, high = self.bucket_rows.min(), self.bucket_rows.max()
-        into = f"one bucket of {high:,}"
-        if self.bucket_rows.size > 1:
-            into = f"{self.bucket_rows.size} buckets of {low:,} to {high:,}"
+        low, high = self.partition_rows.min(), self.partition_rows.max()
+        into = f"one partition of {high:,}"
+        if self.partition_rows.size > 1:
+            into = f"{self.partition_rows.size} partitions of {low:,} to {high:,}"
         lines.append(
             f"{counted(self.straddling.size, 'micrograph', 'lie in more than one fragment')}: "
             f"{counted(self.moving_rows, 'pick')} ({share:.0%}) must move into {into}; no payload moves"
@@ -107,12 +107,12 @@ class Plan:
             "straddling_micrographs": int(self.straddling.size),
             "moving_rows": self.moving_rows,
             "open_fragments": len(self.open_fragments),
-            "buckets": int(self.bucket_rows.size),
-            "largest_bucket_rows": int(self.bucket_rows.max(initial=0)),
+            "partitions": int(self.partition_rows.size),
+            "largest_partition_rows": int(self.partition_rows.max(initial=0)),
         }
 
 
-def make_plan(censuses: Sequence[Census], written: Collection[int] = ()) -> Plan:
+def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -> Plan:
     """Decide what must move, from what each fragment holds.
 
     Parameters
@@ -122,31 +122,31 @@ def make_plan(censuses: Sequence[Census], written: Collection[int] = ()) -> Plan
         Fragments that need no writing any more: micrographs that occur in no other are left out of the
         straddling ones.
     """
-    keys = np.concatenate([np.empty(0, np.uint64), *(census.micrographs for census in censuses)])
-    counts = np.concatenate([np.empty(0, np.int64), *(census.counts for census in censuses)])
+    keys = np.concatenate([np.empty(0, np.uint64), *(summary.micrographs for summary in summaries)])
+    counts = np.concatenate([np.empty(0, np.int64), *(summary.counts for summary in summaries)])
     homes = np.repeat(
-        np.array([census.fragment for census in censuses], dtype=np.int64),
-        [census.micrographs.size for census in censuses],
+        np.array([summary.fragment for summary in summaries], dtype=np.int64),
+        [summary.micrographs.size for summary in summaries],
     )
     distinct, number, fragments = np.unique(keys, return_inverse=True, return_counts=True)
     rows = np.bincount(number, weights=counts, minlength=distinct.size).astype(np.int64)
-    unwritten = sorted({census.fragment for census in censuses} - set(written))
+    unwritten = sorted({summary.fragment for summary in summaries} - set(written))
     straddles = fragments > 1
     if written:
         waits = np.zeros(distinct.size, dtype=bool)
         waits[number[np.isin(homes, unwritten)]] = True
         straddles &= waits
-    bucket, bucket_rows = pack(rows[straddles])
+    partition, partition_rows = pack(rows[straddles])
     return Plan(
         rows=int(rows.sum()),
-        fragments=len(censuses),
+        fragments=len(summaries),
         micrographs=int(distinct.size),
         straddling=distinct[straddles],
-        bucket=bucket,
-        bucket_rows=bucket_rows,
+        partition=partition,
+        partition_rows=partition_rows,
         open_fragments=tuple(np.unique(homes[straddles[number]]).tolist()),
         unwritten=tuple(unwritten),
-        invalid={census.fragment: census.invalid for census in censuses if census.invalid},
+        invalid={summary.fragment: summary.invalid for summary in summaries if summary.invalid},
     )
 
 
@@ -163,13 +163,13 @@ def pack(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]
     bucket : (m,) int32
     bucket_rows : (b,) int64
     """
-    wanted = min(rows.size, MOST_BUCKETS, int(np.ceil(rows.sum() / BUCKET_ROWS)))
-    bucket = np.zeros(rows.size, dtype=np.int32)
+    wanted = min(rows.size, MOST_PARTITIONS, int(np.ceil(rows.sum() / PARTITION_ROWS)))
+    partition = np.zeros(rows.size, dtype=np.int32)
     heap = [(0, number) for number in range(wanted)]
     for item in np.argsort(-rows, kind="stable").tolist():
         weight, number = heap[0]
         heapq.heapreplace(heap, (weight + int(rows[item]), number))
-        bucket[item] = number
-    bucket_rows = np.zeros(wanted, dtype=np.int64)
-    np.add.at(bucket_rows, bucket, rows)
-    return bucket, bucket_rows
+        partition[item] = number
+    partition_rows = np.zeros(wanted, dtype=np.int64)
+    np.add.at(partition_rows, partition, rows)
+    return partition, partition_rows

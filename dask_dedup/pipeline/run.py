@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.cluster.connect import choose_engine, choose_for_moving
+from dask_dedup.cluster.connect import choose_executor, choose_for_moving
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
 from dask_dedup.output import local as place
-from dask_dedup.output.checkpoints import count_receipts, find_receipts
-from dask_dedup.output.checksum import sealed
+from dask_dedup.output.checkpoints import count_checkpoints, find_checkpoints
+from dask_dedup.output.checksum import with_checksum
 from dask_dedup.output.lock import locked
 from dask_dedup.particles.checks import (
     check_names,
@@ -31,7 +31,7 @@ from dask_dedup.pipeline.manifest import make_manifest, make_request, versions
 from dask_dedup.pipeline.plan import make_plan
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.storage.access import check_answers, in_words
-from dask_dedup.storage.capacity import filling
+from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.paths import at, check_once, is_remote, listed
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_dedup.output.checkpoints import Receipt
-    from dask_dedup.particles.extract import Census
-    from dask_dedup.pipeline.events import Event, Tell
-    from dask_dedup.pipeline.executors.base import Engine
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.pipeline.events import Event, EventHandler
+    from dask_dedup.pipeline.executors.base import Executor
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -60,7 +60,7 @@ def run(
     output_format: str = "native",
     allow_outside: bool = False,
     overwrite: bool = False,
-    watch: Tell | None = None,
+    on_event: EventHandler | None = None,
 ) -> RunResult:
     """Remove the duplicates of particle tables: files in, files out.
 
@@ -110,7 +110,7 @@ def run(
             output_format=output_format,
             allow_outside=allow_outside,
             overwrite=overwrite,
-            watch=watch,
+            on_event=on_event,
         )
 
 
@@ -124,7 +124,7 @@ def _run(
     output_format: str,
     allow_outside: bool,
     overwrite: bool,
-    watch: Tell | None,
+    on_event: EventHandler | None,
 ) -> RunResult:
     began = time.perf_counter()
     if not paths:
@@ -144,61 +144,67 @@ def _run(
 
     before = place.find_manifest(target) if overwrite and is_remote(target) else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
-    mark = place.mark_of(target, [run_id, versions(), rows], before)
-    job = make_job(tables, exposures, params, output_format, mark)
+    run_token = place.choose_run_token(target, [run_id, versions(), rows], before)
+    job = make_job(tables, exposures, params, output_format, run_token)
     with _in_one_line(), in_words(RunError), ExitStack() as stack:
-        engine: Engine = choose_engine(stack, client, sum(table.rows for table in tables), watch)
-        stack.enter_context(engine.listening(job.attempt))
+        executor: Executor = choose_executor(
+            stack, client, sum(table.rows for table in tables), on_event
+        )
+        stack.enter_context(executor.listening(job.attempt))
 
-        def tell(event: Event) -> None:
-            engine.tell({"run": job.attempt, **event})
+        def emit(event: Event) -> None:
+            executor.emit({"run": job.attempt, **event})
 
-        with _telling_failure(tell):
-            tell(events.started(job, str(target), str(engine)))
-            survey = _survey(job, engine, tell)
-            chosen = choose_for_moving(stack, engine, survey.plan.moving_rows, watch)
-            if chosen is not engine:
-                engine = chosen
+        with _emitting_failure(emit):
+            emit(events.started(job, str(target), str(executor)))
+            survey = _survey(job, executor, emit)
+            chosen = choose_for_moving(stack, executor, survey.plan.moving_rows, on_event)
+            if chosen is not executor:
+                executor = chosen
                 # Whoever watches from here knows this already, and so listens only from now on.
-                for event in survey.retell(job, str(target), str(engine)):
-                    tell(event)
-                stack.enter_context(engine.listening(job.attempt))
+                for event in survey.retell(job, str(target), str(executor)):
+                    emit(event)
+                stack.enter_context(executor.listening(job.attempt))
             # In words first: asking a cluster from within the log handler would hold up its own log lines.
-            where = str(engine)
+            where = str(executor)
             log.info("running %s", where)
-            with filling(target), locked(target):
+            with disk_full_errors(target), locked(target):
                 finished = place.find_result(target, run_id, overwrite=overwrite)
                 if finished:
-                    tell(events.finished(finished))
+                    emit(events.finished(finished))
                     return _nothing_to_do(target, finished)
                 request = make_request(job, run_id, allow_outside=allow_outside)
-                staging = place.stage(target, request, mark)
+                staging = place.stage(target, request, run_token)
                 manifest = place.staged_manifest(staging)
                 try:
                     if manifest is None:
                         job = replace(job, staging=str(staging))
                         with _keeping_what_is_done(job, staging):
-                            receipts = _write(job, survey, engine, tell)
+                            checkpoints = _write(job, survey, executor, emit)
                             check_unchanged(job)
-                            doubts = find_doubts(job, survey.plan, receipts)
+                            doubts = find_doubts(job, survey.plan, checkpoints)
                             for line in doubts:
                                 log.warning("warning: %s", line)
                             warnings = [*survey.warnings, *doubts]
-                            manifest = make_manifest(job, survey.plan, receipts, warnings)
-                            manifest |= {"run_id": run_id, "overwrite": overwrite, "mark": mark}
+                            manifest = make_manifest(job, survey.plan, checkpoints, warnings)
+                            manifest |= {
+                                "run_id": run_id,
+                                "overwrite": overwrite,
+                                "run_token": run_token,
+                            }
                             manifest["allow_outside"] = allow_outside
                             manifest["seconds"] = round(time.perf_counter() - began, 3)
-                            manifest = sealed(manifest)
+                            manifest = with_checksum(manifest)
                     committed = place.commit(staging, target, manifest, before)
                 except Exception:
-                    twin = _find_twin(target, mark)
-                    if twin is None:
+                    concurrent = _find_concurrent_run(target, run_token)
+                    if concurrent is None:
                         raise
                     # It has put away what the two had in common.
-                    place.tidy(target, twin)
-                    tell(events.finished(twin))
-                    return _nothing_to_do(target, twin)
-            tell(events.finished(committed))
+                    place.tidy(target, concurrent)
+                    emit(events.finished(concurrent))
+                    return _nothing_to_do(target, concurrent)
+            emit(events.finished(committed))
     return RunResult.of(target, committed, already_done=committed != manifest)
 
 
@@ -209,7 +215,7 @@ def _nothing_to_do(target: Path, manifest: dict[str, Any]) -> RunResult:
 
 @dataclass(frozen=True, slots=True)
 class _Survey:
-    censuses: list[Census]
+    summaries: list[ScanSummary]
     plan: Plan
     planned: Event
     warnings: list[str]
@@ -217,44 +223,46 @@ class _Survey:
     def retell(self, job: Job, output: str, where: str) -> Iterator[Event]:
         """Tell so far to a cluster that was not there yet."""
         yield events.started(job, output, where)
-        yield from (events.scanned(census, 0.0) for census in self.censuses)
+        yield from (events.scanned(summary, 0.0) for summary in self.summaries)
         yield self.planned
 
 
-def _survey(job: Job, engine: Engine, tell: Tell) -> _Survey:
+def _survey(job: Job, executor: Executor, emit: EventHandler) -> _Survey:
     """Look at all rows, refuse what cannot be used, and plan."""
-    censuses = sorted(engine.scan(job), key=lambda census: census.fragment)
-    check_rows(job, censuses)
-    check_uids(job, censuses)
-    check_names(job, censuses)
-    plan = make_plan(censuses)
-    planned = events.planned(plan, censuses)
-    tell(planned)
-    warnings = find_warnings(job, censuses)
+    summaries = sorted(executor.scan(job), key=lambda summary: summary.fragment)
+    check_rows(job, summaries)
+    check_uids(job, summaries)
+    check_names(job, summaries)
+    plan = make_plan(summaries)
+    planned = events.planned(plan, summaries)
+    emit(planned)
+    warnings = find_warnings(job, summaries)
     for line in (*_describe(job), *plan.describe()):
         log.info(line)
     for line in warnings:
         log.warning("warning: %s", line)
     # The uids are 8 bytes a particle, and of no more use.
-    lean = [replace(census, uids=np.empty(0, np.uint64), names=[]) for census in censuses]
+    lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
     return _Survey(lean, plan, planned, warnings)
 
 
-def _write(job: Job, survey: _Survey, engine: Engine, tell: Tell) -> list[Receipt]:
+def _write(
+    job: Job, survey: _Survey, executor: Executor, emit: EventHandler
+) -> list[FragmentCheckpoint]:
     """Write what no earlier attempt has written; give the receipts of all fragments, in their order."""
-    receipts = find_receipts(at(job.staging), job.fragments)
+    checkpoints = find_checkpoints(at(job.staging), job.fragments)
     plan = survey.plan
-    if receipts:
+    if checkpoints:
         log.info(
             "going on: %s of %s fragments were written before",
-            f"{len(receipts):,}",
+            f"{len(checkpoints):,}",
             f"{len(job.fragments):,}",
         )
-        plan = make_plan(survey.censuses, [receipt.fragment for receipt in receipts])
-        for receipt in receipts:
-            tell(events.written(receipt, 0.0))
-    receipts += engine.write(job, plan)
-    return sorted(receipts, key=lambda receipt: receipt.fragment)
+        plan = make_plan(survey.summaries, [checkpoint.fragment for checkpoint in checkpoints])
+        for checkpoint in checkpoints:
+            emit(events.written(checkpoint, 0.0))
+    checkpoints += executor.write(job, plan)
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.fragment)
 
 
 @contextmanager
@@ -263,9 +271,9 @@ def _keeping_what_is_done(job: Job, staging: Path) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        if not _answers(staging) or _find_twin(staging.parent, job.mark):
+        if not _answers(staging) or _find_concurrent_run(staging.parent, job.run_token):
             raise
-        done = count_receipts(staging)
+        done = count_checkpoints(staging)
         if done and not isinstance(error, InputError) and not find_changed(job):
             log.warning(
                 "%s of %s fragments are written: the same command goes on from there; "
@@ -289,25 +297,25 @@ def _answers(staging: Path) -> bool:
     return True
 
 
-def _find_twin(target: Path, mark: str) -> dict[str, Any] | None:
+def _find_concurrent_run(target: Path, run_token: str) -> dict[str, Any] | None:
     """Give the manifest if the same run, started twice into an object store, has been finished by the other."""
-    if not mark:
+    if not run_token:
         return None
     try:
         check_answers([target])
         manifest = place.find_manifest(target)
     except DedupError:
         return None
-    return manifest if manifest and manifest.get("mark") == mark else None
+    return manifest if manifest and manifest.get("run_token") == run_token else None
 
 
 @contextmanager
-def _telling_failure(tell: Tell) -> Iterator[None]:
+def _emitting_failure(emit: EventHandler) -> Iterator[None]:
     """Tell whoever watches that the run has failed."""
     try:
         yield
     except BaseException as error:
-        tell(events.failed(str(error) or "interrupted"))
+        emit(events.failed(str(error) or "interrupted"))
         raise
 
 

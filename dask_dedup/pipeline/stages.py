@@ -21,13 +21,18 @@ from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, read
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output.checkpoints import RECEIPTS, Receipt, digest_of, receipt_name
-from dask_dedup.output.checksum import sealed
+from dask_dedup.output.checkpoints import (
+    CHECKPOINTS,
+    FragmentCheckpoint,
+    checkpoint_name,
+    digest_of,
+)
+from dask_dedup.output.checksum import with_checksum
 from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.extract import Census, count, extract, read_picks
+from dask_dedup.particles.extract import ScanSummary, count, extract, read_picks
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.pipeline.duplicates import duplicates_table
-from dask_dedup.storage.capacity import filling
+from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import upload
 from dask_dedup.storage.paths import at, is_remote, using_endpoint
 
@@ -85,7 +90,7 @@ def _at_its_endpoint(stage: Callable[Concatenate[Job, P], T]) -> Callable[Concat
 
 
 @_at_its_endpoint
-def scan_fragment(job: Job, number: int) -> tuple[Census, Narrow]:
+def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Narrow]:
     """Read the columns that matter of a fragment, and no others, and count what is in them."""
     fragment = job.fragments[number]
     roles = job.roles[fragment.source]
@@ -112,20 +117,20 @@ def collect_picks(
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
-    bucket = _buckets(plan, picks)
-    moves = bucket >= 0
-    return picks.take(moves), bucket[moves]
+    partition = _partitions(plan, picks)
+    moves = partition >= 0
+    return picks.take(moves), partition[moves]
 
 
 @_at_its_endpoint
-def decide_bucket(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
+def decide_partition(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates among the picks of a bucket."""
     return _decide(job, picks)
 
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Tally]:
     """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
-    settled = _buckets(plan, picks) < 0
+    settled = _partitions(plan, picks) < 0
     return _decide(job, picks if settled.all() else picks.take(settled))
 
 
@@ -151,8 +156,8 @@ def _name_culprit(job: Job, picks: Picks) -> str:
             decide(picks.take(picks.micrograph == keys[worst]), job.params)
         except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
             break
-    fragment = job.fragments[int(fragment_of(picks.place[first[worst : worst + 1]])[0])]
-    row = int(row_of(picks.place[first[worst : worst + 1]])[0])
+    fragment = job.fragments[int(fragment_of(picks.row_id[first[worst : worst + 1]])[0])]
+    row = int(row_of(picks.row_id[first[worst : worst + 1]])[0])
     path, row_in_file = fragment.locate(row)
     roles = job.roles[fragment.source]
     name = read(job.tables[fragment.source], fragment, [roles.micrograph])[0][row].as_py()
@@ -168,9 +173,9 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-def _buckets(plan: Plan, picks: Picks) -> NDArray[np.int32]:
+def _partitions(plan: Plan, picks: Picks) -> NDArray[np.int32]:
     """Give the bucket each pick travels to; -1 for those that stay, as all invalid ones do."""
-    return np.where(picks.invalid == 0, plan.bucket_of(picks.micrograph), np.int32(-1))
+    return np.where(picks.invalid == 0, plan.partition_of(picks.micrograph), np.int32(-1))
 
 
 @_at_its_endpoint
@@ -181,7 +186,7 @@ def write_fragment(
     moved: Rejections,
     settled: tuple[Rejections, Tally] | None = None,
     micrograph: pa.ChunkedArray | None = None,
-) -> Receipt:
+) -> FragmentCheckpoint:
     """Read a fragment's payload, decide what lives whole in it, write both parts.
 
     Parameters
@@ -213,9 +218,11 @@ def write_fragment(
         )
 
     with _drafting(job, number) as draft:
-        receipt = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
-        (draft / receipt_name(number)).write_text(json.dumps(sealed(receipt.to_dict())))
-    return receipt
+        checkpoint = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
+        (draft / checkpoint_name(number)).write_text(
+            json.dumps(with_checksum(checkpoint.to_dict()))
+        )
+    return checkpoint
 
 
 def _write(
@@ -227,7 +234,7 @@ def _write(
     tally: Tally,
     micrograph: pa.ChunkedArray | None,
     draft: Path,
-) -> Receipt:
+) -> FragmentCheckpoint:
     """Write a fragment's files into a draft folder."""
     fragment = job.fragments[number]
     table = job.tables[fragment.source]
@@ -259,7 +266,7 @@ def _write(
     with_uid = np.array([roles.uid is not None for roles in job.roles])
     named = with_uid[rejections.source] & with_uid[rejections.winner_source] & rejections.has_winner
     same_uid = named & (rejections.uid == rejections.winner_uid)
-    return Receipt(
+    return FragmentCheckpoint(
         fragment=number,
         source=fragment.source,
         rows=fragment.rows,
@@ -280,18 +287,18 @@ def _drafting(job: Job, number: int) -> Iterator[Path]:
     remote = is_remote(staging)
     drafts = None if remote else staging / DRAFTS
     with (
-        filling(staging.parent),
+        disk_full_errors(staging.parent),
         tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder,
     ):
         draft = Path(folder)
-        for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
+        for name in (KEPT, REJECTED, DUPLICATES, PIECES, CHECKPOINTS):
             (draft / name).mkdir()
         yield draft
-        for name in (KEPT, REJECTED, DUPLICATES, PIECES, RECEIPTS):
+        for name in (KEPT, REJECTED, DUPLICATES, PIECES, CHECKPOINTS):
             for file in (draft / name).iterdir():
                 if remote:
                     # Tables lie where they stay: nothing can be renamed there.
-                    aside = name in (PIECES, RECEIPTS)
+                    aside = name in (PIECES, CHECKPOINTS)
                     home = staging / name if aside else staging.parent / job.home(name)
                     upload(file, home / file.name)
                 else:
@@ -316,7 +323,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
     staging = at(job.staging)
     pieces = [staging / _piece(outcome, number) for number in numbers]
     target = Path(job.home(outcome)) / (job.native_names[source] or "")
-    with filling(staging.parent), ExitStack() as stack:
+    with disk_full_errors(staging.parent), ExitStack() as stack:
         folder = staging / target.parent
         if is_remote(staging):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-dedup-")))
@@ -347,7 +354,7 @@ def _decide_payload(
     rows = payload.columns(roles.columns)
     _check_rows(rows, fragment)
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
-    if fragment.number not in plan.invalid and (plan.bucket_of(keys) >= 0).all():
+    if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
         return Rejections.concatenate([]), Tally()
     picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
     return decide_fragment(job, plan, picks)

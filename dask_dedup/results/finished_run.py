@@ -12,7 +12,12 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.local import read_manifest
-from dask_dedup.particles.conventions import Roles, compare_roles, needs_pixel_size, resolve_roles
+from dask_dedup.particles.conventions import (
+    ColumnRoles,
+    compare_roles,
+    needs_pixel_size,
+    resolve_roles,
+)
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.invalid import Reason
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
@@ -68,7 +73,7 @@ class Result:
     place: Path
     manifest: dict[str, Any]
     params: DedupParams
-    roles: tuple[Roles, ...]
+    roles: tuple[ColumnRoles, ...]
     micrographs: MicrographTable | None
     parts: tuple[Part, ...]
 

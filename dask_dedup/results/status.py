@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.output import local as place
-from dask_dedup.output.checkpoints import RECEIPTS
+from dask_dedup.output.checkpoints import CHECKPOINTS
 from dask_dedup.output.lock import holder, locked
 from dask_dedup.storage.access import check_answers, in_words
 from dask_dedup.storage.files import list_files
@@ -180,7 +180,7 @@ def clean(output: str | Path) -> list[str]:
             place.discard(folder)
             removed.append(str(folder))
         if is_remote(target):
-            removed += place.drop_orphans(target)
+            removed += place.drop_leftovers(target)
     return removed
 
 
@@ -197,13 +197,13 @@ def _look(output: Path, folder: Path, finished: dict[str, Any] | None) -> Attemp
     request = place.read_request(folder)
     rows = request["fragment_rows"] if request else []
     files = list_files(folder)
-    done = [int(file.stem) for file in files if file.parent == folder / RECEIPTS]
+    done = [int(file.stem) for file in files if file.parent == folder / CHECKPOINTS]
     if is_remote(output):
-        mark = folder.name.removeprefix(place.STAGING_PREFIX)
+        run_token = folder.name.removeprefix(place.STAGING_PREFIX)
         files |= {
             file: size
             for table in place.TABLES
-            for file, size in list_files(output / table / mark).items()
+            for file, size in list_files(output / table / run_token).items()
         }
     return Attempt(
         folder=str(folder),

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 #: What a system says where a file does not fit: full disk, quota used up, file larger than allowed.
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 #: A disk with room for fewer files than this is told of by its files and not by its bytes.
 FEW_FILES = 100
 
 
 @contextmanager
-def filling(place: Path) -> Iterator[None]:
+def disk_full_errors(place: Path) -> Iterator[None]:
     """Name the place, and what to do, if what is written there does not fit.
 
     Parameters
@@ -39,12 +39,12 @@ def filling(place: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno not in DISK_FULL_ERRORS:
             raise
-        raise RunError(no_room(place, error.errno)) from error
+        raise RunError(disk_full_message(place, error.errno)) from error
 
 
-def no_room(place: Path, number: int | None) -> str:
+def disk_full_message(place: Path, number: int | None) -> str:
     """Say that nothing more can be written in a place, by the number of the system's error."""
     what = "free some room there, or choose another place"
     if is_remote(place):

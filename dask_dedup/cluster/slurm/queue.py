@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 #: Seconds a command of SLURM may take; a controller that restarts keeps its callers waiting.
-PATIENCE_SECONDS = 30
+ANSWER_SECONDS = 30
 #: Of a job that has not begun, and of one that is at work or about to be.
 WAITING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
 AT_WORK = frozenset(
@@ -89,7 +89,7 @@ def _ask(*options: str) -> str | None:
             ["squeue", "--noheader", *options],
             capture_output=True,
             text=True,
-            timeout=PATIENCE_SECONDS,
+            timeout=ANSWER_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired):

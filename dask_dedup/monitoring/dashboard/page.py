@@ -53,7 +53,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
             self._speed(),
             self._outcome(),
             self._fractions(),
-            self._buckets(),
+            self._partitions(),
             self._bytes(),
         ]
         wrap = {"flex-wrap": "wrap", "gap": "14px"}
@@ -110,14 +110,14 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         plot.y_range.start = 0
         return plot
 
-    def _buckets(self) -> Any:
-        plot = _plot("Picks in each bucket, the largest first", "bucket", "picks")
+    def _partitions(self) -> Any:
+        plot = _plot("Picks in each bucket, the largest first", "partition", "picks")
         plot.vbar(
-            "bucket",
+            "partition",
             top="rows",
             width=0.85,
             color=NEUTRAL,
-            source=self._source("buckets", "bucket", "rows"),
+            source=self._source("partitions", "partition", "rows"),
         )
         plot.y_range.start = 0
         return plot
@@ -157,8 +157,8 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         )
         edges = np.linspace(0, 1, len(view["by_fraction"]) + 1).tolist()
         self._draw("fractions", left=edges[:-1], right=edges[1:], number=view["by_fraction"])
-        buckets = view["bucket_rows"][:BARS]
-        self._draw("buckets", bucket=list(range(1, len(buckets) + 1)), rows=buckets)
+        partitions = view["partition_rows"][:BARS]
+        self._draw("partitions", partition=list(range(1, len(partitions) + 1)), rows=partitions)
         kinds = self.sources["bytes"].data["kind"] or [
             "moved between fragments",
             "files, stay in place",

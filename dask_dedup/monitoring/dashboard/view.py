@@ -60,7 +60,7 @@ def _run_view(run: Progress) -> dict[str, Any]:
         "micrographs": run.micrographs,
         "decided_micrographs": run.decided_micrographs,
         "by_fraction": run.by_fraction,
-        "bucket_rows": run.bucket_rows,
+        "partition_rows": run.partition_rows,
         "moved_bytes": run.moved_bytes,
         "payload_bytes": run.payload_bytes,
         "repeats": run.repeats,

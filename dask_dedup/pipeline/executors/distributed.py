@@ -25,17 +25,17 @@ from dask_dedup.formatting import counted
 from dask_dedup.monitoring.progress import ENDS
 from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.batching import MOST_WRITERS, Groups
-from dask_dedup.pipeline.executors.watchdog import Patience
-from dask_dedup.storage.capacity import NO_ROOM
+from dask_dedup.pipeline.executors.watchdog import Watchdog
+from dask_dedup.storage.capacity import DISK_FULL_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from distributed import Client, Future
 
-    from dask_dedup.output.checkpoints import Receipt
-    from dask_dedup.particles.extract import Census
-    from dask_dedup.pipeline.events import Event, Tell
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -49,13 +49,13 @@ END_SECONDS = 2.0
 SHOWN_FOLDERS = 4
 
 
-class ClusterEngine:
+class DistributedExecutor:
     """Runs the stages on the workers of a Dask cluster; all must see the input and output folders."""
 
-    def __init__(self, client: Client, watch: Tell | None = None) -> None:
+    def __init__(self, client: Client, on_event: EventHandler | None = None) -> None:
         self.client = client
         self._address = client.scheduler.address
-        self._watch = watch
+        self._on_event = on_event
         self._given_up = False
         self._told_end = False
 
@@ -65,7 +65,7 @@ class ClusterEngine:
         address = self.client.scheduler.address
         return f"on the Dask cluster at {address}: {counted(len(workers), 'worker')}, {counted(threads, 'thread')}"
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Pass an event on to the scheduler, and so to whoever watches."""
         # Who watches must not make a run fail, nor hold up the message of why it failed.
         with suppress(OSError, TimeoutError):
@@ -76,15 +76,15 @@ class ClusterEngine:
     @contextmanager
     def listening(self, attempt: str) -> Iterator[None]:
         """Pass what the scheduler hears of this attempt on to whoever watches from here."""
-        watch = self._watch
-        if watch is None:
+        on_event = self._on_event
+        if on_event is None:
             yield
             return
         heard_end = threading.Event()
 
         def hear(event: tuple[float, Event]) -> None:
             if event[1].get("run") == attempt:
-                watch(event[1])
+                on_event(event[1])
                 if event[1]["kind"] in ENDS:
                     heard_end.set()
 
@@ -96,21 +96,21 @@ class ClusterEngine:
                 heard_end.wait(END_SECONDS)
             self.client.unsubscribe_topic(events.TOPIC)
 
-    def scan(self, job: Job) -> Iterator[Census]:
+    def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Take the census of every fragment."""
         groups = list(_group(job, range(len(job.fragments))))
         futures = self.client.map(_scan, groups, job=self._share(job), pure=False)
-        for censuses in self._finished(futures, _in_words("counting", job, groups)):
-            yield from censuses
+        for summaries in self._finished(futures, _in_words("counting", job, groups)):
+            yield from summaries
 
-    def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
+    def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Decide, and write every fragment."""
         shared = (self._share(job), self._share(plan))
         homes = _group(job, plan.homes, MOST_WRITERS)
         groups = list(_group(job, sorted({*plan.unwritten} - {*plan.homes})))
         futures = self.client.map(_write, groups, job=shared[0], plan=shared[1], pure=False)
         if len(homes):
-            receipts = _frames(homes).map_partitions(
+            checkpoints = _frames(homes).map_partitions(
                 _write_homes,
                 self._exchange(job, plan, homes, shared),
                 *shared,
@@ -118,7 +118,7 @@ class ClusterEngine:
                 align_dataframes=False,
             )
             # One collection and not a delayed object a partition, each of which would bring the whole graph.
-            futures += futures_of(self.client.persist(receipts))
+            futures += futures_of(self.client.persist(checkpoints))
         for told in self._finished(futures, _in_words("writing", job, [*groups, *homes])):
             yield from told if isinstance(told, list) else told["receipt"]
 
@@ -127,12 +127,12 @@ class ClusterEngine:
     ) -> dd.DataFrame:
         """Give the decisions about the fragments that are their homes, a partition for each group of them."""
         picks = _frames(_group(job, plan.open_fragments)).map_partitions(
-            _collect, *shared, meta=_meta({"bucket": np.dtype("i4"), **PICKS_DTYPES})
+            _collect, *shared, meta=_meta({"partition": np.dtype("i4"), **PICKS_DTYPES})
         )
-        by_bucket = picks.set_index(
-            "bucket", divisions=_one_each(plan.bucket_rows.size), shuffle_method="p2p"
+        by_partition = picks.set_index(
+            "partition", divisions=_one_each(plan.partition_rows.size), shuffle_method="p2p"
         )
-        rejections = by_bucket.map_partitions(
+        rejections = by_partition.map_partitions(
             _decide,
             *shared,
             self._share(homes),
@@ -147,32 +147,32 @@ class ClusterEngine:
     def _finished(self, futures: list[Future], doing: list[str]) -> Iterator[Any]:
         """Give results as they come; on an error or an interrupt, drop what waits."""
         words = dict(zip([future.key for future in futures], doing, strict=True))
-        patience = Patience(self.client)
+        watchdog = Watchdog(self.client)
         coming = as_completed(futures)
         try:
             while coming.count():
                 batch = coming.next_batch(block=False)
                 if not batch:
-                    self._look(patience)
+                    self._look(watchdog)
                     time.sleep(POLL_SECONDS)
                 for future in batch:
-                    patience.finished()
-                    yield self._result(future, words[future.key], patience)
+                    watchdog.finished()
+                    yield self._result(future, words[future.key], watchdog)
                     future.release()
         finally:
             # Whoever lets go of a task need not wait for the scheduler, as whoever cancels one does.
             for future in futures:
                 future.release()
 
-    def _look(self, patience: Patience) -> None:
+    def _look(self, watchdog: Watchdog) -> None:
         try:
-            patience.look()
+            watchdog.look()
         except RunError:
             # To tell a silent scheduler of it would take for ever.
             self._given_up = True
             raise
 
-    def _fetch(self, future: Future, patience: Patience) -> Any:
+    def _fetch(self, future: Future, watchdog: Watchdog) -> Any:
         """Give a result; the only worker may be lost with it after the scheduler has told of it."""
         seconds = FETCH_SECONDS[0]
         while True:
@@ -181,13 +181,13 @@ class ClusterEngine:
             except TimeoutError:
                 if future.status == "error":
                     raise
-            self._look(patience)
+            self._look(watchdog)
             # What is large, on a slow network, must not be begun again and again.
             seconds = min(2 * seconds, FETCH_SECONDS[1])
 
-    def _result(self, future: Future, doing: str, patience: Patience) -> Any:
+    def _result(self, future: Future, doing: str, watchdog: Watchdog) -> Any:
         try:
-            return self._fetch(future, patience)
+            return self._fetch(future, watchdog)
         except DedupError:
             raise
         except KilledWorker as error:
@@ -204,7 +204,7 @@ class ClusterEngine:
             ) from error
         except Exception as error:
             cause = _deepest(error)
-            if isinstance(cause, OSError) and cause.errno in NO_ROOM:
+            if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
                 # What there was no room for in the output place is told by the stages themselves.
                 raise RunError(self._no_scratch()) from error
             if isinstance(cause, (DedupError, OSError)):
@@ -263,7 +263,7 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
     return pd.DataFrame({"fragment": list(fragments)})
 
 
-def _tell(job: Job, event: Event) -> None:
+def _emit(job: Job, event: Event) -> None:
     get_worker().log_event(events.TOPIC, {"run": job.attempt, **event})
 
 
@@ -271,33 +271,33 @@ def _itself(value: Any) -> Any:
     return value
 
 
-def _scan(group: Sequence[int], job: Job) -> list[Census]:
-    censuses = []
+def _scan(group: Sequence[int], job: Job) -> list[ScanSummary]:
+    summaries = []
     for number in group:
         began = time.perf_counter()
-        censuses.append(stages.scan_fragment(job, number)[0])
-        _tell(job, events.scanned(censuses[-1], time.perf_counter() - began))
-    return censuses
+        summaries.append(stages.scan_fragment(job, number)[0])
+        _emit(job, events.scanned(summaries[-1], time.perf_counter() - began))
+    return summaries
 
 
 def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
     parts = []
     for number in numbers["fragment"].tolist():
         began = time.perf_counter()
-        picks, bucket = stages.collect_picks(job, plan, number)
-        _tell(job, events.collected(number, len(picks), time.perf_counter() - began))
-        parts.append((picks, bucket))
+        picks, partition = stages.collect_picks(job, plan, number)
+        _emit(job, events.collected(number, len(picks), time.perf_counter() - began))
+        parts.append((picks, partition))
     picks = Picks.concatenate([each for each, _ in parts])
-    bucket = np.concatenate([each for _, each in parts])
-    return pd.DataFrame({"bucket": bucket, **picks.columns()})
+    partition = np.concatenate([each for _, each in parts])
+    return pd.DataFrame({"partition": partition, **picks.columns()})
 
 
 def _decide(frame: pd.DataFrame, job: Job, plan: Plan, homes: Groups) -> pd.DataFrame:
     began = time.perf_counter()
     picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
-    rejections, tally = stages.decide_bucket(job, picks)
-    bucket = int(plan.bucket_of(picks.micrograph[:1])[0])
-    _tell(job, events.decided(bucket, tally, time.perf_counter() - began))
+    rejections, tally = stages.decide_partition(job, picks)
+    partition = int(plan.partition_of(picks.micrograph[:1])[0])
+    _emit(job, events.decided(partition, tally, time.perf_counter() - began))
     group = homes.find(rejections.fragment)
     back = group >= 0
     return pd.DataFrame({"group": group[back], **rejections.take(back).columns()})
@@ -312,12 +312,12 @@ def _write_homes(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Pla
 
 def _write(
     group: Sequence[int], job: Job, plan: Plan, moved: Rejections | None = None
-) -> list[Receipt]:
+) -> list[FragmentCheckpoint]:
     moved = moved or Rejections.concatenate([])
-    receipts = []
+    checkpoints = []
     for number in group:
         began = time.perf_counter()
         mine = moved.take(moved.fragment == number)
-        receipts.append(stages.write_fragment(job, plan, number, mine))
-        _tell(job, events.written(receipts[-1], time.perf_counter() - began))
-    return receipts
+        checkpoints.append(stages.write_fragment(job, plan, number, mine))
+        _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
+    return checkpoints

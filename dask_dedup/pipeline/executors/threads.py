@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.output.checkpoints import Receipt
-    from dask_dedup.particles.extract import Census
-    from dask_dedup.pipeline.events import Event, Tell
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
     from dask_dedup.pipeline.stages import Narrow
@@ -37,12 +37,12 @@ HELD_BYTES = 2**29
 MOST_THREADS = 12
 
 
-class ThreadEngine:
+class ThreadExecutor:
     """Runs the stages on the cores of this machine; pyarrow, NumPy and SciPy leave the interpreter's lock."""
 
-    def __init__(self, watch: Tell | None = None, threads: int | None = None) -> None:
+    def __init__(self, on_event: EventHandler | None = None, threads: int | None = None) -> None:
         self.threads = threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
-        self._watch = watch
+        self._on_event = on_event
         self._telling = Lock()
         self._picks: dict[int, Picks] = {}
         self._names: dict[int, pa.ChunkedArray | None] = {}
@@ -51,38 +51,38 @@ class ThreadEngine:
     def __str__(self) -> str:
         return f"in this process, {counted(self.threads, 'thread')}"
 
-    def tell(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Pass an event on to whoever watches."""
-        if self._watch:
+        if self._on_event:
             with self._telling:
-                self._watch(event)
+                self._on_event(event)
 
     @contextmanager
     def listening(self, attempt: str) -> Iterator[None]:  # noqa: ARG002
         """Nothing but this attempt is told of here."""
         yield
 
-    def scan(self, job: Job) -> Iterator[Census]:
+    def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Take the census of every fragment."""
 
-        def scan(number: int) -> tuple[Census, Narrow]:
+        def scan(number: int) -> tuple[ScanSummary, Narrow]:
             began = time.perf_counter()
-            census, narrow = stages.scan_fragment(job, number)
-            self.tell(events.scanned(census, time.perf_counter() - began))
-            return census, narrow
+            summary, narrow = stages.scan_fragment(job, number)
+            self.emit(events.scanned(summary, time.perf_counter() - began))
+            return summary, narrow
 
         room, self._picks, self._names, self._edges = HELD_BYTES, {}, {}, {}
         with self._pool() as run:
-            for census, narrow in run(scan, range(len(job.fragments))):
+            for summary, narrow in run(scan, range(len(job.fragments))):
                 room -= narrow.nbytes
                 if room >= 0:
-                    self._picks[census.fragment] = narrow.picks
-                    self._names[census.fragment] = narrow.micrograph
+                    self._picks[summary.fragment] = narrow.picks
+                    self._names[summary.fragment] = narrow.micrograph
                 else:
-                    self._edges[census.fragment] = census.micrographs, _at_edges(narrow.picks)
-                yield census
+                    self._edges[summary.fragment] = summary.micrographs, _at_edges(narrow.picks)
+                yield summary
 
-    def write(self, job: Job, plan: Plan) -> Iterator[Receipt]:
+    def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Decide, and write every fragment."""
         with self._pool() as run:
             moved: dict[int, list[Rejections]] = {}
@@ -97,9 +97,9 @@ class ThreadEngine:
 
             settled = dict(run(decide, list(self._picks)))
 
-            def write(number: int) -> Receipt:
+            def write(number: int) -> FragmentCheckpoint:
                 began = time.perf_counter()
-                receipt = stages.write_fragment(
+                checkpoint = stages.write_fragment(
                     job,
                     plan,
                     number,
@@ -107,8 +107,8 @@ class ThreadEngine:
                     settled.pop(number, None),
                     self._names.pop(number, None),
                 )
-                self.tell(events.written(receipt, time.perf_counter() - began))
-                return receipt
+                self.emit(events.written(checkpoint, time.perf_counter() - began))
+                return checkpoint
 
             yield from run(write, plan.unwritten)
 
@@ -120,28 +120,28 @@ class ThreadEngine:
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
             held = self._picks[number] if number in self._picks else self._moving(plan, number)
-            picks, bucket = stages.collect_picks(job, plan, number, held)
-            self.tell(events.collected(number, len(picks), time.perf_counter() - began))
+            picks, partition = stages.collect_picks(job, plan, number, held)
+            self.emit(events.collected(number, len(picks), time.perf_counter() - began))
             if number in self._picks and len(picks) == job.fragments[number].rows:
                 self._picks[number] = Picks.concatenate([])
-            return [(number, picks.take(rows)) for number, rows in _sorted_out(bucket)]
+            return [(number, picks.take(rows)) for number, rows in _sorted_out(partition)]
 
-        buckets: list[list[Picks]] = [[] for _ in plan.bucket_rows]
+        partitions: list[list[Picks]] = [[] for _ in plan.partition_rows]
         for parts in run(collect, plan.open_fragments):
-            for bucket, picks in parts:
-                buckets[bucket].append(picks)
+            for partition, picks in parts:
+                partitions[partition].append(picks)
 
-        def decide(bucket: int) -> list[tuple[int, Rejections]]:
+        def decide(partition: int) -> list[tuple[int, Rejections]]:
             began = time.perf_counter()
-            parts, buckets[bucket] = buckets[bucket], []
-            rejections, tally = stages.decide_bucket(job, Picks.concatenate(parts))
-            self.tell(events.decided(bucket, tally, time.perf_counter() - began))
+            parts, partitions[partition] = partitions[partition], []
+            rejections, tally = stages.decide_partition(job, Picks.concatenate(parts))
+            self.emit(events.decided(partition, tally, time.perf_counter() - began))
             return [
                 (number, rejections.take(rows)) for number, rows in _sorted_out(rejections.fragment)
             ]
 
         moved: dict[int, list[Rejections]] = {}
-        for decided in run(decide, range(len(buckets))):
+        for decided in run(decide, range(len(partitions))):
             for number, rejections in decided:
                 moved.setdefault(number, []).append(rejections)
         return moved
@@ -151,7 +151,7 @@ class ThreadEngine:
         if number not in self._edges:
             return None
         micrographs, edges = self._edges[number]
-        moving = micrographs[plan.bucket_of(micrographs) >= 0]
+        moving = micrographs[plan.partition_of(micrographs) >= 0]
         return edges if np.isin(moving, edges.micrograph).all() else None
 
     @contextmanager

@@ -23,7 +23,7 @@ SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 10.0
 IDLE_SECONDS = 20.0
 
 
-class Patience:
+class Watchdog:
     """Ends a run whose cluster has been without workers, or without an answer, for too long."""
 
     def __init__(self, client: Client) -> None:

@@ -249,8 +249,8 @@ def _plan(plan: dict[str, Any]) -> str:
         return text + "Every micrograph lay whole in one fragment: nothing moved."
     return text + (
         f"{counted(plan['straddling_micrographs'], 'micrograph')} lay in more than one fragment: "
-        f"{counted(plan['moving_rows'], 'pick')} moved to be decided (buckets: {plan['buckets']:,}, the largest "
-        f"of {plan['largest_bucket_rows']:,}); no payload moved."
+        f"{counted(plan['moving_rows'], 'pick')} moved to be decided (buckets: {plan['partitions']:,}, the largest "
+        f"of {plan['largest_partition_rows']:,}); no payload moved."
     )
 
 

@@ -30,7 +30,7 @@ from dask_dedup.errors import DedupError, RunError
 from dask_dedup.formats import open_table
 from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.parquet import footer as parquet_footer
-from dask_dedup.output.checksum import is_whole
+from dask_dedup.output.checksum import checksum_ok
 from dask_dedup.output.local import MANIFEST, TABLES, find_staging, read_manifest
 from dask_dedup.pipeline.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.pipeline.stages import DUPLICATES
@@ -89,8 +89,8 @@ class Check:
     detail: str
 
     def __str__(self) -> str:
-        mark = {True: "ok", False: "FAIL", None: "-"}[self.passed]
-        return f"{mark:<6}{self.name}: {self.detail}"
+        run_token = {True: "ok", False: "FAIL", None: "-"}[self.passed]
+        return f"{run_token:<6}{self.name}: {self.detail}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +220,11 @@ def _compare_files(place: Path, manifest: dict[str, Any], pool: Executor) -> str
         return "" if digest == entry["sha256"] else f"{path} has changed (its sha256 differs)"
 
     troubles = list(filter(None, pool.map(trouble, manifest["outputs"])))
-    if not is_whole(manifest):
+    if not checksum_ok(manifest):
         troubles.insert(0, f"{place / MANIFEST} has changed (its seal is broken)")
     known = {place / entry["path"] for entry in manifest["outputs"]}
     # In an object store the parts of runs that are not finished lie where they will stay; `status` tells of them.
-    unfinished = {place / name / mark for mark in find_staging(place) for name in TABLES}
+    unfinished = {place / name / run_token for run_token in find_staging(place) for name in TABLES}
     strangers = sorted(
         path
         for path in there.keys() - known
@@ -287,8 +287,12 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str, list[str]]:
     ):
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
-    mark = manifest.get("mark", "")
-    return make_job(tables, exposures, params, manifest["output_format"], mark), complaint, touched
+    run_token = manifest.get("run_token", "")
+    return (
+        make_job(tables, exposures, params, manifest["output_format"], run_token),
+        complaint,
+        touched,
+    )
 
 
 def _changes(table: ParticleTable, entry: dict[str, Any]) -> Iterator[tuple[str, str]]:

@@ -184,8 +184,8 @@ def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: i
 
 
 def _name(job: Job, picks: Picks, row: int) -> str:
-    place = picks.place[row : row + 1]
-    path, row_in_file = job.fragments[fragment_of(place)[0]].locate(int(row_of(place)[0]))
+    row_id = picks.row_id[row : row + 1]
+    path, row_in_file = job.fragments[fragment_of(row_id)[0]].locate(int(row_of(row_id)[0]))
     return f"{path} row {row_in_file}"
 
 
@@ -309,8 +309,8 @@ def _true_rows(
 
     columns = {"distance_A": pa.array(distance)}
     for prefix, side, where in (("", own, every), ("winner_", theirs, has)):
-        at = np.searchsorted(begins, side.place.astype(np.int64), side="right") - 1
-        rows = first_row[at] + side.place.astype(np.int64) - begins[at]
+        at = np.searchsorted(begins, side.row_id.astype(np.int64), side="right") - 1
+        rows = first_row[at] + side.row_id.astype(np.int64) - begins[at]
         columns |= {
             f"{prefix}uid": known(side.uid, where & with_uid[side.source]),
             f"{prefix}score": known(side.score, where & ~np.isnan(side.score)),
