@@ -81,7 +81,7 @@ def test_scheduler_workers_and_run_as_the_readme_has_them(tmp_path, monkeypatch)
         assert "2 threads" in done.stderr
         assert (tmp_path / "scratch").is_dir()
     monkeypatch.chdir(tmp_path)  # the inputs were named from here
-    assert verify("combined").proven
+    assert verify("combined").verified
     here = run([tmp_path / "picks" / name for name in ("blob", "template")], tmp_path / "here")
     there = (tmp_path / "combined" / "particles_kept").glob("*.parquet")
     assert {file.name: file.read_bytes() for file in there} == {

@@ -91,7 +91,7 @@ def test_a_cluster_with_the_option_gives_the_local_bytes(
     words = ("--endpoint-url", store.url, "run", uri, "-o", out, "--workers", 2, "--verify")
     outcome = command(store, *words, AWS_ENDPOINT_URL=None)
     assert outcome.returncode == 0, outcome.stderr
-    assert f"{out} is proven" in outcome.stdout
+    assert f"{out} is verified" in outcome.stdout
     assert SECRET not in outcome.stdout + outcome.stderr
     # The small fragments are unknown to that process.
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 24 * 2**20)
@@ -107,7 +107,7 @@ def test_the_same_job_gives_the_local_bytes(there, table, tmp_path):
     run(there / "in", there / "out", overwrite=True)
     assert data(result(there)) == local(tmp_path / "out")
     listed(there)
-    assert verify(there / "out").proven
+    assert verify(there / "out").verified
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_work_of_a_killed_worker_is_done_by_another(there, table, tmp_path, 
         run(uri, there / "out", client=client, on_event=kill)
     assert data(result(there)) == local(tmp_path / "out")
     listed(there)
-    assert verify(there / "out").proven
+    assert verify(there / "out").verified
 
 
 def test_a_killed_run_goes_on(there, table, tmp_path, store):
@@ -157,7 +157,7 @@ def test_a_killed_run_goes_on(there, table, tmp_path, store):
     assert data(result(there)) == local(tmp_path / "out")
     listed(there)
     proof = verify(out)
-    assert proof.proven, proof.lines()
+    assert proof.verified, proof.lines()
 
 
 def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp_path, ceph):
@@ -176,7 +176,7 @@ def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp
         back.join()
     assert data(result(there)) == local(tmp_path / "out")
     listed(there)
-    assert verify(there / "out").proven
+    assert verify(there / "out").verified
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same run", "different runs"])
@@ -201,4 +201,4 @@ def test_two_processes_at_once_make_one_result(there, table, store, same):
         assert "another run" in line
     listed(there)
     proof = verify(out)
-    assert proof.proven, proof.lines()
+    assert proof.verified, proof.lines()

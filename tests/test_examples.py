@@ -80,7 +80,7 @@ def test_a_round_trip_changes_no_row(tmp_path, name):
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.count("kept") == 2
     assert "SOME CHANGED" not in outcome.stdout
-    assert verify(tmp_path / "result").proven
+    assert verify(tmp_path / "result").verified
 
 
 def test_an_example_that_cannot_go_on_says_why_in_one_line(tmp_path):
@@ -98,7 +98,7 @@ def test_object_store(store):
     outcome = script("object_store", "--bucket", BUCKET, "--particles", 600, env=store.around())
     assert outcome.returncode == 0, outcome.stderr
     first, proof, last = outcome.stdout.splitlines()
-    assert proof == f"s3://{BUCKET}/dask-dedup-example/result is proven"
+    assert proof == f"s3://{BUCKET}/dask-dedup-example/result is verified"
     assert first.split()[2] == last.split()[0]
     outcome = script("object_store", "--bucket", "no-such-bucket", env=store.around())
     assert outcome.returncode == 1

@@ -47,7 +47,7 @@ def result(request, tmp_path):
     else:
         source = write_group(tmp_path / "in", *members(300))
     run(source, tmp_path / "out")
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
     inputs = [source] if source.parent == tmp_path else [*source.parent.iterdir()]
     return tmp_path / "out", inputs
 
@@ -65,7 +65,7 @@ def rows_of(path):
 
 def is_found(out):
     try:
-        return not verify(out).proven
+        return not verify(out).verified
     except InputError:
         return True  # the manifest is no longer one
 
@@ -77,7 +77,7 @@ def test_in_a_file_of_the_result(result):
     for path in files:
         for place in flips(path):
             assert is_found(out), (path, place)
-    assert verify(out).proven
+    assert verify(out).verified
 
 
 def test_in_a_file_of_the_inputs(result):

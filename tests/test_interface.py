@@ -299,7 +299,7 @@ class TestMessages:
         outcome = cli("demo", "--output", tmp_path / "demo", "--particles", 700)
         assert outcome.exit_code == 0, outcome.stderr
         assert "kept" in outcome.stdout
-        assert f"{tmp_path / 'demo' / 'result'} is proven" in outcome.stdout
+        assert f"{tmp_path / 'demo' / 'result'} is verified" in outcome.stdout
         assert cli("demo", "--output", tmp_path / "demo", "--particles", 700).exit_code == 2
         again = cli("demo", "--output", tmp_path / "demo", "--particles", 700, "--overwrite")
         assert again.exit_code == 0

@@ -229,7 +229,7 @@ def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
         by_input = [sum(map(bool, why)) for why in (why_one, why_two)]
         assert [entry["invalid"] for entry in totals["by_input"]] == by_input
         proof = verify(place / "out")
-        assert proof.proven, "\n".join(proof.lines())
+        assert proof.verified, "\n".join(proof.lines())
 
 
 @pytest.mark.parametrize("invalid", ["reject", "keep"])
@@ -309,7 +309,7 @@ class TestFormats:
             params = DedupParams(invalid=invalid)
             run(tmp_path / name, tmp_path / f"out-{name}", params, output_format="parquet")
             results.append(Output(tmp_path / f"out-{name}"))
-            assert verify(tmp_path / f"out-{name}").proven
+            assert verify(tmp_path / f"out-{name}").verified
         one, two = results
         assert uids(one.kept) == uids(two.kept)
         assert one.duplicates.drop(
@@ -348,7 +348,7 @@ class TestFormats:
         for folder, some in (("particles_kept", kept), ("particles_rejected", rejected)):
             text = (tmp_path / "out" / folder / "picks.star").read_text()
             assert [line for line in text.splitlines() if line in rows] == some
-        assert verify(tmp_path / "out").proven
+        assert verify(tmp_path / "out").verified
 
 
 @pytest.mark.slow
@@ -381,7 +381,7 @@ class TestCluster:
             for name in ("here", "there")
         )
         assert one == other
-        assert verify(tmp_path / "there").proven
+        assert verify(tmp_path / "there").verified
 
     def test_bad_rows_are_told_in_the_same_words(self, cluster, tmp_path):
         table, _ = crowded(120)
@@ -420,7 +420,7 @@ def test_a_table_of_invalid_rows_only(tmp_path, invalid):
     )
     assert (result.kept, result.rejected) == ((30, 0) if invalid == "keep" else (0, 30))
     assert result.manifest["plan"]["micrographs"] == 0
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
     assert dask_dedup.report(tmp_path / "out").exists()
 
 
@@ -436,7 +436,7 @@ def test_rows_on_a_micrograph_missing_from_the_table_are_set_aside(tmp_path):
     told = Output(tmp_path / "out").duplicates
     aside = {row["uid"] for row in told.to_pylist() if row["distance_A"] is None}
     assert aside == {uid for uid, gone in zip(uids(table), lost, strict=True) if gone}
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
 
 
 def test_sources_and_angles_are_looked_at_where_they_matter(tmp_path):
@@ -445,7 +445,7 @@ def test_sources_and_angles_are_looked_at_where_they_matter(tmp_path):
     params = DedupParams(undo_symmetry_expansion=True, invalid="keep")
     result = run(write_file(table, tmp_path / "in.parquet"), tmp_path / "out", params)
     assert result.manifest["totals"]["invalid_by_reason"] == {"source": 1}
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
     angles = {f"rlnTomoSubtomogram{name}": np.zeros(50) for name in ("Rot", "Tilt", "Psi")}
     angles["rlnTomoSubtomogramTilt"][3] = np.nan
     tomograms = relion(50, axes=3, columns=angles)
@@ -453,7 +453,7 @@ def test_sources_and_angles_are_looked_at_where_they_matter(tmp_path):
         write_file(tomograms, tmp_path / "t.parquet"), tmp_path / "t", DedupParams(invalid="keep")
     )
     assert result.manifest["totals"]["invalid_by_reason"] == {"angle": 1}
-    assert verify(tmp_path / "t").proven
+    assert verify(tmp_path / "t").verified
 
 
 def test_a_flip_about_an_unknown_height_is_no_number(tmp_path):
@@ -468,7 +468,7 @@ def test_a_flip_about_an_unknown_height_is_no_number(tmp_path):
     result = run(path, tmp_path / "out", params, micrographs=known)
     on_it = sum("001_grid" in name for name in table["rlnMicrographName"].to_pylist())
     assert result.manifest["totals"]["invalid_by_reason"] == {"shape": on_it}
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
 
 
 # What stays an error
@@ -718,7 +718,7 @@ class TestProof:
             DedupParams(invalid="reject"),
         )
         monkeypatch.setattr("dask_dedup.results.verify.decisions.PASS_ROWS", 40)
-        assert verify(tmp_path / "out").proven
+        assert verify(tmp_path / "out").verified
 
 
 def test_vectors_of_nan_are_a_missing_shift(tmp_path):

@@ -138,7 +138,7 @@ def test_half_sets_of_both_programs_are_counted_alike(tmp_path):
     result = run([tmp_path / "a.star", other], tmp_path / "out", params)
     assert result.rejected == 2
     assert result.manifest["totals"]["across_half_sets"] == 1
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
 
 
 @pytest.mark.parametrize("high", [(0.0, 1.0), (100.0, 101.0)])
@@ -186,7 +186,7 @@ def test_the_proof_sees_what_does_not_show_in_the_values(tmp_path, old, new):
     path.write_text("# ours\n" + path.read_text())
     out = tmp_path / "out"
     run(path, out)
-    assert verify(out).proven
+    assert verify(out).verified
     kept = out / "particles_kept" / "a.star"
     content = kept.read_text()
     assert old in content
@@ -208,7 +208,7 @@ def test_a_proof_without_the_input_is_none(cli, tmp_path):
     outcome = cli("verify", tmp_path / "out")
     assert outcome.exit_code == 1
     assert "the run was started in" in outcome.stdout
-    assert "not proven" in outcome.stdout
+    assert "not verified" in outcome.stdout
 
 
 def test_a_damaged_result_is_not_called_done(cli, tmp_path):
@@ -221,7 +221,7 @@ def test_a_damaged_result_is_not_called_done(cli, tmp_path):
     assert outcome.exit_code == 2
     assert "part-00000.parquet is not as the run left it" in outcome.stderr
     assert cli("run", path, "-o", out, "--overwrite").exit_code == 0
-    assert verify(out).proven
+    assert verify(out).verified
 
 
 def test_lists_of_both_kinds_fit_one_dataset(tmp_path):
@@ -240,7 +240,7 @@ def test_lists_of_both_kinds_fit_one_dataset(tmp_path):
         pa.uint32()
     )
     assert parquet.unify(one.schema, two.schema, "b").field(name).type == pa.list_(pa.uint32())
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
 
 
 def test_an_error_that_was_raised_from_itself_has_an_end():

@@ -185,7 +185,7 @@ class TestTheSameAsHere:
         assert len(told(remote)) == here.manifest["plan"]["fragments"]
         assert result_there.kept == here.kept
         listed(there)
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     def test_workers_are_told_the_server(self, there, table, tmp_path, cluster):
         """The workers have credentials in their own environment, but no endpoint."""
@@ -214,7 +214,7 @@ class TestTheSameAsHere:
         uri, out = there.put(table), there / "out"
         outcome = cli("run", uri, "--output", out, "--verify", no_report=False)
         assert outcome.exit_code == 0, outcome.stderr
-        assert f"{out} is proven" in outcome.stdout
+        assert f"{out} is verified" in outcome.stdout
         assert f"the report is {out}/report.html" in outcome.stdout
         assert "plots/scores.png" in there.names("out")
         assert f"{out}: a finished run of " in cli("status", out).stdout
@@ -227,8 +227,8 @@ class TestTheSameAsHere:
     def test_input_here_and_output_there_may_be_mixed(self, there, table, tmp_path):
         run(table, there / "out")
         run(there.put(table), tmp_path / "out")
-        assert verify(there / "out").proven
-        assert verify(tmp_path / "out").proven
+        assert verify(there / "out").verified
+        assert verify(tmp_path / "out").verified
         local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
         assert data(result(there)) == data(local)
 
@@ -297,7 +297,7 @@ class TestCommit:
         assert len(numbers) == outcome.manifest["plan"]["fragments"] - len(checkpoints)
         assert data(result(there)) == data(result(there, "whole"))
         listed(there)
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.slow
     def test_a_part_that_is_gone_is_written_again(self, there, table, monkeypatch):
@@ -309,7 +309,7 @@ class TestCommit:
         (lost, *_) = there.names("out/particles_kept")
         there.remove(f"out/particles_kept/{lost}")
         run(uri, there / "out")
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.slow
     def test_a_part_that_vanishes_during_the_run_is_told(self, there, table):
@@ -324,7 +324,7 @@ class TestCommit:
             run(uri, there / "out", on_event=steal)
         assert "manifest.json" not in there.names("out")
         run(uri, there / "out")
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     def test_clean_drops_a_dead_run_and_nothing_else(self, there, table, monkeypatch, cli):
         uri = there.put(table)
@@ -334,7 +334,7 @@ class TestCommit:
             crashing(patch, stages, "write_fragment", call=3)
             with pytest.raises(Crash):
                 run(uri, there / "out", DedupParams(min_separation=40), overwrite=True)
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
         assert len(no_change(there)) > len(before)
         assert "removed " in cli("clean", there / "out").stdout
         assert no_change(there) == before
@@ -347,7 +347,7 @@ class TestCommit:
         there.write("out/particles_kept/mine.txt", b"not of this program")
         assert not verify(there / "out").passed
         assert clean(there / "out") == [there / "out/particles_kept/0123456789ab"]
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
         assert "particles_kept/mine.txt" in there.names("out")
 
     @pytest.mark.slow
@@ -393,7 +393,7 @@ class TestOverwrite:
         assert len(seen) == 4
         assert listed(there) == new
         assert new["run_token"] != old["run_token"]
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.slow
     def test_one_that_dies_leaves_the_old_result(self, there, table, monkeypatch):
@@ -404,10 +404,10 @@ class TestOverwrite:
             with pytest.raises(Crash):
                 run(uri, there / "out", self.OTHER, overwrite=True)
         assert json.loads(there.read("out/manifest.json")) == old
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
         run(uri, there / "out", self.OTHER, overwrite=True)
         listed(there)
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.parametrize(
         "after",
@@ -434,7 +434,7 @@ class TestOverwrite:
         else:
             run(uri, there / "out", self.OTHER, overwrite=True)
         assert listed(there)["parameters"]["min_separation"] == 60
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
 
 class TestTwoAtOnce:
@@ -457,14 +457,14 @@ class TestTwoAtOnce:
         ):
             run(uri, there / "out", on_event=self.start_another(there, uri, other))
         assert listed(there)["parameters"]["min_separation"] == 60
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     def test_the_same_run_started_twice_is_one_result(self, there, table):
         uri = there.put(table)
         on_event = self.start_another(there, uri, DedupParams())
         assert run(uri, there / "out", on_event=on_event).already_done
         listed(there)
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.slow
     def test_of_two_that_overwrite_one_gives_way(self, there, table):
@@ -475,7 +475,7 @@ class TestTwoAtOnce:
         with pytest.raises(OutputExistsError, match="meanwhile"):
             run(uri, there / "out", others[0], overwrite=True, on_event=on_event)
         assert listed(there)["parameters"]["min_separation"] == 60
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.slow
     def test_one_that_fails_leaves_the_parts_of_its_twin(self, there, table, monkeypatch):
@@ -485,7 +485,7 @@ class TestTwoAtOnce:
             crashing(patch, stages, "write_fragment", call=6, error=MemoryError("no room"))
             assert run(uri, there / "out", on_event=on_event).already_done
         listed(there)
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     def test_a_store_that_does_not_heed_conditions_is_told(
         self, there, table, monkeypatch, store, caplog
@@ -536,7 +536,7 @@ class TestTrouble:
             outcome = run(uri, there / "out")
         assert done
         assert listed(there) == outcome.manifest
-        assert verify(there / "out").proven
+        assert verify(there / "out").verified
 
     @pytest.mark.slow
     def test_a_server_lost_for_good_ends_the_run_and_the_same_command_goes_on(
@@ -558,7 +558,7 @@ class TestTrouble:
         assert outcome.exit_code == 0
         assert "going on: " in outcome.stderr
         listed(there)
-        assert verify(out).proven
+        assert verify(out).verified
 
     def test_no_permission_to_write(self, there, table, monkeypatch, store, cli):
         uri = there.put(table)

@@ -143,7 +143,7 @@ def test_each_picker_alone_loses_nothing_at_80_angstrom(folders, tmp_path, picke
     assert (result.kept, result.rejected) == (PICKED[picker], 0)
 
 
-def test_the_result_is_proven(result):
+def test_the_result_is_verified(result):
     report = verify(result.folder)
     assert report.passed, report.lines()
     assert all(check.passed for check in report.checks)

@@ -141,7 +141,7 @@ def test_made_again_when_the_inputs_are_gone_it_is_the_same_page_and_pictures(tm
 def test_a_result_with_a_report_is_still_whole_and_done(example):
     out, _ = example
     assert (out / "report.html").exists()
-    assert verify(out).proven
+    assert verify(out).verified
     inputs = [out.parent / "0.parquet", out.parent / "1.parquet"]
     assert run(inputs, out, DedupParams(min_separation=60.0)).already_done
 
@@ -157,7 +157,7 @@ def test_an_overwritten_result_keeps_no_report_of_the_old_one(tmp_path, copied):
 @pytest.mark.usefixtures("words_only")
 def test_the_proof_is_shown_and_its_absence_said(tmp_path):
     out, page = made(tmp_path, [cryosparc(200)], min_separation=60.0)
-    assert "Not proven yet" in page.text
+    assert "Not verified yet" in page.text
     page = Page(report(out, verification=verify(out)))
     assert "Proven with an independent algorithm" in page.text
     assert "maximality" in page.text
@@ -478,7 +478,7 @@ def test_run_makes_a_report_unless_told_not_to(tmp_path, cli):
     found = cli("run", path, "-o", tmp_path / "with", "--verify", no_report=False)
     assert found.exit_code == 0
     assert f"the report is {tmp_path / 'with' / 'report.html'}" in found.stdout
-    assert "is proven" in found.stdout
+    assert "is verified" in found.stdout
     assert "Proven with" in (tmp_path / "with" / "report.html").read_text()
     cli("run", path, "-o", tmp_path / "without", "--no-report")
     assert not (tmp_path / "without" / "report.html").exists()
@@ -496,7 +496,7 @@ def test_a_report_that_cannot_be_made_leaves_the_result_whole(tmp_path, cli, mon
     found = cli("run", path, "-o", tmp_path / "out", no_report=False)
     assert found.exit_code == 0
     assert "the result is whole, but has no report" in found.stderr
-    assert verify(tmp_path / "out").proven
+    assert verify(tmp_path / "out").verified
     found = cli("report", tmp_path / "out")
     assert found.exit_code == 1
     assert "no space left on device" in found.stderr

@@ -144,7 +144,7 @@ def test_the_same_command_writes_only_what_is_missing(whole, out, monkeypatch, c
     assert sorted(numbers) == sorted(set(range(fragments)) - there)
     assert data(out) == data(undisturbed)
     assert hidden(out) == []
-    assert verify(out).proven
+    assert verify(out).verified
 
 
 @pytest.mark.parametrize("kind", ["scrambled", pytest.param("star", marks=pytest.mark.slow)])
@@ -355,7 +355,7 @@ class TestTwoCommandsAtOnce:
         for code, line in zip(codes, told, strict=True):
             assert code == 0 or (code == 2 and "another run" in line), line
         assert not (codes == [0, 0] and not same and not options)
-        assert verify(out).proven
+        assert verify(out).verified
         assert hidden(out) == []
         winners = [
             run(source, tmp_path / f"alone-{d}", DedupParams(min_separation=d)) for d in (20, 30)

@@ -102,7 +102,7 @@ def open_checks(report):
     return {check.name for check in report.checks if check.passed is None}
 
 
-def assert_proven(report):
+def assert_verified(report):
     assert all(check.passed is True for check in report.checks), "\n".join(report.lines())
 
 
@@ -131,14 +131,14 @@ def small_fragments(monkeypatch):
     ],
     ids=str,
 )
-def test_a_right_run_of_two_inputs_is_proven(tmp_path, params):
+def test_a_right_run_of_two_inputs_is_verified(tmp_path, params):
     inputs = [
         store(picks(1), tmp_path / "a.parquet"),
         store(picks(2, 300, extra=False), tmp_path / "b.parquet"),
     ]
     result = dask_dedup.run(inputs, tmp_path / "out", DedupParams(**params))
     assert 0 < result.rejected < result.rows
-    assert_proven(dask_dedup.verify(tmp_path / "out"))
+    assert_verified(dask_dedup.verify(tmp_path / "out"))
 
 
 @pytest.mark.parametrize(
@@ -152,17 +152,17 @@ def test_a_right_run_of_two_inputs_is_proven(tmp_path, params):
     ],
     ids=str,
 )
-def test_filaments_and_symmetry_copies_are_proven(tmp_path, params, words):
+def test_filaments_and_symmetry_copies_are_verified(tmp_path, params, words):
     inputs = [store(picks(seed, expanded=True), tmp_path / f"{seed}.parquet") for seed in (1, 2)]
     result = dask_dedup.run(inputs, tmp_path / "out", DedupParams(**params))
     assert result.rejected
     report = dask_dedup.verify(tmp_path / "out")
-    assert_proven(report)
+    assert_verified(report)
     assert words in detail(report, "separation")
 
 
 @pytest.mark.parametrize("uid", [True, False])
-def test_a_right_run_over_straddling_micrographs_is_proven_in_several_passes(
+def test_a_right_run_over_straddling_micrographs_is_verified_in_several_passes(
     tmp_path, small_fragments, monkeypatch, uid
 ):
     monkeypatch.setattr(decisions_check, "PASS_ROWS", 150)
@@ -172,29 +172,29 @@ def test_a_right_run_over_straddling_micrographs_is_proven_in_several_passes(
     ]
     result = dask_dedup.run(inputs, tmp_path / "out")
     assert len(result.manifest["outputs"]) > 3 * 4
-    assert_proven(dask_dedup.verify(tmp_path / "out"))
+    assert_verified(dask_dedup.verify(tmp_path / "out"))
 
 
-def test_one_input_given_twice_is_proven(tmp_path):
+def test_one_input_given_twice_is_verified(tmp_path):
     paths = [store(picks(1, uid=False), tmp_path / name) for name in ("a.parquet", "b.parquet")]
     result = dask_dedup.run(paths, tmp_path / "out")
     assert result.rejected >= 500
-    assert_proven(dask_dedup.verify(tmp_path / "out"))
+    assert_verified(dask_dedup.verify(tmp_path / "out"))
 
 
-def test_an_empty_input_is_proven(tmp_path):
+def test_an_empty_input_is_verified(tmp_path):
     inputs = [
         store(picks(1, 9).slice(0, 0), tmp_path / "a.parquet"),
         store(picks(2, 50), tmp_path / "b.parquet"),
     ]
     dask_dedup.run(inputs, tmp_path / "out")
-    assert_proven(dask_dedup.verify(tmp_path / "out"))
+    assert_verified(dask_dedup.verify(tmp_path / "out"))
 
 
-def test_a_run_without_duplicates_is_proven(tmp_path):
+def test_a_run_without_duplicates_is_verified(tmp_path):
     dask_dedup.run(store(picks(1, 3), tmp_path / "a.parquet"), tmp_path / "out")
     report = dask_dedup.verify(tmp_path / "out")
-    assert_proven(report)
+    assert_verified(report)
     assert "no two kept particles are within 40 A" in detail(report, "separation")
 
 
@@ -211,7 +211,7 @@ def test_tomograms_are_measured_in_three_dimensions(tmp_path):
     params = DedupParams(score_field="none", micrograph_pixel_size=2.0)
     result = dask_dedup.run(path, tmp_path / "out", params)
     assert 0 < result.rejected < 300
-    assert_proven(dask_dedup.verify(tmp_path / "out"))
+    assert_verified(dask_dedup.verify(tmp_path / "out"))
 
 
 def test_the_closest_kept_pair_is_exact_up_to_twice_the_separation(tmp_path):
@@ -224,7 +224,7 @@ def test_the_closest_kept_pair_is_exact_up_to_twice_the_separation(tmp_path):
         out = tmp_path / f"out{distance}"
         dask_dedup.run(path, out, DedupParams(score_field="none", micrograph_pixel_size=1.0))
         report = dask_dedup.verify(out)
-        assert_proven(report)
+        assert_verified(report)
         return report.closest_kept_A
 
     assert closest(20.5) == 20.5
@@ -239,7 +239,7 @@ def test_the_report_can_be_read_and_stored(tmp_path):
     assert len(lines) == len(CHECKS) + 1
     assert lines[0].startswith("ok    checksums: ")
     assert "limit 20 A" in lines[4]
-    assert lines[-1].endswith("is proven")
+    assert lines[-1].endswith("is verified")
     stored = json.loads(json.dumps(report.to_dict()))
     assert stored["passed"] is True
     assert [check["name"] for check in stored["checks"]] == CHECKS
@@ -346,7 +346,7 @@ class Run:
 @pytest.fixture(scope="module")
 def template(tmp_path_factory):
     template = Run(tmp_path_factory.mktemp("template"))
-    assert_proven(template.verify())
+    assert_verified(template.verify())
     return template
 
 
@@ -560,7 +560,7 @@ def test_a_changed_input_is_found_and_says_what_cannot_be_checked(run):
 def test_an_input_that_was_only_touched_is_compared_and_told_of(run):
     os.utime(run.input, ns=(1, 1))
     report = run.verify()
-    assert report.proven
+    assert report.verified
     assert f"but for the time of modification of {run.input}" in detail(report, "inputs")
 
 
@@ -614,7 +614,7 @@ def test_a_changed_micrograph_table_is_found(tmp_path):
 
     path = store(table, tmp_path / "a.parquet")
     dask_dedup.run(path, tmp_path / "out", micrographs=exposures(1.5))
-    assert_proven(dask_dedup.verify(tmp_path / "out"))
+    assert_verified(dask_dedup.verify(tmp_path / "out"))
     exposures(0.75)
     report = dask_dedup.verify(tmp_path / "out")
     assert "inputs" in failed(report)
@@ -678,12 +678,12 @@ def native_run(tmp_path, monkeypatch, small_fragments):
     return tmp_path / "out"
 
 
-def test_results_in_the_inputs_own_format_are_proven(native_run):
+def test_results_in_the_inputs_own_format_are_verified(native_run):
     assert {path.name for path in (native_run / "particles_kept").iterdir()} >= {
         "a.native",
         "c.native",
     }
-    assert_proven(dask_dedup.verify(native_run))
+    assert_verified(dask_dedup.verify(native_run))
 
 
 @pytest.mark.parametrize("change", ["value", "less", "more", "columns"])

@@ -189,7 +189,7 @@ def run(
             click.echo(line)
         if pictured:
             click.echo(f"the report is {pictured}")
-    if proof and not proof.proven:
+    if proof and not proof.verified:
         sys.exit(1)
 
 

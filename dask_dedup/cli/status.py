@@ -37,7 +37,7 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     click.echo(
         f"the report is {make_report(output, plot_micrographs=plot_micrographs, verification=proof)}"
     )
-    if proof and not proof.proven:
+    if proof and not proof.verified:
         sys.exit(1)
 
 

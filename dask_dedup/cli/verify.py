@@ -32,7 +32,7 @@ def verify(output: Path, as_json: bool) -> None:
     else:
         for line in proof.lines():
             click.echo(line)
-    if not proof.proven:
+    if not proof.verified:
         sys.exit(1)
 
 

@@ -204,11 +204,11 @@ def _proof(verification: Verification | None) -> dict[str, Any] | None:
         return None
     marks = {True: "ok", False: "wrong", None: "open"}
     verdict = "Proven with an independent algorithm:"
-    if not verification.proven:
+    if not verification.verified:
         verdict = (
             "NOT right:"
             if not verification.passed
-            else "Not proven, some checks could not be made:"
+            else "Not verified, some checks could not be made:"
         )
     checks = [
         {"mark": marks[check.passed], "name": check.name, "detail": check.detail}

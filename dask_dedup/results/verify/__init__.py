@@ -118,7 +118,7 @@ class Verification:
         return all(check.passed is not False for check in self.checks)
 
     @property
-    def proven(self) -> bool:
+    def verified(self) -> bool:
         """Whether every check was possible and passed."""
         return all(check.passed for check in self.checks)
 
@@ -127,9 +127,9 @@ class Verification:
         failed = sum(check.passed is False for check in self.checks)
         unchecked = sum(check.passed is None for check in self.checks)
         verdict = (
-            "is proven"
+            "is verified"
             if not unchecked
-            else f"is not proven: {unchecked} of {len(self.checks)} checks could not be made"
+            else f"is not verified: {unchecked} of {len(self.checks)} checks could not be made"
         )
         if failed:
             verdict = f"is NOT right: {failed} of {len(self.checks)} checks failed"
@@ -140,7 +140,7 @@ class Verification:
         return {
             "output": str(self.output),
             "passed": self.passed,
-            "proven": self.proven,
+            "verified": self.verified,
             "closest_kept_A": self.closest_kept_A,
             "checks": [asdict(check) for check in self.checks],
         }
