@@ -51,7 +51,7 @@ def started(token, rows=100):
 def written(token, number, kept=40, rejected=10):
     empty = {"micrographs": 0, "picks": 0, "rejected": 0, "by_fraction": [0] * 20, "densest": []}
     counts = {"rows": kept + rejected, "kept": kept, "rejected": rejected, "seconds": 0.1}
-    return {"run": token, "kind": "written", "number": number, "tally": empty, **counts}
+    return {"run": token, "kind": "written", "number": number, "counts": empty, **counts}
 
 
 def heard(*events):

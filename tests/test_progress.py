@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tables import cryosparc, relion, write_file
 
 from dask_dedup import DedupParams, InputError, RunError, run
-from dask_dedup.dedup.decide import DENSEST, FRACTION_BINS, Tally
+from dask_dedup.dedup.decide import DENSEST, FRACTION_BINS, DecisionCounts
 from dask_dedup.monitoring.progress import LISTED, POINTS, STAGES, Progress
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.events import NAME_LENGTH
@@ -34,7 +34,7 @@ PLANNED = {
 }
 
 
-def tally(first=0, micrographs=2, picks=20, rejected=5):
+def counts(first=0, micrographs=2, picks=20, rejected=5):
     bins = [0] * FRACTION_BINS
     bins[5] = micrographs
     return {
@@ -59,7 +59,7 @@ def whole_run():
             "number": n,
             "rows": 25,
             "seconds": 0.2,
-            "tally": tally(n * 2, picks=25),
+            "counts": counts(n * 2, picks=25),
         }
         for n in range(2)
     ]
@@ -71,7 +71,7 @@ def whole_run():
             "kept": 20,
             "rejected": 5,
             "seconds": 0.5,
-            "tally": tally(n * 2) if n > 1 else Tally().to_dict(),
+            "counts": counts(n * 2) if n > 1 else DecisionCounts().to_dict(),
         }
         for n in range(4)
     ]
@@ -149,7 +149,7 @@ def test_what_is_kept_does_not_grow_with_micrographs_or_time():
             "kept": 1,
             "rejected": 0,
             "seconds": 0.1,
-            "tally": tally() | {"densest": densest},
+            "counts": counts() | {"densest": densest},
         }
         progress.note(event, float(number))
     assert len(progress.densest) <= LISTED
@@ -161,10 +161,10 @@ def test_what_is_kept_does_not_grow_with_micrographs_or_time():
 @given(
     st.lists(st.tuples(st.integers(1, 50), st.floats(0, 1)), min_size=1, max_size=40),
 )
-def test_a_tally_counts_micrographs_by_the_fraction_rejected(micrographs):
+def test_micrographs_are_counted_by_the_fraction_rejected(micrographs):
     picks = np.array([n for n, _ in micrographs])
     rejected = np.array([int(n * share) for n, share in micrographs])
-    found = Tally.of(np.arange(picks.size, dtype=np.uint64), picks, rejected)
+    found = DecisionCounts.of(np.arange(picks.size, dtype=np.uint64), picks, rejected)
     fractions = [r / n for n, r in zip(picks.tolist(), rejected.tolist(), strict=True)]
     for number, count in enumerate(found.by_fraction):
         low, high = number / FRACTION_BINS, (number + 1) / FRACTION_BINS

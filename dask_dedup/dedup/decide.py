@@ -110,7 +110,7 @@ REJECTIONS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
 
 
 @dataclass(frozen=True, slots=True)
-class Tally:
+class DecisionCounts:
     """What some decisions came to, in numbers that do not grow with them.
 
     Attributes
@@ -132,7 +132,7 @@ class Tally:
     @classmethod
     def of(
         cls, keys: NDArray[np.uint64], picks: NDArray[np.int64], rejected: NDArray[np.int64]
-    ) -> Tally:
+    ) -> DecisionCounts:
         """Count by micrograph: all arrays (m,), each key once."""
         bins = np.minimum(rejected * FRACTION_BINS // np.maximum(picks, 1), FRACTION_BINS - 1)
         most = np.lexsort((keys, -picks))[:DENSEST]
@@ -151,13 +151,13 @@ class Tally:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Make a tally of what `to_dict` gave, also by way of JSON."""
+        """Return the counts that `to_dict` wrote, also after JSON."""
         densest = tuple((key, picks, rejected) for key, picks, rejected in values["densest"])
         by_fraction = tuple(values["by_fraction"])
         return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
 
 
-def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
+def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCounts]:
     """Find the duplicates among whole micrographs.
 
     Parameters
@@ -170,16 +170,16 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
     -------
     rejections : Rejections
         In the order of the picks; invalid ones last, if they are to be rejected.
-    tally : Tally
+    counts : DecisionCounts
         Of those that can be compared.
     """
     invalid = picks.invalid != 0
     if invalid.any():
-        rejections, tally = decide(picks.take(~invalid), params)
+        rejections, counts = decide(picks.take(~invalid), params)
         if params.invalid == "reject":
             set_aside = _set_aside(picks.take(invalid))
             rejections = Rejections.concatenate([rejections, set_aside])
-        return rejections, tally
+        return rejections, counts
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
     keys, number = numbered(picks.micrograph)
@@ -188,7 +188,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
     loser, winners = picks.take(losers), outcome.winner[losers]
     winner = picks.take(winners)
     nobody = winners == NOBODY
-    tally = Tally.of(
+    counts = DecisionCounts.of(
         keys,
         np.bincount(number, minlength=keys.size),
         np.bincount(number[losers], minlength=keys.size),
@@ -207,7 +207,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, Tally]:
         distance=outcome.distance[losers],
         invalid=loser.invalid,
     )
-    return rejections, tally
+    return rejections, counts
 
 
 def _set_aside(picks: Picks) -> Rejections:

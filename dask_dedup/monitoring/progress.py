@@ -176,8 +176,8 @@ class Progress:
         self.kept += event.get("kept", 0)
         self.rejected += event.get("rejected", 0)
         self.moved_bytes += event.get("bytes", 0)
-        if "tally" in event:
-            self._count(event["tally"])
+        if "counts" in event:
+            self._count(event["counts"])
         slow = (event["seconds"], kind, number, event["rows"])
         (heapq.heappush if len(self.slowest) < LISTED else heapq.heappushpop)(self.slowest, slow)
         self._recent.append((now, kind, event["rows"]))
@@ -185,11 +185,11 @@ class Progress:
         if now - self._began - self.curve[-1][0] >= self._point_seconds:
             self._draw(now)
 
-    def _count(self, tally: dict[str, Any]) -> None:
-        self.decided_micrographs += tally["micrographs"]
-        bins = self.by_fraction or [0] * len(tally["by_fraction"])
-        self.by_fraction = [a + b for a, b in zip(bins, tally["by_fraction"], strict=True)]
-        self.densest |= {key: (picks, rejected) for key, picks, rejected in tally["densest"]}
+    def _count(self, counts: dict[str, Any]) -> None:
+        self.decided_micrographs += counts["micrographs"]
+        bins = self.by_fraction or [0] * len(counts["by_fraction"])
+        self.by_fraction = [a + b for a, b in zip(bins, counts["by_fraction"], strict=True)]
+        self.densest |= {key: (picks, rejected) for key, picks, rejected in counts["densest"]}
         if len(self.densest) > LISTED:
             most = heapq.nlargest(LISTED, self.densest.items(), key=lambda item: (item[1], item[0]))
             self.densest = dict(most)

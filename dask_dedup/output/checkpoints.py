@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from dask_dedup.dedup.decide import Tally
+from dask_dedup.dedup.decide import DecisionCounts
 from dask_dedup.formats import Written
 from dask_dedup.output.checksum import CHECKSUM, checksum_ok
 from dask_dedup.storage.files import list_files, read_bytes
@@ -35,7 +35,7 @@ class FragmentCheckpoint:
         Rejected rows whose winner has the same uid: one particle given twice.
     across_halves : int
         Rejected rows whose winner is in the other half-set.
-    tally : Tally
+    counts : DecisionCounts
         Of the micrographs that live whole in the fragment.
     files : dict of str to Written
         Parquet files, by folder of the output.
@@ -50,7 +50,7 @@ class FragmentCheckpoint:
     rejected: int
     same_uid: int
     across_halves: int
-    tally: Tally
+    counts: DecisionCounts
     files: dict[str, Written]
     pieces: dict[str, str] = field(default_factory=dict)
 
@@ -62,7 +62,9 @@ class FragmentCheckpoint:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a receipt of what `to_dict` gave, by way of JSON."""
         files = {folder: Written(**file) for folder, file in values["files"].items()}
-        return cls(**{**values, "tally": Tally.from_dict(values["tally"]), "files": files})
+        return cls(
+            **{**values, "counts": DecisionCounts.from_dict(values["counts"]), "files": files}
+        )
 
     def holds(self, staging: Path, sizes: Mapping[str, int] | None) -> bool:
         """Tell whether all its files are there, to the byte; where sizes are given, that has to do."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.decide import Tally
+    from dask_dedup.dedup.decide import DecisionCounts
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.extract import ScanSummary
     from dask_dedup.pipeline.job import Job
@@ -83,13 +83,13 @@ def collected(number: int, picks: int, seconds: float) -> Event:
     }
 
 
-def decided(partition: int, tally: Tally, seconds: float) -> Event:
+def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
     """Tell that a bucket is decided."""
     return {
         "kind": "decided",
         "number": partition,
-        "rows": tally.picks,
-        "tally": tally.to_dict(),
+        "rows": counts.picks,
+        "counts": counts.to_dict(),
         "seconds": round(seconds, 4),
     }
 
@@ -102,7 +102,7 @@ def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
         "rows": checkpoint.rows,
         "kept": checkpoint.kept,
         "rejected": checkpoint.rejected,
-        "tally": checkpoint.tally.to_dict(),
+        "counts": checkpoint.counts.to_dict(),
         "seconds": round(seconds, 4),
     }
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 import numpy as np
 
 from dask_dedup.arrow import from_numpy
-from dask_dedup.dedup.decide import Rejections, Tally, decide
+from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
 from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import Written, format_of, load, read
@@ -123,18 +123,18 @@ def collect_picks(
 
 
 @_at_its_endpoint
-def decide_partition(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
+def decide_partition(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
     """Find the duplicates among the picks of a bucket."""
     return _decide(job, picks)
 
 
-def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Tally]:
+def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
     """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
     settled = _partitions(plan, picks) < 0
     return _decide(job, picks if settled.all() else picks.take(settled))
 
 
-def _decide(job: Job, picks: Picks) -> tuple[Rejections, Tally]:
+def _decide(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
     try:
         return decide(picks, job.params)
     except (
@@ -184,7 +184,7 @@ def write_fragment(
     plan: Plan,
     number: int,
     moved: Rejections,
-    settled: tuple[Rejections, Tally] | None = None,
+    settled: tuple[Rejections, DecisionCounts] | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
     """Read a fragment's payload, decide what lives whole in it, write both parts.
@@ -204,7 +204,7 @@ def write_fragment(
     """
     fragment = job.fragments[number]
     payload = load(job.tables[fragment.source], fragment)
-    rejections, tally = settled or _decide_payload(job, plan, fragment, payload)
+    rejections, counts = settled or _decide_payload(job, plan, fragment, payload)
     rejections = Rejections.concatenate([rejections, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
@@ -218,7 +218,7 @@ def write_fragment(
         )
 
     with _drafting(job, number) as draft:
-        checkpoint = _write(job, number, payload, keep, rejections, tally, micrograph, draft)
+        checkpoint = _write(job, number, payload, keep, rejections, counts, micrograph, draft)
         (draft / checkpoint_name(number)).write_text(
             json.dumps(with_checksum(checkpoint.to_dict()))
         )
@@ -231,7 +231,7 @@ def _write(
     payload: Payload,
     keep: NDArray[np.bool_],
     rejections: Rejections,
-    tally: Tally,
+    counts: DecisionCounts,
     micrograph: pa.ChunkedArray | None,
     draft: Path,
 ) -> FragmentCheckpoint:
@@ -274,7 +274,7 @@ def _write(
         rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
         same_uid=int(same_uid.sum()),
         across_halves=int((halves & (mine != theirs)).sum()),
-        tally=tally,
+        counts=counts,
         files=files,
         pieces=pieces,
     )
@@ -348,13 +348,13 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
 
 def _decide_payload(
     job: Job, plan: Plan, fragment: Fragment, payload: Payload
-) -> tuple[Rejections, Tally]:
+) -> tuple[Rejections, DecisionCounts]:
     """Do as `decide_fragment` does where nothing but the payload is at hand."""
     roles = job.roles[fragment.source]
     rows = payload.columns(roles.columns)
     _check_rows(rows, fragment)
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
-        return Rejections.concatenate([]), Tally()
+        return Rejections.concatenate([]), DecisionCounts()
     picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
     return decide_fragment(job, plan, picks)

@@ -295,9 +295,9 @@ def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
 def _decide(frame: pd.DataFrame, job: Job, plan: Plan, homes: Groups) -> pd.DataFrame:
     began = time.perf_counter()
     picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
-    rejections, tally = stages.decide_partition(job, picks)
+    rejections, counts = stages.decide_partition(job, picks)
     partition = int(plan.partition_of(picks.micrograph[:1])[0])
-    _emit(job, events.decided(partition, tally, time.perf_counter() - began))
+    _emit(job, events.decided(partition, counts, time.perf_counter() - began))
     group = homes.find(rejections.fragment)
     back = group >= 0
     return pd.DataFrame({"group": group[back], **rejections.take(back).columns()})

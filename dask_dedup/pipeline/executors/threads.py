@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.decide import Rejections, Tally
+from dask_dedup.dedup.decide import DecisionCounts, Rejections
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.formatting import counted
 from dask_dedup.pipeline import events, stages
@@ -92,7 +92,7 @@ class ThreadExecutor:
                 del self._picks[number]
 
             # The picks give way to the decisions about them before any payload takes their room.
-            def decide(number: int) -> tuple[int, tuple[Rejections, Tally]]:
+            def decide(number: int) -> tuple[int, tuple[Rejections, DecisionCounts]]:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 
             settled = dict(run(decide, list(self._picks)))
@@ -134,8 +134,8 @@ class ThreadExecutor:
         def decide(partition: int) -> list[tuple[int, Rejections]]:
             began = time.perf_counter()
             parts, partitions[partition] = partitions[partition], []
-            rejections, tally = stages.decide_partition(job, Picks.concatenate(parts))
-            self.emit(events.decided(partition, tally, time.perf_counter() - began))
+            rejections, counts = stages.decide_partition(job, Picks.concatenate(parts))
+            self.emit(events.decided(partition, counts, time.perf_counter() - began))
             return [
                 (number, rejections.take(rows)) for number, rows in _sorted_out(rejections.fragment)
             ]
