@@ -74,7 +74,7 @@ def from_numpy(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> 
     return pa.Array.from_buffers(kind, values.size, [nulls, buffer])
 
 
-def from_texts(texts: Sequence[str]) -> pa.Array:
+def from_strings(texts: Sequence[str]) -> pa.Array:
     """Give texts to Arrow."""
     encoded = [text.encode() for text in texts]
     edges = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
@@ -82,7 +82,7 @@ def from_texts(texts: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
-def numbered(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
     """Give the distinct keys, sorted, and each row's number among them.
 
     As `numpy.unique` with its inverse, but by hashing, and once for each run of a key: picks of a micrograph mostly

@@ -13,7 +13,7 @@ from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.errors import InputError
-from dask_dedup.formats import Fragment, ParticleTable, Piece, StoredSchema
+from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.particles.checks import check_names, check_uids, describe_problem, find_warnings
 from dask_dedup.particles.conventions import (
@@ -131,7 +131,7 @@ def _check(
 ) -> list[str]:
     """Refuse what a run refuses, and give the warnings it would give."""
     size = InputFile(_NAME, 0, 0, narrow.num_rows, "")
-    piece = Piece(_NAME, 0, narrow.num_rows)
+    piece = FileSlice(_NAME, 0, narrow.num_rows)
     fragment = Fragment(0, 0, 0, narrow.num_rows, (piece,) if narrow.num_rows else ())
     nothing = StoredSchema.of(pa.schema([]))
     table = ParticleTable("frame", _NAME, 0, nothing, (size,), (fragment,))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
-from dask_dedup.arrow import from_numpy, from_texts, numbered, to_numpy
+from dask_dedup.arrow import from_numpy, from_strings, to_numpy, unique_inverse
 
 KINDS = [pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.uint64(), pa.float32(), pa.float64()]
 
@@ -51,7 +51,7 @@ def test_arrow_gets_the_values_and_what_is_not_known_as_null(kind, data):
 
 @given(st.lists(st.text(max_size=5), max_size=5))
 def test_texts_come_as_they_are(texts):
-    array = from_texts(texts)
+    array = from_strings(texts)
     array.validate(full=True)
     assert array.to_pylist() == texts
 
@@ -78,7 +78,7 @@ KEYS = st.integers(0, 5) | st.integers(2**64 - 3, 2**64 - 1)
 def test_rows_are_numbered_by_their_keys_as_numpy_does(runs, read_only):
     keys = np.array([key for key, times in runs for _ in range(times)], dtype=np.uint64)
     keys.flags.writeable = not read_only
-    distinct, number = numbered(keys)
+    distinct, number = unique_inverse(keys)
     expected, inverse = np.unique(keys, return_inverse=True)
     assert distinct.dtype == np.uint64
     assert distinct.tolist() == expected.tolist()

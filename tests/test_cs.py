@@ -276,7 +276,7 @@ def test_nan_payloads_survive(tmp_path):
 def test_a_real_file_of_no_rows(tmp_path, real_data):
     path = real_data / "cryosparc_schema" / "4k_dataset.cs"
     table = open_table(path)
-    assert (table.rows, len(table.fragments), table.fragments[0].pieces) == (0, 1, ())
+    assert (table.rows, len(table.fragments), table.fragments[0].slices) == (0, 1, ())
     assert table.schema.field("uid").type == pa.uint64()
     assert table.schema.field("alignments3D/pose").type == pa.list_(pa.float32(), 3)
     assert table.schema.field("location/micrograph_shape").type == pa.list_(pa.uint32(), 2)

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from damaged.parquet import with_rows
 from sound import STAR, csdat, npy, records
-from spoilt.parquet import with_rows
 from tables import Output, assert_same_rows, bits, cryosparc, write_file
 
 from dask_dedup import report, run

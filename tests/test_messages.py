@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from spoilt import CASES
+from damaged import CASES
 from tables import stamps
 
 MESSAGES = Path(__file__).with_name("messages.txt")

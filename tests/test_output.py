@@ -164,7 +164,7 @@ class TestManifest:
 
         def lossy(*args, **kwargs):
             kept, rejected = real(*args, **kwargs)
-            return dask_dedup.formats.Written(kept.path, kept.rows - 1, 1, ""), rejected
+            return dask_dedup.formats.OutputFile(kept.path, kept.rows - 1, 1, ""), rejected
 
         monkeypatch.setattr(parquet, "split", lossy)
         with pytest.raises(dask_dedup.RunError, match="nothing was committed"):

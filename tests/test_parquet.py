@@ -134,7 +134,7 @@ class TestFragments:
         folder = write_folder(cryosparc(200), tmp_path / "in", files=50)
         (only,) = fragments_of(folder)
         assert only.rows == 200
-        assert len(only.pieces) == 50
+        assert len(only.slices) == 50
 
     def test_files_are_grouped_up_to_the_limit(self, tmp_path, monkeypatch):
         folder = write_folder(cryosparc(200), tmp_path / "in", files=50)

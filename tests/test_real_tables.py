@@ -53,7 +53,7 @@ def particle_lines(path):
     """The bytes of the particle rows, as a list of lines."""
     table = open_table(path)
     content = path.read_bytes()
-    spans = [piece.blocks for fragment in table.fragments for piece in fragment.pieces]
+    spans = [piece.blocks for fragment in table.fragments for piece in fragment.slices]
     return [
         line
         for start, end in spans

@@ -663,7 +663,7 @@ class Native:
             path.unlink()
         pq.write_table(whole, folder / name, row_group_size=70)
         data = (folder / name).read_bytes()
-        return [formats.Written(name, rows, len(data), hashlib.sha256(data).hexdigest())]
+        return [formats.OutputFile(name, rows, len(data), hashlib.sha256(data).hexdigest())]
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_dedup.arrow import numbered
+from dask_dedup.arrow import unique_inverse
 from dask_dedup.dedup.greedy import NOBODY, reject_crowded, suppress
 from dask_dedup.dedup.picks import NO_HALF, all_of, fragment_of, row_of
 
@@ -182,7 +182,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
         return rejections, counts
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
-    keys, number = numbered(picks.micrograph)
+    keys, number = unique_inverse(picks.micrograph)
     outcome = method(points, number, picks.rank_keys(params), separation, picks.exclusions(params))
     losers = np.flatnonzero(outcome.rejected)
     loser, winners = picks.take(losers), outcome.winner[losers]

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, cast
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import (
+    FileSlice,
     Format,
     Fragment,
+    OutputFile,
     ParticleTable,
     Payload,
-    Piece,
     StoredSchema,
-    Written,
 )
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at
@@ -29,13 +29,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "FileSlice",
     "Format",
     "Fragment",
+    "OutputFile",
     "ParticleTable",
     "Payload",
-    "Piece",
     "StoredSchema",
-    "Written",
     "format_of",
     "load",
     "open_table",

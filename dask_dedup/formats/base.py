@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class FileSlice:
     """Consecutive rows of one file.
 
     Attributes
@@ -51,26 +51,26 @@ class Fragment:
     first_row : int
         Row number in the input of the first row.
     rows : int
-    pieces : tuple of Piece
+    slices : tuple of FileSlice
     """
 
     number: int
     source: int
     first_row: int
     rows: int
-    pieces: tuple[Piece, ...]
+    slices: tuple[FileSlice, ...]
 
     def __str__(self) -> str:
-        if not self.pieces:
+        if not self.slices:
             return "a table of no rows"
-        first, last = self.pieces[0], self.pieces[-1]
+        first, last = self.slices[0], self.slices[-1]
         if first.path == last.path:
             return f"{first.path} rows {first.first_row} to {last.first_row + last.rows - 1}"
         return f"{first.path} to {last.path}"
 
     def locate(self, row: int) -> tuple[str, int]:
         """Give the file, and the row number in it, of a row of the fragment."""
-        for piece in self.pieces:
+        for piece in self.slices:
             if row < piece.rows:
                 return piece.path, piece.first_row + row
             row -= piece.rows
@@ -89,7 +89,7 @@ class InputFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class OutputFile:
     """One output file."""
 
     path: str
@@ -129,7 +129,7 @@ class Format(Protocol):
 
     def assemble(
         self, table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
-    ) -> list[Written]:
+    ) -> list[OutputFile]:
         """Join the pieces of one outcome, in order, into the table's own kind of file.
 
         The pieces stay, so that it can be done again after a crash.

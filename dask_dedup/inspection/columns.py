@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import Fragment, Piece
+from dask_dedup.formats import FileSlice, Fragment
 from dask_dedup.particles.conventions import OTHER_SCORES, compare_roles, resolve_roles
 from dask_dedup.particles.extract import extract
 
@@ -97,7 +97,7 @@ def _do_without_unreadable(
     table: ParticleTable, roles: ColumnRoles, problems: list[str]
 ) -> ColumnRoles:
     """Do without the parts whose columns hold something else than they should."""
-    place = Fragment(0, table.source, 0, 0, (Piece(table.path, 0, 0),))
+    place = Fragment(0, table.source, 0, 0, (FileSlice(table.path, 0, 0),))
 
     def attempt(some: ColumnRoles) -> None:
         names = [name for name in some.columns if name in table.schema.names]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from dask_dedup.dedup.decide import DecisionCounts
-from dask_dedup.formats import Written
+from dask_dedup.formats import OutputFile
 from dask_dedup.output.checksum import CHECKSUM, checksum_ok
 from dask_dedup.storage.files import list_files, read_bytes
 from dask_dedup.storage.paths import is_remote
@@ -37,7 +37,7 @@ class FragmentCheckpoint:
         Rejected rows whose winner is in the other half-set.
     counts : DecisionCounts
         Of the micrographs that live whole in the fragment.
-    files : dict of str to Written
+    files : dict of str to OutputFile
         Parquet files, by folder of the output.
     pieces : dict of str to str
         Parts of files in the inputs' own formats: the SHA-256 of each, by its path in the staging folder.
@@ -51,7 +51,7 @@ class FragmentCheckpoint:
     same_uid: int
     across_halves: int
     counts: DecisionCounts
-    files: dict[str, Written]
+    files: dict[str, OutputFile]
     pieces: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
@@ -61,7 +61,7 @@ class FragmentCheckpoint:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Make a receipt of what `to_dict` gave, by way of JSON."""
-        files = {folder: Written(**file) for folder, file in values["files"].items()}
+        files = {folder: OutputFile(**file) for folder, file in values["files"].items()}
         return cls(
             **{**values, "counts": DecisionCounts.from_dict(values["counts"]), "files": files}
         )

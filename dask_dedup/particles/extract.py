@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.arrow import numbered
+from dask_dedup.arrow import unique_inverse
 from dask_dedup.dedup.picks import NO_HALF, Picks, all_of, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.columns import Columns
@@ -140,7 +140,7 @@ def count(
     # Where they are an error, what they would count for is told all the same.
     lost = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
     compared = (picks.invalid & np.uint16(lost)) == 0
-    keys, number = numbered(_those(picks.micrograph, compared))
+    keys, number = unique_inverse(_those(picks.micrograph, compared))
     keyed = keys_of_names(found.names, roles.match).tolist()
     named = (picks.invalid & np.uint16(Reason.MICROGRAPH)) == 0
     # Also of rows that are not compared: names clash or not, whichever fragment they are in.
@@ -187,8 +187,8 @@ def extract(
     """Derive the picks of a fragment and note what is wrong with any; see `read_picks`."""
     n = rows.num_rows
     columns = Columns(rows, "the table")
-    if fragment.pieces:
-        columns = Columns(rows, fragment.pieces[0].path, fragment.locate)
+    if fragment.slices:
+        columns = Columns(rows, fragment.slices[0].path, fragment.locate)
     problems = Problems(all_of(np.uint16(0), n))
 
     keys, names = micrograph_keys(columns, roles.micrograph, roles.match)

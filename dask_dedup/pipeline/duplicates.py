@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, from_texts
+from dask_dedup.arrow import from_numpy, from_strings
 from dask_dedup.dedup.picks import NO_HALF, fragment_of
 from dask_dedup.particles.invalid import Reason
 
@@ -78,7 +78,7 @@ def duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedAr
 def _input_names(
     job: Job, source: NDArray[np.uint16], known: NDArray[np.bool_]
 ) -> pa.DictionaryArray:
-    paths = from_texts([table.path for table in job.tables])
+    paths = from_strings([table.path for table in job.tables])
     return pa.DictionaryArray.from_arrays(from_numpy(source.astype(np.int32), known), paths)
 
 
@@ -90,7 +90,7 @@ def _locate(
     starts, first_rows, paths = [], [], []
     for fragment in fragments:
         row = 0
-        for piece in fragment.pieces:
+        for piece in fragment.slices:
             starts.append((fragment.number << 32) + row)
             first_rows.append(piece.first_row)
             paths.append(piece.path)
@@ -103,5 +103,5 @@ def _locate(
     rows[known] = (row_id[known] - starts_array[piece_of]).astype(np.int64)
     rows[known] += np.array(first_rows, dtype=np.int64)[piece_of]
     codes[known] = code_of[piece_of]
-    files = pa.DictionaryArray.from_arrays(from_numpy(codes, known), from_texts(list(distinct)))
+    files = pa.DictionaryArray.from_arrays(from_numpy(codes, known), from_strings(list(distinct)))
     return files, from_numpy(rows, known)

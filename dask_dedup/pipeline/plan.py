@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.arrow import numbered
+from dask_dedup.arrow import unique_inverse
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Plan:
         """Give each row's bucket; -1 for micrographs that live whole in one fragment."""
         if not self.straddling.size:
             return np.full(micrographs.size, -1, dtype=np.int32)
-        distinct, number = numbered(micrographs)
+        distinct, number = unique_inverse(micrographs)
         at = np.searchsorted(self.straddling, distinct).clip(max=self.straddling.size - 1)
         moves = self.straddling[at] == distinct
         return np.where(moves, self.partition[at], np.int32(-1))[number]

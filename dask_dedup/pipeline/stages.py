@@ -19,7 +19,7 @@ from dask_dedup.arrow import from_numpy
 from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
 from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
-from dask_dedup.formats import Written, format_of, load, read
+from dask_dedup.formats import OutputFile, format_of, load, read
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.checkpoints import (
     CHECKPOINTS,
@@ -240,7 +240,7 @@ def _write(
     table = job.tables[fragment.source]
     roles = job.roles[fragment.source]
     name = f"part-{number:05d}.parquet"
-    files: dict[str, Written] = {}
+    files: dict[str, OutputFile] = {}
     pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
         payload.split(keep, *(draft / _piece(outcome, number) for outcome in (KEPT, REJECTED)))
@@ -305,7 +305,7 @@ def _drafting(job: Job, number: int) -> Iterator[Path]:
                     file.replace(staging / name / file.name)
 
 
-def assemble(job: Job, source: int, outcome: str, rows: int) -> list[Written]:
+def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
     """Join the pieces of a native table's kept or rejected rows into files of its own kind.
 
     Parameters

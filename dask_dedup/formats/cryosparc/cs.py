@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import Fragment, ParticleTable, Piece, StoredSchema, Written
+from dask_dedup.formats.base import FileSlice, Fragment, OutputFile, ParticleTable, StoredSchema
 from dask_dedup.formats.cryosparc import csdat, npy
 from dask_dedup.formats.cryosparc.fields import arrow_schema
 from dask_dedup.storage.files import read_ranges, status_of
@@ -83,7 +83,9 @@ def cut(
             source=source,
             first_row=bounds[k],
             rows=bounds[k + 1] - bounds[k],
-            pieces=(Piece(file.path, bounds[k], bounds[k + 1] - bounds[k]),) if file.rows else (),
+            slices=(FileSlice(file.path, bounds[k], bounds[k + 1] - bounds[k]),)
+            if file.rows
+            else (),
         )
         for k in range(number)
     )
@@ -118,7 +120,7 @@ def load(table: ParticleTable, fragment: Fragment) -> CsPayload:
 
 def assemble(
     table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
-) -> list[Written]:
+) -> list[OutputFile]:
     """Join pieces into a ``.cs`` file of the same form and fields."""
     file: NpyFile | CsdatFile = table.detail
     return [file.assemble(pieces, rows, folder / name)]

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError, is_of_the_system
-from dask_dedup.formats.base import InputFile, Written
+from dask_dedup.formats.base import InputFile, OutputFile
 from dask_dedup.formats.cryosparc.fields import read_fields
 from dask_dedup.formats.cryosparc.npy import MAX_HEADER_BYTES, fingerprint
 from dask_dedup.formatting import counted
@@ -133,7 +133,7 @@ class CsdatFile:
             first.write(heap)
             second.write(heap)
 
-    def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> Written:
+    def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> OutputFile:
         """Copy the one piece there is."""
         (piece,) = pieces
         with open_to_read(piece) as file:
@@ -145,7 +145,7 @@ class CsdatFile:
             raise RunError(f"{target}: has {written} rows instead of {rows}; run again")
         with open_to_read(piece) as source, target.open("wb") as copy:
             shutil.copyfileobj(source, copy)
-        return Written(target.name, rows, size, digest)
+        return OutputFile(target.name, rows, size, digest)
 
     def _open(self) -> BinaryIO:
         try:

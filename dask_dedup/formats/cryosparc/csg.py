@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.formats.base import Fragment, InputFile, ParticleTable, StoredSchema, Written
+from dask_dedup.formats.base import Fragment, InputFile, OutputFile, ParticleTable, StoredSchema
 from dask_dedup.formats.cryosparc.cs import cut, open_file
 from dask_dedup.formats.cryosparc.fields import arrow_schema
 from dask_dedup.formats.cryosparc.group_file import GroupFile, read_group
@@ -305,7 +305,7 @@ def load(table: ParticleTable, fragment: Fragment) -> GroupPayload:
 
 def assemble(
     table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
-) -> list[Written]:
+) -> list[OutputFile]:
     """Write the subset's files, under their own names, and the group `name` that points to them.
 
     The passthrough files' rows come in the main file's order.
@@ -319,4 +319,4 @@ def assemble(
     ]
     content = group.text.with_subset(rows, group.names).encode()
     (folder / name).write_bytes(content)
-    return [*written, Written(name, rows, len(content), hashlib.sha256(content).hexdigest())]
+    return [*written, OutputFile(name, rows, len(content), hashlib.sha256(content).hexdigest())]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, from_texts, to_numpy
+from dask_dedup.arrow import from_numpy, from_strings, to_numpy
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -170,6 +170,6 @@ def _decode(cells: pa.Array, dtype: Dtype) -> pa.Array:
     if dtype.kind == "O":
         return cells
     codec = "utf-32-le" if dtype.kind == "U" else "utf-8"
-    return from_texts(
+    return from_strings(
         [cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.to_pylist()]
     )

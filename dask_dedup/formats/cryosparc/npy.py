@@ -14,7 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from dask_dedup.errors import InputError, RunError, is_of_the_system
-from dask_dedup.formats.base import InputFile, Written
+from dask_dedup.formats.base import InputFile, OutputFile
 from dask_dedup.formats.cryosparc.fields import read_fields
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import local_copy, open_to_read, read_ranges, status_of
@@ -102,7 +102,7 @@ class NpyFile:
                 rejected_file.write(batch[~chosen].data)
                 first += len(batch)
 
-    def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> Written:
+    def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> OutputFile:
         """Write the file that `numpy.save` would write for the records in the pieces."""
         digest = hashlib.sha256()
         size = 0
@@ -124,7 +124,7 @@ class NpyFile:
                         put(batch[:filled])
         if size != len(header) + rows * self.row_bytes:
             raise RunError(f"{target}: has {size} bytes, which are not {rows} rows; run again")
-        return Written(target.name, rows, size, digest.hexdigest())
+        return OutputFile(target.name, rows, size, digest.hexdigest())
 
     def _header(self, rows: int) -> bytes:
         fields = {

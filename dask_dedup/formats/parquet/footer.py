@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import InputFile, Piece
+from dask_dedup.formats.base import FileSlice, InputFile
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import parquet_source, read_ranges, status_of
 from dask_dedup.storage.memory import check_fits
@@ -55,7 +55,7 @@ class Footer:
     keys: tuple[tuple[str, str], ...]
     groups: tuple[tuple[int, int], ...]
 
-    def pieces(self, schema: pa.Schema) -> Iterator[tuple[Piece, int]]:
+    def pieces(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
         """One piece a row group, with its size in bytes before compression."""
         keys = tuple(
             (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
@@ -70,7 +70,7 @@ class Footer:
                     max(size, rows * width),
                     "write it again in smaller row groups (pyarrow: row_group_size=1_000_000)",
                 )
-                piece = Piece(self.file.path, first, rows, (number,), keys)
+                piece = FileSlice(self.file.path, first, rows, (number,), keys)
                 yield piece, max(size, int(rows * width) // _SAVING)
             first += rows
 

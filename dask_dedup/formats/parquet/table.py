@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.errors import InputError, is_of_the_system
-from dask_dedup.formats.base import Fragment, ParticleTable, Piece, StoredSchema, Written
+from dask_dedup.formats.base import FileSlice, Fragment, OutputFile, ParticleTable, StoredSchema
 from dask_dedup.formats.parquet.footer import (
     OTHER_SUFFIXES,
     SUFFIXES,
@@ -159,9 +159,9 @@ def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
-def _fragments(pieces: list[tuple[Piece, int]], source: int) -> Iterator[Fragment]:
+def _fragments(pieces: list[tuple[FileSlice, int]], source: int) -> Iterator[Fragment]:
     """Group small pieces, in order, up to about `FRAGMENT_BYTES`."""
-    group: list[Piece] = []
+    group: list[FileSlice] = []
     number = first_row = size = 0
     for piece, nbytes in pieces:
         if group and size + nbytes > FRAGMENT_BYTES:
@@ -174,14 +174,14 @@ def _fragments(pieces: list[tuple[Piece, int]], source: int) -> Iterator[Fragmen
     yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
 
 
-def _merged(pieces: list[Piece]) -> Iterator[Piece]:
+def _merged(pieces: list[FileSlice]) -> Iterator[FileSlice]:
     """Join neighbouring row groups of one file, so that they are read at once."""
-    run: list[Piece] = []
+    run: list[FileSlice] = []
     for piece in [*pieces, None]:
         if run and (piece is None or piece.path != run[0].path):
             blocks = tuple(block for member in run for block in member.blocks)
             rows = sum(member.rows for member in run)
-            yield Piece(run[0].path, run[0].first_row, rows, blocks, run[0].keys)
+            yield FileSlice(run[0].path, run[0].first_row, rows, blocks, run[0].keys)
             run = []
         if piece is not None:
             run.append(piece)
@@ -201,7 +201,7 @@ def read(
     """
     schema = table.schema
     wanted = schema.names if columns is None else list(columns)
-    parts = [_read_piece(piece, wanted, schema) for piece in fragment.pieces]
+    parts = [_read_piece(piece, wanted, schema) for piece in fragment.slices]
     if not parts:
         return _decoded_schema(schema, wanted).empty_table()
     if len(parts) > 1:
@@ -209,7 +209,7 @@ def read(
     return parts[0]
 
 
-def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
+def _read_piece(piece: FileSlice, wanted: list[str], schema: pa.Schema) -> pa.Table:
     target = _decoded_schema(schema, wanted)
     text = [field.name for field in target if pa.types.is_dictionary(field.type)]
     try:
@@ -250,7 +250,7 @@ def _read_piece(piece: Piece, wanted: list[str], schema: pa.Schema) -> pa.Table:
 
 
 def _read_groups(
-    piece: Piece, metadata: pq.FileMetaData, columns: list[str], text: list[str]
+    piece: FileSlice, metadata: pq.FileMetaData, columns: list[str], text: list[str]
 ) -> pa.Table:
     """Read a piece's row groups, the columns `text` as dictionaries; checksums are heeded if there are any.
 
@@ -310,7 +310,7 @@ def split(
     schema: pa.Schema,
     kept: Path,
     rejected: Path,
-) -> tuple[Written, Written]:
+) -> tuple[OutputFile, OutputFile]:
     """Write the kept and the rejected rows of a payload, in its order.
 
     Parameters
@@ -340,12 +340,12 @@ def split(
     )
 
 
-def write(table: pa.Table, path: Path) -> Written:
+def write(table: pa.Table, path: Path) -> OutputFile:
     """Write a whole table with this project's settings."""
     return _write(table, table.schema, _columns_worth_a_dictionary(table), path)
 
 
-def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -> Written:
+def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -> OutputFile:
     # Text is held as dictionaries, but a reader is to find the input's own schema: it is what ARROW:schema says.
     stored = {**(schema.metadata or {}), b"ARROW:schema": base64.b64encode(schema.serialize())}
     held = pa.schema(
@@ -369,7 +369,7 @@ def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -
         writer.add_key_value_metadata(stored)
     content = memoryview(sink.getvalue())
     path.write_bytes(content)
-    return Written(path.name, table.num_rows, len(content), hashlib.sha256(content).hexdigest())
+    return OutputFile(path.name, table.num_rows, len(content), hashlib.sha256(content).hexdigest())
 
 
 def _flat(lists: pa.ChunkedArray) -> pa.ChunkedArray:

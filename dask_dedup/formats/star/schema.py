@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.star.values import Place, checksum_ok, is_number, tokens_by_column
+from dask_dedup.formats.star.values import Place, is_number, is_whole_number, tokens_by_column
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _kind(label: str, values: list[bytes]) -> pa.DataType:
         return pa.int64()
     if _TEXT.fullmatch(label) or not all(map(is_number, values)):
         return pa.string()
-    whole = _WHOLE.fullmatch(label) and all(map(checksum_ok, values))
+    whole = _WHOLE.fullmatch(label) and all(map(is_whole_number, values))
     return pa.int64() if whole else pa.float64()
 
 
@@ -162,7 +162,7 @@ def _optics(
     if not names or GROUP not in table:
         return (), {}
     for name in (GROUP, *names):
-        valid = checksum_ok if name == GROUP else is_number
+        valid = is_whole_number if name == GROUP else is_number
         bad = next((token for token in table[name] if not valid(token)), None)
         if bad is not None:
             shown = bad.decode(errors="replace")

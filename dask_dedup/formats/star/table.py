@@ -27,7 +27,14 @@ import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, to_numpy
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats.base import Fragment, InputFile, ParticleTable, Piece, StoredSchema, Written
+from dask_dedup.formats.base import (
+    FileSlice,
+    Fragment,
+    InputFile,
+    OutputFile,
+    ParticleTable,
+    StoredSchema,
+)
 from dask_dedup.formats.star.blocks import survey
 from dask_dedup.formats.star.lines import BLOCK_BYTES, find_rows, whole_lines
 from dask_dedup.formats.star.schema import (
@@ -71,7 +78,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     fragments, first_row = [], 0
     for number, stretch in enumerate(loop.stretches):
-        piece = Piece(str(path), first_row, stretch.rows, (stretch.start, stretch.stop))
+        piece = FileSlice(str(path), first_row, stretch.rows, (stretch.start, stretch.stop))
         fragments.append(Fragment(number, source, first_row, stretch.rows, (piece,)))
         first_row += stretch.rows
     file = InputFile(str(path), status.st_size, status.st_mtime_ns, loop.rows, layout.fingerprint)
@@ -116,9 +123,9 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
 
 def _range(fragment: Fragment) -> tuple[int, int]:
     """Give the bytes of a fragment's rows."""
-    if not fragment.pieces:
+    if not fragment.slices:
         return 0, 0
-    start, stop = fragment.pieces[0].blocks
+    start, stop = fragment.slices[0].blocks
     return start, stop
 
 
@@ -201,7 +208,7 @@ def load(table: ParticleTable, fragment: Fragment) -> StarPayload:
 
 def assemble(
     table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
-) -> list[Written]:
+) -> list[OutputFile]:
     """Join pieces, in order, between what stands before and after the rows in the input."""
     detail: StarDetail = table.detail
     digest, size = hashlib.sha256(), 0
@@ -210,7 +217,7 @@ def assemble(
             digest.update(block)
             size += len(block)
             out.write(block)
-    return [Written(name, rows, size, digest.hexdigest())]
+    return [OutputFile(name, rows, size, digest.hexdigest())]
 
 
 def _whole(

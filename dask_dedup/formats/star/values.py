@@ -70,7 +70,7 @@ def is_number(token: bytes) -> bool:
     return _NUMBER.fullmatch(token) is not None
 
 
-def checksum_ok(token: bytes) -> bool:
+def is_whole_number(token: bytes) -> bool:
     """Tell whether a value is a whole number that float64 holds exactly; 1.000 is."""
     return is_number(token) and float(token).is_integer() and abs(float(token)) < _EXACT
 

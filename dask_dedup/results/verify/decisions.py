@@ -171,7 +171,7 @@ def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: i
     told = told.append_column(_ON, names.dictionary_encode())
     uid = pa.nulls(rows.size, pa.uint64())
     if roles.uid:
-        stored = Columns(columns, fragment.pieces[0].path if fragment.pieces else "")
+        stored = Columns(columns, fragment.slices[0].path if fragment.slices else "")
         uid = pa.array(stored.integers(roles.uid)[rows], mask=stored.nulls(roles.uid)[rows])
     told = told.append_column(_UID, uid)
     kept = np.ones(len(picks), dtype=bool)
@@ -292,7 +292,7 @@ def _true_rows(
     every, has = np.ones(loses.size, dtype=bool), winner != NOBODY
     with_uid = np.array([roles.uid is not None for roles in job.roles])
     paths = pa.array([table.path for table in job.tables], pa.string())
-    pieces = [(part, piece) for part in job.fragments for piece in part.pieces]
+    pieces = [(part, piece) for part in job.fragments for piece in part.slices]
     files = pa.array([piece.path for _, piece in pieces], pa.string())
     first_row = np.array([piece.first_row for _, piece in pieces], dtype=np.int64)
     size = np.array([piece.rows for _, piece in pieces], dtype=np.int64)

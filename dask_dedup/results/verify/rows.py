@@ -62,10 +62,10 @@ def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, NDArray[n
     columns = Columns(told, str(path))
     codes, files = columns.texts("file")
     # A last piece without rows stands for every file that is not the fragment's.
-    number = {piece.path: n for n, piece in enumerate(fragment.pieces)}
+    number = {piece.path: n for n, piece in enumerate(fragment.slices)}
     piece = np.array([*(number.get(name, -1) for name in files), -1])[codes]
-    first_row = np.array([*(piece.first_row for piece in fragment.pieces), 0])
-    size = np.array([*(piece.rows for piece in fragment.pieces), 0])
+    first_row = np.array([*(piece.first_row for piece in fragment.slices), 0])
+    size = np.array([*(piece.rows for piece in fragment.slices), 0])
     within = columns.integers("row").astype(np.int64) - first_row[piece]
     rows = (np.cumsum(size) - size)[piece] + within
     wrong = (within < 0) | (within >= size[piece]) | columns.nulls("row")

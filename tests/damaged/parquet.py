@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from sound import STAR, put
 from tables import cryosparc, relion, spoilt_column, write_file, write_folder
 
-from spoilt.case import case
+from damaged.case import case
 
 
 def parquet(folder, content=None, table=None, **options):

@@ -7,7 +7,7 @@ import os
 from sound import put
 from tables import cryosparc, write_file, write_folder
 
-from spoilt.case import case
+from damaged.case import case
 
 
 @case

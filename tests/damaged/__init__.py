@@ -3,7 +3,7 @@
 A function is given an empty folder, and gives the arguments of ``dask-dedup run``; ``--output`` is added.
 """
 
-from spoilt import anything, cs, groups, options, parquet, star  # noqa: F401 - they register their cases
-from spoilt.case import CASES
+from damaged import anything, cs, groups, options, parquet, star  # noqa: F401 - they register their cases
+from damaged.case import CASES
 
 __all__ = ["CASES"]

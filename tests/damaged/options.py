@@ -5,8 +5,8 @@ from __future__ import annotations
 from sound import put
 from tables import cryosparc, exposures, write_file
 
-from spoilt.case import case
-from spoilt.parquet import parquet
+from damaged.case import case
+from damaged.parquet import parquet
 
 
 def with_options(folder, *options):

@@ -7,7 +7,7 @@ import io
 import numpy as np
 from sound import csdat, npy, part, put, records
 
-from spoilt.case import case
+from damaged.case import case
 
 
 def cs(folder, content):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sound import GROUP, group, npy, part, records
 
-from spoilt.case import case
+from damaged.case import case
 
 
 def changed_group(folder, old, new):

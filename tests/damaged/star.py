@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sound import STAR, put
 
-from spoilt.case import case
+from damaged.case import case
 
 
 def star(folder, old=b"", new=b"", content=STAR):
