@@ -16,21 +16,18 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.particles.checks import check_names, check_uids, describe_problem, find_warnings
-from dask_dedup.particles.conventions import (
-    ColumnRoles,
-    check_flip,
-    check_pixel_size,
-    compare_roles,
-    resolve_roles,
-)
 from dask_dedup.particles.extract import extract, summarize_fragment
+from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
 from dask_dedup.particles.micrographs import MicrographTable, micrograph_table
-from dask_dedup.pipeline.job import Job
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import dask.dataframe as dd
     import pandas as pd
     from numpy.typing import NDArray
+
+    from dask_dedup.particles.conventions import ColumnRoles
 
 Frame = TypeVar("Frame")
 
@@ -72,18 +69,14 @@ def remove_duplicates(
     """
     params = DedupParams.given(params)
     columns = [str(name) for name in _column_names(particles)]
-    roles = resolve_roles(columns, params, _NAME)
-    roles, *_ = compare_roles([roles], [(_NAME, columns)], params)
-    table = None
+    table = _describe(columns, 0)
+    (roles,) = find_roles([table], params)
+    known = None
     if micrographs is not None:
-        table = micrograph_table(_arrow(micrographs), "micrographs", match=roles.match)
-    check_pixel_size(roles, params, table, _NAME)
-    if any(params.flip_y):
-        raise InputError(f"flip_y names input {max(params.flip_y)}, but there is only one, 0")
-    if params.flip_y:
-        check_flip(roles, params, table, _NAME)
+        known = micrograph_table(_arrow(micrographs), "micrographs", match=roles.match)
+    check_inputs(Inputs.of([table], [roles], params, known))
     if _is_dask(particles):
-        return _split_lazily(particles, roles, params, table)
+        return _split_lazily(particles, roles, params, known)
     narrow = (
         particles.select(roles.columns)
         if isinstance(particles, pa.Table)
@@ -91,8 +84,8 @@ def remove_duplicates(
             _arrow(particles[list(roles.columns)])  # type: ignore[index]
         )
     )
-    picks = _picks(narrow, _NAME, 0, 0, roles, params, table)
-    for line in _check(narrow, roles, params, table):
+    picks = _picks(narrow, _NAME, 0, 0, roles, params, known)
+    for line in _check(narrow, columns, roles, params, known):
         log.warning("warning: %s", line)
     rejected = np.zeros(narrow.num_rows, dtype=bool)
     rejected[decide(picks, params)[0].row] = True
@@ -126,20 +119,27 @@ def _where(particles: Any, mask: NDArray[np.bool_]) -> Any:
     return particles.filter(pa.array(mask)) if isinstance(particles, pa.Table) else particles[mask]
 
 
+def _describe(columns: Sequence[str], rows: int) -> ParticleTable:
+    """Return a description of a frame as if it were one file with one fragment."""
+    schema = StoredSchema.of(pa.schema([(name, pa.null()) for name in columns]))
+    pieces = (FileSlice(_NAME, 0, rows),) if rows else ()
+    files = (InputFile(_NAME, 0, 0, rows, ""),)
+    return ParticleTable("frame", _NAME, 0, schema, files, (Fragment(0, 0, 0, rows, pieces),))
+
+
 def _check(
-    narrow: pa.Table, roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None
+    narrow: pa.Table,
+    columns: Sequence[str],
+    roles: ColumnRoles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
 ) -> list[str]:
-    """Refuse what a run refuses, and give the warnings it would give."""
-    size = InputFile(_NAME, 0, 0, narrow.num_rows, "")
-    piece = FileSlice(_NAME, 0, narrow.num_rows)
-    fragment = Fragment(0, 0, 0, narrow.num_rows, (piece,) if narrow.num_rows else ())
-    nothing = StoredSchema.of(pa.schema([]))
-    table = ParticleTable("frame", _NAME, 0, nothing, (size,), (fragment,))
-    job = Job((table,), (fragment,), (roles,), params, micrographs, nothing, (None,), "", "")
-    summaries = [summarize_fragment(narrow, fragment, roles, params, micrographs)]
-    check_uids(job, summaries)
-    check_names(job, summaries)
-    return find_warnings(job, summaries)
+    """Check the rows as a run does, and return the same warnings."""
+    inputs = Inputs.of([_describe(columns, narrow.num_rows)], [roles], params, micrographs)
+    summaries = [summarize_fragment(narrow, inputs.fragments[0], roles, params, micrographs)]
+    check_uids(inputs, summaries)
+    check_names(inputs, summaries)
+    return find_warnings(inputs, summaries)
 
 
 def _picks(

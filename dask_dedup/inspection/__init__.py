@@ -28,6 +28,7 @@ from dask_dedup.inspection.report import InspectedInput, Inspection, Pair, Score
 from dask_dedup.inspection.survey import Survey, Tally, survey_inputs
 from dask_dedup.particles import checks
 from dask_dedup.particles.conventions import check_flip, check_pixel_size
+from dask_dedup.particles.inputs import Inputs
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.pipeline.job import Job
 from dask_dedup.storage.access import check_answers, in_words
@@ -93,23 +94,17 @@ def inspect(
         if table.source in params.flip_y:
             check_flip(role, params, exposures, table.path)
         note(problems, check_pixel_size, role, params, exposures, table.path)
-    fragments = [fragment for table in tables for fragment in table.fragments]
     job = Job(
-        tables=tuple(tables),
-        fragments=tuple(replace(part, number=n) for n, part in enumerate(fragments)),
-        roles=tuple(roles),
-        params=params,
-        micrographs=exposures,
+        inputs=Inputs.of(tables, roles, params, exposures),
         stored_schema=StoredSchema.of(pa.schema([])),
         native_names=(),
         output_format="native",
-        staging="",
     )
     views = choose_views(job, comparable=comparable)
     found = survey_inputs(job, views)
     for tally in found.tallies:
         for check in (checks.check_rows, checks.check_names, checks.check_uids):
-            note(problems, check, job, tally.summaries)
+            note(problems, check, job.inputs, tally.summaries)
     return _conclude(job, views, found, comparable=comparable, problems=problems)
 
 
@@ -136,7 +131,7 @@ def _conclude(
         for n, view in enumerate(views)
     )
     summaries = [summary for tally in found.tallies for summary in tally.summaries]
-    warnings = checks.find_warnings(job, summaries)
+    warnings = checks.find_warnings(job.inputs, summaries)
     warnings += [*warn_of_shifts(inputs, pairs), *warn_of_strangers(inputs, pairs)]
     if found.uid_share > 1:
         warnings.append(f"uids were compared for one in {found.uid_share}, chosen by hash")

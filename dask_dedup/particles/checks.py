@@ -19,21 +19,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.score_range import ScoreRange
-    from dask_dedup.pipeline.job import Job
-    from dask_dedup.pipeline.plan import Plan
 
 #: Pixel sizes that differ by more than this are not the same.
 _PSIZE_TOLERANCE = 1e-3
 #: Scores whose ranges differ by more than this factor are not on one scale.
 _SPAN_RATIO = 2.0
-#: Who loses a larger share of his particles than this may have made a mistake.
-_MOST_REJECTED = 0.9
 
 
-def check_rows(job: Job, summaries: Sequence[ScanSummary]) -> None:
+def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Refuse rows that cannot be compared, unless they are to be set aside.
 
     The message counts each kind and names the first few.
@@ -42,8 +38,8 @@ def check_rows(job: Job, summaries: Sequence[ScanSummary]) -> None:
     ------
     InputError
     """
-    lines = _tell(job, [(summary, summary.problems) for summary in summaries])
-    if lines and job.params.invalid == "error":
+    lines = _tell(inputs, [(summary, summary.problems) for summary in summaries])
+    if lines and inputs.params.invalid == "error":
         raise InputError(
             f"{'; '.join(lines)}; mend that, or set such rows aside with --invalid reject or "
             "--invalid keep"
@@ -59,12 +55,12 @@ def describe_problem(problem: Problem) -> str:
     return f"{text} ({problem.column})" if problem.column else text
 
 
-def _tell(job: Job, found: Sequence[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
+def _tell(inputs: Inputs, found: Sequence[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
     """Add up the problems of each kind over the fragments, and name the first few rows."""
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
     for summary, problems in found:
-        fragment = job.fragments[summary.fragment]
+        fragment = inputs.fragments[summary.fragment]
         for problem in problems:
             kind = (summary.source, problem.what, problem.column)
             sums[kind] = sums[kind] + problem if kind in sums else problem
@@ -73,12 +69,12 @@ def _tell(job: Job, found: Sequence[tuple[ScanSummary, Sequence[Problem]]]) -> l
                 path, row_in_file = fragment.locate(row)
                 named.append(f"{path} row {row_in_file}")
     return [
-        f"{job.tables[kind[0]].path}: {describe_problem(problem)}, first {', '.join(first[kind])}"
+        f"{inputs.tables[kind[0]].path}: {describe_problem(problem)}, first {', '.join(first[kind])}"
         for kind, problem in sums.items()
     ]
 
 
-def check_names(job: Job, summaries: Sequence[ScanSummary]) -> None:
+def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Refuse names that would mix up two micrographs.
 
     That is two names of one input that have the same bare name, where bare names are compared; or
@@ -91,13 +87,13 @@ def check_names(job: Job, summaries: Sequence[ScanSummary]) -> None:
     compared: dict[int, str] = {}
     stored: dict[tuple[int, int], str] = {}
     for summary in summaries:
-        by_bare_name = job.roles[summary.source].match == "name"
+        by_bare_name = inputs.roles[summary.source].match == "name"
         for key, name in summary.names:
             as_compared = bare_name(name) if by_bare_name else name
             concurrent = stored.setdefault((summary.source, key), name)
             if concurrent != name and bare_name(concurrent) == bare_name(name):
                 raise InputError(
-                    f"{job.tables[summary.source].path}: the micrographs {concurrent} and {name} have the "
+                    f"{inputs.tables[summary.source].path}: the micrographs {concurrent} and {name} have the "
                     "same bare name, so --match-micrographs name would mix them up; "
                     "match by path or uid"
                 )
@@ -108,7 +104,7 @@ def check_names(job: Job, summaries: Sequence[ScanSummary]) -> None:
                 )
 
 
-def check_uids(job: Job, summaries: Sequence[ScanSummary]) -> None:
+def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Refuse an input that names two particles alike.
 
     A uid that two *inputs* share is one particle given twice, which a run may well be for.
@@ -117,11 +113,11 @@ def check_uids(job: Job, summaries: Sequence[ScanSummary]) -> None:
     ------
     InputError
     """
-    for table in job.tables:
+    for table in inputs.tables:
         repeated = find_repeated([each.uids for each in summaries if each.source == table.source])
         if repeated.size:
             some = ", ".join(
-                f"{uid} in {_homes(job, summaries, table.source, uid)}"
+                f"{uid} in {_homes(inputs, summaries, table.source, uid)}"
                 for uid in repeated[:NAMED_ROWS]
             )
             raise InputError(
@@ -131,49 +127,35 @@ def check_uids(job: Job, summaries: Sequence[ScanSummary]) -> None:
             )
 
 
-def find_warnings(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
+def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
     """Say what a user should know before trusting the answer."""
-    lines = _tell(job, [(summary, summary.oddities) for summary in summaries])
+    lines = _tell(inputs, [(summary, summary.oddities) for summary in summaries])
     invalid = sum(sum(summary.invalid.values()) for summary in summaries)
-    if invalid and job.params.invalid != "error":
-        fate = "particles_kept" if job.params.invalid == "keep" else "particles_rejected"
-        lines += _tell(job, [(summary, summary.problems) for summary in summaries])
+    if invalid and inputs.params.invalid != "error":
+        fate = "particles_kept" if inputs.params.invalid == "keep" else "particles_rejected"
+        lines += _tell(inputs, [(summary, summary.problems) for summary in summaries])
         lines.append(
             f"{counted(invalid, 'row', 'take no part')} and {'goes' if invalid == 1 else 'go'} to "
-            f"{fate} (--invalid {job.params.invalid})"
+            f"{fate} (--invalid {inputs.params.invalid})"
         )
-    for table in job.tables:
+    for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
-        column = job.roles[table.source].score
+        column = inputs.roles[table.source].score
         scores = [summary.score for summary in mine if summary.score and summary.score.rows]
         if column and scores:
             lines += [
                 f"{table.path}: {line}" for line in score_warnings(column, reduce(add, scores))
             ]
-        lines += [f"{table.path}: {line}" for line in _psize_warnings(job, table.source, mine)]
-    without_uid = [t.path for t in job.tables if t.rows and job.roles[t.source].uid is None]
+        lines += [f"{table.path}: {line}" for line in _psize_warnings(inputs, table.source, mine)]
+    without_uid = [t.path for t in inputs.tables if t.rows and inputs.roles[t.source].uid is None]
     if without_uid:
-        where = ", ".join(without_uid) if len(without_uid) < len(job.tables) else "any input"
+        where = ", ".join(without_uid) if len(without_uid) < len(inputs.tables) else "any input"
         lines.append(
             f"no uid column in {where}: equal scores are decided by row number, so the answer "
             "follows the row order"
         )
-    lines += _between_inputs(job, summaries)
+    lines += _between_inputs(inputs, summaries)
     return lines
-
-
-def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
-    """Say what looks wrong about the outcome as a whole."""
-    params = job.params
-    rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
-    if params.invalid == "reject":
-        rejected -= sum(checkpoint.rows for checkpoint in checkpoints) - plan.rows
-    if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
-        return []
-    return [
-        f"{rejected / plan.rows:.1%} of the particles are rejected: is --min-separation {params.min_separation:g} "
-        "(angstrom) meant? For copies of a symmetry expansion there is --undo-symmetry-expansion"
-    ]
 
 
 def score_warnings(column: str, score: ScoreRange) -> list[str]:
@@ -204,39 +186,39 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
     return lines
 
 
-def _psize_warnings(job: Job, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
+def _psize_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
     stored = np.array([summary.stored_psize for summary in summaries]).reshape(-1, 2)
     stored = stored[np.isfinite(stored)]
-    option = job.params.micrograph_pixel_size
-    column = job.roles[source].psize_mic
+    option = inputs.params.micrograph_pixel_size
+    column = inputs.roles[source].psize_mic
     used = np.array([summary.psize for summary in summaries]).reshape(-1, 2)
     used = used[np.isfinite(used)]
     lines = []
     if option is not None and used.size and np.abs(used / option - 1).max() > _PSIZE_TOLERANCE:
-        where = job.micrographs.path if job.micrographs else f"the column {column}"
+        where = inputs.micrographs.path if inputs.micrographs else f"the column {column}"
         lines.append(
             f"--micrograph-pixel-size {option:g} was not used: {where} has "
             f"{used.min():g} to {used.max():g} A"
         )
-    if job.micrographs and stored.size and used.size:
+    if inputs.micrographs and stored.size and used.size:
         off = max(abs(used.min() / stored.min() - 1), abs(used.max() / stored.max() - 1))
         if off > _PSIZE_TOLERANCE:
             lines.append(
-                f"the pixel sizes of {job.micrographs.path} ({used.min():g} to {used.max():g} A) were "
+                f"the pixel sizes of {inputs.micrographs.path} ({used.min():g} to {used.max():g} A) were "
                 f"used, but {column} has {stored.min():g} to {stored.max():g} A"
             )
     return lines
 
 
-def _between_inputs(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
-    with_rows = [table for table in job.tables if table.rows]
+def _between_inputs(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+    with_rows = [table for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
         lines = []
-        if job.params.between_inputs_only:
+        if inputs.params.between_inputs_only:
             lines.append(
                 "there is but one input, so --between-inputs-only leaves nothing to reject"
             )
-        if job.params.prefer_input_order:
+        if inputs.params.prefer_input_order:
             lines.append("there is but one input, so --prefer-input-order changes nothing")
         return lines
     lines = []
@@ -247,12 +229,12 @@ def _between_inputs(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
         shared = shared or bool(np.isin(mine, seen).any())
         seen = np.union1d(seen, mine)
     if not shared:
-        columns = ", ".join(dict.fromkeys(roles.micrograph for roles in job.roles))
+        columns = ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
         lines.append(
             f"the inputs have no micrograph in common (column {columns}), so nothing can match "
             "between them; do they come from one import of the movies?"
         )
-    lines += _scales(job, summaries)
+    lines += _scales(inputs, summaries)
     repeated = find_repeated([summary.uids for summary in summaries])
     if repeated.size:
         lines.append(
@@ -262,9 +244,9 @@ def _between_inputs(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
     return lines
 
 
-def _scales(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
+def _scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
     """Warn where the inputs' scores span other ranges: then one may win by its scale alone."""
-    if job.params.prefer_input_order or job.params.remove_entirely:
+    if inputs.params.prefer_input_order or inputs.params.remove_entirely:
         return []
     scores: dict[int, ScoreRange] = {}
     for summary in summaries:
@@ -278,7 +260,7 @@ def _scales(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
     if max(spans) <= _SPAN_RATIO * min(spans) and shared * _SPAN_RATIO >= min(spans):
         return []
     ranges = "; ".join(
-        f"{job.tables[source].path}: {score.low:g} to {score.high:g}"
+        f"{inputs.tables[source].path}: {score.low:g} to {score.high:g}"
         for source, score in scores.items()
     )
     return [
@@ -287,10 +269,10 @@ def _scales(job: Job, summaries: Sequence[ScanSummary]) -> list[str]:
     ]
 
 
-def _homes(job: Job, summaries: Sequence[ScanSummary], source: int, uid: np.uint64) -> str:
+def _homes(inputs: Inputs, summaries: Sequence[ScanSummary], source: int, uid: np.uint64) -> str:
     """Name the places that hold a uid, as closely as the census knows them."""
     homes = [
-        str(job.fragments[summary.fragment])
+        str(inputs.fragments[summary.fragment])
         for summary in summaries
         if summary.source == source and _holds(summary.uids, uid)
     ]

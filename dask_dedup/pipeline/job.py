@@ -1,10 +1,10 @@
-"""The job: all that the stages have to know, gathered from the inputs and the parameters."""
+"""The job of a run (inputs and output settings), and the run id."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -14,13 +14,7 @@ import pyarrow as pa
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema
 from dask_dedup.formats.parquet.table import unify
-from dask_dedup.particles.conventions import (
-    check_flip,
-    check_pixel_size,
-    compare_roles,
-    resolve_roles,
-)
-from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.messages import parameter
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
 
@@ -30,111 +24,111 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.micrographs import MicrographTable
 
-#: Rises whenever the same inputs and parameters may give other decisions or other files.
+#: Increase it when the same inputs and parameters may give other decisions or other files.
 ALGORITHM = 3
 OUTPUT_FORMATS = ("native", "parquet")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """All that the stages have to know.
+    """A run as its stages and workers see it.
 
     Attributes
     ----------
-    tables : tuple of ParticleTable
-        The inputs, in the user's order.
-    fragments : tuple of Fragment
-        Of all inputs, numbered from 0.
-    roles : tuple of Roles
-        One an input.
-    params : DedupParams
-    micrographs : MicrographTable or None
+    inputs : Inputs
     stored_schema : StoredSchema
-        Of the Parquet files written.
+        Schema of the Parquet files written.
     native_names : tuple of (str or None)
-        For each input, the file its kept and rejected rows are written to in its own format; None
-        where they are written as Parquet.
+        For each input, the name of its kept and rejected files in the input's format; None for
+        Parquet output.
     output_format : {"native", "parquet"}
     staging : str
-        Folder the parts are written to before the commit.
-    mark : str
-        Names the folder of a run's files in each dataset, where those of others may lie beside them.
+        Folder for the parts until the commit.
+    run_token : str
+        Subfolder of each dataset with this run's files, on object stores; else empty.
     endpoint_url : str or None
-        Of the server for ``s3://``, if it is not Amazon's; workers may not have it in their environment.
+        S3 endpoint URL; workers may not have it in their environment.
     attempt : str
-        Tells the events of this attempt at the run from those of others.
+        Identifies the events of this attempt.
     """
 
-    tables: tuple[ParticleTable, ...]
-    fragments: tuple[Fragment, ...]
-    roles: tuple[ColumnRoles, ...]
-    params: DedupParams
-    micrographs: MicrographTable | None
+    inputs: Inputs
     stored_schema: StoredSchema
     native_names: tuple[str | None, ...]
     output_format: str
-    staging: str
+    staging: str = ""
     run_token: str = ""
     endpoint_url: str | None = None
     attempt: str = ""
 
+    @property
+    def tables(self) -> tuple[ParticleTable, ...]:
+        """The input tables."""
+        return self.inputs.tables
+
+    @property
+    def fragments(self) -> tuple[Fragment, ...]:
+        """The fragments of all inputs."""
+        return self.inputs.fragments
+
+    @property
+    def roles(self) -> tuple[ColumnRoles, ...]:
+        """The column roles of each input."""
+        return self.inputs.roles
+
+    @property
+    def params(self) -> DedupParams:
+        """The parameters."""
+        return self.inputs.params
+
+    @property
+    def micrographs(self) -> MicrographTable | None:
+        """The micrograph table, if any."""
+        return self.inputs.micrographs
+
     def home(self, dataset: str) -> str:
-        """Give the folder of the output that a dataset's files lie in."""
+        """Return the folder of a dataset's files, relative to the output."""
         return f"{dataset}/{self.run_token}" if self.run_token else dataset
 
     @property
     def schema(self) -> pa.Schema:
-        """Of the Parquet files written."""
+        """Schema of the Parquet files written."""
         return self.stored_schema.load()
 
 
-def make_job(
-    tables: Sequence[ParticleTable],
-    exposures: ParticleTable | None,
-    params: DedupParams,
-    output_format: str,
-    run_token: str = "",
-) -> Job:
-    """Gather what the stages have to know; nothing is read but the micrograph table."""
-    roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
-    names = [(table.path, table.schema.names) for table in tables]
-    roles = compare_roles(roles, names, params)
-    micrographs = read_micrographs(exposures, match=roles[0].match) if exposures else None
-    for table, role in zip(tables, roles, strict=True):
-        check_pixel_size(role, params, micrographs, table.path)
-        if table.source in params.flip_y:
-            check_flip(role, params, micrographs, table.path)
-    strange = [number for number in params.flip_y if not 0 <= number < len(tables)]
-    if strange:
-        raise InputError(
-            f"flip_y names input {strange[0]}, but there are only {len(tables)}, from 0"
-        )
-    native = _native_names(tables, output_format)
-    as_parquet = [table for table, name in zip(tables, native, strict=True) if name is None]
-    fragments = [fragment for table in tables for fragment in table.fragments]
+def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
+    """Return the job of a run.
+
+    Raises
+    ------
+    InputError
+        If the Parquet inputs cannot share one schema.
+    """
+    native = native_names(inputs.tables, output_format)
+    as_parquet = [t for t, name in zip(inputs.tables, native, strict=True) if name is None]
     return Job(
-        tables=tuple(tables),
-        fragments=tuple(replace(part, number=n) for n, part in enumerate(fragments)),
-        roles=tuple(roles),
-        params=params,
-        micrographs=micrographs,
-        stored_schema=StoredSchema.of(_unified_schema(as_parquet)),
+        inputs=inputs,
+        stored_schema=StoredSchema.of(unified_schema(as_parquet)),
         native_names=tuple(native),
         output_format=output_format,
-        staging="",
         run_token=run_token,
         endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
     )
 
 
-def _native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
-    """Name each native table's output like its input, in a folder apart if that name is taken."""
+def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
+    """Return the output file name of each input; None for Parquet output.
+
+    An output is named like its input, in a folder ``input-N`` if an earlier input has that name.
+    """
     if output_format not in OUTPUT_FORMATS:
         raise InputError(
-            f"--output-format is {output_format!r}; it must be one of {', '.join(OUTPUT_FORMATS)}"
+            f"{parameter('output_format')} is {output_format!r}; it must be one of "
+            f"{', '.join(OUTPUT_FORMATS)}."
         )
     names: list[str | None] = []
     taken: set[str] = set()
@@ -149,8 +143,8 @@ def _native_names(tables: Sequence[ParticleTable], output_format: str) -> list[s
     return names
 
 
-def _unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
-    """Give one schema for all inputs written as Parquet; a column that some lack may be null."""
+def unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
+    """Return one schema for all Parquet inputs; a column that some inputs lack is nullable."""
     if not tables:
         return pa.schema([])
     schema = tables[0].schema
@@ -160,11 +154,11 @@ def _unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
     for number, field in enumerate(schema):
         if field.name not in common:
             if pa.types.is_fixed_size_list(field.type):
-                # Before pyarrow 26 no reader takes a null in the place of so many numbers.
+                # Before pyarrow 26, no reader accepts nulls in a fixed-size list column.
                 field = field.with_type(pa.list_(field.type.value_field))
             schema = schema.set(number, field.with_nullable(nullable=True))
     if len(tables) > 1 and schema.metadata and len({str(t.schema) for t in tables}) > 1:
-        # What pandas noted of the first table does not describe the columns of all.
+        # The pandas metadata of the first table describes only its own columns.
         kept = {key: value for key, value in schema.metadata.items() if key != b"pandas"}
         schema = schema.with_metadata(kept)
     return schema
@@ -176,7 +170,7 @@ def make_run_id(
     params: DedupParams,
     output_format: str,
 ) -> str:
-    """Hash all that a result depends on."""
+    """Return a hash of everything that a result depends on."""
 
     def identity(table: ParticleTable) -> dict[str, Any]:
         return {"path": table.path, "files": [asdict(file) for file in table.files]}
@@ -191,27 +185,28 @@ def make_run_id(
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def find_changed(job: Job) -> str | None:
-    """Name an input file that is not as it was when the run began, and say how it differs."""
-    for file in (file for table in job.tables for file in table.files):
+def find_changed(inputs: Inputs) -> str | None:
+    """Return how an input file differs from its state at the start of the run; None if none does."""
+    for file in (file for table in inputs.tables for file in table.files):
         try:
             now = status_of(at(file.path))
         except FileNotFoundError:
-            return f"{file.path} is gone"
+            return f"{file.path} was deleted"
         if (now.st_size, now.st_mtime_ns) != (file.bytes, file.modified_ns):
-            return f"{file.path} has changed ({file.bytes:,} bytes then, {now.st_size:,} now)"
+            return f"{file.path} was changed (from {file.bytes:,} to {now.st_size:,} bytes)"
     return None
 
 
-def check_unchanged(job: Job) -> None:
-    """Refuse a result whose inputs were replaced while they were read.
+def check_unchanged(inputs: Inputs) -> None:
+    """Check that no input file changed during the run.
 
     Raises
     ------
     RunError
     """
-    change = find_changed(job)
+    change = find_changed(inputs)
     if change:
         raise RunError(
-            f"{change} since the run began, so nothing was committed; run again when it is at rest"
+            f"{change} during the run; nothing was committed. "
+            "Run again when the inputs no longer change."
         )

@@ -22,12 +22,13 @@ from dask_dedup.particles.checks import (
     check_names,
     check_rows,
     check_uids,
-    find_doubts,
     find_warnings,
 )
+from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.pipeline.manifest import make_manifest, make_request, versions
+from dask_dedup.pipeline.outcome_checks import find_doubts
 from dask_dedup.pipeline.plan import make_plan
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.storage.access import check_answers, in_words
@@ -145,7 +146,7 @@ def _run(
     before = place.find_manifest(target) if overwrite and is_remote(target) else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     run_token = place.choose_run_token(target, [run_id, versions(), rows], before)
-    job = make_job(tables, exposures, params, output_format, run_token)
+    job = make_job(make_inputs(tables, exposures, params), output_format, run_token)
     with _in_one_line(), in_words(RunError), ExitStack() as stack:
         executor: Executor = choose_executor(
             stack, client, sum(table.rows for table in tables), on_event
@@ -181,7 +182,7 @@ def _run(
                         job = replace(job, staging=str(staging))
                         with _keeping_what_is_done(job, staging):
                             checkpoints = _write(job, survey, executor, emit)
-                            check_unchanged(job)
+                            check_unchanged(job.inputs)
                             doubts = find_doubts(job, survey.plan, checkpoints)
                             for line in doubts:
                                 log.warning("warning: %s", line)
@@ -230,13 +231,13 @@ class _Survey:
 def _survey(job: Job, executor: Executor, emit: EventHandler) -> _Survey:
     """Look at all rows, refuse what cannot be used, and plan."""
     summaries = sorted(executor.scan(job), key=lambda summary: summary.fragment)
-    check_rows(job, summaries)
-    check_uids(job, summaries)
-    check_names(job, summaries)
+    check_rows(job.inputs, summaries)
+    check_uids(job.inputs, summaries)
+    check_names(job.inputs, summaries)
     plan = make_plan(summaries)
     planned = events.planned(plan, summaries)
     emit(planned)
-    warnings = find_warnings(job, summaries)
+    warnings = find_warnings(job.inputs, summaries)
     for line in (*_describe(job), *plan.describe()):
         log.info(line)
     for line in warnings:
@@ -274,7 +275,7 @@ def _keeping_what_is_done(job: Job, staging: Path) -> Iterator[None]:
         if not _answers(staging) or _find_concurrent_run(staging.parent, job.run_token):
             raise
         done = count_checkpoints(staging)
-        if done and not isinstance(error, InputError) and not find_changed(job):
+        if done and not isinstance(error, InputError) and not find_changed(job.inputs):
             log.warning(
                 "%s of %s fragments are written: the same command goes on from there; "
                 "dask-dedup clean %s drops them",

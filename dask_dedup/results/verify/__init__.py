@@ -32,6 +32,7 @@ from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.parquet import footer as parquet_footer
 from dask_dedup.output.checksum import checksum_ok
 from dask_dedup.output.local import MANIFEST, TABLES, find_staging, read_manifest
+from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.pipeline.stages import DUPLICATES
 from dask_dedup.results.verify.decisions import LOOK_AHEAD, try_again
@@ -289,7 +290,7 @@ def _open_job(manifest: dict[str, Any]) -> tuple[Job, str, list[str]]:
         complaint = f"{what} in the manifest are not those of the run (its run_id says so)"
     run_token = manifest.get("run_token", "")
     return (
-        make_job(tables, exposures, params, manifest["output_format"], run_token),
+        make_job(make_inputs(tables, exposures, params), manifest["output_format"], run_token),
         complaint,
         touched,
     )
