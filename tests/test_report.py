@@ -20,7 +20,7 @@ from tables import cryosparc, exposures, relion, write_file
 from dask_dedup import DedupParams, InputError, report, run, verify
 from dask_dedup.dedup.picks import Picks, all_of
 from dask_dedup.results.command import command_of
-from dask_dedup.results.finished_run import open_result
+from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report import example as examples
 from dask_dedup.results.report import summary as summaries
 from dask_dedup.results.report.example import NO_WINNER, find_winners, make_example
@@ -85,7 +85,7 @@ def copied(example, tmp_path):
 
 def test_the_page_says_what_the_manifest_says(example):
     out, page = example
-    result = open_result(out)
+    result = open_finished_run(out)
     totals = result.manifest["totals"]
     assert sentence(result.manifest, result.params) in page.text
     assert f"Of 700 particles in 2 tables, {totals['rejected']:,} (" in page.text
@@ -194,7 +194,7 @@ def test_without_the_micrograph_table_distances_are_left_out_and_the_reason_give
     assert "circles" in page.text.lower()
     (tmp_path / "mics.parquet").unlink()
     page = Page(report(out))
-    assert "is not there any more" in page.text
+    assert "is missing" in page.text
     assert "Particles: 200" in page.text
 
 
@@ -243,7 +243,7 @@ def test_every_rejected_one_is_joined_to_the_winner_it_was_told(tmp_path, kind, 
     names = ["a.parquet", "b.parquet"]
     options = {"output_format": output_format}
     out = finished(tmp_path, tables, names=names, options=options, min_separation=70.0)
-    result = open_result(out)
+    result = open_finished_run(out)
     summary = summarize(result)
     seen = 0
     for key in summary.micrographs.tolist():
@@ -262,7 +262,7 @@ def test_every_rejected_one_is_joined_to_the_winner_it_was_told(tmp_path, kind, 
 def test_the_summary_counts_every_micrograph(tmp_path):
     table = cryosparc(600, micrographs=9)
     out = finished(tmp_path, [table], min_separation=60.0)
-    summary = summarize(open_result(out))
+    summary = summarize(open_finished_run(out))
     uid = table["location/micrograph_uid"].to_numpy()
     keys, counts = np.unique(uid, return_counts=True)
     np.testing.assert_array_equal(summary.micrographs, keys)
@@ -278,7 +278,7 @@ def test_a_large_result_is_sampled_by_whole_micrographs_and_says_so(tmp_path, mo
     table = cryosparc(2_000, micrographs=40)
     out = finished(tmp_path, [table], min_separation=60.0)
     monkeypatch.setattr(summaries, "SAMPLE_ROWS", 800)
-    result = open_result(out)
+    result = open_finished_run(out)
     summary = summarize(result)
     sample = summary.sample
     assert summary.kept.sum() + summary.rejected.sum() == 2_000
@@ -335,7 +335,7 @@ def test_particles_are_counted_by_the_inputs_that_found_them(data):
 def test_the_examples_are_the_most_rejected_the_median_and_those_asked_for(tmp_path):
     table = relion(900, micrographs=9)
     out = finished(tmp_path, [table], min_separation=60.0)
-    result = open_result(out)
+    result = open_finished_run(out)
     summary = summarize(result)
     chosen = examples.choose_examples(result, summary, [])
     rejected = dict(zip(summary.micrographs.tolist(), summary.rejected.tolist(), strict=True))
@@ -366,7 +366,7 @@ def on_an_image(tmp_path, **field):
         "rlnCoordinateY": np.array([20.0, 20.0, 80.0]),
     }
     out, page = made(tmp_path, [relion(3, columns=columns)], min_separation=10.0, shift_key="none")
-    result = open_result(out)
+    result = open_finished_run(out)
     key = int(summarize(result).micrographs[0])
     return make_example(result, summarize(result), key, "test"), page
 
@@ -449,16 +449,16 @@ def test_the_command_on_the_page_makes_the_same_run(tmp_path, cli, options):
         for seed, name in ((1, "a b"), (2, "it's"))
     )
     assert cli("run", a, b, "-o", tmp_path / "one", *options).exit_code == 0
-    manifest = open_result(tmp_path / "one").manifest
+    manifest = open_finished_run(tmp_path / "one").manifest
     words = shlex.split(command_of(manifest, str(tmp_path / "two")))
     assert words[0] == "dask-dedup"
     assert cli(*words[1:]).exit_code == 0
-    assert open_result(tmp_path / "two").manifest["run_id"] == manifest["run_id"]
+    assert open_finished_run(tmp_path / "two").manifest["run_id"] == manifest["run_id"]
 
 
 def test_titles_answer_with_the_numbers_of_the_run(tmp_path):
     out = finished(tmp_path, [cryosparc(400, seed=1), cryosparc(400, seed=2)], min_separation=60.0)
-    result = open_result(out)
+    result = open_finished_run(out)
     summary = summarize(result)
     answers = {answer.key: answer for answer in make_figures(result, summary)}
     every = Picks.concatenate([summary.sample.kept, summary.sample.rejected])
@@ -491,7 +491,7 @@ def test_a_report_that_cannot_be_made_leaves_the_result_whole(tmp_path, cli, mon
     def fail(*_, **__):
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("dask_dedup.results.report._make", fail)
+    monkeypatch.setattr("dask_dedup.results.report._write", fail)
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "out", no_report=False)
     assert found.exit_code == 0
@@ -509,7 +509,7 @@ def test_real_picks_lie_on_their_real_micrograph(tmp_path, real_data):
     params = DedupParams(min_separation=150.0, micrograph_pixel_size=4.0)
     result = run(table, tmp_path / "out", params)
     assert (result.kept, result.rejected) == (38, 7)
-    opened = open_result(tmp_path / "out")
+    opened = open_finished_run(tmp_path / "out")
     summary = summarize(opened)
     example = make_example(opened, summary, int(summary.micrographs[0]), "most rejected")
     assert example.image.shape == (927, 959)

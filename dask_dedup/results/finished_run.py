@@ -1,8 +1,9 @@
-"""The datasets of a finished run, opened again: what was kept and what was rejected, as picks."""
+"""A finished run, opened again: its manifest, its parameters and the files of its datasets."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,8 @@ from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.invalid import Reason
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
 from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
-from dask_dedup.storage.paths import at, is_remote
+from dask_dedup.storage.access import check_answers
+from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,15 +32,39 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import ParticleTable
 
-#: Where CryoSPARC keeps the file name of a micrograph that goes by its uid.
-PATH_COLUMN = "location/micrograph_path"
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A file of a finished run, as its manifest lists it.
+
+    Attributes
+    ----------
+    path : Path
+    dataset : str
+        "particles_kept", "particles_rejected" or "duplicates".
+    source : int
+        Ordinal of the input.
+    fragment : int or None
+        Number of the fragment; None for a file in the input's own format.
+    holds_rows : bool
+        False for the files that accompany a table of several files.
+    rows, bytes : int
+    sha256 : str
+    """
+
+    path: Path
+    dataset: str
+    source: int
+    fragment: int | None
+    holds_rows: bool
+    rows: int
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of one input that were written together.
+    """Rows of one input that were written together: a fragment, or a whole native table.
 
     Attributes
     ----------
@@ -46,7 +72,7 @@ class Part:
         Ordinal of the input.
     kept, rejected : Path
     duplicates : tuple of Path
-        A row for each rejected one, in the same order.
+        One row for each rejected particle, in the same order.
     """
 
     source: int
@@ -55,60 +81,122 @@ class Part:
     duplicates: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A finished run.
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run. Everything but the manifest is read when it is first used.
 
     Attributes
     ----------
-    place : Path
+    output : Path
     manifest : dict
-    params : DedupParams
-    roles : tuple of Roles
-        One an input.
-    micrographs : MicrographTable or None
-    parts : tuple of Part
     """
 
-    place: Path
+    output: Path
     manifest: dict[str, Any]
-    params: DedupParams
-    roles: tuple[ColumnRoles, ...]
-    micrographs: MicrographTable | None
-    parts: tuple[Part, ...]
+
+    @cached_property
+    def params(self) -> DedupParams:
+        """The parameters of the run."""
+        return DedupParams.from_dict(self.manifest["parameters"])
+
+    @cached_property
+    def files(self) -> tuple[ResultFile, ...]:
+        """All files that the manifest lists, in its order."""
+        inputs = [Path(entry["path"]).suffix for entry in self.manifest["inputs"]]
+        return tuple(
+            ResultFile(
+                path=self.output / entry["path"],
+                dataset=entry["path"].split("/", 1)[0],
+                source=entry["input"],
+                fragment=entry.get("fragment"),
+                holds_rows="fragment" in entry
+                or Path(entry["path"]).suffix == inputs[entry["input"]],
+                rows=entry["rows"],
+                bytes=entry["bytes"],
+                sha256=entry["sha256"],
+            )
+            for entry in self.manifest["outputs"]
+        )
+
+    def files_of(self, dataset: str) -> list[ResultFile]:
+        """Return the files of one dataset."""
+        return [file for file in self.files if file.dataset == dataset]
+
+    def by_fragment(self, dataset: str) -> dict[int, ResultFile]:
+        """Return the Parquet files of one dataset by the number of their fragment."""
+        return {file.fragment: file for file in self.files_of(dataset) if file.fragment is not None}
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The files of the three datasets, put together."""
+        kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
+        parts = [
+            Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))
+            for number, file in kept.items()
+        ]
+        native: dict[str, dict[int, Path]] = {KEPT: {}, REJECTED: {}}
+        for file in self.files:
+            if file.fragment is None and file.holds_rows:
+                native[file.dataset].setdefault(file.source, file.path)
+        for source, path in native[KEPT].items():
+            theirs = [file for _, file in sorted(duplicates.items()) if file.source == source]
+            paths = tuple(file.path for file in theirs)
+            parts.append(Part(source, path, native[REJECTED][source], paths))
+        return tuple(parts)
+
+    @cached_property
+    def roles(self) -> tuple[ColumnRoles, ...]:
+        """The roles of the columns, one for each input."""
+        inputs = [(entry["path"], entry["column_names"]) for entry in self.manifest["inputs"]]
+        roles = [resolve_roles(names, self.params, path) for path, names in inputs]
+        return tuple(compare_roles(roles, inputs, self.params))
+
+    @cached_property
+    def micrographs(self) -> MicrographTable | None:
+        """The micrograph table of the run; None if there was none or it is gone."""
+        given = self.manifest["micrographs"]
+        if not given:
+            return None
+        try:
+            path = at(given)
+            if not path.is_absolute():
+                path = Path(self.manifest["directory"], path)
+            return read_micrographs(open_table(path, allow_outside=True), match=self.roles[0].match)
+        except (DedupError, OSError):
+            return None
 
     @property
-    def unmeasurable(self) -> str:
+    def no_distances_because(self) -> str:
         """Why no distances can be measured; empty if they can."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
             sources = (roles.psize_mic, self.params.micrograph_pixel_size, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
                 return (
-                    f"the micrograph table {self.manifest['micrographs']}, which gave "
-                    f"{entry['path']} its pixel sizes, is not there any more"
+                    f"the micrograph table {self.manifest['micrographs']}, which has the pixel "
+                    f"sizes of {entry['path']}, is missing"
                 )
         return ""
 
     def compared(self, found: Extract) -> NDArray[np.bool_]:
-        """Tell which rows the run compared."""
+        """Return which rows the run compared; (n,) bool."""
         reasons = ~Reason(0)
         if self.micrographs is None and self.manifest["micrographs"]:
-            # The table that gave sizes and shapes is gone: what it lacked cannot be told any more.
+            # Without the micrograph table these reasons apply to every row.
             reasons &= ~(Reason.PIXEL_SIZE | Reason.SHAPE | Reason.TOO_FAR)
         return np.asarray((found.picks.invalid & np.uint16(reasons)) == 0)
 
-    def extracts(
-        self, part: Part, path: Path, further: Sequence[str] = ()
+    def read_picks(
+        self, part: Part, path: Path, columns: Sequence[str] = ()
     ) -> Iterator[tuple[Extract, pa.Table]]:
-        """Read what matters of the kept or rejected rows of a part, some rows at a time.
+        """Read the picks of the kept or rejected rows of a part, one fragment at a time.
 
         Parameters
         ----------
         part : Part
         path : Path
             `Part.kept` or `Part.rejected`.
-        further : sequence of str
-            Columns to read besides; those that are not there are left out.
+        columns : sequence of str
+            Further columns to read, if the table has them.
 
         Yields
         ------
@@ -117,65 +205,22 @@ class Result:
         """
         roles = self.roles[part.source]
         table = open_table(path, part.source, allow_outside=True)
-        names = (*roles.columns, *(name for name in further if name in table.schema.names))
+        names = (*roles.columns, *(name for name in columns if name in table.schema.names))
         for fragment in table.fragments:
             rows = read(table, fragment, tuple(dict.fromkeys(names)))
             yield extract(rows, fragment, roles, self.params, self.micrographs), rows
 
 
-def open_result(output: str | Path) -> Result:
-    """Open the result of a finished run; the inputs are not needed.
+def open_finished_run(output: str | Path) -> FinishedRun:
+    """Open a finished run. Its inputs are not needed.
 
     Raises
     ------
     InputError
         If there is no finished run.
+    RunError
+        If the object store does not answer.
     """
-    place = at(output)
-    manifest = read_manifest(place)
-    params = DedupParams.from_dict(manifest["parameters"])
-    inputs = [(entry["path"], entry["column_names"]) for entry in manifest["inputs"]]
-    roles = [resolve_roles(names, params, path) for path, names in inputs]
-    roles = compare_roles(roles, inputs, params)
-    exposures = _open_micrographs(manifest)
-    return Result(
-        place=place,
-        manifest=manifest,
-        params=params,
-        roles=tuple(roles),
-        micrographs=read_micrographs(exposures, match=roles[0].match) if exposures else None,
-        parts=tuple(_parts(place, manifest)),
-    )
-
-
-def _open_micrographs(manifest: dict[str, Any]) -> ParticleTable | None:
-    if not manifest["micrographs"]:
-        return None
-    try:
-        given = at(manifest["micrographs"])
-        path = given if is_remote(given) else Path(manifest["directory"], given)
-        return open_table(path, allow_outside=True)
-    except (DedupError, OSError):
-        # Only the figures that need it are left out, and say so.
-        return None
-
-
-def _parts(place: Path, manifest: dict[str, Any]) -> Iterator[Part]:
-    """Pair the files of the three datasets."""
-    files: dict[str, dict[int, dict[str, Any]]] = {KEPT: {}, REJECTED: {}, DUPLICATES: {}}
-    native: dict[str, dict[int, Path]] = {KEPT: {}, REJECTED: {}}
-    for entry in manifest["outputs"]:
-        folder = entry["path"].split("/", 1)[0]
-        if "fragment" in entry:
-            files[folder][entry["fragment"]] = entry
-        elif Path(entry["path"]).suffix == Path(manifest["inputs"][entry["input"]]["path"]).suffix:
-            native[folder].setdefault(entry["input"], place / entry["path"])
-    for number, entry in files[KEPT].items():
-        rejected, told = (place / files[name][number]["path"] for name in (REJECTED, DUPLICATES))
-        yield Part(entry["input"], place / entry["path"], rejected, (told,))
-    for source, path in native[KEPT].items():
-        mine = sorted(
-            number for number, entry in files[DUPLICATES].items() if entry["input"] == source
-        )
-        told_of = tuple(place / files[DUPLICATES][number]["path"] for number in mine)
-        yield Part(source, path, native[REJECTED][source], told_of)
+    path = at(output)
+    check_answers([path])
+    return FinishedRun(path, read_manifest(path))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.picks import Picks
-    from dask_dedup.results.finished_run import Part, Result
+    from dask_dedup.results.finished_run import FinishedRun, Part
     from dask_dedup.results.report.summary import Sample, Summary
 
     Floats = NDArray[np.float64]
@@ -73,7 +73,7 @@ class Example:
 
 
 def choose_examples(
-    result: Result, summary: Summary, named: Sequence[str]
+    run: FinishedRun, summary: Summary, named: Sequence[str]
 ) -> list[tuple[int, str]]:
     """Choose the most informative micrographs, and those asked for; gives keys and reasons.
 
@@ -84,7 +84,7 @@ def choose_examples(
     """
     if not summary.micrographs.size:
         if named:
-            raise InputError(f"{result.place}: has no micrographs, so not {named[0]!r} either")
+            raise InputError(f"{run.output}: has no micrographs, so not {named[0]!r} either")
         return []
     by_rejected = np.lexsort((summary.micrographs, -summary.kept, -summary.rejected))
     some = by_rejected[summary.rejected[by_rejected] > 0]
@@ -97,11 +97,11 @@ def choose_examples(
         by_count = np.lexsort((summary.micrographs, -summary.kept))
         chosen[int(summary.micrographs[by_count[0]])] = "most particles"
     for name in named:
-        chosen.setdefault(_find(result, summary, name), "asked for")
+        chosen.setdefault(_find(run, summary, name), "asked for")
     return list(chosen.items())
 
 
-def _find(result: Result, summary: Summary, name: str) -> int:
+def _find(run: FinishedRun, summary: Summary, name: str) -> int:
     keys: list[int] = summary.micrographs.tolist()
     names = {summary.name_of(key): key for key in keys}
     names |= {str(key): key for key in keys}
@@ -116,20 +116,20 @@ def _find(result: Result, summary: Summary, name: str) -> int:
     near = [summary.name_of(key) for key in alike[:3]]
     near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.3) or list(names)[:3]
     raise InputError(
-        f"--plot-micrograph {name!r}: not among the micrographs of {result.place}; "
+        f"--plot-micrograph {name!r}: not among the micrographs of {run.output}; "
         f"there is {', '.join(near)}"
     )
 
 
-def make_example(result: Result, summary: Summary, key: int, why: str) -> Example:
+def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Example:
     """Read a micrograph's picks and its image."""
-    sample = sample_of(result, summary, key)
+    sample = sample_of(run, summary, key)
     name = summary.name_of(key)
-    part, psize, shape = _field(result, summary, key)
-    unit = "A" if result.params.measures else result.roles[part.source].unit
+    part, psize, shape = _field(run, summary, key)
+    unit = "A" if run.params.measures else run.roles[part.source].unit
     if unit == "angstrom":
         unit = "A"
-    image, note = _image(result, name)
+    image, note = _image(run, name)
     if image is not None and shape is not None and image.shape != shape:
         note = f"its image is {image.shape[1]} x {image.shape[0]}, not {shape[1]} x {shape[0]}"
         image = None
@@ -175,27 +175,27 @@ def _extent(points: Floats) -> tuple[float, float]:
 
 
 def _field(
-    result: Result, summary: Summary, key: int
+    run: FinishedRun, summary: Summary, key: int
 ) -> tuple[Part, float | None, tuple[int, int] | None]:
     """Give a part that holds the micrograph, its pixel size and its shape (ny, nx)."""
     for part in summary.parts_of(key):
-        roles = result.roles[part.source]
+        roles = run.roles[part.source]
         for path in (part.kept, part.rejected):
-            for found, rows in result.extracts(part, path, (roles.shape or "",)):
-                here = (found.picks.micrograph == key) & result.compared(found)
+            for found, rows in run.read_picks(part, path, (roles.shape or "",)):
+                here = (found.picks.micrograph == key) & run.compared(found)
                 at = np.flatnonzero(here)[:1]
                 if not at.size:
                     continue
                 psize = found.psize if found.psize is not None else found.stored_psize
-                size = result.params.micrograph_pixel_size
+                size = run.params.micrograph_pixel_size
                 if psize is not None and psize[at[0]] > 0:
                     size = float(psize[at[0]])
-                return part, size, _shape(result, part, rows.slice(at[0], 1), key)
-    raise InputError(f"{result.place}: the micrograph {key} is gone")
+                return part, size, _shape(run, part, rows.slice(at[0], 1), key)
+    raise InputError(f"{run.output}: the micrograph {key} is gone")
 
 
-def _shape(result: Result, part: Part, row: pa.Table, key: int) -> tuple[int, int] | None:
-    table, roles = result.micrographs, result.roles[part.source]
+def _shape(run: FinishedRun, part: Part, row: pa.Table, key: int) -> tuple[int, int] | None:
+    table, roles = run.micrographs, run.roles[part.source]
     shape = np.array([np.nan, np.nan])
     if table is not None and table.shape is not None:
         at = table.find(np.array([key], dtype=np.uint64))[0]
@@ -207,9 +207,9 @@ def _shape(result: Result, part: Part, row: pa.Table, key: int) -> tuple[int, in
     return int(shape[0]), int(shape[1])
 
 
-def _image(result: Result, name: str) -> tuple[MicrographImage | None, str]:
-    start = Path(result.manifest["directory"])
-    tables = [start / entry["path"] for entry in result.manifest["inputs"]]
+def _image(run: FinishedRun, name: str) -> tuple[MicrographImage | None, str]:
+    start = Path(run.manifest["directory"])
+    tables = [start / entry["path"] for entry in run.manifest["inputs"]]
     path = find_image(name, [start, *(table.parent for table in tables)])
     if path is None:
         return None, "its image was not found"

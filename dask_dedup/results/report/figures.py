@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from dask_dedup.results.finished_run import Result
+    from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.report.summary import Summary
 
     Floats = NDArray[np.float64]
@@ -51,27 +51,27 @@ class Answer:
     note: str = ""
 
 
-def make_figures(result: Result, summary: Summary) -> list[Answer]:
+def make_figures(run: FinishedRun, summary: Summary) -> list[Answer]:
     """Make every figure that has something to show."""
-    makers: list[Callable[[Result, Summary], Answer]] = [
+    makers: list[Callable[[FinishedRun, Summary], Answer]] = [
         _neighbours,
         _scores,
         _per_micrograph,
         _overlap,
         _half_sets,
     ]
-    return [make(result, summary) for make in makers]
+    return [make(run, summary) for make in makers]
 
 
-def _neighbours(result: Result, summary: Summary) -> Answer:
+def _neighbours(run: FinishedRun, summary: Summary) -> Answer:
     key, question = "neighbours", "How close are neighbours?"
-    separation = result.params.min_separation
-    if not result.params.measures:
+    separation = run.params.min_separation
+    if not run.params.measures:
         return Answer(
             key, question, None, "This run compared stored values and measured no distances."
         )
-    if result.unmeasurable:
-        return Answer(key, question, None, f"Left out: {result.unmeasurable}.")
+    if run.no_distances_because:
+        return Answer(key, question, None, f"Left out: {run.no_distances_because}.")
     sample, reach = summary.sample, REACH * separation
     after = nearest_distances(sample.kept, reach)
     before = nearest_distances(sample.kept.concatenate([sample.kept, sample.rejected]), reach)
@@ -87,7 +87,7 @@ def _neighbours(result: Result, summary: Summary) -> Answer:
     else:
         title += f"no two kept are within {reach:g} Å"
     note = summary.drawn_from
-    if result.params.between_inputs_only or result.params.ignore_within_filament:
+    if run.params.between_inputs_only or run.params.ignore_within_filament:
         note += "; " * bool(note) + "pairs that never count as duplicates in this run are included"
     return Answer(key, title, _draw_neighbours(before, after, separation, reach), note)
 
@@ -124,9 +124,9 @@ def _draw_neighbours(before: Floats, after: Floats, separation: float, reach: fl
     return drawn
 
 
-def _scores(result: Result, summary: Summary) -> Answer:
+def _scores(run: FinishedRun, summary: Summary) -> Answer:
     key, question = "scores", "What scores have the rejected?"
-    field = result.params.score
+    field = run.params.score
     if field is None:
         return Answer(key, question, None, "This run ranked by no score: a seeded choice decided.")
     kept, rejected = summary.sample.kept, summary.sample.rejected
@@ -136,7 +136,7 @@ def _scores(result: Result, summary: Summary) -> Answer:
     if not usable[0].any() or not usable[1].any():
         return Answer(key, question, None, "Kept or rejected particles have no scores to compare.")
     panels = []
-    paths = [entry["path"] for entry in result.manifest["inputs"]]
+    paths = [entry["path"] for entry in run.manifest["inputs"]]
     for source, path in enumerate(paths[:MOST_INPUTS]):
         values = [
             picks.score[good & (picks.source == source)]
@@ -185,7 +185,7 @@ def _draw_scores(panels: list[tuple[str, Floats, Floats]], label: str) -> Figure
     return drawn
 
 
-def _per_micrograph(result: Result, summary: Summary) -> Answer:  # noqa: ARG001
+def _per_micrograph(run: FinishedRun, summary: Summary) -> Answer:  # noqa: ARG001
     key = "micrographs"
     number = summary.micrographs.size
     if not number:
@@ -233,12 +233,12 @@ def _draw_per_micrograph(summary: Summary, fraction: Floats) -> Figure:
     return drawn
 
 
-def _overlap(result: Result, summary: Summary) -> Answer:
+def _overlap(run: FinishedRun, summary: Summary) -> Answer:
     key, question = "overlap", "Which inputs found the same particles?"
-    inputs = [entry["path"] for entry in result.manifest["inputs"]]
+    inputs = [entry["path"] for entry in run.manifest["inputs"]]
     if len(inputs) < 2:
         return Answer(key, question, None, "There is one input.")
-    if result.params.remove_entirely:
+    if run.params.remove_entirely:
         return Answer(key, question, None, "Duplicates were removed entirely: nobody won.")
     if len(inputs) > 60 or len(set(inputs)) < len(inputs):
         return Answer(key, question, None, "There are too many inputs, or one was given twice.")
@@ -287,14 +287,14 @@ def _draw_dots(axes: Axes, rows: list[tuple[tuple[int, ...], int]], used: list[i
         axes.scatter([column] * len(lines), lines, s=36, color=INK, zorder=3)
 
 
-def _half_sets(result: Result, summary: Summary) -> Answer:  # noqa: ARG001
+def _half_sets(run: FinishedRun, summary: Summary) -> Answer:  # noqa: ARG001
     key, question = "half-sets", "Did duplicates sit in both half-sets?"
-    across = result.manifest["totals"]["across_half_sets"]
-    if not any(entry["columns"]["half_set"] for entry in result.manifest["inputs"]):
+    across = run.manifest["totals"]["across_half_sets"]
+    if not any(entry["columns"]["half_set"] for entry in run.manifest["inputs"]):
         return Answer(key, question, None, "The tables have no half-sets.")
     if across is None:
         return Answer(key, question, None, "Duplicates were removed entirely: there are no pairs.")
-    rejected = result.manifest["totals"]["rejected"]
+    rejected = run.manifest["totals"]["rejected"]
     if not rejected:
         return Answer(key, question, None, "There are no duplicates.")
     title = f"{across:,} of {rejected:,} duplicate pairs ({across / rejected:.1%}) had one particle in each half-set"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.results.finished_run import Result
+    from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.report.example import Example
     from dask_dedup.results.report.figures import Answer
     from dask_dedup.results.verify import Verification
@@ -121,13 +121,13 @@ def make_pictures(
 
 
 def render(
-    result: Result,
+    run: FinishedRun,
     pictures: Sequence[Picture],
     answers: Sequence[tuple[Answer, Rendering | None]],
     verification: Verification | None,
 ) -> str:
     """Write the page; everything that comes from the data is escaped."""
-    manifest = result.manifest
+    manifest = run.manifest
     environment = Environment(
         loader=PackageLoader("dask_dedup.results.report", "."),
         autoescape=True,
@@ -136,11 +136,11 @@ def render(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html.j2").render(
-        output=str(result.place),
-        quoted_output=shlex.quote(str(result.place)),
+        output=str(run.output),
+        quoted_output=shlex.quote(str(run.output)),
         quoted_directory=shlex.quote(manifest["directory"]),
         manifest=manifest,
-        sentence=sentence(manifest, result.params),
+        sentence=sentence(manifest, run.params),
         rows=_rows(manifest["totals"]),
         reasons={
             reason.replace("_", " "): rows
@@ -148,11 +148,11 @@ def render(
         },
         proof=_proof(verification),
         pictures=pictures,
-        no_pictures=result.unmeasurable or "There are no particles to show.",
+        no_pictures=run.no_distances_because or "There are no particles to show.",
         answers=[_chart(answer, rendering) for answer, rendering in answers],
-        rule=_rule(result.params),
+        rule=_rule(run.params),
         plan=_plan(manifest["plan"]),
-        command=command_of(manifest, str(result.place)),
+        command=command_of(manifest, str(run.output)),
         citation=_citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
         files=manifest["outputs"][:LISTED_FILES],
         output_bytes=sum(entry["bytes"] for entry in manifest["outputs"]),

@@ -19,7 +19,6 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.inspection.neighbours import Centres, Cloud
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.micrographs import keys_of_names
-from dask_dedup.results.finished_run import PATH_COLUMN
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:
@@ -29,11 +28,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.particles.extract import Extract
-    from dask_dedup.results.finished_run import Part, Result
+    from dask_dedup.results.finished_run import FinishedRun, Part
 
     Floats = NDArray[np.float64]
     Keys = NDArray[np.uint64]
 
+#: File name of the micrograph in CryoSPARC tables, which identify micrographs by uid.
+PATH_COLUMN = "location/micrograph_path"
 #: Distributions are drawn from about so many particles at most.
 SAMPLE_ROWS = 200_000
 #: Neighbours are looked for up to so many separations.
@@ -114,15 +115,15 @@ class _Reading:
     sample: Sample
 
 
-def summarize(result: Result) -> Summary:
+def summarize(run: FinishedRun) -> Summary:
     """Read the datasets of a run once, in parts, and sum them up."""
-    share = min(1.0, SAMPLE_ROWS / max(1, result.manifest["totals"]["rows"]))
+    share = min(1.0, SAMPLE_ROWS / max(1, run.manifest["totals"]["rows"]))
     limit = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
     def choose(keys: Keys) -> NDArray[np.bool_]:
         return np.ones(keys.size, dtype=bool) if share == 1 else splitmix64(keys) < limit
 
-    readings = _read_parts(result, result.parts, choose)
+    readings = _read_parts(run, run.parts, choose)
     keys, number = np.unique(_join([r.micrographs for r in readings], "u8"), return_inverse=True)
     kept, rejected = (
         np.bincount(number, weights=_join(counts, "i8"), minlength=keys.size).astype(np.int64)
@@ -139,46 +140,47 @@ def summarize(result: Result) -> Summary:
         sample=_join_samples([reading.sample for reading in readings]),
         sampled_micrographs=int(np.count_nonzero(choose(keys))),
         homes=tuple(
-            (part, reading.micrographs)
-            for part, reading in zip(result.parts, readings, strict=True)
+            (part, reading.micrographs) for part, reading in zip(run.parts, readings, strict=True)
         ),
     )
 
 
-def sample_of(result: Result, summary: Summary, key: int) -> Sample:
+def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
     """Give the picks of one micrograph; they are read unless the summary's sample has them."""
     every = summary.sample
     kept, rejected = every.kept.micrograph == key, every.rejected.micrograph == key
     if kept.any() or rejected.any():
         winners = every.winners.filter(from_numpy(rejected))
         return Sample(every.kept.take(kept), every.rejected.take(rejected), winners)
-    readings = _read_parts(result, summary.parts_of(key), lambda keys: keys == key)
+    readings = _read_parts(run, summary.parts_of(key), lambda keys: keys == key)
     return _join_samples([reading.sample for reading in readings])
 
 
 def _read_parts(
-    result: Result, parts: Sequence[Part], choose: Callable[[Keys], NDArray[np.bool_]]
+    run: FinishedRun, parts: Sequence[Part], choose: Callable[[Keys], NDArray[np.bool_]]
 ) -> list[_Reading]:
     threads = min(len(sched_getaffinity(0)), MOST_THREADS)
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(partial(_read_part, result, choose), parts))
+        return list(pool.map(partial(_read_part, run, choose), parts))
 
 
-def _read_part(result: Result, choose: Callable[[Keys], NDArray[np.bool_]], part: Part) -> _Reading:
+def _read_part(
+    run: FinishedRun, choose: Callable[[Keys], NDArray[np.bool_]], part: Part
+) -> _Reading:
     names: dict[int, str] = {}
     keys: list[Keys] = []
     counts: dict[str, Counter[int]] = {"kept": Counter(), "rejected": Counter()}
     picks: dict[str, list[Picks]] = {"kept": [], "rejected": []}
     chosen_rejected = [np.empty(0, dtype=bool)]
     for outcome, path in (("kept", part.kept), ("rejected", part.rejected)):
-        for found, rows in result.extracts(part, path, (PATH_COLUMN,)):
-            compared = result.compared(found)
+        for found, rows in run.read_picks(part, path, (PATH_COLUMN,)):
+            compared = run.compared(found)
             some = found.picks.take(compared)
             micrograph = some.micrograph
             distinct, first, number = np.unique(micrograph, return_index=True, return_counts=True)
             keys.append(distinct)
             counts[outcome].update(dict(zip(distinct.tolist(), number.tolist(), strict=True)))
-            names |= _names(result, part, found, rows, distinct, np.flatnonzero(compared)[first])
+            names |= _names(run, part, found, rows, distinct, np.flatnonzero(compared)[first])
             chosen = choose(distinct)[np.searchsorted(distinct, micrograph)]
             picks[outcome].append(some.take(chosen))
             if outcome == "rejected":
@@ -195,7 +197,7 @@ def _read_part(result: Result, choose: Callable[[Keys], NDArray[np.bool_]], part
 
 
 def _names(
-    result: Result,
+    run: FinishedRun,
     part: Part,
     found: Extract,
     rows: pa.Table,
@@ -204,7 +206,7 @@ def _names(
 ) -> dict[int, str]:
     """Name micrographs, also those that go by uid, where the table has a path for them."""
     if found.names:
-        keyed = keys_of_names(found.names, result.roles[part.source].match)
+        keyed = keys_of_names(found.names, run.roles[part.source].match)
         return dict(zip(keyed.tolist(), found.names, strict=True))
     if PATH_COLUMN not in rows.column_names:
         return {}
