@@ -102,7 +102,7 @@ def test_in_the_manifest_whatever_it_says(tmp_path):
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace('"created": "2', '"created": "1'))
     (checksums,) = (check for check in verify(out).checks if check.passed is False)
-    assert checksums.detail == f"{out / 'manifest.json'} has changed (its seal is broken)"
+    assert checksums.detail == f"{out / 'manifest.json'} has changed (its checksum differs)"
 
 
 def test_in_a_receipt(tmp_path, monkeypatch):

@@ -20,20 +20,19 @@ import dask_dedup
 from dask_dedup import DedupParams, InputError, formats
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.checksum import with_checksum
-from dask_dedup.results.verify import decisions as decisions_check
-from dask_dedup.results.verify import rows as conservation
+from dask_dedup.results.verify import decisions, rows
 
 CHECKS = [
-    "checksums",
+    "files",
     "inputs",
-    "conservation",
+    "rows",
     "validity",
     "separation",
-    "maximality",
-    "winners",
+    "rejections",
+    "duplicates",
     "totals",
 ]
-DECISIONS = {"validity", "separation", "maximality", "winners"}
+DECISIONS = {"validity", "separation", "rejections", "duplicates"}
 NAN_WITH_PAYLOAD = np.array([0x7FC0BEEF], np.uint32).view(np.float32)[0]
 
 
@@ -81,8 +80,8 @@ def store(table, path, *, files=1, row_group_size=None):
         pq.write_table(table, path, compression="none", use_dictionary=["kind"])
         return path
     path.mkdir()
-    for number, rows in enumerate(np.array_split(np.arange(len(table)), files)):
-        part = table.take(pa.array(rows))
+    for number, chosen in enumerate(np.array_split(np.arange(len(table)), files)):
+        part = table.take(pa.array(chosen))
         pq.write_table(part, path / f"{number}.parquet", row_group_size=row_group_size)
     return path
 
@@ -165,7 +164,7 @@ def test_filaments_and_symmetry_copies_are_verified(tmp_path, params, words):
 def test_a_right_run_over_straddling_micrographs_is_verified_in_several_passes(
     tmp_path, small_fragments, monkeypatch, uid
 ):
-    monkeypatch.setattr(decisions_check, "PASS_ROWS", 150)
+    monkeypatch.setattr(decisions, "PASS_ROWS", 150)
     inputs = [
         store(picks(seed, uid=uid), tmp_path / str(seed), files=3, row_group_size=60)
         for seed in (1, 2)
@@ -237,12 +236,29 @@ def test_the_report_can_be_read_and_stored(tmp_path):
     report = dask_dedup.verify(tmp_path / "out")
     lines = report.lines()
     assert len(lines) == len(CHECKS) + 1
-    assert lines[0].startswith("ok    checksums: ")
+    assert lines[0].startswith("ok    files: ")
     assert "limit 20 A" in lines[4]
     assert lines[-1].endswith("is verified")
     stored = json.loads(json.dumps(report.to_dict()))
     assert stored["passed"] is True
     assert [check["name"] for check in stored["checks"]] == CHECKS
+
+
+def test_results_show_themselves_in_a_notebook(tmp_path):
+    result = dask_dedup.run(store(picks(1), tmp_path / "a.parquet"), tmp_path / "<out>")
+    verification = dask_dedup.verify(tmp_path / "<out>")
+    assert repr(result) == (
+        f"<RunResult: {tmp_path / '<out>'}, {result.kept} of {result.rows} particles kept>"
+    )
+    assert repr(verification) == f"<Verification: {tmp_path / '<out>'} is verified>"
+    for shown in (result._repr_html_(), verification._repr_html_()):
+        assert "&lt;out&gt;" in shown
+        assert "<out>" not in shown
+        assert "report.html" not in shown
+    assert f"<th>kept</th><td>{result.kept}</td>" in result._repr_html_()
+    assert all(f"<th>{name}</th>" in verification._repr_html_() for name in CHECKS)
+    (tmp_path / "<out>" / "report.html").touch()
+    assert "report.html</a>" in result._repr_html_()
 
 
 def test_a_folder_without_a_finished_run_is_an_input_error(tmp_path):
@@ -366,14 +382,14 @@ def test_a_flipped_byte_is_found(run):
     data = bytearray(run.path("particles_kept").read_bytes())
     data[len(data) // 3] ^= 0x10
     run.path("particles_kept").write_bytes(data)
-    assert "checksums" in failed(run.verify())
+    assert "files" in failed(run.verify())
 
 
 @pytest.mark.parametrize("name", ["particles_kept", "particles_rejected", "duplicates"])
 def test_a_file_that_is_no_parquet_fails_its_checks_in_a_line_each(run, name):
     run.write(name, b"PAR1 but not really PAR1")
     report = run.verify()
-    wrong = {"conservation", "totals"}
+    wrong = {"rows", "totals"}
     if name == "duplicates":
         wrong |= DECISIONS
     assert failed(report) == wrong
@@ -383,22 +399,22 @@ def test_a_file_that_is_no_parquet_fails_its_checks_in_a_line_each(run, name):
 def test_a_missing_file_is_found(run, name):
     run.path(name).unlink()
     report = run.verify()
-    assert {"checksums", "conservation", "totals"} <= failed(report)
-    assert "is missing" in detail(report, "checksums")
+    assert {"files", "rows", "totals"} <= failed(report)
+    assert "is missing" in detail(report, "files")
 
 
 def test_an_extra_file_is_found(run):
     shutil.copy(run.path("particles_kept"), run.out / "particles_kept" / "part-00001.parquet")
     report = run.verify()
-    assert failed(report) == {"checksums"}
-    assert "part-00001.parquet is not of this run" in detail(report, "checksums")
+    assert failed(report) == {"files"}
+    assert "part-00001.parquet is not a file of this run" in detail(report, "files")
 
 
 def test_a_row_moved_from_kept_to_rejected_is_found(run):
     kept, rejected = run.read("particles_kept"), run.read("particles_rejected")
     run.write("particles_kept", kept.slice(1))
     run.write("particles_rejected", pa.concat_tables([kept.slice(0, 1), rejected]))
-    assert failed(run.verify()) == {"conservation", "totals"}
+    assert failed(run.verify()) == {"rows", "totals"}
 
 
 def test_a_particle_rejected_for_no_reason_is_found(run):
@@ -411,9 +427,9 @@ def test_a_particle_rejected_for_no_reason_is_found(run):
     run.decide(keep, pa.Table.from_pylist(rows, told.schema))
     report = run.verify()
     # Others may have lost their winner with it.
-    assert failed(report) >= {"maximality"}
-    assert failed(report) <= {"maximality", "winners"}
-    assert f"a.parquet row {row} is rejected" in detail(report, "maximality")
+    assert failed(report) >= {"rejections"}
+    assert failed(report) <= {"rejections", "duplicates"}
+    assert f"a.parquet row {row} is rejected" in detail(report, "rejections")
 
 
 def test_a_duplicate_that_was_kept_is_found(run):
@@ -423,7 +439,7 @@ def test_a_duplicate_that_was_kept_is_found(run):
     run.decide(keep, told.slice(1))
     report = run.verify()
     assert "separation" in failed(report)
-    assert "conservation" not in failed(report)
+    assert "rows" not in failed(report)
     assert report.closest_kept_A <= 20
 
 
@@ -451,10 +467,10 @@ def test_a_false_word_about_a_rejected_particle_is_found(run, column, change):
 
     run.replace("duplicates", column, alter)
     report = run.verify()
-    assert "winners" in failed(report)
+    assert "duplicates" in failed(report)
     # The counts of the manifest rest on these.
-    assert failed(report) <= {"winners", "totals"}
-    assert f": {column} is " in detail(report, "winners")
+    assert failed(report) <= {"duplicates", "totals"}
+    assert f": {column} is " in detail(report, "duplicates")
 
 
 @pytest.mark.parametrize(("column", "row"), [("row", 500), ("row", 0), ("file", "x.parquet")])
@@ -464,8 +480,8 @@ def test_a_decision_about_a_row_that_is_not_there_is_found(run, column, row):
 
     run.replace("duplicates", column, alter)
     report = run.verify()
-    assert {"conservation", *DECISIONS} <= failed(report)
-    assert "out of place" in detail(report, "conservation")
+    assert {"rows", *DECISIONS} <= failed(report)
+    assert "out of place" in detail(report, "rows")
 
 
 @pytest.mark.parametrize("name", ["particles_kept", "particles_rejected"])
@@ -485,8 +501,8 @@ def test_a_changed_payload_is_found(run, name, column):
 
     run.replace(name, column, alter)
     report = run.verify()
-    assert failed(report) == {"conservation"}
-    assert f"column {column} of " in detail(report, "conservation")
+    assert failed(report) == {"rows"}
+    assert f"column {column} of " in detail(report, "rows")
 
 
 @pytest.mark.parametrize("bits", [0x7FC00000, 0xFFC0BEEF])
@@ -497,7 +513,7 @@ def test_another_nan_is_another_value(run, bits):
     values.view(np.uint32)[row] = bits
     index = table.schema.get_field_index("odd")
     run.write("particles_kept", table.set_column(index, "odd", pa.array(values)))
-    assert failed(run.verify()) == {"conservation"}
+    assert failed(run.verify()) == {"rows"}
 
 
 def test_zero_is_not_minus_zero(run):
@@ -506,7 +522,7 @@ def test_zero_is_not_minus_zero(run):
     values[np.flatnonzero(values == 0)[0]] = 0.0
     index = table.schema.get_field_index("odd")
     run.write("particles_kept", table.set_column(index, "odd", pa.array(values)))
-    assert failed(run.verify()) == {"conservation"}
+    assert failed(run.verify()) == {"rows"}
 
 
 def test_two_rows_swapped_are_found(run):
@@ -514,13 +530,13 @@ def test_two_rows_swapped_are_found(run):
     order = np.arange(len(table))
     order[[4, 5]] = order[[5, 4]]
     run.write("particles_kept", table.take(pa.array(order)))
-    assert failed(run.verify()) == {"conservation"}
+    assert failed(run.verify()) == {"rows"}
 
 
 def test_a_changed_schema_is_found(run):
     table = run.read("particles_kept")
     run.write("particles_kept", table.rename_columns([*table.column_names[:-1], "kinds"]))
-    assert failed(run.verify()) == {"conservation"}
+    assert failed(run.verify()) == {"rows"}
 
 
 @pytest.mark.parametrize("key", ["rows", "kept", "rejected", "same_uid", "across_half_sets"])
@@ -539,8 +555,8 @@ def test_altered_totals_of_an_input_are_found(run):
 def test_a_manifest_without_its_parts_fails_and_does_not_crash(run):
     run.edit(lambda manifest: [manifest.pop(key) for key in ("totals", "inputs", "outputs")])
     report = run.verify()
-    assert failed(report) == {"checksums", "inputs", "totals"}
-    assert open_checks(report) == {"conservation", *DECISIONS}
+    assert failed(report) == {"files", "inputs", "totals"}
+    assert open_checks(report) == {"rows", *DECISIONS}
 
 
 def test_altered_parameters_are_found(run):
@@ -553,7 +569,7 @@ def test_a_changed_input_is_found_and_says_what_cannot_be_checked(run):
     pq.write_table(table.slice(1), run.input)
     report = run.verify()
     assert failed(report) == {"inputs"}
-    assert open_checks(report) == {"conservation", *DECISIONS}
+    assert open_checks(report) == {"rows", *DECISIONS}
     assert "its number of rows" in detail(report, "inputs")
 
 
@@ -561,7 +577,7 @@ def test_an_input_that_was_only_touched_is_compared_and_told_of(run):
     os.utime(run.input, ns=(1, 1))
     report = run.verify()
     assert report.verified
-    assert f"but for the time of modification of {run.input}" in detail(report, "inputs")
+    assert f"except for the modification time of {run.input}" in detail(report, "inputs")
 
 
 def test_altered_parameters_are_found_though_the_input_was_touched(run):
@@ -578,7 +594,7 @@ def test_an_input_changed_behind_its_own_footer_is_found(run, time):
     run.input.write_bytes(data.replace(nan, b"\x01" + nan[1:], 1))
     if time == "kept":
         os.utime(run.input, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert failed(run.verify()) == {"conservation"}
+    assert failed(run.verify()) == {"rows"}
 
 
 def test_a_missing_input_leaves_checks_open(run):
@@ -586,9 +602,9 @@ def test_a_missing_input_leaves_checks_open(run):
     report = run.verify()
     assert failed(report) == set()
     assert report.passed
-    assert open_checks(report) == {"inputs", "conservation", *DECISIONS}
-    assert "is not there" in detail(report, "inputs")
-    assert "6 of 8 checks could not be made" in report.lines()[-1]
+    assert open_checks(report) == {"inputs", "rows", *DECISIONS}
+    assert "is missing" in detail(report, "inputs")
+    assert "6 of 8 checks were not possible" in report.lines()[-1]
     assert report.closest_kept_A is None
 
 
@@ -626,11 +642,11 @@ def test_other_fragments_than_the_runs_are_said_to_be_so(tmp_path, monkeypatch):
     dask_dedup.run(path, tmp_path / "out")
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 4000)
     report = dask_dedup.verify(tmp_path / "out")
-    undecided = {"conservation", *DECISIONS}
+    undecided = {"rows", *DECISIONS}
     assert failed(report) == undecided
-    monkeypatch.setattr(conservation, "__version__", "99")
+    monkeypatch.setattr(rows, "__version__", "99")
     assert open_checks(dask_dedup.verify(tmp_path / "out")) == undecided
-    assert "has 1 parts, but the inputs 3 fragments" in detail(report, "conservation")
+    assert "has 1 parts, but the inputs have 3 fragments" in detail(report, "rows")
 
 
 class Native:
@@ -702,8 +718,8 @@ def test_a_changed_result_in_an_inputs_own_format_is_found(native_run, change):
     pq.write_table(changed, path, row_group_size=70)
     report = dask_dedup.verify(native_run)
     rows = {"totals"} if change in ("less", "more") else set()
-    assert failed(report) == {"checksums", "conservation"} | rows
-    assert "c.native" in detail(report, "conservation")
+    assert failed(report) == {"files", "rows"} | rows
+    assert "c.native" in detail(report, "rows")
 
 
 @pytest.mark.parametrize("row_is_kept", [True, False])
@@ -721,4 +737,4 @@ def test_remove_entirely_is_checked_both_ways(tmp_path, row_is_kept):
     run.decide(keep, pa.Table.from_pylist(rows, told.schema))
     nothing = {"same_uid": None, "across_half_sets": None}
     run.edit(lambda manifest: manifest["totals"].update(nothing))
-    assert failed(run.verify()) == ({"maximality"} if row_is_kept else {"separation"})
+    assert failed(run.verify()) == ({"rejections"} if row_is_kept else {"separation"})

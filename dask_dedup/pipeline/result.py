@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dask_dedup.formatting import html_table
+from dask_dedup.output.local import PAGE
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
     """What a run came to.
 
@@ -54,3 +57,12 @@ class RunResult:
             already_done=already_done,
             manifest=manifest,
         )
+
+    def __repr__(self) -> str:
+        return f"<RunResult: {self.output}, {self.kept:,} of {self.rows:,} particles kept>"
+
+    def _repr_html_(self) -> str:
+        rows = {"output": self.output, "particles": f"{self.rows:,}", "kept": f"{self.kept:,}"}
+        rows |= {"rejected": f"{self.rejected:,}", "not compared": f"{self.invalid:,}"}
+        rows |= {"warning": "; ".join(self.warnings)} if self.warnings else {}
+        return html_table("Duplicates removed", rows, self.output / PAGE)

@@ -126,6 +126,14 @@ class FinishedRun:
         """Return the Parquet files of one dataset by the number of their fragment."""
         return {file.fragment: file for file in self.files_of(dataset) if file.fragment is not None}
 
+    def native_tables(self, dataset: str) -> dict[int, Path]:
+        """Return the tables of one dataset in their input's own format, by the input's ordinal."""
+        tables: dict[int, Path] = {}
+        for file in self.files_of(dataset):
+            if file.fragment is None and file.holds_rows:
+                tables.setdefault(file.source, file.path)
+        return tables
+
     @cached_property
     def parts(self) -> tuple[Part, ...]:
         """The files of the three datasets, put together."""
@@ -134,14 +142,11 @@ class FinishedRun:
             Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))
             for number, file in kept.items()
         ]
-        native: dict[str, dict[int, Path]] = {KEPT: {}, REJECTED: {}}
-        for file in self.files:
-            if file.fragment is None and file.holds_rows:
-                native[file.dataset].setdefault(file.source, file.path)
-        for source, path in native[KEPT].items():
+        native = self.native_tables(REJECTED)
+        for source, path in self.native_tables(KEPT).items():
             theirs = [file for _, file in sorted(duplicates.items()) if file.source == source]
             paths = tuple(file.path for file in theirs)
-            parts.append(Part(source, path, native[REJECTED][source], paths))
+            parts.append(Part(source, path, native[source], paths))
         return tuple(parts)
 
     @cached_property

@@ -1,35 +1,37 @@
-"""The decisions of a finished run, tried again from its inputs, some micrographs at a time.
+"""Check the decisions of a finished run: derive them from the inputs, some micrographs at a time.
 
-The kept set is read from the ``duplicates`` table; everything else is found anew by a grid of
-cells. Nothing here has seen the code that decided in the first place. Taken on trust are the
-centres, labels and micrograph keys (`scan`), and the rank keys and what a label forbids (`picks`).
+Only which rows were kept is read from the result. Trusted are the centres, labels and micrograph
+keys (`particles.extract`) and the rank keys (`dedup.picks`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from dask_dedup import formats
-from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
+from dask_dedup.dedup.picks import Picks, fragment_of, row_of
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.extract import read_picks
 from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
 from dask_dedup.pipeline.stages import DUPLICATES
+from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
 from dask_dedup.results.verify.neighbours import (
-    NOBODY,
+    NOT_FOUND,
     Points,
     best_within,
     closest_pair,
     distances,
     nearest_other,
 )
-from dask_dedup.results.verify.rows import FindingError, read_duplicates
-from dask_dedup.results.verify.validity import Counts, find_reasons
+from dask_dedup.results.verify.rows import find_parts
+from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
+from dask_dedup.results.verify.verification import Check, MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -38,303 +40,294 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
-    from dask_dedup.pipeline.job import Job
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.results.finished_run import FinishedRun
 
     Bools = NDArray[np.bool_]
     Indices = NDArray[np.intp]
 
-#: Picks held at once; the inputs' narrow columns are read again for every further pass.
+#: The checks of this module, in order.
+DECISION_CHECKS = ("validity", "separation", "rejections", "duplicates")
+#: Picks in memory at a time; each further pass reads the columns of the inputs again.
 PASS_ROWS = 4_000_000
-#: The closest pair of kept particles is looked for up to so many separations.
+#: The closest pair of kept particles is searched up to this many separations.
 LOOK_AHEAD = 2.0
-#: Columns, added to what is told, of the micrograph a row is on and of its uid, as stored.
-_ON, _UID = "on micrograph", "stored uid"
+#: Columns added to those of ``duplicates``: the micrograph and uid as stored in the input.
+_MICROGRAPH, _UID = "stored micrograph", "stored uid"
 
 
 @dataclass(slots=True)
-class Tally:
-    """What was looked at and what of it is wrong.
+class Faults:
+    """The number of rows that fail a check, and a description of the first one."""
 
-    Attributes
-    ----------
-    seen, wrong : int
-        Rows.
-    first : str
-        The first wrong one in words.
-    """
-
-    seen: int = 0
-    wrong: int = 0
+    rows: int = 0
     first: str = ""
 
-    def note(self, wrong: Indices, describe: Callable[[int], str]) -> None:
-        """Add the numbers of wrong rows."""
-        if wrong.size and not self.wrong:
-            self.first = describe(int(wrong[0]))
-        self.wrong += wrong.size
+    def add(self, rows: Indices, describe: Callable[[int], str]) -> None:
+        """Add rows; `describe` returns the text for the first."""
+        if rows.size and not self.rows:
+            self.first = describe(int(rows[0]))
+        self.rows += rows.size
 
-    def verdict(self, good: str) -> str:
-        """Give `good`, or raise with what is wrong."""
-        if self.wrong:
-            more = f" (and {self.wrong - 1:,} more)" if self.wrong > 1 else ""
-            raise FindingError(f"{self.first}{more}")
-        return good
+    def check(self, finding: str) -> str:
+        """Return `finding` if there are no faults, else raise a `MismatchError`."""
+        if self.rows:
+            more = f" (and {self.rows - 1:,} more)" if self.rows > 1 else ""
+            raise MismatchError(f"{self.first}{more}")
+        return finding
 
 
 @dataclass(slots=True)
 class Findings:
-    """What the retrial has found so far.
+    """The findings in all micrographs examined so far.
 
     Attributes
     ----------
     closest : float
-        Angstrom between the closest two kept particles that may be duplicates; infinite if no two
-        are within `LOOK_AHEAD` separations.
-    validity, separation, maximality, winners : Tally
-    invalid : Counts
+        Distance in angstrom of the closest two kept particles that may be duplicates; infinite if
+        no two are within `LOOK_AHEAD` separations.
+    rejected : int
+        Rejected rows, without those that cannot be compared.
     """
 
     closest: float = np.inf
-    validity: Tally = field(default_factory=Tally)
-    separation: Tally = field(default_factory=Tally)
-    maximality: Tally = field(default_factory=Tally)
-    winners: Tally = field(default_factory=Tally)
-    invalid: Counts = field(default_factory=Counts)
+    rejected: int = 0
+    invalid: InvalidCounts = field(default_factory=InvalidCounts)
+    validity: Faults = field(default_factory=Faults)
+    separation: Faults = field(default_factory=Faults)
+    rejections: Faults = field(default_factory=Faults)
+    duplicates: Faults = field(default_factory=Faults)
 
 
 @dataclass(frozen=True, slots=True)
-class _Share:
+class _Batch:
     """The picks of some micrographs.
 
     Attributes
     ----------
     picks : Picks
     kept : (n,) bool
-    told : pyarrow.Table
-        What ``duplicates`` says of those not kept, in their order, and the micrographs they are on.
+    duplicates : pyarrow.Table
+        The rows of ``duplicates`` for the rejected picks, in their order, and the stored
+        micrograph and uid.
     reason : (n,) object
-        Why a pick cannot be compared; empty for those that can.
+        Why a pick cannot be compared; empty if it can.
     """
 
     picks: Picks
     kept: Bools
-    told: pa.Table
+    duplicates: pa.Table
     reason: NDArray[np.object_]
 
-    def take(self, chosen: Bools) -> _Share:
+    def take(self, selected: Bools) -> _Batch:
         """Select picks."""
-        told = self.told.filter(pa.array(chosen[~self.kept]))
-        return _Share(self.picks.take(chosen), self.kept[chosen], told, self.reason[chosen])
+        duplicates = self.duplicates.filter(pa.array(selected[~self.kept]))
+        return _Batch(
+            self.picks.take(selected), self.kept[selected], duplicates, self.reason[selected]
+        )
+
+    @property
+    def rejected(self) -> Indices:
+        """The numbers of the rejected picks."""
+        return np.flatnonzero(~self.kept)
 
 
-def try_again(job: Job, duplicates: Mapping[int, Path], pool: Executor) -> Findings:
-    """Derive every decision anew and compare it with the one told.
+def check_decisions(
+    run: FinishedRun, inputs: Inputs, pool: Executor
+) -> tuple[list[Check], float | None]:
+    """Return the checks named in `DECISION_CHECKS`, and `Verification.closest_kept_A`."""
+    found: list[Findings] = []
 
-    Parameters
-    ----------
-    job : Job
-    duplicates : mapping of int to Path
-        The part of each fragment.
-    pool : Executor
-        Reads the fragments.
-    """
-    shares = max(1, -(-sum(fragment.rows for fragment in job.fragments) // PASS_ROWS))
+    def examine() -> str:
+        found.append(examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool))
+        return ""
+
+    check = Check.of("", examine)
+    if not found:
+        return [Check(name, check.passed, check.detail) for name in DECISION_CHECKS], None
+    findings, count = found[0], found[0].rejected
+
+    def check_validity() -> str:
+        findings.validity.check("")
+        return compare_counts(inputs, run.manifest["totals"], findings.invalid)
+
+    every = "the one rejected particle" if count == 1 else f"all {count:,} rejected particles"
+    has = "has" if count == 1 else "have"
+    partner = (
+        "duplicate" if inputs.params.remove_entirely else "better-ranked duplicate that is kept"
+    )
+    rejections = f"{every} {has} a {partner}"
+    listed = f"{DUPLICATES}/ lists {every} with the right winner and distance"
+    if not count:
+        rejections = listed = "no particle is rejected as a duplicate"
+    separation = _describe_separation(inputs.params, findings.closest)
+    checks = [
+        Check.of("validity", check_validity),
+        Check.of("separation", partial(findings.separation.check, separation)),
+        Check.of("rejections", partial(findings.rejections.check, rejections)),
+        Check.of("duplicates", partial(findings.duplicates.check, listed)),
+    ]
+    return checks, float(findings.closest) if np.isfinite(findings.closest) else None
+
+
+def _describe_separation(params: DedupParams, closest: float) -> str:
+    kept, limit = "kept particles", params.min_separation
+    if params.between_inputs_only:
+        kept += " of different inputs"
+    if params.ignore_within_filament:
+        kept += " of different filaments"
+    if np.isfinite(closest):
+        return f"the closest two {kept} are {closest:.6g} A apart (limit {limit:g} A)"
+    if params.measures:
+        return f"no two {kept} are within {LOOK_AHEAD * limit:g} A (limit {limit:g} A)"
+    if params.undo_symmetry_expansion:
+        return f"no two {kept} are copies of one"
+    return f"no two {kept} have the same coordinates"
+
+
+def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor) -> Findings:
+    """Derive every decision and compare it with ``duplicates``, one file per fragment."""
+    passes = max(1, -(-sum(fragment.rows for fragment in inputs.fragments) // PASS_ROWS))
     findings = Findings()
-    for number in range(shares):
+    for number in range(passes):
 
-        def read(fragment: Fragment, number: int = number) -> _Share:
-            return _read_share(job, fragment, duplicates[fragment.number], number, shares)
+        def read(fragment: Fragment, number: int = number) -> _Batch:
+            return _read(inputs, fragment, parts[fragment.number], number, passes)
 
-        parts = list(pool.map(read, job.fragments))
-        if parts:
-            share = _Share(
-                Picks.concatenate([part.picks for part in parts]),
-                np.concatenate([part.kept for part in parts]),
-                pa.concat_tables([part.told for part in parts]),
-                np.concatenate([part.reason for part in parts]),
+        batches = list(pool.map(read, inputs.fragments))
+        if batches:
+            batch = _Batch(
+                Picks.concatenate([part.picks for part in batches]),
+                np.concatenate([part.kept for part in batches]),
+                pa.concat_tables([part.duplicates for part in batches]),
+                np.concatenate([part.reason for part in batches]),
             )
-            del parts
-            compared = share.reason == ""
-            _judge_set_aside(job, share, findings)
-            _judge(job, share if compared.all() else share.take(compared), findings)
+            del batches
+            comparable = batch.reason == ""
+            _examine_invalid(inputs, batch, findings)
+            _examine(inputs, batch if comparable.all() else batch.take(comparable), findings)
     return findings
 
 
-def _read_share(job: Job, fragment: Fragment, path: Path, number: int, shares: int) -> _Share:
-    roles = job.roles[fragment.source]
-    columns = formats.read(job.tables[fragment.source], fragment, roles.columns)
-    picks = read_picks(columns, fragment, roles, job.params, job.micrographs)
-    reason = find_reasons(job, fragment.source, columns, picks)
-    told, rows = read_duplicates(path, fragment)
+def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: int) -> _Batch:
+    """Read the picks of a fragment on the micrographs of one pass."""
+    roles = inputs.roles[fragment.source]
+    columns = formats.read(inputs.tables[fragment.source], fragment, roles.columns)
+    picks = read_picks(columns, fragment, roles, inputs.params, inputs.micrographs)
+    reason = find_reasons(inputs, fragment.source, columns, picks)
+    duplicates, rows = read_duplicates(path, fragment)
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
-    told = told.append_column(_ON, names.dictionary_encode())
     uid = pa.nulls(rows.size, pa.uint64())
     if roles.uid:
         stored = Columns(columns, fragment.slices[0].path if fragment.slices else "")
         uid = pa.array(stored.integers(roles.uid)[rows], mask=stored.nulls(roles.uid)[rows])
-    told = told.append_column(_UID, uid)
+    duplicates = duplicates.append_column(_MICROGRAPH, names.dictionary_encode())
+    duplicates = duplicates.append_column(_UID, uid)
     kept = np.ones(len(picks), dtype=bool)
     kept[rows] = False
-    share = _Share(picks, kept, told, reason)
-    if shares == 1:
-        return share
-    # Hashed once more: uids may have a pattern, and each share is to be about as large.
-    return share.take(splitmix64(picks.micrograph) % np.uint64(shares) == number)
+    batch = _Batch(picks, kept, duplicates, reason)
+    if passes == 1:
+        return batch
+    # Keys may have a pattern; their hashes spread evenly over the passes.
+    return batch.take(splitmix64(picks.micrograph) % np.uint64(passes) == number)
 
 
-def _name(job: Job, picks: Picks, row: int) -> str:
+def _name(inputs: Inputs, picks: Picks, row: int) -> str:
     row_id = picks.row_id[row : row + 1]
-    path, row_in_file = job.fragments[fragment_of(row_id)[0]].locate(int(row_of(row_id)[0]))
+    fragment = inputs.fragments[fragment_of(row_id)[0]]
+    path, row_in_file = fragment.locate(int(row_of(row_id)[0]))
     return f"{path} row {row_in_file}"
 
 
-def _judge_set_aside(job: Job, share: _Share, findings: Findings) -> None:
-    """Look whether precisely the rows that cannot be compared are where the option says, and told of so."""
-    picks, invalid = share.picks, share.reason != ""
-    found, option = findings.validity, job.params.invalid
-    found.seen += len(picks)
-    pairs = zip(picks.source[invalid].tolist(), share.reason[invalid].tolist(), strict=True)
+def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
+    """Check that exactly the rows that cannot be compared were treated as `invalid` requires."""
+    picks, invalid = batch.picks, batch.reason != ""
+    faults, option = findings.validity, inputs.params.invalid
+    pairs = zip(picks.source[invalid].tolist(), batch.reason[invalid].tolist(), strict=True)
     findings.invalid.update(pairs)
 
-    def describe(what: str) -> Callable[[int], str]:
-        def say(row: int) -> str:
-            why = f" ({share.reason[row]})" if share.reason[row] else ""
-            return f"{_name(job, picks, row)} {what}{why}"
+    def add(rows: Bools, fault: str) -> None:
+        def describe(row: int) -> str:
+            reason = f" ({batch.reason[row]})" if batch.reason[row] else ""
+            return f"{_name(inputs, picks, row)} {fault}{reason}"
 
-        return say
+        faults.add(np.flatnonzero(rows), describe)
 
-    loses = np.flatnonzero(~share.kept)
-    unmeasured = np.zeros(len(picks), dtype=bool)
-    unmeasured[loses] = Columns(share.told, DUPLICATES).nulls("distance_A")
-    found.note(np.flatnonzero(unmeasured & ~invalid), describe("was set aside, but is valid"))
+    set_aside = np.zeros(len(picks), dtype=bool)
+    set_aside[batch.rejected] = Columns(batch.duplicates, DUPLICATES).nulls("distance_A")
+    add(set_aside & ~invalid, "was set aside, but is valid")
     if option == "error":
-        found.note(np.flatnonzero(invalid), describe("cannot be compared, but was not refused"))
+        add(invalid, "cannot be compared, but was not refused")
         return
-    misplaced = invalid & (share.kept != (option == "keep"))
-    other = "kept" if option == "reject" else "rejected"
-    found.note(np.flatnonzero(misplaced), describe(f"cannot be compared, but is {other}"))
-    aside = share.take(invalid & ~share.kept)
-    if not len(aside.picks):
+    fate = "kept" if option == "reject" else "rejected"
+    misplaced = invalid & (batch.kept != (option == "keep"))
+    add(misplaced, f"cannot be compared, but is {fate}")
+    aside = batch.take(invalid & ~batch.kept)
+    count = len(aside.picks)
+    if not count:
         return
-    every, nobody = np.arange(len(aside.picks)), np.full(len(aside.picks), NOBODY)
-    true = _true_rows(job, aside.picks, every, nobody, np.zeros(every.size))
-    columns = {name: true.column(name) for name in true.column_names}
-    columns |= {"distance_A": pa.nulls(every.size, pa.float64()), "uid": aside.told.column(_UID)}
-    _compare_told(job, aside, pa.table(columns), every, found)
+    every, not_found = np.arange(count), np.full(count, NOT_FOUND)
+    expected = expected_duplicates(inputs, aside.picks, every, not_found, np.zeros(count))
+    columns = {name: expected.column(name) for name in expected.column_names}
+    columns |= {"distance_A": pa.nulls(count, pa.float64()), "uid": aside.duplicates.column(_UID)}
+    _compare(inputs, aside, pa.table(columns), every, faults)
 
 
-def _judge(job: Job, share: _Share, findings: Findings) -> None:
-    params, picks = job.params, share.picks
-
-    def name(row: int) -> str:
-        return _name(job, picks, row)
-
+def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
+    """Check the decisions about the rows that can be compared."""
+    params, picks = inputs.params, batch.picks
+    name = partial(_name, inputs, picks)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
     centres, limit = picks.points(params)
     points = Points(micrograph, centres, picks.exclusions(params))
-    keeps, loses = np.flatnonzero(share.kept), np.flatnonzero(~share.kept)
-    findings.separation.seen += keeps.size
-    findings.maximality.seen += loses.size
-    findings.winners.seen += loses.size
-    pair = closest_pair(points.take(keeps), LOOK_AHEAD * limit)
+    kept, rejected = np.flatnonzero(batch.kept), batch.rejected
+    findings.rejected += rejected.size
+    pair = closest_pair(points.take(kept), LOOK_AHEAD * limit)
     if pair is not None:
         gap, i, j = pair
         findings.closest = min(findings.closest, gap)
-        findings.separation.note(
-            keeps[[i]] if gap <= limit else keeps[:0],
-            lambda row: f"{name(row)} and {name(keeps[j])} are kept, but {gap:.6g} A apart",
+        findings.separation.add(
+            kept[[i]] if gap <= limit else kept[:0],
+            lambda row: f"{name(row)} and {name(kept[j])} are kept, but {gap:.6g} A apart",
         )
 
     if params.remove_entirely:
         nearest = nearest_other(points, limit)
-        distance, winner = nearest[loses], np.full(loses.size, NOBODY)
-        proper = np.isfinite(distance)
-        findings.separation.note(
-            keeps[np.isfinite(nearest[keeps])],
+        distance, winner = nearest[rejected], np.full(rejected.size, NOT_FOUND)
+        right = np.isfinite(distance)
+        findings.separation.add(
+            kept[np.isfinite(nearest[kept])],
             lambda row: f"{name(row)} is kept, but another particle is at {nearest[row]:.6g} A",
         )
         fault = "no other particle is within the separation"
     else:
         rank = np.empty(len(picks), dtype=np.intp)
         rank[np.lexsort(picks.rank_keys(params)[::-1])] = np.arange(len(picks))
-        best = best_within(points.take(loses), points.take(keeps), rank[keeps], limit)
-        winner = np.append(keeps, NOBODY)[best]
-        distance = distances(centres[loses], centres[winner])
-        proper = (winner != NOBODY) & (rank[winner] < rank[loses])
+        best = best_within(points.take(rejected), points.take(kept), rank[kept], limit)
+        winner = np.append(kept, NOT_FOUND)[best]
+        distance = distances(centres[rejected], centres[winner])
+        right = (winner != NOT_FOUND) & (rank[winner] < rank[rejected])
         fault = "no better-ranked particle within the separation is kept"
-    findings.maximality.note(loses[~proper], lambda row: f"{name(row)} is rejected, but {fault}")
+    findings.rejections.add(rejected[~right], lambda row: f"{name(row)} is rejected, but {fault}")
 
-    true = _true_rows(job, picks, loses, winner, distance)
-    _compare_told(job, share, true, np.flatnonzero(proper), findings.winners)
+    expected = expected_duplicates(inputs, picks, rejected, winner, distance)
+    _compare(inputs, batch, expected, np.flatnonzero(right), findings.duplicates)
 
 
-def _compare_told(job: Job, share: _Share, true: pa.Table, some: Indices, found: Tally) -> None:
-    """Compare what is told of `some` of the rejected rows with the truth, column by column."""
-    loses = np.flatnonzero(~share.kept)
-    true = true.append_column("micrograph", share.told.column(_ON))
+def _compare(
+    inputs: Inputs, batch: _Batch, expected: pa.Table, rows: Indices, faults: Faults
+) -> None:
+    """Compare some rows of ``duplicates`` with the expected ones, column by column."""
+    expected = expected.append_column("micrograph", batch.duplicates.column(_MICROGRAPH))
+    found = Columns(batch.duplicates, DUPLICATES)
     for column in DUPLICATES_SCHEMA.names:
-        told, right = share.told.column(column), true.column(column)
-        differs = _differs(Columns(share.told, DUPLICATES), Columns(true, ""), column)
+        wrong = differs(found, Columns(expected, ""), column)
 
-        def describe(n: int, column: str = column, told: Any = told, right: Any = right) -> str:
-            row = _name(job, share.picks, int(loses[n]))
-            return f"{row}: {column} is {told[n]} in {DUPLICATES}, but should be {right[n]}"
+        def describe(n: int, column: str = column) -> str:
+            row = _name(inputs, batch.picks, int(batch.rejected[n]))
+            is_, should_be = (table.column(column)[n] for table in (found.rows, expected))
+            return f"{row}: {column} is {is_} in {DUPLICATES}, but should be {should_be}"
 
-        found.note(some[differs[some]], describe)
-
-
-def _true_rows(
-    job: Job, picks: Picks, loses: Indices, winner: Indices, distance: NDArray[np.float64]
-) -> pa.Table:
-    """Say what ``duplicates`` should say of the rejected rows; a winner may be `NOBODY`."""
-    own, theirs = picks.take(loses), picks.take(winner)
-    every, has = np.ones(loses.size, dtype=bool), winner != NOBODY
-    with_uid = np.array([roles.uid is not None for roles in job.roles])
-    paths = pa.array([table.path for table in job.tables], pa.string())
-    pieces = [(part, piece) for part in job.fragments for piece in part.slices]
-    files = pa.array([piece.path for _, piece in pieces], pa.string())
-    first_row = np.array([piece.first_row for _, piece in pieces], dtype=np.int64)
-    size = np.array([piece.rows for _, piece in pieces], dtype=np.int64)
-    number = np.array([part.number for part, _ in pieces], dtype=np.int64)
-    before = np.cumsum(size) - size
-    before -= before[np.searchsorted(number, number)]
-    begins = (number << 32) + before
-
-    def known(values: NDArray[np.generic], where: Bools) -> pa.Array:
-        return pa.array(values, mask=~where)
-
-    def text(codes: NDArray[np.generic], values: pa.Array, where: Bools) -> pa.Array:
-        return pa.DictionaryArray.from_arrays(known(codes.astype(np.int32), where), values)
-
-    columns = {"distance_A": pa.array(distance)}
-    for prefix, side, where in (("", own, every), ("winner_", theirs, has)):
-        at = np.searchsorted(begins, side.row_id.astype(np.int64), side="right") - 1
-        rows = first_row[at] + side.row_id.astype(np.int64) - begins[at]
-        columns |= {
-            f"{prefix}uid": known(side.uid, where & with_uid[side.source]),
-            f"{prefix}score": known(side.score, where & ~np.isnan(side.score)),
-            f"{prefix}input": text(side.source, paths, where),
-            f"{prefix}file": text(at, files, where),
-            f"{prefix}row": known(rows, where),
-            f"{prefix}half_set": known(side.half, where & (side.half != NO_HALF)),
-        }
-    return pa.table(columns)
-
-
-def _differs(told: Columns, true: Columns, name: str) -> Bools:
-    """Compare a column to the bit; (n,) bool."""
-    kind = true.rows.schema.field(name).type
-    if pa.types.is_dictionary(kind):
-        (codes, texts), (true_codes, true_texts) = told.texts(name), true.texts(name)
-        # One path may stand for two inputs.
-        number = {text: n for n, text in enumerate(true_texts)}
-        numbers = np.array([*(number.get(text, -2) for text in texts), -1])
-        true_numbers = np.array([*(number[text] for text in true_texts), -1])
-        return np.asarray(numbers[codes] != true_numbers[true_codes])
-    missing = told.nulls(name)
-    if pa.types.is_floating(kind):
-        same = told.floats(name).view(np.uint64) == true.floats(name).view(np.uint64)
-    else:
-        same = told.integers(name) == true.integers(name)
-    return np.asarray((missing != true.nulls(name)) | (~missing & ~same))
+        faults.add(rows[wrong[rows]], describe)

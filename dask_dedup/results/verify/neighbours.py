@@ -1,9 +1,8 @@
-"""Close pairs by a grid of cells: pure arrays, for the proof of a finished run.
+"""Find close pairs of points with a grid of cells.
 
-Deliberately another algorithm than the run's: no tree, no micrographs side by side, no greedy walk.
-Two points within reach lie in the same or in adjoining cells if a cell's side is not below the
-reach. Candidate pairs are made a slice at a time, so that memory stays bounded however many there
-are.
+The algorithm differs from the run's on purpose: no tree and no greedy walk. If the cells are not
+smaller than the reach, two points within reach are in the same cell or in neighbouring cells.
+Candidate pairs are made in slices, so memory is bounded.
 """
 
 from __future__ import annotations
@@ -24,30 +23,30 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
 
-#: Candidate pairs held at once; about 100 bytes each.
+#: Candidate pairs in memory at a time; about 100 bytes each.
 CANDIDATES = 2**20
 
-NOBODY = -1
+NOT_FOUND = -1
 
-#: A cell is wider than the reach by this share, and no point is more than so many cells from the
-#: origin: the rounding of ``centre / side`` then moves no point across more than the margin.
-_MARGIN, _MOST_CELLS = 1e-6, 2.0**28
-#: Cells of all micrographs together; their numbers have to fit in 63 bits.
-_MOST_NUMBERS = 2.0**62
+#: Cells are wider than the reach by this fraction, and at most this many cells are on either side
+#: of the origin. The rounding of ``centre / side`` then stays within the margin.
+_MARGIN, _MAX_CELLS = 1e-6, 2.0**28
+#: Maximum number of cells of all micrographs; cell numbers must fit in 63 bits.
+_MAX_NUMBERS = 2.0**62
 
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Places of particles.
+    """Positions of particles.
 
     Attributes
     ----------
     micrograph : (n,) intp
-        Dense numbers, 0 and up. Only two points of one micrograph are ever a pair.
+        Consecutive numbers from 0. Only two points of one micrograph can be a pair.
     centres : (n, d) float64
         Angstrom, finite.
     labels : sequence of (n,) int64
-        Two points that share any label (not negative) are never a pair.
+        Two points that share a label that is not negative are never a pair.
     """
 
     micrograph: Indices
@@ -63,7 +62,7 @@ class Points:
         return Points(self.micrograph[rows], self.centres[rows], labels)
 
     def labelled(self) -> NDArray[np.bool_]:
-        """Tell which points have any label; two of one place and the same labels are no pair."""
+        """Return which points have a label; two points with the same labels are not a pair."""
         has = np.zeros(len(self), dtype=bool)
         for label in self.labels:
             has |= label >= 0
@@ -71,10 +70,10 @@ class Points:
 
 
 def distances(a: Floats, b: Floats) -> Floats:
-    """Give the distance of each row of `a` to the same row of `b`, both (n, d) float64."""
+    """Return the distance of each row of `a` from the same row of `b`, both (n, d) float64."""
     with np.errstate(over="ignore", under="ignore"):
         square = np.zeros(len(a))
-        # Added up axis by axis: that is how a distance is defined here, to the bit.
+        # The order of the sum defines a distance to the bit.
         for step in (a - b).T:
             square += step * step
         return np.asarray(np.sqrt(square))
@@ -83,14 +82,14 @@ def distances(a: Floats, b: Floats) -> Floats:
 def close_pairs(
     queries: Points, targets: Points, reach: float
 ) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """Find every pair of a query and a target at a distance of at most `reach`.
+    """Yield every pair of a query and a target at a distance of at most `reach`.
 
     Parameters
     ----------
     queries, targets : Points
-        May be the same; then each pair comes twice, and (without labels) each point with itself.
+        May be the same: then each pair comes twice, and each point without labels with itself.
     reach : float
-        Angstrom; 0 asks for precisely equal centres.
+        Angstrom; 0 for equal centres.
 
     Yields
     ------
@@ -103,18 +102,18 @@ def close_pairs(
     query_cell, target_cell, steps = _cells(queries, targets, reach)
     by_cell = np.argsort(target_cell)
     occupied = target_cell[by_cell]
-    # Sought in their own order, the cells are found several times quicker.
+    # Searching in sorted order is several times faster.
     asking = np.argsort(query_cell)
     sought = query_cell[asking]
     for step in steps:
-        # The cells along the last axis have consecutive numbers: three cells are one range.
+        # Cells along the last axis have consecutive numbers, so three cells are one range.
         first = np.searchsorted(occupied, sought + (step - 1), side="left")
         last = np.searchsorted(occupied, sought + (step + 1), side="right")
         for slots, partners in _slices(first, last):
             query, target = asking[slots], by_cell[partners]
             a, b = queries.centres[query], targets.centres[target]
             distance = distances(a, b)
-            # The squares of tiny steps vanish, so equality is asked for as such.
+            # The squares of tiny steps underflow to 0, so equality is tested on the centres.
             near = distance <= reach if reach else (a == b).all(axis=1)
             for label, other in zip(queries.labels, targets.labels, strict=True):
                 near &= (label[query] != other[target]) | (label[query] < 0)
@@ -124,25 +123,21 @@ def close_pairs(
 def _cells(
     queries: Points, targets: Points, reach: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
-    """Number the cells over all micrographs, row by row of a micrograph.
+    """Return the cell numbers of the queries and the targets, unique over all micrographs.
 
-    Returns
-    -------
-    query, target : int64
-        The number of each point's cell.
-    steps : list of int
-        From a cell to the middle cells of the adjoining rows, and of its own.
+    The third value lists the steps from a cell to the middle cells of its own and the neighbouring
+    rows.
     """
     both = np.concatenate([queries.centres, targets.centres])
     micrograph = np.concatenate([queries.micrograph, targets.micrograph])
-    # An axis along which nothing varies, z of micrographs, would triple the steps for nothing.
+    # A constant axis, such as z on micrographs, would only triple the steps.
     axes = np.flatnonzero((both != both[0]).any(axis=0))
     both = both[:, axes] if axes.size else both[:, :1]
-    each = (_MOST_NUMBERS / (float(micrograph.max()) + 1)) ** (1 / both.shape[1])
-    most = min(_MOST_CELLS, each / 2 - 3)
+    each = (_MAX_NUMBERS / (float(micrograph.max()) + 1)) ** (1 / both.shape[1])
+    most = min(_MAX_CELLS, each / 2 - 3)
     side = max(reach * (1 + _MARGIN), float(np.abs(both).max()) / most) or 1.0
     cells = np.floor(both / side).astype(np.int64)
-    # An empty cell at either end, so that no step leads into the next row.
+    # An empty cell at both ends, so no step leads into the next row.
     cells -= cells.min(axis=0) - 1
     extent = cells.max(axis=0) + 2
     number = micrograph.astype(np.int64)
@@ -158,7 +153,7 @@ def _cells(
 
 
 def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Pair each slot with all of ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
+    """Yield each slot with every number in ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
     slots = np.flatnonzero(last > first)
     counts = last[slots] - first[slots]
     total = np.cumsum(counts)
@@ -174,16 +169,16 @@ def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
 
 
 def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indices]:
-    """Gather the points that coincide (same micrograph, centre and labels).
+    """Return groups of coincident points (same micrograph, centre and labels).
 
-    Particles heaped at one place would otherwise be compared each with each.
+    Otherwise, each of many coincident particles would be compared with each other.
 
     Returns
     -------
-    first : (p,) intp
-        One point of each place, the best-ranked (least `rank`).
-    place : (n,) intp
-        The place of each point.
+    first : (g,) intp
+        The point of each group with the lowest `rank`.
+    group : (n,) intp
+        The group of each point.
     """
     parts = [points.micrograph, *points.centres.T, *points.labels]
     if _all_differ(parts):
@@ -194,19 +189,19 @@ def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indi
     for part in parts:
         ordered = part[order]
         new[1:] |= ordered[1:] != ordered[:-1]
-    place = np.empty(order.size, dtype=np.intp)
-    place[order] = np.cumsum(new) - 1
-    return order[new], place
+    group = np.empty(order.size, dtype=np.intp)
+    group[order] = np.cumsum(new) - 1
+    return order[new], group
 
 
 def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
-    """Whether no two rows agree in all parts; now and then False when none do.
+    """Return whether no two rows agree in all parts; rarely False although none do.
 
-    Rows of different hashes differ, and hashes are sorted several times quicker than rows.
+    Rows with different hashes differ, and sorting hashes is several times faster than sorting rows.
     """
     mixed = np.zeros(parts[0].size, dtype=np.uint64)
     for part in parts:
-        # Adding 0.0 turns -0.0 into 0.0: the two are equal, and have to look it.
+        # Adding 0.0 turns -0.0 into 0.0: the two are equal and need equal bits.
         if part.dtype.kind == "f":
             bits = (np.asarray(part, dtype=np.float64) + 0.0).view(np.uint64)
         else:
@@ -217,20 +212,20 @@ def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
 
 
 def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
-    """Find the two points closest to each other, if that is within `reach`.
+    """Return the two points closest to each other, if they are within `reach`.
 
     Returns
     -------
     (distance, i, j) or None
-        Angstrom, and the two points.
+        Distance in angstrom, and the two points.
     """
-    first, place = distinct(points)
+    first, group = distinct(points)
     again = np.ones(len(points), dtype=bool)
     again[first] = False
     again &= ~points.labelled()
     if again.any():
         row = int(np.argmax(again))
-        return 0.0, int(first[place[row]]), row
+        return 0.0, int(first[group[row]]), row
     closest = None
     few = points.take(first)
     for i, j, distance in close_pairs(few, few, reach):
@@ -245,45 +240,45 @@ def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
 def best_within(
     queries: Points, targets: Points, rank: Indices, separation: float
 ) -> NDArray[np.intp]:
-    """Find the best-ranked target within the separation of each query.
+    """Return the best-ranked target within the separation of each query.
 
     Parameters
     ----------
     queries : Points
-        n of them.
+        n points.
     targets : Points
-        m of them.
+        m points.
     rank : (m,) intp
-        Of the targets: less is better, no two equal.
+        Ranks of the targets: lower is better, all differ.
     separation : float
         Angstrom.
 
     Returns
     -------
     (n,) intp
-        Number of the target; -1 where there is none.
+        Number of the target; `NOT_FOUND` if there is none.
     """
-    first, place = distinct(queries)
-    best_of_place, _ = distinct(targets, rank)
+    first, group = distinct(queries)
+    best_of_group, _ = distinct(targets, rank)
     worst = np.iinfo(np.intp).max
     best = np.full(first.size, worst)
-    for i, j, _ in close_pairs(queries.take(first), targets.take(best_of_place), separation):
-        np.minimum.at(best, i, rank[best_of_place[j]])
+    for i, j, _ in close_pairs(queries.take(first), targets.take(best_of_group), separation):
+        np.minimum.at(best, i, rank[best_of_group[j]])
     target_of_rank = np.argsort(rank)
-    found = np.full(first.size, NOBODY)
+    found = np.full(first.size, NOT_FOUND)
     has = best < worst
     found[has] = target_of_rank[np.searchsorted(rank, best[has], sorter=target_of_rank)]
-    return found[place]
+    return found[group]
 
 
 def nearest_other(points: Points, separation: float) -> Floats:
-    """Give the distance of each point to the closest other within the separation, else infinity."""
-    first, place = distinct(points)
+    """Return the distance of each point to the closest other within the separation, else infinity."""
+    first, group = distinct(points)
     few = points.take(first)
     nearest = np.full(first.size, np.inf)
     for i, j, distance in close_pairs(few, few, separation):
         others = i != j
         np.minimum.at(nearest, i[others], distance[others])
-    heap = np.bincount(place, minlength=first.size) > 1
-    nearest[heap & ~few.labelled()] = 0.0
-    return nearest[place]
+    coincident = np.bincount(group, minlength=first.size) > 1
+    nearest[coincident & ~few.labelled()] = 0.0
+    return nearest[group]

@@ -1,4 +1,4 @@
-"""Which rows can be compared, found anew from the stored columns; nothing here is shared with `scan`."""
+"""Find the rows that cannot be compared, from the stored columns; no code is shared with `particles`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LARGEST_SEPARATION, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
-from dask_dedup.results.verify.rows import FindingError
+from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,43 +19,40 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.picks import Picks
-    from dask_dedup.pipeline.job import Job
+    from dask_dedup.particles.inputs import Inputs
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
 
-#: Rows of each input that cannot be compared, by reason.
-Counts = Counter[tuple[int, str]]
+#: Number of rows that cannot be compared, by input and reason.
+InvalidCounts = Counter[tuple[int, str]]
 
 
-def find_reasons(job: Job, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
-    """Say of each row why it cannot be compared.
+def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
+    """Return the first reason why each row cannot be compared, or an empty text; (n,) object.
 
     Parameters
     ----------
-    job : Job
+    inputs : Inputs
     source : int
         Ordinal of the input.
     rows : pyarrow.Table
-        The columns of its roles.
+        The columns named by the roles.
     picks : Picks
-        Of the same rows: the micrograph keys and the centres are taken from them.
-
-    Returns
-    -------
-    (n,) object
-        The first reason, or an empty string.
+        The same rows; gives the micrograph keys and the centres.
     """
     found = np.full(len(picks), "", dtype=object)
-    for reason, wrong in _reasons(job, source, rows, picks):
+    for reason, wrong in _reasons(inputs, source, rows, picks):
         if wrong.any():
             found[wrong & (found == "")] = reason
     return found
 
 
-def _reasons(job: Job, source: int, rows: pa.Table, picks: Picks) -> Iterator[tuple[str, Bools]]:
-    """Give the reasons in their order, and the rows that each applies to."""
-    roles, params, table = job.roles[source], job.params, job.micrographs
+def _reasons(
+    inputs: Inputs, source: int, rows: pa.Table, picks: Picks
+) -> Iterator[tuple[str, Bools]]:
+    """Yield each reason, in order, and the rows it applies to."""
+    roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
     def numbers(*names: str) -> list[Floats]:
         return [values for name in names for values in _numbers(rows.column(name))]
@@ -95,12 +92,12 @@ def _reasons(job: Job, source: int, rows: pa.Table, picks: Picks) -> Iterator[tu
 
 
 def _numbers(column: pa.ChunkedArray) -> list[Floats]:
-    """Give a column's numbers, or those of its pairs one after the other; NaN for nulls."""
+    """Return the numbers of a column, or of both elements of its pairs; NaN for nulls."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         column, kind = column.cast(kind.value_type), kind.value_type
     if pa.types.is_nested(kind):
-        return [_numbers(pc.list_element(column, place))[0] for place in (0, 1)]
+        return [_numbers(pc.list_element(column, index))[0] for index in (0, 1)]
     return [np.array(column.to_pandas(), dtype=np.float64)]
 
 
@@ -109,7 +106,7 @@ def _all_finite(columns: list[Floats]) -> Bools:
 
 
 def _empty(column: pa.ChunkedArray) -> Bools:
-    """Tell which rows have no value, or an empty text."""
+    """Return which rows have no value or an empty text."""
     if pa.types.is_dictionary(column.type):
         words = [word for chunk in column.chunks for word in chunk.dictionary.to_pylist()]
         if not column.null_count and all(words):
@@ -121,21 +118,10 @@ def _empty(column: pa.ChunkedArray) -> Bools:
     return np.array(empty.to_pandas(), dtype=bool)
 
 
-def compare_counts(job: Job, totals: dict[str, Any], counts: Counts) -> str:
-    """Compare the manifest's counts of invalid rows with those found anew.
-
-    Returns
-    -------
-    str
-        What was found, in one line.
-
-    Raises
-    ------
-    FindingError
-        Names the first number that is wrong.
-    """
+def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts) -> str:
+    """Compare the counts of invalid rows in the manifest with those found here."""
     by_reason: Counter[str] = Counter()
-    by_input = [0] * len(job.tables)
+    by_input = [0] * len(inputs.tables)
     for (source, reason), rows in counts.items():
         by_reason[reason] += rows
         by_input[source] += rows
@@ -146,9 +132,11 @@ def compare_counts(job: Job, totals: dict[str, Any], counts: Counts) -> str:
         ("invalid by input", [entry["invalid"] for entry in totals["by_input"]], by_input),
     ):
         if stated != value:
-            raise FindingError(f"{key} is {stated} in the manifest, but {value} by the inputs")
+            raise MismatchError(f"{key} is {stated} in the manifest, but {value} in the inputs")
     if not number:
         return "every row can be compared"
-    fate = "kept" if job.params.invalid == "keep" else "rejected"
+    fate = "kept" if inputs.params.invalid == "keep" else "rejected"
     what = "is" if number == 1 else "are"
-    return f"{counted(number, 'row')} cannot be compared and {what} {fate}, no other was set aside"
+    return (
+        f"{counted(number, 'row')} cannot be compared and {what} {fate}; no other row was set aside"
+    )

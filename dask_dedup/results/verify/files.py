@@ -1,0 +1,145 @@
+"""Check the files: those of the result against the manifest, those of the inputs against the run."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_dedup.formats import open_table
+from dask_dedup.formats.base import InputFile
+from dask_dedup.formats.parquet import footer as parquet_footer
+from dask_dedup.output.checksum import checksum_ok
+from dask_dedup.output.local import MANIFEST, TABLES, find_staging
+from dask_dedup.particles.inputs import Inputs, make_inputs
+from dask_dedup.pipeline.job import ALGORITHM, make_run_id
+from dask_dedup.results.verify.verification import Check, MismatchError, UncheckedError
+from dask_dedup.storage.files import list_files, open_to_read
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
+
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.results.finished_run import FinishedRun, ResultFile
+
+#: A reader of a dataset folder might read a file with one of these suffixes.
+_TABLE_SUFFIXES = (*parquet_footer.SUFFIXES, ".star", ".cs", ".csg")
+_TIME = "its modification time"
+_ATTRIBUTES = {
+    "rows": "its number of rows",
+    "bytes": "its size",
+    "fingerprint": "its footer",
+    "modified_ns": _TIME,
+}
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open_to_read(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_files(run: FinishedRun, pool: Executor) -> str:
+    """Check that the result has the files of the manifest, byte for byte, and no others."""
+    there = {path: n for name in TABLES for path, n in list_files(run.output / name).items()}
+
+    def fault(file: ResultFile) -> str:
+        if file.path not in there:
+            return f"{file.path} is missing"
+        if there[file.path] != file.bytes:
+            return f"{file.path} has {there[file.path]} bytes, not {file.bytes}"
+        if sha256_of(file.path) != file.sha256:
+            return f"{file.path} has changed (its SHA-256 differs)"
+        return ""
+
+    faults = list(filter(None, pool.map(fault, run.files)))
+    if not checksum_ok(run.manifest):
+        faults.insert(0, f"{run.output / MANIFEST} has changed (its checksum differs)")
+    known = {file.path for file in run.files}
+    # Unfinished runs on an object store write into the dataset folders; `status` shows them.
+    unfinished = {
+        run.output / name / token for token in find_staging(run.output) for name in TABLES
+    }
+    faults += [
+        f"{path} is not a file of this run"
+        for path in sorted(there.keys() - known)
+        if path.suffix in _TABLE_SUFFIXES and not unfinished.intersection(path.parents)
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise MismatchError(f"{faults[0]}{more}")
+    return f"{len(known):,} files, unchanged since the run"
+
+
+def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
+    """Open the inputs and check that they are unchanged; None if they are missing or changed."""
+    opened: list[Inputs] = []
+
+    def examine() -> str:
+        tables, exposures = _open_tables(run)
+        touched = []
+        for path, change in _changes(run, tables):
+            if change != _TIME:
+                raise MismatchError(f"{path} has changed since the run: {change}")
+            touched.append(path)
+        opened.append(make_inputs(tables, exposures, run.params))
+        _check_run_id(run, tables, exposures)
+        finding = f"{sum(table.rows for table in tables):,} particles, unchanged since the run"
+        if touched:
+            finding += f" except for the modification time of {touched[0]}"
+            finding += f" and {len(touched) - 1:,} more" * (len(touched) > 1)
+        return finding
+
+    check = Check.of("inputs", examine)
+    return check, opened[0] if opened else None
+
+
+def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | None]:
+    """Open the inputs and the micrograph table at the paths in the manifest."""
+    paths = [entry["path"] for entry in run.manifest["inputs"]]
+    micrographs = run.manifest["micrographs"]
+    for path in [*paths, *([micrographs] if micrographs else [])]:
+        if not at(path).exists():
+            folder = "" if at(path).is_absolute() else f" in {Path.cwd()}"
+            raise UncheckedError(
+                f"the input {path} is missing{folder}; "
+                f"the run was started in {run.manifest.get('directory', '?')}"
+            )
+    outside = run.manifest["allow_outside"]
+    tables = [open_table(path, n, allow_outside=outside) for n, path in enumerate(paths)]
+    return tables, open_table(micrographs, allow_outside=outside) if micrographs else None
+
+
+def _files_then(run: FinishedRun) -> list[tuple[InputFile, ...]]:
+    """Return the files of each input as they were at the time of the run."""
+    return [tuple(InputFile(**file) for file in entry["files"]) for entry in run.manifest["inputs"]]
+
+
+def _changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[str, str]]:
+    """Yield the path of each input file that differs from the run's, and what differs."""
+    for table, then in zip(tables, _files_then(run), strict=True):
+        if [file.path for file in then] != [file.path for file in table.files]:
+            yield table.path, "its list of files"
+            continue
+        for old, new in zip(then, table.files, strict=True):
+            for attribute, name in _ATTRIBUTES.items():
+                if getattr(old, attribute) != getattr(new, attribute):
+                    yield new.path, name
+
+
+def _check_run_id(
+    run: FinishedRun, tables: list[ParticleTable], exposures: ParticleTable | None
+) -> None:
+    """Check that the parameters and the micrograph table are those of the run: its id is their hash."""
+    if run.manifest["versions"]["algorithm"] != str(ALGORITHM):
+        return
+    then = [
+        replace(table, files=files) for table, files in zip(tables, _files_then(run), strict=True)
+    ]
+    run_id = make_run_id(then, exposures, run.params, run.manifest["output_format"])
+    if run_id != run.manifest["run_id"]:
+        what = "the parameters or the micrograph table" if exposures else "the parameters"
+        raise MismatchError(f"{what} in the manifest are not those of the run (the run id differs)")

@@ -1,0 +1,125 @@
+"""The outcome of a verification: one entry per check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from dask_dedup.errors import DedupError
+from dask_dedup.formatting import html_table
+from dask_dedup.output.local import PAGE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+#: What reading a damaged file or manifest may raise.
+_DAMAGE = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
+
+
+class MismatchError(DedupError):
+    """A finished run is not what it should be."""
+
+
+class UncheckedError(DedupError):
+    """A check is not possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The outcome of one check.
+
+    Attributes
+    ----------
+    name : str
+    passed : bool or None
+        None if the check was not possible, for example without the inputs.
+    detail : str
+        One line: the finding, or what is wrong.
+    """
+
+    name: str
+    passed: bool | None
+    detail: str
+
+    @classmethod
+    def of(cls, name: str, examine: Callable[[], str]) -> Check:
+        """Return the outcome of a function that returns its finding or raises what is wrong."""
+        try:
+            return cls(name, passed=True, detail=examine())
+        except UncheckedError as error:
+            return cls(name, passed=None, detail=str(error))
+        except _DAMAGE as error:
+            detail = " ".join(str(error).split())
+            if not isinstance(error, DedupError):
+                detail = f"cannot be read ({type(error).__name__}: {detail})"
+            return cls(name, passed=False, detail=detail)
+
+    def __str__(self) -> str:
+        return f"{_VERDICTS[self.passed]:<6}{self.name}: {self.detail}"
+
+
+_VERDICTS = {True: "ok", False: "FAIL", None: "-"}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Verification:
+    """The outcome of `dask_dedup.verify`.
+
+    Attributes
+    ----------
+    output : Path
+    checks : tuple of Check
+        files, inputs, rows, validity, separation, rejections, duplicates, totals.
+    closest_kept_A : float or None
+        Exact distance in angstrom of the closest two kept particles that would be duplicates at a
+        larger separation. None if no two are within twice the separation, or without the inputs.
+    """
+
+    output: Path
+    checks: tuple[Check, ...]
+    closest_kept_A: float | None  # noqa: N815
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed. Some may not have been possible."""
+        return all(check.passed is not False for check in self.checks)
+
+    @property
+    def verified(self) -> bool:
+        """Whether every check was possible and passed."""
+        return all(check.passed for check in self.checks)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in a few words."""
+        failed = sum(check.passed is False for check in self.checks)
+        unchecked = sum(check.passed is None for check in self.checks)
+        if failed:
+            return f"is NOT correct: {failed} of {len(self.checks)} checks failed"
+        if unchecked:
+            return f"is not verified: {unchecked} of {len(self.checks)} checks were not possible"
+        return "is verified"
+
+    def lines(self) -> list[str]:
+        """Return the text for a terminal: one line per check, then the verdict."""
+        return [*map(str, self.checks), f"{self.output} {self.verdict}"]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "output": str(self.output),
+            "passed": self.passed,
+            "verified": self.verified,
+            "closest_kept_A": self.closest_kept_A,
+            "checks": [asdict(check) for check in self.checks],
+        }
+
+    def __repr__(self) -> str:
+        return f"<Verification: {self.output} {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        rows = {check.name: f"{_VERDICTS[check.passed]}: {check.detail}" for check in self.checks}
+        return html_table(f"{self.output} {self.verdict}", rows, self.output / PAGE)
