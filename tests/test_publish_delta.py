@@ -15,8 +15,9 @@ from tables import Output, contents, cryosparc, relion, stamps, uids, write_file
 
 import dask_dedup
 from dask_dedup.errors import InputError
-from dask_dedup.results.publish import delta as module
+from dask_dedup.results import publish as module
 from dask_dedup.results.publish import publish
+from dask_dedup.results.publish.delta import DeltaLakeTable
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -121,12 +122,12 @@ class TestCommit:
         assert mine == theirs
 
     def test_files_are_copied_where_there_are_no_links(self, out, lake, monkeypatch):
-        from dask_dedup.results.publish import files as placement
+        from dask_dedup.storage import files
 
         def link(*args):
             raise OSError(18, "Invalid cross-device link")
 
-        monkeypatch.setattr(placement.os, "link", link)
+        monkeypatch.setattr(files.os, "link", link)
         assert publish(out, delta=lake).placed == "copied"
         originals = {path.read_bytes() for path in Output(out).parts("particles_kept")}
         assert {path.read_bytes() for path in lake.rglob("*.parquet")} == originals
@@ -183,7 +184,7 @@ class TestAgain:
         before = stamps(lake)
         outcome = cli("publish", out, "--delta", lake)
         assert outcome.exit_code == 0
-        assert "already; nothing was changed" in outcome.stdout
+        assert "nothing was changed" in outcome.stdout
         assert stamps(lake) == before
         assert cli("publish", out, "--delta", lake, "--mode", "replace").exit_code == 0
         assert stamps(lake) == before
@@ -231,7 +232,7 @@ class TestAgain:
         assert outcome.exit_code == 0
         (warning,) = outcome.stderr.splitlines()
         assert (
-            f"1 file that {lake} refers to is gone, the first {gone.relative_to(lake)}" in warning
+            f"{lake}: 1 file of the table is missing (first: {gone.relative_to(lake)})" in warning
         )
 
     def test_a_vacuum_of_the_table_leaves_the_run_alone(self, out, lake, tmp_path):
@@ -249,14 +250,14 @@ class TestTwoPublishers:
     """The second publishes to its end while the first is about to commit."""
 
     def meanwhile(self, monkeypatch, action):
-        real = module._commit
+        real = DeltaLakeTable.commit
 
         def first_something_else(*args):
-            monkeypatch.setattr(module, "_commit", real)
+            monkeypatch.setattr(DeltaLakeTable, "commit", real)
             action()
             return real(*args)
 
-        monkeypatch.setattr(module, "_commit", first_something_else)
+        monkeypatch.setattr(DeltaLakeTable, "commit", first_something_else)
 
     @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
     def test_one_run_gets_in_once(self, out, lake, tmp_path, monkeypatch, new):
@@ -285,20 +286,20 @@ class TestTwoPublishers:
         assert same(arrow_sums(read(lake)), expected)
 
     def test_one_that_never_gets_its_turn_gives_up(self, cli, out, lake, monkeypatch):
-        monkeypatch.setattr(module, "_commit", lambda *_: False)
+        monkeypatch.setattr(DeltaLakeTable, "commit", lambda *_: False)
         outcome = cli("publish", out, "--delta", lake)
         assert outcome.exit_code == 1
-        assert "another publisher was quicker" in outcome.stderr
+        assert "other publishers changed the table 20 times" in outcome.stderr
         assert list(lake.rglob("*.parquet")) == []
 
     def test_a_run_that_is_overwritten_meanwhile_is_refused(self, out, lake, tmp_path, monkeypatch):
-        real = module.place
+        real = module.copy_files
 
-        def place(*args):
+        def copy_files(*args):
             finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
             return real(*args)
 
-        monkeypatch.setattr(module, "place", place)
+        monkeypatch.setattr(module, "copy_files", copy_files)
         with pytest.raises(InputError, match="meanwhile"):
             publish(out, delta=lake)
         assert list(lake.rglob("*.parquet")) == []
@@ -310,7 +311,7 @@ class TestTwoPublishers:
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
         told = [process.communicate(timeout=200)[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0]
-        assert sum("added in the Delta table" in text for text in told) == 1
+        assert sum("added to the Delta table" in text for text in told) == 1
         assert sum("nothing was changed" in text for text in told) == 2
         assert same(arrow_sums(read(lake)), truth(out))
 
@@ -332,7 +333,7 @@ class TestRefusals:
 
     def test_a_damaged_run(self, cli, out, lake):
         (out / "particles_kept" / "part-00000.parquet").unlink()
-        assert "is not as the run left it" in self.refused(cli, out, "--delta", lake)
+        assert "is missing or changed" in self.refused(cli, out, "--delta", lake)
         assert not lake.exists()
 
     def test_a_run_at_work(self, cli, out, lake):
@@ -354,7 +355,7 @@ class TestRefusals:
 
     def test_a_folder_that_is_no_table(self, cli, out, tmp_path):
         line = self.refused(cli, out, "--delta", tmp_path)
-        assert "is not empty and no Delta table" in line
+        assert "is not empty and not a Delta table" in line
 
     def test_a_file_in_its_place(self, cli, out, tmp_path):
         (tmp_path / "taken").write_text("")
@@ -363,7 +364,7 @@ class TestRefusals:
     @pytest.mark.parametrize("below", ["", "lake", "particles_kept/lake"])
     def test_a_place_inside_the_run(self, cli, out, below):
         before = contents(out)
-        assert "lies inside the run" in self.refused(cli, out, "--delta", out / below)
+        assert "is inside the run" in self.refused(cli, out, "--delta", out / below)
         assert contents(out) == before
 
     def test_a_log_that_cannot_be_read(self, cli, out, lake):
@@ -375,7 +376,7 @@ class TestRefusals:
     def test_a_table_of_something_else(self, cli, out, tmp_path):
         deltalake.write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
         line = self.refused(cli, out, "--delta", tmp_path / "other")
-        assert "tells runs apart by nothing" in line
+        assert "distinguishes runs by nothing" in line
 
     def test_a_table_of_the_rejected(self, cli, out, lake):
         publish(out, delta=lake, table="rejected")
@@ -399,7 +400,7 @@ class TestRefusals:
         path = write_file(cryosparc(columns={"run": [1] * 120}), tmp_path / "in.parquet")
         dask_dedup.run([path], tmp_path / "out")
         line = self.refused(cli, tmp_path / "out", "--delta", lake)
-        assert "has a column run of its own" in line
+        assert "has a column run, which" in line
 
     def test_columns_that_do_not_fit(self, cli, out, lake, tmp_path):
         publish(out, delta=lake)
@@ -407,12 +408,12 @@ class TestRefusals:
         path = write_file(cryosparc(columns=more), tmp_path / "more.parquet")
         dask_dedup.run([path], tmp_path / "more")
         line = self.refused(cli, tmp_path / "more", "--delta", lake)
-        assert f"--delta {lake} has no column extra" in line
+        assert f"{lake} has no column extra" in line
         changed = {"pick_stats/power": [1] * 120}
         path = write_file(cryosparc(columns=changed), tmp_path / "changed.parquet")
         dask_dedup.run([path], tmp_path / "changed")
         line = self.refused(cli, tmp_path / "changed", "--delta", lake)
-        assert "has pick_stats/power as float, this run as long" in line
+        assert "pick_stats/power is float in the table, but long in this run" in line
         assert publish(tmp_path / "changed", delta=lake, mode="replace").changed
         assert read(lake).schema.field("pick_stats/power").type == pa.int64()
 
@@ -439,7 +440,7 @@ class TestRefusals:
         path = write_file(cryosparc(columns=times), tmp_path / "in.parquet")
         dask_dedup.run([path], tmp_path / "out")
         outcome = cli("publish", tmp_path / "out", "--delta", lake)
-        assert "lacks them; its files have them: seen (timestamp[ns])" in outcome.stderr
+        assert "not in the table: seen (timestamp[ns])" in outcome.stderr
         assert "seen" not in read(lake).column_names
         assert "seen" in pq.read_schema(next(lake.rglob("*.parquet"))).names
 

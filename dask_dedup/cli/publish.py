@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dask_dedup.cli.console import spelled
 from dask_dedup.cli.types import PATH
 from dask_dedup.errors import InputError
 
@@ -67,12 +68,12 @@ def publish(
         output, delta=delta, iceberg=iceberg, table=table, mode=mode, tags=_parse(tags)
     )
     for line in done.warnings():
-        click.echo(f"warning: {line}", err=True)
+        click.echo(f"warning: {spelled(line)}", err=True)
     if as_json:
         click.echo(json.dumps(done.to_dict(), indent=2))
     else:
-        for line in done.lines():
-            click.echo(line)
+        for text in done.lines():
+            click.echo(text)
 
 
 def _parse(tags: tuple[str, ...]) -> dict[str, str]:

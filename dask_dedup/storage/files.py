@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import tempfile
 import time
@@ -18,7 +19,6 @@ from dask_dedup.storage.access import telling
 from dask_dedup.storage.paths import at, is_remote, is_s3
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterable, Sequence
 
     import pyarrow.parquet as pq
@@ -287,3 +287,47 @@ def remove_files(paths: Iterable[Path]) -> None:
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(drop, paths))
+
+
+def copy_file(source: Path, target: Path) -> str:
+    """Copy a file without changing it, and return how.
+
+    Returns
+    -------
+    {"linked", "copied by the store", "copied"}
+        A hard link on one file system; a copy inside one object store; else a copy.
+    """
+    here, there = is_remote(source), is_remote(target)
+    remote: Any = source if here else target
+    if here and there and remote.protocol == target.protocol:  # type: ignore[attr-defined]
+        remote.fs.copy(remote.path, target.path)  # type: ignore[attr-defined]
+        return "copied by the store"
+    if not there:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if here and there:
+        target.write_bytes(source.read_bytes())
+    elif there:
+        upload(source, target)
+    elif here:
+        remote.fs.get_file(remote.path, str(target))
+    else:
+        try:
+            os.link(source, target)
+        except OSError:
+            # Another file system, one without hard links, or a file of another user.
+            shutil.copyfile(source, target)
+        else:
+            return "linked"
+    return "copied"
+
+
+def remove_file(path: Path, root: Path) -> None:
+    """Remove a file if it exists, and the folders below `root` that become empty."""
+    path.unlink(missing_ok=True)
+    if is_remote(path):
+        return
+    for folder in path.relative_to(root).parents[:-1]:
+        try:
+            (root / folder).rmdir()
+        except OSError:
+            return

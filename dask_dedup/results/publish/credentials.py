@@ -1,31 +1,25 @@
-"""How the libraries of lakes reach an object store: the same server and credentials that this program uses."""
+"""Connection settings of an object store, for the libraries of Delta and Iceberg."""
 
 from __future__ import annotations
 
 import os
 from typing import TYPE_CHECKING
 
-from dask_dedup.storage.paths import endpoint, is_remote, is_s3
+from dask_dedup.storage.paths import endpoint, is_s3
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-def location(place: Path) -> str:
-    """Give the URI, or the absolute path, of a place."""
-    return str(place) if is_remote(place) else str(place.absolute())
+def delta_options(path: Path) -> dict[str, str]:
+    """Return the storage options of `deltalake` for a path.
 
-
-def delta_options(place: Path) -> dict[str, str]:
-    """Give the storage options of `deltalake` for a place.
-
-    Its own library looks for credentials in the environment and the machine's role only; this adds what
-    botocore finds, such as profiles.
+    The library itself finds credentials in the environment and the machine's role only; botocore
+    also finds profiles.
     """
-    if not _on_s3(place):
+    if not is_s3(path):
         return {}
-    server = endpoint() or ""
-    found = _credentials()
+    server, found = endpoint() or "", _credentials()
     options = {
         "AWS_ENDPOINT_URL": server,
         "AWS_ALLOW_HTTP": "true" if server.startswith("http://") else "",
@@ -33,15 +27,15 @@ def delta_options(place: Path) -> dict[str, str]:
         "AWS_ACCESS_KEY_ID": found["key"],
         "AWS_SECRET_ACCESS_KEY": found["secret"],
         "AWS_SESSION_TOKEN": found["token"],
-        # Two publishers must not write one version; stores that know no conditional writes refuse.
+        # Two publishers must not write the same version; stores without conditional writes refuse.
         "AWS_CONDITIONAL_PUT": "etag",
     }
     return {name: value for name, value in options.items() if value}
 
 
-def iceberg_options(place: Path) -> dict[str, str]:
-    """Give the properties of `pyiceberg` for a place, where its own configuration is silent."""
-    if not _on_s3(place):
+def iceberg_options(path: Path) -> dict[str, str]:
+    """Return the properties of `pyiceberg` for a path, as defaults for its own configuration."""
+    if not is_s3(path):
         return {}
     found = _credentials()
     options = {
@@ -52,10 +46,6 @@ def iceberg_options(place: Path) -> dict[str, str]:
         "s3.session-token": found["token"],
     }
     return {name: value for name, value in options.items() if value}
-
-
-def _on_s3(place: Path) -> bool:
-    return is_remote(place) and is_s3(str(place))
 
 
 def _credentials() -> dict[str, str]:

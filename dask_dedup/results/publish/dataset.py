@@ -1,4 +1,4 @@
-"""What is published: one table of a finished run, its files with what their footers tell."""
+"""One dataset of a finished run: its Parquet files and what their footers hold."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
+from dask_dedup.messages import parameter
 from dask_dedup.output.local import find_damaged, read_manifest
 from dask_dedup.output.lock import busy, holder
 from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
+from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.storage.files import read_metadata
 
 if TYPE_CHECKING:
@@ -23,28 +25,30 @@ if TYPE_CHECKING:
 
     import pyarrow.parquet as pq
 
-#: What each choice of --table publishes.
-TABLES = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES}
-#: Columns that no file holds: the table itself tells them of each file.
+    from dask_dedup.results.finished_run import FinishedRun
+
+#: The dataset that each value of `table` publishes.
+DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES}
+#: Constant columns: the table has one value for each file, and the files do not hold them.
 RUN, INPUT = "run", "input_name"
-#: So much of a run's id tells it from others.
-_SHORT = 12
+#: This many digits of the run id are in the table.
+_RUN_DIGITS = 12
 _TAG_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-#: What stands for itself in the names of folders, wherever they are and whoever reads them.
+#: Characters that every reader and file system accepts unchanged in the name of a folder.
 _TAG_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Least and greatest value of a column in a file, and how many are null."""
+    """Minimum and maximum of a column in a file, and the number of nulls."""
 
-    least: int | str
-    greatest: int | str
+    minimum: int | str
+    maximum: int | str
     nulls: int
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class DatasetFile:
     """One file of the dataset.
 
     Attributes
@@ -52,10 +56,10 @@ class Part:
     path : Path
     bytes, rows : int
     values : dict of str to str
-        What the table tells of all its rows: run, input, tags.
+        The constant columns: run, input, tags.
     bounds : dict of str to Bounds
-        Of whole numbers below 2**63 and of text, where the footer tells them. Not of floating-point numbers:
-        a footer is silent about NaN, which some readers take for the greatest number.
+        Bounds of text and of integers below 2**63, if the footer has them. Floats have none: a
+        footer does not count NaN, which some readers take for the maximum.
     """
 
     path: Path
@@ -67,178 +71,205 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One table of a finished run.
+    """One dataset of a finished run.
 
     Attributes
     ----------
-    output : Path
+    run : FinishedRun
     name : str
         "particles_kept", "particles_rejected" or "duplicates".
-    manifest : dict
     schema : pyarrow.Schema
-        As stored.
-    parts : tuple of Part
+        As stored in the files.
+    files : tuple of DatasetFile
     constants : tuple of str
-        Names of the columns that no file holds, in order: run, input_name, tags.
+        Names of the constant columns, in order: run, input_name, tags.
     """
 
-    output: Path
+    run: FinishedRun
     name: str
-    manifest: dict[str, Any]
     schema: pa.Schema
-    parts: tuple[Part, ...]
+    files: tuple[DatasetFile, ...]
     constants: tuple[str, ...]
 
     @property
-    def run(self) -> str:
-        """The run, as the table tells it."""
-        return str(self.manifest["run_id"][:_SHORT])
-
-    @property
     def rows(self) -> int:
-        """In all files."""
-        return sum(part.rows for part in self.parts)
+        """Number of rows in all files."""
+        return sum(file.rows for file in self.files)
 
     def provenance(self) -> dict[str, str]:
-        """Tell where the rows come from, for the metadata of a commit."""
-        manifest = self.manifest
-        names = _input_names([entry["path"] for entry in manifest["inputs"]])
+        """Return the origin of the rows, for the metadata of a commit."""
+        manifest = self.run.manifest
+        names = _input_names(self.run)
         inputs = [
             {"path": entry["path"], "rows": entry["rows"], INPUT: name}
             for entry, name in zip(manifest["inputs"], names, strict=True)
         ]
-        told = {
+        totals = {key: manifest["totals"][key] for key in ("rows", "kept", "rejected", "invalid")}
+        values = {
             "run_id": manifest["run_id"],
             "table": self.name,
-            "output": str(self.output),
+            "output": str(self.run.output),
             "created": manifest["created"],
             "parameters": json.dumps(manifest["parameters"]),
             "versions": json.dumps(manifest["versions"]),
             "inputs": json.dumps(inputs),
-            "totals": json.dumps(
-                {key: manifest["totals"][key] for key in ("rows", "kept", "rejected", "invalid")}
-            ),
+            "totals": json.dumps(totals),
         }
-        return {f"dask-dedup.{key}": value for key, value in told.items()}
+        return {f"dask-dedup.{key}": value for key, value in values.items()}
 
-    def is_in(self, held: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
-        """Tell whether a table holds this run already, so that nothing is left to do.
+    def check_table(self, target: str, dataset: str, constants: Sequence[str]) -> None:
+        """Check that a table holds this kind of dataset and has the same constant columns.
+
+        Raises
+        ------
+        InputError
+        """
+        if dataset != self.name:
+            raise InputError(f"{target} is a table of {dataset}, not of {self.name}.")
+        if list(constants) != list(self.constants):
+            raise InputError(
+                f"{target} distinguishes runs by {', '.join(constants) or 'nothing'}, but this run "
+                f"needs {', '.join(self.constants)}. Use the same tags, or another table."
+            )
+
+    def is_in(self, contents: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
+        """Return whether a table holds this run already, so that nothing needs to be done.
 
         Parameters
         ----------
-        held : sequence of mapping
-            For each file of the table, what the table tells of its rows.
+        contents : sequence of mapping
+            The constant columns of each file in the table.
         mode : {"append", "replace"}
-            The latter leaves something to do if the table holds other runs, too.
+            With "replace", only if the table holds no other run.
         target : str
             The table, for the message.
 
         Raises
         ------
         InputError
-            If it holds the run with other tags, which only "replace" can change.
+            If the table holds the run with other tags, which only "replace" can change.
         """
-        mine = [values for values in held if values[RUN] == self.run]
-        tags = [name for name in self.constants if name not in (RUN, INPUT)]
-        wanted = [self.parts[0].values[name] for name in tags]
-        other = next((v for v in mine if [v[name] for name in tags] != wanted), None)
+        mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
+        tags = self.constants[2:]
+        expected = [self.files[0].values[name] for name in tags]
+        other = next((v for v in mine if [v[name] for name in tags] != expected), None)
         if mode == "replace":
-            return bool(mine) and len(mine) == len(held) and other is None
+            return bool(mine) and len(mine) == len(contents) and other is None
         if other is not None:
-            told = ", ".join(f"{name}={other[name]}" for name in tags)
+            stored = ", ".join(f"{name}={other[name]}" for name in tags)
             raise InputError(
-                f"{target} holds this run already, with {told}; only --mode replace changes that"
+                f"{target} holds this run already, with {stored}. "
+                f"Pass {parameter('mode', 'replace')} to change it."
             )
         return bool(mine)
 
     def check_unchanged(self) -> None:
-        """Refuse what another run has replaced while it was looked at."""
-        if read_manifest(self.output)["run_id"] != self.manifest["run_id"]:
+        """Check that no other run has replaced this one meanwhile.
+
+        Raises
+        ------
+        InputError
+        """
+        if read_manifest(self.run.output)["run_id"] != self.run.manifest["run_id"]:
             raise InputError(
-                f"{self.output}: another run has put its result there meanwhile; publish again"
+                f"{self.run.output}: another run has replaced this result meanwhile; publish again."
             )
 
 
-def open_dataset(output: Path, table: str, tags: Mapping[str, str]) -> Dataset:
-    """Look at one table of a finished run.
+def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dataset:
+    """Open one dataset of a finished run.
 
     Raises
     ------
     InputError
-        If there is no whole, finished run, if the table is not Parquet, or if tags are wrong.
+        If there is no complete, finished run, if the dataset is not Parquet, or if a tag is wrong.
     """
-    who = holder(output)
+    run = open_finished_run(output)
+    who = holder(run.output)
     if who:
-        raise busy(output, who)
-    manifest = read_manifest(output)
-    damaged = find_damaged(output, manifest)
+        raise busy(run.output, who)
+    damaged = find_damaged(run.output, run.manifest)
     if damaged:
         raise InputError(
-            f"{damaged[0]} is not as the run left it; make it again with --overwrite, then publish"
+            f"{damaged[0]} is missing or changed. Run again with {parameter('overwrite')}, then publish."
         )
-    name = TABLES[table]
-    entries = [entry for entry in manifest["outputs"] if entry["path"].startswith(f"{name}/")]
-    other = next((e["path"] for e in entries if not e["path"].endswith(".parquet")), None)
+    name = DATASETS[table]
+    files = run.files_of(name)
+    other = next((file.path for file in files if file.path.suffix != ".parquet"), None)
     if other:
         raise InputError(
-            f"{output / other} is not Parquet, which is all that a lake can hold; run again with "
-            "--output-format parquet and another --output, then publish that"
+            f"{other} is not Parquet, so it cannot be in a Delta or Iceberg table. Run with "
+            f"{parameter('output_format', 'parquet')} into another folder, and publish that."
         )
-    if not entries:
-        raise InputError(f"{output}: the run has written no {name}; there is nothing to publish")
-    names = _input_names([entry["path"] for entry in manifest["inputs"]])
+    if not files:
+        raise InputError(f"{run.output}: the run has no {name}, so there is nothing to publish.")
     with ThreadPoolExecutor() as pool:
-        footers = list(pool.map(lambda entry: read_metadata(output / entry["path"]), entries))
+        footers = list(pool.map(lambda file: read_metadata(file.path), files))
     schema = footers[0].schema.to_arrow_schema()
-    constants = (RUN, INPUT, *sorted(tags))
-    _check_tags(output, tags, schema)
-    parts = tuple(
-        Part(
-            path=output / entry["path"],
-            bytes=entry["bytes"],
-            rows=footer.num_rows,
-            values={RUN: manifest["run_id"][:_SHORT], INPUT: names[entry["input"]], **tags},
-            bounds=_bounds(footer, schema),
-        )
-        for entry, footer in zip(entries, footers, strict=True)
+    _check_constants(run, tags, schema)
+    names = _input_names(run)
+    dataset = Dataset(
+        run=run,
+        name=name,
+        schema=schema,
+        files=tuple(
+            DatasetFile(
+                path=file.path,
+                bytes=file.bytes,
+                rows=footer.num_rows,
+                values={
+                    RUN: run.manifest["run_id"][:_RUN_DIGITS],
+                    INPUT: names[file.source],
+                    **tags,
+                },
+                bounds=_bounds(footer, schema),
+            )
+            for file, footer in zip(files, footers, strict=True)
+        ),
+        constants=(RUN, INPUT, *sorted(tags)),
     )
-    dataset = Dataset(output, name, manifest, schema, parts, constants)
-    rows = sum(entry["rows"] for entry in entries)
+    rows = sum(file.rows for file in files)
     if dataset.rows != rows:
         raise InputError(
-            f"{output / name} holds {counted(dataset.rows, 'row')}, but the manifest tells of {rows:,}"
+            f"{run.output / name} has {counted(dataset.rows, 'row')}, but {rows:,} in the manifest."
         )
     return dataset
 
 
-def _check_tags(output: Path, tags: Mapping[str, str], schema: pa.Schema) -> None:
+def _check_constants(run: FinishedRun, tags: Mapping[str, str], schema: pa.Schema) -> None:
+    """Check the names and values of the tags, and that no column has the name of a constant."""
     for name, value in tags.items():
         if not _TAG_NAME.fullmatch(name):
-            raise InputError(f"--tag {name}={value}: a name has letters, digits and _ only")
+            raise InputError(
+                f"The tag {name}={value} has a wrong name: use letters, digits and _ only."
+            )
         if not _TAG_VALUE.fullmatch(value):
             raise InputError(
-                f"--tag {name}={value}: a value has letters, digits and . _ - only, the first no mark"
+                f"The tag {name}={value} has a wrong value: use letters, digits and . _ - only, "
+                "and begin with a letter or digit."
             )
-    names = [RUN, INPUT, *tags]
-    taken = {column.lower() for column in schema.names}
+    columns = {column.lower() for column in schema.names}
     for name in (RUN, INPUT):
-        if name in taken:
+        if name in columns:
             raise InputError(
-                f"{output} has a column {name} of its own, which a lake's table needs to tell runs apart"
+                f"{run.output} has a column {name}, which the table needs to distinguish runs."
             )
+    names = [name.lower() for name in (RUN, INPUT, *tags)]
     for name in tags:
-        if name.lower() in taken or [other.lower() for other in names].count(name.lower()) > 1:
-            raise InputError(
-                f"--tag {name}: there is a column of that name already; name it otherwise"
-            )
+        if name.lower() in columns or names.count(name.lower()) > 1:
+            raise InputError(f"The tag {name} has the name of another column; choose another name.")
 
 
-def _input_names(paths: Sequence[str]) -> list[str]:
-    """Name inputs shortly: by the ends of their paths, as far as it takes to tell them apart.
+def _input_names(run: FinishedRun) -> list[str]:
+    return input_names([entry["path"] for entry in run.manifest["inputs"]])
+
+
+def input_names(paths: Sequence[str]) -> list[str]:
+    """Return short names of inputs: the ends of their paths, as long as needed to differ.
 
     Examples
     --------
-    >>> _input_names(["s1/topaz", "s1/blob.parquet"]), _input_names(["s1/picks", "s2/picks"])
+    >>> input_names(["s1/topaz", "s1/blob.parquet"]), input_names(["s1/picks", "s2/picks"])
     (['topaz', 'blob'], ['s1_picks', 's2_picks'])
     """
     split = [[part for part in PurePosixPath(path).parts if part.strip("/.")] for path in paths]
@@ -256,23 +287,18 @@ def _plain(name: str) -> str:
 
 
 def _bounds(footer: pq.FileMetaData, schema: pa.Schema) -> dict[str, Bounds]:
-    told = [field.name for field in schema if _has_bounds(field.type)]
-    places = {
-        footer.schema.column(number).path: number for number in range(len(footer.schema.names))
-    }
-    found = {}
-    for name in told:
-        every = [
-            footer.row_group(group).column(places[name]).statistics
-            for group in range(footer.num_row_groups)
-        ]
-        if every and all(one and one.has_min_max and one.has_null_count for one in every):
-            found[name] = Bounds(
-                min(one.min for one in every),
-                max(one.max for one in every),
-                sum(one.null_count for one in every),
+    number = {footer.schema.column(n).path: n for n in range(len(footer.schema.names))}
+    groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
+    bounds = {}
+    for name in (field.name for field in schema if _has_bounds(field.type)):
+        stats = [group.column(number[name]).statistics for group in groups]
+        if stats and all(each and each.has_min_max and each.has_null_count for each in stats):
+            bounds[name] = Bounds(
+                min(each.min for each in stats),
+                max(each.max for each in stats),
+                sum(each.null_count for each in stats),
             )
-    return found
+    return bounds
 
 
 def _has_bounds(kind: pa.DataType) -> bool:

@@ -1,251 +1,199 @@
-"""A dataset as a Delta table: files put into the table's folder, then one commit that lists them."""
+"""A Delta table: files in its folder, and commits that list them."""
 
 from __future__ import annotations
 
 import json
-import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, RunError
-from dask_dedup.results.publish.credentials import delta_options, location
-from dask_dedup.results.publish.dataset import RUN, TABLES
-from dask_dedup.results.publish.files import how_placed, place, take_back
-from dask_dedup.results.publish.outcome import ATTEMPTS, Publication
+from dask_dedup.errors import InputError
+from dask_dedup.messages import parameter
+from dask_dedup.results.publish.credentials import delta_options
+from dask_dedup.results.publish.dataset import DATASETS, RUN
 from dask_dedup.results.publish.types import lake_columns
-from dask_dedup.storage.paths import is_remote, resolve
+from dask_dedup.storage.paths import resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from deltalake import DeltaTable
 
     from dask_dedup.results.publish.dataset import Dataset
-    from dask_dedup.results.publish.files import Placed
+    from dask_dedup.results.publish.files import CopiedFile
     from dask_dedup.results.publish.types import LakeColumns
 
 
-def publish_delta(dataset: Dataset, root: Path, mode: str) -> Publication:
-    """Commit a dataset to a Delta table, which is made if there is none.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    root : Path
-        The table's folder.
-    mode : {"append", "replace"}
-        Whether what the table holds stays.
+def open_delta(dataset: Dataset, root: Path) -> DeltaLakeTable:
+    """Return the Delta table in a folder, for one dataset.
 
     Raises
     ------
     InputError
-        If the table cannot take the dataset.
-    RunError
-        If the commit fails; the table is as it was.
+        If deltalake is not installed, or the folder is inside the run.
     """
     try:
-        from deltalake.exceptions import DeltaError
+        import deltalake.exceptions  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"no library to write Delta tables with: pip install 'dask-dedup[delta]' ({error})"
+            f"Delta tables need a library: pip install 'dask-dedup[delta]' ({error})"
         ) from error
-    if resolve(dataset.output) in (resolve(root), *resolve(root).parents):
-        raise InputError(f"--delta {root} lies inside the run; give a folder of its own")
+    if resolve(dataset.run.output) in (resolve(root), *resolve(root).parents):
+        raise InputError(f"{root} is inside the run; choose another folder for the Delta table.")
     columns = lake_columns(dataset.schema, unsigned64=True)
-    placed: list[Placed] = []
-    # While the outcome of a commit is open, its files stay where they are.
-    unlisted = True
-    try:
-        for _ in range(ATTEMPTS):
-            table = _open(root)
-            held = _held(table, root, dataset) if table else []
-            if dataset.is_in(held, mode, f"--delta {root}"):
-                return _told(dataset, root, table, mode, columns, [])
-            schema = _schema_for(dataset, columns, table, root, mode)
-            if not placed:
-                placed = place(dataset.parts, dataset.constants, root)
-            dataset.check_unchanged()
-            unlisted = False
-            if _commit(dataset, root, table, schema, placed, mode):
-                return _told(dataset, root, _open(root), mode, columns, placed)
-            unlisted = True
-    except (DeltaError, OSError) as error:
-        raise RunError(f"{root}: publishing failed: {_plain(error)}; publish again") from error
-    finally:
-        if unlisted:
-            take_back(placed)
-    raise RunError(
-        f"{root}: {ATTEMPTS} times another publisher was quicker; publish again, the table is as it was"
-    )
+    return DeltaLakeTable(dataset, root, str(root), columns, delta_options(root))
 
 
-def _plain(error: Exception) -> str:
-    """Bring a message of deltalake, in colour and over several lines, onto one."""
-    return " ".join(re.sub(r"\x1b\[[0-9;]*m|↳", " ", str(error)).split())
+@dataclass
+class DeltaLakeTable:
+    """A Delta table, as `publish.table.LakeTable`."""
 
+    dataset: Dataset
+    root: Path
+    name: str
+    columns: LakeColumns
+    options: dict[str, str]
+    table: DeltaTable | None = None
+    kind: str = "Delta"
 
-def _open(root: Path) -> DeltaTable | None:
-    from deltalake import DeltaTable
+    @property
+    def uri(self) -> str:
+        """The URI or the absolute path."""
+        return str(self.root.absolute())
 
-    if not is_remote(root) and root.is_file():
-        raise InputError(f"--delta {root} is a file; give a folder of its own")
-    options = delta_options(root)
-    if not DeltaTable.is_deltatable(location(root), storage_options=options):
-        _check_free(root)
-        return None
-    return DeltaTable(location(root), storage_options=options)
+    def refresh(self) -> None:
+        """Open the latest version of the table."""
+        from deltalake import DeltaTable
 
+        if self.root.is_file():
+            raise InputError(f"{self.root} is a file; choose a folder for the Delta table.")
+        if DeltaTable.is_deltatable(self.uri, storage_options=self.options):
+            self.table = DeltaTable(self.uri, storage_options=self.options)
+            return
+        self.table = None
+        if self.root.exists():
+            # Interrupted publishers may have left files of a run.
+            expected = (f"{RUN}=", "_delta_log")
+            names = (entry.name for entry in self.root.iterdir())
+            other = next((name for name in names if name and not name.startswith(expected)), None)
+            if other:
+                raise InputError(
+                    f"{self.root} is not empty and not a Delta table (it contains {other}); "
+                    "choose another folder."
+                )
 
-def _check_free(root: Path) -> None:
-    """Refuse a place that holds something else; files of a publisher that died are nothing else."""
-    if is_remote(root) or not root.exists():
-        return
-    strangers = [entry.name for entry in root.iterdir() if not entry.name.startswith(f"{RUN}=")]
-    if strangers:
-        raise InputError(
-            f"--delta {root} is not empty and no Delta table (there is {strangers[0]}); "
-            "give a folder of its own"
+    def contents(self) -> list[dict[str, str]]:
+        """Return the constant columns of each file in the table."""
+        if self.table is None:
+            return []
+        described = self.table.metadata()
+        dataset = described.name if described.name in DATASETS.values() else self.dataset.name
+        constants = list(described.partition_columns)
+        self.dataset.check_table(self.name, dataset, constants)
+        actions = pa.table(self.table.get_add_actions(flatten=True))
+        values = actions.select([f"partition.{name}" for name in constants])
+        contents: list[dict[str, str]] = values.rename_columns(constants).to_pylist()
+        return contents
+
+    def prepare(self, mode: str) -> str:
+        """Check that the columns fit, and return the folder for the files."""
+        if self.table is not None and mode == "append":
+            there = {field.name: field for field in self.table.schema().fields}
+            advice = f"choose another table, or pass {parameter('mode', 'replace')}."
+            for field in self._own_schema().fields:
+                known = there.get(field.name)
+                if known is None:
+                    raise InputError(
+                        f"{self.root} has no column {field.name}, but this run has; {advice}"
+                    )
+                if known.type != field.type:
+                    raise InputError(
+                        f"{self.root}: {field.name} is {_describe(known.type)} in the table, but "
+                        f"{_describe(field.type)} in this run; {advice}"
+                    )
+        return self.name
+
+    def _own_schema(self) -> Any:
+        from deltalake import Schema
+
+        constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
+        return Schema.from_arrow(pa.schema([*self.columns.schema, *constants]))
+
+    def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
+        """Write one version of the table; return False if another publisher was first."""
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import (
+            AddAction,
+            CommitProperties,
+            create_table_with_add_actions,
         )
 
-
-def _held(table: DeltaTable, root: Path, dataset: Dataset) -> list[dict[str, str]]:
-    """Give what the table tells of each of its files; refuse a table of another kind."""
-    described = table.metadata()
-    if described.name in TABLES.values() and described.name != dataset.name:
-        raise InputError(f"--delta {root} is a table of {described.name}, not of {dataset.name}")
-    there = list(described.partition_columns)
-    if there != list(dataset.constants):
-        raise InputError(
-            f"--delta {root} tells runs apart by {', '.join(there) or 'nothing'}, this run would be "
-            f"told apart by {', '.join(dataset.constants)}; give the same --tag names, "
-            "or another table"
+        actions = [
+            AddAction(
+                path=copy.relative,
+                size=copy.file.bytes,
+                partition_values=copy.file.values,
+                modification_time=int(copy.file.path.stat().st_mtime * 1000),
+                data_change=True,
+                # No minima and maxima: deltalake's Arrow datasets take missing ones for null, and
+                # then a filter on a uid finds no row.
+                stats=json.dumps({"numRecords": copy.file.rows}),
+            )
+            for copy in copies
+        ]
+        # No retries: another version of the table may need other actions.
+        properties = CommitProperties(
+            custom_metadata=self.dataset.provenance(), max_commit_retries=0
         )
-    actions = pa.table(table.get_add_actions(flatten=True))
-    told = actions.select([f"partition.{name}" for name in there]).rename_columns(there)
-    held: list[dict[str, str]] = told.to_pylist()
-    return held
-
-
-def _schema_for(
-    dataset: Dataset, columns: LakeColumns, table: DeltaTable | None, root: Path, mode: str
-) -> Any:
-    """Give the table's schema after the commit; refuse columns that do not fit what is there."""
-    from deltalake import Schema
-
-    constants = [pa.field(name, pa.string()) for name in dataset.constants]
-    mine = Schema.from_arrow(pa.schema([*columns.schema, *constants]))
-    if table is None or mode == "replace":
-        return mine
-    there = {field.name: field for field in table.schema().fields}
-    for field in mine.fields:
-        known = there.get(field.name)
-        if known is None:
-            raise InputError(
-                f"--delta {root} has no column {field.name}, which this run has; "
-                "use another table, or --mode replace"
-            )
-        if known.type != field.type:
-            raise InputError(
-                f"--delta {root} has {field.name} as {_shown(known.type)}, this run as "
-                f"{_shown(field.type)}; use another table, or --mode replace"
-            )
-    return table.schema()
-
-
-def _shown(kind: Any) -> str:
-    told = json.loads(kind.to_json())
-    return f"a list of {told['elementType']}" if isinstance(told, dict) else str(told)
-
-
-def _commit(
-    dataset: Dataset,
-    root: Path,
-    table: DeltaTable | None,
-    schema: Any,
-    placed: list[Placed],
-    mode: str,
-) -> bool:
-    """Write one version of the table, unless somebody else has written one since it was opened."""
-    from deltalake.exceptions import CommitFailedError
-    from deltalake.transaction import (
-        AddAction,
-        CommitProperties,
-        create_table_with_add_actions,
-    )
-
-    actions = [
-        AddAction(
-            path=one.relative,
-            size=one.part.bytes,
-            partition_values=one.part.values,
-            modification_time=int(one.part.path.stat().st_mtime * 1000),
-            data_change=True,
-            # No least and greatest values: deltalake's Arrow datasets take those that are not told for null, and
-            # then find no row of the uid one asks for.
-            stats=json.dumps({"numRecords": one.part.rows}),
-        )
-        for one in placed
-    ]
-    # What was found in the table decides what is done to it, so a commit on any other version will not do.
-    properties = CommitProperties(custom_metadata=dataset.provenance(), max_commit_retries=0)
-    try:
-        if table is None:
-            create_table_with_add_actions(
-                location(root),
-                schema,
-                actions,
-                mode="error",
-                partition_by=list(dataset.constants),
-                name=dataset.name,
-                description=f"{dataset.name} of dask-dedup runs; each commit tells its run",
-                storage_options=delta_options(root),
-                commit_properties=properties,
-            )
-        else:
-            table.create_write_transaction(
-                actions,
-                mode="append" if mode == "append" else "overwrite",
-                schema=schema,
-                partition_by=list(dataset.constants),
-                commit_properties=properties,
-            )
-    except CommitFailedError:
-        return False
-    except Exception as error:
-        if table is None and "already exists" in str(error):
+        common: dict[str, Any] = {
+            "partition_by": list(self.dataset.constants),
+            "commit_properties": properties,
+        }
+        try:
+            if self.table is None:
+                create_table_with_add_actions(
+                    self.uri,
+                    self._own_schema(),
+                    actions,
+                    mode="error",
+                    name=self.dataset.name,
+                    description=f"{self.dataset.name} of dask-dedup runs; each commit names its run",
+                    storage_options=self.options,
+                    **common,
+                )
+            else:
+                replace = mode == "replace"
+                schema = self._own_schema() if replace else self.table.schema()
+                mode = "overwrite" if replace else "append"
+                self.table.create_write_transaction(actions, mode=mode, schema=schema, **common)
+        except CommitFailedError:
             return False
-        raise
-    return True
+        except Exception as error:
+            if self.table is None and "already exists" in str(error):
+                return False
+            raise
+        return True
+
+    def version(self) -> str:
+        """Return the version of the table."""
+        return str(self.table.version()) if self.table else ""
+
+    def missing_files(self) -> list[str]:
+        """Return the files that the table lists but that do not exist."""
+        if self.table is None:
+            return []
+        actions = pa.table(self.table.get_add_actions(flatten=True))
+        there = {str(path.relative_to(self.root)) for path in self.root.rglob("*.parquet")}
+        return [path for path in actions.column("path").to_pylist() if path not in there]
+
+    def close(self) -> None:
+        """Do nothing: there is no catalog."""
 
 
-def _told(
-    dataset: Dataset,
-    root: Path,
-    table: DeltaTable | None,
-    mode: str,
-    columns: LakeColumns,
-    placed: list[Placed],
-) -> Publication:
-    return Publication(
-        kind="Delta",
-        target=str(root),
-        table=dataset.name,
-        run_id=dataset.manifest["run_id"],
-        mode=mode,
-        changed=bool(placed),
-        version=str(table.version()) if table else "",
-        files=len(dataset.parts),
-        rows=dataset.rows,
-        placed=how_placed(placed) if placed else "",
-        decimals=columns.decimals,
-        left_out=columns.left_out,
-        missing=_missing(table, root) if table else [],
-    )
-
-
-def _missing(table: DeltaTable, root: Path) -> list[str]:
-    """Name the files that the table refers to and that are gone."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    there = {str(path.relative_to(root)) for path in root.rglob("*.parquet")}
-    return [path for path in actions.column("path").to_pylist() if path not in there]
+def _describe(kind: Any) -> str:
+    described = json.loads(kind.to_json())
+    if isinstance(described, dict):
+        return f"a list of {described['elementType']}"
+    return str(described)

@@ -1,112 +1,73 @@
-"""A dataset as an Iceberg table: files put into the table's folder, then one commit that lists them."""
+"""An Iceberg table: files in its folder, and snapshots that list them."""
 
 from __future__ import annotations
 
 import json
 import logging
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from dask_dedup.errors import DedupError, InputError, RunError
+from dask_dedup.errors import InputError
 from dask_dedup.results.publish.credentials import iceberg_options
-from dask_dedup.results.publish.files import how_placed, place, take_back
-from dask_dedup.results.publish.outcome import ATTEMPTS, Publication
 from dask_dedup.results.publish.types import lake_columns
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pyiceberg.catalog import Catalog
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table, Transaction
 
     from dask_dedup.results.publish.dataset import Dataset
-    from dask_dedup.results.publish.files import Placed
+    from dask_dedup.results.publish.files import CopiedFile
     from dask_dedup.results.publish.types import LakeColumns
 
-_MAPPING = "schema.name-mapping.default"
+_NAME_MAPPING = "schema.name-mapping.default"
 _RETRIES = "commit.retry.num-retries"
-_TABLE = "dask-dedup.table"
-#: Ids from here on stand for columns of the files that the table has no type for.
-_OUTSIDE = 1_000_000
+_DATASET = "dask-dedup.table"
+#: Field ids from here on are for columns of the files that the table lacks.
+_FIRST_OTHER_ID = 1_000_000
 
 
-def publish_iceberg(dataset: Dataset, catalog_name: str, name: str, mode: str) -> Publication:
-    """Commit a dataset to an Iceberg table, which is made if there is none.
+def open_iceberg(dataset: Dataset, catalog: str, name: str) -> IcebergLakeTable:
+    """Return a table of a catalog, for one dataset.
 
     Parameters
     ----------
     dataset : Dataset
-    catalog_name : str
-        In pyiceberg's configuration.
+    catalog : str
+        Its name in pyiceberg's configuration.
     name : str
-        Of the table, with its namespace.
-    mode : {"append", "replace"}
-        Whether what the table holds stays.
+        The table's name, with its namespace.
 
     Raises
     ------
     InputError
-        If there is no such catalog, or the table cannot take the dataset.
-    RunError
-        If the commit fails; the table is as it was.
+        If pyiceberg is not installed, or the catalog cannot be opened.
     """
     try:
-        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
+        import pyiceberg.exceptions  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"no library to write Iceberg tables with: pip install 'dask-dedup[iceberg]' ({error})"
+            f"Iceberg tables need a library: pip install 'dask-dedup[iceberg]' ({error})"
         ) from error
-    # It warns of each dictionary column, of which it reads the values all the same.
+    # It warns about each dictionary column, but reads the values correctly.
     logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
     columns = lake_columns(dataset.schema, unsigned64=False, without=_beyond_31_bits(dataset))
-    catalog = _open_catalog(catalog_name)
-    target = f"{catalog_name} {name}"
-    placed: list[Placed] = []
-    # While the outcome of a commit is open, its files stay where they are.
-    unlisted = True
-    try:
-        for _ in range(ATTEMPTS):
-            table = _open_table(catalog, name)
-            there = _files(table) if table else []
-            if table:
-                _check_fits(dataset, columns, table, target)
-            held = [dict(zip(dataset.constants, _values(file), strict=True)) for file in there]
-            if dataset.is_in(held, mode, f"--iceberg {target}"):
-                return _told(dataset, target, table, mode, columns, [])
-            change = _begin(dataset, columns, catalog, name, table)
-            if not placed:
-                root = f"{change.table_metadata.location.rstrip('/')}/data"
-                placed = place(dataset.parts, dataset.constants, root)
-            dataset.check_unchanged()
-            unlisted = False
-            try:
-                _commit(dataset, change, placed, root, there if mode == "replace" else [])
-            except (CommitFailedException, TableAlreadyExistsError):
-                unlisted = True
-                continue
-            return _told(dataset, target, _open_table(catalog, name), mode, columns, placed)
-    except DedupError:
-        raise
-    except Exception as error:
-        raise RunError(f"{target}: publishing failed: {error}; publish again") from error
-    finally:
-        if unlisted:
-            take_back(placed)
-        catalog.close()
-    raise RunError(
-        f"{target}: {ATTEMPTS} times another publisher was quicker; publish again, the table is as it was"
-    )
+    return IcebergLakeTable(dataset, _open_catalog(catalog), f"{catalog} {name}", name, columns)
 
 
 def _beyond_31_bits(dataset: Dataset) -> set[str]:
-    """Name the unsigned 32-bit columns with such values: pyiceberg compares them as signed ones, and finds no row."""
+    """Return the uint32 columns with large values: pyiceberg compares them as signed and finds no row."""
     return {
         name
-        for part in dataset.parts
-        for name, bound in part.bounds.items()
-        if dataset.schema.field(name).type == pa.uint32() and int(bound.greatest) >= 2**31
+        for file in dataset.files
+        for name, bound in file.bounds.items()
+        if dataset.schema.field(name).type == pa.uint32() and int(bound.maximum) >= 2**31
     }
 
 
@@ -117,114 +78,145 @@ def _open_catalog(name: str) -> Catalog:
     configured = Config().get_catalog_config(name)
     if configured is None:
         raise InputError(
-            f"--iceberg {name}: pyiceberg knows no such catalog; describe it in .pyiceberg.yaml or by "
-            f"PYICEBERG_CATALOG__{name.upper()}__URI and the like"
+            f"{name}: no such catalog in pyiceberg's configuration. Describe it in .pyiceberg.yaml, "
+            f"or set PYICEBERG_CATALOG__{name.upper()}__URI."
         )
     warehouse = str(configured.get("warehouse", ""))
     options = iceberg_options(at(warehouse)) if warehouse.startswith("s3://") else {}
     try:
         return load_catalog(name, **{**options, **configured})
     except Exception as error:
-        raise InputError(f"--iceberg {name}: the catalog cannot be opened: {error}") from error
+        raise InputError(f"{name}: the Iceberg catalog cannot be opened: {error}") from error
 
 
-def _open_table(catalog: Catalog, name: str) -> Table | None:
-    from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
+@dataclass
+class IcebergLakeTable:
+    """An Iceberg table, as `publish.table.LakeTable`; `identifier` is its name in the catalog."""
 
-    try:
-        table = catalog.load_table(name)
-    except (NoSuchTableError, NoSuchNamespaceError):
-        return None
-    # What was found in the table decides what is done to it, so a commit on any other state will not do; this is
-    # not written to the table.
-    table.metadata.properties[_RETRIES] = "0"
-    return table
+    dataset: Dataset
+    catalog: Catalog
+    name: str
+    identifier: str
+    columns: LakeColumns
+    table: Table | None = None
+    change: Transaction | None = None
+    kind: str = "Iceberg"
 
+    def refresh(self) -> None:
+        """Open the latest version of the table."""
+        from pyiceberg.exceptions import NoSuchNamespaceError, NoSuchTableError
 
-def _files(table: Table) -> list[DataFile]:
-    return [task.file for task in table.scan().plan_files()]
+        try:
+            self.table = self.catalog.load_table(self.identifier)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            self.table = None
+        else:
+            # No retries: another state of the table may need another change. This is not stored.
+            self.table.metadata.properties[_RETRIES] = "0"
 
+    def _files(self) -> list[DataFile]:
+        return [task.file for task in self.table.scan().plan_files()] if self.table else []
 
-def _values(file: DataFile) -> list[str]:
-    return [file.partition[number] for number in range(len(file.partition))]
+    def contents(self) -> list[dict[str, str]]:
+        """Return the constant columns of each file in the table."""
+        if self.table is None:
+            return []
+        constants = [field.name for field in self.table.spec().fields]
+        dataset = self.table.properties.get(_DATASET, self.dataset.name)
+        self.dataset.check_table(self.name, dataset, constants)
+        return [
+            {name: file.partition[number] for number, name in enumerate(constants)}
+            for file in self._files()
+        ]
 
+    def prepare(self, mode: str) -> str:  # noqa: ARG002
+        """Check that the columns fit, begin the change, and return the folder for the files."""
+        if self.table is not None:
+            self._check_columns(self.table)
+            self.change = self.table.transaction()
+        else:
+            self.change = self._create()
+        return f"{self.change.table_metadata.location.rstrip('/')}/data"
 
-def _check_fits(dataset: Dataset, columns: LakeColumns, table: Table, target: str) -> None:
-    """Refuse a table of another kind, or one that lacks columns of this run."""
-    kind = table.properties.get(_TABLE, dataset.name)
-    if kind != dataset.name:
-        raise InputError(f"--iceberg {target} is a table of {kind}, not of {dataset.name}")
-    there = [field.name for field in table.spec().fields]
-    if there != list(dataset.constants):
-        raise InputError(
-            f"--iceberg {target} tells runs apart by {', '.join(there) or 'nothing'}, this run would be "
-            f"told apart by {', '.join(dataset.constants)}; give the same --tag names, or another table"
+    def _check_columns(self, table: Table) -> None:
+        there = table.schema().as_arrow()
+        for field in self.columns.schema:
+            if field.name not in there.names:
+                raise InputError(
+                    f"{self.name} has no column {field.name}, but this run has; use another table."
+                )
+            known = there.field(field.name)
+            if lake_columns(pa.schema([known]), unsigned64=False).schema.types != [field.type]:
+                raise InputError(
+                    f"{self.name}: {field.name} is {known.type} in the table, but {field.type} in "
+                    "this run; use another table."
+                )
+
+    def _create(self) -> Transaction:
+        from pyiceberg.catalog import Catalog
+
+        self.catalog.create_namespace_if_not_exists(Catalog.namespace_from(self.identifier))
+        constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
+        change = self.catalog.create_table_transaction(
+            self.identifier,
+            pa.schema([*self.columns.schema, *constants]),
+            properties={_DATASET: self.dataset.name},
         )
-    known = table.schema().as_arrow()
-    for field in columns.schema:
-        if field.name not in known.names:
-            raise InputError(
-                f"--iceberg {target} has no column {field.name}, which this run has; use another table"
-            )
-        if lake_columns(pa.schema([known.field(field.name)]), unsigned64=False).schema.types != [
-            field.type
-        ]:
-            raise InputError(
-                f"--iceberg {target} has {field.name} as {known.field(field.name).type}, this run as "
-                f"{field.type}; use another table"
-            )
+        with change.update_spec() as spec:
+            for name in self.dataset.constants:
+                spec.add_identity(name)
+        return change
 
+    def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
+        """Write one snapshot of the table; return False if another publisher was first."""
+        from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
-def _begin(
-    dataset: Dataset, columns: LakeColumns, catalog: Catalog, name: str, table: Table | None
-) -> Transaction:
-    """Begin to change the table, or to make it."""
-    from pyiceberg.catalog import Catalog as AnyCatalog
+        change = self.change
+        assert change is not None
+        replaced = self._files() if mode == "replace" else []
+        try:
+            mapping = _name_mapping(change, self.dataset.schema)
+            if mapping != change.table_metadata.properties.get(_NAME_MAPPING):
+                change.set_properties({_NAME_MAPPING: mapping})
+            schema, spec = change.table_metadata.schema(), change.table_metadata.default_spec_id
+            producer = change.update_snapshot(snapshot_properties=self.dataset.provenance())
+            with producer.overwrite() if replaced else producer.fast_append() as snapshot:
+                for file in replaced:
+                    snapshot.delete_data_file(file)
+                for copy in copies:
+                    snapshot.append_data_file(_data_file(self.dataset, copy, schema, spec))
+            change.commit_transaction()
+        except (CommitFailedException, TableAlreadyExistsError):
+            return False
+        return True
 
-    if table is not None:
-        return table.transaction()
-    catalog.create_namespace_if_not_exists(AnyCatalog.namespace_from(name))
-    constants = [pa.field(constant, pa.string()) for constant in dataset.constants]
-    change = catalog.create_table_transaction(
-        name,
-        pa.schema([*columns.schema, *constants]),
-        properties={_TABLE: dataset.name},
-    )
-    with change.update_spec() as spec:
-        for constant in dataset.constants:
-            spec.add_identity(constant)
-    return change
+    def version(self) -> str:
+        """Return the snapshot of the table."""
+        snapshot = self.table.current_snapshot() if self.table else None
+        return str(snapshot.snapshot_id) if snapshot else ""
 
+    def missing_files(self) -> list[str]:
+        """Return the files that the table lists but that do not exist."""
+        if self.table is None:
+            return []
+        paths, io = [file.file_path for file in self._files()], self.table.io
+        return [path for path in paths if not io.new_input(path).exists()]
 
-def _commit(
-    dataset: Dataset, change: Transaction, placed: list[Placed], root: str, gone: list[DataFile]
-) -> None:
-    """Write one snapshot of the table."""
-    mapping = _name_mapping(change, dataset.schema)
-    if mapping != change.table_metadata.properties.get(_MAPPING):
-        change.set_properties({_MAPPING: mapping})
-    schema = change.table_metadata.schema()
-    producer = change.update_snapshot(snapshot_properties=dataset.provenance())
-    with producer.overwrite() if gone else producer.fast_append() as snapshot:
-        for file in gone:
-            snapshot.delete_data_file(file)
-        for one in placed:
-            snapshot.append_data_file(
-                _data_file(dataset, one, root, schema, change.table_metadata.default_spec_id)
-            )
-    change.commit_transaction()
+    def close(self) -> None:
+        """Close the connection to the catalog."""
+        self.catalog.close()
 
 
 def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
-    """Tell which column of the files is which: they have no field ids.
+    """Return the field ids of the columns in the files, by name.
 
-    All their columns must be in it, or DuckDB reads nulls, and pyiceberg nothing.
+    All columns of the files must have one: otherwise DuckDB reads nulls, and pyiceberg nothing.
     """
     schema = change.table_metadata.schema()
-    written = change.table_metadata.properties.get(_MAPPING)
+    written = change.table_metadata.properties.get(_NAME_MAPPING)
     mapped = json.loads(written or schema.name_mapping.model_dump_json())
     known = {name for entry in mapped for name in entry["names"]}
-    number = max([_OUTSIDE, *(entry.get("field-id") or 0 for entry in mapped)])
+    number = max([_FIRST_OTHER_ID, *(entry.get("field-id") or 0 for entry in mapped)])
     for field in stored:
         if field.name in known:
             continue
@@ -236,68 +228,38 @@ def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
     return json.dumps(mapped)
 
 
-def _data_file(dataset: Dataset, one: Placed, root: str, schema: Schema, spec: int) -> DataFile:
+def _data_file(dataset: Dataset, copy: CopiedFile, schema: Schema, spec: int) -> DataFile:
     from pyiceberg.conversions import to_bytes
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
 
-    fields = {field.name: field for field in schema.fields}
-    bounds = {
-        fields[name].field_id: (fields[name], bound)
-        for name, bound in one.part.bounds.items()
-        if name in fields
-    }
+    file, bounds = copy.file, copy.file.bounds
+    fields = [field for field in schema.fields if field.name in bounds]
+    ids = [field.field_id for field in fields]
+
+    def by_id(attribute: str) -> dict[int, bytes]:
+        values = (getattr(bounds[field.name], attribute) for field in fields)
+        return {
+            field.field_id: to_bytes(field.field_type, value)
+            for field, value in zip(fields, values, strict=True)
+        }
+
     return DataFile.from_args(
         content=DataFileContent.DATA,
-        file_path=f"{root}/{one.relative}",
+        file_path=f"{copy.root}/{copy.relative}",
         file_format=FileFormat.PARQUET,
-        partition=Record(*(one.part.values[name] for name in dataset.constants)),
-        record_count=one.part.rows,
-        file_size_in_bytes=one.part.bytes,
+        partition=Record(*(file.values[name] for name in dataset.constants)),
+        record_count=file.rows,
+        file_size_in_bytes=file.bytes,
         column_sizes={},
-        value_counts=dict.fromkeys(bounds, one.part.rows),
-        null_value_counts={number: bound.nulls for number, (_, bound) in bounds.items()},
+        value_counts=dict.fromkeys(ids, file.rows),
+        null_value_counts={field.field_id: bounds[field.name].nulls for field in fields},
         nan_value_counts={},
-        lower_bounds={n: to_bytes(field.field_type, b.least) for n, (field, b) in bounds.items()},
-        upper_bounds={
-            n: to_bytes(field.field_type, b.greatest) for n, (field, b) in bounds.items()
-        },
+        lower_bounds=by_id("minimum"),
+        upper_bounds=by_id("maximum"),
         split_offsets=None,
         sort_order_id=None,
         spec_id=spec,
         equality_ids=None,
         key_metadata=None,
     )
-
-
-def _told(
-    dataset: Dataset,
-    target: str,
-    table: Table | None,
-    mode: str,
-    columns: LakeColumns,
-    placed: list[Placed],
-) -> Publication:
-    snapshot = table.current_snapshot() if table else None
-    return Publication(
-        kind="Iceberg",
-        target=target,
-        table=dataset.name,
-        run_id=dataset.manifest["run_id"],
-        mode=mode,
-        changed=bool(placed),
-        version=str(snapshot.snapshot_id) if snapshot else "",
-        files=len(dataset.parts),
-        rows=dataset.rows,
-        placed=how_placed(placed) if placed else "",
-        decimals=columns.decimals,
-        left_out=columns.left_out,
-        missing=_missing(table) if table else [],
-    )
-
-
-def _missing(table: Table) -> list[str]:
-    """Name the files that the table refers to and that are gone."""
-    return [
-        file.file_path for file in _files(table) if not table.io.new_input(file.file_path).exists()
-    ]

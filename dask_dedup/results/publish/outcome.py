@@ -1,4 +1,4 @@
-"""What publishing came to, and how it is told."""
+"""The outcome of publishing."""
 
 from __future__ import annotations
 
@@ -6,24 +6,21 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import counted
+from dask_dedup.messages import Message, parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-#: So often a commit is tried, each time on the table as another publisher has left it meanwhile.
-ATTEMPTS = 20
-
-
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What publishing came to.
+    """The outcome of `publish`.
 
     Attributes
     ----------
     kind : {"Delta", "Iceberg"}
     target : str
-        The table: a folder or its URI, or its name in a catalog.
+        The table: a folder or its URI, or a catalog and the name in it.
     table : str
         "particles_kept", "particles_rejected" or "duplicates".
     run_id : str
@@ -31,17 +28,17 @@ class Publication:
     changed : bool
         False if the table held this run already.
     version : str
-        Of the table: a version of Delta, a snapshot of Iceberg.
+        Version of the Delta table, or snapshot of the Iceberg table.
     files, rows : int
-        Of this run.
+        Those of this run.
     placed : str
-        How the files came into the table's folder.
+        How the files came into the table's folder: "linked", "copied by the store" or "copied".
     decimals : list of str
-        Columns of unsigned 64-bit integers, which the table has as decimals.
+        Columns of unsigned 64-bit integers, which are decimals in the table.
     left_out : dict of str to str
-        Columns that are in the files only, and their types.
+        Columns that the table lacks, and their types.
     missing : list of str
-        Files that the table refers to and that are gone.
+        Files that the table lists but that do not exist.
     """
 
     kind: str
@@ -59,36 +56,36 @@ class Publication:
     missing: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Give it as plain values."""
+        """Return plain values for JSON."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """Tell what was done."""
-        place = f"the {self.kind} table {self.target}"
-        what = f"{self.table} of run {self.run_id[:12]}"
+        """Yield what was done, for a terminal."""
+        table = f"the {self.kind} table {self.target}"
+        dataset = f"{self.table} of run {self.run_id[:12]}"
         if not self.changed:
-            alone = "alone " if self.mode == "replace" else ""
-            yield f"{what} is {alone}in {place} already; nothing was changed"
-        else:
-            size = f"{counted(self.rows, 'row')} in {counted(self.files, 'file')}, {self.placed}"
-            kind = "version" if self.kind == "Delta" else "snapshot"
-            done = "now all it holds" if self.mode == "replace" else "added"
-            yield f"{what} ({size}): {done} in {place}, {kind} {self.version}"
-            if self.decimals:
-                yield (
-                    f"{', '.join(self.decimals)}: decimal(20,0) in the table, as {self.kind} has no unsigned integers"
-                )
+            yield f"{dataset} is already in {table}; nothing was changed"
+            return
+        size = f"{counted(self.rows, 'row')} in {counted(self.files, 'file')}, {self.placed}"
+        version = f"{'version' if self.kind == 'Delta' else 'snapshot'} {self.version}"
+        done = "replaced the contents of" if self.mode == "replace" else "added to"
+        yield f"{dataset} ({size}): {done} {table}, {version}"
+        if self.decimals:
+            yield (
+                f"{', '.join(self.decimals)}: decimal(20,0) in the table, because {self.kind} has no unsigned integers"
+            )
 
-    def warnings(self) -> Iterator[str]:
-        """Tell what may surprise a reader of the table."""
+    def warnings(self) -> Iterator[Message]:
+        """Yield what may surprise a reader of the table."""
         if self.left_out:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.left_out.items())
-            yield (
-                f"{self.kind} has no type for these columns, so the table lacks them; its files have them: {names}"
+            yield Message(
+                f"{self.kind} has no type for these columns. They are in the files, but not in the table: {names}"
             )
         if self.missing:
-            yield (
-                f"{counted(len(self.missing), 'file')} that {self.target} refers to "
-                f"{'is' if len(self.missing) == 1 else 'are'} gone, the first {self.missing[0]}; "
-                "publish the run in question with --mode replace, or restore the table"
+            count = len(self.missing)
+            files = f"{counted(count, 'file')} of the table {'is' if count == 1 else 'are'} missing"
+            yield Message(
+                f"{self.target}: {files} (first: {self.missing[0]}). "
+                f"Publish its run with {parameter('mode', 'replace')}, or restore the table."
             )

@@ -1,7 +1,7 @@
-"""Which type of a lake a stored column has there: Delta and Iceberg know no unsigned integers and no vectors.
+"""The types of columns in Delta and Iceberg, which have no unsigned integers and no vectors.
 
-Only types that hold every value, and that each reader measured in ``docs/lake.md`` either reads rightly or
-refuses; a type that some reader would fill with other numbers is none.
+A type is used only if it holds every value, and if each reader in ``docs/lake.md`` reads it
+correctly or refuses it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
 #: Holds every unsigned 64-bit integer.
-UID = pa.decimal128(20, 0)
+_UINT64 = pa.decimal128(20, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class LakeColumns:
-    """The columns of a dataset as a lake has them.
+    """The columns of a dataset in a table.
 
     Attributes
     ----------
     schema : pyarrow.Schema
-        Of the columns that can be there, with the types they have there.
+        The columns of the table, with their types there.
     decimals : list of str
-        Columns of unsigned 64-bit integers, which are decimals there.
+        Columns of unsigned 64-bit integers, which are decimals in the table.
     left_out : dict of str to str
-        Columns that are not in the table, and their stored type; they stay in the files.
+        Columns that are in the files only, and their stored types.
     """
 
     schema: pa.Schema
@@ -40,15 +40,15 @@ class LakeColumns:
 def lake_columns(
     stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
 ) -> LakeColumns:
-    """Give the columns of stored files as a lake has them.
+    """Return the columns of stored files as a table has them.
 
     Parameters
     ----------
     stored : pyarrow.Schema
     unsigned64 : bool
-        Whether unsigned 64-bit integers can be there, as decimals.
+        Whether unsigned 64-bit integers become decimals; else they are left out.
     without : collection of str
-        Columns that cannot be there, whatever their type.
+        Further columns to leave out.
     """
     fields: list[pa.Field] = []
     decimals: list[str] = []
@@ -71,14 +71,14 @@ def _lake_type(kind: pa.DataType, *, unsigned64: bool) -> pa.DataType | None:
         element = _lake_type(kind.value_type, unsigned64=unsigned64)
         return None if element is None else pa.list_(pa.field("element", element))
     if kind == pa.uint64():
-        return UID if unsigned64 else None
+        return _UINT64 if unsigned64 else None
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return pa.binary()
     if pa.types.is_decimal128(kind):
         return kind
-    # Signed types twice as wide hold what unsigned ones do. Spark reads no half-precision floats.
+    # A signed type of twice the width holds every unsigned value. Spark cannot read half floats.
     return _SIMPLE.get(kind)
 
 
