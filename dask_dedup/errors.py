@@ -1,13 +1,13 @@
-"""What can go wrong, and whose turn it is then.
+"""The exceptions of dask-dedup.
 
 ::
 
     DedupError
-    ├── InputError    (ValueError)    the tables or the options are wrong; exit code 2
-    │   └── OutputExistsError         the output place is taken; exit code 2
-    └── RunError      (RuntimeError)  the run itself failed; exit code 1
+    ├── InputError    (ValueError)    the tables or the parameters are wrong; exit code 2
+    │   └── OutputExistsError         the output folder holds something else; exit code 2
+    └── RunError      (RuntimeError)  the run failed; exit code 1
 
-A message is one sentence or two: what is wrong, where (file, column, row), what to do.
+A message is one or two sentences: what is wrong, where (file, column, row), what to do.
 """
 
 from __future__ import annotations
@@ -22,14 +22,50 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+class DedupError(Exception):
+    """Base class of all errors that this package raises on purpose.
+
+    The text spells parameters as the Python API does; `spelled` spells them otherwise.
+    """
+
+    @property
+    def raw(self) -> str:
+        """The message with its mentions of parameters, to be spelled by `messages.spell`."""
+        return super().__str__()
+
+    @property
+    def hints(self) -> list[Hint]:
+        """The parameters that the message names, with the values it suggests."""
+        return find_hints(self.raw)
+
+    def spelled(self, spelling: Callable[[Hint], str]) -> str:
+        """Return the message on one line, its parameters spelled by a function."""
+        return printable(spell(self.raw, spelling))
+
+    def __str__(self) -> str:
+        return self.spelled(as_keyword)
+
+
+class InputError(DedupError, ValueError):
+    """The input tables or the parameters are wrong. Nothing was written."""
+
+
+class OutputExistsError(InputError):
+    """The output folder holds something other than this run."""
+
+
+class RunError(DedupError, RuntimeError):
+    """The run failed. No result was committed."""
+
+
 def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
-    """Give an error and those it came from, each once: some libraries raise one from itself.
+    """Iterate over an error and its causes, each once, even if they form a cycle.
 
     Parameters
     ----------
     error : BaseException
     contexts : bool
-        Also those that were being handled when another was raised.
+        Also errors that were being handled when the next one was raised.
     """
     seen: set[int] = set()
     each: BaseException | None = error
@@ -40,36 +76,5 @@ def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseExce
 
 
 def is_of_the_system(error: BaseException) -> bool:
-    """Tell whether a failure to read is a disk's or a server's, and not of what the file holds: it may pass."""
+    """Return whether a read failed because of a disk or a server, which may pass, not because of the file."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)
-
-
-class DedupError(Exception):
-    """Root of every error this package raises on purpose.
-
-    The text spells parameters as the Python API does; `spelled` spells them otherwise.
-    """
-
-    @property
-    def hints(self) -> list[Hint]:
-        """The parameters that the message names, with the values it suggests."""
-        return find_hints(super().__str__())
-
-    def spelled(self, spelling: Callable[[Hint], str]) -> str:
-        """Return the message on one line, its parameters spelled by a function."""
-        return printable(spell(super().__str__(), spelling))
-
-    def __str__(self) -> str:
-        return self.spelled(as_keyword)
-
-
-class InputError(DedupError, ValueError):
-    """The input tables or the parameters are wrong; nothing was written."""
-
-
-class OutputExistsError(InputError):
-    """The output place holds something that is not this run's."""
-
-
-class RunError(DedupError, RuntimeError):
-    """The run failed half-way; no result was committed."""

@@ -1,19 +1,21 @@
-"""Numbers, names and durations as text."""
+"""Numbers, names, durations and small tables as text."""
 
 from __future__ import annotations
 
 from html import escape
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
 _SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "take": "takes"}
+#: Characters shown at either end of a long text.
+_SHOWN = 1000
 
 
-def counted(number: int, noun: str, says: str = "") -> str:
-    """Put a number before its noun, and what is said of so many.
+def counted(number: int, noun: str, verb_phrase: str = "") -> str:
+    """Return a number with its noun, in the plural unless it is 1, and what follows in agreement.
 
     Examples
     --------
@@ -23,17 +25,13 @@ def counted(number: int, noun: str, says: str = "") -> str:
     '1,000 micrographs'
     """
     if number == 1:
-        verb, _, rest = says.partition(" ")
-        says = f"{_SINGULAR.get(verb, verb)} {rest}".strip()
-    return f"{number:,} {noun}{'s' if number != 1 else ''}{' ' if says else ''}{says}"
-
-
-#: Of a message that quotes a file at length, so many characters are shown at either end.
-_SHOWN = 1000
+        verb, _, rest = verb_phrase.partition(" ")
+        verb_phrase = f"{_SINGULAR.get(verb, verb)} {rest}".strip()
+    return f"{number:,} {noun}{'s' if number != 1 else ''} {verb_phrase}".rstrip()
 
 
 def printable(text: str) -> str:
-    r"""Show text on one line: names come from files, and may hold what a terminal obeys.
+    r"""Return text on one line with control characters escaped, and cut if it is very long.
 
     Examples
     --------
@@ -50,8 +48,26 @@ def printable(text: str) -> str:
     )
 
 
+def short_names(paths: Sequence[str]) -> list[str]:
+    """Return paths shortened to as many last parts as distinguish them.
+
+    Examples
+    --------
+    >>> short_names(["J7/extract/particles.cs", "J8/extract/particles.cs"])
+    ['J7/extract/particles.cs', 'J8/extract/particles.cs']
+    >>> short_names(["picks/blob", "picks/template"])
+    ['blob', 'template']
+    """
+    parts = [PurePath(path).parts for path in paths]
+    for depth in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{number} {path}" for number, path in enumerate(paths, start=1)]
+
+
 def duration(seconds: float) -> str:
-    """Write a duration with one or two units.
+    """Return a duration with one or two units.
 
     Examples
     --------
@@ -66,24 +82,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:
-    """Return an HTML table of names and values, for notebooks. All text is escaped.
-
-    Parameters
-    ----------
-    caption : str
-    rows : mapping of str to object
-    report : Path, optional
-        A last row links to it if it exists.
+def html_table(caption: str, rows: Mapping[str, object]) -> str:
+    """Return an HTML table of names and values, all escaped, for notebooks.
 
     Examples
     --------
     >>> html_table("Run <1>", {"kept": 5})
     '<table><caption>Run &lt;1&gt;</caption><tr><th>kept</th><td>5</td></tr></table>'
     """
-    cells = {name: escape(str(value)) for name, value in rows.items()}
-    if report is not None and report.exists():
-        path = escape(str(report))
-        cells["report"] = f'<a href="{path}">{path}</a>'
-    lines = (f"<tr><th>{escape(name)}</th><td>{cell}</td></tr>" for name, cell in cells.items())
+    lines = (
+        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
+        for name, value in rows.items()
+    )
     return f"<table><caption>{escape(caption)}</caption>{''.join(lines)}</table>"

@@ -1,4 +1,4 @@
-"""Messages that name parameters, which each interface spells its own way.
+"""Messages that name parameters, spelled as keywords by the Python API and as flags by the command line.
 
 The library writes ``f"Fix the rows, or pass {parameter('invalid', 'reject')}."``. The Python API shows
 ``invalid='reject'``, the command line shows the flag.
@@ -6,8 +6,9 @@ The library writes ``f"Fix the rows, or pass {parameter('invalid', 'reject')}."`
 
 from __future__ import annotations
 
+import ast
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,11 +24,20 @@ class Hint(NamedTuple):
     Attributes
     ----------
     parameter : str
-    value : str or None
+    text : str or None
+        The suggested value as text; `value` is the value.
     """
 
     parameter: str
-    value: str | None = None
+    text: str | None = None
+
+    @property
+    def value(self) -> Any:
+        """The suggested value: a number, True, a tuple, or else the text."""
+        try:
+            return ast.literal_eval(self.text or "")
+        except (ValueError, SyntaxError):
+            return self.text
 
 
 def parameter(name: str, value: object = None) -> str:
@@ -38,7 +48,7 @@ def parameter(name: str, value: object = None) -> str:
     name : str
         As in the Python API.
     value : object, optional
-        A value to suggest.
+        A value to suggest: text, a number, True or a tuple.
     """
     return f"{_START}{name}{'' if value is None else f'={value}'}{_END}"
 
@@ -49,7 +59,7 @@ def find_hints(text: str) -> list[Hint]:
     Examples
     --------
     >>> find_hints(f"Fix the rows, or pass {parameter('invalid', 'reject')}.")
-    [Hint(parameter='invalid', value='reject')]
+    [Hint(parameter='invalid', text='reject')]
     """
     return [Hint(*mention.groups()) for mention in _MENTION.finditer(text)]
 
@@ -59,10 +69,10 @@ def as_keyword(hint: Hint) -> str:
 
     Examples
     --------
-    >>> as_keyword(Hint("invalid", "reject")), as_keyword(Hint("seed"))
-    ("invalid='reject'", 'seed')
+    >>> as_keyword(Hint("invalid", "reject")), as_keyword(Hint("seed", "0")), as_keyword(Hint("seed"))
+    ("invalid='reject'", 'seed=0', 'seed')
     """
-    return hint.parameter if hint.value is None else f"{hint.parameter}={hint.value!r}"
+    return hint.parameter if hint.text is None else f"{hint.parameter}={hint.value!r}"
 
 
 def spell(text: str, spelling: Callable[[Hint], str] = as_keyword) -> str:

@@ -1,4 +1,4 @@
-"""What an inspection advises, and what it warns of beside what a run would."""
+"""What an inspection advises, and what it warns about in addition to the warnings of a run."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.formatting import counted
+from dask_dedup.messages import parameter
 from dask_dedup.particles.micrographs import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from dask_dedup.inspection.columns import View
-    from dask_dedup.inspection.neighbours import Neighbourhood
-    from dask_dedup.inspection.report import InspectedInput, Pair
-    from dask_dedup.inspection.survey import Survey, Tally
-    from dask_dedup.pipeline.job import Job
+    from dask_dedup.inspection.report import InspectedInput, Neighbourhood, Pair
+    from dask_dedup.inspection.survey import InputSummary
+    from dask_dedup.particles.inputs import Inputs
 
-#: So many picks on common micrographs ought to show whether they match.
-_FEW = 50
+#: With this many picks on common micrographs, real matches stand out from chance.
+_ENOUGH = 50
 
 
-def choose_flips(job: Job, pairs: Sequence[Pair]) -> dict[int, float]:
-    """Choose the inputs to flip, the fewest, such that y runs one way in all; and about what height.
+def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
+    """Return the fewest inputs to flip such that y runs one way in all, with the height to flip by.
 
-    Of as many, those are flipped that need no height to be told, or else the later ones.
+    Among equally few, prefers inputs whose height need not be given, then the later ones.
     """
     known = [
         (pair, pair.match.flip)
@@ -39,124 +39,127 @@ def choose_flips(job: Job, pairs: Sequence[Pair]) -> dict[int, float]:
         if flip.verdict == "opposite" and flip.height is not None
     }
     flips: dict[int, float] = {}
-    turned: dict[int, bool] = {}
-    for start in range(len(job.tables)):
-        if start in turned:
+    opposite: dict[int, bool] = {}
+    for start in range(len(inputs.tables)):
+        if start in opposite:
             continue
-        turned[start], group = False, [start]
+        # Walk through all inputs that are connected to this one by a clear verdict.
+        opposite[start], group = False, [start]
         for number in group:
             for pair, flip in known:
                 if number in (pair.one, pair.other):
                     neighbour = pair.one + pair.other - number
-                    if neighbour not in turned:
-                        turned[neighbour] = turned[number] ^ (flip.verdict == "opposite")
+                    if neighbour not in opposite:
+                        opposite[neighbour] = opposite[number] ^ (flip.verdict == "opposite")
                         group.append(neighbour)
-        sides = [[n for n in group if turned[n] is side] for side in (True, False)]
+        sides = [[n for n in group if opposite[n] is side] for side in (True, False)]
         fewest = min(
-            sides, key=lambda side: (len(side), any(job.roles[n].unit == "pixel" for n in side))
+            sides, key=lambda side: (len(side), any(inputs.roles[n].unit == "pixel" for n in side))
         )
         flips |= {number: heights[number] for number in fewest if number in heights}
     return flips
 
 
-def advise_flips(job: Job, views: Sequence[View], found: Survey, flips: dict[int, float]) -> str:
-    """Name the options that make y run one way in all inputs."""
-    wanted = sorted(set(job.params.flip_y) ^ set(flips))
+def advise_flips(
+    inputs: Inputs, unit: str, found: Sequence[InputSummary], flips: dict[int, float]
+) -> str:
+    """Return the parameters that make y run one way in all inputs."""
+    wanted = sorted(set(inputs.params.flip_y) ^ set(flips))
     if not wanted:
-        return "leave out --flip-y"
-    options = [f"--flip-y {job.tables[number].path}" for number in wanted]
-    told = job.micrographs is not None and job.micrographs.shape is not None
+        return f"y runs one way in all inputs without {parameter('flip_y')}: leave it out"
+    parameters = parameter("flip_y", tuple(wanted))
+    known = inputs.micrographs is not None and inputs.micrographs.shape is not None
     for number in wanted:
-        if job.roles[number].unit == "pixel" and not told and number in flips:
-            size = _mean_pixel_size(views[number], found.tallies[number])
-            options.append(f"--micrograph-height {flips[number] / size:.0f}")
+        if inputs.roles[number].unit == "pixel" and not known and number in flips:
+            size = 1.0
+            if unit == "A":
+                size = float(np.nanmean([summary.psize for summary in found[number].summaries]))
+            parameters += f" {parameter('micrograph_height', round(flips[number] / size))}"
             break
-    return f"y does not run the same way in all inputs: use {' '.join(options)}"
+    return f"y does not run the same way in all inputs: use {parameters}"
 
 
-def _mean_pixel_size(view: View, tally: Tally) -> float:
-    if view.unit == "px":
-        return 1.0
-    return float(np.nanmean([summary.psize for summary in tally.summaries]))
-
-
-def advise_names(job: Job, tallies: Sequence[Tally]) -> list[str]:
-    """Say where micrographs of different paths have the same bare name."""
-    if job.roles[0].match != "path":
+def advise_names(inputs: Inputs, found: Sequence[InputSummary]) -> list[str]:
+    """Return whether micrographs in different folders have the same bare name."""
+    if inputs.roles[0].match != "path":
         return []
     known = [
-        {bare_name(name) for summary in tally.summaries for _, name in summary.names}
-        for tally in tallies
+        {bare_name(name) for summary in entry.summaries for _, name in summary.names}
+        for entry in found
     ]
     shared = sum(len(one & other) for one, other in combinations(known, 2))
     if not shared:
         return []
-    return [f"{shared:,} micrographs have the same bare name: use --match-micrographs name"]
+    by_name = parameter("match_micrographs", "name")
+    return [f"{counted(shared, 'micrograph', 'have')} the same bare name: use {by_name}"]
 
 
 def advise_separation(around: Neighbourhood | None, unit: str) -> list[str]:
-    """Say between which distances the separation should lie."""
+    """Return the range in which the separation should be."""
     if around is None:
         return []
+    separation = parameter("min_separation")
     if around.spacing is None:
         closest = around.nearest.get(5.0, 0.0)
         most = f" (95% have none within {closest:.3g} {unit})" if closest else ""
         return [
-            f"no gap shows between duplicates and real neighbours{most}: choose --min-separation by "
-            "the particle's diameter"
+            f"no gap between duplicates and real neighbours{most}: choose {separation} by the "
+            "diameter of the particle"
         ]
     begin, end = around.spacing.neighbours_begin, around.spacing.duplicates_end
     size = " (times the pixel size)" if unit == "px" else ""
     if end:
         return [
-            f"duplicates lie within about {end:.3g} {unit}, real neighbours begin at about "
-            f"{begin:.3g} {unit}: choose --min-separation between the two{size}"
+            f"duplicates are within about {end:.3g} {unit}, real neighbours begin at about "
+            f"{begin:.3g} {unit}: choose {separation} between the two{size}"
         ]
     return [
-        f"real neighbours begin at about {begin:.3g} {unit}: choose --min-separation below that{size}"
+        f"real neighbours begin at about {begin:.3g} {unit}: choose {separation} below that{size}"
     ]
 
 
-def advise_copies(inputs: Sequence[InspectedInput]) -> list[str]:
-    """Say where picks lie precisely on another, and what removes no more than those."""
+def advise_copies(entries: Sequence[InspectedInput]) -> list[str]:
+    """Return how to remove coincident picks and nothing else."""
     lines = []
-    for entry in inputs:
+    for entry in entries:
         around = entry.neighbourhood
         if around and around.coincident:
-            expanded = bool(entry.fields["symmetry source"])
-            option = "--undo-symmetry-expansion" if expanded else "--min-separation 0"
+            separation = parameter("min_separation", 0)
+            if entry.fields["symmetry source"]:
+                separation = parameter("undo_symmetry_expansion", value=True)
             lines.append(
-                f"{entry.path}: {around.coincident:,} of {around.picks:,} picks lie precisely on another "
-                f"(a symmetry expansion, or rows given twice): {option} leaves one of each and touches no other"
+                f"{entry.path}: {around.coincident:,} of {around.picks:,} picks are at exactly the "
+                f"position of another (symmetry expansion, or repeated rows): {separation} keeps one of each"
             )
     return lines
 
 
-def warn_of_shifts(inputs: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
-    """Name the inputs whose shifts do not bring duplicates together."""
-    tests = [(entry.path, entry.shift) for entry in inputs]
-    tests += [(_both(inputs, pair), pair.match.shift) for pair in pairs if pair.match]
+def warn_of_shifts(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
+    """Return the inputs whose shifts do not bring duplicates together."""
+    tests = [(entry.path, entry.shift) for entry in entries]
+    tests += [(_both(entries, pair), pair.match.shift) for pair in pairs if pair.match]
     reasons = {
-        "plus": "are closest with their shifts added, though subtracting is the rule: what wrote them?",
-        "none": "are closest with their shifts left out: were they applied before (then use "
-        "--shift-key none), or are they symmetry copies?",
+        "plus": "duplicates are closest with shifts added, but the rule is to subtract them; check "
+        "the program that wrote them",
+        "none": "duplicates are closest with shifts left out; if they were applied before, use "
+        f"{parameter('shift_key', 'none')} (symmetry copies look the same)",
     }
     return [
-        f"{which}: the duplicates {reasons[test.verdict]}"
+        f"{which}: {reasons[test.verdict]}"
         for which, test in tests
         if test and test.verdict in reasons
     ]
 
 
-def warn_of_strangers(inputs: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
-    """Name the inputs that have common micrographs, but picks that match by chance only."""
+def warn_of_chance(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
+    """Return the inputs that share micrographs, but match no better than chance."""
     return [
-        f"{_both(inputs, pair)} match no better than chance has it: are their pixel sizes and "
-        "origins right, and do they hold the same kind of particle?"
+        f"{_both(entries, pair)} match no better than chance; check their pixel sizes and origins, "
+        "and that they hold the same kind of particle"
         for pair in pairs
-        if pair.match and min(pair.match.picks) >= _FEW and pair.match.flip.verdict == "unclear"
+        if pair.match and min(pair.match.picks) >= _ENOUGH and pair.match.flip.verdict == "unclear"
     ]
 
 
-def _both(inputs: Sequence[InspectedInput], pair: Pair) -> str:
-    return f"{inputs[pair.one].path} and {inputs[pair.other].path}"
+def _both(entries: Sequence[InspectedInput], pair: Pair) -> str:
+    return f"{entries[pair.one].path} and {entries[pair.other].path}"

@@ -1,31 +1,150 @@
-"""What an inspection found, as plain records."""
+"""The results of an inspection, as frozen dataclasses."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from dask_dedup.inspection import text as words
+from dask_dedup.formatting import counted, html_table
+from dask_dedup.inspection import text
 
-if TYPE_CHECKING:
-    from dask_dedup.inspection.matching import Match, ShiftTest
-    from dask_dedup.inspection.neighbours import Neighbourhood
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """The gap between duplicates and real neighbours.
+
+    Attributes
+    ----------
+    duplicates_end : float
+        Distance within which the duplicates are; 0 if there are hardly any.
+    neighbours_begin : float
+    """
+
+    duplicates_end: float
+    neighbours_begin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """Distances between the particles of one set.
+
+    Attributes
+    ----------
+    picks : int
+    coincident : int
+        Picks at exactly the position of another.
+    pairs : dict of float to int
+        Number of pairs within each radius.
+    nearest : dict of float to float
+        Percentiles of the distance to the nearest neighbour.
+    edges : tuple of float
+        Bin edges of the histogram.
+    histogram : tuple of int
+        Nearest-neighbour distances, one count per bin; the last counts picks beyond the bins or alone.
+    spacing : Spacing or None
+        None if the distances show no gap.
+    """
+
+    picks: int
+    coincident: int
+    pairs: dict[float, int]
+    nearest: dict[float, float]
+    edges: tuple[float, ...]
+    histogram: tuple[int, ...]
+    spacing: Spacing | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlipTest:
+    """Whether y runs the same way in two inputs.
+
+    Attributes
+    ----------
+    verdict : {"same", "opposite", "unclear"}
+    height : float or None
+        Micrograph height used to flip one input; None if it is unknown and cannot be estimated.
+    estimated : bool
+        Whether the height was estimated from the picks.
+    as_is, flipped, chance : (float, float)
+        Share of each input's picks that have a partner: unchanged, flipped, and by chance.
+    """
+
+    verdict: str
+    height: float | None
+    estimated: bool
+    as_is: tuple[float, float]
+    flipped: tuple[float, float] | None
+    chance: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftTest:
+    """How close duplicates are with shifts subtracted (the rule), left out and added.
+
+    Attributes
+    ----------
+    verdict : {"minus", "none", "plus", "unclear"}
+        Which brings duplicates closest.
+    radius : float
+        Largest distance between partners.
+    picks : int
+        Number of picks measured.
+    minus, none, plus : float
+        Two inputs: median distance between partners. One input: number of close pairs. NaN if
+        there were too few to measure.
+    """
+
+    verdict: str
+    radius: float
+    picks: int
+    minus: float
+    none: float
+    plus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How the picks of two inputs match on the micrographs they share.
+
+    Attributes
+    ----------
+    radius : float
+        Largest distance between partners.
+    micrographs : int
+        Shared micrographs.
+    picks, matched : (int, int)
+        Picks of each input on these micrographs, and picks with a partner.
+    median : float or None
+        Median distance between partners.
+    flip : FlipTest
+    shift : ShiftTest or None
+        None if neither input has shifts.
+    """
+
+    radius: float
+    micrographs: int
+    picks: tuple[int, int]
+    matched: tuple[int, int]
+    median: float | None
+    flip: FlipTest
+    shift: ShiftTest | None
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A column that a user may rank by.
+    """A column that can rank particles.
 
     Attributes
     ----------
     field : str
-        The ``--score-field`` that ranks by it.
+        Value of the parameter ``score_field`` that ranks by this column.
     column : str
     used : bool
-        Whether the parameters ask for it.
+        Whether the parameters select it.
     least, greatest : float
-        Without what stands for no score; infinite where no row has one.
+        Range of the values; infinite if no row has one.
     warnings : tuple of str
     """
 
@@ -39,30 +158,30 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class InspectedInput:
-    """What one input holds.
+    """Contents of one input.
 
     Attributes
     ----------
     path, format, convention : str
     rows, files, bytes, micrographs : int
     per_micrograph : tuple of float
-        Least, median and greatest number of particles; empty where there are none.
+        Least, median and greatest number of particles; empty if there are no micrographs.
     fields : dict of str to tuple of str
-        Columns by the part they play; empty where the part has no column.
+        Columns by role; empty if the table has no column for the role.
     position_unit : {"fraction", "pixel", "angstrom"}
-        Of the stored positions.
+        Unit of the stored positions.
     pixel_size : tuple of float
-        Least and greatest micrograph pixel size, angstrom; empty where it is not known.
+        Least and greatest micrograph pixel size, angstrom; empty if unknown.
     pixel_size_source : str
     unit : {"A", "px"}
-        Of all distances.
+        Unit of all distances.
     scores : tuple of Score
     half_sets : dict of int to int
-        Rows of each; -1 for none.
+        Rows of each half-set; -1 means none.
     neighbourhood : Neighbourhood or None
-        None where no two particles could be measured.
+        None with fewer than two particles to measure.
     shift : ShiftTest or None
-        None where there is no shift.
+        None without shifts.
     """
 
     path: str
@@ -86,30 +205,30 @@ class InspectedInput:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two inputs, by ordinal, and how they match; None where they share no measured micrograph."""
+    """Two inputs, by ordinal; `match` is None if they share no measured micrograph."""
 
     one: int
     other: int
     match: Match | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Inspection:
-    """What `inspect` found.
+    """The result of `inspect`.
 
     Attributes
     ----------
     inputs : tuple of InspectedInput
     pairs : tuple of Pair
-        Empty where the inputs cannot be compared.
+        Empty if the inputs cannot be compared.
     together : Neighbourhood or None
-        Of all inputs as one, after the flips advised.
+        All inputs as one set, after the advised flips.
     flips : tuple of int
-        Ordinals of the inputs to be flipped, since their y runs the other way.
+        Ordinals of the inputs to flip because their y axis runs the other way.
     measured : dict of str to int
-        ``picks`` and ``micrographs`` that distances were measured on, and ``of_micrographs``.
+        ``picks`` and ``micrographs`` measured, and ``of_micrographs`` in all.
     problems : tuple of str
-        What a run with the same parameters would refuse.
+        Errors that `run` would raise with the same parameters.
     warnings : tuple of str
     advice : tuple of str
     """
@@ -123,21 +242,51 @@ class Inspection:
     warnings: tuple[str, ...]
     advice: tuple[str, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """The findings as plain values, for JSON; a number that is not known is None."""
-        return {name: _plain(value) for name, value in asdict(self).items()}
+    def to_dict(self, spelled: Callable[[str], str] = str) -> dict[str, Any]:
+        """Return the results as plain values for JSON; unknown numbers are None.
 
-    def lines(self) -> list[str]:
-        """The findings in words, for a terminal of 100 columns."""
-        return words.describe(self)
+        Parameters
+        ----------
+        spelled : callable, optional
+            Returns a message with its parameters spelled for another interface.
+        """
+        return {name: _plain(value, spelled) for name, value in asdict(self).items()}
+
+    def lines(self, spelled: Callable[[str], str] = str) -> list[str]:
+        """Return the results as text for a terminal of 100 columns; `spelled` as in `to_dict`."""
+        return text.describe(self, spelled)
+
+    def _summary(self) -> dict[str, str]:
+        spacing = self.together or (self.inputs[0].neighbourhood if self.inputs else None)
+        gap = spacing.spacing if spacing else None
+        unit = self.inputs[0].unit if self.inputs else ""
+        return {
+            "inputs": ", ".join(f"{entry.path} ({entry.rows:,})" for entry in self.inputs),
+            "micrographs": f"{self.measured['of_micrographs']:,}",
+            "duplicates within": f"{gap.duplicates_end:.3g} {unit}" if gap else "no gap",
+            "neighbours from": f"{gap.neighbours_begin:.3g} {unit}" if gap else "no gap",
+            **{name: "; ".join(getattr(self, name)) or "none" for name in text.MESSAGE_TITLES},
+        }
+
+    def __repr__(self) -> str:
+        rows = sum(entry.rows for entry in self.inputs)
+        return (
+            f"<Inspection: {counted(len(self.inputs), 'input')}, {counted(rows, 'particle')}, "
+            f"{counted(len(self.problems), 'problem')}, {counted(len(self.warnings), 'warning')}>"
+        )
+
+    def _repr_html_(self) -> str:
+        return html_table("Inspection", self._summary())
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, spelled: Callable[[str], str]) -> Any:
     if isinstance(value, dict):
         return {
-            f"{key:g}" if isinstance(key, float) else str(key): _plain(part)
+            f"{key:g}" if isinstance(key, float) else str(key): _plain(part, spelled)
             for key, part in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [_plain(part, spelled) for part in value]
+    if isinstance(value, str):
+        return spelled(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,285 @@
+"""Look into particle tables before a run: columns, problems, distances, and whether inputs fit together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.dedup.params import DedupParams
+from dask_dedup.errors import InputError
+from dask_dedup.formats import open_table
+from dask_dedup.inspection.advice import (
+    advise_copies,
+    advise_flips,
+    advise_names,
+    advise_separation,
+    choose_flips,
+    warn_of_chance,
+    warn_of_shifts,
+)
+from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
+from dask_dedup.inspection.matching import compare_shifts, match
+from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
+from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourhood, Pair, Score
+from dask_dedup.inspection.survey import InputSummary, Survey, survey_inputs
+from dask_dedup.messages import Message, parameter
+from dask_dedup.particles import checks
+from dask_dedup.particles.conventions import check_flip, check_pixel_size
+from dask_dedup.particles.inputs import Inputs
+from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.storage.access import check_answers, in_words
+from dask_dedup.storage.paths import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+#: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
+_SEPARATION = 20.0
+_FILAMENTS = ("filament/filament_uid", "rlnHelicalTubeID")
+_SYMMETRY = ("sym_expand/src_uid",)
+
+
+@in_words(InputError)
+def inspect(
+    inputs: Sequence[str | Path] | str | Path,
+    *,
+    params: DedupParams | None = None,
+    micrographs: str | Path | None = None,
+) -> Inspection:
+    """Read particle tables and report their contents, their problems and whether they fit together.
+
+    Parameters
+    ----------
+    inputs : path or sequence of paths
+        As for `run`.
+    params : DedupParams, optional
+        Which columns to read; partners in other inputs are found within its `min_separation`.
+    micrographs : path, optional
+        Table with the pixel size and shape of each micrograph.
+
+    Returns
+    -------
+    Inspection
+        Errors that `run` would raise are its `problems`. Without a pixel size, distances are in
+        pixels and leave out shifts.
+
+    Raises
+    ------
+    InputError
+        If a table cannot be read or has no positions, or the parameters contradict the tables.
+    """
+    params = DedupParams.given(params)
+    params = replace(
+        params,
+        min_separation=params.min_separation or _SEPARATION,
+        undo_symmetry_expansion=False,
+        ignore_within_filament=False,
+    )
+    paths = listed(inputs)
+    if not paths:
+        raise InputError("no input: name at least one particle table")
+    check_answers([*paths, *([micrographs] if micrographs else [])])
+    problems: list[str] = []
+    opened, comparable = _open(paths, micrographs, params, problems)
+    unit, measured = _choose_unit(opened)
+    scores = [
+        score_columns(table, roles, params)
+        for table, roles in zip(opened.tables, opened.roles, strict=True)
+    ]
+    survey = survey_inputs(opened, measured, scores)
+    for part in survey.inputs:
+        for check in (checks.check_rows, checks.check_names, checks.check_uids):
+            record(problems, check, opened, part.summaries)
+    return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
+
+
+def _open(
+    paths: Sequence[str | Path],
+    micrographs: str | Path | None,
+    params: DedupParams,
+    problems: list[str],
+) -> tuple[Inputs, bool]:
+    """Open the tables; return the inputs, and whether they can be compared."""
+    tables = [open_table(path, source) for source, path in enumerate(paths)]
+    roles, comparable = find_roles(tables, params, problems)
+    exposures = None
+    if micrographs:
+        exposures = read_micrographs(open_table(micrographs), match=roles[0].match)
+    for table, role in zip(tables, roles, strict=True):
+        if table.source in params.flip_y:
+            check_flip(role, params, exposures, table.path)
+        record(problems, check_pixel_size, role, params, exposures, table.path)
+    return Inputs.of(tables, roles, params, exposures), comparable
+
+
+def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
+    """Return the unit of all distances, and the inputs as they are to be measured.
+
+    Distances are in angstrom if every input has a pixel size, else in pixels. Shifts are in
+    angstrom or in pixels of another size, so they are left out in pixels.
+    """
+    if all(
+        roles.unit == "angstrom"
+        or roles.psize_mic is not None
+        or inputs.micrographs is not None
+        or inputs.params.micrograph_pixel_size is not None
+        for roles in inputs.roles
+    ):
+        return "A", inputs
+    bare = tuple(replace(roles, psize_mic=None, **NO_SHIFT) for roles in inputs.roles)
+    params = replace(inputs.params, micrograph_pixel_size=1.0)
+    return "px", replace(inputs, roles=bare, params=params)
+
+
+def _conclude(
+    inputs: Inputs,
+    unit: str,
+    scores: Sequence[dict[str, str]],
+    survey: Survey,
+    problems: list[str],
+    *,
+    comparable: bool,
+) -> Inspection:
+    """Measure the samples, compare the inputs and advise."""
+    samples = survey.samples
+    several = comparable and len(samples) > 1
+    measurable = [n for n, sample in enumerate(samples) if len(sample) > 1]
+    measured = measure_neighbourhoods([samples[n] for n in measurable])
+    around = dict(zip(measurable, measured, strict=True))
+    pairs: tuple[Pair, ...] = ()
+    if several:
+        radius = inputs.params.min_separation if unit == "A" else _radius_in_pixels(measured)
+        pairs = tuple(
+            Pair(one, other, match(samples[one], samples[other], radius))
+            for one, other in combinations(range(len(samples)), 2)
+        )
+    flips = choose_flips(inputs, pairs)
+    together = None
+    if several and measured:
+        alike = [_flip(sample, flips.get(n)) for n, sample in enumerate(samples)]
+        (together,) = measure_neighbourhoods([Centres.concatenate(alike)], measured[0].edges)
+    entries = tuple(
+        _describe(inputs, n, unit, scores[n], survey.inputs[n], samples[n], around.get(n))
+        for n in range(len(samples))
+    )
+    summaries = [summary for part in survey.inputs for summary in part.summaries]
+    warnings = checks.find_warnings(inputs, summaries)
+    warnings += [*warn_of_shifts(entries, pairs), *warn_of_chance(entries, pairs)]
+    if survey.uid_share > 1:
+        warnings.append(f"only one uid in {survey.uid_share} was compared, chosen by hash")
+    advice = []
+    if pairs and not any(pair.match for pair in pairs):
+        advice += advise_names(inputs, survey.inputs)
+    if flips:
+        advice.append(advise_flips(inputs, unit, survey.inputs, flips))
+    advice += advise_copies(entries)
+    if together or len(entries) == 1:
+        advice += advise_separation(together or entries[0].neighbourhood, unit)
+    return Inspection(
+        inputs=entries,
+        pairs=pairs,
+        together=together,
+        flips=tuple(sorted(flips)),
+        measured={
+            "picks": sum(map(len, samples)),
+            "micrographs": survey.measured,
+            "of_micrographs": survey.micrographs,
+        },
+        problems=tuple(problems),
+        warnings=tuple(map(Message, warnings)),
+        advice=tuple(map(Message, advice)),
+    )
+
+
+def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
+    """Return the distance of partners without a pixel size: half the distance between particles."""
+    known = [one for one in measured if one.nearest]
+    begin = [one.spacing.neighbours_begin for one in known if one.spacing]
+    apart = begin or [one.nearest[50.0] for one in known if one.nearest[50.0] > 0]
+    return min(apart) / 2 if apart else 1.0
+
+
+def _flip(centres: Centres, height: float | None) -> Centres:
+    if height is None:
+        return centres
+    return centres.flipped(None if np.isfinite(centres.height).all() else height)
+
+
+def _describe(
+    inputs: Inputs,
+    source: int,
+    unit: str,
+    fields: dict[str, str],
+    summary: InputSummary,
+    sample: Centres,
+    around: Neighbourhood | None,
+) -> InspectedInput:
+    table, roles = inputs.tables[source], inputs.roles[source]
+    columns: dict[str, tuple[str | None, ...]] = {
+        "micrograph": (roles.micrograph,),
+        "position": roles.position,
+        "micrograph shape": (roles.shape,),
+        "pixel size": (roles.psize_mic,),
+        "shift": (*roles.shift, roles.psize_shift),
+        "score": (roles.score,),
+        "uid": (roles.uid,),
+        "half-set": (roles.half,),
+        "filament": _FILAMENTS,
+        "symmetry source": _SYMMETRY,
+    }
+    counts = list(summary.counts.values())
+    sizes = np.array([part.psize for part in summary.summaries])
+    sizes = sizes[np.isfinite(sizes)]
+    shift = None
+    if sample.shift is not None and len(sample) > 1:
+        spacing = around.spacing.neighbours_begin if around and around.spacing else np.inf
+        shift = compare_shifts(sample, min(inputs.params.min_separation, spacing / 2))
+    return InspectedInput(
+        path=table.path,
+        format=table.format,
+        convention=roles.convention,
+        rows=table.rows,
+        files=len(table.files),
+        bytes=table.bytes,
+        micrographs=len(counts),
+        per_micrograph=(min(counts), float(np.median(counts)), max(counts)) if counts else (),
+        fields={
+            role: tuple(name for name in names if name and name in table.schema.names)
+            for role, names in columns.items()
+        },
+        position_unit=roles.unit,
+        pixel_size=(float(sizes.min()), float(sizes.max())) if sizes.size else (),
+        pixel_size_source=_pixel_size_source(inputs, source),
+        unit=unit,
+        scores=tuple(
+            Score(
+                field=fields[column],
+                column=column,
+                used=column == roles.score,
+                least=found.low,
+                greatest=found.high,
+                warnings=tuple(checks.score_warnings(column, found)) if found.rows else (),
+            )
+            for column, found in summary.scores.items()
+        ),
+        half_sets=dict(sorted(summary.half_sets.items())),
+        neighbourhood=around,
+        shift=shift,
+    )
+
+
+def _pixel_size_source(inputs: Inputs, source: int) -> str:
+    roles = inputs.roles[source]
+    if roles.unit == "angstrom":
+        return "not needed"
+    if inputs.micrographs is not None:
+        return inputs.micrographs.path
+    if roles.psize_mic is not None:
+        return roles.psize_mic
+    if inputs.params.micrograph_pixel_size:
+        return Message(parameter("micrograph_pixel_size"))
+    return "unknown"
