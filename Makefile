@@ -1,6 +1,6 @@
 # make demo    simulate two pickers, remove the duplicates, say where the result lies
 # make test    the fast tests, then the slow ones
-# make lint    ruff and mypy --strict
+# make lint    ruff, mypy --strict and import-linter
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -38,6 +38,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
 _SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "take": "takes"}
 #: Characters shown at either end of a long text.
@@ -82,16 +83,24 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def html_table(caption: str, rows: Mapping[str, object]) -> str:
-    """Return an HTML table of names and values, all escaped, for notebooks.
+def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:
+    """Return an HTML table of names and values, for notebooks. All text is escaped.
+
+    Parameters
+    ----------
+    caption : str
+    rows : mapping of str to object
+    report : Path, optional
+        A last row links to it if it exists.
 
     Examples
     --------
     >>> html_table("Run <1>", {"kept": 5})
     '<table><caption>Run &lt;1&gt;</caption><tr><th>kept</th><td>5</td></tr></table>'
     """
-    lines = (
-        f"<tr><th>{escape(name)}</th><td>{escape(str(value))}</td></tr>"
-        for name, value in rows.items()
-    )
+    cells = {name: escape(str(value)) for name, value in rows.items()}
+    if report is not None and report.exists():
+        path = escape(str(report))
+        cells["report"] = f'<a href="{path}">{path}</a>'
+    lines = (f"<tr><th>{escape(name)}</th><td>{cell}</td></tr>" for name, cell in cells.items())
     return f"<table><caption>{escape(caption)}</caption>{''.join(lines)}</table>"

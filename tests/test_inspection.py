@@ -1,4 +1,4 @@
-"""What `inspect` tells of tables: counts, problems, distances, and whether inputs fit together."""
+"""`inspect`: counts, problems, distances, and whether inputs fit together."""
 
 from __future__ import annotations
 
@@ -26,8 +26,13 @@ from tables import (
 
 from dask_dedup import DedupParams, InputError, inspect
 from dask_dedup.inspection import survey
-from dask_dedup.inspection.matching import match, vote_height
-from dask_dedup.inspection.neighbours import Centres, Cloud, find_spacing, look_around
+from dask_dedup.inspection.matching import compare_shifts, estimate_height, match
+from dask_dedup.inspection.neighbours import (
+    Centres,
+    Cloud,
+    find_spacing,
+    measure_neighbourhoods,
+)
 from dask_dedup.simulation import simulate_pickers
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
@@ -69,7 +74,7 @@ def grid(step, side, axes=2):
 
 
 def plain(path, x, y, name=NAME, **columns):
-    """A table of RELION's positions in pixels."""
+    """Write a table of RELION positions in pixels."""
     table = {"rlnMicrographName": [name] * len(x), "rlnCoordinateX": x, "rlnCoordinateY": y}
     return write_file(pa.table({**table, **columns}), path)
 
@@ -87,7 +92,7 @@ def simulated(pickers):
 
 @pytest.fixture(scope="module")
 def repic(real_data, tmp_path_factory):
-    """Picks of three pickers, and the curated ones of one micrograph, by RELION's names."""
+    """Picks of three pickers, and curated picks of one micrograph, with RELION column names."""
     folder = tmp_path_factory.mktemp("repic")
     for name in ("crYOLO", "topaz", "deepPicker"):
         write_file(read_boxes(real_data / "repic_empiar10017" / name), folder / f"{name}.parquet")
@@ -101,7 +106,7 @@ def repic(real_data, tmp_path_factory):
 
 class TestDistances:
     @pytest.mark.parametrize("axes", [2, 3])
-    def test_they_are_those_that_brute_force_finds(self, axes):
+    def test_they_agree_with_brute_force(self, axes):
         some = field(300, 3, 200.0, axes=axes)
         nearest, pairs = np.full(300, np.inf), dict.fromkeys((5.0, 10.0, 20.0, 50.0, 100.0), 0)
         for number in range(3):
@@ -110,41 +115,41 @@ class TestDistances:
             pairs = {radius: pairs[radius] + (distances <= radius).sum() for radius in pairs}
             square = squareform(distances) + np.diag(np.full(mine.sum(), np.inf))
             nearest[mine] = square.min(axis=1)
-        (found,) = look_around([some])
+        (found,) = measure_neighbourhoods([some])
         assert found.pairs == pairs
         assert sum(found.histogram) == 300
         counted = np.histogram(nearest, found.edges)[0]
         assert found.histogram == (*counted, 300 - counted.sum())
         assert found.nearest[50.0] == pytest.approx(np.median(nearest))
 
-    def test_particles_at_one_place_are_all_pairs(self):
+    def test_coincident_particles_are_all_pairs(self):
         some = centres(np.zeros((20_000, 2)))
-        (found,) = look_around([both(some, centres([[30.0, 40.0]]))])
+        (found,) = measure_neighbourhoods([both(some, centres([[30.0, 40.0]]))])
         assert found.pairs[20.0] == 20_000 * 19_999 // 2
         assert found.pairs[50.0] == found.pairs[20.0] + 20_000
         assert found.histogram[0] == 20_000
 
     def test_a_particle_alone_on_its_micrograph_has_no_neighbour(self):
-        (found,) = look_around([centres([[1.0, 1.0], [1.0, 1.0]], [0, 1])])
+        (found,) = measure_neighbourhoods([centres([[1.0, 1.0], [1.0, 1.0]], [0, 1])])
         assert found.pairs[100.0] == 0
         assert found.nearest == {}
         assert found.histogram[-1] == 2
 
-    def test_a_partner_precisely_at_the_radius_counts(self):
+    def test_a_partner_at_exactly_the_radius_counts(self):
         found = match(centres([[0.0, 0.0]]), centres([[3.0, 4.0], [300.0, 4.0]]), 5.0)
         assert (found.matched, found.median) == ((1, 1), 5.0)
 
 
 class TestSpacing:
-    """Where real neighbours begin."""
+    """The distance at which real neighbours begin."""
 
-    def test_of_simulated_pickers_is_the_particle(self, simulated):
+    def test_of_simulated_pickers_is_the_particle_diameter(self, simulated):
         for entry in simulated.inputs:
             assert 105 < entry.neighbourhood.spacing.neighbours_begin < 125
             assert entry.neighbourhood.spacing.duplicates_end == 0
         assert 3 < simulated.together.spacing.duplicates_end < 20
         assert 105 < simulated.together.spacing.neighbours_begin < 125
-        assert "choose --min-separation between the two" in simulated.advice[-1]
+        assert "choose min_separation between the two" in simulated.advice[-1]
 
     @pytest.mark.parametrize("axes", [2, 3])
     def test_of_a_lattice_is_its_constant(self, axes):
@@ -160,16 +165,16 @@ class TestSpacing:
         found = find_spacing(centres(np.concatenate(filaments)))
         assert found.neighbours_begin == pytest.approx(40 * np.hypot(1, 1 / 3), rel=0.05)
 
-    def test_of_random_picks_is_nowhere(self):
+    def test_of_random_picks_is_none(self):
         some = field()
         assert find_spacing(some) is None
         assert find_spacing(both(some, jittered(some, 5))) is None
 
-    def test_of_few_picks_is_not_guessed(self):
+    def test_of_few_picks_is_none(self):
         assert find_spacing(field(12, 3)) is None
 
     @pytest.mark.real_data
-    def test_of_real_alignments_shows_after_the_shift_only(self, real_data, tmp_path):
+    def test_of_real_alignments_is_found_only_with_shifts(self, real_data, tmp_path):
         table = real_data / "dynamo2m_chemoreceptor" / "dynamo2warp_example.tbl"
         path = write_file(read_dynamo(table, 10.8), tmp_path / "particles.parquet")
         found = inspect(path, params=NO_SCORE).inputs[0]
@@ -191,10 +196,10 @@ class TestDirectionOfY:
         assert not pair.match.flip.estimated
         assert simulated.flips == ()
 
-    def test_an_unknown_height_is_what_the_picks_vote_for(self):
+    def test_an_unknown_height_is_estimated_from_the_picks(self):
         one = field(600, 2, 3000.0)
         other = jittered(one, 6).flipped(3333.0)
-        assert vote_height(one, other, 20.0) == pytest.approx(3333, abs=2)
+        assert estimate_height(one, other, 20.0) == pytest.approx(3333, abs=2)
         found = match(one, other, 20.0).flip
         assert found.verdict == "opposite"
         assert found.estimated
@@ -207,25 +212,25 @@ class TestDirectionOfY:
         assert found.height == pytest.approx(2100, abs=3)
 
     @pytest.mark.parametrize("crowd", [20, 300, 5000])
-    def test_chance_matches_tell_nothing(self, crowd):
+    def test_chance_matches_are_unclear(self, crowd):
         one, other = field(crowd, 2, 2000.0, seed=1), field(crowd, 2, 2000.0, seed=2)
         assert match(one, other, 20.0).flip.verdict == "unclear"
 
-    def test_a_small_input_is_told_beside_a_large_one(self):
+    def test_a_small_input_is_compared_with_a_large_one(self):
         one = field(4000, 4)
         few = jittered(one, 4).take(np.arange(4000) % 50 == 0)
         assert match(one, few, 20.0).flip.verdict == "same"
         assert match(few.flipped(4100.0), one, 20.0).flip.verdict == "opposite"
 
     @pytest.mark.real_data
-    def test_the_curated_picks_run_against_those_of_a_real_picker(self, repic, cli):
+    def test_curated_picks_run_opposite_to_those_of_a_real_picker(self, repic, cli):
         paths = [repic / "crYOLO.parquet", repic / "curated.parquet"]
         options = ("--micrograph-pixel-size", 1.77, "--match-micrographs", "name")
         options += ("--min-separation", 40 * 1.77)
         outcome = cli("inspect", *paths, *options, "--json")
         assert outcome.exit_code == 0, outcome.stderr
-        told = json.loads(outcome.stdout)
-        flip = told["pairs"][0]["match"]["flip"]
+        found = json.loads(outcome.stdout)
+        flip = found["pairs"][0]["match"]["flip"]
         assert flip["verdict"] == "opposite"
         assert flip["estimated"]
         assert flip["flipped"][0] == pytest.approx(0.86, abs=0.01)
@@ -233,9 +238,9 @@ class TestDirectionOfY:
         assert flip["chance"][0] == pytest.approx(0.20, abs=0.03)
         assert flip["height"] / 1.77 == pytest.approx(4096, abs=3)
 
-        said = cli("inspect", *paths, *options).stdout
-        assert "OPPOSITE ways: 86% and" in said
-        advised = said[said.index("--flip-y") :].split("\n\n")[0].split("\n  - ")[0].split()
+        text = cli("inspect", *paths, *options).stdout
+        assert "OPPOSITE ways: 86% and" in text
+        advised = text[text.index("--flip-y") :].split("\n\n")[0].split("\n  - ")[0].split()
         assert advised[1] == str(paths[1])
         assert advised[2] == "--micrograph-height"
         assert int(advised[3]) == pytest.approx(4096, abs=3)
@@ -244,24 +249,24 @@ class TestDirectionOfY:
         assert again["flips"] == []
 
     @pytest.mark.real_data
-    def test_of_four_inputs_the_one_against_the_others_is_flipped(self, repic):
+    def test_of_four_inputs_the_odd_one_is_flipped(self, repic):
         names = ("curated", "crYOLO", "topaz", "deepPicker")
         found = inspect([repic / f"{name}.parquet" for name in names])
         assert found.flips == (0,)
-        assert f"--flip-y {repic / 'curated.parquet'}" in found.advice[0]
+        assert "flip_y=(0,)" in found.advice[0]
         verdicts = {(pair.one, pair.other): pair.match.flip.verdict for pair in found.pairs}
         assert {verdicts[0, other] for other in (1, 2, 3)} == {"opposite"}
         assert {verdicts[1, 2], verdicts[1, 3], verdicts[2, 3]} == {"same"}
 
     @pytest.mark.real_data
-    def test_a_star_file_is_told_like_its_parquet_twin(self, repic, real_data):
+    def test_a_star_file_and_the_same_rows_as_parquet_give_the_same_result(self, repic, real_data):
         star = real_data / "cryosegnet_empiar10017" / "sample.star"
         one = inspect([repic / "crYOLO.parquet", repic / "curated.parquet"])
         other = inspect([repic / "crYOLO.parquet", star])
         assert other.pairs == one.pairs
         assert other.together == one.together
 
-    def test_cryosparc_against_relion_flips_what_needs_no_height(self, tmp_path):
+    def test_between_cryosparc_and_relion_the_input_with_a_known_height_is_flipped(self, tmp_path):
         rows = cryosparc(400, micrographs=3)
         one = write_file(rows, tmp_path / "one.parquet")
         fraction = [values(rows, f"location/center_{axis}_frac") for axis in "xy"]
@@ -276,7 +281,7 @@ class TestDirectionOfY:
             found = inspect(paths, params=DedupParams(min_separation=3, score_field="none"))
             assert found.pairs[0].match.flip.verdict == "opposite"
             assert found.pairs[0].match.flip.height == pytest.approx(SHAPE[0] * PSIZE)
-            assert found.advice[0].endswith(f"use --flip-y {one}")
+            assert found.advice[0].endswith(f"use flip_y=({paths.index(one)},)")
             assert found.together.pairs[5.0] >= 400
 
 
@@ -301,7 +306,7 @@ class TestSignOfShifts:
         assert warning.startswith(f"{paths[0]} and {paths[1]}: ")
 
     @pytest.mark.real_data
-    def test_a_wrong_sign_is_found_within_one_real_input(self, real_data, tmp_path):
+    def test_a_wrong_sign_is_found_in_one_real_input(self, real_data, tmp_path):
         rows = read_dynamo(real_data / "dynamo2m_chemoreceptor/dynamo2warp_example.tbl", 10.8)
         for axis in "XYZ":
             name = f"rlnOrigin{axis}Angst"
@@ -324,11 +329,9 @@ class TestSignOfShifts:
             paths.append(write_file(pa.table({**micrograph, **table}), tmp_path / f"{number}.pq"))
         found = inspect(paths, params=NO_SCORE)
         assert found.pairs[0].match.shift.verdict == "none"
-        assert any("--shift-key none" in line for line in found.warnings)
+        assert any("shift_key='none'" in line for line in found.warnings)
 
-    def test_a_blurred_lattice_is_no_sign_of_duplicates(self):
-        from dask_dedup.inspection.matching import compare_shifts
-
+    def test_a_blurred_lattice_is_not_taken_for_duplicates(self):
         rng = np.random.default_rng(0)
         lattice = np.tile(grid(25, 30), (4, 1))
         shift = rng.normal(0, 5, lattice.shape)
@@ -338,7 +341,7 @@ class TestSignOfShifts:
         assert found.verdict == "unclear"
 
 
-class TestFacts:
+class TestContents:
     def test_everything_is_counted(self, tmp_path):
         rows = cryosparc(500, micrographs=7)
         path = write_folder(rows, tmp_path / "picks", files=3)
@@ -352,7 +355,7 @@ class TestFacts:
         assert entry.half_sets == {0: (split == 0).sum(), 1: (split == 1).sum()}
         assert found.measured == {"picks": 500, "micrographs": 7, "of_micrographs": 7}
 
-    def test_columns_are_told_by_the_part_they_play(self, tmp_path):
+    def test_columns_are_listed_by_role(self, tmp_path):
         columns = {"filament/filament_uid": np.arange(120, dtype=np.uint64)}
         path = write_file(cryosparc(columns=columns), tmp_path / "picks.parquet")
         fields = inspect(path).inputs[0].fields
@@ -362,20 +365,20 @@ class TestFacts:
         assert fields["filament"] == ("filament/filament_uid",)
         assert fields["symmetry source"] == ()
 
-    def test_the_pixel_size_is_told_with_its_source(self, tmp_path):
+    def test_the_pixel_size_has_its_source(self, tmp_path):
         path = write_file(relion(drop=["rlnMicrographPixelSize"]), tmp_path / "picks.parquet")
         table = write_file(exposures(), tmp_path / "exposures.parquet")
         entry = inspect(path, params=DedupParams(micrograph_pixel_size=1.1)).inputs[0]
         assert (entry.pixel_size, entry.pixel_size_source) == (
             (1.1, 1.1),
-            "--micrograph-pixel-size",
+            "micrograph_pixel_size",
         )
         entry = inspect(path, micrographs=table).inputs[0]
         assert entry.pixel_size == pytest.approx((0.8, 2.0))
         assert entry.pixel_size_source == str(table)
         assert entry.unit == "A"
 
-    def test_scores_to_choose_from_are_told_with_ranges_and_doubts(self, tmp_path):
+    def test_score_columns_have_ranges_and_warnings(self, tmp_path):
         columns = {"alignments2D/error": np.zeros(120), "alignments3D/cross_cor": np.arange(120.0)}
         path = write_file(cryosparc(columns=columns), tmp_path / "picks.parquet")
         scores = {score.field: score for score in inspect(path).inputs[0].scores}
@@ -386,7 +389,7 @@ class TestFacts:
         best = scores["alignments3D/cross_cor:higher"]
         assert (best.least, best.greatest) == (0, 119)
 
-    def test_the_scores_used_and_their_scales_are_warned_about(self, tmp_path):
+    def test_constant_scores_and_different_scales_are_warned_about(self, tmp_path):
         name = "rlnAutopickFigureOfMerit"
         columns = {name: np.full(120, -999.0)}
         path = write_file(relion(columns=columns), tmp_path / "picks.parquet")
@@ -398,7 +401,7 @@ class TestFacts:
         assert any("not on one scale" in line for line in inspect(scaled).warnings)
 
 
-class TestForgiving:
+class TestFaultyInputs:
     def test_a_missing_score_is_a_problem_not_an_error(self, tmp_path, cli):
         path = write_file(relion(drop=["rlnAuto"]), tmp_path / "picks.parquet")
         found = inspect(path)
@@ -406,9 +409,9 @@ class TestForgiving:
         assert found.inputs[0].neighbourhood.picks == 120
         outcome = cli("inspect", path)
         assert outcome.exit_code == 0
-        assert "a run would refuse this" in outcome.stdout
+        assert "problems (run refuses these inputs)" in outcome.stdout
 
-    def test_without_a_pixel_size_all_is_in_pixels_without_shifts(self, tmp_path):
+    def test_without_a_pixel_size_distances_are_in_pixels_without_shifts(self, tmp_path):
         bare = write_file(relion(300, drop=["rlnMicrographPixelSize"]), tmp_path / "bare.parquet")
         sized = write_file(relion(300, seed=1), tmp_path / "sized.parquet")
         found = inspect([sized, bare])
@@ -417,7 +420,7 @@ class TestForgiving:
         assert sum("no micrograph pixel size" in line for line in found.problems) == 1
         radius = min(entry.neighbourhood.nearest[50.0] for entry in found.inputs) / 2
         assert found.pairs[0].match.radius == pytest.approx(radius)
-        assert any("distances are in pixels, and shifts are" in line for line in found.lines())
+        assert any("distances are in pixels" in line for line in found.lines())
 
     def test_bad_rows_are_counted_and_left_out(self, tmp_path):
         rows = cryosparc(200, drop=["location/micrograph_uid"])
@@ -437,7 +440,7 @@ class TestForgiving:
         assert "1 uid occurs more than once" in text
         assert found.measured["picks"] == 196
 
-    def test_a_missing_micrograph_column_still_shows_the_rest(self, tmp_path):
+    def test_without_a_micrograph_column_the_rest_is_reported(self, tmp_path):
         path = write_file(relion(drop=["rlnMicrographName"]), tmp_path / "picks.parquet")
         found = inspect(path)
         assert "no micrograph column" in found.problems[0]
@@ -449,14 +452,14 @@ class TestForgiving:
         ("column", "part"),
         [("alignments3D/shift", "shift"), ("pick_stats/ncc_score", "score"), ("uid", "uid")],
     )
-    def test_columns_of_the_wrong_type_are_done_without(self, tmp_path, column, part):
+    def test_columns_of_the_wrong_type_are_ignored(self, tmp_path, column, part):
         path = write_file(cryosparc(columns={column: ["no"] * 120}), tmp_path / "picks.parquet")
         found = inspect(path)
         assert any(f"the column {column} holds" in line for line in found.problems)
         assert found.inputs[0].fields[part] == ()
         assert found.inputs[0].neighbourhood.picks == 120
 
-    def test_inputs_that_cannot_be_compared_are_told_apart(self, tmp_path):
+    def test_inputs_that_cannot_be_compared_are_measured_separately(self, tmp_path):
         flat = write_file(relion(), tmp_path / "flat.parquet")
         deep = write_file(relion(axes=3), tmp_path / "deep.parquet")
         found = inspect([flat, deep])
@@ -464,18 +467,18 @@ class TestForgiving:
         assert (found.pairs, found.together) == ((), None)
         assert all(entry.neighbourhood for entry in found.inputs)
 
-    def test_micrographs_that_differ_by_folder_are_pointed_out(self, tmp_path):
+    def test_micrographs_that_differ_only_by_folder_are_pointed_out(self, tmp_path):
         one = write_file(relion(), tmp_path / "one.parquet")
         renamed = [f"Elsewhere/{micrograph_path(n % 4)}" for n in range(120)]
         two = write_file(relion(columns={"rlnMicrographName": renamed}), tmp_path / "two.parquet")
         found = inspect([one, two])
         assert found.pairs[0].match is None
-        assert "use --match-micrographs name" in found.advice[0]
+        assert "use match_micrographs='name'" in found.advice[0]
         assert any("no micrograph in common" in line for line in found.warnings)
         named = inspect([one, two], params=DedupParams(match_micrographs="name"))
         assert named.pairs[0].match.micrographs == 4
 
-    def test_inputs_that_match_by_chance_only_are_warned_about(self, tmp_path):
+    def test_inputs_that_match_only_by_chance_are_warned_about(self, tmp_path):
         paths = [write_file(relion(400, seed=seed), tmp_path / f"{seed}.pq") for seed in (1, 2)]
         found = inspect(paths, params=DedupParams(min_separation=4))
         assert found.pairs[0].match.flip.verdict == "unclear"
@@ -483,13 +486,13 @@ class TestForgiving:
         assert warning.startswith(f"{paths[0]} and {paths[1]} ")
 
     @pytest.mark.parametrize("rows", [0, 1])
-    def test_tables_of_hardly_a_row_are_told(self, tmp_path, rows):
+    def test_tables_with_hardly_a_row_are_inspected(self, tmp_path, rows):
         path = write_file(relion(rows), tmp_path / "picks.parquet")
         found = inspect([path, path])
         assert [entry.rows for entry in found.inputs] == [rows, rows]
         assert found.lines()
 
-    def test_what_cannot_be_read_is_an_error(self, tmp_path, cli):
+    def test_an_unreadable_table_is_an_error(self, tmp_path, cli):
         with pytest.raises(InputError, match="no input"):
             inspect([])
         path = write_file(relion(drop=["rlnCoordinateY"]), tmp_path / "picks.parquet")
@@ -525,7 +528,7 @@ class TestLargeInputs:
         assert found.inputs[0].micrographs == 100
         assert any("of 100 micrographs" in line for line in found.lines())
 
-    def test_they_do_not_depend_on_how_the_rows_lie(self, tmp_path, monkeypatch):
+    def test_they_do_not_depend_on_the_order_of_rows(self, tmp_path, monkeypatch):
         from dask_dedup.formats.parquet import table as parquet
 
         rows = cryosparc(4000, micrographs=100)
@@ -547,21 +550,21 @@ class TestLargeInputs:
         assert 2 < found.pairs[0].match.micrographs == found.measured["micrographs"] < 20
         assert sum(found.pairs[0].match.picks) == found.measured["picks"]
 
-    def test_one_huge_micrograph_is_measured_all_the_same(self, tmp_path, monkeypatch):
+    def test_one_huge_micrograph_is_measured_whole(self, tmp_path, monkeypatch):
         monkeypatch.setattr(survey, "PICKS_MEASURED", 100)
         found = inspect(write_file(cryosparc(400, micrographs=1), tmp_path / "picks.parquet"))
         assert found.measured["picks"] == 400
 
-    def test_a_share_of_the_uids_stands_for_all(self, tmp_path, monkeypatch):
+    def test_of_very_many_uids_a_share_is_compared(self, tmp_path, monkeypatch):
         monkeypatch.setattr(survey, "UIDS_COMPARED", 100)
         rows = cryosparc(400)
         path = write_file(pa.concat_tables([rows, rows]), tmp_path / "picks.parquet")
         found = inspect(path)
         assert any("uids occur more than once" in line for line in found.problems)
-        assert any("one in 8" in line for line in found.warnings)
+        assert any("one uid in 8" in line for line in found.warnings)
 
 
-class TestTelling:
+class TestOutput:
     def test_it_fits_a_terminal_of_100_columns(self, simulated, pickers, tmp_path):
         long = tmp_path / ("a_name_that_goes_on_and_on_" * 4 + ".parquet")
         write_file(cryosparc(), long)
@@ -571,7 +574,7 @@ class TestTelling:
             assert [line for line in wide if not any(path in line for path in paths)] == []
 
     @pytest.mark.real_data
-    def test_three_real_pickers_show_where_to_cut(self, repic, cli):
+    def test_three_real_pickers_show_the_gap(self, repic, cli):
         paths = [repic / f"{name}.parquet" for name in ("crYOLO", "topaz", "deepPicker")]
         outcome = cli("inspect", *paths, "--micrograph-pixel-size", 1.77)
         assert outcome.exit_code == 0, outcome.stderr
@@ -590,17 +593,25 @@ class TestTelling:
         assert 100 < found.together.spacing.neighbours_begin < 165
         assert 85 < found.inputs[1].neighbourhood.spacing.neighbours_begin / 1.77 < 93
 
-    def test_json_holds_what_is_told(self, pickers, simulated, cli):
+    def test_json_holds_the_same_results(self, pickers, simulated, cli):
         outcome = cli("inspect", *pickers, "--json")
-        told = json.loads(outcome.stdout)
-        assert told == json.loads(json.dumps(simulated.to_dict(), allow_nan=False))
-        around = told["together"]
+        shown = json.loads(outcome.stdout)
+        assert "--min-separation" in shown["advice"][-1]
+        expected = json.loads(json.dumps(simulated.to_dict(), allow_nan=False))
+        assert {**shown, "advice": expected["advice"]} == expected
+        around = shown["together"]
         assert len(around["histogram"]) == len(around["edges"])
-        assert sum(around["histogram"]) == around["picks"] == told["measured"]["picks"]
+        assert sum(around["histogram"]) == around["picks"] == shown["measured"]["picks"]
         assert around["pairs"]["20"] >= around["pairs"]["10"]
-        assert told["inputs"][0]["neighbourhood"]["edges"] == around["edges"]
+        assert shown["inputs"][0]["neighbourhood"]["edges"] == around["edges"]
 
-    def test_numbers_that_are_not_known_are_null(self, tmp_path):
+    def test_a_notebook_shows_a_short_summary(self, simulated, tmp_path):
+        assert repr(simulated).startswith("<Inspection: 2 inputs, ")
+        assert "template (" in simulated._repr_html_()
+        path = write_file(relion(drop=["rlnAuto"]), tmp_path / "<b>.parquet")
+        assert "&lt;b&gt;.parquet" in inspect(path)._repr_html_()
+
+    def test_unknown_numbers_are_null(self, tmp_path):
         found = inspect(write_file(relion(0), tmp_path / "empty.parquet"))
         assert found.to_dict()["inputs"][0]["scores"][0]["least"] is None
         json.dumps(found.to_dict(), allow_nan=False)

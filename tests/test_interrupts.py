@@ -46,4 +46,4 @@ def test_workers_say_nothing_of_it(tmp_path):
     code, told = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
     assert code == 130
     assert "Traceback" not in told
-    assert "the same command goes on from what is done" in told
+    assert "run the same command again to resume" in told

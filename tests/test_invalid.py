@@ -556,7 +556,7 @@ def test_the_error_names_the_way_out_and_inspect_tells_it_too(cli, spoilt, tmp_p
     assert "4 rows have no finite position" in problem
     assert "--invalid reject" in problem
     words = " ".join(cli("inspect", spoilt).stdout.split())
-    assert "a run would refuse this" in words
+    assert "run refuses these inputs" in words
     assert "--invalid keep" in words
 
 

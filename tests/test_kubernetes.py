@@ -437,7 +437,7 @@ def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
         after=[[*dedup, "verify", result]],
     )
     assert told["exit"] == {name: 0}
-    assert f"the result is in {result}" in told["logs"][name]
+    assert f"result: {result}" in told["logs"][name]
     assert "2 workers, 2 threads" in told["logs"][name]
     assert "watch it: http://dask-dedup-scheduler:8787/dedup" in told["logs"][name]
     assert {code for probes in told["probes"].values() for code in probes.values()} == {200}

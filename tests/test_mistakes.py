@@ -111,7 +111,7 @@ def test_inspect_counts_what_lies_precisely_on_another(tmp_path):
     source = write_file(pa.concat_tables([once, once.slice(0, 15)]), tmp_path / "a.parquet")
     found = inspect(source)
     assert found.inputs[0].neighbourhood.coincident == 30
-    (line,) = [line for line in found.advice if "precisely on another" in line]
+    (line,) = [line for line in found.advice if "exactly the position of another" in line]
     assert "30 of 75 picks" in line
-    assert "--min-separation 0" in line
+    assert "min_separation=0" in line
     assert run(source, tmp_path / "out", DedupParams(min_separation=0.0)).rejected == 15

@@ -215,11 +215,11 @@ class TestTheSameAsHere:
         outcome = cli("run", uri, "--output", out, "--verify", no_report=False)
         assert outcome.exit_code == 0, outcome.stderr
         assert f"{out} is verified" in outcome.stdout
-        assert f"the report is {out}/report.html" in outcome.stdout
+        assert f"report: {out}/report.html" in outcome.stdout
         assert "plots/scores.png" in there.names("out")
         assert f"{out}: a finished run of " in cli("status", out).stdout
         assert cli("verify", out).exit_code == 0
-        assert cli("report", out).stdout == f"the report is {out}/report.html\n"
+        assert cli("report", out).stdout == f"report: {out}/report.html\n"
         assert cli("clean", out).stdout == f"{out}: nothing to remove\n"
         assert re.search(r"particles +120, in 4 files", cli("inspect", uri).stdout)
 

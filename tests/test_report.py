@@ -477,7 +477,7 @@ def test_run_makes_a_report_unless_told_not_to(tmp_path, cli):
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "with", "--verify", no_report=False)
     assert found.exit_code == 0
-    assert f"the report is {tmp_path / 'with' / 'report.html'}" in found.stdout
+    assert f"report: {tmp_path / 'with' / 'report.html'}" in found.stdout
     assert "is verified" in found.stdout
     assert "Proven with" in (tmp_path / "with" / "report.html").read_text()
     cli("run", path, "-o", tmp_path / "without", "--no-report")

@@ -323,10 +323,10 @@ def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, expected
 
 def when_written(monkeypatch, number, action):
     """Act once a run in this process has so many fragments written; gives a list that is not empty then."""
-    from dask_dedup.cli.console import _Watched
+    from dask_dedup.cli.console import _SharedProgress
 
     seen, acted = [], []
-    real = _Watched.note
+    real = _SharedProgress.note
 
     def note(self, event):
         real(self, event)
@@ -335,7 +335,7 @@ def when_written(monkeypatch, number, action):
             if len(seen) == number:
                 acted.append(action())
 
-    monkeypatch.setattr(_Watched, "note", note)
+    monkeypatch.setattr(_SharedProgress, "note", note)
     return acted
 
 

@@ -1,4 +1,4 @@
-"""The terminal: what is printed while a run lasts, and at its end."""
+"""Terminal output during a run and at its end."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import sys
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup.cli import console as terminal
-from dask_dedup.cli.console import showing_progress
+from dask_dedup.cli import console
+from dask_dedup.cli.console import TerminalLog, showing_progress
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def picks(tmp_path):
 
 
 def in_terminal(*arguments):
-    """Run the command in a pseudo-terminal 100 columns wide; gives all that was drawn."""
+    """Run a command in a pseudo-terminal 100 columns wide; return all output."""
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
     process = subprocess.Popen(
@@ -50,19 +50,19 @@ def in_terminal(*arguments):
     return drawn.decode()
 
 
-def test_a_terminal_shows_the_log_and_ends_with_the_table(picks, tmp_path):
+def test_a_terminal_shows_the_log_and_then_the_table(picks, tmp_path):
     drawn = in_terminal("run", picks, "-o", tmp_path / "out", "--no-report")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)
     assert "500 particles on" in plain
     assert re.search(r"a\.parquet\s+500\s+\d+\s+\d+", plain)
-    assert plain.rstrip().endswith(f"the result is in {tmp_path / 'out'}")
-    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h")  # the cursor is given back
+    assert plain.rstrip().endswith(f"result: {tmp_path / 'out'}")
+    assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h")  # the cursor is shown again
 
 
-def test_without_a_terminal_a_plain_line_comes_at_intervals(caplog, monkeypatch):
-    monkeypatch.setattr(terminal, "LINE_SECONDS", 0.05)
+def test_without_a_terminal_progress_is_a_line_at_intervals(caplog, monkeypatch):
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, "dask_dedup")
-    with showing_progress(quiet=False) as on_event:
+    with showing_progress(TerminalLog(), quiet=False) as on_event:
         on_event(
             {
                 "kind": "started",
@@ -81,12 +81,12 @@ def test_without_a_terminal_a_plain_line_comes_at_intervals(caplog, monkeypatch)
     assert "counting: 600 of 1,000" in line
     assert "\x1b" not in line
     lines = len(caplog.records)
-    with showing_progress(quiet=True) as on_event:
+    with showing_progress(TerminalLog(), quiet=True) as on_event:
         assert on_event is None
     assert len(caplog.records) == lines
 
 
-def test_quiet_and_json_print_nothing_but_the_result(picks, tmp_path, cli):
+def test_quiet_and_json_print_only_the_result(picks, tmp_path, cli):
     assert cli("run", picks, "-o", tmp_path / "q", "--quiet").stdout == ""
     found = cli("run", picks, "-o", tmp_path / "j", "--json")
     assert found.stdout.startswith("{")

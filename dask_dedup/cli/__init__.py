@@ -1,8 +1,9 @@
-"""The command line: each verb is one call of the public interface."""
+"""The command line: each command is one call of the Python API."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from typing import Any
 
@@ -14,34 +15,42 @@ from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
 from dask_dedup.cli.publish import publish
 from dask_dedup.cli.run import run
-from dask_dedup.cli.status import clean, report, status
-from dask_dedup.cli.verify import verify
+from dask_dedup.cli.status import clean, status
+from dask_dedup.cli.verify import report, verify
 from dask_dedup.errors import DedupError, InputError
+from dask_dedup.formatting import printable
 from dask_dedup.storage.paths import use_endpoint
 
 
 class _Commands(click.Group):
-    """Turns this program's errors into one line and the exit code they stand for."""
+    """Commands whose errors are printed on one line, with the exit code of their type."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except DedupError as error:
-            click.echo(f"dask-dedup: {error.spelled(as_flag)}", err=True)
-            ctx.exit(2 if isinstance(error, InputError) else 1)
+            _fail(ctx, error.spelled(as_flag), 2 if isinstance(error, InputError) else 1)
         except OSError as error:
             if error.errno == errno.EPIPE:
-                raise  # whoever read what is printed has gone, which click knows how to end
-            click.echo(f"dask-dedup: {error}", err=True)
-            ctx.exit(1)
+                raise  # click ends quietly when the reader of a pipe has gone
+            _fail(ctx, printable(str(error)), 1)
         except KeyboardInterrupt:
-            click.echo(
-                "dask-dedup: interrupted; the same command goes on from what is done", err=True
-            )
-            ctx.exit(130)
+            _fail(ctx, "interrupted; run the same command again to resume", 130)
+        except Exception as error:
+            logging.getLogger("dask_dedup").debug("traceback", exc_info=error)
+            reason = printable(str(error))
+            _fail(ctx, f"unexpected error, please report it ({type(error).__name__}: {reason})", 1)
+
+
+def _fail(ctx: click.Context, line: str, code: int) -> None:
+    click.echo(f"dask-dedup: {line}", err=True)
+    ctx.exit(code)
 
 
 @click.group(
+    "dedup",  # as `dask dedup`
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -49,17 +58,17 @@ class _Commands(click.Group):
 @click.option(
     "--endpoint-url",
     metavar="URL",
-    help="Server for s3:// places, where it is not Amazon's; or set AWS_ENDPOINT_URL.",
+    help="S3 endpoint URL (default: AWS). Also read from AWS_ENDPOINT_URL.",
 )
 def main(endpoint_url: str | None) -> None:
     """Remove duplicate particle picks from cryo-EM particle tables.
 
-    Tables and results may lie in an object store: name them by their URIs, such as s3://bucket/picks.
+    Tables and results can be in an object store: name them by URI, such as s3://bucket/picks.
     """
     use_endpoint(endpoint_url)
-    # Arrow's default gives memory back so soon that a tenth of a run goes into getting it again.
+    # The default pool of Arrow returns memory so eagerly that a run takes a tenth longer.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-for _verb in (run, inspect, verify, report, publish, status, clean, demo):
-    main.add_command(_verb)
+for _command in (run, inspect, verify, report, publish, status, clean, demo):
+    main.add_command(_command)

@@ -1,4 +1,4 @@
-"""What a person sees of a run in a terminal: its log, how far it is, and what came out."""
+"""Terminal output: the log, the progress of a run, its summary, and parameters spelled as flags."""
 
 from __future__ import annotations
 
@@ -9,29 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from dask_dedup.formatting import counted, printable
 from dask_dedup.messages import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
     from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.result import RunResult
 
-#: Seconds between two lines where there is no terminal to draw in.
+#: Seconds between two lines of progress without a terminal.
 LINE_SECONDS = 10.0
-
-
-def log_to_terminal(*, quiet: bool) -> None:
-    """Print the log to standard error: all of it, or warnings only."""
-    logger = logging.getLogger("dask_dedup")
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-    # What a lost scheduler means to a run is said in one line of our own. (Dask sets the level of its loggers itself.)
-    logging.getLogger("distributed.client").addFilter(lambda _: False)
-    _print_log_with(logging.StreamHandler())
+#: Flags whose names are not those of the parameters.
+_FLAGS = {"plot_micrographs": "--plot-micrograph", "tags": "--tag"}
 
 
 def as_flag(hint: Hint) -> str:
@@ -41,52 +36,95 @@ def as_flag(hint: Hint) -> str:
     --------
     >>> as_flag(Hint("invalid", "reject")), as_flag(Hint("min_separation"))
     ('--invalid reject', '--min-separation')
+    >>> as_flag(Hint("undo_symmetry_expansion", "True"))
+    '--undo-symmetry-expansion'
     """
-    flag = f"--{hint.parameter.replace('_', '-')}"
-    return flag if hint.value is None else f"{flag} {hint.value}"
+    flag = _FLAGS.get(hint.parameter, f"--{hint.parameter.replace('_', '-')}")
+    return flag if hint.value in (None, True) else f"{flag} {hint.text}"
 
 
-def spelled(message: str) -> str:
+def spelled(message: str, spelling: Callable[[Hint], str] = as_flag) -> str:
     """Return a message with its parameters spelled as flags."""
-    return spell(message.raw, as_flag) if isinstance(message, Message) else message
+    return spell(message.raw, spelling) if isinstance(message, Message) else message
 
 
-class _Printable(logging.Formatter):
-    """Spells parameters as flags and escapes control characters, which names from files may hold."""
+class TerminalLog(logging.Handler):
+    """Prints the log to standard error, on one line each, with parameters spelled as flags.
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
-        if isinstance(record.args, tuple) and record.args:
-            arguments = tuple(
-                spelled(each) if isinstance(each, str) else each for each in record.args
-            )
-            return printable(spelled(record.msg) % arguments)
-        return printable(spelled(record.getMessage() if record.args else record.msg))
+    Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
+    printed once each.
+
+    Attributes
+    ----------
+    write : callable
+        Prints a line.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.write: Callable[[str], None] = _print_error
+        self._warnings: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record, or keep it."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        shown = tuple(spelled(each) if isinstance(each, str) else each for each in arguments)
+        text = spelled(record.msg) if isinstance(record.msg, str) else str(record.msg)
+        line = printable(text % shown if shown else text)
+        if record.levelno >= logging.WARNING:
+            line = f"warning: {line.removeprefix('warning: ')}"
+        if record.name == "dask_dedup.warnings":
+            self._warnings[line] = None
+        else:
+            self.write(line)
+        if record.exc_info:
+            self.write(logging.Formatter().formatException(record.exc_info))
+
+    def print_warnings(self) -> None:
+        """Print the warnings that were kept."""
+        for line in self._warnings:
+            self.write(line)
+        self._warnings.clear()
 
 
-def _print_log_with(handler: logging.Handler) -> None:
-    handler.setFormatter(_Printable())
-    logging.getLogger("dask_dedup").handlers = [handler]
+def _print_error(line: str) -> None:
+    click.echo(line, err=True)
 
 
 @contextmanager
-def showing_progress(*, quiet: bool) -> Iterator[EventHandler | None]:
-    """Show how far a run is: a live line in a terminal, else a plain line now and then.
+def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[TerminalLog]:
+    """Print the log: warnings only if `quiet`, also DEBUG lines if `verbose`; data warnings last."""
+    handler = TerminalLog()
+    logger = logging.getLogger("dask_dedup")
+    logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    logger.handlers = [handler]
+    # A lost scheduler is reported in one line of our own. (Dask sets the level of its loggers itself.)
+    logging.getLogger("distributed.client").addFilter(lambda _: False)
+    try:
+        yield handler
+    finally:
+        handler.print_warnings()
+
+
+@contextmanager
+def showing_progress(log: TerminalLog, *, quiet: bool = False) -> Iterator[EventHandler | None]:
+    """Show the progress of a run: a live bar in a terminal, else a line at intervals.
 
     Yields
     ------
     callable or None
-        To be called with each event of the run; None if nothing is to be shown.
+        To be called with each event of the run; None if `quiet`.
     """
     if quiet:
         yield None
         return
-    watched = _Watched()
-    with _live(watched) if sys.stderr.isatty() else _in_lines(watched):
-        yield watched.note
+    progress = _SharedProgress()
+    with _live_bar(progress, log) if sys.stderr.isatty() else _plain_lines(progress):
+        yield progress.note
 
 
-class _Watched:
-    """A progress that is told from one thread and shown by another."""
+class _SharedProgress:
+    """A progress that one thread updates and another shows."""
 
     def __init__(self) -> None:
         self._progress = Progress()
@@ -105,20 +143,20 @@ class _Watched:
         with self._lock:
             return self._progress.fraction
 
-    def words(self) -> str:
+    def line(self) -> str:
         with self._lock:
             return describe(self._progress)
 
 
 @contextmanager
-def _in_lines(watched: _Watched) -> Iterator[None]:
-    """Log a line at intervals, so that a batch job's log shows that it lives."""
+def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
+    """Log a line at intervals, for the log file of a batch job."""
     over = threading.Event()
 
     def print_lines() -> None:
         while not over.wait(LINE_SECONDS):
-            if watched.running:
-                logging.getLogger("dask_dedup").info("%s", watched.words())
+            if progress.running:
+                logging.getLogger("dask_dedup").info("%s", progress.line())
 
     printer = threading.Thread(target=print_lines, name="progress", daemon=True)
     printer.start()
@@ -130,8 +168,8 @@ def _in_lines(watched: _Watched) -> Iterator[None]:
 
 
 @contextmanager
-def _live(watched: _Watched) -> Iterator[None]:
-    """Keep a bar and a line in words at the foot of the terminal, and print the log above it."""
+def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
+    """Keep a bar and a line of text at the bottom of the terminal, and print the log above it."""
     from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
@@ -140,29 +178,24 @@ def _live(watched: _Watched) -> Iterator[None]:
 
     console = Console(stderr=True)
 
-    class Foot:
+    class Bar:
         def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            if watched.running:
-                foot = Table.grid()
-                foot.add_row(ProgressBar(total=1.0, completed=watched.fraction))
-                foot.add_row(Text(watched.words(), overflow="ellipsis", no_wrap=True))
-                yield foot
+            if progress.running:
+                grid = Table.grid()
+                grid.add_row(ProgressBar(total=1.0, completed=progress.fraction))
+                grid.add_row(Text(progress.line(), overflow="ellipsis", no_wrap=True))
+                yield grid
 
-    class Above(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            console.print(Text(self.format(record)), soft_wrap=True)
-
-    before = logging.getLogger("dask_dedup").handlers
-    _print_log_with(Above())
+    log.write = lambda line: console.print(Text(line), soft_wrap=True)
     try:
-        with Live(Foot(), console=console, refresh_per_second=5, transient=True):
+        with Live(Bar(), console=console, refresh_per_second=5, transient=True):
             yield
     finally:
-        logging.getLogger("dask_dedup").handlers = before
+        log.write = _print_error
 
 
 def result_lines(result: RunResult) -> list[str]:
-    """Say what came out, as a table by input, and where it is."""
+    """Return the summary of a run: a table by input, then the paths of the result."""
     entries = [*result.by_input]
     if len(entries) > 1:
         total = {"path": "all", "rows": result.rows, "kept": result.kept}
@@ -175,20 +208,24 @@ def result_lines(result: RunResult) -> list[str]:
             f"{entry['path']:<{width}} {entry['rows']:>13,} {entry['kept']:>13,} "
             f"{entry['rejected']:>13,}  {share}"
         )
+    totals = result.manifest["totals"]
     if result.invalid:
         outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
-        reasons = result.manifest["totals"]["invalid_by_reason"].items()
-        told = ", ".join(f"{reason.replace('_', ' ')}: {rows:,}" for reason, rows in reasons)
-        lines.append(f"{outcome} without being compared: {counted(result.invalid, 'row')} ({told})")
-    halves = result.manifest["totals"]["across_half_sets"]
-    if halves:
-        lines.append(f"duplicate pairs across the two half-sets: {halves:,}")
+        reasons = ", ".join(
+            f"{reason.replace('_', ' ')}: {rows:,}"
+            for reason, rows in totals["invalid_by_reason"].items()
+        )
+        lines.append(
+            f"{outcome} without being compared: {counted(result.invalid, 'row')} ({reasons})"
+        )
+    if totals["across_half_sets"]:
+        lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
-    return [printable(line) for line in (*lines, f"the result is in {result.output}")]
+    return [printable(line) for line in (*lines, f"result: {result.output}")]
 
 
 def _native_files(result: RunResult) -> list[str]:
-    """Name the kept file of each input that was written in its own format."""
+    """Return the kept file of each input that was written in its own format."""
     paths = [entry["path"] for entry in result.by_input]
     return [
         entry["path"]

@@ -1,13 +1,15 @@
-"""The verb demo."""
+"""The command demo."""
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.console import log_to_terminal, result_lines, showing_progress
-from dask_dedup.cli.types import PATH
+from dask_dedup.cli.console import result_lines, showing_progress, terminal_log
+from dask_dedup.cli.types import LOCAL_FOLDER
+from dask_dedup.errors import OutputExistsError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,20 +17,40 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option(
-    "-o", "--output", default="demo", show_default=True, type=PATH, help="Folder to work in."
+    "-o",
+    "--output",
+    default="demo",
+    show_default=True,
+    type=LOCAL_FOLDER,
+    help="Folder to work in.",
 )
 @click.option("--particles", default=20_000, show_default=True, help="True particles to simulate.")
-@click.option("--seed", default=0, show_default=True, help="Seeds the simulation.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the folder.")
 def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     """Simulate two pickers on the same micrographs, remove the duplicates, verify the result."""
-    from dask_dedup.cli.demo_run import run_demo
+    from dask_dedup import DedupParams, report, run, verify
+    from dask_dedup.simulation import simulate_pickers
 
-    log_to_terminal(quiet=False)
-    with showing_progress(quiet=False) as on_event:
-        result, proof, page = run_demo(
-            output, particles=particles, seed=seed, overwrite=overwrite, on_event=on_event
-        )
-    for line in (*result_lines(result), *proof.lines()):
-        click.echo(line)
-    click.echo(f"the report is {page}")
+    picks = output / "picks"
+    if picks.exists():
+        if not overwrite:
+            raise OutputExistsError(f"{picks} exists; use --overwrite to replace it")
+        shutil.rmtree(picks)
+    pickers = simulate_pickers(
+        picks,
+        particles=particles,
+        micrographs=max(1, particles // 330),
+        pickers=("template", "blob"),
+        seed=seed,
+    )
+    # The two score on different scales, so the better picker comes first and wins.
+    params = DedupParams(prefer_input_order=True)
+    result_folder = output / "result"
+    with terminal_log() as log:
+        with showing_progress(log) as on_event:
+            result = run(pickers, result_folder, params, overwrite=overwrite, on_event=on_event)
+        verification = verify(result_folder)
+        page = report(result_folder, verification=verification)
+        for line in (*result_lines(result), *verification.lines(), f"report: {page}"):
+            click.echo(line)

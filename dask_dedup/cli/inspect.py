@@ -1,18 +1,21 @@
-"""The verb inspect."""
+"""The command inspect."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.cli.flips import ordinals
-from dask_dedup.cli.types import PATH
+from dask_dedup.cli.console import as_flag, spelled
+from dask_dedup.cli.types import JSON, PATH, ordinals
 from dask_dedup.dedup.params import MATCHES, SHIFT_KEYS, DedupParams
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dask_dedup.messages import Hint
 
 
 @click.command()
@@ -22,7 +25,7 @@ if TYPE_CHECKING:
     default=20.0,
     show_default=True,
     metavar="A",
-    help="Look for partners in other INPUTs within this distance, in angstrom.",
+    help="Largest distance between partners in different inputs, in angstrom.",
 )
 @click.option("--micrographs", type=PATH, metavar="TABLE", help="As for run.")
 @click.option("--micrograph-pixel-size", type=float, metavar="A", help="As for run.")
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--match-micrographs", type=click.Choice(MATCHES), default="auto", help="As for run.")
 @click.option("--flip-y", multiple=True, type=PATH, metavar="INPUT", help="As for run.")
 @click.option("--micrograph-height", type=int, metavar="PIXELS", help="As for run.")
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@JSON
 def inspect(
     inputs: tuple[Path, ...],
     micrographs: Path | None,
@@ -39,17 +42,23 @@ def inspect(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Tell what is in each INPUT, and whether they fit together.
+    """Show what each INPUT holds, and whether the inputs fit together.
 
-    Counts particles and micrographs, names the columns and what a run would refuse, shows how far apart
-    particles are so that a separation can be chosen, and finds inputs whose y axis or shifts disagree.
+    Counts particles and micrographs, lists columns and problems, measures distances to help choose
+    a separation, and finds inputs whose y axis or shifts disagree.
     """
     from dask_dedup.inspection import inspect as inspect_files
 
-    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
+    def with_path(hint: Hint) -> str:
+        """Return a parameter as a flag; inputs to flip are named by path, not by number."""
+        if hint.parameter != "flip_y" or hint.text is None:
+            return as_flag(hint)
+        return " ".join(f"--flip-y {shlex.quote(str(inputs[number]))}" for number in hint.value)
+
+    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs, "--flip-y"))
     found = inspect_files(inputs, params=params, micrographs=micrographs)
     if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
+        click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))
     else:
-        for line in found.lines():
+        for line in found.lines(lambda text: spelled(text, with_path)):
             click.echo(line)

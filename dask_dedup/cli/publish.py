@@ -1,4 +1,4 @@
-"""The verb publish."""
+"""The command publish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dask_dedup.cli.console import spelled
-from dask_dedup.cli.types import PATH
+from dask_dedup.cli.types import JSON, PATH
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,30 +22,30 @@ if TYPE_CHECKING:
     "--iceberg",
     nargs=2,
     metavar="CATALOG TABLE",
-    help="Catalog of pyiceberg's configuration, and the Iceberg table's name in it, such as em.kept.",
+    help="Catalog in the configuration of pyiceberg, and name of the Iceberg table, such as em.kept.",
 )
 @click.option(
     "--table",
     type=click.Choice(["kept", "rejected", "duplicates"]),
     default="kept",
     show_default=True,
-    help="What to publish: particles_kept, particles_rejected or duplicates.",
+    help="Which part of the result to publish.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["append", "replace"]),
     default="append",
     show_default=True,
-    help="Add the run to what the table holds, or put it in the place of all that.",
+    help="Add the run to the table, or replace the contents of the table.",
 )
 @click.option(
     "--tag",
     "tags",
     multiple=True,
     metavar="NAME=VALUE",
-    help="A column with this value in all rows of the run, such as session=24mar07; may be repeated.",
+    help="Add a column with this value, such as session=24mar07; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+@JSON
 def publish(
     output: Path,
     delta: Path | None,
@@ -55,25 +55,25 @@ def publish(
     tags: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Publish a finished run in OUTPUT to a table of a lake.
+    """Publish a finished run to a Delta or Iceberg table.
 
-    The files enter the table byte for byte, linked where possible; nothing is encoded again. A table is made if
-    there is none. A run that the table holds already is not published again.
+    Files are added unchanged, linked where possible. The table is created if it does not exist. A
+    run that the table already holds is not published again.
     """
-    from dask_dedup.results.publish import publish as publish_files
+    from dask_dedup import publish as publish_files
 
     if (delta is None) == (iceberg is None):
-        raise click.UsageError("give either --delta TABLE or --iceberg CATALOG TABLE")
+        raise click.UsageError("pass either --delta TABLE or --iceberg CATALOG TABLE")
     done = publish_files(
         output, delta=delta, iceberg=iceberg, table=table, mode=mode, tags=_parse(tags)
     )
-    for line in done.warnings():
-        click.echo(f"warning: {spelled(line)}", err=True)
     if as_json:
         click.echo(json.dumps(done.to_dict(), indent=2))
     else:
-        for text in done.lines():
-            click.echo(text)
+        for line in done.lines():
+            click.echo(line)
+    for line in done.warnings():
+        click.echo(f"warning: {spelled(line)}", err=True)
 
 
 def _parse(tags: tuple[str, ...]) -> dict[str, str]:
@@ -81,6 +81,6 @@ def _parse(tags: tuple[str, ...]) -> dict[str, str]:
     for tag in tags:
         name, equals, value = tag.partition("=")
         if not equals or name in parsed:
-            raise InputError(f"--tag {tag}: give NAME=VALUE, each name once")
+            raise InputError(f"--tag {tag}: pass NAME=VALUE, each name once")
         parsed[name] = value
     return parsed

@@ -1,4 +1,4 @@
-"""The verb run."""
+"""The command run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.cluster_options import ClusterOptions, cluster_options
-from dask_dedup.cli.console import log_to_terminal, result_lines, showing_progress
-from dask_dedup.cli.flips import ordinals
-from dask_dedup.cli.types import PATH
-from dask_dedup.cli.verify import prove
+from dask_dedup.cli.console import as_flag, result_lines, showing_progress, terminal_log
+from dask_dedup.cli.types import JSON, PATH, ordinals
 from dask_dedup.dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
 from dask_dedup.errors import DedupError, InputError
 
@@ -22,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from dask_dedup.pipeline.result import RunResult
-    from dask_dedup.results.verify import Verification
+    from dask_dedup import RunResult, Verification
 
 
 @click.command()
@@ -34,102 +31,107 @@ if TYPE_CHECKING:
     default=20.0,
     show_default=True,
     metavar="A",
-    help="Least distance between particle centres, in angstrom; 0: precisely equal coordinates.",
+    help="Particles at most this far apart are duplicates, in angstrom; 0: exactly equal coordinates.",
 )
 @click.option(
     "--micrographs",
     type=PATH,
     metavar="TABLE",
-    help="Micrograph table: gives each micrograph its own pixel size and shape.",
+    help="Table with the pixel size and shape of each micrograph.",
 )
 @click.option(
     "--micrograph-pixel-size",
     type=float,
     metavar="A",
-    help="Micrograph pixel size in angstrom, where neither table tells it.",
+    help="Micrograph pixel size in angstrom, if no table has it.",
 )
 @click.option(
     "--shift-key",
     type=click.Choice(SHIFT_KEYS),
     default="auto",
     show_default=True,
-    help="Alignment shift that moves the centres; auto: alignments3D, else alignments2D, else none.",
+    help="Alignment shift to apply; auto: alignments3D, else alignments2D, else none.",
 )
 @click.option(
     "--score-field",
     default="ncc_score",
     show_default=True,
     metavar="FIELD",
-    help="Who stays: ncc_score, error, error_min, none (a seeded choice), NAME:higher or NAME:lower.",
+    help="Best particles win: ncc_score, error, error_min, NAME:higher, NAME:lower, or none (random).",
 )
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
-@click.option("--seed", default=0, show_default=True, help="Seeds the choice between equal scores.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the random choice between equal scores."
+)
 @click.option(
     "--prefer-input-order",
     is_flag=True,
-    help="A particle of an earlier INPUT wins over one of a later INPUT, whatever the scores.",
+    help="Particles of an earlier INPUT win over those of a later one, regardless of scores.",
 )
 @click.option(
     "--between-inputs-only",
     is_flag=True,
-    help="Two particles of the same INPUT are never duplicates of each other.",
+    help="Particles of the same INPUT are never duplicates of each other.",
 )
 @click.option(
     "--ignore-within-filament",
     is_flag=True,
-    help="Two particles of the same filament are never duplicates of each other.",
+    help="Particles of the same filament are never duplicates of each other.",
 )
 @click.option(
     "--undo-symmetry-expansion",
     is_flag=True,
-    help="Keep one copy of each particle (sym_expand/src_uid), whatever their distance.",
+    help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
 )
 @click.option(
     "--match-micrographs",
     type=click.Choice(MATCHES),
     default="auto",
     show_default=True,
-    help="How the micrographs of several INPUTs are told to be the same.",
+    help="How to match micrographs across inputs.",
 )
 @click.option(
     "--flip-y",
     multiple=True,
     type=PATH,
     metavar="INPUT",
-    help="This INPUT's y axis runs the other way.",
+    help="Flip the y axis of this INPUT; may be repeated.",
 )
 @click.option(
-    "--micrograph-height", type=int, metavar="PIXELS", help="For --flip-y, where no table tells it."
+    "--micrograph-height", type=int, metavar="PIXELS", help="For --flip-y, if no table has it."
 )
 @click.option(
     "--invalid",
     type=click.Choice(INVALID),
     default="error",
     show_default=True,
-    help="Rows that cannot be compared (no position, no micrograph): refuse the run, or carry them to "
-    "the rejected or the kept without taking part.",
+    help="Rows that cannot be compared (no position, no micrograph): stop, or move them to the "
+    "rejected or the kept particles.",
 )
 @click.option(
     "--output-format",
     type=click.Choice(["native", "parquet"]),
     default="native",
     show_default=True,
-    help="Write each table in its own format, or all as one Parquet dataset.",
+    help="Write each table in its own format, or all tables as one Parquet dataset.",
 )
-@click.option("--allow-outside", is_flag=True, help="Let a .csg point to files outside its folder.")
+@click.option(
+    "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
+)
 @cluster_options
-@click.option("--overwrite", is_flag=True, help="Replace the result of another run in --output.")
-@click.option("--verify", is_flag=True, help="Prove the result as the verb verify does.")
-@click.option("--no-report", is_flag=True, help="Make no report.html and no plots.")
+@click.option("--overwrite", is_flag=True, help="Replace the result of another run in OUTPUT.")
+@click.option("--verify", is_flag=True, help="Verify the result after the run.")
+@click.option("--no-report", is_flag=True, help="Write no report.html and no plots.")
 @click.option(
     "--plot-micrograph",
     "plot_micrographs",
     multiple=True,
     metavar="NAME",
-    help="Show this micrograph in the report.",
+    help="Show this micrograph in the report; may be repeated.",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Print errors and warnings only.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print plans, fragments and shuffles.")
+@JSON
 def run(
     inputs: tuple[Path, ...],
     output: Path,
@@ -142,88 +144,92 @@ def run(
     no_report: bool,
     plot_micrographs: tuple[str, ...],
     quiet: bool,
+    verbose: bool,
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Find the duplicates among all INPUTs and write what is kept and what is rejected.
+    """Remove duplicates from all INPUTs; write kept and rejected particles.
 
-    An INPUT is a RELION .star, a CryoSPARC .cs or .csg, or Parquet (a file, a folder, or a
-    hive-partitioned folder) with the column names of either program.
+    An INPUT is a RELION .star file, a CryoSPARC .cs or .csg file, or Parquet (a file, a folder, or
+    a hive-partitioned folder) with the column names of either program.
     """
     quiet = quiet or as_json
-    log_to_terminal(quiet=quiet)
-    where = ClusterOptions.take(parameters)
-    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
-    with ExitStack() as stack:
-        client = where.client(stack)
-        from dask_dedup.pipeline.run import run as run_files
+    options = ClusterOptions.take(parameters)
+    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs, "--flip-y"))
+    with terminal_log(quiet=quiet, verbose=verbose) as log:
+        with ExitStack() as stack:
+            client = options.client(stack)
+            from dask_dedup import run as run_files
 
-        on_event = stack.enter_context(showing_progress(quiet=quiet))
-        result = run_files(
-            inputs,
-            output,
-            params,
-            client,
-            micrographs=micrographs,
-            output_format=output_format,
-            allow_outside=allow_outside,
-            overwrite=overwrite,
-            on_event=on_event,
-        )
-    proof = pictured = None
-    try:
-        if verify:
-            proof = prove(output)
-        if not no_report:
-            pictured = _picture(result, plot_micrographs, proof)
-    except KeyboardInterrupt:
-        again = f"dask-dedup report {'--verify ' if verify else ''}{shlex.quote(str(output))}"
-        click.echo(
-            f"dask-dedup: interrupted, but the result is whole; for its report: {again}", err=True
-        )
-        sys.exit(130)
-    if as_json:
-        click.echo(json.dumps(_as_dict(result, proof, pictured), indent=2))
-    elif not quiet:
-        for line in (*result_lines(result), *(proof.lines() if proof else ())):
-            click.echo(line)
-        if pictured:
-            click.echo(f"the report is {pictured}")
-    if proof and not proof.verified:
+            on_event = stack.enter_context(showing_progress(log, quiet=quiet))
+            result = run_files(
+                inputs,
+                output,
+                params,
+                client,
+                micrographs=micrographs,
+                output_format=output_format,
+                allow_outside=allow_outside,
+                overwrite=overwrite,
+                on_event=on_event,
+            )
+        found = page = None
+        try:
+            if verify:
+                from dask_dedup import verify as verify_files
+
+                found = verify_files(output)
+            if not no_report:
+                page = _write_report(result, plot_micrographs, found)
+        except KeyboardInterrupt:
+            again = f"dask-dedup report {'--verify ' if verify else ''}{shlex.quote(str(output))}"
+            click.echo(
+                f"dask-dedup: interrupted, but the result is complete; for its report: {again}",
+                err=True,
+            )
+            sys.exit(130)
+        if as_json:
+            click.echo(json.dumps(_as_dict(result, found, page), indent=2))
+        elif not quiet:
+            for line in (*result_lines(result), *(found.lines() if found else ())):
+                click.echo(line)
+            if page:
+                click.echo(f"report: {page}")
+    if found and not found.verified:
         sys.exit(1)
 
 
-def _picture(
-    result: RunResult, micrographs: Sequence[str], proof: Verification | None
+def _write_report(
+    result: RunResult, micrographs: Sequence[str], found: Verification | None
 ) -> Path | None:
-    """Make the report; the result stands, whatever becomes of its pictures."""
+    """Write the report; if that fails, warn, because the result is complete without it."""
     page = result.output / "report.html"
-    if result.already_done and page.exists() and not (micrographs or proof):
+    if result.already_done and page.exists() and not (micrographs or found):
         return page
-    try:
-        from dask_dedup.results.report import report as make_report
+    from dask_dedup import report
 
+    try:
         try:
-            return make_report(result.output, plot_micrographs=micrographs, verification=proof)
+            return report(result.output, plot_micrographs=micrographs, verification=found)
         except InputError as error:
             if not micrographs:
                 raise
-            click.echo(f"warning: the report is without --plot-micrograph: {error}", err=True)
-            return make_report(result.output, verification=proof)
+            without = f"the report is without --plot-micrograph: {error.spelled(as_flag)}"
+            click.echo(f"warning: {without}", err=True)
+            return report(result.output, verification=found)
     except DedupError as error:
-        click.echo(f"warning: the result is whole, but has no report: {error}", err=True)
+        text = error.spelled(as_flag)
+        click.echo(f"warning: the result is complete, but has no report: {text}", err=True)
         return None
 
 
-def _as_dict(
-    result: RunResult, proof: Verification | None, pictured: Path | None
-) -> dict[str, Any]:
+def _as_dict(result: RunResult, found: Verification | None, page: Path | None) -> dict[str, Any]:
     return {
         "output": str(result.output),
         "already_done": result.already_done,
         **result.manifest["totals"],
         "warnings": result.warnings,
         "run_id": result.manifest["run_id"],
-        "report": str(pictured) if pictured else None,
-        "verification": proof.to_dict() if proof else None,
+        "report": str(page) if page else None,
+        "verification": found.to_dict() if found else None,
     }

@@ -1,4 +1,4 @@
-"""The verb verify, and its work for other verbs."""
+"""The commands verify and report."""
 
 from __future__ import annotations
 
@@ -8,36 +8,54 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.types import PATH
+from dask_dedup.cli.types import JSON, PATH
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_dedup.results.verify import Verification
+
+@click.command()
+@click.argument("output", type=PATH)
+@JSON
+def verify(output: Path, as_json: bool) -> None:
+    """Verify a finished run with an independent algorithm.
+
+    Checks that no row was lost or changed, that no two kept particles are within the separation,
+    that every rejected particle has the right winner, and that every file has its checksum. Exit
+    code 1 if a check fails, or cannot be made because the inputs are gone.
+    """
+    from dask_dedup import verify as verify_files
+
+    found = verify_files(output)
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=2))
+    else:
+        for line in found.lines():
+            click.echo(line)
+    if not found.verified:
+        sys.exit(1)
 
 
 @click.command()
 @click.argument("output", type=PATH)
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def verify(output: Path, as_json: bool) -> None:
-    """Prove a finished run with an independent algorithm.
+@click.option(
+    "--plot-micrograph",
+    "plot_micrographs",
+    multiple=True,
+    metavar="NAME",
+    help="Also show this micrograph; may be repeated.",
+)
+@click.option("--verify", is_flag=True, help="Verify the result first, and report the outcome.")
+def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> None:
+    """Write the report of a finished run, OUTPUT/report.html and OUTPUT/plots.
 
-    Checks that no row was lost or changed, that no two kept particles are within the separation, that every
-    rejected one has its winner, and that every file is as the run left it. Exit code 1 if any of it fails, or
-    cannot be checked because the inputs are gone.
+    Replaces an earlier report. Reads only the result, not the inputs, unless --verify is given.
     """
-    proof = prove(output)
-    if as_json:
-        click.echo(json.dumps(proof.to_dict(), indent=2))
-    else:
-        for line in proof.lines():
-            click.echo(line)
-    if not proof.verified:
+    from dask_dedup import report as write_report
+    from dask_dedup import verify as verify_files
+
+    found = verify_files(output) if verify else None
+    page = write_report(output, plot_micrographs=plot_micrographs, verification=found)
+    click.echo(f"report: {page}")
+    if found and not found.verified:
         sys.exit(1)
-
-
-def prove(output: Path) -> Verification:
-    """Prove a finished run."""
-    from dask_dedup.results.verify import verify as verify_files
-
-    return verify_files(output)

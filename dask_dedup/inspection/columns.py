@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import Fragment, Piece
+from dask_dedup.formats import FileSlice, Fragment
 from dask_dedup.messages import Message
 from dask_dedup.particles.conventions import OTHER_SCORES, compare_roles, resolve_roles
 from dask_dedup.particles.extract import extract
@@ -90,11 +90,9 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
     return _drop_unreadable(table, resolve(missing), problems)
 
 
-def _drop_unreadable(
-    table: ParticleTable, roles: ColumnRoles, problems: list[str]
-) -> ColumnRoles:
+def _drop_unreadable(table: ParticleTable, roles: ColumnRoles, problems: list[str]) -> ColumnRoles:
     """Drop the optional roles whose columns have the wrong type."""
-    fragment = Fragment(0, table.source, 0, 0, (Piece(table.path, 0, 0),))
+    fragment = Fragment(0, table.source, 0, 0, (FileSlice(table.path, 0, 0),))
 
     def read_nothing(some: ColumnRoles) -> None:
         names = [name for name in some.columns if name in table.schema.names]

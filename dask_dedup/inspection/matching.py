@@ -185,6 +185,4 @@ def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
     crowded = (counts[sign] * _FRACTIONS >= 2 * counts[sign, 0])[1:].any()
     clear = best[at] >= _FEWEST and best[at] > _RATIO * second[at] and sigmas[at] > _SIGNIFICANT
     verdict = list(_SIGNS)[sign] if clear and crowded else "unclear"
-    return ShiftTest(
-        verdict, float(radii[at]), len(centres), *counts[:, at].astype(float).tolist()
-    )
+    return ShiftTest(verdict, float(radii[at]), len(centres), *counts[:, at].astype(float).tolist())

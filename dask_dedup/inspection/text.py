@@ -133,7 +133,7 @@ def _pixel_size(entry: InspectedInput, spelled: Spelling) -> str:
 
 
 def _scores(entry: InspectedInput) -> list[tuple[str, str]]:
-    facts = []
+    facts: list[tuple[str, str]] = []
     for score in sorted(entry.scores, key=lambda score: not score.used):
         values = f"{score.least:.4g} to {score.greatest:.4g}"
         if score.least > score.greatest:

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.plan import Plan
 
 log = logging.getLogger("dask_dedup")
+#: Warnings about the data; the command line prints them last.
+data_warnings = logging.getLogger("dask_dedup.warnings")
 
 
 def run(
@@ -185,7 +187,7 @@ def _run(
                             check_unchanged(job.inputs)
                             doubts = find_doubts(job, survey.plan, checkpoints)
                             for line in doubts:
-                                log.warning("warning: %s", line)
+                                data_warnings.warning("%s", line)
                             warnings = [*survey.warnings, *doubts]
                             manifest = make_manifest(job, survey.plan, checkpoints, warnings)
                             manifest |= {
@@ -241,7 +243,7 @@ def _survey(job: Job, executor: Executor, emit: EventHandler) -> _Survey:
     for line in (*_describe(job), *plan.describe()):
         log.info(line)
     for line in warnings:
-        log.warning("warning: %s", line)
+        data_warnings.warning("%s", line)
     # The uids are 8 bytes a particle, and of no more use.
     lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
     return _Survey(lean, plan, planned, warnings)
