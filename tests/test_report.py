@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from tables import cryosparc, exposures, relion, write_file
 
 from dask_dedup import DedupParams, InputError, report, run, verify
-from dask_dedup.dedup.picks import Picks, all_of
+from dask_dedup.dedup.arrays import all_of
+from dask_dedup.dedup.picks import Picks
 from dask_dedup.results.command import command_of
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report import example as examples

@@ -1,13 +1,24 @@
-"""Exact greedy suppression: pure NumPy and SciPy, arrays in, arrays out.
+"""The decision which particles are duplicates: NumPy arrays in, NumPy arrays out.
 
-Walk the particles of a micrograph from the best rank to the worst; keep one if no kept particle lies within
-the separation, else reject it in favour of the best-ranked kept one that does. Nothing here walks, though:
+The rule: take the particles of a micrograph from the best rank to the worst. Keep a particle if no kept particle
+is within the separation. Otherwise reject it; its winner is the best-ranked of those kept particles.
 
-1. a sweep along x proposes the pairs where picks are sparse, and the exact distance decides;
-2. the greedy order is resolved over the pairs in rounds, and by one pass over what a dozen rounds leave;
-3. where there are too many pairs, rows at precisely one place are first collapsed into a pile that its best-ranked
-   row stands for, and one KD-tree over all micrographs, laid side by side, proposes the pairs;
-4. where all pairs at once would not fit, the particles are taken in blocks of descending rank: what a block keeps
-   suppresses everything behind it. Kept particles are apart, so only a handful lie within reach of any point,
-   and the work stays linear however dense the picks are.
+================  =====================================================================================
+`params`          the parameters of a run
+`picks`           the columns that a decision needs, one row per particle
+`rank`            the total order: score, seeded hash, uid, row
+`decide`          from picks to rejected particles and their winners
+`greedy`          the rule, over pairs of close particles
+`pairs`           how close pairs are found: a sweep along x, or a KD-tree
+`coincident`      particles at exactly the same position, reduced to the best-ranked one
+`arrays`          tables as NumPy arrays of equal length
+================  =====================================================================================
+
+No loop runs over particles one by one. `greedy` needs the pairs within the separation only:
+
+1. Where particles are sparse, a sweep along x finds all pairs.
+2. Otherwise coincident particles are reduced to one each, and one KD-tree over all micrographs finds the pairs.
+3. Where the pairs do not fit in memory, blocks of particles are decided in rank order: the kept particles of a
+   block reject all later particles within the separation. Kept particles are apart, so few of them are near any
+   point, and the work stays linear in the number of particles however dense they are.
 """

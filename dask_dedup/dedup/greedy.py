@@ -1,4 +1,4 @@
-"""The greedy rule over close pairs, at once or in blocks of descending rank."""
+"""The greedy rule: over all pairs at once, or over blocks of particles in rank order."""
 
 from __future__ import annotations
 
@@ -8,44 +8,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.dedup import pairs
-from dask_dedup.dedup.coincident import find_piles
+from dask_dedup.dedup.coincident import find_coincident
 from dask_dedup.dedup.rank import total_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from dask_dedup.dedup.coincident import CoincidentGroups
+    from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Labels
 
-    from numpy.typing import NDArray
-
-    Bools = NDArray[np.bool_]
-    Floats = NDArray[np.float64]
-    Indices = NDArray[np.intp]
-    Keys = Sequence[NDArray[np.uint64]]
-    Labels = Sequence[NDArray[np.int64]]
-
-#: Rounds of the vectorised greedy before the plain pass; random ranks need fewer, a rising chain would need n.
+#: Vectorised rounds before the loop over pairs. Random ranks need fewer; a chain of rising ranks would need n.
 ROUNDS = 12
 
-NOBODY = -1
+#: Winner of a particle that is kept, or that was rejected without one.
+NO_WINNER = -1
 
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """What became of each row.
+    """The decision for each row.
 
     Attributes
     ----------
     rejected : (n,) bool
     winner : (n,) intp
-        Row number of the kept particle in whose favour a row was rejected; -1 for kept rows, and
-        for every row where duplicates are removed entirely.
+        Row number of the winner of each rejected row; `NO_WINNER` for kept rows, and for all rows if
+        duplicates are removed entirely.
     distance : (n,) float64
-        Distance in angstrom of a rejected row to its winner (removed entirely: to its closest
+        Distance of each rejected row to its winner in angstrom (removed entirely: to its closest
         duplicate); NaN for kept rows.
     """
 
     rejected: Bools
     winner: Indices
     distance: Floats
+
+    @classmethod
+    def keep_all(cls, n: int) -> Suppression:
+        """Return the decision that keeps all of `n` rows."""
+        winner = np.full(n, NO_WINNER, dtype=np.intp)
+        return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan))
+
+    def reject(self, rows: Indices, winner: Indices, distance: Floats) -> None:
+        """Record rejected rows, their winners and the distances to these."""
+        self.rejected[rows] = True
+        self.winner[rows] = winner
+        self.distance[rows] = distance
 
 
 def suppress(
@@ -55,7 +61,7 @@ def suppress(
     min_separation: float,
     labels: Labels = (),
 ) -> Suppression:
-    """Keep the best-ranked particle of every neighbourhood.
+    """Return the decision that keeps the best-ranked particle of every neighbourhood.
 
     Parameters
     ----------
@@ -67,35 +73,23 @@ def suppress(
         The rank: compared from the first key to the last, smaller is better. The last key must be
         unique.
     min_separation : float
-        Angstrom; a pair at exactly this distance is a pair of duplicates.
+        Angstrom; two particles at exactly this distance are duplicates.
     labels : sequence of (n,) int64
-        Two particles that share any label (not negative) are never duplicates of each other.
+        Two particles that share a label (not negative) are not duplicates of each other.
 
     Returns
     -------
     Suppression
     """
-    field = pairs.Field(centres, micrographs, labels)
-    few = pairs.few_pairs(field, min_separation)
-    if few is not None:
-        result = _nobody_rejected(len(centres))
-        _suppress_pairs(result, keys, *few)
-        return result
-    piles = find_piles(field, keys)
-    if piles is None:
-        return _suppress_places(field, keys, min_separation)
-    top = _suppress_places(
-        field.take(piles.best), [key[piles.best] for key in keys], min_separation
-    )
-    winner_of_pile = np.where(top.winner == NOBODY, NOBODY, piles.best[top.winner])
-    rejected = top.rejected[piles.pile]
-    winner = winner_of_pile[piles.pile]
-    distance = top.distance[piles.pile]
-    beaten_at_home = piles.mutual[piles.pile] & ~rejected
-    beaten_at_home[piles.best] = False
-    winner[beaten_at_home] = piles.best[piles.pile[beaten_at_home]]
-    distance[beaten_at_home] = 0.0
-    return Suppression(rejected | beaten_at_home, winner, distance)
+    points = pairs.Points(centres, micrographs, labels)
+    swept = pairs.sweep_pairs(points, min_separation)
+    if swept is not None:
+        return _suppress_pairs(len(points), keys, *swept)
+    groups = find_coincident(points, keys)
+    if groups is None:
+        return _suppress_distinct(points, keys, min_separation)
+    best = [key[groups.best] for key in keys]
+    return _expand(_suppress_distinct(points.take(groups.best), best, min_separation), groups)
 
 
 def reject_crowded(
@@ -105,130 +99,129 @@ def reject_crowded(
     min_separation: float,
     labels: Labels = (),
 ) -> Suppression:
-    """Reject every particle that has any other within the separation.
+    """Return the decision that rejects every particle with another one within the separation.
 
-    Parameters and result are those of `suppress`; nobody wins.
+    Parameters and result are those of `suppress`; no particle has a winner.
     """
-    field = pairs.Field(centres, micrographs, labels)
-    n = len(centres)
-    few = pairs.few_pairs(field, min_separation)
-    piles = find_piles(field, keys) if few is None else None
-    if piles is not None:
-        field = field.take(piles.best)
-    closest = np.full(len(field.centres), np.inf)
-    for i, j, distance in [few] if few else pairs.all_pairs(field, min_separation):
+    points = pairs.Points(centres, micrographs, labels)
+    n = len(points)
+    swept = pairs.sweep_pairs(points, min_separation)
+    groups = find_coincident(points, keys) if swept is None else None
+    if groups is not None:
+        points = points.take(groups.best)
+    closest = np.full(len(points), np.inf)
+    for i, j, distance in [swept] if swept else pairs.all_pairs(points, min_separation):
         np.minimum.at(closest, i, distance)
         np.minimum.at(closest, j, distance)
-    if piles is not None:
-        closest = np.where(piles.mutual & (piles.rows > 1), 0.0, closest)[piles.pile]
+    if groups is not None:
+        closest = np.where(groups.mutual & (groups.rows > 1), 0.0, closest)[groups.group]
     rejected = np.isfinite(closest)
     closest[~rejected] = np.nan
-    return Suppression(rejected, np.full(n, NOBODY, dtype=np.intp), closest)
+    return Suppression(rejected, np.full(n, NO_WINNER, dtype=np.intp), closest)
 
 
-def _suppress_places(field: pairs.Field, keys: Keys, min_separation: float) -> Suppression:
-    """Suppress among distinct places, at once if the pairs fit, else in blocks of descending rank."""
-    n = len(field.centres)
-    result = _nobody_rejected(n)
-    if n < 2 or (min_separation == 0 and not field.labels):
-        return result
-    layout, reach = pairs.side_by_side(field, min_separation)
-    tree = pairs.make_tree(layout)
-    expected = pairs.expected_pairs(tree, layout, reach)
+def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
+    """Return the decision for all rows, given that for the best row of each coincident group."""
+    winners = np.where(best.winner == NO_WINNER, NO_WINNER, groups.best[best.winner])
+    result = Suppression(
+        best.rejected[groups.group], winners[groups.group], best.distance[groups.group]
+    )
+    # Where the best row is kept, it is the winner of the others.
+    copies = groups.mutual[groups.group] & ~result.rejected
+    copies[groups.best] = False
+    result.winner[copies] = groups.best[groups.group[copies]]
+    result.distance[copies] = 0.0
+    result.rejected[copies] = True
+    return result
+
+
+def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
+    """Return the decision for distinct positions."""
+    n = len(points)
+    if points.are_apart(min_separation):
+        return Suppression.keep_all(n)
+    search = pairs.PairSearch.over(points, min_separation)
+    expected = search.estimate()
     if expected <= pairs.PAIR_BUDGET:
-        _suppress_pairs(result, keys, *pairs.close_pairs(field, tree, reach, min_separation))
-        return result
+        return _suppress_pairs(n, keys, *search.pairs())
+    length = max(1, int(n * (pairs.PAIR_BUDGET / expected) ** 0.5))
+    return _suppress_blocks(search, total_order(keys), length)
 
-    order = total_order(keys)
+
+def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> Suppression:
+    """Return the decision, taken over blocks of about `length` rows in rank order.
+
+    Rows that an earlier block rejected are left out of a block. What a block keeps rejects all undecided rows
+    within the separation.
+    """
+    n = order.size
+    result = Suppression.keep_all(n)
     decided = np.zeros(n, dtype=bool)
-    start, length = 0, max(1, int(n * (pairs.PAIR_BUDGET / expected) ** 0.5))
+    start = 0
     while start < n:
         block = order[start : start + length]
         block = block[~decided[block]]
         if not block.size:
             start += length
             continue
-        small = pairs.make_tree(layout[block])
-        # Ordered pairs, and each row with itself: exact, and cheap where the rows are heaped.
-        if small.count_neighbors(small, reach) > 3 * pairs.PAIR_BUDGET + block.size:
+        part = search.take(block)
+        if part.count() > 1.5 * pairs.PAIR_BUDGET:
             length = max(1, length // 2)
             continue
         start += length
-        i, j, distance = pairs.close_pairs(field.take(block), small, reach, min_separation)
-        rejected, winner, by = _greedy(np.minimum(i, j), np.maximum(i, j), distance, block.size)
-        _record(result, block, rejected, winner, by)
+        i, j, distance = part.pairs()
+        inside = _greedy(np.minimum(i, j), np.maximum(i, j), distance, block.size)
+        lost = inside.rejected
+        result.reject(block[lost], block[inside.winner[lost]], inside.distance[lost])
         decided[block] = True
-        kept = block[~rejected]
+        kept = block[~lost]
         best = np.full(n, kept.size, dtype=np.intp)
-        gap = np.empty(n)
-        # The blocks come in rank order, and so do the kept rows of one: the first to reach a row is its winner.
-        for k, row in pairs.cross_pairs(layout, kept, tree, reach):
-            near, by = field.close(kept[k], row, min_separation)
-            near &= ~decided[row]
-            k, row, by = k[near], row[near], by[near]
+        to_best = np.empty(n)
+        # `kept` is in rank order, as the blocks are: the lowest position in it is the best-ranked winner.
+        for k, row in search.candidates(kept):
+            undecided = ~decided[row]
+            k, row = k[undecided], row[undecided]
+            close, distance = search.points.measure(kept[k], row, search.min_separation)
+            k, row, distance = k[close], row[close], distance[close]
             before = best[row]
             np.minimum.at(best, row, k)
-            won = (best[row] == k) & (k < before)
-            gap[row[won]] = by[won]
-        victims = np.flatnonzero(best < kept.size)
-        result.rejected[victims] = True
-        result.winner[victims] = kept[best[victims]]
-        result.distance[victims] = gap[victims]
-        decided[victims] = True
+            better = (best[row] == k) & (k < before)
+            to_best[row[better]] = distance[better]
+        later = np.flatnonzero(best < kept.size)
+        result.reject(later, kept[best[later]], to_best[later])
+        decided[later] = True
         length *= 2
     return result
 
 
-def _nobody_rejected(n: int) -> Suppression:
-    return Suppression(
-        np.zeros(n, dtype=bool), np.full(n, NOBODY, dtype=np.intp), np.full(n, np.nan)
-    )
-
-
-def _suppress_pairs(
-    result: Suppression, keys: Keys, i: Indices, j: Indices, distance: Floats
-) -> None:
-    """Suppress over all pairs of duplicates; only rows that are in any are ranked."""
-    involved = np.zeros(result.rejected.size, dtype=bool)
-    involved[i] = involved[j] = True
-    rows = np.flatnonzero(involved)
+def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats) -> Suppression:
+    """Return the decision for `n` rows, given all pairs of duplicates; only rows in a pair are ranked."""
+    in_pair = np.zeros(n, dtype=bool)
+    in_pair[i] = in_pair[j] = True
+    rows = np.flatnonzero(in_pair)
     rows = rows[total_order([key[rows] for key in keys])]
-    place_in_rank = np.empty(result.rejected.size, dtype=np.intp)
-    place_in_rank[rows] = np.arange(rows.size)
-    i, j = place_in_rank[i], place_in_rank[j]
-    _record(result, rows, *_greedy(np.minimum(i, j), np.maximum(i, j), distance, rows.size))
+    rank = np.empty(n, dtype=np.intp)
+    rank[rows] = np.arange(rows.size)
+    i, j = rank[i], rank[j]
+    ranked = _greedy(np.minimum(i, j), np.maximum(i, j), distance, rows.size)
+    result, lost = Suppression.keep_all(n), ranked.rejected
+    result.reject(rows[lost], rows[ranked.winner[lost]], ranked.distance[lost])
+    return result
 
 
-def _record(
-    result: Suppression, rows: Indices, rejected: Bools, winner: Indices, distance: Floats
-) -> None:
-    """Put decisions over some rows, which name winners by their place among them, into the whole."""
-    losers = rows[rejected]
-    result.rejected[losers] = True
-    result.winner[losers] = rows[winner[rejected]]
-    result.distance[losers] = distance[rejected]
+def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppression:
+    """Return the decision for rows numbered in rank order, best first.
 
-
-def _greedy(
-    better: Indices, worse: Indices, distance: Floats, n: int
-) -> tuple[Bools, Indices, Floats]:
-    """Resolve the greedy order over close pairs of rows numbered by rank, best first.
+    In each round, a row that is not the worse one of any undecided pair is kept: it rejects the worse rows of its
+    pairs. Pairs with a rejected row are then dropped.
 
     Parameters
     ----------
     better, worse : (p,) intp
-        The pairs; ``better < worse``.
+        The pairs of duplicates; ``better < worse``.
     distance : (p,) float64
     n : int
         Number of rows.
-
-    Returns
-    -------
-    rejected : (n,) bool
-    winner : (n,) intp
-        The best-ranked kept row within the separation; -1 for kept rows.
-    distance : (n,) float64
-        Distance to the winner; NaN for kept rows.
     """
     rejected = np.zeros(n, dtype=bool)
     a, b = better, worse
@@ -241,19 +234,19 @@ def _greedy(
         undecided = ~(rejected[a] | rejected[b])
         a, b = a[undecided], b[undecided]
     if a.size:
-        # Taken by the better row's rank, a pair is met only when that row's fate is sealed.
+        # Sorted by the better row: all pairs that could reject it come earlier.
         by_rank = np.argsort(a, kind="stable")
-        gone = bytearray(rejected)
+        lost = bytearray(rejected)
         for first, second in zip(a[by_rank].tolist(), b[by_rank].tolist(), strict=True):
-            if not gone[first]:
-                gone[second] = True
-        rejected = np.frombuffer(gone, dtype=bool)
+            if not lost[first]:
+                lost[second] = True
+        rejected = np.frombuffer(lost, dtype=bool)
     winner = np.full(n, n, dtype=np.intp)
-    to_distance = np.full(n, np.nan)
-    valid = ~rejected[better]
-    better, worse, distance = better[valid], worse[valid], distance[valid]
+    to_winner = np.full(n, np.nan)
+    by_kept = ~rejected[better]
+    better, worse, distance = better[by_kept], worse[by_kept], distance[by_kept]
     np.minimum.at(winner, worse, better)
     best = winner[worse] == better
-    to_distance[worse[best]] = distance[best]
-    winner[winner == n] = NOBODY
-    return rejected, winner, to_distance
+    to_winner[worse[best]] = distance[best]
+    winner[winner == n] = NO_WINNER
+    return Suppression(rejected, winner, to_winner)

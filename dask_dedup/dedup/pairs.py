@@ -1,9 +1,12 @@
-"""Close pairs: a sweep where picks are sparse, a KD-tree elsewhere; the exact distance decides."""
+"""Pairs of particles within the separation: a sweep where they are sparse, a KD-tree elsewhere.
+
+Both only propose pairs; `Points.measure` decides by the exact distance.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -16,153 +19,199 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
     Indices = NDArray[np.intp]
+    Keys = Sequence[NDArray[np.uint64]]
     Labels = Sequence[NDArray[np.int64]]
+    #: Row numbers i and j of each pair, and their distance.
+    Pairs = tuple[Indices, Indices, Floats]
 
-#: Pairs held at once; about 60 bytes each while they are tested.
+#: Pairs held at once; about 60 bytes each while they are measured.
 PAIR_BUDGET = 4_000_000
-#: One row in so many is asked for its number of neighbours, to foresee the number of pairs.
+#: The number of pairs is estimated from one row in this many.
 SAMPLING = 64
-#: A sweep gives way to a tree where more rows than this follow within reach along x, or more pairs a row are found.
+#: A sweep is given up above this many candidates a row within reach along x, or this many pairs a row.
 MOST_CANDIDATES, MOST_PAIRS = 16, 2
 
 _EPS = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """Distinct places, and what decides whether two of them may be duplicates."""
+class Points:
+    """Positions, and what decides whether two of them may be duplicates.
+
+    Attributes
+    ----------
+    centres : (n, 2) or (n, 3) float64
+        Angstrom.
+    micrographs : (n,) intp
+        Dense micrograph numbers.
+    labels : sequence of (n,) int64
+        Two points that share a label (not negative) are not duplicates of each other.
+    """
 
     centres: Floats
     micrographs: Indices
     labels: Labels
 
-    def take(self, rows: Indices) -> Field:
-        """Select places by number."""
-        labels = [label[rows] for label in self.labels]
-        return Field(self.centres.take(rows, axis=0), self.micrographs[rows], labels)
+    def __len__(self) -> int:
+        return len(self.centres)
 
-    def close(self, i: Indices, j: Indices, min_separation: float) -> tuple[Bools, Floats]:
-        """Tell which candidate pairs are duplicates, and the exact distances of all."""
-        # Plain ufuncs, left to right: a fused multiply-add would round otherwise on other machines.
+    def take(self, rows: Indices) -> Self:
+        """Return points by number."""
+        labels = [label[rows] for label in self.labels]
+        return type(self)(self.centres.take(rows, axis=0), self.micrographs[rows], labels)
+
+    def measure(self, i: Indices, j: Indices, min_separation: float) -> tuple[Bools, Floats]:
+        """Return which pairs are duplicates, and the distances of all pairs."""
+        # Plain ufuncs, left to right: a fused multiply-add would round differently on some machines.
         square = np.zeros(i.size)
         for column in self.centres.T:
             step = column[i] - column[j]
             step *= step
             square += step
         distance = np.sqrt(square, out=square)
-        near = (distance <= min_separation) & (self.micrographs[i] == self.micrographs[j])
+        close = (distance <= min_separation) & (self.micrographs[i] == self.micrographs[j])
         for label in self.labels:
-            near &= (label[i] != label[j]) | (label[i] < 0)
-        return near, distance
+            close &= (label[i] != label[j]) | (label[i] < 0)
+        return close, distance
+
+    def are_apart(self, min_separation: float) -> bool:
+        """Return whether no two can be duplicates, once coincident points are reduced to one of each."""
+        return len(self) < 2 or (min_separation == 0 and not self.labels)
 
 
-def few_pairs(field: Field, min_separation: float) -> tuple[Indices, Indices, Floats] | None:
-    """All pairs of duplicates, each once, and their distances; None if there are too many to look at.
+def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
+    """Return all pairs of duplicates, each once; None if there are too many.
 
-    A sweep along x, with the micrographs side by side: each row is compared with those that come next, as long
-    as they are within reach along x.
+    Sort by x, with the micrographs side by side. Compare each row with the next one, the one after and so on, as
+    long as these are within reach along x.
     """
-    n = len(field.centres)
+    n = len(points)
     if n < 2 or min_separation == 0:
         return None
-    layout, reach = side_by_side(field, min_separation)
+    layout, reach = arrange_side_by_side(points, min_separation)
     order = np.argsort(layout[:, 0])
     x, y = layout[order, 0], layout[order, 1]
     sample = np.random.default_rng(0).integers(n, size=min(n, 1024))
     following = np.searchsorted(x, x[sample] + reach, side="right") - sample - 1
     if following.mean() > MOST_CANDIDATES:
         return None
-    found: list[tuple[Indices, Indices, Floats]] = []
-    pairs, start = 0, np.arange(n)
+    found: list[Pairs] = []
+    number, start = 0, np.arange(n)
     for apart in range(1, n):
         start = start[: np.searchsorted(start, n - apart)]
         start = start[x[start + apart] - x[start] <= reach]
         if not start.size:
             break
         near = start[np.abs(y[start + apart] - y[start]) <= reach]
-        i, j = order[near], order[near + apart]
-        close, distance = field.close(i, j, min_separation)
-        found.append((i[close], j[close], distance[close]))
-        pairs += found[-1][0].size
-        if pairs > n * MOST_PAIRS:
+        found.append(_measured(points, order[near], order[near + apart], min_separation))
+        number += found[-1][0].size
+        if number > n * MOST_PAIRS:
             return None
     none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     i, j, distance = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
     return i, j, distance
 
 
-def side_by_side(field: Field, min_separation: float) -> tuple[Floats, float]:
-    """Shift each micrograph along x so that no two come near each other.
+def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats, float]:
+    """Return positions with each micrograph shifted along x, so that no two come near each other.
 
     Returns
     -------
     layout : (n, d) float64
     reach : float
-        The separation, widened by the largest rounding error of the shifted coordinates.
+        The separation, widened by the largest rounding error of the shifted positions.
     """
     # Axis by axis: NumPy is slow along a short one.
-    layout = np.array(field.centres.T, order="C")
+    layout = np.array(points.centres.T, order="C")
     for axis in layout:
         axis -= axis.min()
     stride = layout[0].max() + 2.0 * min_separation + 1.0
-    layout[0] += field.micrographs * stride
+    layout[0] += points.micrographs * stride
     return layout.T, min_separation + 8.0 * _EPS * float(layout.max() + min_separation)
 
 
-def make_tree(layout: Floats) -> cKDTree:
-    """Make a tree of places laid side by side."""
-    # Most tables need none, and to import this takes longer than to decide a million picks.
+@dataclass(frozen=True, slots=True)
+class PairSearch:
+    """A KD-tree over `layout`: points with the micrographs side by side."""
+
+    points: Points
+    min_separation: float
+    layout: Floats
+    reach: float
+    tree: cKDTree
+
+    @classmethod
+    def over(cls, points: Points, min_separation: float) -> Self:
+        """Return a search over points."""
+        layout, reach = arrange_side_by_side(points, min_separation)
+        return cls(points, min_separation, layout, reach, _tree(layout))
+
+    def take(self, rows: Indices) -> Self:
+        """Return a search over some of the points."""
+        layout = self.layout[rows]
+        return replace(self, points=self.points.take(rows), layout=layout, tree=_tree(layout))
+
+    def pairs(self) -> Pairs:
+        """Return all pairs of duplicates, each once."""
+        found = self.tree.query_pairs(self.reach, output_type="ndarray")
+        return _measured(self.points, found[:, 0], found[:, 1], self.min_separation)
+
+    def estimate(self) -> float:
+        """Return the number of pairs within reach, estimated from a sample of the points."""
+        n = len(self.layout)
+        sample = np.random.default_rng(0).integers(n, size=min(n, max(256, n // SAMPLING)))
+        neighbours = self._count_neighbours(sample)
+        return float(np.mean(neighbours) - 1.0) * n / 2.0
+
+    def count(self) -> int:
+        """Return the exact number of pairs within reach."""
+        ordered = int(self.tree.count_neighbors(self.tree, self.reach))
+        return (ordered - len(self.layout)) // 2
+
+    def candidates(self, rows: Indices) -> Iterator[tuple[Indices, Indices]]:
+        """Yield the pairs within reach of one of `rows` and any point, `PAIR_BUDGET` at a time.
+
+        Yields
+        ------
+        k, j : (p,) intp
+            Position in `rows`, and row number of the other point.
+        """
+        total = np.cumsum(self._count_neighbours(rows))
+        start = 0
+        while start < rows.size:
+            before = total[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(total, before + PAIR_BUDGET, side="right")))
+            few = _tree(self.layout[rows[start:stop]])
+            found = few.sparse_distance_matrix(self.tree, self.reach, output_type="ndarray")
+            yield found["i"] + start, found["j"]
+            start = stop
+
+    def _count_neighbours(self, rows: Indices) -> Indices:
+        counts = self.tree.query_ball_point(self.layout[rows], self.reach, return_length=True)
+        return np.asarray(counts)
+
+
+def all_pairs(points: Points, min_separation: float) -> Iterator[Pairs]:
+    """Yield every pair of duplicates among distinct positions, `PAIR_BUDGET` candidates at a time."""
+    if points.are_apart(min_separation):
+        return
+    search = PairSearch.over(points, min_separation)
+    if search.estimate() <= PAIR_BUDGET:
+        yield search.pairs()
+        return
+    for i, j in search.candidates(np.arange(len(points))):
+        once = i < j
+        yield _measured(points, i[once], j[once], min_separation)
+
+
+def _measured(points: Points, i: Indices, j: Indices, min_separation: float) -> Pairs:
+    close, distance = points.measure(i, j, min_separation)
+    return i[close], j[close], distance[close]
+
+
+def _tree(layout: Floats) -> cKDTree:
+    # Imported here: most tables need no tree, and the import takes longer than deciding a million picks.
     from scipy.spatial import cKDTree
 
-    # Neither balancing nor shrinking the boxes repays its cost for one query a point.
+    # Balancing the tree or shrinking its boxes costs more than it saves at one query a point.
     return cKDTree(layout, leafsize=16, balanced_tree=False, compact_nodes=False)
-
-
-def close_pairs(
-    field: Field, tree: cKDTree, reach: float, min_separation: float
-) -> tuple[Indices, Indices, Floats]:
-    """All pairs of duplicates in the tree over `field`, and their distances."""
-    pairs = tree.query_pairs(reach, output_type="ndarray")
-    near, distance = field.close(pairs[:, 0], pairs[:, 1], min_separation)
-    return pairs[near, 0], pairs[near, 1], distance[near]
-
-
-def expected_pairs(tree: cKDTree, layout: Floats, reach: float) -> float:
-    """Foresee the number of close pairs from the neighbours of a sample of the rows."""
-    n = len(layout)
-    sample = np.random.default_rng(0).integers(n, size=min(n, max(256, n // SAMPLING)))
-    neighbours = tree.query_ball_point(layout[sample], reach, return_length=True)
-    return float(np.mean(neighbours) - 1.0) * n / 2.0
-
-
-def cross_pairs(
-    layout: Floats, rows: Indices, tree: cKDTree, reach: float
-) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of a row of `rows` (by its place there) and any row of the tree, a budget at a time."""
-    neighbours = tree.query_ball_point(layout[rows], reach, return_length=True)
-    total = np.cumsum(neighbours)
-    start = 0
-    while start < rows.size:
-        before = total[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(total, before + PAIR_BUDGET, side="right")))
-        few = make_tree(layout[rows[start:stop]])
-        pairs = few.sparse_distance_matrix(tree, reach, output_type="ndarray")
-        yield pairs["i"] + start, pairs["j"]
-        start = stop
-
-
-def all_pairs(field: Field, min_separation: float) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """Every pair of duplicates among distinct places, a budget at a time."""
-    n = len(field.centres)
-    if n < 2 or (min_separation == 0 and not field.labels):
-        return
-    layout, reach = side_by_side(field, min_separation)
-    tree = make_tree(layout)
-    if expected_pairs(tree, layout, reach) <= PAIR_BUDGET:
-        yield close_pairs(field, tree, reach, min_separation)
-        return
-    rows = np.arange(n)
-    for i, j in cross_pairs(layout, rows, tree, reach):
-        near, distance = field.close(i, j, min_separation)
-        near &= i < j
-        yield i[near], j[near], distance[near]

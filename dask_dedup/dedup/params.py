@@ -1,18 +1,21 @@
-"""The parameters of a run: frozen, checked when made, no input or output."""
+"""The parameters of a run: frozen, checked when made."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from numbers import Integral, Real
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dask_dedup.errors import InputError
+from dask_dedup.messages import parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; far beyond any micrograph.
 LARGEST_SEPARATION = 1e9
-#: Angstrom; a micrograph or particle pixel beyond these is a mistake (of unit, of column).
+#: Angstrom; a pixel size outside this range is in another unit or in the wrong column.
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
@@ -24,21 +27,21 @@ _NUMBERS: dict[str, type] = {
 }
 _OPTIONAL = ("micrograph_pixel_size", "micrograph_height")
 
-#: Which way is better, for the score fields whose meaning is known.
+#: Direction of the score fields whose meaning is known.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreField:
-    """A score and its direction.
+    """A score field and its direction.
 
     Attributes
     ----------
     name : str
-        One of the named fields (``ncc_score``, ``error``, ``error_min``) or a column of the table.
+        A known field (``ncc_score``, ``error``, ``error_min``) or a column of the table.
     higher_is_better : bool
     custom : bool
-        Whether `name` is a column name as it stands rather than a named field.
+        Whether `name` is a column of the table.
     """
 
     name: str
@@ -51,49 +54,49 @@ class ScoreField:
 
 @dataclass(frozen=True, slots=True)
 class DedupParams:
-    """What counts as a duplicate and which one stays.
+    """Which particles are duplicates, and which one of them is kept.
 
     Parameters
     ----------
     min_separation : float
-        Least allowed distance between two particle centres, centre to centre, in angstrom.
-        Two particles at exactly this distance are duplicates; 0 means precisely equal coordinates.
+        Minimum distance between two particle centres, in angstrom. Particles at exactly this distance are
+        duplicates. At 0, only particles with equal coordinates are duplicates.
     micrograph_pixel_size : float, optional
-        Micrograph pixel size in angstrom, for tables that do not carry it themselves.
+        Micrograph pixel size in angstrom, for tables that do not contain it.
     shift_key : {"auto", "none", "alignments2D", "alignments3D"}
-        Which alignment shift moves the centres. ``auto``: alignments3D if present, else
+        Alignment shift that is subtracted from the positions. ``auto`` uses alignments3D if present, else
         alignments2D, else none.
     score_field : str
-        ``ncc_score``, ``error``, ``error_min``, ``none`` (a seeded random choice), or a column with
-        its direction as ``NAME:higher`` or ``NAME:lower``.
+        Score that ranks the particles: ``ncc_score``, ``error``, ``error_min``, or a column with its
+        direction (``NAME:higher`` or ``NAME:lower``). ``none`` ranks at random, by `seed`.
     remove_entirely : bool
-        Reject every particle that has another one within the separation, instead of keeping the best.
+        Reject all particles that have another one within the separation. By default the best one is kept.
     seed : int
-        Seeds the choice between equal scores; 0 to 2**64 - 1.
+        Seed of the random choice between equal scores, from 0 to 2**64 - 1.
     prefer_input_order : bool
-        A particle of an earlier input wins over one of a later input, whatever their scores.
+        Prefer particles of the first input, then of the second, and so on, whatever their scores.
     between_inputs_only : bool
-        Two particles of the same input are never duplicates of each other.
+        Compare particles of different inputs only.
     ignore_within_filament : bool
-        Two particles of the same filament (helical tube) are never duplicates of each other.
+        Do not compare particles of the same filament (helical tube).
     undo_symmetry_expansion : bool
-        Copies of one particle (``sym_expand/src_uid``) are the duplicates, whatever their distance.
+        Treat the symmetry copies of a particle (equal ``sym_expand/src_uid``) as duplicates, at any distance.
     match_micrographs : {"auto", "uid", "path", "name"}
-        How the inputs' micrographs are told to be the same; ``name`` leaves out folders,
-        CryoSPARC's number and what motion correction appends. ``auto``: by uid if all inputs have
-        it, else by path, and by name where CryoSPARC and RELION tables meet.
+        How micrographs are matched across inputs. ``name`` ignores folders, CryoSPARC's number and the
+        suffixes of motion correction. ``auto`` matches by uid if all inputs have it, else by path. If
+        CryoSPARC and RELION tables are mixed, it matches by name.
     flip_y : tuple of int
-        Ordinals of the inputs whose y axis runs the other way, from 0.
+        Ordinals (from 0) of the inputs whose y axis points the other way.
     micrograph_height : int, optional
-        Pixels along y, to flip coordinates in pixels where no micrograph table tells it.
+        Micrograph height in pixels, to flip y where the tables do not contain it.
     invalid : {"error", "reject", "keep"}
-        What becomes of rows that cannot be compared (no finite position, no micrograph, ...): an
-        error, or they take no part and are rejected or kept.
+        What to do with rows that cannot be compared (for example, without a finite position): raise an
+        error, reject them or keep them.
 
     Raises
     ------
     InputError
-        If a value is out of its range; the message names the option.
+        If a value is out of range; the message names the parameter.
     """
 
     min_separation: float = 20.0
@@ -115,56 +118,49 @@ class DedupParams:
         for name, kind in _NUMBERS.items():
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name not in _OPTIONAL):
-                raise InputError(
-                    f"{name} is {value!r}; it must be a{' whole' if kind is Integral else ''} number"
-                )
-        if not 0 <= self.min_separation <= LARGEST_SEPARATION:
-            raise InputError(
-                f"--min-separation is {self.min_separation}; it must lie between 0 and "
-                f"{LARGEST_SEPARATION:.0e}, in angstrom"
-            )
-        size = self.micrograph_pixel_size
-        if size is not None and not (math.isfinite(size) and size > 0):
-            raise InputError(f"--micrograph-pixel-size is {size}; it must be above 0, in angstrom")
-        if size is not None and not LEAST_PIXEL_SIZE <= size <= LARGEST_PIXEL_SIZE:
-            raise InputError(
-                f"--micrograph-pixel-size is {size:g}; it must lie between {LEAST_PIXEL_SIZE:g} and "
-                f"{LARGEST_PIXEL_SIZE:g}, in angstrom"
-            )
-        if self.shift_key not in SHIFT_KEYS:
-            raise InputError(
-                f"--shift-key is {self.shift_key!r}; it must be one of {', '.join(SHIFT_KEYS)}"
-            )
-        if self.match_micrographs not in MATCHES:
-            raise InputError(
-                f"--match-micrographs is {self.match_micrographs!r}; "
-                f"it must be one of {', '.join(MATCHES)}"
-            )
-        if self.invalid not in INVALID:
-            raise InputError(
-                f"--invalid is {self.invalid!r}; it must be one of {', '.join(INVALID)}"
-            )
+                whole = " whole" if kind is Integral else ""
+                raise InputError(f"{parameter(name)} is {value!r}; it must be a{whole} number.")
+        self._check_range("min_separation", 0, LARGEST_SEPARATION, "0 and 1e9 (angstrom)")
+        if self.micrograph_pixel_size is not None:
+            sizes = f"{LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)"
+            self._check_range("micrograph_pixel_size", LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE, sizes)
         if self.micrograph_height is not None and self.micrograph_height <= 0:
             raise InputError(
-                f"--micrograph-height is {self.micrograph_height}; it must be above 0, in pixels"
+                f"{parameter('micrograph_height')} is {self.micrograph_height}; "
+                "it must be at least 1 (pixel)."
             )
+        self._check_range("seed", 0, 2**64 - 1, "0 and 2**64 - 1")
+        self._check_choice("shift_key", SHIFT_KEYS)
+        self._check_choice("match_micrographs", MATCHES)
+        self._check_choice("invalid", INVALID)
         if self.undo_symmetry_expansion and self.ignore_within_filament:
             raise InputError(
-                "--undo-symmetry-expansion looks at no neighbours, so --ignore-within-filament "
-                "has no meaning beside it; drop one of the two"
+                f"{parameter('ignore_within_filament')} has no effect together with "
+                f"{parameter('undo_symmetry_expansion')}, which compares no distances. Drop one of them."
             )
-        if not 0 <= self.seed < 2**64:
-            raise InputError(f"--seed is {self.seed}; it must lie between 0 and 2**64 - 1")
         parse_score_field(self.score_field)
+
+    def _check_range(self, name: str, least: float, largest: float, text: str) -> None:
+        value = getattr(self, name)
+        if not least <= value <= largest:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise InputError(f"{parameter(name)} is {shown}; it must be between {text}.")
+
+    def _check_choice(self, name: str, choices: Sequence[str]) -> None:
+        value = getattr(self, name)
+        if value not in choices:
+            raise InputError(
+                f"{parameter(name)} is {value!r}; it must be one of {', '.join(choices)}."
+            )
 
     @property
     def score(self) -> ScoreField | None:
-        """The parsed score field; None where all scores tie."""
+        """The parsed score field; None for ``none``."""
         return parse_score_field(self.score_field)
 
     @property
     def measures(self) -> bool:
-        """Whether distances in angstrom are measured, rather than equality found."""
+        """Whether distances are measured in angstrom, as opposed to comparing for equality."""
         return self.min_separation > 0 and not self.undo_symmetry_expansion
 
     @classmethod
@@ -178,16 +174,16 @@ class DedupParams:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Make parameters of what `to_dict` gave, also by way of JSON."""
+        """Return the parameters that `to_dict` wrote, also after JSON."""
         return cls(**{**values, "flip_y": tuple(values["flip_y"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameters as plain values, for the manifest and the run id."""
+        """Return plain values, for the manifest and the run id."""
         return {**asdict(self), "flip_y": list(self.flip_y)}
 
 
 def parse_score_field(text: str) -> ScoreField | None:
-    """Read a ``--score-field`` value.
+    """Return the score field that a value of `score_field` names; None for ``none``.
 
     Examples
     --------
@@ -207,10 +203,10 @@ def parse_score_field(text: str) -> ScoreField | None:
         return ScoreField(name, direction == "higher", custom=True)
     if name:
         raise InputError(
-            f"--score-field {text!r}: the direction is {direction!r}; say {name}:higher or {name}:lower"
+            f"{parameter('score_field')} {text!r}: unknown direction {direction!r}; "
+            f"write {name}:higher or {name}:lower."
         )
-    named = ", ".join(SCORE_DIRECTIONS)
     raise InputError(
-        f"--score-field {text!r}: say which way is better, {text}:higher or {text}:lower "
-        f"(without a direction: {named} or none)"
+        f"{parameter('score_field')} {text!r} has no direction; write {text}:higher or {text}:lower. "
+        f"Only {', '.join(SCORE_DIRECTIONS)} and none need no direction."
     )

@@ -1,6 +1,6 @@
-"""The one total order over all particles: pure NumPy, arrays in, arrays out.
+"""The total order over particles.
 
-A particle's rank is a tuple of unsigned 64-bit keys, compared from the first to the last; the smaller is the better.
+A rank is a tuple of unsigned 64-bit keys, compared from the first to the last; smaller is better.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ _SIGN = np.uint64(0x8000000000000000)
 
 
 def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Hash 64-bit integers, one to one (Steele, Lea and Flood 2014, *SplitMix*; constants by Vigna).
+    """Return hashes of 64-bit integers; distinct integers have distinct hashes.
+
+    The finaliser of SplitMix64 (Steele, Lea and Flood 2014; constants by Vigna), modulo 2**64::
+
+        z = value + 0x9E3779B97F4A7C15
+        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9
+        z = (z ^ (z >> 27)) * 0x94D049BB133111EB
+        hash = z ^ (z >> 31)
 
     Examples
     --------
@@ -36,7 +43,10 @@ def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[np.uint64]:
-    """Map scores to integers that sort best first; NaN and the sentinel come last and tie.
+    """Return integers that sort as the scores do, best first.
+
+    NaN and RELION's sentinel -999 come last and tie. With ``s = -score`` if higher is better, else ``score``,
+    and ``b`` its IEEE 754 bits, the key is ``~b`` if ``s`` is negative, else ``b | 2**63``.
 
     Parameters
     ----------
@@ -47,18 +57,17 @@ def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[
     -------
     (n,) uint64
     """
-    # Adding 0.0 turns -0.0 into 0.0: the two are one score.
+    # Adding 0.0 turns -0.0 into 0.0: both are the same score.
     signed = (-score if higher_is_better else score) + 0.0
     bits = signed.view(np.uint64)
-    # IEEE 754 doubles sort as integers once the sign bit is flipped (all bits for negatives).
     key = np.where(bits & _SIGN != 0, ~bits, bits | _SIGN)
     return np.where(np.isnan(score) | (score == SCORE_SENTINEL), _WORST, key)
 
 
 def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
-    """Sort by several keys, the first being the most significant.
+    """Return the row numbers sorted by several keys, best first.
 
-    One integer sort does nearly all of it: only rows that tie are looked at again.
+    The first key is sorted; only rows that tie in it are sorted by the next one.
 
     Parameters
     ----------
@@ -67,7 +76,6 @@ def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     Returns
     -------
     (n,) intp
-        Row numbers, best first.
     """
     order = np.argsort(keys[0])
     if len(keys) == 1 or order.size < 2:
@@ -78,8 +86,8 @@ def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     np.not_equal(ordered[1:], ordered[:-1], out=new_value[1:])
     if new_value.all():
         return order
-    alone = new_value & np.append(new_value[1:], True)
-    tied = np.flatnonzero(~alone)
+    unique = new_value & np.append(new_value[1:], True)
+    tied = np.flatnonzero(~unique)
     rows = order[tied]
     value_number = np.cumsum(new_value)[tied]
     by_rest = total_order([key[rows] for key in keys[1:]])

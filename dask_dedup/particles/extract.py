@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.arrow import unique_inverse
-from dask_dedup.dedup.picks import NO_HALF, Picks, all_of, row_ids
+from dask_dedup.dedup.arrays import all_of
+from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.conventions import needs_pixel_size

@@ -16,9 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import crowded, greedy
 
-from dask_dedup.dedup import coincident as piles
-from dask_dedup.dedup import greedy as walk
-from dask_dedup.dedup import pairs
+from dask_dedup.dedup import coincident, pairs
+from dask_dedup.dedup import greedy as greedy_rule
 from dask_dedup.dedup.greedy import reject_crowded, suppress
 
 BUDGETS = (1, 7, 4_000_000)
@@ -93,18 +92,18 @@ def cases(draw, max_rows=28):
 
 
 @contextmanager
-def tuned(budget=pairs.PAIR_BUDGET, rounds=walk.ROUNDS):
+def tuned(budget=pairs.PAIR_BUDGET, rounds=greedy_rule.ROUNDS):
     with (
         # What a sweep settles never comes to the budget.
         without_sweep() if budget < pairs.PAIR_BUDGET else nullcontext(),
         mock.patch.object(pairs, "PAIR_BUDGET", budget),
-        mock.patch.object(walk, "ROUNDS", rounds),
+        mock.patch.object(greedy_rule, "ROUNDS", rounds),
     ):
         yield
 
 
 def without_sweep():
-    return mock.patch.object(pairs, "few_pairs", return_value=None)
+    return mock.patch.object(pairs, "sweep_pairs", return_value=None)
 
 
 def random_case(n, *, side, separation, micrographs=1, axes=2, seed=0):
@@ -287,8 +286,8 @@ def test_micrographs_do_not_touch_each_other(case):
 @settings(max_examples=100)
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_places(hashed, case):
-    mix = piles._mix
-    with without_sweep(), mock.patch.object(piles, "_mix", lambda parts: hashed(mix(parts))):
+    mix = coincident._hash
+    with without_sweep(), mock.patch.object(coincident, "_hash", lambda parts: hashed(mix(parts))):
         assert_greedy(case, case.run())
         assert_crowded(case, case.run(reject_crowded))
 
