@@ -116,7 +116,7 @@ def score_without_a_direction(folder):
     return [picks(folder), "--score-field", "my_score"]
 
 
-@bad("the direction is 'up'", "pick_stats/power:higher or pick_stats/power:lower")
+@bad("unknown direction 'up'", "pick_stats/power:higher or pick_stats/power:lower")
 def score_with_a_strange_direction(folder):
     return [picks(folder), "--score-field", "pick_stats/power:up"]
 
