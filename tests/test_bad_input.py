@@ -324,7 +324,7 @@ def micrograph_table_contradicts_itself(folder):
 # Options
 
 
-@bad("--min-separation is -1.0")
+@bad("--min-separation is -1;")
 def negative_separation(folder):
     return [picks(folder), "--min-separation", "-1"]
 
@@ -339,7 +339,7 @@ def infinite_separation(folder):
     return [picks(folder), "--min-separation", "inf"]
 
 
-@bad("--micrograph-pixel-size is 0.0")
+@bad("--micrograph-pixel-size is 0;")
 def pixel_size_0(folder):
     return [picks(folder), "--micrograph-pixel-size", "0"]
 
