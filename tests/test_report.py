@@ -1,4 +1,4 @@
-"""The report: what it says is what the run found, from its own files alone, and safe to open."""
+"""The report shows the findings of the run, needs no inputs, and is safe to open."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Page(HTMLParser):
 
 
 def finished(tmp_path, tables, *, names=None, options=None, **params):
-    """Run on tables; gives the result's folder."""
+    """Run on tables and return the output folder."""
     names = names or [f"{number}.parquet" for number in range(len(tables))]
     paths = [write_file(t, tmp_path / n) for t, n in zip(tables, names, strict=True)]
     out = tmp_path / "out"
@@ -65,26 +65,26 @@ def finished(tmp_path, tables, *, names=None, options=None, **params):
 
 
 def made(tmp_path, tables, **options):
-    """Run on tables and report; gives the result's folder and the page."""
+    """Run on tables, write the report, and return the output folder and the page."""
     out = finished(tmp_path, tables, **options)
     return out, Page(report(out))
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory):
-    """The result of two tables, and its page; only to be looked at."""
+    """The output folder of a run on two tables, and its page. Tests must not change it."""
     folder = tmp_path_factory.mktemp("example")
     return made(folder, [cryosparc(400, seed=1), cryosparc(300, seed=2)], min_separation=60.0)
 
 
 @pytest.fixture
 def copied(example, tmp_path):
-    """The same result in a folder of its own, to be changed."""
+    """A copy of the same output folder, for tests that change it."""
     out, _ = example
     return shutil.copytree(out, tmp_path / "copied")
 
 
-def test_the_page_says_what_the_manifest_says(example):
+def test_the_page_shows_the_numbers_of_the_manifest(example):
     out, page = example
     result = open_finished_run(out)
     totals = result.manifest["totals"]
@@ -98,7 +98,7 @@ def test_the_page_says_what_the_manifest_says(example):
     assert all(warning in page.text for warning in result.manifest["warnings"])
 
 
-def test_the_page_needs_nothing_but_itself(example):
+def test_the_page_has_no_links_to_other_files(example):
     _, page = example
     assert page.links
     assert all(link.startswith("data:image/") for link in page.links)
@@ -108,7 +108,7 @@ def test_the_page_needs_nothing_but_itself(example):
     assert len(page.source) < 5_000_000
 
 
-def test_what_the_data_say_is_text_and_nothing_else(tmp_path):
+def test_text_from_the_data_is_escaped(tmp_path):
     names = np.array([HOSTILE] * 60 + ["$\\alpha_{$ \x07\n.mrc"] * 40)
     table = relion(100, columns={"rlnMicrographName": names})
     out, page = made(tmp_path, [table], names=["<b onload='x'>&.parquet"], min_separation=200.0)
@@ -122,13 +122,13 @@ def test_what_the_data_say_is_text_and_nothing_else(tmp_path):
     assert all(re.fullmatch(r"[a-z0-9-]+\.\w+", path.name) for path in (out / "plots").iterdir())
 
 
-def test_very_long_names_do_not_swell_the_page(tmp_path):
+def test_very_long_names_are_shortened(tmp_path):
     names = np.array([f"{number}{'x' * 10_000}.mrc" for number in range(40)])
     _, page = made(tmp_path, [relion(40, columns={"rlnMicrographName": names})])
     assert len(page.source) < 1_000_000
 
 
-def test_made_again_when_the_inputs_are_gone_it_is_the_same_page_and_pictures(tmp_path):
+def test_a_report_without_the_inputs_is_the_same_page_and_pictures(tmp_path):
     out, before = made(tmp_path, [cryosparc(100)], min_separation=60.0)
     pictures = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
     (tmp_path / "0.parquet").unlink()
@@ -139,7 +139,7 @@ def test_made_again_when_the_inputs_are_gone_it_is_the_same_page_and_pictures(tm
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
 
 
-def test_a_result_with_a_report_is_still_whole_and_done(example):
+def test_a_result_with_a_report_is_verified_and_already_done(example):
     out, _ = example
     assert (out / "report.html").exists()
     assert verify(out).verified
@@ -147,7 +147,7 @@ def test_a_result_with_a_report_is_still_whole_and_done(example):
     assert run(inputs, out, DedupParams(min_separation=60.0)).already_done
 
 
-def test_an_overwritten_result_keeps_no_report_of_the_old_one(tmp_path, copied):
+def test_overwriting_a_result_removes_its_report(tmp_path, copied):
     table = write_file(cryosparc(200), tmp_path / "0.parquet")
     assert (copied / "report.html").exists()
     run(table, copied, DedupParams(min_separation=10.0), overwrite=True)
@@ -156,17 +156,17 @@ def test_an_overwritten_result_keeps_no_report_of_the_old_one(tmp_path, copied):
 
 
 @pytest.mark.usefixtures("words_only")
-def test_the_proof_is_shown_and_its_absence_said(tmp_path):
+def test_the_page_shows_whether_the_result_is_verified(tmp_path):
     out, page = made(tmp_path, [cryosparc(200)], min_separation=60.0)
     assert "Not verified yet" in page.text
     page = Page(report(out, verification=verify(out)))
-    assert "Proven with an independent algorithm" in page.text
+    assert "The result is verified." in page.text
     assert "rejections" in page.text
     part = next((out / "particles_kept").iterdir())
     part.write_bytes(part.read_bytes()[:-1] + b"x")
     wrong = verify(out)
     shutil.copy(next((out / "particles_rejected").iterdir()), part)
-    assert "NOT right" in Page(report(out, verification=wrong)).text
+    assert "is NOT correct" in Page(report(out, verification=wrong)).text
 
 
 @pytest.mark.parametrize(
@@ -175,19 +175,19 @@ def test_the_proof_is_shown_and_its_absence_said(tmp_path):
         (cryosparc(0), {}, "There are no particles"),
         (cryosparc(1), {}, "There is one input"),
         (cryosparc(50), {"min_separation": 0.0}, "measured no distances"),
-        (cryosparc(50), {"score_field": "none"}, "ranked by no score"),
+        (cryosparc(50), {"score_field": "none"}, "ranked particles without a score"),
         (cryosparc(80), {"remove_entirely": True, "min_separation": 90.0}, "entirely"),
         (relion(50).drop_columns(["rlnRandomSubset"]), {}, "no half-sets"),
     ],
 )
 @pytest.mark.usefixtures("words_only")
-def test_a_figure_that_has_nothing_to_show_gives_way_to_its_reason(tmp_path, table, params, reason):
+def test_a_figure_without_data_is_replaced_by_the_reason(tmp_path, table, params, reason):
     _, page = made(tmp_path, [table], **params)
     assert reason in page.text
 
 
 @pytest.mark.usefixtures("words_only")
-def test_without_the_micrograph_table_distances_are_left_out_and_the_reason_given(tmp_path):
+def test_without_the_micrograph_table_the_page_explains_why_distances_are_missing(tmp_path):
     write_file(exposures(), tmp_path / "mics.parquet")
     table = cryosparc(200).drop_columns(["location/micrograph_psize_A"])
     options = {"micrographs": tmp_path / "mics.parquet"}
@@ -224,7 +224,7 @@ def picks_of(points, micrograph, **columns):
 
 
 @given(st.integers(0, 2**32), st.integers(1, 60))
-def test_nearest_distances_are_those_of_a_search_through_all_pairs(seed, number):
+def test_nearest_distances_equal_those_of_all_pairs(seed, number):
     rng = np.random.default_rng(seed)
     points = rng.integers(0, 40, (number, 2)).astype(float)
     micrograph = rng.integers(0, 3, number)
@@ -239,7 +239,7 @@ def test_nearest_distances_are_those_of_a_search_through_all_pairs(seed, number)
 
 @pytest.mark.parametrize("kind", [cryosparc, relion])
 @pytest.mark.parametrize("output_format", ["native", "parquet"])
-def test_every_rejected_one_is_joined_to_the_winner_it_was_told(tmp_path, kind, output_format):
+def test_every_rejected_particle_is_joined_to_its_recorded_winner(tmp_path, kind, output_format):
     tables = [kind(250, seed=1), kind(250, seed=2)]
     names = ["a.parquet", "b.parquet"]
     options = {"output_format": output_format}
@@ -275,7 +275,7 @@ def test_the_summary_counts_every_micrograph(tmp_path):
 
 
 @pytest.mark.usefixtures("words_only")
-def test_a_large_result_is_sampled_by_whole_micrographs_and_says_so(tmp_path, monkeypatch):
+def test_a_large_result_is_sampled_by_whole_micrographs(tmp_path, monkeypatch):
     table = cryosparc(2_000, micrographs=40)
     out = finished(tmp_path, [table], min_separation=60.0)
     monkeypatch.setattr(summaries, "SAMPLE_ROWS", 800)
@@ -333,7 +333,7 @@ def test_particles_are_counted_by_the_inputs_that_found_them(data):
     assert found_by(sample, inputs) == expected
 
 
-def test_the_examples_are_the_most_rejected_the_median_and_those_asked_for(tmp_path):
+def test_the_examples_are_the_most_rejected_the_median_and_requested_ones(tmp_path):
     table = relion(900, micrographs=9)
     out = finished(tmp_path, [table], min_separation=60.0)
     result = open_finished_run(out)
@@ -345,21 +345,21 @@ def test_the_examples_are_the_most_rejected_the_median_and_those_asked_for(tmp_p
     other = next(key for key in rejected if key not in dict(chosen))
     name = summary.name_of(other)
     page = Page(report(out, plot_micrographs=[name]))
-    assert any(name in alt and "asked for" in alt for alt in page.alts)
+    assert any(name in alt and "requested" in alt for alt in page.alts)
     assert (out / "plots" / "micrograph-3.svg").exists()
-    with pytest.raises(InputError, match=r"no-such.*not among.*there is"):
+    with pytest.raises(InputError, match=r"no micrograph 'no-such'.*Similar names"):
         report(out, plot_micrographs=["no-such"])
 
 
 def mrc(path, rows=90, columns=120):
-    """An image that rises along y, so that up and down can be told."""
+    """An image whose values increase along y."""
     values = np.repeat(np.arange(rows, dtype=np.float32)[:, np.newaxis], columns, axis=1)
     with mrcfile.new(path, overwrite=True) as file:
         file.set_data(values)
     return path
 
 
-def on_an_image(tmp_path, **field):
+def example_with_image(tmp_path, **field):
     mrc(tmp_path / "m.mrc", **field)
     columns = {
         "rlnMicrographName": np.array(["m.mrc"] * 3),
@@ -372,8 +372,8 @@ def on_an_image(tmp_path, **field):
     return make_example(result, summarize(result), key, "test"), page
 
 
-def test_the_image_lies_under_the_picks_to_scale_and_the_right_way_up(tmp_path):
-    example, page = on_an_image(tmp_path)
+def test_the_image_is_under_the_picks_to_scale_and_not_flipped(tmp_path):
+    example, page = example_with_image(tmp_path)
     assert example.image is not None
     psize = example.psize
     assert example.field == (120 * psize, 90 * psize)
@@ -400,18 +400,18 @@ def test_an_image_of_another_shape_is_not_drawn(tmp_path):
         "location/micrograph_shape": shape,
     }
     _, page = made(tmp_path, [cryosparc(2, micrographs=1, columns=columns)])
-    assert "Its image is 120 x 90, not 4096 x 4096" in page.text
+    assert "The image has 120 x 90 pixels, but the micrograph 4096 x 4096" in page.text
 
 
 @pytest.mark.usefixtures("words_only")
-def test_a_damaged_image_is_left_out_and_said_to_be(tmp_path):
+def test_a_damaged_image_is_left_out_with_the_reason(tmp_path):
     (tmp_path / "m.mrc").write_bytes(b"no image" * 40)
     names = {"rlnMicrographName": np.array(["m.mrc"] * 3)}
     _, page = made(tmp_path, [relion(3, columns=names)])
     assert "cannot be read" in page.text
 
 
-def test_images_are_found_as_the_programs_store_their_names(tmp_path):
+def test_images_are_found_by_the_names_that_programs_store(tmp_path):
     project = tmp_path / "project"
     (project / "Extract" / "job9").mkdir(parents=True)
     (project / "MotionCorr").mkdir()
@@ -444,7 +444,7 @@ def test_a_large_image_is_binned_by_averaging(tmp_path):
         ["--micrograph-pixel-size", "1.77", "--prefer-input-order", "--output-format", "parquet"],
     ],
 )
-def test_the_command_on_the_page_makes_the_same_run(tmp_path, cli, options):
+def test_the_command_on_the_page_repeats_the_run(tmp_path, cli, options):
     a, b = (
         write_file(cryosparc(60, seed=seed), tmp_path / f"{name}.parquet")
         for seed, name in ((1, "a b"), (2, "it's"))
@@ -457,7 +457,7 @@ def test_the_command_on_the_page_makes_the_same_run(tmp_path, cli, options):
     assert open_finished_run(tmp_path / "two").manifest["run_id"] == manifest["run_id"]
 
 
-def test_titles_answer_with_the_numbers_of_the_run(tmp_path):
+def test_titles_have_the_numbers_of_the_run(tmp_path):
     out = finished(tmp_path, [cryosparc(400, seed=1), cryosparc(400, seed=2)], min_separation=60.0)
     result = open_finished_run(out)
     summary = summarize(result)
@@ -474,13 +474,13 @@ def test_titles_answer_with_the_numbers_of_the_run(tmp_path):
 
 
 @pytest.mark.usefixtures("words_only")
-def test_run_makes_a_report_unless_told_not_to(tmp_path, cli):
+def test_run_writes_a_report_by_default(tmp_path, cli):
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "with", "--verify", no_report=False)
     assert found.exit_code == 0
     assert f"report: {tmp_path / 'with' / 'report.html'}" in found.stdout
     assert "is verified" in found.stdout
-    assert "Proven with" in (tmp_path / "with" / "report.html").read_text()
+    assert "The result is verified." in (tmp_path / "with" / "report.html").read_text()
     cli("run", path, "-o", tmp_path / "without", "--no-report")
     assert not (tmp_path / "without" / "report.html").exists()
     found = cli("report", tmp_path / "without", "--verify")
@@ -488,7 +488,7 @@ def test_run_makes_a_report_unless_told_not_to(tmp_path, cli):
     assert (tmp_path / "without" / "report.html").exists()
 
 
-def test_a_report_that_cannot_be_made_leaves_the_result_whole(tmp_path, cli, monkeypatch):
+def test_an_error_in_the_report_leaves_the_result_complete(tmp_path, cli, monkeypatch):
     def fail(*_, **__):
         raise OSError("no space left on device")
 
@@ -505,7 +505,7 @@ def test_a_report_that_cannot_be_made_leaves_the_result_whole(tmp_path, cli, mon
 
 
 @pytest.mark.real_data
-def test_real_picks_lie_on_their_real_micrograph(tmp_path, real_data):
+def test_real_picks_are_on_their_real_micrograph(tmp_path, real_data):
     table = real_data / "micrograph_cleaner" / "Ucsf_stack_1142_DW_autopick.star"
     params = DedupParams(min_separation=150.0, micrograph_pixel_size=4.0)
     result = run(table, tmp_path / "out", params)
@@ -515,7 +515,7 @@ def test_real_picks_lie_on_their_real_micrograph(tmp_path, real_data):
     example = make_example(opened, summary, int(summary.micrographs[0]), "most rejected")
     assert example.image.shape == (927, 959)
     assert example.field == (959 * 4.0, 927 * 4.0)
-    # Particles of this micrograph are darker than the ice around them, but for those on the contamination.
+    # Particles of this micrograph are darker than the ice, except on the contamination.
     rows = (np.concatenate([example.kept, example.rejected]) / 4.0).round().astype(int)
     inside = (rows[:, 0] < 480) & (rows > 12).all(axis=1) & (rows[:, 1] < 915)
     pixels = example.image.pixels

@@ -1,4 +1,4 @@
-"""An example micrograph: its picks in pixels, who won, and what is known of its field."""
+"""An example micrograph: its picks, their winners, and its image."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ class Example:
     ----------
     name : str
     why : str
-        Why it is shown: "most rejected".
+        Why it is shown, such as "most rejected".
     kept, rejected : (n, 2) float64
         Centres, x and y, in `unit`.
     winner : (r,) intp
-        Which kept one each rejected one lost to; `NO_WINNER` where nobody won.
+        The kept particle in favour of which each was rejected; `NO_WINNER` if there is none.
     unit : {"A", "pixel", "fraction"}
-        Of the centres; angstrom unless the run measured none.
+        Unit of the centres; angstrom if the run measured distances.
     psize : float or None
-        Angstrom a pixel.
+        Angstrom per pixel.
     field : tuple of float
         Width and height in `unit`.
     field_known : bool
-        Whether the field is the micrograph's own, and not the extent of the picks.
+        Whether the field is the micrograph's, or only the extent of the picks.
     image : MicrographImage or None
     image_note : str
-        Where the image is from, or why there is none.
+        Path of the image, or why there is none.
     is_projection : bool
-        Whether these are x and y of a tomogram.
+        Whether the centres are x and y of a tomogram.
     """
 
     name: str
@@ -75,16 +75,18 @@ class Example:
 def choose_examples(
     run: FinishedRun, summary: Summary, named: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Choose the most informative micrographs, and those asked for; gives keys and reasons.
+    """Return the keys of the micrographs to show, and why.
 
     Raises
     ------
     InputError
-        If a named micrograph is not there.
+        If there is no micrograph of a given name.
     """
     if not summary.micrographs.size:
         if named:
-            raise InputError(f"{run.output}: has no micrographs, so not {named[0]!r} either")
+            raise InputError(
+                f"{run.output}: the result has no micrographs, so {named[0]!r} cannot be shown."
+            )
         return []
     by_rejected = np.lexsort((summary.micrographs, -summary.kept, -summary.rejected))
     some = by_rejected[summary.rejected[by_rejected] > 0]
@@ -97,7 +99,7 @@ def choose_examples(
         by_count = np.lexsort((summary.micrographs, -summary.kept))
         chosen[int(summary.micrographs[by_count[0]])] = "most particles"
     for name in named:
-        chosen.setdefault(_find(run, summary, name), "asked for")
+        chosen.setdefault(_find(run, summary, name), "requested")
     return list(chosen.items())
 
 
@@ -115,14 +117,11 @@ def _find(run: FinishedRun, summary: Summary, name: str) -> int:
         return alike[0]
     near = [summary.name_of(key) for key in alike[:3]]
     near = near or difflib.get_close_matches(name, names, n=3, cutoff=0.3) or list(names)[:3]
-    raise InputError(
-        f"--plot-micrograph {name!r}: not among the micrographs of {run.output}; "
-        f"there is {', '.join(near)}"
-    )
+    raise InputError(f"{run.output}: no micrograph {name!r}. Similar names: {', '.join(near)}.")
 
 
 def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Example:
-    """Read a micrograph's picks and its image."""
+    """Return a micrograph with its picks and its image."""
     sample = sample_of(run, summary, key)
     name = summary.name_of(key)
     part, psize, shape = _field(run, summary, key)
@@ -131,7 +130,10 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
         unit = "A"
     image, note = _image(run, name)
     if image is not None and shape is not None and image.shape != shape:
-        note = f"its image is {image.shape[1]} x {image.shape[0]}, not {shape[1]} x {shape[0]}"
+        note = (
+            f"the image has {image.shape[1]} x {image.shape[0]} pixels, but the micrograph "
+            f"{shape[1]} x {shape[0]}"
+        )
         image = None
     if image is not None:
         shape = image.shape
@@ -142,9 +144,9 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
     elif shape is not None and scale is not None:
         field, known = (shape[1] * scale, shape[0] * scale), True
     else:
-        image, note = None, note if image is None else "its pixel size is not known"
+        image, note = None, note if image is None else "the pixel size is not known"
         field, known = _extent(points), False
-    # Centred coordinates have their origin in the middle of the tomogram.
+    # Centred coordinates begin in the middle of the tomogram.
     corner = np.zeros(2) if known else np.minimum(points.min(axis=0), 0.0)
     return Example(
         name=name,
@@ -167,7 +169,7 @@ def _points(picks: Picks) -> Floats:
 
 
 def _extent(points: Floats) -> tuple[float, float]:
-    """Give the size that holds all points, rounded up to two digits."""
+    """Return the width and height that contain all points, rounded up to two digits."""
     span = np.maximum(points.max(axis=0) - np.minimum(points.min(axis=0), 0.0), 1.0)
     step = 10.0 ** (np.floor(np.log10(span)) - 1)
     width, height = (np.ceil(span / step) * step).tolist()
@@ -177,7 +179,7 @@ def _extent(points: Floats) -> tuple[float, float]:
 def _field(
     run: FinishedRun, summary: Summary, key: int
 ) -> tuple[Part, float | None, tuple[int, int] | None]:
-    """Give a part that holds the micrograph, its pixel size and its shape (ny, nx)."""
+    """Return a part with particles of the micrograph, the pixel size and the shape (ny, nx)."""
     for part in summary.parts_of(key):
         roles = run.roles[part.source]
         for path in (part.kept, part.rejected):
@@ -191,7 +193,7 @@ def _field(
                 if psize is not None and psize[at[0]] > 0:
                     size = float(psize[at[0]])
                 return part, size, _shape(run, part, rows.slice(at[0], 1), key)
-    raise InputError(f"{run.output}: the micrograph {key} is gone")
+    raise InputError(f"{run.output}: the particles of micrograph {key} are missing.")
 
 
 def _shape(run: FinishedRun, part: Part, row: pa.Table, key: int) -> tuple[int, int] | None:
@@ -212,34 +214,29 @@ def _image(run: FinishedRun, name: str) -> tuple[MicrographImage | None, str]:
     tables = [start / entry["path"] for entry in run.manifest["inputs"]]
     path = find_image(name, [start, *(table.parent for table in tables)])
     if path is None:
-        return None, "its image was not found"
+        return None, "no image was found"
     try:
         return read_image(path), f"image: {path}"
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        return None, f"its image {path} cannot be read: {reason}"
+        return None, f"the image {path} cannot be read: {reason}"
 
 
 def find_winners(sample: Sample) -> NDArray[np.intp]:
-    """Find which kept pick of the sample each rejected one lost to.
+    """Return the kept pick in favour of which each pick was rejected, or `NO_WINNER`; (r,) intp.
 
-    By uid where there is one; else it is the kept one of the told score that lies nearest to the
-    told distance.
-
-    Returns
-    -------
-    (r,) intp
-        `NO_WINNER` where nobody won.
+    The winner is found by its uid. Without uids, it is the kept pick with the recorded score whose
+    distance is nearest to the recorded one.
     """
-    kept, told = sample.kept, Columns(sample.winners, "duplicates")
-    distance, score = told.floats("distance_A"), told.floats("winner_score")
-    has_uid = ~told.nulls("winner_uid")
-    has_winner = ~told.nulls("winner_file")
+    kept, recorded = sample.kept, Columns(sample.winners, "duplicates")
+    distance, score = recorded.floats("distance_A"), recorded.floats("winner_score")
+    has_uid = ~recorded.nulls("winner_uid")
+    has_winner = ~recorded.nulls("winner_file")
     winner = np.full(len(sample.rejected), NO_WINNER, dtype=np.intp)
     if not len(kept):
         return winner
     order = np.argsort(kept.uid, kind="stable")
-    uid = told.integers("winner_uid")
+    uid = recorded.integers("winner_uid")
     at = np.searchsorted(kept.uid[order], uid).clip(max=len(kept) - 1)
     same = has_uid & (kept.uid[order][at] == uid)
     winner[same] = order[at][same]

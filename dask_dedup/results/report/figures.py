@@ -1,4 +1,4 @@
-"""The figures of the report; the title of each is the answer to a question."""
+"""The figures of the report; each title answers a question."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 WIDTH, HEIGHT = 7.5, 3.4
-#: Inputs that get a panel of their own, and combinations of inputs that get a bar.
-MOST_INPUTS, MOST_BARS = 6, 15
+#: Maximum number of panels for inputs, and of bars for combinations of inputs.
+MAX_PANELS, MAX_BARS = 6, 15
 _BINS = 80
 
 
@@ -37,12 +37,12 @@ class Answer:
     Attributes
     ----------
     key : str
-        For the file's name.
+        Name of the files.
     title : str
         The answer.
     figure : matplotlib.figure.Figure or None
     note : str
-        What a reader should know; the reason where there is no figure.
+        A note for the reader, or why there is no figure.
     """
 
     key: str
@@ -52,7 +52,7 @@ class Answer:
 
 
 def make_figures(run: FinishedRun, summary: Summary) -> list[Answer]:
-    """Make every figure that has something to show."""
+    """Return all figures; those without data have a reason instead."""
     makers: list[Callable[[FinishedRun, Summary], Answer]] = [
         _neighbours,
         _scores,
@@ -68,10 +68,10 @@ def _neighbours(run: FinishedRun, summary: Summary) -> Answer:
     separation = run.params.min_separation
     if not run.params.measures:
         return Answer(
-            key, question, None, "This run compared stored values and measured no distances."
+            key, question, None, "This run compared stored coordinates and measured no distances."
         )
     if run.no_distances_because:
-        return Answer(key, question, None, f"Left out: {run.no_distances_because}.")
+        return Answer(key, question, None, f"Not available: {run.no_distances_because}.")
     sample, reach = summary.sample, REACH * separation
     after = nearest_distances(sample.kept, reach)
     before = nearest_distances(sample.kept.concatenate([sample.kept, sample.rejected]), reach)
@@ -88,7 +88,7 @@ def _neighbours(run: FinishedRun, summary: Summary) -> Answer:
         title += f"no two kept are within {reach:g} Å"
     note = summary.drawn_from
     if run.params.between_inputs_only or run.params.ignore_within_filament:
-        note += "; " * bool(note) + "pairs that never count as duplicates in this run are included"
+        note += "; " * bool(note) + "pairs that this run does not compare are included"
     return Answer(key, title, _draw_neighbours(before, after, separation, reach), note)
 
 
@@ -112,12 +112,14 @@ def _draw_neighbours(before: Floats, after: Floats, separation: float, reach: fl
         textcoords="offset points",
         va="top",
     )
-    # What is left would vanish beside what was rejected.
+    # The few close pairs that are left are visible only on a log scale.
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     beyond = int(np.count_nonzero(~np.isfinite(after)))
-    axes.set_xlabel(f"distance to the nearest neighbour (Å); {beyond:,} kept particles lie beyond")
+    axes.set_xlabel(
+        f"distance to the nearest neighbour (Å); {beyond:,} kept particles are beyond {reach:g} Å"
+    )
     axes.set_ylabel("particles (log scale)")
     axes.set_xlim(0, reach)
     axes.legend(loc="upper right")
@@ -125,19 +127,21 @@ def _draw_neighbours(before: Floats, after: Floats, separation: float, reach: fl
 
 
 def _scores(run: FinishedRun, summary: Summary) -> Answer:
-    key, question = "scores", "What scores have the rejected?"
+    key, question = "scores", "How do the scores of rejected particles differ?"
     field = run.params.score
     if field is None:
-        return Answer(key, question, None, "This run ranked by no score: a seeded choice decided.")
+        return Answer(
+            key, question, None, "This run ranked particles without a score, by a seeded hash."
+        )
     kept, rejected = summary.sample.kept, summary.sample.rejected
     usable = [
         np.isfinite(picks.score) & (picks.score != SCORE_SENTINEL) for picks in (kept, rejected)
     ]
     if not usable[0].any() or not usable[1].any():
-        return Answer(key, question, None, "Kept or rejected particles have no scores to compare.")
+        return Answer(key, question, None, "The kept or the rejected particles have no scores.")
     panels = []
     paths = [entry["path"] for entry in run.manifest["inputs"]]
-    for source, path in enumerate(paths[:MOST_INPUTS]):
+    for source, path in enumerate(paths[:MAX_PANELS]):
         values = [
             picks.score[good & (picks.source == source)]
             for picks, good in zip((kept, rejected), usable, strict=True)
@@ -146,18 +150,18 @@ def _scores(run: FinishedRun, summary: Summary) -> Answer:
             panels.append((path, values[0], values[1]))
     path, *values = max(panels, key=lambda panel: panel[2].size)
     medians = " and ".join(
-        f"{np.median(some):.3g} of the {outcome}"
+        f"{np.median(some):.3g} for {outcome}"
         for some, outcome in zip(values, ("kept", "rejected"), strict=True)
         if some.size
     )
-    where = f"In {printable(path, 40)} the" if len(paths) > 1 else "The"
-    title = f"{where} median {field.name} is {medians}"
+    start = f"{printable(path, 40)}: the" if len(paths) > 1 else "The"
+    title = f"{start} median {field.name} is {medians}"
     missing = len(kept) + len(rejected) - int(usable[0].sum() + usable[1].sum())
     notes = [summary.drawn_from] if summary.drawn_from else []
     if missing:
-        notes.append(f"{missing:,} particles without a usable score are not shown")
-    if len(paths) > MOST_INPUTS:
-        notes.append(f"the first {MOST_INPUTS} of {len(paths)} inputs are shown")
+        notes.append(f"{missing:,} particles without a valid score are not shown")
+    if len(paths) > MAX_PANELS:
+        notes.append(f"the first {MAX_PANELS} of {len(paths)} inputs are shown")
     return Answer(key, title, _draw_scores(panels, str(field)), "; ".join(notes))
 
 
@@ -168,7 +172,7 @@ def _draw_scores(panels: list[tuple[str, Floats, Floats]], label: str) -> Figure
         np.atleast_1d(drawn.subplots(len(panels), 1)), panels, strict=True
     ):
         both = np.concatenate([kept, rejected])
-        # A few outliers would squeeze all the rest into one bar.
+        # Without the outliers, which would squeeze the rest into one bar.
         low, high = np.percentile(both, (0.1, 99.9))
         edges = np.linspace(low, high if high > low else low + 1, _BINS // 2 + 1)
         for values, colour, name, style in (
@@ -180,7 +184,7 @@ def _draw_scores(panels: list[tuple[str, Floats, Floats]], label: str) -> Figure
         axes.set_ylabel("particles")
         axes.set_title(printable(path, 60), fontsize=9, fontweight="normal")
     axes.set_xlabel(label)
-    # Above, since the curves may be anywhere.
+    # Above the axes, because the curves may be anywhere.
     drawn.axes[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return drawn
 
@@ -189,16 +193,18 @@ def _per_micrograph(run: FinishedRun, summary: Summary) -> Answer:  # noqa: ARG0
     key = "micrographs"
     number = summary.micrographs.size
     if not number:
-        return Answer(key, "How evenly are the rejected spread?", None, "There are no particles.")
+        return Answer(
+            key, "How evenly are rejected particles distributed?", None, "There are no particles."
+        )
     fraction = summary.rejected / (summary.kept + summary.rejected)
     most = int(np.lexsort((summary.micrographs, -fraction))[0])
     name = printable(summary.name_of(int(summary.micrographs[most])), 50)
     title = (
-        f"Half of {number:,} micrographs lost more than {np.median(fraction):.1%} of their particles; "
-        f"{name} lost {fraction[most]:.1%}"
+        f"Median of {number:,} micrographs: {np.median(fraction):.1%} of the particles are rejected; "
+        f"most: {fraction[most]:.1%} ({name})"
     )
     if number == 1:
-        title = f"{name} lost {fraction[0]:.1%} of its particles"
+        title = f"{name}: {fraction[0]:.1%} of the particles are rejected"
     return Answer(key, title, _draw_per_micrograph(summary, fraction))
 
 
@@ -208,7 +214,7 @@ def _draw_per_micrograph(summary: Summary, fraction: Floats) -> Figure:
     bars, share = drawn.subplots(1, 2)
     number = summary.micrographs.size
     order = np.argsort(-(summary.kept + summary.rejected), kind="stable")
-    # With very many, neighbours in the order are drawn as one.
+    # Many micrographs are drawn in groups.
     step = -(-number // 300)
     starts = np.arange(0, number, step)
     widths = np.diff(starts, append=number)
@@ -222,7 +228,7 @@ def _draw_per_micrograph(summary: Summary, fraction: Floats) -> Figure:
     bars.set_ylim(0, None)
     bars.xaxis.set_major_locator(MaxNLocator(integer=True))
     share.yaxis.set_major_locator(MaxNLocator(integer=True))
-    bars.set_xlabel("micrographs, the fullest first")
+    bars.set_xlabel("micrographs, most particles first")
     bars.set_ylabel("particles")
     bars.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     counts, at = np.histogram(fraction, np.linspace(0, 1, 21))
@@ -239,9 +245,11 @@ def _overlap(run: FinishedRun, summary: Summary) -> Answer:
     if len(inputs) < 2:
         return Answer(key, question, None, "There is one input.")
     if run.params.remove_entirely:
-        return Answer(key, question, None, "Duplicates were removed entirely: nobody won.")
+        return Answer(
+            key, question, None, "Duplicates were removed entirely, so there are no winners."
+        )
     if len(inputs) > 60 or len(set(inputs)) < len(inputs):
-        return Answer(key, question, None, "There are too many inputs, or one was given twice.")
+        return Answer(key, question, None, "There are too many inputs, or two have the same path.")
     found = found_by(summary.sample, inputs)
     if not found:
         return Answer(key, question, None, "There are no particles.")
@@ -250,10 +258,10 @@ def _overlap(run: FinishedRun, summary: Summary) -> Answer:
     title = f"{shared:,} of {total:,} kept particles ({shared / total:.1%}) were found by more than one input"
     rows = sorted(found.items(), key=lambda item: (-item[1], item[0]))
     notes = [summary.drawn_from] if summary.drawn_from else []
-    if len(rows) > MOST_BARS:
-        rest = sum(number for _, number in rows[MOST_BARS:])
-        notes.append(f"{len(rows) - MOST_BARS} smaller combinations hold {rest:,} more")
-    return Answer(key, title, _draw_overlap(rows[:MOST_BARS], inputs), "; ".join(notes))
+    if len(rows) > MAX_BARS:
+        rest = sum(number for _, number in rows[MAX_BARS:])
+        notes.append(f"{len(rows) - MAX_BARS} smaller combinations have {rest:,} particles")
+    return Answer(key, title, _draw_overlap(rows[:MAX_BARS], inputs), "; ".join(notes))
 
 
 @in_style
@@ -288,20 +296,19 @@ def _draw_dots(axes: Axes, rows: list[tuple[tuple[int, ...], int]], used: list[i
 
 
 def _half_sets(run: FinishedRun, summary: Summary) -> Answer:  # noqa: ARG001
-    key, question = "half-sets", "Did duplicates sit in both half-sets?"
+    key, question = "half-sets", "How many duplicates were in both half-sets?"
     across = run.manifest["totals"]["across_half_sets"]
     if not any(entry["columns"]["half_set"] for entry in run.manifest["inputs"]):
         return Answer(key, question, None, "The tables have no half-sets.")
     if across is None:
-        return Answer(key, question, None, "Duplicates were removed entirely: there are no pairs.")
+        return Answer(
+            key, question, None, "Duplicates were removed entirely, so there are no pairs."
+        )
     rejected = run.manifest["totals"]["rejected"]
     if not rejected:
         return Answer(key, question, None, "There are no duplicates.")
-    title = f"{across:,} of {rejected:,} duplicate pairs ({across / rejected:.1%}) had one particle in each half-set"
-    note = (
-        "A particle that is in both halves makes them agree by itself, and so the resolution "
-        "estimate (FSC) too good."
-    )
+    title = f"{across:,} of {rejected:,} duplicate pairs ({across / rejected:.1%}) have one particle in each half-set"
+    note = "Copies of one particle in both half-sets inflate the resolution estimate (FSC)."
     return Answer(key, title, _draw_half_sets(across, rejected - across), note)
 
 
@@ -311,7 +318,7 @@ def _draw_half_sets(across: int, within: int) -> Figure:
     axes = drawn.subplots()
     bars = axes.barh([1, 0], [across, within], color=[REJECTED, FAINT], height=0.6)
     axes.bar_label(bars, [f"{across:,}", f"{within:,}"], padding=3)
-    axes.set_yticks([1, 0], ["one in each half-set", "both in one, or not known"])
+    axes.set_yticks([1, 0], ["one in each half-set", "both in one half-set, or not known"])
     axes.set_xlabel("duplicate pairs")
     axes.margins(x=0.12)
     return drawn

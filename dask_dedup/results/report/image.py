@@ -1,4 +1,4 @@
-"""The image of a micrograph, where it can be found and read."""
+"""Find and read the image of a micrograph."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Pixels along the longer side of a picture's background, at most.
-LARGEST = 1_500
-#: Contrast runs between these percentiles of the binned image.
+#: Maximum number of pixels along the longer side.
+MAX_PIXELS = 1_500
+#: Percentiles of the binned image that are drawn black and white.
 CONTRAST = (2.0, 98.0)
 
 _STACK_NUMBER = re.compile(r"^\d+@")
@@ -25,16 +25,16 @@ _STACK_NUMBER = re.compile(r"^\d+@")
 
 @dataclass(frozen=True, slots=True)
 class MicrographImage:
-    """A micrograph's image, binned.
+    """The binned image of a micrograph.
 
     Attributes
     ----------
     pixels : (h, w) float32
-        The first row is that of y = 0.
+        The first row is at y = 0.
     shape : tuple of int
         (ny, nx) before binning.
     low, high : float
-        Grey values to be drawn black and white.
+        Grey values that are drawn black and white.
     """
 
     pixels: NDArray[np.float32]
@@ -44,22 +44,22 @@ class MicrographImage:
 
 
 def find_image(name: str, folders: Iterable[Path]) -> Path | None:
-    """Find an MRC file by the name a table gives it, from each folder and from those above it.
+    """Return the path of an MRC file that a table names, or None.
 
     Parameters
     ----------
     name : str
-        As stored: CryoSPARC puts ``>`` before it, RELION a number and ``@`` where it is a stack.
+        As stored: with a ``>`` (CryoSPARC), or a number and ``@`` (stacks of RELION).
     folders : iterable of Path
-        Where tables lie and where the run was started.
+        Folders to search, with the folders above them.
     """
     stored = Path(_STACK_NUMBER.sub("", name.lstrip(">")))
     if stored.suffix.lower() != ".mrc" or "\0" in name:
         return None
-    return next((path for path in _places(stored, folders) if _is_file(path)), None)
+    return next((path for path in _candidates(stored, folders) if _is_file(path)), None)
 
 
-def _places(stored: Path, folders: Iterable[Path]) -> Iterator[Path]:
+def _candidates(stored: Path, folders: Iterable[Path]) -> Iterator[Path]:
     if stored.is_absolute():
         yield stored
     for folder in folders:
@@ -72,41 +72,41 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:
-        # A name may be longer than the file system takes.
+        # The name may be too long for the file system.
         return False
 
 
 def read_image(path: Path) -> MicrographImage:
-    """Read an MRC file, binned to at most `LARGEST` pixels; only what is needed is in memory.
+    """Read an MRC file, binned to at most `MAX_PIXELS`, without holding all of it in memory.
 
     Raises
     ------
     OSError, ValueError
-        If it cannot be read, or holds no single image.
+        If the file cannot be read, or is not a single image.
     """
     import mrcfile
 
     with warnings.catch_warnings():
-        # The header's oddities do not matter to a background.
+        # Faults of the header do not matter for a background.
         warnings.simplefilter("ignore")
         with mrcfile.mmap(path, mode="r", permissive=True) as file:
             data = file.data
             if data is None:
-                raise ValueError("holds no image")
+                raise ValueError("it contains no image")
             data = data[0] if data.ndim == 3 and len(data) == 1 else data
             if data.ndim != 2 or not data.size or np.iscomplexobj(data):
-                raise ValueError(f"holds no single image (its shape is {data.shape})")
+                raise ValueError(f"it is not a single image (its shape is {data.shape})")
             shape = (int(data.shape[0]), int(data.shape[1]))
-            pixels = _binned(data, -(-max(shape) // LARGEST))
+            pixels = _binned(data, -(-max(shape) // MAX_PIXELS))
     usable = pixels[np.isfinite(pixels)]
     if not usable.size:
-        raise ValueError("holds no finite value")
+        raise ValueError("it contains no finite value")
     low, high = np.percentile(usable, CONTRAST).tolist()
     return MicrographImage(pixels, shape, low, high if high > low else low + 1.0)
 
 
 def _binned(data: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
-    """Average squares of `factor` pixels; what is over at the far edges is left out."""
+    """Return averages of squares of `factor` pixels, without incomplete squares at the edges."""
     height, width = data.shape[0] // factor, data.shape[1] // factor
     rows = np.empty((height, width), dtype=np.float32)
     for row in range(height):

@@ -1,4 +1,4 @@
-"""The picture of an example micrograph: kept on the left, rejected on the right, to scale."""
+"""Draw an example micrograph: kept particles on the left, rejected ones on the right, to scale."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Window = tuple[float, float, float, float]
 
-#: Inches; at the resolution below the picture is about 2,000 pixels wide.
+#: The width is in inches.
 WIDTH, DOTS_PER_INCH = 10.0, 200
-#: More circles than this are drawn as pixels also in the SVG file, which would be too large else.
-MOST_VECTORS = 1_000
-#: The scale bar is about this part of the field's width.
+#: More circles than this are pixels in the SVG file, to limit its size.
+MAX_VECTORS = 1_000
+#: Length of the scale bar as a fraction of the field's width.
 _BAR = 0.2
 #: Circles smaller than the first part of the field's width get a dot; those smaller than the second are
 #: shown larger in a window so many circles wide.
@@ -49,16 +49,12 @@ def draw_micrograph(example: Example, separation: float) -> Figure:
     ----------
     example : Example
     separation : float
-        Diameter of the circles in angstrom: two circles of one size that touch or overlap are
-        duplicates. Dots are drawn where the run measured no distances.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        Diameter of the circles in angstrom: particles whose circles touch or overlap are
+        duplicates. Without distances, particles are dots.
     """
     width, height = example.field
     diameter = separation if example.unit == "A" else 0.0
-    # A field far from square would be a sliver, or taller than a page.
+    # Very wide or very high fields are clipped to a readable shape.
     aspects = [float(np.clip(height / width, 0.3, 1.6))]
     window = _crowded_window(example, diameter)
     if window:
@@ -81,7 +77,7 @@ def draw_micrograph(example: Example, separation: float) -> Figure:
 
 
 def _crowded_window(example: Example, diameter: float) -> Window | None:
-    """Find where most are rejected, as x, y, width and height, where circles would be too small to see."""
+    """Return the window with most rejected particles if circles are too small to see, else None."""
     width, height = example.field
     if not diameter or not len(example.rejected) or diameter > width * _SEEN:
         return None
@@ -97,12 +93,12 @@ def _crowded_window(example: Example, diameter: float) -> Window | None:
 def _draw_pair(
     left: Axes, right: Axes, example: Example, diameter: float, window: Window | None
 ) -> None:
-    """Draw the kept and the rejected of the whole field, or of a window of it."""
+    """Draw the kept and the rejected particles of the field, or of a window in it."""
     won = np.unique(example.winner[example.winner != NO_WINNER])
-    lost_to_nobody = np.setdiff1d(np.arange(len(example.kept)), won)
+    others = np.setdiff1d(np.arange(len(example.kept)), won)
     for axes in (left, right):
         _draw_field(axes, example, window or (0.0, 0.0, *example.field))
-    _draw_picks(left, example.kept[lost_to_nobody], diameter, KEPT, width=0.8)
+    _draw_picks(left, example.kept[others], diameter, KEPT, width=0.8)
     _draw_picks(left, example.kept[won], diameter, KEPT, width=2.0)
     _draw_picks(right, example.kept[won], diameter, KEPT, width=0.6, style="--")
     _draw_lines(right, example)
@@ -113,7 +109,7 @@ def _draw_field(axes: Axes, example: Example, window: Window) -> None:
     width, height = example.field
     x, y, x_span, y_span = window
     axes.set_xlim(x, x + x_span)
-    # As RELION shows it: the image's first row, which is y = 0, at the top.
+    # As in RELION, the first row of the image (y = 0) is at the top.
     axes.set_ylim(y + y_span, y)
     axes.set_aspect("equal")
     axes.set_xticks([])
@@ -137,7 +133,7 @@ def _draw_field(axes: Axes, example: Example, window: Window) -> None:
 
 
 def _draw_bar(axes: Axes, stored: str, window: Window) -> None:
-    """Draw a scale bar of a round length, in nanometres, or in the unit that is known."""
+    """Draw a scale bar of a round length, in nanometres or in the stored unit."""
     left, top, width, height = window
     per_unit, unit = (0.1, "nm") if stored == "A" else (1.0, stored)
     if unit == "fraction":
@@ -168,7 +164,7 @@ def _draw_picks(
 ) -> None:
     if not len(points):
         return
-    many = len(points) > MOST_VECTORS
+    many = len(points) > MAX_VECTORS
     low, high = axes.get_xlim()
     if diameter < (high - low) * _VISIBLE:
         size = 10.0 if style == "-" else 4.0
@@ -196,35 +192,35 @@ def _draw_picks(
 
 
 def _draw_lines(axes: Axes, example: Example) -> None:
-    """Join each rejected particle to its winner."""
+    """Draw a line from each rejected particle to its winner."""
     lost = np.flatnonzero(example.winner != NO_WINNER)
     ends = np.stack([example.rejected[lost], example.kept[example.winner[lost]]], axis=1)
-    many = lost.size > MOST_VECTORS
+    many = lost.size > MAX_VECTORS
     colour = FAINT if example.image is None else REJECTED
     axes.add_collection(LineCollection(list(ends), colors=colour, linewidths=0.8, rasterized=many))
 
 
 def describe(example: Example, separation: float) -> str:
-    """Say in words what the picture shows, for its caption."""
+    """Return the caption of a picture."""
     parts = []
     if example.unit == "A" and separation:
         parts.append(
-            f"Circles have the separation's diameter, {separation:g} Å: where two touch or overlap, "
-            "the particles are duplicates."
+            f"The diameter of a circle is the separation, {separation:g} Å: particles whose circles "
+            "touch or overlap are duplicates."
         )
         if _crowded_window(example, separation):
             tiny = separation < example.field[0] * _VISIBLE
-            dots = ", where dots stand for circles too small to see" if tiny else ""
-            parts.append(f"Below, the window that is framed above{dots}.")
+            dots = "; dots mark circles too small to see" if tiny else ""
+            parts.append(f"Below: the framed window{dots}.")
     else:
-        parts.append("Dots are particle centres as stored.")
+        parts.append("Dots are the stored particle centres.")
     if example.is_projection:
-        parts.append(
-            "The tomogram is seen along z, so circles may overlap that are far apart in z."
-        )
-    parts.append("y grows downwards, as RELION shows it.")
+        parts.append("The view is along z, so circles of particles far apart in z may overlap.")
+    parts.append("The y axis points down, as in RELION.")
     if not example.field_known:
-        parts.append("The field is the extent of the picks; the micrograph's shape is not known.")
+        parts.append(
+            "The shape of the micrograph is not known; the field is the extent of the picks."
+        )
     note = example.image_note
     parts.append(f"{note[0].upper()}{note[1:]}.")
     return " ".join(parts)

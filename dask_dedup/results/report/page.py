@@ -1,4 +1,4 @@
-"""The page: everything that is known of a run, in one file that needs no network."""
+"""The page: one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ if TYPE_CHECKING:
     from dask_dedup.results.report.figures import Answer
     from dask_dedup.results.verify import Verification
 
-#: Characters of pictures that the page holds at most; further ones are files beside it only.
+#: Maximum number of characters for embedded pictures; further pictures are only in `plots/`.
 PICTURE_BUDGET = 3_500_000
-#: Bytes of a file that is shown as it is; where both are larger, a photograph is, so many pixels wide.
-LARGEST_DRAWING, LARGEST_PICTURE, PHOTOGRAPH_WIDTH = 300_000, 600_000, 1_600
-#: Output files that are listed.
+#: Maximum bytes of an embedded SVG or PNG file; a larger figure becomes a JPEG of this width.
+MAX_SVG, MAX_PNG, JPEG_WIDTH = 300_000, 600_000, 1_600
+#: Maximum number of output files in the list.
 LISTED_FILES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """An example micrograph as the page shows it.
+    """An example micrograph on the page.
 
     Attributes
     ----------
     file : str
-        Relative to the result.
+        Path below the result.
     data : str
-        A data URI, or empty where the page would become too large.
+        A data URI; empty if the page would become too large.
     alt, caption : str
     """
 
@@ -58,24 +58,24 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
-    """A figure as files; the same figure gives the same bytes."""
+    """A figure as PNG and SVG."""
 
     png: bytes
     svg: bytes
 
     def save(self, path: Path) -> None:
-        """Write both files, under the name without an ending."""
+        """Write both files, with their suffixes."""
         path.with_suffix(".png").write_bytes(self.png)
         path.with_suffix(".svg").write_bytes(self.svg)
 
     def embed(self) -> str:
-        """Give a data URI: the drawing or the picture if that is small, else a photograph of it."""
-        if len(self.svg) <= LARGEST_DRAWING:
+        """Return a data URI: the SVG or the PNG if it is small, else a JPEG."""
+        if len(self.svg) <= MAX_SVG:
             return _data_uri("svg+xml", self.svg)
-        if len(self.png) <= LARGEST_PICTURE:
+        if len(self.png) <= MAX_PNG:
             return _data_uri("png", self.png)
         with Image.open(io.BytesIO(self.png)) as image:
-            image.thumbnail((PHOTOGRAPH_WIDTH, 10 * PHOTOGRAPH_WIDTH))
+            image.thumbnail((JPEG_WIDTH, 10 * JPEG_WIDTH))
             buffer = io.BytesIO()
             image.convert("RGB").save(buffer, "jpeg", quality=82, optimize=True)
         return _data_uri("jpeg", buffer.getvalue())
@@ -89,7 +89,7 @@ def _data_uri(mime: str, content: bytes) -> str:
 def draw_files(figure: Figure) -> Rendering:
     """Render a figure."""
     png, svg = io.BytesIO(), io.BytesIO()
-    # A figure with a layout engine of its own finds its layout at each saving, and draws everything to do so.
+    # Computed once here; a figure with its own layout engine would do it for each file.
     ConstrainedLayoutEngine().execute(figure)
     figure.savefig(png, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
     figure.savefig(svg, format="svg", dpi=DOTS_PER_INCH, metadata={"Date": None})
@@ -97,7 +97,7 @@ def draw_files(figure: Figure) -> Rendering:
 
 
 def alternative_text(example: Example) -> str:
-    """Say what the picture of a micrograph shows, for who cannot see it."""
+    """Return the alternative text of a picture."""
     return (
         f"Micrograph {printable(example.name)} ({example.why}): {len(example.kept):,} particles kept, "
         f"{len(example.rejected):,} rejected."
@@ -107,12 +107,12 @@ def alternative_text(example: Example) -> str:
 def make_pictures(
     examples: Sequence[Example], drawn: Sequence[Rendering], separation: float
 ) -> list[Picture]:
-    """Embed the pictures of the examples, as many as there is room for."""
-    pictures, room = [], PICTURE_BUDGET
+    """Return the pictures of the examples, embedded up to `PICTURE_BUDGET`."""
+    pictures, left = [], PICTURE_BUDGET
     for number, (example, rendering) in enumerate(zip(examples, drawn, strict=True), start=1):
         data = rendering.embed()
-        data = data if len(data) <= room else ""
-        room -= len(data)
+        data = data if len(data) <= left else ""
+        left -= len(data)
         caption = describe(example, separation)
         pictures.append(
             Picture(f"plots/micrograph-{number}.png", data, alternative_text(example), caption)
@@ -126,7 +126,7 @@ def render(
     answers: Sequence[tuple[Answer, Rendering | None]],
     verification: Verification | None,
 ) -> str:
-    """Write the page; everything that comes from the data is escaped."""
+    """Return the HTML of the page; all text is escaped."""
     manifest = run.manifest
     environment = Environment(
         loader=PackageLoader("dask_dedup.results.report", "."),
@@ -146,7 +146,7 @@ def render(
             reason.replace("_", " "): rows
             for reason, rows in manifest["totals"].get("invalid_by_reason", {}).items()
         },
-        proof=_proof(verification),
+        verification=_verification(verification),
         pictures=pictures,
         no_pictures=run.no_distances_because or "There are no particles to show.",
         answers=[_chart(answer, rendering) for answer, rendering in answers],
@@ -160,27 +160,28 @@ def render(
 
 
 def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
-    """Say in one sentence what was done and what came out."""
+    """Return the outcome in one sentence."""
     totals, tables = manifest["totals"], len(manifest["inputs"])
     rows, rejected, invalid = totals["rows"], totals["rejected"], totals.get("invalid", 0)
     aside = ""
     if invalid:
-        aside = f"; {counted(invalid, 'row')} could not be compared and {'is' if invalid == 1 else 'are'} "
-        aside += "among these" if params.invalid == "keep" else "rejected too"
+        aside = f", including {counted(invalid, 'row')} that could not be compared"
+        if params.invalid != "keep":
+            verb = "was" if invalid == 1 else "were"
+            aside = f"; {counted(invalid, 'row')} could not be compared and {verb} rejected, too"
     if params.invalid == "reject":
         rejected -= invalid
     share = f" ({rejected / rows:.1%})" if rows else ""
-    where = "1 table" if tables == 1 else f"{tables} tables"
     if params.undo_symmetry_expansion:
-        why = "were symmetry copies of another that is kept"
+        why = "are symmetry copies of a kept particle"
     elif params.remove_entirely:
-        why = f"had another within {params.min_separation:g} Å on the same micrograph"
+        why = f"are within {params.min_separation:g} Å of another on the same micrograph"
     elif params.min_separation == 0:
-        why = "had the coordinates of another that ranks before them on the same micrograph"
+        why = "have the coordinates of a better one on the same micrograph"
     else:
-        why = f"lay within {params.min_separation:g} Å of a better one on the same micrograph"
+        why = f"are within {params.min_separation:g} Å of a better one on the same micrograph"
     return (
-        f"Of {rows:,} particles in {where}, {rejected:,}{share} {why}; {totals['kept']:,} are kept"
+        f"Of {rows:,} particles in {counted(tables, 'table')}, {rejected:,}{share} {why}; {totals['kept']:,} are kept"
         f"{aside}."
     )
 
@@ -199,22 +200,15 @@ def _rows(totals: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _proof(verification: Verification | None) -> dict[str, Any] | None:
+def _verification(verification: Verification | None) -> dict[str, Any] | None:
     if verification is None:
         return None
-    marks = {True: "ok", False: "wrong", None: "open"}
-    verdict = "Proven with an independent algorithm:"
-    if not verification.verified:
-        verdict = (
-            "NOT right:"
-            if not verification.passed
-            else "Not verified, some checks could not be made:"
-        )
+    classes = {True: "ok", False: "wrong", None: "open"}
     checks = [
-        {"mark": marks[check.passed], "name": check.name, "detail": check.detail}
+        {"class": classes[check.passed], "name": check.name, "detail": check.detail}
         for check in verification.checks
     ]
-    return {"verdict": verdict, "checks": checks}
+    return {"verdict": verification.verdict, "checks": checks}
 
 
 def _chart(answer: Answer, rendering: Rendering | None) -> dict[str, str]:
@@ -226,31 +220,29 @@ def _chart(answer: Answer, rendering: Rendering | None) -> dict[str, str]:
 def _rule(params: DedupParams) -> str:
     score = "by a seeded hash of their uids"
     if params.score:
-        score = f"by {params.score}, equal ones by a seeded hash of their uids"
+        score = f"by {params.score}, then by a seeded hash of their uids"
     if params.prefer_input_order:
-        score = f"those of earlier inputs first, then {score}"
+        score = f"by the order of the inputs, then {score}"
     if params.remove_entirely:
         return "Every particle that has a duplicate is rejected."
-    near = (
-        "is equal to it" if not params.measures else f"is at most {params.min_separation:g} Å away"
-    )
+    near = "with equal values" if not params.measures else f"within {params.min_separation:g} Å"
     return (
-        f"Particles are ranked {score}. From the best down, each is kept unless one that is kept "
-        f"already, on the same micrograph, {near}; the best such one is its winner."
+        f"Particles are ranked {score}. In this order, a particle is kept unless a particle {near} "
+        "on the same micrograph is kept already; the best of these is its winner."
     )
 
 
 def _plan(plan: dict[str, Any]) -> str:
     text = (
-        f"Particles: {plan['rows']:,}; micrographs: {plan['micrographs']:,}; fragments of the files: "
+        f"Particles: {plan['rows']:,}; micrographs: {plan['micrographs']:,}; fragments of files: "
         f"{plan['fragments']:,}. "
     )
     if not plan["straddling_micrographs"]:
-        return text + "Every micrograph lay whole in one fragment: nothing moved."
+        return text + "Each micrograph is in one fragment, so nothing was shuffled."
     return text + (
-        f"{counted(plan['straddling_micrographs'], 'micrograph')} lay in more than one fragment: "
-        f"{counted(plan['moving_rows'], 'pick')} moved to be decided (buckets: {plan['partitions']:,}, the largest "
-        f"of {plan['largest_partition_rows']:,}); no payload moved."
+        f"{counted(plan['straddling_micrographs'], 'micrograph')} in more than one fragment: "
+        f"{counted(plan['moving_rows'], 'pick')} shuffled into {counted(plan['partitions'], 'partition')} "
+        f"(largest: {counted(plan['largest_partition_rows'], 'pick')})."
     )
 
 

@@ -1,4 +1,4 @@
-"""Colours and lines of all pictures: told apart by the colour-blind, and in grey."""
+"""Colours and settings of all figures; colours differ in greyscale and for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 if TYPE_CHECKING:
     from contextlib import ContextDecorator
 
-#: Blue and vermillion of Okabe and Ito's palette; the one is much darker than the other in grey.
+#: Blue and vermillion of the palette of Okabe and Ito.
 KEPT, REJECTED = "#0072B2", "#D55E00"
 INK, FAINT, FIELD = "#222222", "#9a9a9a", "#f4f4f2"
 
@@ -25,29 +25,29 @@ _SETTINGS: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "text.color": INK,
-    # Names come from the data: a dollar sign is no formula.
+    # Names come from the data and may have dollar signs.
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "xtick.color": INK,
     "ytick.color": INK,
     "legend.frameon": False,
-    # The same pictures make the same files.
+    # The same figure gives the same bytes.
     "svg.hashsalt": "dask-dedup",
     "svg.fonttype": "path",
 }
 
 
-#: Decorator: draw or save with the project's settings, and leave the user's own alone.
+#: Decorator: draw or save with these settings, without changing the user's.
 in_style: ContextDecorator = rc_context(_SETTINGS)
 
 
 def figure(width: float, height: float) -> Figure:
-    """Make an empty figure, in inches."""
+    """Return an empty figure; the size is in inches."""
     return Figure(figsize=(width, height), facecolor="white")
 
 
 def printable(name: str, length: int = 80) -> str:
-    """Write a name from the data on one line, its middle left out if it is long.
+    """Return a name on one line, shortened in the middle if it is long.
 
     Examples
     --------

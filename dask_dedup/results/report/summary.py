@@ -1,4 +1,4 @@
-"""The numbers that the report shows: exact counts, and a sample of whole micrographs for the rest."""
+"""The numbers in the report: exact counts, and a sample of whole micrographs for distributions."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 #: File name of the micrograph in CryoSPARC tables, which identify micrographs by uid.
 PATH_COLUMN = "location/micrograph_path"
-#: Distributions are drawn from about so many particles at most.
+#: Distributions are drawn from about this many particles at most.
 SAMPLE_ROWS = 200_000
-#: Neighbours are looked for up to so many separations.
+#: Neighbours are searched up to this many separations.
 REACH = 4.0
-#: Threads that read; each holds the narrow columns of some 100,000 rows.
-MOST_THREADS = 8
+#: Maximum number of threads that read.
+MAX_THREADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +51,8 @@ class Sample:
     ----------
     kept, rejected : Picks
     winners : pyarrow.Table
-        A row for each rejected pick: winner_uid, winner_score, distance_A, winner_input, winner_file
-        and winner_row.
+        One row for each rejected pick: winner_uid, winner_score, distance_A, winner_input,
+        winner_file and winner_row.
     """
 
     kept: Picks
@@ -62,21 +62,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What the report shows.
+    """The numbers in the report.
 
     Attributes
     ----------
     micrographs : (m,) uint64
         Keys, sorted.
     kept, rejected : (m,) int64
-        Particles on each.
+        Number of particles on each micrograph.
     names : dict of int to str
-        By key, where micrographs have names.
+        Names of micrographs by key.
     sample : Sample
     sampled_micrographs : int
-        As many as there are if the sample is everything.
-    homes : tuple of (Part, (m_part,) uint64)
-        The parts of the result and the micrographs in each, sorted.
+        Number of micrographs in the sample.
+    part_micrographs : tuple of (Part, (m_part,) uint64)
+        The parts of the result, and the sorted keys of the micrographs in each.
     """
 
     micrographs: Keys
@@ -85,19 +85,19 @@ class Summary:
     names: dict[int, str]
     sample: Sample
     sampled_micrographs: int
-    homes: tuple[tuple[Part, Keys], ...]
+    part_micrographs: tuple[tuple[Part, Keys], ...]
 
     def name_of(self, key: int) -> str:
-        """Name a micrograph."""
+        """Return the name of a micrograph."""
         return self.names.get(key, f"uid {key}")
 
     def parts_of(self, key: int) -> list[Part]:
-        """List the parts that hold particles of a micrograph."""
-        return [part for part, micrographs in self.homes if key in micrographs]
+        """Return the parts with particles of a micrograph."""
+        return [part for part, micrographs in self.part_micrographs if key in micrographs]
 
     @property
     def drawn_from(self) -> str:
-        """What the sample is; empty if it is everything."""
+        """A note on the sample; empty if it is the whole result."""
         number = self.micrographs.size
         if self.sampled_micrographs == number:
             return ""
@@ -106,7 +106,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """What was read of a part."""
+    """The numbers of one part."""
 
     micrographs: Keys
     kept: NDArray[np.int64]
@@ -116,7 +116,7 @@ class _Reading:
 
 
 def summarize(run: FinishedRun) -> Summary:
-    """Read the datasets of a run once, in parts, and sum them up."""
+    """Read the datasets of a run once and return their numbers."""
     share = min(1.0, SAMPLE_ROWS / max(1, run.manifest["totals"]["rows"]))
     limit = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
@@ -139,14 +139,14 @@ def summarize(run: FinishedRun) -> Summary:
         names=names,
         sample=_join_samples([reading.sample for reading in readings]),
         sampled_micrographs=int(np.count_nonzero(choose(keys))),
-        homes=tuple(
+        part_micrographs=tuple(
             (part, reading.micrographs) for part, reading in zip(run.parts, readings, strict=True)
         ),
     )
 
 
 def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
-    """Give the picks of one micrograph; they are read unless the summary's sample has them."""
+    """Return the picks of one micrograph, from the sample or from the files."""
     every = summary.sample
     kept, rejected = every.kept.micrograph == key, every.rejected.micrograph == key
     if kept.any() or rejected.any():
@@ -159,7 +159,7 @@ def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
 def _read_parts(
     run: FinishedRun, parts: Sequence[Part], choose: Callable[[Keys], NDArray[np.bool_]]
 ) -> list[_Reading]:
-    threads = min(len(sched_getaffinity(0)), MOST_THREADS)
+    threads = min(len(sched_getaffinity(0)), MAX_THREADS)
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(partial(_read_part, run, choose), parts))
 
@@ -204,7 +204,7 @@ def _names(
     distinct: Keys,
     first: NDArray[np.intp],
 ) -> dict[int, str]:
-    """Name micrographs, also those that go by uid, where the table has a path for them."""
+    """Return the names of micrographs; those identified by uid may have a path column."""
     if found.names:
         keyed = keys_of_names(found.names, run.roles[part.source].match)
         return dict(zip(keyed.tolist(), found.names, strict=True))
@@ -248,7 +248,7 @@ def _join_samples(samples: list[Sample]) -> Sample:
 
 
 def nearest_distances(picks: Picks, reach: float) -> Floats:
-    """Give each pick's distance to its nearest neighbour; infinite beyond `reach`."""
+    """Return the distance of each pick to its nearest neighbour; infinite beyond `reach`."""
     if not len(picks):
         return np.empty(0)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
@@ -261,12 +261,12 @@ def nearest_distances(picks: Picks, reach: float) -> Floats:
 def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
     """Count kept particles by the inputs that found them.
 
-    A particle was found by its own input and by those of all that lost to it.
+    A particle was found by its own input and by those of the particles rejected in its favour.
 
     Returns
     -------
     dict of tuple of int to int
-        Kept particles by the ordinals of the inputs, rising.
+        Kept particles by the ordinals of the inputs, ascending.
     """
     bit = np.array([1 << source for source in range(len(inputs))], dtype=np.uint64)
     own = np.bincount(sample.kept.source, minlength=len(inputs))
@@ -276,13 +276,13 @@ def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
     codes, paths = Columns(table, "duplicates").texts("winner_input")
     winner_source = np.array([inputs.index(path) for path in paths], dtype=np.int64)[codes]
     file, _ = Columns(table, "duplicates").texts("winner_file")
-    place = np.stack([winner_source, file, to_numpy(table["winner_row"])])
-    order = np.lexsort(place)
-    place = place[:, order]
-    starts = np.flatnonzero(np.append(True, (place[:, 1:] != place[:, :-1]).any(axis=0)))
-    losers = np.bitwise_or.reduceat(bit[sample.rejected.source[order]], starts)
-    winners = place[0, starts]
-    found = Counter((losers | bit[winners]).tolist())
+    winner = np.stack([winner_source, file, to_numpy(table["winner_row"])])
+    order = np.lexsort(winner)
+    winner = winner[:, order]
+    starts = np.flatnonzero(np.append(True, (winner[:, 1:] != winner[:, :-1]).any(axis=0)))
+    theirs = np.bitwise_or.reduceat(bit[sample.rejected.source[order]], starts)
+    winners = winner[0, starts]
+    found = Counter((theirs | bit[winners]).tolist())
     alone = own - np.bincount(winners, minlength=len(inputs))
     for source, number in enumerate(alone.tolist()):
         found[int(bit[source])] += number
