@@ -15,7 +15,7 @@ import numpy as np
 from dask_dedup.errors import InputError
 from dask_dedup.formats import format_of, load, open_table, read
 from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - here, so that no child imports them anew
-from dask_dedup.formats.parquet import table as parquet_format
+from dask_dedup.formats.parquet import writer
 from dask_dedup.formats.star import table as star  # noqa: F401 - here, so that no child imports them anew
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def _use(path: Path, scratch: Path) -> None:
         files = [scratch / f"{name}-{fragment.number}" for name in ("kept", "rejected")]
         payload = load(table, fragment)
         if table.format == "parquet":
-            parquet_format.split(payload.rows, keep, table.schema, *files)  # type: ignore[attr-defined]
+            writer.split(payload.rows, keep, table.schema, *files)  # type: ignore[attr-defined]
         else:
             payload.split(keep, *files)
         for outcome, file in zip(pieces, files, strict=True):

@@ -1,4 +1,4 @@
-"""Bad input ends with exit code 2, one clear line and nothing written."""
+"""Bad input ends with exit code 2, one clear line and no output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES = []
 
 
 def bad(*phrases):
-    """Register a case: a function of a folder that gives the arguments; the line has the phrases."""
+    """Register a case: a function of a folder that returns the arguments; the line has the phrases."""
 
     def register(function):
         name = function.__name__.replace("_", " ")
@@ -38,12 +38,12 @@ def picks(folder, *, name="picks.parquet", rows=30, **options):
     return write_file(cryosparc(rows, **options), folder / name)
 
 
-def spoilt(column, bad_value, rows=(3, 4, 7, 9)):
+def damaged(column, bad_value, rows=(3, 4, 7, 9)):
     return spoilt_column(column, bad_value, rows)
 
 
 @pytest.mark.parametrize(("prepare", "phrases"), CASES)
-def test_bad_input_ends_with_code_2_one_line_and_nothing_written(cli, tmp_path, prepare, phrases):
+def test_bad_input_ends_with_code_2_and_one_line_and_no_output(cli, tmp_path, prepare, phrases):
     folder = tmp_path / "in"
     folder.mkdir()
     arguments = list(prepare(folder))
@@ -122,7 +122,7 @@ def score_with_a_strange_direction(folder):
 
 
 @bad("no column alignments2D/shift", "alignments3D")
-def no_such_alignment(folder):
+def missing_alignment(folder):
     return [picks(folder, drop=["alignments2D"]), "--shift-key", "alignments2D"]
 
 
@@ -185,17 +185,17 @@ def a_number_where_a_pair_should_be(folder):
 
 @bad("4 rows have no finite position", "center_x_frac", "picks.parquet row 3,", "row 4,", "row 7")
 def nan_coordinates(folder):
-    return [picks(folder, columns=spoilt("location/center_x_frac", np.nan))]
+    return [picks(folder, columns=damaged("location/center_x_frac", np.nan))]
 
 
 @bad("4 rows have no finite position", "center_y_frac", "row 3")
 def infinite_coordinates(folder):
-    return [picks(folder, columns=spoilt("location/center_y_frac", np.inf))]
+    return [picks(folder, columns=damaged("location/center_y_frac", np.inf))]
 
 
 @bad("2 rows have no finite position", "batch-001.parquet row 3", "batch-002.parquet row 5")
 def nan_coordinates_in_a_folder_are_named_by_file(folder):
-    table = cryosparc(30, columns=spoilt("location/center_x_frac", np.nan, rows=[13, 25]))
+    table = cryosparc(30, columns=damaged("location/center_x_frac", np.nan, rows=[13, 25]))
     return [write_folder(table, folder / "batches")]
 
 
@@ -258,17 +258,17 @@ def no_pixel_size_in_relion(folder):
 
 @bad("4 rows have no pixel size above 0", "location/micrograph_psize_A", "row 3")
 def zero_pixel_sizes(folder):
-    return [picks(folder, columns=spoilt("location/micrograph_psize_A", 0))]
+    return [picks(folder, columns=damaged("location/micrograph_psize_A", 0))]
 
 
 @bad("4 rows have no pixel size above 0", "location/micrograph_psize_A")
 def nan_pixel_sizes(folder):
-    return [picks(folder, columns=spoilt("location/micrograph_psize_A", np.nan))]
+    return [picks(folder, columns=damaged("location/micrograph_psize_A", np.nan))]
 
 
 @bad("4 rows have no pixel size above 0", "alignments3D/psize_A")
 def negative_pixel_sizes_of_the_shift(folder):
-    return [picks(folder, columns=spoilt("alignments3D/psize_A", -1))]
+    return [picks(folder, columns=damaged("alignments3D/psize_A", -1))]
 
 
 @bad("30 rows have no micrograph shape above 0", "location/micrograph_shape")
@@ -368,7 +368,7 @@ def no_such_file(folder):
 
 
 @bad("nowhere: no such file or folder")
-def one_of_two_inputs_is_not_there(folder):
+def one_of_two_inputs_is_missing(folder):
     return [picks(folder), folder / "nowhere"]
 
 
@@ -418,7 +418,7 @@ def one_file_of_a_folder_is_cut(folder):
 
 
 def blank(path, column, *, remove=False):
-    """Blank (or remove) the bytes of a column chunk; the footer stays whole."""
+    """Blank (or remove) the bytes of a column chunk; the footer stays intact."""
     metadata = pq.read_metadata(path)
     chunk = metadata.row_group(0).column(metadata.schema.names.index(column))
     start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
@@ -439,7 +439,7 @@ def middle_is_missing_and_the_footer_is_good(folder):
     return [blank(picks(folder), "uid", remove=True)]
 
 
-# The payload is read last: --quiet, for the plan has been printed by then.
+# The payload is read last, when the plan has been printed, so --quiet.
 @bad("picks.parquet: cannot be read from row 0 on")
 def payload_is_damaged(folder):
     return [blank(picks(folder), "pick_stats/power"), "--quiet"]
@@ -454,7 +454,7 @@ def directory_with_a_file_of_another_format(folder):
 # Several inputs
 
 
-@bad("two.parquet: the column pick_stats/power is string, but float", "cast")
+@bad("two.parquet: the column pick_stats/power has type string, but float", "Cast")
 def types_that_do_not_fit(folder):
     two = {"pick_stats/power": ["strong"] * 30}
     return [picks(folder), picks(folder, name="two.parquet", seed=1, columns=two)]
@@ -537,10 +537,10 @@ def output_below_a_file(folder):
     return [picks(folder), "--output", folder / "notes.txt" / "result"]
 
 
-# What is refused only after a run has been there
+# Outputs that hold a result
 
 
-def test_another_runs_result_is_refused_and_left_alone(cli, tmp_path):
+def test_the_result_of_another_run_is_refused_and_left_unchanged(cli, tmp_path):
     path, out = picks(tmp_path), tmp_path / "out"
     assert cli("run", path, "--output", out).exit_code == 0
     before = stamps(out)
@@ -552,7 +552,7 @@ def test_another_runs_result_is_refused_and_left_alone(cli, tmp_path):
     assert stamps(out) == before
 
 
-def test_the_result_of_a_run_is_refused_as_its_own_input(cli, tmp_path):
+def test_a_result_cannot_be_overwritten_by_a_run_on_itself(cli, tmp_path):
     path, out = picks(tmp_path), tmp_path / "out"
     assert cli("run", path, "--output", out).exit_code == 0
     before = stamps(out)
@@ -562,14 +562,14 @@ def test_the_result_of_a_run_is_refused_as_its_own_input(cli, tmp_path):
     assert stamps(out) == before
 
 
-def test_a_failed_run_leaves_an_empty_output_folder_as_it_was(cli, tmp_path):
+def test_a_failed_run_leaves_an_empty_output_folder_empty(cli, tmp_path):
     (tmp_path / "out").mkdir()
     path = blank(picks(tmp_path), "pick_stats/power")
     assert cli("run", path, "--output", tmp_path / "out").exit_code == 2
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_uid_of_two_inputs_is_one_particle_given_twice(cli, tmp_path):
+def test_a_uid_in_two_inputs_is_the_same_particle(cli, tmp_path):
     one = cryosparc(30)
     two = cryosparc(30, columns={"uid": pa.array([*uids(one)[:12], *range(18)], pa.uint64())})
     paths = [write_file(one, tmp_path / "1.parquet"), write_file(two, tmp_path / "2.parquet")]
@@ -582,7 +582,7 @@ def test_a_uid_of_two_inputs_is_one_particle_given_twice(cli, tmp_path):
 
 
 def test_rows_without_a_uid_are_never_the_same_particle(cli, tmp_path):
-    # Row numbers stand in for the uids of the first input; the second has such small uids.
+    # The first input uses row numbers as uids; the uids of the second are as small.
     one = write_file(cryosparc(30, drop=["uid"]), tmp_path / "1.parquet")
     two = picks(tmp_path, columns={"uid": pa.array(range(30), pa.uint64())})
     out = tmp_path / "out"
@@ -602,7 +602,7 @@ def test_rows_without_a_uid_are_never_the_same_particle(cli, tmp_path):
         (["--scheduler", "tcp://a:1", "--workers", "2"], "exclude each other"),
     ],
 )
-def test_options_that_make_no_sense_are_a_usage_error(cli, tmp_path, options, phrase):
+def test_invalid_options_are_a_usage_error(cli, tmp_path, options, phrase):
     outcome = cli("run", picks(tmp_path), "--output", tmp_path / "out", *options)
     assert outcome.exit_code == 2
     assert outcome.stderr.startswith("Usage: ")
@@ -619,7 +619,7 @@ def test_a_missing_argument_is_a_usage_error(cli, tmp_path, monkeypatch, argumen
     assert list(tmp_path.iterdir()) == []
 
 
-def test_verify_of_a_folder_without_a_run_says_so(cli, tmp_path):
+def test_verify_refuses_a_folder_without_a_run(cli, tmp_path):
     outcome = cli("verify", tmp_path)
     assert outcome.exit_code == 2
     assert "no finished run here" in outcome.stderr

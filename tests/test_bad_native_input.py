@@ -1,4 +1,4 @@
-"""Broken .star, .cs and .csg files end with one clear line, exit code 2 and nothing written."""
+"""Broken .star, .cs and .csg files end with one clear line, exit code 2 and no output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ cryosparc = runpy.run_path(str(EXAMPLES / "cryosparc_round_trip.py"))
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    """One picker's particles as .star text, as records, and as a group's folder."""
+    """Return the particles of one picker as .star text, as records, and as the folder of a group."""
     folder = tmp_path_factory.mktemp("sound")
     picks, *_ = simulate_pickers(folder / "picks", particles=60, micrographs=2)
     relion["write_star"](picks, folder / "a.star")
@@ -72,7 +72,7 @@ STARS = {
         lambda text: text.replace(b"_rlnMicrographPixelSize", b"_rlnMicrographSomething"),
         ["no micrograph pixel size", "--micrographs", "--micrograph-pixel-size", "Extract"],
     ),
-    "an optics group that is not there": (
+    "an unknown optics group": (
         lambda text: change_row(text, lambda row: row.replace(b".mrc 1 ", b".mrc 5 ")),
         ["optics group", "5"],
     ),
@@ -88,9 +88,9 @@ STARS = {
 
 @pytest.mark.parametrize("name", STARS)
 def test_a_broken_star_is_refused(cli, sound, tmp_path, name):
-    spoil, phrases = STARS[name]
+    damage, phrases = STARS[name]
     path = tmp_path / "bad.star"
-    path.write_bytes(spoil(sound[0]))
+    path.write_bytes(damage(sound[0]))
     refused(cli, path, tmp_path / "out", *phrases)
 
 
@@ -120,7 +120,7 @@ def test_a_cs_without_a_header_is_refused(cli, sound, tmp_path):
     refused(cli, path, tmp_path / "out", "bad.cs")
 
 
-def test_a_cs_that_was_cut_off_is_refused(cli, sound, tmp_path):
+def test_a_cs_that_is_cut_off_is_refused(cli, sound, tmp_path):
     path = saved(tmp_path / "bad.cs", sound[1])
     path.write_bytes(path.read_bytes()[:-100])
     refused(cli, path, tmp_path / "out", "bad.cs")
@@ -142,7 +142,7 @@ def test_a_pickled_cs_is_refused(cli, tmp_path):
         ("results:", "nothing:", ["results"]),
     ],
 )
-def test_a_group_that_points_elsewhere_is_refused(cli, sound, tmp_path, old, new, phrases):
+def test_a_group_that_points_to_other_files_is_refused(cli, sound, tmp_path, old, new, phrases):
     folder = tmp_path / "J7"
     folder.mkdir()
     for file in sound[2].iterdir():
@@ -154,7 +154,7 @@ def test_a_group_that_points_elsewhere_is_refused(cli, sound, tmp_path, old, new
     refused(cli, group, tmp_path / "out", "J7_particles.csg", *phrases)
 
 
-def test_a_passthrough_of_other_particles_is_refused(cli, sound, tmp_path):
+def test_a_passthrough_file_with_other_particles_is_refused(cli, sound, tmp_path):
     folder = tmp_path / "J7"
     folder.mkdir()
     for file in sound[2].iterdir():
@@ -166,13 +166,13 @@ def test_a_passthrough_of_other_particles_is_refused(cli, sound, tmp_path):
     refused(cli, folder / "J7_particles.csg", tmp_path / "out", "5", "uid")
 
 
-def test_a_group_may_point_outside_when_asked(cli, sound, tmp_path):
+def test_a_group_may_point_outside_its_folder_with_allow_outside(cli, sound, tmp_path):
     folder, outside = tmp_path / "J7", tmp_path / "elsewhere"
     folder.mkdir()
     outside.mkdir()
     for file in sound[2].iterdir():
-        place = outside if file.name == "J7_particles.cs" else folder
-        (place / file.name).write_bytes(file.read_bytes())
+        target = outside if file.name == "J7_particles.cs" else folder
+        (target / file.name).write_bytes(file.read_bytes())
     group = folder / "J7_particles.csg"
     group.write_text(
         group.read_text().replace("'>J7_particles.cs'", "'>../elsewhere/J7_particles.cs'")

@@ -1,4 +1,4 @@
-"""CryoSPARC .cs in and out: every byte of a record stays, and what is no table is refused in one line."""
+"""CryoSPARC .cs files: records are written byte for byte, and broken files are refused in one line."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ PARTICLE = [
 
 
 def particles(rows, *, dtype=PARTICLE, seed=0, per_micrograph=7):
-    """Simulate records; every byte of the numbers is random, NaNs with a payload included."""
+    """Simulate records; every byte of the numbers is random, including NaN payloads."""
     rng = np.random.default_rng(seed)
     records = np.frombuffer(rng.bytes(rows * np.dtype(dtype).itemsize), dtype).copy()
     micrograph = np.arange(rows) // per_micrograph
@@ -76,31 +76,29 @@ def save(path, records):
 
 
 def saved(records):
-    """Give the bytes `numpy.save` writes."""
+    """Return the bytes that `numpy.save` writes."""
     file = io.BytesIO()
     np.save(file, records)
     return file.getvalue()
 
 
 def split(table, keep, folder):
-    """Write kept and rejected as a run does; gives what was written for each."""
+    """Write kept and rejected as a run does; return the output files of each."""
     folder.mkdir()
-    pieces = {"kept": [], "rejected": []}
+    parts = {"kept": [], "rejected": []}
     for fragment in table.fragments:
-        paths = [folder / f"{outcome}-{fragment.number:05d}" for outcome in pieces]
+        paths = [folder / f"{outcome}-{fragment.number:05d}" for outcome in parts]
         mine = keep[fragment.first_row : fragment.first_row + fragment.rows]
         format_of(table).load(table, fragment).split(mine, *paths)
-        for paths_so_far, path in zip(pieces.values(), paths, strict=True):
+        for paths_so_far, path in zip(parts.values(), paths, strict=True):
             paths_so_far.append(path)
     written = {}
     for outcome, rows in (("kept", keep.sum()), ("rejected", (~keep).sum())):
         target = folder / outcome
         target.mkdir()
         name = table.path.rpartition("/")[2]
-        written[outcome] = format_of(table).assemble(
-            table, pieces[outcome], int(rows), target, name
-        )
-    assert all(path.exists() for paths in pieces.values() for path in paths), (
+        written[outcome] = format_of(table).assemble(table, parts[outcome], int(rows), target, name)
+    assert all(path.exists() for paths in parts.values() for path in paths), (
         "a resumed run needs them"
     )
     for outcome, files in written.items():
@@ -127,7 +125,7 @@ def message(call, *arguments):
 
 @pytest.fixture
 def small_steps(monkeypatch):
-    """Many fragments, many batches in each."""
+    """Use many fragments with many batches in each."""
     monkeypatch.setattr(cs, "FRAGMENT_BYTES", 20_000)
     monkeypatch.setattr(npy, "BATCH_BYTES", 3_000)
 
@@ -163,7 +161,7 @@ def test_fragments_cover_the_rows_in_order(tmp_path):
 
 
 @pytest.mark.usefixtures("small_steps")
-def test_columns_hold_what_numpy_reads(tmp_path):
+def test_columns_have_the_values_that_numpy_reads(tmp_path):
     records = particles(1_000)
     table = open_table(save(tmp_path / "particles.cs", records))
     rows = rows_of(table)
@@ -198,7 +196,7 @@ def test_the_schema_survives_parquet(tmp_path):
     assert str(pq.read_schema(tmp_path / "particles.parquet")) == str(table.schema)
 
 
-def test_columns_come_in_the_order_asked_for(tmp_path):
+def test_columns_are_read_in_the_requested_order(tmp_path):
     records = particles(10)
     table = open_table(save(tmp_path / "particles.cs", records))
     names = ["pick_stats/ncc_score", "uid"]
@@ -220,7 +218,7 @@ def test_texts_in_any_order(tmp_path, kind):
     assert rows.column("two").to_pylist() == [[text, text] for text in texts[::-1].tolist()]
 
 
-def test_text_that_is_not_utf8_is_shown_by_backslashes_and_kept(tmp_path):
+def test_text_that_is_not_utf8_is_shown_with_backslashes_and_written_unchanged(tmp_path):
     records = np.array([(b"\xe9a", "\ud800"), (b"e\0a", "é")], [("path", "S5"), ("u", "<U2")])
     table = open_table(save(tmp_path / "a.cs", records))
     rows = rows_of(table)
@@ -273,7 +271,7 @@ def test_nan_payloads_survive(tmp_path):
 
 
 @pytest.mark.real_data
-def test_a_real_file_of_no_rows(tmp_path, real_data):
+def test_a_real_file_without_rows(tmp_path, real_data):
     path = real_data / "cryosparc_schema" / "4k_dataset.cs"
     table = open_table(path)
     assert (table.rows, len(table.fragments), table.fragments[0].slices) == (0, 1, ())
@@ -327,21 +325,21 @@ def test_a_header_from_python_2(tmp_path):
     assert open_table(path).rows == 2
 
 
-def test_a_table_travels_to_a_worker(tmp_path):
+def test_a_table_can_be_pickled(tmp_path):
     table = open_table(save(tmp_path / "particles.cs", particles(10)))
     there = pickle.loads(pickle.dumps(table))
     assert there == table
     assert rows_of(there, ["uid"]) == rows_of(table, ["uid"])
 
 
-def test_another_content_has_another_fingerprint(tmp_path):
+def test_different_content_has_a_different_fingerprint(tmp_path):
     records = particles(2_000)
     first = open_table(save(tmp_path / "a.cs", records)).files[0].fingerprint
     records["uid"][-1] += 1
     assert open_table(save(tmp_path / "b.cs", records)).files[0].fingerprint != first
 
 
-# What is refused.
+# Refused files.
 
 
 def header(descr, shape, *, fortran=False, version=(1, 0)):
@@ -351,7 +349,7 @@ def header(descr, shape, *, fortran=False, version=(1, 0)):
 
 
 class Trap:
-    """Pickled, it would run code when it is loaded."""
+    """An object whose pickle runs code when it is loaded."""
 
     def __reduce__(self):
         return (pytest.fail, ("unpickled",))
@@ -397,17 +395,17 @@ REFUSED = {
         b"\x93NUMPY\2\0" + struct.pack("<I", 300_000) + b"-" * 299_999 + b"1",
         "describes no array",
     ),
-    "a lying header length": (b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(100), "cut off or damaged"),
+    "a wrong header length": (b"\x93NUMPY\2\0\xff\xff\xff\xff" + bytes(100), "cut off or damaged"),
     "version 3": (header(UID, (0,), version=(3, 0)), "format 3.0"),
     "version 9": (header(UID, (0,), version=(9, 9)), "format 9.9"),
-    "nested records": (header([("a", UID)], (0,)), "field a is of type"),
-    "dates": (header([("a", "<M8[s]")], (0,)), "field a is of type"),
-    "a field of no values": (header([*UID, ("a", "<f4", (0,))], (0,)), "holds nothing"),
+    "nested records": (header([("a", UID)], (0,)), "field a has the type"),
+    "dates": (header([("a", "<M8[s]")], (0,)), "field a has the type"),
+    "a field of no values": (header([*UID, ("a", "<f4", (0,))], (0,)), "is empty"),
 }
 
 
 @pytest.mark.parametrize(("content", "reason"), REFUSED.values(), ids=REFUSED)
-def test_what_is_no_table_is_refused(tmp_path, content, reason):
+def test_files_that_are_not_tables_are_refused(tmp_path, content, reason):
     path = tmp_path / "particles.cs"
     path.write_bytes(content)
     text = message(open_table, path)
@@ -415,14 +413,14 @@ def test_what_is_no_table_is_refused(tmp_path, content, reason):
     assert reason in text
 
 
-def test_damaged_headers_never_end_in_another_error(tmp_path):
+def test_damaged_headers_raise_only_input_errors(tmp_path):
     rng = np.random.default_rng(0)
     path = tmp_path / "particles.cs"
     length = len(RECORDS) - 30 * np.dtype(PARTICLE).itemsize
     for _ in range(400):
         content = bytearray(RECORDS)
-        for place in rng.integers(6, length, rng.integers(1, 4)):
-            content[place] = (
+        for offset in rng.integers(6, length, rng.integers(1, 4)):
+            content[offset] = (
                 rng.integers(256) if rng.random() < 0.5 else ord(rng.choice([*"(),'{"]))
             )
         path.write_bytes(content)
@@ -430,7 +428,7 @@ def test_damaged_headers_never_end_in_another_error(tmp_path):
             open_table(path)
 
 
-def test_a_file_that_shrinks_during_the_run(tmp_path):
+def test_a_file_that_shrinks_during_the_run_is_refused(tmp_path):
     path = save(tmp_path / "particles.cs", particles(1_000))
     table = open_table(path)
     path.write_bytes(path.read_bytes()[:5_000])
@@ -439,7 +437,7 @@ def test_a_file_that_shrinks_during_the_run(tmp_path):
     assert "cannot be read" in message(cs.read, table, table.fragments[0], ["uid"])
 
 
-# CSDAT, CryoSPARC's own form.
+# CSDAT, CryoSPARC's compressed format.
 
 
 @pytest.fixture
@@ -453,14 +451,14 @@ def save_csdat(path, records, library):
 
 
 def plain(records):
-    """Drop what cryosparc-tools cannot hold."""
+    """Drop the field that cryosparc-tools cannot store."""
     return repack_fields(records[[name for name in records.dtype.names if name != "flag"]])
 
 
 @pytest.mark.usefixtures("small_steps")
 @pytest.mark.parametrize("share", [0, 0.6, 1])
 @pytest.mark.parametrize("rows", [0, 1, 2_000])
-def test_csdat_in_csdat_out(tmp_path, dataset, rows, share):
+def test_csdat_files_are_written_as_csdat(tmp_path, dataset, rows, share):
     records = plain(particles(rows))
     table = open_table(save_csdat(tmp_path / "particles.cs", records, dataset))
     assert (table.rows, len(table.fragments)) == (rows, 1)
@@ -480,7 +478,7 @@ def test_csdat_in_csdat_out(tmp_path, dataset, rows, share):
                 assert np.asarray(found[name]).tobytes() == expected.tobytes()
 
 
-def test_csdat_gives_the_columns_of_the_numpy_form(tmp_path, dataset):
+def test_csdat_and_numpy_files_give_the_same_columns(tmp_path, dataset):
     records = plain(particles(500))
     mine = open_table(save_csdat(tmp_path / "a.cs", records, dataset))
     other = open_table(save(tmp_path / "b.cs", records))
@@ -512,7 +510,7 @@ def test_csdat_needs_no_other_library(tmp_path, dataset, monkeypatch):
 
 
 def edited(content, **changes):
-    """Change entries of a CSDAT header."""
+    """Return a CSDAT file with changed header entries."""
     length = int.from_bytes(content[6:10], "little")
     new = json.dumps({**json.loads(content[10 : 10 + length]), **changes}).encode()
     return content[:6] + struct.pack("<I", len(new)) + new + content[10 + length :]
@@ -522,7 +520,7 @@ DAMAGE = {
     "cut in the header": lambda content: content[:50],
     "cut after the magic": lambda content: content[:8],
     "cut in the columns": lambda content: content[:1_500],
-    "a lying header length": lambda content: content[:6] + b"\xff" * 4 + content[10:],
+    "a wrong header length": lambda content: content[:6] + b"\xff" * 4 + content[10:],
     "no JSON": lambda content: content[:10] + b"x" * (len(content) - 10),
     "more rows": lambda content: edited(content, length=2**40),
     "one row more": lambda content: edited(content, length=301),
@@ -545,23 +543,23 @@ def test_damaged_csdat_is_refused(tmp_path, dataset, damage):
     assert message(lambda: rows_of(open_table(path))).startswith(str(path))
 
 
-def test_damaged_csdat_never_ends_in_another_error(tmp_path, dataset):
+def test_damaged_csdat_raises_only_input_errors(tmp_path, dataset):
     rng = np.random.default_rng(0)
     path = save_csdat(tmp_path / "particles.cs", plain(particles(100)), dataset)
     content = path.read_bytes()
     for _ in range(200):
         damaged = bytearray(content)
-        for place in rng.integers(10, len(content), 3):
-            damaged[place] = rng.integers(256)
+        for offset in rng.integers(10, len(content), 3):
+            damaged[offset] = rng.integers(256)
         path.write_bytes(damaged)
         with contextlib.suppress(InputError):
             rows_of(open_table(path))
 
 
-# The whole way.
+# A whole run.
 
 
-def test_a_run_decides_as_it_does_on_parquet(tmp_path):
+def test_a_run_decides_as_on_parquet(tmp_path):
     records = plain(particles(400, per_micrograph=50))
     path = save(tmp_path / "particles.cs", records)
     table = open_table(path)

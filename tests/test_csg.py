@@ -1,4 +1,4 @@
-"""CryoSPARC groups in and out: main and passthrough files stay together, joined on uid."""
+"""CryoSPARC groups: main and passthrough files are joined on uid and stay together."""
 
 from __future__ import annotations
 
@@ -53,7 +53,6 @@ version: v4.4.1
 def small_steps(monkeypatch):
     monkeypatch.setattr(cs, "FRAGMENT_BYTES", 20_000)
     monkeypatch.setattr(npy, "BATCH_BYTES", 3_000)
-    monkeypatch.setattr(csg, "_COMPARED_ROWS", 100)
 
 
 def write_group(folder, main, passthrough, text=GROUP, name="J7_particles.csg"):
@@ -65,7 +64,7 @@ def write_group(folder, main, passthrough, text=GROUP, name="J7_particles.csg"):
 
 
 def members(rows, *, order=None):
-    """Simulate the two files of a group; fields of both differ but for the uid."""
+    """Simulate the two files of a group; only the uids are the same in both."""
     main = particles(rows, dtype=MAIN, seed=1)
     passthrough = particles(rows, dtype=PASSTHROUGH, seed=2)
     passthrough["uid"] = main["uid"]
@@ -78,7 +77,7 @@ def replaced(old, new):
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-def test_both_files_are_filtered_alike(tmp_path, shuffled):
+def test_both_files_keep_the_same_particles(tmp_path, shuffled):
     order = np.random.default_rng(3).permutation(700) if shuffled else None
     main, passthrough = members(700, order=order)
     table = open_table(write_group(tmp_path / "in", main, passthrough))
@@ -99,7 +98,7 @@ def test_both_files_are_filtered_alike(tmp_path, shuffled):
         assert {entry.rows for entry in written[outcome]} == {mask.sum()}
 
 
-def test_the_group_keeps_its_text_but_for_the_numbers(tmp_path):
+def test_only_numbers_change_in_the_text_of_a_group(tmp_path):
     table = open_table(write_group(tmp_path / "in", *members(50)))
     split(table, np.arange(50) < 20, tmp_path / "out")
     kept = tmp_path / "out" / "kept" / "J7_particles.csg"
@@ -112,7 +111,7 @@ def test_the_group_keeps_its_text_but_for_the_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [np.zeros(50, bool), np.ones(50, bool), np.arange(50) % 3 == 0])
-def test_the_output_opens_again(tmp_path, keep):
+def test_the_output_can_be_opened(tmp_path, keep):
     table = open_table(write_group(tmp_path / "in", *members(50)))
     split(table, keep, tmp_path / "out")
     again = open_table(tmp_path / "out" / "kept" / "J7_particles.csg")
@@ -158,7 +157,7 @@ def test_a_field_comes_from_the_file_its_result_names(tmp_path):
     np.testing.assert_array_equal(signs(), main["blob/sign"].view(np.uint32))
 
 
-def test_rows_have_the_numbers_of_the_main_file(tmp_path):
+def test_rows_are_numbered_as_in_the_main_file(tmp_path):
     order = np.random.default_rng(3).permutation(300)
     main, passthrough = members(300, order=order)
     table = open_table(write_group(tmp_path / "in", main, passthrough))
@@ -180,7 +179,7 @@ def test_a_group_of_one_file_needs_no_uid(tmp_path):
     assert (tmp_path / "out" / "kept" / "one.cs").read_bytes() == saved(records[:9])
 
 
-def test_a_table_travels_to_a_worker(tmp_path):
+def test_a_table_can_be_pickled(tmp_path):
     main, passthrough = members(60, order=np.arange(60)[::-1])
     table = open_table(write_group(tmp_path / "in", main, passthrough))
     names = ["uid", "location/micrograph_path"]
@@ -191,7 +190,7 @@ def test_a_table_travels_to_a_worker(tmp_path):
 @pytest.mark.parametrize(
     "compressed", [(MAIN_NAME,), (PASSTHROUGH_NAME,), (MAIN_NAME, PASSTHROUGH_NAME)]
 )
-def test_members_in_csdat_form(tmp_path, compressed, shuffled):
+def test_members_stored_as_csdat(tmp_path, compressed, shuffled):
     library = pytest.importorskip("cryosparc.dataset")
     order = np.random.default_rng(3).permutation(200) if shuffled else None
     records = dict(zip((MAIN_NAME, PASSTHROUGH_NAME), members(200, order=order), strict=True))
@@ -258,7 +257,7 @@ def test_a_run_of_a_group(tmp_path):
     assert kept[1].tobytes() == passthrough[mask].tobytes()
 
 
-# What is refused.
+# Refused groups.
 
 
 def refusal(tmp_path, text=GROUP, change=None):
@@ -291,15 +290,15 @@ def no_uid(main, passthrough):
         (lambda main, passthrough: (main, passthrough[:-2]), ("58 particles", "60")),
         (other_uids, ("lacks 3 of the 60", "3 others")),
         (uid_twice, ("more than once",)),
-        (no_uid, ("no field uid",)),
+        (no_uid, ("no integer field uid",)),
     ],
 )
-def test_files_of_different_particles(tmp_path, change, words):
+def test_files_with_different_particles_are_refused(tmp_path, change, words):
     reason = refusal(tmp_path, change=change)
-    assert all(word in reason for word in (*words, MAIN_NAME) if "no field" not in words[0])
+    assert all(word in reason for word in (*words, MAIN_NAME) if "no integer field" not in words[0])
 
 
-def test_a_uid_twice_is_no_matter_where_the_order_is_the_same(tmp_path):
+def test_repeated_uids_are_accepted_if_the_order_is_the_same(tmp_path):
     main, passthrough = uid_twice(*members(60))
     table = open_table(write_group(tmp_path / "in", main, passthrough[::-1]))
     assert rows_of(table, ["uid"])["uid"].to_pylist() == main["uid"].tolist()
@@ -308,13 +307,13 @@ def test_a_uid_twice_is_no_matter_where_the_order_is_the_same(tmp_path):
 @pytest.mark.parametrize(
     "entry", [">../x.cs", "../x.cs", ">sub/../../x.cs", ">{outside}", "{outside}", ">link.cs"]
 )
-def test_paths_that_leave_the_folder(tmp_path, entry):
+def test_paths_outside_the_folder_are_refused(tmp_path, entry):
     outside = save(tmp_path / "x.cs", members(60)[0])
     (tmp_path / "in" / "sub").mkdir(parents=True)
     (tmp_path / "in" / "link.cs").symlink_to(outside)
     entry = entry.format(outside=outside)
     text = GROUP.replace(">J7_particles.cs", entry)
-    assert "outside the folder" in refusal(tmp_path, text)
+    assert "outside the group's folder" in refusal(tmp_path, text)
     group = tmp_path / "in" / "J7_particles.csg"
     found = csg.find_metafile(group, "blob", entry, allow_outside=True)
     assert found.samefile(outside)
@@ -338,15 +337,15 @@ def test_a_folder_that_is_a_link(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "reason"),
     [
-        ("'>J7_particles.cs'", "'>missing.cs'", "missing"),
-        ("'>J7_particles.cs'", "'>'", "names no file"),
-        ("'>J7_particles.cs'", '"a\\0b"', "names no file"),
-        ("'>J7_particles.cs'", "'>.'", "missing"),
-        ("'>J7_particles.cs'", "'>%s'" % ("x" * 5_000), "cannot be followed"),
+        ("'>J7_particles.cs'", "'>missing.cs'", "does not exist"),
+        ("'>J7_particles.cs'", "'>'", "not a file name"),
+        ("'>J7_particles.cs'", '"a\\0b"', "not a file name"),
+        ("'>J7_particles.cs'", "'>.'", "is not a file"),
+        ("'>J7_particles.cs'", "'>%s'" % ("x" * 5_000), "cannot be opened"),
         ("'>J7_particles.cs'", "'>J7_particles.csg'", "not a CryoSPARC table"),
-        ("'>J7_particles.cs'", "[a, b]", "no metafile"),
-        ("'>J7_particles.cs'", "7", "no metafile"),
-        ("'>J7_particles.cs'", "", "no metafile"),
+        ("'>J7_particles.cs'", "[a, b]", "is not text"),
+        ("'>J7_particles.cs'", "7", "is not text"),
+        ("'>J7_particles.cs'", "", "is not text"),
         ("    metafile: '>J7_particles.cs'\n", "", "no metafile"),
         ("'>J7_particles.cs'", "'>sub/J7_passthrough_particles.cs'", "2 files named"),
         ("results:", "outcomes:", "no results"),
@@ -354,7 +353,7 @@ def test_a_folder_that_is_a_link(tmp_path):
         ("version:", "---\nversion:", "not a readable CryoSPARC group"),
     ],
 )
-def test_groups_that_point_nowhere(tmp_path, old, new, reason):
+def test_damaged_groups_are_refused(tmp_path, old, new, reason):
     (tmp_path / "in" / "sub").mkdir(parents=True)
     save(tmp_path / "in" / "sub" / PASSTHROUGH_NAME, members(60)[1])
     assert reason in refusal(tmp_path, replaced(old, new))
@@ -375,16 +374,16 @@ BOMB = "".join(
         (b"results: {}", "no results"),
         (b"results: {blob: 7}", "no metafile"),
         (b"results: &r {blob: *r}", "no metafile"),
-        (b"results: {blob: {metafile: !!python/name:os.system x}}", "no metafile"),
+        (b"results: {blob: {metafile: !!python/name:os.system x}}", "is not text"),
         (b"\x93NUMPY\1\0" + bytes(100), "not a readable"),
         (b"\xff\xfe\0", "not a readable"),
         (b"[" * 100_000, "not a readable"),
         (b"a: " * 1_000, "not a readable"),
-        (b"# comment\n" * 200_000, "more than 262144 bytes"),
+        (b"# comment\n" * 200_000, "longer than 262,144 bytes"),
         (BOMB.encode(), "no results"),
     ],
 )
-def test_what_is_no_group(tmp_path, content, reason):
+def test_files_that_are_not_groups_are_refused(tmp_path, content, reason):
     path = tmp_path / "particles.csg"
     path.write_bytes(content)
     began = time.process_time()

@@ -1,4 +1,4 @@
-"""Files made to harm: what they hold is data only, what they claim is not believed, memory stays bounded."""
+"""Hostile files: their content is treated as data, their claims are checked, and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tables import Output, assert_same_rows, bits, cryosparc, write_file
 from dask_dedup import report, run
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import load, open_table, read
-from dask_dedup.formats.parquet import table as parquet_format
+from dask_dedup.formats.parquet import table as parquet
 
 NASTY = {
     "climbing": "../../../../etc/cron.d/x.mrc",
@@ -32,13 +32,13 @@ NASTY = {
     "right-to-left": "mic\u202egpj.mrc",
     "two": "mic\x85\x9b31m\u2028.mrc",
 }
-#: Those that a web page or a figure may stumble over.
+#: Names that are a problem for a web page or a figure.
 PICTURED = ("html", "long", "nul", "two")
 WITH_BREAKS = {**NASTY, "newline": "mic\nrejected: 0\r\n.mrc", "nul": "mic\0.mrc"}
 
 
-def carried(cli, table, folder):
-    """Run; gives the output, after looking at all that was printed."""
+def run_and_check_output(cli, table, folder):
+    """Run, check that all printed text is printable, and return the output."""
     outcome = cli("run", table, "--output", folder / "out")
     assert outcome.exit_code == 0, outcome.stderr
     assert cli("verify", folder / "out").exit_code == 0
@@ -48,13 +48,13 @@ def carried(cli, table, folder):
 
 
 @pytest.mark.parametrize("name", NASTY)
-def test_a_star_carries_any_name_unharmed(cli, tmp_path, name):
+def test_star_preserves_hostile_names(cli, tmp_path, name):
     text = NASTY[name].encode()
     quote = b'"' if b"'" in text else b"'"
     row = b"50 50 0.1 " + quote + text + quote + b" 1\n"
     path = tmp_path / "picks.star"
     path.write_bytes(STAR + row + row.replace(b"0.1", b"0.2"))
-    out = carried(cli, path, tmp_path)
+    out = run_and_check_output(cli, path, tmp_path)
     assert (out / "particles_rejected" / "picks.star").read_bytes().count(row) == 1
     kept = (out / "particles_kept" / "picks.star").read_bytes()
     assert kept.count(row.replace(b"0.1", b"0.2")) == 1
@@ -62,17 +62,17 @@ def test_a_star_carries_any_name_unharmed(cli, tmp_path, name):
 
 
 @pytest.mark.parametrize("name", WITH_BREAKS)
-def test_parquet_carries_any_name_unharmed(cli, tmp_path, name):
+def test_parquet_preserves_hostile_names(cli, tmp_path, name):
     paths = pa.array([WITH_BREAKS[name]] * 15 + ["a.mrc"] * 15)
     table = cryosparc(30, drop=["location/micrograph_uid", "location/micrograph_path"])
     table = table.append_column("location/micrograph_path", paths)
     path = write_file(table, tmp_path / "picks.parquet")
-    output = Output(carried(cli, path, tmp_path))
+    output = Output(run_and_check_output(cli, path, tmp_path))
     both = pa.concat_tables([output.kept, output.rejected]).sort_by("uid")
     assert_same_rows(both.combine_chunks(), pq.read_table(path).sort_by("uid").combine_chunks())
 
 
-def test_a_report_shows_any_name_as_text(tmp_path):
+def test_a_report_shows_hostile_names_as_text(tmp_path):
     names = [WITH_BREAKS[name] for name in PICTURED]
     table = cryosparc(60, drop=["location/micrograph_uid", "location/micrograph_path"])
     table = table.append_column("location/micrograph_path", pa.array(names * 15))
@@ -86,7 +86,7 @@ def test_a_report_shows_any_name_as_text(tmp_path):
 
 
 @pytest.mark.parametrize("form", [npy, csdat])
-def test_a_cs_carries_bytes_that_are_no_text(cli, tmp_path, form):
+def test_cs_preserves_bytes_that_are_not_text(cli, tmp_path, form):
     made = records(location__micrograph_path=[b"\xff\xfe\x1b[2J"] * 6)
     (tmp_path / "picks.cs").write_bytes(form(made))
     before = read(
@@ -94,14 +94,14 @@ def test_a_cs_carries_bytes_that_are_no_text(cli, tmp_path, form):
         open_table(tmp_path / "picks.cs").fragments[0],
         ["location/micrograph_path"],
     )
-    out = carried(cli, tmp_path / "picks.cs", tmp_path)
+    out = run_and_check_output(cli, tmp_path / "picks.cs", tmp_path)
     for name in ("particles_kept", "particles_rejected"):
         content = (out / name / "picks.cs").read_bytes()
         assert b"\xff\xfe\x1b[2J" in content or not open_table(out / name / "picks.cs").rows
     assert before.column(0)[0].as_py() == "\\xff\\xfe\x1b[2J"
 
 
-def test_a_file_named_to_harm_a_terminal_is_shown_by_its_codes(cli, tmp_path):
+def test_control_characters_in_a_file_name_are_escaped(cli, tmp_path):
     path = write_file(cryosparc(30), tmp_path / "picks\x1b[2J\n.parquet")
     outcome = cli("run", path, "--output", tmp_path / "out\x07")
     assert outcome.exit_code == 0
@@ -110,11 +110,11 @@ def test_a_file_named_to_harm_a_terminal_is_shown_by_its_codes(cli, tmp_path):
         assert line.isprintable()
 
 
-# What the fuzzing found in the STAR reader.
+# Problems that fuzzing found in the STAR reader.
 
 
 def split_again(path, folder):
-    """Split a table at each row, and read both parts again; gives the rows of both."""
+    """Split every second row of a table from the others; return the bytes of both parts."""
     table = open_table(path)
     (fragment,) = table.fragments
     keep = np.arange(fragment.rows) % 2 == 0
@@ -122,7 +122,7 @@ def split_again(path, folder):
     return (folder / "k").read_bytes(), (folder / "r").read_bytes()
 
 
-def test_a_row_that_begins_like_a_label_is_a_row_also_when_it_is_the_first(tmp_path):
+def test_a_first_row_that_begins_like_a_label_is_a_row(tmp_path):
     labels = b"data_particles\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\n"
     path = tmp_path / "picks.star"
     path.write_bytes(labels + b"_mic 1 2\na.mrc 1 2\n")
@@ -130,13 +130,13 @@ def test_a_row_that_begins_like_a_label_is_a_row_also_when_it_is_the_first(tmp_p
     assert split_again(path, tmp_path) == (b"_mic 1 2\n", b"a.mrc 1 2\n")
 
 
-def test_a_control_character_before_a_label_is_white_space_as_it_is_among_the_rows(tmp_path):
+def test_a_control_character_before_a_label_is_white_space(tmp_path):
     path = tmp_path / "picks.star"
     path.write_bytes(STAR.replace(b"_rlnCoordinateY", b"\x05_rlnCoordinateY"))
     assert "rlnCoordinateY" in open_table(path).schema.names
 
 
-# What it found in the Parquet reader.
+# Problems that fuzzing found in the Parquet reader.
 
 
 def parquet_bytes(table, **options):
@@ -157,7 +157,7 @@ def test_text_stored_as_differences_is_read(tmp_path):
     assert bits(names) == bits(table["location/micrograph_path"])
 
 
-def test_a_column_whose_name_is_no_text_is_refused(tmp_path):
+def test_a_column_name_that_is_not_text_is_refused(tmp_path):
     content = parquet_bytes(pa.table({"uid": [1], "note": [2]}), store_schema=False)
     (tmp_path / "a.parquet").write_bytes(content.replace(b"note", b"n\xff\xfee"))
     with pytest.raises(InputError, match="not a readable Parquet file"):
@@ -172,7 +172,7 @@ def test_text_that_is_not_utf8_is_refused_before_it_is_used(tmp_path):
         read(table, table.fragments[0], ["name"])
 
 
-def test_a_row_group_with_fewer_rows_than_the_footer_tells_is_refused(tmp_path):
+def test_a_row_group_with_fewer_rows_than_the_footer_claims_is_refused(tmp_path):
     content = parquet_bytes(
         pa.table({"uid": pa.array([1], pa.uint64())}),
         use_dictionary=False,
@@ -186,8 +186,8 @@ def test_a_row_group_with_fewer_rows_than_the_footer_tells_is_refused(tmp_path):
         read(table, table.fragments[0], ["uid"])
 
 
-def test_row_groups_that_take_no_room_in_the_file_are_cut_by_their_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet_format, "FRAGMENT_BYTES", 2**16)
+def test_row_groups_that_are_tiny_on_disk_are_split_by_their_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 2**16)
     same = pa.table({"uid": np.zeros(200_000, np.uint64), "x": np.zeros(200_000)})
     path = write_file(same, tmp_path / "a.parquet", row_group_size=10_000)
     assert path.stat().st_size < 20_000
@@ -202,11 +202,11 @@ def test_row_groups_that_take_no_room_in_the_file_are_cut_by_their_rows(tmp_path
 @pytest.fixture(autouse=True)
 def _needs_proc(request):
     if "no_memory" in request.node.name and not Path("/proc/self/status").exists():
-        pytest.skip("the peak of a process is read from /proc/self/status, which this system lacks")
+        pytest.skip("this system has no /proc/self/status to read peak memory from")
 
 
 def peak_of_a_refusal(path, *arguments):
-    """Run the command line in a process of its own; gives its message and its peak memory in MiB."""
+    """Run the command line in a new process; return its message and its peak memory in MiB."""
     code = (
         "import re, sys; from pathlib import Path; from dask_dedup.cli import main\n"
         "try: main(sys.argv[1:])\n"
@@ -255,7 +255,7 @@ def test_a_claim_of_billions_of_rows_takes_no_memory(tmp_path, rows):
     assert peak < 300
 
 
-def test_a_parquet_file_that_shrinks_while_it_is_read_ends_in_an_error(tmp_path):
+def test_a_parquet_file_that_shrinks_during_the_run_is_refused(tmp_path):
     path = write_file(cryosparc(200_000), tmp_path / "picks.parquet")
     table = open_table(path)
     read(table, table.fragments[0], ["uid"])  # so that the footer is known
@@ -271,10 +271,10 @@ def test_a_parquet_file_that_shrinks_while_it_is_read_ends_in_an_error(tmp_path)
         read(table, table.fragments[0], table.schema.names)
 
 
-def test_a_cs_file_that_shrinks_during_the_run_ends_in_an_error(tmp_path):
+def test_a_cs_file_that_shrinks_during_the_run_is_refused(tmp_path):
     path = tmp_path / "picks.cs"
     path.write_bytes(npy(records(1000)))
     table = open_table(path)
     os.truncate(path, 300)
-    with pytest.raises((InputError, RunError), match="become shorter"):
+    with pytest.raises((InputError, RunError), match="became shorter"):
         read(table, table.fragments[0], ["uid"])

@@ -193,12 +193,12 @@ class TestExitCodes:
         assert outcome.stderr == "dask-dedup: the disk is full; free space, run again\n"
 
     def test_1_means_a_failed_write_too(self, cli, arguments, monkeypatch, tmp_path):
-        from dask_dedup.formats.parquet import table as parquet
+        from dask_dedup.formats.parquet import writer
 
         def split(*args, **kwargs):
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(parquet, "split", split)
+        monkeypatch.setattr(writer, "split", split)
         outcome = cli(*arguments, "--quiet")
         assert outcome.exit_code == 1
         (line,) = outcome.stderr.splitlines()
@@ -238,12 +238,12 @@ class TestExitCodes:
     def test_an_interrupt_before_any_fragment_is_written_leaves_nothing(
         self, cli, arguments, monkeypatch, tmp_path
     ):
-        from dask_dedup.formats.parquet import table as parquet
+        from dask_dedup.formats.parquet import writer
 
         def split(*args, **kwargs):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(parquet, "split", split)
+        monkeypatch.setattr(writer, "split", split)
         assert cli(*arguments).exit_code == 130
         assert not (tmp_path / "out").exists()
 

@@ -28,7 +28,7 @@ def test_a_table_named_twice_is_refused(source, tmp_path):
 
 def test_the_folder_of_a_result_is_no_table(source, tmp_path):
     run(source, tmp_path / "out")
-    with pytest.raises(InputError, match=r"is the result of a run; .*out/particles_kept"):
+    with pytest.raises(InputError, match=r"is the result of a run\. .*out/particles_kept"):
         run(tmp_path / "out", tmp_path / "again")
 
 

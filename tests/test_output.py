@@ -30,6 +30,7 @@ import dask_dedup
 from dask_dedup import DedupParams, run
 from dask_dedup.errors import OutputExistsError
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.parquet import writer
 from dask_dedup.output import local as output
 from dask_dedup.output import lock
 from dask_dedup.pipeline import run as pipeline
@@ -160,13 +161,13 @@ class TestManifest:
         assert result.rejected == Output(out).rejected.num_rows
 
     def test_a_row_that_got_lost_stops_the_run(self, path, out, monkeypatch):
-        real = parquet.split
+        real = writer.split
 
         def lossy(*args, **kwargs):
             kept, rejected = real(*args, **kwargs)
             return dask_dedup.formats.OutputFile(kept.path, kept.rows - 1, 1, ""), rejected
 
-        monkeypatch.setattr(parquet, "split", lossy)
+        monkeypatch.setattr(writer, "split", lossy)
         with pytest.raises(dask_dedup.RunError, match="nothing was committed"):
             run(path, out)
         assert not (out / "manifest.json").exists()

@@ -1,4 +1,4 @@
-"""Parquet in, Parquet out: how tables lie on disk, and that nothing of a row is lost on the way."""
+"""Parquet: how tables are stored, and that every value of a row is preserved."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ from tables import (
 from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats import open_table
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.parquet import writer
 
 PICKS_ONLY = ["alignments"]
-#: Six values for a table of six rows; Z is where a null goes.
+#: Six values for a table of six rows; Z stands for null.
 Z = None
 NAN_WITH_A_PAYLOAD = np.array([0x7FF8DEADBEEF0001], np.uint64).view(np.float64)[0]
 
@@ -52,7 +53,7 @@ class TestReading:
         assert uids(rows_of(write_file(table, tmp_path / "picks.dat"))) == uids(table)
 
     @pytest.mark.parametrize("suffix", [".parquet", ".parq", ".pq"])
-    def test_a_folder_is_read_in_the_order_of_its_names(self, tmp_path, suffix):
+    def test_the_files_of_a_folder_are_read_in_the_order_of_their_names(self, tmp_path, suffix):
         table = cryosparc(30)
         for first, name in ((20, "b"), (0, "a/2"), (10, "a/b/c/1")):
             write_file(table.slice(first, 10), tmp_path / "in" / f"{name}{suffix}")
@@ -72,7 +73,7 @@ class TestReading:
         (folder / "readme.txt").write_text("no table")
         assert uids(rows_of(folder)) == uids(cryosparc(30))
 
-    def test_a_folder_below_a_hidden_one_is_read_if_it_is_named(self, tmp_path):
+    def test_a_folder_below_a_hidden_folder_is_read_if_it_is_the_input(self, tmp_path):
         folder = write_folder(cryosparc(30), tmp_path / ".cache" / "_picks")
         assert uids(rows_of(folder)) == uids(cryosparc(30))
 
@@ -115,13 +116,13 @@ class TestReading:
         batch = rows_of(tmp_path / "in")["batch"].to_pylist()
         assert sorted(batch, key=str) == [7] * 10 + [None] * 10
 
-    def test_a_column_of_the_file_wins_over_the_folders_name(self, tmp_path):
+    def test_a_column_in_the_file_overrides_a_hive_key(self, tmp_path):
         table = cryosparc(10, columns={"batch": pa.array([1.5] * 10)})
         write_file(table, tmp_path / "in" / "batch=7" / "0.parquet")
         assert rows_of(tmp_path / "in")["batch"].to_pylist() == [1.5] * 10
 
     @pytest.mark.parametrize("note", [["a"] * 20, [1.5] * 20, [[1, 2]] * 20])
-    def test_a_column_that_some_files_lack_is_null_there(self, tmp_path, note):
+    def test_a_column_missing_in_some_files_is_null_there(self, tmp_path, note):
         table = cryosparc(20, columns={"note": pa.array(note)})
         write_file(table.slice(0, 10), tmp_path / "in" / "0.parquet")
         write_file(table.slice(10).drop_columns(["note"]), tmp_path / "in" / "1.parquet")
@@ -143,7 +144,7 @@ class TestFragments:
         assert 2 < len(parts) < 50
         assert sum(part.rows for part in parts) == 200
 
-    def test_a_large_file_is_cut_at_its_row_groups(self, tmp_path, monkeypatch):
+    def test_a_large_file_is_split_at_its_row_groups(self, tmp_path, monkeypatch):
         table = cryosparc(200)
         path = write_file(table, tmp_path / "in.parquet", row_group_size=20)
         assert len(fragments_of(path)) == 1
@@ -173,7 +174,7 @@ class TestFragments:
         assert (result.kept.num_rows, result.rejected.num_rows) == (0, 0)
         assert result.kept.schema.equals(pq.read_schema(path), check_metadata=True)
 
-    def test_an_empty_file_among_others_matters_not(self, tmp_path):
+    def test_an_empty_file_among_others_is_harmless(self, tmp_path):
         folder = write_folder(cryosparc(30), tmp_path / "in")
         write_file(cryosparc(0), folder / "batch-000a.parquet")
         assert uids(rows_of(folder)) == uids(cryosparc(30))
@@ -197,7 +198,7 @@ class TestTypesOfSeveralFiles:
 
     @pytest.mark.parametrize("one", TYPES, ids=str)
     @pytest.mark.parametrize("other", [*TYPES, pa.null()], ids=str)
-    def test_all_kinds_of_text_are_one(self, tmp_path, one, other):
+    def test_all_kinds_of_text_fit_together(self, tmp_path, one, other):
         values = [f"v{n % 3}" for n in range(20)]
         second = pa.nulls(20) if pa.types.is_null(other) else text(other, values)
         folder = self.mix(tmp_path / "in", "note", [text(one, values), second])
@@ -237,13 +238,13 @@ class TestTypesOfSeveralFiles:
         ],
         ids=str,
     )
-    def test_what_does_not_fit_is_refused_by_file_and_column(self, tmp_path, one, other):
+    def test_types_that_do_not_fit_are_refused_with_file_and_column(self, tmp_path, one, other):
         columns = [pa.nulls(20, kind) for kind in (one, other)]
         folder = self.mix(tmp_path / "in", "extra", columns)
-        with pytest.raises(InputError, match=r"1\.parquet: the column extra is"):
+        with pytest.raises(InputError, match=r"1\.parquet: the column extra has type"):
             open_table(folder)
 
-    def test_categories_of_pandas_in_many_files_are_one(self, tmp_path):
+    def test_pandas_categories_of_many_files_are_merged(self, tmp_path):
         # pandas stores up to 127 categories with int8; here each file has its own.
         kind = pa.dictionary(pa.int8(), pa.string())
         for number in range(2):
@@ -253,7 +254,7 @@ class TestTypesOfSeveralFiles:
         result = answer(tmp_path / "in", tmp_path / "out", min_separation=0)
         assert len(set(result.kept["note"].to_pylist())) == 200
 
-    def test_inputs_with_other_columns_give_one_schema(self, tmp_path):
+    def test_inputs_with_different_columns_give_one_schema(self, tmp_path):
         one = write_file(
             cryosparc(30, columns={"only/here": pa.array(range(30))}), tmp_path / "1.parquet"
         )
@@ -271,8 +272,8 @@ class TestTypesOfSeveralFiles:
         assert first["only/here"].null_count == 0
         assert pq.read_table(tmp_path / "out" / "particles_kept").num_rows == result.kept.num_rows
 
-    def test_vectors_that_an_input_lacks_can_be_read_back_by_all(self, tmp_path):
-        # Before version 26, pyarrow reads no null among lists of fixed size (apache/arrow#35692).
+    def test_vectors_missing_in_an_input_can_be_read_by_all_readers(self, tmp_path):
+        # Before version 26, pyarrow cannot read nulls among lists of fixed size (apache/arrow#35692).
         one = write_file(cryosparc(30), tmp_path / "1.parquet")
         two = write_file(cryosparc(30, seed=1, drop=["alignments2D"]), tmp_path / "2.parquet")
         run([one, two], tmp_path / "out")
@@ -322,7 +323,7 @@ PAYLOADS = {
 
 
 class TestPayload:
-    """Six rows on three places: at separation 0, three are kept and three rejected."""
+    """Six rows at three positions: at separation 0, three are kept and three rejected."""
 
     def six(self, **options):
         places = np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], np.float32)
@@ -332,7 +333,7 @@ class TestPayload:
         return cryosparc(6, micrographs=1, columns=columns, **options)
 
     def stored(self, path, columns, **options):
-        """Write the input; versions of pyarrow that cannot read it themselves are let off."""
+        """Write the input; skip the test if this version of pyarrow cannot read it."""
         try:
             write_file(self.six(columns=columns), path, **options)
             pq.read_table(path)
@@ -350,12 +351,12 @@ class TestPayload:
         assert_same_rows(result.rejected, source.take(rejected))
 
     @pytest.mark.parametrize("name", PAYLOADS)
-    def test_every_type_comes_through_to_the_bit(self, tmp_path, name):
+    def test_every_type_is_preserved_to_the_bit(self, tmp_path, name):
         path = self.stored(tmp_path / "in.parquet", {"extra": PAYLOADS[name]})
         self.check(path, tmp_path / "out")
 
     @pytest.mark.parametrize("name", ["strings", "categories", "pairs", "lists", "structs"])
-    def test_also_over_row_groups_and_files(self, tmp_path, name):
+    def test_types_are_preserved_over_row_groups_and_files(self, tmp_path, name):
         table = pq.read_table(self.stored(tmp_path / "whole.parquet", {"extra": PAYLOADS[name]}))
         folder = write_folder(table, tmp_path / "in", files=2, row_group_size=2)
         result = answer(folder, tmp_path / "out", min_separation=0)
@@ -363,7 +364,7 @@ class TestPayload:
         both = pa.concat_tables([result.kept, result.rejected])
         assert dict(zip(uids(both), bits(both["extra"]), strict=True)) == fate
 
-    def test_schema_metadata_and_nullability_stay(self, tmp_path):
+    def test_schema_metadata_and_nullability_are_preserved(self, tmp_path):
         table = self.six(columns={"note": ["a"] * 6})
         fields = [
             field.with_nullable(field.name not in ("uid", "note")).with_metadata(
@@ -380,7 +381,7 @@ class TestPayload:
         assert note.metadata[b"unit"] == b"of note"
         assert pq.read_schema(part).metadata[b"origin"] == b"J42"
 
-    def test_a_pandas_index_comes_back(self, tmp_path):
+    def test_a_pandas_index_is_preserved(self, tmp_path):
         frame = self.six(drop=[*PICKS_ONLY, "location/micrograph_shape"]).to_pandas()
         frame = frame.assign(shape=[[240, 300]] * 6).rename(
             columns={"shape": "location/micrograph_shape"}
@@ -391,20 +392,20 @@ class TestPayload:
         kept = Output(tmp_path / "out").kept.to_pandas()
         assert set(kept.index) < set("abcdef")
 
-    def test_odd_column_names_come_through(self, tmp_path):
+    def test_unusual_column_names_are_preserved(self, tmp_path):
         odd = {"a.b": PAYLOADS["lists"], "list": PAYLOADS["strings"], "é =/ü": PAYLOADS["floats"]}
         path = write_file(self.six(columns=odd), tmp_path / "in.parquet")
         self.check(path, tmp_path / "out")
 
     @pytest.mark.parametrize("options", [{"store_schema": False}, {"version": "1.0"}], ids=str)
-    def test_files_of_other_writers_come_through(self, tmp_path, options):
+    def test_files_of_other_writers_are_preserved(self, tmp_path, options):
         table = self.six(columns={"extra": PAYLOADS["lists of text"]})
         self.check(write_file(table, tmp_path / "in.parquet", **options), tmp_path / "out")
 
     def test_lists_in_the_layout_of_old_writers_keep_their_type(self, tmp_path):
         table = self.six(columns={"extra": PAYLOADS["lists of text"]})
         path = write_file(table, tmp_path / "in.parquet", use_compliant_nested_type=False)
-        # The name of the elements changes, from "item" to what the Parquet standard asks for.
+        # The name of the elements changes from "item" to the name in the Parquet standard.
         result = answer(path, tmp_path / "out", min_separation=0)
         assert result.kept.schema.types == pq.read_schema(path).types
 
@@ -414,7 +415,7 @@ class TestWriting:
 
     @pytest.fixture
     def columns(self, tmp_path):
-        """Column chunks of a part, by path."""
+        """Return the column chunks of a part, by path."""
         rng = np.random.default_rng(0)
         few = rng.integers(20, size=self.ROWS)
         extra = {
@@ -446,7 +447,7 @@ class TestWriting:
         ]
         assert [name for name in worth if not self.has_dictionary(columns[name])] == []
 
-    def test_no_dictionary_is_used_where_they_do_not(self, columns):
+    def test_no_dictionary_is_used_where_values_differ(self, columns):
         waste = [
             "uid",
             "location/center_x_frac",
@@ -460,14 +461,14 @@ class TestWriting:
     def test_compression_is_zstd(self, columns):
         assert {chunk.compression for chunk in columns.values()} == {"ZSTD"}
 
-    def test_statistics_are_there(self, columns):
+    def test_statistics_are_written(self, columns):
         scores = columns["pick_stats/ncc_score"].statistics
         assert scores.has_min_max
         assert 0 <= scores.min < scores.max <= 1
         assert columns["location/micrograph_path"].statistics.null_count == 0
 
     def test_large_parts_have_several_row_groups(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(parquet, "ROW_GROUP_ROWS", 50)
+        monkeypatch.setattr(writer, "ROW_GROUP_ROWS", 50)
         path = write_file(cryosparc(120), tmp_path / "in.parquet")
         result = answer(path, tmp_path / "out", min_separation=0)
         groups = pq.read_metadata(result.parts("particles_kept")[0]).num_row_groups

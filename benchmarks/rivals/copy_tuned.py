@@ -6,6 +6,7 @@ from pathlib import Path
 
 from dask_dedup.formats import open_table
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.parquet import writer
 
 *inputs, output = map(Path, sys.argv[1:])
 output.mkdir(parents=True)
@@ -19,7 +20,7 @@ work = [
 def copy(item):
     source, table, fragment = item
     rows = parquet.read(table, fragment)
-    parquet.write(rows, output / f"part-{source}-{fragment.number:05d}.parquet")
+    writer.write(rows, output / f"part-{source}-{fragment.number:05d}.parquet")
 
 
 with ThreadPoolExecutor(2) as pool:

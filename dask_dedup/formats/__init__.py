@@ -1,6 +1,6 @@
-"""One module a file format; here, what they have in common.
+"""Particle tables in files: open them, read columns, split rows, write files of the same format.
 
-A format's module offers what the protocol `dask_dedup.formats.base.Format` says.
+Each format has a module that follows the protocol `dask_dedup.formats.base.Format`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from dask_dedup.formats.base import (
     ParticleTable,
     Payload,
     StoredSchema,
+    opening,
 )
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at
@@ -43,7 +44,6 @@ __all__ = [
 ]
 
 _SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
-#: The module of each format.
 _MODULES = {
     "parquet": "parquet.table",
     "star": "star.table",
@@ -53,7 +53,7 @@ _MODULES = {
 
 
 def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False) -> ParticleTable:
-    """Open a particle table: list its files, read its schema, cut it into fragments.
+    """Open a particle table: list its files, read its schema, split it into fragments.
 
     Parameters
     ----------
@@ -70,42 +70,43 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     InputError
         If there is no such table, or it cannot be read.
     """
-    place = at(path)
-    try:
-        kind = status_of(place).st_mode
-    except (FileNotFoundError, NotADirectoryError) as error:
-        missing = "bucket" in str(error.strerror)
-        what = error.strerror if missing else "no such file or folder"
-        raise InputError(f"{path}: {what}") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
-        raise InputError(f"{path}: neither a file nor a folder; a table is read more than once")
-    folder = place.is_dir()
-    if folder and (place / "manifest.json").exists() and (place / "particles_kept").is_dir():
+    location = at(path)
+    with opening(path):
+        try:
+            mode = status_of(location).st_mode
+        except (FileNotFoundError, NotADirectoryError) as error:
+            no_bucket = "bucket" in str(error.strerror)
+            reason = error.strerror if no_bucket else "no such file or folder"
+            raise InputError(f"{path}: {reason}") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise InputError(
-            f"{path}: is the result of a run; name a table in it, {path}/particles_kept"
+            f"{path}: neither a file nor a folder. Save the table to a file: it is read more than once."
         )
-    name = "parquet" if folder else _SUFFIXES.get(place.suffix.lower(), "parquet")
+    folder = location.is_dir()
+    if folder and (location / "particles_kept").is_dir():
+        raise InputError(
+            f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
+        )
+    name = "parquet" if folder else _SUFFIXES.get(location.suffix.lower(), "parquet")
     if name == "csg":
         from dask_dedup.formats.cryosparc import csg
 
-        return csg.open_table(place, source, allow_outside=allow_outside)
-    return _module(name).open_table(place, source)
+        return csg.open_table(location, source, allow_outside=allow_outside)
+    return _module(name).open_table(location, source)
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name; text comes as dictionaries."""
+    """Read columns of a fragment by name, text as dictionaries."""
     return format_of(table).read(table, fragment, columns)
 
 
 def load(table: ParticleTable, fragment: Fragment) -> Payload:
-    """Read a fragment whole."""
+    """Return the payload of a fragment."""
     return format_of(table).load(table, fragment)
 
 
 def format_of(table: ParticleTable) -> Format:
-    """Give the module of a table's format."""
+    """Return the module of a table's format."""
     return _module(table.format)
 
 

@@ -1,18 +1,27 @@
-"""An opened particle table, and how it is cut into fragments."""
+"""The types that all formats share: a particle table, its fragments, and what a format's module must offer."""
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow as pa
 
+from dask_dedup.errors import InputError, RunError
+from dask_dedup.storage.files import open_to_read
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+    from io import BufferedReader
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
+
+#: Files are copied in blocks of this size.
+COPY_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +32,13 @@ class FileSlice:
     ----------
     path : str
     first_row : int
-        Row number in the file of the piece's first row, from 0.
+        Number of the slice's first row in the file, from 0.
     rows : int
     blocks : tuple of int
-        The parts of the file that hold the rows; their meaning is the format's own.
+        Where the rows are in the file. Parquet: the numbers of the row groups. STAR: the first byte and the byte
+        after the last one. Empty for CryoSPARC files.
     keys : tuple of (str, object)
-        Columns that the path tells, such as hive partitions, and their values here.
+        Columns that come from the path (hive partitions), and their values.
     """
 
     path: str
@@ -40,7 +50,7 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A contiguous slice of an input's rows: the unit of reading and of writing.
+    """A contiguous slice of an input's rows: the unit of reading and writing.
 
     Attributes
     ----------
@@ -49,7 +59,7 @@ class Fragment:
     source : int
         Ordinal of the input.
     first_row : int
-        Row number in the input of the first row.
+        Number of the first row in the input, from 0.
     rows : int
     slices : tuple of FileSlice
     """
@@ -62,24 +72,24 @@ class Fragment:
 
     def __str__(self) -> str:
         if not self.slices:
-            return "a table of no rows"
+            return "an empty table"
         first, last = self.slices[0], self.slices[-1]
         if first.path == last.path:
             return f"{first.path} rows {first.first_row} to {last.first_row + last.rows - 1}"
         return f"{first.path} to {last.path}"
 
     def locate(self, row: int) -> tuple[str, int]:
-        """Give the file, and the row number in it, of a row of the fragment."""
-        for piece in self.slices:
-            if row < piece.rows:
-                return piece.path, piece.first_row + row
-            row -= piece.rows
+        """Return the file, and the row number in it, of a row of the fragment."""
+        for part in self.slices:
+            if row < part.rows:
+                return part.path, part.first_row + row
+            row -= part.rows
         raise IndexError(row)
 
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file of an input, and what tells whether it is still the same."""
+    """One file of an input; size, time and fingerprint show whether it has changed."""
 
     path: str
     bytes: int
@@ -99,19 +109,19 @@ class OutputFile:
 
 
 class Payload(Protocol):
-    """A fragment's rows, whole, as its format holds them."""
+    """All columns of a fragment's rows, as the format stores them."""
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Give columns by name, in the types of the table's schema (text as dictionaries)."""
+        """Return columns by name, in the types of the table's schema (text as dictionaries)."""
 
     def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the kept and the rejected rows, verbatim, as pieces for `Format.assemble`.
+        """Write the kept and the rejected rows, unchanged, as part files for `Format.assemble`.
 
         Parameters
         ----------
         keep : (rows,) bool
         kept, rejected : Path
-            Where the pieces go; a format of several files adds suffixes.
+            The part files; a format of several files adds suffixes.
         """
 
 
@@ -119,36 +129,36 @@ class Format(Protocol):
     """What the module of a format offers."""
 
     def open_table(self, path: Path, source: int) -> ParticleTable:
-        """List the files, read the schema, cut the rows into fragments."""
+        """List the files, read the schema, split the rows into fragments."""
 
     def read(self, table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a fragment by name, no more than these."""
+        """Read only the named columns of a fragment."""
 
     def load(self, table: ParticleTable, fragment: Fragment) -> Payload:
-        """Read a fragment whole."""
+        """Return the payload of a fragment."""
 
     def assemble(
-        self, table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
+        self, table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
     ) -> list[OutputFile]:
-        """Join the pieces of one outcome, in order, into the table's own kind of file.
+        """Join part files, in order, into a file of the table's format.
 
-        The pieces stay, so that it can be done again after a crash.
+        The part files stay, so that this can be repeated after a crash.
 
         Parameters
         ----------
         table : ParticleTable
-        pieces : sequence of Path
-            One a fragment, as `Payload.split` wrote them.
+        parts : sequence of Path
+            One for each fragment, written by `Payload.split`.
         rows : int
-            In all pieces.
+            Total number of rows in the parts.
         folder, name : Path, str
-            The file to make; a table of several files puts the others beside it.
+            The file to write; a table of several files puts the others beside it.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSchema:
-    """An Arrow schema that survives pickling: pyarrow's own loses the names of list elements.
+    """An Arrow schema that can be pickled: pyarrow's pickling loses the names of list elements.
 
     Attributes
     ----------
@@ -164,7 +174,7 @@ class StoredSchema:
         return cls(schema.serialize().to_pybytes())
 
     def load(self) -> pa.Schema:
-        """Give the schema back."""
+        """Return the schema."""
         return pa.ipc.read_schema(pa.py_buffer(self.message))
 
 
@@ -175,17 +185,17 @@ class ParticleTable:
     Attributes
     ----------
     format : str
-        Name of the module in `dask_dedup.formats`.
+        A key of `dask_dedup.formats`: ``parquet``, ``star``, ``cs`` or ``csg``.
     path : str
-        As the user gave it.
+        As the user wrote it.
     source : int
         Ordinal among the inputs.
     stored_schema : StoredSchema
     files : tuple of InputFile
     fragments : tuple of Fragment
-        Numbered from 0; the run renumbers them over all inputs.
+        Numbered from 0; a run renumbers them over all inputs.
     detail : object
-        What the format itself wants to remember.
+        Private to the format.
     """
 
     format: str
@@ -210,3 +220,55 @@ class ParticleTable:
     def bytes(self) -> int:
         """Size of all files."""
         return sum(file.bytes for file in self.files)
+
+
+@contextmanager
+def opening(path: str | Path) -> Iterator[None]:
+    """Raise `InputError` if an input cannot be opened or read."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def read_blocks(file: BufferedReader, length: int | None = None) -> Iterator[memoryview]:
+    """Read a file from its current position, block by block; a block is overwritten by the next.
+
+    Parameters
+    ----------
+    file : file object
+    length : int, optional
+        Number of bytes to read; all by default.
+
+    Raises
+    ------
+    RunError
+        If the file ends before `length` bytes.
+    """
+    buffer = memoryview(bytearray(COPY_BYTES))
+    while length is None or length > 0:
+        count = file.readinto(buffer if length is None else buffer[:length])
+        if not count:
+            if length is None:
+                return
+            raise RunError(f"{file.name}: the file became shorter during the run. Run again.")
+        yield buffer[:count]
+        length = None if length is None else length - count
+
+
+def read_parts(parts: Iterable[Path]) -> Iterator[memoryview]:
+    """Read part files one after the other, block by block."""
+    for part in parts:
+        with open_to_read(part, buffering=0) as file:
+            yield from read_blocks(file)
+
+
+def write_blocks(path: Path, rows: int, blocks: Iterable[bytes | memoryview]) -> OutputFile:
+    """Write an output file from blocks of bytes and compute its SHA-256."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("wb") as file:
+        for block in blocks:
+            digest.update(block)
+            size += len(block)
+            file.write(block)
+    return OutputFile(path.name, rows, size, digest.hexdigest())

@@ -20,7 +20,7 @@ from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
 from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, format_of, load, read
-from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.parquet import writer as parquet
 from dask_dedup.output.checkpoints import (
     CHECKPOINTS,
     FragmentCheckpoint,

@@ -1,1 +1,1 @@
-"""CryoSPARC ``.cs`` tables and ``.csg`` groups."""
+"""CryoSPARC's ``.cs`` tables (NumPy or CSDAT files) and ``.csg`` groups."""

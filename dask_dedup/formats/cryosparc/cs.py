@@ -1,126 +1,182 @@
-"""CryoSPARC ``.cs`` tables, in NumPy's form or in CryoSPARC's own compressed one (CSDAT)."""
+"""CryoSPARC ``.cs`` tables: one file, or the joined files of a ``.csg`` group (`csg`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
+
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import FileSlice, Fragment, OutputFile, ParticleTable, StoredSchema
+from dask_dedup.formats.base import (
+    FileSlice,
+    Fragment,
+    OutputFile,
+    ParticleTable,
+    StoredSchema,
+    opening,
+)
 from dask_dedup.formats.cryosparc import csdat, npy
 from dask_dedup.formats.cryosparc.fields import arrow_schema
 from dask_dedup.storage.files import read_ranges, status_of
+from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
-    import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.formats.cryosparc.csdat import CsdatFile
-    from dask_dedup.formats.cryosparc.npy import NpyFile
+    from dask_dedup.formats.cryosparc.record_file import RecordFile, Rows
 
-#: A fragment holds about so many bytes of records; they are never in memory all at once.
+#: Target size of a fragment's records. They are read in batches, never all at once.
 FRAGMENT_BYTES = 48 * 2**20
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A file of a table.
+
+    Attributes
+    ----------
+    file : RecordFile
+    order : (n,) integers, or None
+        For each row of the main file, the row of this file with the same uid; None if the order is the same.
+    """
+
+    file: RecordFile
+    order: NDArray[np.integer] | None = field(default=None, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The file's name without folders."""
+        return at(self.file.path).name
+
+    def rows(self, fragment: Fragment) -> Rows:
+        """Return the rows of the file that belong to a fragment."""
+        rows = range(fragment.first_row, fragment.first_row + fragment.rows)
+        return rows if self.order is None else self.order[rows.start : rows.stop]
+
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """The files of a table, the main file first.
+
+    Attributes
+    ----------
+    members : tuple of Member
+    member_of : dict of str to int
+        For each field, the number of the member it is read from.
+    """
+
+    members: tuple[Member, ...]
+    member_of: dict[str, int]
+
+
 def open_table(path: Path, source: int) -> ParticleTable:
-    """Read a file's header and cut its rows into fragments."""
+    """Read a file's header and split its rows into fragments."""
     file = open_file(path)
+    schema = arrow_schema(file.dtype, file.path)
     return ParticleTable(
         format="cs",
         path=str(path),
         source=source,
-        stored_schema=StoredSchema.of(arrow_schema(file.dtype, file.path)),
+        stored_schema=StoredSchema.of(schema),
         files=(file.info,),
-        fragments=cut(file, file.row_bytes, source, whole=file.whole),
-        detail=file,
+        fragments=make_fragments([file], source),
+        detail=Members((Member(file),), dict.fromkeys(schema.names, 0)),
     )
 
 
-def open_file(path: Path) -> NpyFile | CsdatFile:
-    """Open a ``.cs`` file of either form, told by its first bytes.
+def open_file(path: Path) -> RecordFile:
+    """Open a ``.cs`` file of either kind.
 
     Raises
     ------
     InputError
-        If it is of neither, damaged, or not readable.
+        If it is of neither kind, damaged, or not readable.
     """
-    try:
+    with opening(path):
         (magic,) = read_ranges(path, [(0, min(6, status_of(path).st_size))])
         if magic == npy.MAGIC:
             return npy.open_npy(path)
         if magic == csdat.MAGIC:
             return csdat.open_csdat(path)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     raise InputError(
-        f"{path}: not a CryoSPARC table: it begins neither with \\x93NUMPY nor with \\x95CSDAT"
+        f"{path}: not a CryoSPARC table: it begins with neither \\x93NUMPY nor \\x95CSDAT"
     )
 
 
-def cut(
-    file: NpyFile | CsdatFile, row_bytes: int, source: int, *, whole: bool
-) -> tuple[Fragment, ...]:
-    """Cut a file's rows into fragments of about `FRAGMENT_BYTES` and equal length.
-
-    Parameters
-    ----------
-    file : NpyFile or CsdatFile
-    row_bytes : int
-        Size of a row, in this file and those beside it.
-    source : int
-    whole : bool
-        Whether the rows must stay together.
-    """
-    number = 1 if whole else max(1, -(-file.rows * row_bytes // FRAGMENT_BYTES))
-    bounds = [file.rows * k // number for k in range(number + 1)]
-    return tuple(
-        Fragment(
-            number=k,
-            source=source,
-            first_row=bounds[k],
-            rows=bounds[k + 1] - bounds[k],
-            slices=(FileSlice(file.path, bounds[k], bounds[k + 1] - bounds[k]),)
-            if file.rows
-            else (),
-        )
-        for k in range(number)
-    )
+def make_fragments(files: Sequence[RecordFile], source: int) -> tuple[Fragment, ...]:
+    """Split the rows of joined files, the main file first, into equal fragments of about `FRAGMENT_BYTES`."""
+    path, rows = files[0].path, files[0].rows
+    size = rows * sum(file.row_bytes for file in files)
+    whole = any(file.indivisible for file in files)
+    number = 1 if whole else max(1, -(-size // FRAGMENT_BYTES))
+    bounds = [rows * k // number for k in range(number + 1)]
+    fragments = []
+    for k, first in enumerate(bounds[:-1]):
+        count = bounds[k + 1] - first
+        slices = (FileSlice(path, first, count),) if rows else ()
+        fragments.append(Fragment(k, source, first, count, slices))
+    return tuple(fragments)
 
 
 @dataclass(frozen=True, slots=True)
 class CsPayload:
-    """A fragment of a file; its records are read as they are asked for, a batch at a time."""
+    """The records of a fragment; they are read when needed, a batch at a time."""
 
-    file: NpyFile | CsdatFile
-    rows: range
+    detail: Members
+    fragment: Fragment
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Give columns by name, text as dictionaries."""
-        return self.file.read(self.rows, names)
+        """Return columns by name, text as dictionaries."""
+        found: dict[str, pa.ChunkedArray] = {}
+        for number, member in enumerate(self.detail.members):
+            here = [name for name in names if self.detail.member_of[name] == number]
+            if here:
+                part = member.file.read(member.rows(self.fragment), here)
+                found.update(zip(here, part.columns, strict=True))
+        return pa.table([found[name] for name in names], names=list(names))
 
     def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the kept and the rejected records, verbatim, as pieces for `assemble`."""
-        self.file.split(self.rows, keep, kept, rejected)
+        """Write the kept and the rejected records of each file, in the main file's order.
+
+        The main file's parts have the given names, the others' end in ``.1``, ``.2`` and so on.
+        """
+        for number, member in enumerate(self.detail.members):
+            rows = member.rows(self.fragment)
+            member.file.split(rows, keep, _part(kept, number), _part(rejected, number))
+
+
+def _part(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}") if number else path
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name; text comes as dictionaries."""
+    """Read columns of a fragment by name, text as dictionaries."""
     return load(table, fragment).columns(columns)
 
 
 def load(table: ParticleTable, fragment: Fragment) -> CsPayload:
-    """Give a fragment, whose rows are read when they are asked for."""
-    rows = range(fragment.first_row, fragment.first_row + fragment.rows)
-    return CsPayload(table.detail, rows)
+    """Return the payload of a fragment."""
+    return CsPayload(table.detail, fragment)
 
 
 def assemble(
-    table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
+    table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Join pieces into a ``.cs`` file of the same form and fields."""
-    file: NpyFile | CsdatFile = table.detail
-    return [file.assemble(pieces, rows, folder / name)]
+    """Join part files into a ``.cs`` file of the same kind and fields."""
+    (member,) = table.detail.members
+    return [member.file.assemble(parts, rows, folder / name)]
+
+
+def assemble_members(
+    detail: Members, parts: Sequence[Path], rows: int, folder: Path
+) -> list[OutputFile]:
+    """Join part files into the files of a group, which keep their names."""
+    return [
+        member.file.assemble([_part(path, number) for path in parts], rows, folder / member.name)
+        for number, member in enumerate(detail.members)
+    ]

@@ -1,178 +1,147 @@
-r"""Records in CryoSPARC's compressed form, column by column.
+r"""``.cs`` tables stored as CSDAT files: CryoSPARC's compressed format, column by column.
 
 ::
 
-    \x95CSDAT  u32 length  JSON header  { u32 length  column }  text heap
+    \x95CSDAT  u32 length  JSON header  { u32 length  column }  string heap
     header: {"length": rows, "dtype": [[name, type, shape?], ...],
              "compression": "lz4" or null, "compressed_fields": [name, ...]}
 
-A column of text (``|O``) holds the places of its texts in the heap, each text ending in a zero byte.
-A table without rows has no columns. Found in `cryosparc-tools`, whose own reader ends the process
-when a column is damaged, and takes several times the memory.
+A column of text (``|O``) holds offsets into the string heap, where each text ends with a zero byte.
+A table without rows has no columns. The format follows `cryosparc-tools`, whose own reader crashes on damaged
+columns and needs several times the memory.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
 import warnings
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.errors import InputError, RunError, is_of_the_system
-from dask_dedup.formats.base import InputFile, OutputFile
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import OutputFile, read_parts, write_blocks
 from dask_dedup.formats.cryosparc.fields import read_fields
-from dask_dedup.formats.cryosparc.npy import MAX_HEADER_BYTES, fingerprint
+from dask_dedup.formats.cryosparc.record_file import (
+    DAMAGED,
+    MAX_HEADER_BYTES,
+    RecordFile,
+    check_rows,
+    describe_file,
+    reading,
+    shorter_error,
+)
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import open_to_read, status_of
 from dask_dedup.storage.memory import check_fits
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from dask_dedup.formats.cryosparc.record_file import Rows
+
 MAGIC = b"\x95CSDAT"
-#: LZ4 makes of one byte no more than so many.
+#: LZ4 expands a byte to at most this many.
 _EXPANSION = 255
 
 
 @dataclass(frozen=True, slots=True)
-class CsdatFile:
+class CsdatFile(RecordFile):
     """A file of records, stored by column.
 
     Attributes
     ----------
-    info : InputFile
-    dtype : numpy.dtype
-        Of one record; text is ``O``.
     header : dict
         As in the file.
-    places : dict of str to (int, int)
-        Offset and stored length of each column, bytes.
+    columns : dict of str to (int, int)
+        Offset and stored length of each column, in bytes.
     heap : int
-        Offset of the heap.
+        Offset of the string heap.
     """
 
-    info: InputFile
-    dtype: np.dtype[Any]
+    indivisible = True
+
     header: dict[str, Any]
-    places: dict[str, tuple[int, int]]
+    columns: dict[str, tuple[int, int]]
     heap: int
 
-    #: Rows are spread over the file, so it is read and written whole, a column at a time.
-    whole = True
-
-    @property
-    def path(self) -> str:
-        """Where it is."""
-        return self.info.path
-
-    @property
-    def rows(self) -> int:
-        """Number of records."""
-        return self.info.rows
-
-    @property
-    def row_bytes(self) -> int:
-        """Size of a record in memory, texts not counted."""
-        return self.dtype.itemsize
-
-    def read(self, rows: range | NDArray[np.integer], names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text as dictionaries.
-
-        Parameters
-        ----------
-        rows : range, or (n,) integers
-        names : sequence of str
-        """
+    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
+        """Read fields of some rows, text as dictionaries."""
         chosen = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
         with self._open() as file:
             columns = {name: self._column(file, name)[chosen] for name in names}
-            if any(self.dtype[name].kind == "O" for name in names):
+            texts = [name for name in names if self._is_text(name)]
+            if texts:
                 heap = self._heap(file)
-                for name in names:
-                    if self.dtype[name].kind == "O":
-                        columns[name] = self._texts(columns[name], heap, name)
+                columns |= {name: self._texts(columns[name], heap, name) for name in texts}
         return read_fields([columns], self.dtype, len(rows), names)
 
-    def split(
-        self,
-        rows: range | NDArray[np.integer],
-        keep: NDArray[np.bool_],
-        kept: Path,
-        rejected: Path,
-    ) -> None:
-        """Write the records of some rows to either file, each a whole one of this form.
+    def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
+        """Write records to one of two part files, each a complete CSDAT file.
 
-        The heap is copied whole, with texts that only the other file still needs.
+        The string heap is copied whole, including text that only the other file uses.
         """
         numbers = np.asarray(rows, np.intp)
-        outcomes = [(numbers[keep], kept), (numbers[~keep], rejected)]
-        with self._open() as source:
-            heap = self._heap(source)
         with self._open() as source, kept.open("wb") as first, rejected.open("wb") as second:
-            for (chosen, _), file in zip(outcomes, (first, second), strict=True):
+            heap = self._heap(source)
+            outputs = [(numbers[keep], first), (numbers[~keep], second)]
+            for chosen, file in outputs:
                 header = json.dumps({**self.header, "length": len(chosen)}).encode()
                 file.write(MAGIC + len(header).to_bytes(4, "little") + header)
-            for name in self.places:
+            for name in self.columns:
                 column = self._column(source, name)
-                if self.dtype[name].kind == "O" and column.size and column.max() >= len(heap):
+                if self._is_text(name) and column.size and column.max() >= len(heap):
                     raise self._damage(name)
-                for (chosen, _), file in zip(outcomes, (first, second), strict=True):
+                for chosen, file in outputs:
                     if len(chosen):
-                        content = self._stored(column[chosen].tobytes(), name)
+                        content = self._compress(column[chosen].tobytes(), name)
                         file.write(len(content).to_bytes(4, "little"))
                         file.write(content)
-            first.write(heap)
-            second.write(heap)
+            for _, file in outputs:
+                file.write(heap)
 
-    def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Copy the one piece there is."""
-        (piece,) = pieces
-        with open_to_read(piece) as file:
-            written = _read_header(file, piece)[0]["length"]
-            file.seek(0)
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-        if written != rows:
-            raise RunError(f"{target}: has {written} rows instead of {rows}; run again")
-        with open_to_read(piece) as source, target.open("wb") as copy:
-            shutil.copyfileobj(source, copy)
-        return OutputFile(target.name, rows, size, digest)
+    def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
+        """Copy the only part file."""
+        (part,) = parts
+        with open_to_read(part) as file:
+            check_rows(target, _read_header(file, status_of(part).st_size, part)[0]["length"], rows)
+        return write_blocks(target, rows, read_parts(parts))
 
-    def _open(self) -> BinaryIO:
-        try:
-            return open_to_read(at(self.path))
-        except OSError as error:
-            if is_of_the_system(error):
-                raise
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
+    @contextmanager
+    def _open(self) -> Iterator[BinaryIO]:
+        with reading(self.path):
+            file = open_to_read(at(self.path))
+        with file:
+            yield file
+
+    def _is_text(self, name: str) -> bool:
+        return self.dtype[name].kind == "O"
 
     def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:
-        """Read a column; of text, the places in the heap."""
+        """Read a column; of text, the offsets in the string heap."""
         kind = self.dtype[name]
-        base = np.dtype("<u8") if kind.kind == "O" else kind.base
-        place, stored = self.places.get(name, (self.heap, 0))
-        file.seek(place)
+        base = np.dtype("<u8") if self._is_text(name) else kind.base
+        offset, stored = self.columns.get(name, (self.heap, 0))
+        file.seek(offset)
         content = file.read(stored)
         size = self.rows * kind.itemsize
         if size and name in self.header["compressed_fields"]:
-            content = self._decompressed(content, size, name)
+            content = self._decompress(content, size, name)
         if len(content) != size:
-            raise InputError(f"{self.path}: has become shorter during the run; run again")
+            raise shorter_error(self.path)
         return np.frombuffer(content, base).reshape(self.rows, *kind.shape)
 
-    def _decompressed(self, content: bytes, size: int, name: str) -> pa.Buffer:
+    def _decompress(self, content: bytes, size: int, name: str) -> pa.Buffer:
         codec = pa.Codec("lz4_raw")
         try:
-            # Arrow does not tell when less than `size` comes out; but then one byte less is enough.
+            # Arrow does not report a result shorter than `size`, but then `size - 1` also suffices.
             codec.decompress(content, size - 1)
         except OSError:
             try:
@@ -181,7 +150,7 @@ class CsdatFile:
                 raise self._damage(name) from error
         raise self._damage(name)
 
-    def _stored(self, content: bytes, name: str) -> bytes:
+    def _compress(self, content: bytes, name: str) -> bytes:
         if name not in self.header["compressed_fields"]:
             return content
         return bytes(pa.Codec("lz4_raw").compress(content, asbytes=True))
@@ -190,11 +159,11 @@ class CsdatFile:
         file.seek(self.heap)
         return file.read()
 
-    def _texts(self, places: NDArray[np.uint64], heap: bytes, name: str) -> NDArray[np.object_]:
-        distinct, codes = np.unique(places, return_inverse=True)
+    def _texts(self, offsets: NDArray[np.uint64], heap: bytes, name: str) -> NDArray[np.object_]:
+        distinct, codes = np.unique(offsets, return_inverse=True)
         if distinct.size and (distinct[-1] >= len(heap) or heap[-1]):
             raise self._damage(name)
-        texts = [heap[place : heap.index(b"\0", place)] for place in distinct.tolist()]
+        texts = [heap[offset : heap.index(b"\0", offset)] for offset in distinct.tolist()]
         decoded = np.array([text.decode("utf-8", "backslashreplace") for text in texts], object)
         return np.asarray(decoded[codes.reshape(-1)])
 
@@ -203,36 +172,25 @@ class CsdatFile:
 
 
 def open_csdat(path: Path) -> CsdatFile:
-    """Read the header and check that the columns can be as long as it says.
+    """Read the header and check that the columns can have the length it claims.
 
     Raises
     ------
     InputError
-        If they cannot.
+        If the file is cut off or damaged.
     """
+    status = status_of(path)
     with open_to_read(path) as file:
-        status = status_of(path)
-        header, dtype = _read_header(file, path)
+        header, dtype = _read_header(file, status.st_size, path)
         start = file.tell()
-        places, heap = _find_columns(file, header, dtype, status.st_size, path)
-        check_fits(
-            f"{path}: the file",
-            header["length"],
-            header["length"] * dtype.itemsize,
-            "save it again uncompressed, as NumPy does, which is read in parts",
-        )
-        info = InputFile(
-            path=str(path),
-            bytes=status.st_size,
-            modified_ns=status.st_mtime_ns,
-            rows=header["length"],
-            fingerprint=fingerprint(path, status.st_size, start),
-        )
-    return CsdatFile(info, dtype, header, places, heap)
+        columns, heap = _find_columns(file, header, dtype, status.st_size, path)
+    rows = header["length"]
+    advice = "save it uncompressed with numpy.save, which is read in parts"
+    check_fits(f"{path}: the file", rows, rows * dtype.itemsize, advice)
+    return CsdatFile(describe_file(path, status, rows, start), dtype, header, columns, heap)
 
 
-def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
-    size = status_of(path).st_size
+def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
     start = file.read(10)
     length = int.from_bytes(start[6:], "little")
     if start[:6] != MAGIC or len(start) < 10 or length > min(MAX_HEADER_BYTES, size - 10):
@@ -265,13 +223,13 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
         AttributeError,
         RecursionError,
     ) as error:
-        raise InputError(f"{path}: its header is not readable; the file is damaged") from error
+        raise InputError(f"{path}: the header cannot be read. {DAMAGED}") from error
     if not usable:
-        raise InputError(f"{path}: its header describes no table; the file is damaged")
+        raise InputError(f"{path}: the header describes no table. {DAMAGED}")
     if compression not in (None, "lz4"):
         raise InputError(
-            f"{path}: its columns are compressed by {compression!r}, but only lz4 is known; "
-            "save the table again"
+            f"{path}: columns are compressed with {compression!r}; only lz4 is supported. "
+            "Save the table with lz4 or without compression."
         )
     return header, dtype
 
@@ -279,26 +237,23 @@ def _read_header(file: BinaryIO, path: Path) -> tuple[dict[str, Any], np.dtype[A
 def _find_columns(
     file: BinaryIO, header: dict[str, Any], dtype: np.dtype[Any], size: int, path: Path
 ) -> tuple[dict[str, tuple[int, int]], int]:
-    """Follow the lengths of the columns through the file, before any memory is taken for them."""
-    rows = header["length"]
-    place = file.tell()
-    places = {}
+    """Return the bounds of the columns and the offset of the string heap, without reading the columns."""
+    rows, offset = header["length"], file.tell()
+    columns = {}
     for name in (dtype.names or ()) if rows else ():
-        file.seek(place)
+        file.seek(offset)
         stored = int.from_bytes(file.read(4), "little")
-        places[name] = (place + 4, stored)
-        place += 4 + stored
+        columns[name] = (offset + 4, stored)
+        offset += 4 + stored
         needed = rows * dtype[name].itemsize
         compressed = name in header["compressed_fields"]
         possible = needed <= _EXPANSION * stored if compressed else needed == stored
-        if place > size or not possible:
+        if offset > size or not possible:
             raise InputError(
-                f"{path}: the column {name} cannot hold the {counted(rows, 'row')} of the header; "
-                "the file is cut off or damaged"
+                f"{path}: the column {name} does not fit the {counted(rows, 'row')} in the header. {DAMAGED}"
             )
-    texts = [name for name in places if dtype[name].kind == "O"]
-    if texts:
-        file.seek(max(place, size - 1))
+    if any(dtype[name].kind == "O" for name in columns):
+        file.seek(max(offset, size - 1))
         if file.read(1) != b"\0":
-            raise InputError(f"{path}: its texts do not end; the file is cut off or damaged")
-    return places, place
+            raise InputError(f"{path}: the text at the end is not terminated. {DAMAGED}")
+    return columns, offset

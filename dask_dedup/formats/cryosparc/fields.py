@@ -1,4 +1,4 @@
-"""The fields of NumPy records as Arrow columns."""
+"""Convert the fields of NumPy records to Arrow columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
-    """Give the Arrow columns that hold the fields of a record, under the same names.
+    """Return the Arrow columns for the fields of a record, under the same names.
 
     Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
     ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
@@ -30,12 +30,12 @@ def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
     dtype : numpy.dtype
         Of a structured array.
     path : str
-        The file's name, for messages.
+        Of the file, for messages.
 
     Raises
     ------
     InputError
-        If a field is of a type that no column can hold.
+        If a field has a type that no column can hold.
     """
     return pa.schema(
         [pa.field(name, _column_type(dtype[name], name, path)) for name in _names(dtype)]
@@ -55,16 +55,20 @@ def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
     elif base.kind in "SUO":
         kind = pa.string()
     else:
-        raise InputError(f"{path}: the field {name} is of type {base}, which no table column holds")
+        raise InputError(
+            f"{path}: the field {name} has the type {base}, which is not supported. Remove it."
+        )
     if 0 in shape:
-        raise InputError(f"{path}: the field {name} holds nothing: its shape is {dtype.shape}")
+        raise InputError(
+            f"{path}: the field {name} is empty: its shape is {dtype.shape}. Remove it."
+        )
     for size in reversed(shape):
         kind = _list_of(kind, size)
     return kind
 
 
 def _list_of(kind: pa.DataType, size: int) -> pa.DataType:
-    # The name that Parquet gives to a list's values, so that the schema stays whole there.
+    # Parquet gives this name to a list's values, so the schema stays the same there.
     return pa.list_(pa.field("element", kind), size)
 
 
@@ -75,7 +79,7 @@ def _shape(dtype: Dtype) -> tuple[int, ...]:
 def read_fields(
     records: Iterable[Mapping[str, Array] | Array], dtype: Dtype, rows: int, names: Sequence[str]
 ) -> pa.Table:
-    """Gather fields from batches of records, text as dictionaries.
+    """Collect fields from batches of records, text as dictionaries.
 
     Parameters
     ----------
@@ -84,7 +88,7 @@ def read_fields(
     dtype : numpy.dtype
         Of the records.
     rows : int
-        In all batches.
+        Total number of rows.
     names : sequence of str
         The fields wanted.
     """
@@ -114,7 +118,7 @@ class _Column(Protocol):
         """Copy a batch of values."""
 
     def finish(self) -> pa.Array:
-        """Give all values, one after the other."""
+        """Return all values as one array."""
 
 
 class _Numbers:
@@ -132,7 +136,7 @@ class _Numbers:
 
 
 class _Text:
-    """Particles come micrograph by micrograph, so that only the first text of each run is kept."""
+    """Text is stored once per run of equal values: particles mostly come micrograph by micrograph."""
 
     def __init__(self, dtype: Dtype, rows: int) -> None:  # noqa: ARG002
         self._dtype = dtype.base
@@ -155,7 +159,7 @@ class _Text:
 
 
 def _cells(texts: Array, dtype: Dtype) -> pa.Array:
-    """Give texts as Arrow sees them fastest: fixed-width ones as bytes."""
+    """Return texts in the form that Arrow handles fastest: fixed-width ones as bytes."""
     if dtype.kind == "O":
         return pa.array(texts, pa.string())
     if not dtype.itemsize:
@@ -166,7 +170,7 @@ def _cells(texts: Array, dtype: Dtype) -> pa.Array:
 
 
 def _decode(cells: pa.Array, dtype: Dtype) -> pa.Array:
-    """Give distinct texts as strings; bytes that are no valid UTF-8 are shown by backslashes."""
+    """Return distinct texts as strings; invalid UTF-8 is shown with backslashes."""
     if dtype.kind == "O":
         return cells
     codec = "utf-32-le" if dtype.kind == "U" else "utf-8"

@@ -1,4 +1,4 @@
-"""The text of a CryoSPARC ``.csg`` group: what it points to, and the same text with other numbers.
+"""Read the text of a CryoSPARC ``.csg`` group, and change it for a subset.
 
 ::
 
@@ -6,13 +6,13 @@
     group: {name: particles, title: All particles, type: particle, ...}
     results:
       blob:
-        metafile: '>J42_particles.cs'       # > means: beside this file
+        metafile: '>J42_particles.cs'       # > means: in the folder of this file
         num_items: 456024
         type: particle.blob
       ...
     version: v4.4.1
 
-Only the numbers of items and the names of files are replaced; every other character stays.
+Only numbers of items and file names are replaced; every other character stays.
 """
 
 from __future__ import annotations
@@ -29,45 +29,44 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-#: Real groups have some kilobytes.
+#: Real groups have a few kilobytes.
 MAX_BYTES = 2**18
 
 
 @dataclass(frozen=True, slots=True)
 class GroupFile:
-    """A group's text, and where in it the things are that a subset changes.
+    """The text of a group, with the positions of what a subset changes.
 
     Attributes
     ----------
     text : str
     metafiles : tuple of (str, str)
         For each result (``location``, ``blob``, ...) the file it points to, as written.
-    places : tuple of (int, int, str)
-        Start and end in the text of each file's name, and the name.
+    names : tuple of (int, int, str)
+        Start and end of each file name in the text, and the name.
     counts : tuple of (int, int)
-        Start and end in the text of each ``num_items``.
+        Start and end of each ``num_items`` in the text.
     """
 
     text: str
     metafiles: tuple[tuple[str, str], ...]
-    places: tuple[tuple[int, int, str], ...]
+    names: tuple[tuple[int, int, str], ...]
     counts: tuple[tuple[int, int], ...]
 
     def with_subset(self, rows: int, names: Mapping[str, str]) -> str:
-        """Give the text for a subset of the items.
+        """Return the text for a subset of the items.
 
         Parameters
         ----------
         rows : int
             Number of items.
         names : mapping of str to str
-            For each file, as written, the name of the one that takes its place, which lies beside
-            the new group.
+            For each file, as written, the name of the new file in the folder of the new group.
         """
         edits = [(start, end, str(rows)) for start, end in self.counts]
         edits += [
             (start, end, "'>" + names[entry].replace("'", "''") + "'")
-            for start, end, entry in self.places
+            for start, end, entry in self.names
             if entry != ">" + names[entry]
         ]
         text = self.text
@@ -77,17 +76,17 @@ class GroupFile:
 
 
 def read_group(path: Path) -> GroupFile:
-    """Read a group; YAML tags in it are not followed.
+    """Read a group; YAML tags are ignored.
 
     Raises
     ------
     InputError
-        If it is too long for a group, or not one.
+        If it is too long for a group, or no group.
     """
     with open_to_read(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
-        raise InputError(f"{path}: has more than {MAX_BYTES} bytes, so it is no CryoSPARC group")
+        raise InputError(f"{path}: not a CryoSPARC group: longer than {MAX_BYTES:,} bytes")
     try:
         text = content.decode()
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -101,26 +100,26 @@ def read_group(path: Path) -> GroupFile:
         raise InputError(
             f"{path}: not a CryoSPARC group: it has no results that point to .cs files"
         )
-    metafiles, places = [], {}
+    metafiles, names = [], {}
     for key, entry in results.value:
         node = _value(entry, "metafile")
         if node is None:
-            raise InputError(f"{path}: its result {key.value} has no metafile")
+            raise InputError(f"{path}: the result {key.value} has no metafile")
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
-            raise InputError(f"{path}: its result {key.value} has no metafile that is text")
+            raise InputError(f"{path}: the metafile of the result {key.value} is not text")
         metafiles.append((str(key.value), node.value))
-        places[_span(node, text)] = node.value
+        names[_span(node, text)] = node.value
     counts = {_span(node, text) for node in _values_of(root, "num_items")}
     return GroupFile(
         text=text,
         metafiles=tuple(metafiles),
-        places=tuple((start, end, entry) for (start, end), entry in places.items()),
+        names=tuple((start, end, entry) for (start, end), entry in names.items()),
         counts=tuple(sorted(counts)),
     )
 
 
 def _span(node: yaml.Node, text: str) -> tuple[int, int]:
-    """Tell where a node stands; what is written as a block would take the line's end with it."""
+    """Return start and end of a node in the text, without the line end of a block scalar."""
     start: int = node.start_mark.index
     return start, start + len(text[start : node.end_mark.index].rstrip())
 
@@ -131,7 +130,7 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _values_of(root: yaml.Node, key: str) -> Iterator[yaml.ScalarNode]:
-    """Find the numbers under a key, at any depth; an alias is entered once."""
+    """Return the numbers under a key, at any depth; an alias is visited once."""
     seen = set()
     waiting = [root]
     while waiting:

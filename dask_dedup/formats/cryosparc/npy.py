@@ -1,99 +1,71 @@
-"""Records in a NumPy ``.npy`` file: read and selected in batches, their bytes never touched."""
+"""``.cs`` tables stored as NumPy ``.npy`` files. Records are read and copied in batches, byte for byte."""
 
 from __future__ import annotations
 
 import ast
-import hashlib
 import io
 import re
 import warnings
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
-from dask_dedup.errors import InputError, RunError, is_of_the_system
-from dask_dedup.formats.base import InputFile, OutputFile
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import OutputFile, read_parts, write_blocks
 from dask_dedup.formats.cryosparc.fields import read_fields
+from dask_dedup.formats.cryosparc.record_file import (
+    DAMAGED,
+    MAX_HEADER_BYTES,
+    RecordFile,
+    check_rows,
+    describe_file,
+    reading,
+    shorter_error,
+)
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import local_copy, open_to_read, read_ranges, status_of
+from dask_dedup.storage.files import local_copy, open_to_read, status_of
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from io import BufferedReader
     from pathlib import Path
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from dask_dedup.formats.cryosparc.record_file import Rows
+
     Records = NDArray[np.void]
 
 MAGIC = npy.MAGIC_PREFIX
-#: A header as long as this describes some hundred thousand fields.
-MAX_HEADER_BYTES = 10 * 2**20
-#: So many bytes are read at a time: they stay in the processor's cache until their fields are copied.
+#: Records are read in batches of this size, which fit in the processor's cache.
 BATCH_BYTES = 2**19
-#: The fingerprint looks at so many places of the data, and so many bytes at each.
-SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
 @dataclass(frozen=True, slots=True)
-class NpyFile:
-    """A file of records.
+class NpyFile(RecordFile):
+    """A file of records, one after the other.
 
     Attributes
     ----------
-    info : InputFile
-    dtype : numpy.dtype
-        Of one record.
     offset : int
-        Where the first record begins, bytes.
+        Of the first record, in bytes.
     """
 
-    info: InputFile
-    dtype: np.dtype[Any]
+    indivisible = False
+
     offset: int
 
-    #: Rows lie one after the other, so a part can be read alone.
-    whole = False
-
-    @property
-    def path(self) -> str:
-        """Where it is."""
-        return self.info.path
-
-    @property
-    def rows(self) -> int:
-        """Number of records."""
-        return self.info.rows
-
-    @property
-    def row_bytes(self) -> int:
-        """Size of a record."""
-        return self.dtype.itemsize
-
-    def read(self, rows: range | NDArray[np.integer], names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text as dictionaries.
-
-        Parameters
-        ----------
-        rows : range, or (n,) integers
-            Consecutive row numbers, or any.
-        names : sequence of str
-        """
+    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
+        """Read fields of some rows, text as dictionaries."""
         batches = (batch.view(self.dtype) for batch in self._batches(rows))
         return read_fields(batches, self.dtype, len(rows), names)
 
-    def split(
-        self,
-        rows: range | NDArray[np.integer],
-        keep: NDArray[np.bool_],
-        kept: Path,
-        rejected: Path,
-    ) -> None:
-        """Copy the records of some rows to either file, byte for byte, in the order of `rows`."""
+    def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
+        """Write records to one of two part files, which hold records only."""
         first = 0
         with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
             for batch in self._batches(rows):
@@ -102,29 +74,12 @@ class NpyFile:
                 rejected_file.write(batch[~chosen].data)
                 first += len(batch)
 
-    def assemble(self, pieces: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Write the file that `numpy.save` would write for the records in the pieces."""
-        digest = hashlib.sha256()
-        size = 0
-        batch = memoryview(bytearray(BATCH_BYTES))
-        with target.open("wb", buffering=0) as out:
-
-            def put(content: bytes | memoryview) -> None:
-                nonlocal size
-                digest.update(content)
-                size += len(content)
-                while content:
-                    content = content[out.write(content) :]
-
-            header = self._header(rows)
-            put(header)
-            for piece in pieces:
-                with open_to_read(piece, buffering=0) as file:
-                    while filled := file.readinto(batch):
-                        put(batch[:filled])
-        if size != len(header) + rows * self.row_bytes:
-            raise RunError(f"{target}: has {size} bytes, which are not {rows} rows; run again")
-        return OutputFile(target.name, rows, size, digest.hexdigest())
+    def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
+        """Write the file that `numpy.save` would write for the records in the parts."""
+        header = self._header(rows)
+        written = write_blocks(target, rows, chain([header], read_parts(parts)))
+        check_rows(target, (written.bytes - len(header)) / self.row_bytes, rows)
+        return written
 
     def _header(self, rows: int) -> bytes:
         fields = {
@@ -140,124 +95,92 @@ class NpyFile:
             npy.write_array_header_2_0(header, fields)
         return header.getvalue()
 
-    def _batches(self, rows: range | NDArray[np.integer]) -> Iterator[Records]:
-        """Give the records as opaque cells; a batch may be overwritten by the next."""
-        return self._consecutive(rows) if isinstance(rows, range) else self._scattered(rows)
-
-    def _consecutive(self, rows: range) -> Iterator[Records]:
+    def _batches(self, rows: Rows) -> Iterator[Records]:
+        """Read records as opaque cells; a batch may be overwritten by the next."""
+        cell = np.dtype((np.void, self.row_bytes))
         step = max(1, BATCH_BYTES // self.row_bytes)
-        buffer = memoryview(bytearray(min(step, len(rows)) * self.row_bytes))
-        try:
-            with open_to_read(at(self.path), buffering=0) as file:
-                file.seek(self.offset + rows.start * self.row_bytes)
-                for first in range(rows.start, rows.stop, step):
-                    part = buffer[: min(step, rows.stop - first) * self.row_bytes]
-                    self._fill(part, file)
-                    yield np.frombuffer(part, self._cell)
-        except OSError as error:
-            if is_of_the_system(error):
-                raise
-            raise InputError(f"{self.path}: cannot be read: {error.strerror or error}") from error
-
-    def _scattered(self, rows: NDArray[np.integer]) -> Iterator[Records]:
-        step = max(1, BATCH_BYTES // self.row_bytes)
-        try:
-            mapped = local_copy(at(self.path))
-            cells = np.memmap(mapped, self._cell, "r", self.offset, self.rows)
-        except (OSError, ValueError) as error:
-            if is_of_the_system(error):
-                raise
-            raise InputError(f"{self.path}: cannot be read: {error}") from error
+        if isinstance(rows, range):
+            yield from self._consecutive(rows, cell, step)
+            return
+        with reading(self.path):
+            cells = np.memmap(local_copy(at(self.path)), cell, "r", self.offset, self.rows)
         for first in range(0, len(rows), step):
             yield np.asarray(cells[rows[first : first + step]])
 
-    @property
-    def _cell(self) -> np.dtype[np.void]:
-        return np.dtype((np.void, self.row_bytes))
-
-    def _fill(self, part: memoryview, file: BufferedReader) -> None:
-        while part:
-            filled = file.readinto(part)
-            if not filled:
-                raise InputError(f"{self.path}: has become shorter during the run; run again")
-            part = part[filled:]
+    def _consecutive(self, rows: range, cell: np.dtype[np.void], step: int) -> Iterator[Records]:
+        buffer = memoryview(bytearray(min(step, len(rows)) * self.row_bytes))
+        with reading(self.path), open_to_read(at(self.path), buffering=0) as file:
+            file.seek(self.offset + rows.start * self.row_bytes)
+            for first in range(rows.start, rows.stop, step):
+                batch = missing = buffer[: min(step, rows.stop - first) * self.row_bytes]
+                while missing:
+                    count = file.readinto(missing)
+                    if not count:
+                        raise shorter_error(self.path)
+                    missing = missing[count:]
+                yield np.frombuffer(batch, cell)
 
 
 def open_npy(path: Path) -> NpyFile:
-    """Read the header and check that the file holds what it says.
+    """Read the header and check that it matches the file's size.
 
     Raises
     ------
     InputError
-        If it is cut off, or holds anything but a plain sequence of records. Pickled objects, whose
-        loading would run code from the file, are never read.
+        If the file is cut off, or holds anything but records. Pickled objects, which can run code when they are
+        loaded, are never read.
     """
+    status = status_of(path)
+    size = status.st_size
     with open_to_read(path) as file:
-        status = status_of(path)
-        dtype, shape, fortran = _read_header(file, status.st_size, path)
+        dtype, shape, fortran = _read_header(file, size, path)
         offset = file.tell()
-        if dtype.hasobject:
-            raise InputError(f"{path}: holds pickled Python objects, which are not safe to read")
-        if not dtype.names or not dtype.itemsize:
-            raise InputError(
-                f"{path}: holds a plain array of {dtype}, not records with named fields; "
-                "a CryoSPARC table has fields such as uid and location/center_x_frac"
-            )
-        if len(shape) != 1 or fortran:
-            order = ", in Fortran order" if fortran else ""
-            raise InputError(
-                f"{path}: holds an array of shape {shape}{order}; a table has one dimension"
-            )
-        (rows,) = shape
-        expected = offset + rows * dtype.itemsize
-        if rows < 0:
-            raise InputError(
-                f"{path}: its header gives the shape {shape}; the file is cut off or damaged"
-            )
-        if status.st_size != expected:
-            raise InputError(
-                f"{path}: has {status.st_size} bytes, but {counted(rows, 'row')} of {dtype.itemsize} bytes and "
-                f"the header make {expected}; the file is cut off or damaged"
-            )
-        info = InputFile(
-            path=str(path),
-            bytes=status.st_size,
-            modified_ns=status.st_mtime_ns,
-            rows=rows,
-            fingerprint=fingerprint(path, status.st_size, offset),
+    if dtype.hasobject:
+        raise InputError(f"{path}: contains pickled Python objects, which are not safe to read")
+    if not dtype.names or not dtype.itemsize:
+        raise InputError(
+            f"{path}: contains a plain array of {dtype}, not records with named fields. "
+            "A CryoSPARC table has fields such as uid and location/center_x_frac."
         )
-    return NpyFile(info, dtype, offset)
-
-
-def fingerprint(path: Path, size: int, header: int) -> str:
-    """Hash the header and samples of the data: a large file is not read whole to know it again."""
-    places = np.linspace(header, max(header, size - SAMPLE_BYTES), SAMPLES, dtype=np.int64).tolist()
-    samples = [(place, min(place + SAMPLE_BYTES, size)) for place in places]
-    digest = hashlib.sha256()
-    for part in read_ranges(path, [(0, header), *samples]):
-        digest.update(part)
-    return digest.hexdigest()
+    if len(shape) != 1 or fortran:
+        order = " in Fortran order" if fortran else ""
+        raise InputError(
+            f"{path}: contains an array of shape {shape}{order}. A table has one dimension."
+        )
+    (rows,) = shape
+    if rows < 0:
+        raise InputError(f"{path}: the header gives the shape {shape}. {DAMAGED}")
+    expected = offset + rows * dtype.itemsize
+    if size != expected:
+        raise InputError(
+            f"{path}: header claims {expected:,} bytes ({counted(rows, 'row')} of {dtype.itemsize} bytes), "
+            f"but the file has {size:,}. {DAMAGED}"
+        )
+    return NpyFile(describe_file(path, status, rows, offset), dtype, offset)
 
 
 def _read_header(
     file: BinaryIO, size: int, path: Path
 ) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """Do as NumPy does, but for one thing: its second try at a damaged header can take minutes."""
+    """Read a header as NumPy does, without its second attempt, which takes minutes on some damaged headers."""
     start = file.read(12)
     if start[:6] != MAGIC or len(start) < 12:
-        raise InputError(f"{path}: not a NumPy file, or cut off in its first bytes")
+        raise InputError(f"{path}: not a NumPy file, or cut off in its first 12 bytes")
     version = (start[6], start[7])
     width = {(1, 0): 2, (2, 0): 4}.get(version)
     if width is None:
         raise InputError(
-            f"{path}: is NumPy format {version[0]}.{version[1]}, which CryoSPARC does not write; "
-            "save the table again with ASCII field names"
+            f"{path}: NumPy format {version[0]}.{version[1]} is not supported, and CryoSPARC does not write it. "
+            "Save the table again with ASCII field names."
         )
     length = int.from_bytes(start[8 : 8 + width], "little")
-    if length > min(MAX_HEADER_BYTES, size - 8 - width):
+    if length > size - 8 - width:
         raise InputError(
-            f"{path}: its header is to have {length} bytes, but the file has {size}, and a "
-            f"header at most {MAX_HEADER_BYTES}; the file is cut off or damaged"
+            f"{path}: header claims {length:,} bytes, but the file has only {size:,}. {DAMAGED}"
+        )
+    if length > MAX_HEADER_BYTES:
+        raise InputError(
+            f"{path}: header claims {length:,} bytes; at most {MAX_HEADER_BYTES:,} are read. {DAMAGED}"
         )
     file.seek(8 + width)
     # Python 2 wrote the number of rows as a long.
@@ -277,11 +200,9 @@ def _read_header(
         MemoryError,
         RecursionError,
     ) as error:
-        raise InputError(f"{path}: its header describes no array; the file is damaged") from error
+        raise InputError(f"{path}: the header describes no array. {DAMAGED}") from error
     if not (isinstance(shape, tuple) and all(type(extent) is int for extent in shape)):
-        raise InputError(f"{path}: its header gives the shape {shape!r}; the file is damaged")
+        raise InputError(f"{path}: the header gives the shape {shape!r}. {DAMAGED}")
     if not all(name.isprintable() for name in dtype.names or ()):
-        raise InputError(
-            f"{path}: its header names a field with unprintable characters; the file is damaged"
-        )
+        raise InputError(f"{path}: the header names a field with unprintable characters. {DAMAGED}")
     return dtype, shape, bool(fortran)

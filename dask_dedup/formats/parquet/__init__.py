@@ -1,1 +1,1 @@
-"""Parquet files, folders and hive-partitioned folders."""
+"""Parquet tables."""

@@ -1,4 +1,4 @@
-"""The footer of a Parquet file: its columns, its row groups, and whether it can be true."""
+"""Read and check the footer of a Parquet file: its columns and row groups."""
 
 from __future__ import annotations
 
@@ -18,36 +18,39 @@ from dask_dedup.storage.files import parquet_source, read_ranges, status_of
 from dask_dedup.storage.memory import check_fits
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
     from pathlib import Path
 
 SUFFIXES = (".parquet", ".parq", ".pq")
 OTHER_SUFFIXES = (".star", ".cs", ".csg")
-#: What pyarrow raises on damaged files; ValueError is of names that are not UTF-8.
+#: What pyarrow raises on damaged files; ValueError comes from names that are not UTF-8.
 UNREADABLE = (pa.ArrowException, OSError, ValueError)
+#: Value of a hive key that is null.
+NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 
-#: Encoding and dictionaries seldom save more than this; row groups that claim more are cut by their rows.
+#: Encoding rarely saves more than this factor; the size of a row group that claims more follows from its rows.
 _SAVING = 8
 
 _MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
-#: Both magic words and the footer's length.
+#: Size of both magic words and the footer's length.
 _LEAST_BYTES = 12
 _HIVE_KEY = re.compile(r"([^=]+)=(.*)")
 
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file tells of itself, and its folders of it.
+    """What a file's footer and its folders contain.
 
     Attributes
     ----------
     file : InputFile
     schema : pyarrow.Schema
-        Of the file's own columns.
+        Of the columns in the file.
     keys : tuple of (str, str)
-        Columns that the folders tell.
+        Columns from folder names (hive keys).
     groups : tuple of (int, int)
-        Of each row group the rows, and the bytes before compression.
+        Number of rows, and bytes before compression, of each row group.
     """
 
     file: InputFile
@@ -55,8 +58,8 @@ class Footer:
     keys: tuple[tuple[str, str], ...]
     groups: tuple[tuple[int, int], ...]
 
-    def pieces(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
-        """One piece a row group, with its size in bytes before compression."""
+    def slices(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
+        """Return a slice for each row group, with its size in bytes before compression."""
         keys = tuple(
             (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
         )
@@ -65,18 +68,18 @@ class Footer:
         for number, (rows, size) in enumerate(self.groups):
             if rows:
                 check_fits(
-                    f"{self.file.path}: the row group {number}",
+                    f"{self.file.path}: row group {number}",
                     rows,
                     max(size, rows * width),
                     "write it again in smaller row groups (pyarrow: row_group_size=1_000_000)",
                 )
-                piece = FileSlice(self.file.path, first, rows, (number,), keys)
-                yield piece, max(size, int(rows * width) // _SAVING)
+                rows_of_group = FileSlice(self.file.path, first, rows, (number,), keys)
+                yield rows_of_group, max(size, int(rows * width) // _SAVING)
             first += rows
 
 
 def _width(kind: pa.DataType) -> float:
-    """Bytes of memory a value takes at least; text is held as codes."""
+    """Return the least number of bytes of memory a value takes; text is held as codes."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     if pa.types.is_dictionary(kind):
@@ -89,20 +92,25 @@ def _width(kind: pa.DataType) -> float:
         return 4
 
 
+def _key_value(text: str, kind: pa.DataType) -> Any:
+    if text == NULL_KEY:
+        return None
+    return int(text) if pa.types.is_integer(kind) else text
+
+
 def read_footer(path: Path, root: Path) -> Footer:
-    """Read the footer of one file of a table whose folder is `root`.
+    """Read the footer of one file of a table in the folder `root`.
 
     Raises
     ------
     InputError
-        If it is no Parquet file, damaged, or names a column twice.
+        If it is not a Parquet file, is damaged, or names a column twice.
     """
     try:
-        _check_ends(path)
-        before = status_of(path)
+        status = status_of(path)
+        footer = _read_footer_bytes(path, status)
         with pq.ParquetFile(**parquet_source(path)) as parquet:
             metadata, schema = parquet.metadata, parquet.schema_arrow
-            tail = _footer_bytes(path)
     except InputError:
         raise
     except PermissionError as error:
@@ -115,69 +123,61 @@ def read_footer(path: Path, root: Path) -> Footer:
         raise InputError(f"{path}: the column {twice[0]} occurs more than once")
     parts = path.relative_to(root).parts[:-1] if path != root else ()
     matches = [match for match in map(_HIVE_KEY.fullmatch, parts) if match]
-    keys = tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names)
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     rows = [group.num_rows for group in groups]
     if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
         raise InputError(
-            f"{path}: its footer tells of {counted(metadata.num_rows, 'row')}, its row groups of "
-            f"{sum(rows):,}; "
-            "the file is damaged"
+            f"{path}: footer claims {counted(metadata.num_rows, 'row')}, but its row groups have "
+            f"{sum(rows):,}. The file is damaged."
         )
     return Footer(
         file=InputFile(
             path=str(path),
-            bytes=before.st_size,
-            modified_ns=before.st_mtime_ns,
+            bytes=status.st_size,
+            modified_ns=status.st_mtime_ns,
             rows=metadata.num_rows,
-            fingerprint=hashlib.sha256(tail).hexdigest(),
+            fingerprint=hashlib.sha256(footer).hexdigest(),
         ),
         schema=schema,
-        keys=keys,
+        keys=tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names),
         groups=tuple((group.num_rows, group.total_byte_size) for group in groups),
     )
 
 
-def _check_ends(path: Path) -> None:
-    """Tell apart the ways of being no Parquet file that are seen from outside."""
-    size = status_of(path).st_size
+def _read_footer_bytes(path: Path, status: os.stat_result) -> bytes:
+    """Return the footer, which holds offsets, sizes and statistics of all columns.
+
+    Raises
+    ------
+    InputError
+        If the first or last bytes show that the file is not a whole Parquet file.
+    """
+    size = status.st_size
     begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
         known = ", ".join(OTHER_SUFFIXES)
         raise InputError(
-            f"{path}: not a particle table this program reads ({known} or Parquet); "
-            "examples/ has converters for .box and .tbl"
+            f"{path}: not a particle table ({known} or Parquet). "
+            "The folder examples/ has converters for .box and .tbl files."
         )
     length = int.from_bytes(end[:4], "little")
-    what = None
+    problem = None
     if not size:
-        what = "it is empty"
+        problem = "the file is empty"
     elif begin == _ENCRYPTED or end[4:] == _ENCRYPTED:
-        what = "it is encrypted; write it again without encryption"
+        problem = "the file is encrypted. Write it again without encryption."
     elif begin != _MAGIC:
-        what = f"it does not begin with {_MAGIC.decode()}"
+        problem = f"it does not begin with {_MAGIC.decode()}"
     elif end[4:] != _MAGIC or size < _LEAST_BYTES:
-        what = "it begins as one, but has no end; it is cut off"
+        problem = f"it does not end with {_MAGIC.decode()}; the file is cut off"
     elif length > size - _LEAST_BYTES:
-        what = f"its footer is to have {length:,} bytes, but all of it has {size:,}; it is damaged"
-    if what:
-        raise InputError(f"{path}: not a readable Parquet file: {what}")
-
-
-def reason(error: BaseException) -> str:
-    """Give the first line of a message of pyarrow's, without the full stop."""
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-
-
-def _footer_bytes(path: Path) -> bytes:
-    """Give the footer, which holds the offsets, sizes and statistics of all columns."""
-    size = status_of(path).st_size
-    (end,) = read_ranges(path, [(size - 8, size - 4)])
-    (footer,) = read_ranges(path, [(size - 8 - int.from_bytes(end, "little"), size)])
+        problem = f"footer claims {length:,} bytes, but the file has only {size:,}"
+    if problem:
+        raise InputError(f"{path}: not a readable Parquet file: {problem}")
+    (footer,) = read_ranges(path, [(size - 8 - length, size)])
     return footer
 
 
-def _key_value(text: str, kind: pa.DataType) -> Any:
-    if text == "__HIVE_DEFAULT_PARTITION__":
-        return None
-    return int(text) if pa.types.is_integer(kind) else text
+def reason(error: BaseException) -> str:
+    """Return the first line of an error message of pyarrow, without the full stop."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

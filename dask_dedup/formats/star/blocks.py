@@ -1,4 +1,4 @@
-"""What lies where in a STAR file: its ``data_`` blocks, their tables and single values."""
+"""Read the structure of a STAR file: its ``data_`` blocks with their tables and single values."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats.star.lines import (
     BLANKS,
     LONGEST_LINE,
-    Stretch,
-    at_line,
+    Span,
     check_line,
-    find_stretches,
+    find_spans,
     is_structure,
+    line_error,
 )
 from dask_dedup.storage.files import open_to_read, status_of
 
@@ -29,15 +29,13 @@ _HEADER_LINE = re.compile(
     rb"|(?P<loop>(?i:loop_))\s*(?:#.*)?"
     rb"|_(?P<label>[^\s#]+)(?:\s+(?P<value>[^\s#].*?))?\s*(?:#.*)?"
 )
-
-
-#: Of a line that is no STAR so many bytes are shown.
+#: Messages quote this many bytes of a line.
 _QUOTED = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A table of many rows.
+    """A table.
 
     Attributes
     ----------
@@ -45,26 +43,21 @@ class Loop:
         Name of the ``data_`` block, without that prefix.
     labels : tuple of str
         Without the leading underscore, in the order of the values.
-    start, stop : int
-        The bytes of its rows; for a table of no rows, both are the end of its labels.
-    stretches : tuple of Stretch
+    rows : Span
+        All rows; an empty table has an empty span after its labels.
+    spans : tuple of Span
+        The same rows in spans of about the size of a fragment.
     """
 
     block: str
     labels: tuple[str, ...]
-    start: int
-    stop: int
-    stretches: tuple[Stretch, ...]
-
-    @property
-    def rows(self) -> int:
-        """Number of rows."""
-        return sum(stretch.rows for stretch in self.stretches)
+    rows: Span
+    spans: tuple[Span, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A label with its one value, as blocks without a loop have them; quotes are still on."""
+    """A label with a single value, outside a loop; the value may still have its quotes."""
 
     block: str
     label: str
@@ -73,15 +66,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What lies where in a file.
+    """The structure of a file.
 
     Attributes
     ----------
     loops : tuple of Loop
     items : tuple of Item
     fingerprint : str
-        Hash of the file's size and all of its bytes: SHA-256 over the lines outside tables and the
-        SHA-256 of each stretch of a table.
+        SHA-256 that covers the file's size and all bytes.
     """
 
     loops: tuple[Loop, ...]
@@ -89,100 +81,108 @@ class Layout:
     fingerprint: str
 
 
-def survey(path: Path) -> Layout:
-    """Read a file once from end to end, the rows in parallel, and note what lies where.
+def read_layout(path: Path) -> Layout:
+    """Read a file once, tables in parallel, and return its structure.
 
     Raises
     ------
     InputError
         If the file is not a STAR file; names the line.
     """
-    size, at = status_of(path).st_size, 0
+    size, offset = status_of(path).st_size, 0
     scan = _Scan(path, size, hashlib.sha256(str(size).encode()))
     with open_to_read(path) as file:
-        if not size:
-            raise InputError(f"{path}: the file is empty")
-        begin = file.read(2**16)
-        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise InputError(f"{path}: is UTF-16 text; save it as UTF-8")
-        if b"\0" in begin:
-            raise InputError(f"{path}: a binary file, not a STAR file")
-        if b"\r" in begin and b"\n" not in begin:
-            raise InputError(f"{path}: its lines end in CR alone; convert it: tr '\\r' '\\n'")
+        _check_text(path, file.read(2**16))
         file.seek(0)
         while line := file.readline(LONGEST_LINE + 1):
-            check_line(path, at, line)
-            text = (line.removeprefix(b"\xef\xbb\xbf") if at == 0 else line).strip(BLANKS)
+            check_line(path, offset, line)
+            text = (line if offset else line.removeprefix(codecs.BOM_UTF8)).strip(BLANKS)
             idle = not text or text.startswith(b"#")
             if scan.labels and not idle and not is_structure(text):
-                at = scan.take_rows(at)
-                file.seek(at)
+                offset = scan.add_rows(offset)
+                file.seek(offset)
                 continue
             scan.digest.update(line)
             if not idle:
-                scan.take_header(text, at, at + len(line))
-            at += len(line)
+                scan.add_header_line(text, offset, offset + len(line))
+            offset += len(line)
     scan.end_labels()
     return Layout(tuple(scan.loops), tuple(scan.items), scan.digest.hexdigest())
 
 
+def _check_text(path: Path, begin: bytes) -> None:
+    problem = None
+    if not begin:
+        problem = "the file is empty"
+    elif begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        problem = "the file is UTF-16 text. Save it as UTF-8."
+    elif b"\0" in begin:
+        problem = "a binary file, not a STAR file"
+    elif b"\r" in begin and b"\n" not in begin:
+        problem = "its lines end with CR only. Convert it: tr '\\r' '\\n' < OLD > NEW"
+    if problem:
+        raise InputError(f"{path}: {problem}")
+
+
 @dataclass(slots=True)
 class _Scan:
-    """What was found so far; `labels` is not None between ``loop_`` and its rows."""
+    """The structure found so far; `labels` is a list between ``loop_`` and its rows, else None."""
 
     path: Path
     size: int
     digest: Any
     loops: list[Loop] = field(default_factory=list)
     items: list[Item] = field(default_factory=list)
-    block: str | None = None
+    block: str = ""
+    in_block: bool = False
     labels: list[str] | None = None
     labels_stop: int = 0
 
-    def take_rows(self, start: int) -> int:
-        """Note a table whose first row begins at `start`; gives what follows its rows."""
-        stretches, stop = find_stretches(self.path, start, self.size, self.digest)
-        labels = tuple(self.labels or ())
-        self.loops.append(Loop(str(self.block), labels, start, stretches[-1].stop, stretches))
+    def add_rows(self, start: int) -> int:
+        """Add the table whose first row is at `start`; return the offset of what follows it."""
+        spans, stop = find_spans(self.path, start, self.size, self.digest)
+        rows = Span(self.path, start, spans[-1].stop, 0, sum(span.rows for span in spans))
+        self.loops.append(Loop(self.block, tuple(self.labels or ()), rows, spans))
         self.labels = None
         return stop
 
-    def take_header(self, text: bytes, start: int, stop: int) -> None:
-        """Note a line outside the rows."""
+    def add_header_line(self, text: bytes, start: int, stop: int) -> None:
+        """Add a line outside the rows."""
         header = _HEADER_LINE.fullmatch(text)
-        found = text[:_QUOTED].decode(errors="replace")
-        if header is None or (self.block is None and header["block"] is None):
-            raise at_line(
-                self.path, start, f"not STAR: expected data_, loop_ or a label, found {found!r}"
-            )
+        if header is None or (not self.in_block and header["block"] is None):
+            found = text[:_QUOTED].decode(errors="replace")
+            problem = f"not STAR: expected data_, loop_ or a label, found {found!r}"
+            raise line_error(self.path, start, problem)
         value = header["value"] or b""
         if header["label"] is not None and self.labels is not None and not value:
-            self.labels.append(self._text(header["label"], start))
+            self.labels.append(self._decode(header["label"], start))
             self.labels_stop = stop
             return
         if self.labels == [] and value:
-            raise at_line(self.path, start, "the label of a loop is followed by a value")
+            raise line_error(self.path, start, "the label of a loop is followed by a value")
         self.end_labels()
         if header["block"] is not None:
-            self.block = self._text(header["block"], start)
+            self.block, self.in_block = self._decode(header["block"], start), True
         elif header["loop"]:
             self.labels = []
         else:
-            label = self._text(header["label"], start)
-            self.items.append(Item(str(self.block), label, value))
+            label = self._decode(header["label"], start)
+            self.items.append(Item(self.block, label, value))
 
     def end_labels(self) -> None:
-        """Note the table of no rows whose labels have just ended, if so."""
+        """Add an empty table if labels have just ended without rows."""
         if self.labels:
-            stop = self.labels_stop
-            self.loops.append(Loop(str(self.block), tuple(self.labels), stop, stop, ()))
+            empty = Span(self.path, self.labels_stop, self.labels_stop, 0, 0)
+            self.loops.append(Loop(self.block, tuple(self.labels), empty, ()))
         self.labels = None
 
-    def _text(self, name: bytes, at: int) -> str:
+    def _decode(self, name: bytes, offset: int) -> str:
         try:
             text = name.decode()
         except UnicodeDecodeError as error:
-            raise at_line(self.path, at, f"the name {name!r} is not UTF-8 text") from error
+            problem = f"the name {name!r} is not UTF-8 text"
+            raise line_error(self.path, offset, problem) from error
         if not text.isprintable():
-            raise at_line(self.path, at, f"the name {text!r} has unprintable characters")
+            problem = f"the name {text!r} has unprintable characters"
+            raise line_error(self.path, offset, problem)
         return text

@@ -1,6 +1,6 @@
-"""The lines of a STAR table's rows: which lines are rows, where a table ends, stretches of rows to work on.
+"""Find the rows of a STAR table and group them into spans.
 
-A line is blank, a comment (``#``), structure (``data_name``, ``loop_``, ``_label``) or a row. A line that merely
+A line is blank, a comment (``#``), structure (``data_name``, ``loop_``, ``_label``) or a row. A line that only
 begins like structure, such as ``data_001.mrc 12.0 7.5``, is a row.
 """
 
@@ -27,80 +27,118 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: A stretch of rows has about so many bytes: several fit in memory, yet few tasks do the job.
+#: Target size of a fragment: several fit in memory, and there are few tasks.
 FRAGMENT_BYTES = 32 * 2**20
-#: So much is looked at in one go: what NumPy makes of it stays in the processor's cache.
+#: Text is processed in blocks of this size, whose NumPy arrays fit in the processor's cache.
 BLOCK_BYTES = 2**20
-#: A line longer than this is taken for a sign that the file is no STAR file.
+#: A file with a longer line is not a STAR file.
 LONGEST_LINE = 2**20
-#: More threads than processors, or many of them, mostly wait for the interpreter's lock.
+#: More threads would mostly wait for Python's global lock.
 _THREADS = min(4, os.cpu_count() or 1)
-#: Stretches looked at ahead of the one that is waited for.
+#: Number of ranges scanned ahead.
 _AHEAD = 4 * _THREADS
+_NUL = "a NUL byte; the file is damaged"
 
-_ROW, _SPACE, _NEWLINE, _COMMENT, _DOUBTFUL = range(5)
+#: The white space of STAR files.
+BLANKS = bytes(range(33))
+#: What a line can be, judged by its first character.
+_ROW, _SPACE, _NEWLINE, _COMMENT, _CANDIDATE = range(5)
 _KIND = np.full(256, _ROW, dtype=np.uint8)
 _KIND[:33] = _SPACE
 _KIND[10] = _NEWLINE
 _KIND[ord("#")] = _COMMENT
-_KIND[[ord(character) for character in "dDlL_;"]] = _DOUBTFUL
+_KIND[[ord(character) for character in "dDlL_;"]] = _CANDIDATE
 
-_ENDS_ROWS = re.compile(
+_STRUCTURE = re.compile(
     rb"(?i:data_\S*|loop_)\s*(?:#.*)?"
     rb"|_\S+(?:\s+(?:'.*'|\".*\"|[^\s#]\S*))?\s*(?:#.*)?"
 )
 
 
-#: What stands between values, to every part of the reader.
-BLANKS = bytes(range(33))
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Consecutive rows of a file: from the start of the first row's line to the end of the last row's line.
+
+    Blank lines and comments among the rows belong to the row before them.
+
+    Attributes
+    ----------
+    path : Path
+    start, stop : int
+        Bytes of the file.
+    first_row : int
+        Number of the first row in its table, from 0.
+    rows : int
+    """
+
+    path: Path
+    start: int
+    stop: int
+    first_row: int
+    rows: int
+
+    def blocks(self) -> Iterator[tuple[int, bytes]]:
+        """Read the span in blocks of whole lines, each with its offset in the file."""
+        offset = self.start
+        with open_to_read(self.path) as file:
+            file.seek(offset)
+            for block in read_lines(file, self.stop - offset):
+                yield offset, block
+                offset += len(block)
+
+    def error(self, row: int, problem: str) -> InputError:
+        """Return the error about a row, counted from 0 in the span."""
+        line = line_number(self.path, self._offset_of(row))
+        return InputError(f"{self.path}: row {self.first_row + row} (line {line}) {problem}")
+
+    def _offset_of(self, row: int) -> int:
+        for offset, block in self.blocks():
+            starts, _ = find_rows(block, self.path, offset)
+            if row < starts.size:
+                return offset + int(starts[row])
+            row -= starts.size
+        raise IndexError(row)
+
+
+def changed_error(path: object) -> RunError:
+    """Return the error about a file that changed during the run."""
+    return RunError(f"{path}: the file changed during the run. Run again.")
 
 
 def is_structure(line: bytes) -> bool:
-    """Tell whether a line among rows ends them; `line` has no newline."""
-    return _ENDS_ROWS.fullmatch(line.strip(BLANKS)) is not None
+    """Return whether a line among rows ends them; `line` has no newline."""
+    return _STRUCTURE.fullmatch(line.strip(BLANKS)) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Consecutive rows: the bytes from the first row's line to the end of the last one's.
+def read_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
+    """Read the next `length` bytes of a file in blocks of whole lines.
 
-    Blank lines and comments among the rows belong to the row before them.
-    """
-
-    start: int
-    stop: int
-    rows: int
-
-
-def whole_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """Give the next `length` bytes of a file in blocks of whole lines, each ended by a newline.
-
-    The last line gets its newline here if the file has none.
+    Each block ends with a newline; it is added if the file's last line has none.
     """
     while length > 0:
         block = file.read(min(BLOCK_BYTES, length))
         if not block:
-            raise RunError(f"{file.name}: has become shorter meanwhile; run again")
+            raise changed_error(file.name)
         if not block.endswith(b"\n"):
             block += file.readline(length - len(block)) if len(block) < length else b""
         length -= len(block)
         yield block if block.endswith(b"\n") else block + b"\n"
 
 
-def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]:
-    """Tell which lines are rows.
+def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], int]:
+    """Find the lines that are rows, up to the end of the table.
 
     Parameters
     ----------
     block : bytes
         Whole lines, each ended by a newline.
-    path, at : Path, int
-        Where the block lies, for messages.
+    path, offset : Path, int
+        The file, and the block's offset in it, for messages.
 
     Returns
     -------
     starts : (rows,) intp
-        Of the rows' lines in the block.
+        Start of each row's line in the block.
     stop : int
         Start of the line that ends the table; the length of the block if none does.
     """
@@ -109,7 +147,7 @@ def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]
     starts = np.concatenate([[0], newlines[:-1] + 1])
     too_long = newlines - starts >= LONGEST_LINE
     if too_long.any():
-        raise _endless(path, at + int(starts[too_long.argmax()]))
+        raise _long_line_error(path, offset + int(starts[too_long.argmax()]))
     first = starts.copy()
     kind = _KIND[characters[first]]
     indented = np.flatnonzero(kind == _SPACE)
@@ -118,67 +156,122 @@ def find_rows(block: bytes, path: Path, at: int) -> tuple[NDArray[np.intp], int]
         kind[indented] = _KIND[characters[first[indented]]]
         indented = indented[kind[indented] == _SPACE]
     stop = len(block)
-    for line in _doubtful_lines(characters, first, kind).tolist():
-        if characters[starts[line]] == ord(";"):
-            raise at_line(path, at + int(starts[line]), "a text field (;) is not supported here")
+    for line in _structure_candidates(characters, first, kind).tolist():
+        start = int(starts[line])
+        if characters[start] == ord(";"):
+            problem = "multi-line text (between lines that begin with ;) is not supported"
+            raise line_error(path, offset + start, problem)
         if is_structure(block[first[line] : newlines[line]]):
-            stop = int(starts[line])
+            stop = start
             starts, kind = starts[:line], kind[:line]
             break
-    return starts[(kind == _ROW) | (kind == _DOUBTFUL)], stop
+    return starts[(kind == _ROW) | (kind == _CANDIDATE)], stop
 
 
-def line_number(path: Path, at: int) -> int:
-    """Give the number, from 1, of the line that holds a byte."""
-    number = 1
-    with open_to_read(path) as file:
-        while at > 0 and (block := file.read(min(BLOCK_BYTES, at))):
-            number += block.count(b"\n")
-            at -= len(block)
-    return number
-
-
-def line_of_row(path: Path, stretch: tuple[int, int], row: int) -> int:
-    """Give the number, from 1, of the line that holds a row, counted from 0 in its stretch."""
-    at, stop = stretch
-    with open_to_read(path) as file:
-        file.seek(at)
-        for block in whole_lines(file, stop - at):
-            starts, _ = find_rows(block, path, at)
-            if row < starts.size:
-                return line_number(path, at + int(starts[row]))
-            row -= starts.size
-            at += len(block)
-    raise IndexError(row)
-
-
-def at_line(path: Path, at: int, what: str) -> InputError:
-    """Make the error about the line that holds a byte."""
-    return InputError(f"{path}: line {line_number(path, at)}: {what}")
-
-
-def _doubtful_lines(
+def _structure_candidates(
     characters: NDArray[np.uint8], first: NDArray[np.intp], kind: NDArray[np.uint8]
 ) -> NDArray[np.intp]:
-    """Narrow the lines that begin like structure; a first column of ``data/1.mrc`` makes them many."""
-    lines = np.flatnonzero(kind == _DOUBTFUL)
+    """Return the lines that may be structure; paths such as ``data/1.mrc`` are ruled out quickly."""
+    lines = np.flatnonzero(kind == _CANDIDATE)
     begin = characters[first[lines]]
     fifth = characters[np.minimum(first[lines] + 4, characters.size - 1)]
     keyword = (begin != ord("_")) & (begin != ord(";"))
     return np.asarray(lines[~keyword | (fifth == ord("_"))])
 
 
+def line_number(path: Path, offset: int) -> int:
+    """Return the number, from 1, of the line at an offset."""
+    number = 1
+    with open_to_read(path) as file:
+        while offset > 0 and (block := file.read(min(BLOCK_BYTES, offset))):
+            number += block.count(b"\n")
+            offset -= len(block)
+    return number
+
+
+def line_error(path: Path, offset: int, problem: str) -> InputError:
+    """Return the error about the line at an offset."""
+    return InputError(f"{path}: line {line_number(path, offset)}: {problem}")
+
+
+def _long_line_error(path: Path, offset: int) -> InputError:
+    problem = f"longer than {LONGEST_LINE:,} bytes; this is not a STAR file, or it is damaged"
+    return line_error(path, offset, problem)
+
+
+def check_line(path: Path, offset: int, line: bytes) -> None:
+    """Raise an error if a line is too long or holds a NUL byte."""
+    if len(line) > LONGEST_LINE:
+        raise _long_line_error(path, offset)
+    if b"\0" in line:
+        raise line_error(path, offset, _NUL)
+
+
+def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Span, ...], int]:
+    """Scan the table whose rows begin at `start`, in parallel.
+
+    Parameters
+    ----------
+    path : Path
+    start, size : int
+        Offset of the first row's line, and the size of the file.
+    digest : hashlib object
+        Updated by the SHA-256 of each part scanned.
+
+    Returns
+    -------
+    spans : tuple of Span
+    stop : int
+        Offset of what follows the table.
+    """
+    parts: list[_Part] = []
+    ranges = _split_at_lines(path, start, size)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        running = deque(pool.submit(_scan, path, *part) for part in islice(ranges, _AHEAD))
+        while running:
+            part = running.popleft().result()
+            digest.update(part.digest)
+            if part.rows:
+                parts.append(part)
+            if part.table_stop is not None:
+                for future in running:
+                    future.cancel()
+                break
+            running.extend(pool.submit(_scan, path, *part) for part in islice(ranges, 1))
+    stops = [part.first for part in parts[1:]] + [min(parts[-1].last_stop, size)]
+    spans: list[Span] = []
+    first_row = 0
+    for each, stop in zip(parts, stops, strict=True):
+        spans.append(Span(path, each.first, stop, first_row, each.rows))
+        first_row += each.rows
+    return tuple(spans), size if part.table_stop is None else part.table_stop
+
+
+def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
+    """Split a range of a file at line ends into ranges of about `FRAGMENT_BYTES`."""
+    with open_to_read(path) as file:
+        while start < size:
+            stop = min(start + FRAGMENT_BYTES, size)
+            file.seek(stop - 1)
+            rest = file.readline(LONGEST_LINE + 1)
+            if len(rest) > LONGEST_LINE:
+                raise _long_line_error(path, stop)
+            stop += len(rest) - 1
+            yield start, stop
+            start = stop
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one thread found.
+    """What the scan of a range of lines found.
 
     Attributes
     ----------
     rows : int
     first, last_stop : int
-        Start of the first row's line, end of the last one's.
+        Start of the first row's line, end of the last row's line.
     table_stop : int or None
-        Where the table ends, if it ends here.
+        End of the table, if it ends in this range.
     digest : bytes
     """
 
@@ -189,88 +282,22 @@ class _Part:
     digest: bytes
 
 
-def find_stretches(
-    path: Path, start: int, size: int, digest: Any
-) -> tuple[tuple[Stretch, ...], int]:
-    """Look at the table whose rows begin at `start`, in parallel.
-
-    Parameters
-    ----------
-    path : Path
-    start, size : int
-        Where the first row's line begins, and the size of the file.
-    digest : hashlib object
-        Updated by the SHA-256 of each stretch.
-
-    Returns
-    -------
-    stretches : tuple of Stretch
-    stop : int
-        Where the table ends, what follows it begins.
-    """
-    parts: list[_Part] = []
-    cuts = _cuts(path, start, size)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        running = deque(pool.submit(_look_at, path, *cut) for cut in islice(cuts, _AHEAD))
-        while running:
-            part = running.popleft().result()
-            digest.update(part.digest)
-            if part.rows:
-                parts.append(part)
-            if part.table_stop is not None:
-                for future in running:
-                    future.cancel()
-                break
-            running.extend(pool.submit(_look_at, path, *cut) for cut in islice(cuts, 1))
-    stops = [part.first for part in parts[1:]] + [min(parts[-1].last_stop, size)]
-    stretches = tuple(
-        Stretch(part.first, stop, part.rows) for part, stop in zip(parts, stops, strict=True)
-    )
-    return stretches, size if part.table_stop is None else part.table_stop
-
-
-def _cuts(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Cut a range of a file at line ends into parts of about `FRAGMENT_BYTES`."""
-    with open_to_read(path) as file:
-        while start < size:
-            stop = min(start + FRAGMENT_BYTES, size)
-            file.seek(stop - 1)
-            rest = file.readline(LONGEST_LINE + 1)
-            if len(rest) > LONGEST_LINE:
-                raise _endless(path, stop)
-            stop += len(rest) - 1
-            yield start, stop
-            start = stop
-
-
-def _look_at(path: Path, start: int, stop: int) -> _Part:
-    rows, first, last_stop, at = 0, 0, 0, start
+def _scan(path: Path, start: int, stop: int) -> _Part:
+    rows, first, last_stop, offset = 0, 0, 0, start
     digest = hashlib.sha256()
     with open_to_read(path) as file:
         file.seek(start)
-        for block in whole_lines(file, stop - start):
+        for block in read_lines(file, stop - start):
             if b"\0" in block:
-                raise at_line(path, at + block.index(b"\0"), "a NUL byte; the file is damaged")
-            starts, table_stop = find_rows(block, path, at)
+                raise line_error(path, offset + block.index(b"\0"), _NUL)
+            starts, table_stop = find_rows(block, path, offset)
             if starts.size:
-                first = first if rows else at + int(starts[0])
-                last_stop = at + block.index(b"\n", int(starts[-1])) + 1
+                first = first if rows else offset + int(starts[0])
+                last_stop = offset + block.index(b"\n", int(starts[-1])) + 1
                 rows += starts.size
             if table_stop < len(block):
                 digest.update(block[:table_stop])
-                return _Part(rows, first, last_stop, at + table_stop, digest.digest())
+                return _Part(rows, first, last_stop, offset + table_stop, digest.digest())
             digest.update(block)
-            at += len(block)
+            offset += len(block)
     return _Part(rows, first, last_stop, None, digest.digest())
-
-
-def check_line(path: Path, at: int, line: bytes) -> None:
-    """Refuse a line that no STAR file has."""
-    if len(line) > LONGEST_LINE:
-        raise _endless(path, at)
-    if b"\0" in line:
-        raise at_line(path, at, "a NUL byte; the file is damaged")
-
-
-def _endless(path: Path, at: int) -> InputError:
-    return at_line(path, at, f"longer than {LONGEST_LINE} bytes, which no row of a STAR file is")

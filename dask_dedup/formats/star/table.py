@@ -1,24 +1,21 @@
-"""RELION's STAR files, version 3.0 to 5: rows stay as they are written, to the byte.
+"""RELION's STAR files, version 3.0 to 5. Rows are written exactly as they were read.
 
-A row is known by its line. Kept and rejected files have the lines of the input unchanged and in its order, and
-around them everything else the input has: comments, optics groups and all other tables. Blank lines and comments
-between two rows go where the row before them goes. A blank line ends no table here, as STAR has it; RELION's own
-programs read no row behind one.
+Kept and rejected files have the lines of the input, unchanged and in order, between everything else that the
+input has: comments, optics groups and other tables. Blank lines and comments between two rows stay with the row
+before them. A blank line does not end a table, as in the STAR standard; RELION's own programs stop reading there.
 
-The columns are the table's labels without the leading underscore. After them come columns that the rows
-themselves do not have:
+The columns are the table's labels without the leading underscore, followed by columns that are computed:
 
 - ``rlnMicrographPixelSize``, ``rlnImagePixelSize``, ``rlnTomoTiltSeriesPixelSize`` and
   ``rlnMicrographOriginalPixelSize`` of each row's optics group (RELION 3.1 and later);
-- the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): of the particle image,
-  ``rlnImagePixelSize``; in a table of micrographs, of the micrograph, ``rlnMicrographPixelSize``;
-- ``rlnMicrographName`` in a picker's file of coordinates, which names no micrograph, tomogram or image but is itself
-  named after one: ``mic1_autopick.star`` is of ``mic1.mrc`` (so ``_manualpick``, ``_topazpicks``).
+- the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): ``rlnImagePixelSize`` for
+  particles, ``rlnMicrographPixelSize`` in a table of micrographs;
+- ``rlnMicrographName`` from the name of a picker's coordinate file, if no column names a micrograph, tomogram or
+  image: ``mic1_autopick.star`` belongs to ``mic1.mrc`` (also ``_manualpick`` and ``_topazpicks``).
 """
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, to_numpy
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import RunError
 from dask_dedup.formats.base import (
     FileSlice,
     Fragment,
@@ -34,54 +31,56 @@ from dask_dedup.formats.base import (
     OutputFile,
     ParticleTable,
     StoredSchema,
+    opening,
+    read_blocks,
+    read_parts,
+    write_blocks,
 )
-from dask_dedup.formats.star.blocks import survey
-from dask_dedup.formats.star.lines import BLOCK_BYTES, find_rows, whole_lines
+from dask_dedup.formats.star.blocks import read_layout
+from dask_dedup.formats.star.lines import Span, changed_error, find_rows
 from dask_dedup.formats.star.schema import (
-    DETECTOR,
-    GROUP,
+    DETECTOR_PIXEL_SIZE,
     MAGNIFICATION,
+    OPTICS_GROUP,
     StarDetail,
     choose_particles,
     describe,
     schema_of,
 )
-from dask_dedup.formats.star.values import Place, parse_columns
+from dask_dedup.formats.star.values import parse_columns
 from dask_dedup.storage.files import open_to_read, status_of
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from io import BufferedReader
     from pathlib import Path
 
     from numpy.typing import NDArray
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
-    """Find the particle table of a file, its columns and the optics groups, and cut it into fragments.
+    """Find a file's particle table, its columns and optics groups, and split it into fragments.
 
-    The file is read once from end to end; its fingerprint covers every byte.
+    The file is read once from end to end; the fingerprint covers every byte.
 
     Raises
     ------
     InputError
-        If it is not a STAR file, or it is not plain which of its tables holds the particles.
+        If the file is not a STAR file, or no single table holds the particles.
     """
-    try:
+    with opening(path):
         status = status_of(path)
-        layout = survey(path)
+        layout = read_layout(path)
         loop = choose_particles(path, layout)
         detail = describe(path, layout, loop)
-        schema = schema_of(path, loop, detail)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
-    fragments, first_row = [], 0
-    for number, stretch in enumerate(loop.stretches):
-        piece = FileSlice(str(path), first_row, stretch.rows, (stretch.start, stretch.stop))
-        fragments.append(Fragment(number, source, first_row, stretch.rows, (piece,)))
-        first_row += stretch.rows
-    file = InputFile(str(path), status.st_size, status.st_mtime_ns, loop.rows, layout.fingerprint)
+        schema = schema_of(loop, detail)
+    fragments = []
+    for number, span in enumerate(loop.spans):
+        rows = FileSlice(str(path), span.first_row, span.rows, (span.start, span.stop))
+        fragments.append(Fragment(number, source, span.first_row, span.rows, (rows,)))
+    file = InputFile(
+        str(path), status.st_size, status.st_mtime_ns, loop.rows.rows, layout.fingerprint
+    )
     return ParticleTable(
         format="star",
         path=str(path),
@@ -94,26 +93,26 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Parse columns of a fragment, and compute those that are not written; text comes as dictionaries."""
+    """Parse columns of a fragment and compute those that are not in the rows; text comes as dictionaries."""
     detail: StarDetail = table.detail
     schema = table.schema
     needed = {name: schema.field(name).type for name in columns if name in detail.labels}
-    if detail.of_group.keys() & set(columns):
-        needed[GROUP] = pa.int64()
-    if detail.ratio in columns:
-        needed |= dict.fromkeys((DETECTOR, MAGNIFICATION), pa.float64())
-    place = Place(_unchanged(table), *_range(fragment), fragment.first_row, fragment.rows)
-    parsed = parse_columns(place, detail.labels, needed)
+    if detail.optics_columns.keys() & set(columns):
+        needed[OPTICS_GROUP] = pa.int64()
+    if detail.computed_pixel_size in columns:
+        needed |= dict.fromkeys((DETECTOR_PIXEL_SIZE, MAGNIFICATION), pa.float64())
+    span = _span_of(table, fragment)
+    parsed = parse_columns(span, detail.labels, needed)
     result = {}
     for name in columns:
         if name in detail.labels:
             result[name] = parsed[name]
-        elif name in detail.of_group:
-            position = _position_of_group(parsed[GROUP], detail, place)
-            result[name] = from_numpy(np.array(detail.of_group[name])[position])
-        elif name == detail.ratio:
+        elif name in detail.optics_columns:
+            index = _index_of_group(parsed[OPTICS_GROUP], detail, span)
+            result[name] = from_numpy(np.array(detail.optics_columns[name])[index])
+        elif name == detail.computed_pixel_size:
             with np.errstate(divide="ignore", invalid="ignore"):
-                size = 1e4 * to_numpy(parsed[DETECTOR]) / to_numpy(parsed[MAGNIFICATION])
+                size = 1e4 * to_numpy(parsed[DETECTOR_PIXEL_SIZE]) / to_numpy(parsed[MAGNIFICATION])
             result[name] = from_numpy(size)
         else:
             zeros = from_numpy(np.zeros(fragment.rows, dtype=np.int32))
@@ -121,43 +120,39 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
     return pa.table(result)
 
 
-def _range(fragment: Fragment) -> tuple[int, int]:
-    """Give the bytes of a fragment's rows."""
-    if not fragment.slices:
-        return 0, 0
-    start, stop = fragment.slices[0].blocks
-    return start, stop
+def _span_of(table: ParticleTable, fragment: Fragment) -> Span:
+    """Return the lines of a fragment's rows."""
+    start, stop = fragment.slices[0].blocks if fragment.slices else (0, 0)
+    return Span(_unchanged_file(table), start, stop, fragment.first_row, fragment.rows)
 
 
-def _unchanged(table: ParticleTable) -> Path:
-    """Give a table's file, if it still has the size it had when it was opened."""
+def _unchanged_file(table: ParticleTable) -> Path:
+    """Return the path of a table's file, after a check that its size is still the same."""
     path = at(table.path)
     try:
         size = status_of(path).st_size
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror or error}") from error
     if size != table.bytes:
-        raise RunError(f"{path}: the file has changed meanwhile; run again")
+        raise changed_error(path)
     return path
 
 
-def _position_of_group(groups: pa.Array, detail: StarDetail, place: Place) -> NDArray[np.intp]:
-    """Give the place of each row's optics group among the known ones."""
-    known, group = np.array(detail.groups), to_numpy(groups)
-    position = np.searchsorted(known, group).clip(max=known.size - 1)
-    missing = known[position] != group
+def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray[np.intp]:
+    """Return the index of each row's optics group among the known groups."""
+    known, group = np.array(detail.optics_groups), to_numpy(groups)
+    index = np.searchsorted(known, group).clip(max=known.size - 1)
+    missing = known[index] != group
     if missing.any():
         row = int(missing.argmax())
-        listed = ", ".join(map(str, detail.groups))
-        raise place.error(
-            row, f"is of optics group {group[row]}, which data_optics lacks (it has {listed})"
-        )
-    return np.asarray(position)
+        listed = ", ".join(map(str, detail.optics_groups))
+        raise span.error(row, f"has optics group {group[row]}, but data_optics has only {listed}")
+    return np.asarray(index)
 
 
 @dataclass(frozen=True, slots=True)
 class StarPayload:
-    """A fragment's lines, which stay in the file: reading them again costs less than holding them.
+    """The lines of a fragment. They stay in the file: reading them again costs less than holding them.
 
     Attributes
     ----------
@@ -169,74 +164,51 @@ class StarPayload:
     fragment: Fragment
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Parse columns; text comes as dictionaries."""
+        """Return columns by name, text as dictionaries."""
         return read(self.table, self.fragment, names)
 
     def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
         """Write the lines of the kept and of the rejected rows."""
-        row, path = 0, _unchanged(self.table)
-        start, stop = at, _ = _range(self.fragment)
-        with open_to_read(path) as file, kept.open("wb") as good, rejected.open("wb") as bad:
-            file.seek(start)
-            for block in whole_lines(file, stop - start):
-                starts, _ = find_rows(block, path, at)
+        row, span = 0, _span_of(self.table, self.fragment)
+        with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
+            for offset, block in span.blocks():
+                starts, _ = find_rows(block, span.path, offset)
                 chosen = keep[row : row + starts.size]
                 if chosen.size < starts.size:
-                    break
-                # What stands before the block's first row belongs to the row before it.
+                    raise changed_error(self.fragment)
+                # Text before the block's first row belongs to the row before it.
                 chosen = np.append(keep[row - 1] if row else True, chosen)
-                edges = np.concatenate([[0], starts, [min(len(block), stop - at)]])
+                bounds = np.concatenate([[0], starts, [min(len(block), span.stop - offset)]])
                 lines = pa.Array.from_buffers(
                     pa.binary(),
                     chosen.size,
-                    [None, pa.py_buffer(edges.astype(np.int32)), pa.py_buffer(block)],
+                    [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block)],
                 )
-                for out, mask in ((good, chosen), (bad, ~chosen)):
-                    length = int(np.diff(edges)[mask].sum())
+                for file, mask in ((kept_file, chosen), (rejected_file, ~chosen)):
+                    length = int(np.diff(bounds)[mask].sum())
                     if length:
-                        out.write(lines.filter(from_numpy(mask)).buffers()[2][:length])
+                        file.write(lines.filter(from_numpy(mask)).buffers()[2][:length])
                 row += starts.size
-                at += len(block)
         if row != keep.size:
-            raise RunError(f"{self.fragment}: the rows are not those of the start; run again")
+            raise changed_error(self.fragment)
 
 
 def load(table: ParticleTable, fragment: Fragment) -> StarPayload:
-    """Give access to a fragment whole."""
+    """Return the payload of a fragment."""
     return StarPayload(table, fragment)
 
 
 def assemble(
-    table: ParticleTable, pieces: Sequence[Path], rows: int, folder: Path, name: str
+    table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Join pieces, in order, between what stands before and after the rows in the input."""
+    """Join part files, in order, between the text before and after the rows of the input."""
+    return [write_blocks(folder / name, rows, _join(table, parts))]
+
+
+def _join(table: ParticleTable, parts: Sequence[Path]) -> Iterator[memoryview]:
     detail: StarDetail = table.detail
-    digest, size = hashlib.sha256(), 0
-    with open_to_read(_unchanged(table)) as original, (folder / name).open("wb") as out:
-        for block in _whole(original, detail, pieces, table.bytes):
-            digest.update(block)
-            size += len(block)
-            out.write(block)
-    return [OutputFile(name, rows, size, digest.hexdigest())]
-
-
-def _whole(
-    original: BufferedReader, detail: StarDetail, pieces: Sequence[Path], size: int
-) -> Iterator[memoryview]:
-    """Give what stands before the rows, the pieces, and what stands after the rows."""
-    yield from _blocks(original, detail.start)
-    for piece in pieces:
-        with open_to_read(piece, buffering=0) as part:
-            yield from _blocks(part, status_of(piece).st_size)
-    original.seek(detail.stop)
-    yield from _blocks(original, size - detail.stop)
-
-
-def _blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
-    buffer = memoryview(bytearray(BLOCK_BYTES))
-    while length > 0:
-        count = file.readinto(buffer[: min(length, BLOCK_BYTES)])
-        if not count:
-            raise RunError(f"{file.name}: has become shorter meanwhile; run again")
-        yield buffer[:count]
-        length -= count
+    with open_to_read(_unchanged_file(table)) as original:
+        yield from read_blocks(original, detail.start)
+        yield from read_parts(parts)
+        original.seek(detail.stop)
+        yield from read_blocks(original, table.bytes - detail.stop)

@@ -1,9 +1,8 @@
-"""The values in the rows of a STAR table: from lines to Arrow columns, only those asked for."""
+"""Parse the values in the rows of a STAR table into Arrow columns, only the columns asked for."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,107 +10,73 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dask_dedup.arrow import from_numpy, to_numpy
-from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats.star.lines import at_line, find_rows, line_of_row, whole_lines
+from dask_dedup.formats.star.lines import changed_error, find_rows, line_error
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import open_to_read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from dask_dedup.errors import InputError, RunError
+    from dask_dedup.formats.star.lines import Span
 
 _NUMBER = re.compile(
     rb"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?(?:inf|infinity|nan)", re.IGNORECASE
 )
-#: Whole numbers beyond this are not exact as float64.
+#: Whole numbers above this are not exact in float64.
 _EXACT = 2.0**53
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where rows lie, for messages.
-
-    Attributes
-    ----------
-    path : Path
-    start, stop : int
-        Bytes of the stretch.
-    first_row : int
-        Number in the table of its first row; rows count from 0, lines from 1.
-    rows : int
-        How many there are.
-    """
-
-    path: Path
-    start: int
-    stop: int
-    first_row: int
-    rows: int
-
-    def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Give the stretch in blocks of whole lines, with where each begins in the file."""
-        at = self.start
-        with open_to_read(self.path) as file:
-            file.seek(at)
-            for block in whole_lines(file, self.stop - at):
-                yield at, block
-                at += len(block)
-
-    def error(self, row: int, what: str) -> InputError:
-        """Make the error about a row, counted from 0 in the stretch."""
-        line = line_of_row(self.path, (self.start, self.stop), row)
-        return InputError(f"{self.path}: row {self.first_row + row} (line {line}) {what}")
+_EMPTY = (b"''", b'""')
+_SINGLE, _DOUBLE, _HASH = (ord(character) for character in "'\"#")
 
 
 def is_number(token: bytes) -> bool:
-    """Tell whether a value is written as a number; nan and inf are."""
+    """Return whether a value is written as a number, nan or inf."""
     return _NUMBER.fullmatch(token) is not None
 
 
 def is_whole_number(token: bytes) -> bool:
-    """Tell whether a value is a whole number that float64 holds exactly; 1.000 is."""
+    """Return whether a value is a whole number that float64 holds exactly; 1.000 is one."""
     return is_number(token) and float(token).is_integer() and abs(float(token)) < _EXACT
 
 
-def tokens_by_column(block: bytes, labels: Sequence[str], place: Place) -> dict[str, list[bytes]]:
-    """Give all values of the first rows of a stretch as they are written, without quotes."""
-    edges, _ = _token_edges(block, len(labels), place, place.start)
-    spans = edges.reshape(-1, len(labels), 2)
-    if len(spans) != find_rows(block, place.path, place.start)[0].size:
-        raise _miscounted(place, len(labels))
+def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, list[bytes]]:
+    """Return all values in the first lines of a span as written, without quotes."""
+    bounds, _ = _token_bounds(block, len(labels), span, span.start)
+    tokens = bounds.reshape(-1, len(labels), 2)
+    if len(tokens) != find_rows(block, span.path, span.start)[0].size:
+        raise _wrong_count_error(span, len(labels))
     return {
         label: [
             b"" if block[start:stop] in _EMPTY else block[start:stop]
-            for start, stop in spans[:, number].tolist()
+            for start, stop in tokens[:, number].tolist()
         ]
         for number, label in enumerate(labels)
     }
 
 
 def parse_columns(
-    place: Place, labels: Sequence[str], wanted: Mapping[str, pa.DataType]
+    span: Span, labels: Sequence[str], wanted: Mapping[str, pa.DataType]
 ) -> dict[str, pa.Array]:
-    """Parse some columns of a stretch of rows.
+    """Parse some columns of a span of rows.
 
     Parameters
     ----------
-    place : Place
+    span : Span
     labels : sequence of str
-        Of all the columns.
+        Of all columns.
     wanted : mapping of str to pyarrow.DataType
         int64, float64 or string.
 
     Returns
     -------
     dict of str to pyarrow.Array
-        Strings as dictionaries of int32 codes. Numbers are the nearest float64 to what is written.
+        Strings as dictionaries with int32 codes. Numbers are the nearest float64.
 
     Raises
     ------
     InputError
-        If a row has too few or too many values, or a value is not what its column holds; names the row.
+        If a row has too few or too many values, or a value does not fit its column; names the row.
     """
     numbers = [name for name, kind in wanted.items() if not pa.types.is_string(kind)]
     texts = [name for name in wanted if name not in numbers]
@@ -119,103 +84,101 @@ def parse_columns(
     rows = 0
     number_parts: list[NDArray[np.float64]] = []
     text_parts: dict[str, list[pa.Array]] = {name: [] for name in texts}
-    for at, block in place.blocks():
-        edges, empties = _token_edges(block, len(labels), place, at)
-        count = edges.size // (2 * len(labels))
+    for offset, block in span.blocks():
+        bounds, has_empty = _token_bounds(block, len(labels), span, offset)
+        count = bounds.size // (2 * len(labels))
         if not count:
             continue
-        # Every second element is the white space between two values: so the text needs no copy.
+        # Every second element is the white space between two values, so the text is not copied.
         values = pa.Array.from_buffers(
-            pa.binary(), edges.size - 1, [None, pa.py_buffer(edges), pa.py_buffer(block)]
+            pa.binary(), bounds.size - 1, [None, pa.py_buffer(bounds), pa.py_buffer(block)]
         )
-        first = np.arange(0, edges.size, 2 * len(labels), dtype=np.int32)
+        first = np.arange(0, bounds.size, 2 * len(labels), dtype=np.int32)
         if numbers:
             columns = np.array([2 * number_of[name] for name in numbers], dtype=np.int32)
             taken = values.take(from_numpy((columns[:, np.newaxis] + first).ravel()))
-            parsed = _parse_numbers(taken, numbers, count, place, rows)
+            parsed = _parse_numbers(taken, numbers, count, span, rows)
             number_parts.append(parsed.reshape(len(numbers), count))
         for name in texts:
             taken = values.take(from_numpy(first + np.int32(2 * number_of[name])))
-            if empties:
+            if has_empty:
                 taken = pc.if_else(pc.is_in(taken, pa.array(_EMPTY, pa.binary())), b"", taken)
             text_parts[name].append(taken)
         rows += count
-    if rows != place.rows:
-        raise _miscounted(place, len(labels))
-    result = {name: _encode(name, text_parts[name], place) for name in texts}
+    if rows != span.rows:
+        raise _wrong_count_error(span, len(labels))
+    result = {name: _encode(name, text_parts[name], span) for name in texts}
     parsed = np.concatenate(number_parts, axis=1) if number_parts else np.empty((len(numbers), 0))
     for name, column in zip(numbers, parsed, strict=True):
-        result[name] = _numbers(name, column, wanted[name], place)
+        values = np.ascontiguousarray(column)
+        whole = pa.types.is_integer(wanted[name])
+        result[name] = from_numpy(_as_whole(name, values, span) if whole else values)
     return result
 
 
-def _token_edges(
-    block: bytes, columns: int, place: Place, at: int
+def _token_bounds(
+    block: bytes, columns: int, span: Span, offset: int
 ) -> tuple[NDArray[np.int32], bool]:
-    """Find where values start and stop.
+    """Find the bounds of all values in a block.
 
     Parameters
     ----------
     block : bytes
         Whole lines.
     columns : int
-        How many values a row must have.
-    place, at : Place, int
-        The stretch, and where in the file the block begins, for messages.
+        Number of values each row must have.
+    span, offset : Span, int
+        The span, and the block's offset in the file, for messages.
 
     Returns
     -------
-    edges : (2 * columns * rows,) int32
-        start, stop, start, stop ...; the quotes are outside. Each row ends with its line, but may begin lines
-        before: if the number of rows is that of the lines with values, none does.
-    empties : bool
-        Whether there are empty quoted values; `edges` has their two quotes.
+    bounds : (2 * columns * rows,) int32
+        start, stop, start, stop ... without quotes. Each row is checked to end at a line end. That no row spans
+        several lines follows from the number of rows, which callers compare with the number of lines.
+    has_empty : bool
+        Whether there are empty quoted values; their bounds include the two quotes.
     """
-    plain, empties = _plain(block, place.path, at)
-    edges = _edges(plain)
-    if edges.size % (2 * columns):
-        raise _miscounted(place, columns)
-    after = edges[2 * columns - 1 :: 2 * columns]
+    plain, has_empty = _mask_quotes_and_comments(block, span, offset)
+    bounds = _find_bounds(plain)
+    if bounds.size % (2 * columns):
+        raise _wrong_count_error(span, columns)
+    after = bounds[2 * columns - 1 :: 2 * columns]
     while after.size:
         following = plain[after]
         if (following > 32).any():
-            raise _miscounted(place, columns)
+            raise _wrong_count_error(span, columns)
         after = after[following != 10] + 1
-    return edges, empties
+    return bounds, has_empty
 
 
-def _edges(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
+def _find_bounds(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
     blank = np.empty(plain.size + 1, dtype=np.bool_)
     blank[0] = True
     np.less_equal(plain, 32, out=blank[1:])
     return np.flatnonzero(blank[1:] != blank[:-1]).astype(np.int32)
 
 
-def _miscounted(place: Place, columns: int) -> InputError | RunError:
-    """Look for the first row with too few or too many values."""
+def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
+    """Return the error about the first row with too few or too many values."""
     rows = 0
-    for at, block in place.blocks():
-        plain, _ = _plain(block, place.path, at)
+    for offset, block in span.blocks():
+        plain, _ = _mask_quotes_and_comments(block, span, offset)
         newlines = np.flatnonzero(plain == 10)
-        values = np.bincount(np.searchsorted(newlines, _edges(plain)[::2]))
+        values = np.bincount(np.searchsorted(newlines, _find_bounds(plain)[::2]))
         values = values[values > 0]
         bad = np.flatnonzero(values != columns)
         if bad.size:
-            count = values[bad[0]]
-            return place.error(
-                rows + int(bad[0]),
-                f"has {counted(int(count), 'value')}, but {counted(columns, 'column')}",
-            )
+            found = counted(int(values[bad[0]]), "value")
+            expected = counted(columns, "column")
+            return span.error(rows + int(bad[0]), f"has {found}, but the table has {expected}")
         rows += values.size
-    return RunError(f"{place.path}: the file has changed meanwhile; run again")
+    return changed_error(span.path)
 
 
-_EMPTY = (b"''", b'""')
-_SINGLE, _DOUBLE, _HASH = (ord(character) for character in "'\"#")
-
-
-def _plain(block: bytes, path: Path, at: int) -> tuple[NDArray[np.uint8], bool]:
-    """Blank out comments and quotes and fill the blanks between quotes, the length staying as it is.
+def _mask_quotes_and_comments(
+    block: bytes, span: Span, offset: int
+) -> tuple[NDArray[np.uint8], bool]:
+    """Blank out comments and quotes, and fill the blanks between quotes; the length stays the same.
 
     A quote opens after a blank and closes before one: in ``O'Neil.mrc`` it is a letter.
     """
@@ -237,16 +200,16 @@ def _plain(block: bytes, path: Path, at: int) -> tuple[NDArray[np.uint8], bool]:
             plain[mark:newline] = 32
             done = newline
             continue
-        done = _closing(block, mark, newline)
+        done = _closing_quote(block, mark, newline)
         if done < 0:
-            raise at_line(path, at + mark, "a quote is not closed")
+            raise line_error(span.path, offset + mark, "a quote is not closed")
         plain[mark], plain[done] = 32, 32
         plain[mark + 1 : done] = ord("x")
     return plain, bool(empty.any())
 
 
-def _closing(block: bytes, mark: int, newline: int) -> int:
-    """Find the quote that closes the one at `mark`: it has a blank after it; -1 if none does."""
+def _closing_quote(block: bytes, mark: int, newline: int) -> int:
+    """Return the position of the quote that closes the one at `mark`, or -1; a blank follows it."""
     at = mark
     while (at := block.find(block[mark : mark + 1], at + 1, newline)) >= 0:
         if block[at + 1] <= 32:
@@ -255,7 +218,7 @@ def _closing(block: bytes, mark: int, newline: int) -> int:
 
 
 def _parse_numbers(
-    values: pa.Array, names: Sequence[str], count: int, place: Place, rows: int
+    values: pa.Array, names: Sequence[str], count: int, span: Span, rows: int
 ) -> NDArray[np.float64]:
     """Parse values of several columns, one column after the other."""
     try:
@@ -266,27 +229,23 @@ def _parse_numbers(
             if not is_number(token):
                 column, row = divmod(number, count)
                 shown = token.decode(errors="replace")
-                raise place.error(
-                    rows + row, f"has {shown!r} for {names[column]}, which is not a number"
-                ) from None
+                problem = f"has {shown!r} for {names[column]}, which is not a number"
+                raise span.error(rows + row, problem) from None
         return np.array([float(token) for token in tokens])
     return np.asarray(to_numpy(parsed), dtype=np.float64)
 
 
-def _numbers(name: str, values: NDArray[np.float64], kind: pa.DataType, place: Place) -> pa.Array:
-    values = np.ascontiguousarray(values)
-    if not pa.types.is_integer(kind):
-        return from_numpy(values)
+def _as_whole(name: str, values: NDArray[np.float64], span: Span) -> NDArray[np.int64]:
     with np.errstate(invalid="ignore"):
         whole = values.astype(np.int64)
     bad = (whole != values) | (np.abs(values) >= _EXACT)
     if bad.any():
         row = int(bad.argmax())
-        raise place.error(row, f"has {values[row]} for {name}, which is not a whole number")
-    return from_numpy(whole)
+        raise span.error(row, f"has {values[row]} for {name}, which is not a whole number")
+    return whole
 
 
-def _encode(name: str, parts: list[pa.Array], place: Place) -> pa.DictionaryArray:
+def _encode(name: str, parts: list[pa.Array], span: Span) -> pa.DictionaryArray:
     values = pa.concat_arrays(parts) if parts else pa.array([], pa.binary())
     encoded = values.dictionary_encode()
     try:
@@ -296,6 +255,7 @@ def _encode(name: str, parts: list[pa.Array], place: Place) -> pa.DictionaryArra
             try:
                 value.decode()
             except UnicodeDecodeError:
-                raise place.error(row, f"has {value!r} for {name}, not UTF-8 text") from None
+                problem = f"has {value!r} for {name}, which is not UTF-8 text"
+                raise span.error(row, problem) from None
         raise
     return pa.DictionaryArray.from_arrays(encoded.indices, texts)

@@ -1,4 +1,4 @@
-"""Arrow and NumPy give each other the same values, whatever is null, sliced or in pieces."""
+"""Arrow and NumPy arrays convert to each other without a change of values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS = [pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.uint64(), pa.float32
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @given(data=st.data())
-def test_numbers_come_as_they_are(kind, data):
+def test_numbers_are_converted_to_numpy_unchanged(kind, data):
     number = st.booleans() if kind == pa.bool_() else st.integers(0, 100)
     rows = data.draw(st.lists(st.lists(number, max_size=20), max_size=3))
     chunks = [pa.array(row, kind) for row in rows]
@@ -40,7 +40,7 @@ def test_nulls_among_floats_become_nan(values, start):
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @given(data=st.data())
-def test_arrow_gets_the_values_and_what_is_not_known_as_null(kind, data):
+def test_numbers_are_converted_to_arrow_with_nulls(kind, data):
     known = np.array(data.draw(st.lists(st.booleans(), max_size=30)), dtype=bool)
     values = np.arange(known.size).astype(kind.to_pandas_dtype())
     array = from_numpy(values, known)
@@ -50,7 +50,7 @@ def test_arrow_gets_the_values_and_what_is_not_known_as_null(kind, data):
 
 
 @given(st.lists(st.text(max_size=5), max_size=5))
-def test_texts_come_as_they_are(texts):
+def test_strings_are_converted_to_arrow_unchanged(texts):
     array = from_strings(texts)
     array.validate(full=True)
     assert array.to_pylist() == texts
@@ -63,10 +63,10 @@ def test_a_small_run_imports_neither_pandas_nor_scipy_nor_dask(tmp_path):
         "print(sorted({'pandas', 'scipy', 'dask'} & {*sys.modules}))"
     )
     words = [sys.executable, "-c", program, str(source), str(tmp_path / "out")]
-    # Dask leaves a variable in the environment of tests that came before, and is looked at for its sake.
+    # Earlier tests leave Dask variables in the environment, which would import Dask.
     bare = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=bare)
-    # Some of pyarrow 17 imports pandas whatever is asked of it.
+    # pyarrow 17 and earlier always import pandas.
     old = int(pa.__version__.split(".")[0]) < 18
     assert done.stdout.strip() in ("[]", *["['pandas']"] * old)
 
@@ -75,7 +75,7 @@ KEYS = st.integers(0, 5) | st.integers(2**64 - 3, 2**64 - 1)
 
 
 @given(st.lists(st.tuples(KEYS, st.integers(1, 4))), st.booleans())
-def test_rows_are_numbered_by_their_keys_as_numpy_does(runs, read_only):
+def test_unique_inverse_agrees_with_numpy(runs, read_only):
     keys = np.array([key for key, times in runs for _ in range(times)], dtype=np.uint64)
     keys.flags.writeable = not read_only
     distinct, number = unique_inverse(keys)

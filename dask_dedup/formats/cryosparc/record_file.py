@@ -1,0 +1,129 @@
+"""What the two kinds of ``.cs`` file have in common: NumPy (`npy`) and CSDAT (`csdat`)."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from dask_dedup.errors import InputError, RunError, is_of_the_system
+from dask_dedup.formats.base import InputFile, OutputFile
+from dask_dedup.storage.files import read_ranges
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Rows = range | NDArray[np.integer]
+
+#: Ends the messages about headers that make no sense.
+DAMAGED = "The file is cut off or damaged."
+#: A header of this size describes some 100,000 fields.
+MAX_HEADER_BYTES = 10 * 2**20
+#: The fingerprint covers this many samples of the data, each of this many bytes.
+SAMPLES, SAMPLE_BYTES = 64, 4096
+
+
+@dataclass(frozen=True, slots=True)
+class RecordFile(ABC):
+    """A file of records with named fields.
+
+    Attributes
+    ----------
+    info : InputFile
+    dtype : numpy.dtype
+        Of one record; text in CSDAT files is ``O``.
+    """
+
+    #: Whether the file must be read and written as a whole.
+    indivisible: ClassVar[bool]
+
+    info: InputFile
+    dtype: np.dtype[Any]
+
+    @property
+    def path(self) -> str:
+        """Path of the file."""
+        return self.info.path
+
+    @property
+    def rows(self) -> int:
+        """Number of records."""
+        return self.info.rows
+
+    @property
+    def row_bytes(self) -> int:
+        """Size of a record; in CSDAT files without its text."""
+        return self.dtype.itemsize
+
+    @abstractmethod
+    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
+        """Read fields of some rows, text as dictionaries.
+
+        Parameters
+        ----------
+        rows : range, or (n,) integers
+            Row numbers.
+        names : sequence of str
+        """
+
+    @abstractmethod
+    def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
+        """Write the records of some rows, unchanged and in order, to one of two part files.
+
+        Parameters
+        ----------
+        rows : range, or (n,) integers
+        keep : (n,) bool
+        kept, rejected : Path
+        """
+
+    @abstractmethod
+    def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
+        """Write a file of the same kind and fields from part files."""
+
+
+def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: int) -> InputFile:
+    """Return size, time and fingerprint of a file.
+
+    The fingerprint is the SHA-256 of the header and of samples of the data, so that large files are not read whole.
+    """
+    size = status.st_size
+    last = max(header_bytes, size - SAMPLE_BYTES)
+    offsets = np.linspace(header_bytes, last, SAMPLES, dtype=np.int64).tolist()
+    samples = [(offset, min(offset + SAMPLE_BYTES, size)) for offset in offsets]
+    digest = hashlib.sha256()
+    for part in read_ranges(path, [(0, header_bytes), *samples]):
+        digest.update(part)
+    return InputFile(str(path), size, status.st_mtime_ns, rows, digest.hexdigest())
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Raise `InputError` if a file cannot be read during a run; errors of disks and servers pass, to be retried."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        if isinstance(error, InputError) or is_of_the_system(error):
+            raise
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
+
+
+def shorter_error(path: str) -> InputError:
+    """Return the error about a file that became shorter during the run."""
+    return InputError(f"{path}: the file became shorter during the run. Run again.")
+
+
+def check_rows(target: Path, found: float, rows: int) -> None:
+    """Raise `RunError` if the part files of an output file have too few or too many rows."""
+    if found != rows:
+        raise RunError(f"{target}: has {found} rows instead of {rows}. Run again.")
