@@ -1,16 +1,17 @@
-# make demo    simulate two pickers, remove the duplicates, say where the result lies
+# make demo    simulate two pickers, remove the duplicates, print the paths of the results
 # make test    the fast tests, then the slow ones
 # make lint    ruff, mypy --strict and import-linter
+# make docs    the documentation site, in build/docs/index.html
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-dev
-# Two processes; the tests of a file stay together, so that they share what they set up.
+# Two processes; the tests of a file run in the same one and share their fixtures.
 SIDE_BY_SIDE := -n 2 --dist loadfile
-# The tests start Python some hundred times: what is compiled is kept.
+# The tests start Python hundreds of times: keep the compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast test-slow test-oldest lint format clean
+.PHONY: demo test test-fast test-slow test-oldest lint docs format clean
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -28,7 +29,7 @@ test-fast: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow $(SIDE_BY_SIDE)
 
-# The lower bounds that pyproject.toml promises, without the libraries of clusters, object stores and lakes.
+# The lower bounds of pyproject.toml, without the libraries for clusters, object stores and lakes.
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt --editable ".[test]"
@@ -40,9 +41,13 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Warnings are errors. Nothing is fetched.
+docs: $(READY)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
+
 format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-oldest demo
+	rm -rf $(VENV) .venv-oldest build demo

@@ -1,5 +1,5 @@
 -- Questions to the runs of a lake, for DuckDB. The views kept, rejected and duplicates are what
--- `dask-dedup publish` has made of several runs, each with --tag session=... (docs/lake.md says how to open
+-- `dask-dedup publish` has made of several runs, each with --tag session=... (docs/guides/lake.md says how to open
 -- them). examples/lake.py makes such a lake and asks all of this.
 
 -- How much does each picker lose, session by session?

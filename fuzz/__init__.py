@@ -1,1 +1,1 @@
-"""Broken files without end for the readers; see docs/fuzzing.md."""
+"""Broken files without end for the readers; see docs/contributing/fuzzing.md."""

@@ -145,30 +145,6 @@ class TestDaskCommand:
         assert outcome.output == "dask-dedup: no-such-file.star: no such file or folder\n"
 
 
-class TestReadme:
-    TEXT = (REPOSITORY / "README.md").read_text()
-
-    @pytest.mark.parametrize("command", COMMANDS)
-    def test_every_command_is_in_it(self, command):
-        assert f"dask-dedup {command}" in self.TEXT
-
-    @each_option
-    def test_every_option_is_in_it(self, command, option):
-        (name,) = (opt for opt in option.opts if opt.startswith("--"))
-        assert f"`{name}`" in self.TEXT
-
-    @pytest.mark.parametrize("name", ["run", "remove_duplicates", "verify", "DedupParams"])
-    def test_the_python_api_is_in_it(self, name):
-        assert name in self.TEXT
-
-    def test_no_option_in_it_is_made_up(self):
-        import re
-
-        known = {name for _, option in OPTIONS for name in option.opts} | {"--help"}
-        shown = re.findall(r"dask-dedup (?:run|verify|demo|inspect|report|publish)\b.*", self.TEXT)
-        assert {name for line in shown for name in re.findall(r"--[a-z][a-z-]+", line)} <= known
-
-
 class TestExitCodes:
     @pytest.fixture
     def arguments(self, tmp_path):

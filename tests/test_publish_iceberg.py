@@ -78,7 +78,7 @@ class TestReaders:
         assert selected.to_arrow().num_rows == rows
 
     def test_pyiceberg_needs_run_among_the_columns_selected(self, published, out):
-        # Told in docs/lake.md; if this fails, pyiceberg has mended it, and the warning can go.
+        # Told in docs/guides/lake.md; if this fails, pyiceberg has mended it, and the warning can go.
         table, _ = published
         run = Output(out).manifest["run_id"][:12]
         scan = table.scan(row_filter=f"run = '{run}'", selected_fields=(X,))

@@ -1,7 +1,7 @@
 """Copy the files of a run into the folder of a table: links where possible.
 
 A table cannot list the files where the run wrote them. Most readers of Delta accept only paths
-within the table's folder (``docs/lake.md``). Overwriting the run would change the rows of the
+within the table's folder (``docs/guides/lake.md``). Overwriting the run would change the rows of the
 table. And a vacuum of a table whose folder held a run would delete the run's other files.
 """
 

@@ -1,6 +1,6 @@
 """The types of columns in Delta and Iceberg, which have no unsigned integers and no vectors.
 
-A type is used only if it holds every value, and if each reader in ``docs/lake.md`` reads it
+A type is used only if it holds every value, and if each reader in ``docs/guides/lake.md`` reads it
 correctly or refuses it.
 """
 

@@ -6,8 +6,10 @@ import base64
 import io
 import shlex
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
@@ -247,10 +249,13 @@ def _plan(plan: dict[str, Any]) -> str:
 
 
 def _citation(version: str, year: str) -> str:
+    """Return the BibTeX entry of the package's CITATION.cff, for the version that made the result."""
+    citation = yaml.safe_load(files("dask_dedup").joinpath("CITATION.cff").read_text("utf-8"))
+    authors = " and ".join(f"{{{author['name']}}}" for author in citation["authors"])
     return (
         "@software{dask_dedup,\n"
-        "  title   = {dask-dedup: removal of duplicate particle picks from cryo-EM particle tables},\n"
-        "  author  = {{the dask-dedup developers}},\n"
+        f"  title   = {{{citation['title']}}},\n"
+        f"  author  = {{{authors}}},\n"
         f"  version = {{{version}}},\n"
         f"  year    = {{{year}}}\n"
         "}"

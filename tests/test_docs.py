@@ -1,0 +1,257 @@
+"""The documentation: its commands run, its links and names exist, its reference is complete."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from conftest import REPOSITORY
+
+import dask_dedup
+from dask_dedup.cli import main
+from dask_dedup.simulation import simulate_pickers
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
+PROSE = [
+    *PAGES,
+    *(REPOSITORY / name for name in ("CHANGELOG.md", "CONTRIBUTING.md")),
+    *(
+        path
+        for name in ("benchmarks", "deploy", "examples")
+        for path in (REPOSITORY / name).rglob("*.md")
+    ),
+]
+BLOCK = re.compile(
+    r"(?:^<!-- (.*?) -->\n)?^```(console|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE
+)
+FENCED = re.compile(r"^ *(```+|:::+).*?^ *\1$", re.DOTALL | re.MULTILINE)
+
+
+def name_of(path):
+    return str(path.relative_to(REPOSITORY))
+
+
+def example(name):
+    path = REPOSITORY / "examples" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"example_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def commands_of(block):
+    """Return the commands of a console block: its lines after ``$``, or all lines if there is no ``$``."""
+    lines = block.splitlines()
+    prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+    return prompted or lines
+
+
+def blocks_of(page):
+    """Return (language, text) of the blocks of a page that are to run here."""
+    blocks = []
+    for mark, language, text in BLOCK.findall(page.read_text()):
+        if mark.startswith("not tested: "):
+            continue
+        if mark.startswith("needs: ") and not importlib.util.find_spec(
+            mark.removeprefix("needs: ")
+        ):
+            continue
+        blocks.append((language, text))
+    return blocks
+
+
+def pages_to_run():
+    for page in PAGES:
+        if blocks_of(page):
+            slow = "<!-- slow -->" in page.read_text()
+            yield pytest.param(page, id=name_of(page), marks=[pytest.mark.slow] if slow else [])
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """Return a folder with the tables that the pages name."""
+    folder = tmp_path_factory.mktemp("tables")
+    relion, cryosparc = example("relion_round_trip"), example("cryosparc_round_trip")
+    pickers = simulate_pickers(folder / "picks", particles=600, micrographs=3)
+    for job, picker in zip(("J11", "J10"), pickers, strict=True):
+        relion.write_star(picker, folder / f"{picker.name}.star")
+        cryosparc.write_group(cryosparc.records_of(picker), folder / job, job)
+    text = (folder / "template.star").read_text()
+    text = text.replace(
+        "_rlnMicrographPixelSize #3\n_rlnImagePixelSize #4", "_rlnImagePixelSize #3"
+    )
+    (folder / "extracted.star").write_text(text.replace("1 0.830000 1.660000", "1 1.660000"))
+    picks = pq.read_table(folder / "picks" / "template")
+    expanded = example("undo_symmetry_expansion").expand(picks, 4, seed=0)
+    pq.write_table(expanded, folder / "expanded.parquet")
+    x = picks.column("location/center_x_frac").to_numpy().copy()
+    x[3] = np.nan
+    number = picks.column_names.index("location/center_x_frac")
+    damaged = picks.set_column(number, picks.schema.field(number), pa.array(x))
+    pq.write_table(damaged, folder / "damaged.parquet")
+    return folder
+
+
+@pytest.mark.parametrize("page", list(pages_to_run()))
+# Dask 2026.8 calls what pandas 3.1 deprecates.
+@pytest.mark.filterwarnings("ignore:The inplace keyword")
+def test_the_commands_of_a_page_run(page, cli, tables, tmp_path, monkeypatch):
+    folder = shutil.copytree(tables, tmp_path / "work")
+    monkeypatch.chdir(folder)
+    names = {"__name__": "page"}
+    for language, text in blocks_of(page):
+        if language == "python":
+            exec(compile(text, name_of(page), "exec"), names)
+            continue
+        for command in commands_of(text):
+            program, *arguments = shlex.split(command, comments=True)
+            assert program == "dask-dedup"
+            outcome = cli(*arguments)
+            assert outcome.exit_code == 0, f"{command}\n{outcome.stderr}"
+
+
+COMMANDS = tuple(sorted(main.commands.items()))
+
+
+class TestReference:
+    """Every command, option and public name is documented."""
+
+    def test_it_is_generated_from_all_commands(self):
+        text = (DOCS / "reference" / "command-line.md").read_text()
+        assert "```{click} dask_dedup.cli:main\n:prog: dask-dedup\n:nested: full\n" in text
+
+    @pytest.mark.parametrize(("verb", "command"), COMMANDS)
+    def test_every_option_has_a_help_text(self, verb, command):
+        assert command.help
+        assert not command.hidden
+        for option in command.params:
+            if option.param_type_name == "option":
+                assert option.help, option.opts
+                assert not option.hidden, option.opts
+
+    @pytest.mark.slow
+    def test_the_site_is_built_without_warnings_and_has_every_option(self, tmp_path):
+        pytest.importorskip("sphinx")
+        pytest.importorskip("pydata_sphinx_theme")
+        options = ("--fail-on-warning", "--quiet", "--builder", "html")
+        outcome = subprocess.run(
+            [sys.executable, "-m", "sphinx", *options, str(DOCS), str(tmp_path)],
+            capture_output=True,
+            text=True,
+            timeout=250,
+        )
+        assert outcome.returncode == 0, outcome.stderr
+        reference = (tmp_path / "reference" / "command-line.html").read_text()
+        for verb, command in [("", main), *COMMANDS]:
+            for option in command.params:
+                if option.param_type_name == "option" and option.name != "version":
+                    anchor = f"cmdoption-dask-dedup-{verb}-".replace("--", "-")
+                    long = max(option.opts, key=len).removeprefix("--")
+                    assert f'id="{anchor}{long}"' in reference, (verb, option.opts)
+
+    @pytest.mark.parametrize("name", dask_dedup.__all__)
+    def test_every_public_name_is_in_it(self, name):
+        text = (DOCS / "reference" / "api.md").read_text()
+        assert re.search(rf"^\.\. auto(function|class|exception):: {name}\b", text, re.MULTILINE)
+
+
+class TestNames:
+    """What the pages name exists."""
+
+    #: Options of other programs.
+    FOREIGN = frozenset(
+        [
+            "--findings",
+            "--format",
+            "--help",
+            "--host",
+            "--lifetime",
+            "--local-directory",
+            "--preload-nanny",
+            "--scratch",
+            "--seconds",
+        ]
+    )
+    KNOWN = frozenset(
+        name
+        for command in (main, *main.commands.values())
+        for option in command.params
+        for name in option.opts
+    )
+
+    @pytest.mark.parametrize("page", PAGES, ids=name_of)
+    def test_options(self, page):
+        text = page.read_text()
+        spans = re.findall(r"`(-[^`\n]*)`", text) + re.findall(r"dask-dedup [a-z-]+ [^`\n]*", text)
+        named = {name for span in spans for name in re.findall(r"(?<![\w-])--?[a-z][\w-]*", span)}
+        assert named - self.KNOWN - self.FOREIGN == set()
+
+    @pytest.mark.parametrize("page", PROSE, ids=name_of)
+    def test_links(self, page):
+        targets = re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", page.read_text()))
+        files = {target.partition("#")[0] for target in targets if "://" not in target} - {""}
+        assert [file for file in files if not (page.parent / file).exists()] == []
+
+    @pytest.mark.parametrize("page", PROSE, ids=name_of)
+    def test_paths_in_the_repository(self, page):
+        folders = "benchmarks|dask_dedup|deploy|docs|examples|fuzz|reliability|tests"
+        named = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
+        assert [path for path in named if not (REPOSITORY / path).exists()] == []
+
+    def test_extras(self):
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+        extras = project["optional-dependencies"]
+        source = "".join(path.read_text() for path in (REPOSITORY / "dask_dedup").rglob("*.py"))
+        texts = source + "".join(page.read_text() for page in PROSE)
+        named = {
+            name
+            for names in re.findall(r"dask-dedup\[([a-z0-9,]+)\]", texts)
+            for name in names.split(",")
+        }
+        assert named <= set(extras)
+        (everything,) = re.fullmatch(r"dask-dedup\[(.*)\]", extras["all"][0]).groups()
+        assert set(everything.split(",")) == set(extras) - {"all", "dev", "docs", "test"}
+
+
+class TestStyle:
+    def test_the_readme_is_short(self):
+        assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
+
+    @pytest.mark.parametrize(
+        "page", [page for page in PROSE if "deploy" not in page.parts], ids=name_of
+    )
+    def test_prose_is_wrapped(self, page):
+        lines = FENCED.sub("", page.read_text()).splitlines()
+        prose = [line for line in lines if not line.lstrip().startswith(("|", "<!--"))]
+        assert [line for line in prose if len(line) > 100 and " " in line.strip()] == []
+
+
+class TestCitation:
+    FILE = REPOSITORY / "CITATION.cff"
+
+    def test_the_package_has_the_same(self):
+        assert (REPOSITORY / "dask_dedup" / "CITATION.cff").read_bytes() == self.FILE.read_bytes()
+
+    def test_it_has_what_version_1_2_0_of_the_format_requires(self):
+        citation = yaml.safe_load(self.FILE.read_text())
+        assert citation["cff-version"] == "1.2.0"
+        assert {"message", "title", "authors"} <= set(citation)
+        assert citation["authors"] == [{"name": "the dask-dedup developers"}]
+
+    def test_it_agrees_with_the_package(self):
+        project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+        citation = yaml.safe_load(self.FILE.read_text())
+        assert citation["version"] == dask_dedup.__version__
+        assert citation["license"] == project["license"]
+        assert citation["authors"] == project["authors"]
