@@ -129,7 +129,8 @@ class TestReference:
 
     def test_it_is_generated_from_all_commands(self):
         text = (DOCS / "reference" / "command-line.md").read_text()
-        assert "```{click} dask_dedup.cli:main\n:prog: dask-dedup\n:nested: full\n" in text
+        directive = ".. click:: dask_dedup.cli:main\n   :prog: dask-dedup\n   :nested: full\n"
+        assert directive in text
 
     @pytest.mark.parametrize(("verb", "command"), COMMANDS)
     def test_every_option_has_a_help_text(self, verb, command):
