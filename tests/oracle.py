@@ -1,6 +1,6 @@
-"""The rules of the design once more, by brute force: what every faster answer must equal.
+"""The rules by brute force, as a reference for the fast code.
 
-Written from the design alone; imports nothing of the package.
+Written from the specification; imports nothing from the package.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def splitmix64(value):
 
 
 def rank_tuple(*, uid, score=None, higher=True, seed=0, priority=0, source=0, row=0):
-    """The smaller, the better; `score` None means that all scores tie."""
+    """Return the rank as a tuple; smaller is better. With `score` None, all scores tie."""
     if score is None:
         by_score = (0, 0.0)
     elif math.isnan(score) or score == -999:
@@ -31,15 +31,15 @@ def rank_tuple(*, uid, score=None, higher=True, seed=0, priority=0, source=0, ro
 
 
 def greedy(centres, micrographs, rank_tuples, min_separation, share_label=None):
-    """Walk the rows from best to worst; give each row's winner (-1: kept) and distance to it."""
+    """Return the winner of each row (-1 if it is kept) and the distance to it."""
     points = [tuple(point) for point in np.asarray(centres, dtype=float).tolist()]
     micrographs = np.asarray(micrographs).tolist()
     winner = np.full(len(points), -1)
     distance = np.full(len(points), np.nan)
     kept = {}
     for row in sorted(range(len(points)), key=rank_tuples.__getitem__):
-        here = kept.setdefault(micrographs[row], [])
-        for better in here:
+        same_micrograph = kept.setdefault(micrographs[row], [])
+        for better in same_micrograph:
             if share_label is not None and share_label(row, better):
                 continue
             gap = _distance(points[row], points[better])
@@ -47,12 +47,12 @@ def greedy(centres, micrographs, rank_tuples, min_separation, share_label=None):
                 winner[row], distance[row] = better, gap
                 break
         else:
-            here.append(row)
+            same_micrograph.append(row)
     return winner, distance
 
 
 def crowded(centres, micrographs, min_separation, share_label=None):
-    """Give each row's distance to its closest duplicate; NaN for rows that have none."""
+    """Return the distance of each row to its closest duplicate; NaN if it has none."""
     points = [tuple(point) for point in np.asarray(centres, dtype=float).tolist()]
     micrographs = np.asarray(micrographs).tolist()
     closest = np.full(len(points), np.nan)
@@ -69,7 +69,7 @@ def crowded(centres, micrographs, min_separation, share_label=None):
 
 
 def relion_matrix(rot, tilt, psi):
-    """Euler_angles2matrix of RELION's euler.cpp."""
+    """Return the rotation matrix of `Euler_angles2matrix` in RELION's euler.cpp."""
     ca, cb, cg = (math.cos(math.radians(value)) for value in (rot, tilt, psi))
     sa, sb, sg = (math.sin(math.radians(value)) for value in (rot, tilt, psi))
     return np.array(

@@ -1,4 +1,4 @@
-"""The benchmarks run, and their contenders agree."""
+"""The benchmarks run, and all programs that they compare keep the same particles."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from benchmarks.generate import CASES, generate
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_tables_have_the_columns_and_rows_asked_for_and_are_made_alike_each_time(tmp_path, case):
+def test_generated_tables_have_the_requested_size_and_are_reproducible(tmp_path, case):
     once, twice = (
         [pq.read_table(folder) for folder in generate(case, 4_000, tmp_path / name)]
         for name in ("once", "twice")
@@ -28,7 +28,7 @@ def test_tables_have_the_columns_and_rows_asked_for_and_are_made_alike_each_time
     assert np.unique(uids).size == 4_000
 
 
-def test_random_order_holds_the_rows_of_the_other(tmp_path):
+def test_random_order_holds_the_same_rows(tmp_path):
     tables = [
         pq.read_table(generate(case, 4_000, tmp_path / case)[0]).select(
             ["uid", "location/center_x_frac", "pick_stats/ncc_score"]
@@ -41,7 +41,7 @@ def test_random_order_holds_the_rows_of_the_other(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("case", ["clustered", "random", "two-pickers"])
-def test_all_contenders_keep_the_same_particles(tmp_path, case):
+def test_all_programs_keep_the_same_particles(tmp_path, case):
     pytest.importorskip("polars")
     inputs = generate(case, 9_000, tmp_path / "data")
     names = list(NAMES) if case == "two-pickers" else ["dask-dedup", "copy_tuned", DECIDING[0]]

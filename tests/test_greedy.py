@@ -1,4 +1,4 @@
-"""The kernel decides as the brute-force walk does, row for row, however it gets there."""
+"""The decision equals that of a brute-force loop, row for row, on every path through the code."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Case:
 
 @st.composite
 def cases(draw, max_rows=28):
-    """Rows on a grid of a step near the separation, a chain, piles, or anywhere."""
+    """Rows on a grid with a step near the separation, on a chain, coincident, or anywhere."""
     n = draw(st.integers(0, max_rows))
     axes = draw(st.sampled_from((2, 3)))
     separation = draw(st.sampled_from(SEPARATIONS))
@@ -63,7 +63,7 @@ def cases(draw, max_rows=28):
     drawn = draw(st.binary(min_size=columns * n, max_size=columns * n))
     bits = np.frombuffer(drawn, dtype=np.uint8).reshape(n, columns).astype(np.int64)
 
-    layout = draw(st.sampled_from(("grid", "chain", "piles", "anywhere")))
+    layout = draw(st.sampled_from(("grid", "chain", "coincident", "anywhere")))
     if layout == "chain":
         centres = np.zeros((n, axes))
         centres[:, 0] = np.arange(n) * step
@@ -94,7 +94,7 @@ def cases(draw, max_rows=28):
 @contextmanager
 def tuned(budget=pairs.PAIR_BUDGET, rounds=greedy_rule.ROUNDS):
     with (
-        # What a sweep settles never comes to the budget.
+        # A sweep never reaches the budget.
         without_sweep() if budget < pairs.PAIR_BUDGET else nullcontext(),
         mock.patch.object(pairs, "PAIR_BUDGET", budget),
         mock.patch.object(greedy_rule, "ROUNDS", rounds),
@@ -122,13 +122,13 @@ def assert_same(one, other):
     np.testing.assert_array_equal(one.distance, other.distance)
 
 
-def walked(case):
-    """Winners and distances by the brute-force walk."""
+def brute_force(case):
+    """Winners and distances by a loop over all pairs."""
     return greedy(case.centres, case.micrographs, case.ranks(), case.separation, case.share_label)
 
 
 def assert_greedy(case, result):
-    assert_is(result, *walked(case))
+    assert_is(result, *brute_force(case))
 
 
 def assert_is(result, winner, distance):
@@ -146,17 +146,17 @@ def assert_crowded(case, result):
 
 @settings(max_examples=200)
 @given(case=cases())
-def test_suppress_equals_the_walk_whatever_it_does_at_once(case):
-    truth = walked(case)
+def test_suppress_equals_brute_force_for_any_budget_and_rounds(case):
+    truth = brute_force(case)
     for budget, rounds in product(BUDGETS, ROUNDS):
         with tuned(budget, rounds):
             assert_is(case.run(), *truth)
 
 
-@pytest.mark.parametrize("most", [1, 1_000], ids=["seldom", "always"])
+@pytest.mark.parametrize("most", [1, 1_000], ids=["rarely", "always"])
 @settings(max_examples=150)
 @given(case=cases())
-def test_sweeps_and_trees_give_the_same(most, case):
+def test_sweep_and_tree_decide_alike(most, case):
     with mock.patch.multiple(pairs, MOST_CANDIDATES=most, MOST_PAIRS=most):
         swept, crowd = case.run(), case.run(reject_crowded)
     with without_sweep():
@@ -169,7 +169,7 @@ def test_sweeps_and_trees_give_the_same(most, case):
 
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("method", [suppress, reject_crowded])
-def test_what_is_given_is_not_written_to(method, order):
+def test_arguments_are_not_modified(method, order):
     case = random_case(500, side=100.0, separation=3.0, micrographs=3)
     centres = np.array(case.centres, order=order)
     before = [centres.copy(), case.micrographs.copy(), *(key.copy() for key in case.keys)]
@@ -180,10 +180,10 @@ def test_what_is_given_is_not_written_to(method, order):
 
 @pytest.mark.parametrize("offset", [0.0, -1e9, 1e9, 0.1])
 @pytest.mark.parametrize("axes", [2, 3])
-def test_pairs_at_precisely_the_separation_are_found(axes, offset):
+def test_pairs_at_exactly_the_separation_are_found(axes, offset):
     separation = 20.0
     random = np.random.default_rng(axes)
-    # Pairs exactly one separation apart, as far as numbers so far from 0 can tell.
+    # One separation apart, up to the rounding of coordinates this large.
     corner = random.integers(0, 40, (2_000, axes)) * separation * 5 + offset
     step = np.zeros_like(corner)
     step[np.arange(2_000), random.integers(0, axes, 2_000)] = separation
@@ -203,7 +203,7 @@ def test_pairs_at_precisely_the_separation_are_found(axes, offset):
 
 @settings(max_examples=200)
 @given(case=cases())
-def test_reject_crowded_equals_all_pairs_whatever_it_does_at_once(case):
+def test_reject_crowded_equals_brute_force_for_any_budget(case):
     for budget in BUDGETS:
         with tuned(budget):
             assert_crowded(case, case.run(reject_crowded))
@@ -249,7 +249,7 @@ def test_every_rejected_has_a_better_kept_one_within_the_separation(case):
 
 @settings(max_examples=100)
 @given(case=cases())
-def test_what_is_kept_is_kept_again(case):
+def test_kept_particles_are_kept_again(case):
     kept = np.flatnonzero(~case.run().rejected)
     assert not case.take(kept).run().rejected.any()
 
@@ -266,13 +266,13 @@ def test_copies_of_all_rows_are_rejected_and_change_nothing_else(case, times):
     np.testing.assert_array_equal(result.rejected[:n], once.rejected)
     np.testing.assert_array_equal(result.winner[:n], once.winner)
     assert result.rejected[n:].all()
-    heirs = np.where(once.rejected, once.winner, np.arange(n))
-    np.testing.assert_array_equal(result.winner[n:], np.tile(heirs, times - 1))
+    expected = np.where(once.rejected, once.winner, np.arange(n))
+    np.testing.assert_array_equal(result.winner[n:], np.tile(expected, times - 1))
 
 
 @settings(max_examples=100)
 @given(case=cases())
-def test_micrographs_do_not_touch_each_other(case):
+def test_micrographs_are_decided_independently(case):
     whole = case.run()
     for micrograph in np.unique(case.micrographs):
         rows = np.flatnonzero(case.micrographs == micrograph)
@@ -285,7 +285,7 @@ def test_micrographs_do_not_touch_each_other(case):
 @pytest.mark.parametrize("hashed", [lambda z: np.zeros_like(z), lambda z: z & np.uint64(3)])
 @settings(max_examples=100)
 @given(case=cases())
-def test_colliding_hashes_do_not_merge_places(hashed, case):
+def test_colliding_hashes_do_not_merge_positions(hashed, case):
     mix = coincident._hash
     with without_sweep(), mock.patch.object(coincident, "_hash", lambda parts: hashed(mix(parts))):
         assert_greedy(case, case.run())
@@ -307,9 +307,7 @@ def test_fewer_than_two_rows_have_no_duplicates(method, axes, rows):
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("separation", [0.1, 3.0, 20.0, 1.0 / 3.0])
 @pytest.mark.parametrize("micrographs", [1, 40])
-def test_a_pair_at_precisely_the_separation_is_a_pair_of_duplicates(
-    budget, separation, micrographs
-):
+def test_two_particles_at_exactly_the_separation_are_duplicates(budget, separation, micrographs):
     n = 2 * micrographs
     centres = np.zeros((n, 2))
     centres[1::2, 0] = separation
@@ -323,7 +321,7 @@ def test_a_pair_at_precisely_the_separation_is_a_pair_of_duplicates(
     assert not below.rejected.any()
 
 
-def test_separation_zero_asks_for_precisely_equal_coordinates():
+def test_at_separation_zero_only_equal_coordinates_are_duplicates():
     next_up = np.nextafter(1.0, 2.0)
     centres = np.array([[1.0, 0.0], [1.0, -0.0], [next_up, 0.0], [1.0, 5e-324], [1.0, 0.0]])
     number = np.array([0, 0, 0, 0, 1])
@@ -342,7 +340,7 @@ def test_the_winner_is_the_best_kept_neighbour_not_the_nearest():
     assert other_way.distance[2] == 1.9 - 1.0
 
 
-def test_a_rejected_particle_rejects_nobody():
+def test_a_rejected_particle_rejects_no_other():
     centres = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
     result = suppress(centres, np.zeros(3, np.intp), (np.arange(3, dtype=np.uint64),), 1.0)
     assert result.rejected.tolist() == [False, True, False]
@@ -374,32 +372,32 @@ def test_a_chain_of_rising_scores_keeps_every_other_one(budget):
         result = suppress(centres, np.zeros(n, np.intp), (rank,), 1.5)
     from_the_end = np.arange(n)[::-1]
     np.testing.assert_array_equal(result.rejected, from_the_end % 2 == 1)
-    losers = np.flatnonzero(result.rejected)
-    np.testing.assert_array_equal(result.winner[losers], losers + 1)
-    assert (result.distance[losers] == 1.0).all()
+    lost = np.flatnonzero(result.rejected)
+    np.testing.assert_array_equal(result.winner[lost], lost + 1)
+    assert (result.distance[lost] == 1.0).all()
 
 
 @pytest.mark.parametrize("budget", [1000, 4_000_000])
-def test_of_a_sixtyfold_pile_the_best_stays(budget):
-    row_ids, copies = 400, 60
+def test_the_best_of_sixty_coincident_particles_is_kept(budget):
+    positions, copies = 400, 60
     random = np.random.default_rng(1)
-    row_id = random.permutation(np.repeat(np.arange(row_ids), copies))
-    centres = np.column_stack([row_id % 20, row_id // 20]) * 100.0
-    score = random.integers(30, size=row_id.size).astype(np.uint64)
-    uid = random.permutation(row_id.size).astype(np.uint64)
+    position = random.permutation(np.repeat(np.arange(positions), copies))
+    centres = np.column_stack([position % 20, position // 20]) * 100.0
+    score = random.integers(30, size=position.size).astype(np.uint64)
+    uid = random.permutation(position.size).astype(np.uint64)
     with tuned(budget):
-        result = suppress(centres, np.zeros(row_id.size, np.intp), (score, uid), 20.0)
-        crowd = reject_crowded(centres, np.zeros(row_id.size, np.intp), (score, uid), 20.0)
-    order = np.lexsort((uid, score, row_id))
+        result = suppress(centres, np.zeros(position.size, np.intp), (score, uid), 20.0)
+        crowd = reject_crowded(centres, np.zeros(position.size, np.intp), (score, uid), 20.0)
+    order = np.lexsort((uid, score, position))
     best = order[::copies]
     np.testing.assert_array_equal(np.sort(best), np.flatnonzero(~result.rejected))
-    losers = np.flatnonzero(result.rejected)
-    np.testing.assert_array_equal(result.winner[losers], best[row_id[losers]])
-    assert (result.distance[losers] == 0).all()
+    lost = np.flatnonzero(result.rejected)
+    np.testing.assert_array_equal(result.winner[lost], best[position[lost]])
+    assert (result.distance[lost] == 0).all()
     assert (crowd.distance == 0).all()
 
 
-def test_where_all_scores_tie_the_next_key_decides():
+def test_the_next_key_decides_if_all_scores_tie():
     case = random_case(3_000, side=600.0, separation=20.0, micrographs=3)
     tied = replace(case, keys=(np.zeros(3_000, np.uint64), *case.keys))
     assert_same(case.run(), tied.run())
@@ -416,7 +414,7 @@ def test_a_dense_micrograph_in_blocks_equals_all_at_once(axes, separation):
             assert_same(crowd, case.run(reject_crowded))
 
 
-def test_blocks_agree_where_one_micrograph_is_dense_among_sparse_ones():
+def test_blocks_decide_alike_if_one_micrograph_is_dense_among_sparse_ones():
     dense = random_case(1_500, side=30.0, separation=20.0)
     sparse = random_case(4_000, side=4_000.0, separation=20.0, micrographs=50, seed=1)
     n = 5_500
@@ -433,7 +431,7 @@ def test_blocks_agree_where_one_micrograph_is_dense_among_sparse_ones():
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e6, -3e7])
-def test_thousands_of_rows_equal_the_walk(offset):
+def test_thousands_of_rows_equal_brute_force(offset):
     case = random_case(1_500, side=900.0, separation=20.0, micrographs=4, seed=3)
     case = replace(case, centres=np.round(case.centres / 10) * 10 + offset)
     assert_greedy(case, case.run())
@@ -464,7 +462,7 @@ print(peak() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's peak memory")
-def test_memory_stays_bounded_where_all_pairs_are_close():
+def test_memory_is_bounded_if_all_pairs_are_close():
     done = subprocess.run(
         [sys.executable, "-c", DENSE], capture_output=True, text=True, check=True, timeout=120
     )

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from damaged.parquet import with_rows
-from sound import STAR, csdat, npy, records
 from tables import Output, assert_same_rows, bits, cryosparc, write_file
+from valid_files import STAR, csdat, npy, records
 
 from dask_dedup import report, run
 from dask_dedup.errors import InputError, RunError

@@ -14,7 +14,7 @@ from dask_dedup.dedup.picks import PICKS_DTYPES, Picks, fragment_of, row_ids, ro
 from dask_dedup.dedup.rank import score_key, splitmix64, total_order
 
 WORST = 2**64 - 1
-words = st.integers(0, WORST)
+integers = st.integers(0, WORST)
 doubles = st.one_of(
     st.floats(allow_nan=True, allow_infinity=True),
     st.sampled_from([0.0, -0.0, -999.0, np.inf, -np.inf, np.nan, 5e-324, -5e-324, 1.0, -1.0]),
@@ -27,7 +27,7 @@ def keys_of(scores, *, higher):
 
 @st.composite
 def key_columns(draw):
-    """One to four keys with heavy ties, some of them huge."""
+    """One to four keys with heavy ties, some of them large."""
     number = draw(st.integers(1, 4))
     value = st.sampled_from([0, 1, 2, WORST, WORST - 1, 2**63])
     rows = draw(st.lists(st.tuples(*[value] * number), max_size=60))
@@ -45,7 +45,7 @@ def test_total_order_sorts_as_tuples_do(columns):
 
 @settings(max_examples=300)
 @given(columns=key_columns(), data=st.data())
-def test_with_a_unique_last_key_the_order_is_one(columns, data):
+def test_a_unique_last_key_makes_the_order_unique(columns, data):
     rows, keys = columns
     unique = data.draw(st.permutations(range(len(rows))))
     tuples = [(*row, last) for row, last in zip(rows, unique, strict=True)]
@@ -62,7 +62,7 @@ def test_total_order_sorts_many_rows(ties):
     np.testing.assert_array_equal(total_order(keys), np.lexsort(keys[::-1]))
 
 
-def test_total_order_leaves_its_keys_alone():
+def test_total_order_does_not_modify_its_keys():
     keys = [np.array([3, 1, 3], dtype=np.uint64), np.array([2, 1, 0], dtype=np.uint64)]
     before = [key.copy() for key in keys]
     assert total_order(keys).tolist() == [1, 2, 0]
@@ -79,14 +79,14 @@ def test_score_keys_compare_as_scores_do(one, other, higher):
     assert (key == other_key) == (wanted[0] == wanted[1])
 
 
-def test_a_higher_score_comes_first_and_no_score_last():
+def test_higher_scores_come_first_and_missing_ones_last():
     scores = [-np.inf, -999.0, 1.0, np.nan, np.inf, -2.0, 0.0, -1000.0]
     order = np.argsort(keys_of(scores, higher=True), kind="stable")
     assert [scores[row] for row in order][:6] == [np.inf, 1.0, 0.0, -2.0, -1000.0, -np.inf]
     assert sorted(order[6:].tolist()) == [1, 3]
 
 
-def test_a_lower_score_comes_first_and_no_score_last():
+def test_lower_scores_come_first_and_missing_ones_last():
     scores = [-np.inf, -999.0, 1.0, np.nan, np.inf, -2.0, 0.0, -1000.0]
     order = np.argsort(keys_of(scores, higher=False), kind="stable")
     assert [scores[row] for row in order][:6] == [-np.inf, -1000.0, -2.0, 0.0, 1.0, np.inf]
@@ -94,14 +94,14 @@ def test_a_lower_score_comes_first_and_no_score_last():
 
 
 @pytest.mark.parametrize("higher", [True, False])
-def test_scores_that_mean_the_same_tie(higher):
+def test_equivalent_scores_tie(higher):
     missing, other_nan, sentinel = keys_of([np.nan, -np.nan, -999.0], higher=higher)
     assert missing == other_nan == sentinel == WORST
     zero, minus_zero = keys_of([0.0, -0.0], higher=higher)
     assert zero == minus_zero
 
 
-def test_infinite_scores_are_scores():
+def test_infinite_scores_are_not_missing():
     assert max(keys_of([np.inf, -np.inf], higher=True)) < WORST
     assert max(keys_of([np.inf, -np.inf], higher=False)) < WORST
 
@@ -122,21 +122,21 @@ def test_infinite_scores_are_scores():
         (0, [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F, 0xF88BB8A8724C81EC]),
     ],
 )
-def test_splitmix64_gives_the_published_sequences(seed, outputs):
+def test_splitmix64_reproduces_the_published_sequences(seed, outputs):
     states = [(seed + k * 0x9E3779B97F4A7C15) % 2**64 for k in range(len(outputs))]
     assert splitmix64(np.array(states, dtype=np.uint64)).tolist() == outputs
     assert [scalar_splitmix64(state) for state in states] == outputs
 
 
 @settings(max_examples=200)
-@given(st.lists(words, max_size=20))
-def test_splitmix64_equals_whole_number_arithmetic(values):
+@given(st.lists(integers, max_size=20))
+def test_splitmix64_equals_python_integer_arithmetic(values):
     hashed = splitmix64(np.array(values, dtype=np.uint64))
     assert hashed.dtype == np.uint64
     assert hashed.tolist() == [scalar_splitmix64(value) for value in values]
 
 
-def test_splitmix64_hashes_one_to_one():
+def test_splitmix64_has_no_collisions():
     assert np.unique(splitmix64(np.arange(100_000, dtype=np.uint64))).size == 100_000
 
 
@@ -154,7 +154,7 @@ def test_splitmix64_hashes_one_to_one():
     st.sampled_from(["ncc_score", "error", "none"]),
     st.booleans(),
 )
-def test_picks_rank_as_the_design_says(rows, seed, score_field, prefer_input_order):
+def test_picks_are_ranked_by_the_documented_order(rows, seed, score_field, prefer_input_order):
     n = len(rows)
     params = DedupParams(score_field=score_field, seed=seed, prefer_input_order=prefer_input_order)
     rows = sorted(rows, key=lambda row: row[2])
@@ -179,14 +179,14 @@ def test_picks_rank_as_the_design_says(rows, seed, score_field, prefer_input_ord
     assert total_order(picks.rank_keys(params)).tolist() == wanted
 
 
-def test_another_seed_chooses_otherwise_among_ties():
+def test_another_seed_makes_another_choice_among_ties():
     uid = np.arange(1000, dtype=np.uint64)
     orders = [np.argsort(splitmix64(uid ^ np.uint64(seed))) for seed in (0, 1, 2**63)]
     for one in range(3):
         assert (orders[one] != orders[one - 1]).mean() > 0.9
 
 
-def test_places_hold_fragment_and_row():
+def test_row_ids_hold_fragment_and_row():
     row_id = row_ids(70_000, 5)
     assert fragment_of(row_id).tolist() == [70_000] * 5
     assert row_of(row_id).tolist() == [0, 1, 2, 3, 4]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from sound import put
 from tables import cryosparc, write_file, write_folder
+from valid_files import put
 
 from damaged.case import case
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from sound import csdat, npy, part, put, records
+from valid_files import csdat, npy, part, put, records
 
 from damaged.case import case
 

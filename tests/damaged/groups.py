@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sound import GROUP, group, npy, part, records
+from valid_files import GROUP, group, npy, part, records
 
 from damaged.case import case
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sound import put
 from tables import cryosparc, exposures, write_file
+from valid_files import put
 
 from damaged.case import case
 from damaged.parquet import parquet

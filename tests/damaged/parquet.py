@@ -7,8 +7,8 @@ import io
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from sound import STAR, put
 from tables import cryosparc, relion, spoilt_column, write_file, write_folder
+from valid_files import STAR, put
 
 from damaged.case import case
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sound import STAR, put
+from valid_files import STAR, put
 
 from damaged.case import case
 

@@ -1,4 +1,4 @@
-"""Small sound files, as bytes, for tests that spoil them."""
+"""Small valid files, as bytes, for tests that damage them."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ KINDS = {
 
 
 def records(rows=6, **changed):
-    """Picks as a .cs holds them; `changed` gives other values, with `__` for the slash."""
+    """Return picks as in a .cs file; `changed` replaces columns, with `__` for the slash."""
     table = np.zeros(
         rows,
         [(name, *((kind,) if isinstance(kind, str) else kind)) for name, kind in KINDS.items()],
@@ -82,7 +82,7 @@ def npy(table):
 
 
 def part(table, *prefixes):
-    """Some fields of records, by the beginnings of their names."""
+    """Return the fields of records whose names start with a prefix."""
     names = [name for name in table.dtype.names if name.startswith(prefixes)]
     result = np.empty(table.size, [(name, table.dtype[name]) for name in names])
     for name in names:
@@ -91,14 +91,14 @@ def part(table, *prefixes):
 
 
 def csdat(table, *, compressed=True, **header):
-    """Records as CryoSPARC's compressed form has them; `header` replaces entries of its header."""
+    """Return records in the compressed form of CryoSPARC; `header` replaces entries of its header."""
     heap, stored, fields = b"\0", [], []
     for name in table.dtype.names:
         column, kind = table[name], table.dtype[name]
         text = kind.kind == "S"
         if text:
-            column, places = np.empty(table.size, "<u8"), column.tolist()
-            for row, value in enumerate(places):
+            column, texts = np.empty(table.size, "<u8"), column.tolist()
+            for row, value in enumerate(texts):
                 column[row] = len(heap)
                 heap += value + b"\0"
         content = np.ascontiguousarray(column).tobytes()
@@ -107,19 +107,19 @@ def csdat(table, *, compressed=True, **header):
         stored.append(len(content).to_bytes(4, "little") + content)
         shape = [list(kind.shape)] if kind.shape else []
         fields.append([name, "|O" if text else kind.base.str, *shape])
-    told = {
+    full_header = {
         "length": table.size,
         "dtype": fields,
         "compression": "lz4" if compressed else None,
         "compressed_fields": list(table.dtype.names) if compressed else [],
         **header,
     }
-    text = json.dumps(told).encode()
+    text = json.dumps(full_header).encode()
     return b"\x95CSDAT" + len(text).to_bytes(4, "little") + text + b"".join(stored) + heap
 
 
 def group(folder, text=GROUP, main=None, passthrough=None):
-    """Write a group of two files; gives the path of the .csg."""
+    """Write a group of two files; return the path of the .csg."""
     folder.mkdir(parents=True, exist_ok=True)
     table = records()
     contents = {
@@ -135,6 +135,6 @@ def group(folder, text=GROUP, main=None, passthrough=None):
 
 
 def put(folder, name, content):
-    """Write a file; gives it as the arguments of a run."""
+    """Write a file; return the arguments of a run on it."""
     (folder / name).write_bytes(content)
     return [folder / name]
