@@ -1,4 +1,4 @@
-"""Runs to publish, and the readers of lakes: each gives (rows, sum of x positions) for every run and input."""
+"""Runs to publish, and readers of tables, which return (rows, sum of x) for each run and input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ X = "location/center_x_frac"
 
 
 def finished_run(folder, *, seed=1, rows=600, separation=20.0, **options):
-    """Two pickers' tables of one session, combined."""
+    """Run on the tables of two pickers and return the output folder."""
     for number, picker in enumerate(("topaz", "blob")):
         table = cryosparc(rows, micrographs=20, seed=10 * seed + number)
         write_file(table, folder / "picks" / f"{picker}.parquet")
@@ -24,7 +24,7 @@ def finished_run(folder, *, seed=1, rows=600, separation=20.0, **options):
 
 
 def truth(output, name="particles_kept"):
-    """What a reader should give."""
+    """Return the expected value of a reader."""
     manifest = Output(output).manifest
     run = manifest["run_id"][:12]
     found = {}
@@ -38,7 +38,7 @@ def truth(output, name="particles_kept"):
 
 
 def summed(rows):
-    """Bring what a reader gives (run, input, rows, sum) into the form of `truth`."""
+    """Return rows of (run, input, rows, sum) in the form of `truth`."""
     return {(run, picker): (count, total) for run, picker, count, total in rows}
 
 
@@ -51,7 +51,7 @@ def same(found, expected):
 
 
 def whole(number):
-    """Decimals as integers, lists of them too."""
+    """Return decimals, and lists of them, as integers."""
     if isinstance(number, (list, tuple)) or hasattr(number, "tolist"):
         return [whole(one) for one in number]
     return number if isinstance(number, (float, str)) or number is None else int(number)
@@ -68,12 +68,12 @@ def arrow_sums(table):
             "x": table[X].cast(pa.float64()),
         }
     ).group_by(["run", "input"])
-    told = grouped.aggregate([("x", "count"), ("x", "sum")]).to_pydict()
-    return summed(zip(told["run"], told["input"], told["x_count"], told["x_sum"], strict=True))
+    sums = grouped.aggregate([("x", "count"), ("x", "sum")]).to_pydict()
+    return summed(zip(sums["run"], sums["input"], sums["x_count"], sums["x_sum"], strict=True))
 
 
 def polars_sums(frame):
     import polars as pl
 
-    told = frame.group_by("run", "input_name").agg(pl.len(), pl.col(X).cast(pl.Float64).sum())
-    return summed(told.collect().rows())
+    sums = frame.group_by("run", "input_name").agg(pl.len(), pl.col(X).cast(pl.Float64).sum())
+    return summed(sums.collect().rows())

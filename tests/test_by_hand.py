@@ -1,4 +1,4 @@
-"""The commands of deploy/README.md start a cluster that works, as they stand there but for ports and places."""
+"""The commands in deploy/README.md start a working cluster; only ports and folders are changed."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def until_answers(url, process):
 
 
 @pytest.mark.slow
-def test_scheduler_workers_and_run_as_the_readme_has_them(tmp_path, monkeypatch):
+def test_the_commands_for_scheduler_workers_and_run(tmp_path, monkeypatch):
     scheduler, workers, dedup = COMMANDS
     comm, page = free_ports(2)
     simulate_pickers(tmp_path / "picks", particles=2_000, micrographs=10)
@@ -56,7 +56,7 @@ def test_scheduler_workers_and_run_as_the_readme_has_them(tmp_path, monkeypatch)
     def words(command):
         command = command.replace("8786", comm).replace("8787", page)
         command = command.replace("/tmp/dask-scratch", str(tmp_path / "scratch"))
-        # Two threads are enough here.
+        # Two threads are enough.
         command = command.replace("--nthreads 4", "--nthreads 1")
         program, *rest = shlex.split(command)
         return [Path(sys.executable).with_name(program), *rest]
@@ -65,7 +65,7 @@ def test_scheduler_workers_and_run_as_the_readme_has_them(tmp_path, monkeypatch)
 
         def start(command):
             process = subprocess.Popen(words(command), cwd=tmp_path, stdout=log, stderr=log)
-            # Last in, first out: the workers leave before the scheduler does.
+            # In reverse order: workers stop before the scheduler.
             stack.callback(process.wait, 60)
             stack.callback(process.terminate)
             return process
@@ -80,7 +80,7 @@ def test_scheduler_workers_and_run_as_the_readme_has_them(tmp_path, monkeypatch)
         assert f"watch it: http://127.0.0.1:{page}/dedup" in done.stderr
         assert "2 threads" in done.stderr
         assert (tmp_path / "scratch").is_dir()
-    monkeypatch.chdir(tmp_path)  # the inputs were named from here
+    monkeypatch.chdir(tmp_path)  # the paths of the inputs are relative to it
     assert verify("combined").verified
     here = run([tmp_path / "picks" / name for name in ("blob", "template")], tmp_path / "here")
     there = (tmp_path / "combined" / "particles_kept").glob("*.parquet")

@@ -1,4 +1,4 @@
-"""The same particles give the same decisions in whatever format they come, alone or mixed."""
+"""The same particles give the same decisions in every format, alone or mixed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PARAMS = DedupParams(min_separation=30.0)
 
 @pytest.fixture(scope="module")
 def pickers(tmp_path_factory):
-    """Two pickers' particles, each as Parquet, .star, .cs and .csg."""
+    """The particles of two pickers as Parquet, .star, .cs and .csg."""
     folder = tmp_path_factory.mktemp("pickers")
     forms = {name: [] for name in ("parquet", "star", "cs", "csg")}
     for number, picks in enumerate(
@@ -37,20 +37,26 @@ def pickers(tmp_path_factory):
     return forms
 
 
-def lost(output):
-    """Which row of which input lost to which, and how far apart the two are."""
-    told = pq.read_table(output / "duplicates").to_pydict()
-    order = {path: n for n, path in enumerate(dict.fromkeys(told["input"]))}
-    sides = zip(told["input"], told["row"], told["winner_input"], told["winner_row"], strict=True)
+def read_duplicates(output):
+    """Return the distance for each (input, row, input of the winner, row of the winner)."""
+    duplicates = pq.read_table(output / "duplicates").to_pydict()
+    order = {path: n for n, path in enumerate(dict.fromkeys(duplicates["input"]))}
+    sides = zip(
+        duplicates["input"],
+        duplicates["row"],
+        duplicates["winner_input"],
+        duplicates["winner_row"],
+        strict=True,
+    )
     pairs = [(order[a], row, order[b], winner) for a, row, b, winner in sides]
-    return dict(zip(pairs, told["distance_A"], strict=True))
+    return dict(zip(pairs, duplicates["distance_A"], strict=True))
 
 
 def decisions(inputs, output, params=PARAMS, **options):
     result = run(inputs, output, params, **options)
-    told = lost(result.output)
-    rows = {(a, row): (b, winner) for a, row, b, winner in told}
-    return rows, np.array(list(told.values()))
+    duplicates = read_duplicates(result.output)
+    rows = {(a, row): (b, winner) for a, row, b, winner in duplicates}
+    return rows, np.array(list(duplicates.values()))
 
 
 @pytest.mark.parametrize("form", ["star", "cs", "csg"])
@@ -60,18 +66,18 @@ def test_every_format_gives_the_decisions_of_parquet(pickers, tmp_path, form, ou
     given, others = decisions(pickers[form], tmp_path / form, output_format=output_format)
     assert len(expected) > 100
     assert given == expected
-    # A .star holds as many digits as were written, six after the point.
+    # The .star files have six decimal places.
     np.testing.assert_allclose(others, distances, atol=1e-5 if form == "star" else 0)
 
 
 @pytest.mark.parametrize("form", ["star", "cs", "csg"])
-def test_the_proof_covers_every_format(pickers, tmp_path, form):
+def test_every_format_is_verified(pickers, tmp_path, form):
     run(pickers[form], tmp_path / "out", PARAMS)
-    report = verify(tmp_path / "out")
-    assert [check for check in report.checks if check.passed is not True] == []
+    verification = verify(tmp_path / "out")
+    assert [check for check in verification.checks if check.passed is not True] == []
 
 
-def test_formats_may_be_mixed_and_micrographs_go_by_name(pickers, tmp_path):
+def test_mixed_formats_match_micrographs_by_name(pickers, tmp_path):
     expected, _ = decisions(pickers["parquet"], tmp_path / "parquet")
     mixed = [pickers["star"][0], pickers["cs"][1]]
     given, _ = decisions(mixed, tmp_path / "mixed")
@@ -81,7 +87,7 @@ def test_formats_may_be_mixed_and_micrographs_go_by_name(pickers, tmp_path):
     assert verify(tmp_path / "mixed").passed
 
 
-def test_mixed_inputs_may_become_one_dataset(pickers, tmp_path):
+def test_mixed_inputs_as_one_parquet_dataset(pickers, tmp_path):
     result = run(
         [pickers["star"][0], pickers["csg"][1]], tmp_path / "out", PARAMS, output_format="parquet"
     )
@@ -91,13 +97,13 @@ def test_mixed_inputs_may_become_one_dataset(pickers, tmp_path):
     assert kept.column("uid").null_count == result.by_input[0]["kept"]
 
 
-def test_files_of_one_name_do_not_overwrite_each_other(pickers, tmp_path):
-    twins = []
+def test_inputs_of_the_same_name_get_separate_outputs(pickers, tmp_path):
+    copies = []
     for number, path in enumerate(pickers["star"]):
         (tmp_path / str(number)).mkdir()
-        twins.append(tmp_path / str(number) / "particles.star")
-        twins[-1].write_bytes(path.read_bytes())
-    result = run(twins, tmp_path / "out", PARAMS)
+        copies.append(tmp_path / str(number) / "particles.star")
+        copies[-1].write_bytes(path.read_bytes())
+    result = run(copies, tmp_path / "out", PARAMS)
     kept = sorted((result.output / "particles_kept").rglob("*.star"))
     assert [path.relative_to(result.output).as_posix() for path in kept] == [
         "particles_kept/input-2/particles.star",
@@ -106,7 +112,7 @@ def test_files_of_one_name_do_not_overwrite_each_other(pickers, tmp_path):
     assert verify(result.output).passed
 
 
-def test_a_flipped_input_matches_once_it_is_flipped_back(pickers, tmp_path):
+def test_flip_y_makes_a_flipped_input_match(pickers, tmp_path):
     expected, _ = decisions(pickers["parquet"], tmp_path / "straight")
     rows = []
     for line in pickers["star"][1].read_text().splitlines(keepends=True):

@@ -1,4 +1,4 @@
-"""Runs as Delta tables: what readers find there, and what happens when publishing goes other ways."""
+"""Publish runs as Delta tables: what readers find, concurrent publishers, and errors."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read(root):
 
 
 class TestReaders:
-    """Two runs in one table: counts and sums of each run and picker, and every value of every column."""
+    """Two runs in one table: counts and sums of each run and picker, and all values."""
 
     @pytest.fixture
     def published(self, out, lake, tmp_path):
@@ -54,7 +54,7 @@ class TestReaders:
         lake, expected = published
         assert same(arrow_sums(read(lake)), expected)
 
-    def test_its_own_engine_reads_it(self, published):
+    def test_the_engine_of_deltalake_reads_it(self, published):
         lake, expected = published
         query = QUERY.format("t").replace("group by all", "group by run, input_name")
         engine = deltalake.QueryBuilder().register("t", open_table(lake))
@@ -114,14 +114,14 @@ class TestReaders:
 
 
 class TestCommit:
-    def test_files_are_the_runs_own_bytes(self, out, lake):
+    def test_files_are_links_to_those_of_the_run(self, out, lake):
         done = publish(out, delta=lake)
         assert done.placed == "linked"
         mine = {path.stat().st_ino for path in Output(out).parts("particles_kept")}
         theirs = {path.stat().st_ino for path in lake.rglob("*.parquet")}
         assert mine == theirs
 
-    def test_files_are_copied_where_there_are_no_links(self, out, lake, monkeypatch):
+    def test_files_are_copied_without_hard_links(self, out, lake, monkeypatch):
         from dask_dedup.storage import files
 
         def link(*args):
@@ -133,7 +133,7 @@ class TestCommit:
         assert {path.read_bytes() for path in lake.rglob("*.parquet")} == originals
         assert same(arrow_sums(read(lake)), truth(out))
 
-    def test_the_commit_tells_where_the_rows_come_from(self, out, lake):
+    def test_the_commit_names_the_origin_of_the_rows(self, out, lake):
         publish(out, delta=lake)
         publish(finished_run(out.parent / "more", seed=3), delta=lake)
         manifest = Output(out).manifest
@@ -146,7 +146,7 @@ class TestCommit:
         assert [one["path"] for one in told] == [one["path"] for one in manifest["inputs"]]
 
     @pytest.mark.parametrize("table", ["rejected", "duplicates"])
-    def test_the_other_tables_can_be_published_too(self, out, lake, table):
+    def test_the_other_datasets_can_be_published(self, out, lake, table):
         publish(out, delta=lake, table=table)
         expected = Output(out).rejected if table == "rejected" else Output(out).duplicates
         rows = read(lake)
@@ -162,7 +162,7 @@ class TestCommit:
         told = polars.scan_delta(str(lake)).select("session", "grid").unique().collect()
         assert told.rows() == [("24mar07", "3")]
 
-    def test_inputs_of_one_name_are_told_apart(self, tmp_path, lake):
+    def test_inputs_of_the_same_name_get_different_names(self, tmp_path, lake):
         paths = [
             write_file(cryosparc(100, seed=n), tmp_path / f"s{n}" / "picks.parquet") for n in (1, 2)
         ]
@@ -170,7 +170,7 @@ class TestCommit:
         publish(tmp_path / "out", delta=lake)
         assert set(read(lake)["input_name"].to_pylist()) == {"s1_picks", "s2_picks"}
 
-    def test_a_run_that_rejects_nothing_gives_an_empty_table(self, tmp_path, lake):
+    def test_a_run_without_rejected_particles_gives_an_empty_table(self, tmp_path, lake):
         table = cryosparc(3, micrographs=3)
         dask_dedup.run([write_file(table, tmp_path / "in.parquet")], tmp_path / "out")
         done = publish(tmp_path / "out", delta=lake, table="rejected")
@@ -179,7 +179,7 @@ class TestCommit:
 
 
 class TestAgain:
-    def test_the_same_run_is_not_published_twice(self, cli, out, lake):
+    def test_a_run_is_not_published_twice(self, cli, out, lake):
         assert cli("publish", out, "--delta", lake).exit_code == 0
         before = stamps(lake)
         outcome = cli("publish", out, "--delta", lake)
@@ -189,7 +189,7 @@ class TestAgain:
         assert cli("publish", out, "--delta", lake, "--mode", "replace").exit_code == 0
         assert stamps(lake) == before
 
-    def test_a_tag_is_changed_by_replace_only(self, cli, out, lake):
+    def test_only_replace_changes_a_tag(self, cli, out, lake):
         publish(out, delta=lake, tags={"session": "24mar07"})
         outcome = cli("publish", out, "--delta", lake, "--tag", "session=24mar08")
         assert outcome.exit_code == 2
@@ -204,7 +204,7 @@ class TestAgain:
         publish(other, delta=lake)
         assert same(arrow_sums(read(lake)), truth(out) | truth(other))
 
-    def test_replace_leaves_this_run_alone(self, out, lake, tmp_path):
+    def test_replace_keeps_only_this_run(self, out, lake, tmp_path):
         other = finished_run(tmp_path / "s2", seed=2)
         publish(out, delta=lake)
         publish(other, delta=lake)
@@ -213,7 +213,7 @@ class TestAgain:
         assert same(arrow_sums(read(lake)), truth(out))
         assert not publish(out, delta=lake, mode="replace").changed
 
-    def test_the_table_keeps_its_rows_when_the_run_is_overwritten(self, out, lake, tmp_path):
+    def test_overwriting_the_run_does_not_change_the_table(self, out, lake, tmp_path):
         before = truth(out)
         publish(out, delta=lake)
         finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
@@ -224,7 +224,7 @@ class TestAgain:
         old = deltalake.DeltaTable(str(lake), version=0)
         assert same(arrow_sums(old.to_pyarrow_table()), before)
 
-    def test_files_that_are_gone_are_told(self, cli, out, lake):
+    def test_missing_files_are_reported(self, cli, out, lake):
         publish(out, delta=lake)
         gone = sorted(lake.rglob("*.parquet"))[0]
         gone.unlink()
@@ -235,7 +235,7 @@ class TestAgain:
             f"{lake}: 1 file of the table is missing (first: {gone.relative_to(lake)})" in warning
         )
 
-    def test_a_vacuum_of_the_table_leaves_the_run_alone(self, out, lake, tmp_path):
+    def test_a_vacuum_of_the_table_does_not_change_the_run(self, out, lake, tmp_path):
         publish(out, delta=lake)
         other = finished_run(tmp_path / "s2", seed=2)
         publish(other, delta=lake, mode="replace")
@@ -247,7 +247,7 @@ class TestAgain:
 
 
 class TestTwoPublishers:
-    """The second publishes to its end while the first is about to commit."""
+    """The second publishes completely while the first is about to commit."""
 
     def meanwhile(self, monkeypatch, action):
         real = DeltaLakeTable.commit
@@ -260,7 +260,7 @@ class TestTwoPublishers:
         monkeypatch.setattr(DeltaLakeTable, "commit", first_something_else)
 
     @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
-    def test_one_run_gets_in_once(self, out, lake, tmp_path, monkeypatch, new):
+    def test_one_run_is_published_once(self, out, lake, tmp_path, monkeypatch, new):
         expected = truth(out)
         if not new:
             other = finished_run(tmp_path / "s2", seed=2)
@@ -274,7 +274,7 @@ class TestTwoPublishers:
         assert {str(path) for path in lake.rglob("*.parquet")} == listed
 
     @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
-    def test_two_runs_get_in_both(self, out, lake, tmp_path, monkeypatch, new):
+    def test_two_runs_are_both_published(self, out, lake, tmp_path, monkeypatch, new):
         other = finished_run(tmp_path / "s2", seed=2)
         expected = truth(out) | truth(other)
         if not new:
@@ -285,14 +285,16 @@ class TestTwoPublishers:
         assert publish(out, delta=lake).changed
         assert same(arrow_sums(read(lake)), expected)
 
-    def test_one_that_never_gets_its_turn_gives_up(self, cli, out, lake, monkeypatch):
+    def test_publishing_fails_after_many_conflicts(self, cli, out, lake, monkeypatch):
         monkeypatch.setattr(DeltaLakeTable, "commit", lambda *_: False)
         outcome = cli("publish", out, "--delta", lake)
         assert outcome.exit_code == 1
         assert "other publishers changed the table 20 times" in outcome.stderr
         assert list(lake.rglob("*.parquet")) == []
 
-    def test_a_run_that_is_overwritten_meanwhile_is_refused(self, out, lake, tmp_path, monkeypatch):
+    def test_a_run_that_is_overwritten_meanwhile_is_not_published(
+        self, out, lake, tmp_path, monkeypatch
+    ):
         real = module.copy_files
 
         def copy_files(*args):
@@ -305,7 +307,7 @@ class TestTwoPublishers:
         assert list(lake.rglob("*.parquet")) == []
 
     @pytest.mark.slow
-    def test_processes_started_at_once_publish_one_run_once(self, out, lake):
+    def test_concurrent_processes_publish_a_run_once(self, out, lake):
         command = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
         command += ["publish", str(out), "--delta", str(lake)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
@@ -327,7 +329,7 @@ class TestRefusals:
         (tmp_path / "empty").mkdir()
         assert "no finished run here" in self.refused(cli, tmp_path / "empty", "--delta", lake)
 
-    def test_a_folder_of_something_else(self, cli, tmp_path, lake):
+    def test_a_manifest_of_another_program(self, cli, tmp_path, lake):
         (tmp_path / "manifest.json").write_text('{"name": "web app"}')
         assert "is not a manifest of dask-dedup" in self.refused(cli, tmp_path, "--delta", lake)
 
@@ -336,7 +338,7 @@ class TestRefusals:
         assert "is missing or changed" in self.refused(cli, out, "--delta", lake)
         assert not lake.exists()
 
-    def test_a_run_at_work(self, cli, out, lake):
+    def test_a_running_run(self, cli, out, lake):
         from dask_dedup.output.lock import locked
 
         with locked(out):
@@ -353,16 +355,16 @@ class TestRefusals:
             == 0
         )
 
-    def test_a_folder_that_is_no_table(self, cli, out, tmp_path):
+    def test_a_folder_that_is_not_a_table(self, cli, out, tmp_path):
         line = self.refused(cli, out, "--delta", tmp_path)
         assert "is not empty and not a Delta table" in line
 
-    def test_a_file_in_its_place(self, cli, out, tmp_path):
+    def test_a_file_instead_of_a_folder(self, cli, out, tmp_path):
         (tmp_path / "taken").write_text("")
         assert "is a file" in self.refused(cli, out, "--delta", tmp_path / "taken")
 
     @pytest.mark.parametrize("below", ["", "lake", "particles_kept/lake"])
-    def test_a_place_inside_the_run(self, cli, out, below):
+    def test_a_folder_inside_the_run(self, cli, out, below):
         before = contents(out)
         assert "is inside the run" in self.refused(cli, out, "--delta", out / below)
         assert contents(out) == before
@@ -373,7 +375,7 @@ class TestRefusals:
         line = self.refused(cli, out, "--delta", lake, code=1)
         assert "publishing failed" in line
 
-    def test_a_table_of_something_else(self, cli, out, tmp_path):
+    def test_a_table_of_another_program(self, cli, out, tmp_path):
         deltalake.write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
         line = self.refused(cli, out, "--delta", tmp_path / "other")
         assert "distinguishes runs by nothing" in line
@@ -392,17 +394,17 @@ class TestRefusals:
     @pytest.mark.parametrize(
         "tag", ["session", "session=", "a b=1", "session=a/b", "run=1", "uid=3", "session=../x"]
     )
-    def test_tags_that_cannot_be(self, cli, out, lake, tag):
+    def test_invalid_tags(self, cli, out, lake, tag):
         assert self.refused(cli, out, "--delta", lake, "--tag", tag).startswith("dask-dedup: ")
         assert not lake.exists()
 
-    def test_a_column_that_has_the_name_of_the_run(self, cli, lake, tmp_path):
+    def test_a_column_named_run(self, cli, lake, tmp_path):
         path = write_file(cryosparc(columns={"run": [1] * 120}), tmp_path / "in.parquet")
         dask_dedup.run([path], tmp_path / "out")
         line = self.refused(cli, tmp_path / "out", "--delta", lake)
         assert "has a column run, which" in line
 
-    def test_columns_that_do_not_fit(self, cli, out, lake, tmp_path):
+    def test_columns_that_differ(self, cli, out, lake, tmp_path):
         publish(out, delta=lake)
         more = {"extra": [1.5] * 120}
         path = write_file(cryosparc(columns=more), tmp_path / "more.parquet")
@@ -417,7 +419,7 @@ class TestRefusals:
         assert publish(tmp_path / "changed", delta=lake, mode="replace").changed
         assert read(lake).schema.field("pick_stats/power").type == pa.int64()
 
-    def test_columns_that_a_run_lacks_are_null(self, out, lake, tmp_path):
+    def test_missing_columns_of_a_run_are_null(self, out, lake, tmp_path):
         publish(out, delta=lake)
         path = write_file(cryosparc(drop=["pick_stats/power"]), tmp_path / "less.parquet")
         result = dask_dedup.run([path], tmp_path / "less")
@@ -428,12 +430,12 @@ class TestRefusals:
         assert cli("publish", out).exit_code == 2
         assert cli("publish", out, "--delta", lake, "--iceberg", "a", "b.c").exit_code == 2
 
-    def test_no_library(self, cli, out, lake, monkeypatch):
+    def test_without_the_library(self, cli, out, lake, monkeypatch):
         monkeypatch.setitem(sys.modules, "deltalake.exceptions", None)
         line = self.refused(cli, out, "--delta", lake)
         assert "pip install 'dask-dedup[delta]'" in line
 
-    def test_types_that_a_lake_lacks_are_told(self, cli, tmp_path, lake):
+    def test_columns_without_a_type_in_delta_are_named(self, cli, tmp_path, lake):
         import datetime
 
         times = {"seen": pa.array([datetime.datetime(2024, 3, 7)] * 120, pa.timestamp("ns"))}
@@ -444,7 +446,7 @@ class TestRefusals:
         assert "seen" not in read(lake).column_names
         assert "seen" in pq.read_schema(next(lake.rglob("*.parquet"))).names
 
-    def test_json_tells_it_all(self, cli, out, lake):
+    def test_json_has_all_values(self, cli, out, lake):
         told = json.loads(cli("publish", out, "--delta", lake, "--json").stdout)
         assert told["changed"]
         assert told["rows"] == Output(out).kept.num_rows

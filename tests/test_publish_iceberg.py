@@ -1,4 +1,4 @@
-"""Runs as Iceberg tables: what readers find there, and what happens when publishing goes other ways."""
+"""Publish runs as Iceberg tables: what readers find, concurrent publishers, and errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEPT = ("lab", "em.kept")
 
 @pytest.fixture
 def catalog(tmp_path, monkeypatch):
-    """A catalog named lab, as pyiceberg's own configuration describes it."""
+    """A catalog named lab in pyiceberg's configuration."""
     (tmp_path / "warehouse").mkdir()
     lines = [
         "catalog:",
@@ -69,7 +69,7 @@ class TestReaders:
         table, expected = published
         assert same(arrow_sums(table.scan().to_arrow()), expected)
 
-    def test_pyiceberg_tells_runs_apart(self, published, out):
+    def test_pyiceberg_filters_by_run(self, published, out):
         table, expected = published
         run = Output(out).manifest["run_id"][:12]
         rows = sum(count for (name, _), (count, _) in expected.items() if name == run)
@@ -78,7 +78,7 @@ class TestReaders:
         assert selected.to_arrow().num_rows == rows
 
     def test_pyiceberg_needs_run_among_the_columns_selected(self, published, out):
-        # Told in docs/guides/lake.md; if this fails, pyiceberg has mended it, and the warning can go.
+        # See docs/guides/lake.md. If this fails, pyiceberg has fixed it: remove the warning there.
         table, _ = published
         run = Output(out).manifest["run_id"][:12]
         scan = table.scan(row_filter=f"run = '{run}'", selected_fields=(X,))
@@ -119,7 +119,7 @@ class TestReaders:
 
 
 class TestCommit:
-    def test_the_snapshot_tells_where_the_rows_come_from(self, cli, out, catalog):
+    def test_the_snapshot_names_the_origin_of_the_rows(self, cli, out, catalog):
         outcome = cli("publish", out, "--iceberg", *KEPT)
         assert outcome.exit_code == 0
         assert "uid (uint64)" in outcome.stderr
@@ -129,7 +129,7 @@ class TestCommit:
         assert json.loads(summary["dask-dedup.parameters"]) == manifest["parameters"]
         assert int(summary["added-records"]) == Output(out).kept.num_rows
 
-    def test_files_are_the_runs_own_bytes(self, out, catalog, tmp_path):
+    def test_files_are_links_to_those_of_the_run(self, out, catalog, tmp_path):
         publish(out, iceberg=KEPT, tags={"session": "24mar07"})
         mine = {path.stat().st_ino for path in Output(out).parts("particles_kept")}
         theirs = {path.stat().st_ino for path in (tmp_path / "warehouse").rglob("*.parquet")}
@@ -138,13 +138,13 @@ class TestCommit:
         assert set(rows["session"].to_pylist()) == {"24mar07"}
 
     @pytest.mark.parametrize("table", ["rejected", "duplicates"])
-    def test_the_other_tables_can_be_published_too(self, out, catalog, table):
+    def test_the_other_datasets_can_be_published(self, out, catalog, table):
         publish(out, iceberg=("lab", "em.other"), table=table)
         expected = Output(out).rejected.num_rows
         assert catalog().load_table("em.other").scan().to_arrow().num_rows == expected > 0
 
     def test_large_unsigned_numbers_are_left_out(self, tmp_path, catalog):
-        # Measured: pyiceberg and Spark compare them as signed ones, and find no row.
+        # pyiceberg and Spark compare them as signed integers and find no row.
         numbers = np.linspace(0, 2**32 - 1, 120).astype(np.uint32)
         small = np.arange(120, dtype=np.uint32)
         table = cryosparc(columns={"big": numbers, "small": small})
@@ -156,7 +156,7 @@ class TestCommit:
 
 
 class TestAgain:
-    def test_the_same_run_is_not_published_twice(self, cli, out, catalog):
+    def test_a_run_is_not_published_twice(self, cli, out, catalog):
         publish(out, iceberg=KEPT)
         before = catalog().load_table("em.kept").metadata_location
         for options in ((), ("--mode", "replace")):
@@ -164,7 +164,7 @@ class TestAgain:
             assert "nothing was changed" in outcome.stdout
         assert catalog().load_table("em.kept").metadata_location == before
 
-    def test_a_tag_is_changed_by_replace_only(self, out, catalog):
+    def test_only_replace_changes_a_tag(self, out, catalog):
         publish(out, iceberg=KEPT, tags={"session": "24mar07"})
         other = {"session": "24mar08"}
         with pytest.raises(InputError, match="holds this run already, with session=24mar07"):
@@ -173,7 +173,7 @@ class TestAgain:
         rows = catalog().load_table("em.kept").scan().to_arrow()
         assert set(rows["session"].to_pylist()) == {"24mar08"}
 
-    def test_replace_leaves_this_run_alone(self, out, catalog, tmp_path):
+    def test_replace_keeps_only_this_run(self, out, catalog, tmp_path):
         other = finished_run(tmp_path / "s2", seed=2)
         publish(out, iceberg=KEPT)
         publish(other, iceberg=KEPT)
@@ -182,7 +182,7 @@ class TestAgain:
         assert same(arrow_sums(table.scan().to_arrow()), truth(out))
         assert len(table.snapshots()) == 3
 
-    def test_the_table_keeps_its_rows_when_the_run_is_overwritten(self, out, catalog, tmp_path):
+    def test_overwriting_the_run_does_not_change_the_table(self, out, catalog, tmp_path):
         before = truth(out)
         publish(out, iceberg=KEPT)
         finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
@@ -193,7 +193,7 @@ class TestAgain:
         old = table.scan(snapshot_id=table.snapshots()[0].snapshot_id)
         assert same(arrow_sums(old.to_arrow()), before)
 
-    def test_files_that_are_gone_are_told(self, cli, out, catalog, tmp_path):
+    def test_missing_files_are_reported(self, cli, out, catalog, tmp_path):
         publish(out, iceberg=KEPT)
         next((tmp_path / "warehouse").rglob("*.parquet")).unlink()
         outcome = cli("publish", out, "--iceberg", *KEPT)
@@ -201,7 +201,7 @@ class TestAgain:
 
 
 class TestTwoPublishers:
-    """The second publishes to its end while the first is about to commit."""
+    """The second publishes completely while the first is about to commit."""
 
     def meanwhile(self, monkeypatch, action):
         real = IcebergLakeTable.commit
@@ -215,7 +215,7 @@ class TestTwoPublishers:
 
     @pytest.mark.parametrize("same_run", [True, False], ids=["one run", "two runs"])
     @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
-    def test_each_run_gets_in_once(self, out, catalog, tmp_path, monkeypatch, new, same_run):
+    def test_each_run_is_published_once(self, out, catalog, tmp_path, monkeypatch, new, same_run):
         other = out if same_run else finished_run(tmp_path / "s2", seed=2)
         expected = truth(out) | truth(other)
         if not new:
@@ -239,12 +239,12 @@ class TestRefusals:
         (line,) = outcome.stderr.splitlines()
         return line
 
-    def test_a_catalog_that_pyiceberg_does_not_know(self, cli, out, catalog):
+    def test_an_unknown_catalog(self, cli, out, catalog):
         line = self.refused(cli, out, "--iceberg", "elsewhere", "em.kept")
         assert "no such catalog in pyiceberg's configuration" in line
         assert "PYICEBERG_CATALOG__ELSEWHERE__URI" in line
 
-    def test_a_table_of_something_else(self, cli, out, catalog):
+    def test_a_table_of_another_program(self, cli, out, catalog):
         catalog().create_namespace("em")
         catalog().create_table("em.kept", pa.schema([("a", pa.int64())]))
         assert "distinguishes runs by nothing" in self.refused(cli, out, "--iceberg", *KEPT)
@@ -253,7 +253,7 @@ class TestRefusals:
         publish(out, iceberg=KEPT, table="rejected")
         assert "not of particles_kept" in self.refused(cli, out, "--iceberg", *KEPT)
 
-    def test_columns_that_do_not_fit(self, out, catalog, tmp_path):
+    def test_columns_that_differ(self, out, catalog, tmp_path):
         publish(out, iceberg=KEPT)
         for name, extra in (
             ("more", {"extra": [1.5] * 120}),
@@ -264,7 +264,7 @@ class TestRefusals:
             with pytest.raises(InputError, match="use another table"):
                 publish(tmp_path / name, iceberg=KEPT)
 
-    def test_no_library(self, cli, out, monkeypatch):
+    def test_without_the_library(self, cli, out, monkeypatch):
         import sys
 
         monkeypatch.setitem(sys.modules, "pyiceberg.exceptions", None)

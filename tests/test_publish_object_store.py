@@ -1,4 +1,4 @@
-"""Runs in an object store, published from there, and runs of this machine published to one."""
+"""Publish runs from, to and within an object store."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytest.importorskip("s3fs")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    """A store that speaks S3, on this machine, in a process of its own: deltalake waits for it with the lock held."""
+    """A local S3 server in another process, because deltalake waits for it while it holds the GIL."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,7 +45,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def bucket(store, monkeypatch):
-    """An empty bucket of it."""
+    """An empty bucket."""
     import boto3
 
     monkeypatch.setenv("AWS_ENDPOINT_URL", store)
@@ -79,7 +79,7 @@ class TestDelta:
         options = delta_options(at(uri))
         return self.deltalake.DeltaTable(uri, storage_options=options).to_pyarrow_table()
 
-    def test_from_store_to_store(self, cli, local, remote, bucket):
+    def test_within_a_store(self, cli, local, remote, bucket):
         outcome = cli("publish", remote, "--delta", f"{bucket}/lake/kept")
         assert outcome.exit_code == 0, outcome.stderr
         assert "copied by the store" in outcome.stdout
@@ -90,24 +90,24 @@ class TestDelta:
         again = cli("publish", remote, "--delta", f"{bucket}/lake/kept")
         assert "nothing was changed" in again.stdout
 
-    def test_from_here_to_store(self, local, bucket):
+    def test_from_a_local_folder_to_a_store(self, local, bucket):
         done = publish(local, delta=f"{bucket}/lake/kept")
         assert (done.placed, done.missing) == ("copied", [])
         assert same(arrow_sums(self.read(f"{bucket}/lake/kept")), truth(local))
 
-    def test_from_store_to_here(self, local, remote, tmp_path):
+    def test_from_a_store_to_a_local_folder(self, local, remote, tmp_path):
         done = publish(remote, delta=tmp_path / "lake")
         assert done.placed == "copied"
         table = self.deltalake.DeltaTable(str(tmp_path / "lake")).to_pyarrow_table()
         assert table.num_rows == sum(n for n, _ in truth(local).values())
 
-    def test_files_that_are_gone_are_told(self, cli, local, bucket):
+    def test_missing_files_are_reported(self, cli, local, bucket):
         publish(local, delta=f"{bucket}/lake/kept")
         next(at(f"{bucket}/lake/kept").rglob("*.parquet")).unlink()
         outcome = cli("publish", local, "--delta", f"{bucket}/lake/kept")
         assert f"{bucket}/lake/kept: 1 file of the table is missing" in outcome.stderr
 
-    def test_publishers_of_one_run_at_once_publish_it_once(self, local, bucket, monkeypatch):
+    def test_concurrent_publishers_publish_a_run_once(self, local, bucket, monkeypatch):
         from dask_dedup.results.publish.delta import DeltaLakeTable
 
         real = DeltaLakeTable.commit
@@ -136,7 +136,7 @@ class TestIceberg:
         (tmp_path / ".pyiceberg.yaml").write_text("\n".join(["catalog:", "  lab:", *lines]))
         assert publish(remote, iceberg=("lab", "em.kept")).placed == "copied by the store"
         assert publish(local, iceberg=("lab", "em.other")).placed == "copied"
-        # It is the same run, wherever its output is.
+        # The run is the same for every output folder.
         assert not publish(local, iceberg=("lab", "em.kept")).changed
         from dask_dedup.results.publish.credentials import iceberg_options
 

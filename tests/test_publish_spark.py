@@ -25,10 +25,10 @@ if shutil.which("java") is None:
 @pytest.fixture(scope="module")
 def spark():
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
-        # It looks its own host up by name, which not every machine can answer.
+        # Spark resolves the name of its host, which does not work on every machine.
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("SPARK_LOCAL_HOSTNAME", "localhost")
-        # It knows pandas only up to version 2.
+        # Spark supports pandas up to version 2.
         warnings.simplefilter("ignore")
         from pyspark.sql import SparkSession
 
@@ -61,7 +61,7 @@ def frame(spark, runs, request):
     _, lake = runs
     spark.conf.set("spark.sql.parquet.enableVectorizedReader", request.param)
     table = deltalake.DeltaTable(str(lake))
-    # The schema of Delta is written as Spark writes its own.
+    # Delta schemas have the JSON format of Spark.
     import json
 
     schema = StructType.fromJson(json.loads(table.schema().to_json()))

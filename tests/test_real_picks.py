@@ -1,4 +1,4 @@
-"""Real picks of three pickers on the 12 micrographs of EMPIAR-10017 that REPIC carries."""
+"""Real picks of three pickers on the 12 micrographs of EMPIAR-10017 in REPIC."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ PICKED = {"crYOLO": 8_908, "topaz": 9_518, "deepPicker": 3_964}
 
 @pytest.fixture(scope="module")
 def folders(real_data):
-    place = real_data / "repic_empiar10017"
-    if not place.is_dir():
-        pytest.skip(f"no REPIC picks in {place}")
-    return [place / name for name in PICKERS]
+    folder = real_data / "repic_empiar10017"
+    if not folder.is_dir():
+        pytest.skip(f"no REPIC picks in {folder}")
+    return [folder / name for name in PICKERS]
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +50,14 @@ def boxes(folders):
 
 @pytest.fixture(scope="module")
 def result(folders, tmp_path_factory):
-    place = tmp_path_factory.mktemp("combined")
+    folder = tmp_path_factory.mktemp("combined")
     params = DedupParams(min_separation=100, micrograph_pixel_size=PSIZE)
-    combine(folders, place, params)
-    return Output(place / "result")
+    combine(folders, folder, params)
+    return Output(folder / "result")
 
 
 def centres_of(table):
-    """Lay the micrographs a mile apart, so that one KD-tree does."""
+    """Return centres with the micrograph as third coordinate, so that one KD-tree suffices."""
     names = table["rlnMicrographName"].to_pylist()
     number = {name: n for n, name in enumerate(sorted(set(names)))}
     micrograph = np.array([number[name] for name in names])
@@ -66,7 +66,7 @@ def centres_of(table):
 
 
 def greedy(names, centres, ranks, separation):
-    """The greedy walk, one micrograph after another; tells which rows are kept."""
+    """Return which rows a greedy walk keeps, one micrograph after the other."""
     kept = np.zeros(len(names), dtype=bool)
     for name in np.unique(names):
         rows = np.flatnonzero(names == name)
@@ -79,7 +79,7 @@ def greedy(names, centres, ranks, separation):
     return kept
 
 
-def test_the_files_are_those_the_numbers_are_about(boxes):
+def test_the_files_have_the_expected_numbers_of_picks(boxes):
     assert {name: len(scores) for name, (_, _, scores) in boxes.items()} == PICKED
     assert len({name for names, _, _ in boxes.values() for name in names}) == 12
 
@@ -110,10 +110,10 @@ def test_every_rejected_pick_has_a_kept_one_within_100_angstrom(result):
         (True, {"crYOLO": 8_865, "topaz": 1_681, "deepPicker": 1_334}),
     ],
 )
-def test_kept_per_picker_as_the_readme_says(folders, boxes, tmp_path, prefer, expected):
+def test_kept_per_picker_as_in_the_readme(folders, boxes, tmp_path, prefer, expected):
     params = DedupParams(min_separation=100, micrograph_pixel_size=PSIZE, prefer_input_order=prefer)
-    told = combine(folders, tmp_path, params).by_input
-    assert dict(zip(PICKERS, (entry["kept"] for entry in told), strict=True)) == expected
+    by_input = combine(folders, tmp_path, params).by_input
+    assert dict(zip(PICKERS, (entry["kept"] for entry in by_input), strict=True)) == expected
     names, centres, _ = (np.concatenate(part) for part in zip(*boxes.values(), strict=True))
     ranks = [
         rank_tuple(
@@ -132,7 +132,7 @@ def test_kept_per_picker_as_the_readme_says(folders, boxes, tmp_path, prefer, ex
 
 
 @pytest.mark.parametrize("picker", PICKERS)
-def test_each_picker_alone_loses_nothing_at_80_angstrom(folders, tmp_path, picker):
+def test_single_pickers_have_no_duplicates_within_80_angstrom(folders, tmp_path, picker):
     (folder,) = (folder for folder in folders if folder.name == picker)
     table = read_boxes(folder)
     centres = centres_of(table)
@@ -144,7 +144,7 @@ def test_each_picker_alone_loses_nothing_at_80_angstrom(folders, tmp_path, picke
 
 
 def test_the_result_is_verified(result):
-    report = verify(result.folder)
-    assert report.passed, report.lines()
-    assert all(check.passed for check in report.checks)
-    assert report.closest_kept_A > 100
+    verification = verify(result.folder)
+    assert verification.passed, verification.lines()
+    assert all(check.passed for check in verification.checks)
+    assert verification.closest_kept_A > 100

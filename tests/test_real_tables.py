@@ -1,4 +1,4 @@
-"""Real STAR files of many programs come back row for row; real shifts make real duplicates."""
+"""Real STAR files of many programs are split without a change; real shifts make real duplicates."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dask_dedup.formats import open_table, read
 
 pytestmark = pytest.mark.real_data
 
-#: Path, and what the file itself does not tell.
+#: Path, and the parameters that the file lacks.
 STARS = {
     "cryo_emmae/prediction_82_test.star": {"micrograph_pixel_size": 1.0},
     "cryosegnet_empiar10017/sample.star": {"micrograph_pixel_size": 1.77},
@@ -50,7 +50,7 @@ STARS = {
 
 
 def particle_lines(path):
-    """The bytes of the particle rows, as a list of lines."""
+    """Return the lines of the particle rows as bytes."""
     table = open_table(path)
     content = path.read_bytes()
     spans = [piece.blocks for fragment in table.fragments for piece in fragment.slices]
@@ -63,7 +63,7 @@ def particle_lines(path):
 
 
 @pytest.mark.parametrize("name", STARS)
-def test_every_real_star_comes_back_row_for_row(real_data, tmp_path, name):
+def test_every_real_star_is_split_row_for_row(real_data, tmp_path, name):
     gemmi = pytest.importorskip("gemmi")
     path = real_data / name
     result = run(path, tmp_path / "out", DedupParams(**{"score_field": "none", **STARS[name]}))
@@ -83,8 +83,8 @@ def test_every_real_star_comes_back_row_for_row(real_data, tmp_path, name):
     assert verify(tmp_path / "out").passed
 
 
-def test_the_weak_oracle_of_filaments_agrees(real_data, tmp_path):
-    """Its authors' tool removed 20 overlapping rows of 1,023."""
+def test_filaments_lose_about_as_many_rows_as_with_the_tool_of_their_authors(real_data, tmp_path):
+    """The tool removed 20 overlapping rows of 1,023."""
     path = real_data / "mtcurvefit" / "CCDC147C_001_particles_fitted.star"
     params = DedupParams(min_separation=5.0, micrograph_pixel_size=1.0, score_field="none")
     assert run(path, tmp_path / "out", params).rejected == 21
@@ -100,7 +100,7 @@ def dynamo(real_data):
 @pytest.mark.parametrize(
     ("reach", "with_shift", "without"), [(0.5, 165, 0), (1, 178, 0), (2, 197, 2)]
 )
-def test_duplicates_of_chemoreceptors_show_only_after_shifts(dynamo, reach, with_shift, without):
+def test_duplicates_of_chemoreceptors_appear_only_after_shifts(dynamo, reach, with_shift, without):
     _, table = dynamo
     column = {name: np.asarray(table.column(name)) for name in table.column_names}
     stored = np.column_stack([column[f"rlnCoordinate{axis}"] for axis in "XYZ"])
@@ -113,7 +113,7 @@ def test_duplicates_of_chemoreceptors_show_only_after_shifts(dynamo, reach, with
 @pytest.mark.parametrize(
     ("reach", "rejected"), [(0.5, 160), (1, 173), (2, 191), (4, 245), (8, 825)]
 )
-def test_chemoreceptors_lose_what_a_greedy_walk_rejects(
+def test_chemoreceptors_lose_as_many_as_in_a_greedy_walk(
     dynamo, tmp_path, monkeypatch, capsys, reach, rejected
 ):
     path, _ = dynamo
@@ -123,7 +123,7 @@ def test_chemoreceptors_lose_what_a_greedy_walk_rejects(
     assert f"with shifts: {rejected} of 4,934" in capsys.readouterr().out
 
 
-def test_the_vendors_empty_cs_is_no_trouble(real_data, tmp_path):
+def test_an_empty_cs_of_cryosparc(real_data, tmp_path):
     path = real_data / "cryosparc_schema" / "4k_dataset.cs"
     result = run(path, tmp_path / "out")
     assert (result.rows, result.kept) == (0, 0)

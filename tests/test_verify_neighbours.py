@@ -1,4 +1,4 @@
-"""The grid of cells finds what comparing each with each finds."""
+"""The grid of cells finds the same pairs as a comparison of all points."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.results.verify import neighbours as neighbours
+from dask_dedup.results.verify import neighbours
 from dask_dedup.results.verify.neighbours import (
     Points,
     best_within,
@@ -56,7 +56,7 @@ def small_slices(monkeypatch):
 
 @settings(deadline=None, max_examples=200)
 @given(st.data(), REACHES, st.booleans(), STEPS, st.integers(1, 3))
-def test_all_close_pairs_are_found_and_no_other(data, reach, labelled, step, axes):
+def test_close_pairs_are_found_and_no_others(data, reach, labelled, step, axes):
     a, b = (data.draw(points(labelled, step, axes)) for _ in range(2))
     distance = all_distances(a, b)
     expected = {(int(i), int(j)): distance[i, j] for i, j in np.argwhere(distance <= reach)}
@@ -95,26 +95,26 @@ def test_the_best_ranked_within_reach_is_found(data, reach, labelled, step, axes
 
 
 @pytest.mark.parametrize("labelled", [False, True])
-def test_a_heap_at_one_place_is_no_burden(monkeypatch, labelled):
+def test_many_coincident_points_are_fast(monkeypatch, labelled):
     monkeypatch.setattr(neighbours, "CANDIDATES", 2**20)
     n = 200_000
     labels = [np.arange(n) % 2] if labelled else []
-    heap = Points(np.zeros(n, dtype=np.intp), np.full((n, 3), 5.0), labels)
-    assert (nearest_other(heap, 20.0) == 0).all()
-    assert closest_pair(heap, 20.0)[0] == 0
+    coincident = Points(np.zeros(n, dtype=np.intp), np.full((n, 3), 5.0), labels)
+    assert (nearest_other(coincident, 20.0) == 0).all()
+    assert closest_pair(coincident, 20.0)[0] == 0
     rank = np.arange(n)[::-1].copy()
-    other = Points(heap.micrograph, heap.centres, [label + 5 for label in labels])
-    assert (best_within(other, heap, rank, 20.0) == n - 1).all()
+    other = Points(coincident.micrograph, coincident.centres, [label + 5 for label in labels])
+    assert (best_within(other, coincident, rank, 20.0) == n - 1).all()
 
 
-def test_one_place_out_of_all_bounds_does_not_hide_the_rest():
+def test_points_at_extreme_positions_do_not_hide_other_pairs():
     x = np.array([0.0, 10.0, 1e300, 500.0, -1e300])
     centres = np.column_stack([x, x * 0, x * 0])
     some = Points(np.zeros(5, dtype=np.intp), centres)
     assert nearest_other(some, 20.0).tolist() == [10.0, 10.0, np.inf, np.inf, np.inf]
 
 
-def test_the_number_of_candidates_held_is_bounded(monkeypatch):
+def test_the_number_of_candidate_pairs_in_memory_is_bounded(monkeypatch):
     sizes = []
     seen = neighbours.distances
     monkeypatch.setattr(neighbours, "CANDIDATES", 500)

@@ -1,6 +1,6 @@
-"""Every mission, through the command line: the answer equals that of a brute-force walk.
+"""The options of `run`, on the command line: the decisions equal those of a brute force.
 
-The centres are computed here from the design's formula, the decisions by `oracle`.
+Centres are computed here from the formula, decisions by `oracle`.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def fraction_centres(table, *, shift=None, psize=None):
     return centres
 
 
-class Mission:
-    """Some inputs, the command line over them, and what a brute force says of the same rows."""
+class Case:
+    """Some inputs, a run on them, and the decisions of a brute force."""
 
     def __init__(self, cli, folder):
         self.cli, self.folder = cli, folder
@@ -52,7 +52,7 @@ class Mission:
     def add(self, table):
         path = write_file(table, self.folder / f"input-{len(self.paths)}.parquet")
         self.paths.append(path)
-        # Read back, for Parquet has its own name for the elements of a list.
+        # Read back: Parquet names list elements differently.
         self.tables.append(pq.read_table(path))
 
     def run(self, *options):
@@ -92,13 +92,13 @@ class Mission:
         entirely=False,
         share=None,
     ):
-        """The decisions as `Output.decisions` tells them; `centres`: an array, or one a table."""
+        """Return decisions like `Output.decisions`; `centres` is an array, or a list of one per table."""
         centres = np.concatenate(centres) if isinstance(centres, list) else centres
         micrographs, ranks, sources = [], [], []
         for source, table in enumerate(self.tables):
             n = table.num_rows
             micrographs += table.column(micrograph).to_pylist()
-            # Without a uid, input and row stand in for it.
+            # Without uids, the input and the row replace them.
             mine = uids(table) if "uid" in table.column_names else range(source << 48, 2**63)
             scores = values(table, score).tolist() if score else [None] * n
             sources += [source] * n
@@ -116,19 +116,19 @@ class Mission:
             ]
         if between:
             share = lambda i, j: sources[i] == sources[j]  # noqa: E731
-        nobody = (None, None)
+        no_winner = (None, None)
         if entirely:
             gap = crowded(centres, micrographs, separation, share)
             gaps = zip(self.row_ids, gap.tolist(), strict=True)
-            return {row_id: (nobody, near) for row_id, near in gaps if near == near}
+            return {row_id: (no_winner, near) for row_id, near in gaps if near == near}
         winner, gap = greedy(centres, micrographs, ranks, separation, share)
         fates = zip(self.row_ids, winner.tolist(), gap.tolist(), strict=True)
         return {row_id: (self.row_ids[w], near) for row_id, w, near in fates if w >= 0}
 
 
 @pytest.fixture
-def mission(cli, tmp_path):
-    return Mission(cli, tmp_path)
+def case(cli, tmp_path):
+    return Case(cli, tmp_path)
 
 
 def same(decisions, expected):
@@ -139,24 +139,24 @@ def same(decisions, expected):
     np.testing.assert_allclose(distance, [gap for _, gap in expected.values()], rtol=1e-9)
 
 
-def test_default_separation_is_20_angstrom(mission):
+def test_default_separation_is_20_angstrom(case):
     table = cryosparc(drop=["alignments"])
-    mission.add(table)
-    result = mission.run()
-    same(result.decisions, mission.brute_force(fraction_centres(table)))
+    case.add(table)
+    result = case.run()
+    same(result.decisions, case.brute_force(fraction_centres(table)))
     assert result.manifest["parameters"]["min_separation"] == 20
 
 
 @pytest.mark.parametrize("separation", [8, 45.5])
-def test_separation_is_the_given_one(mission, separation):
+def test_the_separation_is_used(case, separation):
     table = cryosparc(drop=["alignments"])
-    mission.add(table)
-    result = mission.run("--min-separation", separation)
-    same(result.decisions, mission.brute_force(fraction_centres(table), separation=separation))
+    case.add(table)
+    result = case.run("--min-separation", separation)
+    same(result.decisions, case.brute_force(fraction_centres(table), separation=separation))
 
 
-def test_a_pair_at_exactly_the_separation_is_a_pair_of_duplicates(mission):
-    # 20 A and 20.25 A apart, without a rounding anywhere.
+def test_a_pair_at_exactly_the_separation_is_duplicates(case):
+    # 20 A and 20.25 A apart, without rounding.
     table = cryosparc(
         4,
         columns={
@@ -168,25 +168,25 @@ def test_a_pair_at_exactly_the_separation_is_a_pair_of_duplicates(mission):
         },
         drop=["alignments"],
     )
-    mission.add(table)
-    result = mission.run()
+    case.add(table)
+    result = case.run()
     assert [distance for _, distance in result.decisions.values()] == [20.0]
 
 
 class TestPixelSize:
-    def test_the_micrograph_table_gives_each_micrograph_its_own(self, mission, tmp_path):
+    def test_the_micrograph_table_has_one_for_each_micrograph(self, case, tmp_path):
         table, known = cryosparc(drop=["alignments"]), exposures()
-        mission.add(table)
+        case.add(table)
         sizes = dict(zip(uids(known), values(known, "micrograph_blob/psize_A"), strict=True))
         psize = np.array([sizes[uid] for uid in table["location/micrograph_uid"].to_pylist()])
         assert len(set(psize)) == 4
         path = write_file(known, tmp_path / "exposures.parquet")
-        result = mission.run("--micrographs", path)
-        same(result.decisions, mission.brute_force(fraction_centres(table, psize=psize)))
-        assert "exposures.parquet" in mission.log
+        result = case.run("--micrographs", path)
+        same(result.decisions, case.brute_force(fraction_centres(table, psize=psize)))
+        assert "exposures.parquet" in case.log
         assert any("1.2" in line for line in result.manifest["warnings"])
 
-    def test_micrographs_may_go_by_path_and_lend_their_shape(self, mission, tmp_path):
+    def test_micrographs_are_matched_by_path_and_have_the_shape(self, case, tmp_path):
         table, known = cryosparc(drop=["alignments"]), exposures()
         sizes = dict(
             zip(
@@ -197,35 +197,35 @@ class TestPixelSize:
         )
         psize = np.array([sizes[path] for path in table["location/micrograph_path"].to_pylist()])
         lacking = ["location/micrograph_uid", "location/micrograph_psize_A"]
-        mission.add(table.drop_columns([*lacking, "location/micrograph_shape"]))
+        case.add(table.drop_columns([*lacking, "location/micrograph_shape"]))
         path = write_file(known, tmp_path / "exposures.parquet")
-        result = mission.run("--micrographs", path)
-        expected = mission.brute_force(
+        result = case.run("--micrographs", path)
+        expected = case.brute_force(
             fraction_centres(table, psize=psize), micrograph="location/micrograph_path"
         )
         same(result.decisions, expected)
 
-    def test_the_particles_own_column_may_differ_from_row_to_row(self, mission):
+    def test_the_column_of_the_particles_may_vary_between_rows(self, case):
         micrograph = values(cryosparc(), "location/micrograph_uid")
         sizes = np.where(micrograph == micrograph.max(), 0.7, 2.1)
         table = cryosparc(columns={"location/micrograph_psize_A": sizes}, drop=["alignments"])
-        mission.add(table)
-        same(mission.run().decisions, mission.brute_force(fraction_centres(table)))
+        case.add(table)
+        same(case.run().decisions, case.brute_force(fraction_centres(table)))
 
-    def test_the_option_serves_tables_without_one(self, mission):
+    def test_the_option_is_used_for_tables_without_a_column(self, case):
         table = cryosparc(drop=["alignments", "location/micrograph_psize_A"])
-        mission.add(table)
-        result = mission.run("--micrograph-pixel-size", 0.9)
-        same(result.decisions, mission.brute_force(fraction_centres(table, psize=0.9)))
+        case.add(table)
+        result = case.run("--micrograph-pixel-size", 0.9)
+        same(result.decisions, case.brute_force(fraction_centres(table, psize=0.9)))
 
-    def test_the_particles_own_column_wins_over_the_option_and_the_run_says_so(self, mission):
+    def test_the_column_of_the_particles_is_used_instead_of_the_option_with_a_warning(self, case):
         table = cryosparc(drop=["alignments"])
-        mission.add(table)
-        result = mission.run("--micrograph-pixel-size", 0.9)
-        same(result.decisions, mission.brute_force(fraction_centres(table)))
-        assert "--micrograph-pixel-size 0.9 was not used" in mission.log
+        case.add(table)
+        result = case.run("--micrograph-pixel-size", 0.9)
+        same(result.decisions, case.brute_force(fraction_centres(table)))
+        assert "--micrograph-pixel-size 0.9 was not used" in case.log
 
-    def test_without_any_the_error_names_three_ways_out(self, cli, tmp_path):
+    def test_without_any_the_error_names_three_remedies(self, cli, tmp_path):
         table = cryosparc(drop=["location/micrograph_psize_A"])
         path = write_file(table, tmp_path / "picks.parquet")
         outcome = cli("run", path, "--output", tmp_path / "out")
@@ -245,33 +245,33 @@ class TestShiftKey:
             ("auto", "alignments3D"),
         ],
     )
-    def test_shift_is_in_pixels_of_its_own_alignment(self, mission, key, shift):
+    def test_shifts_are_in_pixels_of_their_alignment(self, case, key, shift):
         table = cryosparc()
-        mission.add(table)
-        result = mission.run("--shift-key", key)
-        same(result.decisions, mission.brute_force(fraction_centres(table, shift=shift)))
-        assert f"shift: {shift}/shift" if shift else "shift: none" in mission.log
+        case.add(table)
+        result = case.run("--shift-key", key)
+        same(result.decisions, case.brute_force(fraction_centres(table, shift=shift)))
+        assert f"shift: {shift}/shift" if shift else "shift: none" in case.log
 
-    def test_auto_is_the_default_and_falls_back_to_2d(self, mission):
+    def test_auto_is_the_default_and_falls_back_to_2d(self, case):
         table = cryosparc(drop=["alignments3D"])
-        mission.add(table)
-        expected = mission.brute_force(fraction_centres(table, shift="alignments2D"))
-        same(mission.run().decisions, expected)
+        case.add(table)
+        expected = case.brute_force(fraction_centres(table, shift="alignments2D"))
+        same(case.run().decisions, expected)
 
-    def test_auto_is_none_for_picks_without_alignments(self, mission):
+    def test_auto_is_none_for_picks_without_alignments(self, case):
         table = cryosparc(drop=["alignments"])
-        mission.add(table)
-        result = mission.run("--shift-key", "auto")
-        same(result.decisions, mission.brute_force(fraction_centres(table)))
+        case.add(table)
+        result = case.run("--shift-key", "auto")
+        same(result.decisions, case.brute_force(fraction_centres(table)))
 
-    def test_the_keys_give_different_answers_on_this_data(self, mission):
+    def test_the_keys_give_different_answers_on_this_data(self, case):
         table = cryosparc()
-        mission.add(table)
+        case.add(table)
         keys = (None, "alignments2D", "alignments3D")
-        answers = [mission.brute_force(fraction_centres(table, shift=key)) for key in keys]
+        answers = [case.brute_force(fraction_centres(table, shift=key)) for key in keys]
         assert all(a != b for a, b in itertools.combinations(answers, 2))
 
-    def test_duplicates_only_after_the_shift_are_found(self, mission):
+    def test_duplicates_only_after_the_shift_are_found(self, case):
         # The same particle, picked 30 A to either side of its centre.
         nx = SHAPE[1]
         table = cryosparc(
@@ -284,8 +284,8 @@ class TestShiftKey:
                 "alignments3D/psize_A": np.full(3, 2.5),
             },
         )
-        mission.add(table)
-        assert len(mission.run("--min-separation", 1).decisions) == 1
+        case.add(table)
+        assert len(case.run("--min-separation", 1).decisions) == 1
 
 
 class TestScore:
@@ -299,42 +299,42 @@ class TestScore:
             ("pick_stats/power:lower", "pick_stats/power", False),
         ],
     )
-    def test_the_better_score_stays(self, mission, field, column, higher):
+    def test_the_better_score_wins(self, case, field, column, higher):
         table = cryosparc()
-        mission.add(table)
-        result = mission.run("--score-field", field)
+        case.add(table)
+        result = case.run("--score-field", field)
         centres = fraction_centres(table, shift="alignments3D")
-        same(result.decisions, mission.brute_force(centres, score=column, higher=higher))
-        assert f"({'higher' if higher else 'lower'} is better)" in mission.log
+        same(result.decisions, case.brute_force(centres, score=column, higher=higher))
+        assert f"({'higher' if higher else 'lower'} is better)" in case.log
 
-    def test_error_is_that_of_the_alignment_whose_shift_is_used(self, mission):
+    def test_the_error_comes_from_the_alignment_whose_shift_is_used(self, case):
         table = cryosparc()
-        mission.add(table)
-        result = mission.run("--score-field", "error", "--shift-key", "alignments2D")
+        case.add(table)
+        result = case.run("--score-field", "error", "--shift-key", "alignments2D")
         centres = fraction_centres(table, shift="alignments2D")
-        expected = mission.brute_force(centres, score="alignments2D/error", higher=False)
+        expected = case.brute_force(centres, score="alignments2D/error", higher=False)
         same(result.decisions, expected)
 
-    def test_missing_scores_rank_last_and_are_counted(self, mission):
+    def test_missing_scores_rank_last_and_are_counted(self, case):
         scores = values(cryosparc(), "pick_stats/ncc_score")
         scores[::3] = np.nan
         scores[1::3] = -999
         table = cryosparc(columns={"pick_stats/ncc_score": scores}, drop=["alignments"])
-        mission.add(table)
-        result = mission.run()
-        same(result.decisions, mission.brute_force(fraction_centres(table)))
-        assert "40 scores in pick_stats/ncc_score are missing" in mission.log
-        assert "40 scores in pick_stats/ncc_score are -999" in mission.log
+        case.add(table)
+        result = case.run()
+        same(result.decisions, case.brute_force(fraction_centres(table)))
+        assert "40 scores in pick_stats/ncc_score are missing" in case.log
+        assert "40 scores in pick_stats/ncc_score are -999" in case.log
 
     @pytest.mark.parametrize("seed", [0, 7, 2**64 - 1])
-    def test_none_is_a_choice_by_the_seed(self, mission, seed):
+    def test_without_a_score_the_seed_decides(self, case, seed):
         table = cryosparc(drop=["alignments", "pick_stats"])
-        mission.add(table)
-        result = mission.run("--score-field", "none", "--seed", seed)
+        case.add(table)
+        result = case.run("--score-field", "none", "--seed", seed)
         centres = fraction_centres(table)
-        same(result.decisions, mission.brute_force(centres, score=None, seed=seed))
+        same(result.decisions, case.brute_force(centres, score=None, seed=seed))
 
-    def test_the_same_seed_gives_the_same_answer_and_another_seed_another(self, cli, tmp_path):
+    def test_the_seed_determines_the_result(self, cli, tmp_path):
         path = write_file(cryosparc(), tmp_path / "picks.parquet")
         rejected = []
         for number, seed in enumerate((1, 1, 2)):
@@ -345,11 +345,11 @@ class TestScore:
         assert rejected[0] == rejected[1] != rejected[2]
 
 
-def test_remove_entirely_rejects_both_of_a_pair(mission):
+def test_remove_entirely_rejects_both_of_a_pair(case):
     table = cryosparc(drop=["alignments"])
-    mission.add(table)
-    result = mission.run("--remove-entirely")
-    same(result.decisions, mission.brute_force(fraction_centres(table), entirely=True))
+    case.add(table)
+    result = case.run("--remove-entirely")
+    same(result.decisions, case.brute_force(fraction_centres(table), entirely=True))
 
 
 class TestSymmetryExpansion:
@@ -362,82 +362,83 @@ class TestSymmetryExpansion:
         new = pa.array(rng.integers(2**64, size=copies.num_rows, dtype=np.uint64))
         return copies.append_column("sym_expand/src_uid", copies["uid"]).set_column(0, "uid", new)
 
-    # Every copy has another shift in reality, and a table may lack pixel sizes: neither matters.
+    # Real copies have different shifts, and tables may lack pixel sizes; both must not matter.
     @pytest.mark.parametrize("drop", [(), ("location/micrograph_psize_A",), ("alignments",)])
-    def test_distance_0_keeps_exactly_one_of_each_location(self, mission, drop):
+    def test_distance_0_keeps_exactly_one_of_each_location(self, case, drop):
         table = self.expanded(drop)
-        mission.add(table)
-        result = mission.run("--min-separation", 0)
+        case.add(table)
+        result = case.run("--min-separation", 0)
         sources = result.kept["sym_expand/src_uid"].to_pylist()
         assert len(sources) == len(set(sources)) == self.PARTICLES
         stored = ("location/center_x_frac", "location/center_y_frac")
         centres = np.column_stack([values(table, name) for name in stored])
-        same(result.decisions, mission.brute_force(centres, separation=0))
+        same(result.decisions, case.brute_force(centres, separation=0))
 
-    def test_distance_0_leaves_places_a_hair_apart(self, mission):
+    def test_distance_0_keeps_locations_that_differ_slightly(self, case):
         x = np.array([0.25, 0.25, np.nextafter(np.float32(0.25), np.float32(1))], np.float32)
         table = cryosparc(
             3,
             micrographs=1,
             columns={"location/center_x_frac": x, "location/center_y_frac": np.full(3, 0.5)},
         )
-        mission.add(table)
-        assert len(mission.run("--min-separation", 0).decisions) == 1
+        case.add(table)
+        assert len(case.run("--min-separation", 0).decisions) == 1
 
 
 class TestSeveralInputs:
-    def add_two(self, mission):
+    def add_two(self, case):
         one = cryosparc(80, seed=1, drop=["alignments"])
         two = cryosparc(70, seed=2, drop=["alignments"])
-        mission.add(one)
-        mission.add(two)
+        case.add(one)
+        case.add(two)
         return [fraction_centres(one), fraction_centres(two)]
 
-    def test_two_pickers_are_combined(self, mission):
-        centres = self.add_two(mission)
-        result = mission.run()
-        same(result.decisions, mission.brute_force(centres))
-        told = result.duplicates
-        crossings = zip(told["input"].to_pylist(), told["winner_input"].to_pylist(), strict=True)
-        assert len(set(crossings)) == 4  # each beats itself and the other somewhere
+    def test_two_pickers_are_combined(self, case):
+        centres = self.add_two(case)
+        result = case.run()
+        same(result.decisions, case.brute_force(centres))
+        duplicates = result.duplicates
+        crossings = zip(
+            duplicates["input"].to_pylist(), duplicates["winner_input"].to_pylist(), strict=True
+        )
+        assert len(set(crossings)) == 4  # each input wins over itself and over the other
 
-    def test_the_earlier_input_wins_if_preferred(self, mission):
-        centres = self.add_two(mission)
-        result = mission.run("--prefer-input-order")
-        same(result.decisions, mission.brute_force(centres, prefer=True))
-        first = str(mission.paths[0])
-        told = zip(result.decisions, result.decisions.values(), strict=True)
-        losses = [winner[0] for (path, _), (winner, _) in told if path == first]
+    def test_the_earlier_input_wins_if_preferred(self, case):
+        centres = self.add_two(case)
+        result = case.run("--prefer-input-order")
+        same(result.decisions, case.brute_force(centres, prefer=True))
+        first = str(case.paths[0])
+        losses = [winner[0] for (path, _), (winner, _) in result.decisions.items() if path == first]
         assert set(losses) == {first}
 
-    def test_between_inputs_only_leaves_pairs_within_one(self, mission):
-        centres = self.add_two(mission)
-        result = mission.run("--between-inputs-only")
-        same(result.decisions, mission.brute_force(centres, between=True))
+    def test_between_inputs_only_keeps_pairs_within_one_input(self, case):
+        centres = self.add_two(case)
+        result = case.run("--between-inputs-only")
+        same(result.decisions, case.brute_force(centres, between=True))
         assert all(winner[0] != path for (path, _), (winner, _) in result.decisions.items())
 
-    def test_between_inputs_only_with_remove_entirely(self, mission):
-        centres = self.add_two(mission)
-        result = mission.run("--between-inputs-only", "--remove-entirely")
-        same(result.decisions, mission.brute_force(centres, between=True, entirely=True))
+    def test_between_inputs_only_with_remove_entirely(self, case):
+        centres = self.add_two(case)
+        result = case.run("--between-inputs-only", "--remove-entirely")
+        same(result.decisions, case.brute_force(centres, between=True, entirely=True))
 
-    def test_a_picker_that_names_micrographs_by_path_meets_one_that_has_both(self, mission):
+    def test_micrographs_by_path_match_those_with_path_and_uid(self, case):
         one = cryosparc(80, seed=1, drop=["alignments"])
         two = cryosparc(70, seed=2, drop=["alignments", "location/micrograph_uid"])
-        mission.add(one)
-        mission.add(two)
-        out = mission.folder / "out"
-        assert mission.cli("run", *mission.paths, "-o", out).exit_code == 0
-        expected = mission.brute_force(
+        case.add(one)
+        case.add(two)
+        out = case.folder / "out"
+        assert case.cli("run", *case.paths, "-o", out).exit_code == 0
+        expected = case.brute_force(
             [fraction_centres(one), fraction_centres(two)], micrograph="location/micrograph_path"
         )
         same(Output(out).decisions, expected)
 
-    def test_the_same_table_twice_is_found_to_be_the_same(self, mission):
+    def test_two_copies_of_a_table_are_duplicates(self, case):
         table = cryosparc(60, drop=["alignments"])
-        mission.add(table)
-        mission.add(table)
-        result = mission.run("--min-separation", 0)
+        case.add(table)
+        case.add(table)
+        result = case.run("--min-separation", 0)
         totals = result.manifest["totals"]
         assert (totals["kept"], totals["rejected"], totals["same_uid"]) == (60, 60, 60)
 
@@ -450,34 +451,34 @@ class TestRelion:
     def origins(self, table, axes):
         return np.column_stack([values(table, f"rlnOrigin{axis}Angst") for axis in axes])
 
-    def check(self, mission, table, centres, *options, micrograph="rlnMicrographName"):
-        mission.add(table)
-        result = mission.run(*options)
-        expected = mission.brute_force(
+    def check(self, case, table, centres, *options, micrograph="rlnMicrographName"):
+        case.add(table)
+        result = case.run(*options)
+        expected = case.brute_force(
             centres, micrograph=micrograph, score="rlnAutopickFigureOfMerit"
         )
         same(result.decisions, expected)
 
-    def test_2d_shifts_are_subtracted_in_angstrom(self, mission):
+    def test_2d_shifts_are_subtracted_in_angstrom(self, case):
         table = relion()
-        self.check(mission, table, self.shifted(table))
-        assert "no uid column" in mission.log
+        self.check(case, table, self.shifted(table))
+        assert "no uid column" in case.log
 
-    def test_2d_without_the_shift(self, mission):
+    def test_2d_without_the_shift(self, case):
         table = relion()
         plain = np.column_stack([values(table, f"rlnCoordinate{axis}") for axis in "XY"]) * PSIZE
-        self.check(mission, table, plain, "--shift-key", "none")
+        self.check(case, table, plain, "--shift-key", "none")
 
-    def test_relion_3_0_shifts_are_in_particle_pixels(self, mission):
+    def test_relion_3_0_shifts_are_in_particle_pixels(self, case):
         new = relion()
         old = {f"rlnOrigin{axis}": values(new, f"rlnOrigin{axis}Angst") / 2.4 for axis in "XY"}
         old["rlnImagePixelSize"] = np.full(new.num_rows, 2.4)
         names = ["rlnOriginXAngst", "rlnOriginYAngst"]
-        self.check(mission, relion(columns=old, drop=names), self.shifted(new))
+        self.check(case, relion(columns=old, drop=names), self.shifted(new))
 
-    def test_3d_tomograms_have_a_depth(self, mission):
+    def test_tomograms_use_z(self, case):
         table = relion(160, axes=3)
-        self.check(mission, table, self.shifted(table, "XYZ"), micrograph="rlnTomoName")
+        self.check(case, table, self.shifted(table, "XYZ"), micrograph="rlnTomoName")
 
     def centred(self, extra=None):
         """RELION 5: coordinates from the tomogram's centre, in angstrom."""
@@ -490,54 +491,54 @@ class TestRelion:
         table = relion(160, axes=3, columns={**here, **(extra or {})}, drop=gone)
         return table, np.column_stack(list(here.values()))
 
-    def test_centred_coordinates_need_no_pixel_size(self, mission):
+    def test_centred_coordinates_need_no_pixel_size(self, case):
         table, stored = self.centred()
         centres = stored - self.origins(table, "XYZ")
-        self.check(mission, table, centres, micrograph="rlnTomoName")
+        self.check(case, table, centres, micrograph="rlnTomoName")
 
-    def test_shifts_of_rotated_subtomograms_are_turned_back(self, mission):
+    def test_shifts_of_rotated_subtomograms_are_rotated_back(self, case):
         rng = np.random.default_rng(5)
         angles = np.column_stack([rng.uniform(low, 180, 160) for low in (-180, 0, -180)])
         names = [f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")]
         table, stored = self.centred(dict(zip(names, angles.T, strict=True)))
         offsets = self.origins(table, "XYZ")
         turned = [relion_matrix(*row) @ offset for row, offset in zip(angles, offsets, strict=True)]
-        self.check(mission, table, stored - np.array(turned), micrograph="rlnTomoName")
+        self.check(case, table, stored - np.array(turned), micrograph="rlnTomoName")
 
 
 class TestFurtherOptions:
-    def test_particles_of_one_filament_are_no_duplicates(self, mission):
+    def test_particles_of_one_filament_are_not_duplicates(self, case):
         tube = np.random.default_rng(8).integers(3, size=120).tolist()
         tube[::10] = [None] * 12
         column = {"filament/filament_uid": pa.array(tube, pa.uint64())}
         table = cryosparc(columns=column, drop=["alignments"])
-        mission.add(table)
-        result = mission.run("--ignore-within-filament")
-        expected = mission.brute_force(
+        case.add(table)
+        result = case.run("--ignore-within-filament")
+        expected = case.brute_force(
             fraction_centres(table), share=lambda i, j: tube[i] is not None and tube[i] == tube[j]
         )
         same(result.decisions, expected)
 
-    def test_symmetry_copies_are_told_by_their_source(self, mission):
+    def test_symmetry_copies_are_found_by_their_source(self, case):
         source = np.random.default_rng(8).integers(30, size=120, dtype=np.uint64)
         micrograph = source % 4 + np.uint64(1)
         table = cryosparc(
             columns={"sym_expand/src_uid": source, "location/micrograph_uid": micrograph}
         )
-        mission.add(table)
-        result = mission.run("--undo-symmetry-expansion")
+        case.add(table)
+        result = case.run("--undo-symmetry-expansion")
         copies = np.column_stack([source, source]).astype(float)
-        expected = mission.brute_force(copies, separation=0)
+        expected = case.brute_force(copies, separation=0)
         assert {k: v[0] for k, v in result.decisions.items()} == {
             k: v[0] for k, v in expected.items()
         }
         assert len(set(result.kept["sym_expand/src_uid"].to_pylist())) == result.kept.num_rows
 
-    def test_an_input_whose_y_runs_the_other_way_is_flipped(self, mission):
+    def test_an_input_with_inverted_y_is_flipped(self, case):
         one, two = cryosparc(80, seed=1), cryosparc(70, seed=2)
         y = 1 - values(two, "location/center_y_frac")
         shifts = [vectors(values(two, f"alignments{d}D/shift") * [1, -1]) for d in (2, 3)]
-        mission.add(
+        case.add(
             cryosparc(
                 80,
                 seed=1,
@@ -546,7 +547,7 @@ class TestFurtherOptions:
                 },
             )
         )
-        mission.add(
+        case.add(
             cryosparc(
                 70,
                 seed=2,
@@ -557,11 +558,11 @@ class TestFurtherOptions:
                 },
             )
         )
-        result = mission.run("--flip-y", mission.paths[1])
+        result = case.run("--flip-y", case.paths[1])
         centres = [fraction_centres(table, shift="alignments3D") for table in (one, two)]
-        same(result.decisions, mission.brute_force(centres))
+        same(result.decisions, case.brute_force(centres))
 
-    def test_micrographs_of_relion_and_cryosparc_meet_by_name(self, cli, tmp_path):
+    def test_micrographs_of_relion_and_cryosparc_match_by_name(self, cli, tmp_path):
         theirs = cryosparc(60, drop=["alignments"])
         number = [
             int(uid - MICROGRAPH_UID) for uid in theirs["location/micrograph_uid"].to_pylist()
@@ -590,20 +591,20 @@ class TestFurtherOptions:
         assert fate == {(str(one), row): (str(two), row) for row in range(60)}
 
 
-def test_a_table_in_many_files_is_one_input(mission, cli, tmp_path):
+def test_a_table_in_many_files_is_one_input(case, cli, tmp_path):
     table = cryosparc(drop=["alignments"])
-    mission.add(table)
-    expected = mission.run().by_uid
+    case.add(table)
+    expected = case.run().by_uid
     folder = write_folder(table, tmp_path / "batches", files=7)
     assert cli("run", folder, "-o", tmp_path / "many").exit_code == 0
     assert Output(tmp_path / "many").by_uid == expected
     assert len(Output(tmp_path / "many").manifest["inputs"]) == 1
 
 
-def test_uids_above_2_to_the_63_come_through(mission):
+def test_uids_above_2_to_the_63_are_unchanged(case):
     table = cryosparc()
-    mission.add(table)
-    told = mission.run().duplicates
-    assert set(told["uid"].to_pylist()) <= set(uids(table))
-    assert max(told["uid"].to_pylist()) > 2**63
+    case.add(table)
+    duplicates = case.run().duplicates
+    assert set(duplicates["uid"].to_pylist()) <= set(uids(table))
+    assert max(duplicates["uid"].to_pylist()) > 2**63
     assert MICROGRAPH_UID > 2**63
