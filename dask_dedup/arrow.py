@@ -1,7 +1,4 @@
-"""Arrow arrays as NumPy arrays and back, by their buffers.
-
-pyarrow's own conversions import pandas, which takes as long as deciding a million particles.
-"""
+"""Convert Arrow arrays to NumPy arrays and back, without the import of pandas that pyarrow's own conversions need."""
 
 from __future__ import annotations
 
@@ -17,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
-    """Give numbers or booleans as an array; read-only and without a copy where numbers lie in one piece.
+    """Return numbers or booleans as an array; read-only and not copied if numbers are in one chunk.
 
     Parameters
     ----------
     column : pyarrow.ChunkedArray or pyarrow.Array
-        Nulls among floats become NaN; there are none among others.
+        Nulls are allowed among floats only and become NaN.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [_values(chunk) for chunk in chunks]
@@ -43,31 +40,31 @@ def _values(chunk: pa.Array) -> NDArray[Any]:
     if content is None or not len(chunk):
         return np.full(len(chunk), np.nan if dtype.kind == "f" else 0, dtype)
     if dtype.kind == "b":
-        return _unpacked(content, start, stop)
+        return _unpack_bits(content, start, stop)
     values = np.frombuffer(content, dtype)[start:stop]
     if chunk.null_count:
-        values = np.where(_unpacked(valid, start, stop), values, dtype.type(np.nan))
+        values = np.where(_unpack_bits(valid, start, stop), values, dtype.type(np.nan))
     return values
 
 
-def _unpacked(bits: pa.Buffer, start: int, stop: int) -> NDArray[np.bool_]:
+def _unpack_bits(bits: pa.Buffer, start: int, stop: int) -> NDArray[np.bool_]:
     octets = np.frombuffer(bits, np.uint8)[start // 8 : (stop + 7) // 8]
     flags = np.unpackbits(octets, bitorder="little")[start % 8 :][: stop - start]
     return flags.view(np.bool_)
 
 
-def from_numpy(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Give an array of numbers or booleans to Arrow, numbers without a copy.
+def from_numpy(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
+    """Return numbers or booleans as an Arrow array; numbers are not copied.
 
     Parameters
     ----------
     values : (n,) integers, floats or booleans
-    known : (n,) bool, optional
-        False where the value is to be null.
+    valid : (n,) bool, optional
+        False for values that become null.
     """
     nulls = None
-    if known is not None and not known.all():
-        nulls = pa.py_buffer(np.packbits(known, bitorder="little"))
+    if valid is not None and not valid.all():
+        nulls = pa.py_buffer(np.packbits(valid, bitorder="little"))
     kind = pa.from_numpy_dtype(values.dtype)
     content = np.packbits(values, bitorder="little") if values.dtype.kind == "b" else values
     buffer = pa.py_buffer(np.ascontiguousarray(content))
@@ -75,18 +72,18 @@ def from_numpy(values: NDArray[Any], known: NDArray[np.bool_] | None = None) -> 
 
 
 def from_strings(texts: Sequence[str]) -> pa.Array:
-    """Give texts to Arrow."""
+    """Return strings as an Arrow array."""
     encoded = [text.encode() for text in texts]
-    edges = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
-    buffers = [None, pa.py_buffer(edges), pa.py_buffer(b"".join(encoded))]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
 def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Give the distinct keys, sorted, and each row's number among them.
+    """Return the distinct keys, sorted, and for each row the index of its key among them.
 
-    As `numpy.unique` with its inverse, but by hashing, and once for each run of a key: picks of a micrograph mostly
-    come in one.
+    The result of `numpy.unique` with its inverse. It is faster because each run of equal keys is hashed once, and
+    the picks of a micrograph mostly form one run.
 
     Parameters
     ----------
@@ -95,7 +92,7 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     Returns
     -------
     distinct : (m,) uint64
-    number : (n,) intp
+    inverse : (n,) intp
     """
     if not keys.size:
         return keys, np.empty(0, dtype=np.intp)
@@ -103,7 +100,7 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     runs = from_numpy(keys[starts]).dictionary_encode()
     found = to_numpy(runs.dictionary)
     order = np.argsort(found)
-    number_of = np.empty(order.size, dtype=np.intp)
-    number_of[order] = np.arange(order.size)
-    number = number_of[to_numpy(runs.indices)]
-    return found[order], np.repeat(number, np.diff(starts, append=keys.size))
+    rank = np.empty(order.size, dtype=np.intp)
+    rank[order] = np.arange(order.size)
+    inverse = rank[to_numpy(runs.indices)]
+    return found[order], np.repeat(inverse, np.diff(starts, append=keys.size))

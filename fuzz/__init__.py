@@ -1,1 +1,1 @@
-"""Broken files without end for the readers; see docs/contributing/fuzzing.md."""
+"""Fuzzing of the readers with damaged files; see docs/contributing/fuzzing.md."""

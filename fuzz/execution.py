@@ -1,4 +1,4 @@
-"""One execution: a file is opened, read, split and joined again, and must end well or in an error for people."""
+"""One execution: open, read, split and join a file; it must succeed or end in an `InputError`."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ import numpy as np
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats import format_of, load, open_table, read
-from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - here, so that no child imports them anew
+from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - imported once, before the fork
 from dask_dedup.formats.parquet import writer
-from dask_dedup.formats.star import table as star  # noqa: F401 - here, so that no child imports them anew
+from dask_dedup.formats.star import table as star  # noqa: F401 - imported once, before the fork
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from dask_dedup.formats import ParticleTable
 
-#: An execution that takes more processor seconds than this hangs.
+#: An execution that takes more processor time than this is a hang.
 HANG_SECONDS = 5.0
-#: The files are tiny, so one that makes the process grow by this much is a bomb.
+#: The files are tiny: a growth of the process by this much is a finding.
 GROWTH_BYTES = 256 * 2**20
-#: Tables of more rows than this are opened and read, but not split.
+#: Tables with more rows than this are opened and read only, not split.
 SPLIT_ROWS = 100_000
-#: A claim of so many rows is not read: a sound file may hold them.
+#: Tables with more rows than this are only opened: a valid file may have them.
 READ_ROWS = 20_000_000
 
 
 class HangError(BaseException):
-    """An execution took too long; not an Exception, so that nothing on the way takes it for one."""
+    """An execution took too long. Not an Exception, so that no handler catches it."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Outcome:
     Attributes
     ----------
     kind : str
-        ``accepted``, ``refused``, or what was found.
+        ``accepted``, ``refused``, or the kind of finding.
     where : str
-        What tells one finding from another.
+        The lines of code; findings with the same `kind` and `where` are counted together.
     text : str
         The message, or the traceback.
     """
@@ -57,12 +57,12 @@ class Outcome:
 
     @property
     def is_finding(self) -> bool:
-        """Whether somebody has to look at it."""
+        """Whether it needs attention."""
         return self.kind not in ("accepted", "refused")
 
 
 def execute(path: Path, scratch: Path) -> Outcome:
-    """Open a file, read all of it, split it, join the parts and read them again."""
+    """Open a file, read all of it, split it, join the parts and read the results."""
     before = _peak()
     try:
         with _limited(HANG_SECONDS):
@@ -72,7 +72,7 @@ def execute(path: Path, scratch: Path) -> Outcome:
         outcome = _judge(error)
     except HangError as error:
         outcome = Outcome("hang", _where(error), traceback.format_exc())
-    except Exception as error:  # noqa: BLE001 - whatever else is raised is a finding
+    except Exception as error:  # noqa: BLE001 - any other error is a finding
         outcome = Outcome(type(error).__name__, _where(error), traceback.format_exc())
     grown = _peak() - before
     if grown > GROWTH_BYTES and not outcome.is_finding:
@@ -92,14 +92,14 @@ def _use(path: Path, scratch: Path) -> None:
     if table.rows > READ_ROWS:
         return
     for fragment in table.fragments:
-        part = read(table, fragment, table.schema.names)
-        part.validate(full=True)
-        assert part.num_rows == fragment.rows, f"{part.num_rows} rows of {fragment.rows}"
+        rows = read(table, fragment, table.schema.names)
+        rows.validate(full=True)
+        assert rows.num_rows == fragment.rows, f"{rows.num_rows} rows of {fragment.rows}"
     if table.rows > SPLIT_ROWS:
         return
     kept, rejected = scratch / "kept", scratch / "rejected"
     wanted = 0
-    pieces: tuple[list[Path], list[Path]] = ([], [])
+    parts: tuple[list[Path], list[Path]] = ([], [])
     for fragment in table.fragments:
         keep = np.arange(fragment.rows) % 3 > 0
         wanted += int(keep.sum())
@@ -109,27 +109,27 @@ def _use(path: Path, scratch: Path) -> None:
             writer.split(payload.rows, keep, table.schema, *files)  # type: ignore[attr-defined]
         else:
             payload.split(keep, *files)
-        for outcome, file in zip(pieces, files, strict=True):
+        for outcome, file in zip(parts, files, strict=True):
             outcome.append(file)
     if table.format == "parquet":
         found = [
-            sum(open_table(piece.rename(piece.with_suffix(".parquet"))).rows for piece in outcome)
-            for outcome in pieces
+            sum(open_table(part.rename(part.with_suffix(".parquet"))).rows for part in outcome)
+            for outcome in parts
         ]
     else:
         found = []
         for folder, outcome, rows in zip(
-            (kept, rejected), pieces, (wanted, table.rows - wanted), strict=True
+            (kept, rejected), parts, (wanted, table.rows - wanted), strict=True
         ):
             folder.mkdir()
             found.append(_joined(table, outcome, rows, folder))
     assert found == [wanted, table.rows - wanted], f"{found} rows of {table.rows} after the split"
 
 
-def _joined(table: ParticleTable, pieces: list[Path], rows: int, folder: Path) -> int:
-    """Join pieces and count the rows of the file that results, read as an input."""
+def _joined(table: ParticleTable, parts: list[Path], rows: int, folder: Path) -> int:
+    """Join part files; return the number of rows of the result, read as an input."""
     name = Path(table.path).name
-    format_of(table).assemble(table, pieces, rows, folder, name)
+    format_of(table).assemble(table, parts, rows, folder, name)
     again = open_table(folder / name)
     for fragment in again.fragments:
         read(again, fragment, again.schema.names)
@@ -154,7 +154,7 @@ def _peak() -> int:
 
 
 def _where(error: BaseException) -> str:
-    """Name the lines that lead to an error: of this project the innermost, then the innermost of all."""
+    """Return the innermost line of this project, and the innermost of all, that lead to an error."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "dask_dedup" in frame.filename] or list(frames)
     names = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in (ours[-1], frames[-1])]

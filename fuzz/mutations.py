@@ -1,4 +1,4 @@
-"""Ways to spoil a file: some know nothing of it, some know its format."""
+"""Ways to damage a file: some work on any bytes, some know the format."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
     Mutation = Callable[[bytes, Random], bytes]
 
-#: Lengths, counts and offsets that programs stumble over.
+#: Lengths, counts and offsets that often break programs.
 EDGES = (0, 1, 7, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1, 2**32)
 EDGES += (2**40, 2**48, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 
 
 def mutate(form: str, content: bytes, other: bytes, random: Random) -> bytes:
-    """Spoil a file of a format a few times over; `other` is a sound file to splice with."""
+    """Damage a file of a format one to five times; `other` is a valid file to splice with."""
     ways = [*_PLAIN, *_OF_FORMAT[form] * 2]
     for _ in range(random.choice((1, 1, 1, 2, 2, 3, 5))):
         spliced = random.random() < 0.05
@@ -27,8 +27,8 @@ def mutate(form: str, content: bytes, other: bytes, random: Random) -> bytes:
     return content
 
 
-def _place(content: bytes, random: Random) -> int:
-    """Choose a place, most often near either end, where the structure is."""
+def _offset(content: bytes, random: Random) -> int:
+    """Choose an offset, mostly near the beginning or the end, where the structure is."""
     size = len(content)
     kind = random.random()
     if kind < 0.25:
@@ -39,34 +39,34 @@ def _place(content: bytes, random: Random) -> int:
 
 
 def _flip(content: bytes, random: Random) -> bytes:
-    spoilt = bytearray(content)
+    damaged = bytearray(content)
     for _ in range(random.choice((1, 1, 2, 8)) if content else 0):
-        spoilt[min(_place(content, random), len(content) - 1)] ^= 1 << random.randrange(8)
-    return bytes(spoilt)
+        damaged[min(_offset(content, random), len(content) - 1)] ^= 1 << random.randrange(8)
+    return bytes(damaged)
 
 
 def _fill(content: bytes, random: Random) -> bytes:
-    at, length = _place(content, random), random.choice((1, 2, 4, 8, 64))
+    at, length = _offset(content, random), random.choice((1, 2, 4, 8, 64))
     value = random.choice((0, 0xFF, 0x80, 0x0A, 0x20, random.randrange(256)))
     return content[:at] + bytes([value]) * len(content[at : at + length]) + content[at + length :]
 
 
 def _truncate(content: bytes, random: Random) -> bytes:
-    return content[: _place(content, random)]
+    return content[: _offset(content, random)]
 
 
 def _remove(content: bytes, random: Random) -> bytes:
-    at = _place(content, random)
+    at = _offset(content, random)
     return content[:at] + content[at + random.choice((1, 2, 4, 8, 100)) :]
 
 
 def _insert(content: bytes, random: Random) -> bytes:
-    at = _place(content, random)
+    at = _offset(content, random)
     return content[:at] + random.randbytes(random.choice((1, 2, 4, 8, 100))) + content[at:]
 
 
 def _repeat(content: bytes, random: Random) -> bytes:
-    at, length = _place(content, random), random.choice((1, 8, 64, 1024))
+    at, length = _offset(content, random), random.choice((1, 8, 64, 1024))
     return (
         content[: at + length]
         + content[at : at + length] * random.choice((1, 2, 50))
@@ -77,7 +77,7 @@ def _repeat(content: bytes, random: Random) -> bytes:
 def _number(content: bytes, random: Random) -> bytes:
     width = random.choice((1, 2, 4, 8))
     value = (random.choice(EDGES) + random.choice((0, 0, 1, -1))) % 256**width
-    at = _place(content, random)
+    at = _offset(content, random)
     return (
         content[:at]
         + value.to_bytes(width, random.choice(("little", "big")))
@@ -86,33 +86,15 @@ def _number(content: bytes, random: Random) -> bytes:
 
 
 def _splice(content: bytes, other: bytes, random: Random) -> bytes:
-    return content[: _place(content, random)] + other[_place(other, random) :]
+    return content[: _offset(content, random)] + other[_offset(other, random) :]
 
 
 _PLAIN: list[Mutation] = [_flip, _fill, _truncate, _remove, _insert, _repeat, _number]
 
-_WORDS = [b"loop_", b"data_", b"data_particles", b"data_optics", b"_rlnOpticsGroup 1", b"_", b";"]
-_WORDS += [b"'", b'"', b"''", b"'a", b"a'b", b"#", b"\n", b"\n\n", b"\r\n", b"\t", b"\v", b"\0"]
-_WORDS += [
-    b"\xff\xfe",
-    b"\xef\xbb\xbf",
-    b"nan",
-    b"-inf",
-    b"1e999",
-    b"0x10",
-    b"1_0",
-    b"1e",
-    b"<null>",
-]
-_WORDS += [b"9007199254740993", b"-9223372036854775809", b"99999999999999999999999", b"../../x.mrc"]
-_WORDS += [
-    b"x" * 10_000,
-    b"\x1b[2J",
-    b"<script>",
-    b"_rlnMicrographName",
-    b"_rlnCoordinateX #1",
-    b"1.5",
-]
+_WORDS = rb"""loop_ data_ data_particles data_optics _ ; ' " '' 'a a'b # nan -inf 1e999 0x10 1_0 1e <null> 1.5
+    9007199254740993 -9223372036854775809 99999999999999999999999 ../../x.mrc <script> _rlnMicrographName""".split()
+_WORDS += [b"\n", b"\n\n", b"\r\n", b"\t", b"\v", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\x1b[2J"]
+_WORDS += [b"x" * 10_000, b"_rlnOpticsGroup 1", b"_rlnCoordinateX #1"]
 
 
 def _words(content: bytes, random: Random) -> bytes:
@@ -137,63 +119,21 @@ def _lines(content: bytes, random: Random) -> bytes:
     return b"".join(lines)
 
 
+_NPY_TOKENS = r"""' ( ) [ ] { } , : -1 0 None True () '|O' '<f4' '<f2' '>u8' '|S0' '<U0' '<M8[s]' '|V8' '<c16' '|b1'
+    '<f16' '|S4294967296' '|S2147483647' 'uid' '' 'a\nb' 'shape' 'descr' '\x1b' 1e9 -9223372036854775808"""
 _NPY_WORDS = [
-    "'",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    ",",
-    ":",
-    "-1",
-    "0",
-    "None",
-    "True",
-    "()",
+    *_NPY_TOKENS.split(),
+    "9" * 30,
     "(1, 2)",
-]
-_NPY_WORDS += [
-    "'|O'",
-    "'<f4'",
-    "'<f2'",
-    "'>u8'",
-    "'|S0'",
-    "'<U0'",
-    "'<M8[s]'",
-    "'|V8'",
-    "'<c16'",
-    "'|b1'",
-]
-_NPY_WORDS += [
-    "'<f16'",
-    "'|S4294967296'",
-    "'|S2147483647'",
-    "'uid'",
-    "''",
-    "'a\\nb'",
-    "'shape'",
-    "'descr'",
-]
-_NPY_WORDS += [
     "('uid', '<u8')",
     "('a', '<f4', (0,))",
-    "('a', '<f4', (2147483648,))",
     "('a', '<f4', 3)",
 ]
-_NPY_WORDS += [
-    "('a', [('b', '<u4')])",
-    "(('title', 'a'), '<f4')",
-    "'\\x1b'",
-    "1e9",
-    "9" * 30,
-    "-9223372036854775808",
-]
+_NPY_WORDS += ["('a', '<f4', (2147483648,))", "('a', [('b', '<u4')])", "(('title', 'a'), '<f4')"]
 
 
 def _npy_header(content: bytes, random: Random) -> bytes:
-    """Spoil the description, keeping its length right or the rows fitting the file now and then."""
+    """Damage the description; mostly its length stays right."""
     width = 2 if content[6:7] == b"\1" else 4
     start = 8 + width
     stop = start + int.from_bytes(content[8:start], "little")
@@ -209,46 +149,10 @@ def _npy_header(content: bytes, random: Random) -> bytes:
     return content[:start] + header + content[stop:]
 
 
-_JSON_VALUES: list[Any] = [
-    None,
-    True,
-    -1,
-    0,
-    1,
-    1.5,
-    1e300,
-    "",
-    "|O",
-    "<f4",
-    "|S4",
-    "<U2",
-    "lz4",
-    "uid",
-    [],
-    {},
-]
-_JSON_VALUES += [
-    [0],
-    [2, 2],
-    [-1],
-    [2**31],
-    [2**63],
-    [None],
-    ["a", "<f4"],
-    ["a", "|O", [2]],
-    "<f4, <f4",
-    "é\n",
-]
-_JSON_VALUES += [
-    "O",
-    "|S2147483647",
-    "|V0",
-    "<M8",
-    ["uid", "<u8"],
-    ["a", [["b", "<u4"]]],
-    "x" * 1000,
-    *EDGES,
-]
+_JSON_VALUES: list[Any] = ["|O", "<f4", "|S4", "<U2", "lz4", "uid", "O", "|S2147483647", "|V0"]
+_JSON_VALUES += ["<M8", "", "<f4, <f4", "é\n", "x" * 1000, None, True, -1, 0, 1, 1.5, 1e300, *EDGES]
+_JSON_VALUES += [[], {}, [0], [2, 2], [-1], [2**31], [2**63], [None], ["a", "<f4"], ["uid", "<u8"]]
+_JSON_VALUES += [["a", "|O", [2]], ["a", [["b", "<u4"]]]]
 
 
 def _csdat_header(content: bytes, random: Random) -> bytes:
@@ -285,72 +189,33 @@ def _csdat_header(content: bytes, random: Random) -> bytes:
 
 
 def _csdat_lengths(content: bytes, random: Random) -> bytes:
-    """Spoil the length of a column, or what stands in one."""
+    """Damage the length of a column or its content."""
     at = 10 + int.from_bytes(content[6:10], "little")
-    places = []
-    while at + 4 <= len(content) and len(places) < 20:
-        places.append(at)
+    offsets = []
+    while at + 4 <= len(content) and len(offsets) < 20:
+        offsets.append(at)
         at += 4 + int.from_bytes(content[at : at + 4], "little")
-    if not places:
+    if not offsets:
         return _number(content, random)
-    place = random.choice(places)
+    offset = random.choice(offsets)
     if random.random() < 0.5:
-        value = random.choice((random.choice(EDGES) % 2**32, len(content) - place))
-        return content[:place] + value.to_bytes(4, "little") + content[place + 4 :]
-    at = place + 4 + 8 * random.randrange(4)
+        value = random.choice((random.choice(EDGES) % 2**32, len(content) - offset))
+        return content[:offset] + value.to_bytes(4, "little") + content[offset + 4 :]
+    at = offset + 4 + 8 * random.randrange(4)
     return content[:at] + random.choice(EDGES).to_bytes(8, "little") + content[at + 8 :]
 
 
-_YAML_WORDS = [
-    b"!!python/object/apply:os.system ['true']",
-    b"&a",
-    b"*a",
-    b"*blob",
-    b"<<: *blob",
-    b"|",
-    b">",
-    b"'",
-]
+_YAML_WORDS = rb"""&a *a *blob | > ' { } [ ] /etc/passwd '>../J1_particles.cs' '>' '>.' '>picks.csg' '>a\0b'
+    ">\0" '>J1_particles.cs' results: metafile: num_items: ~ !x "\ud800" ">\ud800" """.split()
 _YAML_WORDS += [
-    b"{",
-    b"}",
-    b"[",
-    b"]",
+    b"!!python/object/apply:os.system ['true']",
+    b"<<: *blob",
+    b"!!binary x",
     b"? ",
     b": ",
-    b"- ",
-    b"---\n",
-    b"...\n",
-    b"%YAML 9.9\n",
-    b"!!binary x",
 ]
-_YAML_WORDS += [
-    b"'>../J1_particles.cs'",
-    b"/etc/passwd",
-    b"'>'",
-    b"'>.'",
-    b"'>picks.csg'",
-    b"'>a\\0b'",
-    b'">\\0"',
-]
-_YAML_WORDS += [
-    b"'>" + b"n" * 300 + b"'",
-    b"'>J1_particles.cs'",
-    b"results:",
-    b"metafile:",
-    b"num_items:",
-]
-_YAML_WORDS += [
-    b"{" * 300,
-    b"[" * 300,
-    b"\t",
-    b"\xff",
-    b"\xef\xbb\xbf",
-    b"~",
-    b"!x",
-    b'"\\ud800"',
-    b'">\\ud800"',
-]
+_YAML_WORDS += [b"- ", b"---\n", b"...\n", b"%YAML 9.9\n", b"\t", b"\xff", b"\xef\xbb\xbf"]
+_YAML_WORDS += [b"{" * 300, b"[" * 300, b"'>" + b"n" * 300 + b"'"]
 
 
 def _yaml(content: bytes, random: Random) -> bytes:
@@ -361,7 +226,7 @@ def _yaml(content: bytes, random: Random) -> bytes:
 
 
 def _parquet_footer(content: bytes, random: Random) -> bytes:
-    """Spoil the footer and make its length right again."""
+    """Damage the footer and correct its length."""
     length = int.from_bytes(content[-8:-4], "little")
     if not 0 < length <= len(content) - 12:
         return _number(content, random)
@@ -370,7 +235,7 @@ def _parquet_footer(content: bytes, random: Random) -> bytes:
     if way < 0.5:
         footer = random.choice(_PLAIN)(footer, random)
     else:
-        # Thrift writes whole numbers as zigzag varints.
+        # Thrift stores whole numbers as zigzag varints.
         at, value = random.randrange(len(footer)), random.choice(EDGES)
         number = bytearray()
         while value >= 128:
@@ -385,7 +250,7 @@ def _parquet_footer(content: bytes, random: Random) -> bytes:
 
 
 def _parquet_page(content: bytes, random: Random) -> bytes:
-    """Spoil what stands before the footer, its length staying as it is."""
+    """Damage the pages before the footer; the length stays the same."""
     length = int.from_bytes(content[-8:-4], "little")
     body = content[4 : -8 - length]
     if not body:
@@ -393,12 +258,12 @@ def _parquet_page(content: bytes, random: Random) -> bytes:
     at = random.randrange(len(body))
     way = random.randrange(3)
     if way == 0:
-        spoilt = random.randbytes(random.choice((1, 2, 8)))
+        damaged = random.randbytes(random.choice((1, 2, 8)))
     elif way == 1:
-        spoilt = b"\xff" * random.choice((1, 4, 5)) + b"\x0f"
+        damaged = b"\xff" * random.choice((1, 4, 5)) + b"\x0f"
     else:
-        spoilt = bytes([body[at] ^ (1 << random.randrange(8))])
-    body = (body[:at] + spoilt + body[at + len(spoilt) :])[: len(body)]
+        damaged = bytes([body[at] ^ (1 << random.randrange(8))])
+    body = (body[:at] + damaged + body[at + len(damaged) :])[: len(body)]
     return content[:4] + body + content[-8 - length :]
 
 

@@ -1,6 +1,6 @@
-"""A campaign: spoilt files without end for the readers, in child processes that may die of them.
+"""A fuzzing campaign: the readers open damaged files in child processes, which may crash.
 
-Run as ``python -m fuzz.readers --seconds 60 --format all``. Ends with exit code 1 if anything was found.
+Run as ``python -m fuzz.readers --seconds 60 --format all``. The exit code is 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from fuzz.seeds import FORMATS, Files, seeds
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: A child is replaced after so many executions.
+#: A child process does this many executions.
 BATCH = 2000
-#: Wall time after which a child that does not go on is killed: native code does not heed a signal.
+#: A child without progress is killed after this time: native code ignores signals.
 STUCK_SECONDS = 60.0
-#: What a child may have of address space beyond what it begins with.
+#: Address space that a child may use beyond what it starts with.
 MEMORY_BYTES = 2 * 2**30
-#: So many inputs of a finding are kept.
+#: This many inputs of each finding are kept.
 KEPT = 3
-#: The mutations make no file larger than this.
+#: Damaged files are cut to this size.
 MAX_BYTES = 2**20
 
 _FORK = get_context("fork")
 
 
-def spoilt(form: str, seed: int, number: int) -> Files:
-    """Make the input of an execution: the same for the same arguments."""
+def damaged_files(form: str, seed: int, number: int) -> Files:
+    """Return the input of an execution: the same for the same arguments."""
     random = Random(f"{form} {seed} {number}")
-    sound = seeds_of[form]
-    files = dict(random.choice(sound))
+    valid = seeds_of[form]
+    files = dict(random.choice(valid))
     names = list(files)
-    # A group has several files: most often its text is spoilt.
+    # Of the files of a group, mostly its text is damaged.
     name = names[0] if random.random() < 0.7 else random.choice(names)
-    other = random.choice(sound)[names[0]]
+    other = random.choice(valid)[names[0]]
     kind = form if name == names[0] else "npy" if files[name].startswith(b"\x93") else "csdat"
     files[name] = mutate(kind, files[name], other, random)[:MAX_BYTES]
     return files
@@ -63,7 +63,7 @@ seeds_of: dict[str, list[Files]] = {form: seeds(form) for form in FORMATS}
 def _work(
     form: str, seed: int, first: int, stop: int, folder: Path, progress: Any, pipe: Any
 ) -> None:
-    """Do some executions in a child process, and send what came of them."""
+    """Do some executions in a child process and send the outcomes."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.disable()  # a crash is noted by the parent
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -74,24 +74,23 @@ def _work(
     findings: list[tuple[int, Outcome]] = []
     for number in range(first, stop):
         progress.value = number
-        place = folder / str(number)
-        place.mkdir()
-        scratch = place / "out"
-        scratch.mkdir()
-        files = spoilt(form, seed, number)
+        own = folder / str(number)
+        scratch = own / "out"
+        scratch.mkdir(parents=True)
+        files = damaged_files(form, seed, number)
         for name, content in files.items():
-            (place / name).write_bytes(content)
-        outcome = execute(place / next(iter(files)), scratch)
+            (own / name).write_bytes(content)
+        outcome = execute(own / next(iter(files)), scratch)
         counts[outcome.kind] += 1
         if outcome.is_finding:
             findings.append((number, outcome))
-        shutil.rmtree(place)
+        shutil.rmtree(own)
     pipe.send((counts, findings))
     pipe.close()
 
 
 class Campaign:
-    """Executions of one format, and what was found."""
+    """Executions of one format, and their findings."""
 
     def __init__(self, form: str, seed: int, findings: Path, scratch: Path) -> None:
         self.form, self.seed, self.findings, self.scratch = form, seed, findings, scratch
@@ -100,7 +99,7 @@ class Campaign:
         self.next = 0
 
     def batch(self, size: int) -> None:
-        """Do some executions in a child process; go on behind one that ends it."""
+        """Do some executions in a child process; continue after one that crashes it."""
         stop = self.next + size
         while self.next < stop:
             progress = _FORK.Value("q", self.next, lock=False)
@@ -150,15 +149,15 @@ class Campaign:
         self.found[key] += 1
         if self.found[key] > KEPT:
             return
-        mark = hashlib.sha256(key.encode()).hexdigest()[:8]
-        place = self.findings / f"{self.form}-{mark}-{self.seed}-{number}"
-        place.mkdir(parents=True, exist_ok=True)
-        for name, content in spoilt(self.form, self.seed, number).items():
-            (place / name).write_bytes(content)
-        (place / "outcome.txt").write_text(f"{key}\n\n{outcome.text}\n")
+        digest = hashlib.sha256(key.encode()).hexdigest()[:8]
+        folder = self.findings / f"{self.form}-{digest}-{self.seed}-{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in damaged_files(self.form, self.seed, number).items():
+            (folder / name).write_bytes(content)
+        (folder / "outcome.txt").write_text(f"{key}\n\n{outcome.text}\n")
 
     def line(self, seconds: float) -> str:
-        """Say how far it is."""
+        """Return a line of text about the progress."""
         total = sum(self.counts.values())
         counted = ", ".join(f"{kind} {count:,}" for kind, count in self.counts.most_common())
         return f"{self.form}: {total:,} executions, {total / seconds:.0f}/s ({counted})"
@@ -174,20 +173,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     options = parser.parse_args(arguments)
     os.nice(10)
-    # In the background SIGINT may be ignored.
+    # A background process may ignore SIGINT.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     memory = Path("/dev/shm")
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
     forms = FORMATS if options.format == "all" else (options.format,)
     campaigns = [Campaign(form, options.seed, options.findings, scratch) for form in forms]
     spent = dict.fromkeys(forms, 1e-9)
-    began = told = time.monotonic()
+    began = reported = time.monotonic()
     try:
         while time.monotonic() - began < options.seconds:
             done = sum(sum(campaign.counts.values()) for campaign in campaigns)
             if options.executions is not None and done >= options.executions:
                 break
-            # The same time for each format.
+            # Each format gets the same time.
             campaign = min(campaigns, key=lambda campaign: spent[campaign.form])
             before = time.monotonic()
             size = BATCH
@@ -195,12 +194,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 size = min(BATCH, -(-options.executions // len(forms)), options.executions - done)
             campaign.batch(size)
             spent[campaign.form] += time.monotonic() - before
-            if time.monotonic() - told > 60:
-                told = time.monotonic()
+            if time.monotonic() - reported > 60:
+                reported = time.monotonic()
                 for campaign in campaigns:
                     print(campaign.line(spent[campaign.form]), flush=True)
     except KeyboardInterrupt:
-        print("interrupted; what was done until then:")
+        print("interrupted; the executions until then:")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     for campaign in campaigns:

@@ -1,4 +1,4 @@
-"""Small sound files of every format: what the mutations begin with."""
+"""Small valid files of every format, the starting points of the mutations."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 from numpy.lib.recfunctions import repack_fields
 
 FORMATS = ("star", "npy", "csdat", "csg", "parquet")
-#: The end of the name of the file that is opened.
+#: Suffix of the file that is opened.
 SUFFIX = {"star": ".star", "npy": ".cs", "csdat": ".cs", "csg": ".csg", "parquet": ".parquet"}
 
 Files = dict[str, bytes]
 
 
 def seeds(form: str) -> list[Files]:
-    """Give sound inputs of a format, each as its files by name; the first is the one to open."""
+    """Return valid inputs of a format, each as its files by name; the first file is the one to open."""
     suffix = SUFFIX[form]
     if form == "csg":
         return [_group(passthrough) for passthrough in (_npy(_records(6)), _csdat(_records(6)))]
@@ -119,16 +119,16 @@ def _npys() -> list[bytes]:
 
 
 def _csdat(records: np.ndarray, *, compressed: bool = False) -> bytes:
-    """Write records as the module dask_dedup.formats.cryosparc.csdat describes it."""
+    """Return records as a CSDAT file; see dask_dedup.formats.cryosparc.csdat."""
     heap, stored, fields = b"\0", [], []
     for name in records.dtype.names or ():
         kind, column = records.dtype[name], records[name]
         if kind.kind in "SUO":
-            places = []
+            offsets = []
             for text in column.tolist():
-                places.append(len(heap))
+                offsets.append(len(heap))
                 heap += (text if isinstance(text, bytes) else text.encode()) + b"\0"
-            column = np.array(places, "<u8")
+            column = np.array(offsets, "<u8")
         content = np.ascontiguousarray(column).tobytes()
         if compressed:
             content = bytes(pa.Codec("lz4_raw").compress(content, asbytes=True))
@@ -213,7 +213,7 @@ def _parquets() -> list[bytes]:
     contents = []
     for number, options in enumerate(settings):
         sink = io.BytesIO()
-        # The last one has few columns, so that more of the mutations meet pages.
+        # The last one has few columns, so that more mutations hit pages.
         part = table.select(range(3)) if number == len(settings) - 1 else table
         pq.write_table(part, sink, **options)
         contents.append(sink.getvalue())

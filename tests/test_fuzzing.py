@@ -1,4 +1,4 @@
-"""The fuzzing of the readers runs, repeats itself, and survives what it looks for."""
+"""Fuzzing of the readers: it runs, can be repeated, and survives crashes and hangs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from fuzz import readers
 from fuzz.execution import HangError, Outcome, _limited, execute
-from fuzz.readers import Campaign, spoilt
+from fuzz.readers import Campaign, damaged_files
 from fuzz.seeds import FORMATS, seeds
 
 
@@ -36,23 +36,23 @@ def test_a_short_campaign_over_all_formats_finds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_sound_files_are_accepted(tmp_path, form):
+def test_valid_files_are_accepted(tmp_path, form):
     for number, files in enumerate(seeds(form)):
-        place = tmp_path / str(number)
-        (place / "out").mkdir(parents=True)
+        folder = tmp_path / str(number)
+        (folder / "out").mkdir(parents=True)
         for name, content in files.items():
-            (place / name).write_bytes(content)
-        assert execute(place / next(iter(files)), place / "out") == Outcome("accepted")
+            (folder / name).write_bytes(content)
+        assert execute(folder / next(iter(files)), folder / "out") == Outcome("accepted")
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_an_execution_can_be_repeated_and_no_two_are_alike(form):
-    assert spoilt(form, 1, 2) == spoilt(form, 1, 2)
-    made = [tuple(spoilt(form, 1, number).values()) for number in range(50)]
+def test_an_execution_can_be_repeated_and_differs_from_others(form):
+    assert damaged_files(form, 1, 2) == damaged_files(form, 1, 2)
+    made = [tuple(damaged_files(form, 1, number).values()) for number in range(50)]
     assert len(set(made)) > 40
 
 
-def test_a_crash_of_the_interpreter_is_found_and_the_campaign_goes_on(tmp_path, monkeypatch):
+def test_a_crash_of_the_interpreter_is_found_and_the_campaign_continues(tmp_path, monkeypatch):
     def crash_at_3(path, scratch):
         if path.parent.name == "3":
             os.kill(os.getpid(), signal.SIGSEGV)
@@ -65,10 +65,10 @@ def test_a_crash_of_the_interpreter_is_found_and_the_campaign_goes_on(tmp_path, 
     assert sum(campaign.counts.values()) == 10
     assert dict(campaign.found) == {"crash exit code -11": 1}
     (found,) = (tmp_path / "findings").iterdir()
-    assert (found / "picks.star").read_bytes() == spoilt("star", 0, 3)["picks.star"]
+    assert (found / "picks.star").read_bytes() == damaged_files("star", 0, 3)["picks.star"]
 
 
-def test_an_execution_without_an_end_is_stopped():
+def test_an_endless_execution_is_stopped():
     def forever():
         with _limited(0.2):
             while True:

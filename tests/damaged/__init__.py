@@ -1,9 +1,9 @@
-"""Broken inputs of every format, each made by a small function: what a run says to them is in messages.txt.
+"""Broken inputs of every format, each made by a small function; messages.txt has the error message of each.
 
-A function is given an empty folder, and gives the arguments of ``dask-dedup run``; ``--output`` is added.
+A function takes an empty folder and returns the arguments of ``dask-dedup run``; ``--output`` is added.
 """
 
-from damaged import anything, cs, groups, options, parquet, star  # noqa: F401 - they register their cases
+from damaged import anything, cs, groups, options, parquet, star  # noqa: F401 - each registers its cases
 from damaged.case import CASES
 
 __all__ = ["CASES"]

@@ -1,4 +1,4 @@
-"""Broken inputs of no format in particular, and outputs."""
+"""Broken inputs of any format, and outputs that cannot be written."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def any_missing_in_a_missing_folder(folder):
 
 
 @case
-def any_name_longer_than_names_can_be(folder):
+def any_name_that_is_too_long(folder):
     return [folder / ("x" * 300 + ".star")]
 
 
@@ -47,7 +47,7 @@ def any_device_instead_of_a_file(folder):
 
 
 @case
-def any_table_of_a_kind_not_known(folder):
+def any_table_of_an_unknown_kind(folder):
     return put(folder, "picks.box", b"10\t20\t64\t64\n")
 
 

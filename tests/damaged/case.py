@@ -1,4 +1,4 @@
-"""The register of broken inputs."""
+"""The list of broken inputs."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ CASES = {}
 
 
 def case(function):
-    """Register a function that is given an empty folder and gives the arguments of a run."""
+    """Register a function that takes an empty folder and returns the arguments of a run."""
     CASES[function.__name__.replace("_", "-")] = function
     return function

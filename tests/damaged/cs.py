@@ -1,4 +1,4 @@
-"""Broken .cs files of either form."""
+"""Broken .cs files of both kinds."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def cs_empty(folder):
 
 
 @case
-def cs_of_nothing_known(folder):
+def cs_of_an_unknown_kind(folder):
     return cs(folder, b"PK\3\4" + bytes(100))
 
 
@@ -61,7 +61,7 @@ def npy_cut_off_in_the_rows(folder):
 
 
 @case
-def npy_with_bytes_too_many(folder):
+def npy_with_extra_bytes(folder):
     return cs(folder, npy(records()) + b"more")
 
 
@@ -106,7 +106,7 @@ def npy_dates(folder):
 
 
 @case
-def npy_field_of_nothing(folder):
+def npy_empty_field(folder):
     return cs(folder, described("[('uid', '<u8'), ('shape', '<f4', (0,))]"))
 
 
@@ -221,5 +221,5 @@ def csdat_text_outside_the_heap(folder):
 
 
 @case
-def csdat_heap_without_an_end(folder):
+def csdat_text_without_an_end(folder):
     return cs(folder, csdat(records())[:-1])

@@ -1,4 +1,4 @@
-"""Broken .csg groups, and such as point elsewhere."""
+"""Broken .csg groups, and groups that point to wrong files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def csg_of_deep_brackets(folder):
 
 
 @case
-def csg_longer_than_a_group(folder):
+def csg_too_long(folder):
     return [group(folder / "J7", GROUP + "# more\n" * 50_000)]
 
 
@@ -53,7 +53,7 @@ def csg_result_named_by_an_escape(folder):
 
 
 @case
-def csg_result_with_a_number_for_a_file(folder):
+def csg_result_with_a_number_as_file(folder):
     return changed_group(folder, "'>J7_particles.cs'", "7")
 
 
@@ -127,7 +127,7 @@ def csg_points_to_a_missing_file(folder):
 
 
 @case
-def csg_points_to_a_name_longer_than_names_can_be(folder):
+def csg_points_to_a_name_that_is_too_long(folder):
     return changed_group(folder, ">J7_particles.cs", ">" + "x" * 300)
 
 

@@ -1,4 +1,4 @@
-"""Options that do not fit."""
+"""Options that do not fit the input."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def option_score_with_an_escape(folder):
 
 
 @case
-def option_shift_that_is_not_there(folder):
+def option_shift_that_is_missing(folder):
     return [
         *parquet(folder, table=cryosparc(30, drop=["alignments2D"])),
         "--shift-key",
@@ -74,7 +74,7 @@ def option_micrographs_lack_one(folder):
 
 
 @case
-def option_micrographs_a_broken_star(folder):
+def option_micrographs_is_a_broken_star(folder):
     return with_options(folder, "--micrographs", *put(folder, "m.star", b"data_\nloop_\n"))
 
 

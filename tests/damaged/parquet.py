@@ -101,14 +101,14 @@ def parquet_row_group_of_terabytes(folder):
 
 
 def with_rows(content, rows):
-    """Let the footer of a file of one row tell of many, wherever it counts them."""
+    """Change the footer of a file with one row so that it claims many rows everywhere."""
     varint, rest = bytearray(), 2 * rows
     while rest >= 128:
         varint.append(rest % 128 + 128)
         rest //= 128
     varint.append(rest)
     length = int.from_bytes(content[-8:-4], "little")
-    # A field of 64 bits whose number is the next one, and the number 1.
+    # In Thrift: a 64-bit field with the next field number, and the value 1.
     footer = content[-8 - length : -8].replace(b"\x16\x02", b"\x16" + varint)
     return content[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
 
@@ -125,7 +125,7 @@ def parquet_no_columns(folder):
 
 
 @case
-def parquet_folder_of_nothing(folder):
+def parquet_empty_folder(folder):
     (folder / "picks").mkdir()
     return [folder / "picks"]
 

@@ -83,12 +83,12 @@ def star_two_rows_in_one_line(folder):
 
 
 @case
-def star_word_for_a_number(folder):
+def star_word_as_number(folder):
     return star(folder, b"11.5", b"eleven")
 
 
 @case
-def star_word_for_a_number_with_an_escape(folder):
+def star_word_as_number_with_an_escape(folder):
     return star(folder, b"11.5", b"\x7f\xc2\x9b31m")
 
 
@@ -103,7 +103,7 @@ def star_position_beyond_float64(folder):
 
 
 @case
-def star_fraction_for_a_group(folder):
+def star_fraction_as_group(folder):
     return star(folder, b"0.8 mics/a.mrc 1", b"0.8 mics/a.mrc 1.5")
 
 
@@ -113,7 +113,7 @@ def star_group_not_listed(folder):
 
 
 @case
-def star_group_with_a_word_for_a_pixel_size(folder):
+def star_group_with_a_word_as_pixel_size(folder):
     return star(folder, b"opticsGroup1 1.2", b"opticsGroup1 small")
 
 
@@ -158,7 +158,7 @@ def star_label_twice(folder):
 
 
 @case
-def star_label_behind_the_rows(folder):
+def star_label_after_the_rows(folder):
     return star(folder, content=STAR + b"_rlnMore\n1 2 3 4 5\n")
 
 
@@ -178,7 +178,7 @@ def star_no_position(folder):
 
 
 @case
-def star_half_cut_by_an_old_mac(folder):
+def star_with_old_mac_line_ends(folder):
     return star(folder, content=STAR.replace(b"\n", b"\r"))
 
 
