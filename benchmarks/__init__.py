@@ -1,1 +1,1 @@
-"""Benchmarks: generated tables, what users would run instead, and one command that compares them."""
+"""Benchmarks: generated tables, scripts that users would run instead, and a command that compares them."""

@@ -1,6 +1,7 @@
-"""Micro-benchmarks of the kernel: python -m pytest benchmarks/bench_kernel.py --benchmark-only
+"""Benchmarks of the decision alone.
 
-Or one case in a process of its own, with its memory: python -m benchmarks.bench_kernel CASE
+python -m pytest benchmarks/bench_kernel.py --benchmark-only
+python -m benchmarks.bench_kernel CASE    # one case, with its memory
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from dask_dedup.dedup.greedy import suppress
 
 #: Case: (layout, picks, separation in angstrom).
 CASES = {
-    # As many as a fragment holds, and a bucket.
+    # The size of a fragment, and of a shuffle partition.
     "sparse": ("clustered", 125_000, 20.0),
     "sparse, random order": ("random", 400_000, 20.0),
-    "piles of 60": ("expanded", 10_000_000, 0.0),
+    "60 coincident picks": ("expanded", 10_000_000, 0.0),
     "one micrograph, 200 neighbours": ("giant", 2_000_000, 20.0),
     "chain, rising scores": ("chain-rising", 1_000_000, 20.0),
     "chain, random scores": ("chain-random", 1_000_000, 20.0),
@@ -28,7 +29,7 @@ CASES = {
 
 
 def arguments(case: str) -> tuple:
-    """Give what the kernel is called with."""
+    """Return the arguments of `suppress` for a case."""
     layout, picks, separation = CASES[case]
     number = np.arange(picks, dtype=np.uint64)
     if layout == "random":
@@ -41,7 +42,7 @@ def arguments(case: str) -> tuple:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_kernel(benchmark, case):
+def test_suppress(benchmark, case):
     call = arguments(case)
     benchmark.extra_info["picks"] = CASES[case][1]
     outcome = benchmark.pedantic(suppress, call, rounds=3, warmup_rounds=1)
@@ -60,7 +61,7 @@ def main() -> None:
     picks = CASES[sys.argv[1]][1]
     print(
         f"{sys.argv[1]}: {min(times):.2f} s CPU, {picks / min(times) / 1e6:.2f} M picks/s, "
-        f"{(after - before) * 1024 / picks:.0f} bytes a pick above the input"
+        f"{(after - before) * 1024 / picks:.0f} bytes per pick above the input"
     )
 
 

@@ -1,9 +1,9 @@
-"""Run this program and its rivals in turn on one table, and print the ratios.
+"""Compare the wall time and memory of dask-dedup with those of other scripts on the same table.
 
     python -m benchmarks.compare clustered --rows 5_000_000 --repeats 5 --scratch /scratch
 
-Rounds are interleaved, the order within each changes, and ratios are taken within a round: other work on
-the machine then weighs on all alike. All kept sets are compared with this program's.
+Rounds are interleaved, the order within each round changes, and ratios are taken within a round, so that other
+work on the machine affects all alike. All scripts must keep the same particles.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ import pyarrow.parquet as pq
 from benchmarks.generate import CASES, generate
 from benchmarks.measure import Measurement, measure
 
-RIVALS = Path(__file__).parent / "rivals"
+BASELINES = Path(__file__).parent / "baselines"
 OURS = "dask-dedup"
-#: Rivals that make a decision, and so have a kept set to compare.
+#: Scripts that decide, and so must keep the same particles.
 DECIDING = ("polars_script", "pandas_script", "dask_script")
 NAMES = (OURS, "copy_default", "copy_tuned", *DECIDING)
 
 
 def command(name: str, inputs: list[Path], output: Path, options: list[str]) -> list[str]:
-    """Give the command of a contender."""
+    """Return the command line of a program."""
     paths = [str(path) for path in inputs]
     if name.startswith(OURS):
         program = [sys.executable, "-c", "from dask_dedup.cli import main; main()", "run"]
         return [*program, *paths, "--output", str(output), "--quiet", *options]
-    return [sys.executable, str(RIVALS / f"{name}.py"), *paths, str(output)]
+    return [sys.executable, str(BASELINES / f"{name}.py"), *paths, str(output)]
 
 
 def kept_uids(name: str, output: Path) -> np.ndarray:
-    """Read which particles a contender kept."""
-    place = {OURS: "particles_kept", "dask_script": "kept"}.get(name, "kept.parquet")
-    return np.sort(pq.read_table(output / place, columns=["uid"])["uid"].to_numpy())
+    """Return the sorted uids of the particles that a program kept."""
+    path = {OURS: "particles_kept", "dask_script": "kept"}.get(name, "kept.parquet")
+    return np.sort(pq.read_table(output / path, columns=["uid"])["uid"].to_numpy())
 
 
 def compare(
     inputs: list[Path], names: list[str], repeats: int, scratch: Path, options: list[str]
 ) -> dict[str, list[Measurement]]:
-    """Measure the contenders in interleaved rounds, and check that they agree."""
+    """Measure the programs in interleaved rounds, and check that they keep the same particles."""
     taken: dict[str, list[Measurement]] = {name: [] for name in names}
     expected: np.ndarray | None = None
     shuffler = random.Random(0)
@@ -67,14 +67,14 @@ def compare(
                 expected = kept if expected is None else expected
                 if not np.array_equal(kept, expected):
                     raise SystemExit(
-                        f"{name} keeps {kept.size:,}, {OURS} {expected.size:,}: they differ"
+                        f"{name} keeps {kept.size:,} particles, {OURS} other {expected.size:,}"
                     )
             shutil.rmtree(output)
     return taken
 
 
 def lines(taken: dict[str, list[Measurement]]) -> list[str]:
-    """Write medians, spread and ratios as a Markdown table."""
+    """Return medians, ranges and ratios as lines of a Markdown table."""
     table = [
         "| | wall (s), median and range | CPU (s) | peak memory (MB) | ours / it: wall | ours / it: memory |",
         "|---|---|---|---|---|---|",
@@ -84,9 +84,9 @@ def lines(taken: dict[str, list[Measurement]]) -> list[str]:
         wall = [m.wall for m in rounds]
         ratios = [
             statistics.median(
-                getattr(a, what) / getattr(b, what) for a, b in zip(ours, rounds, strict=True)
+                getattr(a, field) / getattr(b, field) for a, b in zip(ours, rounds, strict=True)
             )
-            for what in ("wall", "rss")
+            for field in ("wall", "rss")
         ]
         table.append(
             f"| {name} | {statistics.median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f}) | "
@@ -97,10 +97,10 @@ def lines(taken: dict[str, list[Measurement]]) -> list[str]:
 
 
 def machine() -> str:
-    """Describe the machine and the versions."""
+    """Return a description of the machine and the versions."""
     libraries = ("dask-dedup", "pyarrow", "numpy", "scipy", "polars", "pandas", "dask")
-    described = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next(line.split(": ")[1] for line in described if line.startswith("model name"))
+    cpuinfo = Path("/proc/cpuinfo").read_text().splitlines()
+    model = next(line.split(": ")[1] for line in cpuinfo if line.startswith("model name"))
     return (
         f"{len(os.sched_getaffinity(0))} cores of {model}, {psutil.virtual_memory().total / 1e9:.0f} GB; "
         f"Python {platform.python_version()}, "
@@ -114,8 +114,10 @@ def main() -> None:
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=5_000_000)
     parser.add_argument("--columns", type=int, default=41)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--only", default=",".join(NAMES), help="Contenders, by name, with commas.")
-    parser.add_argument("--options", default="--no-report", help="Further options of this program.")
+    parser.add_argument(
+        "--only", default=",".join(NAMES), help="Programs to run, separated by commas."
+    )
+    parser.add_argument("--options", default="--no-report", help="Options of dask-dedup run.")
     parser.add_argument(
         "--scratch", type=Path, required=True, help="Folder for tables and results."
     )

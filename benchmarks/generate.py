@@ -1,9 +1,9 @@
-"""Generate particle tables as CryoSPARC would hold them, of any size, in little memory.
+"""Generate particle tables like those of CryoSPARC, of any size, in little memory.
 
     python -m benchmarks.generate clustered --rows 5_000_000 --output /scratch/clustered
 
-41 columns with strings and vectors, about 300 picks a micrograph, a quarter of them within 20 A of
-another. All scores differ, so that there is one greedy answer whatever breaks ties.
+41 columns with text and vectors, about 300 picks per micrograph, a quarter of them within 20 A of another. All
+scores differ, so the result does not depend on how ties are broken.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CASES = ("clustered", "random", "two-pickers", "expanded", "giant", "chain-risin
 
 
 def splitmix(values: np.ndarray) -> np.ndarray:
-    """Scramble integers one to one."""
+    """Return splitmix64 hashes."""
     x = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -31,44 +31,44 @@ def splitmix(values: np.ndarray) -> np.ndarray:
 
 
 def uniform(number: np.ndarray, salt: int) -> np.ndarray:
-    """Give each particle number a random value in [0, 1), the same in every order."""
+    """Return a random value in [0, 1) for each particle number, the same in every order."""
     return (splitmix(number * np.uint64(977) + np.uint64(salt)) >> np.uint64(11)) / 2.0**53
 
 
 def order(case: str, rows: int, start: int, stop: int) -> np.ndarray:
-    """Number the particles at some rows: in their order, or in one that is scrambled one to one."""
+    """Return the particle numbers of some rows: in order, or permuted for the case ``random``."""
     row = np.arange(start, stop, dtype=np.uint64)
     if case != "random":
         return row
-    # A permutation that needs no memory: multiply by a number that shares no factor with `rows`.
+    # A permutation without memory: multiply by a number that is coprime to `rows`.
     factor = next(f for f in range(int(rows * 0.618), rows) if np.gcd(f, rows) == 1)
     return (row * np.uint64(factor) + np.uint64(12345)) % np.uint64(rows)
 
 
 def geometry(case: str, number: np.ndarray, rows: int) -> tuple[np.ndarray, ...]:
-    """Give micrograph, x and y in angstrom, and score of each particle."""
+    """Return micrograph, x and y in angstrom, and score of each particle."""
     width, height = NX * PSIZE, NY * PSIZE
     if case == "giant":
-        # 2 M picks of 200 neighbours each within 20 A.
+        # 200 neighbours within 20 A of each pick.
         side = np.sqrt(rows * np.pi * 20.0**2 / 200)
         return number * 0, uniform(number, 1) * side, uniform(number, 2) * side, uniform(number, 3)
     if case.startswith("chain"):
         score = number / rows if case == "chain-rising" else uniform(number, 3)
         return number * 0, number * 15.0, number * 0.0, score
     if case == "expanded":
-        place = number // np.uint64(60)
-        x, y = uniform(place, 1) * width, uniform(place, 2) * height
-        return place // np.uint64(PICKS), x, y, uniform(number, 3)
-    # Every fourth particle is the one before it, picked again a few angstrom away.
+        original = number // np.uint64(60)
+        x, y = uniform(original, 1) * width, uniform(original, 2) * height
+        return original // np.uint64(PICKS), x, y, uniform(number, 3)
+    # Every fourth particle is a second pick of the one before it, a few angstrom away.
     again = number % np.uint64(4) == 3
-    place = np.where(again, number - np.uint64(1), number)
-    x = uniform(place, 1) * width + np.where(again, 6.0 * (uniform(number, 4) - 0.5), 0.0)
-    y = uniform(place, 2) * height + np.where(again, 6.0 * (uniform(number, 5) - 0.5), 0.0)
+    original = np.where(again, number - np.uint64(1), number)
+    x = uniform(original, 1) * width + np.where(again, 6.0 * (uniform(number, 4) - 0.5), 0.0)
+    y = uniform(original, 2) * height + np.where(again, 6.0 * (uniform(number, 5) - 0.5), 0.0)
     return number // np.uint64(PICKS), x.clip(0, width), y.clip(0, height), uniform(number, 3)
 
 
 def table(case: str, number: np.ndarray, rows: int, columns: int = 41) -> pa.Table:
-    """Make the table of some particles."""
+    """Return the table of some particles."""
     micrograph, x, y, score = geometry(case, number, rows)
     n = number.size
     giant = case == "giant" or case.startswith("chain")
@@ -93,7 +93,7 @@ def table(case: str, number: np.ndarray, rows: int, columns: int = 41) -> pa.Tab
         )
 
     path = "J7/motioncorrected/{0:021d}_Grid1_{0:06d}_patch_aligned_doseweighted.mrc"
-    # float64 where a giant field would lose its decimals.
+    # float32 has too few digits for fractions of a giant micrograph.
     real = np.float64 if giant else np.float32
     data: dict[str, object] = {
         "uid": splitmix(number),
@@ -149,7 +149,7 @@ def table(case: str, number: np.ndarray, rows: int, columns: int = 41) -> pa.Tab
 def generate(
     case: str, rows: int, output: Path, columns: int = 41, file_rows: int = FILE_ROWS
 ) -> list[Path]:
-    """Write a case; gives the tables, one but for the two pickers."""
+    """Write the tables of a case (one, or two for ``two-pickers``); return their folders."""
     shutil.rmtree(output, ignore_errors=True)
     halves = 2 if case == "two-pickers" else 1
     folders = []
@@ -164,14 +164,14 @@ def generate(
             ) as file:
                 for first in range(start, stop, GROUP_ROWS):
                     last = min(stop, first + GROUP_ROWS)
-                    # The second picker's particles are those of odd number.
+                    # The second picker has the particles of odd number.
                     number = order(case, rows, first, last) * np.uint64(halves) + np.uint64(half)
                     file.write_table(table(case, number, rows, columns))
     return folders
 
 
 def schema_of(case: str, rows: int, columns: int) -> pa.Schema:
-    """Give the schema of a case."""
+    """Return the schema of a case."""
     return table(case, np.arange(2, dtype=np.uint64), rows, columns).schema
 
 

@@ -1,4 +1,4 @@
-"""Run a command; measure its wall time, CPU time and memory, those of all its processes together."""
+"""Measure the wall time, CPU time and memory of a command and all its child processes."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 
 import psutil
 
-#: Seconds between two looks at the memory.
+#: Seconds between two samples of the memory.
 INTERVAL = 0.02
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What a command took.
+    """The cost of a command.
 
     Attributes
     ----------
     wall, cpu : float
-        Seconds; CPU time is of all processes, in user and in kernel mode.
+        Seconds; CPU time is user and system time of all processes.
     rss : int
-        Bytes: the largest sum of the resident sets of all its processes at one time.
+        Bytes: the largest sum of the resident sets of all processes at one time.
     """
 
     wall: float
@@ -32,7 +32,7 @@ class Measurement:
 
 
 def measure(command: list[str], cwd: str | None = None) -> Measurement:
-    """Run a command to its end.
+    """Run a command and return its cost.
 
     Raises
     ------
@@ -41,35 +41,35 @@ def measure(command: list[str], cwd: str | None = None) -> Measurement:
     """
     began = time.perf_counter()
     process = psutil.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    peak, spent, over = 0, {}, threading.Event()
+    peak, cpu, ended = 0, {}, threading.Event()
 
-    def look() -> None:
+    def sample() -> None:
         nonlocal peak
-        while not over.wait(INTERVAL):
+        while not ended.wait(INTERVAL):
             total = 0
             for each in [process, *_children(process)]:
                 try:
                     with each.oneshot():
                         total += each.memory_info().rss
                         times = each.cpu_times()
-                        spent[each.pid] = times.user + times.system
+                        cpu[each.pid] = times.user + times.system
                 except psutil.Error:
                     continue
             peak = max(peak, total)
 
-    watcher = threading.Thread(target=look)
-    watcher.start()
-    before = _reaped()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    before = _cpu_of_children()
     _, errors = process.communicate()
-    over.set()
-    watcher.join()
+    ended.set()
+    sampler.join()
     wall = time.perf_counter() - began
     if process.returncode:
         raise RuntimeError(
             f"{' '.join(command)}: exit code {process.returncode}\n{errors.decode()[-2000:]}"
         )
-    # Waited-for children are exact; what they did not wait for themselves was seen from outside.
-    return Measurement(wall, max(_reaped() - before, sum(spent.values())), peak)
+    # Exact for children that were waited for; the samples include those that were not.
+    return Measurement(wall, max(_cpu_of_children() - before, sum(cpu.values())), peak)
 
 
 def _children(process: psutil.Process) -> list[psutil.Process]:
@@ -79,7 +79,7 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def _reaped() -> float:
+def _cpu_of_children() -> float:
     times = psutil.Process().cpu_times()
     return times.children_user + times.children_system
 

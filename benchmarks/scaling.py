@@ -1,4 +1,4 @@
-"""How the cost grows: particles, columns, fragments, workers.
+"""Measure how the cost grows with particles, columns, fragments and workers.
 
     python -m benchmarks.scaling rows --scratch /scratch --values 1_000_000,5_000_000,20_000_000
     python -m benchmarks.scaling columns --scratch /scratch --values 12,41,80
@@ -7,7 +7,7 @@
     python -m benchmarks.scaling fragments-on-workers --scratch /scratch --values 1_000,20_000
 
 Each value is measured ``--repeats`` times, in turn with the others. ``workers`` and ``fragments-on-workers`` run on a
-local Dask cluster whose start is not counted, and ``fragments`` in this process; they hold 100 particles in each.
+local Dask cluster, whose start is not counted; ``fragments`` runs in this process. A fragment has 100 particles.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from dask_dedup import run
 from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import table as parquet
 
-#: Rows where they are not what changes.
+#: Rows of the table for `workers`.
 ROWS = 5_000_000
 TINY_ROWS = 100
 
 
 def whole_command(rows: int, columns: int, scratch: Path) -> tuple[float, float, float]:
-    """Measure the command as a user runs it: wall and CPU seconds, peak bytes."""
+    """Return wall seconds, CPU seconds and peak bytes of the command as a user runs it."""
     data = scratch / f"clustered-{rows}-{columns}"
     if not data.exists():
         generate("clustered", rows, data, columns)
@@ -46,12 +46,12 @@ def whole_command(rows: int, columns: int, scratch: Path) -> tuple[float, float,
 
 
 def on_workers(workers: int, scratch: Path) -> tuple[float, float, float]:
-    """Measure a run on a local cluster of so many workers of one thread."""
+    """Return the cost of a run on a local cluster of workers with one thread each."""
     data = scratch / f"clustered-{ROWS}-41"
     if not data.exists():
         generate("clustered", ROWS, data)
     with ExitStack() as stack:
-        # Two processes also where one would do, so that only their number differs.
+        # Always start two workers and retire one, so that only their number differs.
         client = start_local(stack, 2, 1)
         if workers == 1:
             addresses = list(client.scheduler_info()["workers"])
@@ -60,7 +60,7 @@ def on_workers(workers: int, scratch: Path) -> tuple[float, float, float]:
 
 
 def many_fragments(number: int, scratch: Path, workers: int) -> tuple[float, float, float]:
-    """Measure a run of so many fragments of a hundred particles; without workers in this process."""
+    """Return the cost of a run over many small fragments; in this process if `workers` is 0."""
     path = scratch / f"tiny-{number}"
     if not path.exists():
         path.mkdir()
@@ -76,7 +76,7 @@ def many_fragments(number: int, scratch: Path, workers: int) -> tuple[float, flo
 
 
 def timed(work: object, scratch: Path) -> tuple[float, float, float]:
-    """Time a call; its CPU time and memory are those of other processes and not known."""
+    """Return the wall seconds of a call; CPU time and memory are not known."""
     shutil.rmtree(scratch / "output", ignore_errors=True)
     began = time.perf_counter()
     work()
@@ -88,7 +88,7 @@ def timed(work: object, scratch: Path) -> tuple[float, float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ("rows", "columns", "workers", "fragments", "fragments-on-workers")
-    parser.add_argument("what", choices=kinds)
+    parser.add_argument("dimension", choices=kinds)
     parser.add_argument("--values", required=True)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, required=True)
@@ -104,10 +104,10 @@ def main() -> None:
     taken: dict[int, list[tuple[float, float, float]]] = {value: [] for value in values}
     for _ in range(arguments.repeats):
         for value in values:
-            taken[value].append(measures[arguments.what](value))
+            taken[value].append(measures[arguments.dimension](value))
             print(value, taken[value][-1], flush=True)
     print(
-        f"\n{machine()}\n\n| {arguments.what} | wall (s), median and range | CPU (s) | peak memory (MB) |"
+        f"\n{machine()}\n\n| {arguments.dimension} | wall (s), median and range | CPU (s) | peak memory (MB) |"
     )
     print("|---|---|---|---|")
     for value, rounds in taken.items():

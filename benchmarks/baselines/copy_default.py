@@ -1,4 +1,4 @@
-"""A plain copy with pyarrow: two threads, its default writer. INPUT... OUTPUT"""
+"""Copy with two threads and the default writer of pyarrow. Arguments: INPUT... OUTPUT"""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

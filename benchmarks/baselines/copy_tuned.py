@@ -1,4 +1,4 @@
-"""The same copy with this project's reader and writer settings: the practical limit. INPUT... OUTPUT"""
+"""Copy with the reader and writer of dask-dedup: the practical limit. Arguments: INPUT... OUTPUT"""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""pandas reads, groups and writes, cKDTree and NumPy decide. INPUT... OUTPUT"""
+"""pandas reads, groups and writes; cKDTree and NumPy decide. Arguments: INPUT... OUTPUT"""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""polars reads and writes, cKDTree and NumPy decide. INPUT... OUTPUT"""
+"""polars reads and writes; cKDTree and NumPy decide. Arguments: INPUT... OUTPUT"""
 
 import sys
 from pathlib import Path

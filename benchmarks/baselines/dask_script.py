@@ -1,6 +1,6 @@
-"""Plain Dask: whole rows are shuffled by micrograph, map_partitions decides, two to_parquet. INPUT... OUTPUT
+"""Dask: shuffle whole rows by micrograph, decide in map_partitions, write with to_parquet. Arguments: INPUT... OUTPUT
 
-The shuffle takes no vector columns, so they are split into scalars first.
+The shuffle does not support vector columns, so they are split into scalars.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""What the scripts share: centres and the greedy rule for one micrograph, as a good user writes it."""
+"""Centres, and the greedy rule for one micrograph, as an experienced user would write them."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -18,13 +18,13 @@ NARROW = [
 
 
 def centres(x_frac, y_frac, shape, psize, shift, psize_shift):
-    """(n, 2) angstrom."""
+    """Return centres in angstrom, (n, 2)."""
     pixels = np.column_stack([x_frac * shape[:, 1], y_frac * shape[:, 0]]).astype(np.float64)
     return pixels * psize[:, None] - shift * psize_shift[:, None]
 
 
 def keep_best(points, score):
-    """(n,) bool: greedy by score among the points of one micrograph."""
+    """Return which points of one micrograph are kept, by score; (n,) bool."""
     pairs = cKDTree(points).query_pairs(SEPARATION, output_type="ndarray")
     keep = np.ones(len(points), dtype=bool)
     if not len(pairs):
@@ -34,15 +34,15 @@ def keep_best(points, score):
     rank[order] = np.arange(len(points))
     better = np.where(rank[pairs[:, 0]] < rank[pairs[:, 1]], pairs[:, 0], pairs[:, 1])
     worse = pairs.sum(axis=1) - better
-    turn = np.argsort(rank[better], kind="stable")
-    for b, w in zip(better[turn].tolist(), worse[turn].tolist(), strict=True):
+    by_rank = np.argsort(rank[better], kind="stable")
+    for b, w in zip(better[by_rank].tolist(), worse[by_rank].tolist(), strict=True):
         if keep[b]:
             keep[w] = False
     return keep
 
 
 def keep_best_of_all(micrograph, points, score):
-    """(n,) bool, over many micrographs."""
+    """Return which points of many micrographs are kept; (n,) bool."""
     keep = np.ones(len(score), dtype=bool)
     order = np.argsort(micrograph, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(micrograph[order]) != 0))

@@ -1,1 +1,0 @@
-"""Scripts that a good user would write: each takes INPUT... OUTPUT and writes kept and rejected."""
