@@ -1,4 +1,4 @@
-"""`remove_duplicates`: a pandas, pyarrow or Dask frame in, the kept and the rejected rows out."""
+"""`remove_duplicates` on pandas, pyarrow, Polars and Dask frames."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pyarrow as pa
 
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.dedup.picks import PICKS_DTYPES, Picks
+from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
-from dask_dedup.particles.checks import check_names, check_uids, describe_problem, find_warnings
-from dask_dedup.particles.extract import extract, summarize_fragment
+from dask_dedup.particles.checks import check_names, check_rows, check_uids, find_warnings
+from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
-from dask_dedup.particles.micrographs import MicrographTable, micrograph_table
+from dask_dedup.particles.micrographs import micrograph_table
+from dask_dedup.particles.scan_summary import summarize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,194 +28,228 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.dedup.picks import Picks
 
 Frame = TypeVar("Frame")
 
+#: Name of a frame in messages.
 _NAME = "the table"
 
 log = logging.getLogger("dask_dedup")
 
 
 def remove_duplicates(
-    particles: Frame, params: DedupParams | None = None, *, micrographs: Any = None
+    particles: Frame, params: DedupParams | None = None, *, micrographs: Any = None, **keywords: Any
 ) -> tuple[Frame, Frame]:
     """Split a frame of particles into those kept and those rejected.
 
     Parameters
     ----------
-    particles : pandas.DataFrame, pyarrow.Table or dask.dataframe.DataFrame
-        One row a particle, with the column names of CryoSPARC or RELION.
+    particles : pandas, Polars or Dask DataFrame, or pyarrow.Table
+        One row per particle, with the column names of CryoSPARC or RELION. Any other object with
+        the Arrow PyCapsule interface (``__arrow_c_stream__``) is read as a pyarrow table.
     params : DedupParams, optional
-    micrographs : pandas.DataFrame or pyarrow.Table, optional
-        One row a micrograph: its pixel size and shape.
+    micrographs : pandas or Polars DataFrame, or pyarrow.Table, optional
+        One row per micrograph, with its pixel size and shape.
+    **keywords
+        The parameters of `DedupParams`, instead of `params`: ``min_separation=100``.
 
     Returns
     -------
-    kept, rejected : of the type of `particles`
-        All its columns, rows in its order (and, for Dask, its partitions).
+    kept, rejected : same type as `particles`
+        All columns, rows in the order of `particles` (and, for Dask, in its partitions).
 
     Raises
     ------
     InputError
-        If a column is missing or a row cannot be used; for Dask, the latter when it is computed.
+        If a column is missing or a row cannot be compared. Rows of Dask frames are checked when
+        the result is computed.
+    TypeError
+        If `particles` is no such frame, or a keyword is not a parameter.
 
     Notes
     -----
-    The Dask frames are lazy. Only numbers travel (position, score, uid), in one shuffle by
-    micrograph that both results share; the rows themselves stay in their partitions. The input's
-    partitions are read for the picks and again for the payload, so they must be the same each time.
-    Invalid rows are dealt with in either case; that uids are unique, that names do not clash and that
-    scores make sense is looked at in pandas and pyarrow frames only.
+    Dask frames stay lazy. One shuffle moves the picks (numbers only: position, score, uid) by
+    micrograph, and both results share it; the rows stay in their partitions. The partitions are read
+    twice, so they must be the same each time. Repeated uids, clashing micrograph names and odd
+    scores are not detected in Dask frames.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> picks = pd.DataFrame(
+    ...     {
+    ...         "rlnMicrographName": ["a.mrc", "a.mrc", "b.mrc"],
+    ...         "rlnCoordinateX": [100.0, 103.0, 100.0],
+    ...         "rlnCoordinateY": [200.0, 200.0, 200.0],
+    ...         "rlnAutopickFigureOfMerit": [0.7, 0.9, 0.5],
+    ...     }
+    ... )
+    >>> kept, rejected = remove_duplicates(picks, min_separation=20, micrograph_pixel_size=1.5)
+    >>> rejected.index.tolist()
+    [0]
     """
-    params = DedupParams.given(params)
-    columns = [str(name) for name in _column_names(particles)]
-    table = _describe(columns, 0)
+    params = DedupParams.given(params, keywords)
+    frame = _as_frame(particles)
+    columns = [str(name) for name in _column_names(frame)]
+    table = _describe(_NAME, columns)
     (roles,) = find_roles([table], params)
     known = None
     if micrographs is not None:
-        known = micrograph_table(_arrow(micrographs), "micrographs", match=roles.match)
-    check_inputs(Inputs.of([table], [roles], params, known))
-    if _is_dask(particles):
-        return _split_lazily(particles, roles, params, known)
-    narrow = (
-        particles.select(roles.columns)
-        if isinstance(particles, pa.Table)
-        else (
-            _arrow(particles[list(roles.columns)])  # type: ignore[index]
-        )
-    )
-    picks = _picks(narrow, _NAME, 0, 0, roles, params, known)
-    for line in _check(narrow, columns, roles, params, known):
+        rows = _as_arrow(_as_frame(micrographs))
+        known = micrograph_table(rows, "micrographs", match=roles.match)
+    inputs = Inputs.of([table], [roles], params, known)
+    check_inputs(inputs)
+    if _is_dask(frame):
+        return _split_dask(frame, inputs)
+    picks, warnings = _read_picks(_as_arrow(frame, roles.columns), inputs)
+    for line in warnings:
         log.warning("warning: %s", line)
-    rejected = np.zeros(narrow.num_rows, dtype=bool)
+    rejected = np.zeros(len(picks), dtype=bool)
     rejected[decide(picks, params)[0].row] = True
-    return _where(particles, ~rejected), _where(particles, rejected)
+    return _filter(frame, ~rejected), _filter(frame, rejected)
 
 
-def _column_names(particles: Any) -> list[str]:
-    if isinstance(particles, pa.Table):
-        return list(particles.column_names)
-    if hasattr(particles, "columns"):
-        return list(particles.columns)
-    raise InputError(
-        f"cannot take particles from a {type(particles).__name__}; "
-        "give a pandas or Dask DataFrame or a pyarrow Table"
+def _as_frame(given: Any) -> Any:
+    """Return a frame that this module can filter, or raise TypeError."""
+    if isinstance(given, pa.Table) or _is_polars(given) or _is_dask(given) or _is_pandas(given):
+        return given
+    if hasattr(given, "__arrow_c_stream__"):
+        return pa.table(given)
+    raise TypeError(
+        f"cannot read particles from a {type(given).__name__}. "
+        "Pass a pandas, Polars or Dask DataFrame, or a pyarrow Table."
     )
 
 
-def _is_dask(particles: Any) -> bool:
-    # A Dask frame can only exist where dask.dataframe is loaded; nobody else should wait for it.
-    module = sys.modules.get("dask.dataframe")
-    return module is not None and isinstance(particles, module.DataFrame)
+def _is_pandas(frame: Any) -> bool:
+    return _is_data_frame(frame, "pandas")
 
 
-def _arrow(frame: Any) -> pa.Table:
-    return (
-        frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
+def _is_polars(frame: Any) -> bool:
+    return _is_data_frame(frame, "polars")
+
+
+def _is_dask(frame: Any) -> bool:
+    return _is_data_frame(frame, "dask.dataframe")
+
+
+def _is_data_frame(frame: Any, library: str) -> bool:
+    """Return whether a frame is a library's DataFrame, without importing the library."""
+    module = sys.modules.get(library)
+    return module is not None and isinstance(frame, module.DataFrame)
+
+
+def _column_names(frame: Any) -> Sequence[Any]:
+    names: Sequence[Any] = frame.column_names if isinstance(frame, pa.Table) else frame.columns
+    return names
+
+
+def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the columns of a frame (default: all) as an Arrow table."""
+    columns = list(_column_names(frame) if columns is None else columns)
+    if isinstance(frame, pa.Table):
+        return frame.select(columns)
+    if _is_polars(frame):
+        return frame.select(columns).to_arrow()
+    return pa.Table.from_pandas(frame[columns], preserve_index=False)
+
+
+def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
+    if isinstance(frame, pa.Table):
+        return frame.filter(pa.array(mask))
+    return frame.filter(mask) if _is_polars(frame) else frame[mask]
+
+
+def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable:
+    """Return the description of a frame as one file with one fragment."""
+    schema = StoredSchema.of(pa.schema([(column, pa.null()) for column in columns]))
+    slices = (FileSlice(name, 0, rows),) if rows else ()
+    files = (InputFile(name, 0, 0, rows, ""),)
+    return ParticleTable("frame", name, 0, schema, files, (Fragment(0, 0, 0, rows, slices),))
+
+
+def _read_picks(rows: pa.Table, inputs: Inputs) -> tuple[Picks, list[str]]:
+    """Return the picks of a whole frame and the warnings about it, after the checks of a run."""
+    (table,), (roles,) = inputs.tables, inputs.roles
+    inputs = Inputs.of(
+        [_describe(_NAME, table.schema.names, rows.num_rows)],
+        [roles],
+        inputs.params,
+        inputs.micrographs,
     )
-
-
-def _where(particles: Any, mask: NDArray[np.bool_]) -> Any:
-    return particles.filter(pa.array(mask)) if isinstance(particles, pa.Table) else particles[mask]
-
-
-def _describe(columns: Sequence[str], rows: int) -> ParticleTable:
-    """Return a description of a frame as if it were one file with one fragment."""
-    schema = StoredSchema.of(pa.schema([(name, pa.null()) for name in columns]))
-    pieces = (FileSlice(_NAME, 0, rows),) if rows else ()
-    files = (InputFile(_NAME, 0, 0, rows, ""),)
-    return ParticleTable("frame", _NAME, 0, schema, files, (Fragment(0, 0, 0, rows, pieces),))
-
-
-def _check(
-    narrow: pa.Table,
-    columns: Sequence[str],
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-) -> list[str]:
-    """Check the rows as a run does, and return the same warnings."""
-    inputs = Inputs.of([_describe(columns, narrow.num_rows)], [roles], params, micrographs)
-    summaries = [summarize_fragment(narrow, inputs.fragments[0], roles, params, micrographs)]
+    (fragment,) = inputs.fragments
+    found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
+    summaries = [summarize(found, fragment, roles, inputs.params)]
+    check_rows(inputs, summaries)
     check_uids(inputs, summaries)
     check_names(inputs, summaries)
-    return find_warnings(inputs, summaries)
+    return found.picks, find_warnings(inputs, summaries)
 
 
-def _picks(
-    narrow: pa.Table,
-    name: str,
-    number: int,
-    first_row: int,
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-) -> Picks:
-    fragment = Fragment(number, 0, first_row, narrow.num_rows, ())
-    found = extract(narrow, fragment, roles, params, micrographs)
-    if found.problems and params.invalid == "error":
-        worst = found.problems[0]
-        rows = ", ".join(map(str, worst.first))
-        raise InputError(
-            f"{name}: {describe_problem(worst)}, first {rows}; mend that, or set such rows aside "
-            'with invalid="reject" or "keep"'
-        )
-    return found.picks
-
-
-def _split_lazily(
-    particles: dd.DataFrame,
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-) -> tuple[dd.DataFrame, dd.DataFrame]:
+def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:
     import dask
     import dask.dataframe as dd
-    import pandas as pd
 
-    partitions = particles.npartitions
+    from dask_dedup.pipeline.executors.exchange import PICKS_META, exchange, fragment_numbers
+
+    _check_client()
+    (roles,) = inputs.roles
     narrow = particles[list(roles.columns)]
-    vectors = [roles.shape, *(roles.shift if len(roles.shift) == 1 else ())]
-    for name in vectors:
-        if name and isinstance(narrow._meta[name].dtype, pd.StringDtype):
-            raise InputError(
-                f"{_NAME}: Dask holds the lists of {name} as text; make the frame under "
-                'dask.config.set({"dataframe.convert-string": False})'
-            )
-    lengths = [dask.delayed(len)(part) for part in narrow.to_delayed()] if not roles.uid else []
-    numbers = dd.from_map(_number_frame, range(partitions), meta=_number_frame(0).iloc[:0])
-    meta = pd.DataFrame({name: np.empty(0, dtype) for name, dtype in PICKS_DTYPES.items()})
+    _check_lists(narrow, [roles.shape, *(roles.shift if len(roles.shift) == 1 else ())])
+    # Without uids, row numbers in the whole frame stand in for them.
+    lengths = [] if roles.uid else [dask.delayed(len)(part) for part in narrow.to_delayed()]
+    number = particles.npartitions
     picks = dd.map_partitions(
         _partition_picks,
-        numbers,
+        fragment_numbers([part] for part in range(number)),
         narrow,
         dask.delayed(_first_rows)(lengths),
-        roles,
-        params,
-        micrographs,
-        meta=meta,
+        inputs,
+        number,
+        meta=PICKS_META,
         align_dataframes=False,
     )
-    rejected = picks.shuffle(on="micrograph").map_partitions(
+    rejected = exchange(
+        picks,
         _decide_partition,
-        params,
-        meta=pd.DataFrame({"fragment": np.empty(0, "i8"), "row": np.empty(0, "i8")}),
+        inputs.params,
+        partitions=number,
+        groups=number,
+        dtypes={"row": np.dtype("i8")},
     )
-    back = rejected.set_index("fragment", divisions=(*range(partitions), partitions))
     kept, out = (
         dd.map_partitions(
-            _select, particles, back, keep, meta=particles._meta, align_dataframes=False
+            _select, particles, rejected, keep, meta=particles._meta, align_dataframes=False
         )
         for keep in (True, False)
     )
     return kept, out
 
 
-def _number_frame(number: int) -> pd.DataFrame:
+def _check_client() -> None:
+    """Check the client that computes Dask frames, if there is one."""
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return
+    from dask_dedup.pipeline.executors.select import check_synchronous
+
+    try:
+        client = distributed.default_client()
+    except ValueError:
+        return
+    check_synchronous(client)
+
+
+def _check_lists(narrow: dd.DataFrame, columns: Sequence[str | None]) -> None:
     import pandas as pd
 
-    return pd.DataFrame({"partition": [number]})
+    for name in columns:
+        if name and isinstance(narrow._meta[name].dtype, pd.StringDtype):
+            raise InputError(
+                f"{_NAME}: Dask stores the lists of {name} as text. Make the frame under "
+                'dask.config.set({"dataframe.convert-string": False}).'
+            )
 
 
 def _first_rows(lengths: list[int]) -> list[int]:
@@ -222,28 +257,28 @@ def _first_rows(lengths: list[int]) -> list[int]:
 
 
 def _partition_picks(
-    numbers: pd.DataFrame,
-    narrow: pd.DataFrame,
-    first_rows: list[int],
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
+    numbers: pd.DataFrame, narrow: pd.DataFrame, first_rows: list[int], inputs: Inputs, number: int
 ) -> pd.DataFrame:
-    import pandas as pd
+    """Return the picks of a partition; micrographs are spread over `number` shuffle partitions."""
+    from dask_dedup.pipeline.executors.exchange import picks_frame
 
-    number = int(numbers["partition"].iloc[0])
-    first_row = first_rows[number] if len(first_rows) > 1 else 0
-    name = f"partition {number} of {_NAME}"
-    picks = _picks(_arrow(narrow), name, number, first_row, roles, params, micrographs)
-    return pd.DataFrame(picks.columns())
+    part, rows = int(numbers["fragment"].iloc[0]), _as_arrow(narrow)
+    (roles,), params = inputs.roles, inputs.params
+    first_row = first_rows[part] if len(first_rows) > 1 else 0
+    fragment = Fragment(part, 0, first_row, rows.num_rows, ())
+    found = extract(rows, fragment, roles, params, inputs.micrographs)
+    if found.problems:
+        table = _describe(f"partition {part} of {_NAME}", rows.column_names, rows.num_rows)
+        (fragment,) = table.fragments
+        checked = Inputs.of([table], [roles], params)
+        check_rows(checked, [summarize(found, fragment, roles, params)])
+    partition = splitmix64(found.picks.micrograph) % np.uint64(number)
+    return picks_frame(found.picks, partition)
 
 
-def _decide_partition(frame: pd.DataFrame, params: DedupParams) -> pd.DataFrame:
-    import pandas as pd
-
-    picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
+def _decide_partition(picks: Picks, params: DedupParams) -> dict[str, NDArray[Any]]:
     rejections, _ = decide(picks, params)
-    return pd.DataFrame({"fragment": rejections.fragment, "row": rejections.row})
+    return {"group": rejections.fragment, "row": rejections.row}
 
 
 def _select(particles: pd.DataFrame, rejected: pd.DataFrame, keep: bool) -> pd.DataFrame:

@@ -10,6 +10,7 @@ from dask_dedup import DedupParams, RunError, run
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.cluster import preload as malloc
 from dask_dedup.monitoring.progress import Progress
+from dask_dedup.pipeline.executors import select
 from dask_dedup.pipeline.executors.threads import ThreadExecutor
 
 ADDRESS_OF_NOBODY = "tcp://127.0.0.1:9"
@@ -27,14 +28,14 @@ def digests(result):
     return {entry["path"]: entry["sha256"] for entry in result.manifest["outputs"]}
 
 
-@pytest.mark.parametrize(("rows", "cores"), [(1_000, 64), (10**9, cluster.MOST_THREADS)])
+@pytest.mark.parametrize(("rows", "cores"), [(1_000, 64), (10**9, select.MOST_THREADS)])
 def test_work_that_threads_can_do_is_done_inside_this_process(monkeypatch, rows, cores):
-    monkeypatch.setattr(cluster, "_cores", lambda: cores)
+    monkeypatch.setattr(select, "available_cores", lambda: cores)
     with ExitStack() as stack:
-        assert isinstance(cluster.choose_executor(stack, None, rows), ThreadExecutor)
+        assert isinstance(select.choose_executor(stack, None, rows), ThreadExecutor)
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (4, 4), (64, cluster.MOST_THREADS)])
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (4, 4), (64, select.MOST_THREADS)])
 def test_a_process_has_a_thread_a_core_but_not_too_many(monkeypatch, cores, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert ThreadExecutor().threads == threads
@@ -53,8 +54,8 @@ def test_a_local_cluster_gives_the_bytes_of_this_process(inputs, tmp_path, worke
 
 @pytest.mark.slow
 def test_larger_work_on_many_cores_gets_a_local_cluster(inputs, tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
-    monkeypatch.setattr(cluster, "MOST_THREADS", 0)
+    monkeypatch.setattr(select, "THREADS_ROWS", 100)
+    monkeypatch.setattr(select, "MOST_THREADS", 0)
     caplog.set_level("INFO", "dask_dedup")
     result = run(inputs, tmp_path / "out")
     assert result.rows == 600
@@ -81,25 +82,25 @@ class TestMoreMovesThanFits:
         with ExitStack() as longer:
             start = cluster.start_local
             monkeypatch.setattr(
-                cluster, "start_local", lambda _: clients.append(start(longer, 1, 2)) or clients[-1]
+                select, "start_local", lambda _: clients.append(start(longer, 1, 2)) or clients[-1]
             )
             yield clients
 
     def test_few_picks_move_inside_this_process(self, inputs, tmp_path, monkeypatch, started):
-        monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
+        monkeypatch.setattr(select, "MOVING_BYTES", 2**40)
         run(inputs, tmp_path / "out")
         assert not started
 
     def test_many_that_fit_do_so_too(self, inputs, tmp_path, monkeypatch, started):
-        monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
+        monkeypatch.setattr(select, "THREADS_ROWS", 100)
         run(inputs, tmp_path / "out")
         assert not started
 
     @pytest.mark.slow
     def test_the_bytes_are_those_of_this_process(self, inputs, tmp_path, monkeypatch, started):
         here = run(inputs, tmp_path / "here")
-        monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
-        monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
+        monkeypatch.setattr(select, "THREADS_ROWS", 100)
+        monkeypatch.setattr(select, "MOVING_BYTES", 2**40)
         there = run(inputs, tmp_path / "there")
         assert len(started) == 1
         assert here.manifest["plan"]["moving_rows"] == 600
@@ -107,8 +108,8 @@ class TestMoreMovesThanFits:
 
     @pytest.mark.slow
     def test_whoever_watches_sees_all_of_it_once(self, inputs, tmp_path, monkeypatch, started):
-        monkeypatch.setattr(cluster, "IN_PROCESS_ROWS", 100)
-        monkeypatch.setattr(cluster, "MOVING_BYTES", 2**40)
+        monkeypatch.setattr(select, "THREADS_ROWS", 100)
+        monkeypatch.setattr(select, "MOVING_BYTES", 2**40)
         here = Progress()
         result = run(inputs, tmp_path / "out", on_event=here.note)
         there = started[0].run_on_scheduler(

@@ -127,7 +127,7 @@ def test_flip_y_makes_a_flipped_input_match(pickers, tmp_path):
     inputs = [pickers["star"][0], flipped]
     as_it_is, _ = decisions(inputs, tmp_path / "as_it_is")
     assert len(as_it_is) < len(expected) / 4
-    with pytest.raises(InputError, match="--micrograph-height"):
+    with pytest.raises(InputError, match="micrograph_height"):
         run(inputs, tmp_path / "none", DedupParams(min_separation=30.0, flip_y=(1,)))
     params = DedupParams(min_separation=30.0, flip_y=(1,), micrograph_height=4092)
     given, _ = decisions(inputs, tmp_path / "back", params)

@@ -231,7 +231,9 @@ class TestAWorkerThatTakesTooMuchMemory:
         program = (
             "from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; "
         )
-        program += "from dask_dedup.pipeline.run.executors import batching as groups; groups.TASK_ROWS = 1; "
+        program += (
+            "from dask_dedup.pipeline.executors import batching as groups; groups.TASK_ROWS = 1; "
+        )
         program += "from dask_dedup.cli import main; main()"
         words = ["run", source, "--output", out, "--workers", "2", "--memory-limit", self.LIMIT]
         preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "faulty_worker", "PYTHONPATH": str(HERE)}

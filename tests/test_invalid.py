@@ -256,12 +256,14 @@ def test_frames_of_every_kind_are_split_alike(invalid):
 
 def test_frames_are_refused_by_default_and_warned_of_otherwise(caplog):
     table, reasons = crowded(120)
-    with pytest.raises(InputError, match='with invalid="reject" or "keep"'):
+    with pytest.raises(InputError, match="pass invalid='reject' or invalid='keep'"):
         remove_duplicates(table)
     with caplog.at_level(logging.WARNING, "dask_dedup"):
         remove_duplicates(table, DedupParams(invalid="keep"))
     number = sum(map(bool, reasons))
-    assert f"{number} rows take no part and go to particles_kept (--invalid keep)" in caplog.text
+    assert (
+        f"{number} rows are not compared and go to particles_kept (invalid='keep')" in caplog.text
+    )
 
 
 class TestFormats:
@@ -388,7 +390,7 @@ class TestCluster:
         folder = write_folder(table, tmp_path / "in", files=3)
         told = []
         for client in (None, cluster):
-            with pytest.raises(InputError, match="--invalid reject") as caught:
+            with pytest.raises(InputError, match="invalid='reject'") as caught:
                 run(folder, tmp_path / "out", client=client)
             told.append(str(caught.value))
         assert told[0] == told[1]
@@ -550,11 +552,11 @@ def test_the_error_names_the_way_out_and_inspect_tells_it_too(cli, spoilt, tmp_p
     outcome = cli("run", spoilt, "-o", tmp_path / "out")
     assert outcome.exit_code == 2
     assert "4 rows have no finite position" in outcome.stderr
-    assert "1 row has no uid (uid), first" in outcome.stderr
-    assert "set such rows aside with --invalid reject or --invalid keep" in outcome.stderr
+    assert "1 row has no uid (uid; first: " in outcome.stderr
+    assert "Fix them, or pass --invalid reject or --invalid keep." in outcome.stderr
     (problem,) = inspect(spoilt).problems
     assert "4 rows have no finite position" in problem
-    assert "--invalid reject" in problem
+    assert "invalid='reject'" in problem
     words = " ".join(cli("inspect", spoilt).stdout.split())
     assert "run refuses these inputs" in words
     assert "--invalid keep" in words
@@ -567,7 +569,10 @@ def test_the_result_tells_of_them(cli, spoilt, tmp_path, invalid, fate):
     assert outcome.exit_code == 0, outcome.stderr
     assert f"{fate} without being compared: 5 rows (position: 4, uid: 1)" in outcome.stdout
     assert f"5 rows cannot be compared and are {fate}, no other was set aside" in outcome.stdout
-    assert f"5 rows take no part and go to particles_{fate} (--invalid {invalid})" in outcome.stderr
+    assert (
+        f"5 rows are not compared and go to particles_{fate} (--invalid {invalid})"
+        in outcome.stderr
+    )
     page = (out / "report.html").read_text()
     assert "5 rows could not be compared" in page
     assert "position (4), uid (1)" in page
@@ -591,9 +596,9 @@ def test_positions_off_the_micrograph_are_warned_of(cli, tmp_path):
     x[[2, 5]] = [-0.01, 1.5]
     path = write_file(cryosparc(30, columns={X: x}), tmp_path / "in.parquet")
     warned = run(path, tmp_path / "out").warnings
-    (line,) = (line for line in warned if "off their micrograph" in line)
-    assert "2 rows lie off their micrograph, beyond 0 to 1" in line
-    assert f"first {path} row 2, {path} row 5" in line
+    (line,) = (line for line in warned if "outside the micrograph" in line)
+    assert "2 rows are outside the micrograph (beyond 0 to 1)" in line
+    assert "first: row 2, row 5" in line
     # Coordinates in pixels, where a table tells the shape; one at its very edge is on it.
     table = relion(60)
     y = values(table, "rlnCoordinateY").clip(0, 239)
@@ -601,16 +606,16 @@ def test_positions_off_the_micrograph_are_warned_of(cli, tmp_path):
     path = write_file(relion(60, columns={"rlnCoordinateY": y}), tmp_path / "relion.parquet")
     known = write_file(exposures(), tmp_path / "m.parquet")
     warned = run(path, tmp_path / "out-2", micrographs=known).warnings
-    (line,) = (line for line in warned if "off their micrograph" in line)
-    assert "2 rows lie off their micrograph, beyond the micrograph's shape" in line
-    assert not any("off their" in line for line in run(path, tmp_path / "out-3").warnings)
+    (line,) = (line for line in warned if "outside the micrograph" in line)
+    assert "2 rows are outside the micrograph (beyond the micrograph's shape)" in line
+    assert not any("outside the" in line for line in run(path, tmp_path / "out-3").warnings)
 
 
 def test_a_single_position_off_the_micrograph(tmp_path):
     x = values(cryosparc(30), X)
     x[2] = 1.01
     path = write_file(cryosparc(30, columns={X: x}), tmp_path / "in.parquet")
-    assert any("1 row lies off their micrograph" in line for line in inspect(path).warnings)
+    assert any("1 row is outside the micrograph" in line for line in inspect(path).warnings)
 
 
 @pytest.mark.parametrize(("size", "told"), [(1000.0, "1000"), (0.01, "0.01")])
@@ -619,7 +624,7 @@ def test_absurd_pixel_sizes_are_refused_wherever_they_stand(tmp_path, size, told
     sizes[4:6] = size
     for column in (PSIZE, SHIFT_PSIZE):
         path = write_file(cryosparc(30, columns={column: sizes}), tmp_path / "in.parquet")
-        phrase = rf"2 rows have a pixel size beyond 0.1 to 100 A \({column} holds {told}\)"
+        phrase = rf"2 rows have a pixel size beyond 0.1 to 100 A \({column} is {told};"
         with pytest.raises(InputError, match=phrase):
             run(path, tmp_path / "out")
     with pytest.raises(InputError, match=rf"micrograph_pixel_size is {told}; it must be between"):
@@ -627,7 +632,7 @@ def test_absurd_pixel_sizes_are_refused_wherever_they_stand(tmp_path, size, told
     known = exposures(columns={"micrograph_blob/psize_A": np.array([1, size, 1, 1])})
     table = write_file(known, tmp_path / "m.parquet")
     with pytest.raises(
-        InputError, match=rf"1 micrograph has a .* beyond 0.1 to 100 A .*: {told}\)"
+        InputError, match=rf"1 micrograph has a .* beyond 0.1 to 100 A .*, {told}\)"
     ):
         run(write_file(cryosparc(30), tmp_path / "in.parquet"), tmp_path / "out", micrographs=table)
 
@@ -636,7 +641,7 @@ def test_absurd_pixel_sizes_of_several_files_are_told_as_a_range(tmp_path):
     sizes = np.full(30, 1.2)
     sizes[[0, 29]] = [200, 5000]
     folder = write_folder(cryosparc(30, columns={PSIZE: sizes}), tmp_path / "in", files=2)
-    with pytest.raises(InputError, match="holds 200 to 5000"):
+    with pytest.raises(InputError, match="is 200 to 5000"):
         run(folder, tmp_path / "out")
 
 

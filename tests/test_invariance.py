@@ -327,7 +327,7 @@ class TestCluster:
     def test_larger_work_starts_a_cluster_of_its_own(self, monkeypatch, tmp_path):
         folder = self.straddling(tmp_path)
         decisions(folder, tmp_path / "here")
-        monkeypatch.setattr(dask_dedup.cluster.connect, "IN_PROCESS_ROWS", 399)
+        monkeypatch.setattr(dask_dedup.pipeline.executors.select, "THREADS_ROWS", 399)
         monkeypatch.setattr(dask_dedup.cluster.connect, "MOVING_BYTES", 2**40)
         decisions(folder, tmp_path / "there")
         assert data(tmp_path / "there") == data(tmp_path / "here")

@@ -45,11 +45,11 @@ def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
         DedupParams(min_separation="20")
     with pytest.raises(InputError, match=r"seed is 0\.5; it must be a whole number"):
         DedupParams(seed=0.5)
-    with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
+    with pytest.raises(InputError, match="params is a dict; pass a DedupParams"):
         run(source, tmp_path / "out", {"min_separation": 20.0})
-    with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
+    with pytest.raises(InputError, match="params is a dict; pass a DedupParams"):
         remove_duplicates(cryosparc(100), {"min_separation": 20.0})
-    with pytest.raises(InputError, match="params is a dict; give a DedupParams"):
+    with pytest.raises(InputError, match="params is a dict; pass a DedupParams"):
         inspect(source, params={"min_separation": 20.0})
     assert DedupParams(min_separation=np.float32(20), seed=np.int64(1)).seed == 1
 
@@ -57,11 +57,11 @@ def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
 @pytest.mark.parametrize("option", ["prefer_input_order", "between_inputs_only"])
 def test_an_option_for_several_inputs_warns_where_there_is_one(source, tmp_path, caplog, option):
     params = DedupParams(**{option: True})
-    words = f"there is but one input, so --{option.replace('_', '-')}"
-    assert words in "".join(run(source, tmp_path / "out", params).warnings)
+    (warning,) = run(source, tmp_path / "out", params).warnings
+    assert option in warning
     with caplog.at_level(logging.WARNING, "dask_dedup"):
         remove_duplicates(cryosparc(100), params)
-    assert words in caplog.text
+    assert option in caplog.text
 
 
 def test_a_separation_that_rejects_nearly_all_is_doubted(source, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.particles.extract import ScanSummary
+from dask_dedup.particles.scan_summary import ScanSummary
 from dask_dedup.pipeline import plan as planning
 from dask_dedup.pipeline.plan import make_plan, pack
 

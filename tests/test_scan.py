@@ -22,10 +22,11 @@ from tables import (
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.formats import Fragment
-from dask_dedup.particles.conventions import compare_roles, resolve_roles
-from dask_dedup.particles.extract import extract, read_picks, summarize_fragment
+from dask_dedup.particles.conventions import resolve_roles
+from dask_dedup.particles.extract import extract
+from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs import bare_name, keys_of_names, micrograph_table
-from dask_dedup.particles.score_range import ScoreRange
+from dask_dedup.particles.scan_summary import ScoreRange, summarize
 
 SHIFTED = ("alignments2D/", "alignments3D/")
 POSITION = ("location/center_x_frac", "location/center_y_frac")
@@ -61,6 +62,11 @@ def picks_of(table, micrographs=None, **options):
     found = extract(*prepare(table, micrographs, **options))
     assert found.problems == []
     return found.picks
+
+
+def summary_of(arguments):
+    _, fragment, roles, params, _ = arguments
+    return summarize(extract(*arguments), fragment, roles, params)
 
 
 def problems_of(table, micrographs=None, **options):
@@ -534,7 +540,7 @@ def test_symmetry_copies_are_at_one_place_where_their_source_is_one():
 
 def test_a_census_counts_rows_by_micrograph():
     table = cryosparc(drop=[UID])
-    summary = summarize_fragment(*prepare(table, number=4, source=1))
+    summary = summary_of(prepare(table, number=4, source=1))
     paths = table.column(PATH).to_pylist()
     assert (summary.fragment, summary.source, summary.rows) == (4, 1, 120)
     name_of = dict(summary.names)
@@ -550,18 +556,18 @@ def test_a_census_counts_rows_by_micrograph():
 
 
 def test_a_census_tells_the_pixel_sizes_used_and_stored():
-    summary = summarize_fragment(*prepare(cryosparc(), exposures()))
+    summary = summary_of(prepare(cryosparc(), exposures()))
     assert summary.psize == (np.float32(0.8), np.float32(2.0))
     assert summary.stored_psize == (np.float32(PSIZE), np.float32(PSIZE))
-    summary = summarize_fragment(*prepare(centred()))
+    summary = summary_of(prepare(centred()))
     assert np.isnan(summary.psize).all()
     assert np.isnan(summary.stored_psize).all()
 
 
 def test_a_census_of_uids_needs_uids():
-    summary = summarize_fragment(*prepare(relion()))
+    summary = summary_of(prepare(relion()))
     assert summary.uids.size == 0
-    assert summarize_fragment(*prepare(cryosparc())).names == []
+    assert summary_of(prepare(cryosparc())).names == []
 
 
 def test_score_ranges_add_up():
@@ -576,13 +582,6 @@ def test_score_ranges_add_up():
 
 
 def test_a_census_looks_at_the_scores():
-    summary = summarize_fragment(*prepare(cryosparc(), score_field="ncc_score"))
+    summary = summary_of(prepare(cryosparc(), score_field="ncc_score"))
     assert summary.score.rows == 120
     assert summary.score.low >= 0
-
-
-def test_read_picks_gives_the_picks_of_extract():
-    arguments = prepare(cryosparc())
-    one, same = read_picks(*arguments), extract(*arguments).picks
-    for name, column in one.columns().items():
-        np.testing.assert_array_equal(same.columns()[name], column)

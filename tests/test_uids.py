@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_dedup.particles import uids
+from dask_dedup.particles import checks
 
 
 def repeated(runs):
@@ -24,15 +24,15 @@ ALL = st.integers(0, 2**64 - 1)
 @given(st.lists(st.lists(FEW | ALL, max_size=40), max_size=8), st.integers(1, 12))
 def test_every_repeated_uid_is_found_once(runs, rows):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(uids, "BLOCK_ROWS", rows)
-        patch.setattr(uids, "SPACING", 3)
-        assert uids.find_repeated(as_runs(runs)).tolist() == repeated(runs)
+        patch.setattr(checks, "_BLOCK_ROWS", rows)
+        patch.setattr(checks, "_SPACING", 3)
+        assert checks.find_repeated(as_runs(runs)).tolist() == repeated(runs)
 
 
 def test_runs_larger_than_a_block_are_compared_with_each_other():
-    runs = np.random.default_rng(0).permutation(3 * uids.BLOCK_ROWS).astype(np.uint64)
+    runs = np.random.default_rng(0).permutation(3 * checks._BLOCK_ROWS).astype(np.uint64)
     runs = as_runs(np.split(runs, 6))
-    assert not uids.find_repeated(runs).size
+    assert not checks.find_repeated(runs).size
     runs[5][-1] = runs[0][7]
     runs[5].sort()
-    assert uids.find_repeated(runs).tolist() == [runs[0][7]]
+    assert checks.find_repeated(runs).tolist() == [runs[0][7]]

@@ -13,21 +13,12 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from distributed import Client, Security
 
-    from dask_dedup.pipeline.events import EventHandler
-    from dask_dedup.pipeline.executors.base import Executor
-    from dask_dedup.pipeline.executors.distributed import DistributedExecutor
-
-#: Up to so many particles are done inside this process whatever the machine: nothing to start, nothing to wait for.
-IN_PROCESS_ROWS = 10_000_000
-#: Memory a pick takes that moves inside this process, and the share of the machine's that all may take.
-MOVING_BYTES, MOVING_SHARE = 100, 0.5
 #: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
 THREADS_PER_WORKER = 4
 CONNECT_SECONDS = 30
@@ -36,69 +27,8 @@ _NAMES_SCHEDULER = re.compile(r"scheduler[-_]address")
 log = logging.getLogger("dask_dedup")
 
 
-def choose_executor(
-    stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
-) -> ThreadExecutor | DistributedExecutor:
-    """Choose where to run: the given cluster, the configured one, this process, or a local cluster on many cores.
-
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes what is opened here.
-    client : distributed.Client or None
-    rows : int
-        Particles in all.
-    watch : callable, optional
-        Called with each event of the run.
-    """
-    if client is None and configured_address():
-        client = connect(stack)
-    if client is None and (rows <= IN_PROCESS_ROWS or _cores() <= MOST_THREADS):
-        return ThreadExecutor(on_event)
-    return _use(stack, client or start_local(stack), on_event)
-
-
-def choose_for_moving(
-    stack: ExitStack, executor: Executor, moving_rows: int, on_event: EventHandler | None = None
-) -> Executor:
-    """Choose where to go on, once it is known how many picks move: a cluster moves them over its disks.
-
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes what is opened here.
-    engine : Engine
-        What has been chosen before.
-    moving_rows : int
-        Picks that move.
-    watch : callable, optional
-        Called with each event of the run.
-    """
-    if moving_rows <= IN_PROCESS_ROWS or not isinstance(executor, ThreadExecutor):
-        return executor
-    from distributed.system import MEMORY_LIMIT
-
-    if moving_rows * MOVING_BYTES <= MEMORY_LIMIT * MOVING_SHARE:
-        return executor
-    log.info(
-        "%s picks that move may not fit in this process: starting a cluster", f"{moving_rows:,}"
-    )
-    return _use(stack, start_local(stack), on_event)
-
-
-def _use(stack: ExitStack, client: Client, on_event: EventHandler | None) -> DistributedExecutor:
-    from dask_dedup.pipeline.executors.distributed import DistributedExecutor
-
-    # The shuffle asks for the current client, which need not be the one given.
-    stack.enter_context(client.as_current())
-    link = watch_link(client)
-    if link:
-        log.info("watch it: %s", link)
-    return DistributedExecutor(client, on_event)
-
-
-def _cores() -> int:
-    """Cores this process may use."""
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 
@@ -213,8 +143,10 @@ def start_local(
     from dask_dedup.cluster.tls import configured
 
     _check_memory(memory_limit)
-    threads = threads_per_worker or max(1, min(_cores() // (workers or 1), THREADS_PER_WORKER))
-    number = workers or max(1, _cores() // threads)
+    threads = threads_per_worker or max(
+        1, min(available_cores() // (workers or 1), THREADS_PER_WORKER)
+    )
+    number = workers or max(1, available_cores() // threads)
     preloads = {}
     if number > 1:
         # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -10,7 +11,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; far beyond any micrograph.
@@ -164,13 +165,39 @@ class DedupParams:
         return self.min_separation > 0 and not self.undo_symmetry_expansion
 
     @classmethod
-    def given(cls, params: Self | None) -> Self:
-        """Take what a caller gave: parameters, or None for the defaults."""
-        if params is None:
-            return cls()
-        if not isinstance(params, cls):
-            raise InputError(f"params is a {type(params).__name__}; give a DedupParams")
-        return params
+    def given(cls, params: Self | None = None, keywords: Mapping[str, Any] | None = None) -> Self:
+        """Return the parameters that a caller passed as an object or as keywords.
+
+        Parameters
+        ----------
+        params : DedupParams, optional
+        keywords : mapping of str to object, optional
+            Parameters by name; the others have their defaults.
+
+        Raises
+        ------
+        InputError
+            If a value is out of its range.
+        TypeError
+            If both are passed, or a keyword is not a parameter.
+        """
+        keywords = dict(keywords or {})
+        if params is not None:
+            if keywords:
+                raise TypeError(
+                    f"pass either params or the keyword {next(iter(keywords))}, not both"
+                )
+            if not isinstance(params, cls):
+                raise InputError(f"params is a {type(params).__name__}; pass a DedupParams.")
+            return params
+        names = [field.name for field in fields(cls)]
+        for name in keywords.keys() - set(names):
+            similar = get_close_matches(name, names, n=1)
+            hint = f"; did you mean {similar[0]}?" if similar else ""
+            raise TypeError(f"unknown parameter {name}{hint}")
+        if "flip_y" in keywords:
+            keywords["flip_y"] = tuple(keywords["flip_y"])
+        return cls(**keywords)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

@@ -11,8 +11,9 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment
 from dask_dedup.messages import Message
-from dask_dedup.particles.conventions import OTHER_SCORES, compare_roles, resolve_roles
+from dask_dedup.particles.conventions import OTHER_SCORES, resolve_roles
 from dask_dedup.particles.extract import extract
+from dask_dedup.particles.inputs import compare_roles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence

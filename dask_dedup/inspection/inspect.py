@@ -27,8 +27,7 @@ from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourho
 from dask_dedup.inspection.survey import InputSummary, Survey, survey_inputs
 from dask_dedup.messages import Message, parameter
 from dask_dedup.particles import checks
-from dask_dedup.particles.conventions import check_flip, check_pixel_size
-from dask_dedup.particles.inputs import Inputs
+from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.storage.access import check_answers, in_words
 from dask_dedup.storage.paths import listed

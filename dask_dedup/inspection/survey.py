@@ -17,9 +17,9 @@ from dask_dedup.formats import read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.extract import FARTHEST, ScanSummary, extract, summarize_fragment
+from dask_dedup.particles.extract import FARTHEST, extract
 from dask_dedup.particles.micrographs import micrograph_keys
-from dask_dedup.particles.score_range import ScoreRange
+from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -201,7 +201,8 @@ def _summarize(
     inputs: Inputs, fragment: Fragment, rows: pa.Table, scores: Collection[str], uid_bits: int
 ) -> InputSummary:
     roles = inputs.roles[fragment.source]
-    summary = summarize_fragment(rows, fragment, roles, inputs.params, inputs.micrographs)
+    found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
+    summary = summarize(found, fragment, roles, inputs.params)
     columns = Columns(rows, inputs.tables[fragment.source].path)
     half_sets: Counter[int] = Counter()
     if roles.half:

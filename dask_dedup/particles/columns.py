@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of an Arrow table, asked for by name.
+    """The columns of an Arrow table as NumPy arrays.
 
-    Every method raises `InputError`, which names table and column, where a column holds something
-    else than is asked for.
+    Every method raises `InputError`, with the names of table and column, if the column has the
+    wrong type.
 
     Attributes
     ----------
     rows : pyarrow.Table
     table : str
-        The table's name, for messages.
+        Name of the table, for messages.
     locate : callable, optional
-        Gives the file, and the row in it, of a row number.
+        Returns the file, and the row in it, of a row number.
     """
 
     rows: pa.Table
@@ -41,20 +41,22 @@ class Columns:
     def __len__(self) -> int:
         return int(self.rows.num_rows)
 
-    def nulls(self, name: str) -> NDArray[np.bool_]:
-        """Tell which rows are null; (n,) bool."""
+    def _decoded(self, name: str) -> pa.ChunkedArray:
         column = self.rows.column(name)
         if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+            return column.cast(column.type.value_type)
+        return column
+
+    def nulls(self, name: str) -> NDArray[np.bool_]:
+        """Return which rows are null, (n,) bool."""
+        column = self._decoded(name)
         if not column.null_count:
             return np.zeros(len(self), dtype=bool)
         return to_numpy(column.is_null())
 
     def floats(self, name: str) -> NDArray[np.float64]:
-        """Give a numeric column as (n,) float64; nulls become NaN."""
-        column = self.rows.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        """Return a numeric column as (n,) float64; nulls become NaN."""
+        column = self._decoded(name)
         return self._floats(column, name)
 
     def _floats(self, column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
@@ -70,14 +72,12 @@ class Columns:
         return np.asarray(to_numpy(column), dtype=np.float64)
 
     def points(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """Give d numeric columns side by side as (n, d) float64, each in one piece of memory."""
+        """Return d numeric columns as (n, d) float64, each contiguous in memory."""
         return np.stack([self.floats(name) for name in names]).T
 
     def integers(self, name: str) -> NDArray[np.uint64]:
-        """Give an integer column as (n,) uint64, bit for bit; nulls become 0."""
-        column = self.rows.column(name)
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
+        """Return an integer column as (n,) uint64, bit for bit; nulls become 0."""
+        column = self._decoded(name)
         if not pa.types.is_integer(column.type):
             raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
         values = to_numpy(column.fill_null(0) if column.null_count else column)
@@ -86,10 +86,10 @@ class Columns:
         return np.asarray(values, dtype=np.uint64)
 
     def vectors(self, name: str, width: int) -> NDArray[np.float64]:
-        """Give a column of lists of `width` numbers as (n, width) float64; nulls become NaN."""
+        """Return a column of lists of `width` numbers as (n, width) float64; nulls become NaN."""
         column = self.rows.column(name)
         kind = column.type
-        # Each of the width columns in one piece of memory: NumPy is slow along a short axis.
+        # Each column contiguous in memory, because NumPy is slow along a short axis.
         result = np.full((width, len(self)), np.nan).T
         if pa.types.is_null(kind):
             return result
@@ -120,7 +120,7 @@ class Columns:
         return result
 
     def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
-        """Number the distinct texts of a column.
+        """Return the distinct texts of a column, and a code for each row.
 
         Returns
         -------
@@ -145,7 +145,7 @@ class Columns:
         if not codes:
             return np.empty(0, dtype=np.intp), []
         texts = column.chunk(0).dictionary.to_pylist()
-        # A dictionary may hold a null, and rows may point at it.
+        # A dictionary may contain a null that rows refer to.
         known = [text for text in texts if text is not None]
         number = np.cumsum([text is not None for text in texts]) - 1
         renumbered = np.where([text is None for text in texts], -1, number)

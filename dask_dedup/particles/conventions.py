@@ -1,30 +1,85 @@
-"""Which column plays which part, in the column conventions of CryoSPARC and RELION."""
+"""Which column plays which role, in the tables of CryoSPARC and RELION."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.errors import InputError
+from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Sequence
 
     from dask_dedup.dedup.params import DedupParams, ScoreField
-    from dask_dedup.particles.micrographs import MicrographTable
 
-_UID, _PATH = "location/micrograph_uid", "location/micrograph_path"
-_CRYOSPARC_POSITION = ("location/center_x_frac", "location/center_y_frac")
-_RELION_PIXELS = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
-_RELION_ANGSTROM = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
+MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograph_path"
+
+
+class _Position(NamedTuple):
+    columns: tuple[str, ...]
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The columns of a program's tables, by role; the first one that is present applies.
+
+    ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
+    """
+
+    convention: str
+    positions: tuple[_Position, ...]
+    micrograph: tuple[str, ...]
+    psize_mic: tuple[str, ...]
+    filament: str
+    half: tuple[str, ...]
+    scores: dict[str, tuple[str, ...]]
+    shape: tuple[str, ...] = ()
+    uid: tuple[str, ...] = ()
+
+
+CRYOSPARC = Program(
+    convention="cryosparc",
+    positions=(_Position(("location/center_x_frac", "location/center_y_frac"), "fraction"),),
+    micrograph=(MICROGRAPH_UID, MICROGRAPH_PATH),
+    psize_mic=("location/micrograph_psize_A",),
+    filament="filament/filament_uid",
+    half=("{group}/split", "alignments3D/split", "alignments2D/split"),
+    scores={
+        "ncc_score": ("pick_stats/ncc_score",),
+        "error": ("{group}/error",),
+        "error_min": ("{group}/error_min",),
+    },
+    shape=("location/micrograph_shape",),
+    uid=("uid",),
+)
+RELION = Program(
+    convention="relion",
+    positions=(
+        _Position(tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"), "angstrom"),
+        _Position(("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"), "pixel"),
+        _Position(("rlnCoordinateX", "rlnCoordinateY"), "pixel"),
+    ),
+    micrograph=("rlnTomoName", "rlnMicrographName"),
+    psize_mic=("rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize"),
+    filament="rlnHelicalTubeID",
+    half=("rlnRandomSubset",),
+    scores={"ncc_score": ("rlnAutopickFigureOfMerit",)},
+)
+_PROGRAMS = (CRYOSPARC, RELION)
+
+#: CryoSPARC alignments, the preferred one first.
+_ALIGNMENTS = ("alignments3D", "alignments2D")
+#: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
 _RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 _RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
-_SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
-
-#: RELION columns that hold the particle's own pixel size, the unit of ``rlnOriginX`` in RELION 3.0.
 _RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
+#: Angles of the frame that the shifts of a RELION sub-tomogram are in.
+_SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
+_SYMMETRY_SOURCE = "sym_expand/src_uid"
 
-#: Columns a user may rank by, and which way is better there.
+#: Columns that are no named score but can be used as one, and which values are better.
 OTHER_SCORES = {
     "alignments3D/cross_cor": "higher",
     "alignments2D/class_posterior": "higher",
@@ -39,32 +94,32 @@ OTHER_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """The columns of one input, by the part they play.
+    """The columns of an input, by role.
 
     Attributes
     ----------
     convention : {"cryosparc", "relion"}
     micrograph : str
-        The column that tells micrographs (tomograms) apart.
+        Identifies the micrograph or tomogram.
     position : tuple of str
         x, y and, for tomograms, z.
     unit : {"fraction", "pixel", "angstrom"}
         Of `position`.
     shape : str or None
-        Micrograph shape (ny, nx), to turn fractions into pixels.
+        Micrograph shape (ny, nx), which turns fractions into pixels.
     psize_mic : str or None
-        The table's own micrograph pixel size.
+        Micrograph pixel size.
     shift : tuple of str
-        One vector column, or one column an axis; empty where no shift is applied.
+        One vector column, or one column per axis; empty if no shift is applied.
     psize_shift : str or None
         Pixel size of the shift; None for shifts in angstrom.
     subtomogram : tuple of str
-        Angles of the frame the shift is given in; empty if none.
+        Angles of the frame the shift is in; empty if there is none.
     score, uid, half : str or None
     label : str or None
-        Of the filament, or of the particle that a symmetry copy was made from, if that matters.
+        The filament, or the source of a symmetry copy, if the parameters need it.
     match : {"uid", "path", "name"}
-        How micrographs are told to be the same.
+        How micrographs are matched.
     """
 
     convention: str
@@ -84,7 +139,7 @@ class ColumnRoles:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns that have to be read, each once."""
+        """All columns to read, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
         named = (*single, self.score, self.uid, self.half, self.label)
         every = (*named, *self.position, *self.shift, *self.subtomogram)
@@ -97,12 +152,20 @@ class ColumnRoles:
 
     @property
     def shift_name(self) -> str:
-        """The applied shift in words."""
+        """The columns of the applied shift, for messages."""
         return " ".join(self.shift) if self.shift else "none"
 
 
+class _Shift(NamedTuple):
+    columns: tuple[str, ...] = ()
+    psize: str | None = None
+    subtomogram: tuple[str, ...] = ()
+    #: Of CryoSPARC: the alignments that the shift belongs to.
+    group: str | None = None
+
+
 def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> ColumnRoles:
-    """Find the convention of a table and the column for each part.
+    """Return the column for each role, by the convention of the table.
 
     Parameters
     ----------
@@ -110,319 +173,206 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         The table's column names.
     params : DedupParams
     table : str
-        The table's name, for messages.
+        Name of the table, for messages.
 
     Raises
     ------
     InputError
-        If a part has no column, or the table follows both conventions.
+        If a role has no column, or the table follows both conventions.
     """
     present = set(columns)
-    cryosparc = set(_CRYOSPARC_POSITION) <= present
-    relion = set(_RELION_PIXELS[:2]) <= present or set(_RELION_ANGSTROM) <= present
-    if cryosparc and relion:
-        raise InputError(
-            f"{table}: has both {_CRYOSPARC_POSITION[0]} and RELION coordinates; "
-            "drop one set of columns so that the positions are not ambiguous"
-        )
-    if cryosparc:
-        return _cryosparc(present, params, table)
-    if relion:
-        return _relion(present, params, table)
-    partial = sorted(
-        name
-        for name in present
-        if name in (*_CRYOSPARC_POSITION, *_RELION_PIXELS, *_RELION_ANGSTROM)
+    program, position = _find_position(present, table)
+    micrograph = _first(present, program.micrograph)
+    if micrograph is None:
+        needed = " or ".join(program.micrograph)
+        raise InputError(f"{table}: no micrograph column. It needs {needed}.")
+    if program is CRYOSPARC:
+        shift = _cryosparc_shift(present, params, table)
+    else:
+        shift = _relion_shift(present, params, len(position.columns), table)
+    groups = (shift.group,) if shift.group else _ALIGNMENTS
+    return ColumnRoles(
+        convention=program.convention,
+        micrograph=micrograph,
+        position=position.columns,
+        unit=position.unit,
+        shape=_first(present, program.shape),
+        psize_mic=None if position.unit == "angstrom" else _first(present, program.psize_mic),
+        shift=shift.columns,
+        psize_shift=shift.psize,
+        subtomogram=shift.subtomogram,
+        score=_find_score(present, params.score, program, groups, table),
+        uid=_first(present, program.uid),
+        half=_first(present, _in_groups(program.half, groups)),
+        label=_find_label(present, params, program, table),
+        match="uid" if micrograph == MICROGRAPH_UID else "path",
     )
-    found = f" (found only {', '.join(partial)})" if partial else ""
-    hint = ""
+
+
+def _find_position(present: set[str], table: str) -> tuple[Program, _Position]:
+    found = [
+        (program, position)
+        for program in _PROGRAMS
+        for position in program.positions
+        if present.issuperset(position.columns)
+    ]
+    if not found:
+        raise InputError(f"{table}: no particle positions{_explain_no_position(present, table)}")
+    if len({program.convention for program, _ in found}) > 1:
+        raise InputError(
+            f"{table}: has both {CRYOSPARC.positions[0].columns[0]} and RELION coordinates. "
+            "Remove one of the two sets of columns."
+        )
+    return found[0]
+
+
+def _explain_no_position(present: set[str], table: str) -> str:
+    known = {name for each in _PROGRAMS for found in each.positions for name in found.columns}
+    partial = sorted(known & present)
+    text = f" (found only {', '.join(partial)})" if partial else ""
+    text += (
+        ". It needs the columns location/center_x_frac and location/center_y_frac (CryoSPARC), or "
+        "rlnCoordinateX and rlnCoordinateY (RELION)."
+    )
     if "uid" in present and table.endswith(".cs"):
-        hint = "; if they are in a passthrough file, give the job's .csg, which joins the two"
+        text += " If they are in a passthrough file, pass the job's .csg file, which joins the two."
     elif "rlnMicrographCoordinates" in present:
-        hint = "; this is a list of coordinate files, give the particles.star of an Extract job"
-    raise InputError(
-        f"{table}: no particle positions{found}; it needs the columns location/center_x_frac and "
-        "location/center_y_frac (CryoSPARC), or rlnCoordinateX and rlnCoordinateY (RELION)"
-        f"{hint}"
-    )
+        text += " This is a list of coordinate files: pass the particles.star of an Extract job."
+    return text
 
 
-def compare_roles(
-    roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
-) -> list[ColumnRoles]:
-    """Let all inputs name micrographs and give positions in the same way.
-
-    Parameters
-    ----------
-    roles : sequence of Roles
-        One an input.
-    tables : sequence of (str, sequence of str)
-        Each input's name and column names.
-    params : DedupParams
-
-    Raises
-    ------
-    InputError
-        If their micrographs or their positions cannot be compared.
-    """
-    _check_positions(roles, [table for table, _ in tables], params)
-    if params.match_micrographs != "auto":
-        match = params.match_micrographs
-    elif all(role.micrograph == _UID for role in roles):
-        match = "uid"
-    else:
-        match = "name" if len({role.convention for role in roles}) > 1 else "path"
-    matched = []
-    for role, (table, columns) in zip(roles, tables, strict=True):
-        column = role.micrograph
-        if role.convention == "cryosparc":
-            column = _UID if match == "uid" else _PATH
-        if column not in columns or (match == "uid" and role.convention == "relion"):
-            wanted = _UID if match == "uid" else column
-            raise InputError(
-                f"{table}: the inputs' micrographs are matched by {match}, but it has no {wanted}; "
-                "add that column, or choose another way with --match-micrographs"
-            )
-        matched.append(replace(role, micrograph=column, match=match))
-    return matched
-
-
-def _check_positions(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
-) -> None:
-    if len({len(role.position) for role in roles}) > 1:
-        flat = next(t for t, role in zip(tables, roles, strict=True) if len(role.position) == 2)
-        raise InputError(f"{flat}: has no z coordinate, but other inputs have; run them apart")
-    units = {role.unit for role in roles}
-    if len(units) > 1 and ("angstrom" in units or not params.measures):
-        listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
-        raise InputError(f"the inputs' positions cannot be compared ({listed}); run them apart")
-
-
-def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
-    """Tell whether the micrograph pixel size matters.
-
-    Coordinates in angstrom need none; at separation 0 without a shift the stored coordinates are
-    compared as they are.
-    """
-    if roles.unit == "angstrom":
-        return False
-    return params.measures or bool(roles.shift)
-
-
-_PSIZE_COLUMN = {"cryosparc": "location/micrograph_psize_A", "relion": "rlnMicrographPixelSize"}
-
-
-def check_pixel_size(
-    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
-) -> None:
-    """Refuse a table whose micrograph pixel size or shape is needed and nowhere to be had.
-
-    Raises
-    ------
-    InputError
-        Names the ways out.
-    """
-    if not needs_pixel_size(roles, params):
-        return
-    hint = ""
-    if roles.convention == "relion" and roles.unit == "pixel":
-        hint = (
-            "; RELION's Extract drops it, and the particles' own rlnImagePixelSize is another one "
-            "if they were down-sampled"
-        )
-    if not roles.psize_mic and micrographs is None and params.micrograph_pixel_size is None:
+def _cryosparc_shift(present: set[str], params: DedupParams, table: str) -> _Shift:
+    groups = [name for name in _ALIGNMENTS if f"{name}/shift" in present]
+    key = params.shift_key
+    if key == "auto":
+        # Separation 0 compares the stored coordinates.
+        key = groups[0] if groups and params.measures else "none"
+    if key == "none":
+        return _Shift()
+    if key not in groups:
+        way_out = f"The table has {' and '.join(groups)}." if groups else f"Pass {_no_shift()}."
         raise InputError(
-            f"{table}: no micrograph pixel size; give --micrographs TABLE, add the column "
-            f"{_PSIZE_COLUMN[roles.convention]}, or give --micrograph-pixel-size{hint}"
+            f"{table}: no column {key}/shift for {parameter('shift_key', key)}. {way_out}"
         )
-    if roles.unit != "fraction" or roles.shape:
-        return
-    if micrographs is None or micrographs.shape is None:
+    psize = f"{key}/psize_A"
+    if psize not in present:
         raise InputError(
-            f"{table}: no micrograph shape; add the column location/micrograph_shape, or give "
-            "--micrographs TABLE with micrograph_blob/shape"
+            f"{table}: {key}/shift is in pixels of {psize}, which is missing. "
+            f"Add that column, or pass {_no_shift()}."
         )
+    return _Shift((f"{key}/shift",), psize, group=key)
 
 
-def check_flip(
-    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
-) -> None:
-    """Refuse to flip coordinates in pixels of micrographs whose height nothing tells.
-
-    Raises
-    ------
-    InputError
-    """
-    told = params.micrograph_height or (micrographs is not None and micrographs.shape is not None)
-    if roles.unit == "pixel" and not told:
+def _relion_shift(present: set[str], params: DedupParams, axes: int, table: str) -> _Shift:
+    if params.shift_key in _ALIGNMENTS:
         raise InputError(
-            f"{table}: --flip-y needs the micrographs' height; give --micrograph-height, or "
-            "--micrographs TABLE with micrograph_blob/shape"
-        )
-
-
-def _cryosparc(present: set[str], params: DedupParams, table: str) -> ColumnRoles:
-    micrograph = _first(present, _UID, _PATH)
-    if micrograph is None:
-        raise InputError(f"{table}: no micrograph column; it needs {_UID} or {_PATH}")
-    group = _alignment_group(present, params, table)
-    shift = f"{group}/shift" if group else None
-    if shift and f"{group}/psize_A" not in present:
-        raise InputError(
-            f"{table}: {shift} is in pixels of {group}/psize_A, which is missing; "
-            "add that column or use --shift-key none"
-        )
-    both = ["alignments3D", "alignments2D"]
-    groups = [group] if group else both
-    half = _first(present, *(f"{each}/split" for each in (*groups, *both)))
-    named = {name: [f"{each}/{name}" for each in groups] for name in ("error", "error_min")}
-    named["ncc_score"] = ["pick_stats/ncc_score"]
-    return ColumnRoles(
-        convention="cryosparc",
-        micrograph=micrograph,
-        position=_CRYOSPARC_POSITION,
-        unit="fraction",
-        shape=_first(present, "location/micrograph_shape"),
-        psize_mic=_first(present, "location/micrograph_psize_A"),
-        shift=(shift,) if shift else (),
-        psize_shift=f"{group}/psize_A" if group else None,
-        score=_score(present, params, named, table),
-        uid=_first(present, "uid"),
-        half=half,
-        label=_label(present, params, "filament/filament_uid", table),
-        match="uid" if micrograph == _UID else "path",
-    )
-
-
-def _label(present: set[str], params: DedupParams, filament: str, table: str) -> str | None:
-    """Name the column that tells filaments, or sources of symmetry copies, apart."""
-    if params.undo_symmetry_expansion:
-        name, option = "sym_expand/src_uid", "--undo-symmetry-expansion"
-    elif params.ignore_within_filament:
-        name, option = filament, "--ignore-within-filament"
-    else:
-        return None
-    if name not in present:
-        raise InputError(f"{table}: no column {name}, which {option} needs")
-    return name
-
-
-def _alignment_group(present: set[str], params: DedupParams, table: str) -> str | None:
-    """Name the alignments whose shift is applied."""
-    groups = [name for name in ("alignments3D", "alignments2D") if f"{name}/shift" in present]
-    if params.shift_key == "none":
-        return None
-    if params.shift_key == "auto":
-        # Separation 0 asks for equal stored coordinates.
-        return groups[0] if groups and params.measures else None
-    if params.shift_key not in groups:
-        others = f"; it has {' and '.join(groups)}" if groups else "; use --shift-key none"
-        raise InputError(f"{table}: no column {params.shift_key}/shift for --shift-key{others}")
-    return params.shift_key
-
-
-def _relion(present: set[str], params: DedupParams, table: str) -> ColumnRoles:
-    tomogram = "rlnTomoName" in present
-    micrograph = _first(present, "rlnTomoName", "rlnMicrographName")
-    if micrograph is None:
-        raise InputError(
-            f"{table}: no micrograph column; it needs rlnMicrographName or rlnTomoName"
-        )
-    if set(_RELION_ANGSTROM) <= present:
-        position, unit = _RELION_ANGSTROM, "angstrom"
-    else:
-        axes = 3 if _RELION_PIXELS[2] in present else 2
-        position, unit = _RELION_PIXELS[:axes], "pixel"
-    shift, psize_shift = _relion_shift(present, params, len(position), table)
-    rotated = bool(shift) and _all_or_none(present, _SUBTOMOGRAM, table)
-    if rotated and len(position) == 2:
-        raise InputError(
-            f"{table}: has {_SUBTOMOGRAM[0]} but no z coordinate, so the shift cannot be turned; "
-            "add rlnCoordinateZ or use --shift-key none"
-        )
-    score = _score(present, params, {"ncc_score": ["rlnAutopickFigureOfMerit"]}, table)
-    psize = ("rlnTomoTiltSeriesPixelSize",) if tomogram else ()
-    return ColumnRoles(
-        convention="relion",
-        micrograph=micrograph,
-        position=position,
-        unit=unit,
-        psize_mic=None if unit == "angstrom" else _first(present, *psize, "rlnMicrographPixelSize"),
-        shift=shift,
-        psize_shift=psize_shift,
-        subtomogram=_SUBTOMOGRAM if rotated else (),
-        score=score,
-        half=_first(present, "rlnRandomSubset"),
-        label=_label(present, params, "rlnHelicalTubeID", table),
-    )
-
-
-def _relion_shift(
-    present: set[str], params: DedupParams, axes: int, table: str
-) -> tuple[tuple[str, ...], str | None]:
-    if params.shift_key in ("alignments2D", "alignments3D"):
-        raise InputError(
-            f"{table}: --shift-key {params.shift_key} names a CryoSPARC shift, but the table has "
-            "RELION columns; use auto (rlnOrigin*) or none"
+            f"{table}: {parameter('shift_key', params.shift_key)} is a CryoSPARC shift, but the "
+            f"table has RELION columns. Pass {parameter('shift_key', 'auto')} (rlnOrigin*) or "
+            f"{_no_shift()}."
         )
     if params.shift_key == "none" or not params.measures:
-        return (), None
-    angstrom, pixels = _RELION_SHIFT_ANGSTROM[:axes], _RELION_SHIFT_PIXELS[:axes]
-    if _all_or_none(present, angstrom, table):
-        return angstrom, None
-    if _all_or_none(present, pixels, table):
-        psize = _first(present, *_RELION_PARTICLE_PSIZE)
+        return _Shift()
+    columns, psize = _RELION_SHIFT_ANGSTROM[:axes], None
+    if not _has_all(present, columns, table):
+        columns = _RELION_SHIFT_PIXELS[:axes]
+        if not _has_all(present, columns, table):
+            return _Shift()
+        psize = _first(present, _RELION_PARTICLE_PSIZE)
         if psize is None:
             raise InputError(
-                f"{table}: {pixels[0]} is in particle pixels, but no column gives their size; "
-                "add rlnImagePixelSize or use --shift-key none"
+                f"{table}: {columns[0]} is in particle pixels, but no column has their size. "
+                f"Add rlnImagePixelSize, or pass {_no_shift()}."
             )
-        return pixels, psize
-    return (), None
+    if not _has_all(present, _SUBTOMOGRAM, table):
+        return _Shift(columns, psize)
+    if axes == 2:
+        raise InputError(
+            f"{table}: has {_SUBTOMOGRAM[0]} but no z coordinate, so the shift cannot be rotated. "
+            f"Add rlnCoordinateZ, or pass {_no_shift()}."
+        )
+    return _Shift(columns, psize, _SUBTOMOGRAM)
 
 
-def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
-    """Tell whether all columns are there; some but not all are an error."""
+def _no_shift() -> str:
+    return parameter("shift_key", "none")
+
+
+def _has_all(present: set[str], names: tuple[str, ...], table: str) -> bool:
+    """Return whether all columns are present; some without the others are an error."""
     missing = [name for name in names if name not in present]
     if missing and len(missing) < len(names):
         there = next(name for name in names if name in present)
         raise InputError(
-            f"{table}: has {there} but no {missing[0]}; add that column or use --shift-key none"
+            f"{table}: has {there} but no {missing[0]}. Add that column, or pass {_no_shift()}."
         )
     return not missing
 
 
-def _score(
-    present: set[str], params: DedupParams, named: Mapping[str, Sequence[str]], table: str
+def _find_label(present: set[str], params: DedupParams, program: Program, table: str) -> str | None:
+    """Return the column of filaments, or of the sources of symmetry copies, if it is needed."""
+    if params.undo_symmetry_expansion:
+        name, needed_by = _SYMMETRY_SOURCE, "undo_symmetry_expansion"
+    elif params.ignore_within_filament:
+        name, needed_by = program.filament, "ignore_within_filament"
+    else:
+        return None
+    if name not in present:
+        raise InputError(f"{table}: no column {name}, which {parameter(needed_by)} needs.")
+    return name
+
+
+def _find_score(
+    present: set[str],
+    score: ScoreField | None,
+    program: Program,
+    groups: Sequence[str],
+    table: str,
 ) -> str | None:
-    """Find the column to rank by; `named` gives those that may hold each named score."""
-    score = params.score
     if score is None:
         return None
-    candidates = [score.name] if score.custom else list(named.get(score.name, ()))
-    return _first(present, *candidates) or _no_score(present, score, candidates, table)
-
-
-def _no_score(present: set[str], score: ScoreField, candidates: list[str], table: str) -> str:
-    known = {
-        "pick_stats/ncc_score": "ncc_score",
-        "rlnAutopickFigureOfMerit": "ncc_score",
-        **{
-            f"alignments{d}D/{name}": f"alignments{d}D/{name}:lower" if score.name == name else name
-            for d in (3, 2)
-            for name in ("error", "error_min")
-        },
-        **{name: f"{name}:{direction}" for name, direction in OTHER_SCORES.items()},
-    }
-    usable = dict.fromkeys(value for name, value in known.items() if name in present)
-    wanted = f" (column {' or '.join(candidates)})" if candidates and not score.custom else ""
+    named = _in_groups(program.scores.get(score.name, ()), groups)
+    candidates = [score.name] if score.custom else named
+    column = _first(present, candidates)
+    if column is not None:
+        return column
+    usable = [
+        f"{name}:lower" if value == score.name else value
+        for name, value in score_fields(present).items()
+    ]
+    wanted = f" (column {' or '.join(candidates)})" if named and not score.custom else ""
     raise InputError(
-        f"{table}: no score {score.name}{wanted} to rank by; "
-        f"--score-field could be {', '.join([*usable, 'none'])} (a seeded choice), "
-        "or COLUMN:higher or COLUMN:lower"
+        f"{table}: no score {score.name}{wanted}. Set {parameter('score_field')} to "
+        f"{', '.join([*dict.fromkeys(usable), 'none'])} (a seeded choice), or to COLUMN:higher or "
+        "COLUMN:lower."
     )
 
 
-def _first(present: set[str], *names: str) -> str | None:
+def score_fields(columns: Collection[str]) -> dict[str, str]:
+    """Return the columns that can be used as a score, and the `score_field` that uses each."""
+    fields = {"pick_stats/ncc_score": "ncc_score", "rlnAutopickFigureOfMerit": "ncc_score"}
+    errors = {
+        name: [f"{group}/{name}" for group in _ALIGNMENTS if f"{group}/{name}" in columns]
+        for name in ("error", "error_min")
+    }
+    fields |= {found[0]: name for name, found in errors.items() if found}
+    fields |= {column: f"{column}:lower" for found in errors.values() for column in found[1:]}
+    fields |= {column: f"{column}:{better}" for column, better in OTHER_SCORES.items()}
+    return {column: value for column, value in fields.items() if column in columns}
+
+
+def _in_groups(names: Sequence[str], groups: Sequence[str] = _ALIGNMENTS) -> list[str]:
+    """Return column names with ``{group}`` replaced by each group in turn."""
+    return list(dict.fromkeys(name.format(group=group) for name in names for group in groups))
+
+
+def _first(present: set[str], names: Sequence[str]) -> str | None:
     return next((name for name in names if name in present), None)
+
+
+def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
+    """Return whether the micrograph pixel size is needed.
+
+    Coordinates in angstrom need none. At separation 0 without a shift, the stored coordinates are
+    compared.
+    """
+    return roles.unit != "angstrom" and (params.measures or bool(roles.shift))

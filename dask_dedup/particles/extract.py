@@ -1,22 +1,26 @@
-"""From a fragment's columns to picks, and a census of what was found on the way."""
+"""From the columns of a fragment to picks; rows that cannot be compared are marked and counted."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dask_dedup.arrow import unique_inverse
 from dask_dedup.dedup.arrays import all_of
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.conventions import needs_pixel_size
-from dask_dedup.particles.invalid import Reason, count_reasons
-from dask_dedup.particles.micrographs import keys_of_names, micrograph_keys
-from dask_dedup.particles.score_range import ScoreRange
-from dask_dedup.particles.validity import Problem, Problems, not_finite, not_positive, rows_with_any
+from dask_dedup.particles.micrographs import micrograph_keys
+from dask_dedup.particles.validity import (
+    Problem,
+    Problems,
+    Reason,
+    not_finite,
+    not_positive,
+    rows_with_any,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,66 +33,26 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Angstrom; a ten-thousandth of this is a large micrograph.
+#: Angstrom; 10,000 times the size of a large micrograph.
 FARTHEST = 1e9
-#: Bits of a stand-in uid that hold the row number in the input.
-_SOURCE_BITS = np.uint64(48)
-
-
-@dataclass(frozen=True, slots=True)
-class ScanSummary:
-    """What a fragment holds.
-
-    Attributes
-    ----------
-    fragment, source, rows : int
-    micrographs : (m,) uint64
-        Keys, each once. Where invalid rows do not stop a run, they count for none.
-    counts : (m,) int64
-        Rows of each.
-    names : list of (int, str)
-        Every name with its key; more than one where bare names are compared, none for uids.
-    uids : (n,) uint64
-        Sorted, of all rows that have one.
-    psize : tuple of float
-        Least and greatest micrograph pixel size used, angstrom; NaN where none is.
-    stored_psize : tuple of float
-        The same of the table's own column.
-    score : ScoreRange or None
-    problems : list of Problem
-    oddities : list of Problem
-        Of valid rows, to be warned of.
-    invalid : dict of str to int
-        Rows that cannot be compared, by the first reason.
-    """
-
-    fragment: int
-    source: int
-    rows: int
-    micrographs: NDArray[np.uint64]
-    counts: NDArray[np.int64]
-    names: list[tuple[int, str]]
-    uids: NDArray[np.uint64]
-    psize: tuple[float, float]
-    stored_psize: tuple[float, float]
-    score: ScoreRange | None
-    problems: list[Problem]
-    oddities: list[Problem] = field(default_factory=list)
-    invalid: dict[str, int] = field(default_factory=dict)
+#: A stand-in uid holds the row number in the input below this bit, and the input above.
+_SOURCE_BIT = 48
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """The picks of some rows, and what is wrong with any.
+    """The picks of some rows, and the problems of these rows.
 
     Attributes
     ----------
     picks : Picks
-        In the order of the rows.
+        In row order.
     names : list of str
-        Distinct names of the micrographs, if they go by name.
-    problems, oddities : list of Problem
-        Of invalid rows, which `Picks.invalid` marks, and of valid ones.
+        Distinct micrograph names, if micrographs go by name.
+    problems : list of Problem
+        Of invalid rows, which are marked in ``picks.invalid``.
+    oddities : list of Problem
+        Of valid rows.
     psize, stored_psize : (n,) float64 or None
         Micrograph pixel size used, and that of the table's own column, angstrom.
     """
@@ -101,83 +65,6 @@ class Extract:
     stored_psize: Floats | None
 
 
-def read_picks(
-    rows: pa.Table,
-    fragment: Fragment,
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-) -> Picks:
-    """Derive the picks of a fragment, in its row order.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        Has (at least) the columns of `roles`.
-    fragment : Fragment
-    roles : Roles
-    params : DedupParams
-    micrographs : MicrographTable or None
-    """
-    return extract(rows, fragment, roles, params, micrographs).picks
-
-
-def summarize_fragment(
-    rows: pa.Table,
-    fragment: Fragment,
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-) -> ScanSummary:
-    """Count a fragment's rows by micrograph, and note what is wrong with any; see `read_picks`."""
-    return count(extract(rows, fragment, roles, params, micrographs), fragment, roles, params)
-
-
-def count(
-    found: Extract, fragment: Fragment, roles: ColumnRoles, params: DedupParams
-) -> ScanSummary:
-    """Make the census of a fragment from what was extracted of it."""
-    picks = found.picks
-    # Where they are an error, what they would count for is told all the same.
-    lost = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
-    compared = (picks.invalid & np.uint16(lost)) == 0
-    keys, number = unique_inverse(_those(picks.micrograph, compared))
-    keyed = keys_of_names(found.names, roles.match).tolist()
-    named = (picks.invalid & np.uint16(Reason.MICROGRAPH)) == 0
-    # Also of rows that are not compared: names clash or not, whichever fragment they are in.
-    present = {*keys.tolist(), *np.unique(picks.micrograph[named & ~compared]).tolist()}
-    names = [pair for pair in zip(keyed, found.names, strict=True) if pair[0] in present]
-    uids = np.empty(0, np.uint64)
-    if roles.uid:
-        uids = np.sort(_those(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
-    return ScanSummary(
-        fragment=fragment.number,
-        source=fragment.source,
-        rows=fragment.rows,
-        micrographs=keys,
-        counts=np.bincount(number, minlength=keys.size),
-        names=names,
-        uids=uids,
-        psize=_range(found.psize, compared),
-        stored_psize=_range(found.stored_psize, compared),
-        score=ScoreRange.of(_those(picks.score, compared)) if roles.score else None,
-        problems=found.problems,
-        oddities=found.oddities,
-        invalid=count_reasons(picks.invalid),
-    )
-
-
-def _those(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
-    """Select values; mostly all are, which is quick to see."""
-    return values if chosen.all() else values[chosen]
-
-
-def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, float]:
-    usable = np.empty(0) if values is None else _those(values, compared)
-    usable = usable[np.isfinite(usable)]
-    return (float(usable.min()), float(usable.max())) if usable.size else (np.nan, np.nan)
-
-
 def extract(
     rows: pa.Table,
     fragment: Fragment,
@@ -185,199 +72,229 @@ def extract(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Extract:
-    """Derive the picks of a fragment and note what is wrong with any; see `read_picks`."""
-    n = rows.num_rows
+    """Return the picks of a fragment, in row order, and the problems of its rows.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+        With at least the columns of `roles`.
+    fragment : Fragment
+    roles : ColumnRoles
+    params : DedupParams
+    micrographs : MicrographTable or None
+    """
     columns = Columns(rows, "the table")
     if fragment.slices:
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
-    problems = Problems(all_of(np.uint16(0), n))
-
-    keys, names = micrograph_keys(columns, roles.micrograph, roles.match)
-    unnamed = columns.nulls(roles.micrograph)
-    if "" in names:
-        # Formats without nulls have an empty name instead.
-        codes, texts = columns.texts(roles.micrograph)
-        unnamed = unnamed | (codes == texts.index(""))
-    problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
-
-    stored_psize = columns.floats(roles.psize_mic) if roles.psize_mic else None
-    row_in_table = None
-    absent = np.zeros(n, dtype=bool)
-    if micrographs is not None:
-        row_in_table = micrographs.find(keys)
-        absent = (row_in_table < 0) & ~unnamed
-        missing = f"are on a micrograph missing from {micrographs.path}"
-        problems.note(absent, Reason.UNKNOWN_MICROGRAPH, missing, roles.micrograph)
-        psize = np.append(micrographs.psize, np.nan)[row_in_table]
-    elif stored_psize is not None:
-        psize = stored_psize
-        if needs_pixel_size(roles, params):
-            problems.note_pixel_sizes(psize, roles.psize_mic or "")
-    elif params.micrograph_pixel_size is not None:
-        psize = np.full(n, params.micrograph_pixel_size)
-    else:
-        psize = np.full(n, np.nan)
-
-    stored = columns.points(roles.position)
-    position = " ".join(roles.position)
-    problems.note(not_finite(stored), Reason.POSITION, "have no finite position", position)
-    outside = _outside(stored, roles, micrographs, row_in_table)
-    shift, psize_shift = _shift(columns, roles, problems)
+    reader = _Reader(columns, roles, params, Problems(all_of(np.uint16(0), len(columns))))
+    known = reader.micrographs(micrographs)
+    position = reader.position()
+    outside = _is_outside(position, roles, known)
+    shift = reader.shift()
     if fragment.source in params.flip_y:
-        height = _height(roles, params, micrographs, row_in_table)
-        if isinstance(height, np.ndarray):
-            what = "have no micrograph height above 0"
-            problems.note(not_positive(height) & ~absent, Reason.SHAPE, what, "")
-        stored[:, 1] = height - stored[:, 1]
-        if shift is not None:
-            shift[:, 1] *= -1
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        if not needs_pixel_size(roles, params):
-            centres = stored
-            if shift is not None and psize_shift is not None:
-                centres = stored - shift * psize_shift[:, np.newaxis]
-        else:
-            pixels = stored
-            if roles.unit == "fraction":
-                shape = _shape(columns, roles, micrographs, row_in_table)
-                empty = not_positive(shape) & (problems.invalid == 0)
-                what = "have no micrograph shape above 0"
-                problems.note(empty, Reason.SHAPE, what, roles.shape or "")
-                pixels = geometry.pixels_from_fractions(stored, shape)
-            centres = geometry.centres_in_angstrom(pixels, psize, shift, psize_shift)
-    # Adding 0.0 turns -0.0 into 0.0.
-    centres += 0.0
-    absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
-    if needs_pixel_size(roles, params) and stored_psize is None and row_in_table is None:
-        # Without any pixel size, as in an inspection, there is no telling.
-        absurd &= np.isfinite(psize)
-    problems.note(absurd, Reason.TOO_FAR, f"lie more than {FARTHEST:.0e} A away", position)
-
-    score = columns.floats(roles.score) if roles.score else all_of(np.nan, n)
-    if roles.uid:
-        uid = columns.integers(roles.uid)
-        problems.note(columns.nulls(roles.uid), Reason.UID, "have no uid", roles.uid)
-    else:
-        first = np.uint64((fragment.source << int(_SOURCE_BITS)) + fragment.first_row)
-        uid = first + np.arange(n, dtype=np.uint64)
-    half = all_of(np.int8(NO_HALF), n)
-    if roles.half:
-        values, half = columns.floats(roles.half), half.copy()
-        np.copyto(
-            half, values, where=np.isfinite(values) & (np.abs(values) < 127), casting="unsafe"
-        )
-    label = _labels(columns, roles, params, fragment.source, problems)
+        reader.flip_y(position, shift, known)
+    centres = reader.centres(position, shift, known)
     picks = Picks(
-        micrograph=keys,
+        micrograph=known.keys,
         x=np.ascontiguousarray(centres[:, 0]),
         y=np.ascontiguousarray(centres[:, 1]),
-        z=np.ascontiguousarray(centres[:, 2]) if centres.shape[1] > 2 else all_of(0.0, n),
-        score=score,
-        uid=uid,
-        row_id=row_ids(fragment.number, n),
-        source=all_of(np.uint16(fragment.source), n),
-        half=half,
-        label=label,
-        invalid=problems.invalid,
+        z=np.ascontiguousarray(centres[:, 2]) if centres.shape[1] > 2 else all_of(0.0, len(rows)),
+        score=columns.floats(roles.score) if roles.score else all_of(np.nan, len(rows)),
+        uid=reader.uid(fragment),
+        row_id=row_ids(fragment.number, len(rows)),
+        source=all_of(np.uint16(fragment.source), len(rows)),
+        half=reader.half(),
+        label=reader.label(fragment.source),
+        invalid=reader.problems.invalid,
     )
     bounds = "0 to 1" if roles.unit == "fraction" else "the micrograph's shape"
     oddities = Problem.of(
-        outside & (problems.invalid == 0),
-        f"lie off their micrograph, beyond {bounds}",
-        position,
+        outside & (picks.invalid == 0),
+        f"are outside the micrograph (beyond {bounds})",
+        " ".join(roles.position),
     )
-    used = psize if needs_pixel_size(roles, params) else None
-    return Extract(picks, names, problems.found, oddities, used, stored_psize)
+    psize = known.psize if needs_pixel_size(roles, params) else None
+    return Extract(picks, known.names, reader.problems.found, oddities, psize, known.stored_psize)
 
 
-def _labels(
-    columns: Columns, roles: ColumnRoles, params: DedupParams, source: int, problems: Problems
-) -> NDArray[np.int64]:
-    """Give the filament, or the symmetry copies' source, of each row; -1 for none."""
-    none = all_of(np.int64(-1), len(columns))
-    if not roles.label:
-        return none
-    absent = columns.nulls(roles.label)
-    label = columns.integers(roles.label).view(np.int64)
-    if params.undo_symmetry_expansion:
-        problems.note(absent, Reason.SOURCE, "have no source", roles.label)
-        return label
-    if roles.convention == "relion":
-        # RELION numbers the tubes of each input anew.
-        label = (label & 0xFFFFFFFF) + (source << 32)
-    return np.where(absent, none, label & 0x7FFFFFFFFFFFFFFF)
+class _Micrographs(NamedTuple):
+    """The micrograph of each row, and what is known of it."""
+
+    keys: NDArray[np.uint64]
+    names: list[str]
+    #: NaN where unknown.
+    psize: Floats
+    stored_psize: Floats | None
+    #: From the micrograph table, (n, 2) as (ny, nx).
+    shape: Floats | None = None
+    #: Rows whose micrograph is missing from the micrograph table, if there is one.
+    missing: NDArray[np.bool_] | None = None
 
 
-def _shift(
-    columns: Columns, roles: ColumnRoles, problems: Problems
-) -> tuple[Floats | None, Floats | None]:
-    """Give the (n, d) shift and the (n,) pixel size it is in (1 for angstrom)."""
-    if not roles.shift:
-        return None, None
-    shift = (
-        columns.vectors(roles.shift[0], 2) if len(roles.shift) == 1 else columns.points(roles.shift)
-    )
-    lost = not_finite(shift)
-    problems.note(lost, Reason.SHIFT, "have no finite shift", " ".join(roles.shift))
-    psize = np.ones(len(columns))
-    if roles.psize_shift:
-        psize = columns.floats(roles.psize_shift)
-        problems.note_pixel_sizes(psize, roles.psize_shift)
-    if roles.subtomogram:
-        angles = columns.points(roles.subtomogram)
-        lost = not_finite(angles)
-        problems.note(lost, Reason.ANGLE, "have no finite angle", " ".join(roles.subtomogram))
-        angles[lost] = 0.0
-        shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
+class _Shift(NamedTuple):
+    #: (n, d), in pixels of `psize`.
+    values: Floats
+    #: (n,), angstrom; 1 for shifts in angstrom.
+    psize: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the parts of a pick from the columns of a fragment, and notes problems."""
+
+    columns: Columns
+    roles: ColumnRoles
+    params: DedupParams
+    problems: Problems
+
+    def micrographs(self, table: MicrographTable | None) -> _Micrographs:
+        columns, roles = self.columns, self.roles
+        keys, names = micrograph_keys(columns, roles.micrograph, roles.match)
+        unnamed = columns.nulls(roles.micrograph)
+        if "" in names:  # stands for null in formats without nulls
+            codes, texts = columns.texts(roles.micrograph)
+            unnamed = unnamed | (codes == texts.index(""))
+        self.problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
+        stored = columns.floats(roles.psize_mic) if roles.psize_mic else None
+        if table is not None:
+            row = table.find(keys)
+            missing = (row < 0) & ~unnamed
+            what = f"are on a micrograph missing from {table.path}"
+            self.problems.note(missing, Reason.UNKNOWN_MICROGRAPH, what, roles.micrograph)
+            return _Micrographs(
+                keys, names, table.psize_at(row), stored, table.shape_at(row), missing
+            )
+        if stored is not None:
+            if needs_pixel_size(roles, self.params):
+                self.problems.note_pixel_sizes(stored, roles.psize_mic or "")
+            return _Micrographs(keys, names, stored, stored)
+        psize = self.params.micrograph_pixel_size
+        constant = np.full(len(columns), np.nan if psize is None else psize)
+        return _Micrographs(keys, names, constant, stored)
+
+    def position(self) -> Floats:
+        """Return the (n, d) stored position."""
+        position, names = self.columns.points(self.roles.position), " ".join(self.roles.position)
+        self.problems.note(not_finite(position), Reason.POSITION, "have no finite position", names)
+        return position
+
+    def shift(self) -> _Shift | None:
+        columns, roles, problems = self.columns, self.roles, self.problems
+        if not roles.shift:
+            return None
+        vector = len(roles.shift) == 1
+        shift = columns.vectors(roles.shift[0], 2) if vector else columns.points(roles.shift)
+        problems.note(
+            not_finite(shift), Reason.SHIFT, "have no finite shift", " ".join(roles.shift)
+        )
         psize = np.ones(len(columns))
-    return shift, psize
+        if roles.psize_shift:
+            psize = columns.floats(roles.psize_shift)
+            problems.note_pixel_sizes(psize, roles.psize_shift)
+        if roles.subtomogram:
+            angles = columns.points(roles.subtomogram)
+            bad = not_finite(angles)
+            problems.note(bad, Reason.ANGLE, "have no finite angle", " ".join(roles.subtomogram))
+            angles[bad] = 0.0
+            shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
+            psize = np.ones(len(columns))
+        return _Shift(shift, psize)
+
+    def flip_y(self, position: Floats, shift: _Shift | None, known: _Micrographs) -> None:
+        """Mirror y in place; y and its mirror image add up to the micrograph's height."""
+        height: Floats | float
+        if self.roles.unit == "fraction":
+            height = 1.0
+        elif self.roles.unit == "angstrom":  # centred coordinates
+            height = 0.0
+        elif known.shape is not None:
+            height = known.shape[:, 0]
+            bad = not_positive(height)
+            if known.missing is not None:
+                bad &= ~known.missing
+            self.problems.note(bad, Reason.SHAPE, "have no micrograph height above 0", "")
+        else:
+            height = float(self.params.micrograph_height or np.nan)
+        position[:, 1] = height - position[:, 1]
+        if shift is not None:
+            shift.values[:, 1] *= -1
+
+    def centres(self, position: Floats, shift: _Shift | None, known: _Micrographs) -> Floats:
+        """Return the (n, d) centres in angstrom, or as stored at separation 0."""
+        roles, problems = self.roles, self.problems
+        in_pixels = needs_pixel_size(roles, self.params)
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+            if not in_pixels:
+                centres = position
+                if shift is not None:
+                    centres = position - shift.values * shift.psize[:, np.newaxis]
+            else:
+                if roles.unit == "fraction":
+                    position = geometry.pixels_from_fractions(position, self._shape(known))
+                values, psize = shift or (None, None)
+                centres = geometry.centres_in_angstrom(position, known.psize, values, psize)
+        centres += 0.0  # turns -0.0 into 0.0
+        absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
+        if in_pixels and known.missing is None and known.stored_psize is None:
+            # Without any pixel size, which an inspection allows, the distance is unknown.
+            absurd &= np.isfinite(known.psize)
+        what = f"are more than {FARTHEST:.0e} A away"
+        problems.note(absurd, Reason.TOO_FAR, what, " ".join(roles.position))
+        return centres
+
+    def _shape(self, known: _Micrographs) -> Floats:
+        """Return the micrograph shape of each row, (n, 2) as (ny, nx)."""
+        if known.shape is not None:  # from the same table as the pixel size
+            shape = known.shape
+        elif self.roles.shape:
+            shape = self.columns.vectors(self.roles.shape, 2)
+        else:
+            shape = np.full((len(self.columns), 2), np.nan)
+        bad = not_positive(shape) & (self.problems.invalid == 0)
+        what = "have no micrograph shape above 0"
+        self.problems.note(bad, Reason.SHAPE, what, self.roles.shape or "")
+        return shape
+
+    def uid(self, fragment: Fragment) -> NDArray[np.uint64]:
+        """Return the uid, or a stand-in made of source and row number."""
+        name = self.roles.uid
+        if name is None:
+            first = np.uint64((fragment.source << _SOURCE_BIT) + fragment.first_row)
+            return first + np.arange(len(self.columns), dtype=np.uint64)
+        self.problems.note(self.columns.nulls(name), Reason.UID, "have no uid", name)
+        return self.columns.integers(name)
+
+    def half(self) -> NDArray[np.int8]:
+        half = all_of(np.int8(NO_HALF), len(self.columns))
+        if not self.roles.half:
+            return half
+        values, half = self.columns.floats(self.roles.half), half.copy()
+        usable = np.isfinite(values) & (np.abs(values) < 127)
+        np.copyto(half, values, where=usable, casting="unsafe")
+        return half
+
+    def label(self, source: int) -> NDArray[np.int64]:
+        """Return the filament or the source of the symmetry copies; -1 for none."""
+        none, name = all_of(np.int64(-1), len(self.columns)), self.roles.label
+        if not name:
+            return none
+        absent = self.columns.nulls(name)
+        label = self.columns.integers(name).view(np.int64)
+        if self.params.undo_symmetry_expansion:
+            self.problems.note(absent, Reason.SOURCE, "have no source", name)
+            return label
+        if self.roles.convention == "relion":  # numbers the tubes of each input from 1
+            label = (label & 0xFFFFFFFF) + (source << 32)
+        return np.where(absent, none, label & 0x7FFFFFFFFFFFFFFF)
 
 
-def _outside(
-    stored: Floats,
-    roles: ColumnRoles,
-    micrographs: MicrographTable | None,
-    row_in_table: NDArray[np.intp] | None,
-) -> NDArray[np.bool_]:
-    """Tell which positions lie off their micrograph, as far as its extent is known."""
+def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:
+    """Return which positions are outside the micrograph, as far as its size is known."""
     extent: Floats | float = 1.0
-    if roles.unit == "angstrom":
-        return np.zeros(len(stored), dtype=bool)
-    if roles.unit == "pixel":
-        if micrographs is None or micrographs.shape is None or row_in_table is None:
-            return np.zeros(len(stored), dtype=bool)
-        shape = np.vstack([micrographs.shape, [[np.nan, np.nan]]])[row_in_table]
-        stored, extent = stored[:, :2], np.where(shape > 0, shape, np.nan)[:, ::-1]
-    # A comparison with what is not known, NaN, is false.
-    with np.errstate(invalid="ignore"):
-        return rows_with_any((stored < 0) | (stored > extent))
-
-
-def _height(
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-    row_in_table: NDArray[np.intp] | None,
-) -> Floats | float:
-    """Give the sum of a y coordinate and its mirror image, in the unit of the stored position."""
-    if roles.unit != "pixel":
-        # Fractions run from 0 to 1; centred coordinates lie around 0.
-        return 1.0 if roles.unit == "fraction" else 0.0
-    if micrographs is not None and micrographs.shape is not None and row_in_table is not None:
-        return np.append(micrographs.shape[:, 0], np.nan)[row_in_table]
-    return float(params.micrograph_height or np.nan)
-
-
-def _shape(
-    columns: Columns,
-    roles: ColumnRoles,
-    micrographs: MicrographTable | None,
-    row_in_table: NDArray[np.intp] | None,
-) -> Floats:
-    """Give each row's micrograph shape, (n, 2) as (ny, nx)."""
-    if micrographs is not None and micrographs.shape is not None and row_in_table is not None:
-        # The pixel size comes from there, too, and the two belong together.
-        return np.vstack([micrographs.shape, [[np.nan, np.nan]]])[row_in_table]
-    if roles.shape:
-        return columns.vectors(roles.shape, 2)
-    return np.full((len(columns), 2), np.nan)
+    if roles.unit == "angstrom" or (roles.unit == "pixel" and known.shape is None):
+        return np.zeros(len(position), dtype=bool)
+    if roles.unit == "pixel" and known.shape is not None:
+        position = position[:, :2]
+        extent = np.where(known.shape > 0, known.shape, np.nan)[:, ::-1]
+    with np.errstate(invalid="ignore"):  # comparison with NaN is False
+        return rows_with_any((position < 0) | (position > extent))

@@ -1,7 +1,7 @@
-"""Particle centres in angstrom: pure arrays in, arrays out.
+"""Particle centres in angstrom, from arrays to arrays.
 
-The formula is one for all programs: ``centre = (coordinate - shift * psize_shift / psize_mic) * psize_mic``,
-in float64, every pixel size taken row by row.
+``centre = (coordinate - shift * psize_shift / psize_mic) * psize_mic``, in float64, with the pixel
+sizes of each row.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
-    """Convert CryoSPARC's fractional centres to micrograph pixels.
+    """Return micrograph pixels for CryoSPARC's fractional centres.
 
     Parameters
     ----------
     fraction : (n, 2) float64
         ``center_x_frac``, ``center_y_frac``.
     shape : (n, 2) float64
-        ``micrograph_shape``, which is (ny, nx).
+        ``micrograph_shape``, as (ny, nx).
 
     Returns
     -------
@@ -40,7 +40,7 @@ def centres_in_angstrom(
     shift: Floats | None = None,
     psize_shift: Floats | None = None,
 ) -> Floats:
-    """Give the centres of particles picked in micrograph (or tomogram) pixels.
+    """Return centres for coordinates in micrograph (or tomogram) pixels.
 
     Parameters
     ----------
@@ -49,10 +49,10 @@ def centres_in_angstrom(
     psize_mic : (n,) float64
         Micrograph pixel size, angstrom.
     shift : (n, d) float64, optional
-        Alignment shift, in pixels of `psize_shift`; it is subtracted (CryoSPARC
-        ``alignments*/shift``, whose column 0 is x, and RELION ``rlnOrigin*``).
+        Alignment shift in pixels of `psize_shift`, to subtract: CryoSPARC ``alignments*/shift``
+        (column 0 is x) or RELION ``rlnOrigin*``.
     psize_shift : (n,) float64, optional
-        Pixel size the shift is given in, angstrom; 1 for shifts in angstrom.
+        Angstrom; 1 for shifts in angstrom.
 
     Returns
     -------
@@ -66,9 +66,9 @@ def centres_in_angstrom(
 
 
 def rotate_subtomogram_shift(shift: Floats, angles: Floats) -> Floats:
-    """Turn a shift from the frame of a rotated sub-tomogram into that of the tomogram.
+    """Return shifts in the frame of the tomogram for shifts in that of rotated sub-tomograms.
 
-    ``A @ shift`` with RELION's matrix of (rot, tilt, psi), which is the transpose of SciPy's
+    ``A @ shift``, where RELION's matrix A of (rot, tilt, psi) is the transpose of SciPy's
     ``Rotation.from_euler("ZYZ", ...)``.
 
     Parameters

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Self
 from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 from dask_dedup.particles.conventions import (
-    check_flip,
-    check_pixel_size,
-    compare_roles,
+    CRYOSPARC,
+    MICROGRAPH_PATH,
+    MICROGRAPH_UID,
+    RELION,
+    needs_pixel_size,
     resolve_roles,
 )
 from dask_dedup.particles.micrographs import read_micrographs
@@ -97,6 +99,63 @@ def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[Col
     return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
 
 
+def compare_roles(
+    roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
+) -> list[ColumnRoles]:
+    """Return the roles of all inputs, with micrographs matched in the same way.
+
+    Parameters
+    ----------
+    roles : sequence of ColumnRoles
+        One per input.
+    tables : sequence of (str, sequence of str)
+        Name and column names of each input.
+    params : DedupParams
+
+    Raises
+    ------
+    InputError
+        If the micrographs or the positions cannot be compared.
+    """
+    _check_positions(roles, [table for table, _ in tables], params)
+    if params.match_micrographs != "auto":
+        match = params.match_micrographs
+    elif all(role.micrograph == MICROGRAPH_UID for role in roles):
+        match = "uid"
+    else:
+        match = "name" if len({role.convention for role in roles}) > 1 else "path"
+    matched = []
+    for role, (table, columns) in zip(roles, tables, strict=True):
+        column = role.micrograph
+        if match == "uid":
+            column = MICROGRAPH_UID
+        elif role.convention == "cryosparc":
+            column = MICROGRAPH_PATH
+        if column not in columns:
+            raise InputError(
+                f"{table}: has no column {column} to match micrographs by {match}. Add the "
+                f"column, or choose another {parameter('match_micrographs')}."
+            )
+        matched.append(replace(role, micrograph=column, match=match))
+    return matched
+
+
+def _check_positions(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
+    if len({len(role.position) for role in roles}) > 1:
+        flat = next(t for t, role in zip(tables, roles, strict=True) if len(role.position) == 2)
+        raise InputError(
+            f"{flat}: has no z coordinate, but another input has. Run them separately."
+        )
+    units = {role.unit for role in roles}
+    if len(units) > 1 and ("angstrom" in units or not params.measures):
+        listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
+        raise InputError(
+            f"the positions of the inputs are in different units ({listed}). Run them separately."
+        )
+
+
 def check_inputs(inputs: Inputs) -> None:
     """Check that every pixel size is known and that `flip_y` can be applied.
 
@@ -114,4 +173,54 @@ def check_inputs(inputs: Inputs) -> None:
         raise InputError(
             f"{parameter('flip_y')} names input {unknown[0]}; inputs are numbered from 0 "
             f"to {count - 1}."
+        )
+
+
+def check_pixel_size(
+    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
+) -> None:
+    """Check that the micrograph pixel size and shape are known if they are needed.
+
+    Raises
+    ------
+    InputError
+        With the ways to pass them.
+    """
+    if not needs_pixel_size(roles, params):
+        return
+    if not roles.psize_mic and micrographs is None and params.micrograph_pixel_size is None:
+        program, hint = CRYOSPARC, ""
+        if roles.convention == "relion":
+            program = RELION
+            hint = (
+                " RELION's Extract drops that column; rlnImagePixelSize is another size if the "
+                "particles were downsampled."
+            )
+        raise InputError(
+            f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "
+            f"{parameter('micrographs')} (a table), or add the column {program.psize_mic[-1]}.{hint}"
+        )
+    shape = roles.shape or (micrographs and micrographs.shape is not None)
+    if roles.unit == "fraction" and not shape:
+        raise InputError(
+            f"{table}: no micrograph shape. Add the column {CRYOSPARC.shape[0]}, or pass "
+            f"{parameter('micrographs')}, a table with micrograph_blob/shape."
+        )
+
+
+def check_flip(
+    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
+) -> None:
+    """Check that the micrograph height is known if coordinates in pixels are to be flipped.
+
+    Raises
+    ------
+    InputError
+    """
+    in_table = micrographs is not None and micrographs.shape is not None
+    if roles.unit == "pixel" and not params.micrograph_height and not in_table:
+        raise InputError(
+            f"{table}: {parameter('flip_y')} needs the height of the micrographs. Pass "
+            f"{parameter('micrograph_height')}, or {parameter('micrographs')}, a table with "
+            "micrograph_blob/shape."
         )

@@ -1,11 +1,11 @@
-"""Micrographs: their keys, and the table that gives each its own pixel size and shape."""
+"""Micrographs: keys, and the table of their pixel sizes and shapes."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
 from dask_dedup.formatting import counted
+from dask_dedup.messages import parameter
 from dask_dedup.particles.columns import Columns
 
 if TYPE_CHECKING:
@@ -25,22 +26,22 @@ if TYPE_CHECKING:
 def micrograph_keys(
     columns: Columns, name: str, match: str
 ) -> tuple[NDArray[np.uint64], list[str]]:
-    """Give each row's micrograph a 64-bit key: the uid itself, or a hash of the name.
+    """Return a 64-bit micrograph key for each row: the uid itself, or a hash of the name.
 
     Parameters
     ----------
     columns : Columns
     name : str
-        Of the column with the micrographs' uids (integers) or names (text).
+        Column with the uids (integers) or names (text) of the micrographs.
     match : {"uid", "path", "name"}
-        What makes two micrographs the same; `bare_name` is what ``name`` compares.
+        How to match micrographs; ``name`` compares `bare_name`.
 
     Returns
     -------
     keys : (n,) uint64
         0 where the column is null.
     names : list of str
-        The distinct names, as they stand; empty for uids.
+        The distinct names as stored; empty for uids.
     """
     if match == "uid":
         return columns.integers(name), []
@@ -49,15 +50,15 @@ def micrograph_keys(
 
 
 def keys_of_names(names: list[str], match: str) -> NDArray[np.uint64]:
-    """Hash distinct micrograph names to keys, the same on every machine."""
+    """Return keys of micrograph names: hashes that are the same on every machine."""
     compared = (bare_name(name) if match == "name" else name for name in names)
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in compared)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-#: CryoSPARC puts a number of 15 to 21 digits before the names of files it makes.
+#: CryoSPARC prefixes the names of its files with 15 to 21 digits.
 _NUMBER = re.compile(r"^\d{15,21}_")
-#: What programs append to the name of a micrograph.
+#: Suffixes that programs append to micrograph names.
 _TAIL = re.compile(
     r"(\.(mrcs?|tiff?|eer|tomostar|star|gz|bz2)"
     r"|_(patch|rigid|full|local)_aligned|_aligned|_doseweighted|_background|_denoised"
@@ -67,7 +68,7 @@ _TAIL = re.compile(
 
 
 def bare_name(name: str) -> str:
-    """Strip a micrograph's name of folders, CryoSPARC's number, and what programs append.
+    """Return a micrograph name without folders, CryoSPARC's number and program suffixes.
 
     Examples
     --------
@@ -84,7 +85,7 @@ def bare_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MicrographTable:
-    """What is known of each micrograph, sorted by key.
+    """Pixel sizes and shapes of micrographs, sorted by key.
 
     Attributes
     ----------
@@ -102,89 +103,88 @@ class MicrographTable:
     shape: NDArray[np.float64] | None
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """Give the row of each key; -1 for a micrograph that is not there."""
+        """Return the row of each key; -1 if the micrograph is not in the table."""
         if not self.keys.size:
             return np.full(keys.size, -1, dtype=np.intp)
         row = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
         return np.where(self.keys[row] == keys, row, -1)
 
+    def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the pixel sizes of rows that `find` returned; NaN for -1."""
+        return np.append(self.psize, np.nan)[row]
+
+    def shape_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Return the shapes of rows that `find` returned, (n, 2); NaN for -1."""
+        if self.shape is None:
+            return None
+        return np.vstack([self.shape, [[np.nan, np.nan]]])[row]
+
 
 def read_micrographs(table: ParticleTable, *, match: str) -> MicrographTable:
-    """Read a micrograph (exposures) table whole; see `micrograph_table`."""
+    """Read a micrograph (exposures) table; see `micrograph_table`."""
     columns = [name for name in table.schema.names if name in _COLUMNS]
     parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
     return micrograph_table(rows, table.path, match=match)
 
 
-_COLUMNS = (
-    "uid",
-    "micrograph_blob/path",
-    "micrograph_blob/psize_A",
-    "micrograph_blob/shape",
-    "rlnMicrographName",
-    "rlnMicrographPixelSize",
-    "rlnTomoName",
-    "rlnTomoTiltSeriesPixelSize",
+class _Convention(NamedTuple):
+    name: str
+    psize: str
+    shape: str | None = None
+
+
+#: The first whose pixel size column is present applies.
+_CONVENTIONS = (
+    _Convention("rlnTomoName", "rlnTomoTiltSeriesPixelSize"),
+    _Convention("micrograph_blob/path", "micrograph_blob/psize_A", "micrograph_blob/shape"),
+    _Convention("rlnMicrographName", "rlnMicrographPixelSize"),
 )
+_COLUMNS = {"uid", *(name for convention in _CONVENTIONS for name in convention if name)}
 
 
 def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTable:
-    """Sort out what is known of each micrograph.
+    """Return the pixel size and shape of each micrograph.
 
     Parameters
     ----------
     rows : pyarrow.Table
-        One row a micrograph, with ``micrograph_blob/psize_A`` and ``uid`` or
-        ``micrograph_blob/path`` (CryoSPARC), or ``rlnMicrographPixelSize`` and
-        ``rlnMicrographName``, or for tomograms ``rlnTomoTiltSeriesPixelSize`` and ``rlnTomoName``
-        (RELION).
+        One row per micrograph, with a pixel size and a uid or name column of one of the
+        conventions in `_CONVENTIONS`.
     path : str
-        The table's name, for messages.
+        Name of the table, for messages.
     match : {"uid", "path", "name"}
-        How the particles' micrographs are told to be the same.
+        How to match micrographs.
 
     Raises
     ------
     InputError
-        If a column is missing, a pixel size is not above 0, or a micrograph occurs with two sizes.
+        If a column is missing, a pixel size is absurd, or one micrograph has two of them.
     """
     names = rows.column_names
-    cryosparc = "micrograph_blob/psize_A" in names
-    psize_name = "micrograph_blob/psize_A" if cryosparc else "rlnMicrographPixelSize"
-    name_column = "micrograph_blob/path" if cryosparc else "rlnMicrographName"
-    if "rlnTomoName" in names:
-        psize_name, name_column = "rlnTomoTiltSeriesPixelSize", "rlnTomoName"
-    key_name = "uid" if match == "uid" else name_column
-    missing = [name for name in (psize_name, key_name) if name not in names]
-    if missing:
+    found = next((each for each in _CONVENTIONS if each.psize in names), None)
+    if found is None:
         raise InputError(
-            f"{path}: the micrograph table has no column {missing[0]}; it needs "
-            "uid, micrograph_blob/path and micrograph_blob/psize_A (CryoSPARC), or "
-            "rlnMicrographName and rlnMicrographPixelSize, or rlnTomoName and "
-            "rlnTomoTiltSeriesPixelSize (RELION)"
+            f"{path}: the micrograph table has no pixel size. It needs one of the columns "
+            "micrograph_blob/psize_A (CryoSPARC), rlnMicrographPixelSize or "
+            "rlnTomoTiltSeriesPixelSize (RELION)."
         )
-    shape_name = "micrograph_blob/shape" if "micrograph_blob/shape" in names else None
+    key = "uid" if match == "uid" else found.name
+    if key not in names:
+        raise InputError(
+            f"{path}: the micrograph table has no column {key} to match micrographs by {match}. "
+            f"Add the column, or choose another {parameter('match_micrographs')}."
+        )
     columns = Columns(rows, path)
-    nulls = int(columns.nulls(key_name).sum())
+    nulls = int(columns.nulls(key).sum())
     if nulls:
-        raise InputError(f"{path}: {counted(nulls, 'row', 'have no')} {key_name}")
-    keys, _ = micrograph_keys(columns, key_name, match)
-    psize = columns.floats(psize_name)
-    bad = np.flatnonzero(~(np.isfinite(psize) & (psize > 0)))
-    if bad.size:
-        raise InputError(
-            f"{path}: {counted(bad.size, 'micrograph', 'have a')} {psize_name} that is not above 0 "
-            f"(first at row {bad[0]}: {psize[bad[0]]})"
-        )
-    absurd = np.flatnonzero((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE))
-    if absurd.size:
-        raise InputError(
-            f"{path}: {counted(absurd.size, 'micrograph', 'have a')} {psize_name} beyond "
-            f"{LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A (first at row {absurd[0]}: "
-            f"{psize[absurd[0]]:g}); is it in angstrom?"
-        )
-    shape = columns.vectors(shape_name, 2) if shape_name else None
+        raise InputError(f"{path}: {counted(nulls, 'row', 'have no')} {key}.")
+    keys, _ = micrograph_keys(columns, key, match)
+    psize = columns.floats(found.psize)
+    _check_psize(psize, found.psize, path)
+    shape = None
+    if found.shape in names:
+        shape = columns.vectors(str(found.shape), 2)
     order = np.argsort(keys, kind="stable")
     keys, psize = keys[order], psize[order]
     if shape is not None:
@@ -193,15 +193,27 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
         if values is None:
             continue
         differs = np.atleast_2d((values[1:] != values[:-1]).T).any(axis=0)
-        twice = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
-        if twice.size:
+        repeated = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
+        if repeated.size:
+            row = repeated[0]
             raise InputError(
-                f"{path}: the micrograph of row {order[twice[0] + 1]} occurs more than once, with "
-                f"{what} {values[twice[0]]} and {values[twice[0] + 1]}"
+                f"{path}: the micrograph of row {order[row + 1]} occurs more than once, with the "
+                f"{what} {values[row]} and {values[row + 1]}."
             )
-    return MicrographTable(
-        path=path,
-        keys=keys,
-        psize=psize,
-        shape=shape,
-    )
+    return MicrographTable(path, keys, psize, shape)
+
+
+def _check_psize(psize: NDArray[np.float64], column: str, path: str) -> None:
+    bad = np.flatnonzero(~(np.isfinite(psize) & (psize > 0)))
+    if bad.size:
+        raise InputError(
+            f"{path}: {counted(bad.size, 'micrograph', 'have a')} {column} that is not above 0 "
+            f"(first: row {bad[0]}, {psize[bad[0]]})."
+        )
+    absurd = np.flatnonzero((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE))
+    if absurd.size:
+        raise InputError(
+            f"{path}: {counted(absurd.size, 'micrograph', 'have a')} {column} beyond "
+            f"{LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A (first: row {absurd[0]}, "
+            f"{psize[absurd[0]]:g}). Is it in angstrom?"
+        )

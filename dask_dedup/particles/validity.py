@@ -1,89 +1,117 @@
-"""Problems of rows: which rows, what is wrong with them, and in which column."""
+"""Rows that cannot be compared with others: which rows, why, and in which column."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from enum import IntFlag, auto
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
-from dask_dedup.particles.invalid import Reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
+    Mask = NDArray[np.bool_]
 
-#: So many offending rows are named in a message.
+#: Rows and uids named in a message, at most.
 NAMED_ROWS = 3
+
+
+class Reason(IntFlag):
+    """Why a row cannot be compared; a row with several reasons counts under the first."""
+
+    MICROGRAPH = auto()
+    UNKNOWN_MICROGRAPH = auto()
+    POSITION = auto()
+    SHIFT = auto()
+    ANGLE = auto()
+    PIXEL_SIZE = auto()
+    SHAPE = auto()
+    TOO_FAR = auto()
+    UID = auto()
+    SOURCE = auto()
+
+
+def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
+    """Count invalid rows by their first reason, in lower case; valid rows (0) are not counted.
+
+    Examples
+    --------
+    >>> count_reasons(np.array([0, 1, 4, 4 + 256], np.uint16))
+    {'micrograph': 1, 'position': 2}
+    """
+    lowest = invalid & (~invalid + np.uint16(1))
+    bits, counts = np.unique(lowest[lowest != 0], return_counts=True)
+    return {
+        (Reason(bit).name or "").lower(): count
+        for bit, count in zip(bits.tolist(), counts.tolist(), strict=True)
+    }
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Rows that cannot be compared, or are odd.
+    """What is wrong with some rows of a fragment.
 
     Attributes
     ----------
     what : str
-        What is wrong with each, for a message: "have no finite position".
+        For a message: "have no finite position".
     column : str
     rows : int
-        How many.
+        Number of rows.
     first : tuple of int
         Row numbers in the fragment of the first few.
-    held : tuple of float, optional
-        Least and greatest value of the column in these rows, where they tell what is wrong.
+    value_range : tuple of float, optional
+        Least and greatest value of the column in these rows, where it explains the problem.
     """
 
     what: str
     column: str
     rows: int
     first: tuple[int, ...]
-    held: tuple[float, float] | None = None
+    value_range: tuple[float, float] | None = None
 
     @classmethod
-    def of(
-        cls, bad: NDArray[np.bool_], what: str, column: str, values: Floats | None = None
-    ) -> list[Problem]:
-        """Give the problem of some rows; none if there are no such rows."""
+    def of(cls, bad: Mask, what: str, column: str, values: Floats | None = None) -> list[Problem]:
+        """Return the problem of the rows marked in `bad`, or an empty list if none is."""
         rows = np.flatnonzero(bad)
         if not rows.size:
             return []
-        first = tuple(int(row) for row in rows[:NAMED_ROWS])
-        held = None if values is None else (float(values[rows].min()), float(values[rows].max()))
-        return [cls(what, column, rows.size, first, held)]
+        first = tuple(rows[:NAMED_ROWS].tolist())
+        value_range = None
+        if values is not None:
+            value_range = (float(values[rows].min()), float(values[rows].max()))
+        return [cls(what, column, rows.size, first, value_range)]
 
     def __add__(self, other: Problem) -> Problem:
-        held = self.held
-        if held and other.held:
-            held = (min(held[0], other.held[0]), max(held[1], other.held[1]))
-        return replace(self, rows=self.rows + other.rows, held=held)
+        value_range = self.value_range
+        if value_range and other.value_range:
+            (low, high), (other_low, other_high) = value_range, other.value_range
+            value_range = (min(low, other_low), max(high, other_high))
+        return replace(self, rows=self.rows + other.rows, value_range=value_range)
 
 
 @dataclass(slots=True)
 class Problems:
-    """The problems of some rows, gathered; `invalid` has the `Reason` flags of each."""
+    """The problems of a fragment's rows; `invalid` holds the `Reason` flags of each row."""
 
     invalid: NDArray[np.uint16]
     found: list[Problem] = field(default_factory=list)
 
     def note(
-        self,
-        bad: NDArray[np.bool_],
-        reason: Reason,
-        what: str,
-        column: str,
-        values: Floats | None = None,
+        self, bad: Mask, reason: Reason, what: str, column: str, values: Floats | None = None
     ) -> None:
-        """Note that some rows are bad."""
+        """Mark rows as invalid."""
         found = Problem.of(bad, what, column, values)
         if found:
             self.found += found
             self.invalid = self.invalid | np.where(bad, np.uint16(reason), np.uint16(0))
 
     def note_pixel_sizes(self, psize: Floats, column: str) -> None:
-        """Note the rows whose pixel size is none, or absurd."""
+        """Mark rows whose pixel size is missing or absurd."""
         missing = not_positive(psize)
         self.note(missing, Reason.PIXEL_SIZE, "have no pixel size above 0", column)
         absurd = ((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE)) & ~missing
@@ -91,18 +119,18 @@ class Problems:
         self.note(absurd, Reason.PIXEL_SIZE, beyond, column, psize)
 
 
-def not_finite(values: Floats) -> NDArray[np.bool_]:
-    """Tell which rows have a NaN or an infinity."""
+def not_finite(values: Floats) -> Mask:
+    """Return which rows hold a NaN or an infinity."""
     return rows_with_any(~np.isfinite(values))
 
 
-def not_positive(values: Floats) -> NDArray[np.bool_]:
-    """Tell which rows have a number that is not finite and above 0."""
+def not_positive(values: Floats) -> Mask:
+    """Return which rows hold a number that is not finite and above 0."""
     return rows_with_any(~((values > 0) & (values < np.inf)))
 
 
-def rows_with_any(bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Tell which rows of (n,) or (n, d) have any; mostly none has, which is quick to see."""
-    if not bad.any():
+def rows_with_any(bad: Mask) -> Mask:
+    """Return which rows of an (n,) or (n, d) mask hold True anywhere."""
+    if not bad.any():  # the usual case, and faster to find out
         return np.zeros(len(bad), dtype=bool)
     return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))

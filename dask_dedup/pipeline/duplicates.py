@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, from_strings
 from dask_dedup.dedup.picks import NO_HALF, fragment_of
-from dask_dedup.particles.invalid import Reason
+from dask_dedup.particles.validity import Reason
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

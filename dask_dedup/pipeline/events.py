@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.decide import DecisionCounts
     from dask_dedup.output.checkpoints import FragmentCheckpoint
-    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 

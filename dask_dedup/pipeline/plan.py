@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.particles.scan_summary import ScanSummary
 
 #: A bucket holds about so many picks; fewer, larger buckets shuffle faster and still fit in memory.
 PARTITION_ROWS = 400_000

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.cluster.connect import choose_executor, choose_for_moving
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
@@ -26,6 +25,7 @@ from dask_dedup.particles.checks import (
 )
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline import events
+from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.pipeline.manifest import make_manifest, make_request, versions
 from dask_dedup.pipeline.outcome_checks import find_doubts
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
-    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.executors.base import Executor
     from dask_dedup.pipeline.job import Job

@@ -29,8 +29,9 @@ from dask_dedup.output.checkpoints import (
 )
 from dask_dedup.output.checksum import with_checksum
 from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.extract import ScanSummary, count, extract, read_picks
+from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs import micrograph_keys
+from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.pipeline.duplicates import duplicates_table
 from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import upload
@@ -98,7 +99,7 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Narrow]:
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, job.params, job.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
-    return count(found, fragment, roles, job.params), Narrow(found.picks, names)
+    return summarize(found, fragment, roles, job.params), Narrow(found.picks, names)
 
 
 def collect_picks(
@@ -356,5 +357,5 @@ def _decide_payload(
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
         return Rejections.concatenate([]), DecisionCounts()
-    picks = read_picks(rows, fragment, roles, job.params, job.micrographs)
-    return decide_fragment(job, plan, picks)
+    found = extract(rows, fragment, roles, job.params, job.micrographs)
+    return decide_fragment(job, plan, found.picks)

@@ -13,15 +13,11 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.local import read_manifest
-from dask_dedup.particles.conventions import (
-    ColumnRoles,
-    compare_roles,
-    needs_pixel_size,
-    resolve_roles,
-)
+from dask_dedup.particles.conventions import ColumnRoles, needs_pixel_size, resolve_roles
 from dask_dedup.particles.extract import Extract, extract
-from dask_dedup.particles.invalid import Reason
+from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
+from dask_dedup.particles.validity import Reason
 from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
 from dask_dedup.storage.access import check_answers
 from dask_dedup.storage.paths import at

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
-    from dask_dedup.particles.extract import ScanSummary
+    from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan

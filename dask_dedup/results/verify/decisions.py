@@ -17,7 +17,7 @@ from dask_dedup import formats
 from dask_dedup.dedup.picks import Picks, fragment_of, row_of
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.extract import read_picks
+from dask_dedup.particles.extract import extract
 from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
 from dask_dedup.pipeline.stages import DUPLICATES
 from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
@@ -215,7 +215,7 @@ def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: i
     """Read the picks of a fragment on the micrographs of one pass."""
     roles = inputs.roles[fragment.source]
     columns = formats.read(inputs.tables[fragment.source], fragment, roles.columns)
-    picks = read_picks(columns, fragment, roles, inputs.params, inputs.micrographs)
+    picks = extract(columns, fragment, roles, inputs.params, inputs.micrographs).picks
     reason = find_reasons(inputs, fragment.source, columns, picks)
     duplicates, rows = read_duplicates(path, fragment)
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())

@@ -1,0 +1,97 @@
+"""Move picks to shuffle partitions on Dask, decide there, and move the decisions back.
+
+::
+
+    picks ─► shuffle by partition ─► decide ─► shuffle by group of fragments
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+
+from dask_dedup.dedup.picks import PICKS_DTYPES, Picks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+    Dtypes = Mapping[str, np.dtype[Any]]
+
+
+def fragment_numbers(groups: Iterable[Sequence[int]]) -> dd.DataFrame:
+    """Return a frame with a column ``fragment``, one partition per group of fragments."""
+    return dd.from_map(_numbers, list(groups), meta=_numbers([0]).iloc[:0])
+
+
+def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
+    return pd.DataFrame({"fragment": list(fragments)})
+
+
+def empty_frame(dtypes: Dtypes) -> pd.DataFrame:
+    """Return a frame of no rows, which tells Dask the columns and their types."""
+    return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
+
+
+#: What `picks_frame` returns.
+PICKS_META = empty_frame({"partition": np.dtype("i4"), **PICKS_DTYPES})
+
+
+def picks_frame(picks: Picks, partition: NDArray[np.integer]) -> pd.DataFrame:
+    """Return picks and their shuffle partitions, for `exchange`."""
+    return pd.DataFrame({"partition": partition.astype(np.int32, copy=False), **picks.columns()})
+
+
+def exchange(
+    picks: dd.DataFrame,
+    decide: Callable[..., Arrays],
+    *arguments: Any,
+    partitions: int,
+    groups: int,
+    dtypes: Dtypes,
+    shuffle_method: str | None = None,
+) -> dd.DataFrame:
+    """Return the decisions about picks, moved back to the groups of fragments they concern.
+
+    Parameters
+    ----------
+    picks : dask.dataframe.DataFrame
+        Partitions made by `picks_frame`; all picks of a micrograph have the same shuffle partition.
+    decide : callable
+        Called with the `Picks` of a shuffle partition and `arguments`. Returns a column ``group``
+        (the group of each decision) and those of `dtypes`.
+    *arguments
+        Passed to `decide`; futures and delayed values are resolved.
+    partitions, groups : int
+        Numbers of shuffle partitions and of groups.
+    dtypes : mapping of str to dtype
+    shuffle_method : str, optional
+        By default Dask chooses.
+
+    Returns
+    -------
+    dask.dataframe.DataFrame
+        One partition per group, with the columns of `dtypes`.
+    """
+    by_partition = picks.set_index(
+        "partition", divisions=_one_each(partitions), shuffle_method=shuffle_method
+    )
+    decisions = by_partition.map_partitions(
+        _decide, decide, *arguments, meta=empty_frame({"group": np.dtype("i8"), **dtypes})
+    )
+    return decisions.set_index("group", divisions=_one_each(groups), shuffle_method=shuffle_method)
+
+
+def _decide(frame: pd.DataFrame, decide: Callable[..., Arrays], *arguments: Any) -> pd.DataFrame:
+    picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
+    return pd.DataFrame(decide(picks, *arguments))
+
+
+def _one_each(number: int) -> tuple[int, ...]:
+    """Return divisions that give each of the numbers 0, 1, 2 ... a partition."""
+    return (*range(number), number)

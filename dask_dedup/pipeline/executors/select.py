@@ -1,0 +1,109 @@
+"""Choose the executor of a run: threads of this process, or a Dask cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from dask_dedup.cluster.connect import (
+    available_cores,
+    configured_address,
+    connect,
+    start_local,
+    watch_link,
+)
+from dask_dedup.errors import InputError
+from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
+
+if TYPE_CHECKING:
+    from contextlib import ExitStack
+
+    from distributed import Client
+
+    from dask_dedup.pipeline.events import EventHandler
+    from dask_dedup.pipeline.executors.base import Executor
+    from dask_dedup.pipeline.executors.distributed import DistributedExecutor
+
+#: Runs of up to this many particles use threads on any machine; a cluster would take longer to start.
+THREADS_ROWS = 10_000_000
+#: Memory per pick that moves between threads, and the share of the machine's memory for all of them.
+MOVING_BYTES, MOVING_SHARE = 100, 0.5
+
+log = logging.getLogger("dask_dedup")
+
+
+def choose_executor(
+    stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
+) -> ThreadExecutor | DistributedExecutor:
+    """Return an executor: the given or configured cluster, threads, or a new local cluster.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes what is opened here.
+    client : distributed.Client or None
+    rows : int
+        Particles in all inputs.
+    on_event : callable, optional
+        Called with each event of the run.
+
+    Raises
+    ------
+    InputError
+        If the client is asynchronous.
+    """
+    if client is not None:
+        check_synchronous(client)
+    elif configured_address():
+        client = connect(stack)
+    if client is None and (rows <= THREADS_ROWS or available_cores() <= MOST_THREADS):
+        return ThreadExecutor(on_event)
+    return _use(stack, client or start_local(stack), on_event)
+
+
+def choose_for_moving(
+    stack: ExitStack, executor: Executor, moving_rows: int, on_event: EventHandler | None = None
+) -> Executor:
+    """Return a local cluster if the picks that move do not fit in memory, else the same executor.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes what is opened here.
+    executor : Executor
+        Chosen before.
+    moving_rows : int
+        Picks that move.
+    on_event : callable, optional
+        Called with each event of the run.
+    """
+    if moving_rows <= THREADS_ROWS or not isinstance(executor, ThreadExecutor):
+        return executor
+    from distributed.system import MEMORY_LIMIT
+
+    if moving_rows * MOVING_BYTES <= MEMORY_LIMIT * MOVING_SHARE:
+        return executor
+    log.debug("shuffling %s picks may not fit in memory: starting a cluster", f"{moving_rows:,}")
+    return _use(stack, start_local(stack), on_event)
+
+
+def check_synchronous(client: Client) -> None:
+    """Check that a Dask client can be used from ordinary functions.
+
+    Raises
+    ------
+    InputError
+    """
+    if getattr(client, "asynchronous", False):
+        raise InputError("the Dask client is asynchronous. Use one made with asynchronous=False.")
+
+
+def _use(stack: ExitStack, client: Client, on_event: EventHandler | None) -> DistributedExecutor:
+    from dask_dedup.pipeline.executors.distributed import DistributedExecutor
+
+    # The shuffle uses the current client, which may be another one.
+    stack.enter_context(client.as_current())
+    link = watch_link(client)
+    if link:
+        log.info("watch it: %s", link)
+    return DistributedExecutor(client, on_event)
