@@ -31,7 +31,7 @@ from tables import (
     write_folder,
 )
 
-import dask_dedup.cluster.connect
+import dask_dedup.pipeline.executors.select
 from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.checksum import with_checksum
@@ -203,7 +203,7 @@ def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
         patch.setattr(plan, "PARTITION_ROWS", partition_rows)
         patch.setattr("dask_dedup.pipeline.executors.threads.HELD_BYTES", held)
         patch.setattr(
-            dask_dedup.cluster.connect,
+            dask_dedup.pipeline.executors.select,
             "ThreadExecutor",
             lambda on_event: ThreadExecutor(on_event, threads),
         )
@@ -568,7 +568,7 @@ def test_the_result_tells_of_them(cli, spoilt, tmp_path, invalid, fate):
     outcome = cli("run", spoilt, "-o", out, "--invalid", invalid, "--verify", no_report=False)
     assert outcome.exit_code == 0, outcome.stderr
     assert f"{fate} without being compared: 5 rows (position: 4, uid: 1)" in outcome.stdout
-    assert f"5 rows cannot be compared and are {fate}, no other was set aside" in outcome.stdout
+    assert f"5 rows cannot be compared and are {fate}; no other row was set aside" in outcome.stdout
     assert (
         f"5 rows are not compared and go to particles_{fate} (--invalid {invalid})"
         in outcome.stderr
@@ -681,7 +681,7 @@ class TestProof:
         if invalid == "reject":
             assert "row 12 was set aside, but is valid" in failed["validity"].detail
         else:
-            assert "invalid is 6 in the manifest, but 5 by the inputs" in failed["validity"].detail
+            assert "invalid is 6 in the manifest, but 5 in the inputs" in failed["validity"].detail
 
     def test_an_invalid_row_that_was_compared(self, monkeypatch, tmp_path, spoilt, invalid):
         def spoil(flags):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tables import Output, contents, cryosparc, relion, uids, write_file, write_folder
 
-import dask_dedup.cluster.connect
+import dask_dedup.pipeline.executors.select
 from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.pipeline import plan, stages
@@ -48,7 +48,7 @@ def data(folder):
 
 def with_threads(monkeypatch, number):
     monkeypatch.setattr(
-        dask_dedup.cluster.connect,
+        dask_dedup.pipeline.executors.select,
         "ThreadExecutor",
         lambda on_event: ThreadExecutor(on_event, number),
     )
@@ -328,6 +328,6 @@ class TestCluster:
         folder = self.straddling(tmp_path)
         decisions(folder, tmp_path / "here")
         monkeypatch.setattr(dask_dedup.pipeline.executors.select, "THREADS_ROWS", 399)
-        monkeypatch.setattr(dask_dedup.cluster.connect, "MOVING_BYTES", 2**40)
+        monkeypatch.setattr(dask_dedup.pipeline.executors.select, "MOVING_BYTES", 2**40)
         decisions(folder, tmp_path / "there")
         assert data(tmp_path / "there") == data(tmp_path / "here")
