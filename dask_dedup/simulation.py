@@ -1,7 +1,7 @@
-"""Simulated picks of several pickers on the same particles: seeded, streaming, of any size.
+"""Simulate the picks of several pickers on the same particles.
 
-A micrograph's random numbers come from the seed and its own number, so that neither the size of a
-part nor a further picker changes what the pickers see.
+The random numbers of a micrograph come from the seed and its number, so neither the part size nor
+another picker changes them.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Uints = NDArray[np.uint64]
 
-#: About so many rows a part; rows in random order are dealt to so many parts at a time.
+#: Approximate rows per part; rows in random order are spread over this many parts at a time.
 PART_ROWS, WINDOW_PARTS = 200_000, 4
 #: A K3 camera: rows, columns.
 SHAPE = (4092, 5760)
-#: Angstrom; RESIDUAL is by how much an alignment misses the true centre, sigma of each axis.
+#: Angstrom; RESIDUAL is the error of an alignment (sigma per axis).
 PSIZE_MIC, PSIZE_ALIGN, DIAMETER, RESIDUAL = 0.83, 1.66, 120.0, 1.0
-# Half a diameter from each edge stays empty, which no jitter crosses.
+# A margin of half a diameter stays empty.
 _HEIGHT, _WIDTH = (pixels * PSIZE_MIC - DIAMETER for pixels in SHAPE)
 _BANDS, _PER_BAND = int(_HEIGHT // DIAMETER) + 1, int(_WIDTH // DIAMETER) + 1
-# First word of a spawn key: what the random numbers are for.
+# First word of a spawn key: the purpose of the random numbers.
 _TRUTH, _PICKS, _ORDER, _UIDS = range(4)
-# Dictionaries of random numbers would only cost time and room.
+# Dictionaries of random numbers would only cost time and space.
 _REPEATED = ["location/micrograph_uid", "location/micrograph_path"]
 _NO_FOLDERS = ("", "..", "micrographs.parquet")
 
@@ -61,53 +61,53 @@ def simulate_pickers(
     seed: int = 0,
     clustered: bool = True,
 ) -> list[Path]:
-    """Write the picks of several pickers on the same particles, with CryoSPARC's columns.
+    """Write the picks of several pickers on the same particles, with CryoSPARC columns.
 
-    Writes ``FOLDER/PICKER/part-00000.parquet``, ... of about 200,000 rows each, and the exposures,
-    ``FOLDER/micrographs.parquet``. True particles are 120 angstrom or more apart. A picker finds
-    some, misplaces each a little, adds false picks and scores on a scale of its own; the alignment
-    shift leads back to the true centre but for a residual of 1 angstrom.
+    Writes ``FOLDER/PICKER/part-00000.parquet``, ... of about 200,000 rows each, and the micrograph
+    table ``FOLDER/micrographs.parquet``. True particles are at least 120 angstrom apart. A picker
+    finds some of them, misplaces each a little and adds false picks. Each picker has its own scale
+    of scores. The alignment shift leads back to the true centre with an error of 1 angstrom.
 
     Parameters
     ----------
     folder : str or Path
     particles, micrographs : int
-        True particles in all, and micrographs to spread them over evenly.
+        Number of true particles, and of micrographs to spread them over evenly.
     pickers : sequence of str
         ``blob`` finds 75 % with 6 angstrom jitter and adds 20 % false picks, ``template`` 85 % with
-        3 angstrom and 10 %; any other name lies in between.
+        3 angstrom and 10 %; any other name is in between.
     seed : int
         The same seed gives byte-identical files on the same library versions.
     clustered : bool
-        Whether a micrograph's rows follow each other, in one part. If not, the rows of every four
-        parts together are shuffled, so that a micrograph lies all over four parts.
+        Whether the rows of a micrograph are consecutive, in one part. If not, the rows of every four
+        parts together are shuffled.
 
     Returns
     -------
     list of Path
-        The pickers' folders.
+        The folder of each picker.
 
     Raises
     ------
     InputError
-        If an argument is out of its range, or the particles do not fit on the micrographs.
+        If an argument is out of range, or the particles do not fit on the micrographs.
     OutputExistsError
-        If `folder` already holds what would be written.
+        If a file or folder to write already exists.
     """
     _check(particles, micrographs, pickers, seed)
     exposures = Path(folder) / "micrographs.parquet"
     folders = [Path(folder) / name for name in pickers]
-    for place in (exposures, *folders):
-        if place.exists():
-            raise OutputExistsError(f"{place} exists; remove it or simulate into another folder")
+    for path in (exposures, *folders):
+        if path.exists():
+            raise OutputExistsError(f"{path} exists; remove it or simulate into another folder")
     in_part = max(PART_ROWS * micrographs // max(particles, micrographs), 1)
     step = in_part if clustered else in_part * WINDOW_PARTS
-    for slot, place in enumerate(folders, start=1):
-        place.mkdir(parents=True)
-        picker = _KNOWN.get(place.name, _Picker())
+    for slot, picker_folder in enumerate(folders, start=1):
+        picker_folder.mkdir(parents=True)
+        picker = _KNOWN.get(picker_folder.name, _Picker())
         for first in range(0, micrographs, step):
             window = range(first, min(first + step, micrographs))
-            # Ends rather than counts are rounded, so that the counts add up.
+            # Rounding the ends, not the counts, makes the counts add up.
             ends = [i * particles // micrographs for i in (*window, window.stop)]
             spans = zip(window, pairwise(ends), strict=True)
             rows = np.concatenate([_pick(i, b - a, picker, slot, seed) for i, (a, b) in spans])
@@ -115,14 +115,14 @@ def simulate_pickers(
                 rows = rows[_random(seed, _ORDER, slot, first).permutation(len(rows))]
             parts = np.array_split(rows, -(-len(window) // in_part))
             for number, part in enumerate(parts, first // in_part):
-                _write(part, place / f"part-{number:05d}.parquet", slot, seed)
+                _write(part, picker_folder / f"part-{number:05d}.parquet", slot, seed)
     pq.write_table(_exposures(np.arange(micrographs, dtype=np.uint64), seed), exposures)
     return folders
 
 
 def _check(particles: int, micrographs: int, pickers: Sequence[str], seed: int) -> None:
     if particles < 1 or micrographs < 1 or seed < 0:
-        raise InputError(f"{particles=}, {micrographs=}, {seed=}; the least are 1, 1 and 0")
+        raise InputError(f"{particles=}, {micrographs=}, {seed=}: must be at least 1, 1 and 0")
     names = {name for name in pickers if name == Path(name).name and name not in _NO_FOLDERS}
     if isinstance(pickers, str) or not 1 <= len(pickers) == len(names) <= 255:
         raise InputError(f"pickers is {pickers!r}; it must be 1 to 255 different folder names")
@@ -136,9 +136,9 @@ def _random(seed: int, *key: int) -> np.random.Generator:
 
 
 def _uids(seed: int, micrograph: Uints, slot: int, row: Uints) -> Uints:
-    """Hash (micrograph, slot, row) one to one; slot 0 is the micrograph, from 1 the pickers."""
-    place = (micrograph << np.uint64(32)) + (row << np.uint64(8)) + np.uint64(slot)
-    return splitmix64(place ^ _random(seed, _UIDS).integers(2**64, dtype=np.uint64))
+    """Return a unique hash of (micrograph, slot, row); slot 0 is the micrograph, the others pickers."""
+    number = (micrograph << np.uint64(32)) + (row << np.uint64(8)) + np.uint64(slot)
+    return splitmix64(number ^ _random(seed, _UIDS).integers(2**64, dtype=np.uint64))
 
 
 def _exposures(micrographs: Uints, seed: int) -> pa.Table:
@@ -154,11 +154,11 @@ def _exposures(micrographs: Uints, seed: int) -> pa.Table:
     return pa.table(columns)
 
 
-def _place(count: int, rng: np.random.Generator) -> Floats:
-    """Give `count` centres at least a diameter apart, (count, 2) float64, angstrom.
+def _positions(count: int, rng: np.random.Generator) -> Floats:
+    """Return `count` centres at least a diameter apart, (count, 2) float64, angstrom.
 
-    Bands lie a diameter apart; the particles of a band are hard rods on a line, whose gaps are
-    those of sorted uniform numbers (Tonks 1936, doi:10.1103/PhysRev.50.955).
+    Bands are a diameter apart. The particles of a band are hard rods on a line, with the gaps of
+    sorted uniform numbers (Tonks 1936, doi:10.1103/PhysRev.50.955).
     """
     fewest, square = -(-count // _PER_BAND), round((count * _HEIGHT / _WIDTH) ** 0.5)
     bands = min(max(fewest, square, 1), _BANDS)
@@ -173,8 +173,8 @@ def _place(count: int, rng: np.random.Generator) -> Floats:
 
 
 def _pick(micrograph: int, count: int, picker: _Picker, slot: int, seed: int) -> Floats:
-    """Pick the particles of one micrograph: (n, 15) float64, which `_write` makes columns of."""
-    truth = _place(count, _random(seed, _TRUTH, micrograph))
+    """Return the picks of one micrograph, (n, 15) float64, for `_write`."""
+    truth = _positions(count, _random(seed, _TRUTH, micrograph))
     rng = _random(seed, _PICKS, slot, micrograph)
     found = truth[rng.random(count) < picker.detection]
     false = rng.random((rng.poisson(picker.false_per_true * picker.detection * count), 2))
@@ -198,7 +198,7 @@ def _write(rows: Floats, path: Path, slot: int, seed: int) -> None:
     columns = {
         "uid": _uids(seed, micrograph, slot, row),
         "location/micrograph_uid": exposures["uid"],
-        # A group for each hole of a 3 x 3 beam-shift pattern.
+        # One group per hole of a 3 x 3 beam-shift pattern.
         "location/exp_group_id": (micrograph % np.uint64(9)).astype("u4"),
         "location/micrograph_path": exposures["micrograph_blob/path"],
         "location/micrograph_shape": exposures["micrograph_blob/shape"],

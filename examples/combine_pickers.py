@@ -1,14 +1,13 @@
-"""Combine the picks of several pickers, given as folders of EMAN .box files.
+"""Combine the picks of several pickers from folders of EMAN .box files.
 
-A .box file holds one particle a line: x and y of the box's corner, its width and height, and a
-score, in pixels, the file being named after its micrograph::
+A .box file is named after its micrograph and holds one particle per line, in pixels: x and y of
+the box corner, width, height and score::
 
     python examples/combine_pickers.py crYOLO/ topaz/ deepPicker/ \
         --pixel-size 1.77 --min-separation 100 --output combined
 
-Each folder becomes a Parquet table with RELION's column names, and the tables go through one run.
-Scores of different pickers are rarely on one scale: with --prefer-input-order the picker named
-first wins where two disagree.
+Each folder becomes a Parquet table with RELION column names; one run combines the tables. Scores of
+different pickers are rarely on one scale. With --prefer-input-order, the first picker wins.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from dask_dedup import DedupError, DedupParams, RunResult, run
 
 
 def read_boxes(folder: Path) -> pa.Table:
-    """Read a folder of .box files as one particle table, one micrograph after another."""
+    """Return the particles of a folder of .box files as one table."""
     parts = []
     for path in sorted(folder.glob("*.box")):
         x, y, width, height, score = np.loadtxt(path, ndmin=2, unpack=True)
@@ -52,7 +51,7 @@ def combine(
     tables = []
     for folder in folders:
         table, found = picks / f"{folder.name}.parquet", read_boxes(folder)
-        # What has not changed stays untouched, so that the same command again has nothing to do.
+        # Unchanged tables keep their time stamp, so running the same command again does nothing.
         if not (table.exists() and pq.read_table(table).equals(found)):
             pq.write_table(found, table)
         tables.append(table)
@@ -61,7 +60,7 @@ def combine(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", type=Path, help="one folder of .box files a picker")
+    parser.add_argument("folders", nargs="+", type=Path, help="one folder of .box files per picker")
     parser.add_argument("--pixel-size", type=float, required=True, help="angstrom per pixel")
     parser.add_argument("--min-separation", type=float, default=100.0, help="angstrom")
     parser.add_argument("--prefer-input-order", action="store_true", help="first picker wins")

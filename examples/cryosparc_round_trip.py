@@ -1,11 +1,11 @@
-"""A CryoSPARC round trip: result groups in, result groups out, for *Import Result Group*.
+"""CryoSPARC round trip: result groups in, result groups out, ready for *Import Result Group*.
 
-Simulates picks of two pickers as CryoSPARC exports them (a .csg file that names a .cs file and its passthrough) and
-removes the duplicates::
+Simulates the picks of two pickers as CryoSPARC exports them (a .csg file that names a .cs file and
+its passthrough file) and removes the duplicates::
 
     python examples/cryosparc_round_trip.py --output round_trip
 
-For groups of your own this is::
+For your own groups::
 
     dask-dedup run J10/J10_particles.csg J12/J12_particles.csg --output round_trip
 """
@@ -24,7 +24,7 @@ from dask_dedup.simulation import simulate_pickers
 
 
 def records_of(folder: Path) -> np.ndarray:
-    """Read a simulated picker's particles as the structured array a .cs file holds."""
+    """Return the particles of a simulated picker as the structured array of a .cs file."""
     table = pq.read_table(folder)
     columns = {}
     for name in table.column_names:
@@ -41,7 +41,7 @@ def records_of(folder: Path) -> np.ndarray:
 
 
 def write_group(records: np.ndarray, folder: Path, job: str) -> Path:
-    """Write a group: what the job made in one file, the rest in its passthrough."""
+    """Write a group: the results of the job in one file, other fields in the passthrough file."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for part, prefixes in (

@@ -1,12 +1,12 @@
-"""Remove duplicates within a Dask program of your own: lazy frames in, lazy frames out.
+"""Remove duplicates in a Dask program: lazy frames in, lazy frames out.
 
 ::
 
     python examples/dask_dataframe.py --output lazy
     python examples/dask_dataframe.py --output lazy --scheduler tcp://127.0.0.1:8786
 
-The second is computed by the workers of a cluster, who must see the output folder; the picks go from worker to worker.
-To store the result, give Dask the schema of the input, for it cannot guess that of columns of lists::
+The second command computes on the workers of a cluster, which must see the output folder. To store
+the result, pass the schema of the input, because Dask cannot infer the type of list columns::
 
     schema = pyarrow.parquet.read_schema("lazy/picks/blob/part-00000.parquet")
     kept.to_parquet("lazy/kept", schema=schema, write_index=False)
@@ -25,7 +25,7 @@ from distributed import Client
 from dask_dedup import DedupError, DedupParams, remove_duplicates
 from dask_dedup.simulation import simulate_pickers
 
-# Dask turns columns of lists, such as alignments2D/shift, into text unless told not to.
+# By default, Dask converts list columns such as alignments2D/shift to text.
 dask.config.set({"dataframe.convert-string": False})
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     particles = dd.concat([dd.read_parquet(folder) for folder in pickers])
 
     kept, rejected = remove_duplicates(particles, DedupParams(min_separation=20.0))
-    # Nothing has been computed yet: go on with the frames as with any other.
+    # Nothing has been computed yet; use the frames like any other.
     wanted = (
         particles.shape[0],
         kept.shape[0],

@@ -1,12 +1,14 @@
-"""Remove the duplicates that alignment made in a Dynamo table of a tomography project.
+"""Remove the duplicates that alignment created in a Dynamo table.
 
-Particles that were picked apart drift onto one centre when they are aligned: the duplicates only show once
-the shifts are applied. This converts a table (.tbl) to RELION's column names and runs both ways::
+Alignment can move several picks onto the same particle, so duplicates appear only with shifts
+applied. This example converts a table (.tbl) to RELION column names and runs without and with
+shifts::
 
     python examples/dynamo_table.py particles.tbl --pixel-size 10.8 --min-separation 40 --output cleaned
 
-Columns of a Dynamo table, counted from 1: 4 to 6 shifts, 10 cross-correlation, 20 tomogram, 24 to 26 position, all
-in voxels; a particle's centre is its position plus its shift. RELION subtracts its shift, so the sign turns.
+Columns of a Dynamo table, counted from 1, in voxels: 4 to 6 shift, 10 cross-correlation, 20
+tomogram, 24 to 26 position. Dynamo adds the shift to the position and RELION subtracts it, so the
+sign changes.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ _SHIFT, _SCORE, _TOMOGRAM, _POSITION = (3, 4, 5), (9,), (19,), (23, 24, 25)
 
 
 def read_dynamo(path: Path, pixel_size: float) -> pa.Table:
-    """Read a Dynamo table as particles with RELION's column names; one row a particle."""
+    """Return a Dynamo table with RELION column names, one row per particle."""
     columns = np.loadtxt(path, usecols=_SHIFT + _SCORE + _TOMOGRAM + _POSITION, unpack=True)
     shift, (score, tomogram), position = columns[:3], columns[3:5], columns[5:]
     rows = {"rlnTomoName": [f"tomogram_{number:.0f}" for number in tomogram]}

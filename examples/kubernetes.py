@@ -1,14 +1,14 @@
-"""Start a Dask cluster on Kubernetes from Python, remove duplicates on it, let it go.
+"""Start a Dask cluster on Kubernetes, remove duplicates on it, and stop it.
 
-The Dask operator must run there (https://kubernetes.dask.org), the namespace and its secret must exist
-(deploy/kubernetes/README.md), and this machine must reach the object store, too::
+The Dask operator must be installed (https://kubernetes.dask.org), the namespace and its secret must
+exist (deploy/kubernetes/README.md), and this machine must be able to reach the object store::
 
     pip install 'dask-dedup[s3]' dask-kubernetes
     python examples/kubernetes.py s3://particles/blob s3://particles/template --output s3://results/combined \
         --image registry.example.org/dask-dedup:0.1.0 --workers 8
 
-The cluster is that of deploy/kubernetes/operator-cluster/cluster.yaml. ``--print`` shows it with these changes and
-starts nothing.
+The cluster is the one of deploy/kubernetes/operator-cluster/cluster.yaml. ``--print`` shows it with
+the changes and starts nothing.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ import yaml
 from dask_dedup import DedupError, DedupParams, run
 
 MANIFEST = Path(__file__).parent.parent / "deploy/kubernetes/operator-cluster/cluster.yaml"
-#: Seconds; nodes may have to be started first.
-PATIENCE = 900
+#: Seconds; nodes may have to start first.
+START_TIMEOUT = 900
 
 
 def cluster_of(image: str, workers: int) -> dict[str, Any]:
-    """Give the manifest of the cluster, with this image and so many workers."""
+    """Return the manifest of the cluster with an image and a number of workers."""
     cluster = yaml.safe_load(MANIFEST.read_text())
     for part in (cluster["spec"]["scheduler"], cluster["spec"]["worker"]):
         for container in part["spec"]["containers"]:
@@ -43,7 +43,7 @@ def main() -> None:
     )
     parser.add_argument("--output", required=True, help="folder for the result, in an object store")
     parser.add_argument("--min-separation", type=float, default=20.0, help="angstrom")
-    parser.add_argument("--image", required=True, help="made from deploy/docker/Dockerfile")
+    parser.add_argument("--image", required=True, help="built from deploy/docker/Dockerfile")
     parser.add_argument("--workers", type=int, default=4)
     parser.add_argument("--namespace", default="dask-dedup")
     parser.add_argument("--print", action="store_true", help="show the cluster, start nothing")
@@ -60,7 +60,7 @@ def main() -> None:
         KubeCluster(custom_cluster_spec=cluster_spec, namespace=args.namespace) as cluster,
         Client(cluster) as client,
     ):
-        client.wait_for_workers(args.workers, timeout=PATIENCE)
+        client.wait_for_workers(args.workers, timeout=START_TIMEOUT)
         params = DedupParams(min_separation=args.min_separation)
         result = run(args.inputs, args.output, params, client)
     print(f"{result.rows:,} picks, {result.kept:,} kept, in {result.output}")

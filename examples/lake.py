@@ -1,4 +1,4 @@
-"""A week of sessions as Delta tables, and what one asks them: run it whole, or cell by cell.
+"""A week of sessions as Delta tables, with queries; run it as a script, or cell by cell.
 
 ::
 
@@ -6,7 +6,7 @@
     python examples/lake.py --output week
 """
 
-# %% A week of sessions: two pickers each, and something wrong on two days
+# %% A week of sessions with two pickers each
 from __future__ import annotations
 
 import argparse
@@ -32,7 +32,7 @@ SCORE = "pick_stats/ncc_score"
 
 
 def spoil(picks: Path, day: int) -> None:
-    """Let the ice grow thicker day by day, and import a micrograph twice on day 4."""
+    """Lower the scores a little every day, and repeat a micrograph on day 4."""
     for file in sorted(picks.rglob("template/*.parquet")):
         table = pq.read_table(file)
         weaker = np.asarray(table[SCORE]) * np.float32(1 - 0.03 * day)
@@ -45,7 +45,7 @@ def spoil(picks: Path, day: int) -> None:
         pq.write_table(table, file)
 
 
-# %% Each session: remove the duplicates, publish the three tables
+# %% For each session: remove the duplicates and publish the three tables
 lake = args.output / "lake"
 for day in range(1, args.days + 1):
     session = f"2024-03-{day + 3:02}"
@@ -68,14 +68,14 @@ connection = duckdb.connect()
 for table in ("kept", "rejected", "duplicates"):
     connection.register(table, DeltaTable(str(lake / table)).to_pyarrow_dataset())
 
-# %% Ask what examples/lake.sql asks
+# %% Run the queries of examples/lake.sql
 for question in (Path(__file__).parent / "lake.sql").read_text().split("\n\n")[1:]:
     title = question.partition("\n")[0].removeprefix("-- ")
     print(f"\n{title}")
     print(connection.sql(question))
 
-# %% A uid leads from table to table: why was this particle rejected?
+# %% Follow a uid: why was this particle rejected?
 lost = "select uid, winner_uid, distance_A from duplicates limit 1"
 ((uid, winner, distance),) = connection.sql(lost).fetchall()
-print(f"particle {uid} lies {distance:.1f} A from {winner}, which was kept:")
+print(f"particle {uid} is {distance:.1f} A from {winner}, which was kept:")
 print(connection.sql(f'select session, input_name, "{SCORE}" from kept where uid = {winner}'))

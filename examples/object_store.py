@@ -1,10 +1,10 @@
-"""Remove duplicates from a table in an object store, into the same store, and read just what the manifest lists.
+"""Remove duplicates from tables in an object store, and read the files that the manifest lists.
 
     export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... AWS_ENDPOINT_URL=https://minio.lab:9000
     python examples/object_store.py --bucket picks
 
-Simulates two pickers, copies their tables to ``s3://BUCKET/dask-dedup-example/``, runs there, proves the result and
-reads it. Without AWS_ENDPOINT_URL it is Amazon's store.
+Simulates two pickers, copies their tables to ``s3://BUCKET/dask-dedup-example/``, runs, verifies the
+result and reads it. Without AWS_ENDPOINT_URL, the store is Amazon S3.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
     print(f"{result.rows:,} particles, {result.kept:,} kept, {result.rejected:,} rejected")
     print(dask_dedup.verify(str(home / "result")).lines()[-1])
 
-    # Parts of a run that died lie beside those of the result until it is cleaned up; the manifest tells them apart.
+    # Leftovers of an interrupted run can be beside the result; the manifest lists only the result.
     manifest = json.loads((home / "result" / "manifest.json").read_text())
     paths = [entry["path"] for entry in manifest["outputs"]]
     kept = [(home / "result" / path).path for path in paths if path.startswith("particles_kept/")]

@@ -1,11 +1,11 @@
-"""A RELION round trip: two .star files in, two pairs of .star files out, not a byte of any row changed.
+"""RELION round trip: two .star files in, two pairs of .star files out, every row unchanged.
 
-Simulates picks of two pickers as RELION 3.1 particle files, with an optics table that gives the micrographs' pixel
-size, and removes the duplicates::
+Simulates the picks of two pickers as RELION 3.1 particle files, with the micrograph pixel size in
+the optics table, and removes the duplicates::
 
     python examples/relion_round_trip.py --output round_trip
 
-For files of your own this is::
+For your own files::
 
     dask-dedup run particles_a.star particles_b.star --output round_trip
 """
@@ -50,7 +50,7 @@ _rlnOriginYAngst #7
 
 
 def write_star(folder: Path, path: Path) -> list[str]:
-    """Write a simulated picker's particles as RELION would; gives the rows."""
+    """Write the particles of a simulated picker as RELION does; return the rows."""
     table = pq.read_table(folder)
     column = {name: table.column(name).to_numpy() for name in table.column_names}
     shape = np.stack(column["location/micrograph_shape"])
@@ -72,7 +72,7 @@ def write_star(folder: Path, path: Path) -> list[str]:
 
 
 def rows_of(path: Path) -> list[str]:
-    """Give the rows of a file that `write_star` wrote, or of one made of it."""
+    """Return the rows of a .star file."""
     return [line for line in path.read_text().splitlines(keepends=True) if ".mrc" in line]
 
 
@@ -92,7 +92,7 @@ def main() -> None:
         same = sorted(kept + rejected) == sorted(rows)
         print(
             f"{star.name}: {len(rows):,} rows, {len(kept):,} kept, {len(rejected):,} rejected, "
-            f"{'each as it was' if same else 'SOME CHANGED'}"
+            f"{'all unchanged' if same else 'SOME CHANGED'}"
         )
 
 

@@ -1,11 +1,11 @@
-"""Undo a symmetry expansion: keep exactly one of the copies at each location.
+"""Undo a symmetry expansion: keep exactly one copy of each particle.
 
-Simulates particles, expands them 4-fold (each copy gets a uid of its own, as in CryoSPARC), and
-keeps one copy of each by asking for precisely equal coordinates::
+Simulates particles, expands them 4-fold (each copy gets its own uid, as in CryoSPARC), and keeps
+one copy of each with a separation of 0 (exactly equal coordinates)::
 
     python examples/undo_symmetry_expansion.py --output undone
 
-For a table of your own this is::
+For your own table::
 
     dask-dedup run expanded.parquet --output undone --min-separation 0 --shift-key none
 """
@@ -24,7 +24,7 @@ from dask_dedup.simulation import simulate_pickers
 
 
 def expand(particles: pa.Table, fold: int, seed: int) -> pa.Table:
-    """Repeat each particle `fold` times in a row, with new uids and the source's beside them."""
+    """Return each particle `fold` times, with new uids and the uid of the source."""
     copies = particles.take(np.repeat(np.arange(particles.num_rows), fold))
     uids = np.random.default_rng(seed).integers(2**64, size=copies.num_rows, dtype=np.uint64)
     index = np.tile(np.arange(fold, dtype=np.uint32), particles.num_rows)
@@ -52,7 +52,7 @@ def main() -> None:
         original.column("uid").to_pylist()
     )
     print(f"{original.num_rows:,} particles, {result.rows:,} copies, {result.kept:,} kept")
-    print("each particle is there exactly once" if same else "some particle is missing")
+    print("each particle is kept exactly once" if same else "some particles are missing")
 
 
 if __name__ == "__main__":

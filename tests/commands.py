@@ -1,4 +1,4 @@
-"""Whether command lines and variables that stand in files are ones that a program knows."""
+"""Check command lines and environment variables that are written in files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
 def parse(words):
-    """Let the program itself read its command line; gives its parameters."""
+    """Return the parameters of a command line, parsed by its program."""
     from distributed.cli import dask_scheduler, dask_worker
 
     from dask_dedup.cli import main
@@ -20,14 +20,14 @@ def parse(words):
     programs |= {("dask-dedup", name): command for name, command in main.commands.items()}
     program = programs[tuple(words[:2])]
     rest = [word.replace("$(THREADS)", "4") for word in words[2:]]
-    # Click remembers what a command's first context calls its help.
+    # Click caches the help option of the first context of a command.
     parent = click.Context(main, **main.context_settings)
     with program.make_context(words[1], rest, parent=parent) as context:
         return context.params
 
 
 def is_read(name):
-    """Whether a library here heeds an environment variable."""
+    """Return whether an installed library reads an environment variable."""
     import dask
     import distributed  # noqa: F401  (its defaults are part of the configuration)
 

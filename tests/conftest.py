@@ -13,7 +13,7 @@ from hypothesis import settings
 from dask_dedup.cli import main
 from dask_dedup.pipeline.executors import batching as groups
 
-# How long an example takes says more of the machine than of the program.
+# The time of one example depends on the machine more than on the program.
 settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("here")
 
@@ -32,7 +32,7 @@ def real_data():
 
 @pytest.fixture(scope="session", autouse=True)
 def small_fragments_are_spread_like_large_ones():
-    """Let a cluster's tasks take a fragment each; by themselves they take many of a test's."""
+    """Give each task of a cluster one fragment; by default it takes many small ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups, "TASK_ROWS", 1)
         yield
@@ -40,7 +40,7 @@ def small_fragments_are_spread_like_large_ones():
 
 @pytest.fixture(scope="session")
 def two_workers():
-    """A client of two worker processes, which nobody else finds by chance."""
+    """A client of two worker processes that is not the default client."""
     from distributed import Client, LocalCluster
 
     with (
@@ -66,7 +66,7 @@ def cluster(two_workers):
 
 @pytest.fixture(scope="session")
 def moto(tmp_path_factory):
-    """A store of moto's in a process of its own."""
+    """An object store (moto) in its own process."""
     for library in ("s3fs", "upath", "moto.server", "boto3"):
         pytest.importorskip(library)
     from object_stores import start_moto
@@ -79,14 +79,14 @@ def moto(tmp_path_factory):
 
 @pytest.fixture
 def store(moto, monkeypatch):
-    """The same, as the one that this process works with."""
+    """The same store, configured for this process."""
     moto.use(monkeypatch)
     return moto
 
 
 @pytest.fixture
 def there(store, tmp_path):
-    """A prefix of the store that a test has for itself."""
+    """A prefix of the store for one test."""
     from object_stores import Folder
 
     return Folder(store, tmp_path.name)
@@ -94,7 +94,7 @@ def there(store, tmp_path):
 
 @pytest.fixture
 def cli():
-    """Call the command line; gives exit_code, stdout and stderr. Runs make no report unless asked to."""
+    """Call the command line; returns exit_code, stdout and stderr. Runs write no report by default."""
     try:
         runner = CliRunner(mix_stderr=False)  # before click 8.2
     except TypeError:
@@ -113,9 +113,9 @@ def cli():
 
 @pytest.fixture
 def words_only(monkeypatch):
-    """Leave the pictures of reports empty, where a test is about what the page says.
+    """Leave the pictures of reports empty in tests about the text of the page.
 
-    The figures are made all the same; to render them is most of the time that a report takes.
+    The figures are still made, but not rendered, which takes most of the time of a report.
     """
     from dask_dedup.results.report import page, style
 
@@ -127,7 +127,7 @@ def words_only(monkeypatch):
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    """Certificates of a cluster, see `authority.Authority`."""
+    """An authority that signs the certificates of a cluster."""
     from authority import Authority
 
     return Authority(tmp_path_factory.mktemp("authority"))
@@ -135,7 +135,7 @@ def authority(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rogue(tmp_path_factory):
-    """The same of somebody else."""
+    """Another authority, which the cluster does not trust."""
     from authority import Authority
 
     return Authority(tmp_path_factory.mktemp("rogue"))

@@ -1,4 +1,4 @@
-"""The examples run as a person runs them."""
+"""The examples run as scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def script(name, *arguments, **options):
 def test_undo_symmetry_expansion(tmp_path):
     outcome = script("undo_symmetry_expansion", "--output", tmp_path, "--particles", 600)
     assert outcome.returncode == 0, outcome.stderr
-    assert "each particle is there exactly once" in outcome.stdout
+    assert "each particle is kept exactly once" in outcome.stdout
     report = verify(tmp_path / "result")
     assert report.passed, report.lines()
 
@@ -50,7 +50,7 @@ def test_combine_pickers_of_two_small_folders(tmp_path):
         assert "second:      3 picks,      0 kept" in outcome.stdout
 
 
-def test_combine_pickers_says_where_no_boxes_are(tmp_path):
+def test_combine_pickers_refuses_a_folder_without_box_files(tmp_path):
     outcome = script("combine_pickers", tmp_path, "--pixel-size", 1, "--output", tmp_path / "out")
     assert outcome.returncode == 1
     assert outcome.stderr == f"{tmp_path}: no .box files\n"
@@ -83,7 +83,7 @@ def test_a_round_trip_changes_no_row(tmp_path, name):
     assert verify(tmp_path / "result").verified
 
 
-def test_an_example_that_cannot_go_on_says_why_in_one_line(tmp_path):
+def test_an_example_that_fails_prints_one_line(tmp_path):
     (tmp_path / "picks" / "blob").mkdir(parents=True)
     outcome = script("relion_round_trip", "--output", tmp_path)
     assert outcome.returncode == 1
@@ -110,17 +110,17 @@ def test_lake(tmp_path):
     deltalake = pytest.importorskip("deltalake")
     outcome = script("lake", "--output", tmp_path, "--particles", 600, "--days", 4)
     assert outcome.returncode == 0, outcome.stderr
-    told = outcome.stdout
-    assert told.count("particles kept") == 4
-    # The micrograph that was imported twice on day 4, and no other.
-    suspicious = told.split("on top of each other?")[1].split("How many particles")[0]
+    printed = outcome.stdout
+    assert printed.count("particles kept") == 4
+    # Only the micrograph that was imported twice on day 4.
+    suspicious = printed.split("on top of each other?")[1].split("How many particles")[0]
     assert [line.split()[1] for line in suspicious.splitlines() if "2024" in line] == ["2024-03-07"]
-    drift = told.split("drift over the week?")[1].split("On which micrographs")[0]
+    drift = printed.split("drift over the week?")[1].split("On which micrographs")[0]
     scores = [float(line.split()[3]) for line in drift.splitlines() if "2024" in line]
     assert len(scores) == 4
     assert scores == sorted(scores, reverse=True)
-    assert "which was kept" in told
-    # The queries go through from file to end, too, and on the bare files with no library of Delta.
+    assert "which was kept" in printed
+    # The queries also run as one file, and on the plain files without a Delta library.
     with duckdb.connect() as connection:
         for table in ("kept", "rejected", "duplicates"):
             files = tmp_path / "lake" / table / "**" / "*.parquet"
@@ -131,8 +131,8 @@ def test_lake(tmp_path):
         connection.execute((REPOSITORY / "examples" / "lake.sql").read_text())
 
 
-def test_the_cluster_on_kubernetes_is_the_one_that_dask_kubernetes_makes():
-    """Only offline: ports, names, service and selectors, which the operator relies upon."""
+def test_the_kubernetes_cluster_is_like_that_of_dask_kubernetes():
+    """Offline: the ports, names, service and selectors that the operator needs."""
     kubecluster = pytest.importorskip("dask_kubernetes.operator")
     image = "registry.example.org/dask-dedup:1"
     outcome = script(
@@ -167,7 +167,7 @@ def test_the_cluster_on_kubernetes_is_the_one_that_dask_kubernetes_makes():
     mine, its = (spec["spec"]["scheduler"]["service"] for spec in (ours, theirs))
     assert (mine["type"], mine["selector"]) == (its["type"], its["selector"])
     assert [port | {"protocol": "TCP"} for port in mine["ports"]] == its["ports"]
-    # By this name the operator finds the worker that it retires.
+    # The operator finds the worker to retire by this name.
     arguments = ours["spec"]["worker"]["spec"]["containers"][0]["args"]
     assert "--name=$(DASK_WORKER_NAME)" in arguments
 

@@ -1,7 +1,7 @@
-"""What a run says to broken input: exit code 2, one line, nothing written, and that line word for word.
+"""Damaged input ends a run with exit code 2 and one line, word for word as in messages.txt; nothing is written.
 
-``DASK_DEDUP_REWRITE_MESSAGES=1 python -m pytest tests/test_messages.py`` writes messages.txt anew, to be read
-as a user would.
+``DASK_DEDUP_REWRITE_MESSAGES=1 python -m pytest tests/test_messages.py`` rewrites messages.txt. Read the
+changes as a user would.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tables import stamps
 
 MESSAGES = Path(__file__).with_name("messages.txt")
 REWRITE = bool(os.environ.get("DASK_DEDUP_REWRITE_MESSAGES"))
-#: In these, what libraries say is theirs to change.
+#: These quote libraries, whose texts may change.
 QUOTING = {
     "csg-not-yaml",
     "parquet-footer-of-noise",
@@ -34,17 +34,19 @@ def snapshot():
 
 
 @pytest.fixture(scope="module")
-def told():
-    """The messages of this session; written to the file at its end, if asked for."""
-    messages = {}
-    yield messages
+def messages():
+    """The messages of this session; written to the file at the end if requested."""
+    found = {}
+    yield found
     if REWRITE:
-        known = {name: line for name, line in snapshot().items() if name in CASES} | messages
+        known = {name: line for name, line in snapshot().items() if name in CASES} | found
         MESSAGES.write_text("".join(f"{name}: {known[name]}\n" for name in CASES if name in known))
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_broken_input_is_told_in_one_line_and_nothing_is_written(cli, tmp_path, name, told):
+def test_damaged_input_is_reported_in_one_line_and_nothing_is_written(
+    cli, tmp_path, name, messages
+):
     folder = tmp_path / "in"
     folder.mkdir()
     arguments = CASES[name](folder)
@@ -63,10 +65,10 @@ def test_broken_input_is_told_in_one_line_and_nothing_is_written(cli, tmp_path, 
     message = line.removeprefix("dask-dedup: ").replace(str(folder), "FOLDER")
     if name in QUOTING:
         message = QUOTED.sub("(...)", message)
-    told[name] = message
+    messages[name] = message
     if not REWRITE:
         assert snapshot()[name] == message
 
 
-def test_every_message_in_the_file_is_of_a_case():
+def test_every_message_in_the_file_belongs_to_a_case():
     assert REWRITE or list(snapshot()) == list(CASES)

@@ -1,4 +1,4 @@
-"""What people get wrong: a run refuses it, or says what looks odd."""
+"""Common mistakes are refused or warned about."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def source(tmp_path):
 def test_a_table_named_twice_is_refused(source, tmp_path):
     link = tmp_path / "link.parquet"
     link.symlink_to(source)
-    for twin in (source, link):
+    for again in (source, link):
         with pytest.raises(InputError, match="named twice"):
-            run([source, twin], tmp_path / "out")
+            run([source, again], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_the_folder_of_a_result_is_no_table(source, tmp_path):
+def test_the_folder_of_a_result_is_not_a_table(source, tmp_path):
     run(source, tmp_path / "out")
     with pytest.raises(InputError, match=r"is the result of a run\. .*out/particles_kept"):
         run(tmp_path / "out", tmp_path / "again")
 
 
-def test_a_manifest_of_somebody_else_is_no_result(source, tmp_path):
+def test_a_manifest_of_another_program_is_not_a_result(source, tmp_path):
     folder = tmp_path / "lake"
     folder.mkdir()
     source.rename(folder / "part.parquet")
@@ -40,7 +40,7 @@ def test_a_manifest_of_somebody_else_is_no_result(source, tmp_path):
     assert run(folder, tmp_path / "out").rows == 100
 
 
-def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
+def test_parameters_of_the_wrong_type_are_named(source, tmp_path):
     with pytest.raises(InputError, match="min_separation is '20'; it must be a number"):
         DedupParams(min_separation="20")
     with pytest.raises(InputError, match=r"seed is 0\.5; it must be a whole number"):
@@ -55,7 +55,7 @@ def test_parameters_of_a_wrong_kind_are_named(source, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["prefer_input_order", "between_inputs_only"])
-def test_an_option_for_several_inputs_warns_where_there_is_one(source, tmp_path, caplog, option):
+def test_an_option_for_several_inputs_warns_with_one_input(source, tmp_path, caplog, option):
     params = DedupParams(**{option: True})
     (warning,) = run(source, tmp_path / "out", params).warnings
     assert option in warning
@@ -64,7 +64,7 @@ def test_an_option_for_several_inputs_warns_where_there_is_one(source, tmp_path,
     assert option in caplog.text
 
 
-def test_a_separation_that_rejects_nearly_all_is_doubted(source, tmp_path):
+def test_a_separation_that_rejects_nearly_all_is_warned_about(source, tmp_path):
     absurd = run(source, tmp_path / "absurd", DedupParams(min_separation=2000.0))
     assert absurd.rejected == 96
     assert any("96.0% of the particles are rejected" in line for line in absurd.warnings)
@@ -73,7 +73,7 @@ def test_a_separation_that_rejects_nearly_all_is_doubted(source, tmp_path):
     assert not any("are rejected" in line for line in usual.warnings)
 
 
-def test_rows_set_aside_are_no_reason_to_doubt(tmp_path):
+def test_invalid_rows_do_not_count_for_that_warning(tmp_path):
     adrift = np.where(np.arange(100) < 95, np.nan, 0.5).astype(np.float32)
     source = write_file(
         cryosparc(100, columns={"location/center_x_frac": adrift}), tmp_path / "a.parquet"
@@ -83,7 +83,7 @@ def test_rows_set_aside_are_no_reason_to_doubt(tmp_path):
     assert not any("are rejected:" in line for line in result.warnings)
 
 
-def test_the_log_says_who_stays(source, tmp_path, caplog):
+def test_the_log_says_which_particles_win(source, tmp_path, caplog):
     two = write_file(cryosparc(100, seed=1), tmp_path / "b.parquet")
     fates = {
         "the best of them stays": DedupParams(),
@@ -98,7 +98,9 @@ def test_the_log_says_who_stays(source, tmp_path, caplog):
         assert f"; {words}" in caplog.text
 
 
-def test_a_micrograph_that_is_not_there_does_not_cost_the_report(cli, source, tmp_path, words_only):
+def test_an_unknown_micrograph_to_plot_does_not_prevent_the_report(
+    cli, source, tmp_path, words_only
+):
     words = ("run", source, "-o", tmp_path / "out", "--plot-micrograph", "no-such")
     outcome = cli(*words, no_report=False)
     assert outcome.exit_code == 0
@@ -106,7 +108,7 @@ def test_a_micrograph_that_is_not_there_does_not_cost_the_report(cli, source, tm
     assert (tmp_path / "out" / "report.html").exists()
 
 
-def test_inspect_counts_what_lies_precisely_on_another(tmp_path):
+def test_inspect_counts_coincident_picks(tmp_path):
     once = cryosparc(60, drop=("uid",))
     source = write_file(pa.concat_tables([once, once.slice(0, 15)]), tmp_path / "a.parquet")
     found = inspect(source)

@@ -1,4 +1,4 @@
-"""What would give a wrong answer in silence is refused, told, or done right."""
+"""Anything that could silently give a wrong answer is refused, warned about or handled correctly."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def star(path, rows):
 
 
 @pytest.mark.parametrize("bytes_of_a_fragment", [2**25, 20])
-def test_two_micrographs_of_one_bare_name_are_never_taken_for_one(
+def test_two_micrographs_with_one_bare_name_are_never_mixed_up(
     tmp_path, monkeypatch, bytes_of_a_fragment
 ):
     monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", bytes_of_a_fragment)
@@ -69,7 +69,7 @@ def test_frames_are_checked_as_files_are(caplog):
 
 
 @pytest.mark.parametrize("dropped", ["rlnOriginXAngst", "rlnOriginYAngst"])
-def test_half_a_shift_is_no_shift(tmp_path, dropped):
+def test_half_a_shift_is_refused(tmp_path, dropped):
     table = relion(30)
     for name in ("rlnOriginXAngst", "rlnOriginYAngst"):
         if name not in table.column_names:
@@ -80,8 +80,8 @@ def test_half_a_shift_is_no_shift(tmp_path, dropped):
     run(path, tmp_path / "out", DedupParams(shift_key="none"))
 
 
-def test_size_and_shape_of_a_micrograph_come_from_one_table(tmp_path):
-    """Twice the pixel size and half the pixels are the same distances."""
+def test_pixel_size_and_shape_come_from_the_same_table(tmp_path):
+    """Twice the pixel size and half the pixels give the same distances."""
     x = np.array([0.5, 0.5 + 15 / 300])
     changes = {
         "location/micrograph_shape": pa.array([[240, 300]] * 2, pa.list_(pa.uint32(), 2)),
@@ -104,7 +104,7 @@ def test_size_and_shape_of_a_micrograph_come_from_one_table(tmp_path):
     assert run(path, tmp_path / "with", params, micrographs=micrographs).rejected == 1
 
 
-def test_one_micrograph_of_two_shapes_is_refused(tmp_path):
+def test_a_micrograph_with_two_shapes_is_refused(tmp_path):
     known = exposures()
     shapes = known.column("micrograph_blob/shape").to_pylist()
     other = known.set_column(
@@ -119,7 +119,7 @@ def test_one_micrograph_of_two_shapes_is_refused(tmp_path):
         run(path, tmp_path / "out", micrographs=micrographs)
 
 
-def test_half_sets_of_both_programs_are_counted_alike(tmp_path):
+def test_half_sets_of_both_programs_are_compared_correctly(tmp_path):
     """CryoSPARC counts them from 0, RELION from 1."""
     rows = ["m.mrc 50 50 0.9 1", "m.mrc 200 200 0.9 2"]
     text = OPTICS + ROWS.replace("_rlnOpticsGroup #5", "_rlnRandomSubset #5\n_rlnOpticsGroup #6")
@@ -142,7 +142,7 @@ def test_half_sets_of_both_programs_are_counted_alike(tmp_path):
 
 
 @pytest.mark.parametrize("high", [(0.0, 1.0), (100.0, 101.0)])
-def test_scores_that_never_meet_are_warned_of(tmp_path, high):
+def test_scores_whose_ranges_do_not_overlap_are_warned_about(tmp_path, high):
     inputs = []
     for number, (low, top) in enumerate([(0.0, 1.0), high]):
         scores = np.linspace(low, top, 40).astype(np.float32)
@@ -152,22 +152,22 @@ def test_scores_that_never_meet_are_warned_of(tmp_path, high):
     assert any("different scales" in line for line in result.warnings) == (high[0] > 1)
 
 
-def test_an_input_to_flip_must_be_there(tmp_path):
+def test_an_input_to_flip_must_exist(tmp_path):
     path = write_file(cryosparc(20), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="flip_y names input 7"):
         run(path, tmp_path / "out", DedupParams(flip_y=(7,)))
 
 
-def test_a_micrograph_whose_uid_is_zero_is_a_micrograph(tmp_path):
+def test_a_micrograph_with_uid_zero_is_a_micrograph(tmp_path):
     zeros = pa.array(np.zeros(60, np.uint64))
     path = write_file(
         cryosparc(60, columns={"location/micrograph_uid": zeros}), tmp_path / "a.parquet"
     )
-    told = dask_dedup.inspect(path).to_dict()
-    assert told["inputs"][0]["micrographs"] == 1
+    found = dask_dedup.inspect(path).to_dict()
+    assert found["inputs"][0]["micrographs"] == 1
 
 
-def test_a_fault_while_scanning_is_told_in_one_line(cli, tmp_path, monkeypatch):
+def test_an_error_while_scanning_is_one_line(cli, tmp_path, monkeypatch):
     def fault(*args, **kwargs):
         raise ZeroDivisionError("no such thing")
 
@@ -181,7 +181,7 @@ def test_a_fault_while_scanning_is_told_in_one_line(cli, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("old", "new"), [("50.000", "5e1   "), (" 300", " 999"), ("# ours", "# mine")]
 )
-def test_the_proof_sees_what_does_not_show_in_the_values(tmp_path, old, new):
+def test_verify_finds_changes_that_do_not_show_in_the_values(tmp_path, old, new):
     path = star(tmp_path / "a.star", ["m.mrc 50.000 50.000 0.5", "m.mrc 51.000 50.000 0.4"])
     path.write_text("# ours\n" + path.read_text())
     out = tmp_path / "out"
@@ -201,7 +201,7 @@ def test_the_proof_sees_what_does_not_show_in_the_values(tmp_path, old, new):
     assert [check.name for check in report.checks if check.passed is False] == ["rows"]
 
 
-def test_a_proof_without_the_input_is_none(cli, tmp_path):
+def test_without_the_input_a_result_is_not_verified(cli, tmp_path):
     path = write_file(cryosparc(20), tmp_path / "a.parquet")
     run(path, tmp_path / "out")
     path.unlink()
@@ -211,7 +211,7 @@ def test_a_proof_without_the_input_is_none(cli, tmp_path):
     assert "not verified" in outcome.stdout
 
 
-def test_a_damaged_result_is_not_called_done(cli, tmp_path):
+def test_a_damaged_result_is_not_finished(cli, tmp_path):
     path = write_file(cryosparc(20), tmp_path / "a.parquet")
     out = tmp_path / "out"
     run(path, out)
@@ -224,7 +224,7 @@ def test_a_damaged_result_is_not_called_done(cli, tmp_path):
     assert verify(out).verified
 
 
-def test_lists_of_both_kinds_fit_one_dataset(tmp_path):
+def test_fixed_and_variable_lists_fit_one_dataset(tmp_path):
     one = cryosparc(20)
     name = "location/micrograph_shape"
     loose = one.column(name).cast(pa.list_(pa.uint32()))
@@ -243,7 +243,7 @@ def test_lists_of_both_kinds_fit_one_dataset(tmp_path):
     assert verify(tmp_path / "out").verified
 
 
-def test_an_error_that_was_raised_from_itself_has_an_end():
+def test_a_cycle_of_causes_ends():
     first, second = OSError("one"), OSError("two")
     first.__cause__, second.__cause__ = second, first
     assert list(causes(first)) == [first, second]

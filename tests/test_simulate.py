@@ -1,4 +1,4 @@
-"""The simulator gives the same picks for the same seed, and picks worth testing with."""
+"""The simulation is reproducible, and its picks resemble real ones."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def column(table, name):
 
 
 def centres(table, *, shifted):
-    """(n, 3): x and y in angstrom, and micrographs far apart on the third axis."""
+    """Return (n, 3): x and y in angstrom, and a third axis that keeps micrographs apart."""
     shape, psize = (
         column(table, "location/micrograph_shape"),
         column(table, "location/micrograph_psize_A"),
@@ -71,12 +71,12 @@ def by_uid(table):
 
 @pytest.fixture(scope="module")
 def picks(tmp_path_factory):
-    """Default pickers on 6,000 particles, as tables."""
+    """The picks of the default pickers on 6,000 particles, as tables."""
     folders = simulate_pickers(tmp_path_factory.mktemp("picks"), particles=6_000, micrographs=15)
     return {folder.name: pq.read_table(folder) for folder in folders}
 
 
-def test_it_returns_one_folder_a_picker_beside_the_exposures(tmp_path):
+def test_it_returns_one_folder_per_picker_beside_the_micrograph_table(tmp_path):
     folders = simulate_pickers(tmp_path / "new", particles=50, micrographs=2, pickers=("b", "a"))
     assert folders == [tmp_path / "new" / "b", tmp_path / "new" / "a"]
     assert sorted(contents(tmp_path / "new")) == [
@@ -87,7 +87,7 @@ def test_it_returns_one_folder_a_picker_beside_the_exposures(tmp_path):
 
 
 @pytest.mark.parametrize("clustered", [True, False])
-def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path, clustered):
+def test_equal_seeds_give_equal_bytes_and_other_seeds_other_bytes(tmp_path, clustered):
     for name, seed in (("one", 1), ("again", 1), ("two", 2)):
         simulate_pickers(
             tmp_path / name, particles=300, micrographs=3, seed=seed, clustered=clustered
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(tmp_path, cl
     assert all(content != other[name] for name, content in contents(tmp_path / "one").items())
 
 
-def test_a_further_picker_changes_nothing_for_the_others(tmp_path):
+def test_another_picker_does_not_change_the_others(tmp_path):
     simulate_pickers(tmp_path / "two", particles=100, micrographs=2)
     simulate_pickers(
         tmp_path / "three", particles=100, micrographs=2, pickers=("blob", "template", "third")
@@ -105,7 +105,7 @@ def test_a_further_picker_changes_nothing_for_the_others(tmp_path):
     assert contents(tmp_path / "two").items() <= contents(tmp_path / "three").items()
 
 
-def test_the_size_of_a_part_changes_no_clustered_row(tmp_path, monkeypatch):
+def test_the_part_size_changes_no_clustered_row(tmp_path, monkeypatch):
     size = {"particles": 1_000, "micrographs": 10, "seed": 5}
     whole = [pq.read_table(f) for f in simulate_pickers(tmp_path / "whole", **size)]
     monkeypatch.setattr(simulate, "PART_ROWS", 250)
@@ -114,7 +114,7 @@ def test_the_size_of_a_part_changes_no_clustered_row(tmp_path, monkeypatch):
     assert [pq.read_table(folder) for folder in folders] == whole
 
 
-def test_random_order_has_the_same_rows_spread_over_the_parts(tmp_path, monkeypatch):
+def test_random_order_spreads_the_same_rows_over_the_parts(tmp_path, monkeypatch):
     size = {"particles": 1_000, "micrographs": 10, "seed": 5, "pickers": ["blob"]}
     (clustered,) = simulate_pickers(tmp_path / "clustered", **size)
     monkeypatch.setattr(simulate, "PART_ROWS", 250)
@@ -124,7 +124,7 @@ def test_random_order_has_the_same_rows_spread_over_the_parts(tmp_path, monkeypa
     assert by_uid(pa.concat_tables(parts)) == by_uid(pq.read_table(clustered))
     first, last = (set(column(parts[i], "location/micrograph_uid").tolist()) for i in (0, 3))
     assert first == last
-    assert len(first) == 8  # the window's four parts of two micrographs
+    assert len(first) == 8  # four parts of two micrographs
 
 
 def test_columns_have_cryosparc_types(picks):
@@ -160,7 +160,7 @@ def test_uids_are_unique_across_pickers_and_use_all_64_bits(picks):
     assert 0.45 < np.mean(uids >= 2**63) < 0.55
 
 
-def test_centres_lie_inside_the_micrograph(picks):
+def test_centres_are_inside_the_micrograph(picks):
     for table in picks.values():
         for axis in "xy":
             fraction = column(table, f"location/center_{axis}_frac")
@@ -169,8 +169,8 @@ def test_centres_lie_inside_the_micrograph(picks):
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 40, 500, 1_092])
-def test_true_particles_are_a_diameter_apart(count):
-    centre = simulate._place(count, np.random.default_rng(count))
+def test_true_particles_are_at_least_a_diameter_apart(count):
+    centre = simulate._positions(count, np.random.default_rng(count))
     assert centre.shape == (count, 2)
     assert not cKDTree(centre.reshape(-1, 2)).query_pairs(simulate.DIAMETER - 1e-6)
     assert ((centre >= 60) & (centre <= np.array([5760, 4092]) * 0.83 - 60)).all()
@@ -195,12 +195,12 @@ def test_each_picker_finds_its_share_and_adds_its_false_picks(picks):
         assert len(counts) == 15
 
 
-def test_scores_have_their_own_scale_and_prefer_true_picks(picks):
+def test_scores_differ_in_scale_and_favour_true_picks(picks):
     blob, template = (centres(picks[name], shifted=True) for name in ("blob", "template"))
     distance, _ = cKDTree(template).query(blob)
     score = column(picks["blob"], "pick_stats/ncc_score")
     error = column(picks["blob"], "alignments2D/error")
-    # What both pickers see is true for certain; a lone pick is false more often than most.
+    # A pick that both pickers found is certainly true; a lone pick is often false.
     assert score[distance < 10].mean() > score[distance > 60].mean() + 0.5
     assert error[distance < 10].mean() < error[distance > 60].mean() - 100
     assert (column(picks["blob"], "alignments2D/error_min") <= error).all()
@@ -222,7 +222,7 @@ def test_small_sizes_work(tmp_path, particles, micrographs, clustered):
     assert len(pq.read_table(tmp_path / "micrographs.parquet")) == micrographs
 
 
-def test_a_picker_that_sees_nothing_still_writes_its_columns(tmp_path, monkeypatch):
+def test_a_picker_without_picks_still_writes_its_columns(tmp_path, monkeypatch):
     monkeypatch.setitem(simulate._KNOWN, "blob", simulate._Picker(detection=0))
     (folder,) = simulate_pickers(tmp_path, particles=10, micrographs=3, pickers=["blob"])
     table = pq.read_table(folder)
@@ -244,13 +244,13 @@ def test_a_picker_that_sees_nothing_still_writes_its_columns(tmp_path, monkeypat
         ({"pickers": ("micrographs.parquet",)}, "pickers"),
     ],
 )
-def test_what_cannot_be_simulated_is_an_error_that_writes_nothing(tmp_path, arguments, message):
+def test_impossible_arguments_are_an_error_and_write_nothing(tmp_path, arguments, message):
     with pytest.raises(InputError, match=message):
         simulate_pickers(tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
 
 
-def test_earlier_picks_are_not_mixed_with_new_ones(tmp_path):
+def test_an_existing_folder_is_refused(tmp_path):
     simulate_pickers(tmp_path, particles=20, micrographs=2, pickers=["blob"])
     before = contents(tmp_path)
     with pytest.raises(OutputExistsError, match="exists"):
