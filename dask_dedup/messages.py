@@ -92,7 +92,9 @@ class Message(str):
     raw: str
 
     def __new__(cls, raw: str) -> Message:
-        """Return `raw` spelled for the Python API."""
+        """Return `raw` spelled for the Python API; a message stays as it is."""
+        if isinstance(raw, Message):
+            return raw
         message = super().__new__(cls, spell(raw))
         message.raw = raw
         return message

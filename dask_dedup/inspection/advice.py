@@ -15,11 +15,41 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_dedup.inspection.report import InspectedInput, Neighbourhood, Pair
-    from dask_dedup.inspection.survey import InputSummary
+    from dask_dedup.inspection.survey import Survey
     from dask_dedup.particles.inputs import Inputs
 
 #: With this many picks on common micrographs, real matches stand out from chance.
 _ENOUGH = 50
+
+
+def advise(
+    inputs: Inputs,
+    survey: Survey,
+    entries: Sequence[InspectedInput],
+    pairs: Sequence[Pair],
+    together: Neighbourhood | None,
+    flips: dict[int, float],
+) -> list[str]:
+    """Return what to change or choose before a run."""
+    lines = []
+    if pairs and not any(pair.match for pair in pairs):
+        lines += _advise_names(inputs, survey)
+    if flips:
+        lines.append(_advise_flips(inputs, entries[0].unit, survey, flips))
+    lines += _advise_copies(entries)
+    if together or len(entries) == 1:
+        lines += _advise_separation(together or entries[0].neighbourhood, entries[0].unit)
+    return lines
+
+
+def find_warnings(
+    survey: Survey, entries: Sequence[InspectedInput], pairs: Sequence[Pair]
+) -> list[str]:
+    """Return the warnings that only an inspection can give."""
+    lines = [*_warn_of_shifts(entries, pairs), *_warn_of_chance(entries, pairs)]
+    if survey.uid_share > 1:
+        lines.append(f"only one uid in {survey.uid_share} was compared, chosen by hash")
+    return lines
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
@@ -60,9 +90,7 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
     return flips
 
 
-def advise_flips(
-    inputs: Inputs, unit: str, found: Sequence[InputSummary], flips: dict[int, float]
-) -> str:
+def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, float]) -> str:
     """Return the parameters that make y run one way in all inputs."""
     wanted = sorted(set(inputs.params.flip_y) ^ set(flips))
     if not wanted:
@@ -73,19 +101,19 @@ def advise_flips(
         if inputs.roles[number].unit == "pixel" and not known and number in flips:
             size = 1.0
             if unit == "A":
-                size = float(np.nanmean([summary.psize for summary in found[number].summaries]))
+                size = float(np.nanmean([part.summary.psize for part in survey.inputs[number]]))
             parameters += f" {parameter('micrograph_height', round(flips[number] / size))}"
             break
     return f"y does not run the same way in all inputs: use {parameters}"
 
 
-def advise_names(inputs: Inputs, found: Sequence[InputSummary]) -> list[str]:
+def _advise_names(inputs: Inputs, survey: Survey) -> list[str]:
     """Return whether micrographs in different folders have the same bare name."""
     if inputs.roles[0].match != "path":
         return []
     known = [
-        {bare_name(name) for summary in entry.summaries for _, name in summary.names}
-        for entry in found
+        {bare_name(name) for part in parts for _, name in part.summary.names}
+        for parts in survey.inputs
     ]
     shared = sum(len(one & other) for one, other in combinations(known, 2))
     if not shared:
@@ -94,7 +122,7 @@ def advise_names(inputs: Inputs, found: Sequence[InputSummary]) -> list[str]:
     return [f"{counted(shared, 'micrograph', 'have')} the same bare name: use {by_name}"]
 
 
-def advise_separation(around: Neighbourhood | None, unit: str) -> list[str]:
+def _advise_separation(around: Neighbourhood | None, unit: str) -> list[str]:
     """Return the range in which the separation should be."""
     if around is None:
         return []
@@ -118,7 +146,7 @@ def advise_separation(around: Neighbourhood | None, unit: str) -> list[str]:
     ]
 
 
-def advise_copies(entries: Sequence[InspectedInput]) -> list[str]:
+def _advise_copies(entries: Sequence[InspectedInput]) -> list[str]:
     """Return how to remove coincident picks and nothing else."""
     lines = []
     for entry in entries:
@@ -134,7 +162,7 @@ def advise_copies(entries: Sequence[InspectedInput]) -> list[str]:
     return lines
 
 
-def warn_of_shifts(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
+def _warn_of_shifts(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
     """Return the inputs whose shifts do not bring duplicates together."""
     tests = [(entry.path, entry.shift) for entry in entries]
     tests += [(_both(entries, pair), pair.match.shift) for pair in pairs if pair.match]
@@ -151,7 +179,7 @@ def warn_of_shifts(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> 
     ]
 
 
-def warn_of_chance(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
+def _warn_of_chance(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
     """Return the inputs that share micrographs, but match no better than chance."""
     return [
         f"{_both(entries, pair)} match no better than chance; check their pixel sizes and origins, "

@@ -24,13 +24,14 @@ if TYPE_CHECKING:
 #: Stand in for a missing micrograph column; every value is null.
 _STAND_INS = ("location/micrograph_path", "rlnMicrographName")
 NO_SHIFT: dict[str, Any] = {"shift": (), "psize_shift": None, "subtomogram": ()}
-#: Optional roles, and their values without a column.
+#: Parts of a table that an inspection can do without, and their roles then.
 _OPTIONAL: dict[str, dict[str, Any]] = {
     "score": {"score": None},
+    "shift": NO_SHIFT,
+    "micrograph": {},
     "uid": {"uid": None},
     "half-set": {"half": None},
     "pixel size": {"psize_mic": None},
-    "shift": NO_SHIFT,
 }
 
 
@@ -73,7 +74,8 @@ def _absent(roles: ColumnRoles, names: Collection[str]) -> list[str]:
 
 
 def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) -> ColumnRoles:
-    """Find the columns of a table, without the parts that are missing."""
+    """Find the columns of a table, without the parts that are missing or have the wrong type."""
+    fragment = Fragment(0, table.source, 0, 0, (FileSlice(table.path, 0, 0),))
 
     def resolve(without: Collection[str]) -> ColumnRoles:
         names = [*table.schema.names, *(_STAND_INS if "micrograph" in without else ())]
@@ -82,32 +84,23 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
             score_field="none" if "score" in without else params.score_field,
             shift_key="none" if "shift" in without else params.shift_key,
         )
-        return resolve_roles(names, eased, table.path)
+        roles = resolve_roles(names, eased, table.path)
+        for part in without:
+            roles = replace(roles, **_OPTIONAL[part])
+        # Reading no rows raises the errors of columns with a wrong type.
+        present = [name for name in roles.columns if name in table.schema.names]
+        rows = pa.schema([table.schema.field(name) for name in present]).empty_table()
+        extract(with_stand_ins(rows, roles), fragment, roles, DedupParams(), None)
+        return roles
 
-    parts = {"score", "shift", "micrograph"}
-    resolve(parts)  # raises without positions
-    ordered = ("score", "shift", "micrograph")
-    missing = {part for part in ordered if not record(problems, resolve, parts - {part})}
-    return _drop_unreadable(table, resolve(missing), problems)
-
-
-def _drop_unreadable(table: ParticleTable, roles: ColumnRoles, problems: list[str]) -> ColumnRoles:
-    """Drop the optional roles whose columns have the wrong type."""
-    fragment = Fragment(0, table.source, 0, 0, (FileSlice(table.path, 0, 0),))
-
-    def read_nothing(some: ColumnRoles) -> None:
-        names = [name for name in some.columns if name in table.schema.names]
-        rows = pa.schema([table.schema.field(name) for name in names]).empty_table()
-        extract(with_stand_ins(rows, some), fragment, some, DedupParams(), None)
-
-    nothing = {name: value for part in _OPTIONAL.values() for name, value in part.items()}
-    required = replace(roles, **nothing)
-    read_nothing(required)
-    for part in _OPTIONAL.values():
-        with_part = replace(required, **{name: getattr(roles, name) for name in part})
-        if not record(problems, read_nothing, with_part):
-            roles = replace(roles, **part)
-    return roles
+    resolve(_OPTIONAL)  # raises without positions
+    return resolve(
+        [
+            part
+            for part in _OPTIONAL
+            if not record(problems, resolve, [other for other in _OPTIONAL if other != part])
+        ]
+    )
 
 
 def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:

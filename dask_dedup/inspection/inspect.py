@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
+from functools import reduce
 from itertools import combinations
+from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,20 +14,12 @@ import numpy as np
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
-from dask_dedup.inspection.advice import (
-    advise_copies,
-    advise_flips,
-    advise_names,
-    advise_separation,
-    choose_flips,
-    warn_of_chance,
-    warn_of_shifts,
-)
+from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourhood, Pair, Score
-from dask_dedup.inspection.survey import InputSummary, Survey, survey_inputs
+from dask_dedup.inspection.survey import FragmentSurvey, Survey, count_rows, survey_inputs
 from dask_dedup.messages import Message, parameter
 from dask_dedup.particles import checks
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
@@ -90,9 +85,9 @@ def inspect(
         for table, roles in zip(opened.tables, opened.roles, strict=True)
     ]
     survey = survey_inputs(opened, measured, scores)
-    for part in survey.inputs:
+    for parts in survey.inputs:
         for check in (checks.check_rows, checks.check_names, checks.check_uids):
-            record(problems, check, opened, part.summaries)
+            record(problems, check, opened, [part.summary for part in parts])
     return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
 
 
@@ -165,19 +160,9 @@ def _conclude(
         _describe(inputs, n, unit, scores[n], survey.inputs[n], samples[n], around.get(n))
         for n in range(len(samples))
     )
-    summaries = [summary for part in survey.inputs for summary in part.summaries]
-    warnings = checks.find_warnings(inputs, summaries)
-    warnings += [*warn_of_shifts(entries, pairs), *warn_of_chance(entries, pairs)]
-    if survey.uid_share > 1:
-        warnings.append(f"only one uid in {survey.uid_share} was compared, chosen by hash")
-    advice = []
-    if pairs and not any(pair.match for pair in pairs):
-        advice += advise_names(inputs, survey.inputs)
-    if flips:
-        advice.append(advise_flips(inputs, unit, survey.inputs, flips))
-    advice += advise_copies(entries)
-    if together or len(entries) == 1:
-        advice += advise_separation(together or entries[0].neighbourhood, unit)
+    summaries = [part.summary for parts in survey.inputs for part in parts]
+    warnings = checks.find_warnings(inputs, summaries) + find_warnings(survey, entries, pairs)
+    advice = advise(inputs, survey, entries, pairs, together, flips)
     return Inspection(
         inputs=entries,
         pairs=pairs,
@@ -213,7 +198,7 @@ def _describe(
     source: int,
     unit: str,
     fields: dict[str, str],
-    summary: InputSummary,
+    parts: Sequence[FragmentSurvey],
     sample: Centres,
     around: Neighbourhood | None,
 ) -> InspectedInput:
@@ -230,9 +215,14 @@ def _describe(
         "filament": _FILAMENTS,
         "symmetry source": _SYMMETRY,
     }
-    counts = list(summary.counts.values())
-    sizes = np.array([part.psize for part in summary.summaries])
+    counts = count_rows(parts)
+    sizes = np.array([part.summary.psize for part in parts])
     sizes = sizes[np.isfinite(sizes)]
+    scores = (
+        {name: reduce(add, (part.scores[name] for part in parts)) for name in fields}
+        if parts
+        else {}
+    )
     shift = None
     if sample.shift is not None and len(sample) > 1:
         spacing = around.spacing.neighbours_begin if around and around.spacing else np.inf
@@ -244,8 +234,10 @@ def _describe(
         rows=table.rows,
         files=len(table.files),
         bytes=table.bytes,
-        micrographs=len(counts),
-        per_micrograph=(min(counts), float(np.median(counts)), max(counts)) if counts else (),
+        micrographs=counts.size,
+        per_micrograph=(int(counts.min()), float(np.median(counts)), int(counts.max()))
+        if counts.size
+        else (),
         fields={
             role: tuple(name for name in names if name and name in table.schema.names)
             for role, names in columns.items()
@@ -263,9 +255,9 @@ def _describe(
                 greatest=found.high,
                 warnings=tuple(checks.score_warnings(column, found)) if found.rows else (),
             )
-            for column, found in summary.scores.items()
+            for column, found in scores.items()
         ),
-        half_sets=dict(sorted(summary.half_sets.items())),
+        half_sets=dict(sorted(sum((part.half_sets for part in parts), Counter()).items())),
         neighbourhood=around,
         shift=shift,
     )

@@ -21,13 +21,7 @@ _FRACTIONS = np.array([1.0, 2.0, 4.0, 8.0])
 
 
 def match(one: Centres, other: Centres, radius: float) -> Match | None:
-    """Match the picks of two inputs, and test whether their axes and shifts agree.
-
-    Returns
-    -------
-    Match or None
-        None if they share no micrograph.
-    """
+    """Match the picks of two inputs and test their axes and shifts; None if they share no micrograph."""
     common = np.intersect1d(one.micrograph, other.micrograph)
     if not common.size:
         return None
@@ -103,15 +97,10 @@ def _clearly_larger(share: float, other: float, picks: int) -> bool:
 
 
 def estimate_height(one: Centres, other: Centres, radius: float) -> float | None:
-    """Estimate the micrograph height by which one input would have to be flipped.
+    """Estimate the micrograph height by which one input must be flipped; None if no picks agree in x.
 
-    A pick and its flipped partner agree in x, and their y add up to the height. The most frequent
-    sum over all pairs of picks that agree in x (and z) is the estimate.
-
-    Returns
-    -------
-    float or None
-        In the unit of the centres; None if no two picks agree in x.
+    A pick and its flipped partner agree in x, and their y add up to the height. The estimate is the
+    most frequent sum over all pairs of picks that agree in x (and z).
     """
     x = np.concatenate([one.points[:, 0], other.points[:, 0]])
     apart = 4 * max(radius, float(np.ptp(x)))

@@ -155,15 +155,7 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
 ) -> list[Neighbourhood]:
-    """Return the distances within each set of centres.
-
-    Parameters
-    ----------
-    sets : sequence of Centres
-        None of them empty.
-    edges : sequence of float, optional
-        Bin edges of the histograms; by default chosen to suit all sets.
-    """
+    """Return the distances within each set; `edges` are histogram bins, by default chosen to suit all."""
     distances = []
     for centres in sets:
         reach = float(np.hypot.reduce(np.ptp(centres.points, axis=0))) + 1.0
@@ -201,7 +193,7 @@ def _choose_edges(distances: Floats) -> list[float]:
 
 
 def find_spacing(centres: Centres) -> Spacing | None:
-    """Find the gap between duplicates and real neighbours in the radial density of particles.
+    """Return the gap between duplicates and real neighbours, or None if there is no gap.
 
     The radial density is ``g(r) = pairs(r) / expected(r)``: observed pairs in a shell, divided by
     the pairs of as many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell
@@ -215,11 +207,6 @@ def find_spacing(centres: Centres) -> Spacing | None:
     The gap with the greatest ``s / v`` counts. Duplicates end at ``v`` if ``g`` up to there is
     ``P(v) / 2`` or more. Neighbours begin where ``g`` last rises, before ``s``, through a tenth of
     the way from the floor of the gap (mean ``g`` over its first half) to ``P(v)``.
-
-    Returns
-    -------
-    Spacing or None
-        None without such a gap: too few particles, or neighbours at any distance.
     """
     edges, observed, expected = _radial_pairs(centres)
     if len(observed) < 3:

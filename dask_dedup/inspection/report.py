@@ -15,14 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """The gap between duplicates and real neighbours.
-
-    Attributes
-    ----------
-    duplicates_end : float
-        Distance within which the duplicates are; 0 if there are hardly any.
-    neighbours_begin : float
-    """
+    """The gap between duplicates (0 if there are hardly any) and real neighbours."""
 
     duplicates_end: float
     neighbours_begin: float
@@ -41,12 +34,10 @@ class Neighbourhood:
         Number of pairs within each radius.
     nearest : dict of float to float
         Percentiles of the distance to the nearest neighbour.
-    edges : tuple of float
-        Bin edges of the histogram.
-    histogram : tuple of int
-        Nearest-neighbour distances, one count per bin; the last counts picks beyond the bins or alone.
+    edges, histogram : tuple
+        Bins of the same distance, and a count for each; the last counts picks beyond the bins or alone.
     spacing : Spacing or None
-        None if the distances show no gap.
+        None without a gap.
     """
 
     picks: int
@@ -66,11 +57,11 @@ class FlipTest:
     ----------
     verdict : {"same", "opposite", "unclear"}
     height : float or None
-        Micrograph height used to flip one input; None if it is unknown and cannot be estimated.
+        Height of the micrograph, to flip one input; None if it cannot even be estimated.
     estimated : bool
         Whether the height was estimated from the picks.
     as_is, flipped, chance : (float, float)
-        Share of each input's picks that have a partner: unchanged, flipped, and by chance.
+        Share of the picks of each input that have a partner: unchanged, flipped, and by chance.
     """
 
     verdict: str
@@ -89,13 +80,10 @@ class ShiftTest:
     ----------
     verdict : {"minus", "none", "plus", "unclear"}
         Which brings duplicates closest.
-    radius : float
-        Largest distance between partners.
-    picks : int
-        Number of picks measured.
+    radius, picks
+        Largest distance between partners, and number of picks measured.
     minus, none, plus : float
-        Two inputs: median distance between partners. One input: number of close pairs. NaN if
-        there were too few to measure.
+        Two inputs: median distance between partners, NaN with too few. One input: close pairs.
     """
 
     verdict: str
@@ -112,17 +100,14 @@ class Match:
 
     Attributes
     ----------
-    radius : float
-        Largest distance between partners.
+    radius, median : float
+        Largest and median distance between partners; the median is None without any.
     micrographs : int
         Shared micrographs.
     picks, matched : (int, int)
         Picks of each input on these micrographs, and picks with a partner.
-    median : float or None
-        Median distance between partners.
-    flip : FlipTest
-    shift : ShiftTest or None
-        None if neither input has shifts.
+    flip, shift : FlipTest, ShiftTest
+        `shift` is None if neither input has shifts.
     """
 
     radius: float
@@ -140,13 +125,12 @@ class Score:
 
     Attributes
     ----------
-    field : str
-        Value of the parameter ``score_field`` that ranks by this column.
-    column : str
+    field, column : str
+        Value of the parameter ``score_field`` for this column, and its name.
     used : bool
         Whether the parameters select it.
     least, greatest : float
-        Range of the values; infinite if no row has one.
+        Range of the values; infinite if there are none.
     warnings : tuple of str
     """
 
@@ -258,18 +242,6 @@ class Inspection:
         """Return the results as text for a terminal of 100 columns; `spelled` as in `to_dict`."""
         return text.describe(self, spelled)
 
-    def _summary(self) -> dict[str, str]:
-        spacing = self.together or (self.inputs[0].neighbourhood if self.inputs else None)
-        gap = spacing.spacing if spacing else None
-        unit = self.inputs[0].unit if self.inputs else ""
-        return {
-            "inputs": ", ".join(f"{entry.path} ({entry.rows:,})" for entry in self.inputs),
-            "micrographs": f"{self.measured['of_micrographs']:,}",
-            "duplicates within": f"{gap.duplicates_end:.3g} {unit}" if gap else "no gap",
-            "neighbours from": f"{gap.neighbours_begin:.3g} {unit}" if gap else "no gap",
-            **{name: "; ".join(getattr(self, name)) or "none" for name in text.MESSAGE_TITLES},
-        }
-
     def __repr__(self) -> str:
         rows = sum(entry.rows for entry in self.inputs)
         return (
@@ -278,7 +250,9 @@ class Inspection:
         )
 
     def _repr_html_(self) -> str:
-        return html_table("Inspection", self._summary())
+        rows = {entry.path: counted(entry.rows, "particle") for entry in self.inputs}
+        messages = {name: "; ".join(getattr(self, name)) for name in text.MESSAGE_TITLES}
+        return html_table("Inspection", rows | messages)
 
 
 def _plain(value: Any, spelled: Callable[[str], str]) -> Any:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -22,61 +22,100 @@ from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.inputs import Inputs
 
-_Result = TypeVar("_Result")
 #: Distances are measured on whole micrographs with at most this many picks; everything is counted.
 PICKS_MEASURED = 500_000
-#: At most about this many uids are compared: a share chosen by hash, so that repeated uids stay together.
+#: At most about this many uids are compared: a share chosen by hash, which keeps repeated uids together.
 UIDS_COMPARED = 20_000_000
 
 
-@dataclass(slots=True)
-class InputSummary:
-    """The rows of one input, or of one of its fragments.
+@dataclass(frozen=True, slots=True)
+class FragmentSurvey:
+    """The rows of one fragment.
 
     Attributes
     ----------
-    summaries : list of ScanSummary
-        Each lists only the micrographs and names that those before it do not.
-    counts : Counter of int
-        Rows by micrograph key.
+    summary : ScanSummary
     half_sets : Counter of int
-        Rows by half-set.
+        Rows by half-set; -1 means none.
     scores : dict of str to ScoreRange
         Range of each score column.
     """
 
-    summaries: list[ScanSummary] = field(default_factory=list)
-    counts: Counter[int] = field(default_factory=Counter)
-    half_sets: Counter[int] = field(default_factory=Counter)
-    scores: dict[str, ScoreRange] = field(default_factory=dict)
-    _names: set[tuple[int, str]] = field(default_factory=set)
+    summary: ScanSummary
+    half_sets: Counter[int]
+    scores: dict[str, ScoreRange]
 
-    def include(self, part: InputSummary) -> None:
-        """Add another fragment."""
-        (summary,) = part.summaries
-        # With rows in random order, every fragment would list all micrographs.
-        new = [n for n, key in enumerate(summary.micrographs.tolist()) if key not in self.counts]
-        names = [pair for pair in summary.names if pair not in self._names]
-        self._names.update(names)
-        self.summaries.append(
-            replace(
-                summary,
-                micrographs=summary.micrographs[new],
-                counts=summary.counts[new],
-                names=names,
-            )
-        )
-        self.counts.update(part.counts)
-        self.half_sets.update(part.half_sets)
-        for name, found in part.scores.items():
-            self.scores[name] = self.scores[name] + found if name in self.scores else found
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """All inputs, read once.
+
+    Attributes
+    ----------
+    inputs : list of list of FragmentSurvey
+        One list per input.
+    samples : list of Centres
+        Measured centres of each input; micrographs are numbered alike in all.
+    measured, micrographs : int
+        Measured micrographs, and all.
+    uid_share : int
+        One uid in this many was compared.
+    """
+
+    inputs: list[list[FragmentSurvey]]
+    samples: list[Centres]
+    measured: int
+    micrographs: int
+    uid_share: int
+
+
+def count_rows(parts: Sequence[FragmentSurvey]) -> NDArray[np.int64]:
+    """Return the number of rows on each micrograph of some fragments."""
+    keys = [np.empty(0, np.uint64), *(part.summary.micrographs for part in parts)]
+    counts = [np.empty(0, np.int64), *(part.summary.counts for part in parts)]
+    _, number = np.unique(np.concatenate(keys), return_inverse=True)
+    return np.bincount(number, weights=np.concatenate(counts)).astype(np.int64)
+
+
+def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
+    """Count all rows, and gather the centres of as many whole micrographs as can be measured.
+
+    Parameters
+    ----------
+    inputs : Inputs
+        How rows are counted and checked.
+    measured : Inputs
+        The same, with the columns and parameters that give the centres to measure.
+    scores : sequence of collection of str
+        Score columns of each input.
+    """
+    total = sum(table.rows for table in inputs.tables)
+    uid_bits = (max(0, total - 1) // UIDS_COMPARED).bit_length()
+    sample = _Sample(len(inputs.tables))
+    found: list[list[FragmentSurvey]] = [[] for _ in inputs.tables]
+
+    def look(fragment: Fragment) -> tuple[FragmentSurvey, Centres]:
+        table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
+        names = dict.fromkeys((*roles.columns, *scores[fragment.source]))
+        present = [name for name in names if name in table.schema.names]
+        rows = with_stand_ins(read(table, fragment, present), roles)
+        part = _summarize(inputs, fragment, rows, scores[fragment.source], uid_bits)
+        return part, _centres(measured, fragment, rows, sample.bits)
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        for part, centres in pool.map(look, inputs.fragments):
+            found[part.summary.source].append(part)
+            sample.add(part.summary.source, centres)
+    samples, micrographs = sample.join()
+    every = count_rows([part for parts in found for part in parts]).size
+    return Survey(found, samples, micrographs, every, 1 << uid_bits)
 
 
 class _Sample:
@@ -88,8 +127,7 @@ class _Sample:
         self.parts: list[list[Centres]] = [[] for _ in range(inputs)]
 
     def add(self, source: int, centres: Centres) -> None:
-        """Add the centres of a fragment."""
-        # They may have been chosen before the last halving.
+        # The fragment may have been read before the last halving.
         self.parts[source].append(_thin(centres, self.bits))
         self.picks += len(self.parts[source][-1])
         while self.picks > PICKS_MEASURED:
@@ -103,9 +141,9 @@ class _Sample:
         """Return the centres of each input with micrographs numbered alike, and their number."""
         samples = [Centres.concatenate(parts) for parts in self.parts]
         keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
+        numbers = [np.searchsorted(keys, sample.micrograph).astype(np.int64) for sample in samples]
         numbered = [
-            replace(sample, micrograph=np.searchsorted(keys, sample.micrograph).astype(np.int64))
-            for sample in samples
+            replace(sample, micrograph=n) for sample, n in zip(samples, numbers, strict=True)
         ]
         return numbered, keys.size
 
@@ -121,85 +159,9 @@ def _thin(centres: Centres, bits: int) -> Centres:
     return centres.take(_chosen(centres.micrograph.view(np.uint64), bits))
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """All inputs, read once.
-
-    Attributes
-    ----------
-    inputs : list of InputSummary
-    samples : list of Centres
-        Measured centres of each input; micrographs are numbered alike in all.
-    measured, micrographs : int
-        Measured micrographs, and all.
-    uid_share : int
-        One uid in this many was compared.
-    """
-
-    inputs: list[InputSummary]
-    samples: list[Centres]
-    measured: int
-    micrographs: int
-    uid_share: int
-
-
-def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
-    """Count all rows, and gather the centres of as many whole micrographs as can be measured.
-
-    Parameters
-    ----------
-    inputs : Inputs
-        How rows are counted and checked.
-    measured : Inputs
-        The same, with the columns and parameters that give the centres to measure.
-    scores : sequence of collection of str
-        Score columns of each input.
-    """
-    rows = sum(table.rows for table in inputs.tables)
-    uid_bits = (max(0, rows - 1) // UIDS_COMPARED).bit_length()
-    sample = _Sample(len(inputs.tables))
-    found = [InputSummary() for _ in inputs.tables]
-
-    def look(fragment: Fragment) -> tuple[int, InputSummary, Centres]:
-        source = fragment.source
-        rows = _read(inputs, fragment, scores[source])
-        part = _summarize(inputs, fragment, rows, scores[source], uid_bits)
-        centres = _centres(measured, fragment, rows, sample.bits)
-        return source, part, centres
-
-    for source, part, centres in _map_ahead(look, inputs.fragments):
-        found[source].include(part)
-        sample.add(source, centres)
-    samples, micrographs = sample.join()
-    every = {key for entry in found for key in entry.counts}
-    return Survey(found, samples, micrographs, len(every), 1 << uid_bits)
-
-
-def _map_ahead(
-    function: Callable[[Fragment], _Result], fragments: Iterable[Fragment]
-) -> Iterator[_Result]:
-    """Apply a function in threads, in order, only a few fragments ahead to bound memory."""
-    threads = len(os.sched_getaffinity(0))
-    waiting: deque[Future[_Result]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for fragment in fragments:
-            waiting.append(pool.submit(function, fragment))
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _read(inputs: Inputs, fragment: Fragment, scores: Collection[str]) -> pa.Table:
-    table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
-    names = dict.fromkeys((*roles.columns, *scores))
-    present = [name for name in names if name in table.schema.names]
-    return with_stand_ins(read(table, fragment, present), roles)
-
-
 def _summarize(
     inputs: Inputs, fragment: Fragment, rows: pa.Table, scores: Collection[str], uid_bits: int
-) -> InputSummary:
+) -> FragmentSurvey:
     roles = inputs.roles[fragment.source]
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     summary = summarize(found, fragment, roles, inputs.params)
@@ -209,19 +171,14 @@ def _summarize(
         stored = np.nan_to_num(columns.floats(roles.half), nan=-1)
         halves, counts = np.unique(stored, return_counts=True)
         half_sets.update(dict(zip(halves.astype(int).tolist(), counts.tolist(), strict=True)))
+    # Every fragment can list the same names, so they share one string.
     summary = replace(
         summary,
         names=[(key, sys.intern(name)) for key, name in summary.names],
         uids=summary.uids[_chosen(summary.uids, uid_bits)],
     )
-    return InputSummary(
-        summaries=[summary],
-        counts=Counter(
-            dict(zip(summary.micrographs.tolist(), summary.counts.tolist(), strict=True))
-        ),
-        half_sets=half_sets,
-        scores={name: ScoreRange.of(columns.floats(name)) for name in scores},
-    )
+    ranges = {name: ScoreRange.of(columns.floats(name)) for name in scores}
+    return FragmentSurvey(summary, half_sets, ranges)
 
 
 def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
@@ -252,7 +209,7 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
 def _heights(
     measured: Inputs, fragment: Fragment, rows: pa.Table, keys: NDArray[np.uint64]
 ) -> NDArray[np.float64]:
-    """Return the height of each row's micrograph in pixels; NaN if unknown."""
+    """Return the height of the micrograph of each row in pixels; NaN if unknown."""
     shape = measured.roles[fragment.source].shape
     if shape:
         return Columns(rows, measured.tables[fragment.source].path).vectors(shape, 2)[:, 0]
