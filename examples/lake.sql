@@ -1,13 +1,13 @@
--- Questions to the runs of a lake, for DuckDB. The views kept, rejected and duplicates are what
--- `dask-dedup publish` has made of several runs, each with --tag session=... (docs/guides/lake.md says how to open
--- them). examples/lake.py makes such a lake and asks all of this.
+-- Queries over many runs, for DuckDB. The views kept, rejected and duplicates are tables that
+-- `dask-dedup publish` wrote, each run with --tag session=... (docs/guides/lake.md shows how to open
+-- them). examples/lake.py builds such tables and runs these queries.
 
--- How much does each picker lose, session by session?
+-- What share of the picks of each picker is rejected, by session?
 create or replace temp view particles as
-    select session, input_name as picker, false as lost from kept
+    select session, input_name as picker, false as is_rejected from kept
     union all
     select session, input_name, true from rejected;
-select session, picker, count(*) as picks, round(100 * avg(lost::int), 1) as percent_rejected
+select session, picker, count(*) as picks, round(100 * avg(is_rejected::int), 1) as percent_rejected
 from particles
 group by session, picker
 order by session, picker;

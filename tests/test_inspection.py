@@ -607,7 +607,7 @@ class TestOutput:
 
     def test_a_notebook_shows_a_short_summary(self, simulated, tmp_path):
         assert repr(simulated).startswith("<Inspection: 2 inputs, ")
-        assert "template (" in simulated._repr_html_()
+        assert "template</th>" in simulated._repr_html_()
         path = write_file(relion(drop=["rlnAuto"]), tmp_path / "<b>.parquet")
         assert "&lt;b&gt;.parquet" in inspect(path)._repr_html_()
 
