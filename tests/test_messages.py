@@ -20,6 +20,7 @@ REWRITE = bool(os.environ.get("DASK_DEDUP_REWRITE_MESSAGES"))
 #: These quote libraries, whose texts may change.
 QUOTING = {
     "csg-not-yaml",
+    "parquet-footer-longer-than-the-file",
     "parquet-footer-of-noise",
     "parquet-page-of-noise",
     "parquet-page-that-fails-its-checksum",

@@ -28,6 +28,7 @@ from dask_dedup.formats.cryosparc.fields import read_fields
 from dask_dedup.formats.cryosparc.record_file import (
     DAMAGED,
     MAX_HEADER_BYTES,
+    UNREADABLE,
     RecordFile,
     check_rows,
     describe_file,
@@ -215,14 +216,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
             and set(header["compressed_fields"]) <= set(names)
         )
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: the header cannot be read. {DAMAGED}") from error
     if not usable:
         raise InputError(f"{path}: the header describes no table. {DAMAGED}")

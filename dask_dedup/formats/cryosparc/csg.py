@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.arrow import to_numpy
-from dask_dedup.errors import DedupError, InputError
+from dask_dedup.errors import InputError
 from dask_dedup.formats.base import (
     InputFile,
     OutputFile,
@@ -152,17 +152,16 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
     folder = group.parent
     try:
         target = (folder / name).resolve()
-        if not allow_outside and not target.is_relative_to(folder.resolve()):
-            raise InputError(
-                f"{points} {entry}, outside the group's folder. "
-                f"If you trust this file, use {parameter('allow_outside')}."
-            )
-        if not target.is_file():
-            raise InputError(f"{points} {entry}, which does not exist or is not a file")
+        inside, is_file = target.is_relative_to(folder.resolve()), target.is_file()
     except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, DedupError):
-            raise
         raise InputError(f"{points} {entry}, which cannot be opened") from error
+    if not (inside or allow_outside):
+        raise InputError(
+            f"{points} {entry}, outside the group's folder. "
+            f"If you trust this file, use {parameter('allow_outside')}."
+        )
+    if not is_file:
+        raise InputError(f"{points} {entry}, which does not exist or is not a file")
     # Object stores know no "..": there the path must be resolved.
     return target if ".." in Path(name).parts else folder / name
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +52,7 @@ def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
         kind = pa.from_numpy_dtype(base.newbyteorder("="))
     elif base.kind == "c" and base.itemsize <= 16:
         kind = pa.from_numpy_dtype(np.dtype(f"f{base.itemsize // 2}"))
-    elif base.kind in "SUO":
+    elif _is_text(base):
         kind = pa.string()
     else:
         raise InputError(
@@ -92,17 +92,33 @@ def read_fields(
     names : sequence of str
         The fields wanted.
     """
-    columns: dict[str, _Column] = {
-        name: (_Text if dtype[name].base.kind in "SUO" else _Numbers)(dtype[name], rows)
+    texts = {name: _TextColumn(dtype[name].base) for name in names if _is_text(dtype[name])}
+    numbers = {
+        name: np.empty((rows, *dtype[name].shape), dtype[name].base.newbyteorder("="))
         for name in names
+        if name not in texts
     }
+    first = 0
     for batch in records:
-        for name, column in columns.items():
-            column.add(batch[name])
+        for name, text in texts.items():
+            text.add(batch[name])
+        for name, values in numbers.items():
+            values[first : first + len(batch[name])] = batch[name]
+        first += len(batch[names[0]]) if names else 0
+    columns = [texts[name].finish() if name in texts else _flat(numbers[name]) for name in names]
     return pa.table(
-        [_nested(column.finish(), _shape(dtype[name])) for name, column in columns.items()],
-        names=list(columns),
+        [_nested(column, _shape(dtype[name])) for name, column in zip(names, columns, strict=True)],
+        names=list(names),
     )
+
+
+def _is_text(dtype: Dtype) -> bool:
+    return dtype.base.kind in "SUO"
+
+
+def _flat(values: Array) -> pa.Array:
+    flat = values.reshape(-1)
+    return from_numpy(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
 
 
 def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
@@ -113,33 +129,11 @@ def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
     return values
 
 
-class _Column(Protocol):
-    def add(self, values: Array) -> None:
-        """Copy a batch of values."""
+class _TextColumn:
+    """A column of text, stored once per run of equal values: particles mostly come micrograph by micrograph."""
 
-    def finish(self) -> pa.Array:
-        """Return all values as one array."""
-
-
-class _Numbers:
-    def __init__(self, dtype: Dtype, rows: int) -> None:
-        self._values = np.empty((rows, *dtype.shape), dtype.base.newbyteorder("="))
-        self._filled = 0
-
-    def add(self, values: Array) -> None:
-        self._values[self._filled : self._filled + len(values)] = values
-        self._filled += len(values)
-
-    def finish(self) -> pa.Array:
-        flat = self._values.reshape(-1)
-        return from_numpy(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
-
-
-class _Text:
-    """Text is stored once per run of equal values: particles mostly come micrograph by micrograph."""
-
-    def __init__(self, dtype: Dtype, rows: int) -> None:  # noqa: ARG002
-        self._dtype = dtype.base
+    def __init__(self, dtype: Dtype) -> None:
+        self._dtype = dtype
         self._texts: list[pa.Array] = []
         self._lengths = [np.empty(0, np.intp)]
 

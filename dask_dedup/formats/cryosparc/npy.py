@@ -19,6 +19,7 @@ from dask_dedup.formats.cryosparc.fields import read_fields
 from dask_dedup.formats.cryosparc.record_file import (
     DAMAGED,
     MAX_HEADER_BYTES,
+    UNREADABLE,
     RecordFile,
     check_rows,
     describe_file,
@@ -191,15 +192,7 @@ def _read_header(
             header = ast.literal_eval(text.strip())
             shape, fortran = header["shape"], header["fortran_order"]
             dtype = npy.descr_to_dtype(header["descr"])
-    except (
-        ValueError,
-        TypeError,
-        SyntaxError,
-        LookupError,
-        AttributeError,
-        MemoryError,
-        RecursionError,
-    ) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path}: the header describes no array. {DAMAGED}") from error
     if not (isinstance(shape, tuple) and all(type(extent) is int for extent in shape)):
         raise InputError(f"{path}: the header gives the shape {shape!r}. {DAMAGED}")

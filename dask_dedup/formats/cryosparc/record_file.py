@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 #: Ends the messages about headers that make no sense.
 DAMAGED = "The file is cut off or damaged."
+#: What Python and NumPy raise for the text of a damaged header.
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    LookupError,
+    AttributeError,
+    MemoryError,
+    RecursionError,
+)
 #: A header of this size describes some 100,000 fields.
 MAX_HEADER_BYTES = 10 * 2**20
 #: The fingerprint covers this many samples of the data, each of this many bytes.

@@ -18,7 +18,6 @@ from dask_dedup.storage.files import parquet_source, read_ranges, status_of
 from dask_dedup.storage.memory import check_fits
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from pathlib import Path
 
@@ -32,9 +31,6 @@ NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 #: Encoding rarely saves more than this factor; the size of a row group that claims more follows from its rows.
 _SAVING = 8
 
-_MAGIC, _ENCRYPTED = b"PAR1", b"PARE"
-#: Size of both magic words and the footer's length.
-_LEAST_BYTES = 12
 _HIVE_KEY = re.compile(r"([^=]+)=(.*)")
 
 
@@ -108,9 +104,10 @@ def read_footer(path: Path, root: Path) -> Footer:
     """
     try:
         status = status_of(path)
-        footer = _read_footer_bytes(path, status)
+        _check_ends(path, status.st_size)
         with pq.ParquetFile(**parquet_source(path)) as parquet:
             metadata, schema = parquet.metadata, parquet.schema_arrow
+        footer = _read_footer_bytes(path, status.st_size)
     except InputError:
         raise
     except PermissionError as error:
@@ -144,37 +141,25 @@ def read_footer(path: Path, root: Path) -> Footer:
     )
 
 
-def _read_footer_bytes(path: Path, status: os.stat_result) -> bytes:
-    """Return the footer, which holds offsets, sizes and statistics of all columns.
-
-    Raises
-    ------
-    InputError
-        If the first or last bytes show that the file is not a whole Parquet file.
-    """
-    size = status.st_size
-    begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
+def _check_ends(path: Path, size: int) -> None:
+    begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 4), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
         known = ", ".join(OTHER_SUFFIXES)
         raise InputError(
             f"{path}: not a particle table ({known} or Parquet). "
             "The folder examples/ has converters for .box and .tbl files."
         )
-    length = int.from_bytes(end[:4], "little")
-    problem = None
-    if not size:
-        problem = "the file is empty"
-    elif begin == _ENCRYPTED or end[4:] == _ENCRYPTED:
-        problem = "the file is encrypted. Write it again without encryption."
-    elif begin != _MAGIC:
-        problem = f"it does not begin with {_MAGIC.decode()}"
-    elif end[4:] != _MAGIC or size < _LEAST_BYTES:
-        problem = f"it does not end with {_MAGIC.decode()}; the file is cut off"
-    elif length > size - _LEAST_BYTES:
-        problem = f"footer claims {length:,} bytes, but the file has only {size:,}"
-    if problem:
-        raise InputError(f"{path}: not a readable Parquet file: {problem}")
-    (footer,) = read_ranges(path, [(size - 8 - length, size)])
+    if size < 12 or not begin == end == b"PAR1":
+        raise InputError(
+            f"{path}: not a readable Parquet file: it does not begin and end with PAR1. "
+            "It is empty, cut off, encrypted or in another format."
+        )
+
+
+def _read_footer_bytes(path: Path, size: int) -> bytes:
+    """Return the footer, which holds offsets, sizes and statistics of all columns."""
+    (length,) = read_ranges(path, [(size - 8, size - 4)])
+    (footer,) = read_ranges(path, [(size - 8 - int.from_bytes(length, "little"), size)])
     return footer
 
 

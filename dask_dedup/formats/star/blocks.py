@@ -118,8 +118,6 @@ def _check_text(path: Path, begin: bytes) -> None:
         problem = "the file is UTF-16 text. Save it as UTF-8."
     elif b"\0" in begin:
         problem = "a binary file, not a STAR file"
-    elif b"\r" in begin and b"\n" not in begin:
-        problem = "its lines end with CR only. Convert it: tr '\\r' '\\n' < OLD > NEW"
     if problem:
         raise InputError(f"{path}: {problem}")
 

@@ -12,7 +12,7 @@ import re
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -224,27 +224,27 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
     stop : int
         Offset of what follows the table.
     """
-    parts: list[_Part] = []
+    parts: list[Span] = []
+    table_stop = None
     ranges = _split_at_lines(path, start, size)
     with ThreadPoolExecutor(_THREADS) as pool:
         running = deque(pool.submit(_scan, path, *part) for part in islice(ranges, _AHEAD))
-        while running:
-            part = running.popleft().result()
-            digest.update(part.digest)
+        while running and table_stop is None:
+            part, table_stop, part_digest = running.popleft().result()
+            digest.update(part_digest)
             if part.rows:
                 parts.append(part)
-            if part.table_stop is not None:
-                for future in running:
-                    future.cancel()
-                break
-            running.extend(pool.submit(_scan, path, *part) for part in islice(ranges, 1))
-    stops = [part.first for part in parts[1:]] + [min(parts[-1].last_stop, size)]
-    spans: list[Span] = []
-    first_row = 0
-    for each, stop in zip(parts, stops, strict=True):
-        spans.append(Span(path, each.first, stop, first_row, each.rows))
-        first_row += each.rows
-    return tuple(spans), size if part.table_stop is None else part.table_stop
+            if table_stop is None:
+                running.extend(pool.submit(_scan, path, *part) for part in islice(ranges, 1))
+        for future in running:
+            future.cancel()
+    first_rows = accumulate((part.rows for part in parts), initial=0)
+    stops = [part.start for part in parts[1:]] + [min(parts[-1].stop, size)]
+    spans = tuple(
+        Span(path, part.start, stop, first_row, part.rows)
+        for part, stop, first_row in zip(parts, stops, first_rows, strict=False)
+    )
+    return spans, size if table_stop is None else table_stop
 
 
 def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
@@ -261,43 +261,23 @@ def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, in
             start = stop
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """What the scan of a range of lines found.
-
-    Attributes
-    ----------
-    rows : int
-    first, last_stop : int
-        Start of the first row's line, end of the last row's line.
-    table_stop : int or None
-        End of the table, if it ends in this range.
-    digest : bytes
-    """
-
-    rows: int
-    first: int
-    last_stop: int
-    table_stop: int | None
-    digest: bytes
-
-
-def _scan(path: Path, start: int, stop: int) -> _Part:
-    rows, first, last_stop, offset = 0, 0, 0, start
+def _scan(path: Path, start: int, stop: int) -> tuple[Span, int | None, bytes]:
+    """Scan a range of lines: return the rows' span, the end of the table if it is here, and the SHA-256."""
+    rows, first, last_stop, offset, table_stop = 0, 0, 0, start, None
     digest = hashlib.sha256()
     with open_to_read(path) as file:
         file.seek(start)
         for block in read_lines(file, stop - start):
             if b"\0" in block:
                 raise line_error(path, offset + block.index(b"\0"), _NUL)
-            starts, table_stop = find_rows(block, path, offset)
+            starts, length = find_rows(block, path, offset)
             if starts.size:
                 first = first if rows else offset + int(starts[0])
                 last_stop = offset + block.index(b"\n", int(starts[-1])) + 1
                 rows += starts.size
-            if table_stop < len(block):
-                digest.update(block[:table_stop])
-                return _Part(rows, first, last_stop, offset + table_stop, digest.digest())
-            digest.update(block)
-            offset += len(block)
-    return _Part(rows, first, last_stop, None, digest.digest())
+            digest.update(block[:length])
+            offset += length
+            if length < len(block):
+                table_stop = offset
+                break
+    return Span(path, first, last_stop, 0, rows), table_stop, digest.digest()
