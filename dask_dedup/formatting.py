@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "take": "takes"}
-#: Characters shown at either end of a long text.
-_SHOWN = 1000
 
 
 def counted(number: int, noun: str, verb_phrase: str = "") -> str:
@@ -31,16 +29,18 @@ def counted(number: int, noun: str, verb_phrase: str = "") -> str:
     return f"{number:,} {noun}{'s' if number != 1 else ''} {verb_phrase}".rstrip()
 
 
-def printable(text: str) -> str:
-    r"""Return text on one line with control characters escaped, and cut if it is very long.
+def printable(text: str, length: int = 2000) -> str:
+    r"""Return text on one line with control characters escaped, cut in the middle if it is long.
 
     Examples
     --------
     >>> print(printable("mic\n\x1b[2J.mrc"))
     mic\n\x1b[2J.mrc
+    >>> printable("micrograph" * 10, 20)
+    'micrograph ... micrograph'
     """
-    if len(text) > 2 * _SHOWN:
-        text = f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"
+    if len(text) > length:
+        text = f"{text[: length // 2]} ... {text[-(length // 2) :]}"
     if text.isprintable():
         return text
     return "".join(

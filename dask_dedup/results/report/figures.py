@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from dask_dedup.dedup.rank import SCORE_SENTINEL
-from dask_dedup.results.report.style import FAINT, INK, KEPT, REJECTED, figure, in_style, printable
+from dask_dedup.formatting import printable
+from dask_dedup.results.report.style import FAINT, INK, KEPT, REJECTED, figure, in_style
 from dask_dedup.results.report.summary import REACH, found_by, nearest_distances
 
 if TYPE_CHECKING:

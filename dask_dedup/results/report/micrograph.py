@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.collections import EllipseCollection, LineCollection
 from matplotlib.patches import Rectangle
 
+from dask_dedup.formatting import printable
 from dask_dedup.results.report.example import NO_WINNER
 from dask_dedup.results.report.style import (
     FAINT,
@@ -17,7 +18,6 @@ from dask_dedup.results.report.style import (
     REJECTED,
     figure,
     in_style,
-    printable,
 )
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def draw_micrograph(example: Example, separation: float) -> Figure:
         _draw_pair(left, right, example, diameter, view)
     won = np.unique(example.winner[example.winner != NO_WINNER]).size
     (left, right), joined = rows[0], ", joined to their winners" if won else ""
-    who_won = f" ({won:,} of them won, bold)" if won else ""
-    left.set_title(f"kept: {len(example.kept):,}{who_won}", color=KEPT)
+    winners = f" ({won:,} winners, bold)" if won else ""
+    left.set_title(f"kept: {len(example.kept):,}{winners}", color=KEPT)
     right.set_title(f"rejected: {len(example.rejected):,}{joined}", color=REJECTED)
     if window:
         x, y, x_span, y_span = window
         for axes in (left, right):
             axes.add_patch(Rectangle((x, y), x_span, y_span, fill=False, ec=INK, lw=1, zorder=4))
-    drawn.suptitle(f"{printable(example.name)} ({example.why})", x=0.01, ha="left", fontsize=10)
+    drawn.suptitle(f"{printable(example.name, 80)} ({example.why})", x=0.01, ha="left", fontsize=10)
     return drawn
 
 
@@ -193,9 +193,9 @@ def _draw_picks(
 
 def _draw_lines(axes: Axes, example: Example) -> None:
     """Draw a line from each rejected particle to its winner."""
-    lost = np.flatnonzero(example.winner != NO_WINNER)
-    ends = np.stack([example.rejected[lost], example.kept[example.winner[lost]]], axis=1)
-    many = lost.size > MAX_VECTORS
+    rows = np.flatnonzero(example.winner != NO_WINNER)
+    ends = np.stack([example.rejected[rows], example.kept[example.winner[rows]]], axis=1)
+    many = rows.size > MAX_VECTORS
     colour = FAINT if example.image is None else REJECTED
     axes.add_collection(LineCollection(list(ends), colors=colour, linewidths=0.8, rasterized=many))
 

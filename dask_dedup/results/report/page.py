@@ -14,10 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, printable
 from dask_dedup.results.command import command_of
 from dask_dedup.results.report.micrograph import DOTS_PER_INCH, describe
-from dask_dedup.results.report.style import in_style, printable
+from dask_dedup.results.report.style import in_style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 #: Maximum number of characters for embedded pictures; further pictures are only in `plots/`.
 PICTURE_BUDGET = 3_500_000
-#: Maximum bytes of an embedded SVG or PNG file; a larger figure becomes a JPEG of this width.
-MAX_SVG, MAX_PNG, JPEG_WIDTH = 300_000, 600_000, 1_600
+#: Maximum bytes of an embedded SVG file; a larger figure becomes a JPEG of this width.
+MAX_SVG, JPEG_WIDTH = 300_000, 1_600
 #: Maximum number of output files in the list.
 LISTED_FILES = 500
 
@@ -71,11 +71,9 @@ class Rendering:
         path.with_suffix(".svg").write_bytes(self.svg)
 
     def embed(self) -> str:
-        """Return a data URI: the SVG or the PNG if it is small, else a JPEG."""
+        """Return a data URI: the SVG if it is small, else a JPEG."""
         if len(self.svg) <= MAX_SVG:
             return _data_uri("svg+xml", self.svg)
-        if len(self.png) <= MAX_PNG:
-            return _data_uri("png", self.png)
         with Image.open(io.BytesIO(self.png)) as image:
             image.thumbnail((JPEG_WIDTH, 10 * JPEG_WIDTH))
             buffer = io.BytesIO()
@@ -101,7 +99,7 @@ def draw_files(figure: Figure) -> Rendering:
 def alternative_text(example: Example) -> str:
     """Return the alternative text of a picture."""
     return (
-        f"Micrograph {printable(example.name)} ({example.why}): {len(example.kept):,} particles kept, "
+        f"Micrograph {printable(example.name, 80)} ({example.why}): {len(example.kept):,} particles kept, "
         f"{len(example.rejected):,} rejected."
     )
 

@@ -44,17 +44,3 @@ in_style: ContextDecorator = rc_context(_SETTINGS)
 def figure(width: float, height: float) -> Figure:
     """Return an empty figure; the size is in inches."""
     return Figure(figsize=(width, height), facecolor="white")
-
-
-def printable(name: str, length: int = 80) -> str:
-    """Return a name on one line, shortened in the middle if it is long.
-
-    Examples
-    --------
-    >>> printable("micrograph" * 10, 20)
-    'micrograp…micrograph'
-    """
-    shown = "".join(char if char.isprintable() else repr(char)[1:-1] for char in name)
-    if len(shown) <= length:
-        return shown
-    return f"{shown[: length // 2 - 1]}…{shown[-(length // 2) :]}"

@@ -69,5 +69,5 @@ def verify(output: str | Path) -> Verification:
             rows = Check.of("rows", partial(compare_rows, run, inputs, pool))
             decisions, closest = check_decisions(run, inputs, pool)
             checks = [rows, *decisions]
-        totals = Check.of("totals", partial(compare_totals, run, inputs))
+        totals = Check.of("totals", partial(compare_totals, run))
     return Verification(run.output, (files, unchanged, *checks, totals), closest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -19,10 +19,10 @@ from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
 from dask_dedup.results.verify.duplicates import read_duplicates
 from dask_dedup.results.verify.files import sha256_of
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
-from dask_dedup.storage.files import parquet_source, read_metadata
+from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from concurrent.futures import Executor
 
     from numpy.typing import NDArray
@@ -48,12 +48,12 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
     parts = {}
     for dataset in DATASETS:
         native = run.native_tables(dataset)
-        parts[dataset] = {n: file.path for n, file in run.by_fragment(dataset).items()}
-        expected = [part.number for part in inputs.fragments if part.source not in native]
-        if sorted(parts[dataset]) != expected:
+        files = run.by_fragment(dataset)
+        parts[dataset] = {number: file.path for number, file in files.items()}
+        expected = [(p.number, p.source) for p in inputs.fragments if p.source not in native]
+        if sorted((number, file.source) for number, file in files.items()) != expected:
             message = (
-                f"{dataset} has {len(parts[dataset])} parts, but the inputs have "
-                f"{len(expected)} fragments"
+                f"{dataset} has {len(files)} parts, but the inputs have {len(expected)} fragments"
             )
             version = run.manifest["versions"]["dask-dedup"]
             if version != __version__:
@@ -69,55 +69,51 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
     schema = unified_schema([t for t in inputs.tables if t.source not in native[KEPT]])
 
-    def compare_fragment(fragment: Fragment) -> None:
-        keep = _read_kept(fragment, parts[DUPLICATES])
-        rows = _read_all(inputs, fragment)
-        for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
-            path = parts[dataset][fragment.number]
-            part = _read_part(path, schema)
-            if part.num_rows != mask.sum():
-                raise MismatchError(
-                    f"{path}: {part.num_rows} rows, but {mask.sum()} by {DUPLICATES}"
+    def compare(fragments: Sequence[Fragment], outputs: dict[str, _Output]) -> None:
+        for fragment in fragments:
+            keep = _read_kept(fragment, parts[DUPLICATES])
+            table = inputs.tables[fragment.source]
+            rows = formats.read(table, fragment, table.schema.names)
+            for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
+                _compare(
+                    rows, mask, outputs[dataset].take(int(mask.sum())), fragment, outputs[dataset]
                 )
-            _compare(rows, mask, part, schema, fragment, path)
+        for output in outputs.values():
+            output.check_finished()
+
+    def compare_parquet(fragment: Fragment) -> None:
+        paths = {dataset: parts[dataset][fragment.number] for dataset in (KEPT, REJECTED)}
+        compare([fragment], {name: _open_part(path, schema) for name, path in paths.items()})
 
     def compare_native(source: int) -> None:
         table = inputs.tables[source]
-        outputs = {dataset: _NativeRows(paths[source], table) for dataset, paths in native.items()}
-        for fragment in inputs.fragments:
-            if fragment.source == source:
-                keep = _read_kept(fragment, parts[DUPLICATES])
-                rows = _read_all(inputs, fragment)
-                for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
-                    part = outputs[dataset].take(int(mask.sum()))
-                    _compare(rows, mask, part, table.schema, fragment, outputs[dataset].path)
-        for output in outputs.values():
-            output.check_finished()
-        paths = {dataset: output.path for dataset, output in outputs.items()}
-        _compare_bytes(paths, inputs, source, parts[DUPLICATES])
+        fragments = [part for part in inputs.fragments if part.source == source]
+        paths = {dataset: native[dataset][source] for dataset in (KEPT, REJECTED)}
+        compare(fragments, {name: _open_native(path, table) for name, path in paths.items()})
+        _compare_bytes(paths, table, fragments, parts[DUPLICATES])
 
     as_parquet = [part for part in inputs.fragments if part.source not in native[KEPT]]
-    list(pool.map(compare_fragment, as_parquet))
+    list(pool.map(compare_parquet, as_parquet))
     list(pool.map(compare_native, native[KEPT]))
     rows = sum(fragment.rows for fragment in inputs.fragments)
     return f"{rows:,} rows, each in the result once and unchanged to the bit"
 
 
 def _compare_bytes(
-    paths: Mapping[str, Path], inputs: Inputs, source: int, duplicates: Mapping[int, Path]
+    paths: Mapping[str, Path],
+    table: ParticleTable,
+    fragments: Sequence[Fragment],
+    duplicates: Mapping[int, Path],
 ) -> None:
     """Write a native table again from the input and the decisions, and compare the files.
 
     This finds what values do not show: digits, blanks, comments, other tables. It takes temporary
     disk space for the table.
     """
-    table = inputs.tables[source]
     with TemporaryDirectory(prefix="dask-dedup-verify-") as scratch:
         pieces: dict[str, list[Path]] = {dataset: [] for dataset in paths}
         rows = dict.fromkeys(paths, 0)
-        for fragment in inputs.fragments:
-            if fragment.source != source:
-                continue
+        for fragment in fragments:
             keep = _read_kept(fragment, duplicates)
             two = [Path(scratch) / f"{dataset}-{fragment.number}" for dataset in (KEPT, REJECTED)]
             formats.load(table, fragment).split(keep, *two)
@@ -137,11 +133,6 @@ def _compare_bytes(
                     )
 
 
-def _read_all(inputs: Inputs, fragment: Fragment) -> pa.Table:
-    table = inputs.tables[fragment.source]
-    return formats.read(table, fragment, table.schema.names)
-
-
 def _read_kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np.bool_]:
     """Return which rows of a fragment were kept: those that ``duplicates`` does not list."""
     _, rows = read_duplicates(duplicates[fragment.number], fragment)
@@ -150,58 +141,73 @@ def _read_kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np
     return keep
 
 
-def _read_part(path: Path, schema: pa.Schema) -> pa.Table:
+@dataclass(slots=True)
+class _Output:
+    """An output file that is read in order.
+
+    Attributes
+    ----------
+    path : Path
+    schema : pyarrow.Schema
+        The types of the input.
+    chunks : iterator of pyarrow.Table
+        Rows that are not read yet.
+    rows : pyarrow.Table
+        Rows that are read, but not taken.
+    """
+
+    path: Path
+    schema: pa.Schema
+    chunks: Iterator[pa.Table]
+    rows: pa.Table
+
+    def take(self, count: int) -> pa.Table:
+        """Return the next rows."""
+        parts = [self.rows]
+        while sum(map(len, parts)) < count:
+            chunk = next(self.chunks, None)
+            if chunk is None:
+                raise MismatchError(f"{self.path}: fewer rows than by {DUPLICATES}")
+            parts.append(chunk)
+        rows = pa.concat_tables([part for part in parts if len(part)] or parts[:1])
+        self.rows = rows.slice(count)
+        return rows.slice(0, count)
+
+    def check_finished(self) -> None:
+        """Check that no rows are left."""
+        if len(self.rows) or any(len(chunk) for chunk in self.chunks):
+            raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
+
+
+def _open_part(path: Path, schema: pa.Schema) -> _Output:
+    """Open a Parquet file of one fragment."""
     text = [field.name for field in schema if pa.types.is_string(field.type)]
     # As dictionaries, like the text of the inputs: faster to decode and to compare.
     source = parquet_source(path)
     with pq.ParquetFile(**source) as plain, pq.ParquetFile(**source, read_dictionary=text) as file:
         if not plain.schema_arrow.equals(schema, check_metadata=True):
             raise MismatchError(f"{path}: its schema is not that of the inputs")
-        return file.read(use_threads=False)
+        return _Output(path, schema, iter(()), file.read(use_threads=False))
 
 
-class _NativeRows:
-    """The rows of an output in its input's format, read in order."""
-
-    def __init__(self, path: Path, like: ParticleTable) -> None:
-        self.path = path
-        table = formats.open_table(path)
-        if table.schema.names != like.schema.names:
-            raise MismatchError(f"{path}: its columns are not those of {like.path}")
-        # Types inferred from text depend on the rows; those of the input count.
-        self._table = replace(table, stored_schema=like.stored_schema)
-        self._unread = list(reversed(self._table.fragments))
-        self._rows = like.schema.empty_table()
-
-    def take(self, count: int) -> pa.Table:
-        """Return the next rows."""
-        parts = [self._rows]
-        while sum(len(part) for part in parts) < count and self._unread:
-            parts.append(formats.read(self._table, self._unread.pop(), self._rows.column_names))
-        parts = [part for part in parts if len(part)] or parts[:1]
-        rows = pa.concat_tables(parts)
-        if len(rows) < count:
-            raise MismatchError(f"{self.path}: fewer rows than by {DUPLICATES}")
-        self._rows = rows.slice(count)
-        return rows.slice(0, count)
-
-    def check_finished(self) -> None:
-        """Check that no rows are left."""
-        if len(self._rows) or sum(fragment.rows for fragment in self._unread):
-            raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
+def _open_native(path: Path, like: ParticleTable) -> _Output:
+    """Open a table in its input's format."""
+    table = formats.open_table(path)
+    names = like.schema.names
+    if table.schema.names != names:
+        raise MismatchError(f"{path}: its columns are not those of {like.path}")
+    # Types inferred from text depend on the rows; those of the input count.
+    typed = replace(table, stored_schema=like.stored_schema)
+    chunks = (formats.read(typed, fragment, names) for fragment in typed.fragments)
+    return _Output(path, like.schema, chunks, like.schema.empty_table())
 
 
 def _compare(
-    rows: pa.Table,
-    mask: NDArray[np.bool_],
-    part: pa.Table,
-    schema: pa.Schema,
-    fragment: Fragment,
-    path: Path,
+    rows: pa.Table, mask: NDArray[np.bool_], part: pa.Table, fragment: Fragment, output: _Output
 ) -> None:
-    """Compare the rows that `mask` selects with an output, column by column."""
+    """Compare the rows that `mask` selects with those of an output, column by column."""
     selected = pa.array(mask)
-    for field in schema:
+    for field in output.schema:
         found = _as_bits(part.column(field.name), field.type)
         if field.name in rows.column_names:
             expected = _as_bits(rows.column(field.name).filter(selected), field.type)
@@ -216,7 +222,7 @@ def _compare(
                 first, half = first + half, length - half
             length = half
         origin, row = fragment.locate(int(np.flatnonzero(mask)[first]))
-        raise MismatchError(f"{path}: column {field.name} of {origin} row {row} has changed")
+        raise MismatchError(f"{output.path}: column {field.name} of {origin} row {row} has changed")
 
 
 def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
@@ -245,54 +251,45 @@ def _bits_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def compare_totals(run: FinishedRun, inputs: Inputs | None) -> str:
-    """Compare the totals of the manifest with the datasets; per input only if there are inputs."""
-    totals = run.manifest["totals"]
-    rows = {name: np.zeros(len(run.manifest["inputs"]), dtype=np.int64) for name in DATASETS}
+def compare_totals(run: FinishedRun) -> str:
+    """Compare the totals of the manifest with the datasets."""
+    totals, inputs = run.manifest["totals"], run.manifest["inputs"]
+    rows = {name: np.zeros(len(inputs), dtype=np.int64) for name in DATASETS}
     same_uid = across = 0
     for file in run.files:
         if not file.holds_rows:
             continue
-        source = file.source
-        if file.fragment is None:
-            number = formats.open_table(file.path).rows
-        else:
-            number = read_metadata(file.path).num_rows
-            source = inputs.fragments[file.fragment].source if inputs else source
+        number = formats.open_table(file.path).rows
         if number != file.rows:
             raise MismatchError(f"{file.path} has {number} rows, but {file.rows} in the manifest")
-        rows[file.dataset][source] += number
+        rows[file.dataset][file.source] += number
         if file.dataset == DUPLICATES:
             with pq.ParquetFile(**parquet_source(file.path)) as content:
                 pairs = content.read(_PAIR_COLUMNS)
             same_uid += pc.sum(pc.equal(pairs["uid"], pairs["winner_uid"])).as_py() or 0
             across += _count_across(Columns(pairs, str(file.path)), run)
     kept, rejected, listed = (rows[name] for name in DATASETS)
-    if rejected.sum() != listed.sum():
+    if (rejected != listed).any():
         raise MismatchError(
             f"{rejected.sum():,} particles are rejected, but {DUPLICATES} has {listed.sum():,} rows"
         )
-    by_input = totals["by_input"]
-    if inputs:
-        by_input = [
-            {
-                "path": table.path,
-                "rows": table.rows,
-                "kept": int(kept[table.source]),
-                "rejected": int(rejected[table.source]),
-                # The datasets do not show it; the check "validity" counts it.
-                "invalid": by_input[table.source]["invalid"],
-            }
-            for table in inputs.tables
-        ]
     pairs_exist = not run.params.remove_entirely
     counted = {
-        "rows": sum(entry["rows"] for entry in run.manifest["inputs"]),
+        "rows": sum(entry["rows"] for entry in inputs),
         "kept": int(kept.sum()),
         "rejected": int(rejected.sum()),
         "same_uid": same_uid if pairs_exist else None,
         "across_half_sets": across if pairs_exist else None,
-        "by_input": by_input,
+        "by_input": [
+            # The check "validity" counts the invalid rows; the datasets do not show them.
+            {"path": entry["path"], "rows": entry["rows"], **counts, "invalid": stated["invalid"]}
+            for entry, stated, counts in zip(
+                inputs,
+                totals["by_input"],
+                ({"kept": int(k), "rejected": int(r)} for k, r in zip(kept, rejected, strict=True)),
+                strict=True,
+            )
+        ],
     }
     for key, value in counted.items():
         if totals[key] != value:
