@@ -496,7 +496,7 @@ def test_an_error_in_the_report_leaves_the_result_complete(tmp_path, cli, monkey
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "out", no_report=False)
     assert found.exit_code == 0
-    assert "the result is whole, but has no report" in found.stderr
+    assert "the result is complete, but has no report" in found.stderr
     assert verify(tmp_path / "out").verified
     found = cli("report", tmp_path / "out")
     assert found.exit_code == 1
