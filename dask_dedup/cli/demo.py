@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 @click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the folder.")
 def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
-    """Simulate two pickers on the same micrographs, remove the duplicates, verify the result."""
+    """Simulate picks and remove the duplicates.
+
+    Simulates two pickers on the same micrographs, runs, verifies the result and writes the report.
+    """
     from dask_dedup import DedupParams, report, run, verify
     from dask_dedup.simulation import simulate_pickers
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.console import as_flag, spelled
-from dask_dedup.cli.types import JSON, PATH, ordinals
-from dask_dedup.dedup.params import MATCHES, SHIFT_KEYS, DedupParams
+from dask_dedup.cli.types import JSON, PATH, input_options, ordinals
+from dask_dedup.dedup.params import DedupParams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
     metavar="A",
     help="Largest distance between partners in different inputs, in angstrom.",
 )
-@click.option("--micrographs", type=PATH, metavar="TABLE", help="As for run.")
-@click.option("--micrograph-pixel-size", type=float, metavar="A", help="As for run.")
-@click.option("--shift-key", type=click.Choice(SHIFT_KEYS), default="auto", help="As for run.")
-@click.option("--score-field", default="ncc_score", metavar="FIELD", help="As for run.")
-@click.option("--match-micrographs", type=click.Choice(MATCHES), default="auto", help="As for run.")
-@click.option("--flip-y", multiple=True, type=PATH, metavar="INPUT", help="As for run.")
-@click.option("--micrograph-height", type=int, metavar="PIXELS", help="As for run.")
+@input_options
 @JSON
 def inspect(
     inputs: tuple[Path, ...],

@@ -12,8 +12,8 @@ import click
 
 from dask_dedup.cli.cluster_options import ClusterOptions, cluster_options
 from dask_dedup.cli.console import as_flag, result_lines, showing_progress, terminal_log
-from dask_dedup.cli.types import JSON, PATH, ordinals
-from dask_dedup.dedup.params import INVALID, MATCHES, SHIFT_KEYS, DedupParams
+from dask_dedup.cli.types import JSON, PATH, input_options, ordinals
+from dask_dedup.dedup.params import INVALID, DedupParams
 from dask_dedup.errors import DedupError, InputError
 
 if TYPE_CHECKING:
@@ -33,32 +33,7 @@ if TYPE_CHECKING:
     metavar="A",
     help="Particles at most this far apart are duplicates, in angstrom; 0: exactly equal coordinates.",
 )
-@click.option(
-    "--micrographs",
-    type=PATH,
-    metavar="TABLE",
-    help="Table with the pixel size and shape of each micrograph.",
-)
-@click.option(
-    "--micrograph-pixel-size",
-    type=float,
-    metavar="A",
-    help="Micrograph pixel size in angstrom, if no table has it.",
-)
-@click.option(
-    "--shift-key",
-    type=click.Choice(SHIFT_KEYS),
-    default="auto",
-    show_default=True,
-    help="Alignment shift to apply; auto: alignments3D, else alignments2D, else none.",
-)
-@click.option(
-    "--score-field",
-    default="ncc_score",
-    show_default=True,
-    metavar="FIELD",
-    help="Best particles win: ncc_score, error, error_min, NAME:higher, NAME:lower, or none (random).",
-)
+@input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the random choice between equal scores."
@@ -82,23 +57,6 @@ if TYPE_CHECKING:
     "--undo-symmetry-expansion",
     is_flag=True,
     help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
-)
-@click.option(
-    "--match-micrographs",
-    type=click.Choice(MATCHES),
-    default="auto",
-    show_default=True,
-    help="How to match micrographs across inputs.",
-)
-@click.option(
-    "--flip-y",
-    multiple=True,
-    type=PATH,
-    metavar="INPUT",
-    help="Flip the y axis of this INPUT; may be repeated.",
-)
-@click.option(
-    "--micrograph-height", type=int, metavar="PIXELS", help="For --flip-y, if no table has it."
 )
 @click.option(
     "--invalid",
@@ -148,10 +106,11 @@ def run(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Remove duplicates from all INPUTs; write kept and rejected particles.
+    """Remove duplicates from all INPUTs.
 
-    An INPUT is a RELION .star file, a CryoSPARC .cs or .csg file, or Parquet (a file, a folder, or
-    a hive-partitioned folder) with the column names of either program.
+    Writes the kept and the rejected particles to OUTPUT. An INPUT is a RELION .star file, a
+    CryoSPARC .cs or .csg file, or Parquet (a file, a folder, or a hive-partitioned folder) with the
+    column names of either program.
     """
     quiet = quiet or as_json
     options = ClusterOptions.take(parameters)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 @click.argument("output", type=PATH)
 @JSON
 def status(output: Path, as_json: bool) -> None:
-    """Show whether OUTPUT is finished, running or interrupted, and how to resume it.
+    """Show whether OUTPUT is finished, running or interrupted.
 
-    Exit code 1 if files of a finished run are missing or have another size.
+    Shows how to resume an interrupted run. Exit code 1 if files of a finished run are missing or have another size.
     """
     from dask_dedup import status as read_status
 

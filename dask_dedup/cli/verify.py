@@ -47,9 +47,10 @@ def verify(output: Path, as_json: bool) -> None:
 )
 @click.option("--verify", is_flag=True, help="Verify the result first, and report the outcome.")
 def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> None:
-    """Write the report of a finished run, OUTPUT/report.html and OUTPUT/plots.
+    """Write the report of a finished run.
 
-    Replaces an earlier report. Reads only the result, not the inputs, unless --verify is given.
+    Writes OUTPUT/report.html and OUTPUT/plots, and replaces an earlier report. Reads only the
+    result, not the inputs, unless --verify is given.
     """
     from dask_dedup import report as write_report
     from dask_dedup import verify as verify_files
