@@ -143,7 +143,7 @@ def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
         caplog.clear()
         caplog.set_level("INFO", "dask_dedup")
         run(source, out, client=client)
-    assert "going on: " in caplog.text
+    assert "resuming: " in caplog.text
     assert data(out) == data(tmp_path / "whole")
 
 

@@ -179,7 +179,7 @@ class TestExitCodes:
         assert outcome.exit_code == 1
         (line,) = outcome.stderr.splitlines()
         assert line.startswith("dask-dedup: ")
-        assert "out: the disk is too full" in line
+        assert "out: the disk is full" in line
         assert "run the same command again" in line
         assert not (tmp_path / "out" / "manifest.json").exists()
 

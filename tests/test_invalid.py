@@ -35,7 +35,7 @@ from tables import (
 import dask_dedup.pipeline.executors.select
 from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output.checksum import with_checksum
+from dask_dedup.output.manifest import with_checksum
 from dask_dedup.pipeline import plan, stages
 from dask_dedup.pipeline.executors.threads import ThreadExecutor
 

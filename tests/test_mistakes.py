@@ -86,9 +86,9 @@ def test_invalid_rows_do_not_count_for_that_warning(tmp_path):
 def test_the_log_says_which_particles_win(source, tmp_path, caplog):
     two = write_file(cryosparc(100, seed=1), tmp_path / "b.parquet")
     fates = {
-        "the best of them stays": DedupParams(),
-        "one of the earliest input stays": DedupParams(prefer_input_order=True),
-        "one of them stays": DedupParams(score_field="none"),
+        "the best of them is kept": DedupParams(),
+        "particles of the first input win": DedupParams(prefer_input_order=True),
+        "one of them is kept": DedupParams(score_field="none"),
         "all of them are rejected": DedupParams(remove_entirely=True),
     }
     for number, (words, params) in enumerate(fates.items()):

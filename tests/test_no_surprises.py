@@ -17,7 +17,7 @@ from dask_dedup import DedupParams, InputError, RunError, remove_duplicates, run
 from dask_dedup.errors import causes
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines as star_lines
-from dask_dedup.output.checksum import with_checksum
+from dask_dedup.output.manifest import with_checksum
 from dask_dedup.pipeline import stages
 
 OPTICS = """data_optics

@@ -20,7 +20,7 @@ from tables import cryosparc, exposures, relion, write_file
 from dask_dedup import DedupParams, InputError, report, run, verify
 from dask_dedup.dedup.arrays import all_of
 from dask_dedup.dedup.picks import Picks
-from dask_dedup.results.command import command_of
+from dask_dedup.results.command import run_command
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report import example as examples
 from dask_dedup.results.report import summary as summaries
@@ -451,7 +451,7 @@ def test_the_command_on_the_page_repeats_the_run(tmp_path, cli, options):
     )
     assert cli("run", a, b, "-o", tmp_path / "one", *options).exit_code == 0
     manifest = open_finished_run(tmp_path / "one").manifest
-    words = shlex.split(command_of(manifest, str(tmp_path / "two")))
+    words = shlex.split(run_command(manifest, str(tmp_path / "two")))
     assert words[0] == "dask-dedup"
     assert cli(*words[1:]).exit_code == 0
     assert open_finished_run(tmp_path / "two").manifest["run_id"] == manifest["run_id"]

@@ -19,8 +19,8 @@ from dask_dedup.errors import OutputExistsError
 from dask_dedup.formats.cryosparc import cs
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines as star_lines
-from dask_dedup.output import local as output
 from dask_dedup.output import lock
+from dask_dedup.output.local import LocalStore
 from dask_dedup.pipeline import stages
 
 FORMATS = ["parquet", "scrambled", "star", "cs"]
@@ -138,7 +138,7 @@ def test_the_same_command_writes_only_what_is_missing(whole, out, monkeypatch, c
     # From wherever it is given.
     monkeypatch.chdir(out.parent)
     result = run(source, out)
-    assert f"going on: {len(there)} of" in caplog.text
+    assert f"resuming: {len(there)} of" in caplog.text
     fragments = result.manifest["plan"]["fragments"]
     assert fragments > 6
     assert sorted(numbers) == sorted(set(range(fragments)) - there)
@@ -258,13 +258,13 @@ class TestInputsThatChange:
     """An input is replaced after the rows were counted."""
 
     def meanwhile(self, monkeypatch, action):
-        real = output.stage
+        real = LocalStore.stage
 
         def stage(*args):
             action()
             return real(*args)
 
-        monkeypatch.setattr(output, "stage", stage)
+        monkeypatch.setattr(LocalStore, "stage", stage)
 
     @pytest.mark.parametrize("kind", FORMATS)
     def test_one_that_was_replaced_stops_the_run(self, tmp_path, out, monkeypatch, kind):
@@ -383,14 +383,14 @@ class TestLock:
         words = [sys.executable, "-c", textwrap.dedent(script), str(out)]
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdout.readline() == "held\n"
-            assert f"process {process.pid} on" in lock.holder(out)
+            assert f"process {process.pid} on" in lock.find_holder(out)
             with pytest.raises(OutputExistsError), lock.locked(out):
                 pass
             process.send_signal(signal.SIGKILL)
             process.wait()
-        assert lock.holder(out) is None
+        assert lock.find_holder(out) is None
         with lock.locked(out):
-            assert lock.holder(out)
+            assert lock.find_holder(out)
         assert hidden(out) == []
 
     def test_it_makes_and_removes_the_folder_but_never_one_that_was_there(self, tmp_path):
@@ -409,7 +409,7 @@ def test_an_interrupt_keeps_what_is_written_and_says_so(cli, tmp_path, out, monk
         crashing(patch, stages, "write_fragment", call=6, error=KeyboardInterrupt)
         outcome = cli("run", source, "-o", out, "--quiet")
     assert outcome.exit_code == 130
-    assert "fragments are written: the same command goes on from there" in outcome.stderr
+    assert "fragments are written. Run the same command to resume" in outcome.stderr
     numbers = written(monkeypatch)
     assert cli("run", source, "-o", out).exit_code == 0
     assert 0 < len(numbers) < 10

@@ -18,8 +18,8 @@ from dask_dedup import run
 from dask_dedup.formats.cryosparc import cs
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines as star_lines
-from dask_dedup.output import local as output
 from dask_dedup.output import lock
+from dask_dedup.output.local import LocalStore
 
 PAGE = 4096
 #: Of what the files of the result take: so little that nothing fits, and so much that the manifest does not.
@@ -57,7 +57,7 @@ def assert_told(outcome, *phrases):
     assert outcome.exit_code == 1
     line = outcome.stderr.splitlines()[-1]
     assert line.startswith("dask-dedup: ")
-    assert line.endswith("run the same command again")
+    assert line.endswith("run the same command again.")
     for phrase in phrases:
         assert phrase in line
     assert "Traceback" not in outcome.stderr
@@ -74,7 +74,7 @@ def test_a_full_disk_at_any_point_costs_nothing(cli, tmp_path, sources, kind, sh
     with small_disk(tmp_path / "disk", size=max(PAGE, int(needed * share))) as disk:
         out = disk / "out"
         outcome = cli("run", source, "-o", out, "--quiet")
-        assert_told(outcome, f"{out}: the disk is too full", "free some room there")
+        assert_told(outcome, f"{out}: the disk is full", "Free some space")
         assert_nothing_committed(out)
         enlarge(disk)
         outcome = cli("run", source, "-o", out)
@@ -87,7 +87,7 @@ def test_a_full_disk_at_any_point_costs_nothing(cli, tmp_path, sources, kind, sh
 def test_a_disk_that_holds_no_more_files_is_full_too(cli, tmp_path, sources):
     with small_disk(tmp_path / "disk", size=500_000_000, files=30) as disk:
         out = disk / "out"
-        assert_told(cli("run", sources["parquet"], "-o", out, "--quiet"), f"{out}: ", "more, which")
+        assert_told(cli("run", sources["parquet"], "-o", out, "--quiet"), f"{out}: ", " more file")
         assert_nothing_committed(out)
         enlarge(disk)
         assert cli("run", sources["parquet"], "-o", out).exit_code == 0
@@ -111,7 +111,7 @@ def test_a_disk_that_fills_up_keeps_what_is_written(cli, tmp_path, sources, monk
     run(source, tmp_path / "whole")
     with small_disk(tmp_path / "disk", size=50_000_000) as disk:
         out = disk / "out"
-        real = getattr(output, name)
+        real = getattr(LocalStore, name)
 
         def filled_up(*arguments):
             fill(disk)
@@ -120,16 +120,16 @@ def test_a_disk_that_fills_up_keeps_what_is_written(cli, tmp_path, sources, monk
         if name == "stage":
             # There are receipts of an earlier attempt, which must outlive this one.
             with monkeypatch.context() as patch:
-                patch.setattr(output, "commit", lambda *arguments: 1 / 0)
+                patch.setattr(LocalStore, "commit", lambda *arguments: 1 / 0)
                 assert cli("run", source, "-o", out, "--quiet").exit_code == 1
         with monkeypatch.context() as patch:
-            patch.setattr(output, name, filled_up)
-            assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: the disk is too full")
+            patch.setattr(LocalStore, name, filled_up)
+            assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: the disk is full")
         assert_nothing_committed(out)
         (disk / "filler").unlink()
         outcome = cli("run", source, "-o", out)
         assert outcome.exit_code == 0
-        assert "going on: 10 of 10 fragments" in outcome.stderr
+        assert "resuming: 10 of 10 fragments" in outcome.stderr
         assert data(out) == data(tmp_path / "whole")
         assert hidden(out) == []
 
@@ -141,7 +141,7 @@ def test_a_full_disk_under_a_cluster(cli, tmp_path, sources, two_workers):
     words = ("run", source, "--quiet", "--scheduler", two_workers.scheduler.address)
     with small_disk(tmp_path / "disk", size=pages(tmp_path / "whole") // 2) as disk:
         out = disk / "out"
-        assert_told(cli(*words, "-o", out), f"{out}: the disk is too full")
+        assert_told(cli(*words, "-o", out), f"{out}: the disk is full")
         assert_nothing_committed(out)
         enlarge(disk)
         assert cli(*words, "-o", out).exit_code == 0
@@ -151,7 +151,7 @@ def test_a_full_disk_under_a_cluster(cli, tmp_path, sources, two_workers):
 
 @pytest.mark.slow
 def test_a_result_without_room_for_its_report_is_whole(cli, tmp_path, sources, monkeypatch):
-    real = output.commit
+    real = LocalStore.commit
     with small_disk(tmp_path / "disk", size=50_000_000) as disk:
         out = disk / "out"
 
@@ -160,7 +160,7 @@ def test_a_result_without_room_for_its_report_is_whole(cli, tmp_path, sources, m
             fill(disk)
             return committed
 
-        monkeypatch.setattr(output, "commit", commit)
+        monkeypatch.setattr(LocalStore, "commit", commit)
         outcome = cli("run", sources["parquet"], "-o", out, no_report=False)
         assert outcome.exit_code == 0
         assert "the result is whole, but has no report" in outcome.stderr
@@ -177,7 +177,7 @@ def test_a_quota(cli, tmp_path, sources):
     run(source, tmp_path / "whole")
     with with_quota(tmp_path / "disk", pages(tmp_path / "whole") // 2) as mine:
         out = mine / "out"
-        assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: your quota there is used up")
+        assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: your disk quota is used up")
         assert_nothing_committed(out)
         limit_quota(mine, "none")
         assert cli("run", source, "-o", out).exit_code == 0
@@ -213,9 +213,7 @@ def in_a_process(*words, limit=None, capabilities=True):
 def test_a_limit_of_file_sizes(tmp_path, sources):
     out = tmp_path / "out"
     words = ("run", sources["parquet"], "-o", out, "--quiet", "--no-report")
-    assert_told(
-        in_a_process(*words, limit=20_000), f"{out}: a file there would be larger", "ulimit -f"
-    )
+    assert_told(in_a_process(*words, limit=20_000), f"{out}: a file is larger", "ulimit -f")
     assert_nothing_committed(out)
     assert in_a_process(*words).exit_code == 0
     assert hidden(out) == []
@@ -269,7 +267,7 @@ def test_a_disk_that_may_only_be_read(cli, tmp_path, sources):
         outcome = cli("run", sources["parquet"], "-o", disk / "out")
         assert outcome.exit_code == 2
         assert outcome.stderr.splitlines() == [
-            f"dask-dedup: --output {disk / 'out'}: cannot be written, {disk} may only be read"
+            f"dask-dedup: {disk / 'out'}: cannot be written, because {disk} is read-only."
         ]
 
 
@@ -296,7 +294,7 @@ def test_another_user_sees_who_is_at_work(tmp_path, sources):
         (out / ".dask-dedup-0123456789ab").mkdir()
         told = in_a_process("status", out, capabilities=False)
         assert told.exit_code == 0, told.stderr
-        assert f"a run is at work (process {os.getpid()} on" in told.stdout
+        assert f"running (process {os.getpid()} on" in told.stdout
         refused = in_a_process("clean", out, capabilities=False)
         assert refused.exit_code == 1
         (line,) = refused.stderr.splitlines()

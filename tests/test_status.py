@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 
 import pytest
@@ -12,7 +13,6 @@ from test_resume import die_writing, make_input
 
 from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output import local as output
 from dask_dedup.output import lock
 from dask_dedup.results.status import clean, status
 
@@ -52,7 +52,7 @@ class TestStatus:
     def test_a_finished_run(self, cli, source, out):
         result = run(source, out)
         told = cli("status", out).stdout
-        assert "a finished run of 20" in told
+        assert ": finished 20" in told
         assert f"200 particles, {result.kept} kept, {result.rejected} rejected" in told
         found = json.loads(cli("status", out, "--json").stdout)
         assert found["totals"]["kept"] == result.kept
@@ -67,7 +67,7 @@ class TestStatus:
         assert attempt.rows_done == 20 * attempt.fragments_done
         assert not attempt.complete
         told = "\n".join(status(cut_short).lines())
-        assert f"{attempt.fragments_done} of 10 fragments are written" in told
+        assert f"{attempt.fragments_done} of 10 fragments written" in told
         assert f"dask-dedup clean {cut_short}" in told
 
     @pytest.mark.parametrize("params", [DedupParams(), PARAMS], ids=["plain", "many"])
@@ -78,7 +78,7 @@ class TestStatus:
         assert words[:2] == ["dask-dedup", "run"]
         outcome = cli(*words[1:])
         assert outcome.exit_code == 0
-        assert f"going on: {attempt.fragments_done} of 10" in outcome.stderr
+        assert f"resuming: {attempt.fragments_done} of 10" in outcome.stderr
 
     def test_from_another_folder_the_command_goes_there_first(
         self, cut_short, tmp_path, monkeypatch
@@ -89,17 +89,17 @@ class TestStatus:
 
     def test_one_that_died_in_its_commit(self, source, out, monkeypatch):
         with monkeypatch.context() as patch:
-            crashing(patch, output.os, "link")
+            crashing(patch, os, "link")
             with pytest.raises(Crash):
                 run(source, out)
         (attempt,) = status(out).attempts
         assert attempt.complete
-        assert "put into place; to finish it" in "\n".join(status(out).lines())
+        assert "put into place. To finish" in "\n".join(status(out).lines())
 
     def test_one_at_work(self, cut_short):
         with lock.locked(cut_short):
             told = "\n".join(status(cut_short).lines())
-        assert "a run is at work (process" in told
+        assert "running (process" in told
         assert "so far" in told
         assert "clean" not in told
 
@@ -119,7 +119,7 @@ class TestStatus:
     def test_a_place_without_any_run_is_an_error(self, cli, tmp_path):
         outcome = cli("status", tmp_path / "nowhere")
         assert outcome.exit_code == 2
-        assert "no run here" in outcome.stderr
+        assert "no run found" in outcome.stderr
 
 
 class TestClean:
@@ -158,10 +158,10 @@ class TestClean:
 
     def test_a_result_half_put_into_place_is_not_lost(self, source, out, monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
-            crashing(patch, output.os, "link")
+            crashing(patch, os, "link")
             with pytest.raises(Crash):
                 run(source, out)
-        with pytest.raises(InputError, match="finish it first: "):
+        with pytest.raises(InputError, match="Finish it first: "):
             clean(out)
         run(source, out)
         run(source, tmp_path / "whole")

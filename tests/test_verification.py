@@ -17,7 +17,7 @@ import pytest
 import dask_dedup
 from dask_dedup import DedupParams, InputError, formats
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.output.checksum import with_checksum
+from dask_dedup.output.manifest import with_checksum
 from dask_dedup.results.verify import decisions, rows
 
 CHECKS = [

@@ -24,7 +24,7 @@ from dask_dedup.messages import Message, parameter
 from dask_dedup.particles import checks
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
-from dask_dedup.storage.access import check_answers, in_words
+from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
@@ -37,7 +37,6 @@ _FILAMENTS = ("filament/filament_uid", "rlnHelicalTubeID")
 _SYMMETRY = ("sym_expand/src_uid",)
 
 
-@in_words(InputError)
 def inspect(
     inputs: Sequence[str | Path] | str | Path,
     *,
@@ -76,7 +75,7 @@ def inspect(
     paths = listed(inputs)
     if not paths:
         raise InputError("no input: name at least one particle table")
-    check_answers([*paths, *([micrographs] if micrographs else [])])
+    check_access([*paths, *([micrographs] if micrographs else [])])
     problems: list[str] = []
     opened, comparable = _open(paths, micrographs, params, problems)
     unit, measured = _choose_unit(opened)

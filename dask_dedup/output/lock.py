@@ -1,4 +1,4 @@
-"""One run at a time in an output place: a lock that the system takes back however its holder ends."""
+"""One run at a time in a local output folder: a file lock, which the system releases however its holder ends."""
 
 from __future__ import annotations
 
@@ -13,13 +13,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import OutputExistsError
-from dask_dedup.storage.paths import is_remote
+from dask_dedup.output.layout import LOCK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-LOCK = ".dask-dedup-lock"
 _BUSY = (errno.EAGAIN, errno.EACCES)
 
 log = logging.getLogger("dask_dedup")
@@ -27,40 +26,34 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Hold an output folder, which is made if need be and removed if it is empty at the end.
+    """Hold an output folder. A folder made for this is removed if it is empty at the end.
 
-    Where the file system knows no locks the run goes on without one: what it writes is put into place by
-    rename, and of two runs only one can create the manifest.
+    On a file system without locks the run continues without one: only one of two concurrent runs can create
+    the manifest.
 
     Raises
     ------
     OutputExistsError
         If another run holds it.
     """
-    if is_remote(output):
-        # The run's mark keeps two from each other's files, and only one can create the manifest.
-        yield
-        return
     made = not output.exists()
-    file = _take(output)
+    file = _lock(output)
     try:
         yield
     finally:
-        # Removed while it is held: whoever waits at the old file sees that it is no longer the one in place.
+        # Removed while it is held, so that no other run can lock a file that is about to be removed.
         (output / LOCK).unlink(missing_ok=True)
         os.close(file)
         if made and output.is_dir() and not any(output.iterdir()):
             output.rmdir()
 
 
-def holder(output: Path) -> str | None:
-    """Tell who holds an output folder: "process 123 on node7, since 12:30"; None if nobody does."""
-    if is_remote(output):
-        return None
+def find_holder(output: Path) -> str | None:
+    """Return which run holds a folder, such as "process 123 on node7, since 12:30"; None if none does."""
     try:
-        # To look at it takes no right to write: who asks may be another user than who holds it.
+        # Read-only, because the run may belong to another user.
         file = os.open(output / LOCK, os.O_RDONLY)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -71,22 +64,22 @@ def holder(output: Path) -> str | None:
     return None
 
 
-def _take(output: Path) -> int:
+def _lock(output: Path) -> int:
     path = output / LOCK
     while True:
         output.mkdir(parents=True, exist_ok=True)
         try:
             file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except FileNotFoundError:
-            continue  # the one before has just removed the folder it had made
+            continue  # the previous run has just removed the folder
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno in _BUSY:
                 who = _read(file)
                 os.close(file)
-                raise busy(output, who) from error
-            log.debug("%s: no locks here (%s)", output, error.strerror)
+                raise held_error(output, who) from error
+            log.debug("%s: no locks on this file system (%s)", output, error.strerror)
         if _in_place(file, path):
             break
         os.close(file)
@@ -95,15 +88,15 @@ def _take(output: Path) -> int:
         os.truncate(file, 0)
         os.write(file, json.dumps(note).encode())
     except OSError:
-        # It serves without the note, which says but who holds it; what follows says it if the disk is full.
-        log.debug("%s: nothing can be written there", path)
+        # The lock works without the note; a full disk is reported by the next write.
+        log.debug("%s: cannot be written", path)
     return file
 
 
-def busy(output: Path, who: str) -> OutputExistsError:
-    """Say that another run is at work in a place."""
+def held_error(output: Path, holder: str) -> OutputExistsError:
+    """Return the error for a folder that another run holds."""
     return OutputExistsError(
-        f"--output {output}: another run is writing there ({who}); wait for its end, or choose another place"
+        f"{output}: another run is writing there ({holder}). Wait for it, or choose another folder."
     )
 
 
@@ -119,7 +112,7 @@ def _read(file: int) -> str:
         note = json.loads(os.pread(file, 1_000, 0))
         return f"process {note['pid']} on {note['host']}, since {note['since']}"
     except (ValueError, KeyError, TypeError):
-        return "it has just begun"
+        return "just started"
 
 
 def _now() -> str:

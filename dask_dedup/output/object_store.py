@@ -1,13 +1,13 @@
-"""The output place in an object store: nothing can be renamed, parts lie where they stay, the manifest commits.
+"""A result in an object store: files are written where they stay, and the manifest lists those of the result.
 
 ::
 
-    OUT/.dask-dedup-<mark>/            the request, receipts, pieces of native files   (while the run lasts)
-    OUT/particles_kept/<mark>/ ...     parts                                           (a dead run's are seen, too)
-    OUT/manifest.json                  created last and exclusively: what it lists is the result
+    OUT/particles_kept/<run token>/ ...    also those of interrupted runs
+    OUT/.dask-dedup-<run token>/           the request, checkpoints and pieces of an unfinished run
+    OUT/manifest.json                      created last and exclusively
 
-The mark is a hash of all that the bytes of the parts depend on, so two runs share files only if these are the same.
-A result that is to be made again gets another mark, and stays whole until the manifest is replaced.
+The run token is a hash of everything the bytes of the files depend on: two runs share files only if these are
+the same. A result that is replaced by the same run gets another token, and stays until the manifest is replaced.
 """
 
 from __future__ import annotations
@@ -15,190 +15,273 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError, OutputExistsError, RunError
+from dask_dedup.output.layout import (
+    KEPT,
+    MANIFEST,
+    PAGE,
+    PLOTS,
+    REQUEST,
+    STAGING_PREFIX,
+    TABLES,
+)
+from dask_dedup.output.local import draft_files
+from dask_dedup.output.manifest import find_manifest, read_manifest
+from dask_dedup.output.store import TOKEN, ResultStore
+from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import (
     create,
+    exists,
+    is_folder,
     list_files,
+    list_names,
     read_bytes,
     remove,
     remove_files,
     replace,
     tag_of,
+    upload,
     write_bytes,
 )
 from dask_dedup.storage.paths import is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from pathlib import Path
+    from collections.abc import Iterator
 
-#: Lists, in the staging folder, what an overwritten result leaves to be removed.
-SUPERSEDED = "superseded.json"
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+
+#: Lists, in the staging folder, the files of the replaced result.
+_SUPERSEDED = "superseded.json"
 
 log = logging.getLogger("dask_dedup")
 
 
-def choose_token(parts_of: object, taken: str | None) -> str:
-    """Give the mark of a run.
+class ObjectStore(ResultStore):
+    """An output folder in an object store."""
 
-    Parameters
-    ----------
-    parts_of : object
-        All that the bytes of its parts depend on, as plain values.
-    taken : str or None
-        The mark of the result that is there.
-    """
-    digest = hashlib.sha256(json.dumps(parts_of, sort_keys=True).encode()).hexdigest()
-    return digest[:12] if digest[:12] != taken else digest[12:24]
+    def check_idle(self) -> None:
+        """Do nothing: concurrent runs use different files, and only one can create the manifest."""
 
+    def check_writable(self) -> None:
+        """Do nothing: `stage` finds out by writing the request."""
 
-def begin(request_place: Path, request: dict[str, Any]) -> None:
-    """Note what a run was asked for, and see whether the store heeds that a file is to be new.
+    def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
+        """Look for the result of a run; one that will be replaced is tidied first."""
+        manifest = find_manifest(self.output) if overwrite else None
+        if manifest is not None:
+            self.tidy(manifest)
+            return None
+        return super().find_finished(run_id, overwrite=overwrite)
 
-    Raises
-    ------
-    InputError
-        If nothing can be written there.
-    """
-    content = (json.dumps(request, indent=2) + "\n").encode()
-    try:
-        for _ in range(2):
-            # The second one has to be refused.
-            create(request_place, content)
-    except FileExistsError:
-        return
-    except PermissionError as error:
-        raise InputError(
-            f"{request_place.parent.parent}: cannot be written: {error.strerror}"
-        ) from error
-    log.warning(
-        "warning: this store writes over what is there though asked not to (If-None-Match), so see to it that no "
-        "two runs write into %s at once",
-        request_place.parent.parent,
-    )
-
-
-def put_manifest(
-    staging: Path, final: Path, manifest: dict[str, Any], before: dict[str, Any] | None
-) -> bool:
-    """Put the manifest into place.
-
-    Parameters
-    ----------
-    staging, final : Path
-        The staging folder, and the manifest's place.
-    manifest : dict
-    before : dict or None
-        The manifest that is to be replaced.
-
-    Returns
-    -------
-    bool
-        False if another one is there.
-
-    Raises
-    ------
-    RunError
-        If a file of the result is not there.
-    """
-    _check_there(staging, manifest)
-    content = (json.dumps(manifest, indent=2) + "\n").encode()
-    if before is not None:
-        tag = tag_of(final)
-        if json.loads(read_bytes(final)) != before:
-            return False
-        mine = {entry["path"] for entry in manifest["outputs"]}
-        old = [entry["path"] for entry in before["outputs"] if entry["path"] not in mine]
-        write_bytes(staging / SUPERSEDED, json.dumps(old).encode())
-        return replace(final, content, tag)
-    try:
-        create(final, content)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _check_there(staging: Path, manifest: dict[str, Any]) -> None:
-    """Refuse a result of which somebody has removed a part."""
-    output = staging.parent
-    folders = {"/".join(entry["path"].split("/")[:2]) for entry in manifest["outputs"]}
-    there: dict[Path, int] = {}
-    for folder in folders:
-        there |= list_files(output / folder)
-    for entry in manifest["outputs"]:
-        if there.get(output / entry["path"]) != entry["bytes"]:
-            raise RunError(
-                f"{output / entry['path']} is not there as it was written: somebody else is at work in this "
-                "place; nothing was committed, run the same command again"
+    def foreign_names(self, run_id: str) -> list[str]:  # noqa: ARG002
+        """Return the names that are neither staging folders nor tables with files of runs only."""
+        if exists(self.output) and not is_folder(self.output):
+            raise OutputExistsError(
+                f"{self.output}: cannot be written, because it is a file. Choose another folder."
             )
+        return [
+            name
+            for name in list_names(self.output)
+            if not name.startswith(STAGING_PREFIX)
+            and not (name in TABLES and all(map(TOKEN.fullmatch, self._run_folders(name))))
+        ]
 
+    def _run_folders(self, table: str) -> set[str]:
+        """Return the first part of the path of each file in a table."""
+        folder = self.output / table
+        return {file.relative_to(folder).parts[0] for file in list_files(folder)}
 
-def sweep(staging: Path, committed: dict[str, Any], extras: Iterable[str]) -> None:
-    """Remove what a committed run has no more use for; may be called again after a crash.
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold nothing, see `check_idle`."""
+        with disk_full_errors(self.output):
+            yield
 
-    Parameters
-    ----------
-    staging : Path
-        Its staging folder.
-    committed : dict
-        The manifest that is in place.
-    extras : iterable of str
-        What else an overwritten result had: files or folders of the output.
-    """
-    files = list_files(staging)
-    if staging / SUPERSEDED in files:
-        mine = {entry["path"] for entry in committed["outputs"]}
-        old = json.loads(read_bytes(staging / SUPERSEDED))
-        remove_files(staging.parent / path for path in old if path not in mine)
-        for name in extras:
-            remove(staging.parent / name)
-            remove_files([staging.parent / name])
-    # The request goes last: as long as it is there, it is known whose the rest is.
-    remove_files(files)
-    abort_uploads(staging.parent, staging.name.rpartition("-")[2])
-
-
-def drop(output: Path, tables: Iterable[str], run_token: str) -> None:
-    """Remove the parts of a run that will not be finished."""
-    for table in tables:
-        remove(output / table / run_token)
-    abort_uploads(output, run_token)
-
-
-def find_tokens(output: Path, tables: Iterable[str]) -> set[str]:
-    """Give the names of the folders that hold parts."""
-    return {
-        file.relative_to(output / table).parts[0]
-        for table in tables
-        for file in list_files(output / table)
-    }
-
-
-def abort_uploads(output: Path, run_token: str) -> None:
-    """Give up the uploads in several parts that a killed run has left, which nobody sees but who pays for them."""
-    if not is_s3(output):
+    def holder(self) -> None:
+        """Return None: nothing is held."""
         return
-    remote: Any = output
-    bucket, _, prefix = remote.path.partition("/")
-    try:
-        answer = remote.fs.call_s3(
-            "list_multipart_uploads", Bucket=bucket, Prefix=f"{prefix}/" * bool(prefix)
-        )
-    except (OSError, NotImplementedError) as error:
-        # Not every store or policy allows to ask, and the result does not hang on it.
-        log.debug("%s: unfinished uploads cannot be listed: %s", output, error)
-        return
-    for upload in answer.get("Uploads") or ():
-        if f"{run_token}/" not in upload["Key"]:
-            continue
+
+    def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
+        """Return the beginning of a hash of `parts`; another piece of it if the replaced result has that."""
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        taken = replaced is not None and replaced["run_token"] == digest[:12]
+        return digest[12:24] if taken else digest[:12]
+
+    def stage(self, request: dict[str, Any], run_token: str) -> Path:
+        """Return the staging folder, and warn if the store ignores that a file must be new."""
+        staging = self.output / f"{STAGING_PREFIX}{run_token}"
+        content = (json.dumps(request, indent=2) + "\n").encode()
         try:
-            remote.fs.call_s3(
-                "abort_multipart_upload",
-                Bucket=bucket,
-                Key=upload["Key"],
-                UploadId=upload["UploadId"],
+            create(staging / REQUEST, content)
+            # The store must refuse this one.
+            create(staging / REQUEST, content)
+        except FileExistsError:
+            return staging
+        except PermissionError as error:
+            raise InputError(f"{self.output}: cannot be written: {error.strerror}") from error
+        log.warning(
+            "this store ignores conditional writes (If-None-Match). "
+            "Make sure that no two runs write into %s at the same time.",
+            self.output,
+        )
+        return staging
+
+    @contextmanager
+    def draft(self, staging: Path) -> Iterator[Path]:
+        """Yield a temporary folder, and upload its files: tables into the output, the rest into `staging`."""
+        with (
+            disk_full_errors(self.output),
+            tempfile.TemporaryDirectory(prefix="dask-dedup-") as folder,
+        ):
+            yield Path(folder)
+            for file in draft_files(Path(folder)):
+                path = file.relative_to(folder)
+                root = self.output if path.parts[0] in TABLES else staging
+                upload(file, root / path.as_posix())
+
+    def with_files(
+        self, staging: Path, checkpoints: list[FragmentCheckpoint]
+    ) -> list[FragmentCheckpoint]:
+        """Return the checkpoints whose files have the right size: an object is whole if it exists."""
+        token = _token_of(staging)
+        sizes = {str(path): size for path, size in self.staged_files(staging).items()}
+
+        def is_intact(checkpoint: FragmentCheckpoint) -> bool:
+            tables = all(
+                sizes.get(str(self.output / table / token / file.path)) == file.bytes
+                for table, file in checkpoint.files.items()
             )
+            return tables and all(str(staging / path) in sizes for path in checkpoint.pieces)
+
+        return list(filter(is_intact, checkpoints))
+
+    def commit(
+        self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Create the manifest, or replace that of the old result if it is still there."""
+        self._check_files(manifest)
+        if not self._put_manifest(staging, manifest, replaced):
+            manifest = read_manifest(self.output)
+            if manifest["run_token"] != _token_of(staging):
+                raise self.finished_meanwhile(staging)
+        self.tidy(manifest)
+        return manifest
+
+    def _check_files(self, manifest: dict[str, Any]) -> None:
+        for path in self.find_damaged(manifest):
+            raise RunError(
+                f"{path}: missing or has another size than it was written with; another process changed it. "
+                "Nothing was committed, run the same command again."
+            )
+
+    def _put_manifest(
+        self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
+    ) -> bool:
+        """Write the manifest; return False if there is another one."""
+        final = self.output / MANIFEST
+        content = (json.dumps(manifest, indent=2) + "\n").encode()
+        if replaced is not None:
+            tag = tag_of(final)
+            if json.loads(read_bytes(final)) != replaced:
+                return False
+            old = _paths(replaced) - _paths(manifest)
+            write_bytes(staging / _SUPERSEDED, json.dumps(sorted(old)).encode())
+            return replace(final, content, tag)
+        try:
+            create(final, content)
+        except FileExistsError:
+            return False
+        return True
+
+    def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
+        """Return the manifest if a run with the same token has committed it."""
+        manifest = find_manifest(self.output)
+        return manifest if manifest and manifest["run_token"] == _token_of(staging) else None
+
+    def staged_manifest(self, staging: Path) -> None:  # noqa: ARG002
+        """Return None: the commit is one request."""
+        return
+
+    def staged_files(self, staging: Path) -> dict[Path, int]:
+        """Return the size of each file in the staging folder and, with its token, in the tables."""
+        folders = [staging, *(self.output / table / _token_of(staging) for table in TABLES)]
+        return {file: size for folder in folders for file, size in list_files(folder).items()}
+
+    def leftovers(self) -> list[Path]:
+        """Return the staging folders, and table folders that belong to neither them nor the result."""
+        staging = self.find_staging()
+        finished = find_manifest(self.output)
+        known = {*staging, finished["run_token"] if finished else ""}
+        tokens = set[str]().union(*map(self._run_folders, TABLES)) - known
+        unknown = [self.output / KEPT / token for token in sorted(tokens) if TOKEN.fullmatch(token)]
+        return [*staging.values(), *unknown]
+
+    def discard(self, folder: Path) -> None:
+        """Remove a run's files in the tables and its staging folder; of the result, only the latter."""
+        finished = self.find_concurrent(folder)
+        if finished:
+            self.tidy(finished)
+            return
+        token = _token_of(folder)
+        for table in TABLES:
+            remove(self.output / table / token)
+        self._abort_uploads(token)
+        remove(folder)
+
+    def tidy(self, manifest: dict[str, Any]) -> None:
+        """Remove the staging folder of the result, and the files of the result it replaced."""
+        # A result copied here from a local folder has no token.
+        token = manifest["run_token"] or manifest["run_id"][:12]
+        staging = self.output / f"{STAGING_PREFIX}{token}"
+        files = list_files(staging)
+        if staging / _SUPERSEDED in files:
+            old = set(json.loads(read_bytes(staging / _SUPERSEDED))) - _paths(manifest)
+            remove_files([*(self.output / path for path in old), self.output / PAGE])
+            remove(self.output / PLOTS)
+        remove_files(files)
+        self._abort_uploads(token)
+
+    def _abort_uploads(self, token: str) -> None:
+        """Abort the multipart uploads of a killed run: no listing shows them, but they cost money."""
+        if not is_s3(self.output):
+            return
+        remote: Any = self.output
+        bucket, _, prefix = remote.path.partition("/")
+        prefix = f"{prefix}/" if prefix else ""
+        try:
+            found = remote.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
+            for upload_ in found.get("Uploads") or ():
+                if f"{token}/" in upload_["Key"]:
+                    remote.fs.call_s3(
+                        "abort_multipart_upload",
+                        Bucket=bucket,
+                        Key=upload_["Key"],
+                        UploadId=upload_["UploadId"],
+                    )
         except (OSError, NotImplementedError) as error:
-            log.debug("%s: an unfinished upload cannot be given up: %s", output, error)
+            # Not every store or policy allows this, and the result does not depend on it.
+            log.debug("%s: unfinished uploads cannot be aborted: %s", self.output, error)
+
+    @contextmanager
+    def draft_report(self) -> Iterator[Path]:
+        """Yield a temporary folder; the plots and then the page are uploaded."""
+        with tempfile.TemporaryDirectory(prefix="dask-dedup-") as folder:
+            yield Path(folder)
+            remove(self.output / PLOTS)
+            for file in Path(folder, PLOTS).iterdir():
+                upload(file, self.output / PLOTS / file.name)
+            upload(Path(folder, PAGE), self.output / PAGE)
+
+
+def _token_of(folder: Path) -> str:
+    """Return the run token in the name of a folder."""
+    return folder.name.removeprefix(STAGING_PREFIX)
+
+
+def _paths(manifest: dict[str, Any]) -> set[str]:
+    return {entry["path"] for entry in manifest["outputs"]}

@@ -1,8 +1,9 @@
-"""The manifest: what went into a run, and what came out of it, file by file."""
+"""What the manifest contains: the inputs of a run, its totals and its output files."""
 
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup import __version__
 from dask_dedup.errors import RunError
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.manifest import FORMAT, with_checksum
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.job import ALGORITHM
-from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,18 +28,42 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.plan import Plan
 
 
+#: Keys that a manifest takes from the request of its run.
+_FROM_REQUEST = (
+    "run_id",
+    "directory",
+    "parameters",
+    "output_format",
+    "allow_outside",
+    "micrographs",
+    "versions",
+)
+
+
 def make_manifest(
-    job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint], warnings: Sequence[str]
+    job: Job,
+    request: dict[str, Any],
+    plan: Plan,
+    checkpoints: Sequence[FragmentCheckpoint],
+    *,
+    warnings: Sequence[str],
+    overwrite: bool,
+    began: float,
 ) -> dict[str, Any]:
-    """Check that no row was lost, finish the output files, and describe the run.
+    """Check that no row was lost, assemble the output files, and describe the run.
 
     Parameters
     ----------
     job : Job
+    request : dict
+        See `make_request`.
     plan : Plan
-    receipts : sequence of Receipt
-        One a fragment, in their order.
+    checkpoints : sequence of FragmentCheckpoint
+        One a fragment, in order.
     warnings : sequence of str
+    overwrite : bool
+    began : float
+        `time.perf_counter` at the start of the run.
 
     Raises
     ------
@@ -45,24 +71,26 @@ def make_manifest(
         If kept and rejected do not add up to the input.
     """
     totals = _totals(job, plan, checkpoints)
-    return {
-        "format": 1,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "directory": str(Path.cwd()),
-        "parameters": job.params.to_dict(),
-        "output_format": job.output_format,
-        "micrographs": job.micrographs.path if job.micrographs else None,
-        "versions": versions(),
-        "inputs": [_describe_input(job, table) for table in job.tables],
-        "plan": plan.to_dict(),
-        "warnings": list(warnings),
-        "totals": totals,
-        "outputs": _outputs(job, checkpoints, totals),
-    }
+    outputs = _outputs(job, checkpoints, totals)
+    return with_checksum(
+        {
+            "format": FORMAT,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            **{key: request[key] for key in _FROM_REQUEST},
+            "overwrite": overwrite,
+            "run_token": job.run_token,
+            "inputs": [_describe_input(job, table) for table in job.tables],
+            "plan": plan.to_dict(),
+            "warnings": list(warnings),
+            "totals": totals,
+            "outputs": outputs,
+            "seconds": round(time.perf_counter() - began, 3),
+        }
+    )
 
 
 def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
-    """Describe what a run is asked for: all that its parts depend on, to the byte, and how to ask for it again."""
+    """Return the request of a run: everything its files depend on, and the parameters to resume it."""
     return {
         "run_id": run_id,
         "directory": str(Path.cwd()),
@@ -97,14 +125,14 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
 
 
 def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:
-    """Add up the receipts, and check that no row was lost or made."""
+    """Add up the checkpoints, and check that no row was lost or added."""
     for checkpoint, fragment in zip(checkpoints, job.fragments, strict=True):
         if checkpoint.kept + checkpoint.rejected != fragment.rows:
             raise RunError(
                 f"{fragment}: {checkpoint.kept} kept and {checkpoint.rejected} rejected of {fragment.rows} "
-                "rows; this is a defect of the program, nothing was committed"
+                "rows. This is a bug in dask-dedup; nothing was committed."
             )
-    crowded = job.params.remove_entirely
+    no_winners = job.params.remove_entirely
     by_input: list[dict[str, Any]] = []
     by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
     for table in job.tables:
@@ -125,13 +153,16 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
         for key in ("rows", "kept", "rejected", "invalid")
     }
     if totals["kept"] + totals["rejected"] != totals["rows"]:
-        raise RunError(f"kept and rejected do not add up to the input: {totals}")
+        raise RunError(
+            f"kept and rejected do not add up to the input: {totals}. This is a bug in dask-dedup; "
+            "nothing was committed."
+        )
     return {
         **totals,
         "invalid_by_reason": dict(sorted(by_reason.items())),
-        # Where duplicates are removed entirely, nobody wins and there are no pairs to count.
-        "same_uid": None if crowded else sum(checkpoint.same_uid for checkpoint in checkpoints),
-        "across_half_sets": None if crowded else sum(r.across_halves for r in checkpoints),
+        # With `remove_entirely` there are no winners, so no pairs to count.
+        "same_uid": None if no_winners else sum(checkpoint.same_uid for checkpoint in checkpoints),
+        "across_half_sets": None if no_winners else sum(r.across_halves for r in checkpoints),
         "by_input": by_input,
     }
 
@@ -139,7 +170,7 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
 def _outputs(
     job: Job, checkpoints: Sequence[FragmentCheckpoint], totals: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Assemble what is written in the inputs' own formats, and list every file of the result."""
+    """Assemble the tables in the formats of the inputs, and list every file of the result."""
     outputs = [
         {
             **asdict(file),
@@ -170,7 +201,7 @@ def _outputs(
 
 
 def versions() -> dict[str, str]:
-    """Name the versions of all that has a part in a result's bytes."""
+    """Return the version of everything that the bytes of a result depend on."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
     return {
         "dask-dedup": __version__,

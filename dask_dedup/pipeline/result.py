@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import html_table
-from dask_dedup.output.local import PAGE
+from dask_dedup.output.layout import PAGE
 
 if TYPE_CHECKING:
     from pathlib import Path

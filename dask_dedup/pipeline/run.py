@@ -1,4 +1,4 @@
-"""The run: scan, plan, decide, write, commit, in this order and nothing else."""
+"""The run: scan, check, plan, decide, write, commit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,8 @@ import numpy as np
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
-from dask_dedup.output import local as place
-from dask_dedup.output.checkpoints import count_checkpoints, find_checkpoints
-from dask_dedup.output.checksum import with_checksum
-from dask_dedup.output.lock import locked
+from dask_dedup.output.manifest import find_manifest
+from dask_dedup.output.store import open_store
 from dask_dedup.particles.checks import (
     check_names,
     check_rows,
@@ -31,9 +29,8 @@ from dask_dedup.pipeline.manifest import make_manifest, make_request, versions
 from dask_dedup.pipeline.outcome_checks import find_doubts
 from dask_dedup.pipeline.plan import make_plan
 from dask_dedup.pipeline.result import RunResult
-from dask_dedup.storage.access import check_answers, in_words
-from dask_dedup.storage.capacity import disk_full_errors
-from dask_dedup.storage.paths import at, check_once, is_remote, listed
+from dask_dedup.storage.access import check_access
+from dask_dedup.storage.paths import check_once, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,7 +38,9 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from dask_dedup.formats import ParticleTable
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.output.store import ResultStore
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.executors.base import Executor
@@ -70,27 +69,27 @@ def run(
     Parameters
     ----------
     inputs : path or sequence of paths
-        Parquet files or folders, ``.star``, ``.cs`` or ``.csg`` files; their order matters for
+        Parquet files or folders, ``.star``, ``.cs`` or ``.csg`` files. Their order matters for
         `DedupParams.prefer_input_order`.
     output : path
-        Folder for the result; made, or empty, or holding this very run (then nothing is done).
+        Folder for the result: new, empty, or holding this run, finished (then nothing is done) or
+        interrupted (then it is resumed).
     params : DedupParams, optional
     client : distributed.Client, optional
-        Of the cluster to run on; its workers must see the inputs and the output under the same
-        paths. Without one, the work is done inside this process, and on a cluster started for it
-        on this machine if what moves would not fit in memory or there are more cores than one
-        process can use.
+        Of the cluster to run on. Its workers must see the inputs and the output under the same
+        paths. By default the run uses the threads of this process, or starts a cluster on this
+        machine if there is not enough memory, or more cores than one process can use.
     micrographs : path, optional
-        Table that gives each micrograph its pixel size and shape.
+        Table with the pixel size and shape of each micrograph.
     output_format : {"native", "parquet"}
-        Write each table in its own format (one file for each ``.star``, ``.cs`` or ``.csg``; one
-        dataset for all Parquet), or all of them as one Parquet dataset.
+        Write each table in its input's format (Parquet inputs as one dataset), or all of them as one
+        Parquet dataset.
     allow_outside : bool
-        Let a ``.csg`` point to files outside its folder.
+        Whether a ``.csg`` may point to files outside its folder.
     overwrite : bool
-        Replace an earlier run's result.
-    watch : callable, optional
-        Called with each event of the run, a dict (see `dask_dedup.pipeline.events`), from any thread.
+        Replace the result of an earlier run.
+    on_event : callable, optional
+        Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
 
     Returns
     -------
@@ -103,228 +102,208 @@ def run(
     RunError
         If the run fails; no result is committed then.
     """
-    with in_words(InputError):
-        return _run(
-            listed(inputs),
-            at(output),
-            DedupParams.given(params),
-            client,
-            micrographs=micrographs,
-            output_format=output_format,
-            allow_outside=allow_outside,
-            overwrite=overwrite,
-            on_event=on_event,
-        )
-
-
-def _run(
-    paths: list[str | Path],
-    target: Path,
-    params: DedupParams,
-    client: Client | None,
-    *,
-    micrographs: str | Path | None,
-    output_format: str,
-    allow_outside: bool,
-    overwrite: bool,
-    on_event: EventHandler | None,
-) -> RunResult:
     began = time.perf_counter()
+    params = DedupParams.given(params)
+    store = open_store(output)
+    tables, exposures = _open_inputs(listed(inputs), micrographs, store, allow_outside)
+    run_id = make_run_id(tables, exposures, params, output_format)
+    store.check_idle()
+    finished = store.find_finished(run_id, overwrite=overwrite)
+    if finished:
+        return _finished(store, finished, already_done=True)
+    store.check_writable()
+
+    replaced = find_manifest(store.output) if overwrite else None
+    rows = [[fragment.rows for fragment in table.fragments] for table in tables]
+    run_token = store.choose_run_token([run_id, versions(), rows], replaced)
+    job = make_job(make_inputs(tables, exposures, params), output_format, run_token)
+    request = make_request(job, run_id, allow_outside=allow_outside)
+    with _translate_errors(), ExitStack() as stack:
+        total = sum(table.rows for table in tables)
+        emit = _Emitter(choose_executor(stack, client, total, on_event), job.attempt)
+        stack.enter_context(emit.executor.listening(job.attempt))
+        with emit.failure():
+            emit(events.started(job, str(store.output), str(emit.executor)))
+            scan = _scan(job, emit)
+            executor = choose_for_moving(stack, emit.executor, scan.plan.moving_rows, on_event)
+            if executor is not emit.executor:
+                emit.executor = executor
+                # `on_event` has received these events: it listens to the new cluster only after them.
+                for event in scan.events(job, str(store.output), str(executor)):
+                    emit(event)
+                stack.enter_context(executor.listening(job.attempt))
+            # As text first: a cluster queried within the log handler would block its own log lines.
+            where = str(emit.executor)
+            log.info("running %s", where)
+            with store.lock():
+                manifest = store.find_finished(run_id, overwrite=overwrite)
+                already_done = manifest is not None
+                if manifest is None:
+                    target = _Target(store, request, overwrite, replaced, began)
+                    manifest, already_done = _write_and_commit(job, scan, emit, target)
+            emit(events.finished(manifest))
+    return _finished(store, manifest, already_done=already_done)
+
+
+def _open_inputs(
+    paths: list[str | Path],
+    micrographs: str | Path | None,
+    store: ResultStore,
+    allow_outside: bool,
+) -> tuple[list[ParticleTable], ParticleTable | None]:
+    """Open the tables and the micrograph table, after checks of their locations."""
     if not paths:
-        raise InputError("no input: name at least one particle table")
+        raise InputError("no input: name at least one particle table.")
     given = [*paths, *([micrographs] if micrographs else [])]
-    check_answers([*given, target])
-    place.check_apart(target, given)
+    check_access([*given, store.output])
+    store.check_separate(given)
     check_once(paths)
     tables = [
         open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
     ]
     exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
-    run_id = make_run_id(tables, exposures, params, output_format)
-    finished = place.find_finished(target, run_id, overwrite=overwrite)
-    if finished:
-        return _nothing_to_do(target, finished)
-
-    before = place.find_manifest(target) if overwrite and is_remote(target) else None
-    rows = [[fragment.rows for fragment in table.fragments] for table in tables]
-    run_token = place.choose_run_token(target, [run_id, versions(), rows], before)
-    job = make_job(make_inputs(tables, exposures, params), output_format, run_token)
-    with _in_one_line(), in_words(RunError), ExitStack() as stack:
-        executor: Executor = choose_executor(
-            stack, client, sum(table.rows for table in tables), on_event
-        )
-        stack.enter_context(executor.listening(job.attempt))
-
-        def emit(event: Event) -> None:
-            executor.emit({"run": job.attempt, **event})
-
-        with _emitting_failure(emit):
-            emit(events.started(job, str(target), str(executor)))
-            survey = _survey(job, executor, emit)
-            chosen = choose_for_moving(stack, executor, survey.plan.moving_rows, on_event)
-            if chosen is not executor:
-                executor = chosen
-                # Whoever watches from here knows this already, and so listens only from now on.
-                for event in survey.retell(job, str(target), str(executor)):
-                    emit(event)
-                stack.enter_context(executor.listening(job.attempt))
-            # In words first: asking a cluster from within the log handler would hold up its own log lines.
-            where = str(executor)
-            log.info("running %s", where)
-            with disk_full_errors(target), locked(target):
-                finished = place.find_result(target, run_id, overwrite=overwrite)
-                if finished:
-                    emit(events.finished(finished))
-                    return _nothing_to_do(target, finished)
-                request = make_request(job, run_id, allow_outside=allow_outside)
-                staging = place.stage(target, request, run_token)
-                manifest = place.staged_manifest(staging)
-                try:
-                    if manifest is None:
-                        job = replace(job, staging=str(staging))
-                        with _keeping_what_is_done(job, staging):
-                            checkpoints = _write(job, survey, executor, emit)
-                            check_unchanged(job.inputs)
-                            doubts = find_doubts(job, survey.plan, checkpoints)
-                            for line in doubts:
-                                data_warnings.warning("%s", line)
-                            warnings = [*survey.warnings, *doubts]
-                            manifest = make_manifest(job, survey.plan, checkpoints, warnings)
-                            manifest |= {
-                                "run_id": run_id,
-                                "overwrite": overwrite,
-                                "run_token": run_token,
-                            }
-                            manifest["allow_outside"] = allow_outside
-                            manifest["seconds"] = round(time.perf_counter() - began, 3)
-                            manifest = with_checksum(manifest)
-                    committed = place.commit(staging, target, manifest, before)
-                except Exception:
-                    concurrent = _find_concurrent_run(target, run_token)
-                    if concurrent is None:
-                        raise
-                    # It has put away what the two had in common.
-                    place.tidy(target, concurrent)
-                    emit(events.finished(concurrent))
-                    return _nothing_to_do(target, concurrent)
-            emit(events.finished(committed))
-    return RunResult.of(target, committed, already_done=committed != manifest)
+    return tables, exposures
 
 
-def _nothing_to_do(target: Path, manifest: dict[str, Any]) -> RunResult:
-    log.info("%s already holds this very run; nothing to do", target)
-    return RunResult.of(target, manifest, already_done=True)
+def _finished(store: ResultStore, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
+    if already_done:
+        log.info("%s already holds this run; nothing to do", store.output)
+    return RunResult.of(store.output, manifest, already_done=already_done)
+
+
+@dataclass(slots=True)
+class _Emitter:
+    """Emits the events of a run through the executor at work."""
+
+    executor: Executor
+    attempt: str
+
+    def __call__(self, event: Event) -> None:
+        self.executor.emit({"run": self.attempt, **event})
+
+    @contextmanager
+    def failure(self) -> Iterator[None]:
+        """Emit an event if the run fails or is interrupted."""
+        try:
+            yield
+        except BaseException as error:
+            self(events.failed(str(error) or "interrupted"))
+            raise
 
 
 @dataclass(frozen=True, slots=True)
-class _Survey:
+class _Scan:
+    """What is known of all rows before any is written."""
+
     summaries: list[ScanSummary]
     plan: Plan
     planned: Event
     warnings: list[str]
 
-    def retell(self, job: Job, output: str, where: str) -> Iterator[Event]:
-        """Tell so far to a cluster that was not there yet."""
+    def events(self, job: Job, output: str, where: str) -> Iterator[Event]:
+        """Return the events so far, for a cluster that has not seen them."""
         yield events.started(job, output, where)
         yield from (events.scanned(summary, 0.0) for summary in self.summaries)
         yield self.planned
 
 
-def _survey(job: Job, executor: Executor, emit: EventHandler) -> _Survey:
-    """Look at all rows, refuse what cannot be used, and plan."""
-    summaries = sorted(executor.scan(job), key=lambda summary: summary.fragment)
+def _scan(job: Job, emit: _Emitter) -> _Scan:
+    """Count and check all rows, and plan."""
+    summaries = sorted(emit.executor.scan(job), key=lambda summary: summary.fragment)
     check_rows(job.inputs, summaries)
     check_uids(job.inputs, summaries)
     check_names(job.inputs, summaries)
     plan = make_plan(summaries)
     planned = events.planned(plan, summaries)
     emit(planned)
-    warnings = find_warnings(job.inputs, summaries)
     for line in (*_describe(job), *plan.describe()):
         log.info(line)
+    warnings = find_warnings(job.inputs, summaries)
+    _log_warnings(warnings)
+    # The uids take 8 bytes a particle and are no longer needed.
+    lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
+    return _Scan(lean, plan, planned, warnings)
+
+
+def _log_warnings(warnings: Sequence[str]) -> None:
     for line in warnings:
         data_warnings.warning("%s", line)
-    # The uids are 8 bytes a particle, and of no more use.
-    lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
-    return _Survey(lean, plan, planned, warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """Where the result goes, and what its manifest needs besides the job."""
+
+    store: ResultStore
+    request: dict[str, Any]
+    overwrite: bool
+    replaced: dict[str, Any] | None
+    began: float
+
+
+def _write_and_commit(
+    job: Job, scan: _Scan, emit: _Emitter, target: _Target
+) -> tuple[dict[str, Any], bool]:
+    """Write the result and commit it.
+
+    Returns
+    -------
+    manifest : dict
+    already_done : bool
+        Whether a concurrent run has committed it.
+    """
+    store = target.store
+    staging = store.stage(target.request, job.run_token)
+    try:
+        manifest = store.staged_manifest(staging)
+        if manifest is None:
+            job = replace(job, staging=str(staging))
+            checkpoints = _write(job, scan, emit, store.find_checkpoints(staging, job.fragments))
+            check_unchanged(job.inputs)
+            doubts = find_doubts(job, scan.plan, checkpoints)
+            _log_warnings(doubts)
+            manifest = make_manifest(
+                job,
+                target.request,
+                scan.plan,
+                checkpoints,
+                warnings=[*scan.warnings, *doubts],
+                overwrite=target.overwrite,
+                began=target.began,
+            )
+        committed = store.commit(staging, manifest, target.replaced)
+    except BaseException as error:
+        reusable = not isinstance(error, InputError)
+        finished = store.close_failed(
+            staging, len(job.fragments), lambda: reusable and not find_changed(job.inputs)
+        )
+        if finished is None or not isinstance(error, Exception):
+            raise
+        return finished, True
+    return committed, committed != manifest
 
 
 def _write(
-    job: Job, survey: _Survey, executor: Executor, emit: EventHandler
+    job: Job, scan: _Scan, emit: _Emitter, done: list[FragmentCheckpoint]
 ) -> list[FragmentCheckpoint]:
-    """Write what no earlier attempt has written; give the receipts of all fragments, in their order."""
-    checkpoints = find_checkpoints(at(job.staging), job.fragments)
-    plan = survey.plan
-    if checkpoints:
+    """Decide and write all fragments but those already done; return all checkpoints in order."""
+    plan = scan.plan
+    if done:
         log.info(
-            "going on: %s of %s fragments were written before",
-            f"{len(checkpoints):,}",
+            "resuming: %s of %s fragments are already written",
+            f"{len(done):,}",
             f"{len(job.fragments):,}",
         )
-        plan = make_plan(survey.summaries, [checkpoint.fragment for checkpoint in checkpoints])
-        for checkpoint in checkpoints:
+        plan = make_plan(scan.summaries, [checkpoint.fragment for checkpoint in done])
+        for checkpoint in done:
             emit(events.written(checkpoint, 0.0))
-    checkpoints += executor.write(job, plan)
+    checkpoints = [*done, *emit.executor.write(job, plan)]
     return sorted(checkpoints, key=lambda checkpoint: checkpoint.fragment)
 
 
 @contextmanager
-def _keeping_what_is_done(job: Job, staging: Path) -> Iterator[None]:
-    """If the run fails or is interrupted, keep the fragments that are written, if they can still be of use."""
-    try:
-        yield
-    except BaseException as error:
-        if not _answers(staging) or _find_concurrent_run(staging.parent, job.run_token):
-            raise
-        done = count_checkpoints(staging)
-        if done and not isinstance(error, InputError) and not find_changed(job.inputs):
-            log.warning(
-                "%s of %s fragments are written: the same command goes on from there; "
-                "dask-dedup clean %s drops them",
-                f"{done:,}",
-                f"{len(job.fragments):,}",
-                staging.parent,
-            )
-        else:
-            place.discard(staging)
-        raise
-
-
-def _answers(staging: Path) -> bool:
-    """Tell whether it can be asked what is done; if its server is lost, that would take minutes."""
-    try:
-        check_answers([staging])
-    except DedupError:
-        log.warning("what is written stays in %s: the same command goes on from there", staging)
-        return False
-    return True
-
-
-def _find_concurrent_run(target: Path, run_token: str) -> dict[str, Any] | None:
-    """Give the manifest if the same run, started twice into an object store, has been finished by the other."""
-    if not run_token:
-        return None
-    try:
-        check_answers([target])
-        manifest = place.find_manifest(target)
-    except DedupError:
-        return None
-    return manifest if manifest and manifest.get("run_token") == run_token else None
-
-
-@contextmanager
-def _emitting_failure(emit: EventHandler) -> Iterator[None]:
-    """Tell whoever watches that the run has failed."""
-    try:
-        yield
-    except BaseException as error:
-        emit(events.failed(str(error) or "interrupted"))
-        raise
-
-
-@contextmanager
-def _in_one_line() -> Iterator[None]:
-    """Turn what goes wrong outside this program into an error that says so in one line."""
+def _translate_errors() -> Iterator[None]:
+    """Raise every unexpected error as a `RunError` of one line."""
     try:
         yield
     except DedupError:
@@ -332,9 +311,12 @@ def _in_one_line() -> Iterator[None]:
     except OSError as error:
         if type(error).__module__.startswith("distributed"):
             raise RunError(
-                f"the connection to the cluster was lost ({error}); run the same command again"
+                f"the connection to the cluster was lost ({error}). Run the same command again."
             ) from error
-        raise RunError(f"{error}; mend that and run the same command again") from error
+        where = f"{error.filename}: " if error.filename else ""
+        raise RunError(
+            f"{where}{error.strerror or error}. Fix this and run the same command again."
+        ) from error
     except Exception as error:
         reason = (str(error).splitlines() or [""])[0]
         raise RunError(
@@ -343,28 +325,29 @@ def _in_one_line() -> Iterator[None]:
 
 
 def _describe(job: Job) -> list[str]:
-    """Say what is compared and what decides."""
+    """Return what is compared, and which particle wins, as text."""
     params = job.params
     if params.undo_symmetry_expansion:
         duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
     elif params.min_separation == 0:
-        duplicates = "particles at precisely equal stored coordinates"
+        duplicates = "particles with the same stored coordinates"
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
     shifts = dict.fromkeys(roles.shift_name for roles in job.roles)
-    score = "none, a seeded choice"
+    score = "none, seeded choice"
     if params.score:
         columns = dict.fromkeys(str(roles.score) for roles in job.roles)
         better = "higher" if params.score.higher_is_better else "lower"
         score = f"{', '.join(columns)} ({better} is better)"
-    fate = "the best of them stays"
     if params.remove_entirely:
-        fate = "all of them are rejected"
+        outcome = "all of them are rejected"
     elif params.prefer_input_order and len(job.tables) > 1:
-        fate = "one of the earliest input stays"
+        outcome = "particles of the first input win"
     elif params.score is None:
-        fate = "one of them stays"
+        outcome = "one of them is kept"
+    else:
+        outcome = "the best of them is kept"
     return [
-        f"duplicates: {duplicates}, on one micrograph (by {job.roles[0].match}); {fate}",
+        f"duplicates: {duplicates} on one micrograph (matched by {job.roles[0].match}); {outcome}",
         f"shift: {', '.join(shifts)}; score: {score}",
     ]

@@ -5,9 +5,6 @@ Any stage may run twice: what it returns and writes depends on its arguments onl
 
 from __future__ import annotations
 
-import json
-import tempfile
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -21,24 +18,28 @@ from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, format_of, load, read
 from dask_dedup.formats.parquet import writer as parquet
-from dask_dedup.output.checkpoints import (
+from dask_dedup.output.checkpoints import FragmentCheckpoint
+from dask_dedup.output.layout import (
     CHECKPOINTS,
-    FragmentCheckpoint,
+    DUPLICATES,
+    KEPT,
+    PIECES,
+    REJECTED,
+    TABLES,
     checkpoint_name,
-    digest_of,
+    piece_name,
 )
-from dask_dedup.output.checksum import with_checksum
+from dask_dedup.output.store import open_staging
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.pipeline.duplicates import duplicates_table
-from dask_dedup.storage.capacity import disk_full_errors
-from dask_dedup.storage.files import upload
-from dask_dedup.storage.paths import at, is_remote, using_endpoint
+from dask_dedup.storage.files import sha256_of
+from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -49,14 +50,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-KEPT, REJECTED, DUPLICATES, PIECES, DRAFTS = (
-    "particles_kept",
-    "particles_rejected",
-    "duplicates",
-    "pieces",
-    "drafts",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +211,12 @@ def write_fragment(
             "the file has changed meanwhile, run again"
         )
 
-    with _drafting(job, number) as draft:
+    store, staging = open_staging(job.staging)
+    with store.draft(staging) as draft:
+        for folder in (*map(job.home, TABLES), PIECES, CHECKPOINTS):
+            (draft / folder).mkdir(parents=True)
         checkpoint = _write(job, number, payload, keep, rejections, counts, micrograph, draft)
-        (draft / checkpoint_name(number)).write_text(
-            json.dumps(with_checksum(checkpoint.to_dict()))
-        )
+        (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
     return checkpoint
 
 
@@ -244,8 +238,8 @@ def _write(
     files: dict[str, OutputFile] = {}
     pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
-        payload.split(keep, *(draft / _piece(outcome, number) for outcome in (KEPT, REJECTED)))
-        pieces = {f"{PIECES}/{each.name}": digest_of(each) for each in (draft / PIECES).iterdir()}
+        payload.split(keep, *(draft / piece_name(table, number) for table in (KEPT, REJECTED)))
+        pieces = {f"{PIECES}/{each.name}": sha256_of(each) for each in (draft / PIECES).iterdir()}
     else:
         rows = payload.columns(table.schema.names)
         _check_rows(rows, fragment)
@@ -253,13 +247,13 @@ def _write(
             rows,
             keep,
             job.schema,
-            draft / KEPT / name,
-            draft / REJECTED / name,
+            draft / job.home(KEPT) / name,
+            draft / job.home(REJECTED) / name,
         )
     if micrograph is None:
         micrograph = payload.columns((roles.micrograph,)).column(0)
     told = duplicates_table(job, rejections, micrograph.filter(from_numpy(~keep)))
-    files[DUPLICATES] = parquet.write(told, draft / DUPLICATES / name)
+    files[DUPLICATES] = parquet.write(told, draft / job.home(DUPLICATES) / name)
     halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
     first = np.array([roles.first_half for roles in job.roles], dtype=np.int8)
     mine = rejections.half - first[rejections.source]
@@ -281,33 +275,8 @@ def _write(
     )
 
 
-@contextmanager
-def _drafting(job: Job, number: int) -> Iterator[Path]:
-    """Give a folder of this attempt's own; what is written there is put into place file by file, the receipt last."""
-    staging = at(job.staging)
-    remote = is_remote(staging)
-    drafts = None if remote else staging / DRAFTS
-    with (
-        disk_full_errors(staging.parent),
-        tempfile.TemporaryDirectory(prefix=f"dask-dedup-{number:05d}-", dir=drafts) as folder,
-    ):
-        draft = Path(folder)
-        for name in (KEPT, REJECTED, DUPLICATES, PIECES, CHECKPOINTS):
-            (draft / name).mkdir()
-        yield draft
-        for name in (KEPT, REJECTED, DUPLICATES, PIECES, CHECKPOINTS):
-            for file in (draft / name).iterdir():
-                if remote:
-                    # Tables lie where they stay: nothing can be renamed there.
-                    aside = name in (PIECES, CHECKPOINTS)
-                    home = staging / name if aside else staging.parent / job.home(name)
-                    upload(file, home / file.name)
-                else:
-                    file.replace(staging / name / file.name)
-
-
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
-    """Join the pieces of a native table's kept or rejected rows into files of its own kind.
+    """Join the pieces of a native table's kept or rejected rows into files of the same format.
 
     Parameters
     ----------
@@ -315,28 +284,25 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
     source : int
         Ordinal of the input.
     outcome : str
-        Folder of the output.
+        `KEPT` or `REJECTED`.
     rows : int
         In all pieces.
+
+    Returns
+    -------
+    list of OutputFile
+        With paths from the output folder.
     """
     table = job.tables[source]
     numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
-    staging = at(job.staging)
-    pieces = [staging / _piece(outcome, number) for number in numbers]
+    store, staging = open_staging(job.staging)
+    pieces = [staging / piece_name(outcome, number) for number in numbers]
     target = Path(job.home(outcome)) / (job.native_names[source] or "")
-    with disk_full_errors(staging.parent), ExitStack() as stack:
-        folder = staging / target.parent
-        if is_remote(staging):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-dedup-")))
-        folder.mkdir(parents=True, exist_ok=True)
+    with store.draft(staging) as draft:
+        folder = draft / target.parent
+        folder.mkdir(parents=True)
         files = format_of(table).assemble(table, pieces, rows, folder, target.name)
-        for file in files if is_remote(staging) else ():
-            upload(folder / file.path, staging.parent / target.parent / file.path)
     return [replace(file, path=str(target.parent / file.path)) for file in files]
-
-
-def _piece(outcome: str, number: int) -> str:
-    return f"{PIECES}/{outcome}-{number:05d}"
 
 
 def _check_rows(table: pa.Table, fragment: Fragment) -> None:

@@ -1,48 +1,65 @@
-"""The command that would make a run again."""
+"""The command line that repeats or resumes a run."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from dask_dedup.dedup.params import DedupParams
+from dask_dedup.storage.paths import endpoint, is_s3
+
+#: Values of `run`'s own parameters that need no flag.
+_DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": False}
 
 
-def command_of(manifest: dict[str, Any], output: str) -> str:
-    """Write the command line of a run, for a shell.
+def run_command(description: dict[str, Any], output: str, *, overwrite: bool = False) -> str:
+    """Return the command line of a run, for a shell.
 
     Parameters
     ----------
-    manifest : dict
+    description : dict
+        Its manifest or its request.
     output : str
-        Folder of the result.
+    overwrite : bool
     """
-    inputs = [entry["path"] for entry in manifest["inputs"]]
-    words = ["dask-dedup", "run", *inputs, "--output", output]
-    for field in fields(DedupParams):
-        value = manifest["parameters"].get(field.name, field.default)
-        option = f"--{field.name.replace('_', '-')}"
-        if field.name == "flip_y":
-            for number in value:
-                words += [option, inputs[number]]
-        elif value == field.default:
-            continue
-        elif value is True:
-            words.append(option)
-        else:
-            words += [
-                option,
-                repr(value).removesuffix(".0") if isinstance(value, float) else str(value),
-            ]
-    if manifest["micrographs"]:
-        words += ["--micrographs", manifest["micrographs"]]
-    if manifest["output_format"] != "native":
-        words += ["--output-format", manifest["output_format"]]
-    if manifest["allow_outside"]:
-        words.append("--allow-outside")
-    # A name that looks like an option is none.
-    guarded = ["--", *inputs] if any(path.startswith("-") for path in inputs) else []
-    if guarded:
-        words = [*words[:2], *words[2 + len(inputs) :], *guarded]
-    return shlex.join(words)
+    inputs = [each if isinstance(each, str) else each["path"] for each in description["inputs"]]
+    settings: dict[str, Any] = {"output": output}
+    for name, default in DedupParams().to_dict().items():
+        value = description["parameters"].get(name, default)
+        if value != default:
+            settings[name] = value
+    # Inputs are stored by ordinal; the command line names them.
+    settings["flip_y"] = [inputs[number] for number in settings.get("flip_y", ())]
+    settings |= {
+        name: description[name]
+        for name, default in _DEFAULTS.items()
+        if description[name] != default
+    }
+    settings["overwrite"] = overwrite
+    url = endpoint() if any(map(is_s3, (output, *inputs))) else None
+    program = ["dask-dedup", *_flags("endpoint_url", url), "run"]
+    flags = [word for name, value in settings.items() for word in _flags(name, value)]
+    if any(path.startswith("-") for path in inputs):
+        # After a double dash, no word is read as an option.
+        return shlex.join([*program, *flags, "--", *inputs])
+    return shlex.join([*program, *inputs, *flags])
+
+
+def resume_command(request: dict[str, Any], output: str, *, overwrite: bool) -> str:
+    """Return the command line that resumes a run, from the current working directory."""
+    command = run_command(request, output, overwrite=overwrite)
+    folder = request["directory"]
+    return command if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && {command}"
+
+
+def _flags(name: str, value: Any) -> list[str]:
+    """Return a parameter as words of the command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if value is None or value is False:
+        return []
+    if value is True:
+        return [flag]
+    if isinstance(value, list | tuple):
+        return [word for each in value for word in (flag, str(each))]
+    return [flag, repr(value).removesuffix(".0") if isinstance(value, float) else str(value)]

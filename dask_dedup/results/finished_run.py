@@ -12,14 +12,14 @@ import numpy as np
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, read
-from dask_dedup.output.local import read_manifest
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.conventions import ColumnRoles, needs_pixel_size, resolve_roles
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
 from dask_dedup.particles.validity import Reason
-from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
-from dask_dedup.storage.access import check_answers
+from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -223,5 +223,5 @@ def open_finished_run(output: str | Path) -> FinishedRun:
         If the object store does not answer.
     """
     path = at(output)
-    check_answers([path])
+    check_access([path])
     return FinishedRun(path, read_manifest(path))

@@ -1,4 +1,9 @@
-"""Whether an object store answers, lets one in, and has the bucket; and what to say where it does not."""
+"""Access to object stores: a check before the work starts, and the translation of their errors.
+
+The libraries of object stores raise errors of their own. `store_errors` translates all of them into what a
+local file system raises (`FileNotFoundError`, `FileExistsError`, `PermissionError`), or into `RunError` if
+the server is lost.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +18,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-#: For the first look: who does not answer soon, is not there.
-_QUICK = {
+#: The check gives up sooner than the run.
+_QUICK_CONFIG = {
     "retries": {"mode": "standard", "max_attempts": 2},
     "connect_timeout": 5,
     "read_timeout": 20,
 }
 
-_LIBRARIES = {"s3": "'dask-dedup[s3]'", "s3a": "'dask-dedup[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
-_LIBRARIES |= dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
+_PACKAGES = {"s3": "'dask-dedup[s3]'", "s3a": "'dask-dedup[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
+_PACKAGES |= dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
+#: Top-level modules whose errors come from an object store.
+_STORE_MODULES = (
+    "botocore",
+    "aiobotocore",
+    "aiohttp",
+    "httpx",
+    "httpcore",
+    "gcsfs",
+    "google",
+    "azure",
+)
 
-_REFUSED = (
+_BAD_CREDENTIALS = (
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
@@ -32,150 +48,134 @@ _REFUSED = (
     "AuthorizationHeaderMalformed",
 )
 _FORBIDDEN = ("AccessDenied", "AllAccessDisabled", "403", "401", "Unauthorized", "Forbidden")
-_UNKNOWN = ("NoSuchKey", "NoSuchUpload", "404")
-#: Class names of what `botocore`, and what carries its requests, raise where there is nobody.
-_SILENT = ("Connect", "Timeout", "SSL", "HTTPClient", "Resolve", "Proxy", "Payload", "Disconnected")
-_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+_NOT_FOUND = ("NoSuchKey", "NoSuchUpload", "404")
+#: Parts of the class names of errors raised when no server answers.
+_NO_ANSWER = (
+    "Connect",
+    "Timeout",
+    "SSL",
+    "HTTPClient",
+    "Resolve",
+    "Proxy",
+    "Payload",
+    "Disconnected",
+)
 
 
-def check_answers(locations: Iterable[str | Path]) -> None:
-    """Look whether the object stores of some locations answer and let one in, before anything else is done.
+def check_access(locations: Iterable[str | Path]) -> None:
+    """Check that the object stores of some locations answer and grant access.
 
     Raises
     ------
     InputError
-        If there is no library, no such bucket, or no permission.
+        If a library, the bucket or the permission is missing.
     RunError
-        If nobody answers.
+        If the server does not answer.
     """
-    for location in locations:
-        place = at(location)
-        if is_remote(place):
-            try:
-                with telling(place):
-                    _ask(place)
-            except FileNotFoundError as error:
-                if "bucket" in str(error.strerror):
-                    raise InputError(f"{place}: {error.strerror}") from error
-            except OSError as error:
-                raise InputError(f"{place}: {error.strerror or error}") from error
+    for path in map(at, locations):
+        if not is_remote(path):
+            continue
+        try:
+            with store_errors(path):
+                _request_little(path)
+        except FileNotFoundError as error:
+            if "bucket" in str(error.strerror):
+                raise InputError(f"{path}: {error.strerror}") from error
+        except OSError as error:
+            raise InputError(f"{path}: {error.strerror or error}") from error
 
 
-def _ask(place: Any) -> None:
-    """Ask for as little as possible."""
-    if not is_s3(place):
-        place.fs.info(place.path)
+def _request_little(path: Any) -> None:
+    if not is_s3(path):
+        path.fs.info(path.path)
         return
     import fsspec
 
     quick = fsspec.filesystem(
         "s3",
         endpoint_url=endpoint(),
-        config_kwargs=_QUICK,
+        config_kwargs=_QUICK_CONFIG,
         use_listings_cache=False,
         skip_instance_cache=True,
     )
     quick.retries = 1
-    bucket, _, key = place.path.partition("/")
+    bucket, _, key = path.path.partition("/")
     try:
-        # The answer to this names what is wrong; to a question about one object there is but a number.
+        # Listing names the reason of a failure; asking for one object returns a bare status code.
         quick.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
     except PermissionError as error:
         if _code(error) not in _FORBIDDEN or not key:
             raise
-        # One may be allowed to read an object, but not to list.
+        # Reading an object may be allowed where listing is not.
         try:
-            quick.info(place.path)
+            quick.info(path.path)
         except PermissionError:
             raise error from None
 
 
 @contextmanager
-def telling(place: object) -> Iterator[None]:
-    """Put what the libraries of object stores raise about a place into words.
+def store_errors(path: object) -> Iterator[None]:
+    """Translate the errors of an object store's library.
 
     Raises
     ------
     FileNotFoundError, FileExistsError, PermissionError
-        As a file system would, with the reason.
+        With the reason in ``strerror``.
+    InputError
+        If the library is not installed.
     RunError
-        If the server is lost, or out of order.
+        If the server does not answer or fails.
     """
     try:
         yield
-    except DedupError:
+    except (DedupError, FileExistsError):
         raise
     except ImportError as error:
-        scheme = str(place).partition(":")[0]
-        library = _LIBRARIES.get(scheme)
-        how = f": pip install {library}" if library else f" ({error})"
-        raise InputError(f"{place}: no library to read {scheme}:// with{how}") from error
-    except FileExistsError:
-        raise
+        scheme = str(path).partition(":")[0]
+        package = _PACKAGES.get(scheme)
+        how = f": pip install {package}" if package else f" ({error})"
+        raise InputError(f"{path}: no library to read {scheme}:// with{how}") from error
     except Exception as error:
-        told = _translated(error, place)
-        if told is None:
+        translated = _translate(error, path)
+        if translated is None:
             raise
-        raise told from error
+        raise translated from error
 
 
-@contextmanager
-def in_words(refused: type[DedupError]) -> Iterator[None]:
-    """Do as `telling` where it is not known what place it is about; what is no store's error passes.
-
-    Parameters
-    ----------
-    refused : type
-        What to raise where the store answers, but not as wished.
-    """
-    try:
-        yield
-    except DedupError:
-        raise
-    except Exception as error:
-        if _origin(error) is None:
-            raise
-        told = _translated(error, "the object store")
-        if told is None:
-            raise
-        if isinstance(told, OSError):
-            raise refused(f"the object store says: {told.strerror}") from error
-        raise told from error
-
-
-def _translated(error: Exception, place: object) -> Exception | None:
-    """Give what to raise in the place of a library's error; None if that says it well enough."""
-    code, name = _code(error), type(_origin(error) or error).__name__
+def _translate(error: Exception, path: object) -> Exception | None:
+    """Return the error to raise instead; None if `error` is not an object store's."""
+    code, origin = _code(error), _origin(error)
+    name = type(origin or error).__name__
     message = " ".join(str(error).split()).rstrip(".")
-    bucket = str(place).partition("://")[2].partition("/")[0]
+    bucket = str(path).partition("://")[2].partition("/")[0]
+
+    def refused(reason: str) -> PermissionError:
+        return PermissionError(errno.EACCES, reason, str(path))
+
     if code == "NoSuchBucket":
-        return FileNotFoundError(errno.ENOENT, f"there is no bucket {bucket}", str(place))
-    if code in _REFUSED:
-        return PermissionError(
-            errno.EACCES, f"the server refuses the credentials ({code})", str(place)
-        )
+        return FileNotFoundError(errno.ENOENT, f"there is no bucket {bucket}", str(path))
+    if code in _BAD_CREDENTIALS:
+        return refused(f"the server refuses the credentials ({code})")
     if code in _FORBIDDEN or isinstance(error, PermissionError):
-        return PermissionError(
-            errno.EACCES, f"no permission ({code or message}, bucket {bucket})", str(place)
-        )
-    if code in _UNKNOWN or isinstance(error, FileNotFoundError):
-        return FileNotFoundError(errno.ENOENT, "no such object", str(place))
+        return refused(f"no permission ({code or message}, bucket {bucket})")
+    if code in _NOT_FOUND or isinstance(error, FileNotFoundError):
+        return FileNotFoundError(errno.ENOENT, "no such object", str(path))
     if "Credentials" in name or name == "ProfileNotFound":
-        return PermissionError(errno.EACCES, f"{message}; {_CREDENTIALS}", str(place))
+        return refused(
+            f"{message}. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
+        )
     if code:
-        return RunError(f"{place}: the server cannot do its work ({code}: {message})")
-    if _origin(error) is not None or isinstance(error, TimeoutError):
-        if any(word in name for word in _SILENT):
-            server = endpoint() or "the store"
-            return RunError(
-                f"{place}: no answer from {server if is_s3(str(place)) else 'the store'} ({name})"
-            )
-        return RunError(f"{place}: {name}: {message}")
-    return None
+        return RunError(f"{path}: the server failed ({code}: {message})")
+    if origin is None and not isinstance(error, TimeoutError):
+        return None
+    if any(word in name for word in _NO_ANSWER):
+        server = (is_s3(str(path)) and endpoint()) or "the store"
+        return RunError(f"{path}: no answer from {server} ({name})")
+    return RunError(f"{path}: {name}: {message}")
 
 
 def _code(error: BaseException) -> str:
-    """Give the code by which the server told what is wrong."""
+    """Return the server's error code; empty if there is none."""
     for each in causes(error):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
@@ -184,18 +184,6 @@ def _code(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> BaseException | None:
-    """Give the error of a library for object stores that is behind an error."""
-    for each in causes(error):
-        root = type(each).__module__.partition(".")[0]
-        if root in (
-            "botocore",
-            "aiobotocore",
-            "aiohttp",
-            "httpx",
-            "httpcore",
-            "gcsfs",
-            "google",
-            "azure",
-        ):
-            return each
-    return None
+    """Return the error of an object store's library among the causes of an error."""
+    modules = ((each, type(each).__module__.partition(".")[0]) for each in causes(error))
+    return next((each for each, module in modules if module in _STORE_MODULES), None)

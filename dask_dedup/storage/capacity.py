@@ -1,4 +1,4 @@
-"""Room to write: what is said where there is none left, with the place and the way out."""
+"""Disk space and memory: errors that say where it ran out and what to do."""
 
 from __future__ import annotations
 
@@ -10,65 +10,85 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import RunError
+from dask_dedup.errors import InputError, RunError
 from dask_dedup.formatting import counted
 from dask_dedup.storage.paths import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: What a system says where a file does not fit: full disk, quota used up, file larger than allowed.
+#: Disk full, quota used up, file larger than the process may write.
 DISK_FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-#: A disk with room for fewer files than this is told of by its files and not by its bytes.
-FEW_FILES = 100
+#: With fewer free inodes, the message names them instead of the free bytes.
+_FEW_FILES = 100
+#: Share of the machine's memory that rows may take: they are there twice while they are split.
+_MEMORY_SHARE = 0.5
+
+
+class DiskFullError(RunError):
+    """There is no disk space left for the result."""
 
 
 @contextmanager
-def disk_full_errors(place: Path) -> Iterator[None]:
-    """Name the place, and what to do, if what is written there does not fit.
+def disk_full_errors(folder: Path) -> Iterator[None]:
+    """Raise `DiskFullError` for a file that does not fit.
 
     Parameters
     ----------
-    place : Path
-        For an object store that is this machine's temporary folder: what goes there is made here.
-
-    Raises
-    ------
-    RunError
+    folder : Path
+        Where the files go. For an object store the message names the temporary folder, where they are made.
     """
     try:
         yield
     except OSError as error:
         if error.errno not in DISK_FULL_ERRORS:
             raise
-        raise RunError(disk_full_message(place, error.errno)) from error
+        raise DiskFullError(_disk_full_message(folder, error.errno)) from error
 
 
-def disk_full_message(place: Path, number: int | None) -> str:
-    """Say that nothing more can be written in a place, by the number of the system's error."""
-    what = "free some room there, or choose another place"
-    if is_remote(place):
-        place = Path(tempfile.gettempdir())
-        what = "free some room there, or set TMPDIR to another folder"
-    if number == errno.EFBIG:
-        return (
-            f"{place}: a file there would be larger than this process may write; "
-            "raise that limit (ulimit -f) and run the same command again"
-        )
+def _disk_full_message(folder: Path, number: int | None) -> str:
+    remedy = "Free some space or choose another output folder"
+    if is_remote(folder):
+        folder = Path(tempfile.gettempdir())
+        remedy = "Free some space or set TMPDIR to another folder"
+    what = f"the disk is full{_free_space(folder)}"
     if number == errno.EDQUOT:
-        return f"{place}: your quota there is used up; {what}, and run the same command again"
-    return f"{place}: the disk is too full{_left(place)}; {what}, and run the same command again"
+        what = "your disk quota is used up"
+    elif number == errno.EFBIG:
+        what = "a file is larger than this process may write"
+        remedy = "Raise the limit (ulimit -f)"
+    return f"{folder}: {what}. {remedy}, then run the same command again."
 
 
-def _left(place: Path) -> str:
-    """Say how much room there is, now that what was not finished is removed."""
-    nearest = next((path for path in (place, *place.absolute().parents) if path.exists()), None)
+def _free_space(folder: Path) -> str:
+    nearest = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
     if nearest is None:
         return ""
     files = os.statvfs(nearest)
-    if files.f_files and files.f_favail < FEW_FILES:
-        return f" (it has room for {counted(files.f_favail, 'file')} more, which is not enough)"
+    if files.f_files and files.f_favail < _FEW_FILES:
+        return f" (it can hold {counted(files.f_favail, 'more file')})"
     usage = shutil.disk_usage(nearest)
-    return (
-        f" ({usage.free / 1e6:,.1f} of {usage.total / 1e6:,.1f} MB are free, which is not enough)"
-    )
+    return f" ({usage.free / 1e6:,.1f} of {usage.total / 1e6:,.1f} MB free)"
+
+
+def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
+    """Raise an error if rows that must be held whole do not fit into memory.
+
+    Parameters
+    ----------
+    what : str
+        The file, and the part of it.
+    rows : int
+    size : float
+        Memory they need at least, bytes.
+    remedy : str
+
+    Raises
+    ------
+    InputError
+    """
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > _MEMORY_SHARE * memory:
+        raise InputError(
+            f"{what} has {rows:,} rows, which take {size / 2**30:,.0f} GiB of memory at once; {remedy}"
+        )

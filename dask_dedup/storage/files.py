@@ -1,7 +1,8 @@
-"""Bytes in files and in object stores: reading parts of them, putting them there whole, listing, removing."""
+"""Read, write, list and remove files on local file systems and in object stores."""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import shutil
@@ -15,30 +16,31 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from dask_dedup.errors import RunError
-from dask_dedup.storage.access import telling
+from dask_dedup.storage.access import store_errors
 from dask_dedup.storage.paths import at, is_remote, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from contextlib import AbstractContextManager
 
     import pyarrow.parquet as pq
 
-#: So much of an object is asked for at a time where it is read from end to end.
+#: Bytes requested at a time when an object is read from start to end.
 READ_BYTES = 8 * 2**20
-#: Requests side by side where there are many small ones.
+#: Small requests made at once.
 _THREADS = 16
-#: A store that is at work on another request for the same object says so, and is asked again so often.
+#: Attempts to create an object while the store handles another request for it, and seconds between them.
 _CONFLICTS, _CONFLICT_SECONDS = 5, 0.5
 
 
 class _Object(io.RawIOBase):
-    """An object of a store, read by ranges: each read is one request for just the bytes wanted."""
+    """An object of a store as a raw stream: each read is one request for a byte range."""
 
     def __init__(self, place: Path) -> None:
         super().__init__()
         self.name = str(place)
         self._place: Any = place
-        with telling(place):
+        with store_errors(place):
             self._size = int(place.stat().st_size)
         self._next = 0
 
@@ -52,7 +54,7 @@ class _Object(io.RawIOBase):
         return self._next
 
     def size(self) -> int:
-        """Pyarrow asks for it."""
+        """Return the size in bytes; pyarrow calls it."""
         return self._size
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
@@ -64,7 +66,7 @@ class _Object(io.RawIOBase):
         stop = min(self._next + len(buffer), self._size)
         if stop <= self._next:
             return 0
-        with telling(self._place):
+        with store_errors(self._place):
             content = self._place.fs.cat_file(self._place.path, start=self._next, end=stop)
         buffer[: len(content)] = content
         self._next += len(content)
@@ -72,26 +74,59 @@ class _Object(io.RawIOBase):
 
 
 def open_to_read(path: Path, buffering: int = -1) -> io.BufferedReader:
-    """Open a file to be read from some place on; of an object, some megabytes are asked for at a time."""
+    """Open a file to read; of an object, `READ_BYTES` are requested at a time."""
     if is_remote(path):
         return io.BufferedReader(_Object(path), READ_BYTES)
     return cast("io.BufferedReader", path.open("rb", buffering=buffering))
 
 
 def status_of(path: Path) -> os.stat_result:
-    """Tell size and time of modification of a file."""
-    with telling(path) if is_remote(path) else nullcontext():
+    """Return size and modification time of a file."""
+    with _errors_of(path):
         return path.stat()
 
 
+def exists(path: Path) -> bool:
+    """Return whether a file or folder exists."""
+    with _errors_of(path):
+        return path.exists()
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether a path is an existing folder."""
+    with _errors_of(path):
+        return path.is_dir()
+
+
+def list_names(folder: Path) -> list[str]:
+    """Return the sorted names of the entries of a folder; empty if it does not exist."""
+    with _errors_of(folder):
+        # Object stores may list the folder as an entry without a name.
+        return (
+            sorted(filter(None, (entry.name for entry in folder.iterdir())))
+            if folder.is_dir()
+            else []
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open_to_read(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _errors_of(path: Path) -> AbstractContextManager[None]:
+    return store_errors(path) if is_remote(path) else nullcontext()
+
+
 def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Read some parts of a file, each from its first byte to before its last; of an object all at once."""
+    """Read several ranges of a file, each ``(start, stop)`` in bytes; of an object, all at once."""
     if is_remote(path):
         remote: Any = path
 
         def read(part: tuple[int, int]) -> bytes:
             start, stop = part
-            with telling(path):
+            with store_errors(path):
                 if start == stop:
                     return b""
                 return bytes(remote.fs.cat_file(remote.path, start=start, end=stop))
@@ -111,16 +146,16 @@ def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 
 def parquet_source(path: str | Path) -> dict[str, Any]:
-    """Give the arguments by which `pyarrow.parquet` opens a file, wherever it is."""
+    """Return the arguments with which `pyarrow.parquet` opens a file."""
     place = at(path)
     if is_remote(place):
-        # Column chunks that lie together are asked for together.
+        # Merges the requests of adjacent column chunks.
         return {"source": _Object(place), "pre_buffer": True}
     return {"source": str(place)}
 
 
 def read_metadata(path: str | Path) -> pq.FileMetaData:
-    """Read the footer of a Parquet file, wherever it is."""
+    """Read the footer of a Parquet file."""
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(**parquet_source(path)) as file:
@@ -140,34 +175,34 @@ def _copies(path: str, modified_ns: int, size: int) -> Any:  # noqa: ARG001
 
 
 def local_copy(path: Path) -> Path:
-    """Give a file that can be mapped into memory: of an object a copy, made once in this process."""
+    """Return a file that can be memory-mapped; of an object, a copy made once per process."""
     if not is_remote(path):
         return path
     status = status_of(path)
-    # Of two that ask at once, the second would get a copy that nobody keeps.
+    # Without the lock, two callers would make two copies, and the cache would delete one in use.
     with _copying:
         return Path(_copies(str(path), status.st_mtime_ns, status.st_size).name)
 
 
 def list_files(folder: Path) -> dict[Path, int]:
-    """Give the files below a folder, sorted, and their sizes; of an object store with few requests."""
+    """Return the size of each file below a folder, sorted by path."""
     if not is_remote(folder):
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         return {file: file.stat().st_size for file in files}
     remote: Any = folder
-    with telling(folder):
+    with store_errors(folder):
         found = remote.fs.find(remote.path, detail=True)
     root = remote.path.rstrip("/") + "/"
     return {
         folder / name.removeprefix(root): int(entry["size"] or 0)
         for name, entry in sorted(found.items())
-        # Some tools put an empty object in the place of a folder.
+        # Some tools create an empty object for a folder.
         if name.startswith(root) and not name.endswith("/")
     }
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a small file whole.
+    """Read a whole file.
 
     Raises
     ------
@@ -177,48 +212,48 @@ def read_bytes(path: Path) -> bytes:
     if not is_remote(path):
         return path.read_bytes()
     remote: Any = path
-    with telling(path):
+    with store_errors(path):
         return bytes(remote.fs.cat_file(remote.path))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put a small file into an object store, whole."""
+    """Write a small object."""
     remote: Any = path
-    with telling(path):
+    with store_errors(path):
         remote.fs.pipe_file(remote.path, content)
 
 
 def upload(file: Path, target: Path) -> None:
-    """Put a local file into an object store; it appears whole."""
+    """Copy a local file into an object store; it appears whole."""
     remote: Any = target
-    with telling(target):
+    with store_errors(target):
         remote.fs.put_file(str(file), remote.path)
 
 
 def create(path: Path, content: bytes) -> None:
-    """Create a file of an object store whole, and only if there is none.
+    """Create an object only if there is none.
 
     Raises
     ------
     FileExistsError
-        If there is one. It may be this very one: if an answer is lost on its way, the request is made again.
+        If there is one. It may be this one: the request is repeated if its response was lost.
     RunError
-        If the store cannot tell.
+        If the library cannot create an object conditionally.
     """
     remote: Any = path
     for _ in range(_CONFLICTS):
         try:
-            with telling(path):
+            with store_errors(path):
                 remote.fs.pipe_file(remote.path, content, mode="create")
         except (NotImplementedError, ValueError, TypeError) as error:
             raise RunError(
-                f"{path}: the library for this store ({type(remote.fs).__name__}) cannot create a file "
-                "only if there is none"
+                f"{path}: the library for this store ({type(remote.fs).__name__}) cannot create an object "
+                "only if there is none."
             ) from error
         except FileExistsError:
             raise
         except (OSError, RunError) as error:
-            # Not every store says in the same words that there is one, or that one is just being made.
+            # Stores differ in how they report an object that exists or is being created.
             if path.exists():
                 raise FileExistsError(str(path)) from error
             if "Conflict" not in str(error):
@@ -226,30 +261,30 @@ def create(path: Path, content: bytes) -> None:
             time.sleep(_CONFLICT_SECONDS)
         else:
             return
-    raise RunError(f"{path}: others keep writing there at the same time")
+    raise RunError(f"{path}: other processes keep writing this object at the same time.")
 
 
 def replace(path: Path, content: bytes, tag: str | None) -> bool:
-    """Replace a file of an object store, on S3 only if it is still the one that has this entity tag.
+    """Replace an object; on S3, only if it still has this entity tag.
 
     Returns
     -------
     bool
-        False if it is another one.
+        False if it has been replaced by another process.
     """
     remote: Any = path
     if not (tag and is_s3(path)):
         write_bytes(path, content)
         return True
-    # Ceph compares the tag without its quotes, and refuses it with them.
+    # Ceph accepts the tag only without its quotes.
     forms = (tag, tag.strip('"'))
     for form in forms:
         try:
-            with telling(path):
+            with store_errors(path):
                 remote.fs.pipe_file(remote.path, content, IfMatch=form)
         except (OSError, RunError):
             if tag_of(path) != tag:
-                # An answer may have been lost on its way, and the request made again in vain.
+                # The first response may have been lost, and the repeated request refused.
                 return read_bytes(path) == content
             if form == forms[-1]:
                 raise
@@ -259,57 +294,37 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
 
 
 def tag_of(path: Path) -> str | None:
-    """Give what tells this state of an object from any other, where the store has that."""
+    """Return the entity tag of an object; None if the store has none."""
     remote: Any = path
-    with telling(path):
+    with store_errors(path):
         tag = remote.fs.info(remote.path).get("ETag")
     return str(tag) if tag else None
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder and all that is in it; none is fine."""
-    if is_remote(folder):
-        remove_files(list_files(folder))
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def remove_files(paths: Iterable[Path]) -> None:
-    """Remove files of an object store; those that are gone already are fine."""
-
-    def drop(path: Any) -> None:
-        # Not by way of the library's `rm`, which takes some characters of names for wildcards.
-        try:
-            with telling(path):
-                path.fs.rm_file(path.path)
-        except FileNotFoundError:
-            pass
-
-    with ThreadPoolExecutor(_THREADS) as pool:
-        list(pool.map(drop, paths))
-
-
 def copy_file(source: Path, target: Path) -> str:
-    """Copy a file without changing it, and return how.
+    """Copy a file by the cheapest way there is, and make the folders it goes into.
 
     Returns
     -------
-    {"linked", "copied by the store", "copied"}
-        A hard link on one file system; a copy inside one object store; else a copy.
+    str
+        "linked" (a hard link), "copied by the store", or "copied".
     """
-    here, there = is_remote(source), is_remote(target)
-    remote: Any = source if here else target
-    if here and there and remote.protocol == target.protocol:  # type: ignore[attr-defined]
-        remote.fs.copy(remote.path, target.path)  # type: ignore[attr-defined]
-        return "copied by the store"
-    if not there:
+    if not is_remote(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    if here and there:
-        target.write_bytes(source.read_bytes())
-    elif there:
+    here: Any = source
+    there: Any = target
+    if is_remote(source) and is_remote(target):
+        if here.protocol != there.protocol:
+            target.write_bytes(source.read_bytes())
+            return "copied"
+        with store_errors(source):
+            here.fs.copy(here.path, there.path)
+        return "copied by the store"
+    if is_remote(target):
         upload(source, target)
-    elif here:
-        remote.fs.get_file(remote.path, str(target))
+    elif is_remote(source):
+        with store_errors(source):
+            here.fs.get_file(here.path, str(target))
     else:
         try:
             os.link(source, target)
@@ -322,12 +337,38 @@ def copy_file(source: Path, target: Path) -> str:
 
 
 def remove_file(path: Path, root: Path) -> None:
-    """Remove a file if it exists, and the folders below `root` that become empty."""
-    path.unlink(missing_ok=True)
+    """Remove a file, if it exists, and the folders up to `root` that this leaves empty."""
     if is_remote(path):
+        remove_files([path])
         return
-    for folder in path.relative_to(root).parents[:-1]:
-        try:
-            (root / folder).rmdir()
-        except OSError:
+    path.unlink(missing_ok=True)
+    for folder in path.parents:
+        if folder == root:
             return
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder and everything in it, if it exists."""
+    if is_remote(folder):
+        remove_files(list_files(folder))
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_files(paths: Iterable[Path]) -> None:
+    """Remove objects; missing ones are ignored."""
+
+    def drop(path: Any) -> None:
+        # The library's `rm` would take some characters of names for wildcards.
+        try:
+            with store_errors(path):
+                path.fs.rm_file(path.path)
+        except FileNotFoundError:
+            pass
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(drop, paths))

@@ -36,8 +36,8 @@ from dask_dedup.formats.cryosparc.record_file import (
     shorter_error,
 )
 from dask_dedup.formatting import counted
+from dask_dedup.storage.capacity import check_fits
 from dask_dedup.storage.files import open_to_read, status_of
-from dask_dedup.storage.memory import check_fits
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:

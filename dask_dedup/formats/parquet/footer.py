@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import FileSlice, InputFile
 from dask_dedup.formatting import counted
+from dask_dedup.storage.capacity import check_fits
 from dask_dedup.storage.files import parquet_source, read_ranges, status_of
-from dask_dedup.storage.memory import check_fits
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

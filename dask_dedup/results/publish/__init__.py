@@ -10,7 +10,7 @@ from dask_dedup.messages import parameter
 from dask_dedup.results.publish.dataset import DATASETS, open_dataset
 from dask_dedup.results.publish.files import copy_files, describe_copies, remove_copies
 from dask_dedup.results.publish.outcome import Publication
-from dask_dedup.storage.access import check_answers, in_words
+from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ MODES = ("append", "replace")
 ATTEMPTS = 20
 
 
-@in_words(RunError)
 def publish(
     output: str | Path,
     *,
@@ -74,7 +73,7 @@ def publish(
                 f"{parameter(name)} is {value!r}; it must be one of {', '.join(known)}."
             )
     if delta is not None:
-        check_answers([at(delta)])
+        check_access([at(delta)])
     dataset = open_dataset(output, table, tags or {})
     if delta is not None:
         from dask_dedup.results.publish.delta import open_delta

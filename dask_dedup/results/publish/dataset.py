@@ -14,9 +14,9 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.messages import parameter
-from dask_dedup.output.local import find_damaged, read_manifest
-from dask_dedup.output.lock import busy, holder
-from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.manifest import read_manifest
+from dask_dedup.output.store import open_store
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.storage.files import read_metadata
 
@@ -185,10 +185,9 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
         If there is no complete, finished run, if the dataset is not Parquet, or if a tag is wrong.
     """
     run = open_finished_run(output)
-    who = holder(run.output)
-    if who:
-        raise busy(run.output, who)
-    damaged = find_damaged(run.output, run.manifest)
+    store = open_store(run.output)
+    store.check_idle()
+    damaged = store.find_damaged(run.manifest)
     if damaged:
         raise InputError(
             f"{damaged[0]} is missing or changed. Run again with {parameter('overwrite')}, then publish."

@@ -5,20 +5,16 @@ It is made from the manifest and the datasets, so the inputs are not needed.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import DedupError, RunError
-from dask_dedup.output.local import PAGE, PLOTS, STAGING_PREFIX
+from dask_dedup.output.layout import PAGE, PLOTS
+from dask_dedup.output.store import open_store
 from dask_dedup.results.finished_run import open_finished_run
-from dask_dedup.storage.access import in_words
-from dask_dedup.storage.files import remove, upload
-from dask_dedup.storage.paths import is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.verify import Verification
@@ -54,8 +50,7 @@ def report(
     RunError
         If the report cannot be written.
     """
-    with in_words(RunError):
-        run = open_finished_run(output)
+    run = open_finished_run(output)
     try:
         return _write(run, plot_micrographs, verification)
     except DedupError:
@@ -88,25 +83,13 @@ def _write(run: FinishedRun, named: Sequence[str], verification: Verification | 
     ]
     page = render(run, make_pictures(examples, drawn, separation), answers, verification)
 
-    output = run.output
-    folder = None if is_remote(output) else output
-    with tempfile.TemporaryDirectory(prefix=f"{STAGING_PREFIX}report-", dir=folder) as staging:
-        plots = Path(staging, PLOTS)
+    with open_store(run.output).draft_report() as folder:
+        plots = folder / PLOTS
         plots.mkdir()
         for number, rendering in enumerate(drawn, start=1):
             rendering.save(plots / f"micrograph-{number}")
         for answer, chart in answers:
             if chart:
                 chart.save(plots / answer.key)
-        Path(staging, PAGE).write_text(page, encoding="utf-8")
-        if is_remote(output):
-            remove(output / PLOTS)
-            for file in plots.iterdir():
-                upload(file, output / PLOTS / file.name)
-            upload(Path(staging, PAGE), output / PAGE)
-            return output / PAGE
-        if (output / PLOTS).exists():
-            shutil.move(output / PLOTS, Path(staging, "before"))
-        plots.rename(output / PLOTS)
-        Path(staging, PAGE).replace(output / PAGE)
-    return output / PAGE
+        (folder / PAGE).write_text(page, encoding="utf-8")
+    return run.output / PAGE

@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from PIL import Image
 
 from dask_dedup.formatting import counted, printable
-from dask_dedup.results.command import command_of
+from dask_dedup.results.command import run_command
 from dask_dedup.results.report.micrograph import DOTS_PER_INCH, describe
 from dask_dedup.results.report.style import in_style
 
@@ -152,7 +152,7 @@ def render(
         answers=[_chart(answer, rendering) for answer, rendering in answers],
         rule=_rule(run.params),
         plan=_plan(manifest["plan"]),
-        command=command_of(manifest, str(run.output)),
+        command=run_command(manifest, str(run.output)),
         citation=_citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
         files=manifest["outputs"][:LISTED_FILES],
         output_bytes=sum(entry["bytes"] for entry in manifest["outputs"]),

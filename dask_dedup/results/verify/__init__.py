@@ -18,13 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import RunError
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.verify.decisions import DECISION_CHECKS, check_decisions
 from dask_dedup.results.verify.files import check_files, check_inputs
 from dask_dedup.results.verify.rows import compare_rows, compare_totals
 from dask_dedup.results.verify.verification import Check, Verification
-from dask_dedup.storage.access import in_words
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +33,6 @@ __all__ = ["Check", "Verification", "verify"]
 MAX_THREADS = 8
 
 
-@in_words(RunError)
 def verify(output: str | Path) -> Verification:
     """Verify a finished run with an independent algorithm.
 

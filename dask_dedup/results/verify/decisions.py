@@ -16,10 +16,10 @@ import pyarrow as pa
 from dask_dedup import formats
 from dask_dedup.dedup.picks import Picks, fragment_of, row_of
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.output.layout import DUPLICATES
 from dask_dedup.particles.columns import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
-from dask_dedup.pipeline.stages import DUPLICATES
 from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
 from dask_dedup.results.verify.neighbours import (
     NOT_FOUND,

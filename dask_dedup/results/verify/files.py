@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from dask_dedup.formats import open_table
 from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.parquet import footer as parquet_footer
-from dask_dedup.output.checksum import checksum_ok
-from dask_dedup.output.local import MANIFEST, TABLES, find_staging
+from dask_dedup.output.layout import MANIFEST, TABLES
+from dask_dedup.output.manifest import checksum_ok
+from dask_dedup.output.store import open_store
 from dask_dedup.particles.inputs import Inputs, make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_run_id
 from dask_dedup.results.verify.verification import Check, MismatchError, UncheckedError
@@ -61,7 +62,9 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
     known = {file.path for file in run.files}
     # Unfinished runs on an object store write into the dataset folders; `status` shows them.
     unfinished = {
-        run.output / name / token for token in find_staging(run.output) for name in TABLES
+        run.output / name / token
+        for token in open_store(run.output).find_staging()
+        for name in TABLES
     }
     faults += [
         f"{path} is not a file of this run"

@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dask_dedup import __version__, formats
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.columns import Columns
 from dask_dedup.pipeline.job import unified_schema
-from dask_dedup.pipeline.stages import DUPLICATES, KEPT, REJECTED
 from dask_dedup.results.verify.duplicates import read_duplicates
 from dask_dedup.results.verify.files import sha256_of
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError

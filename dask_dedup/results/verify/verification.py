@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dask_dedup.errors import DedupError
 from dask_dedup.formatting import html_table
-from dask_dedup.output.local import PAGE
+from dask_dedup.output.layout import PAGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

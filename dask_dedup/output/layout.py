@@ -1,0 +1,39 @@
+"""Names of the files and folders of a result, finished or not.
+
+::
+
+    OUT/particles_kept/ particles_rejected/ duplicates/    the tables
+    OUT/report.html  plots/                                the report
+    OUT/manifest.json                                      written last: with it the result is finished
+    OUT/.dask-dedup-<id>/                                  the staging folder of an unfinished run:
+        request.json  checkpoints/  pieces/                (and, on a local file system, its tables)
+"""
+
+from __future__ import annotations
+
+KEPT, REJECTED, DUPLICATES = "particles_kept", "particles_rejected", "duplicates"
+TABLES = (KEPT, REJECTED, DUPLICATES)
+MANIFEST = "manifest.json"
+PAGE, PLOTS = "report.html", "plots"
+
+STAGING_PREFIX = ".dask-dedup-"
+LOCK = f"{STAGING_PREFIX}lock"
+REPORT_PREFIX = f"{STAGING_PREFIX}report-"
+#: What the run was asked for: everything its files depend on, and the parameters to resume it.
+REQUEST = "request.json"
+#: One file per written fragment.
+CHECKPOINTS = "checkpoints"
+#: Fragments of tables in the input's own format, before they are joined.
+PIECES = "pieces"
+#: Folders in which tasks write before they move their files.
+DRAFTS = "drafts"
+
+
+def checkpoint_name(fragment: int) -> str:
+    """Return the path of a fragment's checkpoint in the staging folder."""
+    return f"{CHECKPOINTS}/{fragment:05d}.json"
+
+
+def piece_name(table: str, fragment: int) -> str:
+    """Return the path of a fragment's piece of a table in the staging folder."""
+    return f"{PIECES}/{table}-{fragment:05d}"

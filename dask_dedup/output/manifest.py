@@ -1,0 +1,75 @@
+"""Manifests: how they are read, their format version and their checksum."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.errors import InputError
+from dask_dedup.output.layout import MANIFEST
+from dask_dedup.storage.files import read_bytes
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Version of the manifest's keys. A reader refuses any other.
+FORMAT = 2
+CHECKSUM = "checksum"
+
+
+def read_manifest(output: str | Path) -> dict[str, Any]:
+    """Read the manifest of a finished run.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it is not a manifest of this format version.
+    """
+    manifest = find_manifest(output)
+    if manifest is None:
+        raise InputError(f"{output}: no finished run ({MANIFEST} is missing).")
+    return manifest
+
+
+def find_manifest(output: str | Path) -> dict[str, Any] | None:
+    """Read the manifest of a finished run; return None if there is none.
+
+    Raises
+    ------
+    InputError
+        If it is not a manifest of this format version.
+    """
+    path = at(output) / MANIFEST
+    try:
+        manifest = json.loads(read_bytes(path))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as a manifest: {error}") from error
+    if not isinstance(manifest, dict) or "run_id" not in manifest:
+        raise InputError(f"{path}: not a manifest of dask-dedup.")
+    if manifest.get("format") != FORMAT:
+        found = manifest.get("format", "unknown")
+        raise InputError(
+            f"{path}: result format {found}, but this version of dask-dedup reads format {FORMAT}. "
+            "Use the version that wrote it, or run again into another folder."
+        )
+    return manifest
+
+
+def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
+    """Return JSON values with their checksum added or renewed."""
+    return {**values, CHECKSUM: _digest(values)}
+
+
+def checksum_ok(values: dict[str, Any]) -> bool:
+    """Return whether JSON values match their checksum; False without one."""
+    return values.get(CHECKSUM) == _digest(values)
+
+
+def _digest(values: dict[str, Any]) -> str:
+    # Through JSON first: number keys become text, which changes their order.
+    plain = json.loads(json.dumps({key: values[key] for key in values if key != CHECKSUM}))
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,321 @@
+"""The result store: an output folder, what a run writes into it, and when the result is finished.
+
+A run stages its files, commits them, and only then is there a manifest. How, depends on where the folder is:
+
+- `LocalStore`: files wait in a staging folder, and whole tables are renamed into place.
+- `ObjectStore`: nothing can be renamed, so files are written where they stay, and the manifest lists them.
+
+Nothing outside this package and `storage` asks which one it is.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from abc import ABC, abstractmethod
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.errors import DedupError, InputError, OutputExistsError
+from dask_dedup.messages import parameter
+from dask_dedup.output.checkpoints import read_checkpoint
+from dask_dedup.output.layout import (
+    CHECKPOINTS,
+    MANIFEST,
+    REQUEST,
+    STAGING_PREFIX,
+    TABLES,
+    checkpoint_name,
+)
+from dask_dedup.output.manifest import find_manifest
+from dask_dedup.storage.access import check_access
+from dask_dedup.storage.files import exists, list_files, list_names, read_bytes
+from dask_dedup.storage.paths import at, is_remote, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from dask_dedup.formats import Fragment
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+
+#: Run tokens, and the beginnings of run ids, in the names of folders.
+TOKEN = re.compile(r"[0-9a-f]{12}")
+_STAGING = re.compile(re.escape(STAGING_PREFIX) + rf"({TOKEN.pattern})")
+
+log = logging.getLogger("dask_dedup")
+
+
+def open_store(output: str | Path) -> ResultStore:
+    """Return the result store of an output folder, which need not exist."""
+    from dask_dedup.output.local import LocalStore
+    from dask_dedup.output.object_store import ObjectStore
+
+    path = at(output)
+    return ObjectStore(path) if is_remote(path) else LocalStore(path)
+
+
+def open_staging(staging: str) -> tuple[ResultStore, Path]:
+    """Return the result store that a staging folder belongs to, and the folder's path."""
+    folder = at(staging)
+    return open_store(folder.parent), folder
+
+
+class ResultStore(ABC):
+    """An output folder.
+
+    Attributes
+    ----------
+    output : Path
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+
+    # Before a run
+
+    def check_separate(self, inputs: Iterable[str | Path]) -> None:
+        """Raise `InputError` if the output is inside an input, or an input is inside a result."""
+        target = resolve(self.output)
+        for given in inputs:
+            source = resolve(at(given))
+            if target == source or source in target.parents:
+                raise InputError(
+                    f"{self.output}: the output is inside the input {given}. Choose another folder."
+                )
+            if target in source.parents and exists(target / MANIFEST):
+                raise InputError(
+                    f"{given}: the input is inside the output {self.output}. Choose another folder."
+                )
+
+    @abstractmethod
+    def check_idle(self) -> None:
+        """Raise `OutputExistsError` if another run holds the folder."""
+
+    @abstractmethod
+    def check_writable(self) -> None:
+        """Raise `InputError` if nothing can be written into the folder."""
+
+    def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
+        """Look for the result of a run.
+
+        Returns
+        -------
+        dict or None
+            Its manifest; None if the folder is free for the run.
+
+        Raises
+        ------
+        OutputExistsError
+            If the folder holds anything else, or a damaged result of this run.
+        """
+        manifest = find_manifest(self.output)
+        if manifest is None:
+            foreign = self.foreign_names(run_id)
+            if foreign:
+                raise OutputExistsError(
+                    f"{self.output}: not empty, and holds no finished run (found {foreign[0]}). "
+                    "Choose another folder."
+                )
+            return None
+        if overwrite:
+            return None
+        if manifest["run_id"] != run_id:
+            raise OutputExistsError(
+                f"{self.output}: holds another run (its inputs or parameters differ). "
+                f"Choose another folder, or pass {parameter('overwrite')}."
+            )
+        self.tidy(manifest)
+        for path in self.find_damaged(manifest):
+            raise OutputExistsError(
+                f"{path}: missing or has another size than this run wrote. "
+                f"Pass {parameter('overwrite')} to run again."
+            )
+        return manifest
+
+    @abstractmethod
+    def foreign_names(self, run_id: str) -> list[str]:
+        """Return the names in the folder that no run of this program can have left."""
+
+    def find_damaged(self, manifest: dict[str, Any]) -> list[str]:
+        """Return the files of a finished run that are missing or have another size."""
+        sizes = {p: size for table in TABLES for p, size in list_files(self.output / table).items()}
+        paths = [(self.output / entry["path"], entry["bytes"]) for entry in manifest["outputs"]]
+        return [str(path) for path, size in paths if sizes.get(path) != size]
+
+    # During a run
+
+    @abstractmethod
+    def lock(self) -> AbstractContextManager[None]:
+        """Hold the folder for one run; raise `OutputExistsError` if another holds it."""
+
+    @abstractmethod
+    def holder(self) -> str | None:
+        """Return which run holds the folder: "process 123 on node7, since 12:30"."""
+
+    @abstractmethod
+    def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
+        """Return the name of the folder, in each table, for the files of a run; empty for none.
+
+        Parameters
+        ----------
+        parts : object
+            JSON values that the bytes of its files depend on.
+        replaced : dict or None
+            The manifest of the result to be replaced.
+        """
+
+    @abstractmethod
+    def stage(self, request: dict[str, Any], run_token: str) -> Path:
+        """Return the staging folder of a run, new or left by an interrupted run of the same request.
+
+        Raises
+        ------
+        InputError
+            If nothing can be written there.
+        DiskFullError
+        """
+
+    @abstractmethod
+    def draft(self, staging: Path) -> AbstractContextManager[Path]:
+        """Yield a local folder to write in; at the end its files become files of the run.
+
+        They have the same paths as in `layout`. Tasks may write the same files twice. Checkpoints are moved last.
+        """
+
+    def find_checkpoints(
+        self, staging: Path, fragments: Sequence[Fragment]
+    ) -> list[FragmentCheckpoint]:
+        """Return the checkpoints of the fragments that need not be written again."""
+        names = {file.name for file in list_files(staging / CHECKPOINTS)}
+        written = [part for part in fragments if Path(checkpoint_name(part.number)).name in names]
+        with ThreadPoolExecutor() as pool:
+            read = list(pool.map(lambda fragment: read_checkpoint(staging, fragment), written))
+        return self.with_files(staging, [checkpoint for checkpoint in read if checkpoint])
+
+    @abstractmethod
+    def with_files(
+        self, staging: Path, checkpoints: list[FragmentCheckpoint]
+    ) -> list[FragmentCheckpoint]:
+        """Return the checkpoints whose files are all there and intact."""
+
+    @abstractmethod
+    def commit(
+        self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """Make the staged files the result. May be repeated after an interruption at any point.
+
+        Parameters
+        ----------
+        staging : Path
+        manifest : dict
+        replaced : dict or None
+            The manifest of the result to be replaced.
+
+        Returns
+        -------
+        dict
+            The manifest of the result: this one, or that of a concurrent run of the same id.
+
+        Raises
+        ------
+        OutputExistsError
+            If a different run has finished here meanwhile.
+        """
+
+    def close_failed(
+        self, staging: Path, fragments: int, is_reusable: Callable[[], bool]
+    ) -> dict[str, Any] | None:
+        """Keep the written fragments of a failed run if they are of use, or remove them.
+
+        Parameters
+        ----------
+        staging : Path
+        fragments : int
+            Of the whole run.
+        is_reusable : callable
+            Whether the same command could use what is written.
+
+        Returns
+        -------
+        dict or None
+            The manifest, if a concurrent run of the same id has finished.
+        """
+        if self.staged_manifest(staging) is not None:
+            return None
+        try:
+            # Without an answer, every further request would take minutes to fail.
+            check_access([staging])
+            finished = self.find_concurrent(staging)
+        except DedupError:
+            log.warning("what is written stays in %s. Run the same command to resume.", staging)
+            return None
+        if finished is not None:
+            self.tidy(finished)
+            return finished
+        done = len(list_files(staging / CHECKPOINTS))
+        if done and is_reusable():
+            log.warning(
+                "%s of %s fragments are written. Run the same command to resume, "
+                "or dask-dedup clean %s to remove them.",
+                f"{done:,}",
+                f"{fragments:,}",
+                self.output,
+            )
+        else:
+            self.discard(staging)
+        return None
+
+    @abstractmethod
+    def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
+        """Return the manifest, if it is of the run of a staging folder and a concurrent run wrote it."""
+
+    # Unfinished runs
+
+    def find_staging(self) -> dict[str, Path]:
+        """Return the staging folders, by the run token or the beginning of the run id."""
+        found = {name: _STAGING.fullmatch(name) for name in list_names(self.output)}
+        return {match[1]: self.output / name for name, match in found.items() if match}
+
+    def read_request(self, staging: Path) -> dict[str, Any] | None:
+        """Return the request of a staged run; None if the run failed before it wrote one."""
+        try:
+            request: dict[str, Any] = json.loads(read_bytes(staging / REQUEST))
+        except (FileNotFoundError, ValueError):
+            return None
+        return request
+
+    @abstractmethod
+    def staged_manifest(self, staging: Path) -> dict[str, Any] | None:
+        """Return the manifest of a run whose commit was interrupted, with a part of the result in its folder."""
+
+    @abstractmethod
+    def staged_files(self, staging: Path) -> dict[Path, int]:
+        """Return the size of each file of an unfinished run."""
+
+    @abstractmethod
+    def leftovers(self) -> list[Path]:
+        """Return the folders that interrupted runs and reports have left."""
+
+    @abstractmethod
+    def discard(self, folder: Path) -> None:
+        """Remove leftovers, including the files of the run elsewhere; never a result."""
+
+    @abstractmethod
+    def tidy(self, manifest: dict[str, Any]) -> None:
+        """Remove what the finished run no longer needs. May be repeated after an interruption."""
+
+    # After a run
+
+    @abstractmethod
+    def draft_report(self) -> AbstractContextManager[Path]:
+        """Yield a local folder for the page and the plots; at the end they replace those of the result."""
+
+    def finished_meanwhile(self, staging: Path) -> OutputExistsError:
+        """Remove a run's files and return the error for a result that another run has committed."""
+        self.discard(staging)
+        return OutputExistsError(
+            f"{self.output}: another run has finished here meanwhile. Choose another folder."
+        )
