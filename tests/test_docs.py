@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
 
 import click
 import numpy as np
@@ -36,6 +37,7 @@ PROSE = [
 BLOCK = re.compile(
     r"(?:^<!-- (.*?) -->\n)?^```(console|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE
 )
+OUTPUT_FLAGS = ELLIPSIS | NORMALIZE_WHITESPACE
 FENCED = re.compile(r"^ *(```+|:::+).*?^ *\1$", re.DOTALL | re.MULTILINE)
 
 
@@ -52,10 +54,10 @@ def example(name):
 
 
 def commands_of(block):
-    """Return the commands of a console block: its lines after ``$``, or all lines if there is no ``$``."""
-    lines = block.splitlines()
-    prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
-    return prompted or lines
+    """Return (command, expected output) of a console block: commands follow ``$``, or are all lines."""
+    if not block.startswith("$ "):
+        return [(command, "") for command in block.splitlines()]
+    return [text.partition("\n")[::2] for text in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
 
 
 def blocks_of(page):
@@ -115,11 +117,14 @@ def test_the_commands_of_a_page_run(page, cli, tables, tmp_path, monkeypatch):
         if language == "python":
             exec(compile(text, name_of(page), "exec"), names)
             continue
-        for command in commands_of(text):
+        for command, expected in commands_of(text):
             program, *arguments = shlex.split(command, comments=True)
             assert program == "dask-dedup"
             outcome = cli(*arguments)
             assert outcome.exit_code == 0, f"{command}\n{outcome.stderr}"
+            if expected:
+                same = OutputChecker().check_output(expected, outcome.stdout, OUTPUT_FLAGS)
+                assert same, f"{command}\n{outcome.stdout}"
 
 
 COMMANDS = tuple(sorted(main.commands.items()))
