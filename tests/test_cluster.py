@@ -184,5 +184,8 @@ def test_the_configured_scheduler_is_used(inputs, tmp_path, monkeypatch, caplog)
 
 def test_a_scheduler_that_is_not_there_is_said_so(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
-    with ExitStack() as stack, pytest.raises(RunError, match="no Dask scheduler answers"):
+    with (
+        ExitStack() as stack,
+        pytest.raises(RunError, match="cannot connect to the Dask scheduler"),
+    ):
         cluster.connect(stack, ADDRESS_OF_NOBODY)

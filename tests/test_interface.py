@@ -191,7 +191,7 @@ class TestExitCodes:
         outcome = cli(*arguments, "--scheduler", address)
         assert outcome.exit_code == 1
         (line,) = outcome.stderr.splitlines()
-        assert line.startswith(f"dask-dedup: no Dask scheduler answers at {address}")
+        assert line.startswith(f"dask-dedup: cannot connect to the Dask scheduler at {address}")
 
     def test_1_means_verify_found_a_fault(self, cli, arguments, tmp_path):
         assert cli(*arguments).exit_code == 0

@@ -1,4 +1,4 @@
-"""On a real SLURM of two nodes, which tests/slurm/start starts on this machine."""
+"""Runs on a real SLURM of two nodes, which tests/slurm/start starts on this machine."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from dask_dedup.formats.parquet import table as parquet
 HERE = Path(__file__).parent
 SCRIPTS = HERE / "slurm"
 DEPLOY = REPOSITORY / "deploy" / "slurm"
-#: So many seconds the tests wait for anything.
+#: Seconds that the tests wait for anything.
 LONG = 120.0
-#: A job of workers that the nodes of the tests can hold.
+#: Size of a worker job that fits the nodes of the tests.
 SMALL = {"cores": 1, "memory": "500MiB", "interface": "lo", "walltime": "00:10:00"}
 SLOW = ["--preload", "slow_worker"]
 
@@ -43,7 +43,7 @@ pytestmark = [
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory):
-    """A SLURM, to which the commands of this process and its children go."""
+    """A SLURM that the commands of this process and its children use."""
     folder = tmp_path_factory.mktemp("slurm")
     start = subprocess.run(
         [SCRIPTS / "start", folder], capture_output=True, text=True, timeout=LONG
@@ -61,7 +61,7 @@ def slurm(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def program(tmp_path_factory):
-    """A folder with a `dask-dedup` that cuts even small inputs into many fragments."""
+    """A folder with a `dask-dedup` that splits even small inputs into many fragments."""
     folder = tmp_path_factory.mktemp("bin")
     (folder / "dask-dedup").write_text(
         textwrap.dedent(f"""\
@@ -85,7 +85,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def expected(source, tmp_path_factory):
-    """The data files of a run in this process."""
+    """Data files of a run in this process."""
     out = tmp_path_factory.mktemp("expected") / "out"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parquet, "FRAGMENT_BYTES", 1)
@@ -104,24 +104,24 @@ def out(tmp_path):
 
 
 def settings(tmp_path, **changes):
-    """Give the configuration that is shipped, changed for this SLURM."""
-    told = yaml.safe_load((DEPLOY / "jobqueue.yaml").read_text())
+    """Return the configuration of deploy/slurm/jobqueue.yaml, adapted to this SLURM."""
+    configuration = yaml.safe_load((DEPLOY / "jobqueue.yaml").read_text())
     local = {"local-directory": str(tmp_path / "scratch"), "log-directory": str(tmp_path / "logs")}
-    told["jobqueue"]["slurm"] |= (
+    configuration["jobqueue"]["slurm"] |= (
         SMALL | local | {name.replace("_", "-"): value for name, value in changes.items()}
     )
-    return told
+    return configuration
 
 
 @pytest.fixture
 def elastic(slurm, cli, tmp_path, source, out):
-    """Call `dask-dedup run --cluster slurm`; what jobs are to have may be changed."""
-    # Its defaults become part of the configuration for good, and not for one call.
+    """Call `dask-dedup run --cluster slurm`, with changes to the settings of a job."""
+    # The import adds its defaults to the configuration; it must not happen inside `dask.config.set`.
     pytest.importorskip("dask_jobqueue")
 
     def call(*options, jobs=2, **changes):
-        told = settings(tmp_path, **changes)["jobqueue"]["slurm"]
-        with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in told.items()}):
+        job = settings(tmp_path, **changes)["jobqueue"]["slurm"]
+        with dask.config.set({f"jobqueue.slurm.{name}": value for name, value in job.items()}):
             return cli("run", source, "-o", out, "--cluster", "slurm", "--jobs", jobs, *options)
 
     yield call
@@ -129,23 +129,25 @@ def elastic(slurm, cli, tmp_path, source, out):
 
 
 def jobs_in_queue():
-    told = subprocess.run(
+    queue = subprocess.run(
         ["squeue", "--noheader", "--format=%i", "--states=PENDING,RUNNING", "--name=dask-worker"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return told.stdout.split()
+    return queue.stdout.split()
 
 
-def submit(source, out, program, folder, *options, told=None, of_run=(), **environment):
-    """Submit the batch script that is shipped, with options of sbatch and of the run; give the number of its job."""
+def submit(
+    source, out, program, folder, *options, configuration=None, run_options=(), **environment
+):
+    """Submit deploy/slurm/batch.sh with options of sbatch and of the run; return the id of its job."""
     folder.mkdir(exist_ok=True)
-    (folder / "dask.yaml").write_text(yaml.safe_dump(told or settings(folder)))
+    (folder / "dask.yaml").write_text(yaml.safe_dump(configuration or settings(folder)))
     command = [
         *("sbatch", "--parsable", f"--output={folder}/%j.log", f"--chdir={out.parent}"),
         *("--cpus-per-task=1", "--mem=600M", *options),
-        *(DEPLOY / "batch.sh", source, "--output", out, "--no-report", *of_run),
+        *(DEPLOY / "batch.sh", source, "--output", out, "--no-report", *run_options),
     ]
     variables = {
         "PATH": f"{program}:{os.environ['PATH']}",
@@ -161,16 +163,16 @@ def submit(source, out, program, folder, *options, told=None, of_run=(), **envir
 
 
 def state_at_the_end(job):
-    """Wait for a job; give how it ended."""
+    """Wait for a job to end and return its state."""
     end = time.monotonic() + LONG
     while time.monotonic() < end:
-        told = subprocess.run(
+        queue = subprocess.run(
             ["squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}"],
             capture_output=True,
             text=True,
             check=True,
         )
-        state = told.stdout.strip()
+        state = queue.stdout.strip()
         if state not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING"):
             return state
         time.sleep(0.2)
@@ -179,24 +181,22 @@ def state_at_the_end(job):
 
 @pytest.fixture(scope="session")
 def too_short(slurm, program, source, tmp_path_factory):
-    """Two jobs of one command, the first of which is very slow; submitted early, since it takes a minute."""
+    """Two jobs of one command, the first very slow; submitted early, because they take a minute."""
     folder = tmp_path_factory.mktemp("too_short")
     one = ("--nodes=1", "--ntasks=1")
     slow = settings(folder, worker_extra_args=SLOW)
-    # Else the run would stop by itself before SLURM ends it.
-    slow["dask-dedup"]["stop-before"] = "never"
-    rest = {"told": slow, "SECONDS_A_FRAGMENT": "20"}
+    rest = {"configuration": slow, "SECONDS_A_FRAGMENT": "20"}
     first = submit(source, folder / "out", program, folder / "1", *one, "--time=15", **rest)
     depends = f"--dependency=afternotok:{first}"
     second = submit(source, folder / "out", program, folder / "2", *one, depends)
     return folder, first, second
 
 
-class TestInOneJob:
-    def test_the_batch_script_gives_the_bytes_of_a_local_run_over_tls(
+class TestOneJob:
+    def test_the_batch_script_writes_the_bytes_of_a_local_run_with_tls(
         self, too_short, program, source, expected, out, tmp_path, authority
     ):
-        job = submit(source, out, program, tmp_path, of_run=authority.options)
+        job = submit(source, out, program, tmp_path, run_options=authority.options)
         state = state_at_the_end(job)
         log = (tmp_path / f"{job}.log").read_text()
         assert state == "COMPLETED", log
@@ -206,60 +206,62 @@ class TestInOneJob:
         assert hidden(out) == []
         assert [line for line in log.splitlines() if "distributed" in line or "Error" in line] == []
 
-    def test_it_stops_before_its_time_is_over_and_says_how_to_go_on(
+    def test_it_stops_before_the_time_limit_and_says_how_to_resume(
         self, slurm, program, source, out, tmp_path
     ):
-        told = settings(tmp_path, worker_extra_args=SLOW)
-        told["dask-dedup"]["stop-before"] = "52s"
-        one = ("--nodes=1", "--ntasks=1", "--time=1")
-        job = submit(source, out, program, tmp_path, *one, told=told)
+        one = ("--nodes=1", "--ntasks=1", "--time=2")
+        slow = settings(tmp_path, worker_extra_args=SLOW)
+        rest = {"configuration": slow, "SECONDS_A_FRAGMENT": "20"}
+        job = submit(source, out, program, tmp_path, *one, **rest)
         state = state_at_the_end(job)
         log = (tmp_path / f"{job}.log").read_text()
         assert state == "FAILED", log
-        assert "the run stops by itself 52 s before" in log
         (line,) = [line for line in log.splitlines() if line.startswith("dask-dedup: ")]
-        assert "the job's time is over" in line
-        assert "run the same command again" in line
+        assert "stopped by SIGTERM (the job's time limit, or scancel)" in line
+        assert "Run the same command again to resume." in line
 
 
-class TestInJobsOfWorkers:
-    def test_they_give_the_bytes_of_a_local_run_over_tls(
+class TestWorkerJobs:
+    def test_they_write_the_bytes_of_a_local_run_with_tls(
         self, elastic, expected, out, monkeypatch, authority
     ):
-        places = []
-        when_written(monkeypatch, 2, lambda: places.extend(listening()))
+        addresses = []
+        when_written(monkeypatch, 2, lambda: addresses.extend(listening()))
         outcome = elastic(*authority.options)
         assert outcome.exit_code == 0, outcome.stderr
         assert "running on the Dask cluster at tls://127.0.0.1:" in outcome.stderr
         assert ": 2 workers, 2 threads" in outcome.stderr
         assert data(out) == expected
-        # Two nannies and two workers, and the pages of both workers.
-        assert len(places) >= 6
-        assert {place.ip for place in places} == {"127.0.0.1"}
+        # Two nannies, two workers, and the pages of both workers.
+        assert len(addresses) >= 6
+        assert {address.ip for address in addresses} == {"127.0.0.1"}
 
-    def test_a_cancelled_one_is_followed_by_another(self, elastic, expected, out, monkeypatch):
+    @pytest.mark.parametrize("processes", [1, 2])
+    def test_a_cancelled_job_is_submitted_again(
+        self, elastic, expected, out, monkeypatch, processes
+    ):
         cancelled = when_written(monkeypatch, 2, lambda: cancel(jobs_in_queue()[0]))
-        outcome = elastic(worker_extra_args=SLOW)
+        outcome = elastic(worker_extra_args=SLOW, processes=processes)
         assert outcome.exit_code == 0, outcome.stderr
         assert cancelled
-        assert "has left (CANCELLED): asking for another" in outcome.stderr
+        assert "has ended (CANCELLED): submitting another" in outcome.stderr
         assert data(out) == expected
 
-    def test_one_whose_time_is_nearly_over_is_followed_by_another(
+    def test_a_job_that_leaves_before_its_time_limit_is_submitted_again(
         self, elastic, expected, out, tmp_path
     ):
-        mark = tmp_path / "mark"
-        # Of the first job's worker only, so that the test ends on a busy machine, too.
-        first = f"LIFETIME=8s; [ -e {mark} ] && LIFETIME=1h; touch {mark}"
+        seen = tmp_path / "seen"
+        # Short for the first job only, so that the test ends on a busy machine, too.
+        first = f"LIFETIME=8s; [ -e {seen} ] && LIFETIME=1h; touch {seen}"
         lifetime = ["--lifetime", "$LIFETIME"]
         changes = {"worker_extra_args": [*SLOW, *lifetime], "job_script_prologue": [first]}
         outcome = elastic(jobs=1, **changes)
         assert outcome.exit_code == 0, outcome.stderr
-        assert re.search(r"job \d+ has left \(\w+\): asking for another", outcome.stderr)
+        assert re.search(r"job \d+ has ended \(\w+\): submitting another", outcome.stderr)
         assert data(out) == expected
 
 
-class TestWhatGoesWrong:
+class TestErrors:
     @pytest.mark.parametrize(
         ("changes", "words"),
         [
@@ -269,7 +271,7 @@ class TestWhatGoesWrong:
         ],
         ids=["memory", "partition", "walltime"],
     )
-    def test_a_job_that_slurm_will_not_have_is_said_so_soon(self, elastic, out, changes, words):
+    def test_a_job_that_slurm_refuses_ends_the_run_soon(self, elastic, out, changes, words):
         began = time.monotonic()
         outcome = elastic("--quiet", **changes)
         assert time.monotonic() - began < LONG / 2
@@ -279,35 +281,36 @@ class TestWhatGoesWrong:
         assert words in line
         assert not out.exists()
 
-    def test_jobs_that_end_at_once_are_not_asked_for_for_ever(self, elastic):
+    def test_jobs_that_fail_at_once_end_the_run(self, elastic):
         outcome = elastic("--quiet", python="/no/such/python")
         assert outcome.exit_code == 1
-        *told, line = outcome.stderr.splitlines()
-        assert len(told) == 2
+        *warnings, line = outcome.stderr.splitlines()
+        assert len(warnings) == 2
         assert line.startswith("dask-dedup: job ")
-        assert "(FAILED, NonZeroExitCode) before its workers came" in line
+        assert "(FAILED, NonZeroExitCode) before its workers connected" in line
         assert "/no/such/python: No such file or directory" in line
 
-    def test_without_a_size_of_jobs_there_are_none(self, elastic):
+    def test_the_size_of_a_job_must_be_set(self, elastic):
         outcome = elastic(cores=None)
         assert outcome.exit_code == 2
         assert "jobqueue.slurm.cores" in outcome.stderr
         assert "deploy/slurm/jobqueue.yaml" in outcome.stderr
 
-    @pytest.mark.parametrize("interface", [None, "ib9"])
-    def test_without_a_network_nothing_listens(self, elastic, interface):
+    @pytest.mark.parametrize(("interface", "words"), [(None, "ip -brief address"), ("ib9", "'lo'")])
+    def test_the_network_interface_must_exist(self, elastic, interface, words):
         outcome = elastic(interface=interface)
         assert outcome.exit_code == 2
-        assert "lo (127.0.0.1)" in outcome.stderr
+        assert "--interface" in outcome.stderr
+        assert words in outcome.stderr
 
 
-def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, expected):
+def test_a_run_that_slurm_ends_resumes_in_the_next_job(too_short, expected):
     folder, first, second = too_short
     end = time.monotonic() + LONG
     while len([*(folder / "out").glob(".dask-dedup-*/checkpoints/*")]) < 2:
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.2)
-    # SLURM looks for jobs that are over their time every half a minute.
+    # SLURM looks for jobs over their time limit every 30 s.
     subprocess.run(["scontrol", "update", f"JobId={first}", "TimeLimit=1"], check=True)
     states = [state_at_the_end(job) for job in (first, second)]
     logs = [(folder / f"{n}" / f"{job}.log").read_text() for n, job in ((1, first), (2, second))]
@@ -319,7 +322,7 @@ def test_a_run_ended_by_its_walltime_goes_on_in_the_next_job(too_short, expected
 
 
 def when_written(monkeypatch, number, action):
-    """Act once a run in this process has so many fragments written; gives a list that is not empty then."""
+    """Call an action once a run in this process has written a number of fragments; return a list of its result."""
     from dask_dedup.cli.console import _SharedProgress
 
     seen, acted = [], []
@@ -341,7 +344,7 @@ def cancel(job):
 
 
 def listening():
-    """Where the processes of the workers listen."""
+    """Return the addresses at which worker processes listen."""
     for process in psutil.process_iter(["cmdline"]):
         words = " ".join(process.info["cmdline"] or [])
         if "distributed.cli.dask_worker tls://" in words and "--interface lo" in words:

@@ -1,8 +1,10 @@
-"""Where a run takes place: options that do not fit together, and what is missing for those that do."""
+"""Options that choose a cluster: combinations that exclude each other, values and libraries that are missing."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from contextlib import contextmanager, suppress
 
@@ -10,7 +12,7 @@ import dask
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import InputError
+from dask_dedup import RunError
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.cluster.scheduler import closing_quietly, preloads
 from dask_dedup.cluster.slurm import walltime
@@ -39,13 +41,13 @@ def arguments(tmp_path):
         (("--tls-key", "x"), "go together"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(cli, arguments, options, words):
+def test_options_that_exclude_each_other_are_refused(cli, arguments, options, words):
     outcome = cli(*arguments, *options)
     assert outcome.exit_code == 2
     assert words in outcome.stderr
 
 
-def test_without_the_library_one_is_told_how_to_get_it(cli, arguments, monkeypatch):
+def test_a_missing_library_is_named_with_its_install_command(cli, arguments, monkeypatch):
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     monkeypatch.delitem(sys.modules, "dask_dedup.cluster.slurm.jobs", raising=False)
     outcome = cli(*arguments, "--cluster", "slurm", "--jobs", 2)
@@ -55,7 +57,7 @@ def test_without_the_library_one_is_told_how_to_get_it(cli, arguments, monkeypat
     assert "pip install 'dask-dedup[slurm]'" in line
 
 
-def test_without_slurm_one_is_told_so(cli, arguments, monkeypatch):
+def test_without_slurm_the_message_says_so(cli, arguments, monkeypatch):
     pytest.importorskip("dask_jobqueue")
     monkeypatch.setenv("PATH", "")
     outcome = cli(*arguments, "--cluster", "slurm", "--jobs", 2)
@@ -67,12 +69,12 @@ def test_outside_a_job_there_is_no_allocation(cli, arguments, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     outcome = cli(*arguments, "--cluster", "slurm-allocation")
     assert outcome.exit_code == 2
-    assert "submit this command with sbatch" in outcome.stderr
+    assert "Submit the command with sbatch" in outcome.stderr
 
 
-class TestAnAllocation:
+class TestAllocation:
     @pytest.mark.parametrize(
-        ("told", "tasks", "cores", "gibibytes"),
+        ("variables", "tasks", "cores", "gibibytes"),
         [
             ({"SLURM_NTASKS": "4", "SLURM_CPUS_PER_TASK": "8"}, 4, 8, None),
             ({"SLURM_NTASKS": "4", "SLURM_MEM_PER_NODE": "8192"}, 4, 8, 4),
@@ -82,13 +84,13 @@ class TestAnAllocation:
         ],
         ids=["cores", "memory of a node", "memory of a core", "whole nodes", "all memory"],
     )
-    def test_it_is_shared_among_its_tasks(self, told, tasks, cores, gibibytes):
-        given = {
+    def test_tasks_share_cores_and_memory(self, variables, tasks, cores, gibibytes):
+        nodes = {
             "SLURM_JOB_ID": "7",
             "SLURM_JOB_NUM_NODES": "2",
             "SLURM_JOB_CPUS_PER_NODE": "16(x2)",
         }
-        found = Allocation.read(given | told)
+        found = Allocation.read(nodes | variables)
         assert (found.nodes, found.tasks, found.cores) == (2, tasks, cores)
         assert found.memory == (gibibytes and gibibytes * 2**30)
 
@@ -109,71 +111,72 @@ class TestTimeLimits:
             ("", None),
         ],
     )
-    def test_they_are_read_as_slurm_writes_them(self, written, seconds):
-        assert walltime.seconds_of(written) == seconds
+    def test_limits_are_read_as_slurm_writes_them(self, written, seconds):
+        assert walltime.walltime_seconds(written) == seconds
 
     @pytest.mark.parametrize("limit", ["0:01:00", "01:00:00", "1-00:00:00"])
-    def test_workers_leave_before_the_end(self, limit):
-        _, leave, _, stagger = walltime.lifetime(limit)
+    def test_workers_leave_before_the_limit(self, limit):
+        _, leave, _, stagger = walltime.lifetime_options(limit)
         latest = float(leave.removesuffix("s")) + float(stagger.removesuffix("s"))
-        left = walltime.seconds_of(limit) - latest
+        left = walltime.walltime_seconds(limit) - latest
         assert 3 <= left <= 100
 
-    def test_without_a_limit_they_stay(self):
-        assert walltime.lifetime(None) == walltime.lifetime("UNLIMITED") == []
+    def test_without_a_limit_workers_stay(self):
+        assert walltime.lifetime_options(None) == walltime.lifetime_options("UNLIMITED") == []
 
-    def test_a_wrong_time_to_stop_is_told(self, monkeypatch):
-        import dask
+    def test_a_lifetime_in_the_configuration_stays(self):
+        with dask.config.set({"distributed.worker.lifetime.duration": "1h"}):
+            assert walltime.lifetime_options("02:00:00") == []
 
-        monkeypatch.setenv("SLURM_JOB_ID", "7")
-        monkeypatch.setattr(walltime.queue, "time_left", lambda _: "10:00")
+    def test_sigterm_stops_the_run_with_an_error(self):
+        before = signal.getsignal(signal.SIGTERM)
         with (
-            dask.config.set({walltime.STOP_BEFORE: "soon"}),
-            pytest.raises(InputError, match="is 'soon'"),
-            walltime.stopping_in_time(),
+            pytest.raises(RunError, match="Run the same command again"),
+            walltime.stop_on_sigterm(),
         ):
-            pass
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--memory-limit", "lots"), "--memory-limit lots: is no size"),
-        (("--dashboard-address", "here"), "--dashboard-address here: is no [HOST]:PORT"),
-        (("--dashboard-address", ":99999"), "--dashboard-address :99999: is no [HOST]:PORT"),
+        (("--memory-limit", "lots"), "--memory-limit lots: not a size"),
+        (("--dashboard-address", "here"), "--dashboard-address here: not an address"),
+        (("--dashboard-address", ":99999"), "--dashboard-address :99999: not an address"),
         (
             ("--scheduler-file", "/no/such/folder/s.json"),
             "--scheduler-file /no/such/folder/s.json: there is no folder",
         ),
     ],
 )
-def test_a_cluster_that_cannot_be_is_refused_at_once(cli, arguments, options, words):
+def test_wrong_values_are_refused_at_once(cli, arguments, options, words):
     outcome = cli(*arguments, *options)
     assert outcome.exit_code == 2
     (line,) = outcome.stderr.splitlines()
     assert line.startswith(f"dask-dedup: {words}")
 
 
-def test_a_scheduler_file_that_does_not_come_is_named(cli, arguments, tmp_path, monkeypatch):
+def test_a_missing_scheduler_file_is_named(cli, arguments, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
     outcome = cli(*arguments, "--scheduler-file", tmp_path / "s.json")
     assert outcome.exit_code == 2
     assert "dask scheduler --scheduler-file" in outcome.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("theirs", ["json", ["json"]], ids=["one", "several"])
-def test_what_the_configuration_preloads_stays(theirs):
-    with dask.config.set({"distributed.worker.preload": theirs}):
-        assert preloads("worker", "ours") == ["json", "ours"]
+@pytest.mark.parametrize("configured", ["json", ["json"]], ids=["one", "several"])
+def test_preloads_of_the_configuration_stay(configured):
+    with dask.config.set({"distributed.worker.preload": configured}):
+        assert preloads("worker", "module") == ["json", "module"]
 
 
-def test_the_live_page_of_a_worker_in_this_process_is_on_this_machine(cli, arguments):
+def test_the_live_page_of_a_single_worker_is_on_this_machine(cli, arguments):
     pytest.importorskip("bokeh")
     outcome = cli(*arguments, "--no-report", "--workers", 1, "--dashboard-address", ":0")
     assert "watch it: http://127.0.0.1:" in outcome.stderr
 
 
-def test_the_parts_of_a_cluster_say_nothing_of_each_others_end(caplog):
+def test_a_cluster_closes_without_log_lines(caplog):
     worker = logging.getLogger("distributed.worker")
 
     @contextmanager

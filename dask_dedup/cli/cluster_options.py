@@ -1,8 +1,9 @@
-"""Where a run takes place: the options that say it, and the client they come to."""
+"""Options that choose the Dask cluster of a run."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,69 +14,64 @@ from dask_dedup.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import ExitStack
-    from pathlib import Path
 
     from distributed import Client, Security
 
 CLUSTERS = ("slurm", "slurm-allocation")
 _EXTRA = "pip install 'dask-dedup[slurm]'"
+_POSITIVE = click.IntRange(1)
+_PEM = click.Path(path_type=Path)
 
 _OPTIONS = (
+    click.option("--scheduler", metavar="ADDRESS", help="Address of a running Dask scheduler."),
     click.option(
-        "--scheduler", metavar="ADDRESS", help="Run on the Dask cluster with this scheduler."
-    ),
-    click.option(
-        "--scheduler-file", type=PATH, metavar="FILE", help="The same, by scheduler file."
+        "--scheduler-file",
+        type=PATH,
+        metavar="FILE",
+        help="File with the address of a running Dask scheduler.",
     ),
     click.option(
         "--cluster",
         type=click.Choice(CLUSTERS),
-        help="Start a cluster: of workers in jobs of SLURM, or inside the job of SLURM this is.",
+        help="Start workers on SLURM: in new jobs, or in the current allocation.",
     ),
-    click.option(
-        "--jobs", type=click.IntRange(1), metavar="N", help="Jobs of workers, for --cluster slurm."
-    ),
+    click.option("--jobs", type=_POSITIVE, metavar="N", help="Number of jobs for --cluster slurm."),
     click.option(
         "--interface",
         metavar="NAME",
-        help="Network on which the started cluster listens, such as ib0.  [one node: its own]",
+        help="Network interface of the started cluster, such as ib0.  [default on one node: loopback]",
     ),
     click.option(
-        "--workers", type=click.IntRange(1), metavar="N", help="Start a local cluster of N workers."
+        "--workers", type=_POSITIVE, metavar="N", help="Start a local cluster of N workers."
     ),
     click.option(
-        "--threads-per-worker",
-        type=click.IntRange(1),
-        metavar="N",
-        help="Threads of each local worker.",
+        "--threads-per-worker", type=_POSITIVE, metavar="N", help="Threads of each local worker."
     ),
     click.option(
         "--memory-limit",
         metavar="SIZE",
-        help="Memory of each local worker, such as 4GiB.  [default: its share]",
+        help="Memory of each local worker, such as 4GiB.  [default: an equal share]",
     ),
     click.option(
         "--dashboard-address",
         metavar="[HOST]:PORT",
-        help="Serve the started cluster's dashboard, such as :8787.",
+        help="Address of the started cluster's dashboard, such as :8787.",
     ),
     click.option(
-        "--tls-ca-file",
-        type=click.Path(),
+        "--tls-ca-file", type=_PEM, metavar="PEM", help="Certificate authority of the cluster."
+    ),
+    click.option("--tls-cert", type=_PEM, metavar="PEM", help="Certificate for the cluster."),
+    click.option(
+        "--tls-key",
+        type=_PEM,
         metavar="PEM",
-        help="Authority whose certificates all of the cluster must have.",
-    ),
-    click.option(
-        "--tls-cert", type=click.Path(), metavar="PEM", help="Certificate to show the cluster."
-    ),
-    click.option(
-        "--tls-key", type=click.Path(), metavar="PEM", help="Its key.  [default: in the same file]"
+        help="Key of the certificate.  [default: in the same file]",
     ),
 )
 
 
 def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a verb the options that say where it takes place."""
+    """Add the options that choose a cluster to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -83,7 +79,7 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @dataclass(frozen=True)
 class ClusterOptions:
-    """What those options say."""
+    """Values of the options that choose a cluster; None where an option is not given."""
 
     scheduler: str | None = None
     scheduler_file: Path | None = None
@@ -94,32 +90,32 @@ class ClusterOptions:
     threads_per_worker: int | None = None
     memory_limit: str | None = None
     dashboard_address: str | None = None
-    tls_ca_file: str | None = None
-    tls_cert: str | None = None
-    tls_key: str | None = None
+    tls_ca_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
 
     @classmethod
     def take(cls, parameters: dict[str, Any]) -> ClusterOptions:
-        """Take what belongs here out of the parameters of a verb."""
+        """Remove these options from the parameters of a command and return them."""
         return cls(**{field.name: parameters.pop(field.name) for field in fields(cls)})
 
     def client(self, stack: ExitStack) -> Client | None:
-        """Connect to the cluster, or start it; None where the size of the work decides.
+        """Return a client of the chosen cluster, connected or started; None if no option chooses one.
 
         Raises
         ------
         click.UsageError
             If options exclude each other.
         InputError
-            If a library is missing, or what a cluster must know.
+            If a library or a setting of the cluster is missing.
         RunError
-            If there is no such cluster, or it does not start.
+            If the cluster does not answer or does not start.
         """
         local = (self.workers, self.threads_per_worker, self.memory_limit)
         self._check(starts_local=any(local))
         security = self._security()
         if self.cluster:
-            return self._start(stack, security)
+            return self._start_on_slurm(stack, security)
         from dask_dedup.cluster.connect import configured_address, connect, start_local
 
         if self.scheduler or self.scheduler_file:
@@ -135,21 +131,21 @@ class ClusterOptions:
             )
         if security and not configured_address():
             raise click.UsageError(
-                "--tls-... are for a cluster: add --scheduler, --cluster or --workers"
+                "--tls-ca-file and --tls-cert need a cluster: add --scheduler, --cluster or --workers"
             )
         return connect(stack, security=security) if security else None
 
     def _check(self, *, starts_local: bool) -> None:
-        there = bool(self.scheduler or self.scheduler_file)
+        connects = bool(self.scheduler or self.scheduler_file)
         starts = bool(self.cluster or starts_local or self.dashboard_address)
-        if (self.scheduler and self.scheduler_file) or (there and starts):
+        if (self.scheduler and self.scheduler_file) or (connects and starts):
             raise click.UsageError(
-                "--scheduler, --scheduler-file and the options of a cluster to be started exclude each other"
+                "--scheduler, --scheduler-file and the options that start a cluster exclude each other"
             )
         if self.cluster and starts_local:
             raise click.UsageError(
                 "--workers, --threads-per-worker and --memory-limit are for a local cluster; "
-                "what a job of SLURM is to have, Dask's configuration or the batch script says"
+                "set the size of a SLURM job in Dask's configuration or in the batch script"
             )
         if (self.cluster == "slurm") != bool(self.jobs):
             raise click.UsageError("--cluster slurm and --jobs N go together")
@@ -161,36 +157,23 @@ class ClusterOptions:
     def _security(self) -> Security | None:
         if not (self.tls_ca_file and self.tls_cert):
             return None
-        from pathlib import Path
+        from dask_dedup.cluster.tls import load_security
 
-        from dask_dedup.cluster.tls import Credentials
+        return load_security(self.tls_ca_file, self.tls_cert, self.tls_key)
 
-        key = Path(self.tls_key) if self.tls_key else None
-        return Credentials(Path(self.tls_ca_file), Path(self.tls_cert), key).security()
+    def _start_on_slurm(self, stack: ExitStack, security: Security | None) -> Client:
+        from dask_dedup.cluster.slurm.walltime import stop_on_sigterm
+        from dask_dedup.cluster.tls import configured_security
 
-    def _start(self, stack: ExitStack, security: Security | None) -> Client:
-        from dask_dedup.cluster.slurm.walltime import stopping_in_time
-        from dask_dedup.cluster.tls import configured
-
-        security = security or configured()
-        stack.enter_context(stopping_in_time())
+        stack.enter_context(stop_on_sigterm())
+        security = security or configured_security()
+        settings = (self.interface, self.dashboard_address, security)
         if self.jobs is None:
             from dask_dedup.cluster.slurm.allocation import start_in_allocation
 
-            return start_in_allocation(
-                stack,
-                interface=self.interface,
-                dashboard_address=self.dashboard_address,
-                security=security,
-            )
+            return start_in_allocation(stack, *settings)
         try:
             from dask_dedup.cluster.slurm.jobs import start_jobs
         except ImportError as error:
             raise InputError(f"--cluster slurm needs a library: {_EXTRA} ({error})") from error
-        return start_jobs(
-            stack,
-            self.jobs,
-            interface=self.interface,
-            dashboard_address=self.dashboard_address,
-            security=security,
-        )
+        return start_jobs(stack, self.jobs, *settings)

@@ -1,4 +1,4 @@
-"""Where a run takes place: this process, a cluster started for it, or one that is there already."""
+"""Connect to a Dask cluster, or start one on this machine."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError, RunError, causes
+from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
 
     from distributed import Client, Security
 
-#: A worker process of the embedded cluster has so many threads; all stages leave the interpreter's lock.
+#: Threads of each worker process of a local cluster, at most.
 THREADS_PER_WORKER = 4
+#: Seconds to wait for a scheduler, for its file and for its first worker.
 CONNECT_SECONDS = 30
-_NAMES_SCHEDULER = re.compile(r"scheduler[-_]address")
+_SCHEDULER_ADDRESS = re.compile(r"scheduler[-_]address")
 
 log = logging.getLogger("dask_dedup")
 
@@ -33,7 +35,7 @@ def available_cores() -> int:
 
 
 def configured_address() -> str | None:
-    """Give the scheduler that the usual Dask configuration names, if any."""
+    """Return the scheduler address of Dask's configuration, if it has one."""
     if not _may_be_configured():
         return None
     import dask
@@ -43,7 +45,7 @@ def configured_address() -> str | None:
 
 
 def _may_be_configured() -> bool:
-    """Tell whether it is worth a look at Dask's configuration: to import it takes as long as a small run."""
+    """Return whether Dask's configuration may name a scheduler; importing Dask takes as long as a small run."""
     if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
         return True
     folders = [Path(root, "etc", "dask") for root in ("/", sys.prefix, *site.PREFIXES)]
@@ -51,7 +53,7 @@ def _may_be_configured() -> bool:
         file for folder in [*folders, Path.home() / ".config/dask"] for file in folder.glob("*.*")
     ]
     return any(
-        _NAMES_SCHEDULER.search(file.read_text(errors="replace"))
+        _SCHEDULER_ADDRESS.search(file.read_text(errors="replace"))
         for file in files
         if file.is_file() and os.access(file, os.R_OK)
     )
@@ -63,62 +65,67 @@ def connect(
     scheduler_file: str | Path | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Connect to a running cluster.
+    """Return a client of a running cluster.
 
     Parameters
     ----------
     stack : ExitStack
         Closes the connection.
     address, scheduler_file : str, optional
-        Where the scheduler is; by default what Dask's configuration says.
+        The scheduler's address, or the file that it writes. By default the address in Dask's configuration.
     security : distributed.Security, optional
-        Certificates; by default those of Dask's configuration.
+        Certificates. By default those of Dask's configuration.
 
     Raises
     ------
     InputError
-        If there is no scheduler file, and none comes.
+        If the scheduler file does not appear.
     RunError
-        If there is no scheduler, it refuses, or it has no workers.
+        If no scheduler answers or accepts the connection, or it has no workers.
     """
     from distributed import Client
 
-    from dask_dedup.cluster.tls import why_refused
-
     if scheduler_file:
-        _await_file(Path(scheduler_file))
-    target = str(address or scheduler_file or configured_address())
+        _wait_for_file(Path(scheduler_file))
+        target = str(scheduler_file)
+    else:
+        target = str(address or configured_address())
     try:
-        if scheduler_file:
-            client = Client(
-                scheduler_file=str(scheduler_file), timeout=CONNECT_SECONDS, security=security
-            )
-        else:
-            client = Client(address, timeout=CONNECT_SECONDS, security=security)
+        client = Client(
+            address,
+            scheduler_file=scheduler_file and str(scheduler_file),
+            timeout=CONNECT_SECONDS,
+            security=security,
+        )
         stack.enter_context(client)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = why_refused(target, error)
-        raise RunError(reason or f"no Dask scheduler answers at {target}: {error}") from error
+        reason = [str(each) for each in causes(error, contexts=True) if str(each)][-1]
+        raise RunError(
+            f"cannot connect to the Dask scheduler at {target}: {reason}. Check the address. A scheduler with TLS "
+            f"needs tls:// and certificates of its authority: {parameter('tls_ca_file')}, "
+            f"{parameter('tls_cert')} and {parameter('tls_key')}."
+        ) from error
     try:
         client.wait_for_workers(1, timeout=CONNECT_SECONDS)
     except TimeoutError as error:
         raise RunError(
-            f"the scheduler at {target} has no workers; start some with: dask worker {target}"
+            f"the scheduler at {target} has no workers. Start some: dask worker {client.scheduler.address}"
         ) from error
     return client
 
 
-def _await_file(file: Path) -> None:
-    """Wait for what a scheduler writes when it starts, which may have been just now."""
+def _wait_for_file(file: Path) -> None:
+    """Wait for the file of a scheduler that may just have been started."""
+    name = parameter("scheduler_file", file)
     if not file.parent.is_dir():
-        raise InputError(f"--scheduler-file {file}: there is no folder {file.parent}")
+        raise InputError(f"{name}: there is no folder {file.parent}")
     end = time.monotonic() + CONNECT_SECONDS
     if not file.exists():
-        log.info("waiting for %s, at most %d s", file, CONNECT_SECONDS)
+        log.info("waiting up to %d s for %s", CONNECT_SECONDS, file)
     while not file.exists():
         if time.monotonic() > end:
             raise InputError(
-                f"--scheduler-file {file}: no such file; a scheduler writes it: dask scheduler --scheduler-file {file}"
+                f"{name}: no such file. A scheduler writes it: dask scheduler --scheduler-file {file}"
             )
         time.sleep(0.1)
 
@@ -131,16 +138,32 @@ def start_local(
     dashboard_address: str | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Start a cluster on this machine; by default it uses all cores and most of the memory.
+    """Start a cluster on this machine and return its client.
 
-    A single worker lives in this process: it is there at once and shares its memory. All of it
-    listens on this machine only, but for a dashboard whose address names a host. Certificates, if
-    there are any here or in Dask's configuration, are asked of everybody who connects.
+    By default the cluster uses all cores and most of the memory. A single worker is part of this process.
+    Everything listens on this machine only, unless the dashboard's address names a host.
+
+    Parameters
+    ----------
+    stack : ExitStack
+        Closes the cluster.
+    workers, threads_per_worker : int, optional
+    memory_limit : str
+        Of each worker: a size such as 4GiB, or "auto".
+    dashboard_address : str, optional
+        Such as ``:8787``.
+    security : distributed.Security, optional
+        Certificates, which everyone who connects must have. By default those of Dask's configuration.
+
+    Raises
+    ------
+    InputError
+        If the memory limit, the dashboard's address or a certificate cannot be used.
     """
     from distributed import Client, LocalCluster
 
     from dask_dedup.cluster import scheduler
-    from dask_dedup.cluster.tls import configured
+    from dask_dedup.cluster.tls import configured_security
 
     _check_memory(memory_limit)
     threads = threads_per_worker or max(
@@ -149,11 +172,11 @@ def start_local(
     number = workers or max(1, available_cores() // threads)
     preloads = {}
     if number > 1:
-        # Ctrl-C is sent to all processes of a terminal; this one sees to the end of the others.
-        preloads["preload"] = scheduler.preloads("worker", "dask_dedup.cluster.quiet")
-        preloads["preload_nanny"] = scheduler.preloads("nanny", "dask_dedup.cluster.preload")
-    security = security or configured()
-    stack.enter_context(scheduler.set_up(security))
+        preload = "dask_dedup.cluster.preload"
+        preloads["preload"] = scheduler.preloads("worker", preload)
+        preloads["preload_nanny"] = scheduler.preloads("nanny", preload)
+    security = security or configured_security()
+    stack.enter_context(scheduler.scheduler_settings(security))
     cluster = LocalCluster(
         n_workers=number,
         threads_per_worker=threads,
@@ -161,13 +184,12 @@ def start_local(
         memory_limit=memory_limit,
         host="127.0.0.1" if number > 1 or security else None,
         security=security,
-        dashboard_address=scheduler.dashboard_at(dashboard_address),
+        dashboard_address=scheduler.complete_dashboard_address(dashboard_address),
         worker_dashboard_address="127.0.0.1:0",
         silence_logs=scheduler.LOG_LEVEL,
         **preloads,
     )
     stack.enter_context(scheduler.closing_quietly(cluster))
-    scheduler.tell_missing()
     return stack.enter_context(Client(cluster))
 
 
@@ -178,11 +200,13 @@ def _check_memory(limit: str) -> None:
         if limit != "auto":
             parse_bytes(limit)
     except ValueError as error:
-        raise InputError(f"--memory-limit {limit}: is no size; say 4GiB, 500MB or auto") from error
+        raise InputError(
+            f"{parameter('memory_limit', limit)}: not a size. Use 4GiB, 500MB or auto."
+        ) from error
 
 
 def watch_link(client: Client) -> str | None:
-    """Give the address of the live page, if the scheduler has it; see `dask_dedup.monitoring.dashboard`."""
+    """Return the address of the live page, or None if the scheduler has none; see `monitoring.dashboard`."""
     from dask_dedup.monitoring.dashboard import HTTPS, METADATA
 
     page: str | None = client.get_metadata([METADATA], None)
@@ -190,10 +214,11 @@ def watch_link(client: Client) -> str | None:
     if not (page and link):
         return None
     if client.scheduler.address.startswith("inproc://"):
-        # Such an address names the machine's network, on which the page may not be.
+        # Dask then shows the machine's network address, where the page may not listen.
         options = getattr(client.cluster, "scheduler_spec", {}).get("options", {})
-        given = str(options.get("dashboard_address", "")).rpartition(":")[0]
-        host = "127.0.0.1" if given in ("0.0.0.0", "") else given
+        host = str(options.get("dashboard_address", "")).rpartition(":")[0]
+        if host in ("0.0.0.0", ""):
+            host = "127.0.0.1"
         link = urlsplit(link)._replace(netloc=f"{host}:{urlsplit(link).port}").geturl()
     if client.get_metadata([HTTPS], default=False):
         link = link.replace("http://", "https://", 1)

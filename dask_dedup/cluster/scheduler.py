@@ -1,4 +1,4 @@
-"""How every scheduler that this program starts is set up: the live page, lost workers, who may look at it."""
+"""Settings of every scheduler that this program starts: live page, lost workers, who may connect."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
+from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,47 +15,45 @@ if TYPE_CHECKING:
     from distributed import Security
     from distributed.deploy import Cluster
 
-#: A worker that is silent for so long is given up and its work done elsewhere. The stages leave the interpreter's
-#: lock, so that a worker can say that it lives however long a KD-tree takes.
+#: A worker that is silent for this long counts as lost. All stages release the GIL, so a busy worker still answers.
 WORKER_TTL = "60s"
-#: The scheduler notes the start and the end of every shuffle as if they were warnings.
+#: At WARNING, the scheduler would log the start and the end of every shuffle.
 LOG_LEVEL = logging.ERROR
-LARGEST_PORT = 65535
+HIGHEST_PORT = 65535
 
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
-_WITHOUT = {
-    "bokeh": f"there is no live page ({_EXTRA})",
-    "prometheus_client": f"there are no metrics ({_EXTRA})",
-}
+_MISSING = {"bokeh": "no live page", "prometheus_client": "no metrics"}
 
 log = logging.getLogger("dask_dedup")
 
 
 @contextmanager
-def set_up(security: Security | None = None) -> Iterator[None]:
-    """Set what a scheduler takes from Dask's configuration when it starts; keep it while the scheduler is used.
+def scheduler_settings(security: Security | None = None) -> Iterator[None]:
+    """Set the Dask configuration that a scheduler reads, for as long as the scheduler is used.
 
     Parameters
     ----------
     security : distributed.Security, optional
-        Its certificates are the dashboard's, too.
+        Its certificates are also used for the dashboard.
     """
     import dask
 
-    from dask_dedup.cluster.tls import dashboard_with
+    from dask_dedup.cluster.tls import dashboard_tls
     from dask_dedup.monitoring import dashboard
 
     changes = {
         "distributed.scheduler.preload": preloads("scheduler", dashboard.__name__),
         "distributed.scheduler.worker-ttl": WORKER_TTL,
     }
-    with dask.config.set(changes), dashboard_with(security):
+    with dask.config.set(changes), dashboard_tls(security):
+        for library in dashboard.missing():
+            log.info("%s is not installed: %s (%s)", library, _MISSING[library], _EXTRA)
         yield
 
 
 @contextmanager
 def closing_quietly(cluster: Cluster) -> Iterator[None]:
-    """Use a cluster, and close it without a word: its parts may miss each other while they end.
+    """Close a cluster on exit without log lines: its processes do not end all at once and miss each other.
 
     Parameters
     ----------
@@ -72,37 +71,37 @@ def closing_quietly(cluster: Cluster) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def preloads(kind: str, ours: str) -> list[str]:
-    """Give what Dask's configuration has a scheduler or a worker preload, one module or several, and one of ours."""
+def preloads(kind: str, module: str) -> list[str]:
+    """Return the preload modules of Dask's configuration for a kind of server, and one more.
+
+    Parameters
+    ----------
+    kind : {"scheduler", "nanny", "worker"}
+    module : str
+        The module to add.
+    """
     import dask
 
-    theirs = dask.config.get(f"distributed.{kind}.preload")
-    return [*([theirs] if isinstance(theirs, str) else theirs), ours]
+    configured = dask.config.get(f"distributed.{kind}.preload")
+    return [*([configured] if isinstance(configured, str) else configured), module]
 
 
-def dashboard_at(address: str | None) -> str:
-    """Give the place of a dashboard: on this machine only, unless the address names a host.
+def complete_dashboard_address(address: str | None) -> str:
+    """Return a dashboard address with a host: this machine only, unless the address names one.
 
     Raises
     ------
     InputError
-        If it is no address.
+        If the address is not [HOST]:PORT.
 
     Examples
     --------
-    >>> dashboard_at(None), dashboard_at(":8787"), dashboard_at("0.0.0.0:8787")
-    ('127.0.0.1:0', '127.0.0.1:8787', '0.0.0.0:8787')
+    >>> complete_dashboard_address(None), complete_dashboard_address("0.0.0.0:8787")
+    ('127.0.0.1:0', '0.0.0.0:8787')
     """
-    address = address or ":0"
-    port = address.rpartition(":")[2]
-    if ":" not in address or not port.isdecimal() or int(port) > LARGEST_PORT:
-        raise InputError(f"--dashboard-address {address}: is no [HOST]:PORT; say :8787")
-    return f"127.0.0.1{address}" if address.startswith(":") else address
-
-
-def tell_missing() -> None:
-    """Tell which optional libraries the dashboard has to do without."""
-    from dask_dedup.monitoring import dashboard
-
-    for library in dashboard.missing():
-        log.info("%s is not installed: %s", library, _WITHOUT[library])
+    host, colon, port = (address or ":0").rpartition(":")
+    if not colon or not port.isdecimal() or int(port) > HIGHEST_PORT:
+        raise InputError(
+            f"{parameter('dashboard_address', address)}: not an address. Use [HOST]:PORT, such as :8787."
+        )
+    return f"{host or '127.0.0.1'}:{port}"

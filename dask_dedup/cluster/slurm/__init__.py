@@ -1,10 +1,11 @@
-"""Runs in jobs of SLURM: inside one allocation, or with jobs of workers that come and go.
+"""Clusters on SLURM.
 
-============== =======================================================================
-`allocation`   scheduler and client in the batch script, workers as a step of its job
-`jobs`         scheduler and client here, workers in jobs of their own (dask-jobqueue)
-`queue`        what SLURM says of jobs
-`settings`     what Dask's configuration says under ``jobqueue.slurm``; networks
-`walltime`     time limits: reading them, leaving before they are over
-============== =======================================================================
+============== ==================================================================================
+`allocation`   scheduler in the batch script, workers on all nodes of the same allocation (srun)
+`jobs`         scheduler in this process, workers in jobs (dask-jobqueue)
+`queue`        states of jobs (squeue)
+`settings`     Dask's configuration under ``jobqueue.slurm``; network interfaces
+`wait`         waiting for the first workers
+`walltime`     workers and runs end before SLURM kills them
+============== ==================================================================================
 """

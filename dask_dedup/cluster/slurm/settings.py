@@ -1,96 +1,76 @@
-"""What Dask's configuration says under ``jobqueue.slurm``, and what it may leave open."""
+"""Dask's configuration under ``jobqueue.slurm``, with defaults for values that it leaves out."""
 
 from __future__ import annotations
 
-import socket
 from typing import Any
 
 from dask_dedup.errors import InputError
+from dask_dedup.messages import parameter
 
-#: A process of workers gets so many threads; all stages leave the interpreter's lock.
+#: Threads of each worker process.
 THREADS_PER_PROCESS = 4
-#: Pages of workers are for those on their node.
-PAGES = ("--dashboard-address", "127.0.0.1:0")
-MALLOC = ("--preload-nanny", "dask_dedup.cluster.preload")
+#: Options of `dask worker` that go before those of the configuration, which override them.
+WORKER_OPTIONS = (
+    *("--preload-nanny", "dask_dedup.cluster.preload"),
+    *("--dashboard-address", "127.0.0.1:0"),
+)
 
 
-def setting(name: str, otherwise: Any = None) -> Any:
-    """Give a setting of ``jobqueue.slurm``; what is absent or null counts as not set."""
+def setting(name: str, default: Any = None) -> Any:
+    """Return a setting of ``jobqueue.slurm``, or the default if it is missing or null."""
     import dask
 
     value = dask.config.get(f"jobqueue.slurm.{name}", None)
-    return otherwise if value is None else value
+    return default if value is None else value
 
 
-def choose_interface(named: str | None, *, one_node: bool = False) -> str:
-    """Choose the network on which scheduler and workers listen: no other than one that was named, or this machine.
+def choose_interface(name: str | None, *, one_node: bool = False) -> str:
+    """Return the network interface on which scheduler and workers listen.
 
     Parameters
     ----------
-    named : str or None
-        By the user; else ``jobqueue.slurm.interface``.
+    name : str or None
+        By default ``jobqueue.slurm.interface``; on one node, the loopback interface.
     one_node : bool
-        Whether all takes place on this node.
+        Whether scheduler and workers are all on this node.
 
     Raises
     ------
     InputError
-        If none is named, or it is none of this machine's.
+        If no interface is named, or this machine does not have it.
     """
-    here = _addresses()
-    interface: str | None = named or setting("interface")
-    if interface is None and one_node:
-        interface = next((name for name, address in here.items() if address == "127.0.0.1"), None)
-    known = ", ".join(f"{name} ({address})" for name, address in here.items())
+    from distributed.utils import get_ip_interface
+
+    interface: str | None = name or setting("interface") or ("lo" if one_node else None)
     if interface is None:
         raise InputError(
-            "say which network scheduler and workers talk on: --interface, or jobqueue.slurm.interface in Dask's "
-            f"configuration; this machine has {known}"
+            f"no network interface is named for scheduler and workers. Pass {parameter('interface')}, or set "
+            "jobqueue.slurm.interface in Dask's configuration. `ip -brief address` lists the interfaces."
         )
-    if interface not in here:
-        raise InputError(
-            f"--interface {interface}: this machine has no such network, or it has no IPv4 address; it has {known}"
-        )
+    try:
+        get_ip_interface(interface)
+    except ValueError as error:
+        raise InputError(f"{parameter('interface', interface)}: {error}") from error
     return interface
 
 
-def _addresses() -> dict[str, str]:
-    import psutil
-
-    return {
-        name: address.address
-        for name, addresses in psutil.net_if_addrs().items()
-        for address in addresses
-        if address.family == socket.AF_INET
-    }
-
-
-def processes_of(cores: int) -> int:
-    """Give into how many processes so many cores are cut, unless the configuration says it.
+def count_processes(cores: int) -> int:
+    """Return the number of worker processes for a number of cores, unless the configuration sets it.
 
     Examples
     --------
-    >>> processes_of(1), processes_of(8), processes_of(30)
+    >>> count_processes(1), count_processes(8), count_processes(30)
     (1, 2, 7)
     """
     return int(setting("processes", max(1, cores // THREADS_PER_PROCESS)))
 
 
 def worker_options() -> list[str]:
-    """Give further options of `dask worker`: those of the configuration, and what they leave open."""
-    options = [str(option) for option in setting("worker-extra-args", [])]
-    pages = [] if _has(options, PAGES[0]) else PAGES
-    return [*MALLOC, *pages, *options]
+    """Return options of `dask worker`, those of the configuration last."""
+    return [*WORKER_OPTIONS, *map(str, setting("worker-extra-args", []))]
 
 
-def says_lifetime(options: list[str]) -> bool:
-    """Tell whether options of `dask worker` say when it leaves."""
-    import dask
-
-    duration = dask.config.get("distributed.worker.lifetime.duration", None)
-    return duration is not None or _has(options, "--lifetime")
-
-
-def _has(options: list[str], name: str) -> bool:
-    words = " ".join(options).replace("=", " ").split()
-    return name in words
+def scheduler_options(dashboard_address: str) -> dict[str, Any]:
+    """Return options of the scheduler: the dashboard's address, and those of the configuration."""
+    options = {"dashboard_address": dashboard_address, **setting("scheduler-options", {})}
+    return {name: value for name, value in options.items() if value is not None}

@@ -4,47 +4,40 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-#: Once there is a worker, the others are waited for so long: a shuffle deals its work to those that are there.
-GATHER_SECONDS = 10.0
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from distributed import Client
+
+#: Seconds to wait for more workers after the first: a shuffle uses only the workers present when it starts.
+MORE_WORKERS_SECONDS = 10.0
 POLL_SECONDS = 0.1
 
 log = logging.getLogger("dask_dedup")
 
 
-class Kept(Protocol):
-    """A cluster that looks after its workers."""
+def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> None:
+    """Wait for the first worker without a limit, then a few seconds for the others.
 
-    @property
-    def workers_here(self) -> int:
-        """Worker processes that have come and not left."""
-
-    @property
-    def workers_wanted(self) -> int:
-        """Worker processes there are to be."""
-
-    def keep(self) -> None:
-        """Look after them; to be called now and then."""
-
-
-def gather(cluster: Kept) -> None:
-    """Wait for the first worker as long as it takes, and for the others a little.
-
-    Raises
-    ------
-    RunError
-        If the cluster finds that none will come.
+    Parameters
+    ----------
+    client : distributed.Client
+    number : int
+        Number of worker processes when all have come.
+    check : callable
+        Called now and then; raises an error if no worker will come.
     """
     first: float | None = None
     while True:
-        cluster.keep()
-        here = cluster.workers_here
-        if here and first is None:
+        check()
+        connected = len(client.nthreads())
+        if connected and first is None:
             first = time.monotonic()
-        if here >= cluster.workers_wanted:
+        if connected >= number:
             break
-        if first is not None and time.monotonic() - first > GATHER_SECONDS:
-            log.info("beginning with %d of %d workers", here, cluster.workers_wanted)
+        if first is not None and time.monotonic() - first > MORE_WORKERS_SECONDS:
+            log.info("starting with %d of %d workers", connected, number)
             break
         time.sleep(POLL_SECONDS)
