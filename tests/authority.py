@@ -1,4 +1,4 @@
-"""An authority of certificates, as a facility makes one for its cluster."""
+"""A certificate authority, as a facility creates one for its cluster."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Authority:
-    """A self-signed authority and one certificate of it, for this machine, in a folder."""
+    """A self-signed authority and one certificate from it for this machine, in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self.ca, self.certificate, self.key = (
@@ -30,28 +30,30 @@ class Authority:
         )
         known = x509.SubjectKeyIdentifier.from_public_key(root_key.public_key())
         issued = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(known)
-        places = x509.SubjectAlternativeName(
+        names = x509.SubjectAlternativeName(
             [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         )
-        of_root = _certificate(root, root, root_key.public_key())
+        root_builder = _certificate(root, root, root_key.public_key())
         basic = x509.BasicConstraints(ca=True, path_length=None)
-        of_root = of_root.add_extension(basic, critical=True).add_extension(known, critical=False)
-        of_node = _certificate(node, root, node_key.public_key())
-        of_node = of_node.add_extension(places, critical=False)
-        of_node = of_node.add_extension(issued, critical=False)
-        _write_certificate(self.ca, of_root, root_key)
-        _write_certificate(self.certificate, of_node, root_key)
+        root_builder = root_builder.add_extension(basic, critical=True).add_extension(
+            known, critical=False
+        )
+        node_builder = _certificate(node, root, node_key.public_key())
+        node_builder = node_builder.add_extension(names, critical=False)
+        node_builder = node_builder.add_extension(issued, critical=False)
+        _write_certificate(self.ca, root_builder, root_key)
+        _write_certificate(self.certificate, node_builder, root_key)
         _write_key(self.key, node_key)
 
     @property
     def options(self):
-        """Those of `dask-dedup run`, and of `dask scheduler` and `dask worker`."""
+        """Options of `dask-dedup run`, `dask scheduler` and `dask worker`."""
         pairs = {"ca-file": self.ca, "cert": self.certificate, "key": self.key}
         return [word for name, path in pairs.items() for word in (f"--tls-{name}", str(path))]
 
     @property
     def configuration(self):
-        """The same in Dask's configuration."""
+        """The same as keys of Dask's configuration."""
         pair = {"cert": str(self.certificate), "key": str(self.key)}
         return {
             "distributed.comm.require-encryption": True,

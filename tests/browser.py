@@ -1,4 +1,4 @@
-"""A headless browser that notes what it should not see."""
+"""A headless browser that collects errors and requests to other hosts."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ FLAGS = [
 
 
 class Visit:
-    """A page, and what went wrong on it.
+    """A page and the problems on it.
 
     Attributes
     ----------
     page : playwright.sync_api.Page
-    troubles : list of str
+    problems : list of str
         Errors on the console, and requests to any other host.
     """
 
     def __init__(self, page, host):
-        self.page, self.troubles = page, []
-        page.on("console", self._note_message)
-        page.on("pageerror", lambda error: self.troubles.append(f"error: {error}"))
-        page.on("requestfailed", lambda request: self.troubles.append(f"failed: {request.url}"))
-        page.on("request", lambda request: self._note(request.url, host))
-        page.on("dialog", lambda dialog: self.troubles.append(f"dialog: {dialog.message}"))
+        self.page, self.problems = page, []
+        page.on("console", self._add_message)
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+        page.on("request", lambda request: self._add_request(request.url, host))
+        page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
 
-    def _note_message(self, message):
+    def _add_message(self, message):
         if message.type == "error":
-            self.troubles.append(f"console: {message.text}")
+            self.problems.append(f"console: {message.text}")
 
-    def _note(self, url, host):
+    def _add_request(self, url, host):
         parts = urlsplit(url)
         if parts.scheme not in ("data", "blob", "file") and parts.netloc != host:
-            self.troubles.append(f"outside: {url}")
+            self.problems.append(f"outside: {url}")
 
     @property
     def width(self):
-        """Of all that there is to see."""
+        """Width of the whole page, in pixels."""
         return self.page.evaluate("document.documentElement.scrollWidth")
 
 
 @contextmanager
 def browsing():
-    """Give a function that opens an address at a width."""
+    """Yield a function that opens an address at a width."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium; .ci/packages installs it")

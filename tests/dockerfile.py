@@ -1,4 +1,4 @@
-"""Reads a Dockerfile as far as ours goes."""
+"""Reads the instructions of our Dockerfile."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Stage:
-    """One FROM and what follows it."""
+    """A FROM instruction and the instructions after it."""
 
     base: str
     name: str
@@ -20,7 +20,7 @@ class Stage:
 
     @property
     def variables(self):
-        """Of ENV and LABEL."""
+        """Variables of ENV and of LABEL."""
 
         def pairs(word):
             return dict(pair.split("=", 1) for text in self.all(word) for pair in shlex.split(text))
@@ -29,12 +29,12 @@ class Stage:
 
     @property
     def commands(self):
-        """Of RUN, without its mounts."""
+        """Commands of RUN, without mounts."""
         return [re.sub(r"--mount=\S+\s+", "", text) for text in self.all("RUN")]
 
 
 def read(path):
-    """Give arguments that stand before the first stage, and the stages."""
+    """Return the arguments before the first stage, and the stages."""
     lines = [line for line in path.read_text().splitlines() if not line.lstrip().startswith("#")]
     text = "\n".join(lines).replace("\\\n", " ")
     arguments, stages = {}, []

@@ -1,4 +1,4 @@
-"""Reads the manifests of deploy/kubernetes, and makes of them what Kubernetes and the Dask operator make."""
+"""Reads the manifests of deploy/kubernetes and creates the documents that Kubernetes and the Dask operator create."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from conftest import REPOSITORY
 
 KUBERNETES = REPOSITORY / "deploy" / "kubernetes"
 NAME, COMPONENT = "app.kubernetes.io/name", "app.kubernetes.io/component"
-#: The folders a person applies.
+#: Folders for `kubectl apply -k`.
 CLUSTERS = ["plain", "operator-job", "operator-cluster"]
 NAMESPACE = "dask-dedup"
 
 
 def documents(folder):
-    """The documents that a kustomization gathers, in its order, without its patches."""
+    """Yield the documents of a kustomization in order, without its patches."""
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for name in kustomization["resources"]:
         path = folder / name
@@ -27,7 +27,7 @@ def documents(folder):
 
 
 def kustomized(folder):
-    """The documents that `kubectl apply -k` applies."""
+    """Return the documents that `kubectl apply -k` applies."""
     command = ["kubectl", "kustomize", folder]
     built = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert built.returncode == 0, built.stderr
@@ -38,19 +38,19 @@ def of_kind(found, *kinds):
     return [document for document in found if document["kind"] in kinds]
 
 
-def _labels(*places):
-    """The labels that the operator's handlers gather, later ones over earlier ones."""
+def _labels(*documents):
+    """Return the labels as the operator's handlers merge them; later ones win."""
     return {
         key: value
-        for place in places
-        for key, value in place.get("metadata", {}).get("labels", {}).items()
+        for document in documents
+        for key, value in document.get("metadata", {}).get("labels", {}).items()
     }
 
 
-def made_by_the_operator(document):
-    """What the Dask operator makes of a DaskJob or a DaskCluster, by its own functions.
+def created_by_the_operator(document):
+    """Yield the documents that the Dask operator creates for a DaskJob or a DaskCluster, by its own functions.
 
-    The handlers themselves talk to Kubernetes; their lines between those functions are repeated here.
+    The operator's handlers need a Kubernetes; their code between those functions is repeated here.
     """
     from dask_kubernetes.operator.controller import controller
 
@@ -81,17 +81,17 @@ def made_by_the_operator(document):
         )
 
 
-def made(found):
-    """Documents with those of the operator's kinds replaced by what it makes of them."""
+def expanded(found):
+    """Yield documents, with the operator's kinds replaced by the documents that it creates."""
     for document in found:
         if document["kind"] in ("DaskJob", "DaskCluster"):
-            yield from made_by_the_operator(document)
+            yield from created_by_the_operator(document)
         elif document["kind"] != "DaskAutoscaler":
             yield document
 
 
 def pods_of(found):
-    """The pods of deployments, jobs and bare pods, named as their owners, with a number."""
+    """Yield the pods of deployments and jobs, named after their owners with a number, and bare pods."""
     for document in found:
         name, spec = document["metadata"]["name"], document.get("spec", {})
         if document["kind"] == "Pod":

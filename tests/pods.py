@@ -1,8 +1,8 @@
-"""Runs pods as processes of this machine: what a node of Kubernetes does, as far as our manifests go.
+"""Runs pods as processes of this machine, as a Kubernetes node does for our manifests.
 
-Each pod has a network of its own, its own processes, a user without rights, a root that is read-only where it asks for
-that, its volumes, variables, names, ports and probes. There are no container images: the root is this machine's, with
-a virtual environment at /opt/venv. All of it lives in namespaces that end with this program::
+Each pod has its own network and processes, a user without rights, a root that is read-only if requested, and its
+volumes, variables, names, ports and probes. There are no container images: the root is this machine's, with a virtual
+environment at /opt/venv. All of it runs in namespaces that end with this program::
 
     python tests/pods.py play.json    # as root; see `play`
 """
@@ -35,9 +35,9 @@ _TOOLS = ("unshare", "nsenter", "ip", "setpriv", "pivot_root", "mount")
 
 
 def missing():
-    """Why pods cannot be run here; empty if they can."""
+    """Return why pods cannot run here; empty if they can."""
     if os.geteuid() != 0:
-        return "pods are run in namespaces of their own, which takes root"
+        return "pods run in separate namespaces, which needs root"
     absent = [tool for tool in _TOOLS if not shutil.which(tool)]
     if absent:
         return f"not installed: {', '.join(absent)}"
@@ -50,13 +50,21 @@ def missing():
 
 
 def play(folder, **what):
-    """Run `main` in namespaces of its own; gives what it tells.
+    """Run `main` in separate namespaces and return its outcome.
 
-    Keys of `what`: `pods` (see `Pod`); `services` (selectors by name); `venv` (lies at /opt/venv in all pods);
-    `variables` (of the image); `maps` (config maps and secrets by name); `buckets` (what the object store holds: a
-    folder each, or nothing); `wait_for` (names of the pods whose end is waited for, one after the other); `scrape`
-    (names and ports of the pods that Prometheus reads, by job) and `queries`; `health` (a command for the inside of
-    each of the other pods); `after` (commands for the end, with the object store at hand).
+    Keys of `what`:
+
+    - `pods`: see `Pod`
+    - `services`: selectors by name
+    - `venv`: mounted at /opt/venv in all pods
+    - `variables`: of the image
+    - `maps`: config maps and secrets by name
+    - `buckets`: contents of the object store, a folder each or None
+    - `wait_for`: names of pods whose end to wait for, one after the other
+    - `scrape`: names and ports of the pods that Prometheus reads, by job
+    - `queries`: of Prometheus
+    - `health`: a command to run in each of the other pods
+    - `after`: commands to run at the end, with the object store available
     """
     file = folder / "play.json"
     file.write_text(json.dumps({**what, "folder": str(folder)}))
@@ -67,25 +75,22 @@ def play(folder, **what):
         )
     logs = [file.name + ": " + file.read_text()[-1_500:] for file in sorted(folder.glob("*.log"))]
     assert done.returncode == 0, "\n".join(logs)
-    return json.loads((folder / "told.json").read_text())
+    return json.loads((folder / "outcome.json").read_text())
 
 
 def quantity(text):
-    """A Kubernetes quantity as a number, rounded up."""
+    """Return a Kubernetes quantity as a number, rounded up."""
     number, unit = re.fullmatch(r"([\d.]+)(\D*)", str(text)).groups()
     return math.ceil(float(number) * _SIZES[unit])
 
 
 def expand(text, variables):
-    """Put variables in place of their `$(NAME)`, as a kubelet does."""
+    """Replace `$(NAME)` by variables, as a kubelet does."""
     return re.sub(r"\$\((\w+)\)", lambda found: variables[found[1]], text)
 
 
 def variables_of(container, pod, maps):
-    """A container's environment variables.
-
-    `maps` holds config maps and secrets by name.
-    """
+    """Return a container's environment variables; `maps` has config maps and secrets by name."""
     found = {}
     for source in container.get("envFrom", ()):
         (reference,) = source.values()
@@ -106,12 +111,12 @@ def variables_of(container, pod, maps):
 
 
 def selects(selector, labels):
-    """Whether a selector's labels are all among some."""
+    """Return whether labels include all labels of a selector."""
     return selector.items() <= labels.items()
 
 
 class Pod:
-    """A pod that runs.
+    """A running pod.
 
     Parameters
     ----------
@@ -132,7 +137,7 @@ class Pod:
         run("ip", "netns", "add", self.net)
         run(*f"ip link add {link} type veth peer name eth0 netns {self.net}".split())
         run(*f"ip link set {link} master node up".split())
-        # The way out leads nowhere, but Dask looks for it to find out its own address.
+        # The default route leads nowhere; Dask uses it to find its own address.
         for line in (
             f"addr add {self.address}/24 dev eth0",
             "link set eth0 up",
@@ -145,7 +150,7 @@ class Pod:
                 (self.folder / volume["name"]).mkdir(parents=True)
 
     def start(self, container, maps, hosts, image_variables):
-        """Start one of its containers."""
+        """Start one of the pod's containers."""
         variables = {**image_variables, **variables_of(container, self.pod, maps)}
         words = [*container.get("command", ()), *container.get("args", ())]
         words = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())] + [
@@ -191,14 +196,14 @@ class Pod:
             lines.append(f"mount --bind {shlex.quote(str(source))} {target}")
             if mount.get("readOnly"):
                 lines.append(f"mount -o remount,bind,ro {target}")
-        # The environment's programs name the checkout's own, which a volume may lie over.
+        # Programs of the environment use the checkout, which a volume may hide.
         checkout = shlex.quote(str(REPOSITORY))
         lines.append(f"mkdir -p .{checkout} && mount --bind {checkout} .{checkout}")
         lines += ["pivot_root . .before", "cd /", "umount -l .before", "hostname pod"]
         if rights.get("readOnlyRootFilesystem"):
             lines.append("mount -o remount,ro /")
         user = rights.get("runAsUser", 0)
-        # Mapped to another user, and so without any of root's capabilities.
+        # Mapped to another user, without any of root's capabilities.
         become = f"unshare --user --map-user={user} --map-group={rights.get('runAsGroup', user)}"
         lines.append(f"exec {become} setpriv --no-new-privs {shlex.join(words)}")
         return "\n".join(lines)
@@ -207,7 +212,7 @@ class Pod:
         return self.process is not None and self.process.poll() is None
 
     def execute(self, words):
-        """Run a command inside, beside what runs; gives its exit code and what it says."""
+        """Run a command in the running pod; return its exit code and output."""
         outer = self.process.pid
         first = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
         enter = ["nsenter", "--target", first, "--mount", "--net", "--pid"]
@@ -216,11 +221,11 @@ class Pod:
 
     def started(self, container):
         if not self.is_up():
-            raise SystemExit(f"{self.name} has ended with {self.process.poll()}")
+            raise SystemExit(f"{self.name} ended with exit code {self.process.poll()}")
         return self.probe(container, "startupProbe") == 200
 
     def probe(self, container, kind):
-        """Ask as a kubelet asks; gives the answer's code."""
+        """Send a probe as a kubelet does; return the HTTP status, or 0 without an answer."""
         what = container[kind]["httpGet"]
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}
         port = ports.get(what["port"], what["port"])
@@ -241,11 +246,11 @@ def run(*words):
 
 
 def until(condition, seconds, what):
-    """Wait for something to be so."""
+    """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
-            raise SystemExit(f"waited in vain for {what}")
+            raise SystemExit(f"timed out while waiting for {what}")
         time.sleep(0.1)
 
 
@@ -256,7 +261,7 @@ def answers(url):
 
 
 def start_store(buckets, maps):
-    """Start an S3 server on the node, and fill it."""
+    """Start an S3 server on the node and fill it."""
     server = Path(sys.executable).with_name("moto_server")
     subprocess.Popen([server, "-H", NODE, "-p", "9000"], stdout=subprocess.DEVNULL)
     until(lambda: answers(f"{STORE}/moto-api/"), 60, "the object store")
@@ -271,7 +276,7 @@ def start_store(buckets, maps):
 
 
 def start_prometheus(folder, targets):
-    """Let a Prometheus on the node read the pods' metrics."""
+    """Start a Prometheus on the node that reads the pods' metrics."""
     jobs = [
         {"job_name": name, "static_configs": [{"targets": hosts}]}
         for name, hosts in targets.items()
@@ -292,7 +297,7 @@ def query(text):
 
 
 def main(what):
-    """Start the pods, wait for those that end, tell how it went."""
+    """Start the pods, wait for those that end, and write the outcome."""
     folder = Path(what["folder"])
     base = folder / "pods"
     base.mkdir()
@@ -311,19 +316,19 @@ def main(what):
         lines += [f"{pod.address} {name}" for pod in pods if selects(selector, pod.labels)]
     lines += [f"{pod.address} {pod.name}" for pod in pods]
     hosts = "\n".join(lines) + "\n"
-    told = {"exit": {}, "probes": {}, "logs": {}, "health": {}}
+    outcome = {"exit": {}, "probes": {}, "logs": {}, "health": {}}
 
     def launch(pod, container):
         pod.start(container, maps, hosts, what.get("variables", {}))
 
     def finish(pod):
         pod.exit = pod.process.wait()
-        told["logs"][pod.name] = pod.log.read_text()
+        outcome["logs"][pod.name] = pod.log.read_text()
         return pod.exit
 
     named = {pod.name: pod for pod in pods}
     waited = [named[name] for name in what["wait_for"]]
-    # In this order nothing is there yet that a run needs: it has to wait.
+    # The run starts first, so it has to wait for the scheduler and the workers.
     launch(waited[0], waited[0].containers[0])
     for pod in pods:
         if pod not in waited:
@@ -335,7 +340,7 @@ def main(what):
             limit = probe["periodSeconds"] * probe["failureThreshold"]
             until(lambda p=pod, c=container: p.started(c), limit, pod.name)
         kinds = [kind for kind in ("readinessProbe", "livenessProbe") if kind in container]
-        told["probes"][pod.name] = {kind: pod.probe(container, kind) for kind in kinds}
+        outcome["probes"][pod.name] = {kind: pod.probe(container, kind) for kind in kinds}
     if what.get("scrape"):
         targets = {
             job: [f"{named[name].address}:{port}" for name, port in places]
@@ -347,25 +352,25 @@ def main(what):
             launch(pod, pod.containers[0])
         for container in pod.containers[1:]:
             if finish(pod) != 0:
-                raise SystemExit(f"{pod.name} has ended with {pod.exit}")
+                raise SystemExit(f"{pod.name} ended with exit code {pod.exit}")
             launch(pod, container)
-        told["exit"][pod.name] = finish(pod)
+        outcome["exit"][pod.name] = finish(pod)
     if what.get("scrape"):
         time.sleep(3)
-        told["metrics"] = {text: query(text) for text in what["queries"]}
+        outcome["metrics"] = {text: query(text) for text in what["queries"]}
     for pod in pods:
         if pod not in waited:
             assert pod.is_up(), pod.log.read_text()[-3_000:]
-            told["logs"][pod.name] = pod.log.read_text()
+            outcome["logs"][pod.name] = pod.log.read_text()
             if "health" in what:
-                told["health"][pod.name] = pod.execute(what["health"])
-    told["after"] = []
+                outcome["health"][pod.name] = pod.execute(what["health"])
+    outcome["after"] = []
     for words in what.get("after", ()):
         done = subprocess.run(
             words, capture_output=True, text=True, env=os.environ | {"AWS_ENDPOINT_URL": STORE}
         )
-        told["after"].append([done.returncode, done.stdout, done.stderr])
-    (folder / "told.json").write_text(json.dumps(told))
+        outcome["after"].append([done.returncode, done.stdout, done.stderr])
+    (folder / "outcome.json").write_text(json.dumps(outcome))
     for pod in pods:
         if pod.is_up():
             pod.process.send_signal(signal.SIGTERM)

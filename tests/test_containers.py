@@ -1,4 +1,4 @@
-"""The image and the compose file of deploy/docker: every step that can be taken without a container engine is taken."""
+"""The image and the compose file of deploy/docker, tested as far as possible without a container engine."""
 
 from __future__ import annotations
 
@@ -36,29 +36,29 @@ REQUIREMENTS = [
 
 
 def context():
-    """The files that reach the builder: those that the ignore file does not keep back."""
+    """Yield the files that reach the builder, without those that the ignore file excludes."""
     lines = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
     assert rules[0] == "*"
     allowed = [rule[1:] for rule in rules if rule.startswith("!")]
-    kept_back = [rule.removeprefix("**/") for rule in rules[1:] if not rule.startswith("!")]
+    excluded = [rule.removeprefix("**/") for rule in rules[1:] if not rule.startswith("!")]
     for name in allowed:
-        place = REPOSITORY / name
-        files = [place] if place.is_file() else place.rglob("*")
+        path = REPOSITORY / name
+        files = [path] if path.is_file() else path.rglob("*")
         for file in files:
             parts = file.relative_to(REPOSITORY).parts
-            hidden = any(fnmatch.fnmatch(part, rule) for part in parts for rule in kept_back)
+            hidden = any(fnmatch.fnmatch(part, rule) for part in parts for rule in excluded)
             if file.is_file() and not hidden:
                 yield file.relative_to(REPOSITORY)
 
 
 class TestImage:
-    def test_it_is_pinned(self):
+    def test_versions_are_pinned(self):
         assert {stage.base for stage in STAGES} == {"${PYTHON}"}
         assert re.fullmatch(r"python:[\d.]+-slim-\w+@sha256:[0-9a-f]{64}", ARGUMENTS["PYTHON"])
         assert all(re.fullmatch(r"[\w.-]+==[\w.+]+", line) for line in REQUIREMENTS)
 
-    def test_what_it_installs_is_what_the_project_asks_for(self):
+    def test_it_installs_the_requirements_of_the_project(self):
         from packaging.requirements import Requirement
 
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
@@ -74,7 +74,7 @@ class TestImage:
             version = pinned[normal(requirement.name)]
             assert requirement.specifier.contains(version), requirement
 
-    def test_its_labels_are_those_of_the_project(self):
+    def test_labels_match_the_project(self):
         project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
         labels = FINAL.variables[1]
         assert labels == {
@@ -86,13 +86,13 @@ class TestImage:
         }
         assert FINAL.all("ARG")[0] == f"VERSION={dask_dedup.__version__}"
 
-    def test_it_runs_as_nobody_in_particular(self):
+    def test_it_runs_without_root(self):
         user, group = FINAL.all("USER")[-1].split(":")
         assert int(user) == int(group) > 999
         after = FINAL.instructions[FINAL.instructions.index(("USER", f"{user}:{group}")) :]
         assert "RUN" not in {word for word, _ in after}
 
-    def test_what_it_copies_is_in_the_context_and_nothing_else_is(self):
+    def test_the_context_has_exactly_the_copied_files(self):
         files = set(context())
         copied = set()
         for stage in STAGES:
@@ -106,7 +106,7 @@ class TestImage:
             assert any(Path(name) in (file, *file.parents) for name in copied), file
         assert not any("__pycache__" in file.parts for file in files)
 
-    def test_its_command_is_one(self):
+    def test_its_default_command_shows_the_help(self):
         words = json.loads(FINAL.all("CMD")[-1])
         assert words == ["dask-dedup", "--help"]
 
@@ -126,21 +126,21 @@ class TestHealth:
             ("dask-dedup run worker scheduler --output out", None),
         ],
     )
-    def test_it_asks_where_the_command_line_says(self, command, port):
+    def test_it_finds_the_port_in_the_command_line(self, command, port):
         script = f"import health; print(health.port_of({command.split()!r}))"
         done = subprocess.run(
             [sys.executable, "-c", script], cwd=DOCKER, capture_output=True, text=True, check=True
         )
         assert done.stdout == f"{port}\n"
 
-    def test_the_image_calls_it_where_it_lies(self):
+    def test_the_image_calls_it_where_it_is_copied(self):
         copied = [text.split() for text in FINAL.all("COPY")]
         (target,) = [words[1] for words in copied if words[0] == "deploy/docker/health.py"]
         assert FINAL.all("HEALTHCHECK")[0].endswith(f'CMD ["python", "{target}"]')
 
 
 class TestCompose:
-    def test_commands_are_words_that_the_programs_know(self):
+    def test_the_programs_accept_the_command_lines(self):
         pytest.importorskip("upath")
         found = {
             name: parse(service["command"]) for name, service in OURS.items() if name != "fill"
@@ -151,11 +151,11 @@ class TestCompose:
         assert found["run"]["scheduler"] == "tcp://scheduler:8786"
         assert set(found) == {"scheduler", "worker", "run"}
 
-    def test_variables_are_ones_that_somebody_reads(self):
+    def test_every_variable_is_read_by_a_library(self):
         for service in OURS.values():
             assert [name for name in service.get("environment", ()) if not is_read(name)] == []
 
-    def test_services_that_are_named_are_there(self):
+    def test_referenced_services_exist(self):
         keys = {
             "command",
             "entrypoint",
@@ -171,7 +171,7 @@ class TestCompose:
             assert set(service) <= keys
             for name, how in service.get("depends_on", {}).items():
                 assert name in SERVICES
-                # Whoever waits for health needs a check, which our image has.
+                # Only our image has a health check.
                 assert how["condition"] != "service_healthy" or name in OURS
         for service in OURS.values():
             assert (DOCKER / service["build"]["context"]).resolve() == REPOSITORY
@@ -185,11 +185,11 @@ class TestCompose:
         assert len(ports) == len(set(ports)) == 5
         assert all(re.fullmatch(r"127\.0\.0\.1:(\d+):\1", port) for port in ports)
 
-    def test_images_of_others_are_pinned(self):
+    def test_other_images_are_pinned(self):
         for name in SERVICES.keys() - OURS.keys():
             assert re.search(r":v?\d+\.\d+\.\d+$", SERVICES[name]["image"])
 
-    def test_files_that_are_mounted_are_there(self):
+    def test_mounted_files_exist(self):
         mounted = [
             v.split(":") for s in SERVICES.values() for v in s.get("volumes", ()) if ":" in v
         ]
@@ -208,7 +208,7 @@ class TestCompose:
         assert (names["names"], f":{names['port']}") == (["worker"], port)
 
     @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-    def test_prometheus_takes_its_configuration(self, tmp_path):
+    def test_prometheus_accepts_its_configuration(self, tmp_path):
         for volume in SERVICES["prometheus"]["volumes"]:
             source, target, _ = volume.split(":")
             shutil.copy(DOCKER / source, tmp_path / Path(target).name)
@@ -229,9 +229,9 @@ class TestCompose:
 
 
 def build(folder):
-    """Take the steps of the Dockerfile, on this machine's system in place of the base image's.
+    """Run the steps of the Dockerfile, on this machine's system instead of the base image.
 
-    The file system is a copy on write, so that paths are the image's. Gives the folder that is /opt/venv there.
+    An overlay file system gives the steps the paths of the image. Returns the folder that is /opt/venv in it.
     """
     source, venv, layers = folder / "src", folder / "venv", folder / "layers"
     for file in context():
@@ -240,11 +240,11 @@ def build(folder):
     for path in (source, venv, layers):
         path.mkdir()
     lines = ["set -e", f"mount -t tmpfs tmpfs {layers}"]
-    for place in ("opt", "etc"):
-        parts = [f"{layers}/{place}-{part}" for part in ("upper", "work")]
+    for root in ("opt", "etc"):
+        parts = [f"{layers}/{root}-{part}" for part in ("upper", "work")]
         lines.append(f"mkdir {shlex.join(parts)}")
         lines.append(
-            f"mount -t overlay overlay -o lowerdir=/{place},upperdir={parts[0]},workdir={parts[1]} /{place}"
+            f"mount -t overlay overlay -o lowerdir=/{root},upperdir={parts[0]},workdir={parts[1]} /{root}"
         )
     lines += ["mkdir /opt/venv", f"mount --bind {venv} /opt/venv", f"cd {source}"]
     for word, text in BUILD.instructions:
@@ -273,7 +273,7 @@ def build(folder):
         ],
         capture_output=True,
         text=True,
-        # The image wants compiled files; here they only take time.
+        # Compiled files would only take time here.
         env={**BUILD.variables[0], **proxies(), "PATH": path, "PIP_NO_COMPILE": "1"},
     )
     assert done.returncode == 0, done.stdout[-2_000:] + done.stderr[-3_000:]
@@ -281,19 +281,17 @@ def build(folder):
 
 
 def proxies():
-    """This machine's ways to the package registry."""
-    ways = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
-    return ways | {"HOME": str(Path.home())}
+    """Return this machine's settings for the package registry."""
+    settings = {name: value for name, value in os.environ.items() if name.startswith("PIP_")}
+    return settings | {"HOME": str(Path.home())}
 
 
 def pods_of(services):
-    """Services of the compose file as pods."""
+    """Yield services of the compose file as pods."""
     user = int(FINAL.all("USER")[-1].split(":")[0])
     for name, service in services.items():
-        volumes = [(f"tmpfs{n}", place, None) for n, place in enumerate(service["tmpfs"])]
-        volumes += [
-            (f"volume{n}", place, None) for n, place in enumerate(service.get("volumes", ()))
-        ]
+        volumes = [(f"tmpfs{n}", path, None) for n, path in enumerate(service["tmpfs"])]
+        volumes += [(f"volume{n}", path, None) for n, path in enumerate(service.get("volumes", ()))]
         volumes.append(("health", "/opt/health.py", str(DOCKER / "health.py")))
         variables = {
             key: re.sub(r"\$\{\w+:-(.*)\}", r"\1", value)
@@ -303,7 +301,7 @@ def pods_of(services):
             "name": name,
             "command": service["command"],
             "env": [{"name": key, "value": value} for key, value in variables.items()],
-            "volumeMounts": [{"name": volume, "mountPath": place} for volume, place, _ in volumes],
+            "volumeMounts": [{"name": volume, "mountPath": path} for volume, path, _ in volumes],
             "securityContext": {"readOnlyRootFilesystem": service["read_only"], "runAsUser": user},
         }
         for number in range(service.get("deploy", {}).get("replicas", 1)):
@@ -326,13 +324,13 @@ def pods_of(services):
 @pytest.mark.skipif(bool(missing()), reason=missing() or "can be run")
 @pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="the image has Python 3.11")
 def test_the_steps_of_the_image_and_the_services_of_compose_work(tmp_path):
-    """The image's environment is installed afresh, and does what the services' commands say."""
+    """The image's environment is installed, and runs the commands of the services."""
     pytest.importorskip("moto")
     venv = build(tmp_path)
     assert not (venv / "lib/python3.11/site-packages/moto").exists()
     dedup = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
     health = json.loads(FINAL.all("HEALTHCHECK")[0].partition("CMD ")[2])
-    told = play(
+    outcome = play(
         tmp_path,
         pods=list(pods_of(OURS)),
         services={name: {"service": name} for name in OURS},
@@ -349,9 +347,9 @@ def test_the_steps_of_the_image_and_the_services_of_compose_work(tmp_path):
         queries=["up"],
         after=[[*dedup, "verify", "s3://results/combined"]],
     )
-    assert told["exit"] == {"fill-0": 0, "run-0": 0}, told["logs"]
-    assert "2 workers, 4 threads" in told["logs"]["run-0"]
-    assert told["health"] == {name: [0, ""] for name in ("scheduler-0", "worker-0", "worker-1")}
-    assert [code for code, _, _ in told["after"]] == [0], told["after"]
-    if "metrics" in told:
-        assert [entry["value"][1] for entry in told["metrics"]["up"]] == ["1"] * 3
+    assert outcome["exit"] == {"fill-0": 0, "run-0": 0}, outcome["logs"]
+    assert "2 workers, 4 threads" in outcome["logs"]["run-0"]
+    assert outcome["health"] == {name: [0, ""] for name in ("scheduler-0", "worker-0", "worker-1")}
+    assert [code for code, _, _ in outcome["after"]] == [0], outcome["after"]
+    if "metrics" in outcome:
+        assert [entry["value"][1] for entry in outcome["metrics"]["up"]] == ["1"] * 3

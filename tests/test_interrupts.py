@@ -1,4 +1,4 @@
-"""Ctrl-C, as a terminal sends it: to all processes of the command."""
+"""Ctrl-C, which a terminal sends to all processes of a command."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tables import cryosparc, write_file
 
 
 def interrupted(words, when):
-    """Send Ctrl-C once `when` is true; give the exit code and what was printed."""
+    """Send Ctrl-C once `when` is true; return the exit code and the standard error."""
     command = [sys.executable, "-c", "from dask_dedup.cli import main; main()", *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
     while not when():
@@ -21,29 +21,29 @@ def interrupted(words, when):
         time.sleep(0.01)
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    return process.returncode, told
+    _, printed = process.communicate(timeout=60)
+    return process.returncode, printed
 
 
 def committed(out):
     return (out / "manifest.json").exists() and not any(out.glob(".dask-dedup-*"))
 
 
-def test_during_the_report_one_is_told_that_the_result_is_whole(tmp_path):
+def test_during_the_report_the_message_says_that_the_result_is_complete(tmp_path):
     source, out = write_file(cryosparc(20_000), tmp_path / "in.parquet"), tmp_path / "out"
-    code, told = interrupted(["run", source, "-o", out, "-q"], lambda: committed(out))
+    code, printed = interrupted(["run", source, "-o", out, "-q"], lambda: committed(out))
     assert code == 130
-    assert told.splitlines()[-1] == (
+    assert printed.splitlines()[-1] == (
         f"dask-dedup: interrupted, but the result is whole; for its report: dask-dedup report {out}"
     )
 
 
 @pytest.mark.slow
-def test_workers_say_nothing_of_it(tmp_path):
+def test_workers_print_nothing(tmp_path):
     source = write_file(cryosparc(300_000), tmp_path / "in.parquet", row_group_size=1_000)
     out = tmp_path / "out"
     words = ["run", source, "-o", out, "-q", "--no-report", "--workers", 2]
-    code, told = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
+    code, printed = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
     assert code == 130
-    assert "Traceback" not in told
-    assert "run the same command again to resume" in told
+    assert "Traceback" not in printed
+    assert "run the same command again to resume" in printed

@@ -1,4 +1,4 @@
-"""The manifests of deploy/kubernetes: valid, of one mind, and what they start works."""
+"""The manifests of deploy/kubernetes are valid and consistent, and their containers work."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from manifests import (
     NAME,
     containers_of,
     documents,
+    expanded,
     kustomized,
-    made,
     of_kind,
     pods_of,
 )
@@ -40,9 +40,9 @@ each_cluster = pytest.mark.parametrize("cluster", CLUSTERS)
 
 
 def everything(cluster):
-    """What is there once a folder is applied."""
+    """Return all documents that exist after a folder is applied."""
     pytest.importorskip("dask_kubernetes")
-    return list(made(documents(KUBERNETES / cluster)))
+    return list(expanded(documents(KUBERNETES / cluster)))
 
 
 def selected(pods, selector):
@@ -64,20 +64,20 @@ def ports_of(pod):
 class TestSchemas:
     @pytest.mark.parametrize("version", [OLDEST_KUBERNETES, NEWEST_KUBERNETES])
     @each_cluster
-    def test_every_document_is_what_kubernetes_takes(self, cluster, version):
-        """Those that the operator makes, too."""
+    def test_every_document_passes_the_schemas_of_kubernetes(self, cluster, version):
+        """Includes the documents that the operator creates."""
         kubernetes_validate = pytest.importorskip("kubernetes_validate")
         for document in everything(cluster):
             kubernetes_validate.validate(document, version, strict=True)
 
     @pytest.mark.parametrize("cluster", ["operator-job", "operator-cluster"])
-    def test_the_operators_kinds_are_what_its_definitions_allow(self, cluster):
+    def test_the_operators_kinds_pass_its_definitions(self, cluster):
         found = of_kind(documents(KUBERNETES / cluster), "DaskJob", "DaskCluster", "DaskAutoscaler")
         assert found
         for document in found:
             assert list(faults(document)) == []
 
-    def test_a_field_that_the_operators_definitions_lack_is_found(self):
+    def test_a_field_that_is_not_in_the_definitions_is_found(self):
         (document,) = of_kind(documents(KUBERNETES / "operator-job"), "DaskJob")
         document["spec"]["cluster"]["spec"]["worker"]["replica"] = 3
         document["spec"]["job"]["spec"]["restartPolicy"] = 1
@@ -87,7 +87,7 @@ class TestSchemas:
 
     @needs_kubectl
     @pytest.mark.parametrize("folder", [*CLUSTERS, "monitoring"])
-    def test_kustomize_gathers_the_same_into_one_namespace(self, folder):
+    def test_kustomize_builds_the_same_documents_in_one_namespace(self, folder):
         def names(found):
             return sorted((document["kind"], document["metadata"]["name"]) for document in found)
 
@@ -102,7 +102,7 @@ class TestSchemas:
 
 
 def faults(document):
-    """What the operator's definition of a kind finds wrong with a document; fields it would drop included."""
+    """Yield errors of a document against the operator's definition, including fields that it would drop."""
     from pathlib import Path
 
     dask_kubernetes = pytest.importorskip("dask_kubernetes")
@@ -111,14 +111,14 @@ def faults(document):
     kind = document["kind"].lower()
     definition = yaml.safe_load((chart / f"dask-kubernetes-operator/crds/{kind}.yaml").read_text())
     schema = closed(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
-    # Kubernetes knows these of every kind.
+    # Every kind has these.
     schema["properties"] |= {key: {} for key in ("apiVersion", "kind", "metadata")}
     for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
         yield f"{error.json_path}: {error.message}"
 
 
 def closed(schema):
-    """Let a schema refuse fields that it does not list."""
+    """Return a schema that refuses fields that it does not list."""
     if isinstance(schema, list):
         return [closed(entry) for entry in schema]
     if not isinstance(schema, dict):
@@ -132,12 +132,12 @@ def closed(schema):
 
 @each_cluster
 class TestAgreement:
-    def test_there_are_a_scheduler_workers_and_a_run(self, cluster):
+    def test_it_has_a_scheduler_workers_and_a_run(self, cluster):
         pods = list(pods_of(everything(cluster)))
         assert len(component(pods, "scheduler")) == len(component(pods, "run")) == 1
         assert len(component(pods, "worker")) == len(pods) - 2 >= 1
 
-    def test_the_service_leads_to_the_scheduler(self, cluster):
+    def test_the_service_selects_the_scheduler(self, cluster):
         found = everything(cluster)
         (service,) = of_kind(found, "Service")
         (scheduler,) = component(pods := list(pods_of(found)), "scheduler")
@@ -146,7 +146,7 @@ class TestAgreement:
         for port in service["spec"]["ports"]:
             assert ports[port["targetPort"]] == port["port"]
 
-    def test_selectors_of_deployments_are_their_own_pods(self, cluster):
+    def test_deployments_select_their_own_pods(self, cluster):
         found = everything(cluster)
         pods = list(pods_of(found))
         for deployment in of_kind(found, "Deployment"):
@@ -155,8 +155,8 @@ class TestAgreement:
                 deployment["spec"]["template"]["metadata"]["labels"][COMPONENT]
             }
 
-    def test_whoever_is_named_is_there(self, cluster):
-        """Service, accounts, config maps; the one secret is made by the commands of the README."""
+    def test_referenced_objects_exist(self, cluster):
+        """Service, accounts and config maps; the README has the command that creates the secret."""
         found = everything(cluster)
         (service,) = of_kind(found, "Service")
         maps = {document["metadata"]["name"] for document in of_kind(found, "ConfigMap")}
@@ -184,10 +184,10 @@ class TestAgreement:
                 if selects(document["spec"]["selector"]["matchLabels"], pod["metadata"]["labels"])
             ]
             assert len(budgets) == 1
-            # The eviction of pods that no replica set owns cannot be bounded from above.
+            # Pods without a replica set allow only a minimum.
             assert ("maxUnavailable" in budgets[0]) == (name == "worker")
 
-    def test_every_port_is_open_to_those_who_need_it_and_to_nobody_else(self, cluster):
+    def test_ports_are_open_only_to_pods_that_need_them(self, cluster):
         found = everything(cluster)
         policies = [document["spec"] for document in of_kind(found, "NetworkPolicy")]
         for pod in pods_of(found):
@@ -225,12 +225,12 @@ class TestAgreement:
         (endpoint,) = workers["spec"]["podMetricsEndpoints"]
         assert all(endpoint["port"] in ports_of(pod) for pod in chosen)
 
-    def test_the_run_waits_for_the_workers_there_are_to_begin_with(self, cluster):
+    def test_the_run_waits_for_the_initial_number_of_workers(self, cluster):
         if not shutil.which("kubectl"):
             pytest.skip("kubectl is not installed")
         if cluster.startswith("operator"):
             pytest.importorskip("dask_kubernetes")
-        found = list(made(kustomized(KUBERNETES / cluster)))
+        found = list(expanded(kustomized(KUBERNETES / cluster)))
         pods = list(pods_of(found))
         (run,) = component(pods, "run")
         (variable,) = run["spec"]["initContainers"][0]["env"]
@@ -239,7 +239,7 @@ class TestAgreement:
 
 @each_cluster
 class TestCommands:
-    def test_they_are_words_that_the_programs_know(self, cluster):
+    def test_the_programs_accept_the_command_lines(self, cluster):
         for pod, container in containers_of(everything(cluster)):
             words = [*container["command"], *container["args"]]
             if words[:2] == ["python", "-c"]:
@@ -257,10 +257,10 @@ class TestCommands:
                 assert parsed["local_directory"] in mounts
             else:
                 ports = set()
-                assert all(str(place).startswith("s3://") for place in parsed["inputs"])
+                assert all(str(path).startswith("s3://") for path in parsed["inputs"])
             assert ports == set(ports_of(pod).values())
 
-    def test_variables_are_ones_that_somebody_reads(self, cluster):
+    def test_every_variable_is_read_by_a_library(self, cluster):
         found = everything(cluster)
         maps = {
             document["metadata"]["name"]: document["data"]
@@ -272,15 +272,15 @@ class TestCommands:
             used |= {word for word in names if f'environ["{word}"]' in " ".join(container["args"])}
             for source in container.get("envFrom", ()):
                 names |= set(maps.get(source.get("configMapRef", {}).get("name"), ()))
-            # The operator gives these to all it starts.
+            # The operator sets these in all its pods.
             rest = names - used - {"DASK_SCHEDULER_ADDRESS", "DASK_WORKER_NAME"}
             assert [name for name in sorted(rest) if not is_read(name)] == []
 
 
 @each_cluster
 class TestRights:
-    def test_pods_have_none(self, cluster):
-        """What the level `restricted` of Kubernetes' Pod Security Standards asks for, and a read-only root."""
+    def test_pods_have_no_rights(self, cluster):
+        """Level `restricted` of Kubernetes' Pod Security Standards, and a read-only root."""
         for pod, container in containers_of(everything(cluster)):
             rights = pod["spec"]["securityContext"]
             assert rights["runAsNonRoot"] is True
@@ -295,7 +295,7 @@ class TestRights:
             for volume in pod["spec"]["volumes"]:
                 assert volume["emptyDir"]["sizeLimit"]
 
-    def test_pods_say_what_they_need(self, cluster):
+    def test_pods_state_their_resources(self, cluster):
         for _, container in containers_of(everything(cluster)):
             resources = container["resources"]
             assert {"cpu", "memory"} <= set(resources["requests"])
@@ -306,8 +306,8 @@ class TestRights:
             assert container["image"] == f"dask-dedup:{dask_dedup.__version__}"
 
 
-def test_both_ways_start_the_same_containers():
-    """With the operator and without: only the name of a worker comes from elsewhere."""
+def test_all_folders_start_the_same_containers():
+    """Only the source of a worker's name differs with the operator."""
 
     def plain_of(cluster):
         found = {}
@@ -321,14 +321,14 @@ def test_both_ways_start_the_same_containers():
     assert plain_of("plain") == plain_of("operator-job") == plain_of("operator-cluster")
 
 
-def test_the_rules_are_those_of_the_other_prometheus():
+def test_the_rules_equal_those_of_deploy_monitoring():
     (rule,) = of_kind(documents(KUBERNETES / "monitoring"), "PrometheusRule")
     rules = REPOSITORY / "deploy" / "monitoring" / "rules.yml"
     assert rule["spec"] == yaml.safe_load(rules.read_text())
 
 
 @needs_kubectl
-def test_the_overlay_of_the_readme_changes_what_it_says(tmp_path):
+def test_the_overlay_of_the_readme_works(tmp_path):
     text = textwrap.dedent((KUBERNETES / "README.md").read_text())
     (overlay,) = [
         textwrap.dedent(block)
@@ -353,13 +353,13 @@ def test_the_overlay_of_the_readme_changes_what_it_says(tmp_path):
     assert parse([*container["command"], *container["args"]])["prefer_input_order"] is True
 
 
-def test_wrong_input_is_not_tried_again():
+def test_wrong_input_is_not_retried():
     (job,) = of_kind(documents(KUBERNETES / "run"), "Job")
     (rule,) = [r for r in job["spec"]["podFailurePolicy"]["rules"] if r["action"] == "FailJob"]
     names = {c["name"] for c in job["spec"]["template"]["spec"]["containers"]}
     assert rule["onExitCodes"]["containerName"] in names
     assert rule["onExitCodes"]["values"] == [2]
-    # Kubernetes asks for this where there is a policy.
+    # Kubernetes requires this with a policy.
     assert job["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
@@ -381,7 +381,7 @@ TWO_SMALL_WORKERS = [
 
 
 def smaller(value, key=None):
-    """The same manifests with two workers of one thread."""
+    """Return the same manifests with two workers of one thread."""
     if isinstance(value, dict):
         if value.get("name") == "WORKERS":
             return {**value, "value": "2"}
@@ -405,13 +405,13 @@ def picks(tmp_path_factory):
 @needs_kubectl
 @needs_pods
 @pytest.mark.parametrize("cluster", ["plain", "operator-job"])
-def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
-    """Each container as its manifest has it: user, read-only root, volumes, ports, names, variables, probes."""
+def test_the_containers_remove_duplicates(cluster, tmp_path, picks):
+    """Each container has the user, root, volumes, ports, names, variables and probes of its manifest."""
     pytest.importorskip("moto")
     pytest.importorskip("dask_kubernetes")
     base = os.path.relpath(KUBERNETES / cluster, tmp_path)
     (tmp_path / "kustomization.yaml").write_text(OVERLAY.format(base=base, store=STORE))
-    found = list(made(smaller(kustomized(tmp_path))))
+    found = list(expanded(smaller(kustomized(tmp_path))))
     pods = list(pods_of(found))
     assert len(component(pods, "worker")) == 2
     maps = {
@@ -422,7 +422,7 @@ def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
     name, result = run["metadata"]["name"], "s3://results/combined"
     dedup = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
     particles = "sum(dask_dedup_particles_total)"
-    told = play(
+    outcome = play(
         tmp_path,
         pods=pods,
         services={service["metadata"]["name"]: service["spec"]["selector"]},
@@ -436,21 +436,21 @@ def test_what_they_start_removes_duplicates(cluster, tmp_path, picks):
         queries=["up", particles],
         after=[[*dedup, "verify", result]],
     )
-    assert told["exit"] == {name: 0}
-    assert f"result: {result}" in told["logs"][name]
-    assert "2 workers, 2 threads" in told["logs"][name]
-    assert "watch it: http://dask-dedup-scheduler:8787/dedup" in told["logs"][name]
-    assert {code for probes in told["probes"].values() for code in probes.values()} == {200}
-    assert [code for code, _, _ in told["after"]] == [0], told["after"]
+    assert outcome["exit"] == {name: 0}
+    assert f"result: {result}" in outcome["logs"][name]
+    assert "2 workers, 2 threads" in outcome["logs"][name]
+    assert "watch it: http://dask-dedup-scheduler:8787/dedup" in outcome["logs"][name]
+    assert {code for probes in outcome["probes"].values() for code in probes.values()} == {200}
+    assert [code for code, _, _ in outcome["after"]] == [0], outcome["after"]
     rows = sum(pq.read_metadata(file).num_rows for file in picks.rglob("part-*.parquet"))
-    assert f"{rows:,}" in told["after"][0][1]
-    if told.get("metrics"):
-        assert [entry["value"][1] for entry in told["metrics"]["up"]] == ["1"] * 3
-        assert [int(entry["value"][1]) for entry in told["metrics"][particles]] == [rows]
+    assert f"{rows:,}" in outcome["after"][0][1]
+    if outcome.get("metrics"):
+        assert [entry["value"][1] for entry in outcome["metrics"]["up"]] == ["1"] * 3
+        assert [int(entry["value"][1]) for entry in outcome["metrics"][particles]] == [rows]
 
 
 def monitored(pods):
-    """The pods and ports that the monitors name."""
+    """Return the pods and ports that the monitors select."""
     scheduler, workers, _ = documents(KUBERNETES / "monitoring")
     found = {}
     for job, monitor in (("scheduler", scheduler), ("workers", workers)):

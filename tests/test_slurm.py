@@ -67,7 +67,7 @@ def program(tmp_path_factory):
         textwrap.dedent(f"""\
         #!{sys.executable}
         from dask_dedup.cli import main
-        from dask_dedup.formats import parquet
+        from dask_dedup.formats.parquet import table as parquet
 
         parquet.FRAGMENT_BYTES = 1
         if __name__ == "__main__":

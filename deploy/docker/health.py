@@ -1,4 +1,4 @@
-"""Tells whether this container is well: its first process, if that is a Dask scheduler or worker, answers /health."""
+"""Check the health of this container: ask /health of its Dask scheduler or worker, if it runs one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ PORTS = {"scheduler": 8787, "worker": 8788}
 
 
 def port_of(words: list[str]) -> int | None:
-    """Give the port of the dashboard that a command line starts; None if it starts none."""
+    """Return the dashboard's port of a command line, or None if it starts no scheduler or worker."""
     role = next((word for word in words if word in PORTS), None)
     if role is None or not any(Path(word).name == "dask" for word in words):
         return None
@@ -22,7 +22,7 @@ def port_of(words: list[str]) -> int | None:
 
 
 def main() -> None:
-    """Ask, if there is somebody to ask."""
+    """Exit with an error if the scheduler or worker does not answer."""
     words = Path("/proc/1/cmdline").read_bytes().decode().split("\0")
     port = port_of(words)
     if port is None:
@@ -31,7 +31,7 @@ def main() -> None:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=8) as answer:
             answer.read()
     except OSError as error:
-        sys.exit(f"nobody answers at port {port}: {error}")
+        sys.exit(f"no answer at port {port}: {error}")
 
 
 if __name__ == "__main__":
