@@ -241,7 +241,8 @@ class TestWorkerJobs:
         self, elastic, expected, out, monkeypatch, processes
     ):
         cancelled = when_written(monkeypatch, 2, lambda: cancel(jobs_in_queue()[0]))
-        outcome = elastic(worker_extra_args=SLOW, processes=processes)
+        size = {"processes": processes, "cores": processes, "memory": f"{500 * processes}MiB"}
+        outcome = elastic(worker_extra_args=SLOW, **size)
         assert outcome.exit_code == 0, outcome.stderr
         assert cancelled
         assert "has ended (CANCELLED): submitting another" in outcome.stderr
