@@ -1,4 +1,4 @@
-"""The live page: what it, its JSON twin and the metrics show of a run is what the run did."""
+"""The live page, its JSON and the metrics show the numbers of the run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tables import cryosparc, relion, write_file
 from dask_dedup import DedupParams, run
 from dask_dedup.cluster.connect import start_local, watch_link
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.monitoring.dashboard.plugin import REMEMBERED, Board
-from dask_dedup.monitoring.dashboard.view import view_of
-from dask_dedup.pipeline.events import TOPIC
+from dask_dedup.monitoring.dashboard.plugin import MOST_RUNS, DedupPlugin
+from dask_dedup.monitoring.dashboard.view import make_view
+from dask_dedup.monitoring.progress import TOPIC
 
 MONITORING = REPOSITORY / "deploy" / "monitoring"
 HOSTILE = "<script>alert(1)</script>.mrc"
@@ -54,41 +54,42 @@ def written(token, number, kept=40, rejected=10):
     return {"run": token, "kind": "written", "number": number, "counts": empty, **counts}
 
 
-def heard(*events):
-    board = Board()
+def received(*events):
+    """Return a plugin that has received events."""
+    plugin = DedupPlugin()
     for event in events:
-        board.log_event(TOPIC, event)
-    return board
+        plugin.log_event(TOPIC, event)
+    return plugin
 
 
 def test_a_task_that_ran_twice_counts_once():
-    board = heard(started("a"), written("a", 0), written("a", 0), written("a", 1))
-    assert board.totals["kept"] == board.current.kept == 80
-    assert board.totals["rejected"] == 20
-    assert board.totals["repeats"] == 1
-    assert board.totals["written"] == 2
+    plugin = received(started("a"), written("a", 0), written("a", 0), written("a", 1))
+    assert plugin.totals["kept"] == plugin.current.kept == 80
+    assert plugin.totals["rejected"] == 20
+    assert plugin.totals["repeats"] == 1
+    assert plugin.totals["written"] == 2
 
 
-def test_totals_go_on_over_runs_and_old_runs_are_forgotten():
+def test_totals_include_all_runs_and_old_runs_are_dropped():
     events = []
-    for number in range(3 * REMEMBERED):
+    for number in range(3 * MOST_RUNS):
         token = str(number)
         finished = {"run": token, "kind": "finished", "kept": 40, "rejected": 10}
         events += [started(token), written(token, 0), finished]
-    board = heard(*events)
-    assert len(board.runs) == REMEMBERED
-    assert board.totals["kept"] == 40 * 3 * REMEMBERED
-    assert board.totals["finished"] == 3 * REMEMBERED
-    assert board.current.run == str(3 * REMEMBERED - 1)
+    plugin = received(*events)
+    assert len(plugin.runs) == MOST_RUNS
+    assert plugin.totals["kept"] == 40 * 3 * MOST_RUNS
+    assert plugin.totals["finished"] == 3 * MOST_RUNS
+    assert plugin.current.run == str(3 * MOST_RUNS - 1)
 
 
-def test_the_run_that_goes_on_is_shown_before_a_newer_one_that_is_over():
+def test_a_running_run_is_shown_before_a_newer_failed_one():
     failed = {"run": "b", "kind": "failed", "reason": "no"}
-    board = heard(started("a"), started("b"), failed)
-    assert board.current.run == "a"
-    board.log_event(TOPIC, {"run": "a", "kind": "failed", "reason": "no either"})
-    assert board.current.run == "b"
-    assert board.totals["failed"] == 2
+    plugin = received(started("a"), started("b"), failed)
+    assert plugin.current.run == "a"
+    plugin.log_event(TOPIC, {"run": "a", "kind": "failed", "reason": "no either"})
+    assert plugin.current.run == "b"
+    assert plugin.totals["failed"] == 2
 
 
 @pytest.mark.parametrize(
@@ -104,21 +105,21 @@ def test_the_run_that_goes_on_is_shown_before_a_newer_one_that_is_over():
         {"run": "stranger", "kind": "scanned", "number": 0, "rows": 1, "seconds": 0},
     ],
 )
-def test_what_is_no_event_is_left_alone(event):
-    board = heard(started("a"), event, written("a", 1))
-    assert board.totals["kept"] == 40
+def test_malformed_events_are_ignored(event):
+    plugin = received(started("a"), event, written("a", 1))
+    assert plugin.totals["kept"] == 40
 
 
-def test_the_view_is_what_json_holds_and_its_headline_says_it():
-    board = heard()
-    assert view_of(board)["headline"] == "No run yet."
-    board = heard(started("a"), written("a", 0))
-    view = view_of(board)
+def test_the_view_is_json_and_its_headline_has_the_outcome():
+    plugin = received()
+    assert make_view(plugin)["headline"] == "No run yet."
+    plugin = received(started("a"), written("a", 0))
+    view = make_view(plugin)
     assert json.loads(json.dumps(view)) == view
     assert view["kept"] == 40
     failed = {"run": "a", "kind": "failed", "reason": HOSTILE}
-    board.log_event(TOPIC, failed)
-    assert HOSTILE in view_of(board)["headline"]
+    plugin.log_event(TOPIC, failed)
+    assert HOSTILE in make_view(plugin)["headline"]
 
 
 def fetch(url):
@@ -133,7 +134,7 @@ def metrics(text):
 
 @pytest.fixture(scope="module")
 def watched():
-    """A client of a local cluster of two workers that has the page, and the page's address."""
+    """A client of a local cluster of two workers, and the address of its live page."""
     with ExitStack() as stack:
         client = start_local(stack, 2, 1)
         yield client, watch_link(client)
@@ -146,7 +147,7 @@ def picks(folder, rows=3_000, row_group_size=250):
 
 
 @pytest.mark.slow
-def test_json_and_metrics_show_what_the_manifest_says(tmp_path, watched):
+def test_json_and_metrics_agree_with_the_manifest(tmp_path, watched):
     client, link = watched
     base = link.removesuffix("/dedup")
     before = metrics(fetch(f"{base}/metrics"))
@@ -168,7 +169,7 @@ def test_json_and_metrics_show_what_the_manifest_says(tmp_path, watched):
 
 
 @pytest.mark.slow
-def test_the_page_is_in_dasks_menu_and_before_jupyterlab(watched):
+def test_the_page_is_in_the_menus_of_dask_and_jupyterlab(watched):
     _, link = watched
     base = link.removesuffix("/dedup")
     assert "/individual-dedup" in json.loads(fetch(f"{base}/individual-plots.json")).values()
@@ -177,7 +178,7 @@ def test_the_page_is_in_dasks_menu_and_before_jupyterlab(watched):
 
 
 @pytest.mark.slow
-def test_a_browser_sees_the_run_and_its_true_numbers(tmp_path, watched):
+def test_a_browser_shows_the_numbers_of_the_run(tmp_path, watched):
     client, link = watched
     with browsing() as visit:
         wide, narrow = visit(link), visit(link, 400)
@@ -190,12 +191,12 @@ def test_a_browser_sees_the_run_and_its_true_numbers(tmp_path, watched):
             assert page.locator("#rejected").inner_text() == f"{result.rejected:,}"
             assert page.locator(f"td:has-text('{HOSTILE}')").count() == 1
             assert page.locator("td b").count() == 0
-            assert seen.troubles == []
+            assert seen.problems == []
             assert seen.width <= width
 
 
 @pytest.mark.slow
-def test_a_browser_sees_the_report_as_it_is_meant(tmp_path, cli):
+def test_a_browser_shows_the_report_without_errors(tmp_path, cli):
     out = tmp_path / "out"
     cli("run", picks(tmp_path), "-o", out, "--min-separation", 40, "--verify", no_report=False)
     totals = json.loads((out / "manifest.json").read_text())["totals"]
@@ -210,7 +211,7 @@ def test_a_browser_sees_the_report_as_it_is_meant(tmp_path, cli):
             broken = "[...document.images].filter(i => !i.naturalWidth || !i.alt).length"
             assert seen.page.evaluate(broken) == 0
             assert seen.page.evaluate("document.images.length") >= 5
-            assert seen.troubles == []
+            assert seen.problems == []
             assert seen.width <= width
 
 
@@ -239,7 +240,7 @@ def test_totals_are_exact_after_a_worker_was_killed(tmp_path, monkeypatch):
             time.sleep(0.01)
         os.kill(pids[0], signal.SIGKILL)
         thread.join(120)
-        assert outcome, "the run did not survive"
+        assert outcome, "the run failed"
         view = json.loads(fetch(f"{base}/json/dedup.json"))
         assert (view["kept"], view["rejected"]) == (here.kept, here.rejected)
         assert outcome[0].manifest["totals"]["kept"] == here.kept
@@ -323,13 +324,13 @@ def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
             url = f"http://127.0.0.1:{server}/api/v1/query?query={urllib.parse.quote(query)}"
             return json.loads(wait_for(url))["data"]["result"]
 
-        def told():
+        def counts():
             found = ask("dask_dedup_particles_total")
             return {each["metric"]["outcome"]: float(each["value"][1]) for each in found}
 
         deadline = time.monotonic() + 30
-        while told() != {"kept": totals["kept"], "rejected": totals["rejected"]}:
-            assert time.monotonic() < deadline, f"Prometheus says {told()}"
+        while counts() != {"kept": totals["kept"], "rejected": totals["rejected"]}:
+            assert time.monotonic() < deadline, f"Prometheus has {counts()}"
             time.sleep(0.5)
         up = {each["metric"]["job"]: each["value"][1] for each in ask("up")}
         assert up == {"dask-scheduler": "1", "dask-workers": "1"}
@@ -344,7 +345,7 @@ def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_rules_and_the_configuration_pass_promtool():
+def test_rules_and_configuration_pass_promtool():
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("no promtool; .ci/packages installs it")
@@ -355,7 +356,7 @@ def test_the_rules_and_the_configuration_pass_promtool():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("library", ["bokeh", "prometheus_client"])
-def test_without_an_optional_library_the_run_works_and_one_line_says_so(tmp_path, library):
+def test_without_an_optional_library_the_run_works_and_logs_one_line(tmp_path, library):
     path = picks(tmp_path)
     code = (
         f"import sys; sys.modules[{library!r}] = None\n"
@@ -364,8 +365,8 @@ def test_without_an_optional_library_the_run_works_and_one_line_says_so(tmp_path
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    said = [line for line in done.stderr.splitlines() if f"{library} is not installed" in line]
-    assert len(said) == 1
-    assert "pip install 'dask-dedup[dashboard]'" in said[0]
+    lines = [line for line in done.stderr.splitlines() if f"{library} is not installed" in line]
+    assert len(lines) == 1
+    assert "pip install 'dask-dedup[dashboard]'" in lines[0]
     assert "Traceback" not in done.stderr
     assert Path(tmp_path / "out" / "manifest.json").exists()

@@ -1,4 +1,4 @@
-"""Progress: what the events of a run add up to."""
+"""Progress of a run, added up from its events."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def counts(first=0, micrographs=2, picks=20, rejected=5):
 
 
 def whole_run():
-    """The events of a run of four fragments and two buckets."""
+    """Return the events of a run of four fragments and two shuffle partitions."""
     events = [{"kind": "scanned", "number": n, "rows": 25, "seconds": 0.1} for n in range(4)]
     events += [
         {"kind": "collected", "number": n, "rows": 25, "bytes": 1500, "seconds": 0.1}
@@ -77,7 +77,7 @@ def whole_run():
     ]
 
 
-def told(events):
+def progress_of(events):
     progress = Progress()
     for second, event in enumerate([STARTED, PLANNED, *events]):
         progress.note(event, float(second))
@@ -85,7 +85,7 @@ def told(events):
 
 
 def shown(progress):
-    stages = {name: (stage.rows, stage.seen) for name, stage in progress.stages.items()}
+    stages = {name: (stage.rows, stage.done) for name, stage in progress.stages.items()}
     counted = (progress.kept, progress.rejected, progress.moved_bytes, progress.by_fraction)
     return (stages, counted, progress.decided_micrographs, progress.densest, progress.fraction)
 
@@ -95,12 +95,12 @@ def test_work_done_twice_counts_once_in_any_order(data):
     events = whole_run()
     again = data.draw(st.lists(st.sampled_from(events), max_size=12))
     mixed = data.draw(st.permutations([*events, *again]))
-    assert shown(told(mixed)) == shown(told(events))
-    assert told(mixed).repeats == len(again)
+    assert shown(progress_of(mixed)) == shown(progress_of(events))
+    assert progress_of(mixed).repeats == len(again)
 
 
 def test_a_whole_run_adds_up():
-    progress = told(whole_run())
+    progress = progress_of(whole_run())
     assert (progress.kept, progress.rejected) == (80, 20)
     assert progress.fraction == 1.0
     assert progress.decided_micrographs == 8 == sum(progress.by_fraction)
@@ -122,14 +122,14 @@ def test_stages_follow_one_another_and_the_fraction_never_falls():
 
 
 def test_time_left_follows_from_time_spent():
-    progress = told(whole_run()[:8])  # all but writing
+    progress = progress_of(whole_run()[:8])  # all but writing
     done = progress.fraction
     assert 0 < done < 1
     assert progress.seconds_left(20.0) == pytest.approx(20.0 * (1 - done) / done)
 
 
 def test_speed_is_that_of_the_last_seconds():
-    progress = told([])
+    progress = progress_of([])
     for second in range(30):
         event = {"kind": "scanned", "number": second, "rows": 2, "seconds": 0.1}
         progress.note(event, 100.0 + second)
@@ -137,8 +137,8 @@ def test_speed_is_that_of_the_last_seconds():
     assert progress.speed(200.0) == 0.0
 
 
-def test_what_is_kept_does_not_grow_with_micrographs_or_time():
-    progress = told([])
+def test_memory_does_not_grow_with_micrographs_or_time():
+    progress = progress_of([])
     rng = np.random.default_rng(0)
     for number in range(3_000):
         densest = [(number * 10 + key, int(rng.integers(1_000)), 0) for key in range(DENSEST)]
@@ -175,7 +175,7 @@ def test_micrographs_are_counted_by_the_fraction_rejected(micrographs):
 
 
 @pytest.mark.parametrize("straddling", [False, True])
-def test_a_run_tells_what_its_manifest_says(tmp_path, straddling):
+def test_events_agree_with_the_manifest(tmp_path, straddling):
     table = cryosparc(2_000, micrographs=7)
     rows = 300 if straddling else 2_000
     path = write_file(table, tmp_path / "a.parquet", row_group_size=rows)
@@ -205,7 +205,7 @@ def test_the_densest_micrographs_have_names_cut_to_a_length(tmp_path):
     assert shown == {long[-NAME_LENGTH:]: 60, "<b>.mrc": 40}
 
 
-def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
+def test_a_failed_run_has_a_reason(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("the disk is on fire")
 
@@ -218,7 +218,7 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
     assert "the disk is on fire" in progress.reason
 
 
-def test_a_refused_table_is_told_of_as_a_failure(tmp_path):
+def test_a_refused_table_is_a_failure(tmp_path):
     bad = cryosparc(50, columns={"location/center_x_frac": np.full(50, np.nan)})
     progress = Progress()
     with pytest.raises(InputError):
@@ -228,7 +228,7 @@ def test_a_refused_table_is_told_of_as_a_failure(tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_tell_what_threads_tell(tmp_path, cluster):
+def test_workers_send_the_same_events_as_threads(tmp_path, cluster):
     path = write_file(cryosparc(2_000), tmp_path / "a.parquet", row_group_size=300)
     here, there = Progress(), Progress()
     params = DedupParams(min_separation=40.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
@@ -28,6 +29,15 @@ from dask_dedup.formats.parquet import table as parquet
 
 #: Seconds that the tests wait for anything.
 LONG = 120.0
+
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collect_sockets():
+    """Close the sockets that Dask leaves open after a refused connection, before the next test warns about them."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from dask_dedup.pipeline.events import Event, EventHandler
+    from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.pipeline.result import RunResult
 
 #: Seconds between two lines of progress without a terminal.

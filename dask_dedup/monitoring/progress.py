@@ -1,95 +1,99 @@
-"""How far a run has come, as its events tell it: what a terminal, a page and a metric show."""
+"""Progress of a run, added up from its events; shown in the terminal, on the live page and as metrics."""
 
 from __future__ import annotations
 
 import heapq
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dask_dedup.formatting import duration
 
-if TYPE_CHECKING:
-    from dask_dedup.pipeline.events import Event
+#: An event of a run, see `pipeline.events`, and a function that receives each of them.
+Event = dict[str, Any]
+EventHandler = Callable[[Event], None]
 
-#: The stages in their order, with what a particle costs in each, about, against the others.
+#: Topic of the events on a Dask cluster.
+TOPIC = "dask-dedup"
+#: The stages in order, with the approximate cost of a particle in each.
 STAGES = {"scanned": 1.0, "collected": 1.0, "decided": 1.0, "written": 4.0}
-#: What a person reads for each.
+#: The activity to show for each stage.
 DOING = {
     "scanned": "counting",
     "collected": "collecting picks",
     "decided": "deciding",
     "written": "writing",
 }
-#: The last event of a run is of one of these kinds.
+#: Kinds of a run's last event.
 ENDS = ("finished", "failed")
-#: So many micrographs and tasks are listed.
+#: Number of micrographs and of tasks that are listed.
 LISTED = 10
-#: Seconds between two points of a curve, at first; as a curve fills up it keeps every second point.
+#: Seconds between two points of the curve at first. A full curve drops every second point.
 POINT_SECONDS = 0.5
 POINTS = 600
-#: Speed is that of so many last seconds.
+#: The speed is measured over this many last seconds.
 SPEED_SECONDS = 10.0
 
 
 @dataclass(slots=True)
 class StageProgress:
-    """How far one stage has come.
+    """Progress of one stage.
 
     Attributes
     ----------
     rows, total_rows : int
         Particles done and to do.
     seconds : float
-        Spent by all tasks together.
-    seen : set of int
-        Fragments or buckets that are done.
+        Sum over all tasks.
+    done : set of int
+        Numbers of the fragments or shuffle partitions that are done.
     """
 
     rows: int = 0
     total_rows: int = 0
     seconds: float = 0.0
-    seen: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come.
+    """Progress of a run.
 
-    A fragment or bucket counts once, however often its task ran. Memory grows with their number (an
-    integer each), not with micrographs or particles.
+    A fragment or shuffle partition counts once, even if its task runs twice. Memory grows with their number, not with
+    micrographs or particles.
 
     Attributes
     ----------
     run : str
-        Which attempt at which run.
+        Identifies an attempt at a run.
     status : {"waiting", "running", "finished", "failed"}
     output, where, reason : str
     inputs : list of str
-    rows, payload_bytes, fragments, buckets, micrographs : int
-    bucket_rows : list of int
-        Picks of each bucket, the largest first.
+    rows, payload_bytes, fragments, partitions, micrographs : int
+    partition_rows : list of int
+        Picks of each shuffle partition, in descending order.
     stages : dict of str to StageProgress
     kept, rejected : int
         Written so far.
     decided_micrographs : int
     by_fraction : list of int
-        Decided micrographs by the fraction of their particles that was rejected, equal bins over 0 to 1.
+        Histogram of decided micrographs by their fraction of rejected particles, from 0 to 1.
     moved_bytes : int
-        Of picks that left their fragment.
+        Bytes of shuffled picks.
     repeats : int
-        Tasks that told of work that was done already: retried, or run again after a worker was lost.
+        Tasks that ran again after their work was done, because of a retry or a lost worker.
     lost_workers : int
-        That left since the start.
+        Since the start of the run.
     densest : dict of int to tuple of int
-        Of the micrographs with the most particles by key: particles, rejected.
+        Particles and rejected particles of the densest micrographs, by micrograph key.
     slowest : list of tuple
-        Seconds, stage, number of the fragment or bucket, particles.
+        Seconds, stage, number of the fragment or shuffle partition, particles.
     curve : list of tuple
         Seconds since the start, particles done in all stages, kept, rejected.
     result : dict or None
-        What the driver told at the end.
+        The event ``finished``.
     """
 
     run: str = ""
@@ -125,14 +129,14 @@ class Progress:
     _recent: deque[tuple[float, str, int]] = field(default_factory=deque)
 
     def note(self, event: Event, now: float | None = None) -> None:
-        """Take in an event.
+        """Add an event.
 
         Parameters
         ----------
         event : dict
-            See `events`.
+            See `pipeline.events`.
         now : float, optional
-            Seconds of the listener's own clock.
+            Seconds of the receiver's clock.
         """
         now = time.monotonic() if now is None else now
         kind = event["kind"]
@@ -146,14 +150,14 @@ class Progress:
             self.status, self._ended = kind, now
             self.result = event if kind == "finished" else None
             self.reason = event.get("reason", "")
-            self._draw(now)
+            self._add_point(now)
 
     def _start(self, event: Event, now: float) -> None:
         self.run, self.status, self._began = event.get("run", ""), "running", now
         self.output, self.where, self.inputs = event["output"], event["where"], event["inputs"]
         self.rows, self.payload_bytes = event["rows"], event["bytes"]
         self.fragments = event["fragments"]
-        # Until the plan is made all picks may have to move.
+        # Before the plan, all picks may have to be shuffled.
         for stage in self.stages.values():
             stage.total_rows = self.rows
         self.curve = [(0.0, 0, 0, 0)]
@@ -167,10 +171,10 @@ class Progress:
 
     def _advance(self, kind: str, event: Event, now: float) -> None:
         stage, number = self.stages[kind], event["number"]
-        if number in stage.seen:
+        if number in stage.done:
             self.repeats += 1
             return
-        stage.seen.add(number)
+        stage.done.add(number)
         stage.rows += event["rows"]
         stage.seconds += event["seconds"]
         self.kept += event.get("kept", 0)
@@ -181,9 +185,9 @@ class Progress:
         slow = (event["seconds"], kind, number, event["rows"])
         (heapq.heappush if len(self.slowest) < LISTED else heapq.heappushpop)(self.slowest, slow)
         self._recent.append((now, kind, event["rows"]))
-        self._forget(now)
+        self._drop_old(now)
         if now - self._began - self.curve[-1][0] >= self._point_seconds:
-            self._draw(now)
+            self._add_point(now)
 
     def _count(self, counts: dict[str, Any]) -> None:
         self.decided_micrographs += counts["micrographs"]
@@ -194,7 +198,7 @@ class Progress:
             most = heapq.nlargest(LISTED, self.densest.items(), key=lambda item: (item[1], item[0]))
             self.densest = dict(most)
 
-    def _draw(self, now: float) -> None:
+    def _add_point(self, now: float) -> None:
         done = sum(stage.rows for stage in self.stages.values())
         self.curve.append((round(now - self._began, 2), done, self.kept, self.rejected))
         if len(self.curve) > POINTS:
@@ -203,14 +207,14 @@ class Progress:
 
     @property
     def stage(self) -> str:
-        """The first stage that is not at its end; empty before the start and after the end."""
+        """The first stage that is not complete; empty before the start and after the end."""
         if self.status != "running":
             return ""
         return next((name for name, s in self.stages.items() if s.rows < s.total_rows), "written")
 
     @property
     def fraction(self) -> float:
-        """Share of the work that is done, 0 to 1; the stages weigh as in `STAGES`."""
+        """Fraction of the work that is done, 0 to 1; `STAGES` has the weights of the stages."""
         if self.status == "finished":
             return 1.0
         todo = sum(STAGES[name] * stage.total_rows for name, stage in self.stages.items())
@@ -218,36 +222,36 @@ class Progress:
         return done / todo if todo else 0.0
 
     def elapsed(self, now: float | None = None) -> float:
-        """Seconds since the start, or that the run took."""
+        """Return the seconds since the start, or the seconds that the whole run took."""
         now = time.monotonic() if now is None else now
         if self.status == "waiting":
             return 0.0
         return (now if self._ended is None else self._ended) - self._began
 
     def speed(self, now: float | None = None) -> float:
-        """Particles per second through the present stage, over the last seconds."""
+        """Return the particles per second of the current stage, over the last seconds."""
         now = time.monotonic() if now is None else now
-        self._forget(now)
+        self._drop_old(now)
         rows = sum(rows for _, kind, rows in self._recent if kind == self.stage)
         return rows / max(min(self.elapsed(now), SPEED_SECONDS), 0.1)
 
-    def _forget(self, now: float) -> None:
+    def _drop_old(self, now: float) -> None:
         while self._recent and now - self._recent[0][0] > SPEED_SECONDS:
             self._recent.popleft()
 
     def seconds_left(self, now: float | None = None) -> float | None:
-        """Seconds left if the work goes on as so far; None where there is nothing to go by."""
+        """Return an estimate of the seconds left, or None if too little is done."""
         if self.status != "running" or self.fraction < 0.02:
             return None
         return self.elapsed(now) * (1 - self.fraction) / self.fraction
 
     def name_of(self, micrograph: int) -> str:
-        """Name a micrograph by its key."""
+        """Return the name of a micrograph, or its key as text."""
         return self.names.get(micrograph, f"uid {micrograph}")
 
 
 def describe(progress: Progress) -> str:
-    """Say in a line how far a run is."""
+    """Return the progress of a run as one line."""
     stage = progress.stages[progress.stage]
     parts = [
         f"{progress.fraction:4.0%} {DOING[progress.stage]}: {stage.rows:,} of {stage.total_rows:,}"

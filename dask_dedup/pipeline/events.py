@@ -16,21 +16,17 @@ import numpy as np
 from dask_dedup.dedup.picks import PICKS_DTYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.decide import DecisionCounts
+    from dask_dedup.monitoring.progress import Event
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
-    Event = dict[str, Any]
-    EventHandler = Callable[[Event], None]
-
-#: Topic of the events on a Dask cluster.
-TOPIC = "dask-dedup"
 #: So many micrographs are named, so many buckets listed, and a name is cut after so many characters.
 NAMED = 200
 LISTED_PARTITIONS = 2_000

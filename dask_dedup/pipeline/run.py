@@ -39,10 +39,10 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_dedup.formats import ParticleTable
+    from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.output.store import ResultStore
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.executors.base import Executor
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan

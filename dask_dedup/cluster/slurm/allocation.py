@@ -112,7 +112,6 @@ def start_in_allocation(
     """
     allocation = Allocation.read(os.environ)
     network = settings.choose_interface(interface, one_node=allocation.nodes == 1)
-    address = scheduler.complete_dashboard_address(dashboard_address)
     stack.enter_context(scheduler.scheduler_settings(security))
     cluster = LocalCluster(
         n_workers=0,
@@ -120,7 +119,7 @@ def start_in_allocation(
         protocol="tls://" if security else "tcp://",
         security=security,
         silence_logs=scheduler.LOG_LEVEL,
-        scheduler_kwargs=settings.scheduler_options(address),
+        scheduler_kwargs=settings.scheduler_options(dashboard_address),
     )
     processes = settings.count_processes(allocation.cores)
     script = _worker_script(allocation, processes, cluster.scheduler_address, network, security)

@@ -105,7 +105,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
             return
         self._log_queue(states)
         for name, job in missing.items():
-            state = states.get(job.job_id, queue.JobState("gone"))
+            state = states[job.job_id]
             if state.never_starts:
                 raise RunError(
                     f"SLURM never starts worker job {job.job_id} as requested: {state.reason}"
@@ -193,7 +193,6 @@ def start_jobs(
     limit, extra = settings.setting("walltime"), settings.worker_options()
     if not any(option.startswith("--lifetime") for option in extra):
         extra += walltime.lifetime_options(limit)
-    address = scheduler.complete_dashboard_address(dashboard_address)
     # This class handles lost jobs; by default Dask cancels a job whose workers are missing for some seconds.
     stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
     stack.enter_context(scheduler.scheduler_settings(security))
@@ -209,7 +208,7 @@ def start_jobs(
             protocol="tls://" if security else "tcp://",
             worker_extra_args=extra,
             job_script_prologue=[*settings.setting("job-script-prologue", []), *exports],
-            scheduler_options=settings.scheduler_options(address),
+            scheduler_options=settings.scheduler_options(dashboard_address),
             silence_logs=scheduler.LOG_LEVEL,
         )
     except (ValueError, TypeError, KeyError) as error:

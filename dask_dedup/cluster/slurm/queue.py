@@ -10,9 +10,11 @@ if TYPE_CHECKING:
 
 #: Seconds to wait for squeue, which blocks while SLURM's controller restarts.
 ANSWER_SECONDS = 30
-PENDING = frozenset({"PENDING", "REQUEUED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD"})
-RUNNING = frozenset(
-    {"RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "STOPPED", "RESIZING", "SIGNALING"}
+ENDED = frozenset(
+    {
+        *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY"),
+        *("BOOT_FAIL", "DEADLINE", "PREEMPTED", "REVOKED", "gone"),
+    }
 )
 #: Reasons for which a pending job never starts unless its request changes.
 NEVER_STARTS = frozenset(
@@ -32,7 +34,7 @@ class JobState(NamedTuple):
     Attributes
     ----------
     state : str
-        SLURM's name, such as PENDING or TIMEOUT.
+        SLURM's name, such as PENDING or TIMEOUT; "gone" if SLURM no longer knows the job.
     reason : str
         Why the job is pending or has failed; "None" without a reason.
     """
@@ -42,28 +44,29 @@ class JobState(NamedTuple):
 
     @property
     def is_pending(self) -> bool:
-        """Whether the job has not started."""
-        return self.state in PENDING
+        """Whether the job waits in the queue."""
+        return self.state == "PENDING"
 
     @property
     def never_starts(self) -> bool:
-        """Whether SLURM keeps the job in its queue but cannot start it."""
+        """Whether the job waits in the queue but cannot start."""
         return self.is_pending and self.reason in NEVER_STARTS
 
     @property
     def has_ended(self) -> bool:
-        """Whether the job is neither pending nor running."""
-        return self.state not in PENDING | RUNNING
+        """Whether the job has ended, for any reason."""
+        return self.state in ENDED
 
     def __str__(self) -> str:
         return self.state if self.reason == "None" else f"{self.state}, {self.reason}"
 
 
 def job_states(jobs: Iterable[str]) -> dict[str, JobState] | None:
-    """Return the states of jobs by id, without jobs that SLURM no longer knows; None if squeue fails."""
+    """Return the states of jobs by id, or None if squeue fails."""
+    states = dict.fromkeys(jobs, JobState("gone"))
     command = [
         *("squeue", "--noheader", "--states=all", "--format=%i|%T|%r"),
-        f"--jobs={','.join(jobs)}",
+        f"--jobs={','.join(states)}",
     ]
     try:
         answer = subprocess.run(
@@ -75,4 +78,4 @@ def job_states(jobs: Iterable[str]) -> dict[str, JobState] | None:
     if answer.returncode and "Invalid job id" not in answer.stderr:
         return None
     lines = [line.split("|", 2) for line in answer.stdout.splitlines() if line.count("|") >= 2]
-    return {job: JobState(state, reason) for job, state, reason in lines}
+    return states | {job: JobState(state, reason) for job, state, reason in lines}

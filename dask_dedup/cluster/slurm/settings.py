@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from dask_dedup.cluster.scheduler import complete_dashboard_address
 from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 
@@ -70,7 +71,8 @@ def worker_options() -> list[str]:
     return [*WORKER_OPTIONS, *map(str, setting("worker-extra-args", []))]
 
 
-def scheduler_options(dashboard_address: str) -> dict[str, Any]:
+def scheduler_options(dashboard_address: str | None) -> dict[str, Any]:
     """Return options of the scheduler: the dashboard's address, and those of the configuration."""
-    options = {"dashboard_address": dashboard_address, **setting("scheduler-options", {})}
+    address = complete_dashboard_address(dashboard_address)
+    options = {"dashboard_address": address, **setting("scheduler-options", {})}
     return {name: value for name, value in options.items() if value is not None}

@@ -1,8 +1,7 @@
 """The live page of a scheduler: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
 
-Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same figures, and
-``dask_dedup_*`` to its ``/metrics``. Without Bokeh there is no page, without prometheus_client no
-metrics; a run does not need either.
+Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same numbers, and ``dask_dedup_*`` to its
+``/metrics``. The page needs Bokeh, the metrics need prometheus_client; a run needs neither.
 """
 
 from __future__ import annotations
@@ -12,20 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 
-from dask_dedup.monitoring.dashboard.plugin import Board
+from dask_dedup.monitoring.dashboard.plugin import DedupPlugin
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
 PAGE, JSON = "/dedup", "/json/dedup.json"
-#: Where a client finds out that the scheduler has the page.
+#: Keys of the scheduler's metadata: path of the page, and whether it is served by https.
 METADATA = "dask-dedup-page"
-#: And that it is served by https, which the client's own configuration need not say.
 HTTPS = "dask-dedup-https"
 
 
 def missing() -> list[str]:
-    """Name the optional libraries that are not installed."""
+    """Return the names of the optional libraries that are not installed."""
     return [name for name in ("bokeh", "prometheus_client") if not _installed(name)]
 
 
@@ -33,52 +31,52 @@ def _installed(name: str) -> bool:
     try:
         return importlib.util.find_spec(name) is not None
     except ValueError:
-        # A module that stands in for a missing one.
+        # Raised for a stub in sys.modules.
         return False
 
 
 def _add_pages() -> None:
-    """Add the page to those of every scheduler that is made from now on in this process."""
+    """Add the page to every scheduler that this process creates from now on."""
     from distributed.dashboard.scheduler import applications
 
     from dask_dedup.monitoring.dashboard.page import dedup_doc
 
-    # The second name puts it into Dask's menu and before JupyterLab's extension.
+    # The second name adds it to Dask's menu and to JupyterLab's extension.
     applications[PAGE] = applications["/individual-dedup"] = dedup_doc
 
 
 def dask_setup(scheduler: Scheduler) -> None:
-    """Set up a scheduler; called by Dask when it preloads this module."""
-    if Board.name in scheduler.plugins:
+    """Set up a scheduler; Dask calls this when it preloads this module."""
+    if DedupPlugin.name in scheduler.plugins:
         return
-    board = Board()
-    board.scheduler = scheduler
-    scheduler.add_plugin(board)
-    _add_json(scheduler, board)
+    plugin = DedupPlugin()
+    plugin.scheduler = scheduler
+    scheduler.add_plugin(plugin)
+    _add_json(scheduler, plugin)
     if _installed("prometheus_client"):
         from dask_dedup.monitoring.dashboard.metrics import register
 
-        register(board)
+        register(plugin)
     if _installed("bokeh"):
         scheduler.set_metadata(keys=[METADATA], value=PAGE)
         certificate = dask.config.get("distributed.scheduler.dashboard.tls.cert")
         scheduler.set_metadata(keys=[HTTPS], value=bool(certificate))
 
 
-def _add_json(scheduler: Scheduler, board: Board) -> None:
+def _add_json(scheduler: Scheduler, plugin: DedupPlugin) -> None:
     from tornado.web import RequestHandler
 
-    from dask_dedup.monitoring.dashboard.view import view_of
+    from dask_dedup.monitoring.dashboard.view import make_view
 
     class Json(RequestHandler):  # type: ignore[misc]
         def get(self, *_: Any) -> None:
-            self.write(view_of(board))
+            self.write(make_view(plugin))
 
     application = getattr(scheduler, "http_application", None)
     if application is not None:
         application.add_handlers(r".*", [(JSON, Json)])
 
 
-# Dask reads its list of pages when a scheduler is made, before it calls `dask_setup`.
+# Dask reads its list of pages when it creates a scheduler, before it calls `dask_setup`.
 if _installed("bokeh"):
     _add_pages()

@@ -1,4 +1,4 @@
-"""Prometheus metrics on the scheduler's ``/metrics``, read from the board when they are asked for."""
+"""Prometheus metrics of runs, on the scheduler's ``/metrics``."""
 
 from __future__ import annotations
 
@@ -14,45 +14,43 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from dask_dedup.monitoring.dashboard.plugin import Board
+    from dask_dedup.monitoring.dashboard.plugin import DedupPlugin
 
 
-class BoardCollector:
-    """Gives the figures of a board; no label depends on the data.
+class DedupCollector:
+    """Reads the metrics from a plugin. No label depends on the data.
 
     Parameters
     ----------
-    board : Board
+    plugin : DedupPlugin
     """
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
+    def __init__(self, plugin: DedupPlugin) -> None:
+        self.plugin = plugin
 
     def collect(self) -> Iterator[Metric]:
-        """Give every metric, as it is now."""
-        totals, run = self.board.totals, self.board.current
+        """Yield every metric with its current value."""
+        totals, run = self.plugin.totals, self.plugin.current
         yield _counter("particles", "Particles written", "outcome", totals, "kept", "rejected")
-        yield _counter("tasks", "Fragments or buckets done, each once", "stage", totals, *STAGES)
-        yield _counter(
-            "runs", "Runs that came to their end", "status", totals, "finished", "failed"
-        )
+        yield _counter("tasks", "Fragments or shuffle partitions done", "stage", totals, *STAGES)
+        yield _counter("runs", "Runs that ended", "status", totals, "finished", "failed")
         for name, key, text in (
-            ("moved_bytes", "moved_bytes", "Bytes of picks that left their fragment"),
-            ("repeats", "repeats", "Tasks that did work that was done already"),
-            ("lost_workers", "lost_workers", "Workers that left in the midst of a run"),
+            ("moved_bytes", "moved_bytes", "Bytes of shuffled picks"),
+            ("repeats", "repeats", "Tasks that ran again after their work was done"),
+            ("lost_workers", "lost_workers", "Workers lost during a run"),
         ):
             yield CounterMetricFamily(f"dask_dedup_{name}", text, value=totals[key])
         running = run if run is not None and run.status == "running" else None
         for name, text, value in (
-            ("running", "Whether a run goes on", 1 if running else 0),
+            ("running", "1 during a run", 1 if running else 0),
             (
                 "expected_particles",
-                "Particles of the run that goes on",
+                "Particles of the current run",
                 running.rows if running else 0,
             ),
             (
                 "progress_ratio",
-                "Share of its work that is done",
+                "Fraction of the current run's work that is done",
                 running.fraction if running else 0,
             ),
         ):
@@ -68,13 +66,13 @@ def _counter(
     return family
 
 
-_registered: list[BoardCollector] = []
+_registered: list[DedupCollector] = []
 
 
-def register(board: Board) -> None:
-    """Let this process give the figures of a board; of a later board after that."""
+def register(plugin: DedupPlugin) -> None:
+    """Add the metrics of a plugin to this process; they replace those of an earlier plugin."""
     if _registered:
-        _registered[0].board = board
+        _registered[0].plugin = plugin
         return
-    _registered.append(BoardCollector(board))
+    _registered.append(DedupCollector(plugin))
     REGISTRY.register(_registered[0])

@@ -1,4 +1,4 @@
-"""The live page: one Bokeh document, drawn from the view once a second."""
+"""The live page: a Bokeh document that is redrawn every second."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from distributed.dashboard.components import DashboardComponent, add_periodic_ca
 from distributed.dashboard.components.scheduler import env
 from distributed.dashboard.utils import update
 
-from dask_dedup.monitoring.dashboard.view import view_of
+from dask_dedup.monitoring.dashboard.view import make_view
 from dask_dedup.monitoring.progress import DOING
 
 if TYPE_CHECKING:
     from bokeh.document import Document
     from distributed import Scheduler
 
-    from dask_dedup.monitoring.dashboard.plugin import Board
+    from dask_dedup.monitoring.dashboard.plugin import DedupPlugin
 
 KEPT, REJECTED, NEUTRAL = "#0072B2", "#D55E00", "#999999"
-#: Milliseconds between two drawings.
+_BYTES = ["shuffled picks", "input files"]
+#: Milliseconds between two updates.
 INTERVAL = 1_000
-#: Characters of a name from the data that are shown; its end tells more than its beginning.
+#: Characters to show of a name from the data, from its end.
 NAME_LENGTH = 60
-#: Buckets that get a bar.
+#: Number of shuffle partitions with a bar.
 BARS = 200
 _FLEX = {"flex": "1 1 330px", "min-width": "300px", "max-width": "620px"}
 _TABLE = "style='border-collapse:collapse;font-size:13px;width:100%'"
@@ -39,11 +40,11 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
     Parameters
     ----------
-    board : Board
+    plugin : DedupPlugin
     """
 
-    def __init__(self, board: Board) -> None:
-        self.board = board
+    def __init__(self, plugin: DedupPlugin) -> None:
+        self.plugin = plugin
         self.headline = Div(text="", sizing_mode="stretch_width")
         self.micrographs = Div(text="", styles=_FLEX)
         self.tasks = Div(text="", styles=_FLEX)
@@ -71,7 +72,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
     def _stages(self) -> Any:
         doing = list(DOING.values())
-        plot = _plot("Share done of each stage", y_range=doing[::-1], x_range=Range1d(0, 1))
+        plot = _plot("Fraction done per stage", y_range=doing[::-1], x_range=Range1d(0, 1))
         source = self._source("stages", "doing", "one", "done")
         plot.hbar("doing", right="one", height=0.7, color="#eeeeee", source=source)
         plot.hbar("doing", right="done", height=0.7, color=KEPT, source=source)
@@ -102,7 +103,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         return plot
 
     def _fractions(self) -> Any:
-        plot = _plot("Micrographs by the fraction rejected", "fraction rejected", "micrographs")
+        plot = _plot("Micrographs by fraction rejected", "fraction rejected", "micrographs")
         source = self._source("fractions", "left", "right", "number")
         sides = {"left": "left", "right": "right", "top": "number", "bottom": 0}
         plot.quad(**sides, color=REJECTED, line_color="white", source=source)
@@ -111,7 +112,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         return plot
 
     def _partitions(self) -> Any:
-        plot = _plot("Picks in each bucket, the largest first", "partition", "picks")
+        plot = _plot("Picks per shuffle partition, largest first", "partition", "picks")
         plot.vbar(
             "partition",
             top="rows",
@@ -123,8 +124,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         return plot
 
     def _bytes(self) -> Any:
-        kinds = ["moved between fragments", "files, stay in place"]
-        plot = _plot("Bytes", "", "", y_range=kinds[::-1])
+        plot = _plot("Bytes", y_range=_BYTES[::-1])
         plot.hbar(
             "kind",
             right="bytes",
@@ -138,8 +138,8 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         return plot
 
     def update(self) -> None:
-        """Draw what is known now."""
-        view = view_of(self.board)
+        """Draw the current numbers."""
+        view = make_view(self.plugin)
         self.headline.text = _headline(view)
         if "run" not in view:
             return
@@ -159,11 +159,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         self._draw("fractions", left=edges[:-1], right=edges[1:], number=view["by_fraction"])
         partitions = view["partition_rows"][:BARS]
         self._draw("partitions", partition=list(range(1, len(partitions) + 1)), rows=partitions)
-        kinds = self.sources["bytes"].data["kind"] or [
-            "moved between fragments",
-            "files, stay in place",
-        ]
-        self._draw("bytes", kind=kinds, bytes=[view["moved_bytes"], view["payload_bytes"]])
+        self._draw("bytes", kind=_BYTES, bytes=[view["moved_bytes"], view["payload_bytes"]])
         self.micrographs.text = _table(
             "Densest micrographs",
             ("micrograph", "picks", "rejected"),
@@ -213,22 +209,22 @@ def _headline(view: dict[str, Any]) -> str:
             f"rejected <b style='color:{REJECTED}' id='rejected'>{view['rejected']:,}</b>",
             f"of {view['rows']:,} particles on {view['micrographs']:,} micrographs",
             f"{view['workers']:,} workers{lost}, {view['threads']:,} threads",
-            f"tasks run again: {view['repeats']:,}",
-            f"into {escape(_short(view['output']))}",
+            f"repeated tasks: {view['repeats']:,}",
+            f"output: {escape(_short(view['output']))}",
         ]
         lines.append(f"<div style='font-size:14px'>{' · '.join(facts)}</div>")
     return "".join(lines)
 
 
 def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Write a small table; everything in it is escaped."""
+    """Return an HTML table with all cells escaped."""
 
     def line(cells: tuple[str, ...], tag: str) -> str:
-        written = []
+        html = []
         for number, cell in enumerate(cells):
             side = "right;white-space:nowrap" if number else "left;overflow-wrap:anywhere"
-            written.append(f"<{tag} style='{_CELL}text-align:{side}'>{escape(cell)}</{tag}>")
-        return f"<tr>{''.join(written)}</tr>"
+            html.append(f"<{tag} style='{_CELL}text-align:{side}'>{escape(cell)}</{tag}>")
+        return f"<tr>{''.join(html)}</tr>"
 
     body = "".join(line(cells, "td") for cells in rows)
     return f"<b style='font-size:13px'>{title}</b><table {_TABLE}>{line(heads, 'th')}{body}</table>"
@@ -240,9 +236,9 @@ def _short(name: str) -> str:
 
 
 def dedup_doc(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
-    """Fill the document of a new visitor, within the frame of Dask's own pages."""
-    board: Board = scheduler.plugins["dask-dedup"]
-    page = DedupPage(board)
+    """Fill the document of a new visitor, in the layout of Dask's pages."""
+    plugin: DedupPlugin = scheduler.plugins["dask-dedup"]
+    page = DedupPage(plugin)
     page.update()
     add_periodic_callback(doc, page, INTERVAL)
     doc.title = "Dask: duplicate particles"

@@ -1,4 +1,4 @@
-"""The figures of the page as plain values: the page draws them, and its JSON twin is them."""
+"""Numbers of the live page as plain values, which the page draws and ``/json/dedup.json`` returns."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from dask_dedup.formatting import duration
 from dask_dedup.monitoring.progress import DOING, STAGES, describe
 
 if TYPE_CHECKING:
-    from dask_dedup.monitoring.dashboard.plugin import Board
+    from dask_dedup.monitoring.dashboard.plugin import DedupPlugin
     from dask_dedup.monitoring.progress import Progress
 
 
-def view_of(board: Board) -> dict[str, Any]:
-    """Give all that is shown, as JSON would hold it."""
-    scheduler, run = board.scheduler, board.current
+def make_view(plugin: DedupPlugin) -> dict[str, Any]:
+    """Return the current numbers as JSON values."""
+    scheduler, run = plugin.scheduler, plugin.current
     workers = list(scheduler.workers.values()) if scheduler else []
     view: dict[str, Any] = {
         "status": run.status if run else "waiting",
         "headline": _headline(run),
         "workers": len(workers),
         "threads": sum(worker.nthreads for worker in workers),
-        "totals": dict(board.totals),
+        "totals": dict(plugin.totals),
     }
     return view | (_run_view(run) if run else {})
 

@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
+    from dask_dedup.monitoring.progress import Event
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.pipeline.events import Event
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 

@@ -22,7 +22,7 @@ from dask_dedup.dedup.decide import REJECTIONS_DTYPES, Rejections
 from dask_dedup.dedup.picks import PICKS_DTYPES, Picks
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
-from dask_dedup.monitoring.progress import ENDS
+from dask_dedup.monitoring.progress import ENDS, TOPIC
 from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.batching import MOST_WRITERS, Groups
 from dask_dedup.pipeline.executors.watchdog import Watchdog
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from distributed import Client, Future
 
+    from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -70,7 +70,7 @@ class DistributedExecutor:
         # Who watches must not make a run fail, nor hold up the message of why it failed.
         with suppress(OSError, TimeoutError):
             if self.client.status == "running" and not self._given_up:
-                self.client.log_event(events.TOPIC, event)
+                self.client.log_event(TOPIC, event)
                 self._told_end = event["kind"] in ENDS
 
     @contextmanager
@@ -88,13 +88,13 @@ class DistributedExecutor:
                 if event[1]["kind"] in ENDS:
                     heard_end.set()
 
-        self.client.subscribe_topic(events.TOPIC, hear)
+        self.client.subscribe_topic(TOPIC, hear)
         try:
             yield
         finally:
             if self._told_end:
                 heard_end.wait(END_SECONDS)
-            self.client.unsubscribe_topic(events.TOPIC)
+            self.client.unsubscribe_topic(TOPIC)
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Take the census of every fragment."""
@@ -264,7 +264,7 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
 
 
 def _emit(job: Job, event: Event) -> None:
-    get_worker().log_event(events.TOPIC, {"run": job.attempt, **event})
+    get_worker().log_event(TOPIC, {"run": job.attempt, **event})
 
 
 def _itself(value: Any) -> Any:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from dask_dedup.pipeline.events import EventHandler
+    from dask_dedup.monitoring.progress import EventHandler
     from dask_dedup.pipeline.executors.base import Executor
     from dask_dedup.pipeline.executors.distributed import DistributedExecutor
 

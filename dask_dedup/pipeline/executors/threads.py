@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.pipeline.events import Event, EventHandler
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
     from dask_dedup.pipeline.stages import Narrow
