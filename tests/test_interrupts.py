@@ -33,9 +33,7 @@ def test_during_the_report_the_message_says_that_the_result_is_complete(tmp_path
     source, out = write_file(cryosparc(20_000), tmp_path / "in.parquet"), tmp_path / "out"
     code, printed = interrupted(["run", source, "-o", out, "-q"], lambda: committed(out))
     assert code == 130
-    message = (
-        f"dask-dedup: interrupted, but the result is whole; for its report: dask-dedup report {out}"
-    )
+    message = f"dask-dedup: interrupted, but the result is complete; for its report: dask-dedup report {out}"
     assert message in printed.splitlines()
 
 
