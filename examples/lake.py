@@ -20,7 +20,6 @@ from deltalake import DeltaTable
 
 import dask_dedup
 from dask_dedup import DedupParams
-from dask_dedup.results.publish import publish
 from dask_dedup.simulation import simulate_pickers
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -60,7 +59,9 @@ for day in range(1, args.days + 1):
     spoil(folder / "picks", day)
     result = dask_dedup.run(pickers, folder / "result", DedupParams(prefer_input_order=True))
     for table in ("kept", "rejected", "duplicates"):
-        publish(result.output, delta=lake / table, table=table, tags={"session": session})
+        dask_dedup.publish(
+            result.output, delta=lake / table, table=table, tags={"session": session}
+        )
     print(f"{session}: {result.kept:,} of {result.rows:,} particles kept")
 
 # %% Open the tables in DuckDB

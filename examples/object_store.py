@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("--bucket", required=True)
     parser.add_argument("--particles", type=int, default=20_000)
     options = parser.parse_args()
-    home = UPath(f"s3://{options.bucket}/dask-dedup-example")
+    folder = UPath(f"s3://{options.bucket}/dask-dedup-example")
 
     with tempfile.TemporaryDirectory() as scratch:
         for table in simulate_pickers(
@@ -37,19 +37,19 @@ def main() -> None:
             pickers=("template", "blob"),
         ):
             for file in table.glob("*.parquet"):
-                home.fs.put_file(str(file), (home / table.name / file.name).path)
+                folder.fs.put_file(str(file), (folder / table.name / file.name).path)
 
-    inputs = [str(home / "template"), str(home / "blob")]
+    inputs = [str(folder / "template"), str(folder / "blob")]
     params = DedupParams(prefer_input_order=True)
-    result = dask_dedup.run(inputs, str(home / "result"), params, overwrite=True)
+    result = dask_dedup.run(inputs, str(folder / "result"), params, overwrite=True)
     print(f"{result.rows:,} particles, {result.kept:,} kept, {result.rejected:,} rejected")
-    print(dask_dedup.verify(str(home / "result")).lines()[-1])
+    print(dask_dedup.verify(str(folder / "result")).lines()[-1])
 
     # Leftovers of an interrupted run can be beside the result; the manifest lists only the result.
-    manifest = json.loads((home / "result" / "manifest.json").read_text())
+    manifest = json.loads((folder / "result" / "manifest.json").read_text())
     paths = [entry["path"] for entry in manifest["outputs"]]
-    kept = [(home / "result" / path).path for path in paths if path.startswith("particles_kept/")]
-    table = pq.read_table(kept, filesystem=home.fs, columns=["uid"])
+    kept = [(folder / "result" / path).path for path in paths if path.startswith("particles_kept/")]
+    table = pq.read_table(kept, filesystem=folder.fs, columns=["uid"])
     print(
         f"{table.num_rows:,} rows in the {len(kept)} files of particles_kept that the manifest lists"
     )

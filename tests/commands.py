@@ -10,7 +10,7 @@ from dask_dedup.storage.paths import ENDPOINTS
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
 
 
-def parse(words):
+def parse(arguments):
     """Return the parameters of a command line, parsed by its program."""
     from distributed.cli import dask_scheduler, dask_worker
 
@@ -18,11 +18,11 @@ def parse(words):
 
     programs = {("dask", "scheduler"): dask_scheduler.main, ("dask", "worker"): dask_worker.main}
     programs |= {("dask-dedup", name): command for name, command in main.commands.items()}
-    program = programs[tuple(words[:2])]
-    rest = [word.replace("$(THREADS)", "4") for word in words[2:]]
+    program = programs[tuple(arguments[:2])]
+    rest = [word.replace("$(THREADS)", "4") for word in arguments[2:]]
     # Click caches the help option of the first context of a command.
     parent = click.Context(main, **main.context_settings)
-    with program.make_context(words[1], rest, parent=parent) as context:
+    with program.make_context(arguments[1], rest, parent=parent) as context:
         return context.params
 
 

@@ -103,9 +103,9 @@ def cli():
     before = logger.level, logger.handlers
 
     def call(*arguments, no_report=True):
-        words = [str(word) for word in arguments]
+        strings = [str(word) for word in arguments]
         defaults = {"run": {"no_report": no_report}}
-        return runner.invoke(main, words, catch_exceptions=False, default_map=defaults)
+        return runner.invoke(main, strings, catch_exceptions=False, default_map=defaults)
 
     yield call
     logger.level, logger.handlers = before

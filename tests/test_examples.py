@@ -42,9 +42,9 @@ def test_combine_pickers_of_two_small_folders(tmp_path):
         (tmp_path / name).mkdir()
         lines = [f"{x}\t10\t64\t64\t{score}\n" for x in (0, 500, 1000)]
         (tmp_path / name / "grid_1.box").write_text("".join(lines))
-    words = ("combine_pickers", "first", "second", "--pixel-size", 1, "--output", "out")
+    arguments = ("combine_pickers", "first", "second", "--pixel-size", 1, "--output", "out")
     for _ in range(2):
-        outcome = script(*words, cwd=tmp_path)
+        outcome = script(*arguments, cwd=tmp_path)
         assert outcome.returncode == 0, outcome.stderr
         assert "first:      3 picks,      3 kept" in outcome.stdout
         assert "second:      3 picks,      0 kept" in outcome.stdout
@@ -97,8 +97,8 @@ def test_object_store(store):
 
     outcome = script("object_store", "--bucket", BUCKET, "--particles", 600, env=store.around())
     assert outcome.returncode == 0, outcome.stderr
-    first, proof, last = outcome.stdout.splitlines()
-    assert proof == f"s3://{BUCKET}/dask-dedup-example/result is verified"
+    first, verified, last = outcome.stdout.splitlines()
+    assert verified == f"s3://{BUCKET}/dask-dedup-example/result is verified"
     assert first.split()[2] == last.split()[0]
     outcome = script("object_store", "--bucket", "no-such-bucket", env=store.around())
     assert outcome.returncode == 1

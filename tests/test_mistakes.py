@@ -85,24 +85,24 @@ def test_invalid_rows_do_not_count_for_that_warning(tmp_path):
 
 def test_the_log_says_which_particles_win(source, tmp_path, caplog):
     two = write_file(cryosparc(100, seed=1), tmp_path / "b.parquet")
-    fates = {
+    outcomes = {
         "the best of them is kept": DedupParams(),
         "particles of the first input win": DedupParams(prefer_input_order=True),
         "one of them is kept": DedupParams(score_field="none"),
         "all of them are rejected": DedupParams(remove_entirely=True),
     }
-    for number, (words, params) in enumerate(fates.items()):
+    for number, (text, params) in enumerate(outcomes.items()):
         caplog.clear()
         with caplog.at_level(logging.INFO, "dask_dedup"):
             run([source, two], tmp_path / f"out{number}", params)
-        assert f"; {words}" in caplog.text
+        assert f"; {text}" in caplog.text
 
 
 def test_an_unknown_micrograph_to_plot_does_not_prevent_the_report(
     cli, source, tmp_path, words_only
 ):
-    words = ("run", source, "-o", tmp_path / "out", "--plot-micrograph", "no-such")
-    outcome = cli(*words, no_report=False)
+    arguments = ("run", source, "-o", tmp_path / "out", "--plot-micrograph", "no-such")
+    outcome = cli(*arguments, no_report=False)
     assert outcome.exit_code == 0
     assert "the report is without --plot-micrograph" in outcome.stderr
     assert (tmp_path / "out" / "report.html").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import traceback
+from pathlib import Path
 from typing import Any
 
 import click
@@ -40,8 +42,10 @@ class _Commands(click.Group):
             _fail(ctx, "interrupted; run the same command again to resume", 130)
         except Exception as error:
             logging.getLogger("dask_dedup").debug("traceback", exc_info=error)
-            reason = printable(str(error))
-            _fail(ctx, f"unexpected error, please report it ({type(error).__name__}: {reason})", 1)
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(frame.filename).name} line {frame.lineno}"
+            reason = printable(f"{type(error).__name__}: {error}")
+            _fail(ctx, f"unexpected error in {where}, please report it ({reason})", 1)
 
 
 def _fail(ctx: click.Context, line: str, code: int) -> None:

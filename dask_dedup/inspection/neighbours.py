@@ -1,6 +1,6 @@
 """Distances between particles: arrays in, numbers out.
 
-All micrographs are measured at once: an extra axis keeps them apart in one KD-tree.
+All micrographs are measured at together: an extra axis keeps them apart in one KD-tree.
 """
 
 from __future__ import annotations
