@@ -53,7 +53,7 @@ def in_terminal(*arguments):
 def test_a_terminal_shows_the_log_and_then_the_table(picks, tmp_path):
     drawn = in_terminal("run", picks, "-o", tmp_path / "out", "--no-report")
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", drawn)
-    assert "500 particles on" in plain
+    assert "particles at most 20 A apart" in plain
     assert re.search(r"a\.parquet\s+500\s+\d+\s+\d+", plain)
     assert plain.rstrip().endswith(f"result: {tmp_path / 'out'}")
     assert drawn.count("\x1b[?25l") == drawn.count("\x1b[?25h")  # the cursor is shown again

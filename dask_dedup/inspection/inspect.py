@@ -22,6 +22,7 @@ from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourho
 from dask_dedup.inspection.survey import FragmentSurvey, Survey, count_rows, survey_inputs
 from dask_dedup.messages import Message, parameter
 from dask_dedup.particles import checks
+from dask_dedup.particles.conventions import CRYOSPARC, RELION
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.storage.access import check_access
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
 _SEPARATION = 20.0
-_FILAMENTS = ("filament/filament_uid", "rlnHelicalTubeID")
+_FILAMENTS = (CRYOSPARC.filament, RELION.filament)
 _SYMMETRY = ("sym_expand/src_uid",)
 
 
