@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shlex
 import shutil
@@ -168,6 +169,31 @@ class TestReference:
     def test_every_public_name_is_in_it(self, name):
         text = (DOCS / "reference" / "api.md").read_text()
         assert re.search(rf"^\.\. auto(function|class|exception):: {name}\b", text, re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def output(tables, tmp_path_factory):
+    output = tmp_path_factory.mktemp("result") / "out"
+    dask_dedup.run(tables / "picks" / "blob", output)
+    return output
+
+
+class TestResult:
+    """Every key and column of a result is on the page about its files."""
+
+    TEXT = (DOCS / "reference" / "result.md").read_text()
+
+    def test_keys_of_the_manifest(self, output):
+        manifest = json.loads((output / "manifest.json").read_text())
+        keys = set(manifest) | set(manifest["plan"]) | set(manifest["totals"])
+        for entries in (manifest["inputs"], manifest["outputs"], manifest["totals"]["by_input"]):
+            keys |= {key for entry in entries for key in entry}
+        keys |= {key for entry in manifest["inputs"] for file in entry["files"] for key in file}
+        assert [key for key in sorted(keys) if f"`{key}`" not in self.TEXT] == []
+
+    def test_columns_of_duplicates(self, output):
+        columns = pq.read_schema(next((output / "duplicates").iterdir())).names
+        assert [name for name in columns if f"`{name}`" not in self.TEXT] == []
 
 
 class TestNames:
