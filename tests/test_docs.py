@@ -261,9 +261,7 @@ class TestStyle:
     def test_the_readme_is_short(self):
         assert len((REPOSITORY / "README.md").read_text().splitlines()) <= 150
 
-    @pytest.mark.parametrize(
-        "page", [page for page in PROSE if "deploy" not in page.parts], ids=name_of
-    )
+    @pytest.mark.parametrize("page", PROSE, ids=name_of)
     def test_prose_is_wrapped(self, page):
         lines = FENCED.sub("", page.read_text()).splitlines()
         prose = [line for line in lines if not line.lstrip().startswith(("|", "<!--"))]
