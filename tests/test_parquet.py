@@ -87,8 +87,8 @@ class TestReading:
             write_hive(nested, tmp_path / "in" / part.name, "run")
         rows = rows_of(tmp_path / "in")
         assert rows.schema.names[-2:] == ["session", "run"]
-        told = zip(uids(rows), rows["session"].to_pylist(), rows["run"].to_pylist(), strict=True)
-        assert sorted(told) == sorted(zip(uids(table), session, run_number, strict=True))
+        found = zip(uids(rows), rows["session"].to_pylist(), rows["run"].to_pylist(), strict=True)
+        assert sorted(found) == sorted(zip(uids(table), session, run_number, strict=True))
 
     def test_hive_keys_are_in_the_output(self, tmp_path):
         table = cryosparc(60, columns={"session": [f"s{n % 3}" for n in range(60)]})

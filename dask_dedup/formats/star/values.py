@@ -187,33 +187,33 @@ def _mask_quotes_and_comments(
         return characters, False
     special = (characters == _SINGLE) | (characters == _DOUBLE) | (characters == _HASH)
     special[1:] &= characters[:-1] <= 32
-    marks = np.flatnonzero(special)
-    after = characters[np.minimum(marks + 2, characters.size - 1)]
-    empty = (characters[marks + 1] == characters[marks]) & (after <= 32)
-    empty &= characters[marks] != _HASH
+    positions = np.flatnonzero(special)
+    after = characters[np.minimum(positions + 2, characters.size - 1)]
+    empty = (characters[positions + 1] == characters[positions]) & (after <= 32)
+    empty &= characters[positions] != _HASH
     plain, done = characters.copy(), 0
-    for mark in marks[~empty].tolist():
-        if mark < done:
+    for start in positions[~empty].tolist():
+        if start < done:
             continue
-        newline = block.index(b"\n", mark)
-        if characters[mark] == _HASH:
-            plain[mark:newline] = 32
+        newline = block.index(b"\n", start)
+        if characters[start] == _HASH:
+            plain[start:newline] = 32
             done = newline
             continue
-        done = _closing_quote(block, mark, newline)
+        done = _closing_quote(block, start, newline)
         if done < 0:
-            raise line_error(span.path, offset + mark, "a quote is not closed")
-        plain[mark], plain[done] = 32, 32
-        plain[mark + 1 : done] = ord("x")
+            raise line_error(span.path, offset + start, "a quote is not closed")
+        plain[start], plain[done] = 32, 32
+        plain[start + 1 : done] = ord("x")
     return plain, bool(empty.any())
 
 
-def _closing_quote(block: bytes, mark: int, newline: int) -> int:
-    """Return the position of the quote that closes the one at `mark`, or -1; a blank follows it."""
-    at = mark
-    while (at := block.find(block[mark : mark + 1], at + 1, newline)) >= 0:
-        if block[at + 1] <= 32:
-            return at
+def _closing_quote(block: bytes, start: int, newline: int) -> int:
+    """Return the position of the quote that closes the one at `start`, or -1; a blank follows it."""
+    stop = start
+    while (stop := block.find(block[start : start + 1], stop + 1, newline)) >= 0:
+        if block[stop + 1] <= 32:
+            return stop
     return -1
 
 
