@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+import valid_files
 import yaml
 from test_cs import PARTICLE, message, particles, plain, rows_of, save, save_csdat, saved, split
 
@@ -255,6 +256,19 @@ def test_a_run_of_a_group(tmp_path):
     mask = np.isin(main["uid"], kept[0]["uid"])
     assert kept[0].tobytes() == main[mask].tobytes()
     assert kept[1].tobytes() == passthrough[mask].tobytes()
+
+
+def test_a_run_reads_files_outside_the_folder_with_allow_outside(cli, tmp_path):
+    text = valid_files.GROUP.replace("'>J7_particles.cs'", "'>../elsewhere/J7_particles.cs'")
+    path, out = valid_files.group(tmp_path / "J7", text), tmp_path / "out"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "J7" / MAIN_NAME).rename(tmp_path / "elsewhere" / MAIN_NAME)
+    refused = cli("run", path, "--output", out)
+    assert (refused.exit_code, out.exists()) == (2, False)
+    assert cli("run", path, "--output", out, "--allow-outside").exit_code == 0
+    kept = {file.name for file in (out / "particles_kept").iterdir()}
+    assert kept == {path.name, MAIN_NAME, PASSTHROUGH_NAME}
+    assert cli("verify", out).exit_code == 0
 
 
 # Refused groups.

@@ -20,12 +20,17 @@ REWRITE = bool(os.environ.get("DASK_DEDUP_REWRITE_MESSAGES"))
 #: These quote libraries, whose texts may change.
 QUOTING = {
     "csg-not-yaml",
+    "parquet-column-blanked",
+    "parquet-column-removed",
+    "parquet-payload-blanked",
     "parquet-footer-longer-than-the-file",
     "parquet-footer-of-noise",
     "parquet-page-of-noise",
     "parquet-page-that-fails-its-checksum",
     "parquet-text-not-utf8",
 }
+#: Found only when the payload is read, after the plan has been printed.
+LATE = {"parquet-payload-blanked", "parquet-text-not-utf8", "csdat-text-outside-the-heap"}
 QUOTED = re.compile(r"(?<=Parquet file: ).*|(?<=from row 0 on: ).*|(?<=CryoSPARC group: ).*")
 
 
@@ -55,7 +60,7 @@ def test_damaged_input_is_reported_in_one_line_and_nothing_is_written(
         arguments += ["--output", tmp_path / "out"]
     before = stamps(tmp_path)
     began = time.process_time()
-    outcome = cli("run", *arguments, "--quiet")
+    outcome = cli("run", *arguments, *["--quiet"] * (name in LATE))
     assert time.process_time() - began < 10
     assert stamps(tmp_path) == before
     assert outcome.stdout == ""

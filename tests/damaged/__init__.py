@@ -3,7 +3,18 @@
 A function takes an empty folder and returns the arguments of ``dask-dedup run``; ``--output`` is added.
 """
 
-from damaged import anything, cs, groups, options, parquet, star  # noqa: F401 - each registers its cases
+from damaged import (  # noqa: F401 - each registers its cases
+    anything,
+    columns,
+    cs,
+    groups,
+    inputs,
+    options,
+    outputs,
+    parquet,
+    star,
+    values,
+)
 from damaged.case import CASES
 
 __all__ = ["CASES"]

@@ -1,10 +1,9 @@
-"""Broken inputs of any format, and outputs that cannot be written."""
+"""Broken inputs of any format."""
 
 from __future__ import annotations
 
 import os
 
-from tables import cryosparc, write_file, write_folder
 from valid_files import put
 
 from damaged.case import case
@@ -55,22 +54,3 @@ def any_table_of_an_unknown_kind(folder):
 def any_folder_named_like_a_star(folder):
     (folder / "picks.star").mkdir()
     return [folder / "picks.star"]
-
-
-@case
-def any_output_inside_an_input(folder):
-    write_folder(cryosparc(30), folder / "picks")
-    return [folder / "picks", "--output", folder / "picks" / "out"]
-
-
-@case
-def any_output_is_a_file(folder):
-    (folder / "out").write_text("mine")
-    return [write_file(cryosparc(30), folder / "picks.parquet"), "--output", folder / "out"]
-
-
-@case
-def any_output_is_not_empty(folder):
-    (folder / "out").mkdir()
-    (folder / "out" / "notes.txt").write_text("mine")
-    return [write_file(cryosparc(30), folder / "picks.parquet"), "--output", folder / "out"]

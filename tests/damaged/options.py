@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from tables import cryosparc, exposures, write_file
+from tables import cryosparc, exposures, relion, write_file
 from valid_files import put
 
 from damaged.case import case
-from damaged.parquet import parquet
+from damaged.parquet import parquet, picks
 
 
 def with_options(folder, *options):
@@ -91,3 +91,28 @@ def option_symmetry_without_sources(folder):
 @case
 def option_filaments_without_tubes(folder):
     return with_options(folder, "--ignore-within-filament")
+
+
+@case
+def option_score_with_a_wrong_direction(folder):
+    return [picks(folder), "--score-field", "pick_stats/power:up"]
+
+
+@case
+def option_cryosparc_shift_of_a_relion_table(folder):
+    return [write_file(relion(), folder / "picks.parquet"), "--shift-key", "alignments3D"]
+
+
+@case
+def option_infinite_separation(folder):
+    return [picks(folder), "--min-separation", "inf"]
+
+
+@case
+def option_nan_pixel_size(folder):
+    return [picks(folder), "--micrograph-pixel-size", "nan"]
+
+
+@case
+def option_seed_of_65_bits(folder):
+    return [picks(folder), "--seed", str(2**64)]

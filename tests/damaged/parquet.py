@@ -20,6 +20,23 @@ def parquet(folder, content=None, table=None, **options):
     return put(folder, "picks.parquet", content)
 
 
+def picks(folder, *, name="picks.parquet", rows=30, **options):
+    """Write simulated picks; return the path."""
+    return write_file(cryosparc(rows, **options), folder / name)
+
+
+def blank(path, column, *, remove=False):
+    """Blank (or remove) the bytes of a column chunk; the footer stays intact."""
+    metadata = pq.read_metadata(path)
+    chunk = metadata.row_group(0).column(metadata.schema.names.index(column))
+    start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+    content = path.read_bytes()
+    size = chunk.total_compressed_size
+    middle = b"" if remove else b"\0" * size
+    path.write_bytes(content[:start] + middle + content[start + size :])
+    return path
+
+
 def parquet_bytes(table=None, **options):
     sink = io.BytesIO()
     pq.write_table(cryosparc(30) if table is None else table, sink, **options)
@@ -182,3 +199,38 @@ def parquet_column_named_by_an_escape(folder):
 @case
 def parquet_of_relion_without_pixel_size(folder):
     return parquet(folder, table=relion(30, drop=["rlnMicrographPixelSize"]))
+
+
+@case
+def parquet_folder_of_hidden_files(folder):
+    picks(folder / "batches", name="_part.parquet")
+    return [folder / "batches"]
+
+
+@case
+def parquet_of_three_bytes(folder):
+    (folder / "picks.parquet").write_bytes(b"PAR")
+    return [folder / "picks.parquet"]
+
+
+@case
+def parquet_folder_with_a_cut_file(folder):
+    write_folder(cryosparc(30), folder / "batches")
+    path = folder / "batches" / "batch-001.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    return [folder / "batches"]
+
+
+@case
+def parquet_column_blanked(folder):
+    return [blank(picks(folder), "location/center_x_frac")]
+
+
+@case
+def parquet_column_removed(folder):
+    return [blank(picks(folder), "uid", remove=True)]
+
+
+@case
+def parquet_payload_blanked(folder):
+    return [blank(picks(folder), "pick_stats/power")]

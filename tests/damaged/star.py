@@ -185,3 +185,18 @@ def star_with_old_mac_line_ends(folder):
 @case
 def star_utf16(folder):
     return put(folder, "picks.star", STAR.decode().encode("utf-16"))
+
+
+@case
+def star_no_score(folder):
+    return star(folder, b"_rlnAutopickFigureOfMerit", b"_rlnSomethingElse")
+
+
+@case
+def star_no_pixel_size(folder):
+    return star(folder, b"_rlnMicrographPixelSize", b"_rlnSomethingElse")
+
+
+@case
+def star_nan_position(folder):
+    return star(folder, b"11.5", b"nan")
