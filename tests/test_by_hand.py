@@ -77,7 +77,7 @@ def test_the_commands_for_scheduler_workers_and_run(tmp_path, monkeypatch):
             words(dedup), cwd=tmp_path, capture_output=True, text=True, timeout=200
         )
         assert done.returncode == 0, done.stderr
-        assert f"watch it: http://127.0.0.1:{page}/dedup" in done.stderr
+        assert f"live page: http://127.0.0.1:{page}/dedup" in done.stderr
         assert "2 threads" in done.stderr
         assert (tmp_path / "scratch").is_dir()
     monkeypatch.chdir(tmp_path)  # the paths of the inputs are relative to it

@@ -25,7 +25,7 @@ from conftest import REPOSITORY
 from tables import cryosparc, relion, write_file
 
 from dask_dedup import DedupParams, run
-from dask_dedup.cluster.connect import start_local, watch_link
+from dask_dedup.cluster.connect import start_local, live_page_link
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.monitoring.dashboard.plugin import MOST_RUNS, DedupPlugin
 from dask_dedup.monitoring.dashboard.view import make_view
@@ -137,7 +137,7 @@ def watched():
     """A client of a local cluster of two workers, and the address of its live page."""
     with ExitStack() as stack:
         client = start_local(stack, 2, 1)
-        yield client, watch_link(client)
+        yield client, live_page_link(client)
 
 
 def picks(folder, rows=3_000, row_group_size=250):
@@ -224,7 +224,7 @@ def test_totals_are_exact_after_a_worker_was_killed(tmp_path, monkeypatch):
     here = run(path, tmp_path / "here", params)
     with ExitStack() as stack:
         client = start_local(stack, 2, 1)
-        base = watch_link(client).removesuffix("/dedup")
+        base = live_page_link(client).removesuffix("/dedup")
         pids = list(client.run(os.getpid).values())
         outcome = []
 
@@ -317,7 +317,7 @@ def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
             timeout=120,
         )
         assert done.returncode == 0, done.stderr
-        assert f"watch it: http://127.0.0.1:{board}/dedup" in done.stderr
+        assert f"live page: http://127.0.0.1:{board}/dedup" in done.stderr
         totals = json.loads((tmp_path / "out" / "manifest.json").read_text())["totals"]
 
         def ask(query):

@@ -439,7 +439,7 @@ def test_the_containers_remove_duplicates(cluster, tmp_path, picks):
     assert outcome["exit"] == {name: 0}
     assert f"result: {result}" in outcome["logs"][name]
     assert "2 workers, 2 threads" in outcome["logs"][name]
-    assert "watch it: http://dask-dedup-scheduler:8787/dedup" in outcome["logs"][name]
+    assert "live page: http://dask-dedup-scheduler:8787/dedup" in outcome["logs"][name]
     assert {code for probes in outcome["probes"].values() for code in probes.values()} == {200}
     assert [code for code, _, _ in outcome["after"]] == [0], outcome["after"]
     rows = sum(pq.read_metadata(file).num_rows for file in picks.rglob("part-*.parquet"))

@@ -26,6 +26,7 @@ from test_output import data
 from dask_dedup import run
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.pipeline.executors import select
 
 #: Seconds that the tests wait for anything.
 LONG = 120.0
@@ -125,7 +126,7 @@ class TestRunningCluster:
         assert plain in line
 
     def test_pages_are_served_by_https_only(self, secured, authority):
-        link = cluster.watch_link(secured)
+        link = cluster.live_page_link(secured)
         assert link.startswith("https://127.0.0.1:")
         page = link.replace("/dedup", "/json/dedup.json")
         context = ssl.create_default_context(cafile=str(authority.ca))
@@ -164,18 +165,18 @@ class TestStartedCluster:
         if how == "configuration":
             options, changes = [], authority.configuration
         places = set()
-        real = cluster.watch_link
+        real = select.live_page_link
 
         def look(client):
             places.update(listening() - before)
             return real(client)
 
         with pytest.MonkeyPatch.context() as patch, dask.config.set(changes):
-            patch.setattr(cluster, "watch_link", look)
+            patch.setattr(select, "live_page_link", look)
             outcome = cli("run", source, "-o", out, "--workers", workers, *options)
         assert outcome.exit_code == 0, outcome.stderr
         assert "running on the Dask cluster at tls://127.0.0.1:" in outcome.stderr
-        assert "watch it: https://127.0.0.1:" in outcome.stderr
+        assert "live page: https://127.0.0.1:" in outcome.stderr
         assert data(out) == data(tmp_path / "whole")
         assert places
         assert {place.ip for place in places} == {"127.0.0.1"}
@@ -288,9 +289,9 @@ class TestCommandsOfTheDocumentation:
             assert done.returncode == 0, done.stderr
             assert "running on the Dask cluster at tls://127.0.0.1:" in done.stderr
             assert ": 2 workers, 8 threads" in done.stderr
-            assert "watch it: https://127.0.0.1:" in done.stderr
+            assert "live page: https://127.0.0.1:" in done.stderr
             context = ssl.create_default_context(cafile=str(place / "ca.pem"))
-            link = re.search(r"watch it: (\S+)", done.stderr)[1]
+            link = re.search(r"live page: (\S+)", done.stderr)[1]
             page = fetch(link.replace("/dedup", "/json/dedup.json"), context)
             assert json.loads(page)
             other = [str(word) for word in rogue.options]

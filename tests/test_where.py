@@ -173,7 +173,7 @@ def test_preloads_of_the_configuration_stay(configured):
 def test_the_live_page_of_a_single_worker_is_on_this_machine(cli, arguments):
     pytest.importorskip("bokeh")
     outcome = cli(*arguments, "--no-report", "--workers", 1, "--dashboard-address", ":0")
-    assert "watch it: http://127.0.0.1:" in outcome.stderr
+    assert "live page: http://127.0.0.1:" in outcome.stderr
 
 
 def test_a_cluster_closes_without_log_lines(caplog):

@@ -205,7 +205,7 @@ def _check_memory(limit: str) -> None:
         ) from error
 
 
-def watch_link(client: Client) -> str | None:
+def live_page_link(client: Client) -> str | None:
     """Return the address of the live page, or None if the scheduler has none; see `monitoring.dashboard`."""
     from dask_dedup.monitoring.dashboard import HTTPS, METADATA
 

@@ -10,7 +10,7 @@ from dask_dedup.cluster.connect import (
     configured_address,
     connect,
     start_local,
-    watch_link,
+    live_page_link,
 )
 from dask_dedup.errors import InputError
 from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
@@ -103,7 +103,7 @@ def _use(stack: ExitStack, client: Client, on_event: EventHandler | None) -> Dis
 
     # The shuffle uses the current client, which may be another one.
     stack.enter_context(client.as_current())
-    link = watch_link(client)
+    link = live_page_link(client)
     if link:
-        log.info("watch it: %s", link)
+        log.info("live page: %s", link)
     return DistributedExecutor(client, on_event)
