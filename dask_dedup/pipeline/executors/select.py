@@ -9,8 +9,8 @@ from dask_dedup.cluster.connect import (
     available_cores,
     configured_address,
     connect,
-    start_local,
     live_page_link,
+    start_local,
 )
 from dask_dedup.errors import InputError
 from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
