@@ -120,8 +120,8 @@ class TestMoreMovesThanFits:
             assert progress.repeats == 0
             assert progress.rejected == result.rejected
             assert {stage.rows for stage in progress.stages.values()} == {600}
-        assert "in this process" in here.where
-        assert "Dask cluster" in there.where
+        assert "in this process" in here.executor
+        assert "Dask cluster" in there.executor
 
 
 @pytest.mark.slow

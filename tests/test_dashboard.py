@@ -40,7 +40,7 @@ def started(token, rows=100):
         "run": token,
         "kind": "started",
         "output": "out",
-        "where": "there",
+        "executor": "there",
         "inputs": [],
         "rows": rows,
         "bytes": 1,

@@ -18,7 +18,7 @@ STARTED = {
     "kind": "started",
     "run": "a",
     "output": "out",
-    "where": "here",
+    "executor": "here",
     "inputs": ["a.parquet"],
     "rows": 100,
     "bytes": 4_000,

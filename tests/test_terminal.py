@@ -67,7 +67,7 @@ def test_without_a_terminal_progress_is_a_line_at_intervals(caplog, monkeypatch)
             {
                 "kind": "started",
                 "output": "out",
-                "where": "here",
+                "executor": "here",
                 "inputs": [],
                 "rows": 1000,
                 "bytes": 1,

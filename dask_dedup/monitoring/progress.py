@@ -69,7 +69,7 @@ class Progress:
     run : str
         Identifies an attempt at a run.
     status : {"waiting", "running", "finished", "failed"}
-    output, where, reason : str
+    output, executor, reason : str
     inputs : list of str
     rows, payload_bytes, fragments, partitions, micrographs : int
     partition_rows : list of int
@@ -99,7 +99,7 @@ class Progress:
     run: str = ""
     status: str = "waiting"
     output: str = ""
-    where: str = ""
+    executor: str = ""
     reason: str = ""
     inputs: list[str] = field(default_factory=list)
     rows: int = 0
@@ -154,7 +154,11 @@ class Progress:
 
     def _start(self, event: Event, now: float) -> None:
         self.run, self.status, self._began = event.get("run", ""), "running", now
-        self.output, self.where, self.inputs = event["output"], event["where"], event["inputs"]
+        self.output, self.executor, self.inputs = (
+            event["output"],
+            event["executor"],
+            event["inputs"],
+        )
         self.rows, self.payload_bytes = event["rows"], event["bytes"]
         self.fragments = event["fragments"]
         # Before the plan, all picks may have to be shuffled.

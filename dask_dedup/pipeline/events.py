@@ -1,10 +1,10 @@
-"""What happens in a run, told as it happens: a small dict an event, plain values only.
+"""Events of a run: small dicts of plain values, which `monitoring.progress` adds up.
 
-Every event has a ``kind``, and every one but those of the driver the number of the fragment or bucket
-it is about, so that a listener counts a task that ran twice only once (see `progress`)::
+Every event has a ``kind``. Events of a task have the number of its fragment or shuffle partition, so that a task that
+runs twice counts once::
 
-    started, planned, finished, failed      by the driver
-    scanned, collected, decided, written    by whoever did the work
+    started, planned, finished, failed      emitted by the run
+    scanned, collected, decided, written    emitted by a task
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
-#: So many micrographs are named, so many buckets listed, and a name is cut after so many characters.
+#: Limits of an event: inputs and named micrographs, listed shuffle partitions, characters of a name.
 NAMED = 200
 LISTED_PARTITIONS = 2_000
 NAME_LENGTH = 200
@@ -35,12 +35,12 @@ NAME_LENGTH = 200
 _PICK_BYTES = sum(dtype.itemsize for dtype in PICKS_DTYPES.values())
 
 
-def started(job: Job, output: str, where: str) -> Event:
-    """Tell that a run begins, and how much there is to do."""
+def started(job: Job, output: str, executor: str) -> Event:
+    """Return the event that a run starts, with the size of its work."""
     return {
         "kind": "started",
         "output": output,
-        "where": where,
+        "executor": executor,
         "inputs": [table.path[-NAME_LENGTH:] for table in job.tables[:NAMED]],
         "rows": sum(table.rows for table in job.tables),
         "bytes": sum(table.bytes for table in job.tables),
@@ -49,7 +49,7 @@ def started(job: Job, output: str, where: str) -> Event:
 
 
 def planned(plan: Plan, summaries: Sequence[ScanSummary]) -> Event:
-    """Tell what will move, and name the densest micrographs."""
+    """Return the event that the run is planned, with the names of the densest micrographs."""
     return {
         "kind": "planned",
         **plan.to_dict(),
@@ -59,7 +59,7 @@ def planned(plan: Plan, summaries: Sequence[ScanSummary]) -> Event:
 
 
 def scanned(summary: ScanSummary, seconds: float) -> Event:
-    """Tell that a fragment's rows are counted."""
+    """Return the event that a fragment is scanned."""
     return {
         "kind": "scanned",
         "number": summary.fragment,
@@ -69,7 +69,7 @@ def scanned(summary: ScanSummary, seconds: float) -> Event:
 
 
 def collected(number: int, picks: int, seconds: float) -> Event:
-    """Tell that the picks of a fragment that move have left it."""
+    """Return the event that the picks to shuffle of a fragment are collected."""
     return {
         "kind": "collected",
         "number": number,
@@ -80,7 +80,7 @@ def collected(number: int, picks: int, seconds: float) -> Event:
 
 
 def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
-    """Tell that a bucket is decided."""
+    """Return the event that a shuffle partition is decided."""
     return {
         "kind": "decided",
         "number": partition,
@@ -91,7 +91,7 @@ def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
 
 
 def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
-    """Tell that a fragment is written, with the micrographs that were decided on the way."""
+    """Return the event that a fragment is written, with counts of the micrographs decided in it."""
     return {
         "kind": "written",
         "number": checkpoint.fragment,
@@ -104,7 +104,7 @@ def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
 
 
 def finished(manifest: dict[str, Any]) -> Event:
-    """Tell that the result is committed."""
+    """Return the event that the result is committed."""
     totals = manifest["totals"]
     return {
         "kind": "finished",
@@ -118,12 +118,12 @@ def finished(manifest: dict[str, Any]) -> Event:
 
 
 def failed(reason: str) -> Event:
-    """Tell that there will be no result."""
+    """Return the event that the run has failed."""
     return {"kind": "failed", "reason": reason[:1_000]}
 
 
 def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[int, str]]:
-    """Name the micrographs with the most particles, over all and in each bucket."""
+    """Return keys and names of the micrographs with the most particles, overall and in each shuffle partition."""
     keys: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
     counts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
     for summary in summaries:

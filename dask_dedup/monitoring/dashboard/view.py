@@ -46,7 +46,7 @@ def _run_view(run: Progress) -> dict[str, Any]:
     return {
         "run": run.run,
         "output": run.output,
-        "where": run.where,
+        "executor": run.executor,
         "inputs": run.inputs,
         "stage": run.stage,
         "fraction": run.fraction,
