@@ -1,1 +1,1 @@
-"""Campaigns that try to break a run: long, random, and repeatable by their seed."""
+"""Long tests that try to break a run; random, and repeatable by their seed."""

@@ -1,4 +1,4 @@
-"""A Dask cluster in processes of their own, which a campaign may kill, freeze or cut off."""
+"""A Dask cluster in separate processes, which a test may kill, freeze or disconnect."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: Cuts even small tables into a fragment for each row group, so that there is a middle of the run to strike at.
+#: One fragment per row group even in small tables, so that a run has many steps to interrupt.
 MANY_FRAGMENTS = (
     "from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; "
 )
 PROGRAM = "from dask_dedup.cli import main; main()"
 
 
-#: A scheduler may take so long to start on a busy machine.
+#: Limit for the start of a scheduler on a busy machine.
 START_SECONDS = 180.0
 
 
 class Cluster:
-    """A scheduler and workers; each may live in a network namespace."""
+    """A scheduler and workers; each may run in a network namespace."""
 
     def __init__(
         self, folder: Path, settings: dict[str, str] | None = None, space: str = ""
@@ -47,7 +47,7 @@ class Cluster:
     def add_worker(
         self, *, space: str = "", host: str = "", memory: str = "0", local: Path | None = None
     ) -> subprocess.Popen:
-        """Start a worker; one with a limit of memory has a nanny that sees to it."""
+        """Start a worker; with a memory limit, it has a nanny."""
         options = ["--nthreads", "1", "--local-directory", str(local or self.folder)]
         options += ["--memory-limit", memory, "--nanny" if memory != "0" else "--no-nanny"]
         options += ["--host", host] if host else []
@@ -55,14 +55,14 @@ class Cluster:
         return self.workers[-1]
 
     def _start(self, space: str, kind: str, *options: str) -> subprocess.Popen:
-        words = ["ip", "netns", "exec", space] if space else []
-        words += [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self.file)]
-        words += ["--dashboard-address", "127.0.0.1:0", *options]
+        command = ["ip", "netns", "exec", space] if space else []
+        command += [sys.executable, "-m", "dask", kind, "--scheduler-file", str(self.file)]
+        command += ["--dashboard-address", "127.0.0.1:0", *options]
         with (self.folder / f"{kind}-{len(self.workers)}.log").open("w") as log:
-            return subprocess.Popen(words, env=self.environment, stdout=log, stderr=log)
+            return subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all processes."""
         for process in (*self.workers, self.scheduler):
             process.send_signal(signal.SIGCONT)
             process.terminate()
@@ -74,12 +74,12 @@ class Cluster:
                 process.wait()
 
 
-#: Of the two ends of the one wire between two namespaces.
+#: Addresses of the two ends of a `Wire`.
 ADDRESSES = ("10.213.0.1", "10.213.0.2")
 
 
 class Wire:
-    """Two network namespaces with a wire between them, and nothing else; takes root."""
+    """Two network namespaces with one link between them; needs root."""
 
     def __init__(self) -> None:
         self.ends = tuple(f"dedup-{os.getpid()}-{end}" for end in "ab")
@@ -95,21 +95,21 @@ class Wire:
             _ip("-n", end, "link", "set", name, "up")
 
     def cut(self) -> None:
-        """Take the link down; nothing on either side is told that it is gone."""
+        """Take the link down, without notice to either side."""
         _ip("-n", self.ends[1], "link", "set", self.names[1], "down")
 
     def close(self) -> None:
-        """Remove both namespaces, and the wire with them."""
+        """Remove both namespaces and the link."""
         for end in self.ends:
             subprocess.run(["ip", "netns", "delete", end], check=False, capture_output=True)
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until something is so.
+    """Wait until a condition holds.
 
     Raises
     ------

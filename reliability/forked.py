@@ -1,6 +1,6 @@
-"""Commands in processes of their own that need not load the libraries first: forked from one that has them.
+"""Commands in processes that are forked from one with the libraries already loaded.
 
-On a busy machine loading them takes longer than a small run, and a campaign of many kills starts hundreds of processes.
+Loading them takes longer than a small run, and a test with many kills starts hundreds of processes.
 """
 
 from __future__ import annotations
@@ -29,56 +29,56 @@ _FORKS.set_forkserver_preload(
 
 
 class Command:
-    """A command line of this program (``dask-dedup ...``) or of Dask (``dask worker ...``), at work.
+    """A running command line of dask-dedup (``dask-dedup ...``) or Dask (``dask worker ...``).
 
     Parameters
     ----------
-    words : sequence of str
+    command : sequence of str
     log : Path
-        Where its output goes.
+        File for its output.
     """
 
-    def __init__(self, words: Sequence[str], log: Path) -> None:
+    def __init__(self, command: Sequence[str], log: Path) -> None:
         self.log = log
-        self._process = _FORKS.Process(target=_run, args=(list(words), str(log)))
+        self._process = _FORKS.Process(target=_run, args=(list(command), str(log)))
         self._process.start()
 
     @property
     def pid(self) -> int:
-        """Of the process, and of its session."""
+        """Id of the process and of its session."""
         pid = self._process.pid
         assert pid is not None
         return pid
 
     @property
-    def told(self) -> str:
-        """What it has printed."""
+    def output(self) -> str:
+        """What the command has printed."""
         return self.log.read_text()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Wait for the end; gives the exit code, or None if it has not ended by then."""
+        """Wait for the end; return the exit code, or None if the command is still running."""
         self._process.join(seconds)
         return self._process.exitcode
 
     def kill(self) -> None:
-        """End it as a lack of memory does."""
+        """Kill the process, as the kernel does when memory runs out."""
         self._process.kill()
 
 
-def _run(words: list[str], log: str) -> None:
+def _run(command: list[str], log: str) -> None:
     os.setsid()
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    if words[0] == "dask-dedup":
+    if command[0] == "dask-dedup":
         from dask_dedup.cli import main
 
-        main(words[1:])
-    elif words[1] == "scheduler":
+        main(command[1:])
+    elif command[1] == "scheduler":
         from distributed.cli.dask_scheduler import main as scheduler
 
-        scheduler(words[2:])
+        scheduler(command[2:])
     else:
         from distributed.cli.dask_worker import main as worker
 
-        worker(words[2:])
+        worker(command[2:])

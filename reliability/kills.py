@@ -1,13 +1,13 @@
 """Kill the driver, a worker or the scheduler of a run at a random moment, and run the same command again.
 
     python -m reliability.kills --scratch /scratch --kills 60
-    python -m reliability.kills --scratch /scratch --kills 6 --rows 100_000 --victims driver
+    python -m reliability.kills --scratch /scratch --kills 6 --rows 100_000 --targets driver
 
-Driver kills take turns between a run in one process, one on a cluster of its own and one on a cluster that is
-there; worker and scheduler kills happen to the latter. A kill that came after the run's end is no kill: it is tried
-again, earlier. All through it another process reads every ``particles_kept`` it can see. A trial is good if the second
-command ends well, all data files are those of an undisturbed run, `verify` passes, and nothing is left over: no file,
-and no process of the killed command.
+The driver is killed in turn in a single process, with its own cluster and on an existing cluster. Workers and the
+scheduler are killed on the existing cluster. If a run ends before the kill, the trial is repeated with an earlier
+kill. Meanwhile another process reads every ``particles_kept`` that exists. A trial is good if the second command
+succeeds, all data files equal those of an undisturbed run, `verify` passes, and no file or process of the killed
+command is left.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
-VICTIMS = ("driver", "worker", "scheduler")
-PLACES = ("one process", "cluster", "one process", "own cluster")
-#: The longest any command may take, in seconds.
+TARGETS = ("driver", "worker", "scheduler")
+EXECUTORS = ("one process", "cluster", "one process", "own cluster")
+#: Time limit of a command, in seconds.
 LIMIT = 600
-#: Processes of a killed command may take so long to end, in seconds.
+#: Time limit for the processes of a killed command to end, in seconds.
 LEAVE_SECONDS = 30.0
 
 
 class Cluster:
-    """A scheduler and two workers in processes of their own."""
+    """A scheduler and two workers in separate processes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -53,8 +53,8 @@ class Cluster:
         self.scheduler: Command | None = None
         self.workers: list[Command] = []
 
-    def mend(self) -> None:
-        """Start what is not there; workers do not outlive their scheduler."""
+    def restore(self) -> None:
+        """Start the processes that are missing; a new scheduler gets new workers."""
         if self.scheduler is None or self.scheduler.wait(0) is not None:
             for worker in self.workers:
                 worker.kill()
@@ -72,12 +72,12 @@ class Cluster:
             client.wait_for_workers(2, timeout=LIMIT)
 
     def _start(self, kind: str, *options: str) -> Command:
-        words = ["dask", kind, "--scheduler-file", str(self.file)]
-        words += ["--dashboard-address", "127.0.0.1:0", *options]
-        return Command(words, self.folder / f"{kind}-{len(self.workers)}.log")
+        argv = ["dask", kind, "--scheduler-file", str(self.file)]
+        argv += ["--dashboard-address", "127.0.0.1:0", *options]
+        return Command(argv, self.folder / f"{kind}-{len(self.workers)}.log")
 
     def stop(self) -> None:
-        """End all of it."""
+        """Stop all processes."""
         for process in (*self.workers, self.scheduler):
             if process:
                 process.kill()
@@ -86,11 +86,11 @@ class Cluster:
 
 @dataclass
 class Trial:
-    """One kill, and what came after it."""
+    """One kill and its outcome."""
 
     number: int
-    victim: str
-    where: str
+    target: str
+    executor: str
     moment: float
     first_exit: int = 0
     written: int = 0
@@ -98,18 +98,18 @@ class Trial:
     faults: tuple[str, ...] = ()
 
 
-def command(data: Path, out: Path, where: str, cluster: Cluster) -> list[str]:
-    """Give the command of a run in one process, on a cluster of its own, or on the one that is there."""
-    words = ["dask-dedup", "run", str(data), "--output", str(out), "--no-report"]
-    if where == "own cluster":
-        words += ["--workers", "2", "--threads-per-worker", "1"]
-    elif where == "cluster":
-        words += ["--scheduler-file", str(cluster.file)]
-    return words
+def command(data: Path, out: Path, executor: str, cluster: Cluster) -> list[str]:
+    """Return the command of a run."""
+    argv = ["dask-dedup", "run", str(data), "--output", str(out), "--no-report"]
+    if executor == "own cluster":
+        argv += ["--workers", "2", "--threads-per-worker", "1"]
+    elif executor == "cluster":
+        argv += ["--scheduler-file", str(cluster.file)]
+    return argv
 
 
 def digests(out: Path) -> dict[str, str]:
-    """Give the SHA-256 of every data file of a result."""
+    """Return the SHA-256 of every data file of a result."""
     return {
         f"{table}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
         for table in TABLES
@@ -118,16 +118,16 @@ def digests(out: Path) -> dict[str, str]:
 
 
 def count_rows(folder: Path, *, whole: bool) -> int:
-    """Count the rows of a dataset as anybody would: read a column, or the footers only, which is quicker."""
+    """Count the rows of a dataset: by a column if `whole`, else by the footers, which is faster."""
     if whole:
         return pq.ParquetDataset(folder).read(columns=["uid"]).num_rows
     return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
 
 
-def watch(scratch: str, expected: int, told: Connection) -> None:
-    """Read every dataset that can be seen, over and over; tell how often, and what was not whole."""
+def watch(scratch: str, expected: int, parent: Connection) -> None:
+    """Read all kept datasets until the parent sends a message; send back the number of reads and the errors."""
     reads, partial = 0, []
-    while not told.poll():
+    while not parent.poll():
         for folder in Path(scratch).glob("trial-*/particles_kept"):
             try:
                 rows = count_rows(folder, whole=reads % 20 == 0)
@@ -140,12 +140,12 @@ def watch(scratch: str, expected: int, told: Connection) -> None:
                 partial.append(f"{folder}: {reason}")
             reads += 1
         time.sleep(0.1)
-    told.recv()
-    told.send((reads, partial))
+    parent.recv()
+    parent.send((reads, partial))
 
 
 def sweep(out: Path) -> None:
-    """Remove a result, out of the reader's sight before it is taken apart."""
+    """Remove a result; rename it first, so that the reader does not see it in part."""
     swept = out.with_name("swept")
     if out.exists():
         out.rename(swept)
@@ -153,34 +153,34 @@ def sweep(out: Path) -> None:
 
 
 def start_and_kill(
-    trial: Trial, words: list[str], out: Path, cluster: Cluster, chance: random.Random
+    trial: Trial, argv: list[str], out: Path, cluster: Cluster, chance: random.Random
 ) -> tuple[int, list[str]]:
-    """Start a run and kill its victim in mid-run; give the driver's session, and what was wrong about its end."""
+    """Start a run and kill its target; return the session of the driver and the faults of its end."""
     while True:
         sweep(out)
-        cluster.mend()
+        cluster.restore()
         began = time.perf_counter()
-        driver = Command(words, cluster.folder / "driver.log")
+        driver = Command(argv, cluster.folder / "driver.log")
         code = driver.wait(trial.moment)
         if code is None:
             break
         if code:
-            return driver.pid, [f"ended with {code} before the kill: {driver.told[-300:]}"]
+            return driver.pid, [f"ended with {code} before the kill: {driver.output[-300:]}"]
         trial.moment = chance.uniform(0.0, time.perf_counter() - began)
-    victims = {"driver": driver, "worker": cluster.workers[0], "scheduler": cluster.scheduler}
-    victims[trial.victim].kill()
+    targets = {"driver": driver, "worker": cluster.workers[0], "scheduler": cluster.scheduler}
+    targets[trial.target].kill()
     trial.written = len([*out.glob(".dask-dedup-*/checkpoints/*.json")])
     code = driver.wait(LIMIT)
     if code is None:
-        return driver.pid, [f"did not end within {LIMIT} s: {driver.told[-300:]}"]
+        return driver.pid, [f"did not end within {LIMIT} s: {driver.output[-300:]}"]
     trial.first_exit = code
-    # Of a driver that was killed, its workers may still say that they lost it; one that lives has to say it itself.
-    faults = trial.victim != "driver" and "Traceback" in driver.told
-    return driver.pid, [f"a traceback: {driver.told[-3000:]}"] if faults else []
+    # Workers may print a traceback if the driver was killed; a running driver must not.
+    faults = trial.target != "driver" and "Traceback" in driver.output
+    return driver.pid, [f"a traceback: {driver.output[-3000:]}"] if faults else []
 
 
 def left_processes(session: int) -> list[str]:
-    """Name the processes of a command that are there some time after it ended."""
+    """Return the processes of a command that are left after `LEAVE_SECONDS`."""
     end = time.monotonic() + LEAVE_SECONDS
     while True:
         left = []
@@ -198,22 +198,24 @@ def left_processes(session: int) -> list[str]:
 def attempt(
     trial: Trial, data: Path, out: Path, cluster: Cluster, expected: dict, chance: random.Random
 ) -> None:
-    """Start a run, kill, run again, look."""
-    words = command(data, out, trial.where, cluster)
-    session, faults = start_and_kill(trial, words, out, cluster, chance)
-    # A killed driver's own workers see to their end by themselves; a new run need not wait for that.
-    cluster.mend()
-    again = Command(words, cluster.folder / "again.log")
-    code = again.wait(LIMIT)
-    trial.resumed = next((line for line in again.told.splitlines() if "going on" in line), "")
+    """Start a run, kill its target, run again and check the result."""
+    argv = command(data, out, trial.executor, cluster)
+    session, faults = start_and_kill(trial, argv, out, cluster, chance)
+    # The workers of a killed driver end by themselves; a new run need not wait for them.
+    cluster.restore()
+    second = Command(argv, cluster.folder / "second.log")
+    code = second.wait(LIMIT)
+    trial.resumed = next((line for line in second.output.splitlines() if "resuming" in line), "")
     if code != 0:
-        faults.append(f"the second command ended with {code}: {again.told[-300:]}")
+        faults.append(f"the second command ended with {code}: {second.output[-300:]}")
     elif digests(out) != expected:
-        faults.append("other data files")
+        faults.append("different data files")
     else:
-        proof = Command(["dask-dedup", "verify", str(out)], cluster.folder / "proof.log")
-        if proof.wait(LIMIT) != 0:
-            faults.append(f"not verified: {proof.told[-300:]}")
+        verification = Command(
+            ["dask-dedup", "verify", str(out)], cluster.folder / "verification.log"
+        )
+        if verification.wait(LIMIT) != 0:
+            faults.append(f"not verified: {verification.output[-300:]}")
     left = [entry.name for entry in out.iterdir() if entry.name.startswith(".")]
     left += left_processes(session)
     if left:
@@ -227,7 +229,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=1_000_000)
     parser.add_argument("--columns", type=int, default=41)
-    parser.add_argument("--victims", default=",".join(VICTIMS), help="who is killed, in turns")
+    parser.add_argument("--targets", default=",".join(TARGETS), help="processes to kill, in turn")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     scratch: Path = arguments.scratch.resolve()
@@ -235,14 +237,14 @@ def main() -> None:
     data = scratch / f"random-{arguments.rows}-{arguments.columns}"
     if not data.exists():
         generate("random", arguments.rows, data, arguments.columns)
-    victims = arguments.victims.split(",")
+    targets = arguments.targets.split(",")
     chance = random.Random(arguments.seed)
     cluster = Cluster(scratch)
     reference = scratch / "reference"
     shutil.rmtree(reference, ignore_errors=True)
     began = time.perf_counter()
-    words = command(data, reference, "one process", cluster)
-    code = Command(words, scratch / "reference.log").wait(LIMIT)
+    argv = command(data, reference, "one process", cluster)
+    code = Command(argv, scratch / "reference.log").wait(LIMIT)
     if code:
         raise RuntimeError(f"the undisturbed run ended with {code}")
     seconds = time.perf_counter() - began
@@ -250,39 +252,39 @@ def main() -> None:
     expected = digests(reference)
     whole = pq.ParquetDataset(reference / "particles_kept").read(columns=["uid"]).num_rows
 
-    told, theirs = get_context("spawn").Pipe()
+    connection, theirs = get_context("spawn").Pipe()
     reader = get_context("spawn").Process(target=watch, args=(str(scratch), whole, theirs))
     reader.start()
     trials = []
     try:
         for number in range(arguments.kills):
-            victim = victims[number % len(victims)]
-            where = "cluster"
-            if victim == "driver":
-                where = PLACES[number // len(victims) % len(PLACES)]
-            # A cluster takes longer; what then comes too late is tried again, earlier.
-            moment = chance.uniform(0.0, seconds if where == "one process" else 3 * seconds)
-            trial = Trial(number, victim, where, moment)
+            target = targets[number % len(targets)]
+            executor = "cluster"
+            if target == "driver":
+                executor = EXECUTORS[number // len(targets) % len(EXECUTORS)]
+            # A run on a cluster takes longer; a kill that comes too late is repeated earlier.
+            moment = chance.uniform(0.0, seconds if executor == "one process" else 3 * seconds)
+            trial = Trial(number, target, executor, moment)
             out = scratch / f"trial-{number:03d}"
             attempt(trial, data, out, cluster, expected, chance)
             trials.append(trial)
             print(
-                f"{number:3d} {victim:9s} of {where:11s} at {trial.moment:5.1f} s, "
+                f"{number:3d} {target:9s} of {executor:11s} at {trial.moment:5.1f} s, "
                 f"{trial.written} fragments written: exit {trial.first_exit:3d}, "
-                f"then {trial.resumed or 'from the start, or done'}; "
+                f"then {trial.resumed or 'started again, or done'}; "
                 f"{', '.join(trial.faults) or 'good'}",
                 flush=True,
             )
             if not trial.faults:
                 sweep(out)
     finally:
-        told.send("enough")
-        reads, partial = told.recv()
+        connection.send("stop")
+        reads, partial = connection.recv()
         reader.join()
         cluster.stop()
     good = sum(not trial.faults for trial in trials)
     resumed = sum(bool(trial.resumed) for trial in trials)
-    print(f"{good} of {len(trials)} good; {resumed} went on from fragments that were written")
+    print(f"{good} of {len(trials)} good; {resumed} resumed from written fragments")
     print(
         f"another process read particles_kept {reads} times; not whole: {len(partial)} {partial[:3]}"
     )

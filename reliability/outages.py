@@ -1,10 +1,10 @@
-"""Measure how long a run takes to get over a worker that is killed, frozen or cut off from the network.
+"""Measure how long a run takes to recover from a worker that is killed, frozen or disconnected.
 
     python -m reliability.outages --scratch /scratch
     python -m reliability.outages --scratch /scratch --faults frozen,cut --worker-ttl 10s
 
-The worker is lost in mid-run, when some fragments are written. Told is the time from then to the end of the run,
-which must have the data files of an undisturbed one. `cut` takes root, for network namespaces.
+The worker is lost when some fragments are written. The time from then to the end of the run is printed. The data
+files must equal those of an undisturbed run. `cut` needs root, for network namespaces.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from reliability.kills import digests
 
 FAULTS = ("none", "killed", "frozen", "cut")
 TTL = "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL"
-#: The longest a run may take, in seconds.
+#: Time limit of a run, in seconds.
 LIMIT = 900
 #: Rows of a fragment.
 FILE_ROWS = 5_000
 
 
 def strike(fault: str, data: Path, out: Path, folder: Path, worker_ttl: str) -> tuple[float, str]:
-    """Lose a worker of two in mid-run.
+    """Run with two workers and lose one.
 
     Returns
     -------
     seconds : float
         From the fault to the end of the run.
-    told : str
+    output : str
         What the run printed.
 
     Raises
@@ -56,11 +56,11 @@ def strike(fault: str, data: Path, out: Path, folder: Path, worker_ttl: str) -> 
         stack.callback(cluster.stop)
         for end, address in zip(ends, ADDRESSES, strict=True):
             worker = cluster.add_worker(space=end, host=address if end else "127.0.0.1")
-        words = ["ip", "netns", "exec", ends[0]] if ends[0] else []
-        words += [sys.executable, "-c", MANY_FRAGMENTS + PROGRAM, "run", str(data)]
-        words += ["--output", str(out), "--no-report", "--scheduler-file", str(cluster.file)]
+        argv = ["ip", "netns", "exec", ends[0]] if ends[0] else []
+        argv += [sys.executable, "-c", MANY_FRAGMENTS + PROGRAM, "run", str(data)]
+        argv += ["--output", str(out), "--no-report", "--scheduler-file", str(cluster.file)]
         driver = subprocess.Popen(
-            words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
         stack.callback(driver.kill)
 
@@ -77,18 +77,20 @@ def strike(fault: str, data: Path, out: Path, folder: Path, worker_ttl: str) -> 
             worker.send_signal(signal.SIGSTOP)
         elif fault == "cut":
             wire.cut()
-        _, told = driver.communicate(timeout=LIMIT)
+        _, output = driver.communicate(timeout=LIMIT)
         seconds = time.monotonic() - began
         if driver.returncode:
-            raise RuntimeError(f"{fault}: exit {driver.returncode}: {told[-1000:]}")
-    return seconds, told
+            raise RuntimeError(f"{fault}: exit {driver.returncode}: {output[-1000:]}")
+    return seconds, output
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--faults", default=",".join(FAULTS))
-    parser.add_argument("--worker-ttl", default="60s", help="as the program sets it by itself")
+    parser.add_argument(
+        "--worker-ttl", default="60s", help="Dask's worker-ttl; the default is that of dask-dedup"
+    )
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=200_000)
     arguments = parser.parse_args()
     scratch: Path = arguments.scratch.resolve()
@@ -96,8 +98,8 @@ def main() -> None:
     generate("random", arguments.rows, data, 16, FILE_ROWS)
     reference = scratch / "reference"
     shutil.rmtree(reference, ignore_errors=True)
-    words = [sys.executable, "-c", MANY_FRAGMENTS + PROGRAM, "run", str(data), "--no-report"]
-    subprocess.run([*words, "--output", str(reference)], check=True, capture_output=True)
+    argv = [sys.executable, "-c", MANY_FRAGMENTS + PROGRAM, "run", str(data), "--no-report"]
+    subprocess.run([*argv, "--output", str(reference)], check=True, capture_output=True)
     expected = digests(reference)
     good = True
     for fault in arguments.faults.split(","):

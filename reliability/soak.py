@@ -1,11 +1,10 @@
-"""Many runs in a row on one cluster that lives on: what grows, and what is left lying about.
+"""Many runs in a row on one cluster: measure what grows and what is left.
 
     python -m reliability.soak --scratch /scratch --runs 50
 
-After each run the memory, threads, sockets and open files of scheduler, workers and driver are taken, and what the
-scheduler holds: tasks, clients, topics, published data, plugins. A line is fitted to the memory after the first runs,
-in which libraries are loaded. Good is: no more memory a run than noise explains, and nothing else more than after
-the first runs.
+After each run, the memory, threads, sockets and open files of scheduler, workers and driver are measured, and the
+tasks, clients, topics, published data and plugins of the scheduler. The first runs load libraries; a line is fitted to
+the memory after them. The test passes if memory grows no faster than its noise and no count grows.
 """
 
 from __future__ import annotations
@@ -26,26 +25,24 @@ import pyarrow as pa
 from benchmarks.generate import generate
 from reliability.cluster import Cluster
 
-#: Memory may grow so much a run before it is called a leak, in MB, beyond two standard errors of the slope.
+#: Growth of memory per run that counts as a leak, in MB, beyond two standard errors of the slope.
 LEAK_MB = 0.2
-#: What would grow for longer than a campaign lasts, or now more and now less, is kept small: Dask's logs, which hold
-#: the last 1,000 entries and a profile of every second among them, so that a worker grows for 17 minutes of work; and
-#: what Arrow's own allocator keeps of memory that is free, where the system's gives back what it is asked for.
+#: Settings against growth that is no leak: Dask's logs hold the last 1,000 entries, which a worker fills in 17
+#: minutes; and Arrow's default allocator keeps free memory, unlike that of the system.
 STEADY = {
     "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
 }
-#: Seconds a cluster has, after a run, to let go.
+#: Time limit for a cluster to release its tasks after a run, in seconds.
 SETTLE_SECONDS = 10.0
-#: Scheduler and workers keep some connections to each other for later, now more and now fewer, and the pools of the
-#: libraries below Python start a thread when they first need it.
+#: Tolerance: Dask keeps a varying number of open connections, and native libraries start threads on demand.
 SPARE = {"sockets": 4, "threads": 2}
 FILE_ROWS = 5_000
 
 
 @dataclass
 class Sample:
-    """What was there after a run: memory in MB, and counts."""
+    """Memory in MB, and counts, after a run."""
 
     memory: dict[str, float]
     counts: dict[str, int]
@@ -53,13 +50,13 @@ class Sample:
 
 @dataclass
 class Soak:
-    """All runs."""
+    """The samples of all runs."""
 
     warm: int
     samples: list[Sample] = field(default_factory=list)
 
     def slopes(self) -> dict[str, tuple[float, float]]:
-        """Fit a line to the memory of each process after the first runs; MB a run and its standard error."""
+        """Return the growth of each process after the first runs, in MB per run, and its standard error."""
         later = self.samples[self.warm :]
         runs = np.arange(len(later))
         fitted = {}
@@ -72,7 +69,7 @@ class Soak:
         return fitted
 
     def grown(self) -> list[str]:
-        """Name the counts that are higher after the last run than ever in the first."""
+        """Return the counts that are higher after the last run than after any of the first."""
         first = self.samples[: self.warm]
         last = self.samples[-1].counts
         most = {name: max(sample.counts[name] for sample in first) for name in last}
@@ -85,7 +82,7 @@ class Soak:
 
 
 def held(dask_scheduler) -> dict[str, int]:
-    """Count what a scheduler holds, but for the topic of its own that Dask keeps for every client there ever was."""
+    """Count what a scheduler holds, without the topic that Dask keeps for every past client."""
     scheduler = dask_scheduler
     return {
         "tasks": len(scheduler.tasks),
@@ -98,14 +95,14 @@ def held(dask_scheduler) -> dict[str, int]:
     }
 
 
-def let_go() -> None:
-    """Give back to the system what is free."""
+def release_memory() -> None:
+    """Return free memory to the system."""
     gc.collect()
     pa.default_memory_pool().release_unused()
 
 
 def sample(cluster: Cluster, client, settle: float = SETTLE_SECONDS) -> Sample:
-    """Look at a cluster once it has let go of its tasks, or after some time if it does not."""
+    """Measure a cluster once it has released its tasks, or after `settle` seconds."""
     processes = {"driver": psutil.Process(), "scheduler": psutil.Process(cluster.scheduler.pid)}
     processes |= {f"worker {n}": psutil.Process(w.pid) for n, w in enumerate(cluster.workers)}
     end = time.monotonic() + settle
@@ -114,9 +111,9 @@ def sample(cluster: Cluster, client, settle: float = SETTLE_SECONDS) -> Sample:
         if not (counts["tasks"] or counts["shuffles"]) or time.monotonic() > end:
             break
         time.sleep(0.1)
-    let_go()
-    client.run(let_go)
-    client.run_on_scheduler(let_go)
+    release_memory()
+    client.run(release_memory)
+    client.run_on_scheduler(release_memory)
     memory = {}
     for name, process in processes.items():
         memory[name] = process.memory_info().rss / 1e6
@@ -127,8 +124,8 @@ def sample(cluster: Cluster, client, settle: float = SETTLE_SECONDS) -> Sample:
     return Sample(memory, counts)
 
 
-def soak(scratch: Path, runs: int, rows: int, warm: int, *, told: bool = True) -> Soak:
-    """Run many times on one cluster, each time with a client of its own."""
+def soak(scratch: Path, runs: int, rows: int, warm: int, *, verbose: bool = True) -> Soak:
+    """Run many times on one cluster, each time with a new client."""
     from distributed import Client
 
     from dask_dedup import run
@@ -137,7 +134,7 @@ def soak(scratch: Path, runs: int, rows: int, warm: int, *, told: bool = True) -
     data, out = scratch / "in", scratch / "out"
     generate("random", rows, data, 16, FILE_ROWS)
     found = Soak(warm)
-    # So that each file is a fragment, and picks travel.
+    # Each file is a fragment, so that picks are shuffled.
     before, parquet.FRAGMENT_BYTES = parquet.FRAGMENT_BYTES, 1
     with ExitStack() as stack:
         stack.callback(setattr, parquet, "FRAGMENT_BYTES", before)
@@ -157,7 +154,7 @@ def soak(scratch: Path, runs: int, rows: int, warm: int, *, told: bool = True) -
             taken = sample(cluster, watcher)
             taken.counts["left in the output"] = len(left)
             found.samples.append(taken)
-            if told:
+            if verbose:
                 memory = ", ".join(f"{name} {mb:.0f}" for name, mb in taken.memory.items())
                 print(f"{number:3d}: {memory} MB", flush=True)
     return found
@@ -174,8 +171,10 @@ def main() -> None:
     leaks = []
     for name, (slope, error) in found.slopes().items():
         leaks += [name] if slope - 2 * error > LEAK_MB else []
-        print(f"{name}: {slope:+.3f} MB a run (standard error {error:.3f}) after the first {warm}")
-    print(f"leaks: {leaks or 'none'}; more than at first: {found.grown() or 'nothing'}")
+        print(
+            f"{name}: {slope:+.3f} MB per run (standard error {error:.3f}) after the first {warm}"
+        )
+    print(f"leaks: {leaks or 'none'}; grown counts: {found.grown() or 'nothing'}")
     print(f"at the end: {found.samples[-1].counts}")
     sys.exit(bool(leaks or found.grown()))
 

@@ -58,7 +58,7 @@ class TestALostWorker:
 
 
 def test_five_runs_on_one_cluster_leave_nothing_behind(tmp_path):
-    found = soak.soak(tmp_path, 5, 20_000, 2, told=False)
+    found = soak.soak(tmp_path, 5, 20_000, 2, verbose=False)
     assert found.grown() == []
     last = found.samples[-1].counts
     assert last["tasks"] == last["shuffles"] == last["published"] == 0
