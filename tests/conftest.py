@@ -112,7 +112,7 @@ def cli():
 
 
 @pytest.fixture
-def words_only(monkeypatch):
+def unrendered_figures(monkeypatch):
     """Leave the pictures of reports empty in tests about the text of the page.
 
     The figures are still made, but not rendered, which takes most of the time of a report.

@@ -99,7 +99,7 @@ def test_the_log_says_which_particles_win(source, tmp_path, caplog):
 
 
 def test_an_unknown_micrograph_to_plot_does_not_prevent_the_report(
-    cli, source, tmp_path, words_only
+    cli, source, tmp_path, unrendered_figures
 ):
     arguments = ("run", source, "-o", tmp_path / "out", "--plot-micrograph", "no-such")
     outcome = cli(*arguments, no_report=False)

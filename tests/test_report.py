@@ -155,7 +155,7 @@ def test_overwriting_a_result_removes_its_report(tmp_path, copied):
     assert not (copied / "plots").exists()
 
 
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_the_page_shows_whether_the_result_is_verified(tmp_path):
     out, page = made(tmp_path, [cryosparc(200)], min_separation=60.0)
     assert "Not verified yet" in page.text
@@ -180,13 +180,13 @@ def test_the_page_shows_whether_the_result_is_verified(tmp_path):
         (relion(50).drop_columns(["rlnRandomSubset"]), {}, "no half-sets"),
     ],
 )
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_a_figure_without_data_is_replaced_by_the_reason(tmp_path, table, params, reason):
     _, page = made(tmp_path, [table], **params)
     assert reason in page.text
 
 
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_without_the_micrograph_table_the_page_explains_why_distances_are_missing(tmp_path):
     write_file(exposures(), tmp_path / "mics.parquet")
     table = cryosparc(200).drop_columns(["location/micrograph_psize_A"])
@@ -274,7 +274,7 @@ def test_the_summary_counts_every_micrograph(tmp_path):
     assert summary.drawn_from == ""
 
 
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_a_large_result_is_sampled_by_whole_micrographs(tmp_path, monkeypatch):
     table = cryosparc(2_000, micrographs=40)
     out = finished(tmp_path, [table], min_separation=60.0)
@@ -391,7 +391,7 @@ def test_the_image_is_under_the_picks_to_scale_and_not_flipped(tmp_path):
     assert f"Image: {tmp_path / 'm.mrc'}" in page.text
 
 
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_an_image_of_another_shape_is_not_drawn(tmp_path):
     mrc(tmp_path / "m.mrc")
     shape = pa.FixedSizeListArray.from_arrays(pa.array([4096] * 4, pa.uint32()), 2)
@@ -403,7 +403,7 @@ def test_an_image_of_another_shape_is_not_drawn(tmp_path):
     assert "The image has 120 x 90 pixels, but the micrograph 4096 x 4096" in page.text
 
 
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_a_damaged_image_is_left_out_with_the_reason(tmp_path):
     (tmp_path / "m.mrc").write_bytes(b"no image" * 40)
     names = {"rlnMicrographName": np.array(["m.mrc"] * 3)}
@@ -473,7 +473,7 @@ def test_titles_have_the_numbers_of_the_run(tmp_path):
     assert all(answer.figure for answer in answers.values())
 
 
-@pytest.mark.usefixtures("words_only")
+@pytest.mark.usefixtures("unrendered_figures")
 def test_run_writes_a_report_by_default(tmp_path, cli):
     path = write_file(cryosparc(200), tmp_path / "a.parquet")
     found = cli("run", path, "-o", tmp_path / "with", "--verify", no_report=False)

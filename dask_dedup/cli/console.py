@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.pipeline.result import RunResult
+    from dask_dedup.results.verify import Verification
 
 #: Seconds between two lines of progress without a terminal.
 LINE_SECONDS = 10.0
@@ -194,8 +195,10 @@ def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
         log.write = _print_error
 
 
-def result_lines(result: RunResult) -> list[str]:
-    """Return the summary of a run: a table by input, then the paths of the result."""
+def result_lines(
+    result: RunResult, verification: Verification | None, report: Path | None
+) -> list[str]:
+    """Return the summary of a run: a table by input, the verification, and the paths."""
     entries = [*result.by_input]
     if len(entries) > 1:
         total = {"path": "all", "rows": result.rows, "kept": result.kept}
@@ -220,8 +223,12 @@ def result_lines(result: RunResult) -> list[str]:
         )
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
+    lines += verification.lines() if verification else []
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
-    return [printable(line) for line in (*lines, f"result: {result.output}")]
+    lines.append(f"result: {result.output}")
+    if report:
+        lines.append(f"report: {report}")
+    return [printable(line) for line in lines]
 
 
 def _native_files(result: RunResult) -> list[str]:

@@ -55,5 +55,5 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
             result = run(pickers, result_folder, params, overwrite=overwrite, on_event=on_event)
         verification = verify(result_folder)
         page = report(result_folder, verification=verification)
-        for line in (*result_lines(result), *verification.lines(), f"report: {page}"):
+        for line in result_lines(result, verification, page):
             click.echo(line)

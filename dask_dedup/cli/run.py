@@ -150,10 +150,8 @@ def run(
         if as_json:
             click.echo(json.dumps(_as_dict(result, found, page), indent=2))
         elif not quiet:
-            for line in (*result_lines(result), *(found.lines() if found else ())):
+            for line in result_lines(result, found, page):
                 click.echo(line)
-            if page:
-                click.echo(f"report: {page}")
     if found and not found.verified:
         sys.exit(1)
 
