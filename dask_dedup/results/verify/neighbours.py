@@ -260,15 +260,13 @@ def best_within(
     """
     first, group = distinct(queries)
     best_of_group, _ = distinct(targets, rank)
-    worst = np.iinfo(np.intp).max
-    best = np.full(first.size, worst)
+    order = np.argsort(rank)
+    position = np.empty_like(order)
+    position[order] = np.arange(order.size)
+    best = np.full(first.size, order.size)
     for i, j, _ in close_pairs(queries.take(first), targets.take(best_of_group), separation):
-        np.minimum.at(best, i, rank[best_of_group[j]])
-    target_of_rank = np.argsort(rank)
-    found = np.full(first.size, NOT_FOUND)
-    has = best < worst
-    found[has] = target_of_rank[np.searchsorted(rank, best[has], sorter=target_of_rank)]
-    return found[group]
+        np.minimum.at(best, i, position[best_of_group[j]])
+    return np.asarray(np.append(order, NOT_FOUND)[best])[group]
 
 
 def nearest_other(points: Points, separation: float) -> Floats:
