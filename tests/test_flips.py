@@ -11,7 +11,7 @@ import pytest
 from tables import cryosparc, relion, write_file
 from test_csg import members, write_group
 from test_output import data
-from test_resume import die_writing, write_cs, write_star, written
+from test_resume import fail_writing, write_cs, write_star, written
 
 from dask_dedup import InputError, run, verify
 from dask_dedup.formats.parquet import table as parquet
@@ -111,7 +111,7 @@ def test_in_a_receipt(tmp_path, monkeypatch):
     run(source, tmp_path / "whole")
     for number in range(8):
         out = tmp_path / f"out-{number}"
-        die_writing(monkeypatch, source, out, after=5)
+        fail_writing(monkeypatch, source, out, after=5)
         checkpoints = sorted(out.glob(".dask-dedup-*/checkpoints/*"))
         flipping = flips(checkpoints[0], number + 3)
         for _ in range(number + 1):

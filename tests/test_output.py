@@ -1,4 +1,4 @@
-"""What a run leaves behind, on the first try, on the second, and after a crash."""
+"""What a run writes: the first time, the second time, and after a crash."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def fragments_of_30(monkeypatch):
 
 
 class Crash(BaseException):
-    """The process ends here: nothing catches this."""
+    """The end of the process: nothing catches this."""
 
 
 def crashing(monkeypatch, owner, name, *, call=1, error=Crash):
-    """Let a call of `owner.name` raise, the first or a later one; afterwards it works again."""
+    """Make one call of `owner.name` raise, by its number; later calls work again."""
     real, count = getattr(owner, name), iter(range(1, 10_000))
 
     def flaky(*args, **kwargs):
@@ -84,7 +84,7 @@ class TestFiles:
         for name in TABLES:
             assert [part.suffix for part in (out / name).iterdir()] == [".parquet"]
 
-    def test_folders_are_made_on_the_way(self, path, tmp_path):
+    def test_missing_parent_folders_are_created(self, path, tmp_path):
         run(path, tmp_path / "a" / "b" / "out")
         assert (tmp_path / "a" / "b" / "out" / "manifest.json").exists()
 
@@ -112,14 +112,14 @@ class TestFiles:
 
 
 class TestManifest:
-    def test_it_tells_parameters_versions_and_plan(self, path, out):
+    def test_it_has_parameters_versions_and_plan(self, path, out):
         params = DedupParams(min_separation=12.5, score_field="error", seed=3)
         result = run(path, out, params)
         manifest = json.loads((out / "manifest.json").read_text())
         assert manifest == json.loads(json.dumps(result.manifest))
-        told = manifest["parameters"]
-        assert (told["min_separation"], told["score_field"], told["seed"]) == (12.5, "error", 3)
-        assert set(told) == set(DedupParams.__slots__)
+        found = manifest["parameters"]
+        assert (found["min_separation"], found["score_field"], found["seed"]) == (12.5, "error", 3)
+        assert set(found) == set(DedupParams.__slots__)
         assert manifest["versions"]["dask-dedup"] == dask_dedup.__version__
         assert manifest["versions"]["pyarrow"] == pa.__version__
         assert manifest["plan"]["rows"] == 120
@@ -127,7 +127,25 @@ class TestManifest:
         assert manifest["overwrite"] is False
         assert manifest["micrographs"] is None
 
-    def test_it_tells_inputs_with_size_rows_and_fingerprint(self, path, tmp_path, out):
+    @pytest.mark.parametrize("found", [1, None], ids=["older", "without"])
+    @pytest.mark.parametrize("command", ["run", "status", "clean", "verify", "report"])
+    def test_another_format_version_is_refused(self, cli, path, out, found, command):
+        result = run(path, out)
+        manifest = {**result.manifest, "format": found}
+        if found is None:
+            del manifest["format"]
+        (out / "manifest.json").write_text(json.dumps(manifest))
+        (out / ".dask-dedup-0123456789ab").mkdir()
+        outcome = cli(command, *([path, "-o"] if command == "run" else []), out)
+        if command == "clean":
+            assert outcome.exit_code == 0
+            return
+        assert outcome.exit_code == 2
+        (line,) = outcome.stderr.splitlines()
+        assert f"result format {found or 'unknown'}, but " in line
+        assert "reads format 2" in line
+
+    def test_it_has_inputs_with_size_rows_and_fingerprint(self, path, tmp_path, out):
         folder = write_folder(cryosparc(90, seed=1), tmp_path / "in")
         result = run([path, folder], out)
         one, two = result.manifest["inputs"]
@@ -160,7 +178,7 @@ class TestManifest:
         assert result.kept == Output(out).kept.num_rows
         assert result.rejected == Output(out).rejected.num_rows
 
-    def test_a_row_that_got_lost_stops_the_run(self, path, out, monkeypatch):
+    def test_a_lost_row_fails_the_run(self, path, out, monkeypatch):
         real = writer.split
 
         def lossy(*args, **kwargs):
@@ -174,7 +192,7 @@ class TestManifest:
 
 
 class TestAgain:
-    def test_the_same_command_is_a_no_op_that_says_so(self, cli, path, out):
+    def test_the_same_command_does_nothing_and_says_so(self, cli, path, out):
         first = cli("run", path, "--output", out)
         before = stamps(out)
         again = cli("run", path, "--output", out)
@@ -184,12 +202,12 @@ class TestAgain:
         assert again.stdout == first.stdout
 
     def test_json_says_so_too(self, cli, path, out):
-        told = [json.loads(cli("run", path, "-o", out, "--json").stdout) for _ in range(2)]
-        assert [answer.pop("already_done") for answer in told] == [False, True]
-        assert told[0] == told[1]
-        assert told[0]["kept"] + told[0]["rejected"] == 120
+        found = [json.loads(cli("run", path, "-o", out, "--json").stdout) for _ in range(2)]
+        assert [answer.pop("already_done") for answer in found] == [False, True]
+        assert found[0] == found[1]
+        assert found[0]["kept"] + found[0]["rejected"] == 120
 
-    def test_a_file_that_has_changed_makes_it_another_run(self, path, out):
+    def test_a_changed_input_makes_it_another_run(self, path, out):
         run(path, out)
         write_file(cryosparc(seed=1), path)
         with pytest.raises(OutputExistsError):
@@ -214,7 +232,7 @@ class TestAgain:
         assert Output(out).manifest["run_id"] == Output(tmp_path / "fresh").manifest["run_id"]
         assert hidden(out) == []
 
-    def test_overwrite_of_the_same_run_makes_it_anew(self, path, out):
+    def test_overwrite_repeats_the_same_run(self, path, out):
         run(path, out)
         before = data(out)
         result = run(path, out, overwrite=True)
@@ -222,7 +240,7 @@ class TestAgain:
         assert data(out) == before
         assert hidden(out) == []
 
-    def test_overwrite_with_fewer_parts_leaves_none_of_the_old(self, tmp_path, out, monkeypatch):
+    def test_overwrite_with_fewer_files_leaves_none_of_the_old(self, tmp_path, out, monkeypatch):
         folder = write_folder(cryosparc(90), tmp_path / "in", files=3)
         with monkeypatch.context() as patch:
             patch.setattr(parquet, "FRAGMENT_BYTES", 1)
@@ -231,7 +249,7 @@ class TestAgain:
         run(folder, out, overwrite=True)
         assert len(Output(out).parts("particles_kept")) == 1
 
-    def test_overwrite_keeps_the_old_result_where_the_new_run_fails(self, path, tmp_path, out):
+    def test_overwrite_keeps_the_old_result_if_the_new_run_fails(self, path, tmp_path, out):
         run(path, out)
         before = stamps(out)
         broken = write_file(cryosparc(drop=["uid", "pick_stats"]), tmp_path / "broken.parquet")
@@ -244,7 +262,7 @@ def data(folder):
     return {name: bytes for name, bytes in contents(folder).items() if name.startswith(TABLES)}
 
 
-#: Where a commit may stop: a call in it, and which one.
+#: Calls at which a commit may be interrupted, by their number.
 STOPS = [
     *(("draft", Path, "rename", 1),),
     *((f"rename {n}", Path, "rename", n) for n in (2, 3, 4)),
@@ -263,7 +281,7 @@ class TestCrash:
         run(path, folder, DedupParams(**params))
         return data(folder)
 
-    def test_a_run_that_dies_while_it_writes_is_done_again(self, path, tmp_path, out, monkeypatch):
+    def test_a_run_that_crashes_while_writing_is_repeated(self, path, tmp_path, out, monkeypatch):
         with monkeypatch.context() as patch:
             crashing(patch, stages.parquet, "write")
             with pytest.raises(Crash):
@@ -273,7 +291,7 @@ class TestCrash:
         assert data(out) == self.expected(path, tmp_path / "fresh")
         assert hidden(out) == []
 
-    def test_leftovers_of_another_dead_run_do_not_block(self, path, tmp_path, out, monkeypatch):
+    def test_leftovers_of_another_run_do_not_block(self, path, tmp_path, out, monkeypatch):
         with monkeypatch.context() as patch:
             crashing(patch, stages.parquet, "write")
             with pytest.raises(Crash):
@@ -284,7 +302,7 @@ class TestCrash:
     @pytest.mark.parametrize(
         ("owner", "name", "call"), [s[1:] for s in STOPS], ids=next(zip(*STOPS, strict=True))
     )
-    def test_a_commit_that_dies_is_finished_by_the_same_command(
+    def test_an_interrupted_commit_is_finished_by_the_same_command(
         self, path, tmp_path, out, monkeypatch, owner, name, call
     ):
         with monkeypatch.context() as patch:
@@ -301,7 +319,7 @@ class TestCrash:
         [s[1:] for s in OVERWRITE_STOPS],
         ids=next(zip(*OVERWRITE_STOPS, strict=True)),
     )
-    def test_an_overwrite_that_dies_is_finished_by_the_same_command(
+    def test_an_interrupted_overwrite_is_finished_by_the_same_command(
         self, path, tmp_path, out, monkeypatch, owner, name, call
     ):
         other = DedupParams(min_separation=60)
@@ -337,7 +355,7 @@ class TestCrash:
         assert not (out / "manifest.json").exists()
         assert cli("run", path, "--output", out).exit_code == 0
 
-    def test_a_file_system_without_hard_links_will_do(self, path, out, monkeypatch):
+    def test_a_file_system_without_hard_links_works(self, path, out, monkeypatch):
         def link(*args, **kwargs):
             raise PermissionError(1, "Operation not permitted")  # FAT, SMB, many FUSE mounts
 
@@ -348,7 +366,7 @@ class TestCrash:
 
 
 class TestTwoRunsAtOnce:
-    """The second run starts, and ends, while the first is about to do something, where there are no locks."""
+    """A second run starts and ends during a step of the first, on a file system without locks."""
 
     @pytest.fixture(autouse=True)
     def no_locks(self, monkeypatch):
@@ -357,15 +375,15 @@ class TestTwoRunsAtOnce:
 
         monkeypatch.setattr(lock.fcntl, "flock", flock)
 
-    def meanwhile(self, monkeypatch, owner, name, action):
+    def during(self, monkeypatch, owner, name, action):
         real = getattr(owner, name)
 
-        def first_something_else(*args, **kwargs):
+        def after_action(*args, **kwargs):
             monkeypatch.setattr(owner, name, real)
             action()
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(owner, name, first_something_else)
+        monkeypatch.setattr(owner, name, after_action)
 
     @pytest.mark.parametrize(
         ("owner", "name"),
@@ -374,7 +392,7 @@ class TestTwoRunsAtOnce:
     )
     def test_a_result_that_came_first_is_left_alone(self, path, out, monkeypatch, owner, name):
         other = DedupParams(min_separation=60)
-        self.meanwhile(monkeypatch, owner, name, lambda: run(path, out, other))
+        self.during(monkeypatch, owner, name, lambda: run(path, out, other))
         with pytest.raises(OutputExistsError, match="meanwhile"):
             run(path, out)
         result = Output(out)
@@ -393,7 +411,7 @@ class TestTwoRunsAtOnce:
     def test_the_same_run_twice_gives_one_result(
         self, path, tmp_path, out, monkeypatch, owner, name
     ):
-        self.meanwhile(monkeypatch, owner, name, lambda: run(path, out))
+        self.during(monkeypatch, owner, name, lambda: run(path, out))
         with suppress(dask_dedup.DedupError):  # one of the two may give up, but not the result
             run(path, out)
         assert run(path, out).already_done
@@ -414,10 +432,10 @@ class TestDuplicates:
         run(inputs, out)
         return Output(out)
 
-    def rows_at(self, told, prefix=""):
-        """Read back the rows that the table points at."""
-        files = {file: pq.read_table(file) for file in set(told[f"{prefix}file"].to_pylist())}
-        places = zip(told[f"{prefix}file"], told[f"{prefix}row"], strict=True)
+    def rows_at(self, found, prefix=""):
+        """Read the rows that the table points to."""
+        files = {file: pq.read_table(file) for file in set(found[f"{prefix}file"].to_pylist())}
+        places = zip(found[f"{prefix}file"], found[f"{prefix}row"], strict=True)
         return pa.concat_tables([files[file.as_py()].slice(row.as_py(), 1) for file, row in places])
 
     def test_the_columns_are_those_of_the_design(self, result):
@@ -429,31 +447,31 @@ class TestDuplicates:
         assert uids(result.duplicates) == uids(result.rejected)
 
     @pytest.mark.parametrize("prefix", ["", "winner_"])
-    def test_file_and_row_point_at_the_very_rows(self, result, prefix):
-        told = result.duplicates
-        rows = self.rows_at(told, prefix)
-        assert told[f"{prefix}uid"].to_pylist() == uids(rows)
-        scores = values(told, f"{prefix}score")
+    def test_file_and_row_point_to_the_rows(self, result, prefix):
+        found = result.duplicates
+        rows = self.rows_at(found, prefix)
+        assert found[f"{prefix}uid"].to_pylist() == uids(rows)
+        scores = values(found, f"{prefix}score")
         assert scores.tolist() == values(rows, "pick_stats/ncc_score").tolist()
-        halves = told[f"{prefix}half_set"].to_pylist()
+        halves = found[f"{prefix}half_set"].to_pylist()
         assert halves == rows["alignments3D/split"].to_pylist()
         micrographs = set(rows["location/micrograph_uid"].cast(pa.string()).to_pylist())
-        assert set(told["micrograph"].to_pylist()) >= micrographs
-        inputs = told[f"{prefix}input"].to_pylist()
-        files = told[f"{prefix}file"].to_pylist()
+        assert set(found["micrograph"].to_pylist()) >= micrographs
+        inputs = found[f"{prefix}input"].to_pylist()
+        files = found[f"{prefix}file"].to_pylist()
         assert all(file.startswith(name) for file, name in zip(files, inputs, strict=True))
 
     def test_winners_are_kept_and_better(self, result):
-        told = result.duplicates
+        found = result.duplicates
         kept = set(uids(result.kept))
-        assert set(told["winner_uid"].to_pylist()) <= kept
-        assert (values(told, "score") < values(told, "winner_score")).all()
+        assert set(found["winner_uid"].to_pylist()) <= kept
+        assert (values(found, "score") < values(found, "winner_score")).all()
 
     def test_distances_are_those_of_the_shifted_centres(self, result):
-        told = result.duplicates
-        loser, winner = (self.centres(self.rows_at(told, prefix)) for prefix in ("", "winner_"))
-        distance = np.linalg.norm(loser - winner, axis=1)
-        np.testing.assert_allclose(values(told, "distance_A"), distance, rtol=1e-9)
+        found = result.duplicates
+        rejected, winner = (self.centres(self.rows_at(found, prefix)) for prefix in ("", "winner_"))
+        distance = np.linalg.norm(rejected - winner, axis=1)
+        np.testing.assert_allclose(values(found, "distance_A"), distance, rtol=1e-9)
         assert distance.max() <= 20
 
     @staticmethod
@@ -465,34 +483,34 @@ class TestDuplicates:
         return pixels * values(rows, "location/micrograph_psize_A")[:, None] - shift
 
     def test_pairs_across_half_sets_are_counted(self, result):
-        told = result.duplicates
-        across = values(told, "half_set") != values(told, "winner_half_set")
+        found = result.duplicates
+        across = values(found, "half_set") != values(found, "winner_half_set")
         assert result.manifest["totals"]["across_half_sets"] == across.sum() > 0
 
     def test_a_table_without_half_sets_scores_or_uids_has_nulls(self, tmp_path, out):
         table = cryosparc(drop=["uid", "alignments", "pick_stats"])
         run(write_file(table, tmp_path / "in.parquet"), out, DedupParams(score_field="none"))
-        told = Output(out).duplicates
+        found = Output(out).duplicates
         for name in ("uid", "score", "half_set"):
-            assert told[name].null_count == told[f"winner_{name}"].null_count == told.num_rows
-        assert told["row"].null_count == told["winner_row"].null_count == 0
+            assert found[name].null_count == found[f"winner_{name}"].null_count == found.num_rows
+        assert found["row"].null_count == found["winner_row"].null_count == 0
 
-    def test_relions_half_sets_are_told(self, tmp_path, out):
+    def test_relion_half_sets_are_listed(self, tmp_path, out):
         table = relion()
         run(write_file(table, tmp_path / "in.parquet"), out)
-        told = Output(out).duplicates
-        rows = self.rows_at(told)
-        assert told["half_set"].to_pylist() == rows["rlnRandomSubset"].to_pylist()
-        assert told["micrograph"].to_pylist() == rows["rlnMicrographName"].to_pylist()
+        found = Output(out).duplicates
+        rows = self.rows_at(found)
+        assert found["half_set"].to_pylist() == rows["rlnRandomSubset"].to_pylist()
+        assert found["micrograph"].to_pylist() == rows["rlnMicrographName"].to_pylist()
 
-    def test_nobody_wins_where_duplicates_are_removed_entirely(self, path, out):
+    def test_remove_entirely_has_no_winners(self, path, out):
         run(path, out, DedupParams(remove_entirely=True))
-        told = Output(out).duplicates
-        assert told.num_rows > 0
+        found = Output(out).duplicates
+        assert found.num_rows > 0
         for name in ("uid", "score", "input", "file", "row", "half_set"):
-            assert told[f"winner_{name}"].null_count == told.num_rows
-        assert told["uid"].null_count == told["distance_A"].null_count == 0
-        assert values(told, "distance_A").max() <= 20
+            assert found[f"winner_{name}"].null_count == found.num_rows
+        assert found["uid"].null_count == found["distance_A"].null_count == 0
+        assert values(found, "distance_A").max() <= 20
         assert Output(out).manifest["totals"]["same_uid"] is None
 
     def test_columns_and_types_are_the_same_in_every_part(self, result):

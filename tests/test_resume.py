@@ -1,4 +1,4 @@
-"""A run that dies costs nothing but the time since: the same command goes on, to the same bytes."""
+"""The same command resumes an interrupted run, and gives the same bytes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def out(tmp_path):
 
 @pytest.fixture(autouse=True)
 def many_fragments(monkeypatch):
-    """Cut even small inputs into some ten fragments."""
+    """Split small inputs into about ten fragments."""
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
     monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 2_000)
     monkeypatch.setattr(cs, "FRAGMENT_BYTES", 800)
@@ -41,7 +41,7 @@ def many_fragments(monkeypatch):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    """Give an input that no test changes, and the result of a run over it that nothing stopped."""
+    """Return an input that no test changes, and the result of an uninterrupted run."""
     made = {}
 
     def make(kind):
@@ -55,7 +55,7 @@ def whole(tmp_path_factory):
 
 
 def make_input(kind, folder):
-    """Write 200 particles as a table of some ten fragments."""
+    """Write 200 particles as a table of about ten fragments."""
     if kind in ("parquet", "scrambled"):
         table = cryosparc(200, seed=3)
         if kind == "scrambled":
@@ -104,7 +104,7 @@ def write_cs(rows, path):
 
 
 def written(monkeypatch):
-    """Note the number of every fragment that is written from here on."""
+    """Record the number of every fragment that is written from now on."""
     numbers = []
     real = stages.write_fragment
 
@@ -117,8 +117,8 @@ def written(monkeypatch):
     return numbers
 
 
-def die_writing(monkeypatch, source, out, *, after, **options):
-    """Let a run die when it has written so many fragments."""
+def fail_writing(monkeypatch, source, out, *, after, **options):
+    """Make a run fail after it has written some fragments."""
     with monkeypatch.context() as patch:
         crashing(patch, stages, "write_fragment", call=after + 1)
         with pytest.raises(Crash):
@@ -128,38 +128,37 @@ def die_writing(monkeypatch, source, out, *, after, **options):
 @pytest.mark.parametrize("kind", FORMATS)
 @pytest.mark.parametrize("after", [1, 6])
 def test_the_same_command_writes_only_what_is_missing(whole, out, monkeypatch, caplog, kind, after):
-    source, undisturbed = whole(kind)
-    die_writing(monkeypatch, source, out, after=after)
+    source, uninterrupted = whole(kind)
+    fail_writing(monkeypatch, source, out, after=after)
     assert not (out / "manifest.json").exists()
-    there = {int(file.stem) for file in out.glob(".dask-dedup-*/checkpoints/*.json")}
-    assert len(there) >= after
+    done = {int(file.stem) for file in out.glob(".dask-dedup-*/checkpoints/*.json")}
+    assert len(done) >= after
     numbers = written(monkeypatch)
     caplog.set_level("INFO", "dask_dedup")
-    # From wherever it is given.
     monkeypatch.chdir(out.parent)
     result = run(source, out)
-    assert f"resuming: {len(there)} of" in caplog.text
+    assert f"resuming: {len(done)} of" in caplog.text
     fragments = result.manifest["plan"]["fragments"]
     assert fragments > 6
-    assert sorted(numbers) == sorted(set(range(fragments)) - there)
-    assert data(out) == data(undisturbed)
+    assert sorted(numbers) == sorted(set(range(fragments)) - done)
+    assert data(out) == data(uninterrupted)
     assert hidden(out) == []
     assert verify(out).verified
 
 
 @pytest.mark.parametrize("kind", ["scrambled", pytest.param("star", marks=pytest.mark.slow)])
-def test_a_cluster_goes_on_where_this_process_stopped(whole, out, monkeypatch, cluster, kind):
-    source, undisturbed = whole(kind)
-    die_writing(monkeypatch, source, out, after=4)
+def test_a_cluster_resumes_a_run_of_this_process(whole, out, monkeypatch, cluster, kind):
+    source, uninterrupted = whole(kind)
+    fail_writing(monkeypatch, source, out, after=4)
     result = run(source, out, client=cluster)
-    assert data(out) == data(undisturbed)
-    assert result.manifest["plan"] == run(source, undisturbed).manifest["plan"]
+    assert data(out) == data(uninterrupted)
+    assert result.manifest["plan"] == run(source, uninterrupted).manifest["plan"]
     assert hidden(out) == []
 
 
 @pytest.mark.parametrize("kind", ["star", "cs"])
-def test_a_run_that_dies_while_it_joins_the_pieces_goes_on(whole, out, monkeypatch, kind):
-    source, undisturbed = whole(kind)
+def test_a_run_that_crashes_while_joining_pieces_is_resumed(whole, out, monkeypatch, kind):
+    source, uninterrupted = whole(kind)
     with monkeypatch.context() as patch:
         crashing(patch, stages, "assemble", call=2)
         with pytest.raises(Crash):
@@ -167,11 +166,11 @@ def test_a_run_that_dies_while_it_joins_the_pieces_goes_on(whole, out, monkeypat
     numbers = written(monkeypatch)
     run(source, out)
     assert numbers == []
-    assert data(out) == data(undisturbed)
+    assert data(out) == data(uninterrupted)
     assert hidden(out) == []
 
 
-def damage(path):
+def flip_a_bit(path):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -187,31 +186,31 @@ def damage(path):
         ("cs", "pieces/particles_rejected-*"),
     ],
 )
-@pytest.mark.parametrize("harm", [damage, Path.unlink], ids=["flipped", "gone"])
-def test_a_receipt_is_not_believed_without_its_files(whole, out, monkeypatch, kind, pattern, harm):
-    source, undisturbed = whole(kind)
-    die_writing(monkeypatch, source, out, after=5)
+@pytest.mark.parametrize("damage", [flip_a_bit, Path.unlink], ids=["flipped", "missing"])
+def test_a_checkpoint_without_its_files_is_ignored(whole, out, monkeypatch, kind, pattern, damage):
+    source, uninterrupted = whole(kind)
+    fail_writing(monkeypatch, source, out, after=5)
     (staging,) = out.glob(".dask-dedup-*")
-    harm(sorted(staging.glob(pattern))[0])
+    damage(sorted(staging.glob(pattern))[0])
     there = len([*staging.glob("checkpoints/*")])
     numbers = written(monkeypatch)
     result = run(source, out)
     assert len(numbers) == result.manifest["plan"]["fragments"] - there + 1
-    assert data(out) == data(undisturbed)
+    assert data(out) == data(uninterrupted)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
-def test_a_receipt_that_was_cut_short_is_not_believed(whole, out, monkeypatch, content):
-    source, undisturbed = whole("parquet")
-    die_writing(monkeypatch, source, out, after=5)
+def test_a_damaged_checkpoint_is_ignored(whole, out, monkeypatch, content):
+    source, uninterrupted = whole("parquet")
+    fail_writing(monkeypatch, source, out, after=5)
     sorted(out.glob(".dask-dedup-*/checkpoints/*"))[0].write_text(content)
     run(source, out)
-    assert data(out) == data(undisturbed)
+    assert data(out) == data(uninterrupted)
 
 
 def test_nothing_is_reused_by_another_run(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
-    die_writing(monkeypatch, source, out, after=5)
+    fail_writing(monkeypatch, source, out, after=5)
     numbers = written(monkeypatch)
     other = DedupParams(min_separation=30)
     result = run(source, out, other)
@@ -220,9 +219,9 @@ def test_nothing_is_reused_by_another_run(tmp_path, out, monkeypatch):
     assert data(out) == data(tmp_path / "whole")
 
 
-def test_nothing_is_reused_of_an_input_that_has_changed(tmp_path, out, monkeypatch):
+def test_nothing_is_reused_after_an_input_changed(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
-    die_writing(monkeypatch, source, out, after=5)
+    fail_writing(monkeypatch, source, out, after=5)
     first = sorted(source.iterdir())[0]
     os.utime(first, ns=(1, 1))
     numbers = written(monkeypatch)
@@ -230,9 +229,9 @@ def test_nothing_is_reused_of_an_input_that_has_changed(tmp_path, out, monkeypat
     assert len(numbers) == result.manifest["plan"]["fragments"]
 
 
-def test_nothing_is_reused_of_other_libraries(tmp_path, out, monkeypatch):
+def test_nothing_is_reused_after_a_library_changed(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
-    die_writing(monkeypatch, source, out, after=5)
+    fail_writing(monkeypatch, source, out, after=5)
     monkeypatch.setattr("dask_dedup.pipeline.manifest.version", lambda name: "0.0")
     numbers = written(monkeypatch)
     result = run(source, out)
@@ -240,11 +239,11 @@ def test_nothing_is_reused_of_other_libraries(tmp_path, out, monkeypatch):
     assert hidden(out) == []
 
 
-def test_an_overwrite_that_dies_leaves_the_old_result_and_goes_on(tmp_path, out, monkeypatch):
+def test_an_interrupted_overwrite_keeps_the_old_result_and_is_resumed(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
     run(source, out, DedupParams(min_separation=5))
     before = contents(out)
-    die_writing(monkeypatch, source, out, after=5, overwrite=True)
+    fail_writing(monkeypatch, source, out, after=5, overwrite=True)
     after = contents(out)
     assert {name: after[name] for name in before} == before
     numbers = written(monkeypatch)
@@ -255,9 +254,9 @@ def test_an_overwrite_that_dies_leaves_the_old_result_and_goes_on(tmp_path, out,
 
 
 class TestInputsThatChange:
-    """An input is replaced after the rows were counted."""
+    """An input is replaced after the scan."""
 
-    def meanwhile(self, monkeypatch, action):
+    def after_the_scan(self, monkeypatch, action):
         real = LocalStore.stage
 
         def stage(*args):
@@ -267,17 +266,17 @@ class TestInputsThatChange:
         monkeypatch.setattr(LocalStore, "stage", stage)
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_one_that_was_replaced_stops_the_run(self, tmp_path, out, monkeypatch, kind):
+    def test_a_replaced_input_fails_the_run(self, tmp_path, out, monkeypatch, kind):
         source = make_input(kind, tmp_path)
         file = sorted(source.iterdir())[0] if source.is_dir() else source
         content = file.read_bytes()
-        self.meanwhile(monkeypatch, lambda: (file.unlink(), file.write_bytes(content)))
+        self.after_the_scan(monkeypatch, lambda: (file.unlink(), file.write_bytes(content)))
         with pytest.raises(RunError, match=r"changed|run again"):
             run(source, out)
         assert not out.exists()
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_one_that_is_replaced_while_fragments_are_written(self, tmp_path, out, kind):
+    def test_an_input_replaced_during_writing_fails_the_run(self, tmp_path, out, kind):
         source = make_input(kind, tmp_path)
         file = sorted(source.iterdir())[-1] if source.is_dir() else source
         content = file.read_bytes()
@@ -296,10 +295,10 @@ class TestInputsThatChange:
         assert not run(source, out).already_done
 
     @pytest.mark.parametrize("kind", FORMATS)
-    def test_one_that_is_gone_stops_the_run(self, cli, tmp_path, out, monkeypatch, kind):
+    def test_a_deleted_input_fails_the_run(self, cli, tmp_path, out, monkeypatch, kind):
         source = make_input(kind, tmp_path)
         file = sorted(source.iterdir())[0] if source.is_dir() else source
-        self.meanwhile(monkeypatch, file.unlink)
+        self.after_the_scan(monkeypatch, file.unlink)
         outcome = cli("run", source, "-o", out, "--quiet")
         assert outcome.exit_code in (1, 2)
         assert str(file) in outcome.stderr
@@ -308,7 +307,7 @@ class TestInputsThatChange:
 
 
 @pytest.mark.parametrize("on_a_cluster", [False, True])
-def test_the_old_result_can_be_read_until_the_new_one_is_whole(
+def test_the_old_result_can_be_read_until_the_new_one_is_complete(
     tmp_path, out, on_a_cluster, request
 ):
     source = make_input("scrambled", tmp_path)
@@ -328,7 +327,7 @@ def test_the_old_result_can_be_read_until_the_new_one_is_whole(
 
 
 class TestTwoCommandsAtOnce:
-    """Two processes of their own, started in the same moment."""
+    """Two processes started at the same moment."""
 
     def together(self, *commands):
         code = "import dask_dedup.pipeline.run; input(); from dask_dedup.cli import main; main()"
@@ -344,8 +343,8 @@ class TestTwoCommandsAtOnce:
     @pytest.mark.slow
     @pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=["plain", "overwrite"])
     @pytest.mark.parametrize("same", [True, False], ids=["same", "different"])
-    def test_one_result_is_there_and_whole(self, tmp_path, out, monkeypatch, same, options):
-        monkeypatch.undo()  # those processes cut the input as it is cut by default
+    def test_one_complete_result_remains(self, tmp_path, out, monkeypatch, same, options):
+        monkeypatch.undo()  # the processes use the default fragment size
         source = make_input("parquet", tmp_path)
         other = () if same else ("--min-separation", "30")
         codes, told = self.together(
@@ -364,14 +363,14 @@ class TestTwoCommandsAtOnce:
 
 
 class TestLock:
-    def test_a_second_run_is_told_who_is_at_work(self, tmp_path, out):
+    def test_a_second_run_is_refused_and_names_the_first(self, tmp_path, out):
         source = make_input("parquet", tmp_path)
         with lock.locked(out), pytest.raises(OutputExistsError, match=f"process {os.getpid()} on"):
             run(source, out)
         assert not out.exists()
         assert not run(source, out).already_done
 
-    def test_it_ends_with_its_holder_however_that_ends(self, tmp_path, out):
+    def test_it_ends_with_its_holder_even_if_that_is_killed(self, tmp_path, out):
         script = """
             import sys, time
             from pathlib import Path
@@ -393,7 +392,7 @@ class TestLock:
             assert lock.find_holder(out)
         assert hidden(out) == []
 
-    def test_it_makes_and_removes_the_folder_but_never_one_that_was_there(self, tmp_path):
+    def test_it_removes_only_a_folder_that_it_created(self, tmp_path):
         with lock.locked(tmp_path / "a" / "new"):
             pass
         assert not (tmp_path / "a" / "new").exists()
@@ -403,7 +402,7 @@ class TestLock:
         assert (tmp_path / "old").exists()
 
 
-def test_an_interrupt_keeps_what_is_written_and_says_so(cli, tmp_path, out, monkeypatch):
+def test_an_interrupt_keeps_what_is_written(cli, tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
     with monkeypatch.context() as patch:
         crashing(patch, stages, "write_fragment", call=6, error=KeyboardInterrupt)
@@ -415,7 +414,7 @@ def test_an_interrupt_keeps_what_is_written_and_says_so(cli, tmp_path, out, monk
     assert 0 < len(numbers) < 10
 
 
-def test_a_broken_input_leaves_nothing_to_go_on_from(tmp_path, out, monkeypatch):
+def test_a_damaged_input_leaves_nothing_to_resume(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
     with monkeypatch.context() as patch:
         crashing(patch, stages, "write_fragment", call=6, error=InputError("it is broken"))

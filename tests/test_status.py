@@ -1,4 +1,4 @@
-"""`status` says what is done, what is missing and what to run; `clean` removes leavings and nothing else."""
+"""`status` shows what is done and how to resume; `clean` removes leftovers and nothing else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shlex
 import pytest
 from tables import contents, cryosparc, write_file
 from test_output import Crash, crashing, data, hidden
-from test_resume import die_writing, make_input
+from test_resume import fail_writing, make_input
 
 from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats.parquet import table as parquet
@@ -42,37 +42,37 @@ def source(tmp_path):
 
 
 @pytest.fixture
-def cut_short(source, out, monkeypatch):
-    """A run that died when five of its ten fragments were written."""
-    die_writing(monkeypatch, source, out, after=5)
+def interrupted(source, out, monkeypatch):
+    """A run that failed after five of its ten fragments."""
+    fail_writing(monkeypatch, source, out, after=5)
     return out
 
 
 class TestStatus:
     def test_a_finished_run(self, cli, source, out):
         result = run(source, out)
-        told = cli("status", out).stdout
-        assert ": finished 20" in told
-        assert f"200 particles, {result.kept} kept, {result.rejected} rejected" in told
+        text = cli("status", out).stdout
+        assert ": finished 20" in text
+        assert f"200 particles, {result.kept} kept, {result.rejected} rejected" in text
         found = json.loads(cli("status", out, "--json").stdout)
         assert found["totals"]["kept"] == result.kept
         assert found["attempts"] == found["damaged"] == []
         assert found["holder"] is None
 
-    def test_one_that_was_cut_short_says_how_far_it_is(self, cut_short):
-        (attempt,) = status(cut_short).attempts
+    def test_an_interrupted_run_shows_its_progress(self, interrupted):
+        (attempt,) = status(interrupted).attempts
         assert attempt.fragments == 10
         assert 5 <= attempt.fragments_done < 10
         assert attempt.rows == 200
         assert attempt.rows_done == 20 * attempt.fragments_done
         assert not attempt.complete
-        told = "\n".join(status(cut_short).lines())
-        assert f"{attempt.fragments_done} of 10 fragments written" in told
-        assert f"dask-dedup clean {cut_short}" in told
+        text = "\n".join(status(interrupted).lines())
+        assert f"{attempt.fragments_done} of 10 fragments written" in text
+        assert f"dask-dedup clean {interrupted}" in text
 
     @pytest.mark.parametrize("params", [DedupParams(), PARAMS], ids=["plain", "many"])
-    def test_the_command_it_names_goes_on(self, cli, source, out, monkeypatch, params):
-        die_writing(monkeypatch, source, out, after=5, params=params)
+    def test_the_command_it_shows_resumes_the_run(self, cli, source, out, monkeypatch, params):
+        fail_writing(monkeypatch, source, out, after=5, params=params)
         (attempt,) = status(out).attempts
         words = shlex.split(attempt.command)
         assert words[:2] == ["dask-dedup", "run"]
@@ -80,14 +80,27 @@ class TestStatus:
         assert outcome.exit_code == 0
         assert f"resuming: {attempt.fragments_done} of 10" in outcome.stderr
 
-    def test_from_another_folder_the_command_goes_there_first(
-        self, cut_short, tmp_path, monkeypatch
+    def test_the_command_protects_names_that_begin_with_a_dash(
+        self, cli, source, out, tmp_path, monkeypatch
     ):
         monkeypatch.chdir(tmp_path)
-        (attempt,) = status(cut_short).attempts
+        source.rename(tmp_path / "-picks")
+        fail_writing(monkeypatch, "-picks", out, after=5)
+        (attempt,) = status(out).attempts
+        words = shlex.split(attempt.command)
+        assert words[-2:] == ["--", "-picks"]
+        outcome = cli(*words[1:])
+        assert outcome.exit_code == 0
+        assert "resuming: " in outcome.stderr
+
+    def test_from_another_folder_the_command_changes_to_that_of_the_run(
+        self, interrupted, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        (attempt,) = status(interrupted).attempts
         assert attempt.command.startswith("cd ")
 
-    def test_one_that_died_in_its_commit(self, source, out, monkeypatch):
+    def test_an_interrupted_commit(self, source, out, monkeypatch):
         with monkeypatch.context() as patch:
             crashing(patch, os, "link")
             with pytest.raises(Crash):
@@ -96,43 +109,47 @@ class TestStatus:
         assert attempt.complete
         assert "put into place. To finish" in "\n".join(status(out).lines())
 
-    def test_one_at_work(self, cut_short):
-        with lock.locked(cut_short):
-            told = "\n".join(status(cut_short).lines())
-        assert "running (process" in told
-        assert "so far" in told
-        assert "clean" not in told
+    def test_a_running_run(self, interrupted):
+        with lock.locked(interrupted):
+            text = "\n".join(status(interrupted).lines())
+        assert "running (process" in text
+        assert "so far" in text
+        assert "clean" not in text
 
-    def test_an_unfinished_overwrite_stands_beside_the_old_result(self, source, out, monkeypatch):
+    def test_an_unfinished_overwrite_and_the_old_result_are_both_shown(
+        self, source, out, monkeypatch
+    ):
         run(source, out, DedupParams(min_separation=5))
-        die_writing(monkeypatch, source, out, after=5, overwrite=True)
+        fail_writing(monkeypatch, source, out, after=5, overwrite=True)
         found = status(out)
         assert found.totals is not None
         assert found.attempts[0].command.endswith("--overwrite")
 
-    def test_a_file_that_is_gone_is_named(self, cli, source, out):
+    def test_a_missing_file_is_named(self, cli, source, out):
         run(source, out)
         (out / "particles_kept" / "part-00003.parquet").unlink()
         assert status(out).damaged == [str(out / "particles_kept" / "part-00003.parquet")]
         assert cli("status", out).exit_code == 1
 
-    def test_a_place_without_any_run_is_an_error(self, cli, tmp_path):
+    def test_a_folder_without_a_run_is_an_error(self, cli, tmp_path):
         outcome = cli("status", tmp_path / "nowhere")
         assert outcome.exit_code == 2
         assert "no run found" in outcome.stderr
 
 
 class TestClean:
-    def test_it_removes_what_a_dead_run_left(self, cli, cut_short, source, tmp_path):
-        outcome = cli("clean", cut_short)
+    def test_it_removes_the_leftovers_of_an_interrupted_run(
+        self, cli, interrupted, source, tmp_path
+    ):
+        outcome = cli("clean", interrupted)
         assert outcome.exit_code == 0
-        assert outcome.stdout.startswith(f"removed {cut_short}/.dask-dedup-")
-        assert [*cut_short.iterdir()] == []
-        run(source, cut_short)
+        assert outcome.stdout.startswith(f"removed {interrupted}/.dask-dedup-")
+        assert [*interrupted.iterdir()] == []
+        run(source, interrupted)
 
     def test_it_touches_nothing_else(self, source, out, monkeypatch):
         run(source, out, DedupParams(min_separation=5))
-        die_writing(monkeypatch, source, out, after=5, overwrite=True)
+        fail_writing(monkeypatch, source, out, after=5, overwrite=True)
         for name in (".hidden", ".dask-dedup-mine", "notes.txt"):
             (out / name).write_text("mine")
         (out / ".dask-dedup-report-x1").mkdir()
@@ -142,21 +159,21 @@ class TestClean:
         assert after.pop(".dask-dedup-mine") == b"mine"
         assert after == before
 
-    def test_a_finished_place_has_nothing_to_remove(self, cli, source, out):
+    def test_a_finished_run_has_no_leftovers(self, cli, source, out):
         run(source, out)
         before = contents(out)
         assert "nothing to remove" in cli("clean", out).stdout
         assert contents(out) == before
 
-    def test_it_keeps_off_a_run_at_work(self, cli, cut_short):
-        before = contents(cut_short)
-        with lock.locked(cut_short):
-            outcome = cli("clean", cut_short)
+    def test_a_running_run_is_left_alone(self, cli, interrupted):
+        before = contents(interrupted)
+        with lock.locked(interrupted):
+            outcome = cli("clean", interrupted)
         assert outcome.exit_code == 2
         assert "another run is writing there" in outcome.stderr
-        assert contents(cut_short) == before
+        assert contents(interrupted) == before
 
-    def test_a_result_half_put_into_place_is_not_lost(self, source, out, monkeypatch, tmp_path):
+    def test_an_interrupted_commit_is_not_removed(self, source, out, monkeypatch, tmp_path):
         with monkeypatch.context() as patch:
             crashing(patch, os, "link")
             with pytest.raises(Crash):
@@ -172,7 +189,7 @@ class TestClean:
         assert cli("clean", tmp_path / "nowhere").exit_code == 2
 
 
-def test_a_folder_that_died_before_it_could_say_what_it_was_for(tmp_path, out):
+def test_a_staging_folder_without_a_request(tmp_path, out):
     write_file(cryosparc(30), tmp_path / "in.parquet")
     (out / ".dask-dedup-0123456789ab").mkdir(parents=True)
     assert "the same command again" in "\n".join(status(out).lines())

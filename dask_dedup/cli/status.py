@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from dask_dedup.cli.console import spelled
 from dask_dedup.cli.types import JSON, PATH
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def status(output: Path, as_json: bool) -> None:
         click.echo(json.dumps(found.to_dict(), indent=2))
     else:
         for line in found.lines():
-            click.echo(line)
+            click.echo(spelled(line))
     if found.damaged:
         sys.exit(1)
 

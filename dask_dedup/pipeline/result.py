@@ -1,4 +1,4 @@
-"""What a run came to."""
+"""The result of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
-    """What a run came to.
+    """The result of a run.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class RunResult:
         ``path``, ``rows``, ``kept``, ``rejected`` and ``invalid`` of each input.
     warnings : list of str
     already_done : bool
-        Whether the result was there before, from the same run.
+        Whether an earlier or concurrent run of the same id wrote the result.
     manifest : dict
         The whole of ``manifest.json``.
     """
@@ -43,11 +43,11 @@ class RunResult:
     manifest: dict[str, Any]
 
     @classmethod
-    def of(cls, place: Path, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
-        """Read the result from a manifest."""
+    def of(cls, output: Path, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
+        """Return the result that a manifest describes."""
         totals = manifest["totals"]
         return cls(
-            output=place,
+            output=output,
             rows=totals["rows"],
             kept=totals["kept"],
             rejected=totals["rejected"],

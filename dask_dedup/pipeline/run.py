@@ -63,6 +63,7 @@ def run(
     allow_outside: bool = False,
     overwrite: bool = False,
     on_event: EventHandler | None = None,
+    **keywords: Any,
 ) -> RunResult:
     """Remove the duplicates of particle tables: files in, files out.
 
@@ -90,6 +91,8 @@ def run(
         Replace the result of an earlier run.
     on_event : callable, optional
         Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
+    **keywords
+        Parameters by name, such as ``min_separation=100``, instead of `params`.
 
     Returns
     -------
@@ -103,7 +106,7 @@ def run(
         If the run fails; no result is committed then.
     """
     began = time.perf_counter()
-    params = DedupParams.given(params)
+    params = DedupParams.given(params, keywords)
     store = open_store(output)
     tables, exposures = _open_inputs(listed(inputs), micrographs, store, allow_outside)
     run_id = make_run_id(tables, exposures, params, output_format)
@@ -216,8 +219,10 @@ def _scan(job: Job, emit: _Emitter) -> _Scan:
     plan = make_plan(summaries)
     planned = events.planned(plan, summaries)
     emit(planned)
-    for line in (*_describe(job), *plan.describe()):
+    for line in _describe(job):
         log.info(line)
+    for line in plan.describe():
+        log.debug(line)
     warnings = find_warnings(job.inputs, summaries)
     _log_warnings(warnings)
     # The uids take 8 bytes a particle and are no longer needed.

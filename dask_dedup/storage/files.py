@@ -36,12 +36,12 @@ _CONFLICTS, _CONFLICT_SECONDS = 5, 0.5
 class _Object(io.RawIOBase):
     """An object of a store as a raw stream: each read is one request for a byte range."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__()
-        self.name = str(place)
-        self._place: Any = place
-        with store_errors(place):
-            self._size = int(place.stat().st_size)
+        self.name = str(path)
+        self._path: Any = path
+        with store_errors(path):
+            self._size = int(path.stat().st_size)
         self._next = 0
 
     def readable(self) -> bool:
@@ -66,8 +66,8 @@ class _Object(io.RawIOBase):
         stop = min(self._next + len(buffer), self._size)
         if stop <= self._next:
             return 0
-        with store_errors(self._place):
-            content = self._place.fs.cat_file(self._place.path, start=self._next, end=stop)
+        with store_errors(self._path):
+            content = self._path.fs.cat_file(self._path.path, start=self._next, end=stop)
         buffer[: len(content)] = content
         self._next += len(content)
         return len(content)
@@ -147,11 +147,11 @@ def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 def parquet_source(path: str | Path) -> dict[str, Any]:
     """Return the arguments with which `pyarrow.parquet` opens a file."""
-    place = at(path)
-    if is_remote(place):
+    path = at(path)
+    if is_remote(path):
         # Merges the requests of adjacent column chunks.
-        return {"source": _Object(place), "pre_buffer": True}
-    return {"source": str(place)}
+        return {"source": _Object(path), "pre_buffer": True}
+    return {"source": str(path)}
 
 
 def read_metadata(path: str | Path) -> pq.FileMetaData:

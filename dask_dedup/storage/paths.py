@@ -61,10 +61,10 @@ def at(location: str | Path) -> Path:
     try:
         from upath import UPath
 
-        place = UPath(location, **_options(location))
+        path = UPath(location, **_options(location))
         if is_s3(location):
-            place.fs.retries = S3_ROUNDS
-        return cast("Path", place)
+            path.fs.retries = S3_ROUNDS
+        return cast("Path", path)
     except ImportError as error:
         raise InputError(
             f"{location}: object stores need a library: pip install 'dask-dedup[s3]'"
