@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-_SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "take": "takes"}
+_SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "span": "spans"}
 
 
 def counted(number: int, noun: str, verb_phrase: str = "") -> str:

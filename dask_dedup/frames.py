@@ -35,7 +35,7 @@ Frame = TypeVar("Frame")
 #: Name of a frame in messages.
 _NAME = "the table"
 
-log = logging.getLogger("dask_dedup")
+data_warnings = logging.getLogger("dask_dedup.warnings")
 
 
 def remove_duplicates(
@@ -104,7 +104,7 @@ def remove_duplicates(
         return _split_dask(frame, inputs)
     picks, warnings = _read_picks(_as_arrow(frame, roles.columns), inputs)
     for line in warnings:
-        log.warning("warning: %s", line)
+        data_warnings.warning("%s", line)
     rejected = np.zeros(len(picks), dtype=bool)
     rejected[decide(picks, params)[0].row] = True
     return _filter(frame, ~rejected), _filter(frame, rejected)

@@ -1,8 +1,9 @@
-"""A preload of `dask worker` that makes its tasks slow, or deadly for the worker; for tests of faults.
+"""A preload of `dask worker` that makes its tasks slow, or kills the worker; for tests of faults.
 
-``FAULT=slow`` lets every fragment take half a second, ``FAULT=deadly`` ends the worker that writes fragment 3.
-``FAULT=hungry`` lets fragment 3 take memory until the worker is ended for it; ``FAULT=hungry-once`` only the first
-time, of which a file in the working folder tells.
+- ``FAULT=slow``: every fragment takes half a second.
+- ``FAULT=kill``: writing fragment 3 kills the worker.
+- ``FAULT=memory``: writing fragment 3 uses memory until the worker is killed.
+- ``FAULT=memory-once``: the same, but only the first time (a file in the working folder marks it).
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from pathlib import Path
 
 from dask_dedup.pipeline import stages
 
-#: A piece of memory, and the most that is taken of it where nobody ends the worker.
-PIECE, MOST = 20_000_000, 2_000_000_000
-EATEN = "eaten"
+#: Bytes allocated at a time, and in total if the worker is not killed.
+STEP, MOST = 20_000_000, 2_000_000_000
+MARKER = "memory-used"
 
 
 def dask_setup(worker):
@@ -23,10 +24,10 @@ def dask_setup(worker):
 
     def write_fragment(job, plan, number, *rest):
         fault = os.environ["FAULT"]
-        if fault == "deadly" and number == 3:
+        if fault == "kill" and number == 3:
             os._exit(1)
-        if number == 3 and (fault == "hungry" or (fault == "hungry-once" and first())):
-            eat()
+        if number == 3 and (fault == "memory" or (fault == "memory-once" and first())):
+            use_memory()
         time.sleep(0.5)
         return real(job, plan, number, *rest)
 
@@ -35,16 +36,16 @@ def dask_setup(worker):
 
 def first():
     try:
-        Path(EATEN).touch(exist_ok=False)
+        Path(MARKER).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True
 
 
-def eat():
-    """Take memory and touch it, so that it is really there."""
-    taken = []
-    for _ in range(MOST // PIECE):
-        taken.append(b"x" * PIECE)
+def use_memory():
+    """Allocate memory and write to it, so that it counts."""
+    blocks = []
+    for _ in range(MOST // STEP):
+        blocks.append(b"x" * STEP)
         time.sleep(0.02)
-    raise AssertionError(f"took {MOST} bytes and lives")
+    raise AssertionError(f"used {MOST} bytes and was not killed")

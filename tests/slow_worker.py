@@ -1,4 +1,4 @@
-"""A preload of `dask worker` with which it takes SECONDS_A_FRAGMENT to write one."""
+"""A preload of `dask worker`: writing a fragment takes SECONDS_A_FRAGMENT longer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Faults on a cluster: the run ends well without the lost part, or soon, with a line that says what to do."""
+"""Faults on a cluster: the run finishes without the lost part, or stops soon with a clear message."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.particles.micrographs import keys_of_names
 from dask_dedup.pipeline import stages
-from dask_dedup.pipeline.executors import distributed as engine
-from dask_dedup.pipeline.executors import watchdog as watchdog
+from dask_dedup.pipeline.executors import distributed, watchdog
 
 HERE = Path(__file__).parent
-#: So many seconds the tests wait for anything.
+#: Seconds to wait for anything.
 LONG = 60.0
 
 
@@ -41,7 +40,7 @@ def out(tmp_path):
 
 
 class Cluster:
-    """A scheduler and workers in processes of their own, which can be killed."""
+    """A scheduler and workers in processes that can be killed."""
 
     def __init__(self, folder, fault, *, nanny, memory, environment):
         self.folder = folder
@@ -75,7 +74,7 @@ class Cluster:
 
 @contextmanager
 def cluster(folder, fault="slow", *, workers=2, nanny=False, memory="auto", **environment):
-    """Give a cluster and a client of it."""
+    """Start a cluster, and return it with a client."""
     folder.mkdir(exist_ok=True)
     with ExitStack() as stack:
         there = Cluster(folder, fault, nanny=nanny, memory=memory, environment=environment)
@@ -98,7 +97,7 @@ def wait_for(condition):
 
 
 def when_checkpoints(out, number, action):
-    """Give a listener that acts once so many fragments are written."""
+    """Return a listener that acts when a number of fragments are written."""
     seen = []
 
     def on_event(event):
@@ -112,7 +111,7 @@ def when_checkpoints(out, number, action):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "frozen"])
-def test_the_work_of_a_lost_worker_is_done_by_another(tmp_path, out, how):
+def test_another_worker_does_the_work_of_a_lost_worker(tmp_path, out, how):
     source = make_input("scrambled", tmp_path)
     run(source, tmp_path / "whole")
     settings = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "3s"}
@@ -124,7 +123,7 @@ def test_the_work_of_a_lost_worker_is_done_by_another(tmp_path, out, how):
 
 
 @pytest.mark.slow
-def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
+def test_without_workers_the_run_stops_and_resumes_when_there_are_some(
     tmp_path, out, monkeypatch, caplog
 ):
     source = make_input("scrambled", tmp_path)
@@ -148,7 +147,7 @@ def test_without_workers_the_run_ends_and_goes_on_when_there_are_some(
 
 
 @pytest.mark.slow
-def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, monkeypatch):
+def test_a_run_stops_when_all_workers_stay_paused(tmp_path, out, monkeypatch):
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(watchdog, "IDLE_SECONDS", 1.0)
     source = make_input("scrambled", tmp_path)
@@ -161,18 +160,18 @@ def test_workers_that_stay_paused_for_want_of_memory_end_the_run(tmp_path, out, 
         dask.config.set({watchdog.NO_WORKERS: "2s"}),
     ):
         client.run(pause)
-        with pytest.raises(RunError, match=r"have been paused for .* for want of memory"):
+        with pytest.raises(RunError, match=r"have been paused for .* memory is full"):
             run(source, out, client=client)
     assert not out.exists()
 
 
 @pytest.mark.slow
-def test_without_a_scheduler_the_run_ends(tmp_path, out):
+def test_a_run_stops_when_the_scheduler_is_lost(tmp_path, out):
     source = make_input("scrambled", tmp_path)
     with cluster(tmp_path / "cluster") as (there, client):
         on_event = when_checkpoints(out, 2, there.scheduler.kill)
         began = time.monotonic()
-        with pytest.raises(RunError, match="is gone, or has dropped the work"):
+        with pytest.raises(RunError, match="was lost or dropped the work"):
             run(source, out, client=client, on_event=on_event)
         assert time.monotonic() - began < LONG
     run(source, tmp_path / "whole")
@@ -181,7 +180,7 @@ def test_without_a_scheduler_the_run_ends(tmp_path, out):
 
 
 @pytest.mark.slow
-def test_a_frozen_scheduler_ends_the_run(tmp_path, out, monkeypatch):
+def test_a_run_stops_when_the_scheduler_freezes(tmp_path, out, monkeypatch):
     monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(watchdog, "ANSWER_SECONDS", 0.5)
     monkeypatch.setattr(watchdog, "SILENT_SECONDS", 2.0)
@@ -193,26 +192,26 @@ def test_a_frozen_scheduler_ends_the_run(tmp_path, out, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_task_that_ends_every_worker_names_its_fragment(tmp_path, out):
+def test_a_task_that_kills_every_worker_names_its_fragment(tmp_path, out):
     source = make_input("parquet", tmp_path)
     settings = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
-    with cluster(tmp_path / "cluster", "deadly", nanny=True, **settings) as (_, client):
-        with pytest.raises(RunError, match="has ended 2 workers") as caught:
+    with cluster(tmp_path / "cluster", "kill", nanny=True, **settings) as (_, client):
+        with pytest.raises(RunError, match="killed 2 workers") as caught:
             run(source, out, client=client)
         assert "writing " in str(caught.value)
         assert "batch-003.parquet rows 0 to 19" in str(caught.value)
 
 
-class TestAWorkerThatTakesTooMuchMemory:
-    """Its nanny ends it at 95 % of its limit, and starts another."""
+class TestAWorkerThatUsesTooMuchMemory:
+    """Its nanny kills it at 95 % of its limit, and starts another."""
 
     pytestmark = pytest.mark.slow
     LIMIT = "800MB"
 
-    def test_costs_nothing_if_it_happens_once(self, tmp_path, out):
+    def test_does_no_harm_if_it_happens_once(self, tmp_path, out):
         source = make_input("scrambled", tmp_path)
         run(source, tmp_path / "whole")
-        with cluster(tmp_path / "cluster", "hungry-once", nanny=True, memory=self.LIMIT) as (
+        with cluster(tmp_path / "cluster", "memory-once", nanny=True, memory=self.LIMIT) as (
             _,
             client,
         ):
@@ -226,7 +225,7 @@ class TestAWorkerThatTakesTooMuchMemory:
         assert data(out) == data(tmp_path / "whole")
         assert hidden(out) == []
 
-    def test_ends_the_run_with_the_name_of_the_fragment_if_it_always_happens(self, tmp_path, out):
+    def test_stops_the_run_with_the_name_of_the_fragment_if_it_always_happens(self, tmp_path, out):
         source = make_input("parquet", tmp_path)
         program = (
             "from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; "
@@ -239,7 +238,7 @@ class TestAWorkerThatTakesTooMuchMemory:
         preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "faulty_worker", "PYTHONPATH": str(HERE)}
         done = subprocess.run(
             [sys.executable, "-c", program, *words],
-            env={**os.environ, "FAULT": "hungry", **preload},
+            env={**os.environ, "FAULT": "memory", **preload},
             capture_output=True,
             text=True,
             check=False,
@@ -247,8 +246,8 @@ class TestAWorkerThatTakesTooMuchMemory:
         )
         line = done.stderr.splitlines()[-1]
         assert done.returncode == 1, done.stderr
-        assert "batch-003.parquet rows 0 to 19 has ended 4 workers" in line
-        assert "for want of memory" in line
+        assert "batch-003.parquet rows 0 to 19 killed 4 workers" in line
+        assert "out of memory" in line
         run(source, out)
         run(source, tmp_path / "whole")
         assert data(out) == data(tmp_path / "whole")
@@ -261,7 +260,7 @@ class TestATaskThatAlwaysFails:
 
     @pytest.fixture(params=["threads", "cluster"])
     def client(self, request):
-        """No client, or one of a cluster in this process, where what a test changes is seen."""
+        """No client, or a cluster in this process, which sees what a test patches."""
         with ExitStack() as stack:
             yield None if request.param == "threads" else start_local(stack, 1, 2)
 
@@ -292,7 +291,7 @@ class TestATaskThatAlwaysFails:
 def test_many_fragments_are_written_by_few_tasks(tmp_path, out, monkeypatch):
     source = make_input("scrambled", tmp_path)
     run(source, tmp_path / "whole")
-    monkeypatch.setattr(engine, "MOST_WRITERS", 3)
+    monkeypatch.setattr(distributed, "MOST_WRITERS", 3)
     with ExitStack() as stack:
         run(source, out, client=start_local(stack, 1, 2))
     assert data(out) == data(tmp_path / "whole")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
 from dask_dedup import run
-from dask_dedup.pipeline.executors import batching as groups
+from dask_dedup.pipeline.executors import batching
 from dask_dedup.pipeline.executors.batching import FRAGMENT_ROWS, Groups
 
 FRAGMENTS = st.dictionaries(st.integers(0, 50), st.integers(0, 300_000), max_size=30)
@@ -16,8 +16,8 @@ WHOLE = 100_000
 
 @pytest.fixture(autouse=True)
 def whole_tasks(monkeypatch):
-    """What a task takes outside of tests."""
-    monkeypatch.setattr(groups, "TASK_ROWS", WHOLE)
+    """Use the size of tasks outside of tests."""
+    monkeypatch.setattr(batching, "TASK_ROWS", WHOLE)
 
 
 def grouped(fragments, most=None):
@@ -33,7 +33,7 @@ def test_every_fragment_is_in_one_group_in_order(fragments):
 
 
 @given(FRAGMENTS)
-def test_a_group_ends_where_it_has_enough(fragments):
+def test_a_group_ends_when_its_work_is_enough(fragments):
     made = list(grouped(fragments))
     work = [[fragments[number] + FRAGMENT_ROWS for number in group] for group in made]
     assert all(sum(group[:-1]) < WHOLE for group in work)
@@ -41,7 +41,7 @@ def test_a_group_ends_where_it_has_enough(fragments):
 
 
 @given(FRAGMENTS, st.integers(1, 5))
-def test_there_are_no_more_groups_than_asked_for(fragments, most):
+def test_the_number_of_groups_is_limited(fragments, most):
     assert len(list(grouped(fragments, most))) == len(grouped(fragments, most)) <= most
 
 
@@ -64,7 +64,7 @@ def test_large_fragments_are_alone_and_tiny_ones_together():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scrambled", [False, True])
-def test_tasks_of_many_fragments_give_the_bytes_of_this_process(
+def test_tasks_of_many_fragments_give_the_bytes_of_threads(
     tmp_path, cluster, monkeypatch, scrambled
 ):
     rows = cryosparc(900)

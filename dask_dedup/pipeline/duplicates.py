@@ -1,4 +1,4 @@
-"""The list of duplicates: one row a rejected particle, who it lost to, and where both lie."""
+"""The table of duplicates: one row per rejected particle, its winner, and the file and row of both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.decide import Rejections
-    from dask_dedup.pipeline.job import Job
+    from dask_dedup.particles.inputs import Inputs
 
 DUPLICATES_SCHEMA = pa.schema(
     [
@@ -37,22 +37,26 @@ DUPLICATES_SCHEMA = pa.schema(
 )
 
 
-def duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedArray) -> pa.Table:
-    """Tell what is known of rejected rows, with `DUPLICATES_SCHEMA`; texts come as dictionaries.
+def duplicates_table(
+    inputs: Inputs, rejections: Rejections, micrographs: pa.ChunkedArray
+) -> pa.Table:
+    """Return the table of rejected rows, with the columns of `DUPLICATES_SCHEMA`.
+
+    Texts are dictionary-encoded.
 
     Parameters
     ----------
-    job : Job
+    inputs : Inputs
     rejections : Rejections
     micrographs : pyarrow.ChunkedArray
-        The micrograph of each.
+        The micrograph of each rejected row.
     """
     has_winner = rejections.has_winner
-    with_uid = np.array([roles.uid is not None for roles in job.roles])
-    with_score = np.array([roles.score is not None for roles in job.roles])
+    with_uid = np.array([roles.uid is not None for roles in inputs.roles])
+    with_score = np.array([roles.score is not None for roles in inputs.roles])
     source, winner_source = rejections.source, rejections.winner_source
-    file, row = _locate(job, rejections.row_id, np.ones(len(rejections), dtype=bool))
-    winner_file, winner_row = _locate(job, rejections.winner_row_id, has_winner)
+    file, row = _locate(inputs, rejections.row_id, np.ones(len(rejections), dtype=bool))
+    winner_file, winner_row = _locate(inputs, rejections.winner_row_id, has_winner)
     encoded = micrographs
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
@@ -63,8 +67,8 @@ def duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedAr
         from_numpy(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
         from_numpy(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
         encoded.cast(pa.dictionary(pa.int32(), pa.string())),
-        _input_names(job, source, np.ones(len(rejections), dtype=bool)),
-        _input_names(job, winner_source, has_winner),
+        _input_names(inputs, source, np.ones(len(rejections), dtype=bool)),
+        _input_names(inputs, winner_source, has_winner),
         file,
         row,
         winner_file,
@@ -76,17 +80,19 @@ def duplicates_table(job: Job, rejections: Rejections, micrographs: pa.ChunkedAr
 
 
 def _input_names(
-    job: Job, source: NDArray[np.uint16], known: NDArray[np.bool_]
+    inputs: Inputs, source: NDArray[np.uint16], known: NDArray[np.bool_]
 ) -> pa.DictionaryArray:
-    paths = from_strings([table.path for table in job.tables])
+    paths = from_strings([table.path for table in inputs.tables])
     return pa.DictionaryArray.from_arrays(from_numpy(source.astype(np.int32), known), paths)
 
 
 def _locate(
-    job: Job, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
+    inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
-    """Give the file, and the row in it, of rows by their places."""
-    fragments = [job.fragments[number] for number in np.unique(fragment_of(row_id[known])).tolist()]
+    """Return the file and the row in it for each row id; null unless `known`."""
+    fragments = [
+        inputs.fragments[number] for number in np.unique(fragment_of(row_id[known])).tolist()
+    ]
     starts, first_rows, paths = [], [], []
     for fragment in fragments:
         row = 0

@@ -1,4 +1,4 @@
-"""The stages of a run, each a function of the job and a fragment or a bucket; engines decide where they run.
+"""The stages of a run: functions of a job and a fragment or shuffle partition.
 
 Any stage may run twice: what it returns and writes depends on its arguments only.
 """
@@ -39,12 +39,14 @@ from dask_dedup.storage.files import sha256_of
 from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, Payload
+    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -52,15 +54,26 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
+#: What the algorithm may raise on a defect or lack of memory.
+_FAILURES = (
+    ArithmeticError,
+    LookupError,
+    MemoryError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
+
 @dataclass(frozen=True, slots=True)
-class Narrow:
-    """What has been read of a fragment to decide about it.
+class Scanned:
+    """What was read of a fragment in the scan, for use in later stages.
 
     Attributes
     ----------
     picks : Picks
     micrograph : pyarrow.ChunkedArray or None
-        The micrograph of each row, where it goes by name.
+        The micrograph name of each row, if micrographs go by name.
     """
 
     picks: Picks
@@ -68,46 +81,47 @@ class Narrow:
 
     @property
     def nbytes(self) -> int:
-        """Memory taken."""
+        """Memory used."""
         return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
-def _at_its_endpoint(stage: Callable[Concatenate[Job, P], T]) -> Callable[Concatenate[Job, P], T]:
-    """Let a stage ask the job's own server for ``s3://``: the worker's environment need not know it."""
+def _with_endpoint(stage: Callable[Concatenate[Job, P], T]) -> Callable[Concatenate[Job, P], T]:
+    """Decorate a stage to use the job's S3 endpoint, which workers may not have configured."""
 
     @wraps(stage)
-    def at_endpoint(job: Job, /, *rest: P.args, **named: P.kwargs) -> T:
+    def with_endpoint(job: Job, /, *rest: P.args, **named: P.kwargs) -> T:
         with using_endpoint(job.endpoint_url):
             return stage(job, *rest, **named)
 
-    return at_endpoint
+    return with_endpoint
 
 
-@_at_its_endpoint
-def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Narrow]:
-    """Read the columns that matter of a fragment, and no others, and count what is in them."""
-    fragment = job.fragments[number]
-    roles = job.roles[fragment.source]
-    rows = read(job.tables[fragment.source], fragment, roles.columns)
+@_with_endpoint
+def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
+    """Read the columns of a fragment that decisions need, and summarize them."""
+    inputs = job.inputs
+    fragment = inputs.fragments[number]
+    roles = inputs.roles[fragment.source]
+    rows = read(inputs.tables[fragment.source], fragment, roles.columns)
     _check_rows(rows, fragment)
-    found = extract(rows, fragment, roles, job.params, job.micrographs)
+    found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
-    return summarize(found, fragment, roles, job.params), Narrow(found.picks, names)
+    return summarize(found, fragment, roles, inputs.params), Scanned(found.picks, names)
 
 
 def collect_picks(
     job: Job, plan: Plan, number: int, picks: Picks | None = None
 ) -> tuple[Picks, NDArray[np.int32]]:
-    """Give the picks of a fragment that travel, and the bucket each goes to.
+    """Return the picks of a fragment that move, and the shuffle partition of each.
 
     Parameters
     ----------
     job : Job
     plan : Plan
     number : int
-        Of the fragment.
+        Number of the fragment.
     picks : Picks, optional
-        All of the fragment, if they are at hand.
+        Picks of the fragment, at least those that move; read if not passed.
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
@@ -116,101 +130,91 @@ def collect_picks(
     return picks.take(moves), partition[moves]
 
 
-@_at_its_endpoint
 def decide_partition(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among the picks of a bucket."""
+    """Return the rejected picks of a shuffle partition."""
     return _decide(job, picks)
 
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates on the micrographs that live whole in a fragment, given all its picks."""
-    settled = _partitions(plan, picks) < 0
-    return _decide(job, picks if settled.all() else picks.take(settled))
+    """Return the rejected picks on micrographs that are only in this fragment.
+
+    Parameters
+    ----------
+    job : Job
+    plan : Plan
+    picks : Picks
+        All of the fragment.
+    """
+    stays = _partitions(plan, picks) < 0
+    return _decide(job, picks if stays.all() else picks.take(stays))
 
 
+@_with_endpoint
 def _decide(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
     try:
-        return decide(picks, job.params)
-    except (
-        ArithmeticError,
-        LookupError,
-        MemoryError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise RunError(f"{_name_culprit(job, picks)}: {_in_words(error)}") from error
+        return decide(picks, job.inputs.params)
+    except _FAILURES as error:
+        reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError):
+            reason = f"there is not enough memory ({str(error) or 'MemoryError'})"
+        raise RunError(f"{_name_failure(job.inputs, picks)}: {reason}") from error
 
 
-def _name_culprit(job: Job, picks: Picks) -> str:
-    """Name the first micrograph, from the one with the most picks on, that cannot be decided by itself."""
+def _name_failure(inputs: Inputs, picks: Picks) -> str:
+    """Name the largest micrograph that fails on its own."""
     keys, first, counts = np.unique(picks.micrograph, return_index=True, return_counts=True)
     for worst in np.argsort(-counts, kind="stable"):
         try:
-            decide(picks.take(picks.micrograph == keys[worst]), job.params)
-        except (ArithmeticError, LookupError, MemoryError, RuntimeError, TypeError, ValueError):
+            decide(picks.take(picks.micrograph == keys[worst]), inputs.params)
+        except _FAILURES:
             break
-    fragment = job.fragments[int(fragment_of(picks.row_id[first[worst : worst + 1]])[0])]
-    row = int(row_of(picks.row_id[first[worst : worst + 1]])[0])
+    row_id = picks.row_id[first[worst : worst + 1]]
+    fragment, row = inputs.fragments[int(fragment_of(row_id)[0])], int(row_of(row_id)[0])
     path, row_in_file = fragment.locate(row)
-    roles = job.roles[fragment.source]
-    name = read(job.tables[fragment.source], fragment, [roles.micrograph])[0][row].as_py()
+    column = inputs.roles[fragment.source].micrograph
+    name = read(inputs.tables[fragment.source], fragment, [column])[0][row].as_py()
     return (
-        f"the duplicates on micrograph {name} ({counts[worst]:,} particles, one of them in {path} row "
-        f"{row_in_file}) cannot be found"
+        f"cannot find the duplicates on micrograph {name} ({counts[worst]:,} particles, one of "
+        f"them in {path} row {row_in_file})"
     )
 
 
-def _in_words(error: BaseException) -> str:
-    if isinstance(error, MemoryError):
-        return f"there is not enough memory ({str(error) or 'MemoryError'})"
-    return f"{type(error).__name__}: {error}"
-
-
 def _partitions(plan: Plan, picks: Picks) -> NDArray[np.int32]:
-    """Give the bucket each pick travels to; -1 for those that stay, as all invalid ones do."""
+    """Return the shuffle partition of each pick; -1 if it does not move, as all invalid ones."""
     return np.where(picks.invalid == 0, plan.partition_of(picks.micrograph), np.int32(-1))
 
 
-@_at_its_endpoint
+@_with_endpoint
 def write_fragment(
     job: Job,
     plan: Plan,
     number: int,
     moved: Rejections,
-    settled: tuple[Rejections, DecisionCounts] | None = None,
+    decided: tuple[Rejections, DecisionCounts] | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
-    """Read a fragment's payload, decide what lives whole in it, write both parts.
+    """Write the kept and rejected rows of a fragment, after deciding what did not move.
 
     Parameters
     ----------
     job : Job
     plan : Plan
     number : int
-        Of the fragment.
+        Number of the fragment.
     moved : Rejections
-        The decisions made in buckets about rows of this fragment.
-    settled : tuple, optional
-        What `decide_fragment` gave, if that is done.
+        The decisions made in shuffle partitions about rows of this fragment.
+    decided : tuple, optional
+        The result of `decide_fragment`, if it has been called.
     micrograph : pyarrow.ChunkedArray, optional
-        As in `Narrow`, if it is at hand.
+        As in `Scanned`; read if not passed.
     """
-    fragment = job.fragments[number]
-    payload = load(job.tables[fragment.source], fragment)
-    rejections, counts = settled or _decide_payload(job, plan, fragment, payload)
+    fragment = job.inputs.fragments[number]
+    payload = load(job.inputs.tables[fragment.source], fragment)
+    rejections, counts = decided or _decide_payload(job, plan, fragment, payload)
     rejections = Rejections.concatenate([rejections, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
-    if keep.size - keep.sum() != len(rejections):
-        raise RunError(f"{fragment}: {len(rejections)} decisions about {(~keep).sum()} rows")
-    set_aside = sum(plan.invalid.get(number, {}).values()) if job.params.invalid == "reject" else 0
-    if np.count_nonzero(rejections.invalid) != set_aside:
-        raise RunError(
-            f"{fragment}: has other invalid rows than at the start of the run; "
-            "the file has changed meanwhile, run again"
-        )
-
+    _check_decisions(job.inputs, plan, fragment, rejections, keep)
     store, staging = open_staging(job.staging)
     with store.draft(staging) as draft:
         for folder in (*map(job.home, TABLES), PIECES, CHECKPOINTS):
@@ -218,6 +222,27 @@ def write_fragment(
         checkpoint = _write(job, number, payload, keep, rejections, counts, micrograph, draft)
         (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
     return checkpoint
+
+
+def _check_decisions(
+    inputs: Inputs,
+    plan: Plan,
+    fragment: Fragment,
+    rejections: Rejections,
+    keep: NDArray[np.bool_],
+) -> None:
+    """Check that each row has one decision, and that the same rows are invalid as in the scan."""
+    rejected = np.count_nonzero(~keep)
+    if rejected != len(rejections):
+        raise RunError(f"{fragment}: {len(rejections)} decisions about {rejected} rows")
+    invalid = 0
+    if inputs.params.invalid == "reject":
+        invalid = sum(plan.invalid.get(fragment.number, {}).values())
+    if np.count_nonzero(rejections.invalid) != invalid:
+        raise RunError(
+            f"{fragment}: has other invalid rows than at the start of the run. "
+            "The file was changed; run again."
+        )
 
 
 def _write(
@@ -230,49 +255,50 @@ def _write(
     micrograph: pa.ChunkedArray | None,
     draft: Path,
 ) -> FragmentCheckpoint:
-    """Write a fragment's files into a draft folder."""
-    fragment = job.fragments[number]
-    table = job.tables[fragment.source]
-    roles = job.roles[fragment.source]
+    """Write the files of a fragment to a draft folder."""
+    fragment = job.inputs.fragments[number]
+    table = job.inputs.tables[fragment.source]
     name = f"part-{number:05d}.parquet"
     files: dict[str, OutputFile] = {}
     pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
-        payload.split(keep, *(draft / piece_name(table, number) for table in (KEPT, REJECTED)))
+        payload.split(keep, *(draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)))
         pieces = {f"{PIECES}/{each.name}": sha256_of(each) for each in (draft / PIECES).iterdir()}
     else:
         rows = payload.columns(table.schema.names)
         _check_rows(rows, fragment)
-        files[KEPT], files[REJECTED] = parquet.split(
-            rows,
-            keep,
-            job.schema,
-            draft / job.home(KEPT) / name,
-            draft / job.home(REJECTED) / name,
-        )
+        kept, rejected = (draft / job.home(outcome) / name for outcome in (KEPT, REJECTED))
+        files[KEPT], files[REJECTED] = parquet.split(rows, keep, job.schema, kept, rejected)
     if micrograph is None:
-        micrograph = payload.columns((roles.micrograph,)).column(0)
-    told = duplicates_table(job, rejections, micrograph.filter(from_numpy(~keep)))
-    files[DUPLICATES] = parquet.write(told, draft / job.home(DUPLICATES) / name)
-    halves = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
-    first = np.array([roles.first_half for roles in job.roles], dtype=np.int8)
-    mine = rejections.half - first[rejections.source]
-    theirs = rejections.winner_half - first[rejections.winner_source]
-    with_uid = np.array([roles.uid is not None for roles in job.roles])
-    named = with_uid[rejections.source] & with_uid[rejections.winner_source] & rejections.has_winner
-    same_uid = named & (rejections.uid == rejections.winner_uid)
+        column = job.inputs.roles[fragment.source].micrograph
+        micrograph = payload.columns((column,)).column(0)
+    duplicates = duplicates_table(job.inputs, rejections, micrograph.filter(from_numpy(~keep)))
+    files[DUPLICATES] = parquet.write(duplicates, draft / job.home(DUPLICATES) / name)
+    same_uid, across_halves = _count_pairs(job.inputs.roles, rejections)
     return FragmentCheckpoint(
         fragment=number,
         source=fragment.source,
         rows=fragment.rows,
         kept=files[KEPT].rows if KEPT in files else int(keep.sum()),
         rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
-        same_uid=int(same_uid.sum()),
-        across_halves=int((halves & (mine != theirs)).sum()),
+        same_uid=same_uid,
+        across_halves=across_halves,
         counts=counts,
         files=files,
         pieces=pieces,
     )
+
+
+def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[int, int]:
+    """Count the rejected rows whose winner has the same uid, and those with another half-set."""
+    both = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
+    first = np.array([each.first_half for each in roles], dtype=np.int8)
+    half = rejections.half - first[rejections.source]
+    winner_half = rejections.winner_half - first[rejections.winner_source]
+    has_uid = np.array([each.uid is not None for each in roles])
+    named = has_uid[rejections.source] & has_uid[rejections.winner_source] & rejections.has_winner
+    same_uid = named & (rejections.uid == rejections.winner_uid)
+    return int(same_uid.sum()), int((both & (half != winner_half)).sum())
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
@@ -308,20 +334,20 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
 def _check_rows(table: pa.Table, fragment: Fragment) -> None:
     if table.num_rows != fragment.rows:
         raise RunError(
-            f"{fragment}: {table.num_rows} rows, but {fragment.rows} at the start of the run; "
-            "the file has changed meanwhile, run again"
+            f"{fragment}: has {table.num_rows} rows, but had {fragment.rows} at the start of the "
+            "run. The file was changed; run again."
         )
 
 
 def _decide_payload(
     job: Job, plan: Plan, fragment: Fragment, payload: Payload
 ) -> tuple[Rejections, DecisionCounts]:
-    """Do as `decide_fragment` does where nothing but the payload is at hand."""
-    roles = job.roles[fragment.source]
+    """Return what `decide_fragment` does, from the payload."""
+    inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = payload.columns(roles.columns)
     _check_rows(rows, fragment)
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
         return Rejections.concatenate([]), DecisionCounts()
-    found = extract(rows, fragment, roles, job.params, job.micrographs)
+    found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     return decide_fragment(job, plan, found.picks)

@@ -1,4 +1,4 @@
-"""Where the stages run: inside this process, or on a Dask cluster."""
+"""What an executor does: run the stages of a job somewhere."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Where the stages run; in words, where that is."""
+    """Runs the stages of a job; ``str`` describes where."""
 
     def emit(self, event: Event) -> None:
-        """Pass an event on to whoever watches."""
+        """Pass an event to `on_event`."""
 
     def listening(self, attempt: str) -> AbstractContextManager[None]:
-        """Hear what is told of this attempt by whoever does the work."""
+        """Pass the events that workers emit for this attempt to `on_event`."""
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Take the census of every fragment, in any order."""
+        """Scan every fragment; summaries come in any order."""
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide, and write every fragment, in any order."""
+        """Decide and write every fragment; checkpoints come in any order."""

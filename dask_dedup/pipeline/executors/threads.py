@@ -1,11 +1,11 @@
-"""Inside this process: threads, and the moving picks in memory."""
+"""Run the stages in threads of this process."""
 
 from __future__ import annotations
 
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from dask_dedup.pipeline import events, stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -27,75 +28,73 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
-    from dask_dedup.pipeline.stages import Narrow
+    from dask_dedup.pipeline.stages import Scanned
 
-
-#: Bytes of picks that are held between the stages, so that most tables are read and parsed once.
+#: Bytes of picks kept between scan and write; the picks of further fragments are read again.
 HELD_BYTES = 2**29
-#: The stages hold the interpreter's lock for a seventh of their time: more threads would wait for each other, and
-#: more cores are better used by worker processes, where there is enough to do.
+#: The stages hold the global interpreter lock for a seventh of their time, so more threads would
+#: wait for each other.
 MOST_THREADS = 12
 
 
 class ThreadExecutor:
-    """Runs the stages on the cores of this machine; pyarrow, NumPy and SciPy leave the interpreter's lock."""
+    """Runs the stages in threads; pyarrow, NumPy and SciPy release the global interpreter lock."""
 
     def __init__(self, on_event: EventHandler | None = None, threads: int | None = None) -> None:
         self.threads = threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
         self._on_event = on_event
-        self._telling = Lock()
+        self._emitting = Lock()
         self._picks: dict[int, Picks] = {}
         self._names: dict[int, pa.ChunkedArray | None] = {}
-        self._edges: dict[int, tuple[NDArray[np.uint64], Picks]] = {}
+        #: Of fragments whose picks are not kept: their micrographs, and the picks on boundary micrographs.
+        self._boundaries: dict[int, tuple[NDArray[np.uint64], Picks]] = {}
 
     def __str__(self) -> str:
         return f"in this process, {counted(self.threads, 'thread')}"
 
     def emit(self, event: Event) -> None:
-        """Pass an event on to whoever watches."""
+        """Pass an event to `on_event`."""
         if self._on_event:
-            with self._telling:
+            with self._emitting:
                 self._on_event(event)
 
-    @contextmanager
-    def listening(self, attempt: str) -> Iterator[None]:  # noqa: ARG002
-        """Nothing but this attempt is told of here."""
-        yield
+    def listening(self, attempt: str) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return a context manager without effect: stages emit events in this process."""
+        return nullcontext()
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Take the census of every fragment."""
+        """Scan every fragment."""
 
-        def scan(number: int) -> tuple[ScanSummary, Narrow]:
+        def scan(number: int) -> tuple[ScanSummary, Scanned]:
             began = time.perf_counter()
-            summary, narrow = stages.scan_fragment(job, number)
+            summary, scanned = stages.scan_fragment(job, number)
             self.emit(events.scanned(summary, time.perf_counter() - began))
-            return summary, narrow
+            return summary, scanned
 
-        room, self._picks, self._names, self._edges = HELD_BYTES, {}, {}, {}
+        free, self._picks, self._names, self._boundaries = HELD_BYTES, {}, {}, {}
         with self._pool() as run:
-            for summary, narrow in run(scan, range(len(job.fragments))):
-                room -= narrow.nbytes
-                if room >= 0:
-                    self._picks[summary.fragment] = narrow.picks
-                    self._names[summary.fragment] = narrow.micrograph
+            for summary, scanned in run(scan, range(len(job.inputs.fragments))):
+                free -= scanned.nbytes
+                if free >= 0:
+                    self._picks[summary.fragment] = scanned.picks
+                    self._names[summary.fragment] = scanned.micrograph
                 else:
-                    self._edges[summary.fragment] = summary.micrographs, _at_edges(narrow.picks)
+                    boundary = _boundary_picks(scanned.picks)
+                    self._boundaries[summary.fragment] = summary.micrographs, boundary
                 yield summary
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide, and write every fragment."""
+        """Decide and write every fragment."""
         with self._pool() as run:
-            moved: dict[int, list[Rejections]] = {}
-            if plan.open_fragments:
-                moved = self._exchange(job, plan, run)
+            moved = self._exchange(job, plan, run) if plan.sending_fragments else {}
             for number in {*self._picks} - {*plan.unwritten}:
                 del self._picks[number]
 
-            # The picks give way to the decisions about them before any payload takes their room.
+            # Decide before any payload is read, so that picks and payloads do not add up in memory.
             def decide(number: int) -> tuple[int, tuple[Rejections, DecisionCounts]]:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 
-            settled = dict(run(decide, list(self._picks)))
+            decided = dict(run(decide, list(self._picks)))
 
             def write(number: int) -> FragmentCheckpoint:
                 began = time.perf_counter()
@@ -104,7 +103,7 @@ class ThreadExecutor:
                     plan,
                     number,
                     Rejections.concatenate(moved.pop(number, [])),
-                    settled.pop(number, None),
+                    decided.pop(number, None),
                     self._names.pop(number, None),
                 )
                 self.emit(events.written(checkpoint, time.perf_counter() - began))
@@ -115,19 +114,19 @@ class ThreadExecutor:
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
     ) -> dict[int, list[Rejections]]:
-        """Bring the moving picks together by bucket, decide, and sort the decisions by fragment."""
+        """Collect the moving picks by shuffle partition, decide, and return rejections by fragment."""
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
             held = self._picks[number] if number in self._picks else self._moving(plan, number)
             picks, partition = stages.collect_picks(job, plan, number, held)
             self.emit(events.collected(number, len(picks), time.perf_counter() - began))
-            if number in self._picks and len(picks) == job.fragments[number].rows:
+            if number in self._picks and len(picks) == job.inputs.fragments[number].rows:
                 self._picks[number] = Picks.concatenate([])
-            return [(number, picks.take(rows)) for number, rows in _sorted_out(partition)]
+            return [(number, picks.take(rows)) for number, rows in _rows_by(partition)]
 
         partitions: list[list[Picks]] = [[] for _ in plan.partition_rows]
-        for parts in run(collect, plan.open_fragments):
+        for parts in run(collect, plan.sending_fragments):
             for partition, picks in parts:
                 partitions[partition].append(picks)
 
@@ -137,7 +136,7 @@ class ThreadExecutor:
             rejections, counts = stages.decide_partition(job, Picks.concatenate(parts))
             self.emit(events.decided(partition, counts, time.perf_counter() - began))
             return [
-                (number, rejections.take(rows)) for number, rows in _sorted_out(rejections.fragment)
+                (number, rejections.take(rows)) for number, rows in _rows_by(rejections.fragment)
             ]
 
         moved: dict[int, list[Rejections]] = {}
@@ -147,16 +146,16 @@ class ThreadExecutor:
         return moved
 
     def _moving(self, plan: Plan, number: int) -> Picks | None:
-        """Give the picks at a fragment's edges if all that travel are among them."""
-        if number not in self._edges:
+        """Return the picks on the boundary micrographs of a fragment if no others move."""
+        if number not in self._boundaries:
             return None
-        micrographs, edges = self._edges[number]
+        micrographs, picks = self._boundaries[number]
         moving = micrographs[plan.partition_of(micrographs) >= 0]
-        return edges if np.isin(moving, edges.micrograph).all() else None
+        return picks if np.isin(moving, picks.micrograph).all() else None
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
-        """Give a map over threads that holds back no finished work and drops what waits on an error."""
+        """Open a thread pool; yields a map that frees each result and, on an error, cancels the rest."""
         pool = ThreadPoolExecutor(self.threads)
 
         def run(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
@@ -171,16 +170,19 @@ class ThreadExecutor:
             pool.shutdown(cancel_futures=True)
 
 
-def _at_edges(picks: Picks) -> Picks:
-    """Give the picks of the first and of the last row's micrograph: in a sorted table no others straddle."""
+def _boundary_picks(picks: Picks) -> Picks:
+    """Return the picks on the first and the last row's micrograph.
+
+    In a table sorted by micrograph, only these two can also have rows in other fragments.
+    """
     micrograph = picks.micrograph
     return picks.take((micrograph == micrograph[:1]) | (micrograph == micrograph[-1:]))
 
 
-def _sorted_out(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Give each number that occurs, and its rows in their order."""
-    # There are few: a stable sort of 16 bits takes but two passes.
-    few = number.astype(np.uint16) if number.max(initial=0) < 2**16 else number
-    order = np.argsort(few, kind="stable")
+def _rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Return each number that occurs, with its rows in order."""
+    # NumPy sorts 16-bit integers by radix, in two passes.
+    small = number.astype(np.uint16) if number.max(initial=0) < 2**16 else number
+    order = np.argsort(small, kind="stable")
     distinct, starts = np.unique(number[order], return_index=True)
     return zip(distinct.tolist(), np.split(order, starts[1:]), strict=False)

@@ -1,4 +1,4 @@
-"""How long to wait for a cluster that does nothing, and what to say when that is over."""
+"""Stop a run whose cluster does nothing for too long."""
 
 from __future__ import annotations
 
@@ -12,47 +12,45 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-#: Key in Dask's configuration: how long a run waits for workers when it has none.
+#: Key in Dask's configuration: how long a run waits for workers.
 NO_WORKERS = "dask-dedup.no-workers-timeout"
 DEFAULT_NO_WORKERS = "5 minutes"
-#: The same where workers are asked for again by this program, and may have to queue.
+#: The default if this program submits workers to a queue, where they may wait.
 DEFAULT_NO_WORKERS_KEPT = "7 days"
-#: Seconds a scheduler may be silent, between two looks, and for an answer.
+#: Seconds the scheduler may be silent, between two checks, and to answer.
 SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 10.0
-#: Seconds without a finished task after which workers that are there are asked whether they do anything.
+#: Seconds without a finished task after which workers are checked for being paused.
 IDLE_SECONDS = 20.0
 
 
 class Watchdog:
-    """Ends a run whose cluster has been without workers, or without an answer, for too long."""
+    """Raises RunError when the scheduler is silent, or no worker runs, for too long."""
 
     def __init__(self, client: Client) -> None:
         import dask
         from dask.utils import parse_timedelta
 
         self._client = client
-        #: Clusters that this program starts in SLURM look after their workers.
+        #: Replaces lost workers, if this program started the cluster in SLURM.
         self._keep: Callable[[], None] | None = getattr(client.cluster, "keep", None)
-        otherwise = DEFAULT_NO_WORKERS_KEPT if self._keep else DEFAULT_NO_WORKERS
-        timeout = dask.config.get(NO_WORKERS, otherwise)
+        default = DEFAULT_NO_WORKERS_KEPT if self._keep else DEFAULT_NO_WORKERS
+        self._no_workers_seconds = float(parse_timedelta(dask.config.get(NO_WORKERS, default)))
         self._address = client.scheduler.address
-        self._no_workers_seconds = float(parse_timedelta(timeout))
-        self._looked = self._answered = self._had_workers = time.monotonic()
-        self._finished = self._looked
+        self._checked = self._answered = self._had_workers = time.monotonic()
+        self._finished = self._checked
 
     def finished(self) -> None:
-        """Note that a task is done."""
+        """Note that a task has finished."""
         self._finished = self._had_workers = time.monotonic()
 
-    def look(self) -> None:
-        """Ask the cluster how it is, unless that was done just before.
+    def check(self) -> None:
+        """Check the scheduler and its workers, at most every `LOOK_SECONDS`.
 
         Raises
         ------
         RunError
-            If it has been silent, without workers, or with none but paused ones, for too long, or will get no more.
         """
-        if time.monotonic() - self._looked < LOOK_SECONDS:
+        if time.monotonic() - self._checked < LOOK_SECONDS:
             return
         if self._keep:
             self._keep()
@@ -60,30 +58,34 @@ class Watchdog:
             workers = len(self._client.nthreads(callback_timeout=ANSWER_SECONDS))
         except (OSError, TimeoutError):
             workers = None
-        self._looked = now = time.monotonic()
+        self._checked = now = time.monotonic()
         if workers is not None:
             self._answered = now
+        if now - self._answered > SILENT_SECONDS:
+            raise RunError(
+                f"the scheduler at {self._address} has not answered for "
+                f"{now - self._answered:.0f} s. Check that it runs, and run the same command again."
+            )
         paused = bool(workers) and now - self._finished > IDLE_SECONDS and self._all_paused()
         if workers and not paused:
             self._had_workers = now
-        if now - self._answered > SILENT_SECONDS:
+        idle = now - self._had_workers
+        if idle <= self._no_workers_seconds:
+            return
+        if paused:
             raise RunError(
-                f"the scheduler at {self._address} has not answered for {now - self._answered:.0f} s; "
-                "see whether it lives, and run the same command again"
+                f"all workers of the cluster at {self._address} have been paused for {idle:.0f} s "
+                "because their memory is full. Give each worker more memory or fewer threads, and "
+                "run the same command again."
             )
-        if paused and now - self._had_workers > self._no_workers_seconds:
+        if workers == 0:
             raise RunError(
-                f"all workers of the cluster at {self._address} have been paused for {now - self._had_workers:.0f} s, "
-                "for want of memory; give each more (--memory-limit) or fewer threads, and run the same command again"
-            )
-        if workers == 0 and now - self._had_workers > self._no_workers_seconds:
-            raise RunError(
-                f"the cluster at {self._address} has had no workers for {now - self._had_workers:.0f} s; "
-                "start some and run the same command again, or wait longer: "
-                f"set {NO_WORKERS} in Dask's configuration"
+                f"the cluster at {self._address} has had no workers for {idle:.0f} s. Start some "
+                f"and run the same command again, or set {NO_WORKERS} in Dask's configuration to "
+                "wait longer."
             )
 
     def _all_paused(self) -> bool:
-        """Tell whether no worker takes a task, as one does not that has used up most of its memory."""
+        """Return whether all workers refuse tasks because their memory is nearly full."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         return bool(workers) and all(worker["status"] == "paused" for worker in workers)
