@@ -156,12 +156,12 @@ class Pod:
         words = ["env", "-i", *(f"{name}={value}" for name, value in variables.items())] + [
             expand(word, variables) for word in words
         ]
-        rights = {**self.spec.get("securityContext", {}), **container.get("securityContext", {})}
-        place = self.folder / f"root-{container['name']}"
+        security = {**self.spec.get("securityContext", {}), **container.get("securityContext", {})}
+        work = self.folder / f"root-{container['name']}"
         for part in ("upper", "work", "root"):
-            (place / part).mkdir(parents=True)
+            (work / part).mkdir(parents=True)
         (self.folder / "hosts").write_text(hosts)
-        script = self._script(container, place, rights, words)
+        script = self._script(container, work, security, words)
         self.log = self.logs / f"{self.name}-{container['name']}.log"
         enter = ["ip", "netns", "exec", self.net, "unshare", "--mount", "--pid", "--uts", "--fork"]
         self.process = subprocess.Popen(
@@ -170,12 +170,12 @@ class Pod:
             stderr=subprocess.STDOUT,
         )
 
-    def _script(self, container, place, rights, words):
-        root = place / "root"
+    def _script(self, container, work, security, words):
+        root = work / "root"
         lines = [
             "set -e",
             "mount --make-rprivate /",
-            f"mount -t overlay overlay -o lowerdir=/,upperdir={place}/upper,workdir={place}/work {root}",
+            f"mount -t overlay overlay -o lowerdir=/,upperdir={work}/upper,workdir={work}/work {root}",
             f"cd {root}",
             "mkdir -p proc dev sys .before",
             "mount -t proc proc proc",
@@ -200,11 +200,11 @@ class Pod:
         checkout = shlex.quote(str(REPOSITORY))
         lines.append(f"mkdir -p .{checkout} && mount --bind {checkout} .{checkout}")
         lines += ["pivot_root . .before", "cd /", "umount -l .before", "hostname pod"]
-        if rights.get("readOnlyRootFilesystem"):
+        if security.get("readOnlyRootFilesystem"):
             lines.append("mount -o remount,ro /")
-        user = rights.get("runAsUser", 0)
+        user = security.get("runAsUser", 0)
         # Mapped to another user, without any of root's capabilities.
-        become = f"unshare --user --map-user={user} --map-group={rights.get('runAsGroup', user)}"
+        become = f"unshare --user --map-user={user} --map-group={security.get('runAsGroup', user)}"
         lines.append(f"exec {become} setpriv --no-new-privs {shlex.join(words)}")
         return "\n".join(lines)
 
@@ -343,8 +343,8 @@ def main(what):
         outcome["probes"][pod.name] = {kind: pod.probe(container, kind) for kind in kinds}
     if what.get("scrape"):
         targets = {
-            job: [f"{named[name].address}:{port}" for name, port in places]
-            for job, places in what["scrape"].items()
+            job: [f"{named[name].address}:{port}" for name, port in targets_of_job]
+            for job, targets_of_job in what["scrape"].items()
         }
         start_prometheus(folder, targets)
     for pod in waited:

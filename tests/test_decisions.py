@@ -585,10 +585,10 @@ class TestFurtherOptions:
         two = write_file(ours, tmp_path / "relion.parquet")
         outcome = cli("run", one, two, "-o", tmp_path / "out", "--min-separation", 0.001)
         assert outcome.exit_code == 0, outcome.stderr
-        fate = {
+        winners = {
             row_id: winner for row_id, (winner, _) in Output(tmp_path / "out").decisions.items()
         }
-        assert fate == {(str(one), row): (str(two), row) for row in range(60)}
+        assert winners == {(str(one), row): (str(two), row) for row in range(60)}
 
 
 def test_a_table_in_many_files_is_one_input(case, cli, tmp_path):

@@ -326,9 +326,9 @@ class TestPayload:
     """Six rows at three positions: at separation 0, three are kept and three rejected."""
 
     def six(self, **options):
-        places = np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], np.float32)
+        fractions = np.array([0.1, 0.1, 0.2, 0.2, 0.3, 0.3], np.float32)
         options.setdefault("drop", PICKS_ONLY)
-        columns = {"location/center_x_frac": places, "location/center_y_frac": places}
+        columns = {"location/center_x_frac": fractions, "location/center_y_frac": fractions}
         columns |= options.pop("columns", {})
         return cryosparc(6, micrographs=1, columns=columns, **options)
 
@@ -360,9 +360,9 @@ class TestPayload:
         table = pq.read_table(self.stored(tmp_path / "whole.parquet", {"extra": PAYLOADS[name]}))
         folder = write_folder(table, tmp_path / "in", files=2, row_group_size=2)
         result = answer(folder, tmp_path / "out", min_separation=0)
-        fate = dict(zip(uids(table), bits(table["extra"]), strict=True))
+        values = dict(zip(uids(table), bits(table["extra"]), strict=True))
         both = pa.concat_tables([result.kept, result.rejected])
-        assert dict(zip(uids(both), bits(both["extra"]), strict=True)) == fate
+        assert dict(zip(uids(both), bits(both["extra"]), strict=True)) == values
 
     def test_schema_metadata_and_nullability_are_preserved(self, tmp_path):
         table = self.six(columns={"note": ["a"] * 6})

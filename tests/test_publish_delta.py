@@ -58,8 +58,8 @@ class TestReaders:
         lake, expected = published
         query = QUERY.format("t").replace("group by all", "group by run, input_name")
         engine = deltalake.QueryBuilder().register("t", open_table(lake))
-        told = pa.table(engine.execute(query))
-        assert same(summed(zip(*(column.to_pylist() for column in told), strict=True)), expected)
+        found = pa.table(engine.execute(query))
+        assert same(summed(zip(*(column.to_pylist() for column in found), strict=True)), expected)
 
     def test_duckdb_reads_it(self, published):
         duckdb = pytest.importorskip("duckdb")
@@ -98,8 +98,8 @@ class TestReaders:
         lake, _ = published
         run = Output(out).manifest["run_id"][:12]
         frame = polars.scan_delta(str(lake), use_pyarrow=True).filter(polars.col("run") == run)
-        told = frame.select("uid", "alignments3D/shift").collect()
-        assert sorted(whole(told["uid"].to_list())) == sorted(uids(Output(out).kept))
+        found = frame.select("uid", "alignments3D/shift").collect()
+        assert sorted(whole(found["uid"].to_list())) == sorted(uids(Output(out).kept))
 
     def test_every_column_has_the_runs_values(self, published, out):
         lake, _ = published
@@ -141,9 +141,9 @@ class TestCommit:
         assert first["dask-dedup.run_id"] == manifest["run_id"]
         assert json.loads(first["dask-dedup.parameters"]) == manifest["parameters"]
         assert json.loads(first["dask-dedup.versions"]) == manifest["versions"]
-        told = json.loads(first["dask-dedup.inputs"])
-        assert [one["input_name"] for one in told] == ["topaz", "blob"]
-        assert [one["path"] for one in told] == [one["path"] for one in manifest["inputs"]]
+        found = json.loads(first["dask-dedup.inputs"])
+        assert [one["input_name"] for one in found] == ["topaz", "blob"]
+        assert [one["path"] for one in found] == [one["path"] for one in manifest["inputs"]]
 
     @pytest.mark.parametrize("table", ["rejected", "duplicates"])
     def test_the_other_datasets_can_be_published(self, out, lake, table):
@@ -159,8 +159,8 @@ class TestCommit:
         assert set(rows["session"].to_pylist()) == {"24mar07"}
         assert set(rows["grid"].to_pylist()) == {"3"}
         polars = pytest.importorskip("polars")
-        told = polars.scan_delta(str(lake)).select("session", "grid").unique().collect()
-        assert told.rows() == [("24mar07", "3")]
+        found = polars.scan_delta(str(lake)).select("session", "grid").unique().collect()
+        assert found.rows() == [("24mar07", "3")]
 
     def test_inputs_of_the_same_name_get_different_names(self, tmp_path, lake):
         paths = [
@@ -311,10 +311,10 @@ class TestTwoPublishers:
         command = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
         command += ["publish", str(out), "--delta", str(lake)]
         processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-        told = [process.communicate(timeout=200)[0] for process in processes]
+        found = [process.communicate(timeout=200)[0] for process in processes]
         assert [process.returncode for process in processes] == [0, 0, 0]
-        assert sum("added to the Delta table" in text for text in told) == 1
-        assert sum("nothing was changed" in text for text in told) == 2
+        assert sum("added to the Delta table" in text for text in found) == 1
+        assert sum("nothing was changed" in text for text in found) == 2
         assert same(arrow_sums(read(lake)), truth(out))
 
 
@@ -447,8 +447,8 @@ class TestRefusals:
         assert "seen" in pq.read_schema(next(lake.rglob("*.parquet"))).names
 
     def test_json_has_all_values(self, cli, out, lake):
-        told = json.loads(cli("publish", out, "--delta", lake, "--json").stdout)
-        assert told["changed"]
-        assert told["rows"] == Output(out).kept.num_rows
-        assert told["run_id"] == Output(out).manifest["run_id"]
-        assert told["decimals"] == ["uid", "location/micrograph_uid"]
+        found = json.loads(cli("publish", out, "--delta", lake, "--json").stdout)
+        assert found["changed"]
+        assert found["rows"] == Output(out).kept.num_rows
+        assert found["run_id"] == Output(out).manifest["run_id"]
+        assert found["decimals"] == ["uid", "location/micrograph_uid"]

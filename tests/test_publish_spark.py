@@ -72,8 +72,8 @@ def frame(spark, runs, request):
 def test_counts_and_sums(frame, runs):
     outputs, _ = runs
     expected = truth(outputs[0]) | truth(outputs[1])
-    told = frame.selectExpr("run", "input_name", f"cast(`{X}` as double) x")
-    rows = told.groupBy("run", "input_name").agg({"*": "count", "x": "sum"}).collect()
+    found = frame.selectExpr("run", "input_name", f"cast(`{X}` as double) x")
+    rows = found.groupBy("run", "input_name").agg({"*": "count", "x": "sum"}).collect()
     found = [(row["run"], row["input_name"], row["count(1)"], row["sum(x)"]) for row in rows]
     assert same(summed(found), expected)
 

@@ -63,6 +63,6 @@ def test_five_runs_on_one_cluster_leave_nothing_behind(tmp_path):
     last = found.samples[-1].counts
     assert last["tasks"] == last["shuffles"] == last["published"] == 0
     assert last["left in the output"] == 0
-    # A leak of what a run holds would be tens of MB; the fit over so few runs cannot tell less.
+    # A leak of the data of a run is tens of MB; five runs are too few to measure less.
     for name, (slope, _) in found.slopes().items():
         assert slope < 20, name

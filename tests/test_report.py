@@ -253,9 +253,9 @@ def test_every_rejected_particle_is_joined_to_its_recorded_winner(tmp_path, kind
         assert (winner != NO_WINNER).all()
         kept, rejected = sample.kept.take(winner), sample.rejected
         distance = np.hypot(kept.x - rejected.x, kept.y - rejected.y)
-        told = sample.winners
-        np.testing.assert_allclose(distance, told["distance_A"].to_numpy(), atol=1e-6)
-        np.testing.assert_array_equal(kept.score, told["winner_score"].to_numpy())
+        listed = sample.winners
+        np.testing.assert_allclose(distance, listed["distance_A"].to_numpy(), atol=1e-6)
+        np.testing.assert_array_equal(kept.score, listed["winner_score"].to_numpy())
         seen += len(rejected)
     assert seen == result.manifest["totals"]["rejected"] > 50
 
@@ -268,8 +268,8 @@ def test_the_summary_counts_every_micrograph(tmp_path):
     keys, counts = np.unique(uid, return_counts=True)
     np.testing.assert_array_equal(summary.micrographs, keys)
     np.testing.assert_array_equal(summary.kept + summary.rejected, counts)
-    told = pq.read_table(out / "duplicates")["micrograph"].to_pylist()
-    rejected = {key: told.count(str(key)) for key in keys.tolist()}
+    listed = pq.read_table(out / "duplicates")["micrograph"].to_pylist()
+    rejected = {key: listed.count(str(key)) for key in keys.tolist()}
     assert dict(zip(keys.tolist(), summary.rejected.tolist(), strict=True)) == rejected
     assert summary.drawn_from == ""
 

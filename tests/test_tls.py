@@ -164,11 +164,11 @@ class TestStartedCluster:
         options, changes = authority.options, {}
         if how == "configuration":
             options, changes = [], authority.configuration
-        places = set()
+        addresses = set()
         real = select.live_page_link
 
         def look(client):
-            places.update(listening() - before)
+            addresses.update(listening() - before)
             return real(client)
 
         with pytest.MonkeyPatch.context() as patch, dask.config.set(changes):
@@ -178,8 +178,8 @@ class TestStartedCluster:
         assert "running on the Dask cluster at tls://127.0.0.1:" in outcome.stderr
         assert "live page: https://127.0.0.1:" in outcome.stderr
         assert data(out) == data(tmp_path / "whole")
-        assert places
-        assert {place.ip for place in places} == {"127.0.0.1"}
+        assert addresses
+        assert {address.ip for address in addresses} == {"127.0.0.1"}
 
 
 class TestWrongUse:
@@ -246,7 +246,7 @@ class TestCommandsOfTheDocumentation:
     )
 
     @pytest.fixture
-    def place(self, tmp_path):
+    def folder(self, tmp_path):
         """A folder with inputs and programs, where commands run."""
         if not shutil.which("openssl"):
             pytest.skip("needs openssl")
@@ -262,7 +262,7 @@ class TestCommandsOfTheDocumentation:
             program.chmod(0o755)
         return tmp_path
 
-    def test_they_start_a_cluster_with_tls_that_refuses_others(self, place, rogue):
+    def test_they_start_a_cluster_with_tls_that_refuses_others(self, folder, rogue):
         (ca, request, sign), export, scheduler, worker, wanted = self.shape()
         ports = dict(zip(("8786", "8787"), free_ports(2), strict=True))
 
@@ -271,9 +271,9 @@ class TestCommandsOfTheDocumentation:
                 command = command.replace(f":{documented}", f":{port}").replace(
                     f" {documented} ", f" {port} "
                 )
-            command = command.replace("/tmp/dask-scratch", str(place / "scratch"))
-            environment = os.environ | {"PATH": f"{place / 'bin'}:{os.environ['PATH']}"}
-            return start(["bash", "-c", command], cwd=place, env=environment, **options)
+            command = command.replace("/tmp/dask-scratch", str(folder / "scratch"))
+            environment = os.environ | {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
+            return start(["bash", "-c", command], cwd=folder, env=environment, **options)
 
         def outcome(command):
             return shell(command, capture_output=True, text=True, timeout=LONG)
@@ -290,7 +290,7 @@ class TestCommandsOfTheDocumentation:
             assert "running on the Dask cluster at tls://127.0.0.1:" in done.stderr
             assert ": 2 workers, 8 threads" in done.stderr
             assert "live page: https://127.0.0.1:" in done.stderr
-            context = ssl.create_default_context(cafile=str(place / "ca.pem"))
+            context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
             link = re.search(r"live page: (\S+)", done.stderr)[1]
             page = fetch(link.replace("/dedup", "/json/dedup.json"), context)
             assert json.loads(page)

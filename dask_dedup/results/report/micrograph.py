@@ -37,7 +37,7 @@ MAX_VECTORS = 1_000
 #: Length of the scale bar as a fraction of the field's width.
 _BAR = 0.2
 #: Circles smaller than the first part of the field's width get a dot; those smaller than the second are
-#: shown larger in a window so many circles wide.
+#: shown larger, in a window `_WINDOW_CIRCLES` circles wide.
 _VISIBLE, _SEEN, _WINDOW_CIRCLES, _WINDOW_ASPECT = 0.008, 0.03, 25.0, 0.55
 
 

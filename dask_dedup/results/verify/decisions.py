@@ -261,9 +261,9 @@ def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
     if option == "error":
         add(invalid, "cannot be compared, but was not refused")
         return
-    fate = "kept" if option == "reject" else "rejected"
+    outcome = "kept" if option == "reject" else "rejected"
     misplaced = invalid & (batch.kept != (option == "keep"))
-    add(misplaced, f"cannot be compared, but is {fate}")
+    add(misplaced, f"cannot be compared, but is {outcome}")
     aside = batch.take(invalid & ~batch.kept)
     count = len(aside.picks)
     if not count:

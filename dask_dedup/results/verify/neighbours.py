@@ -125,7 +125,7 @@ def _cells(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
     """Return the cell numbers of the queries and the targets, unique over all micrographs.
 
-    The third value lists the steps from a cell to the middle cells of its own and the neighbouring
+    The third value lists the steps from a cell to the middle cells of its row and the neighbouring
     rows.
     """
     both = np.concatenate([queries.centres, targets.centres])

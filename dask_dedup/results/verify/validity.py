@@ -135,8 +135,6 @@ def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts
             raise MismatchError(f"{key} is {stated} in the manifest, but {value} in the inputs")
     if not number:
         return "every row can be compared"
-    fate = "kept" if inputs.params.invalid == "keep" else "rejected"
+    outcome = "kept" if inputs.params.invalid == "keep" else "rejected"
     what = "is" if number == 1 else "are"
-    return (
-        f"{counted(number, 'row')} cannot be compared and {what} {fate}; no other row was set aside"
-    )
+    return f"{counted(number, 'row')} cannot be compared and {what} {outcome}; no other row was set aside"
