@@ -13,6 +13,7 @@ from dask_dedup.messages import parameter
 from dask_dedup.results.publish.credentials import delta_options
 from dask_dedup.results.publish.dataset import DATASETS, RUN
 from dask_dedup.results.publish.types import lake_columns
+from dask_dedup.storage.files import exists, is_folder, list_names
 from dask_dedup.storage.paths import resolve
 
 if TYPE_CHECKING:
@@ -67,22 +68,20 @@ class DeltaLakeTable:
         """Open the latest version of the table."""
         from deltalake import DeltaTable
 
-        if self.root.is_file():
+        if exists(self.root) and not is_folder(self.root):
             raise InputError(f"{self.root} is a file; choose a folder for the Delta table.")
         if DeltaTable.is_deltatable(self.uri, storage_options=self.options):
             self.table = DeltaTable(self.uri, storage_options=self.options)
             return
         self.table = None
-        if self.root.exists():
-            # Interrupted publishers may have left files of a run.
-            expected = (f"{RUN}=", "_delta_log")
-            names = (entry.name for entry in self.root.iterdir())
-            other = next((name for name in names if name and not name.startswith(expected)), None)
-            if other:
-                raise InputError(
-                    f"{self.root} is not empty and not a Delta table (it contains {other}); "
-                    "choose another folder."
-                )
+        # Interrupted publishers may have left files of a run.
+        expected = (f"{RUN}=", "_delta_log")
+        others = [name for name in list_names(self.root) if not name.startswith(expected)]
+        if others:
+            raise InputError(
+                f"{self.root} is not empty and not a Delta table (it contains {others[0]}); "
+                "choose another folder."
+            )
 
     def contents(self) -> list[dict[str, str]]:
         """Return the constant columns of each file in the table."""

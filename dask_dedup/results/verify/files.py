@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from dask_dedup.output.store import open_store
 from dask_dedup.particles.inputs import Inputs, make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_run_id
 from dask_dedup.results.verify.verification import Check, MismatchError, UncheckedError
-from dask_dedup.storage.files import list_files, open_to_read
+from dask_dedup.storage.files import exists, list_files, sha256_of
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -35,12 +34,6 @@ _ATTRIBUTES = {
     "fingerprint": "its footer",
     "modified_ns": _TIME,
 }
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with open_to_read(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_files(run: FinishedRun, pool: Executor) -> str:
@@ -105,7 +98,7 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     paths = [entry["path"] for entry in run.manifest["inputs"]]
     micrographs = run.manifest["micrographs"]
     for path in [*paths, *([micrographs] if micrographs else [])]:
-        if not at(path).exists():
+        if not exists(at(path)):
             folder = "" if at(path).is_absolute() else f" in {Path.cwd()}"
             raise UncheckedError(
                 f"the input {path} is missing{folder}; "

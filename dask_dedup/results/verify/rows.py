@@ -17,9 +17,8 @@ from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.columns import Columns
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.duplicates import read_duplicates
-from dask_dedup.results.verify.files import sha256_of
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
-from dask_dedup.storage.files import parquet_source
+from dask_dedup.storage.files import parquet_source, sha256_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
