@@ -327,11 +327,11 @@ class TestRefusals:
 
     def test_no_finished_run(self, cli, tmp_path, lake):
         (tmp_path / "empty").mkdir()
-        assert "no finished run here" in self.refused(cli, tmp_path / "empty", "--delta", lake)
+        assert "no finished run (manifest.json is missing)" in self.refused(cli, tmp_path / "empty", "--delta", lake)
 
     def test_a_manifest_of_another_program(self, cli, tmp_path, lake):
         (tmp_path / "manifest.json").write_text('{"name": "web app"}')
-        assert "is not a manifest of dask-dedup" in self.refused(cli, tmp_path, "--delta", lake)
+        assert "not a manifest of dask-dedup" in self.refused(cli, tmp_path, "--delta", lake)
 
     def test_a_damaged_run(self, cli, out, lake):
         (out / "particles_kept" / "part-00000.parquet").unlink()
