@@ -327,7 +327,9 @@ class TestRefusals:
 
     def test_no_finished_run(self, cli, tmp_path, lake):
         (tmp_path / "empty").mkdir()
-        assert "no finished run (manifest.json is missing)" in self.refused(cli, tmp_path / "empty", "--delta", lake)
+        assert "no finished run (manifest.json is missing)" in self.refused(
+            cli, tmp_path / "empty", "--delta", lake
+        )
 
     def test_a_manifest_of_another_program(self, cli, tmp_path, lake):
         (tmp_path / "manifest.json").write_text('{"name": "web app"}')
