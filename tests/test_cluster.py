@@ -1,19 +1,20 @@
 import os
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import dask
 import psutil
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup import DedupParams, RunError, run
+from dask_dedup import DedupParams, InputError, RunError, run
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.cluster import preload as malloc
 from dask_dedup.monitoring.progress import Progress
 from dask_dedup.pipeline.executors import select
 from dask_dedup.pipeline.executors.threads import ThreadExecutor
 
-ADDRESS_OF_NOBODY = "tcp://127.0.0.1:9"
+UNUSED_ADDRESS = "tcp://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -29,21 +30,27 @@ def digests(result):
 
 
 @pytest.mark.parametrize(("rows", "cores"), [(1_000, 64), (10**9, select.MOST_THREADS)])
-def test_work_that_threads_can_do_is_done_inside_this_process(monkeypatch, rows, cores):
+def test_work_that_threads_can_do_needs_no_cluster(monkeypatch, rows, cores):
     monkeypatch.setattr(select, "available_cores", lambda: cores)
     with ExitStack() as stack:
         assert isinstance(select.choose_executor(stack, None, rows), ThreadExecutor)
 
 
+def test_an_asynchronous_client_is_refused():
+    client = SimpleNamespace(asynchronous=True)
+    with ExitStack() as stack, pytest.raises(InputError, match="the Dask client is asynchronous"):
+        select.choose_executor(stack, client, 1_000)
+
+
 @pytest.mark.parametrize(("cores", "threads"), [(1, 1), (4, 4), (64, select.MOST_THREADS)])
-def test_a_process_has_a_thread_a_core_but_not_too_many(monkeypatch, cores, threads):
+def test_threads_are_as_many_as_cores_up_to_a_limit(monkeypatch, cores, threads):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
     assert ThreadExecutor().threads == threads
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_local_cluster_gives_the_bytes_of_this_process(inputs, tmp_path, workers):
+def test_a_local_cluster_gives_the_bytes_of_threads(inputs, tmp_path, workers):
     params = DedupParams(min_separation=60)
     here = run(inputs, tmp_path / "here", params)
     with ExitStack() as stack:
@@ -53,7 +60,7 @@ def test_a_local_cluster_gives_the_bytes_of_this_process(inputs, tmp_path, worke
 
 
 @pytest.mark.slow
-def test_larger_work_on_many_cores_gets_a_local_cluster(inputs, tmp_path, monkeypatch, caplog):
+def test_a_large_run_on_many_cores_starts_a_local_cluster(inputs, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(select, "THREADS_ROWS", 100)
     monkeypatch.setattr(select, "MOST_THREADS", 0)
     caplog.set_level("INFO", "dask_dedup")
@@ -63,21 +70,21 @@ def test_larger_work_on_many_cores_gets_a_local_cluster(inputs, tmp_path, monkey
 
 
 @pytest.mark.slow
-def test_whoever_watches_a_cluster_hears_how_each_run_ends(inputs, tmp_path):
+def test_on_event_receives_the_final_event_of_each_run_on_a_cluster(inputs, tmp_path):
     with ExitStack() as stack:
         client = cluster.start_local(stack, 1, 2)
         for number in range(10):
-            told = []
-            run(inputs, tmp_path / str(number), client=client, on_event=told.append)
-            assert told[-1]["kind"] == "finished"
+            received = []
+            run(inputs, tmp_path / str(number), client=client, on_event=received.append)
+            assert received[-1]["kind"] == "finished"
 
 
 class TestMoreMovesThanFits:
-    """What moves would take too much memory: a cluster is started for it."""
+    """A cluster is started if the picks that move do not fit in memory."""
 
     @pytest.fixture
     def started(self, monkeypatch):
-        """Clients of the clusters that were started; they live on, to be asked."""
+        """Clients of the clusters that were started; they stay open for questions."""
         clients = []
         with ExitStack() as longer:
             start = cluster.start_local
@@ -86,18 +93,18 @@ class TestMoreMovesThanFits:
             )
             yield clients
 
-    def test_few_picks_move_inside_this_process(self, inputs, tmp_path, monkeypatch, started):
+    def test_few_picks_move_between_threads(self, inputs, tmp_path, monkeypatch, started):
         monkeypatch.setattr(select, "MOVING_BYTES", 2**40)
         run(inputs, tmp_path / "out")
         assert not started
 
-    def test_many_that_fit_do_so_too(self, inputs, tmp_path, monkeypatch, started):
+    def test_many_picks_that_fit_move_between_threads(self, inputs, tmp_path, monkeypatch, started):
         monkeypatch.setattr(select, "THREADS_ROWS", 100)
         run(inputs, tmp_path / "out")
         assert not started
 
     @pytest.mark.slow
-    def test_the_bytes_are_those_of_this_process(self, inputs, tmp_path, monkeypatch, started):
+    def test_the_bytes_are_those_of_threads(self, inputs, tmp_path, monkeypatch, started):
         here = run(inputs, tmp_path / "here")
         monkeypatch.setattr(select, "THREADS_ROWS", 100)
         monkeypatch.setattr(select, "MOVING_BYTES", 2**40)
@@ -107,7 +114,7 @@ class TestMoreMovesThanFits:
         assert digests(there) == digests(here)
 
     @pytest.mark.slow
-    def test_whoever_watches_sees_all_of_it_once(self, inputs, tmp_path, monkeypatch, started):
+    def test_listeners_receive_every_event_once(self, inputs, tmp_path, monkeypatch, started):
         monkeypatch.setattr(select, "THREADS_ROWS", 100)
         monkeypatch.setattr(select, "MOVING_BYTES", 2**40)
         here = Progress()
@@ -144,31 +151,31 @@ def test_a_local_cluster_listens_on_this_machine_only(workers):
 
 
 class TestMemoryOfWorkers:
-    """Freed memory stays at hand, unless the user has said otherwise."""
+    """Workers keep freed memory for reuse, unless the user configured otherwise."""
 
     pytestmark = pytest.mark.slow
     NAMES = (malloc.TRIM, "MALLOC_MMAP_THRESHOLD_", malloc.POOL)
 
     @pytest.fixture(autouse=True)
-    def nothing_said_before(self, monkeypatch):
+    def no_settings_before(self, monkeypatch):
         for name in self.NAMES:
             monkeypatch.delenv(name, raising=False)
 
     def settings(self):
         with ExitStack() as stack:
             client = cluster.start_local(stack, 2, 1)
-            told = client.run(lambda names: [os.environ.get(name) for name in names], self.NAMES)
-        first, second = told.values()
+            values = client.run(lambda names: [os.environ.get(name) for name in names], self.NAMES)
+        first, second = values.values()
         assert first == second
         return first
 
-    def test_stays_at_hand(self):
+    def test_is_kept_by_default(self):
         assert self.settings() == [str(2**26), str(2**25), "system"]
 
-    def test_is_as_the_user_says(self, monkeypatch):
+    def test_follows_the_settings_of_the_user(self, monkeypatch):
         monkeypatch.setenv(malloc.POOL, "mimalloc")
-        said = {f"distributed.nanny.pre-spawn-environ.{malloc.TRIM}": 1234}
-        with dask.config.set(said):
+        settings = {f"distributed.nanny.pre-spawn-environ.{malloc.TRIM}": 1234}
+        with dask.config.set(settings):
             assert self.settings() == ["1234", None, "mimalloc"]
 
 
@@ -182,10 +189,10 @@ def test_the_configured_scheduler_is_used(inputs, tmp_path, monkeypatch, caplog)
         assert f"running on the Dask cluster at {client.scheduler.address}" in caplog.text
 
 
-def test_a_scheduler_that_is_not_there_is_said_so(monkeypatch):
+def test_a_missing_scheduler_is_reported(monkeypatch):
     monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
     with (
         ExitStack() as stack,
         pytest.raises(RunError, match="cannot connect to the Dask scheduler"),
     ):
-        cluster.connect(stack, ADDRESS_OF_NOBODY)
+        cluster.connect(stack, UNUSED_ADDRESS)

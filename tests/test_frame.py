@@ -403,3 +403,70 @@ def test_pandas_frames_do_not_wait_for_dask():
         "assert 'dask.dataframe' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_parameters_are_keywords_or_an_object(particles):
+    wanted = remove_duplicates(particles, DedupParams(min_separation=60, score_field="none"))
+    assert_same_frames(remove_duplicates(particles, min_separation=60, score_field="none"), wanted)
+    with pytest.raises(TypeError, match="either params or the keyword min_separation, not both"):
+        remove_duplicates(particles, DedupParams(), min_separation=60)
+    with pytest.raises(TypeError, match="min_seperation; did you mean min_separation"):
+        remove_duplicates(particles, min_seperation=60)
+    with pytest.raises(InputError, match="min_separation"):
+        remove_duplicates(particles, min_separation=-1)
+
+
+def test_the_y_axis_of_a_frame_is_flipped_by_a_list(particles):
+    wanted = remove_duplicates(particles, DedupParams(flip_y=(0,)))
+    assert_same_frames(remove_duplicates(particles, flip_y=[0]), wanted)
+
+
+@pytest.mark.parametrize("text", [pl.String, pl.Categorical])
+def test_polars_frames_come_back_as_polars_frames(text):
+    path = "location/micrograph_path"
+    table = cryosparc(ROWS, drop=[UID])
+    frame = pl.DataFrame(pl.from_arrow(table)).with_columns(pl.col(path).cast(text))
+    wanted_kept, wanted_rejected = remove_duplicates(table)
+    kept, rejected = remove_duplicates(frame)
+    assert isinstance(kept, pl.DataFrame)
+    assert kept.schema == rejected.schema == frame.schema
+    assert kept["uid"].to_list() == uids(wanted_kept)
+    assert rejected["uid"].to_list() == uids(wanted_rejected)
+    assert 0 < rejected.height < ROWS
+
+
+def test_polars_gives_the_pixel_sizes_of_micrographs(particles):
+    rows = particles.drop(columns=["location/micrograph_psize_A", "location/micrograph_shape"])
+    known = exposures()
+    wanted = remove_duplicates(rows, micrographs=known)
+    assert_same_frames(
+        remove_duplicates(rows, micrographs=pl.DataFrame(pl.from_arrow(known))), wanted
+    )
+
+
+def test_other_frames_of_arrow_come_back_as_arrow_tables():
+    class Stream:
+        def __init__(self, table):
+            self.table = table
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return self.table.__arrow_c_stream__(requested_schema)
+
+    table = cryosparc(ROWS)
+    for part, wanted in zip(
+        remove_duplicates(Stream(table)), remove_duplicates(table), strict=True
+    ):
+        assert part.equals(wanted)
+
+
+def test_an_asynchronous_client_is_refused(particles):
+    import asyncio
+
+    from distributed import Client
+
+    async def split():
+        async with Client(processes=False, asynchronous=True, dashboard_address=":0"):
+            with pytest.raises(InputError, match="the Dask client is asynchronous"):
+                remove_duplicates(lazy(particles))
+
+    asyncio.run(split())

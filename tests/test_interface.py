@@ -236,7 +236,7 @@ class TestMessages:
         for phrase in ("20 A", "alignments3D/shift", "ncc_score (higher is better)"):
             assert phrase in printed
         assert "120 particles on 4 micrographs, in 1 fragment" in printed
-        assert "nothing moves" in printed
+        assert "nothing is shuffled" in printed
 
     def test_the_table_counts_by_input_and_in_all(self, cli, tmp_path):
         paths = [

@@ -41,10 +41,10 @@ def started(job: Job, output: str, executor: str) -> Event:
         "kind": "started",
         "output": output,
         "executor": executor,
-        "inputs": [table.path[-NAME_LENGTH:] for table in job.tables[:NAMED]],
-        "rows": sum(table.rows for table in job.tables),
-        "bytes": sum(table.bytes for table in job.tables),
-        "fragments": len(job.fragments),
+        "inputs": [table.path[-NAME_LENGTH:] for table in job.inputs.tables[:NAMED]],
+        "rows": sum(table.rows for table in job.inputs.tables),
+        "bytes": sum(table.bytes for table in job.inputs.tables),
+        "fragments": len(job.inputs.fragments),
     }
 
 

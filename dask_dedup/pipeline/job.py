@@ -22,10 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.formats import Fragment, ParticleTable
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.inputs import Inputs
-    from dask_dedup.particles.micrographs import MicrographTable
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
 ALGORITHM = 3
@@ -63,31 +61,6 @@ class Job:
     run_token: str = ""
     endpoint_url: str | None = None
     attempt: str = ""
-
-    @property
-    def tables(self) -> tuple[ParticleTable, ...]:
-        """The input tables."""
-        return self.inputs.tables
-
-    @property
-    def fragments(self) -> tuple[Fragment, ...]:
-        """The fragments of all inputs."""
-        return self.inputs.fragments
-
-    @property
-    def roles(self) -> tuple[ColumnRoles, ...]:
-        """The column roles of each input."""
-        return self.inputs.roles
-
-    @property
-    def params(self) -> DedupParams:
-        """The parameters."""
-        return self.inputs.params
-
-    @property
-    def micrographs(self) -> MicrographTable | None:
-        """The micrograph table, if any."""
-        return self.inputs.micrographs
 
     def home(self, dataset: str) -> str:
         """Return the folder of a dataset's files, relative to the output."""

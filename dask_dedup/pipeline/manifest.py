@@ -79,7 +79,7 @@ def make_manifest(
             **{key: request[key] for key in _FROM_REQUEST},
             "overwrite": overwrite,
             "run_token": job.run_token,
-            "inputs": [_describe_input(job, table) for table in job.tables],
+            "inputs": [_describe_input(job, table) for table in job.inputs.tables],
             "plan": plan.to_dict(),
             "warnings": list(warnings),
             "totals": totals,
@@ -94,18 +94,18 @@ def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any
     return {
         "run_id": run_id,
         "directory": str(Path.cwd()),
-        "parameters": job.params.to_dict(),
+        "parameters": job.inputs.params.to_dict(),
         "output_format": job.output_format,
         "allow_outside": allow_outside,
-        "micrographs": job.micrographs.path if job.micrographs else None,
-        "inputs": [table.path for table in job.tables],
-        "fragment_rows": [fragment.rows for fragment in job.fragments],
+        "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
+        "inputs": [table.path for table in job.inputs.tables],
+        "fragment_rows": [fragment.rows for fragment in job.inputs.fragments],
         "versions": versions(),
     }
 
 
 def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
-    roles = job.roles[table.source]
+    roles = job.inputs.roles[table.source]
     return {
         "path": table.path,
         "rows": table.rows,
@@ -126,16 +126,16 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
 
 def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:
     """Add up the checkpoints, and check that no row was lost or added."""
-    for checkpoint, fragment in zip(checkpoints, job.fragments, strict=True):
+    for checkpoint, fragment in zip(checkpoints, job.inputs.fragments, strict=True):
         if checkpoint.kept + checkpoint.rejected != fragment.rows:
             raise RunError(
                 f"{fragment}: {checkpoint.kept} kept and {checkpoint.rejected} rejected of {fragment.rows} "
                 "rows. This is a bug in dask-dedup; nothing was committed."
             )
-    no_winners = job.params.remove_entirely
+    no_winners = job.inputs.params.remove_entirely
     by_input: list[dict[str, Any]] = []
     by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
-    for table in job.tables:
+    for table in job.inputs.tables:
         mine = [checkpoint for checkpoint in checkpoints if checkpoint.source == table.source]
         by_input.append(
             {
@@ -187,7 +187,7 @@ def _outputs(
         assembled = [
             (table.source, pool.submit(stages.assemble, job, table.source, folder, count[key]))
             for table, name, count in zip(
-                job.tables, job.native_names, totals["by_input"], strict=True
+                job.inputs.tables, job.native_names, totals["by_input"], strict=True
             )
             if name
             for folder, key in ((KEPT, "kept"), (REJECTED, "rejected"))

@@ -19,7 +19,7 @@ _MOST_REJECTED = 0.9
 
 def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
     """Return warnings about the outcome, such as nearly all particles rejected."""
-    params = job.params
+    params = job.inputs.params
     rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
     if params.invalid == "reject":
         rejected -= sum(checkpoint.rows for checkpoint in checkpoints) - plan.rows

@@ -137,7 +137,7 @@ def run(
                 stack.enter_context(executor.listening(job.attempt))
             # As text first: a cluster queried within the log handler would block its own log lines.
             where = str(emit.executor)
-            log.info("running %s", where)
+            log.log(emit.executor.log_level, "running %s", where)
             with store.lock():
                 manifest = store.find_finished(run_id, overwrite=overwrite)
                 already_done = manifest is not None
@@ -263,7 +263,9 @@ def _write_and_commit(
         manifest = store.staged_manifest(staging)
         if manifest is None:
             job = replace(job, staging=str(staging))
-            checkpoints = _write(job, scan, emit, store.find_checkpoints(staging, job.fragments))
+            checkpoints = _write(
+                job, scan, emit, store.find_checkpoints(staging, job.inputs.fragments)
+            )
             check_unchanged(job.inputs)
             doubts = find_doubts(job, scan.plan, checkpoints)
             _log_warnings(doubts)
@@ -280,7 +282,7 @@ def _write_and_commit(
     except BaseException as error:
         reusable = not isinstance(error, InputError)
         finished = store.close_failed(
-            staging, len(job.fragments), lambda: reusable and not find_changed(job.inputs)
+            staging, len(job.inputs.fragments), lambda: reusable and not find_changed(job.inputs)
         )
         if finished is None or not isinstance(error, Exception):
             raise
@@ -297,7 +299,7 @@ def _write(
         log.info(
             "resuming: %s of %s fragments are already written",
             f"{len(done):,}",
-            f"{len(job.fragments):,}",
+            f"{len(job.inputs.fragments):,}",
         )
         plan = make_plan(scan.summaries, [checkpoint.fragment for checkpoint in done])
         for checkpoint in done:
@@ -331,28 +333,28 @@ def _translate_errors() -> Iterator[None]:
 
 def _describe(job: Job) -> list[str]:
     """Return what is compared, and which particle wins, as text."""
-    params = job.params
+    params = job.inputs.params
     if params.undo_symmetry_expansion:
         duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
     elif params.min_separation == 0:
         duplicates = "particles with the same stored coordinates"
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
-    shifts = dict.fromkeys(roles.shift_name for roles in job.roles)
+    shifts = dict.fromkeys(roles.shift_name for roles in job.inputs.roles)
     score = "none, seeded choice"
     if params.score:
-        columns = dict.fromkeys(str(roles.score) for roles in job.roles)
+        columns = dict.fromkeys(str(roles.score) for roles in job.inputs.roles)
         better = "higher" if params.score.higher_is_better else "lower"
         score = f"{', '.join(columns)} ({better} is better)"
     if params.remove_entirely:
         outcome = "all of them are rejected"
-    elif params.prefer_input_order and len(job.tables) > 1:
+    elif params.prefer_input_order and len(job.inputs.tables) > 1:
         outcome = "particles of the first input win"
     elif params.score is None:
         outcome = "one of them is kept"
     else:
         outcome = "the best of them is kept"
     return [
-        f"duplicates: {duplicates} on one micrograph (matched by {job.roles[0].match}); {outcome}",
+        f"duplicates: {duplicates} on one micrograph (matched by {job.inputs.roles[0].match}); {outcome}",
         f"shift: {', '.join(shifts)}; score: {score}",
     ]

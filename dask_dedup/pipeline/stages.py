@@ -319,8 +319,8 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
     list of OutputFile
         With paths from the output folder.
     """
-    table = job.tables[source]
-    numbers = [fragment.number for fragment in job.fragments if fragment.source == source]
+    table = job.inputs.tables[source]
+    numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)
     pieces = [staging / piece_name(outcome, number) for number in numbers]
     target = Path(job.home(outcome)) / (job.native_names[source] or "")

@@ -8,6 +8,7 @@ particles move back::
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from concurrent.futures import CancelledError
@@ -61,6 +62,8 @@ SHOWN_FOLDERS = 4
 
 class DistributedExecutor:
     """Runs the stages on Dask workers, which all need access to the inputs and the output."""
+
+    log_level = logging.INFO
 
     def __init__(self, client: Client, on_event: EventHandler | None = None) -> None:
         self.client = client

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,8 @@ MOST_THREADS = 12
 
 class ThreadExecutor:
     """Runs the stages in threads; pyarrow, NumPy and SciPy release the global interpreter lock."""
+
+    log_level = logging.DEBUG
 
     def __init__(self, on_event: EventHandler | None = None, threads: int | None = None) -> None:
         self.threads = threads or min(len(os.sched_getaffinity(0)), MOST_THREADS)
