@@ -37,6 +37,7 @@ autodoc_typehints = "none"  # numpydoc shows the types of the docstring
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 autosummary_generate = False
+default_role = "py:obj"
 
 copybutton_prompt_text = r"\$ |>>> |\.\.\. "
 copybutton_prompt_is_regexp = True
