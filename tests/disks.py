@@ -1,4 +1,4 @@
-"""Small file systems of a test's own, mounted as root; tests of them are skipped where that is not permitted."""
+"""Small file systems, mounted as root; tests that use them are skipped if that is not permitted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _call(*words):
 
 @contextmanager
 def small_disk(folder, *, size, files=None):
-    """Give a folder on a disk of so many bytes, and room for so many files."""
+    """Yield the folder of a new disk with a size in bytes and a maximal number of files."""
     folder.mkdir(parents=True, exist_ok=True)
     files = f",nr_inodes={files}" if files else ""
     _call("mount", "-t", "tmpfs", "-o", f"size={size}{files}", "none", folder)
@@ -30,19 +30,19 @@ def small_disk(folder, *, size, files=None):
 
 
 def enlarge(folder, size=500_000_000, files=100_000):
-    """Make room on such a disk."""
+    """Enlarge such a disk."""
     options = f"remount,size={size},nr_inodes={files}"
     subprocess.run(["mount", "-o", options, folder], check=True)
 
 
 def make_read_only(folder):
-    """Let nothing more be written on such a disk."""
+    """Make such a disk read-only."""
     subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
 
 
 @contextmanager
 def with_quota(folder, size):
-    """Give a folder that may hold so many bytes, on a disk that has more."""
+    """Yield a folder with a quota in bytes, on a larger disk."""
     if not shutil.which("mkfs.btrfs"):
         pytest.skip("no mkfs.btrfs here (Debian: btrfs-progs)")
     image = folder.with_name(f"{folder.name}.image")
@@ -61,5 +61,5 @@ def with_quota(folder, size):
 
 
 def limit_quota(folder, size):
-    """Set how much such a folder may hold."""
+    """Change the quota of such a folder."""
     _call("btrfs", "qgroup", "limit", size, folder)

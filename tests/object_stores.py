@@ -1,4 +1,4 @@
-"""Object stores to test against: moto's server, Ceph's gateway, and a proxy before either that counts and breaks."""
+"""Object stores for tests: moto's server, Ceph's gateway, and a proxy that counts requests and injects faults."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 KEY = "KEYFORTESTSONLY"
-#: With what breaks careless handling of URIs; no output may ever hold it.
+#: With characters that break careless handling of URIs; no output may contain it.
 SECRET = "Not/To+Be/Seen0123456789AnywhereAtAll"
 BUCKET = "picks"
-#: For a `Proxy.fault`: no answer at all.
+#: A `Proxy.fault`: the connection is closed without a response.
 LOST = 0
 #: Seconds any server may take to start.
 LONG = 60.0
 CEPH = Path(__file__).parent / "ceph"
-#: Nothing of the machine's own account may take part.
+#: Settings of the user's own account that tests must not use.
 _OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL_S3")
 
 
@@ -35,7 +35,7 @@ def free_port():
 
 @dataclass
 class Store:
-    """A server, and whom it knows."""
+    """The URL of a server, and valid credentials."""
 
     url: str
     key: str = KEY
@@ -43,7 +43,7 @@ class Store:
 
     @property
     def environment(self):
-        """What a process needs that is to work with it."""
+        """Environment variables for a process that uses it."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": self.key,
@@ -56,7 +56,7 @@ class Store:
         }
 
     def use(self, monkeypatch):
-        """Let this process work with it."""
+        """Make this process use it."""
         import s3fs
 
         for name in _OTHERS:
@@ -66,7 +66,7 @@ class Store:
         s3fs.S3FileSystem.clear_instance_cache()
 
     def around(self, **changes):
-        """Give the environment of a process that works with it."""
+        """Return the whole environment of a process that uses it."""
         whole = {name: value for name, value in os.environ.items() if name not in _OTHERS}
         whole |= self.environment | changes
         return {name: value for name, value in whole.items() if value is not None}
@@ -86,7 +86,7 @@ class Store:
 
 
 class Folder:
-    """A prefix of the bucket that a test has for itself."""
+    """A prefix of the bucket for one test."""
 
     def __init__(self, store, name, bucket=BUCKET):
         self.store, self.name, self.bucket = store, name, bucket
@@ -96,7 +96,7 @@ class Folder:
         return f"s3://{self.bucket}/{self.name}/{name}"
 
     def put(self, path, name=""):
-        """Copy a local file or folder there; gives its URI."""
+        """Upload a local file or folder and return its URI."""
         path = Path(path)
         name = name or path.name
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
@@ -116,7 +116,7 @@ class Folder:
         self.client.delete_object(Bucket=self.bucket, Key=f"{self.name}/{name}")
 
     def names(self, below=""):
-        """Every object below a name, by what follows that."""
+        """Return the names of all objects below a name, relative to it."""
         prefix = f"{self.name}/{below}"
         pages = self.client.get_paginator("list_objects_v2").paginate(
             Bucket=self.bucket, Prefix=prefix
@@ -128,13 +128,13 @@ class Folder:
         return {name: self.read(f"{below}/{name}") for name in self.names(below)}
 
     def uploads(self):
-        """Uploads in parts that nobody has finished."""
+        """Return the keys of unfinished multipart uploads."""
         answer = self.client.list_multipart_uploads(Bucket=self.bucket, Prefix=f"{self.name}/")
         return [upload["Key"] for upload in answer.get("Uploads", ())]
 
 
 def start_moto(folder):
-    """Start moto's server in a process of its own; it lets everybody in."""
+    """Start moto's server in a new process; it accepts any credentials."""
     port = free_port()
     with (folder / "moto.log").open("wb") as log:
         process = subprocess.Popen(
@@ -144,18 +144,18 @@ def start_moto(folder):
             env={**os.environ, "MOTO_S3_CUSTOM_ENDPOINTS": "", "NO_PROXY": "127.0.0.1"},
         )
     store = Store(f"http://127.0.0.1:{port}")
-    wait_until_it_answers(port, process)
+    wait_for_server(port, process)
     store.client().create_bucket(Bucket=BUCKET)
     return process, store
 
 
-def wait_until_it_answers(port, process=None):
+def wait_for_server(port, process=None):
     end = time.monotonic() + LONG
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
         except OSError:
-            assert process is None or process.poll() is None, "the server has ended"
+            assert process is None or process.poll() is None, "the server has exited"
             assert time.monotonic() < end, "the server does not answer"
             time.sleep(0.05)
         else:
@@ -163,7 +163,7 @@ def wait_until_it_answers(port, process=None):
 
 
 class Ceph:
-    """A small Ceph with its gateway, which checks signatures and can be killed and started again."""
+    """A small Ceph cluster with its gateway, which checks signatures and can be killed and restarted."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -189,20 +189,20 @@ class Ceph:
 
 @dataclass
 class Proxy:
-    """An HTTP proxy before a store.
+    """An HTTP proxy in front of a store.
 
     Attributes
     ----------
     store : Store
-        What is behind it.
+        The store behind it.
     fault : callable
-        Of the number of the request, from 1, and the request, such as ``PUT /picks/out/manifest.json``: None to
-        let it through, or the status to answer with, or `LOST`.
+        Called with the number of the request, from 1, and the request, such as ``PUT /picks/out/manifest.json``.
+        Returns None to forward it, a status code to respond with, or `LOST`.
     """
 
     store: Store
     fault: object = lambda number, request: None
-    #: Headers that do not come through.
+    #: Headers that are not forwarded.
     lost_headers: tuple = ("Expect",)
     requests: list = field(default_factory=list)
     refused: int = 0
@@ -235,7 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 
-    def _pass_on(self):
+    def _forward(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         request = f"{self.command} {self.path}"
         with self.proxy.lock:
@@ -245,7 +245,7 @@ class _Handler(BaseHTTPRequestHandler):
             status = self.proxy.fault(len(self.proxy.requests), request)
             self.proxy.refused += status is not None
         if status == LOST:
-            # As if the server had been killed.
+            # Like a killed server.
             self.close_connection = True
             return
         if status is not None:
@@ -264,7 +264,7 @@ class _Handler(BaseHTTPRequestHandler):
             reply = behind.getresponse()
             content = reply.read()
         except OSError:
-            # As if the server itself had been lost.
+            # Like a lost server.
             self.close_connection = True
             return
         finally:
@@ -291,4 +291,4 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _pass_on  # noqa: N815
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815

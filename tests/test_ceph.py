@@ -1,4 +1,4 @@
-"""Runs on a real object store, Ceph's gateway, which checks signatures and can be killed in the middle."""
+"""Runs on Ceph's gateway, an object store that checks signatures and can be killed during a run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ceph(tmp_path_factory):
     missing = [program for program in NEEDED if shutil.which(program) is None]
     if missing:
         pytest.skip(f"no {', '.join(missing)} here; .ci/packages installs Ceph")
-    # Its sockets' names must be short.
+    # Ceph limits the length of socket paths.
     folder = tmp_path_factory.mktemp("ceph")
     there = Ceph(folder)
     try:
@@ -73,7 +73,7 @@ def local(folder):
 
 
 def command(store, *words, **changes):
-    """Call the command line in a process of its own; gives exit code, stdout, stderr."""
+    """Run the command line in a new process; return exit code, stdout and stderr."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *map(str, words)],
         env=store.around(**changes),
@@ -86,20 +86,20 @@ def command(store, *words, **changes):
 def test_a_cluster_with_the_option_gives_the_local_bytes(
     there, table, tmp_path, store, monkeypatch
 ):
-    """The endpoint is in the option only, the credentials in the environment that the workers inherit."""
+    """The endpoint comes from the option, the credentials from the environment that the workers inherit."""
     uri, out = there.put(table), there / "out"
     words = ("--endpoint-url", store.url, "run", uri, "-o", out, "--workers", 2, "--verify")
     outcome = command(store, *words, AWS_ENDPOINT_URL=None)
     assert outcome.returncode == 0, outcome.stderr
     assert f"{out} is verified" in outcome.stdout
     assert SECRET not in outcome.stdout + outcome.stderr
-    # The small fragments are unknown to that process.
+    # The other process uses the default fragment size.
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 24 * 2**20)
     run(table, tmp_path / "out")
     assert data(result(there)) == local(tmp_path / "out")
 
 
-def test_the_same_job_gives_the_local_bytes(there, table, tmp_path):
+def test_the_same_run_gives_the_local_bytes(there, table, tmp_path):
     run(table, tmp_path / "out")
     run(there.put(table), there / "out")
     assert data(result(there)) == local(tmp_path / "out")
@@ -126,7 +126,7 @@ def test_wrong_credentials_are_refused_in_one_line(there, table, store, changes,
     assert there.names("out") == []
 
 
-def test_the_work_of_a_killed_worker_is_done_by_another(there, table, tmp_path, store):
+def test_another_worker_takes_over_from_a_killed_one(there, table, tmp_path, store):
     uri = there.put(table)
     run(table, tmp_path / "out")
     with cluster(tmp_path / "cluster", **store.environment) as (dask, client):
@@ -144,7 +144,7 @@ def test_the_work_of_a_killed_worker_is_done_by_another(there, table, tmp_path, 
     assert verify(there / "out").verified
 
 
-def test_a_killed_run_goes_on(there, table, tmp_path, store):
+def test_a_killed_run_is_resumed(there, table, tmp_path, store):
     uri, out = there.put(table), there / "out"
     run(table, tmp_path / "out")
     code = f"from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
@@ -160,7 +160,7 @@ def test_a_killed_run_goes_on(there, table, tmp_path, store):
     assert proof.verified, proof.lines()
 
 
-def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp_path, ceph):
+def test_a_run_waits_for_a_gateway_that_restarts(there, table, tmp_path, ceph):
     uri = there.put(table)
     run(table, tmp_path / "out")
     back = threading.Thread(target=ceph.start_gateway)
@@ -180,9 +180,9 @@ def test_a_gateway_that_is_killed_and_comes_back_is_waited_for(there, table, tmp
 
 
 @pytest.mark.parametrize("same", [True, False], ids=["the same run", "different runs"])
-def test_two_processes_at_once_make_one_result(there, table, store, same):
+def test_two_concurrent_processes_write_one_result(there, table, store, same):
     uri, out = there.put(table), there / "out"
-    # In fragments as small as this process, which verifies, takes them.
+    # The same fragment size as in this process, which verifies the result.
     code = f"from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; {PROGRAM}"
     words = [sys.executable, "-c", code, "run", uri, "-o", out, "--no-report"]
     options = [[], [] if same else ["--min-separation", "60"]]

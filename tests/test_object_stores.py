@@ -1,4 +1,4 @@
-"""Tables and results in an object store: the same bytes as here, whole or not at all, whatever happens meanwhile."""
+"""Tables and results in an object store: the same bytes as on a local disk, complete or not committed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from dask_dedup.storage.paths import at
 
 DATASETS = ("particles_kept", "particles_rejected")
 TABLES = (*DATASETS, "duplicates")
-#: A fault takes so many seconds at most; only against hanging.
+#: Most seconds that a fault may take.
 SOON = 60
 
 
@@ -47,20 +47,20 @@ def many_fragments(monkeypatch, store):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Give up a server that is lost after a second or so."""
+    """Give up on a lost server after about a second."""
     config = {"retries": {"mode": "standard", "max_attempts": 2}, "connect_timeout": 5}
     monkeypatch.setattr(places_module, "S3_CONFIG", config)
 
 
 @pytest.fixture
 def table(tmp_path):
-    """A folder of four files; micrographs lie across them."""
+    """A folder of four files; micrographs span several of them."""
     rows = cryosparc(120, seed=3).take(np.random.default_rng(0).permutation(120))
     return write_folder(rows, tmp_path / "in", files=4)
 
 
 def make_tables(kind, folder):
-    """Write a table of some fragments; gives it, and the options a run of it takes."""
+    """Write a table of several fragments; return it and the options of its run."""
     if kind == "file":
         return write_file(cryosparc(), folder / "in.parquet", row_group_size=40), {}
     if kind == "folder":
@@ -80,7 +80,7 @@ def make_tables(kind, folder):
 
 
 def make_group(folder, *, backwards):
-    """Write a group of two files, the second one's rows in the first one's order or backwards."""
+    """Write a group of two files, the rows of the second in the order of the first or reversed."""
     rows = plain(particles(120, seed=1, per_micrograph=50))
     two = [
         np.array([tuple(row) for row in rows[names]], [(name, rows.dtype[name]) for name in names])
@@ -94,19 +94,19 @@ def make_group(folder, *, backwards):
 
 
 def result(there, name="out"):
-    """Every data file of a result, by dataset and name; there must be one run's only."""
-    files, marks = {}, set()
+    """Return every data file of a result, by table and name; all must be of one run."""
+    files, tokens = {}, set()
     for dataset in TABLES:
         for path, content in there.contents(f"{name}/{dataset}").items():
-            mark, _, file = path.partition("/")
-            marks.add(mark)
+            token, _, file = path.partition("/")
+            tokens.add(token)
             files[f"{dataset}/{file}"] = content
-    assert len(marks) <= 1
+    assert len(tokens) <= 1
     return files
 
 
-def told(files):
-    """What ``duplicates`` tells, but for where the inputs lie."""
+def duplicates(files):
+    """Return the rows of ``duplicates`` without the paths of the inputs."""
     parts = [
         pq.read_table(io.BytesIO(content))
         for name, content in sorted(files.items())
@@ -123,7 +123,7 @@ def data(files):
 
 
 def listed(there, name="out"):
-    """Check that a place holds what its manifest lists and nothing else; gives the manifest."""
+    """Check that a folder holds the files in its manifest and no others; return the manifest."""
     manifest = json.loads(there.read(f"{name}/manifest.json"))
     assert there.names(name) == sorted(
         ["manifest.json", *(entry["path"] for entry in manifest["outputs"])]
@@ -138,7 +138,7 @@ def no_change(there, name="out"):
 
 
 def refused(outcome, code=2):
-    """Check that a command ended with one clear line; gives the line."""
+    """Check that a command ended with one clear line; return the line."""
     assert outcome.exit_code == code, outcome.stderr
     lines = [line for line in outcome.stderr.splitlines() if line.startswith("dask-dedup: ")]
     assert len(lines) == 1
@@ -155,7 +155,7 @@ def behind_proxy(monkeypatch, store, fault, **options):
     store.use(monkeypatch)
 
 
-class TestTheSameAsHere:
+class TestSameBytes:
     @pytest.mark.parametrize(
         "kind",
         [
@@ -169,7 +169,7 @@ class TestTheSameAsHere:
             ),
         ],
     )
-    def test_data_files_are_the_same_to_the_byte(self, there, tmp_path, kind):
+    def test_data_files_are_identical(self, there, tmp_path, kind):
         source, options = make_tables(kind, tmp_path)
         here = run(source, tmp_path / "out", **options)
         uri = there.put(source.parent if kind.startswith("csg") else source, "in" + source.suffix)
@@ -181,14 +181,14 @@ class TestTheSameAsHere:
         local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
         remote = result(there)
         assert data(remote) == data(local)
-        assert told(remote) == told(local)
-        assert len(told(remote)) == here.manifest["plan"]["fragments"]
+        assert duplicates(remote) == duplicates(local)
+        assert len(duplicates(remote)) == here.manifest["plan"]["fragments"]
         assert result_there.kept == here.kept
         listed(there)
         assert verify(there / "out").verified
 
-    def test_workers_are_told_the_server(self, there, table, tmp_path, cluster):
-        """The workers have credentials in their own environment, but no endpoint."""
+    def test_workers_receive_the_endpoint(self, there, table, tmp_path, cluster):
+        """The workers have credentials in their environment, but no endpoint."""
         own = {n: v for n, v in there.store.environment.items() if n != "AWS_ENDPOINT_URL"}
 
         def know(own, *, forget):
@@ -210,7 +210,7 @@ class TestTheSameAsHere:
         )
 
     @pytest.mark.slow
-    def test_every_verb_takes_uris(self, there, table, cli):
+    def test_every_command_accepts_uris(self, there, table, cli):
         uri, out = there.put(table), there / "out"
         outcome = cli("run", uri, "--output", out, "--verify", no_report=False)
         assert outcome.exit_code == 0, outcome.stderr
@@ -224,7 +224,7 @@ class TestTheSameAsHere:
         assert re.search(r"particles +120, in 4 files", cli("inspect", uri).stdout)
 
     @pytest.mark.slow
-    def test_input_here_and_output_there_may_be_mixed(self, there, table, tmp_path):
+    def test_local_and_remote_may_be_mixed(self, there, table, tmp_path):
         run(table, there / "out")
         run(there.put(table), tmp_path / "out")
         assert verify(there / "out").verified
@@ -232,10 +232,10 @@ class TestTheSameAsHere:
         local = {f"{d}/{n}": c for d in TABLES for n, c in contents(tmp_path / "out" / d).items()}
         assert data(result(there)) == data(local)
 
-    def test_what_the_manifest_lists_can_be_read_by_itself(self, there, table):
+    def test_the_listed_files_can_be_read_without_others(self, there, table):
         uri = there.put(table)
         outcome = run(uri, there / "out")
-        there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"of a dead run")
+        there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"of an interrupted run")
         place = at(there / "out")
         manifest = json.loads((place / "manifest.json").read_text())
         files = [
@@ -264,7 +264,7 @@ class TestCommit:
         assert "holds another run" in line
         assert no_change(there) == before
 
-    def test_a_place_with_something_else_in_it_is_refused(self, there, table, cli):
+    def test_a_folder_with_other_files_is_refused(self, there, table, cli):
         uri = there.put(table)
         there.write("out/notes.txt", b"mine")
         assert "not empty" in refused(cli("run", uri, "-o", there / "out"))
@@ -275,7 +275,7 @@ class TestCommit:
         "kind",
         ["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("star", "csg"))],
     )
-    def test_a_run_that_died_goes_on(self, there, tmp_path, monkeypatch, caplog, kind):
+    def test_an_interrupted_run_is_resumed(self, there, tmp_path, monkeypatch, caplog, kind):
         source, options = make_tables(kind, tmp_path)
         uri = there.put(source.parent if kind == "csg" else source, "in" + source.suffix)
         uri = f"{uri}/{source.name}" if kind == "csg" else uri
@@ -287,9 +287,9 @@ class TestCommit:
         assert "manifest.json" not in there.names("out")
         checkpoints = [name for name in there.names("out") if "/checkpoints/" in name]
         assert len(checkpoints) >= 2
-        told_of = "\n".join(status(there / "out").lines())
-        assert f"{len(checkpoints)} of " in told_of
-        assert f"dask-dedup --endpoint-url {there.store.url} run {uri}" in told_of
+        shown = "\n".join(status(there / "out").lines())
+        assert f"{len(checkpoints)} of " in shown
+        assert f"dask-dedup --endpoint-url {there.store.url} run {uri}" in shown
         numbers = written(monkeypatch)
         caplog.set_level("INFO", "dask_dedup")
         outcome = run(uri, there / "out", **options)
@@ -300,7 +300,7 @@ class TestCommit:
         assert verify(there / "out").verified
 
     @pytest.mark.slow
-    def test_a_part_that_is_gone_is_written_again(self, there, table, monkeypatch):
+    def test_a_missing_file_is_written_again(self, there, table, monkeypatch):
         uri = there.put(table)
         with monkeypatch.context() as patch:
             crashing(patch, stages, "write_fragment", call=4)
@@ -312,7 +312,7 @@ class TestCommit:
         assert verify(there / "out").verified
 
     @pytest.mark.slow
-    def test_a_part_that_vanishes_during_the_run_is_told(self, there, table):
+    def test_a_file_deleted_during_the_run_fails_it(self, there, table):
         uri = there.put(table)
 
         def steal(event):
@@ -326,7 +326,9 @@ class TestCommit:
         run(uri, there / "out")
         assert verify(there / "out").verified
 
-    def test_clean_drops_a_dead_run_and_nothing_else(self, there, table, monkeypatch, cli):
+    def test_clean_removes_an_interrupted_run_and_nothing_else(
+        self, there, table, monkeypatch, cli
+    ):
         uri = there.put(table)
         run(uri, there / "out")
         before = no_change(there)
@@ -341,7 +343,7 @@ class TestCommit:
         listed(there)
 
     @pytest.mark.slow
-    def test_clean_drops_parts_that_belong_to_nobody(self, there, table):
+    def test_clean_removes_files_of_unknown_runs(self, there, table):
         run(there.put(table), there / "out")
         there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"left by a lost race")
         there.write("out/particles_kept/mine.txt", b"not of this program")
@@ -351,14 +353,14 @@ class TestCommit:
         assert "particles_kept/mine.txt" in there.names("out")
 
     @pytest.mark.slow
-    def test_uploads_that_a_killed_run_left_are_given_up(self, there, table, monkeypatch):
+    def test_unfinished_uploads_of_a_killed_run_are_aborted(self, there, table, monkeypatch):
         uri = there.put(table)
         with monkeypatch.context() as patch:
             crashing(patch, stages, "write_fragment", call=2)
             with pytest.raises(Crash):
                 run(uri, there / "out")
-        mark = there.names("out/particles_kept")[0].partition("/")[0]
-        for name in (f"out/particles_kept/{mark}/big.star", "out/other/big.star"):
+        token = there.names("out/particles_kept")[0].partition("/")[0]
+        for name in (f"out/particles_kept/{token}/big.star", "out/other/big.star"):
             there.client.create_multipart_upload(Bucket=BUCKET, Key=f"{there.name}/{name}")
         run(uri, there / "out")
         assert there.uploads() == [f"{there.name}/out/other/big.star"]
@@ -368,7 +370,7 @@ class TestOverwrite:
     OTHER = DedupParams(min_separation=60)
 
     def whole(self, there, manifest):
-        """Whether all files of a result can be read as its manifest has them."""
+        """Return whether all files of a result match its manifest."""
         import hashlib
 
         return all(
@@ -377,7 +379,7 @@ class TestOverwrite:
         )
 
     @pytest.mark.parametrize("same", [True, False], ids=["the same run", "another run"])
-    def test_the_old_result_stays_until_the_new_one_is_whole(self, there, table, same):
+    def test_the_old_result_stays_until_the_new_one_is_complete(self, there, table, same):
         uri = there.put(table)
         old = run(uri, there / "out").manifest
         seen = []
@@ -396,7 +398,7 @@ class TestOverwrite:
         assert verify(there / "out").verified
 
     @pytest.mark.slow
-    def test_one_that_dies_leaves_the_old_result(self, there, table, monkeypatch):
+    def test_an_interrupted_overwrite_keeps_the_old_result(self, there, table, monkeypatch):
         uri = there.put(table)
         old = run(uri, there / "out").manifest
         with monkeypatch.context() as patch:
@@ -416,13 +418,13 @@ class TestOverwrite:
             *(pytest.param(how, marks=pytest.mark.slow) for how in ("clean", "another overwrite")),
         ],
     )
-    def test_one_that_dies_right_after_its_commit_is_tidied_up(
+    def test_an_overwrite_interrupted_after_its_commit_is_tidied(
         self, there, table, monkeypatch, after
     ):
         uri = there.put(table)
         run(uri, there / "out")
         with monkeypatch.context() as patch:
-            # The first two are those of the old result, at the start and once the place is taken.
+            # The first two calls tidy the old result.
             crashing(patch, ObjectStore, "tidy", call=3)
             with pytest.raises(Crash):
                 run(uri, there / "out", self.OTHER, overwrite=True)
@@ -439,7 +441,7 @@ class TestOverwrite:
 
 class TestTwoAtOnce:
     def start_another(self, there, uri, params, **options):
-        """Give a listener that runs another from beginning to end once the first has written something."""
+        """Return an event handler that runs another run once the first has written a fragment."""
         done = []
 
         def on_event(event):
@@ -449,7 +451,7 @@ class TestTwoAtOnce:
 
         return on_event
 
-    def test_of_two_different_runs_the_second_to_end_gives_way(self, there, table, cli):
+    def test_of_two_different_runs_the_second_to_finish_fails(self, there, table, cli):
         uri = there.put(table)
         other = DedupParams(min_separation=60)
         with pytest.raises(OutputExistsError, match="another run has finished here meanwhile"):
@@ -465,7 +467,7 @@ class TestTwoAtOnce:
         assert verify(there / "out").verified
 
     @pytest.mark.slow
-    def test_of_two_that_overwrite_one_gives_way(self, there, table):
+    def test_of_two_overwrites_one_fails(self, there, table):
         uri = there.put(table)
         run(uri, there / "out")
         others = [DedupParams(min_separation=angstrom) for angstrom in (40, 60)]
@@ -476,16 +478,16 @@ class TestTwoAtOnce:
         assert verify(there / "out").verified
 
     @pytest.mark.slow
-    def test_one_that_fails_leaves_the_parts_of_its_twin(self, there, table, monkeypatch):
+    def test_a_failed_run_keeps_the_files_of_a_concurrent_one(self, there, table, monkeypatch):
         uri = there.put(table)
         on_event = self.start_another(there, uri, DedupParams())
         with monkeypatch.context() as patch:
-            crashing(patch, stages, "write_fragment", call=6, error=MemoryError("no room"))
+            crashing(patch, stages, "write_fragment", call=6, error=MemoryError("out of memory"))
             assert run(uri, there / "out", on_event=on_event).already_done
         listed(there)
         assert verify(there / "out").verified
 
-    def test_a_store_that_does_not_heed_conditions_is_told(
+    def test_a_store_without_conditional_writes_is_warned_about(
         self, there, table, monkeypatch, store, caplog
     ):
         uri = there.put(table)
@@ -498,10 +500,12 @@ class TestTwoAtOnce:
         assert "Make sure" not in caplog.text
 
 
-class TestTrouble:
+class TestFaults:
     @pytest.mark.slow
     @pytest.mark.parametrize("status_code", [503, 500])
-    def test_a_busy_server_is_asked_again(self, there, table, monkeypatch, store, status_code):
+    def test_requests_to_a_busy_server_are_repeated(
+        self, there, table, monkeypatch, store, status_code
+    ):
         uri = there.put(table)
         run(uri, there / "whole")
         with behind_proxy(
@@ -513,10 +517,8 @@ class TestTrouble:
         listed(there)
 
     @pytest.mark.slow
-    def test_an_answer_to_the_commit_that_is_lost_does_no_harm(
-        self, there, table, monkeypatch, store
-    ):
-        """The manifest is there, but the client hears of an error and asks again."""
+    def test_a_lost_response_to_the_commit_does_no_harm(self, there, table, monkeypatch, store):
+        """The manifest is written, but the client receives an error and repeats the request."""
         uri = there.put(table)
         done = []
 
@@ -537,7 +539,7 @@ class TestTrouble:
         assert verify(there / "out").verified
 
     @pytest.mark.slow
-    def test_a_server_lost_for_good_ends_the_run_and_the_same_command_goes_on(
+    def test_a_lost_server_fails_the_run_and_the_same_command_resumes_it(
         self, there, table, monkeypatch, store, cli, impatient
     ):
         uri, out = there.put(table), there / "out"
@@ -575,7 +577,7 @@ class TestTrouble:
             line = refused(cli("run", uri, "-o", there / "out"))
         assert f"{uri}: no permission (AccessDenied, bucket {BUCKET})" in line
 
-    def test_a_table_that_is_not_there(self, there, cli):
+    def test_a_missing_table(self, there, cli):
         for verb in ("inspect", "run"):
             words = ["-o", there / "out"] if verb == "run" else []
             line = refused(cli(verb, there / "nothing.star", *words))
@@ -584,7 +586,7 @@ class TestTrouble:
             assert str(there / "out") in refused(cli(verb, there / "out"))
 
     @pytest.mark.parametrize("which", ["input", "output"])
-    def test_a_bucket_that_is_not_there(self, there, table, cli, which):
+    def test_a_missing_bucket(self, there, table, cli, which):
         nowhere = "s3://no-such-bucket/picks"
         uri, out = there.put(table), there / "out"
         places = (nowhere, out) if which == "input" else (uri, nowhere)
@@ -598,24 +600,24 @@ class TestTrouble:
         line = refused(cli("inspect", there / "in"))
         assert "Unable to locate credentials. Set AWS_ACCESS_KEY_ID and" in line
 
-    def test_a_profile_that_is_not_there(self, there, cli, monkeypatch):
+    def test_a_missing_profile(self, there, cli, monkeypatch):
         monkeypatch.setenv("AWS_PROFILE", "nobody")
         assert "nobody" in refused(cli("inspect", there / "in"))
 
-    def test_nobody_at_the_endpoint(self, there, cli, monkeypatch):
+    def test_no_server_at_the_endpoint(self, there, cli, monkeypatch):
         monkeypatch.delenv("AWS_ENDPOINT_URL")
         monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
         nobody = f"http://127.0.0.1:{free_port()}"
-        # Put back what the option sets in this process.
+        # monkeypatch restores the variable that the option sets.
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "")
         line = refused(cli("--endpoint-url", nobody, "inspect", there / "in"), code=1)
         assert line.startswith(f"dask-dedup: {there / 'in'}: no answer from {nobody}")
 
     @pytest.mark.parametrize("endpoint", ["minio.lab:9000", "127.0.0.1", "ftp://minio.lab"])
-    def test_an_endpoint_that_is_none(self, there, cli, endpoint):
+    def test_an_invalid_endpoint(self, there, cli, endpoint):
         assert "is not a URL" in refused(cli("--endpoint-url", endpoint, "inspect", there / "in"))
 
-    def test_wildcards_are_not_followed(self, there, cli):
+    def test_wildcards_are_refused(self, there, cli):
         line = refused(cli("inspect", there / "*.parquet"))
         assert "wildcards are not supported. Name a file or a folder" in line
 
@@ -634,7 +636,7 @@ class TestTrouble:
         "entry",
         ["../elsewhere/J1_particles.cs", "s3://other/J1_particles.cs", "file:///etc/passwd"],
     )
-    def test_a_group_that_points_out_of_its_folder(self, there, tmp_path, cli, entry):
+    def test_a_group_that_points_outside_its_folder(self, there, tmp_path, cli, entry):
         source, _ = make_tables("csg", tmp_path)
         there.put(source.parent, "J1")
         there.put(source.parent, "elsewhere")

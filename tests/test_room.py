@@ -1,4 +1,4 @@
-"""No room, no permission: a run ends with one line that names the place, and goes on when that is mended."""
+"""Full disk, quota or missing permission: a run fails with one line that names the folder, and can be resumed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dask_dedup.output import lock
 from dask_dedup.output.local import LocalStore
 
 PAGE = 4096
-#: Of what the files of the result take: so little that nothing fits, and so much that the manifest does not.
+#: Disk size as a share of the result: from nothing fits to only the manifest does not fit.
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.98)
 
 
@@ -45,7 +45,7 @@ def sources(tmp_path_factory):
 
 
 def pages(folder):
-    """Tell how many bytes the data files of a result take on a disk."""
+    """Return the disk space of the data files of a result, in bytes."""
     return sum(-(-len(content) // PAGE) * PAGE for content in data(folder).values())
 
 
@@ -53,7 +53,7 @@ def assert_nothing_committed(out):
     assert not any((out / name).exists() for name in (*TABLES, "manifest.json"))
 
 
-def assert_told(outcome, *phrases):
+def assert_failed(outcome, *phrases):
     assert outcome.exit_code == 1
     line = outcome.stderr.splitlines()[-1]
     assert line.startswith("dask-dedup: ")
@@ -66,15 +66,15 @@ def assert_told(outcome, *phrases):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "star", "cs"])
 @pytest.mark.parametrize("share", SHARES)
-def test_a_full_disk_at_any_point_costs_nothing(cli, tmp_path, sources, kind, share):
+def test_a_run_resumes_after_the_disk_was_full(cli, tmp_path, sources, kind, share):
     source = sources[kind]
     run(source, tmp_path / "whole")
-    # Pieces of .star and .cs are there until they are joined, nearly as much again.
+    # The pieces of .star and .cs exist until they are joined, nearly as large as the result.
     needed = pages(tmp_path / "whole") * (1 if kind == "parquet" else 1.7)
     with small_disk(tmp_path / "disk", size=max(PAGE, int(needed * share))) as disk:
         out = disk / "out"
         outcome = cli("run", source, "-o", out, "--quiet")
-        assert_told(outcome, f"{out}: the disk is full", "Free some space")
+        assert_failed(outcome, f"{out}: the disk is full", "Free some space")
         assert_nothing_committed(out)
         enlarge(disk)
         outcome = cli("run", source, "-o", out)
@@ -84,10 +84,12 @@ def test_a_full_disk_at_any_point_costs_nothing(cli, tmp_path, sources, kind, sh
 
 
 @pytest.mark.slow
-def test_a_disk_that_holds_no_more_files_is_full_too(cli, tmp_path, sources):
+def test_a_disk_without_free_inodes_is_full(cli, tmp_path, sources):
     with small_disk(tmp_path / "disk", size=500_000_000, files=30) as disk:
         out = disk / "out"
-        assert_told(cli("run", sources["parquet"], "-o", out, "--quiet"), f"{out}: ", " more file")
+        assert_failed(
+            cli("run", sources["parquet"], "-o", out, "--quiet"), f"{out}: ", " more file"
+        )
         assert_nothing_committed(out)
         enlarge(disk)
         assert cli("run", sources["parquet"], "-o", out).exit_code == 0
@@ -95,7 +97,7 @@ def test_a_disk_that_holds_no_more_files_is_full_too(cli, tmp_path, sources):
 
 
 def fill(disk):
-    """Leave no byte on a disk."""
+    """Write a file that leaves no free space on a disk."""
     with (disk / "filler").open("wb", buffering=0) as file:
         try:
             while True:
@@ -106,7 +108,9 @@ def fill(disk):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["stage", "commit"])
-def test_a_disk_that_fills_up_keeps_what_is_written(cli, tmp_path, sources, monkeypatch, name):
+def test_a_disk_that_fills_up_keeps_the_written_fragments(
+    cli, tmp_path, sources, monkeypatch, name
+):
     source = sources["parquet"]
     run(source, tmp_path / "whole")
     with small_disk(tmp_path / "disk", size=50_000_000) as disk:
@@ -118,13 +122,13 @@ def test_a_disk_that_fills_up_keeps_what_is_written(cli, tmp_path, sources, monk
             return real(*arguments)
 
         if name == "stage":
-            # There are receipts of an earlier attempt, which must outlive this one.
+            # The checkpoints of an earlier attempt must be kept.
             with monkeypatch.context() as patch:
                 patch.setattr(LocalStore, "commit", lambda *arguments: 1 / 0)
                 assert cli("run", source, "-o", out, "--quiet").exit_code == 1
         with monkeypatch.context() as patch:
             patch.setattr(LocalStore, name, filled_up)
-            assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: the disk is full")
+            assert_failed(cli("run", source, "-o", out, "--quiet"), f"{out}: the disk is full")
         assert_nothing_committed(out)
         (disk / "filler").unlink()
         outcome = cli("run", source, "-o", out)
@@ -135,13 +139,13 @@ def test_a_disk_that_fills_up_keeps_what_is_written(cli, tmp_path, sources, monk
 
 
 @pytest.mark.slow
-def test_a_full_disk_under_a_cluster(cli, tmp_path, sources, two_workers):
+def test_a_full_disk_during_a_run_on_a_cluster(cli, tmp_path, sources, two_workers):
     source = sources["parquet"]
     run(source, tmp_path / "whole", client=two_workers)
     words = ("run", source, "--quiet", "--scheduler", two_workers.scheduler.address)
     with small_disk(tmp_path / "disk", size=pages(tmp_path / "whole") // 2) as disk:
         out = disk / "out"
-        assert_told(cli(*words, "-o", out), f"{out}: the disk is full")
+        assert_failed(cli(*words, "-o", out), f"{out}: the disk is full")
         assert_nothing_committed(out)
         enlarge(disk)
         assert cli(*words, "-o", out).exit_code == 0
@@ -150,7 +154,7 @@ def test_a_full_disk_under_a_cluster(cli, tmp_path, sources, two_workers):
 
 
 @pytest.mark.slow
-def test_a_result_without_room_for_its_report_is_whole(cli, tmp_path, sources, monkeypatch):
+def test_a_result_without_space_for_its_report_is_complete(cli, tmp_path, sources, monkeypatch):
     real = LocalStore.commit
     with small_disk(tmp_path / "disk", size=50_000_000) as disk:
         out = disk / "out"
@@ -163,7 +167,7 @@ def test_a_result_without_room_for_its_report_is_whole(cli, tmp_path, sources, m
         monkeypatch.setattr(LocalStore, "commit", commit)
         outcome = cli("run", sources["parquet"], "-o", out, no_report=False)
         assert outcome.exit_code == 0
-        assert "the result is whole, but has no report" in outcome.stderr
+        assert "the result is complete, but has no report" in outcome.stderr
         assert "No space left" in outcome.stderr
         assert hidden(out) == []
         (disk / "filler").unlink()
@@ -177,7 +181,9 @@ def test_a_quota(cli, tmp_path, sources):
     run(source, tmp_path / "whole")
     with with_quota(tmp_path / "disk", pages(tmp_path / "whole") // 2) as mine:
         out = mine / "out"
-        assert_told(cli("run", source, "-o", out, "--quiet"), f"{out}: your disk quota is used up")
+        assert_failed(
+            cli("run", source, "-o", out, "--quiet"), f"{out}: your disk quota is used up"
+        )
         assert_nothing_committed(out)
         limit_quota(mine, "none")
         assert cli("run", source, "-o", out).exit_code == 0
@@ -186,7 +192,7 @@ def test_a_quota(cli, tmp_path, sources):
 
 
 def in_a_process(*words, limit=None, capabilities=True):
-    """Run the command line in a process of its own, with a limit of file sizes, or without the power of root."""
+    """Run the command line in a new process, with a limit of file sizes or without root capabilities."""
     prefix = []
     if not capabilities:
         if not shutil.which("setpriv"):
@@ -210,10 +216,10 @@ def in_a_process(*words, limit=None, capabilities=True):
     return done
 
 
-def test_a_limit_of_file_sizes(tmp_path, sources):
+def test_a_limit_on_file_size(tmp_path, sources):
     out = tmp_path / "out"
     words = ("run", sources["parquet"], "-o", out, "--quiet", "--no-report")
-    assert_told(in_a_process(*words, limit=20_000), f"{out}: a file is larger", "ulimit -f")
+    assert_failed(in_a_process(*words, limit=20_000), f"{out}: a file is larger", "ulimit -f")
     assert_nothing_committed(out)
     assert in_a_process(*words).exit_code == 0
     assert hidden(out) == []
@@ -227,7 +233,7 @@ class TestPermission:
         assert line.startswith("dask-dedup: ")
         return line
 
-    def test_none_to_write(self, tmp_path, sources):
+    def test_no_permission_to_write(self, tmp_path, sources):
         folder = tmp_path / "theirs"
         folder.mkdir(mode=0o555)
         line = self.refused(sources["parquet"], "-o", folder / "out")
@@ -236,7 +242,7 @@ class TestPermission:
         assert [*folder.iterdir()] == []
 
     @pytest.mark.parametrize("kind", ["parquet", "star", "cs"])
-    def test_none_to_read(self, tmp_path, sources, kind):
+    def test_no_permission_to_read(self, tmp_path, sources, kind):
         source = sources[kind]
         file = sorted(source.iterdir())[4] if source.is_dir() else source
         mode = file.stat().st_mode
@@ -249,7 +255,7 @@ class TestPermission:
         assert "ermission" in line
         assert not (tmp_path / "out").exists()
 
-    def test_none_in_the_place_of_a_result(self, tmp_path, sources):
+    def test_no_permission_to_overwrite(self, tmp_path, sources):
         out = tmp_path / "out"
         run(sources["parquet"], out)
         out.chmod(0o555)
@@ -261,7 +267,7 @@ class TestPermission:
 
 
 @pytest.mark.slow
-def test_a_disk_that_may_only_be_read(cli, tmp_path, sources):
+def test_a_read_only_disk(cli, tmp_path, sources):
     with small_disk(tmp_path / "disk", size=50_000_000) as disk:
         make_read_only(disk)
         outcome = cli("run", sources["parquet"], "-o", disk / "out")
@@ -272,7 +278,7 @@ def test_a_disk_that_may_only_be_read(cli, tmp_path, sources):
 
 
 @pytest.mark.slow
-def test_a_finished_result_on_a_disk_that_may_only_be_read(cli, tmp_path, sources):
+def test_a_finished_result_on_a_read_only_disk(cli, tmp_path, sources):
     with small_disk(tmp_path / "disk", size=50_000_000) as disk:
         out = disk / "out"
         run(sources["parquet"], out)
@@ -284,17 +290,17 @@ def test_a_finished_result_on_a_disk_that_may_only_be_read(cli, tmp_path, source
         assert outcome.exit_code == 0, outcome.stderr
         outcome = cli("report", out)
         assert outcome.exit_code == 1
-        assert outcome.stderr.startswith(f"dask-dedup: {out}: the report cannot be made")
+        assert outcome.stderr.startswith(f"dask-dedup: {out}: the report cannot be written")
 
 
-def test_another_user_sees_who_is_at_work(tmp_path, sources):
+def test_another_user_sees_which_run_holds_the_folder(tmp_path, sources):
     out = tmp_path / "out"
     with lock.locked(out):
         (out / lock.LOCK).chmod(0o444)
         (out / ".dask-dedup-0123456789ab").mkdir()
-        told = in_a_process("status", out, capabilities=False)
-        assert told.exit_code == 0, told.stderr
-        assert f"running (process {os.getpid()} on" in told.stdout
+        seen = in_a_process("status", out, capabilities=False)
+        assert seen.exit_code == 0, seen.stderr
+        assert f"running (process {os.getpid()} on" in seen.stdout
         refused = in_a_process("clean", out, capabilities=False)
         assert refused.exit_code == 1
         (line,) = refused.stderr.splitlines()

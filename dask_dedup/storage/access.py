@@ -8,6 +8,7 @@ the server is lost.
 from __future__ import annotations
 
 import errno
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -28,16 +29,7 @@ _QUICK_CONFIG = {
 _PACKAGES = {"s3": "'dask-dedup[s3]'", "s3a": "'dask-dedup[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
 _PACKAGES |= dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
 #: Top-level modules whose errors come from an object store.
-_STORE_MODULES = (
-    "botocore",
-    "aiobotocore",
-    "aiohttp",
-    "httpx",
-    "httpcore",
-    "gcsfs",
-    "google",
-    "azure",
-)
+_STORE_MODULES = re.compile("aiobotocore|botocore|aiohttp|httpx|httpcore|gcsfs|google|azure")
 
 _BAD_CREDENTIALS = (
     "InvalidAccessKeyId",
@@ -50,16 +42,7 @@ _BAD_CREDENTIALS = (
 _FORBIDDEN = ("AccessDenied", "AllAccessDisabled", "403", "401", "Unauthorized", "Forbidden")
 _NOT_FOUND = ("NoSuchKey", "NoSuchUpload", "404")
 #: Parts of the class names of errors raised when no server answers.
-_NO_ANSWER = (
-    "Connect",
-    "Timeout",
-    "SSL",
-    "HTTPClient",
-    "Resolve",
-    "Proxy",
-    "Payload",
-    "Disconnected",
-)
+_NO_ANSWER = re.compile("Connect|Timeout|SSL|HTTPClient|Resolve|Proxy|Payload|Disconnected")
 
 
 def check_access(locations: Iterable[str | Path]) -> None:
@@ -168,7 +151,7 @@ def _translate(error: Exception, path: object) -> Exception | None:
         return RunError(f"{path}: the server failed ({code}: {message})")
     if origin is None and not isinstance(error, TimeoutError):
         return None
-    if any(word in name for word in _NO_ANSWER):
+    if _NO_ANSWER.search(name):
         server = (is_s3(str(path)) and endpoint()) or "the store"
         return RunError(f"{path}: no answer from {server} ({name})")
     return RunError(f"{path}: {name}: {message}")
@@ -186,4 +169,4 @@ def _code(error: BaseException) -> str:
 def _origin(error: BaseException) -> BaseException | None:
     """Return the error of an object store's library among the causes of an error."""
     modules = ((each, type(each).__module__.partition(".")[0]) for each in causes(error))
-    return next((each for each, module in modules if module in _STORE_MODULES), None)
+    return next((each for each, module in modules if _STORE_MODULES.fullmatch(module)), None)
