@@ -20,7 +20,7 @@ from dask_dedup.formats.base import (
     StoredSchema,
     opening,
 )
-from dask_dedup.storage.files import status_of
+from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -82,8 +82,8 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         raise InputError(
             f"{path}: neither a file nor a folder. Save the table to a file: it is read more than once."
         )
-    folder = location.is_dir()
-    if folder and (location / "particles_kept").is_dir():
+    folder = stat.S_ISDIR(mode)
+    if folder and is_folder(location / "particles_kept"):
         raise InputError(
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )

@@ -83,20 +83,9 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     with opening(path):
         text = read_group(path)
         status = status_of(path)
-    by_target: dict[Path, Path] = {}
-    path_of: dict[str, Path] = {}
-    for result, entry in text.metafiles:
-        file = find_metafile(path, result, entry, allow_outside=allow_outside)
-        path_of[entry] = by_target.setdefault(file.resolve(), file)
+    path_of = _find_metafiles(path, text, allow_outside=allow_outside)
     # A stable sort: the first file listed stays first.
-    paths = sorted(by_target.values(), key=lambda file: "passthrough" in file.name)
-    names = [file.name for file in paths]
-    for name in names:
-        if names.count(name) > 1:
-            raise InputError(
-                f"{path}: points to {names.count(name)} files named {name}. Rename them: the output has one "
-                "folder for all files of a group."
-            )
+    paths = sorted(dict.fromkeys(path_of.values()), key=lambda file: "passthrough" in file.name)
     files = [open_file(file) for file in paths]
     main, *others = files
     members = (Member(main), *(Member(file, _match_rows(main, file)) for file in others))
@@ -124,6 +113,23 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
             members, member_of, text, {entry: file.name for entry, file in path_of.items()}
         ),
     )
+
+
+def _find_metafiles(group: Path, text: GroupFile, *, allow_outside: bool) -> dict[str, Path]:
+    """Return the file of each entry of a group; entries that lead to the same file get the same path."""
+    by_target: dict[Path, Path] = {}
+    path_of: dict[str, Path] = {}
+    for result, entry in text.metafiles:
+        file = find_metafile(group, result, entry, allow_outside=allow_outside)
+        path_of[entry] = by_target.setdefault(file.resolve(), file)
+    names = [file.name for file in by_target.values()]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(
+                f"{group}: points to {names.count(name)} files named {name}. Rename them: the output has one "
+                "folder for all files of a group."
+            )
+    return path_of
 
 
 def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool = False) -> Path:

@@ -24,7 +24,14 @@ from dask_dedup.formats.parquet.footer import (
     reason,
 )
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import list_files, parquet_source, read_metadata, status_of
+from dask_dedup.storage.files import (
+    is_folder,
+    list_files,
+    list_names,
+    parquet_source,
+    read_metadata,
+    status_of,
+)
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -37,14 +44,14 @@ FRAGMENT_BYTES = 24 * 2**20
 
 def open_table(path: Path, source: int) -> ParticleTable:
     """List a table's files, check that their columns fit together, split the rows into fragments."""
-    if path.is_dir():
+    if is_folder(path):
         paths = [
             file
             for file in list_files(path)
             if file.suffix in SUFFIXES and not _hidden(file.relative_to(path))
         ]
         if not paths:
-            others = [file.name for file in sorted(path.iterdir()) if file.suffix in OTHER_SUFFIXES]
+            others = [name for name in list_names(path) if name.endswith(OTHER_SUFFIXES)]
             hint = f". Pass its files by name, such as {others[0]}." if others else ""
             raise InputError(
                 f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)}){hint}"

@@ -43,15 +43,15 @@ class Loop:
         Name of the ``data_`` block, without that prefix.
     labels : tuple of str
         Without the leading underscore, in the order of the values.
-    rows : Span
-        All rows; an empty table has an empty span after its labels.
+    span : Span
+        All rows; of an empty table, an empty span after its labels.
     spans : tuple of Span
-        The same rows in spans of about the size of a fragment.
+        The same rows, split into spans of about the size of a fragment.
     """
 
     block: str
     labels: tuple[str, ...]
-    rows: Span
+    span: Span
     spans: tuple[Span, ...]
 
 
@@ -139,8 +139,8 @@ class _Scan:
     def add_rows(self, start: int) -> int:
         """Add the table whose first row is at `start`; return the offset of what follows it."""
         spans, stop = find_spans(self.path, start, self.size, self.digest)
-        rows = Span(self.path, start, spans[-1].stop, 0, sum(span.rows for span in spans))
-        self.loops.append(Loop(self.block, tuple(self.labels or ()), rows, spans))
+        span = Span(self.path, start, spans[-1].stop, 0, sum(each.rows for each in spans))
+        self.loops.append(Loop(self.block, tuple(self.labels or ()), span, spans))
         self.labels = None
         return stop
 

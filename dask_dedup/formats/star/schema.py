@@ -93,7 +93,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
     if named is not None:
         loops = [loop for loop in loops if loop.block == named]
     if len(loops) != 1:
-        found = [f"data_{loop.block} ({counted(loop.rows.rows, 'row')})" for loop in layout.loops]
+        found = [f"data_{loop.block} ({counted(loop.span.rows, 'row')})" for loop in layout.loops]
         found += dict.fromkeys(f"data_{item.block} (not a loop)" for item in layout.items)
         count = "several tables" if loops else "no table"
         raise InputError(
@@ -120,8 +120,8 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
     named = labels & {_MICROGRAPH, _TOMOGRAM, _IMAGE}
     if labels & _POSITIONS and not named and _PICKER_SUFFIX.search(path.stem):
         micrograph = _PICKER_SUFFIX.sub("", path.stem) + ".mrc"
-    rows = loop.rows
-    return StarDetail(loop.labels, rows.start, rows.stop, groups, columns, computed, micrograph)
+    span = loop.span
+    return StarDetail(loop.labels, span.start, span.stop, groups, columns, computed, micrograph)
 
 
 def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
@@ -139,9 +139,9 @@ def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
     """Return the values of the first rows."""
     if not loop.spans:
         return {label: [] for label in loop.labels}
-    _, block = next(loop.rows.blocks())
+    _, block = next(loop.span.blocks())
     cut = block.find(b"\n", _SAMPLE_BYTES) + 1
-    return read_tokens(block[:cut] if cut else block, loop.labels, loop.rows)
+    return read_tokens(block[:cut] if cut else block, loop.labels, loop.span)
 
 
 def _type_of(label: str, values: list[bytes]) -> pa.DataType:
@@ -186,7 +186,7 @@ def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:
     """Return the values of the optics table; a single group may be written without a loop."""
     for loop in layout.loops:
         if loop.block == "optics" and loop.spans:
-            block = b"".join(block for _, block in loop.rows.blocks())
-            return read_tokens(block, loop.labels, loop.rows)
+            block = b"".join(block for _, block in loop.span.blocks())
+            return read_tokens(block, loop.labels, loop.span)
     items = [item for item in layout.items if item.block == "optics"]
     return {item.label: [item.value.strip(b"'\"")] for item in items}

@@ -79,7 +79,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
         rows = FileSlice(str(path), span.first_row, span.rows, (span.start, span.stop))
         fragments.append(Fragment(number, source, span.first_row, span.rows, (rows,)))
     file = InputFile(
-        str(path), status.st_size, status.st_mtime_ns, loop.rows.rows, layout.fingerprint
+        str(path), status.st_size, status.st_mtime_ns, loop.span.rows, layout.fingerprint
     )
     return ParticleTable(
         format="star",
