@@ -1,4 +1,4 @@
-"""Small particle tables like CryoSPARC's and RELION's, seeded; how they lie on disk; what a run made of them."""
+"""Small random particle tables like those of CryoSPARC and RELION, ways to store them, and the output of a run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-#: (ny, nx), not square: a mix-up of the two moves every particle.
+#: (ny, nx), not square, so that swapping the axes moves every particle.
 SHAPE = (240, 300)
 PSIZE = 1.2
-#: Deliberately not the micrograph's.
+#: Different from that of the micrograph on purpose.
 PSIZE_2D, PSIZE_3D = 2.4, 3.1
 MICROGRAPH_UID = 2**63 + 11
 
@@ -54,7 +54,7 @@ def cryosparc(rows=120, *, micrographs=4, seed=0, columns=None, drop=()):
 
 
 def relion(rows=120, *, micrographs=4, seed=0, axes=2, columns=None, drop=()):
-    """The same with RELION 3.1's columns; `axes` 3 gives the tomograms of RELION 4 and 5."""
+    """Return the same with columns of RELION 3.1; with `axes` 3, tomograms of RELION 4 and 5."""
     rng = np.random.default_rng(seed)
     number = np.sort(rng.integers(micrographs, size=rows)).tolist()
     names = [f"TS_{n:02}" if axes == 3 else micrograph_path(n) for n in number]
@@ -77,7 +77,7 @@ def _finished(table, columns, drop):
 
 
 def exposures(micrographs=4, *, columns=None, drop=()):
-    """A micrograph table: each micrograph has a pixel size of its own."""
+    """Return a micrograph table; each micrograph has a different pixel size."""
     number = np.arange(micrographs, dtype=np.uint64)
     table = {
         "uid": number + np.uint64(MICROGRAPH_UID),
@@ -93,18 +93,18 @@ def micrograph_path(number):
 
 
 def vectors(values):
-    """An (n, 2) array as a column of pairs, float32."""
+    """Return an (n, 2) array as a column of pairs, float32."""
     flat = pa.array(np.asarray(values, dtype=np.float32).ravel())
     return pa.FixedSizeListArray.from_arrays(flat, type=PAIR)
 
 
 def values(table, name):
-    """A column as float64, lists as rows."""
+    """Return a column as float64, lists as rows."""
     return np.array(table.column(name).to_pylist(), dtype=np.float64)
 
 
 def bits(array):
-    """What an Arrow array holds, so that NaN equals NaN only if all bits do."""
+    """Return the content of an Arrow array for comparison: NaN equals NaN if all bits are equal."""
     if isinstance(array, pa.ChunkedArray):
         return [item for chunk in array.chunks for item in bits(chunk)]
     kind = array.type
@@ -127,14 +127,14 @@ def bits(array):
 
 
 def assert_same_rows(one, other):
-    """Two tables have the same schema, metadata included, and the same rows to the bit."""
+    """Check that two tables have the same schema (with metadata) and bit-identical rows."""
     assert one.schema.equals(other.schema, check_metadata=True)
     for name in one.schema.names:
         assert bits(one.column(name)) == bits(other.column(name)), name
 
 
 def spoilt_column(column, bad_value, rows):
-    """A column of `cryosparc(30)` with a value in some rows."""
+    """Return a column of `cryosparc(30)` with a value in some rows."""
     array = values(cryosparc(30), column)
     array[list(rows)] = bad_value
     return {column: array}
@@ -154,21 +154,21 @@ def write_file(table, path, **options):
 
 
 def let_off_old_pyarrow(error):
-    """Skip a test of what pyarrow could not do before version 18; later ones have no excuse."""
+    """Skip a test if pyarrow is older than 18 and cannot do it."""
     if int(pa.__version__.split(".")[0]) >= 18:
         raise error
     pytest.skip(f"pyarrow {pa.__version__} cannot store this: {error}")
 
 
 def write_folder(table, folder, files=3, **options):
-    """The rows in order, over files of about equal size."""
+    """Write the rows in order to files of about equal size."""
     for number, rows in enumerate(np.array_split(np.arange(table.num_rows), files)):
         write_file(table.take(rows), Path(folder) / f"batch-{number:03}.parquet", **options)
     return Path(folder)
 
 
 def write_hive(table, folder, key, **options):
-    """A folder `key`=VALUE for each value of a text or integer column, which the files then lack."""
+    """Write a folder `key`=VALUE for each value of a text or integer column, without that column in the files."""
     for value in table.column(key).unique().to_pylist():
         mask = np.array([other == value for other in table.column(key).to_pylist()])
         part = table.filter(pa.array(mask)).drop_columns([key])
@@ -179,7 +179,7 @@ def write_hive(table, folder, key, **options):
 
 @dataclass(frozen=True)
 class Output:
-    """A finished run, read back."""
+    """The output of a finished run."""
 
     folder: Path
 
@@ -207,28 +207,30 @@ class Output:
 
     @property
     def decisions(self):
-        """(file, row) of every rejected row: (file, row) of its winner, and the distance."""
-        told = self.duplicates
-        loser = zip(told["file"].to_pylist(), told["row"].to_pylist(), strict=True)
-        winner = zip(told["winner_file"].to_pylist(), told["winner_row"].to_pylist(), strict=True)
-        fate = zip(winner, told["distance_A"].to_pylist(), strict=True)
-        return dict(zip(loser, fate, strict=True))
+        """Map (file, row) of every rejected row to (file, row) of its winner, and the distance."""
+        listed = self.duplicates
+        rejected = zip(listed["file"].to_pylist(), listed["row"].to_pylist(), strict=True)
+        winner = zip(
+            listed["winner_file"].to_pylist(), listed["winner_row"].to_pylist(), strict=True
+        )
+        decisions = zip(winner, listed["distance_A"].to_pylist(), strict=True)
+        return dict(zip(rejected, decisions, strict=True))
 
     @property
     def by_uid(self):
-        """Uid of every rejected row: uid of its winner, and the distance."""
-        told = self.duplicates.select(["uid", "winner_uid", "distance_A"]).to_pydict()
-        return {uid: fate for uid, *fate in zip(*told.values(), strict=True)}
+        """Map the uid of every rejected row to the uid of its winner, and the distance."""
+        listed = self.duplicates.select(["uid", "winner_uid", "distance_A"]).to_pydict()
+        return {uid: decisions for uid, *decisions in zip(*listed.values(), strict=True)}
 
 
 def contents(folder):
-    """Every file below a folder, by relative path."""
+    """Return every file below a folder, by relative path."""
     paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def stamps(folder):
-    """Size and time of modification of everything below a folder."""
+    """Return size and modification time of everything below a folder."""
     return {
         str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(Path(folder).rglob("*"))

@@ -123,7 +123,7 @@ def test_integers_read_bit_for_bit(kind):
 
 
 @pytest.mark.parametrize("kind", INTEGERS, ids=str)
-def test_null_integers_read_as_zero_and_are_told(kind):
+def test_null_integers_read_as_zero_and_are_reported(kind):
     for values in layouts([5, None, 127], kind):
         assert column(values).integers("c").tolist() == [5, 0, 127]
         assert column(values).nulls("c").tolist() == [False, True, False]

@@ -1,4 +1,4 @@
-"""One flipped bit in any file of a result, or in a row of its inputs, is found; a receipt with one is not believed."""
+"""verify finds one flipped bit in a result or its inputs; a checkpoint with one is not used."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ FLIPS = 12
 
 
 def flips(path, number=FLIPS):
-    """Flip a bit of a file, its first, its last and some in between, as an old disk does; put it back each time."""
+    """Flip one bit of a file at a time, as a failing disk does: in the first byte, the last and some between."""
     content, state = path.read_bytes(), path.stat()
     chance = random.Random(path.name)
-    places = [0, len(content) - 1, *(chance.randrange(len(content)) for _ in range(number - 2))]
-    for place in places:
-        spoilt = bytearray(content)
-        spoilt[place] ^= 1 << chance.randrange(8)
-        path.write_bytes(spoilt)
+    offsets = [0, len(content) - 1, *(chance.randrange(len(content)) for _ in range(number - 2))]
+    for offset in offsets:
+        damaged = bytearray(content)
+        damaged[offset] ^= 1 << chance.randrange(8)
+        path.write_bytes(damaged)
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-        yield place
+        yield offset
     path.write_bytes(content)
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
 
 
 @pytest.fixture(params=["parquet", "star", "cs", "csg"])
 def result(request, tmp_path):
-    """A finished run of an input of each kind, and the input's files."""
+    """A finished run on an input of each kind, and the files of the input."""
     kind = request.param
     if kind == "parquet":
         source = write_file(cryosparc(300), tmp_path / "in.parquet")
@@ -53,7 +53,7 @@ def result(request, tmp_path):
 
 
 def rows_of(path):
-    """Give what of a file are its rows: of Parquet, not what its pages and columns say of themselves."""
+    """Return the content of the rows of a file; of Parquet, without metadata of pages and columns."""
     if path.suffix != ".parquet":
         return path.read_bytes()
     sink = pa.BufferOutputStream()
@@ -70,42 +70,42 @@ def is_found(out):
         return True  # the manifest is no longer one
 
 
-def test_in_a_file_of_the_result(result):
+def test_a_bit_in_a_file_of_the_result(result):
     out, _ = result
     files = [path for path in out.rglob("*") if path.is_file()]
     assert {path.parent.name for path in files} >= {"particles_kept", "duplicates", "out"}
     for path in files:
-        for place in flips(path):
-            assert is_found(out), (path, place)
+        for offset in flips(path):
+            assert is_found(out), (path, offset)
     assert verify(out).verified
 
 
-def test_in_a_file_of_the_inputs(result):
+def test_a_bit_in_a_file_of_the_inputs(result):
     out, inputs = result
     for path in inputs:
         whole = rows_of(path)
         found = 0
-        for place in flips(path):
+        for offset in flips(path):
             if is_found(out):
                 found += 1
             else:
-                assert rows_of(path) == whole, (path, place)
+                assert rows_of(path) == whole, (path, offset)
         assert found > FLIPS / 2
 
 
-def test_in_the_manifest_whatever_it_says(tmp_path):
-    """Also what no other check looks at: times, warnings, versions."""
+def test_a_bit_anywhere_in_the_manifest(tmp_path):
+    """Also in values that no other check reads: times, warnings, versions."""
     out = tmp_path / "out"
     run(write_file(cryosparc(60), tmp_path / "in.parquet"), out)
-    for place in flips(out / "manifest.json", 150):
-        assert is_found(out), place
+    for offset in flips(out / "manifest.json", 150):
+        assert is_found(out), offset
     text = (out / "manifest.json").read_text()
     (out / "manifest.json").write_text(text.replace('"created": "2', '"created": "1'))
     (checksums,) = (check for check in verify(out).checks if check.passed is False)
     assert checksums.detail == f"{out / 'manifest.json'} has changed (its checksum differs)"
 
 
-def test_in_a_receipt(tmp_path, monkeypatch):
+def test_a_bit_in_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
     source = write_file(cryosparc(200), tmp_path / "in.parquet", row_group_size=20)
     run(source, tmp_path / "whole")

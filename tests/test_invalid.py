@@ -1,4 +1,4 @@
-"""Rows that cannot be compared: refused, or set aside so that they change nothing for the others."""
+"""Rows that cannot be compared are refused, or set aside without effect on the others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PSIZE, SHIFT, SHIFT_PSIZE = (
     "alignments3D/psize_A",
 )
 MICROGRAPH, SCORE = "location/micrograph_uid", "pick_stats/ncc_score"
-#: What may be wrong with a row: the column, the bad value, the reason it is counted under.
+#: Faults of a row: the column, the bad value, the reason that counts it.
 FAULTS = [
     (X, math.nan, "position"),
     (Y, math.inf, "position"),
@@ -68,7 +68,7 @@ ORDER = ["micrograph", "position", "shift", "pixel_size", "shape", "too_far", "u
 
 
 def crowded(rows=150, seed=0, *, bad=0.2, measured=True):
-    """Crowded picks with ties, some of which are spoilt, the best-ranked ones above all; a tag names each row.
+    """Return dense picks with ties and a tag per row; some rows are invalid, mainly the best-ranked ones.
 
     Gives the table and the reason each row cannot be compared for, None for those that can. Where no
     distances are measured, neither sizes nor shifts matter.
@@ -102,7 +102,7 @@ def crowded(rows=150, seed=0, *, bad=0.2, measured=True):
 
 
 def expected(tables, reasons, params):
-    """By brute force: tag of every rejected row that can be compared, its winner's tag and the distance."""
+    """Return, by brute force, the tag of every rejected valid row with its winner's tag and the distance."""
     rows = [
         (source, row, values)
         for source, (table, why) in enumerate(zip(tables, reasons, strict=True))
@@ -142,14 +142,14 @@ def expected(tables, reasons, params):
 
 
 def found(out):
-    """The same of a finished run, and the tags of the rows set aside as the list of duplicates has them."""
+    """Return the same of a finished run, and the tags of the rows set aside in ``duplicates``."""
     result = Output(out)
-    told, rejected = result.duplicates, result.rejected["tag"].to_pylist()
+    listed, rejected = result.duplicates, result.rejected["tag"].to_pylist()
     tag_of_uid = {}
     for part in (result.kept, result.rejected):
         tag_of_uid |= dict(zip(uids(part), part["tag"].to_pylist(), strict=True))
     decided, aside = {}, set()
-    for tag, row in zip(rejected, told.to_pylist(), strict=True):
+    for tag, row in zip(rejected, listed.to_pylist(), strict=True):
         if row["distance_A"] is None:
             aside.add(tag)
             assert {
@@ -190,7 +190,7 @@ MODES = [
     order=st.randoms(use_true_random=False),
     mode=st.sampled_from(MODES),
 )
-def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
+def test_valid_rows_are_decided_as_without_invalid_rows(
     rows, seed, bad, invalid, files, fragment_bytes, partition_rows, threads, held, order, mode
 ):
     params = DedupParams(invalid=invalid, **mode)
@@ -208,29 +208,29 @@ def test_the_others_are_decided_as_if_invalid_rows_were_not_there(
             "ThreadExecutor",
             lambda on_event: ThreadExecutor(on_event, threads),
         )
-        place = Path(name)
+        folder = Path(name)
         inputs = [
-            write_folder(one, place / "in", files=files, row_group_size=20),
-            write_file(two, place / "other.parquet", row_group_size=20),
+            write_folder(one, folder / "in", files=files, row_group_size=20),
+            write_file(two, folder / "other.parquet", row_group_size=20),
         ]
-        result = run(inputs, place / "out", params)
-        decided, aside = found(place / "out")
+        result = run(inputs, folder / "out", params)
+        decided, aside = found(folder / "out")
         truth = expected([one, two], [why_one, why_two], params)
         assert decided.keys() == truth.keys()
         for tag, (winner, gap) in truth.items():
             assert decided[tag][0] == winner
             assert decided[tag][1] == pytest.approx(gap, abs=1e-9)
         tags = [*one["tag"].to_pylist(), *two["tag"].to_pylist()]
-        spoilt = {tag for tag, reason in zip(tags, why_one + why_two, strict=True) if reason}
-        assert aside == (spoilt if invalid == "reject" else set())
+        damaged = {tag for tag, reason in zip(tags, why_one + why_two, strict=True) if reason}
+        assert aside == (damaged if invalid == "reject" else set())
         assert len(tags) == result.kept + result.rejected
         totals = result.manifest["totals"]
-        assert totals["invalid"] == result.invalid == len(spoilt)
+        assert totals["invalid"] == result.invalid == len(damaged)
         assert totals["invalid_by_reason"] == count(why_one + why_two)
         by_input = [sum(map(bool, why)) for why in (why_one, why_two)]
         assert [entry["invalid"] for entry in totals["by_input"]] == by_input
-        proof = verify(place / "out")
-        assert proof.verified, "\n".join(proof.lines())
+        verification = verify(folder / "out")
+        assert verification.verified, "\n".join(verification.lines())
 
 
 @pytest.mark.parametrize("invalid", ["reject", "keep"])
@@ -255,7 +255,7 @@ def test_frames_of_every_kind_are_split_alike(invalid):
     assert set(kept["tag"]) == set(range(120)) - gone
 
 
-def test_frames_are_refused_by_default_and_warned_of_otherwise(caplog):
+def test_frames_are_refused_by_default_and_raise_a_warning_otherwise(caplog):
     table, reasons = crowded(120)
     with pytest.raises(InputError, match="pass invalid='reject' or invalid='keep'"):
         remove_duplicates(table)
@@ -268,10 +268,10 @@ def test_frames_are_refused_by_default_and_warned_of_otherwise(caplog):
 
 
 class TestFormats:
-    """What a format has for a missing value makes no difference."""
+    """The representation of a missing value in a format makes no difference."""
 
-    def spoilt(self):
-        """Faults that a .cs file can hold, too."""
+    def damaged(self):
+        """Return a table with faults that a .cs file can also hold."""
         table = cryosparc(80, seed=3, drop=["location/micrograph_uid"])
         rows = {name: table[name].to_pylist() for name in table.column_names}
         rows[X][3], rows[Y][4], rows[PSIZE][5], rows[SHIFT][6] = (
@@ -303,7 +303,7 @@ class TestFormats:
 
     @pytest.mark.parametrize("invalid", ["reject", "keep"])
     def test_cs_and_parquet(self, tmp_path, invalid):
-        table = self.spoilt()
+        table = self.damaged()
         with (tmp_path / "picks.cs").open("wb") as file:
             np.save(file, self.records(table))
         write_file(table, tmp_path / "picks.parquet")
@@ -356,7 +356,7 @@ class TestFormats:
 
 @pytest.mark.slow
 class TestCluster:
-    """Two worker processes give the bytes that this process gives."""
+    """Two worker processes write the same bytes as this process."""
 
     @pytest.mark.parametrize("invalid", ["reject", "keep"])
     @pytest.mark.parametrize("mode", [{}, {"remove_entirely": True}], ids=str)
@@ -386,25 +386,25 @@ class TestCluster:
         assert one == other
         assert verify(tmp_path / "there").verified
 
-    def test_bad_rows_are_told_in_the_same_words(self, cluster, tmp_path):
+    def test_invalid_rows_raise_the_same_message(self, cluster, tmp_path):
         table, _ = crowded(120)
         folder = write_folder(table, tmp_path / "in", files=3)
-        told = []
+        listed = []
         for client in (None, cluster):
             with pytest.raises(InputError, match="invalid='reject'") as caught:
                 run(folder, tmp_path / "out", client=client)
-            told.append(str(caught.value))
-        assert told[0] == told[1]
+            listed.append(str(caught.value))
+        assert listed[0] == listed[1]
 
 
-# What they count for
+# Effect on counts
 
 
-def test_a_micrograph_of_invalid_rows_only_counts_for_nothing(tmp_path):
+def test_a_micrograph_of_invalid_rows_only_is_not_counted(tmp_path):
     x = values(cryosparc(60), X)
     micrograph = np.array(cryosparc(60)[MICROGRAPH].to_pylist(), dtype=np.uint64)
     x[[0, 59]] = np.nan
-    # One is on a micrograph of its own, the other on one that lies whole in the first file.
+    # One is the only row of its micrograph; the micrograph of the other is in the first file only.
     micrograph[0], micrograph[59] = np.uint64(5), micrograph[1]
     table = cryosparc(60, columns={X: x, MICROGRAPH: micrograph})
     folder = write_folder(table, tmp_path / "in", files=2)
@@ -436,13 +436,13 @@ def test_rows_on_a_micrograph_missing_from_the_table_are_set_aside(tmp_path):
         write_file(table, tmp_path / "in.parquet"), tmp_path / "out", params, micrographs=known
     )
     assert result.manifest["totals"]["invalid_by_reason"] == {"unknown_micrograph": sum(lost)}
-    told = Output(tmp_path / "out").duplicates
-    aside = {row["uid"] for row in told.to_pylist() if row["distance_A"] is None}
+    listed = Output(tmp_path / "out").duplicates
+    aside = {row["uid"] for row in listed.to_pylist() if row["distance_A"] is None}
     assert aside == {uid for uid, gone in zip(uids(table), lost, strict=True) if gone}
     assert verify(tmp_path / "out").verified
 
 
-def test_sources_and_angles_are_looked_at_where_they_matter(tmp_path):
+def test_sources_and_angles_are_checked_only_if_they_are_used(tmp_path):
     source = pa.array([None, 7, 7, *range(27)], pa.uint64())
     table = cryosparc(30, columns={"sym_expand/src_uid": source})
     params = DedupParams(undo_symmetry_expansion=True, invalid="keep")
@@ -459,7 +459,7 @@ def test_sources_and_angles_are_looked_at_where_they_matter(tmp_path):
     assert verify(tmp_path / "t").verified
 
 
-def test_a_flip_about_an_unknown_height_is_no_number(tmp_path):
+def test_a_flip_about_an_unknown_height_makes_rows_invalid(tmp_path):
     heights = [[240, 300], [0, 0], [240, 300], [240, 300]]
     columns = {"micrograph_blob/shape": pa.array(heights, pa.list_(pa.uint32(), 2))}
     known = write_file(exposures(columns=columns), tmp_path / "m.parquet")
@@ -474,11 +474,11 @@ def test_a_flip_about_an_unknown_height_is_no_number(tmp_path):
     assert verify(tmp_path / "out").verified
 
 
-# What stays an error
+# Errors with any choice
 
 
 @pytest.mark.parametrize("invalid", ["error", "reject", "keep"])
-def test_what_cannot_be_carried_stays_an_error(cli, tmp_path, invalid):
+def test_faults_of_a_whole_table_stay_errors(cli, tmp_path, invalid):
     twice = cryosparc(
         30, columns={"uid": pa.array([7, 7, None, None, *range(10, 36)], pa.uint64())}
     )
@@ -505,15 +505,15 @@ def test_what_cannot_be_carried_stays_an_error(cli, tmp_path, invalid):
         assert not (tmp_path / "out").exists()
 
 
-def test_uids_that_occur_twice_are_told_with_the_files_that_hold_them(tmp_path, monkeypatch):
+def test_the_error_about_repeated_uids_names_the_files(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
     table = cryosparc(30)
     for name, rows in {"a": range(9), "b": range(9, 20), "c": [20, 5, 21, 8]}.items():
         write_file(table.take(list(rows)), tmp_path / "in" / f"{name}.parquet")
     with pytest.raises(InputError, match="uids occur more than once") as caught:
         run(tmp_path / "in", tmp_path / "out")
-    places = f"{tmp_path}/in/a.parquet rows 0 to 8 and {tmp_path}/in/c.parquet rows 0 to 3"
-    assert str(caught.value).count(places) == 2
+    rows_named = f"{tmp_path}/in/a.parquet rows 0 to 8 and {tmp_path}/in/c.parquet rows 0 to 3"
+    assert str(caught.value).count(rows_named) == 2
 
 
 @pytest.mark.parametrize("files", [1, 2])
@@ -538,53 +538,58 @@ def test_an_unknown_choice_is_refused(cli, tmp_path):
     assert outcome.exit_code == 2
 
 
-# What is told
+# Messages
 
 
 @pytest.fixture
-def spoilt(tmp_path):
+def damaged(tmp_path):
     x = values(cryosparc(30), X)
     x[[3, 4, 7, 9]] = np.nan
     uid = pa.array([None, *uids(cryosparc(30))[1:]], pa.uint64())
     return write_file(cryosparc(30, columns={X: x, "uid": uid}), tmp_path / "picks.parquet")
 
 
-def test_the_error_names_the_way_out_and_inspect_tells_it_too(cli, spoilt, tmp_path):
-    outcome = cli("run", spoilt, "-o", tmp_path / "out")
+def test_the_error_names_the_parameter_and_inspect_does_too(cli, damaged, tmp_path):
+    outcome = cli("run", damaged, "-o", tmp_path / "out")
     assert outcome.exit_code == 2
     assert "4 rows have no finite position" in outcome.stderr
     assert "1 row has no uid (uid; first: " in outcome.stderr
     assert "Fix them, or pass --invalid reject or --invalid keep." in outcome.stderr
-    (problem,) = inspect(spoilt).problems
+    (problem,) = inspect(damaged).problems
     assert "4 rows have no finite position" in problem
     assert "invalid='reject'" in problem
-    words = " ".join(cli("inspect", spoilt).stdout.split())
+    words = " ".join(cli("inspect", damaged).stdout.split())
     assert "run refuses these inputs" in words
     assert "--invalid keep" in words
 
 
-@pytest.mark.parametrize(("invalid", "fate"), [("reject", "rejected"), ("keep", "kept")])
-def test_the_result_tells_of_them(cli, spoilt, tmp_path, invalid, fate):
+@pytest.mark.parametrize(("invalid", "outcome_of_rows"), [("reject", "rejected"), ("keep", "kept")])
+def test_the_result_reports_invalid_rows(cli, damaged, tmp_path, invalid, outcome_of_rows):
     out = tmp_path / "out"
-    outcome = cli("run", spoilt, "-o", out, "--invalid", invalid, "--verify", no_report=False)
+    outcome = cli("run", damaged, "-o", out, "--invalid", invalid, "--verify", no_report=False)
     assert outcome.exit_code == 0, outcome.stderr
-    assert f"{fate} without being compared: 5 rows (position: 4, uid: 1)" in outcome.stdout
-    assert f"5 rows cannot be compared and are {fate}; no other row was set aside" in outcome.stdout
     assert (
-        f"5 rows are not compared and go to particles_{fate} (--invalid {invalid})"
+        f"{outcome_of_rows} without being compared: 5 rows (position: 4, uid: 1)" in outcome.stdout
+    )
+    assert (
+        f"5 rows cannot be compared and are {outcome_of_rows}; no other row was set aside"
+        in outcome.stdout
+    )
+    assert (
+        f"5 rows are not compared and go to particles_{outcome_of_rows} (--invalid {invalid})"
         in outcome.stderr
     )
     page = (out / "report.html").read_text()
     assert re.search("5 rows (that )?could not be compared", page)
     assert "position (4), uid (1)" in page
     assert f"--invalid {invalid}" in page
-    again = cli("run", spoilt, "-o", out, "--invalid", invalid, "--json")
-    told = json.loads(again.stdout)
-    assert (told["already_done"], told["invalid"]) == (True, 5)
-    assert told["invalid_by_reason"] == {"position": 4, "uid": 1}
+    again = cli("run", damaged, "-o", out, "--invalid", invalid, "--json")
+    listed = json.loads(again.stdout)
+    assert (listed["already_done"], listed["invalid"]) == (True, 5)
+    assert listed["invalid_by_reason"] == {"position": 4, "uid": 1}
 
 
-def test_a_valid_table_tells_nothing_of_it(cli, tmp_path):
+def test_a_valid_table_is_reported_without_them(cli, tmp_path):
     path = write_file(cryosparc(30), tmp_path / "in.parquet")
     outcome = cli("run", path, "-o", tmp_path / "out", "--invalid", "reject", no_report=False)
     assert "compared" not in outcome.stdout
@@ -592,7 +597,7 @@ def test_a_valid_table_tells_nothing_of_it(cli, tmp_path):
     assert "not compared" not in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_positions_off_the_micrograph_are_warned_of(cli, tmp_path):
+def test_positions_off_the_micrograph_raise_a_warning(cli, tmp_path):
     x = values(cryosparc(30), X)
     x[[2, 5]] = [-0.01, 1.5]
     path = write_file(cryosparc(30, columns={X: x}), tmp_path / "in.parquet")
@@ -600,7 +605,7 @@ def test_positions_off_the_micrograph_are_warned_of(cli, tmp_path):
     (line,) = (line for line in warned if "outside the micrograph" in line)
     assert "2 rows are outside the micrograph (beyond 0 to 1)" in line
     assert "first: row 2, row 5" in line
-    # Coordinates in pixels, where a table tells the shape; one at its very edge is on it.
+    # Coordinates in pixels, and a table with the shape; a particle at the edge is on the micrograph.
     table = relion(60)
     y = values(table, "rlnCoordinateY").clip(0, 239)
     y[:3] = [240, 240.5, -1]
@@ -619,26 +624,26 @@ def test_a_single_position_off_the_micrograph(tmp_path):
     assert any("1 row is outside the micrograph" in line for line in inspect(path).warnings)
 
 
-@pytest.mark.parametrize(("size", "told"), [(1000.0, "1000"), (0.01, "0.01")])
-def test_absurd_pixel_sizes_are_refused_wherever_they_stand(tmp_path, size, told):
+@pytest.mark.parametrize(("size", "listed"), [(1000.0, "1000"), (0.01, "0.01")])
+def test_absurd_pixel_sizes_are_refused_in_any_column(tmp_path, size, listed):
     sizes = np.full(30, 1.2, np.float32)
     sizes[4:6] = size
     for column in (PSIZE, SHIFT_PSIZE):
         path = write_file(cryosparc(30, columns={column: sizes}), tmp_path / "in.parquet")
-        phrase = rf"2 rows have a pixel size beyond 0.1 to 100 A \({column} is {told};"
+        phrase = rf"2 rows have a pixel size beyond 0.1 to 100 A \({column} is {listed};"
         with pytest.raises(InputError, match=phrase):
             run(path, tmp_path / "out")
-    with pytest.raises(InputError, match=rf"micrograph_pixel_size is {told}; it must be between"):
+    with pytest.raises(InputError, match=rf"micrograph_pixel_size is {listed}; it must be between"):
         DedupParams(micrograph_pixel_size=size)
     known = exposures(columns={"micrograph_blob/psize_A": np.array([1, size, 1, 1])})
     table = write_file(known, tmp_path / "m.parquet")
     with pytest.raises(
-        InputError, match=rf"1 micrograph has a .* beyond 0.1 to 100 A .*, {told}\)"
+        InputError, match=rf"1 micrograph has a .* beyond 0.1 to 100 A .*, {listed}\)"
     ):
         run(write_file(cryosparc(30), tmp_path / "in.parquet"), tmp_path / "out", micrographs=table)
 
 
-def test_absurd_pixel_sizes_of_several_files_are_told_as_a_range(tmp_path):
+def test_absurd_pixel_sizes_of_several_files_are_reported_as_a_range(tmp_path):
     sizes = np.full(30, 1.2)
     sizes[[0, 29]] = [200, 5000]
     folder = write_folder(cryosparc(30, columns={PSIZE: sizes}), tmp_path / "in", files=2)
@@ -646,18 +651,18 @@ def test_absurd_pixel_sizes_of_several_files_are_told_as_a_range(tmp_path):
         run(folder, tmp_path / "out")
 
 
-# What the proof finds
+# Verification
 
 
-class TestProof:
-    """A run that set the wrong rows aside is not believed."""
+class TestVerification:
+    """verify finds a run that set the wrong rows aside."""
 
     @pytest.fixture(params=["reject", "keep"])
     def invalid(self, request):
         return request.param
 
     def run_with(self, monkeypatch, spoil, path, out, invalid):
-        """Run with an error in what the stages take for invalid."""
+        """Run with an error in the choice of invalid rows."""
         extract = stages.extract
 
         def wrong(*arguments):
@@ -671,12 +676,12 @@ class TestProof:
     def check(self, out):
         return {check.name: check for check in verify(out).checks if check.passed is False}
 
-    def test_a_valid_row_that_was_set_aside(self, monkeypatch, tmp_path, spoilt, invalid):
+    def test_a_valid_row_that_was_set_aside(self, monkeypatch, tmp_path, damaged, invalid):
         def spoil(flags):
             flags[12] = 4
             return flags
 
-        self.run_with(monkeypatch, spoil, spoilt, tmp_path / "out", invalid)
+        self.run_with(monkeypatch, spoil, damaged, tmp_path / "out", invalid)
         failed = self.check(tmp_path / "out")
         assert "validity" in failed
         if invalid == "reject":
@@ -684,29 +689,29 @@ class TestProof:
         else:
             assert "invalid is 6 in the manifest, but 5 in the inputs" in failed["validity"].detail
 
-    def test_an_invalid_row_that_was_compared(self, monkeypatch, tmp_path, spoilt, invalid):
+    def test_an_invalid_row_that_was_compared(self, monkeypatch, tmp_path, damaged, invalid):
         def spoil(flags):
             flags[0] = 0
             return flags
 
-        self.run_with(monkeypatch, spoil, spoilt, tmp_path / "out", invalid)
+        self.run_with(monkeypatch, spoil, damaged, tmp_path / "out", invalid)
         assert "validity" in self.check(tmp_path / "out")
 
-    def test_a_row_set_aside_that_is_told_of_wrongly(self, tmp_path, spoilt):
+    def test_a_row_set_aside_that_is_listed_wrongly(self, tmp_path, damaged):
         out = tmp_path / "out"
-        run(spoilt, out, DedupParams(invalid="reject"))
+        run(damaged, out, DedupParams(invalid="reject"))
         (part,) = Output(out).parts("duplicates")
-        told = pq.read_table(part)
-        row = told["distance_A"].to_pylist().index(None)
-        scores = told["score"].to_pylist()
+        listed = pq.read_table(part)
+        row = listed["distance_A"].to_pylist().index(None)
+        scores = listed["score"].to_pylist()
         scores[row] = 5.0
-        at = told.column_names.index("score")
-        pq.write_table(told.set_column(at, "score", pa.array(scores)), part)
+        at = listed.column_names.index("score")
+        pq.write_table(listed.set_column(at, "score", pa.array(scores)), part)
         assert "score is 5.0 in duplicates, but should be" in self.check(out)["validity"].detail
 
-    def test_a_count_that_is_wrong(self, tmp_path, spoilt, invalid):
+    def test_a_count_that_is_wrong(self, tmp_path, damaged, invalid):
         out = tmp_path / "out"
-        run(spoilt, out, DedupParams(invalid=invalid))
+        run(damaged, out, DedupParams(invalid=invalid))
         manifest = Output(out).manifest
         manifest["totals"]["invalid_by_reason"] = {"position": 5}
         (out / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
@@ -714,7 +719,7 @@ class TestProof:
         assert failed.keys() == {"validity"}
         assert failed["validity"].detail.startswith("invalid_by_reason is {'position': 5}")
 
-    def test_the_proof_reads_in_several_passes(self, monkeypatch, tmp_path):
+    def test_verify_reads_in_several_passes(self, monkeypatch, tmp_path):
         table, _ = crowded(150, 5)
         run(
             write_file(table, tmp_path / "in.parquet"),
@@ -732,6 +737,6 @@ def test_vectors_of_nan_are_a_missing_shift(tmp_path):
     path = write_file(table, tmp_path / "in.parquet")
     result = run(path, tmp_path / "out", DedupParams(invalid="reject"))
     assert result.manifest["totals"]["invalid_by_reason"] == {"shift": 1}
-    # Where shifts are left out, they do not matter.
+    # Without shifts, NaN in them does not matter.
     result = run(path, tmp_path / "out-2", DedupParams(invalid="reject", shift_key="none"))
     assert result.invalid == 0

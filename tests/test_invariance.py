@@ -1,4 +1,4 @@
-"""The decisions follow from the rows and the parameters only, wherever and however they are made."""
+"""The decisions depend on the rows and the parameters only, not on files, order, threads or cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TABLES = ("particles_kept", "particles_rejected", "duplicates")
 
 
 def tied(rows=200, seed=0, micrographs=4):
-    """Few scores and crowded places, so that ties, piles and chains decide."""
+    """Few distinct scores and dense picks, so that there are ties, coincident particles and chains."""
     rng = np.random.default_rng(seed)
     columns = {
         "location/center_x_frac": rng.integers(12, size=rows) / 16,
@@ -68,7 +68,7 @@ def expected(table, tmp_path):
 
 @pytest.fixture
 def small_fragments(monkeypatch):
-    """A fragment a file or row group."""
+    """One fragment per file or row group."""
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
 
 
@@ -90,13 +90,13 @@ def test_any_order_of_rows(table, expected, tmp_path, seed, small_fragments):
     order = np.random.default_rng(seed).permutation(table.num_rows)
     folder = write_folder(table.take(order), tmp_path / "in", files=4)
     assert decisions(folder, tmp_path / "out") == expected
-    told = Output(tmp_path / "out").manifest["plan"]
-    assert told["straddling_micrographs"] == told["micrographs"] == 4
-    assert told["moving_rows"] == 200
+    found = Output(tmp_path / "out").manifest["plan"]
+    assert found["straddling_micrographs"] == found["micrographs"] == 4
+    assert found["moving_rows"] == 200
 
 
 @pytest.mark.parametrize("rows", [1, 60, 10**6])
-def test_any_number_of_buckets(table, expected, tmp_path, monkeypatch, rows, small_fragments):
+def test_any_number_of_partitions(table, expected, tmp_path, monkeypatch, rows, small_fragments):
     monkeypatch.setattr(plan, "PARTITION_ROWS", rows)
     folder = write_folder(table.take(np.arange(199, -1, -1)), tmp_path / "in", files=5)
     assert decisions(folder, tmp_path / "out") == expected
@@ -235,7 +235,7 @@ def test_any_layout(
 
 @pytest.mark.slow
 class TestCluster:
-    """Two worker processes give the bytes that this process gives."""
+    """Two worker processes write the same bytes as this process."""
 
     @pytest.fixture(autouse=True)
     def several_buckets(self, monkeypatch, small_fragments):
@@ -266,10 +266,10 @@ class TestCluster:
         there = decisions(folder, tmp_path / "there", cluster, **params)
         assert there == here
         assert data(tmp_path / "there") == data(tmp_path / "here")
-        told = Output(tmp_path / "there").manifest
+        found = Output(tmp_path / "there").manifest
         moving = {"straddling": range(400, 401), "mixed": range(1, 900), "apart": range(1)}
-        assert told["plan"]["moving_rows"] in moving[layout]
-        assert told["totals"] == Output(tmp_path / "here").manifest["totals"]
+        assert found["plan"]["moving_rows"] in moving[layout]
+        assert found["totals"] == Output(tmp_path / "here").manifest["totals"]
 
     def test_two_inputs_are_the_same_byte_for_byte(self, cluster, tmp_path):
         paths = [write_folder(tied(150, s), tmp_path / f"in-{s}", files=3) for s in (1, 2)]
@@ -293,17 +293,17 @@ class TestCluster:
         path = write_file(cryosparc(0), tmp_path / "in.parquet")
         assert decisions(path, tmp_path / "there", cluster) == {}
 
-    def test_bad_rows_are_told_in_the_same_words(self, cluster, tmp_path):
+    def test_invalid_rows_raise_the_same_message(self, cluster, tmp_path):
         x = np.random.default_rng(0).random(90)
         x[[40, 80]] = np.nan
         rows = cryosparc(90, columns={"location/center_x_frac": x})
         folder = write_folder(rows, tmp_path / "in", files=3)
-        told = []
+        found = []
         for client in (None, cluster):
             with pytest.raises(InputError, match="2 rows have no finite position") as caught:
                 run(folder, tmp_path / "out", client=client)
-            told.append(str(caught.value))
-        assert told[0] == told[1]
+            found.append(str(caught.value))
+        assert found[0] == found[1]
         assert not (tmp_path / "out").exists()
 
     def test_the_command_line_finds_the_scheduler(self, cluster, cli, tmp_path):
@@ -324,7 +324,7 @@ class TestCluster:
         assert outcome.exit_code == 0, outcome.stderr
         assert data(tmp_path / "there") == data(tmp_path / "here")
 
-    def test_larger_work_starts_a_cluster_of_its_own(self, monkeypatch, tmp_path):
+    def test_larger_work_starts_a_cluster(self, monkeypatch, tmp_path):
         folder = self.straddling(tmp_path)
         decisions(folder, tmp_path / "here")
         monkeypatch.setattr(dask_dedup.pipeline.executors.select, "THREADS_ROWS", 399)

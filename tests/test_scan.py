@@ -1,4 +1,4 @@
-"""A fragment's rows become picks, in its row order; what cannot be used is counted and named."""
+"""The rows of a fragment become picks, in order; invalid rows are counted and the first are named."""
 
 from __future__ import annotations
 
@@ -222,7 +222,7 @@ def test_missing_scores_are_nan_and_no_problem():
     np.testing.assert_array_equal(picks.score, [0.5, np.nan, np.nan, -999.0])
 
 
-def test_a_uid_stands_in_of_source_and_row():
+def test_source_and_row_stand_in_for_a_missing_uid():
     table = relion(5)
     picks = picks_of(table, source=3, first_row=1_000, number=9)
     assert picks.uid.tolist() == [(3 << 48) + 1_000 + row for row in range(5)]
@@ -231,12 +231,12 @@ def test_a_uid_stands_in_of_source_and_row():
     assert picks_of(table, source=65_535).uid[-1] == (65_535 << 48) + 4
 
 
-def test_micrographs_are_told_apart_by_uid():
+def test_micrographs_are_distinguished_by_uid():
     table = cryosparc()
     assert picks_of(table).micrograph.tolist() == table.column(UID).to_pylist()
 
 
-def test_micrographs_are_told_apart_by_path():
+def test_micrographs_are_distinguished_by_path():
     table = cryosparc(drop=[UID])
     keys = keys_of_names(table.column(PATH).to_pylist(), "path")
     np.testing.assert_array_equal(picks_of(table).micrograph, keys)
@@ -251,7 +251,7 @@ def test_micrographs_are_told_apart_by_path():
         "Grid1_0042",
     ],
 )
-def test_micrographs_are_told_apart_by_bare_name(name):
+def test_micrographs_are_distinguished_by_bare_name(name):
     assert bare_name(name) == "Grid1_0042"
     table = relion(2, columns={"rlnMicrographName": [name, "other/Grid1_0043.mrc"]})
     picks = picks_of(table, match_micrographs="name")
@@ -485,7 +485,7 @@ def test_a_null_within_a_dictionary_is_a_null():
     assert problem.first == (1,)
 
 
-def test_filaments_are_told_apart_whatever_their_uid():
+def test_filaments_are_distinguished_whatever_their_uid():
     filament = np.array([2**63 + 5, 3, 2**64 - 1], np.uint64)
     table = cryosparc(3, columns={"filament/filament_uid": filament})
     params = DedupParams(score_field="none", ignore_within_filament=True)
@@ -528,7 +528,7 @@ def test_centred_coordinates_are_flipped_about_zero():
     np.testing.assert_allclose(flipped.y, -picks_of(centred()).y, atol=1e-9)
 
 
-def test_symmetry_copies_are_at_one_place_where_their_source_is_one():
+def test_symmetry_copies_of_a_particle_have_one_position():
     source = np.array([2**63 + 5, 7, 2**63 + 5, 2**63 + 4], np.uint64)
     table = cryosparc(4, columns={"sym_expand/src_uid": source})
     params = DedupParams(score_field="none", undo_symmetry_expansion=True)
@@ -538,7 +538,7 @@ def test_symmetry_copies_are_at_one_place_where_their_source_is_one():
     np.testing.assert_array_equal(same, source[:, np.newaxis] == source)
 
 
-def test_a_census_counts_rows_by_micrograph():
+def test_a_scan_summary_counts_rows_by_micrograph():
     table = cryosparc(drop=[UID])
     summary = summary_of(prepare(table, number=4, source=1))
     paths = table.column(PATH).to_pylist()
@@ -555,7 +555,7 @@ def test_a_census_counts_rows_by_micrograph():
     assert summary.score is None
 
 
-def test_a_census_tells_the_pixel_sizes_used_and_stored():
+def test_a_scan_summary_has_the_pixel_sizes_used_and_stored():
     summary = summary_of(prepare(cryosparc(), exposures()))
     assert summary.psize == (np.float32(0.8), np.float32(2.0))
     assert summary.stored_psize == (np.float32(PSIZE), np.float32(PSIZE))
@@ -564,7 +564,7 @@ def test_a_census_tells_the_pixel_sizes_used_and_stored():
     assert np.isnan(summary.stored_psize).all()
 
 
-def test_a_census_of_uids_needs_uids():
+def test_a_scan_summary_of_uids_needs_uids():
     summary = summary_of(prepare(relion()))
     assert summary.uids.size == 0
     assert summary_of(prepare(cryosparc())).names == []
@@ -581,7 +581,7 @@ def test_score_ranges_add_up():
     assert (unusable.low, unusable.high) == (np.inf, -np.inf)
 
 
-def test_a_census_looks_at_the_scores():
+def test_a_scan_summary_has_the_score_range():
     summary = summary_of(prepare(cryosparc(), score_field="ncc_score"))
     assert summary.score.rows == 120
     assert summary.score.low >= 0
