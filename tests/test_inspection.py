@@ -505,6 +505,14 @@ class TestFaultyInputs:
             assert outcome.exit_code == 2
             assert len(outcome.stderr.splitlines()) == 1
 
+    def test_parameters_are_keywords_or_an_object(self, tmp_path):
+        path = write_file(relion(drop=["rlnAuto"]), tmp_path / "picks.parquet")
+        assert inspect(path, score_field="none") == inspect(path, params=NO_SCORE)
+        with pytest.raises(TypeError):
+            inspect(path, params=NO_SCORE, score_field="none")
+        with pytest.raises(TypeError):
+            inspect(path, no_such_parameter=1)
+
     def test_wrong_usage_is_an_error(self, tmp_path, cli):
         path = write_file(relion(), tmp_path / "picks.parquet")
         for wrong in (

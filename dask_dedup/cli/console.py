@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -16,7 +17,7 @@ from dask_dedup.messages import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
@@ -193,6 +194,19 @@ def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
             yield
     finally:
         log.write = _print_error
+
+
+class _Result(Protocol):
+    def to_dict(self) -> dict[str, Any]: ...
+
+    def lines(self) -> Iterable[str]: ...
+
+
+def print_result(result: _Result, *, as_json: bool) -> None:
+    """Print a result as text or as JSON."""
+    lines = [json.dumps(result.to_dict(), indent=2)] if as_json else result.lines()
+    for line in lines:
+        click.echo(spelled(line))
 
 
 def result_lines(

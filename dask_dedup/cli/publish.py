@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.console import spelled
+from dask_dedup.cli.console import print_result, spelled
 from dask_dedup.cli.types import JSON, PATH
 from dask_dedup.errors import InputError
 
@@ -67,11 +66,7 @@ def publish(
     done = publish_files(
         output, delta=delta, iceberg=iceberg, table=table, mode=mode, tags=_parse(tags)
     )
-    if as_json:
-        click.echo(json.dumps(done.to_dict(), indent=2))
-    else:
-        for line in done.lines():
-            click.echo(line)
+    print_result(done, as_json=as_json)
     for line in done.warnings():
         click.echo(f"warning: {spelled(line)}", err=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.console import spelled
+from dask_dedup.cli.console import print_result
 from dask_dedup.cli.types import JSON, PATH
 
 if TYPE_CHECKING:
@@ -21,16 +20,13 @@ if TYPE_CHECKING:
 def status(output: Path, as_json: bool) -> None:
     """Show whether OUTPUT is finished, running or interrupted.
 
-    Shows how to resume an interrupted run. Exit code 1 if files of a finished run are missing or have another size.
+    Shows how to resume an interrupted run. Exit code 1 if files of a finished run are missing or
+    have another size.
     """
     from dask_dedup import status as read_status
 
     found = read_status(output)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        for line in found.lines():
-            click.echo(spelled(line))
+    print_result(found, as_json=as_json)
     if found.damaged:
         sys.exit(1)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
+from dask_dedup.cli.console import print_result
 from dask_dedup.cli.types import JSON, PATH
 
 if TYPE_CHECKING:
@@ -27,11 +27,7 @@ def verify(output: Path, as_json: bool) -> None:
     from dask_dedup import verify as verify_files
 
     found = verify_files(output)
-    if as_json:
-        click.echo(json.dumps(found.to_dict(), indent=2))
-    else:
-        for line in found.lines():
-            click.echo(line)
+    print_result(found, as_json=as_json)
     if not found.verified:
         sys.exit(1)
 

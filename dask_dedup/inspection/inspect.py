@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import reduce
 from itertools import combinations
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -43,6 +43,7 @@ def inspect(
     *,
     params: DedupParams | None = None,
     micrographs: str | Path | None = None,
+    **keywords: Any,
 ) -> Inspection:
     """Read particle tables and report their contents, their problems and whether they fit together.
 
@@ -54,6 +55,8 @@ def inspect(
         Which columns to read; partners in other inputs are found within its `min_separation`.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
+    **keywords
+        Parameters by name, such as ``min_separation=100``, instead of `params`.
 
     Returns
     -------
@@ -66,7 +69,7 @@ def inspect(
     InputError
         If a table cannot be read or has no positions, or the parameters contradict the tables.
     """
-    params = DedupParams.given(params)
+    params = DedupParams.given(params, keywords)
     params = replace(
         params,
         min_separation=params.min_separation or _SEPARATION,
