@@ -230,12 +230,14 @@ class TestMessages:
         outcome = cli("run", path, "-o", tmp_path / "out", "--quiet")
         assert (outcome.exit_code, outcome.stdout, outcome.stderr) == (0, "", "")
 
-    def test_parameters_are_logged_and_the_plan_if_verbose(self, cli, tmp_path):
+    def test_parameters_are_logged_and_the_plan_only_if_verbose(self, cli, tmp_path):
         path = write_file(cryosparc(), tmp_path / "picks.parquet")
-        printed = cli("run", path, "-o", tmp_path / "out", "--verbose").stderr
+        printed = cli("run", path, "-o", tmp_path / "out").stderr
         for phrase in ("20 A", "alignments3D/shift", "ncc_score (higher is better)"):
             assert phrase in printed
-        assert "120 particles on 4 micrographs, in 1 fragment" in printed
+        assert not any(word in printed for word in ("fragment", "thread", "shuffle"))
+        printed = cli("run", path, "-o", tmp_path / "verbose", "--verbose").stderr
+        assert "120 particles on 4 micrographs" in printed
         assert "nothing is shuffled" in printed
 
     def test_the_table_counts_by_input_and_in_all(self, cli, tmp_path):
