@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: A worker that is silent for this long counts as lost. All stages release the GIL, so a busy worker still answers.
 WORKER_TTL = "60s"
+#: By default Dask closes a nanny, or cancels a job, whose worker is missing for 15 s; a restart may take longer.
+LOST_WORKER_TIMEOUT = "365 days"
 #: At WARNING, the scheduler would log the start and the end of every shuffle.
 LOG_LEVEL = logging.ERROR
 HIGHEST_PORT = 65535
@@ -44,6 +46,7 @@ def scheduler_settings(security: Security | None = None) -> Iterator[None]:
     changes = {
         "distributed.scheduler.preload": preloads("scheduler", dashboard.__name__),
         "distributed.scheduler.worker-ttl": WORKER_TTL,
+        "distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT,
     }
     with dask.config.set(changes), dashboard_tls(security):
         for library in dashboard.missing():

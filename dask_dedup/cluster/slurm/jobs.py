@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import dask
 from dask_jobqueue import SLURMCluster
 from dask_jobqueue.slurm import SLURMJob
 from distributed import Client
@@ -193,8 +192,6 @@ def start_jobs(
     limit, extra = settings.setting("walltime"), settings.worker_options()
     if not any(option.startswith("--lifetime") for option in extra):
         extra += walltime.lifetime_options(limit)
-    # This class handles lost jobs; by default Dask cancels a job whose workers are missing for some seconds.
-    stack.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
     stack.enter_context(scheduler.scheduler_settings(security))
     network = settings.choose_interface(interface)
     exports = [f"export {name}='{value}'" for name, value in dashboard_environment().items()]
