@@ -156,8 +156,8 @@ def test_a_killed_run_is_resumed(there, table, tmp_path, store):
     run(uri, out)
     assert data(result(there)) == local(tmp_path / "out")
     listed(there)
-    proof = verify(out)
-    assert proof.verified, proof.lines()
+    verification = verify(out)
+    assert verification.verified, verification.lines()
 
 
 def test_a_run_waits_for_a_gateway_that_restarts(there, table, tmp_path, ceph):
@@ -200,5 +200,5 @@ def test_two_concurrent_processes_write_one_result(there, table, store, same):
         ]
         assert "another run" in line
     listed(there)
-    proof = verify(out)
-    assert proof.verified, proof.lines()
+    verification = verify(out)
+    assert verification.verified, verification.lines()

@@ -44,7 +44,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def particles():
-    """In random row order, with an index of their own."""
+    """Return particles in random order, with an index that is not the row number."""
     table = cryosparc(ROWS)
     rows = table.take(np.random.default_rng(1).permutation(ROWS)).to_pandas()
     return rows.set_index(pd.Index(np.arange(ROWS) * 10 + 3, name="line"))

@@ -63,9 +63,9 @@ def test_both_results_are_those_of_one_process_and_the_picks_went_from_worker_to
 ):
     kept, rejected = dask.persist(*remove_duplicates(particles, PARAMS))
     wait([kept, rejected])
-    # The scheduler, which lives in this process, tells of each shuffle from worker to worker.
-    told = [line for line in caplog.messages if "initialized by task" in line]
-    assert len(told) == 2
+    # The scheduler runs in this process and logs each shuffle between workers.
+    shuffles = [line for line in caplog.messages if "initialized by task" in line]
+    assert len(shuffles) == 2
     holders = {worker for workers in cluster.who_has(kept).values() for worker in workers}
     assert len(holders) == 2
     for part, same in zip((kept, rejected), wanted, strict=True):

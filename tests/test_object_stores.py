@@ -29,7 +29,7 @@ from dask_dedup.inspection import inspect
 from dask_dedup.output.object_store import ObjectStore
 from dask_dedup.pipeline import stages
 from dask_dedup.results.status import clean, status
-from dask_dedup.storage import paths as places_module
+from dask_dedup.storage import paths as paths_module
 from dask_dedup.storage.paths import at
 
 DATASETS = ("particles_kept", "particles_rejected")
@@ -49,7 +49,7 @@ def many_fragments(monkeypatch, store):
 def impatient(monkeypatch):
     """Give up on a lost server after about a second."""
     config = {"retries": {"mode": "standard", "max_attempts": 2}, "connect_timeout": 5}
-    monkeypatch.setattr(places_module, "S3_CONFIG", config)
+    monkeypatch.setattr(paths_module, "S3_CONFIG", config)
 
 
 @pytest.fixture
@@ -236,14 +236,14 @@ class TestSameBytes:
         uri = there.put(table)
         outcome = run(uri, there / "out")
         there.write("out/particles_kept/0123456789ab/part-00000.parquet", b"of an interrupted run")
-        place = at(there / "out")
-        manifest = json.loads((place / "manifest.json").read_text())
+        path = at(there / "out")
+        manifest = json.loads((path / "manifest.json").read_text())
         files = [
-            str(place / entry["path"]).removeprefix("s3://")
+            str(path / entry["path"]).removeprefix("s3://")
             for entry in manifest["outputs"]
             if entry["path"].startswith("particles_kept/")
         ]
-        assert pq.read_table(files, filesystem=place.fs).num_rows == outcome.kept
+        assert pq.read_table(files, filesystem=path.fs).num_rows == outcome.kept
 
 
 class TestCommit:
@@ -589,8 +589,8 @@ class TestFaults:
     def test_a_missing_bucket(self, there, table, cli, which):
         nowhere = "s3://no-such-bucket/picks"
         uri, out = there.put(table), there / "out"
-        places = (nowhere, out) if which == "input" else (uri, nowhere)
-        line = refused(cli("run", places[0], "-o", places[1]))
+        locations = (nowhere, out) if which == "input" else (uri, nowhere)
+        line = refused(cli("run", locations[0], "-o", locations[1]))
         assert line == f"dask-dedup: {nowhere}: there is no bucket no-such-bucket"
         assert "there is no bucket" in refused(cli("status", nowhere))
 
@@ -601,17 +601,17 @@ class TestFaults:
         assert "Unable to locate credentials. Set AWS_ACCESS_KEY_ID and" in line
 
     def test_a_missing_profile(self, there, cli, monkeypatch):
-        monkeypatch.setenv("AWS_PROFILE", "nobody")
-        assert "nobody" in refused(cli("inspect", there / "in"))
+        monkeypatch.setenv("AWS_PROFILE", "missing")
+        assert "missing" in refused(cli("inspect", there / "in"))
 
     def test_no_server_at_the_endpoint(self, there, cli, monkeypatch):
         monkeypatch.delenv("AWS_ENDPOINT_URL")
         monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
-        nobody = f"http://127.0.0.1:{free_port()}"
+        unused = f"http://127.0.0.1:{free_port()}"
         # monkeypatch restores the variable that the option sets.
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "")
-        line = refused(cli("--endpoint-url", nobody, "inspect", there / "in"), code=1)
-        assert line.startswith(f"dask-dedup: {there / 'in'}: no answer from {nobody}")
+        line = refused(cli("--endpoint-url", unused, "inspect", there / "in"), code=1)
+        assert line.startswith(f"dask-dedup: {there / 'in'}: no answer from {unused}")
 
     @pytest.mark.parametrize("endpoint", ["minio.lab:9000", "127.0.0.1", "ftp://minio.lab"])
     def test_an_invalid_endpoint(self, there, cli, endpoint):
@@ -712,5 +712,5 @@ class TestSecrets:
 
     def test_azure_names_its_container_before_the_account(self):
         pytest.importorskip("upath")
-        place = "abfs://picks@account.dfs.core.windows.net/in.star"
-        assert places_module._check_no_secret(place) is None
+        path = "abfs://picks@account.dfs.core.windows.net/in.star"
+        assert paths_module._check_no_secret(path) is None

@@ -435,8 +435,10 @@ class TestDuplicates:
     def rows_at(self, found, prefix=""):
         """Read the rows that the table points to."""
         files = {file: pq.read_table(file) for file in set(found[f"{prefix}file"].to_pylist())}
-        places = zip(found[f"{prefix}file"], found[f"{prefix}row"], strict=True)
-        return pa.concat_tables([files[file.as_py()].slice(row.as_py(), 1) for file, row in places])
+        rows_of_files = zip(found[f"{prefix}file"], found[f"{prefix}row"], strict=True)
+        return pa.concat_tables(
+            [files[file.as_py()].slice(row.as_py(), 1) for file, row in rows_of_files]
+        )
 
     def test_the_columns_are_those_of_the_design(self, result):
         names = "uid winner_uid distance_A score winner_score input winner_input file row"

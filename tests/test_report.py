@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tables import cryosparc, exposures, relion, write_file
 
 from dask_dedup import DedupParams, InputError, report, run, verify
-from dask_dedup.dedup.arrays import all_of
+from dask_dedup.dedup.arrays import constant_column
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.results.command import run_command
 from dask_dedup.results.finished_run import open_finished_run
@@ -211,7 +211,7 @@ def picks_of(points, micrograph, **columns):
         "micrograph": np.asarray(micrograph, dtype=np.uint64),
         "x": points[:, 0],
         "y": points[:, 1],
-        "z": all_of(0.0, n),
+        "z": constant_column(0.0, n),
         "score": np.arange(n, dtype=float),
         "uid": np.arange(n, dtype=np.uint64),
         "row_id": np.arange(n, dtype=np.uint64),

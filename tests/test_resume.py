@@ -337,8 +337,8 @@ class TestTwoCommandsAtOnce:
         for process in both:
             process.stdin.write("\n")
             process.stdin.flush()
-        told = [process.communicate(timeout=200)[1] for process in both]
-        return [process.returncode for process in both], told
+        outputs = [process.communicate(timeout=200)[1] for process in both]
+        return [process.returncode for process in both], outputs
 
     @pytest.mark.slow
     @pytest.mark.parametrize("options", [(), ("--overwrite",)], ids=["plain", "overwrite"])
@@ -347,11 +347,11 @@ class TestTwoCommandsAtOnce:
         monkeypatch.undo()  # the processes use the default fragment size
         source = make_input("parquet", tmp_path)
         other = () if same else ("--min-separation", "30")
-        codes, told = self.together(
+        codes, outputs = self.together(
             (source, "-o", out, *options), (source, "-o", out, *options, *other)
         )
         assert 0 in codes
-        for code, line in zip(codes, told, strict=True):
+        for code, line in zip(codes, outputs, strict=True):
             assert code == 0 or (code == 2 and "another run" in line), line
         assert not (codes == [0, 0] and not same and not options)
         assert verify(out).verified

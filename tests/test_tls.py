@@ -1,4 +1,4 @@
-"""TLS: without a certificate of the cluster's authority, nobody runs on it or sees its pages."""
+"""TLS: a cluster refuses clients without a certificate of its authority, also on its pages."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def all_of(value: Any, rows: int) -> NDArray[Any]:
+def constant_column(value: Any, rows: int) -> NDArray[Any]:
     """Return a read-only column of one value, which takes no memory."""
     return np.broadcast_to(value, rows)
 
@@ -34,7 +34,7 @@ class ArrayTable:
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes; a column made by `all_of` takes none."""
+        """Memory in bytes; a column made by `constant_column` takes none."""
         return sum(column.nbytes for column in self.columns().values() if any(column.strides))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
@@ -65,5 +65,5 @@ class ArrayTable:
 
 def _take(column: NDArray[Any], rows: NDArray[Any], number: int) -> NDArray[Any]:
     if column.size and not any(column.strides):
-        return all_of(column[0], number)
+        return constant_column(column[0], number)
     return np.asarray(column[rows])

@@ -1,4 +1,4 @@
-"""Look into particle tables before a run."""
+"""Inspect particle tables before a run."""
 
 from dask_dedup.inspection.inspect import inspect
 from dask_dedup.inspection.report import Inspection

@@ -1,4 +1,4 @@
-"""Look into particle tables before a run: columns, problems, distances, and whether inputs fit together."""
+"""Inspect particle tables before a run: columns, problems, distances, and whether inputs fit together."""
 
 from __future__ import annotations
 

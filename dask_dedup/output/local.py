@@ -1,4 +1,4 @@
-"""A result on a local file system: staged in a folder of its own, put into place by rename.
+"""A result on a local file system: staged in a separate folder, put into place by rename.
 
 Whole tables are renamed into place, then the manifest is created exclusively.
 """

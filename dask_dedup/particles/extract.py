@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import all_of
+from dask_dedup.dedup.arrays import constant_column
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.columns import Columns
@@ -86,7 +86,7 @@ def extract(
     columns = Columns(rows, "the table")
     if fragment.slices:
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
-    reader = _Reader(columns, roles, params, Problems(all_of(np.uint16(0), len(columns))))
+    reader = _Reader(columns, roles, params, Problems(constant_column(np.uint16(0), len(columns))))
     known = reader.micrographs(micrographs)
     position = reader.position()
     outside = _is_outside(position, roles, known)
@@ -98,11 +98,13 @@ def extract(
         micrograph=known.keys,
         x=np.ascontiguousarray(centres[:, 0]),
         y=np.ascontiguousarray(centres[:, 1]),
-        z=np.ascontiguousarray(centres[:, 2]) if centres.shape[1] > 2 else all_of(0.0, len(rows)),
-        score=columns.floats(roles.score) if roles.score else all_of(np.nan, len(rows)),
+        z=np.ascontiguousarray(centres[:, 2])
+        if centres.shape[1] > 2
+        else constant_column(0.0, len(rows)),
+        score=columns.floats(roles.score) if roles.score else constant_column(np.nan, len(rows)),
         uid=reader.uid(fragment),
         row_id=row_ids(fragment.number, len(rows)),
-        source=all_of(np.uint16(fragment.source), len(rows)),
+        source=constant_column(np.uint16(fragment.source), len(rows)),
         half=reader.half(),
         label=reader.label(fragment.source),
         invalid=reader.problems.invalid,
@@ -265,7 +267,7 @@ class _Reader:
         return self.columns.integers(name)
 
     def half(self) -> NDArray[np.int8]:
-        half = all_of(np.int8(NO_HALF), len(self.columns))
+        half = constant_column(np.int8(NO_HALF), len(self.columns))
         if not self.roles.half:
             return half
         values, half = self.columns.floats(self.roles.half), half.copy()
@@ -275,7 +277,7 @@ class _Reader:
 
     def label(self, source: int) -> NDArray[np.int64]:
         """Return the filament or the source of the symmetry copies; -1 for none."""
-        none, name = all_of(np.int64(-1), len(self.columns)), self.roles.label
+        none, name = constant_column(np.int64(-1), len(self.columns)), self.roles.label
         if not name:
             return none
         absent = self.columns.nulls(name)

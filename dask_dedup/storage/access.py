@@ -1,6 +1,6 @@
 """Access to object stores: a check before the work starts, and the translation of their errors.
 
-The libraries of object stores raise errors of their own. `store_errors` translates all of them into what a
+The libraries of object stores raise their own errors. `store_errors` translates all of them into what a
 local file system raises (`FileNotFoundError`, `FileExistsError`, `PermissionError`), or into `RunError` if
 the server is lost.
 """

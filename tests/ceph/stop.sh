@@ -6,7 +6,7 @@ for file in "$1"/run/*.pid; do
     pid=$(cat "$file")
     kill "$pid" 2>/dev/null || continue
     for turn in $(seq 100); do
-        # Who is not waited for stays as a zombie where nobody reaps.
+        # Without this wait, the process stays a zombie in containers without an init process.
         case "$(ps -o stat= -p "$pid")" in "" | Z*) break ;; esac
         [ "$turn" = 80 ] && kill -KILL "$pid" 2>/dev/null
         sleep 0.1

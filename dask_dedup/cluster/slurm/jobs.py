@@ -118,7 +118,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self.scale(jobs=self._number)
 
     def _find_missing(self) -> dict[str, WorkerJob]:
-        """Return the jobs of which not all worker processes are connected."""
+        """Return the jobs with worker processes that are not connected."""
         here = {str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())}
         suffixes = self.new_spec.get("group", [""])
         missing = {}

@@ -34,7 +34,7 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
 
 
 def empty_frame(dtypes: Dtypes) -> pd.DataFrame:
-    """Return a frame of no rows, which tells Dask the columns and their types."""
+    """Return a frame without rows, from which Dask takes the columns and their types."""
     return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
 
 
