@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts a small Ceph on this machine with an object store in front of it: one monitor, one manager, one OSD that
-# lives in memory, one RADOS Gateway; all on loopback, all state in one folder, which stop.sh needs again.
+# Starts a small Ceph with an object store on this machine: one monitor, one manager, one OSD in memory and one RADOS
+# Gateway, all on loopback. All state is in FOLDER, which stop.sh needs.
 #     start.sh FOLDER GATEWAY_PORT MONITOR_PORT ACCESS_KEY SECRET_KEY
 # `start.sh FOLDER` alone starts a gateway that has stopped.
 set -euo pipefail
@@ -62,7 +62,7 @@ osd_objectstore = memstore
 memstore_device_bytes = 4294967296
 [client.rgw]
 rgw_data = $folder/rgw
-# Without keys the gateway has to be told so: its default, "secure", never comes to terms with the monitor.
+# There are no keys; the default of the gateway, "secure", cannot connect to the monitor without them.
 ms_mon_client_mode = crc
 rgw_frontends = beast endpoint=127.0.0.1:$gateway_port
 rgw_thread_pool_size = 32

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ends what start.sh has started in a folder, and waits for the end.
+# Stops the processes that start.sh started in a folder, and waits for them.
 set -euo pipefail
 for file in "$1"/run/*.pid; do
     [ -f "$file" ] || continue
