@@ -1,4 +1,4 @@
-"""Every physical form of an Arrow column reads as the same numbers; anything else is refused by name."""
+"""Every Arrow type of a column gives the same numbers; other types are errors with its name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PAIRS = [[1, 2], None, [3, 4], [5, 6]]
 
 
 def shown(values):
-    """For the name of a test: the same in every process."""
+    """Return a test id that is the same in every process."""
     return f"array of {values.type}" if isinstance(values, pa.Array) else repr(values)
 
 
@@ -42,7 +42,7 @@ def column(values):
 
 
 def stored_as(kind, values):
-    """An Arrow array; pyarrow 17 cannot make every dictionary at once."""
+    """Return an Arrow array; pyarrow 17 cannot make every dictionary in one step."""
     if not pa.types.is_dictionary(kind):
         return pa.array(values, kind)
     plain = pa.array(values, kind.value_type).dictionary_encode()
@@ -110,7 +110,7 @@ def test_columns_side_by_side():
 @pytest.mark.parametrize(
     "values", [["1.5"], [True], [[1.0]], pa.array(["a"]).dictionary_encode()], ids=shown
 )
-def test_what_is_no_number_is_refused(values):
+def test_other_types_than_numbers_are_refused(values):
     error_of(lambda: column(values).floats("c"), "not numbers")
 
 
@@ -151,7 +151,7 @@ def test_dictionaries_that_differ_from_chunk_to_chunk_are_joined():
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], ["1"], pa.nulls(2), [True]], ids=shown)
-def test_what_is_no_integer_is_refused(values):
+def test_other_types_than_integers_are_refused(values):
     error_of(lambda: column(values).integers("c"), "not integers")
 
 
@@ -190,7 +190,7 @@ def test_fixed_lists_of_another_length_are_refused():
     error_of(lambda: column(values).vectors("c", 2), "2 numbers a row", "row 1")
 
 
-def test_what_is_no_list_of_numbers_is_refused():
+def test_other_types_than_lists_of_numbers_are_refused():
     error_of(lambda: column(["[1, 2]"]).vectors("c", 2), "string", "2 numbers a row")
     error_of(lambda: column([1.0]).vectors("c", 2), "double", "2 numbers a row")
     error_of(lambda: column([["a", "b"]]).vectors("c", 2), "not numbers")
@@ -205,7 +205,7 @@ def test_texts_are_numbered(kind):
 
 
 @pytest.mark.parametrize("kind", TEXTS, ids=str)
-def test_no_texts(kind):
+def test_columns_without_text(kind):
     for values in (stored_as(kind, []), pa.chunked_array([], kind)):
         codes, _ = column(values).texts("c")
         assert codes.size == 0
@@ -220,7 +220,7 @@ def test_text_dictionaries_that_differ_from_chunk_to_chunk_are_joined():
 @pytest.mark.parametrize(
     "values", [[1], [b"a"], [["a"]], pa.array([1]).dictionary_encode()], ids=shown
 )
-def test_what_is_no_text_is_refused(values):
+def test_other_types_than_text_are_refused(values):
     error_of(lambda: column(values).texts("c"), "not text")
 
 

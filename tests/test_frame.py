@@ -1,4 +1,4 @@
-"""A frame in, the kept and the rejected rows out: the same decisions whatever the frame is made of."""
+"""`remove_duplicates` makes the same decisions for every kind of frame."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def lazy(rows, partitions=4):
     return dd.from_pandas(rows, npartitions=partitions, sort=False)
 
 
-def assert_same_frames(result, wanted):
-    for one, other in zip(result, wanted, strict=True):
+def assert_same_frames(result, expected):
+    for one, other in zip(result, expected, strict=True):
         computed = one.compute() if isinstance(one, dd.DataFrame) else one
         pd.testing.assert_frame_equal(computed, other)
 
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("separation", [5.0, 20.0, 60.0])
-def test_the_decisions_are_those_of_the_walk(seed, separation):
+def test_the_decisions_are_those_of_brute_force(seed, separation):
     table = cryosparc(ROWS, seed=seed)
     micrographs = table.column(UID).to_pylist()
     _, rejected = remove_duplicates(table, DedupParams(min_separation=separation))
@@ -114,14 +114,14 @@ def test_pandas_and_arrow_agree(particles, params):
 @pytest.mark.parametrize("partitions", [1, 2, 7])
 @pytest.mark.parametrize("params", [BY_SCORE, BY_CHANCE, DedupParams(remove_entirely=True)])
 def test_dask_and_pandas_agree(particles, params, partitions):
-    wanted = remove_duplicates(particles, params)
-    assert_same_frames(remove_duplicates(lazy(particles, partitions), params), wanted)
+    expected = remove_duplicates(particles, params)
+    assert_same_frames(remove_duplicates(lazy(particles, partitions), params), expected)
 
 
 def test_dask_agrees_with_pandas_under_threads(particles):
-    wanted = remove_duplicates(particles)
+    expected = remove_duplicates(particles)
     with dask.config.set({"scheduler": "threads"}):
-        assert_same_frames(dask.compute(*remove_duplicates(lazy(particles))), wanted)
+        assert_same_frames(dask.compute(*remove_duplicates(lazy(particles))), expected)
 
 
 def test_dask_agrees_with_pandas_on_a_cluster(particles):
@@ -143,8 +143,8 @@ def test_dask_agrees_with_pandas_on_a_cluster(particles):
 @pytest.mark.parametrize("partitions", [1, 3, 8])
 def test_without_uids_dask_and_pandas_agree(particles, partitions):
     rows = particles.drop(columns="uid")
-    wanted = remove_duplicates(rows, BY_CHANCE)
-    assert_same_frames(remove_duplicates(lazy(rows, partitions), BY_CHANCE), wanted)
+    expected = remove_duplicates(rows, BY_CHANCE)
+    assert_same_frames(remove_duplicates(lazy(rows, partitions), BY_CHANCE), expected)
 
 
 def test_row_order_does_not_matter(particles):
@@ -155,7 +155,7 @@ def test_row_order_does_not_matter(particles):
         assert set(one["uid"]) == set(other["uid"])
 
 
-def test_all_rows_come_out_once_in_their_order_with_all_columns(particles):
+def test_results_have_every_row_once_in_order_with_all_columns(particles):
     before = particles.copy(deep=True)
     kept, rejected = remove_duplicates(particles)
     pd.testing.assert_frame_equal(particles, before)
@@ -174,11 +174,11 @@ def test_all_rows_come_out_once_in_their_order_with_all_columns(particles):
     ],
     ids=["repeated", "of two levels", "falling"],
 )
-def test_any_index_will_do(particles, index):
+def test_any_index_works(particles, index):
     plain = remove_duplicates(particles.reset_index(drop=True))
-    for part, wanted in zip(remove_duplicates(particles.set_index(index)), plain, strict=True):
-        assert part["uid"].tolist() == wanted["uid"].tolist()
-        assert part.index.equals(index[wanted.index])
+    for part, expected in zip(remove_duplicates(particles.set_index(index)), plain, strict=True):
+        assert part["uid"].tolist() == expected["uid"].tolist()
+        assert part.index.equals(index[expected.index])
 
 
 def test_dask_keeps_partitions_index_and_columns(particles):
@@ -194,7 +194,7 @@ def test_dask_keeps_partitions_index_and_columns(particles):
 
 
 @pytest.mark.parametrize("drop", [[], ["uid"]])
-def test_dask_computes_nothing_before_it_is_asked(particles, drop):
+def test_dask_frames_stay_lazy(particles, drop):
     rows = particles.drop(columns=drop)
     made = []
 
@@ -222,7 +222,7 @@ class Tasks(Callback):
         return sum(word in name for name in self.names)
 
 
-def test_both_results_come_of_one_shuffle(particles, monkeypatch):
+def test_both_results_share_one_shuffle(particles, monkeypatch):
     decisions = []
     decide = frame.decide
     monkeypatch.setattr(frame, "decide", lambda *given: decisions.append(1) or decide(*given))
@@ -236,20 +236,20 @@ def test_both_results_come_of_one_shuffle(particles, monkeypatch):
     assert one.count("shuffle") == both.count("shuffle") > 0
 
 
-def test_only_numbers_travel(particles, monkeypatch):
+def test_only_numbers_are_shuffled(particles, monkeypatch):
     read, sent = [], []
     derive, decide = frame._partition_picks, frame._decide_partition
 
-    def watch_reading(number, narrow, *given):
+    def record_reading(number, narrow, *given):
         read.extend(narrow.columns)
         return derive(number, narrow, *given)
 
-    def watch_sending(picks, *given):
+    def record_sending(picks, *given):
         sent.extend(column.dtype.kind for column in picks.columns().values())
         return decide(picks, *given)
 
-    monkeypatch.setattr(frame, "_partition_picks", watch_reading)
-    monkeypatch.setattr(frame, "_decide_partition", watch_sending)
+    monkeypatch.setattr(frame, "_partition_picks", record_reading)
+    monkeypatch.setattr(frame, "_decide_partition", record_sending)
     remove_duplicates(lazy(particles))[0].compute()
     assert "pick_stats/ncc_score" in read
     assert not {"pick_stats/power", "location/micrograph_path", "alignments2D/shift"} & set(read)
@@ -266,11 +266,11 @@ def test_empty_frames_have_no_duplicates(particles):
 def test_dask_partitions_may_be_empty(particles):
     half = particles.index[ROWS // 2]
     some = lazy(particles, 4).map_partitions(lambda part: part[part.index >= half])
-    wanted = remove_duplicates(particles.iloc[ROWS // 2 :])
-    assert_same_frames(remove_duplicates(some), wanted)
+    expected = remove_duplicates(particles.iloc[ROWS // 2 :])
+    assert_same_frames(remove_duplicates(some), expected)
     without = some.drop(columns="uid")
-    wanted = remove_duplicates(particles.iloc[ROWS // 2 :].drop(columns="uid"), BY_CHANCE)
-    assert_same_frames(remove_duplicates(without, BY_CHANCE), wanted)
+    expected = remove_duplicates(particles.iloc[ROWS // 2 :].drop(columns="uid"), BY_CHANCE)
+    assert_same_frames(remove_duplicates(without, BY_CHANCE), expected)
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask 2026.8 on pandas 3.1
@@ -281,9 +281,9 @@ def test_dask_frames_of_parquet_files(tmp_path, particles):
             pa.Table.from_pandas(part, preserve_index=False), tmp_path / f"part-{number}.parquet"
         )
     kept, rejected = remove_duplicates(dd.read_parquet(tmp_path))
-    wanted_kept, wanted_rejected = remove_duplicates(particles)
-    assert kept.compute()["uid"].tolist() == wanted_kept["uid"].tolist()
-    assert rejected.compute()["uid"].tolist() == wanted_rejected["uid"].tolist()
+    expected_kept, expected_rejected = remove_duplicates(particles)
+    assert kept.compute()["uid"].tolist() == expected_kept["uid"].tolist()
+    assert rejected.compute()["uid"].tolist() == expected_rejected["uid"].tolist()
 
 
 @pytest.mark.parametrize("axes", [2, 3])
@@ -305,22 +305,22 @@ def test_relion_tables(axes):
     assert lazy_rejected.index.equals(rejected.index)
 
 
-def test_a_micrograph_frame_gives_the_pixel_sizes(particles):
+def test_pixel_sizes_come_from_a_micrograph_frame(particles):
     known = exposures()
     rows = particles.drop(columns=["location/micrograph_psize_A", "location/micrograph_shape"])
-    wanted = remove_duplicates(rows, micrographs=known)
-    assert_same_frames(remove_duplicates(rows, micrographs=known.to_pandas()), wanted)
-    assert_same_frames(remove_duplicates(lazy(rows), micrographs=known), wanted)
+    expected = remove_duplicates(rows, micrographs=known)
+    assert_same_frames(remove_duplicates(rows, micrographs=known.to_pandas()), expected)
+    assert_same_frames(remove_duplicates(lazy(rows), micrographs=known), expected)
 
     size = values(known, "micrograph_blob/psize_A")
     own = size[(particles[UID].to_numpy() - np.uint64(MICROGRAPH_UID)).astype(int)]
     by_row = particles.assign(**{"location/micrograph_psize_A": own})
     _, rejected = remove_duplicates(by_row)
-    assert wanted[1].index.equals(rejected.index)
+    assert expected[1].index.equals(rejected.index)
     assert not rejected.index.equals(remove_duplicates(particles)[1].index)
 
 
-def test_a_pixel_size_has_to_come_from_somewhere(particles):
+def test_a_missing_pixel_size_is_refused(particles):
     rows = particles.drop(columns="location/micrograph_psize_A")
     with pytest.raises(InputError, match="micrograph_pixel_size"):
         remove_duplicates(rows)
@@ -374,7 +374,7 @@ def test_lists_that_dask_turned_into_text_are_explained(particles):
         remove_duplicates(whole)
 
 
-def test_what_is_no_frame_is_refused():
+def test_other_objects_are_refused():
     with pytest.raises(TypeError, match="cannot read particles from a list"):
         remove_duplicates([1, 2])
     with pytest.raises(TypeError, match="LazyFrame"):
@@ -384,15 +384,15 @@ def test_what_is_no_frame_is_refused():
 def test_categories_are_kept(particles):
     path = "location/micrograph_path"
     rows = particles.drop(columns=UID).astype({path: "category"})
-    wanted = remove_duplicates(particles.drop(columns=UID))
+    expected = remove_duplicates(particles.drop(columns=UID))
     for given in (rows, lazy(rows)):
-        for part, other in zip(remove_duplicates(given), wanted, strict=True):
+        for part, other in zip(remove_duplicates(given), expected, strict=True):
             part = part.compute() if isinstance(part, dd.DataFrame) else part
             assert part.index.equals(other.index)
             assert isinstance(part[path].dtype, pd.CategoricalDtype)
 
 
-def test_pandas_frames_do_not_wait_for_dask():
+def test_pandas_frames_do_not_import_dask():
     code = (
         "import sys, pandas as pd\n"
         "from dask_dedup import DedupParams, remove_duplicates\n"
@@ -406,8 +406,10 @@ def test_pandas_frames_do_not_wait_for_dask():
 
 
 def test_parameters_are_keywords_or_an_object(particles):
-    wanted = remove_duplicates(particles, DedupParams(min_separation=60, score_field="none"))
-    assert_same_frames(remove_duplicates(particles, min_separation=60, score_field="none"), wanted)
+    expected = remove_duplicates(particles, DedupParams(min_separation=60, score_field="none"))
+    assert_same_frames(
+        remove_duplicates(particles, min_separation=60, score_field="none"), expected
+    )
     with pytest.raises(TypeError, match="either params or the keyword min_separation, not both"):
         remove_duplicates(particles, DedupParams(), min_separation=60)
     with pytest.raises(TypeError, match="min_seperation; did you mean min_separation"):
@@ -417,8 +419,8 @@ def test_parameters_are_keywords_or_an_object(particles):
 
 
 def test_the_y_axis_of_a_frame_is_flipped_by_a_list(particles):
-    wanted = remove_duplicates(particles, DedupParams(flip_y=(0,)))
-    assert_same_frames(remove_duplicates(particles, flip_y=[0]), wanted)
+    expected = remove_duplicates(particles, DedupParams(flip_y=(0,)))
+    assert_same_frames(remove_duplicates(particles, flip_y=[0]), expected)
 
 
 @pytest.mark.parametrize("text", [pl.String, pl.Categorical])
@@ -426,21 +428,21 @@ def test_polars_frames_come_back_as_polars_frames(text):
     path = "location/micrograph_path"
     table = cryosparc(ROWS, drop=[UID])
     frame = pl.DataFrame(pl.from_arrow(table)).with_columns(pl.col(path).cast(text))
-    wanted_kept, wanted_rejected = remove_duplicates(table)
+    expected_kept, expected_rejected = remove_duplicates(table)
     kept, rejected = remove_duplicates(frame)
     assert isinstance(kept, pl.DataFrame)
     assert kept.schema == rejected.schema == frame.schema
-    assert kept["uid"].to_list() == uids(wanted_kept)
-    assert rejected["uid"].to_list() == uids(wanted_rejected)
+    assert kept["uid"].to_list() == uids(expected_kept)
+    assert rejected["uid"].to_list() == uids(expected_rejected)
     assert 0 < rejected.height < ROWS
 
 
 def test_polars_gives_the_pixel_sizes_of_micrographs(particles):
     rows = particles.drop(columns=["location/micrograph_psize_A", "location/micrograph_shape"])
     known = exposures()
-    wanted = remove_duplicates(rows, micrographs=known)
+    expected = remove_duplicates(rows, micrographs=known)
     assert_same_frames(
-        remove_duplicates(rows, micrographs=pl.DataFrame(pl.from_arrow(known))), wanted
+        remove_duplicates(rows, micrographs=pl.DataFrame(pl.from_arrow(known))), expected
     )
 
 
@@ -453,10 +455,10 @@ def test_other_frames_of_arrow_come_back_as_arrow_tables():
             return self.table.__arrow_c_stream__(requested_schema)
 
     table = cryosparc(ROWS)
-    for part, wanted in zip(
+    for part, expected in zip(
         remove_duplicates(Stream(table)), remove_duplicates(table), strict=True
     ):
-        assert part.equals(wanted)
+        assert part.equals(expected)
 
 
 def test_an_asynchronous_client_is_refused(particles):

@@ -1,4 +1,4 @@
-"""Centres in angstrom, against the formulas written out one number at a time."""
+"""Centres in angstrom, compared with the formulas for single numbers."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_a_shift_is_subtracted_in_its_own_pixels():
     assert centre.tolist() == [[94.0, 208.0]]
 
 
-def test_a_shift_in_angstrom_is_subtracted_as_it_is():
+def test_a_shift_in_angstrom_is_subtracted_unchanged():
     centre = centres_in_angstrom(
         np.array([[100.0, 200.0]]), np.array([2.0]), np.array([[3.0, -4.0]]), np.ones(1)
     )
     assert centre.tolist() == [[197.0, 404.0]]
 
 
-def test_pixel_sizes_are_taken_row_by_row():
+def test_each_row_has_its_own_pixel_size():
     pixels, shift = np.full((3, 2), 100.0), np.full((3, 2), 1.0)
     centres = centres_in_angstrom(
         pixels, np.array([1.0, 2.0, 4.0]), shift, np.array([1.0, 1.0, 8.0])
@@ -78,7 +78,7 @@ def test_micrograph_shape_is_height_then_width():
 
 @settings(max_examples=200)
 @given(st.tuples(angle, angle, angle), st.tuples(*[st.floats(-100, 100)] * 3))
-def test_a_subtomogram_shift_is_turned_by_relions_matrix(angles, shift):
+def test_a_subtomogram_shift_is_rotated_by_relions_matrix(angles, shift):
     turned = rotate_subtomogram_shift(np.array([shift]), np.array([angles]))
     np.testing.assert_allclose(turned[0], relion_matrix(*angles) @ np.array(shift), atol=1e-10)
 

@@ -234,7 +234,7 @@ def test_valid_rows_are_decided_as_without_invalid_rows(
 
 
 @pytest.mark.parametrize("invalid", ["reject", "keep"])
-def test_frames_of_every_kind_are_split_alike(invalid):
+def test_all_kinds_of_frames_are_split_alike(invalid):
     import dask
     import dask.dataframe as dd
 
@@ -360,9 +360,7 @@ class TestCluster:
 
     @pytest.mark.parametrize("invalid", ["reject", "keep"])
     @pytest.mark.parametrize("mode", [{}, {"remove_entirely": True}], ids=str)
-    def test_the_answer_is_the_same_byte_for_byte(
-        self, cluster, tmp_path, monkeypatch, invalid, mode
-    ):
+    def test_the_result_is_byte_identical(self, cluster, tmp_path, monkeypatch, invalid, mode):
         monkeypatch.setattr(plan, "PARTITION_ROWS", 60)
         monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
         tables, reasons = zip(*(crowded(120, seed) for seed in (1, 2)), strict=True)
@@ -617,7 +615,7 @@ def test_positions_off_the_micrograph_raise_a_warning(cli, tmp_path):
     assert not any("outside the" in line for line in run(path, tmp_path / "out-3").warnings)
 
 
-def test_a_single_position_off_the_micrograph(tmp_path):
+def test_a_single_position_outside_the_micrograph(tmp_path):
     x = values(cryosparc(30), X)
     x[2] = 1.01
     path = write_file(cryosparc(30, columns={X: x}), tmp_path / "in.parquet")

@@ -260,7 +260,7 @@ class TestCluster:
 
     @pytest.mark.parametrize("params", MODES, ids=str)
     @pytest.mark.parametrize("layout", ["straddling", "mixed", "apart"])
-    def test_the_answer_is_the_same_byte_for_byte(self, cluster, tmp_path, layout, params):
+    def test_the_result_is_byte_identical(self, cluster, tmp_path, layout, params):
         folder = getattr(self, layout)(tmp_path)
         here = decisions(folder, tmp_path / "here", **params)
         there = decisions(folder, tmp_path / "there", cluster, **params)
@@ -271,7 +271,7 @@ class TestCluster:
         assert found["plan"]["moving_rows"] in moving[layout]
         assert found["totals"] == Output(tmp_path / "here").manifest["totals"]
 
-    def test_two_inputs_are_the_same_byte_for_byte(self, cluster, tmp_path):
+    def test_two_inputs_give_a_byte_identical_result(self, cluster, tmp_path):
         paths = [write_folder(tied(150, s), tmp_path / f"in-{s}", files=3) for s in (1, 2)]
         params = {"between_inputs_only": True, "prefer_input_order": True}
         decisions(paths, tmp_path / "here", **params)

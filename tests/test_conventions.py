@@ -1,4 +1,4 @@
-"""Every column gets its part, or the message says which is missing, where, and the way out."""
+"""Columns get their roles, or a message says which one is missing and what to do."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_cryosparc_columns():
     assert roles.shift_name == "none"
 
 
-def test_cryosparc_micrographs_go_by_path_where_there_is_no_uid():
+def test_cryosparc_micrographs_are_matched_by_path_if_there_is_no_uid():
     roles = roles_of(without(CRYOSPARC, "location/micrograph_uid"))
     assert roles.micrograph == "location/micrograph_path"
 
@@ -137,14 +137,14 @@ def test_relion_5_centred_coordinates_are_in_angstrom():
     assert roles.shift == ORIGIN_ANGSTROM
 
 
-def test_subtomogram_angles_turn_the_shift():
+def test_subtomogram_angles_rotate_the_shift():
     assert roles_of((*TOMOGRAM, *ORIGIN_ANGSTROM, *SUBTOMOGRAM)).subtomogram == SUBTOMOGRAM
     assert roles_of((*TOMOGRAM, *SUBTOMOGRAM)).subtomogram == ()
     unshifted = roles_of((*TOMOGRAM, *ORIGIN_ANGSTROM, *SUBTOMOGRAM), shift_key="none")
     assert unshifted.subtomogram == ()
 
 
-def test_only_the_columns_with_a_part_are_read_each_once():
+def test_each_column_with_a_role_is_read_once():
     roles = roles_of((*CRYOSPARC, *ALIGNED_3D, "blob/path"), score_field="error")
     assert len(set(roles.columns)) == len(roles.columns)
     assert set(roles.columns) == {
@@ -164,7 +164,7 @@ def test_only_the_columns_with_a_part_are_read_each_once():
         ((), ()),
     ],
 )
-def test_auto_takes_the_3d_shift_then_the_2d_shift_then_none(columns, shift):
+def test_auto_applies_the_3d_shift_else_the_2d_shift_else_none(columns, shift):
     roles = roles_of((*CRYOSPARC, *columns))
     assert roles.shift == shift
     assert roles.psize_shift == (shift[0].replace("shift", "psize_A") if shift else None)
@@ -190,7 +190,7 @@ def test_at_separation_zero_auto_applies_no_shift():
     assert roles_of((*RELION, *ORIGIN_ANGSTROM), min_separation=0.0).shift == ()
 
 
-def test_at_separation_zero_no_pixel_size_is_asked_for():
+def test_separation_zero_needs_no_pixel_size():
     params = DedupParams(min_separation=0.0, score_field="none")
     for columns in (("location/micrograph_uid", *POSITION), RELION[:3]):
         roles = resolve_roles(columns, params, "some.star")
@@ -231,13 +231,13 @@ def test_the_score_column(columns, field, chosen):
     assert roles_of(columns, score_field=field).score == chosen
 
 
-def test_the_error_goes_with_the_shift_that_is_applied():
+def test_the_error_is_that_of_the_applied_shift():
     columns = (*CRYOSPARC, *ALIGNED_2D, *ALIGNED_3D)
     roles = roles_of(columns, score_field="error", shift_key="alignments2D")
     assert roles.score == "alignments2D/error"
 
 
-def test_a_missing_score_names_what_could_be_used():
+def test_a_missing_score_lists_the_alternatives():
     columns = without((*CRYOSPARC, *ALIGNED_3D, "alignments3D/cross_cor"), "pick_stats/ncc_score")
     message = error_of(columns, score_field="ncc_score")
     assert "pick_stats/ncc_score" in message
@@ -247,7 +247,7 @@ def test_a_missing_score_names_what_could_be_used():
     assert "score_field" in message
 
 
-def test_a_missing_relion_score_names_what_could_be_used():
+def test_a_missing_relion_score_lists_the_alternatives():
     columns = (*RELION[:4], "rlnMaxValueProbDistribution", "rlnNrOfSignificantSamples")
     message = error_of(columns, score_field="ncc_score")
     assert "rlnAutopickFigureOfMerit" in message
@@ -344,22 +344,22 @@ def test_a_cryosparc_shift_is_refused_for_relion_columns(group):
         (without(RELION, "rlnMicrographPixelSize"), "rlnMicrographPixelSize"),
     ],
 )
-def test_no_pixel_size_names_the_three_ways_out(columns, column):
+def test_a_missing_pixel_size_lists_three_solutions(columns, column):
     params = DedupParams(score_field="none")
     roles = resolve_roles(columns, params, "some.star")
     with pytest.raises(InputError) as caught:
         check_pixel_size(roles, params, None, "some.star")
     message = str(caught.value)
     assert message.startswith("some.star: ")
-    for way_out in ("or micrographs", column, "micrograph_pixel_size"):
-        assert way_out in message
+    for solution in ("or micrographs", column, "micrograph_pixel_size"):
+        assert solution in message
     assert ("rlnImagePixelSize" in message) == (column == "rlnMicrographPixelSize")
     given = DedupParams(score_field="none", micrograph_pixel_size=1.5)
     check_pixel_size(roles, given, None, "some.star")
     check_pixel_size(roles, params, micrograph_table(), "some.star")
 
 
-def test_no_micrograph_shape_names_the_ways_out():
+def test_a_missing_micrograph_shape_lists_the_solutions():
     params = DedupParams(score_field="none")
     roles = resolve_roles(without(CRYOSPARC, "location/micrograph_shape"), params, "some.cs")
     for micrographs in (None, micrograph_table(shape=False)):
@@ -367,8 +367,8 @@ def test_no_micrograph_shape_names_the_ways_out():
             check_pixel_size(roles, params, micrographs, "some.cs")
         message = str(caught.value)
         assert message.startswith("some.cs: ")
-        for way_out in ("location/micrograph_shape", "pass micrographs", "micrograph_blob/shape"):
-            assert way_out in message
+        for solution in ("location/micrograph_shape", "pass micrographs", "micrograph_blob/shape"):
+            assert solution in message
     check_pixel_size(roles, params, micrograph_table(), "some.cs")
 
 
@@ -388,20 +388,20 @@ def incomparable(*tables, **params):
     return str(caught.value)
 
 
-def test_inputs_that_all_have_uids_go_by_uid():
+def test_inputs_that_all_have_uids_are_matched_by_uid():
     assert compared((UID, *POSITION), (UID, PATH, *POSITION)) == [(UID, "uid")] * 2
 
 
-def test_inputs_go_by_path_where_one_has_no_uid():
+def test_inputs_are_matched_by_path_if_one_has_no_uid():
     assert compared((UID, PATH, *POSITION), (PATH, *POSITION)) == [(PATH, "path")] * 2
 
 
-def test_relion_inputs_go_by_path():
+def test_relion_inputs_are_matched_by_path():
     assert compared(RELION) == [("rlnMicrographName", "path")]
     assert compared(TOMOGRAM) == [("rlnTomoName", "path")]
 
 
-def test_cryosparc_and_relion_inputs_meet_by_name():
+def test_cryosparc_and_relion_inputs_are_matched_by_name():
     met = compared((UID, PATH, *POSITION), RELION)
     assert met == [(PATH, "name"), ("rlnMicrographName", "name")]
 
@@ -412,7 +412,7 @@ def test_how_micrographs_match_can_be_chosen(match):
     assert compared(RELION, match_micrographs=match) == [("rlnMicrographName", match)]
 
 
-def test_uids_alone_cannot_meet_paths_alone():
+def test_uids_cannot_be_matched_with_paths():
     for message in (
         incomparable((PATH, *POSITION), (UID, *POSITION)),
         incomparable(RELION, (UID, *POSITION)),

@@ -1,3 +1,5 @@
+"""Repeated uids are found."""
+
 from collections import Counter
 
 import numpy as np

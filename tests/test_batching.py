@@ -1,3 +1,5 @@
+"""Fragments are grouped into tasks of a cluster."""
+
 from itertools import pairwise
 
 import numpy as np

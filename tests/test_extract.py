@@ -35,7 +35,7 @@ PSIZE_MIC = "location/micrograph_psize_A"
 
 
 def prepare(table, micrographs=None, *, number=0, source=0, first_row=0, **params):
-    """The arguments of the functions under test."""
+    """Return the arguments of `extract`."""
     params.setdefault("score_field", "none")
     params = DedupParams(**params)
     roles = resolve_roles(table.column_names, params, "some.parquet")
@@ -51,7 +51,7 @@ def replaced(table, name, stored):
 
 
 def stored_as(kind, values):
-    """An Arrow array; pyarrow 17 cannot make every dictionary at once."""
+    """Return an Arrow array; pyarrow 17 cannot make every dictionary in one step."""
     if not pa.types.is_dictionary(kind):
         return pa.array(values, kind)
     plain = pa.array(values, kind.value_type).dictionary_encode()
@@ -159,7 +159,7 @@ def test_centred_coordinates_are_in_angstrom_already():
 
 
 @pytest.mark.parametrize("pixels", [False, True])
-def test_the_shift_of_a_rotated_subtomogram_is_turned(pixels):
+def test_the_shift_of_a_rotated_subtomogram_is_rotated(pixels):
     angles = np.random.default_rng(6).uniform(-180, 180, (7, 3))
     table = centred(
         **{
@@ -197,7 +197,7 @@ def test_no_centre_is_minus_zero():
     assert not np.signbit(picks_of(table).x[:2]).any()
 
 
-def test_uid_score_and_half_set_are_taken_over():
+def test_uid_score_and_half_set_are_unchanged():
     table = cryosparc()
     picks = picks_of(table, score_field="ncc_score", shift_key="alignments2D")
     assert picks.uid.tolist() == uids(table)
@@ -359,19 +359,19 @@ def test_the_tables_own_pixel_size_comes_before_the_option():
     np.testing.assert_array_equal(picks_of(table).x, picks_of(table, micrograph_pixel_size=9.0).x)
 
 
-def test_the_option_is_the_last_resort():
+def test_the_parameter_is_used_if_no_table_has_a_pixel_size():
     table = cryosparc(drop=[*SHIFTED, PSIZE_MIC])
     picks = picks_of(table, micrograph_pixel_size=1.5)
     np.testing.assert_array_equal(picks.x, fractions(table)[:, 0] * SHAPE[1] * 1.5)
 
 
-def test_pixel_sizes_are_taken_row_by_row():
+def test_each_row_has_its_own_pixel_size():
     sizes = np.linspace(0.5, 3, 120)
     table = relion(drop=["rlnOrigin"], columns={"rlnMicrographPixelSize": sizes})
     np.testing.assert_array_equal(picks_of(table).x, values(table, "rlnCoordinateX") * sizes)
 
 
-def test_the_micrograph_table_gives_the_shape_where_the_particles_have_none():
+def test_the_shape_comes_from_the_micrograph_table_if_particles_have_none():
     table = cryosparc(drop=["location/micrograph_shape"])
     known = exposures(columns={"micrograph_blob/psize_A": np.full(4, PSIZE, np.float32)})
     np.testing.assert_array_equal(picks_of(table, known).y, picks_of(cryosparc(), known).y)
@@ -413,7 +413,7 @@ def test_a_micrograph_missing_from_the_table_is_a_problem():
         (relion, "rlnOriginYAngst", [None, np.nan, np.inf, -np.inf], "no finite shift"),
     ],
 )
-def test_rows_that_cannot_be_used_are_counted_and_the_first_named(table, name, bad, what):
+def test_invalid_rows_are_counted_and_the_first_named(table, name, bad, what):
     table = table()
     stored = table.column(name).to_pylist()
     rows = [5, 17, 60, 119]
@@ -453,7 +453,7 @@ def test_every_problem_of_a_row_is_named():
     }
 
 
-def test_what_follows_from_a_problem_is_not_a_second_one():
+def test_consequences_of_a_problem_are_not_further_problems():
     lost = cryosparc(
         2,
         columns={
@@ -468,7 +468,7 @@ def test_what_follows_from_a_problem_is_not_a_second_one():
     assert not any("missing from" in what for what in whats)
 
 
-def test_problems_that_do_not_matter_are_none():
+def test_unused_columns_are_not_checked():
     sizes = pa.array([None] * 4, pa.float32())
     table = cryosparc(4, columns={PSIZE_MIC: sizes})
     assert problems_of(table, min_separation=0.0) == []
@@ -505,7 +505,7 @@ def test_relions_tubes_are_numbered_by_input():
 
 
 @pytest.mark.parametrize("shift_key", ["none", "alignments3D"])
-def test_a_flipped_y_axis_runs_the_other_way(shift_key):
+def test_flip_y_mirrors_the_y_axis(shift_key):
     table = cryosparc()
     straight = picks_of(table, shift_key=shift_key)
     flipped = picks_of(table, shift_key=shift_key, flip_y=(0,))
@@ -516,7 +516,7 @@ def test_a_flipped_y_axis_runs_the_other_way(shift_key):
     np.testing.assert_array_equal(other.y, straight.y)
 
 
-def test_flipping_pixels_takes_the_micrographs_height():
+def test_flipping_pixels_uses_the_micrograph_height():
     table = relion()
     straight = picks_of(table)
     flipped = picks_of(table, flip_y=(0,), micrograph_height=SHAPE[0])
