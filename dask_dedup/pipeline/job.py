@@ -62,7 +62,7 @@ class Job:
     endpoint_url: str | None = None
     attempt: str = ""
 
-    def home(self, dataset: str) -> str:
+    def dataset_folder(self, dataset: str) -> str:
         """Return the folder of a dataset's files, relative to the output."""
         return f"{dataset}/{self.run_token}" if self.run_token else dataset
 

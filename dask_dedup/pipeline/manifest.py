@@ -174,7 +174,7 @@ def _outputs(
     outputs = [
         {
             **asdict(file),
-            "path": f"{job.home(folder)}/{file.path}",
+            "path": f"{job.dataset_folder(folder)}/{file.path}",
             "fragment": checkpoint.fragment,
             "input": checkpoint.source,
         }

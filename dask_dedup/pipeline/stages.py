@@ -217,7 +217,7 @@ def write_fragment(
     _check_decisions(job.inputs, plan, fragment, rejections, keep)
     store, staging = open_staging(job.staging)
     with store.draft(staging) as draft:
-        for folder in (*map(job.home, TABLES), PIECES, CHECKPOINTS):
+        for folder in (*map(job.dataset_folder, TABLES), PIECES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
         checkpoint = _write(job, number, payload, keep, rejections, counts, micrograph, draft)
         (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
@@ -267,13 +267,15 @@ def _write(
     else:
         rows = payload.columns(table.schema.names)
         _check_rows(rows, fragment)
-        kept, rejected = (draft / job.home(outcome) / name for outcome in (KEPT, REJECTED))
+        kept, rejected = (
+            draft / job.dataset_folder(outcome) / name for outcome in (KEPT, REJECTED)
+        )
         files[KEPT], files[REJECTED] = parquet.split(rows, keep, job.schema, kept, rejected)
     if micrograph is None:
         column = job.inputs.roles[fragment.source].micrograph
         micrograph = payload.columns((column,)).column(0)
     duplicates = duplicates_table(job.inputs, rejections, micrograph.filter(from_numpy(~keep)))
-    files[DUPLICATES] = parquet.write(duplicates, draft / job.home(DUPLICATES) / name)
+    files[DUPLICATES] = parquet.write(duplicates, draft / job.dataset_folder(DUPLICATES) / name)
     same_uid, across_halves = _count_pairs(job.inputs.roles, rejections)
     return FragmentCheckpoint(
         fragment=number,
@@ -323,7 +325,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
     numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)
     pieces = [staging / piece_name(outcome, number) for number in numbers]
-    target = Path(job.home(outcome)) / (job.native_names[source] or "")
+    target = Path(job.dataset_folder(outcome)) / (job.native_names[source] or "")
     with store.draft(staging) as draft:
         folder = draft / target.parent
         folder.mkdir(parents=True)
