@@ -71,7 +71,7 @@ class ObjectStore(ResultStore):
         """Do nothing: `stage` finds out by writing the request."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Look for the result of a run; one that will be replaced is tidied first."""
+        """Find the result of a run; tidy one that will be replaced."""
         manifest = find_manifest(self.output) if overwrite else None
         if manifest is not None:
             self.tidy(manifest)

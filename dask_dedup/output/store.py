@@ -99,7 +99,7 @@ class ResultStore(ABC):
         """Raise `InputError` if nothing can be written into the folder."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Look for the result of a run.
+        """Find the result of a run in the folder.
 
         Returns
         -------
