@@ -423,9 +423,17 @@ class TestOverwrite:
     ):
         uri = there.put(table)
         run(uri, there / "out")
-        with monkeypatch.context() as patch:
+        real, calls = ObjectStore.tidy, []
+
+        def crash_after_commit(*arguments):
             # The first two calls tidy the old result.
-            crashing(patch, ObjectStore, "tidy", call=3)
+            calls.append(arguments)
+            if len(calls) > 2:
+                raise Crash
+            real(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ObjectStore, "tidy", crash_after_commit)
             with pytest.raises(Crash):
                 run(uri, there / "out", self.OTHER, overwrite=True)
         assert verify(there / "out").passed is False
