@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
-#: Angstrom; far beyond any micrograph.
-LARGEST_SEPARATION = 1e9
+#: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
+FARTHEST = 1e9
 #: Angstrom; a pixel size outside this range is in another unit or in the wrong column.
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
@@ -121,7 +121,7 @@ class DedupParams:
             if not isinstance(value, kind) and (value is not None or name not in _OPTIONAL):
                 whole = " whole" if kind is Integral else ""
                 raise InputError(f"{parameter(name)} is {value!r}; it must be a{whole} number.")
-        self._check_range("min_separation", 0, LARGEST_SEPARATION, "0 and 1e9 (angstrom)")
+        self._check_range("min_separation", 0, FARTHEST, "0 and 1e9 (angstrom)")
         if self.micrograph_pixel_size is not None:
             sizes = f"{LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)"
             self._check_range("micrograph_pixel_size", LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE, sizes)

@@ -11,7 +11,7 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment
 from dask_dedup.messages import Message
-from dask_dedup.particles.conventions import OTHER_SCORES, resolve_roles
+from dask_dedup.particles.conventions import resolve_roles, score_fields
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import compare_roles
 
@@ -112,20 +112,12 @@ def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:
 
 def score_columns(table: ParticleTable, roles: ColumnRoles, params: DedupParams) -> dict[str, str]:
     """Return the columns that can rank particles, with the value of ``score_field`` for each."""
-    fields = {"pick_stats/ncc_score": "ncc_score", "rlnAutopickFigureOfMerit": "ncc_score"}
     schema = table.schema
-    for name in ("error", "error_min"):
-        columns = [f"alignments{d}D/{name}" for d in (3, 2)]
-        columns = [column for column in columns if column in schema.names]
-        fields |= dict.fromkeys(columns[:1], name)
-        fields |= {column: f"{column}:lower" for column in columns[1:]}
-    fields |= {column: f"{column}:{better}" for column, better in OTHER_SCORES.items()}
+    fields = score_fields(schema.names)
     if roles.score is not None:
         fields[roles.score] = params.score_field
     return {
-        column: field
-        for column, field in fields.items()
-        if column in schema.names and _is_numeric(schema.field(column).type)
+        column: field for column, field in fields.items() if _is_numeric(schema.field(column).type)
     }
 
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.extract import FARTHEST, extract
+from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
 

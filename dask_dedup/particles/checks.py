@@ -33,13 +33,7 @@ _SPACING = 2**8
 
 
 def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that every row can be compared, unless `invalid` sets such rows aside.
-
-    Raises
-    ------
-    InputError
-        With the count of each problem and the first rows.
-    """
+    """Check that every row can be compared, unless `invalid` sets such rows aside."""
     if inputs.params.invalid != "error":
         return
     lines = _describe(inputs, ((summary, summary.problems) for summary in summaries))
@@ -85,10 +79,6 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
     Two names of one input may have the same bare name, if bare names are compared. Any two may have
     the same 64-bit hash (a chance of 3 in 10**8 for 10**6 micrographs).
-
-    Raises
-    ------
-    InputError
     """
     compared: dict[int, str] = {}
     stored: dict[tuple[int, int], str] = {}
@@ -112,12 +102,7 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that the uids within each input are unique; two inputs may share uids.
-
-    Raises
-    ------
-    InputError
-    """
+    """Check that the uids within each input are unique; two inputs may share uids."""
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
         repeated = find_repeated([summary.uids for summary in mine])
@@ -142,15 +127,10 @@ def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64
 
 
 def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the values that occur more than once, sorted and each once.
+    """Return the values that occur more than once in some sorted arrays, sorted and each once.
 
     Works through one range of values after another, because a merged copy of all runs would double
     the memory.
-
-    Parameters
-    ----------
-    runs : sequence of (n,) uint64
-        Each sorted.
     """
     runs = [np.empty(0, np.uint64), *runs]
     blocks = 1 + sum(run.size for run in runs) // _BLOCK_ROWS
@@ -265,7 +245,11 @@ def _between_inputs_warnings(
     inputs: Inputs, sources: Sequence[int], summaries: Sequence[ScanSummary]
 ) -> list[str]:
     lines = []
-    if not _share_micrographs(sources, summaries):
+    each = [
+        np.unique(np.concatenate([s.micrographs for s in summaries if s.source == source]))
+        for source in sources
+    ]
+    if not find_repeated(each).size:
         columns = ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
         lines.append(
             f"the inputs have no micrograph in common (column {columns}), so no duplicates are "
@@ -279,17 +263,6 @@ def _between_inputs_warnings(
             "the inputs contain the same particles"
         )
     return lines
-
-
-def _share_micrographs(sources: Sequence[int], summaries: Sequence[ScanSummary]) -> bool:
-    seen = np.empty(0, np.uint64)
-    for source in sources:
-        parts = [summary.micrographs for summary in summaries if summary.source == source]
-        mine = np.unique(np.concatenate([np.empty(0, np.uint64), *parts]))
-        if np.isin(mine, seen).any():
-            return True
-        seen = np.union1d(seen, mine)
-    return False
 
 
 def _scale_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:

@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of an Arrow table as NumPy arrays.
-
-    Every method raises `InputError`, with the names of table and column, if the column has the
-    wrong type.
+    """The columns of an Arrow table as NumPy arrays; the wrong type raises `InputError`.
 
     Attributes
     ----------
@@ -56,8 +53,7 @@ class Columns:
 
     def floats(self, name: str) -> NDArray[np.float64]:
         """Return a numeric column as (n,) float64; nulls become NaN."""
-        column = self._decoded(name)
-        return self._floats(column, name)
+        return self._floats(self._decoded(name), name)
 
     def _floats(self, column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
         kind = column.type
@@ -120,14 +116,7 @@ class Columns:
         return result
 
     def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
-        """Return the distinct texts of a column, and a code for each row.
-
-        Returns
-        -------
-        codes : (n,) intp
-            -1 for nulls.
-        texts : list of str
-        """
+        """Return a code for each row, (n,) intp, -1 for nulls; and the distinct texts."""
         column = self.rows.column(name)
         kind = column.type
         if pa.types.is_null(kind):

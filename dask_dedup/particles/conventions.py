@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
+from dask_dedup.dedup.params import SCORE_DIRECTIONS
 from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 
@@ -80,7 +81,7 @@ _SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "
 _SYMMETRY_SOURCE = "sym_expand/src_uid"
 
 #: Columns that are no named score but can be used as one, and which values are better.
-OTHER_SCORES = {
+_OTHER_SCORES = {
     "alignments3D/cross_cor": "higher",
     "alignments2D/class_posterior": "higher",
     "alignments2D/class_ess": "lower",
@@ -165,15 +166,7 @@ class _Shift(NamedTuple):
 
 
 def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> ColumnRoles:
-    """Return the column for each role, by the convention of the table.
-
-    Parameters
-    ----------
-    columns : sequence of str
-        The table's column names.
-    params : DedupParams
-    table : str
-        Name of the table, for messages.
+    """Return the column for each role; `table` is the name of the table in messages.
 
     Raises
     ------
@@ -186,10 +179,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
     if micrograph is None:
         needed = " or ".join(program.micrograph)
         raise InputError(f"{table}: no micrograph column. It needs {needed}.")
-    if program is CRYOSPARC:
-        shift = _cryosparc_shift(present, params, table)
-    else:
-        shift = _relion_shift(present, params, len(position.columns), table)
+    shift = _find_shift(present, params, program, len(position.columns), table)
     groups = (shift.group,) if shift.group else _ALIGNMENTS
     return ColumnRoles(
         convention=program.convention,
@@ -241,37 +231,32 @@ def _explain_no_position(present: set[str], table: str) -> str:
     return text
 
 
-def _cryosparc_shift(present: set[str], params: DedupParams, table: str) -> _Shift:
-    groups = [name for name in _ALIGNMENTS if f"{name}/shift" in present]
+def _find_shift(
+    present: set[str], params: DedupParams, program: Program, axes: int, table: str
+) -> _Shift:
     key = params.shift_key
-    if key == "auto":
-        # Separation 0 compares the stored coordinates.
-        key = groups[0] if groups and params.measures else "none"
-    if key == "none":
-        return _Shift()
-    if key not in groups:
-        way_out = f"The table has {' and '.join(groups)}." if groups else f"Pass {_no_shift()}."
+    groups = [name for name in _ALIGNMENTS if f"{name}/shift" in present]
+    if key in _ALIGNMENTS and (program is RELION or key not in groups):
+        way_out = f"Pass {parameter('shift_key', 'auto')} (RELION: rlnOrigin*) or {_no_shift()}."
+        if groups:
+            way_out = f"The table has {' and '.join(groups)}."
         raise InputError(
             f"{table}: no column {key}/shift for {parameter('shift_key', key)}. {way_out}"
         )
-    psize = f"{key}/psize_A"
-    if psize not in present:
-        raise InputError(
-            f"{table}: {key}/shift is in pixels of {psize}, which is missing. "
-            f"Add that column, or pass {_no_shift()}."
-        )
-    return _Shift((f"{key}/shift",), psize, group=key)
-
-
-def _relion_shift(present: set[str], params: DedupParams, axes: int, table: str) -> _Shift:
-    if params.shift_key in _ALIGNMENTS:
-        raise InputError(
-            f"{table}: {parameter('shift_key', params.shift_key)} is a CryoSPARC shift, but the "
-            f"table has RELION columns. Pass {parameter('shift_key', 'auto')} (rlnOrigin*) or "
-            f"{_no_shift()}."
-        )
-    if params.shift_key == "none" or not params.measures:
+    # Separation 0 compares the stored coordinates.
+    if key == "none" or (key == "auto" and not params.measures):
         return _Shift()
+    if program is RELION:
+        return _relion_shift(present, axes, table)
+    if not groups:
+        return _Shift()
+    group = groups[0] if key == "auto" else key
+    shift, psize = f"{group}/shift", f"{group}/psize_A"
+    _has_all(present, (shift, psize), table)
+    return _Shift((shift,), psize, group=group)
+
+
+def _relion_shift(present: set[str], axes: int, table: str) -> _Shift:
     columns, psize = _RELION_SHIFT_ANGSTROM[:axes], None
     if not _has_all(present, columns, table):
         columns = _RELION_SHIFT_PIXELS[:axes]
@@ -279,17 +264,11 @@ def _relion_shift(present: set[str], params: DedupParams, axes: int, table: str)
             return _Shift()
         psize = _first(present, _RELION_PARTICLE_PSIZE)
         if psize is None:
-            raise InputError(
-                f"{table}: {columns[0]} is in particle pixels, but no column has their size. "
-                f"Add rlnImagePixelSize, or pass {_no_shift()}."
-            )
+            _has_all(present, (columns[0], _RELION_PARTICLE_PSIZE[0]), table)
     if not _has_all(present, _SUBTOMOGRAM, table):
         return _Shift(columns, psize)
-    if axes == 2:
-        raise InputError(
-            f"{table}: has {_SUBTOMOGRAM[0]} but no z coordinate, so the shift cannot be rotated. "
-            f"Add rlnCoordinateZ, or pass {_no_shift()}."
-        )
+    if axes == 2:  # cannot be rotated
+        _has_all(present, (_SUBTOMOGRAM[0], "rlnCoordinateZ"), table)
     return _Shift(columns, psize, _SUBTOMOGRAM)
 
 
@@ -349,15 +328,14 @@ def _find_score(
 
 def score_fields(columns: Collection[str]) -> dict[str, str]:
     """Return the columns that can be used as a score, and the `score_field` that uses each."""
-    fields = {"pick_stats/ncc_score": "ncc_score", "rlnAutopickFigureOfMerit": "ncc_score"}
-    errors = {
-        name: [f"{group}/{name}" for group in _ALIGNMENTS if f"{group}/{name}" in columns]
-        for name in ("error", "error_min")
-    }
-    fields |= {found[0]: name for name, found in errors.items() if found}
-    fields |= {column: f"{column}:lower" for found in errors.values() for column in found[1:]}
-    fields |= {column: f"{column}:{better}" for column, better in OTHER_SCORES.items()}
-    return {column: value for column, value in fields.items() if column in columns}
+    fields: dict[str, str] = {}
+    for program in _PROGRAMS:
+        for name, templates in program.scores.items():
+            found = [column for column in _in_groups(templates) if column in columns]
+            fields |= {column: f"{column}:{SCORE_DIRECTIONS[name]}" for column in found}
+            fields |= dict.fromkeys(found[:1], name)
+    others = {column: value for column, value in _OTHER_SCORES.items() if column in columns}
+    return fields | {column: f"{column}:{better}" for column, better in others.items()}
 
 
 def _in_groups(names: Sequence[str], groups: Sequence[str] = _ALIGNMENTS) -> list[str]:

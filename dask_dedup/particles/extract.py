@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dask_dedup.dedup.arrays import constant_column
+from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.columns import Columns
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-#: Angstrom; 10,000 times the size of a large micrograph.
-FARTHEST = 1e9
 #: A stand-in uid holds the row number in the input below this bit, and the input above.
 _SOURCE_BIT = 48
 
@@ -72,17 +71,7 @@ def extract(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Extract:
-    """Return the picks of a fragment, in row order, and the problems of its rows.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        With at least the columns of `roles`.
-    fragment : Fragment
-    roles : ColumnRoles
-    params : DedupParams
-    micrographs : MicrographTable or None
-    """
+    """Return the picks of a fragment; `rows` has at least the columns of `roles`."""
     columns = Columns(rows, "the table")
     if fragment.slices:
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
@@ -93,14 +82,12 @@ def extract(
     shift = reader.shift()
     if fragment.source in params.flip_y:
         reader.flip_y(position, shift, known)
-    centres = reader.centres(position, shift, known)
+    x, y, *z = map(np.ascontiguousarray, reader.centres(position, shift, known).T)
     picks = Picks(
         micrograph=known.keys,
-        x=np.ascontiguousarray(centres[:, 0]),
-        y=np.ascontiguousarray(centres[:, 1]),
-        z=np.ascontiguousarray(centres[:, 2])
-        if centres.shape[1] > 2
-        else constant_column(0.0, len(rows)),
+        x=x,
+        y=y,
+        z=z[0] if z else constant_column(0.0, len(rows)),
         score=columns.floats(roles.score) if roles.score else constant_column(np.nan, len(rows)),
         uid=reader.uid(fragment),
         row_id=row_ids(fragment.number, len(rows)),

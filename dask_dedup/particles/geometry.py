@@ -17,20 +17,7 @@ if TYPE_CHECKING:
 
 
 def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
-    """Return micrograph pixels for CryoSPARC's fractional centres.
-
-    Parameters
-    ----------
-    fraction : (n, 2) float64
-        ``center_x_frac``, ``center_y_frac``.
-    shape : (n, 2) float64
-        ``micrograph_shape``, as (ny, nx).
-
-    Returns
-    -------
-    (n, 2) float64
-        x, y in micrograph pixels.
-    """
+    """Return (n, 2) micrograph pixels for CryoSPARC's fractional centres; `shape` is (ny, nx)."""
     return fraction * shape[:, ::-1]
 
 
@@ -40,24 +27,18 @@ def centres_in_angstrom(
     shift: Floats | None = None,
     psize_shift: Floats | None = None,
 ) -> Floats:
-    """Return centres for coordinates in micrograph (or tomogram) pixels.
+    """Return (n, d) centres in angstrom.
 
     Parameters
     ----------
     pixels : (n, d) float64
-        Coordinates in micrograph pixels.
+        Coordinates in pixels of `psize_mic`.
     psize_mic : (n,) float64
-        Micrograph pixel size, angstrom.
+        Angstrom.
     shift : (n, d) float64, optional
-        Alignment shift in pixels of `psize_shift`, to subtract: CryoSPARC ``alignments*/shift``
-        (column 0 is x) or RELION ``rlnOrigin*``.
+        Alignment shift to subtract, in pixels of `psize_shift`.
     psize_shift : (n,) float64, optional
         Angstrom; 1 for shifts in angstrom.
-
-    Returns
-    -------
-    (n, d) float64
-        Angstrom.
     """
     size = psize_mic[:, np.newaxis]
     if shift is None or psize_shift is None:
@@ -66,22 +47,10 @@ def centres_in_angstrom(
 
 
 def rotate_subtomogram_shift(shift: Floats, angles: Floats) -> Floats:
-    """Return shifts in the frame of the tomogram for shifts in that of rotated sub-tomograms.
+    """Return (n, 3) shifts of rotated sub-tomograms in the frame of the tomogram.
 
-    ``A @ shift``, where RELION's matrix A of (rot, tilt, psi) is the transpose of SciPy's
-    ``Rotation.from_euler("ZYZ", ...)``.
-
-    Parameters
-    ----------
-    shift : (n, 3) float64
-        Angstrom.
-    angles : (n, 3) float64
-        ``rlnTomoSubtomogramRot``, ``Tilt``, ``Psi``, degrees.
-
-    Returns
-    -------
-    (n, 3) float64
-        Angstrom.
+    ``A @ shift``, where RELION's matrix A of (rot, tilt, psi) in degrees is the transpose of
+    SciPy's ``Rotation.from_euler("ZYZ", ...)``.
     """
     from scipy.spatial.transform import Rotation
 

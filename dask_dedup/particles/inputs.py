@@ -65,15 +65,7 @@ class Inputs:
 def make_inputs(
     tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
 ) -> Inputs:
-    """Return checked inputs; only the micrograph table is read.
-
-    Parameters
-    ----------
-    tables : sequence of ParticleTable
-        In the user's order.
-    exposures : ParticleTable or None
-        The micrograph table.
-    params : DedupParams
+    """Return checked inputs; only the micrograph table (`exposures`) is read.
 
     Raises
     ------
@@ -88,13 +80,7 @@ def make_inputs(
 
 
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
-    """Return the column roles of each table, made comparable between tables.
-
-    Raises
-    ------
-    InputError
-        If a column is missing, or the tables cannot be compared.
-    """
+    """Return the column roles of each table, with micrographs matched in the same way."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
 
@@ -107,7 +93,6 @@ def compare_roles(
     Parameters
     ----------
     roles : sequence of ColumnRoles
-        One per input.
     tables : sequence of (str, sequence of str)
         Name and column names of each input.
     params : DedupParams
@@ -157,12 +142,7 @@ def _check_positions(
 
 
 def check_inputs(inputs: Inputs) -> None:
-    """Check that every pixel size is known and that `flip_y` can be applied.
-
-    Raises
-    ------
-    InputError
-    """
+    """Check that every pixel size is known and that `flip_y` can be applied."""
     params, count = inputs.params, len(inputs.tables)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         check_pixel_size(roles, params, inputs.micrographs, table.path)
@@ -179,13 +159,7 @@ def check_inputs(inputs: Inputs) -> None:
 def check_pixel_size(
     roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
-    """Check that the micrograph pixel size and shape are known if they are needed.
-
-    Raises
-    ------
-    InputError
-        With the ways to pass them.
-    """
+    """Check that the micrograph pixel size and shape are known if they are needed."""
     if not needs_pixel_size(roles, params):
         return
     if not roles.psize_mic and micrographs is None and params.micrograph_pixel_size is None:
@@ -211,12 +185,7 @@ def check_pixel_size(
 def check_flip(
     roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
-    """Check that the micrograph height is known if coordinates in pixels are to be flipped.
-
-    Raises
-    ------
-    InputError
-    """
+    """Check that the micrograph height is known if coordinates in pixels are to be flipped."""
     in_table = micrographs is not None and micrographs.shape is not None
     if roles.unit == "pixel" and not params.micrograph_height and not in_table:
         raise InputError(

@@ -16,6 +16,7 @@ from dask_dedup.formats import read
 from dask_dedup.formatting import counted
 from dask_dedup.messages import parameter
 from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,14 +28,6 @@ def micrograph_keys(
     columns: Columns, name: str, match: str
 ) -> tuple[NDArray[np.uint64], list[str]]:
     """Return a 64-bit micrograph key for each row: the uid itself, or a hash of the name.
-
-    Parameters
-    ----------
-    columns : Columns
-    name : str
-        Column with the uids (integers) or names (text) of the micrographs.
-    match : {"uid", "path", "name"}
-        How to match micrographs; ``name`` compares `bare_name`.
 
     Returns
     -------
@@ -144,17 +137,7 @@ _COLUMNS = {"uid", *(name for convention in _CONVENTIONS for name in convention 
 
 
 def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTable:
-    """Return the pixel size and shape of each micrograph.
-
-    Parameters
-    ----------
-    rows : pyarrow.Table
-        One row per micrograph, with a pixel size and a uid or name column of one of the
-        conventions in `_CONVENTIONS`.
-    path : str
-        Name of the table, for messages.
-    match : {"uid", "path", "name"}
-        How to match micrographs.
+    """Return the pixel size and shape of each micrograph, from a table named `path` in messages.
 
     Raises
     ------
@@ -182,17 +165,13 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
     keys, _ = micrograph_keys(columns, key, match)
     psize = columns.floats(found.psize)
     _check_psize(psize, found.psize, path)
-    shape = None
-    if found.shape in names:
-        shape = columns.vectors(str(found.shape), 2)
     order = np.argsort(keys, kind="stable")
-    keys, psize = keys[order], psize[order]
-    if shape is not None:
-        shape = shape[order]
-    for what, values in (("pixel sizes", psize), ("shapes", shape)):
-        if values is None:
-            continue
-        differs = np.atleast_2d((values[1:] != values[:-1]).T).any(axis=0)
+    keys, psize, shape = keys[order], psize[order], None
+    described = {"pixel sizes": psize}
+    if found.shape in names:
+        shape = described["shapes"] = columns.vectors(str(found.shape), 2)[order]
+    for what, values in described.items():
+        differs = rows_with_any(values[1:] != values[:-1])
         repeated = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
         if repeated.size:
             row = repeated[0]
@@ -204,16 +183,10 @@ def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTabl
 
 
 def _check_psize(psize: NDArray[np.float64], column: str, path: str) -> None:
-    bad = np.flatnonzero(~(np.isfinite(psize) & (psize > 0)))
+    bad = np.flatnonzero(~((psize >= LEAST_PIXEL_SIZE) & (psize <= LARGEST_PIXEL_SIZE)))
     if bad.size:
         raise InputError(
-            f"{path}: {counted(bad.size, 'micrograph', 'have a')} {column} that is not above 0 "
-            f"(first: row {bad[0]}, {psize[bad[0]]})."
-        )
-    absurd = np.flatnonzero((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE))
-    if absurd.size:
-        raise InputError(
-            f"{path}: {counted(absurd.size, 'micrograph', 'have a')} {column} beyond "
-            f"{LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A (first: row {absurd[0]}, "
-            f"{psize[absurd[0]]:g}). Is it in angstrom?"
+            f"{path}: {counted(bad.size, 'micrograph', 'have a')} {column} beyond "
+            f"{LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A (first: row {bad[0]}, "
+            f"{psize[bad[0]]:g}). Is it in angstrom?"
         )

@@ -115,7 +115,7 @@ class ScanSummary:
 def summarize(
     found: Extract, fragment: Fragment, roles: ColumnRoles, params: DedupParams
 ) -> ScanSummary:
-    """Return the summary of a fragment from what was extracted of it."""
+    """Return the summary of a fragment."""
     picks = found.picks
     # If invalid rows are an error, the message also names what else is wrong with them.
     excluded = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)

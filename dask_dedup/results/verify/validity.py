@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LARGEST_SEPARATION, LEAST_PIXEL_SIZE
+from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
 from dask_dedup.results.verify.verification import MismatchError
 
@@ -84,7 +84,7 @@ def _reasons(
         for length in shape:
             yield "shape", ~((length > 0) & np.isfinite(length))
     centres = np.column_stack([picks.x, picks.y, picks.z])
-    yield "too_far", np.asarray(~(np.abs(centres) <= LARGEST_SEPARATION).all(axis=1))
+    yield "too_far", np.asarray(~(np.abs(centres) <= FARTHEST).all(axis=1))
     if roles.uid:
         yield "uid", _empty(rows.column(roles.uid))
     if params.undo_symmetry_expansion and roles.label:
