@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import format_of, load, open_table, read
+from dask_dedup.formats import native_format, open_table, read
 from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - imported once, before the fork
 from dask_dedup.formats.parquet import writer
 from dask_dedup.formats.star import table as star  # noqa: F401 - imported once, before the fork
@@ -104,11 +104,11 @@ def _use(path: Path, scratch: Path) -> None:
         keep = np.arange(fragment.rows) % 3 > 0
         wanted += int(keep.sum())
         files = [scratch / f"{name}-{fragment.number}" for name in ("kept", "rejected")]
-        payload = load(table, fragment)
         if table.format == "parquet":
-            writer.split(payload.rows, keep, table.schema, *files)  # type: ignore[attr-defined]
+            rows = read(table, fragment, table.schema.names)
+            writer.split(rows, keep, table.schema, *files)
         else:
-            payload.split(keep, *files)
+            native_format(table).split(table, fragment, keep, *files)
         for outcome, file in zip(parts, files, strict=True):
             outcome.append(file)
     if table.format == "parquet":
@@ -129,7 +129,7 @@ def _use(path: Path, scratch: Path) -> None:
 def _joined(table: ParticleTable, parts: list[Path], rows: int, folder: Path) -> int:
     """Join part files; return the number of rows of the result, read as an input."""
     name = Path(table.path).name
-    format_of(table).assemble(table, parts, rows, folder, name)
+    native_format(table).assemble(table, parts, rows, folder, name)
     again = open_table(folder / name)
     for fragment in again.fragments:
         read(again, fragment, again.schema.names)

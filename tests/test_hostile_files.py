@@ -18,7 +18,7 @@ from valid_files import STAR, csdat, npy, records
 
 from dask_dedup import report, run
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats import load, open_table, read
+from dask_dedup.formats import native_format, open_table, read
 from dask_dedup.formats.parquet import table as parquet
 
 NASTY = {
@@ -118,7 +118,7 @@ def split_again(path, folder):
     table = open_table(path)
     (fragment,) = table.fragments
     keep = np.arange(fragment.rows) % 2 == 0
-    load(table, fragment).split(keep, folder / "k", folder / "r")
+    native_format(table).split(table, fragment, keep, folder / "k", folder / "r")
     return (folder / "k").read_bytes(), (folder / "r").read_bytes()
 
 

@@ -187,7 +187,7 @@ def split(table, keep, folder):
     for fragment in table.fragments:
         mask = keep[fragment.first_row : fragment.first_row + fragment.rows]
         paths = [folder / f"{name}-{fragment.number}" for name in parts]
-        star.load(table, fragment).split(mask, *paths)
+        star.split(table, fragment, mask, *paths)
         for found, path in zip(parts.values(), paths, strict=True):
             found.append(path)
     results = []
@@ -374,11 +374,11 @@ def test_many_fragments_equal_one(put, tmp_path, name, newline, final, monkeypat
         check_split(table, tmp_path / str(size))
 
 
-def test_tables_and_payloads_can_be_pickled(put):
+def test_tables_can_be_pickled(put):
     table = put(relion31())
-    assert pickle.loads(pickle.dumps(table)) == table
-    payload = pickle.loads(pickle.dumps(star.load(table, table.fragments[0])))
-    assert payload.columns(["rlnOpticsGroup"]).num_rows == table.rows
+    same = pickle.loads(pickle.dumps(table))
+    assert same == table
+    assert star.read(same, same.fragments[0], ["rlnOpticsGroup"]).num_rows == table.rows
 
 
 # --- columns and types ---------------------------------------------------------------------------
@@ -420,7 +420,7 @@ def test_only_the_requested_columns_are_read_in_the_requested_order(put):
     table = put(relion31())
     rows = star.read(table, table.fragments[0], ["rlnRandomSubset", "rlnCoordinateX"])
     assert rows.column_names == ["rlnRandomSubset", "rlnCoordinateX"]
-    assert star.load(table, table.fragments[0]).columns(["rlnCoordinateY"]).num_columns == 1
+    assert star.read(table, table.fragments[0], ["rlnCoordinateY"]).num_columns == 1
 
 
 @pytest.mark.parametrize(
@@ -784,18 +784,18 @@ def test_a_short_row_among_the_first_is_refused_on_opening(put):
 def test_a_file_that_changes_during_the_run_is_refused(put, tmp_path):
     table = put(GOOD)
     path, fragment = Path(table.path), table.fragments[0]
-    payload, keep = star.load(table, fragment), np.ones(30, bool)
+    keep = np.ones(30, bool)
     path.write_text(GOOD.replace("mic.mrc 1.5 2\n", "mic.mrc 1.5 2 \n", 1))
     for action in (
         lambda: star.read(table, fragment, ["rlnCoordinateX"]),
-        lambda: payload.split(keep, tmp_path / "a", tmp_path / "b"),
+        lambda: star.split(table, fragment, keep, tmp_path / "a", tmp_path / "b"),
         lambda: star.assemble(table, [], 0, tmp_path, "c.star"),
     ):
         with pytest.raises(RunError, match=r"the file changed during the run\. Run again\."):
             action()
     path.write_text(GOOD.replace("mic.mrc 1.5 2\nmic", "mic.mrc 1.5 2 mic", 1))
     with pytest.raises((RunError, InputError)):
-        payload.split(keep, tmp_path / "a", tmp_path / "b")
+        star.split(table, fragment, keep, tmp_path / "a", tmp_path / "b")
     path.unlink()
     with pytest.raises(RunError, match="cannot be read"):
         star.read(table, fragment, ["rlnCoordinateX"])
@@ -804,7 +804,7 @@ def test_a_file_that_changes_during_the_run_is_refused(put, tmp_path):
 def test_assembling_twice_gives_the_same(put, tmp_path):
     table = put(GOOD)
     parts = [tmp_path / "k", tmp_path / "r"]
-    star.load(table, table.fragments[0]).split(np.arange(30) % 2 > 0, *parts)
+    star.split(table, table.fragments[0], np.arange(30) % 2 > 0, *parts)
     first = star.assemble(table, parts[:1], 15, tmp_path, "kept.star")
     assert star.assemble(table, parts[:1], 15, tmp_path, "kept.star") == first
     assert not (tmp_path / "kept.star.draft").exists()
@@ -814,10 +814,10 @@ def test_fragments_may_be_written_twice(put, tmp_path):
     table = put(GOOD)
     keep = np.arange(30) % 2 > 0
     for _ in range(2):
-        star.load(table, table.fragments[0]).split(keep, tmp_path / "k", tmp_path / "r")
+        star.split(table, table.fragments[0], keep, tmp_path / "k", tmp_path / "r")
     assert (tmp_path / "k").read_bytes() == (tmp_path / "r").read_bytes() == b"mic.mrc 1.5 2\n" * 15
     with pytest.raises(RunError, match="changed during the run"):
-        star.load(table, table.fragments[0]).split(keep[1:], tmp_path / "k", tmp_path / "r")
+        star.split(table, table.fragments[0], keep[1:], tmp_path / "k", tmp_path / "r")
 
 
 # --- random tables -------------------------------------------------------------------------------

@@ -639,23 +639,15 @@ class Native:
 
     read = staticmethod(parquet.read)
 
-    def __init__(self, rows):
-        self.rows = rows
-
     @staticmethod
     def open_table(path, source):
         return replace(parquet.open_table(path, source), format="native")
 
     @staticmethod
-    def load(table, fragment):
-        return Native(parquet.read(table, fragment))
-
-    def columns(self, names):
-        return self.rows.select(list(names))
-
-    def split(self, keep, kept, rejected):
+    def split(table, fragment, keep, kept, rejected):
+        rows = parquet.read(table, fragment)
         for mask, path in ((keep, kept), (~keep, rejected)):
-            pq.write_table(self.rows.filter(pa.array(mask)), path)
+            pq.write_table(rows.filter(pa.array(mask)), path)
 
     @staticmethod
     def assemble(table, pieces, rows, folder, name):

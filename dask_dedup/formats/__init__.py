@@ -1,6 +1,6 @@
 """Particle tables in files: open them, read columns, split rows, write files of the same format.
 
-Each format has a module that follows the protocol `dask_dedup.formats.base.Format`.
+Each format has a module that follows the protocol `base.Format` or `base.NativeFormat`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from dask_dedup.formats.base import (
     FileSlice,
     Format,
     Fragment,
+    NativeFormat,
     OutputFile,
     ParticleTable,
-    Payload,
     StoredSchema,
     opening,
 )
@@ -31,14 +31,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FileSlice",
-    "Format",
     "Fragment",
     "OutputFile",
     "ParticleTable",
-    "Payload",
     "StoredSchema",
-    "format_of",
-    "load",
+    "native_format",
     "open_table",
     "read",
 ]
@@ -97,17 +94,12 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read columns of a fragment by name, text as dictionaries."""
-    return format_of(table).read(table, fragment, columns)
+    return _module(table.format).read(table, fragment, columns)
 
 
-def load(table: ParticleTable, fragment: Fragment) -> Payload:
-    """Return the payload of a fragment."""
-    return format_of(table).load(table, fragment)
-
-
-def format_of(table: ParticleTable) -> Format:
-    """Return the module of a table's format."""
-    return _module(table.format)
+def native_format(table: ParticleTable) -> NativeFormat:
+    """Return the module that writes files of a table's format. Parquet tables have none."""
+    return cast("NativeFormat", _module(table.format))
 
 
 def _module(name: str) -> Format:

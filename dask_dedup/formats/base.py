@@ -108,23 +108,6 @@ class OutputFile:
     sha256: str
 
 
-class Payload(Protocol):
-    """All columns of a fragment's rows, as the format stores them."""
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """Return columns by name, in the types of the table's schema (text as dictionaries)."""
-
-    def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the kept and the rejected rows, unchanged, as part files for `Format.assemble`.
-
-        Parameters
-        ----------
-        keep : (rows,) bool
-        kept, rejected : Path
-            The part files; a format of several files adds suffixes.
-        """
-
-
 class Format(Protocol):
     """What the module of a format offers."""
 
@@ -132,27 +115,36 @@ class Format(Protocol):
         """List the files, read the schema, split the rows into fragments."""
 
     def read(self, table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-        """Read only the named columns of a fragment."""
+        """Read columns of a fragment by name, in the types of the table's schema (text as dictionaries)."""
 
-    def load(self, table: ParticleTable, fragment: Fragment) -> Payload:
-        """Return the payload of a fragment."""
+
+class NativeFormat(Format, Protocol):
+    """A format whose output files hold the bytes of the input's rows."""
+
+    def split(
+        self,
+        table: ParticleTable,
+        fragment: Fragment,
+        keep: NDArray[np.bool_],
+        kept: Path,
+        rejected: Path,
+    ) -> None:
+        """Write the kept and the rejected rows of a fragment, unchanged, to part files.
+
+        Parameters
+        ----------
+        table, fragment
+        keep : (rows,) bool
+        kept, rejected : Path
+            The part files; a format of several files adds suffixes.
+        """
 
     def assemble(
         self, table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
     ) -> list[OutputFile]:
-        """Join part files, in order, into a file of the table's format.
+        """Join part files, one for each fragment, into the file `name`; a group's other files are put beside it.
 
-        The part files stay, so that this can be repeated after a crash.
-
-        Parameters
-        ----------
-        table : ParticleTable
-        parts : sequence of Path
-            One for each fragment, written by `Payload.split`.
-        rows : int
-            Total number of rows in the parts.
-        folder, name : Path, str
-            The file to write; a table of several files puts the others beside it.
+        The part files stay, so that this can be repeated after a crash. `rows` counts the rows in all parts.
         """
 
 

@@ -6,7 +6,7 @@ Any stage may run twice: what it returns and writes depends on its arguments onl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
@@ -16,7 +16,7 @@ from dask_dedup.arrow import from_numpy
 from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
 from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
-from dask_dedup.formats import OutputFile, format_of, load, read
+from dask_dedup.formats import OutputFile, native_format, read
 from dask_dedup.formats.parquet import writer as parquet
 from dask_dedup.output.checkpoints import FragmentCheckpoint
 from dask_dedup.output.layout import (
@@ -44,11 +44,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment, Payload
+    from dask_dedup.formats import Fragment
     from dask_dedup.particles.conventions import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+
+    _ReadColumns = Callable[[Sequence[str]], pa.Table]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -209,8 +211,11 @@ def write_fragment(
         As in `Scanned`; read if not passed.
     """
     fragment = job.inputs.fragments[number]
-    payload = load(job.inputs.tables[fragment.source], fragment)
-    rejections, counts = decided or _decide_payload(job, plan, fragment, payload)
+    table = job.inputs.tables[fragment.source]
+    columns: _ReadColumns = partial(read, table, fragment)
+    if not job.native_names[fragment.source]:
+        columns = columns(table.schema.names).select
+    rejections, counts = decided or _decide_rows(job, plan, fragment, columns)
     rejections = Rejections.concatenate([rejections, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
@@ -219,7 +224,7 @@ def write_fragment(
     with store.draft(staging) as draft:
         for folder in (*map(job.dataset_folder, TABLES), PIECES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
-        checkpoint = _write(job, number, payload, keep, rejections, counts, micrograph, draft)
+        checkpoint = _write(job, number, columns, keep, rejections, counts, micrograph, draft)
         (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
     return checkpoint
 
@@ -248,7 +253,7 @@ def _check_decisions(
 def _write(
     job: Job,
     number: int,
-    payload: Payload,
+    columns: _ReadColumns,
     keep: NDArray[np.bool_],
     rejections: Rejections,
     counts: DecisionCounts,
@@ -262,10 +267,11 @@ def _write(
     files: dict[str, OutputFile] = {}
     pieces: dict[str, str] = {}
     if job.native_names[fragment.source]:
-        payload.split(keep, *(draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)))
+        two = [draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)]
+        native_format(table).split(table, fragment, keep, *two)
         pieces = {f"{PIECES}/{each.name}": sha256_of(each) for each in (draft / PIECES).iterdir()}
     else:
-        rows = payload.columns(table.schema.names)
+        rows = columns(table.schema.names)
         _check_rows(rows, fragment)
         kept, rejected = (
             draft / job.dataset_folder(outcome) / name for outcome in (KEPT, REJECTED)
@@ -273,7 +279,7 @@ def _write(
         files[KEPT], files[REJECTED] = parquet.split(rows, keep, job.schema, kept, rejected)
     if micrograph is None:
         column = job.inputs.roles[fragment.source].micrograph
-        micrograph = payload.columns((column,)).column(0)
+        micrograph = columns([column]).column(0)
     duplicates = duplicates_table(job.inputs, rejections, micrograph.filter(from_numpy(~keep)))
     files[DUPLICATES] = parquet.write(duplicates, draft / job.dataset_folder(DUPLICATES) / name)
     same_uid, across_halves = _count_pairs(job.inputs.roles, rejections)
@@ -329,7 +335,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
     with store.draft(staging) as draft:
         folder = draft / target.parent
         folder.mkdir(parents=True)
-        files = format_of(table).assemble(table, pieces, rows, folder, target.name)
+        files = native_format(table).assemble(table, pieces, rows, folder, target.name)
     return [replace(file, path=str(target.parent / file.path)) for file in files]
 
 
@@ -341,12 +347,12 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
         )
 
 
-def _decide_payload(
-    job: Job, plan: Plan, fragment: Fragment, payload: Payload
+def _decide_rows(
+    job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns
 ) -> tuple[Rejections, DecisionCounts]:
-    """Return what `decide_fragment` does, from the payload."""
+    """Return what `decide_fragment` does, from the rows of a fragment."""
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
-    rows = payload.columns(roles.columns)
+    rows = columns(roles.columns)
     _check_rows(rows, fragment)
     keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():

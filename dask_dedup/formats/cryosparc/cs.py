@@ -123,45 +123,36 @@ def make_fragments(files: Sequence[RecordFile], source: int) -> tuple[Fragment, 
     return tuple(fragments)
 
 
-@dataclass(frozen=True, slots=True)
-class CsPayload:
-    """The records of a fragment; they are read when needed, a batch at a time."""
+def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
+    """Read columns of a fragment by name, text as dictionaries."""
+    detail: Members = table.detail
+    found: dict[str, pa.ChunkedArray] = {}
+    for number, member in enumerate(detail.members):
+        here = [name for name in columns if detail.member_of[name] == number]
+        if here:
+            part = member.file.read(member.rows(fragment), here)
+            found.update(zip(here, part.columns, strict=True))
+    return pa.table([found[name] for name in columns], names=list(columns))
 
-    detail: Members
-    fragment: Fragment
 
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """Return columns by name, text as dictionaries."""
-        found: dict[str, pa.ChunkedArray] = {}
-        for number, member in enumerate(self.detail.members):
-            here = [name for name in names if self.detail.member_of[name] == number]
-            if here:
-                part = member.file.read(member.rows(self.fragment), here)
-                found.update(zip(here, part.columns, strict=True))
-        return pa.table([found[name] for name in names], names=list(names))
+def split(
+    table: ParticleTable,
+    fragment: Fragment,
+    keep: NDArray[np.bool_],
+    kept: Path,
+    rejected: Path,
+) -> None:
+    """Write the kept and the rejected records of each file, in the main file's order.
 
-    def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the kept and the rejected records of each file, in the main file's order.
-
-        The main file's parts have the given names, the others' end in ``.1``, ``.2`` and so on.
-        """
-        for number, member in enumerate(self.detail.members):
-            rows = member.rows(self.fragment)
-            member.file.split(rows, keep, _part(kept, number), _part(rejected, number))
+    The main file's parts have the given names, the others' end in ``.1``, ``.2`` and so on.
+    """
+    for number, member in enumerate(table.detail.members):
+        rows = member.rows(fragment)
+        member.file.split(rows, keep, _part(kept, number), _part(rejected, number))
 
 
 def _part(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}") if number else path
-
-
-def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name, text as dictionaries."""
-    return load(table, fragment).columns(columns)
-
-
-def load(table: ParticleTable, fragment: Fragment) -> CsPayload:
-    """Return the payload of a fragment."""
-    return CsPayload(table.detail, fragment)
 
 
 def assemble(

@@ -24,10 +24,10 @@ from dask_dedup.formats.cryosparc.cs import (
     Member,
     Members,
     assemble_members,
-    load,
     make_fragments,
     open_file,
     read,
+    split,
 )
 from dask_dedup.formats.cryosparc.fields import arrow_schema
 from dask_dedup.formats.cryosparc.group_file import GroupFile, read_group
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats.cryosparc.record_file import RecordFile
 
-__all__ = ["assemble", "find_metafile", "load", "open_table", "read"]
+__all__ = ["assemble", "find_metafile", "open_table", "read", "split"]
 
 _SAME = "The files of a group must contain the same particles."
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -278,19 +277,3 @@ def _constant(value: Any, rows: int, kind: pa.DataType) -> pa.Array:
     if pa.types.is_dictionary(kind):
         return _constant(value, rows, kind.value_type).dictionary_encode()
     return pa.repeat(pa.scalar(value, kind), rows)
-
-
-@dataclass(frozen=True, slots=True)
-class ParquetPayload:
-    """A fragment as an Arrow table; `writer.split` writes it with the schema of all inputs."""
-
-    rows: pa.Table
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """Return columns by name, text as dictionaries."""
-        return self.rows.select(list(names))
-
-
-def load(table: ParticleTable, fragment: Fragment) -> ParquetPayload:
-    """Read the payload of a fragment."""
-    return ParquetPayload(read(table, fragment))

@@ -16,7 +16,6 @@ The columns are the table's labels without the leading underscore, followed by c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,52 +149,36 @@ def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray
     return np.asarray(index)
 
 
-@dataclass(frozen=True, slots=True)
-class StarPayload:
-    """The lines of a fragment. They stay in the file: reading them again costs less than holding them.
-
-    Attributes
-    ----------
-    table : ParticleTable
-    fragment : Fragment
-    """
-
-    table: ParticleTable
-    fragment: Fragment
-
-    def columns(self, names: Sequence[str]) -> pa.Table:
-        """Return columns by name, text as dictionaries."""
-        return read(self.table, self.fragment, names)
-
-    def split(self, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the lines of the kept and of the rejected rows."""
-        row, span = 0, _span_of(self.table, self.fragment)
-        with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
-            for offset, block in span.blocks():
-                starts, _ = find_rows(block, span.path, offset)
-                chosen = keep[row : row + starts.size]
-                if chosen.size < starts.size:
-                    raise changed_error(self.fragment)
-                # Text before the block's first row belongs to the row before it.
-                chosen = np.append(keep[row - 1] if row else True, chosen)
-                bounds = np.concatenate([[0], starts, [min(len(block), span.stop - offset)]])
-                lines = pa.Array.from_buffers(
-                    pa.binary(),
-                    chosen.size,
-                    [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block)],
-                )
-                for file, mask in ((kept_file, chosen), (rejected_file, ~chosen)):
-                    length = int(np.diff(bounds)[mask].sum())
-                    if length:
-                        file.write(lines.filter(from_numpy(mask)).buffers()[2][:length])
-                row += starts.size
-        if row != keep.size:
-            raise changed_error(self.fragment)
-
-
-def load(table: ParticleTable, fragment: Fragment) -> StarPayload:
-    """Return the payload of a fragment."""
-    return StarPayload(table, fragment)
+def split(
+    table: ParticleTable,
+    fragment: Fragment,
+    keep: NDArray[np.bool_],
+    kept: Path,
+    rejected: Path,
+) -> None:
+    """Write the lines of the kept and of the rejected rows."""
+    row, span = 0, _span_of(table, fragment)
+    with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
+        for offset, block in span.blocks():
+            starts, _ = find_rows(block, span.path, offset)
+            chosen = keep[row : row + starts.size]
+            if chosen.size < starts.size:
+                raise changed_error(fragment)
+            # Text before the block's first row belongs to the row before it.
+            chosen = np.append(keep[row - 1] if row else True, chosen)
+            bounds = np.concatenate([[0], starts, [min(len(block), span.stop - offset)]])
+            lines = pa.Array.from_buffers(
+                pa.binary(),
+                chosen.size,
+                [None, pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(block)],
+            )
+            for file, mask in ((kept_file, chosen), (rejected_file, ~chosen)):
+                length = int(np.diff(bounds)[mask].sum())
+                if length:
+                    file.write(lines.filter(from_numpy(mask)).buffers()[2][:length])
+            row += starts.size
+    if row != keep.size:
+        raise changed_error(fragment)
 
 
 def assemble(

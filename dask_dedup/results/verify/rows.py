@@ -115,14 +115,14 @@ def _compare_bytes(
         for fragment in fragments:
             keep = _read_kept(fragment, duplicates)
             two = [Path(scratch) / f"{dataset}-{fragment.number}" for dataset in (KEPT, REJECTED)]
-            formats.load(table, fragment).split(keep, *two)
+            formats.native_format(table).split(table, fragment, keep, *two)
             for dataset, piece, mask in zip((KEPT, REJECTED), two, (keep, ~keep), strict=True):
                 pieces[dataset].append(piece)
                 rows[dataset] += int(mask.sum())
         for dataset, path in paths.items():
             folder = Path(scratch) / dataset
             folder.mkdir()
-            files = formats.format_of(table).assemble(
+            files = formats.native_format(table).assemble(
                 table, pieces[dataset], rows[dataset], folder, path.name
             )
             for file in files:
