@@ -117,12 +117,12 @@ def unrendered_figures(monkeypatch):
 
     The figures are still made, but not rendered, which takes most of the time of a report.
     """
-    from dask_dedup.results.report import page, style
+    from dask_dedup.results.report import picture
 
-    figure = style.figure(1, 1)
+    figure = picture.make_figure(1, 1)
     figure.subplots()
-    empty = page.draw_files(figure)
-    monkeypatch.setattr(page, "draw_files", lambda figure: empty)
+    empty = picture.draw_files(figure)
+    monkeypatch.setattr(picture, "draw_files", lambda figure: empty)
 
 
 @pytest.fixture(scope="session")

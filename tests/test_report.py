@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shlex
 import shutil
@@ -116,8 +115,7 @@ def test_text_from_the_data_is_escaped(tmp_path):
     assert "b" not in page.tags
     assert "<script" not in page.source
     assert HOSTILE in " ".join([*page.alts, page.text])
-    for data in re.findall(r"data:image/svg\+xml;base64,([A-Za-z0-9+/=]+)", page.source):
-        assert b"<script" not in base64.b64decode(data)
+    assert all(b"<script" not in path.read_bytes() for path in (out / "plots").glob("*.svg"))
     assert {path.suffix for path in (out / "plots").iterdir()} == {".png", ".svg"}
     assert all(re.fullmatch(r"[a-z0-9-]+\.\w+", path.name) for path in (out / "plots").iterdir())
 

@@ -64,32 +64,33 @@ def report(
 
 
 def _write(run: FinishedRun, named: Sequence[str], verification: Verification | None) -> Path:
+    from matplotlib import rc_context
+
     from dask_dedup.results.report.example import choose_examples, make_example
     from dask_dedup.results.report.figures import make_figures
-    from dask_dedup.results.report.micrograph import draw_micrograph
-    from dask_dedup.results.report.page import draw_files, make_pictures, render
+    from dask_dedup.results.report.micrograph import make_picture
+    from dask_dedup.results.report.page import render
+    from dask_dedup.results.report.picture import STYLE, draw_files
     from dask_dedup.results.report.summary import summarize
 
     summary = summarize(run)
     chosen = choose_examples(run, summary, named)
     if run.no_distances_because:
         chosen = []
-    examples = [make_example(run, summary, key, why) for key, why in chosen]
     separation = run.params.min_separation if run.params.measures else 0.0
-    drawn = [draw_files(draw_micrograph(example, separation)) for example in examples]
-    answers = [
-        (answer, draw_files(answer.figure) if answer.figure else None)
-        for answer in make_figures(run, summary)
-    ]
-    page = render(run, make_pictures(examples, drawn, separation), answers, verification)
+    with rc_context(STYLE):
+        pictures = [
+            make_picture(f"micrograph-{n}", make_example(run, summary, key, why), separation)
+            for n, (key, why) in enumerate(chosen, start=1)
+        ]
+        figures = make_figures(run, summary)
+        drawn = {each.key: draw_files(each.figure) for each in (*pictures, *figures) if each.figure}
+    page = render(run, pictures, figures, drawn, verification)
 
     with open_store(run.output).draft_report() as folder:
-        plots = folder / PLOTS
-        plots.mkdir()
-        for number, rendering in enumerate(drawn, start=1):
-            rendering.save(plots / f"micrograph-{number}")
-        for answer, chart in answers:
-            if chart:
-                chart.save(plots / answer.key)
+        (folder / PLOTS).mkdir()
+        for key, files in drawn.items():
+            for suffix, content in files.items():
+                (folder / PLOTS / f"{key}{suffix}").write_bytes(content)
         (folder / PAGE).write_text(page, encoding="utf-8")
     return run.output / PAGE

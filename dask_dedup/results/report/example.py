@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.picks import Picks
     from dask_dedup.results.finished_run import FinishedRun, Part
     from dask_dedup.results.report.summary import Sample, Summary
 
@@ -75,13 +74,7 @@ class Example:
 def choose_examples(
     run: FinishedRun, summary: Summary, named: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Return the keys of the micrographs to show, and why.
-
-    Raises
-    ------
-    InputError
-        If there is no micrograph of a given name.
-    """
+    """Return the keys of the micrographs to show, and why."""
     if not summary.micrographs.size:
         if named:
             raise InputError(
@@ -137,22 +130,27 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
         image = None
     if image is not None:
         shape = image.shape
-    points = np.concatenate([_points(sample.kept), _points(sample.rejected)])
+    kept, rejected = (
+        np.column_stack([picks.x, picks.y]) for picks in (sample.kept, sample.rejected)
+    )
     scale = {"A": psize, "pixel": 1.0, "fraction": None}[unit]
+    known, corner = True, np.zeros(2)
     if unit == "fraction":
-        field, known = (1.0, 1.0), True
+        field = (1.0, 1.0)
     elif shape is not None and scale is not None:
-        field, known = (shape[1] * scale, shape[0] * scale), True
+        field = (shape[1] * scale, shape[0] * scale)
     else:
         image, note = None, note if image is None else "the pixel size is not known"
-        field, known = _extent(points), False
-    # Centred coordinates begin in the middle of the tomogram.
-    corner = np.zeros(2) if known else np.minimum(points.min(axis=0), 0.0)
+        points = np.concatenate([kept, rejected])
+        # Centred coordinates begin in the middle of the tomogram.
+        known, corner = False, np.minimum(points.min(axis=0), 0.0)
+        width, height = np.maximum(points.max(axis=0) - corner, 1.0).tolist()
+        field = (width, height)
     return Example(
         name=name,
         why=why,
-        kept=_points(sample.kept) - corner,
-        rejected=_points(sample.rejected) - corner,
+        kept=kept - corner,
+        rejected=rejected - corner,
         winner=find_winners(sample),
         unit=unit,
         psize=psize,
@@ -162,18 +160,6 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
         image_note=note,
         is_projection=bool(sample.kept.z.any() or sample.rejected.z.any()),
     )
-
-
-def _points(picks: Picks) -> Floats:
-    return np.column_stack([picks.x, picks.y])
-
-
-def _extent(points: Floats) -> tuple[float, float]:
-    """Return the width and height that contain all points, rounded up to two digits."""
-    span = np.maximum(points.max(axis=0) - np.minimum(points.min(axis=0), 0.0), 1.0)
-    step = 10.0 ** (np.floor(np.log10(span)) - 1)
-    width, height = (np.ceil(span / step) * step).tolist()
-    return width, height
 
 
 def _field(
@@ -225,8 +211,7 @@ def _image(run: FinishedRun, name: str) -> tuple[MicrographImage | None, str]:
 def find_winners(sample: Sample) -> NDArray[np.intp]:
     """Return the kept pick in favour of which each pick was rejected, or `NO_WINNER`; (r,) intp.
 
-    The winner is found by its uid. Without uids, it is the kept pick with the recorded score whose
-    distance is nearest to the recorded one.
+    It is found by its uid; without uids, by the recorded score and the nearest to the recorded distance.
     """
     kept, recorded = sample.kept, Columns(sample.winners, "duplicates")
     distance, score = recorded.floats("distance_A"), recorded.floats("winner_score")

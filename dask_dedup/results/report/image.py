@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
@@ -43,47 +44,24 @@ class MicrographImage:
     high: float
 
 
-def find_image(name: str, folders: Iterable[Path]) -> Path | None:
-    """Return the path of an MRC file that a table names, or None.
+def find_image(name: str, folders: Sequence[Path]) -> Path | None:
+    """Return the path of an MRC file that a table names, in some folders or above them.
 
-    Parameters
-    ----------
-    name : str
-        As stored: with a ``>`` (CryoSPARC), or a number and ``@`` (stacks of RELION).
-    folders : iterable of Path
-        Folders to search, with the folders above them.
+    The name is as stored: with a ``>`` (CryoSPARC), or a number and ``@`` (stacks of RELION).
     """
     stored = Path(_STACK_NUMBER.sub("", name.lstrip(">")))
-    if stored.suffix.lower() != ".mrc" or "\0" in name:
+    if stored.suffix.lower() != ".mrc":
         return None
-    return next((path for path in _candidates(stored, folders) if _is_file(path)), None)
-
-
-def _candidates(stored: Path, folders: Iterable[Path]) -> Iterator[Path]:
+    above = dict.fromkeys(path for folder in folders for path in (folder, *folder.parents))
+    candidates = [*(path / stored for path in above), *(path / stored.name for path in folders)]
     if stored.is_absolute():
-        yield stored
-    for folder in folders:
-        if not stored.is_absolute():
-            yield from (above / stored for above in (folder, *folder.parents))
-        yield folder / stored.name
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        # The name may be too long for the file system.
-        return False
+        candidates.insert(0, stored)
+    # os.path.isfile is False for impossible names, too.
+    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def read_image(path: Path) -> MicrographImage:
-    """Read an MRC file, binned to at most `MAX_PIXELS`, without holding all of it in memory.
-
-    Raises
-    ------
-    OSError, ValueError
-        If the file cannot be read, or is not a single image.
-    """
+    """Read an MRC file, binned to at most `MAX_PIXELS`, without holding all of it in memory."""
     import mrcfile
 
     with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.collections import EllipseCollection, LineCollection
@@ -10,14 +10,14 @@ from matplotlib.patches import Rectangle
 
 from dask_dedup.formatting import printable
 from dask_dedup.results.report.example import NO_WINNER
-from dask_dedup.results.report.style import (
+from dask_dedup.results.report.picture import (
     FAINT,
     FIELD,
     INK,
     KEPT,
     REJECTED,
-    figure,
-    in_style,
+    Picture,
+    make_figure,
 )
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Window = tuple[float, float, float, float]
 
-#: The width is in inches.
-WIDTH, DOTS_PER_INCH = 10.0, 200
+#: In inches.
+WIDTH = 10.0
 #: More circles than this are pixels in the SVG file, to limit its size.
 MAX_VECTORS = 1_000
 #: Length of the scale bar as a fraction of the field's width.
@@ -41,16 +41,20 @@ _BAR = 0.2
 _VISIBLE, _SEEN, _WINDOW_CIRCLES, _WINDOW_ASPECT = 0.008, 0.03, 25.0, 0.55
 
 
-@in_style
+def make_picture(key: str, example: Example, separation: float) -> Picture:
+    """Draw and describe a micrograph; `separation` as in `draw_micrograph`."""
+    title = (
+        f"Micrograph {printable(example.name, 80)} ({example.why}): {len(example.kept):,} particles kept, "
+        f"{len(example.rejected):,} rejected."
+    )
+    return Picture(key, title, draw_micrograph(example, separation), _describe(example, separation))
+
+
 def draw_micrograph(example: Example, separation: float) -> Figure:
     """Draw the kept and the rejected particles of a micrograph.
 
-    Parameters
-    ----------
-    example : Example
-    separation : float
-        Diameter of the circles in angstrom: particles whose circles touch or overlap are
-        duplicates. Without distances, particles are dots.
+    The diameter of the circles is `separation`, in angstrom: particles whose circles touch or
+    overlap are duplicates. Without distances it is 0, and particles are dots.
     """
     width, height = example.field
     diameter = separation if example.unit == "A" else 0.0
@@ -59,7 +63,7 @@ def draw_micrograph(example: Example, separation: float) -> Figure:
     window = _crowded_window(example, diameter)
     if window:
         aspects.append(_WINDOW_ASPECT)
-    drawn = figure(WIDTH, WIDTH / 2 * sum(aspects) + 0.75)
+    drawn = make_figure(WIDTH, WIDTH / 2 * sum(aspects) + 0.75)
     rows = drawn.subplots(len(aspects), 2, squeeze=False, height_ratios=aspects)
     for (left, right), view in zip(rows, (None, window), strict=False):
         _draw_pair(left, right, example, diameter, view)
@@ -119,44 +123,28 @@ def _draw_field(axes: Axes, example: Example, window: Window) -> None:
         spine.set_visible(True)
     image = example.image
     if image is not None:
-        axes.imshow(
-            image.pixels,
-            cmap="gray",
-            vmin=image.low,
-            vmax=image.high,
-            extent=(0, width, height, 0),
-            origin="upper",
-            interpolation="antialiased",
-            alpha=0.8,
-        )
+        grey: dict[str, Any] = {"cmap": "gray", "vmin": image.low, "vmax": image.high}
+        extent = (0, width, height, 0)
+        axes.imshow(image.pixels, extent=extent, origin="upper", alpha=0.8, **grey)
     _draw_bar(axes, example.unit, window)
 
 
 def _draw_bar(axes: Axes, stored: str, window: Window) -> None:
-    """Draw a scale bar of a round length, in nanometres or in the stored unit."""
+    """Draw a scale bar of a round length, in nanometres or pixels."""
     left, top, width, height = window
-    per_unit, unit = (0.1, "nm") if stored == "A" else (1.0, stored)
-    if unit == "fraction":
+    if stored == "fraction":
         return
+    per_unit, unit = (0.1, "nm") if stored == "A" else (1.0, stored)
     target = width * per_unit * _BAR
     power = 10.0 ** np.floor(np.log10(target))
     length = max(step for step in (1, 2, 5, 10) if step * power <= target * 1.0001) * power
-    span = length / per_unit
     x, y = left + width * 0.03, top + height * 0.955
+    ends = [x, x + length / per_unit]
     for colour, thickness in (("white", 6), ("black", 3)):
-        axes.plot(
-            [x, x + span], [y, y], color=colour, lw=thickness, solid_capstyle="butt", zorder=5
-        )
-    axes.text(
-        x + span / 2,
-        y - height * 0.012,
-        f"{length:g} {unit}",
-        ha="center",
-        va="bottom",
-        fontsize=8,
-        zorder=5,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0},
-    )
+        axes.plot(ends, [y, y], color=colour, lw=thickness, solid_capstyle="butt", zorder=5)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1.0}
+    label: dict[str, Any] = {"ha": "center", "va": "bottom", "fontsize": 8, "bbox": box}
+    axes.text(sum(ends) / 2, y - height * 0.012, f"{length:g} {unit}", zorder=5, **label)
 
 
 def _draw_picks(
@@ -200,8 +188,7 @@ def _draw_lines(axes: Axes, example: Example) -> None:
     axes.add_collection(LineCollection(list(ends), colors=colour, linewidths=0.8, rasterized=many))
 
 
-def describe(example: Example, separation: float) -> str:
-    """Return the caption of a picture."""
+def _describe(example: Example, separation: float) -> str:
     parts = []
     if example.unit == "A" and separation:
         parts.append(

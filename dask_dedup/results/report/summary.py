@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from os import sched_getaffinity
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -75,8 +75,8 @@ class Summary:
     sample : Sample
     sampled_micrographs : int
         Number of micrographs in the sample.
-    part_micrographs : tuple of (Part, (m_part,) uint64)
-        The parts of the result, and the sorted keys of the micrographs in each.
+    part_micrographs : tuple of (Part, set of int)
+        The parts of the result, and the keys of the micrographs in each.
     """
 
     micrographs: Keys
@@ -85,7 +85,7 @@ class Summary:
     names: dict[int, str]
     sample: Sample
     sampled_micrographs: int
-    part_micrographs: tuple[tuple[Part, Keys], ...]
+    part_micrographs: tuple[tuple[Part, set[int]], ...]
 
     def name_of(self, key: int) -> str:
         """Return the name of a micrograph."""
@@ -101,16 +101,15 @@ class Summary:
         number = self.micrographs.size
         if self.sampled_micrographs == number:
             return ""
-        return f"drawn from {self.sampled_micrographs:,} of {number:,} micrographs"
+        return f"Drawn from {self.sampled_micrographs:,} of {number:,} micrographs."
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The numbers of one part."""
+    """The numbers of one part: particles by the keys of micrographs, names, and a sample."""
 
-    micrographs: Keys
-    kept: NDArray[np.int64]
-    rejected: NDArray[np.int64]
+    kept: Counter[int]
+    rejected: Counter[int]
     names: dict[int, str]
     sample: Sample
 
@@ -124,23 +123,25 @@ def summarize(run: FinishedRun) -> Summary:
         return np.ones(keys.size, dtype=bool) if share == 1 else splitmix64(keys) < limit
 
     readings = _read_parts(run, run.parts, choose)
-    keys, number = np.unique(_join([r.micrographs for r in readings], "u8"), return_inverse=True)
-    kept, rejected = (
-        np.bincount(number, weights=_join(counts, "i8"), minlength=keys.size).astype(np.int64)
-        for counts in ([r.kept for r in readings], [r.rejected for r in readings])
-    )
+    kept: Counter[int] = Counter()
+    rejected: Counter[int] = Counter()
     names: dict[int, str] = {}
     for reading in readings:
+        kept.update(reading.kept)
+        rejected.update(reading.rejected)
         names |= reading.names
+    ordered = sorted(kept.keys() | rejected.keys())
+    keys = np.array(ordered, dtype=np.uint64)
     return Summary(
         micrographs=keys,
-        kept=kept,
-        rejected=rejected,
+        kept=np.array([kept[key] for key in ordered], dtype=np.int64),
+        rejected=np.array([rejected[key] for key in ordered], dtype=np.int64),
         names=names,
-        sample=_join_samples([reading.sample for reading in readings]),
+        sample=_join([reading.sample for reading in readings]),
         sampled_micrographs=int(np.count_nonzero(choose(keys))),
         part_micrographs=tuple(
-            (part, reading.micrographs) for part, reading in zip(run.parts, readings, strict=True)
+            (part, reading.kept.keys() | reading.rejected.keys())
+            for part, reading in zip(run.parts, readings, strict=True)
         ),
     )
 
@@ -153,7 +154,7 @@ def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
         winners = every.winners.filter(from_numpy(rejected))
         return Sample(every.kept.take(kept), every.rejected.take(rejected), winners)
     readings = _read_parts(run, summary.parts_of(key), lambda keys: keys == key)
-    return _join_samples([reading.sample for reading in readings])
+    return _join([reading.sample for reading in readings])
 
 
 def _read_parts(
@@ -168,32 +169,26 @@ def _read_part(
     run: FinishedRun, choose: Callable[[Keys], NDArray[np.bool_]], part: Part
 ) -> _Reading:
     names: dict[int, str] = {}
-    keys: list[Keys] = []
-    counts: dict[str, Counter[int]] = {"kept": Counter(), "rejected": Counter()}
-    picks: dict[str, list[Picks]] = {"kept": [], "rejected": []}
+    counts: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
+    picks: tuple[list[Picks], list[Picks]] = ([], [])
     chosen_rejected = [np.empty(0, dtype=bool)]
-    for outcome, path in (("kept", part.kept), ("rejected", part.rejected)):
+    for outcome, path in enumerate((part.kept, part.rejected)):
         for found, rows in run.read_picks(part, path, (PATH_COLUMN,)):
             compared = run.compared(found)
             some = found.picks.take(compared)
-            micrograph = some.micrograph
-            distinct, first, number = np.unique(micrograph, return_index=True, return_counts=True)
-            keys.append(distinct)
+            distinct, first, number = np.unique(
+                some.micrograph, return_index=True, return_counts=True
+            )
             counts[outcome].update(dict(zip(distinct.tolist(), number.tolist(), strict=True)))
             names |= _names(run, part, found, rows, distinct, np.flatnonzero(compared)[first])
-            chosen = choose(distinct)[np.searchsorted(distinct, micrograph)]
+            chosen = choose(distinct)[np.searchsorted(distinct, some.micrograph)]
             picks[outcome].append(some.take(chosen))
-            if outcome == "rejected":
+            if path == part.rejected:
                 compared[compared] = chosen
                 chosen_rejected.append(compared)
-    every = np.unique(_join(keys, "u8"))
-    kept, rejected = (
-        np.array([counts[outcome][key] for key in every.tolist()], dtype=np.int64)
-        for outcome in ("kept", "rejected")
-    )
     winners = _read_winners(part.duplicates).filter(from_numpy(np.concatenate(chosen_rejected)))
-    sample = Sample(Picks.concatenate(picks["kept"]), Picks.concatenate(picks["rejected"]), winners)
-    return _Reading(every, kept, rejected, names, sample)
+    kept, rejected = map(Picks.concatenate, picks)
+    return _Reading(*counts, names, Sample(kept, rejected, winners))
 
 
 def _names(
@@ -231,19 +226,14 @@ def _read_winners(paths: tuple[Path, ...]) -> pa.Table:
     parts = [
         pq.ParquetFile(**parquet_source(path)).read(_WINNERS.names).cast(_WINNERS) for path in paths
     ]
-    return pa.concat_tables(parts) if parts else pa.Table.from_batches([], _WINNERS)
+    return pa.concat_tables([_WINNERS.empty_table(), *parts])
 
 
-def _join(arrays: Sequence[NDArray[Any]], dtype: str) -> NDArray[Any]:
-    return np.concatenate([np.empty(0, dtype), *arrays])
-
-
-def _join_samples(samples: list[Sample]) -> Sample:
-    tables = [pa.Table.from_batches([], _WINNERS), *(sample.winners for sample in samples)]
+def _join(samples: list[Sample]) -> Sample:
     return Sample(
         Picks.concatenate([sample.kept for sample in samples]),
         Picks.concatenate([sample.rejected for sample in samples]),
-        pa.concat_tables(tables),
+        pa.concat_tables([_WINNERS.empty_table(), *(sample.winners for sample in samples)]),
     )
 
 
@@ -259,14 +249,9 @@ def nearest_distances(picks: Picks, reach: float) -> Floats:
 
 
 def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
-    """Count kept particles by the inputs that found them.
+    """Count kept particles by the inputs that found them, as ascending ordinals.
 
     A particle was found by its own input and by those of the particles rejected in its favour.
-
-    Returns
-    -------
-    dict of tuple of int to int
-        Kept particles by the ordinals of the inputs, ascending.
     """
     bit = np.array([1 << source for source in range(len(inputs))], dtype=np.uint64)
     own = np.bincount(sample.kept.source, minlength=len(inputs))
