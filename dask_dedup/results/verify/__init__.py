@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TYPE_CHECKING
 
 from dask_dedup.results.finished_run import open_finished_run
@@ -56,15 +55,15 @@ def verify(output: str | Path) -> Verification:
     run = open_finished_run(output)
     closest = None
     with ThreadPoolExecutor(min(len(os.sched_getaffinity(0)), MAX_THREADS)) as pool:
-        files = Check.of("files", partial(check_files, run, pool))
+        files = Check.of("files", check_files, run, pool)
         unchanged, inputs = check_inputs(run)
         if inputs is None:
             detail = f"not checked: {unchanged.detail}"
             names = ("rows", *DECISION_CHECKS)
             checks = [Check(name, passed=None, detail=detail) for name in names]
         else:
-            rows = Check.of("rows", partial(compare_rows, run, inputs, pool))
+            rows = Check.of("rows", compare_rows, run, inputs, pool)
             decisions, closest = check_decisions(run, inputs, pool)
             checks = [rows, *decisions]
-        totals = Check.of("totals", partial(compare_totals, run))
+        totals = Check.of("totals", compare_totals, run)
     return Verification(run.output, (files, unchanged, *checks, totals), closest)

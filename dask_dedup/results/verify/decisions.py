@@ -31,7 +31,7 @@ from dask_dedup.results.verify.neighbours import (
 )
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
-from dask_dedup.results.verify.verification import Check, MismatchError
+from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -54,8 +54,6 @@ DECISION_CHECKS = ("validity", "separation", "rejections", "duplicates")
 PASS_ROWS = 4_000_000
 #: The closest pair of kept particles is searched up to this many separations.
 LOOK_AHEAD = 2.0
-#: Columns added to those of ``duplicates``: the micrograph and uid as stored in the input.
-_MICROGRAPH, _UID = "stored micrograph", "stored uid"
 
 
 @dataclass(slots=True)
@@ -109,23 +107,29 @@ class _Batch:
     ----------
     picks : Picks
     kept : (n,) bool
-    duplicates : pyarrow.Table
-        The rows of ``duplicates`` for the rejected picks, in their order, and the stored
-        micrograph and uid.
     reason : (n,) object
         Why a pick cannot be compared; empty if it can.
+    duplicates : pyarrow.Table
+        The rows of ``duplicates`` for the rejected picks, in their order.
+    stored : pyarrow.Table
+        For the same picks: the micrograph and the uid as stored in the input.
     """
 
     picks: Picks
     kept: Bools
-    duplicates: pa.Table
     reason: NDArray[np.object_]
+    duplicates: pa.Table
+    stored: pa.Table
 
     def take(self, selected: Bools) -> _Batch:
         """Select picks."""
-        duplicates = self.duplicates.filter(pa.array(selected[~self.kept]))
+        listed = pa.array(selected[~self.kept])
         return _Batch(
-            self.picks.take(selected), self.kept[selected], duplicates, self.reason[selected]
+            self.picks.take(selected),
+            self.kept[selected],
+            self.reason[selected],
+            self.duplicates.filter(listed),
+            self.stored.filter(listed),
         )
 
     @property
@@ -138,16 +142,11 @@ def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
     """Return the checks named in `DECISION_CHECKS`, and `Verification.closest_kept_A`."""
-    found: list[Findings] = []
-
-    def examine() -> str:
-        found.append(examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool))
-        return ""
-
-    check = Check.of("", examine)
-    if not found:
-        return [Check(name, check.passed, check.detail) for name in DECISION_CHECKS], None
-    findings, count = found[0], found[0].rejected
+    try:
+        findings = examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool)
+    except FAULTS as error:
+        return [Check.failed(name, error) for name in DECISION_CHECKS], None
+    count = findings.rejected
 
     def check_validity() -> str:
         findings.validity.check("")
@@ -165,9 +164,9 @@ def check_decisions(
     separation = _describe_separation(inputs.params, findings.closest)
     checks = [
         Check.of("validity", check_validity),
-        Check.of("separation", partial(findings.separation.check, separation)),
-        Check.of("rejections", partial(findings.rejections.check, rejections)),
-        Check.of("duplicates", partial(findings.duplicates.check, listed)),
+        Check.of("separation", findings.separation.check, separation),
+        Check.of("rejections", findings.rejections.check, rejections),
+        Check.of("duplicates", findings.duplicates.check, listed),
     ]
     return checks, float(findings.closest) if np.isfinite(findings.closest) else None
 
@@ -201,8 +200,9 @@ def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor)
             batch = _Batch(
                 Picks.concatenate([part.picks for part in batches]),
                 np.concatenate([part.kept for part in batches]),
-                pa.concat_tables([part.duplicates for part in batches]),
                 np.concatenate([part.reason for part in batches]),
+                pa.concat_tables([part.duplicates for part in batches]),
+                pa.concat_tables([part.stored for part in batches]),
             )
             del batches
             comparable = batch.reason == ""
@@ -221,13 +221,12 @@ def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: i
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
     uid = pa.nulls(rows.size, pa.uint64())
     if roles.uid:
-        stored = Columns(columns, fragment.slices[0].path if fragment.slices else "")
-        uid = pa.array(stored.integers(roles.uid)[rows], mask=stored.nulls(roles.uid)[rows])
-    duplicates = duplicates.append_column(_MICROGRAPH, names.dictionary_encode())
-    duplicates = duplicates.append_column(_UID, uid)
+        decoded = Columns(columns, "the input")
+        uid = pa.array(decoded.integers(roles.uid)[rows], mask=decoded.nulls(roles.uid)[rows])
+    stored = pa.table({"micrograph": names.dictionary_encode(), "uid": uid})
     kept = np.ones(len(picks), dtype=bool)
     kept[rows] = False
-    batch = _Batch(picks, kept, duplicates, reason)
+    batch = _Batch(picks, kept, reason, duplicates, stored)
     if passes == 1:
         return batch
     # Keys may have a pattern; their hashes spread evenly over the passes.
@@ -269,10 +268,8 @@ def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
     if not count:
         return
     every, not_found = np.arange(count), np.full(count, NOT_FOUND)
-    expected = expected_duplicates(inputs, aside.picks, every, not_found, np.zeros(count))
-    columns = {name: expected.column(name) for name in expected.column_names}
-    columns |= {"distance_A": pa.nulls(count, pa.float64()), "uid": aside.duplicates.column(_UID)}
-    _compare(inputs, aside, pa.table(columns), every, faults)
+    expected = expected_duplicates(inputs, aside.picks, every, not_found, np.full(count, np.nan))
+    _compare(inputs, aside, expected, every, faults)
 
 
 def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
@@ -317,17 +314,18 @@ def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
 
 
 def _compare(
-    inputs: Inputs, batch: _Batch, expected: pa.Table, rows: Indices, faults: Faults
+    inputs: Inputs, batch: _Batch, expected: dict[str, pa.Array], rows: Indices, faults: Faults
 ) -> None:
     """Compare some rows of ``duplicates`` with the expected ones, column by column."""
-    expected = expected.append_column("micrograph", batch.duplicates.column(_MICROGRAPH))
     found = Columns(batch.duplicates, DUPLICATES)
+    stored = {name: batch.stored.column(name) for name in batch.stored.column_names}
+    right = Columns(pa.table(expected | stored), "the expected rows")
     for column in DUPLICATES_SCHEMA.names:
-        wrong = differs(found, Columns(expected, ""), column)
+        wrong = differs(found, right, column)
 
         def describe(n: int, column: str = column) -> str:
             row = _name(inputs, batch.picks, int(batch.rejected[n]))
-            is_, should_be = (table.column(column)[n] for table in (found.rows, expected))
+            is_, should_be = (table.rows.column(column)[n] for table in (found, right))
             return f"{row}: {column} is {is_} in {DUPLICATES}, but should be {should_be}"
 
         faults.add(rows[wrong[rows]], describe)

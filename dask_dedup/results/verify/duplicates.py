@@ -29,13 +29,7 @@ if TYPE_CHECKING:
 
 
 def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
-    """Read the rejected rows of a fragment, and their ascending row numbers in it, (n,) intp.
-
-    Raises
-    ------
-    MismatchError
-        If a row is not in the fragment, listed twice, or out of order.
-    """
+    """Read the rejected rows of a fragment, and their ascending row numbers in it, (n,) intp."""
     with pq.ParquetFile(**parquet_source(path)) as file:
         table = file.read(use_threads=False)
     if table.schema.names != DUPLICATES_SCHEMA.names:
@@ -64,8 +58,8 @@ def expected_duplicates(
     rejected: Indices,
     winner: Indices,
     distance: NDArray[np.float64],
-) -> pa.Table:
-    """Return the columns, except the micrograph, that ``duplicates`` should have.
+) -> dict[str, pa.Array]:
+    """Return the columns that ``duplicates`` should have, except for the micrograph and the uid.
 
     Parameters
     ----------
@@ -74,7 +68,7 @@ def expected_duplicates(
     rejected, winner : (n,) intp
         Numbers of picks; a winner may be `NOT_FOUND`.
     distance : (n,) float64
-        Angstrom.
+        Angstrom; NaN if there is none.
     """
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
     paths = pa.array([table.path for table in inputs.tables], pa.string())
@@ -93,7 +87,7 @@ def expected_duplicates(
     def text(codes: NDArray[np.generic], values: pa.Array, where: Bools) -> pa.Array:
         return pa.DictionaryArray.from_arrays(known(codes.astype(np.int32), where), values)
 
-    columns = {"distance_A": pa.array(distance)}
+    columns = {"distance_A": known(distance, ~np.isnan(distance))}
     every, has_winner = np.ones(rejected.size, dtype=bool), winner != NOT_FOUND
     for prefix, side, where in (
         ("", picks.take(rejected), every),
@@ -110,7 +104,7 @@ def expected_duplicates(
             f"{prefix}row": known(rows, where),
             f"{prefix}half_set": known(side.half, where & (side.half != NO_HALF)),
         }
-    return pa.table(columns)
+    return columns
 
 
 def differs(found: Columns, expected: Columns, name: str) -> Bools:

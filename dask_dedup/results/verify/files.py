@@ -12,9 +12,14 @@ from dask_dedup.formats.parquet import footer as parquet_footer
 from dask_dedup.output.layout import MANIFEST, TABLES
 from dask_dedup.output.manifest import checksum_ok
 from dask_dedup.output.store import open_store
-from dask_dedup.particles.inputs import Inputs, make_inputs
+from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_run_id
-from dask_dedup.results.verify.verification import Check, MismatchError, UncheckedError
+from dask_dedup.results.verify.verification import (
+    FAULTS,
+    Check,
+    MismatchError,
+    UncheckedError,
+)
 from dask_dedup.storage.files import exists, list_files, sha256_of
 from dask_dedup.storage.paths import at
 
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from dask_dedup.formats import ParticleTable
+    from dask_dedup.particles.inputs import Inputs
     from dask_dedup.results.finished_run import FinishedRun, ResultFile
 
 #: A reader of a dataset folder might read a file with one of these suffixes.
@@ -72,25 +78,22 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
 
 def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
     """Open the inputs and check that they are unchanged; None if they are missing or changed."""
-    opened: list[Inputs] = []
-
-    def examine() -> str:
+    try:
         tables, exposures = _open_tables(run)
         touched = []
         for path, change in _changes(run, tables):
             if change != _TIME:
                 raise MismatchError(f"{path} has changed since the run: {change}")
             touched.append(path)
-        opened.append(make_inputs(tables, exposures, run.params))
+        inputs = make_inputs(tables, exposures, run.params)
         _check_run_id(run, tables, exposures)
-        finding = f"{sum(table.rows for table in tables):,} particles, unchanged since the run"
-        if touched:
-            finding += f" except for the modification time of {touched[0]}"
-            finding += f" and {len(touched) - 1:,} more" * (len(touched) > 1)
-        return finding
-
-    check = Check.of("inputs", examine)
-    return check, opened[0] if opened else None
+    except FAULTS as error:
+        return Check.failed("inputs", error), None
+    finding = f"{sum(table.rows for table in tables):,} particles, unchanged since the run"
+    if touched:
+        finding += f" except for the modification time of {touched[0]}"
+        finding += f" and {len(touched) - 1:,} more" * (len(touched) > 1)
+    return Check("inputs", passed=True, detail=finding), inputs
 
 
 def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | None]:

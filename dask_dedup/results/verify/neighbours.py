@@ -82,20 +82,10 @@ def distances(a: Floats, b: Floats) -> Floats:
 def close_pairs(
     queries: Points, targets: Points, reach: float
 ) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """Yield every pair of a query and a target at a distance of at most `reach`.
+    """Yield every pair at a distance of at most `reach`: query and target, (p,) intp, and distance.
 
-    Parameters
-    ----------
-    queries, targets : Points
-        May be the same: then each pair comes twice, and each point without labels with itself.
-    reach : float
-        Angstrom; 0 for equal centres.
-
-    Yields
-    ------
-    query, target : (p,) intp
-    distance : (p,) float64
-        Angstrom.
+    If queries and targets are the same, each pair comes twice, and each point without labels with
+    itself. A reach of 0 is for equal centres.
     """
     if not len(queries) or not len(targets):
         return
@@ -212,13 +202,7 @@ def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
 
 
 def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
-    """Return the two points closest to each other, if they are within `reach`.
-
-    Returns
-    -------
-    (distance, i, j) or None
-        Distance in angstrom, and the two points.
-    """
+    """Return the distance of the two closest points, and the points; None if beyond `reach`."""
     first, group = distinct(points)
     again = np.ones(len(points), dtype=bool)
     again[first] = False
@@ -240,23 +224,9 @@ def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
 def best_within(
     queries: Points, targets: Points, rank: Indices, separation: float
 ) -> NDArray[np.intp]:
-    """Return the best-ranked target within the separation of each query.
+    """Return the best-ranked target within the separation of each query, or `NOT_FOUND`.
 
-    Parameters
-    ----------
-    queries : Points
-        n points.
-    targets : Points
-        m points.
-    rank : (m,) intp
-        Ranks of the targets: lower is better, all differ.
-    separation : float
-        Angstrom.
-
-    Returns
-    -------
-    (n,) intp
-        Number of the target; `NOT_FOUND` if there is none.
+    `rank` has the ranks of the targets: lower is better, all differ.
     """
     first, group = distinct(queries)
     best_of_group, _ = distinct(targets, rank)

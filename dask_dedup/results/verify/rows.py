@@ -35,15 +35,7 @@ _PAIR_COLUMNS = ["uid", "winner_uid", "half_set", "winner_half_set", "input", "w
 
 
 def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
-    """Return the Parquet files of each dataset by the number of their fragment.
-
-    Raises
-    ------
-    MismatchError
-        If a fragment has no file, or a file no fragment.
-    UncheckedError
-        If this may be because another version made the run.
-    """
+    """Return the Parquet files of each dataset by the number of their fragment."""
     parts = {}
     for dataset in DATASETS:
         native = run.native_tables(dataset)
@@ -180,11 +172,10 @@ class _Output:
 
 def _open_part(path: Path, schema: pa.Schema) -> _Output:
     """Open a Parquet file of one fragment."""
-    text = [field.name for field in schema if pa.types.is_string(field.type)]
     # As dictionaries, like the text of the inputs: faster to decode and to compare.
-    source = parquet_source(path)
-    with pq.ParquetFile(**source) as plain, pq.ParquetFile(**source, read_dictionary=text) as file:
-        if not plain.schema_arrow.equals(schema, check_metadata=True):
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
+    with pq.ParquetFile(**parquet_source(path), read_dictionary=text) as file:
+        if not file.metadata.schema.to_arrow_schema().equals(schema, check_metadata=True):
             raise MismatchError(f"{path}: its schema is not that of the inputs")
         return _Output(path, schema, iter(()), file.read(use_threads=False))
 
@@ -214,12 +205,8 @@ def _compare(
             expected = pa.chunked_array([pa.nulls(len(found), found.type)])
         if expected.equals(found):
             continue
-        first, length = 0, len(found)
-        while length > 1:
-            half = length // 2
-            if expected.slice(first, half).equals(found.slice(first, half)):
-                first, half = first + half, length - half
-            length = half
+        pairs = enumerate(zip(expected, found, strict=True))
+        first = next(number for number, (old, new) in pairs if not old.equals(new))
         origin, row = fragment.locate(int(np.flatnonzero(mask)[first]))
         raise MismatchError(f"{output.path}: column {field.name} of {origin} row {row} has changed")
 

@@ -1,4 +1,4 @@
-"""Find the rows that cannot be compared, from the stored columns; no code is shared with `particles`."""
+"""Find the rows that cannot be compared, from the stored columns, without the checks of `particles`."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
+from dask_dedup.particles.columns import Columns
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
     Bools = NDArray[np.bool_]
-    Floats = NDArray[np.float64]
 
 #: Number of rows that cannot be compared, by input and reason.
 InvalidCounts = Counter[tuple[int, str]]
@@ -42,80 +41,69 @@ def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> N
         The same rows; gives the micrograph keys and the centres.
     """
     found = np.full(len(picks), "", dtype=object)
-    for reason, wrong in _reasons(inputs, source, rows, picks):
+    for reason, wrong in _reasons(inputs, source, Columns(rows, "the input"), picks):
         if wrong.any():
             found[wrong & (found == "")] = reason
     return found
 
 
 def _reasons(
-    inputs: Inputs, source: int, rows: pa.Table, picks: Picks
+    inputs: Inputs, source: int, columns: Columns, picks: Picks
 ) -> Iterator[tuple[str, Bools]]:
     """Yield each reason, in order, and the rows it applies to."""
     roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
-    def numbers(*names: str) -> list[Floats]:
-        return [values for name in names for values in _numbers(rows.column(name))]
-
-    yield "micrograph", _empty(rows.column(roles.micrograph))
+    yield "micrograph", _empty(columns, roles.micrograph)
     listed = np.empty(0, np.intp)
     if table is not None:
         yield "unknown_micrograph", ~np.isin(picks.micrograph, table.keys)
         listed = np.searchsorted(table.keys, picks.micrograph)
-    yield "position", ~_all_finite(numbers(*roles.position))
+    yield "position", _not_finite(columns, roles.position)
     if roles.shift:
-        yield "shift", ~_all_finite(numbers(*roles.shift))
+        yield "shift", _not_finite(columns, roles.shift)
         if roles.subtomogram:
-            yield "angle", ~_all_finite(numbers(*roles.subtomogram))
+            yield "angle", _not_finite(columns, roles.subtomogram)
     in_pixels = roles.unit != "angstrom" and (params.measures or bool(roles.shift))
     sizes = [roles.psize_shift] if roles.shift and roles.psize_shift else []
     if in_pixels and table is None and roles.psize_mic:
         sizes.append(roles.psize_mic)
-    for size in numbers(*sizes):
+    for size in map(columns.floats, sizes):
         yield "pixel_size", ~((size >= LEAST_PIXEL_SIZE) & (size <= LARGEST_PIXEL_SIZE))
     flipped = source in params.flip_y and roles.unit == "pixel"
     if (in_pixels and roles.unit == "fraction") or flipped:
-        shape: list[Floats] = []
+        shape = np.empty((len(picks), 0))
         if table is not None and table.shape is not None:
             known = np.vstack([table.shape, np.full(2, np.nan)])
-            shape = list(known[listed].T)[: 1 if flipped else 2]
+            shape = known[listed, : 1 if flipped else 2]
         elif roles.shape:
-            shape = numbers(roles.shape)
-        for length in shape:
-            yield "shape", ~((length > 0) & np.isfinite(length))
+            shape = columns.vectors(roles.shape, 2)
+        yield "shape", ~_all((shape > 0) & np.isfinite(shape))
     centres = np.column_stack([picks.x, picks.y, picks.z])
-    yield "too_far", np.asarray(~(np.abs(centres) <= FARTHEST).all(axis=1))
+    yield "too_far", ~_all(np.abs(centres) <= FARTHEST)
     if roles.uid:
-        yield "uid", _empty(rows.column(roles.uid))
+        yield "uid", _empty(columns, roles.uid)
     if params.undo_symmetry_expansion and roles.label:
-        yield "source", _empty(rows.column(roles.label))
+        yield "source", _empty(columns, roles.label)
 
 
-def _numbers(column: pa.ChunkedArray) -> list[Floats]:
-    """Return the numbers of a column, or of both elements of its pairs; NaN for nulls."""
-    kind = column.type
-    if pa.types.is_dictionary(kind):
-        column, kind = column.cast(kind.value_type), kind.value_type
-    if pa.types.is_nested(kind):
-        return [_numbers(pc.list_element(column, index))[0] for index in (0, 1)]
-    return [np.array(column.to_pandas(), dtype=np.float64)]
+def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:
+    """Return which rows lack a finite number in some of the columns, or in one column of pairs."""
+    pairs = pa.types.is_nested(columns.rows.schema.field(names[0]).type)
+    values = columns.vectors(names[0], 2) if pairs else columns.points(names)
+    return ~_all(np.isfinite(values))
 
 
-def _all_finite(columns: list[Floats]) -> Bools:
-    return np.asarray(np.isfinite(np.column_stack(columns)).all(axis=1))
+def _all(flags: Bools) -> Bools:
+    """Return which rows have all flags."""
+    return np.asarray(flags.all(axis=1))
 
 
-def _empty(column: pa.ChunkedArray) -> Bools:
+def _empty(columns: Columns, name: str) -> Bools:
     """Return which rows have no value or an empty text."""
-    if pa.types.is_dictionary(column.type):
-        words = [word for chunk in column.chunks for word in chunk.dictionary.to_pylist()]
-        if not column.null_count and all(words):
-            return np.zeros(len(column), dtype=bool)
-        column = column.cast(column.type.value_type)
-    empty = column.is_null()
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        empty = pc.or_(empty, pc.fill_null(pc.equal(column, ""), fill_value=False))
-    return np.array(empty.to_pandas(), dtype=bool)
+    if pa.types.is_integer(columns.rows.schema.field(name).type):
+        return columns.nulls(name)
+    codes, texts = columns.texts(name)
+    return np.array([*(not text for text in texts), True])[codes]
 
 
 def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-#: What reading a damaged file or manifest may raise.
-_DAMAGE = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
+#: What reading a damaged file or manifest may raise, besides a failed check.
+FAULTS = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeError)
 
 
 class MismatchError(DedupError):
@@ -45,17 +45,20 @@ class Check:
     detail: str
 
     @classmethod
-    def of(cls, name: str, examine: Callable[[], str]) -> Check:
+    def of(cls, name: str, examine: Callable[..., str], *arguments: Any) -> Check:
         """Return the outcome of a function that returns its finding or raises what is wrong."""
         try:
-            return cls(name, passed=True, detail=examine())
-        except UncheckedError as error:
-            return cls(name, passed=None, detail=str(error))
-        except _DAMAGE as error:
-            detail = " ".join(str(error).split())
-            if not isinstance(error, DedupError):
-                detail = f"cannot be read ({type(error).__name__}: {detail})"
-            return cls(name, passed=False, detail=detail)
+            return cls(name, passed=True, detail=examine(*arguments))
+        except FAULTS as error:
+            return cls.failed(name, error)
+
+    @classmethod
+    def failed(cls, name: str, error: Exception) -> Check:
+        """Return the outcome of a check that raised an error."""
+        detail = " ".join(str(error).split())
+        if not isinstance(error, DedupError):
+            detail = f"cannot be read ({type(error).__name__}: {detail})"
+        return cls(name, None if isinstance(error, UncheckedError) else False, detail)
 
     def __str__(self) -> str:
         return f"{_VERDICTS[self.passed]:<6}{self.name}: {self.detail}"
