@@ -417,7 +417,7 @@ class TestRefusals:
         path = write_file(cryosparc(columns=changed), tmp_path / "changed.parquet")
         dask_dedup.run([path], tmp_path / "changed")
         line = self.refused(cli, tmp_path / "changed", "--delta", lake)
-        assert "pick_stats/power is float in the table, but long in this run" in line
+        assert "pick_stats/power is float in the table, but int64 in this run" in line
         assert publish(tmp_path / "changed", delta=lake, mode="replace").changed
         assert read(lake).schema.field("pick_stats/power").type == pa.int64()
 

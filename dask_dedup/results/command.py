@@ -14,15 +14,7 @@ _DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": Fa
 
 
 def run_command(description: dict[str, Any], output: str, *, overwrite: bool = False) -> str:
-    """Return the command line of a run, for a shell.
-
-    Parameters
-    ----------
-    description : dict
-        Its manifest or its request.
-    output : str
-    overwrite : bool
-    """
+    """Return the command line of a run, for a shell; `description` is its manifest or its request."""
     inputs = [each if isinstance(each, str) else each["path"] for each in description["inputs"]]
     settings: dict[str, Any] = {"output": output}
     for name, default in DedupParams().to_dict().items():

@@ -189,20 +189,9 @@ class FinishedRun:
     def read_picks(
         self, part: Part, path: Path, columns: Sequence[str] = ()
     ) -> Iterator[tuple[Extract, pa.Table]]:
-        """Read the picks of the kept or rejected rows of a part, one fragment at a time.
+        """Read the picks of `part.kept` or `part.rejected`, one fragment at a time.
 
-        Parameters
-        ----------
-        part : Part
-        path : Path
-            `Part.kept` or `Part.rejected`.
-        columns : sequence of str
-            Further columns to read, if the table has them.
-
-        Yields
-        ------
-        found : Extract
-        rows : pyarrow.Table
+        `columns` are further columns to read, if the table has them.
         """
         roles = self.roles[part.source]
         table = open_table(path, part.source, allow_outside=True)
@@ -213,15 +202,7 @@ class FinishedRun:
 
 
 def open_finished_run(output: str | Path) -> FinishedRun:
-    """Open a finished run. Its inputs are not needed.
-
-    Raises
-    ------
-    InputError
-        If there is no finished run.
-    RunError
-        If the object store does not answer.
-    """
+    """Open a finished run. Its inputs are not needed."""
     path = at(output)
     check_access([path])
     return FinishedRun(path, read_manifest(path))

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.results.publish.dataset import Dataset
+    from dask_dedup.results.publish.delta import DeltaLakeTable
     from dask_dedup.results.publish.files import CopiedFile
-    from dask_dedup.results.publish.table import LakeTable
+    from dask_dedup.results.publish.iceberg import IcebergLakeTable
 
 __all__ = ["Publication", "publish"]
 
@@ -76,16 +77,16 @@ def publish(
         check_access([at(delta)])
     dataset = open_dataset(output, table, tags or {})
     if delta is not None:
-        from dask_dedup.results.publish.delta import open_delta
+        from dask_dedup.results.publish.delta import DeltaLakeTable
 
-        return _publish(dataset, open_delta(dataset, at(delta)), mode)
-    from dask_dedup.results.publish.iceberg import open_iceberg
+        return _publish(dataset, DeltaLakeTable(dataset, at(delta)), mode)
+    from dask_dedup.results.publish.iceberg import IcebergLakeTable
 
     assert iceberg is not None
-    return _publish(dataset, open_iceberg(dataset, *iceberg), mode)
+    return _publish(dataset, IcebergLakeTable(dataset, *iceberg), mode)
 
 
-def _publish(dataset: Dataset, table: LakeTable, mode: str) -> Publication:
+def _publish(dataset: Dataset, table: DeltaLakeTable | IcebergLakeTable, mode: str) -> Publication:
     """Copy the files into the table's folder, then add them in one commit."""
     copies: list[CopiedFile] = []
     # If a commit is interrupted, its files stay: the table may list them.

@@ -6,13 +6,12 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, short_names
 from dask_dedup.messages import parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
@@ -22,6 +21,7 @@ from dask_dedup.storage.files import read_metadata
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import pyarrow.parquet as pq
 
@@ -118,12 +118,7 @@ class Dataset:
         return {f"dask-dedup.{key}": value for key, value in values.items()}
 
     def check_table(self, target: str, dataset: str, constants: Sequence[str]) -> None:
-        """Check that a table holds this kind of dataset and has the same constant columns.
-
-        Raises
-        ------
-        InputError
-        """
+        """Check that a table holds this kind of dataset and has the same constant columns."""
         if dataset != self.name:
             raise InputError(f"{target} is a table of {dataset}, not of {self.name}.")
         if list(constants) != list(self.constants):
@@ -133,21 +128,10 @@ class Dataset:
             )
 
     def is_in(self, contents: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
-        """Return whether a table holds this run already, so that nothing needs to be done.
+        """Return whether a table holds this run already (and, to replace it, no other).
 
-        Parameters
-        ----------
-        contents : sequence of mapping
-            The constant columns of each file in the table.
-        mode : {"append", "replace"}
-            With "replace", only if the table holds no other run.
-        target : str
-            The table, for the message.
-
-        Raises
-        ------
-        InputError
-            If the table holds the run with other tags, which only "replace" can change.
+        `contents` are the constant columns of each file in the table `target`. A run that the table
+        holds with other tags is an `InputError`, unless it is replaced.
         """
         mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
         tags = self.constants[2:]
@@ -164,12 +148,7 @@ class Dataset:
         return bool(mine)
 
     def check_unchanged(self) -> None:
-        """Check that no other run has replaced this one meanwhile.
-
-        Raises
-        ------
-        InputError
-        """
+        """Check that no other run has replaced this one meanwhile."""
         if read_manifest(self.run.output)["run_id"] != self.run.manifest["run_id"]:
             raise InputError(
                 f"{self.run.output}: another run has replaced this result meanwhile; publish again."
@@ -177,13 +156,7 @@ class Dataset:
 
 
 def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dataset:
-    """Open one dataset of a finished run.
-
-    Raises
-    ------
-    InputError
-        If there is no complete, finished run, if the dataset is not Parquet, or if a tag is wrong.
-    """
+    """Open one dataset of a finished run; `table` is a key of `DATASETS`."""
     run = open_finished_run(output)
     store = open_store(run.output)
     store.check_idle()
@@ -271,18 +244,11 @@ def input_names(paths: Sequence[str]) -> list[str]:
     >>> input_names(["s1/topaz", "s1/blob.parquet"]), input_names(["s1/picks", "s2/picks"])
     (['topaz', 'blob'], ['s1_picks', 's2_picks'])
     """
-    split = [[part for part in PurePosixPath(path).parts if part.strip("/.")] for path in paths]
-    for length in range(1, max((len(parts) for parts in split), default=0) + 1):
-        names = [_plain("_".join(parts[-length:])) for parts in split]
-        if len(set(names)) == len(names):
-            return names
-    return [f"{number}_{_plain(Path(path).name)}" for number, path in enumerate(paths, 1)]
-
-
-def _plain(name: str) -> str:
-    bare = re.sub(r"\.(parquet|pq|star|csg|cs)$", "", name)
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", bare)[-100:]
-    return plain if plain[:1].isalnum() else f"i{plain}"
+    bare = [re.sub(r"\.(parquet|pq|star|csg|cs)$", "", path) for path in paths]
+    names = [re.sub(r"[^A-Za-z0-9._-]", "_", name)[-100:] for name in short_names(bare)]
+    if len(set(names)) < len(names) or not all(name[:1].isalnum() for name in names):
+        return [f"{number}_{name}" for number, name in enumerate(names, start=1)]
+    return names
 
 
 def _bounds(footer: pq.FileMetaData, schema: pa.Schema) -> dict[str, Bounds]:

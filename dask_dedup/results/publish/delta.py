@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,45 +23,36 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.publish.dataset import Dataset
     from dask_dedup.results.publish.files import CopiedFile
-    from dask_dedup.results.publish.types import LakeColumns
 
 
-def open_delta(dataset: Dataset, root: Path) -> DeltaLakeTable:
-    """Return the Delta table in a folder, for one dataset.
-
-    Raises
-    ------
-    InputError
-        If deltalake is not installed, or the folder is inside the run.
-    """
-    try:
-        import deltalake.exceptions  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"Delta tables need a library: pip install 'dask-dedup[delta]' ({error})"
-        ) from error
-    if resolve(dataset.run.output) in (resolve(root), *resolve(root).parents):
-        raise InputError(f"{root} is inside the run; choose another folder for the Delta table.")
-    columns = lake_columns(dataset.schema, unsigned64=True)
-    return DeltaLakeTable(dataset, root, str(root), columns, delta_options(root))
-
-
-@dataclass
 class DeltaLakeTable:
-    """A Delta table, as `publish.table.LakeTable`."""
+    """A Delta table that may not exist yet, for one dataset.
 
-    dataset: Dataset
-    root: Path
-    name: str
-    columns: LakeColumns
-    options: dict[str, str]
-    table: DeltaTable | None = None
-    kind: str = "Delta"
+    Attributes
+    ----------
+    name : str
+        The table, for messages.
+    columns : LakeColumns
+    """
 
-    @property
-    def uri(self) -> str:
-        """The URI or the absolute path."""
-        return str(self.root.absolute())
+    kind = "Delta"
+
+    def __init__(self, dataset: Dataset, root: Path) -> None:
+        try:
+            import deltalake.exceptions  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"Delta tables need a library: pip install 'dask-dedup[delta]' ({error})"
+            ) from error
+        if resolve(dataset.run.output) in (resolve(root), *resolve(root).parents):
+            raise InputError(
+                f"{root} is inside the run; choose another folder for the Delta table."
+            )
+        self.dataset, self.root, self.name = dataset, root, str(root)
+        self.uri = str(root.absolute())
+        self.columns = lake_columns(dataset.schema, unsigned64=True)
+        self.options = delta_options(root)
+        self.table: DeltaTable | None = None
 
     def refresh(self) -> None:
         """Open the latest version of the table."""
@@ -99,19 +89,9 @@ class DeltaLakeTable:
     def prepare(self, mode: str) -> str:
         """Check that the columns fit, and return the folder for the files."""
         if self.table is not None and mode == "append":
-            there = {field.name: field for field in self.table.schema().fields}
+            there = lake_columns(pa.schema(self.table.schema().to_arrow()), unsigned64=True)
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
-            for field in self._own_schema().fields:
-                known = there.get(field.name)
-                if known is None:
-                    raise InputError(
-                        f"{self.root} has no column {field.name}, but this run has; {advice}"
-                    )
-                if known.type != field.type:
-                    raise InputError(
-                        f"{self.root}: {field.name} is {_describe(known.type)} in the table, but "
-                        f"{_describe(field.type)} in this run; {advice}"
-                    )
+            self.columns.check_fit(there, self.name, advice)
         return self.name
 
     def _own_schema(self) -> Any:
@@ -189,10 +169,3 @@ class DeltaLakeTable:
 
     def close(self) -> None:
         """Do nothing: there is no catalog."""
-
-
-def _describe(kind: Any) -> str:
-    described = json.loads(kind.to_json())
-    if isinstance(described, dict):
-        return f"a list of {described['elementType']}"
-    return str(described)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -49,31 +50,28 @@ def copy_files(
 ) -> list[CopiedFile]:
     """Copy files into hive folders of their constant columns, under names that are not used.
 
-    Polars takes the constant columns from the names of the folders.
-
-    Raises
-    ------
-    RunError
-        If a file cannot be copied; none is left.
+    Polars takes the constant columns from the names of the folders. If a file cannot be copied,
+    none is left.
     """
     token, folder = uuid4().hex[:8], at(root)
-
-    def copy(file: DatasetFile) -> CopiedFile:
+    paths = []
+    for file in files:
         name = f"{file.path.name.removesuffix('.parquet')}-{token}.parquet"
-        relative = "/".join([*(f"{key}={file.values[key]}" for key in constants), name])
-        return CopiedFile(file, root, relative, copy_file(file.path, folder / relative))
-
-    with ThreadPoolExecutor() as pool:
-        futures = [pool.submit(copy, file) for file in files]
-    failed = next((error for f in futures if (error := f.exception()) is not None), None)
-    if failed is None:
-        return [future.result() for future in futures]
-    remove_copies([future.result() for future in futures if future.exception() is None])
-    if isinstance(failed, OSError):
+        paths.append("/".join([*(f"{key}={file.values[key]}" for key in constants), name]))
+    try:
+        with ThreadPoolExecutor() as pool:
+            ways = list(
+                pool.map(copy_file, [each.path for each in files], [folder / p for p in paths])
+            )
+    except BaseException as error:
+        for path in paths:
+            remove_file(folder / path, folder)
+        if not isinstance(error, OSError):
+            raise
         raise RunError(
-            f"{root}: the files cannot be written, nothing was published: {failed.strerror or failed}"
-        ) from failed
-    raise failed
+            f"{root}: the files cannot be written, nothing was published: {error.strerror or error}"
+        ) from error
+    return [CopiedFile(*each) for each in zip(files, repeat(root), paths, ways, strict=False)]
 
 
 def remove_copies(copies: Sequence[CopiedFile]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,41 +23,12 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.publish.dataset import Dataset
     from dask_dedup.results.publish.files import CopiedFile
-    from dask_dedup.results.publish.types import LakeColumns
 
 _NAME_MAPPING = "schema.name-mapping.default"
 _RETRIES = "commit.retry.num-retries"
 _DATASET = "dask-dedup.table"
 #: Field ids from here on are for columns of the files that the table lacks.
 _FIRST_OTHER_ID = 1_000_000
-
-
-def open_iceberg(dataset: Dataset, catalog: str, name: str) -> IcebergLakeTable:
-    """Return a table of a catalog, for one dataset.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    catalog : str
-        Its name in pyiceberg's configuration.
-    name : str
-        The table's name, with its namespace.
-
-    Raises
-    ------
-    InputError
-        If pyiceberg is not installed, or the catalog cannot be opened.
-    """
-    try:
-        import pyiceberg.exceptions  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            f"Iceberg tables need a library: pip install 'dask-dedup[iceberg]' ({error})"
-        ) from error
-    # It warns about each dictionary column, but reads the values correctly.
-    logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
-    columns = lake_columns(dataset.schema, unsigned64=False, without=_beyond_31_bits(dataset))
-    return IcebergLakeTable(dataset, _open_catalog(catalog), f"{catalog} {name}", name, columns)
 
 
 def _beyond_31_bits(dataset: Dataset) -> set[str]:
@@ -89,18 +59,35 @@ def _open_catalog(name: str) -> Catalog:
         raise InputError(f"{name}: the Iceberg catalog cannot be opened: {error}") from error
 
 
-@dataclass
 class IcebergLakeTable:
-    """An Iceberg table, as `publish.table.LakeTable`; `identifier` is its name in the catalog."""
+    """A table of a catalog in pyiceberg's configuration, which may not exist yet, for one dataset.
 
-    dataset: Dataset
-    catalog: Catalog
-    name: str
-    identifier: str
-    columns: LakeColumns
-    table: Table | None = None
-    change: Transaction | None = None
-    kind: str = "Iceberg"
+    Attributes
+    ----------
+    name : str
+        The catalog and the table, for messages.
+    identifier : str
+        The table's name in the catalog, with its namespace.
+    columns : LakeColumns
+    """
+
+    kind = "Iceberg"
+
+    def __init__(self, dataset: Dataset, catalog: str, identifier: str) -> None:
+        try:
+            import pyiceberg.exceptions  # noqa: F401
+        except ImportError as error:
+            raise InputError(
+                f"Iceberg tables need a library: pip install 'dask-dedup[iceberg]' ({error})"
+            ) from error
+        # It warns about each dictionary column, but reads the values correctly.
+        logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
+        self.dataset, self.identifier, self.name = dataset, identifier, f"{catalog} {identifier}"
+        large = _beyond_31_bits(dataset)
+        self.columns = lake_columns(dataset.schema, unsigned64=False, without=large)
+        self.catalog = _open_catalog(catalog)
+        self.table: Table | None = None
+        self.change: Transaction | None = None
 
     def refresh(self) -> None:
         """Open the latest version of the table."""
@@ -132,25 +119,12 @@ class IcebergLakeTable:
     def prepare(self, mode: str) -> str:  # noqa: ARG002
         """Check that the columns fit, begin the change, and return the folder for the files."""
         if self.table is not None:
-            self._check_columns(self.table)
+            there = lake_columns(self.table.schema().as_arrow(), unsigned64=False)
+            self.columns.check_fit(there, self.name, "use another table.")
             self.change = self.table.transaction()
         else:
             self.change = self._create()
         return f"{self.change.table_metadata.location.rstrip('/')}/data"
-
-    def _check_columns(self, table: Table) -> None:
-        there = table.schema().as_arrow()
-        for field in self.columns.schema:
-            if field.name not in there.names:
-                raise InputError(
-                    f"{self.name} has no column {field.name}, but this run has; use another table."
-                )
-            known = there.field(field.name)
-            if lake_columns(pa.schema([known]), unsigned64=False).schema.types != [field.type]:
-                raise InputError(
-                    f"{self.name}: {field.name} is {known.type} in the table, but {field.type} in "
-                    "this run; use another table."
-                )
 
     def _create(self) -> Transaction:
         from pyiceberg.catalog import Catalog

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from dask_dedup.errors import InputError
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -36,19 +38,26 @@ class LakeColumns:
     decimals: list[str]
     left_out: dict[str, str]
 
+    def check_fit(self, there: LakeColumns, table: str, advice: str) -> None:
+        """Raise `InputError` if a table, with the columns `there`, cannot hold these."""
+        known = {field.name: field.type for field in there.schema} | there.left_out
+        for field in self.schema:
+            if field.name not in known:
+                raise InputError(f"{table} has no column {field.name}, but this run has; {advice}")
+            if known[field.name] != field.type:
+                raise InputError(
+                    f"{table}: {field.name} is {known[field.name]} in the table, but {field.type} in "
+                    f"this run; {advice}"
+                )
+
 
 def lake_columns(
     stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
 ) -> LakeColumns:
     """Return the columns of stored files as a table has them.
 
-    Parameters
-    ----------
-    stored : pyarrow.Schema
-    unsigned64 : bool
-        Whether unsigned 64-bit integers become decimals; else they are left out.
-    without : collection of str
-        Further columns to leave out.
+    Unsigned 64-bit integers become decimals if `unsigned64`, else they are left out, as are the
+    columns named in `without`.
     """
     fields: list[pa.Field] = []
     decimals: list[str] = []
