@@ -15,10 +15,8 @@ from dask_dedup import __version__
 from dask_dedup.cli.console import as_flag
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
-from dask_dedup.cli.publish import publish
+from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
-from dask_dedup.cli.status import clean, status
-from dask_dedup.cli.verify import report, verify
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import printable
 from dask_dedup.storage.paths import use_endpoint
@@ -56,7 +54,11 @@ def _fail(ctx: click.Context, line: str, code: int) -> None:
 @click.group(
     "dedup",  # as `dask dedup`
     cls=_Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
 )
 @click.version_option(__version__, prog_name="dask-dedup")
 @click.option(

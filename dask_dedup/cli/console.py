@@ -7,6 +7,7 @@ import logging
 import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,8 +19,6 @@ from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from rich.console import Console, ConsoleOptions, RenderResult
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.pipeline.result import RunResult
@@ -55,16 +54,11 @@ class TerminalLog(logging.Handler):
 
     Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
     printed once each.
-
-    Attributes
-    ----------
-    write : callable
-        Prints a line.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.write: Callable[[str], None] = _print_error
+        self.write: Callable[[str], None] = partial(click.echo, err=True)
         self._warnings: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -87,10 +81,6 @@ class TerminalLog(logging.Handler):
         for line in self._warnings:
             self.write(line)
         self._warnings.clear()
-
-
-def _print_error(line: str) -> None:
-    click.echo(line, err=True)
 
 
 @contextmanager
@@ -136,18 +126,11 @@ class _SharedProgress:
         with self._lock:
             self._progress.note(event)
 
-    @property
-    def running(self) -> bool:
-        return self._progress.status == "running"
-
-    @property
-    def fraction(self) -> float:
+    def shown(self) -> tuple[float, str] | None:
+        """Return the fraction that is done and a line of text, or None if the run is not going on."""
         with self._lock:
-            return self._progress.fraction
-
-    def line(self) -> str:
-        with self._lock:
-            return describe(self._progress)
+            running = self._progress.status == "running"
+            return (self._progress.fraction, describe(self._progress)) if running else None
 
 
 @contextmanager
@@ -157,8 +140,8 @@ def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
 
     def print_lines() -> None:
         while not over.wait(LINE_SECONDS):
-            if progress.running:
-                logging.getLogger("dask_dedup").info("%s", progress.line())
+            if shown := progress.shown():
+                logging.getLogger("dask_dedup").info("%s", shown[1])
 
     printer = threading.Thread(target=print_lines, name="progress", daemon=True)
     printer.start()
@@ -180,20 +163,20 @@ def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
 
     console = Console(stderr=True)
 
-    class Bar:
-        def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-            if progress.running:
-                grid = Table.grid()
-                grid.add_row(ProgressBar(total=1.0, completed=progress.fraction))
-                grid.add_row(Text(progress.line(), overflow="ellipsis", no_wrap=True))
-                yield grid
+    def bar() -> Table:
+        grid = Table.grid()
+        if shown := progress.shown():
+            grid.add_row(ProgressBar(total=1.0, completed=shown[0]))
+            grid.add_row(Text(shown[1], overflow="ellipsis", no_wrap=True))
+        return grid
 
+    before = log.write
     log.write = lambda line: console.print(Text(line), soft_wrap=True)
     try:
-        with Live(Bar(), console=console, refresh_per_second=5, transient=True):
+        with Live(get_renderable=bar, console=console, refresh_per_second=5, transient=True):
             yield
     finally:
-        log.write = _print_error
+        log.write = before
 
 
 class _Result(Protocol):
@@ -228,13 +211,10 @@ def result_lines(
     totals = result.manifest["totals"]
     if result.invalid:
         outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
-        reasons = ", ".join(
-            f"{reason.replace('_', ' ')}: {rows:,}"
-            for reason, rows in totals["invalid_by_reason"].items()
-        )
-        lines.append(
-            f"{outcome} without being compared: {counted(result.invalid, 'row')} ({reasons})"
-        )
+        rows = totals["invalid_by_reason"].items()
+        reasons = ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in rows)
+        invalid = counted(result.invalid, "row")
+        lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     lines += verification.lines() if verification else []

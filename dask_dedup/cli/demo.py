@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 
 from dask_dedup.cli.console import result_lines, showing_progress, terminal_log
-from dask_dedup.cli.types import LOCAL_FOLDER
+from dask_dedup.cli.types import PATH
 from dask_dedup.errors import OutputExistsError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @click.command()
-@click.option(
-    "-o",
-    "--output",
-    default="demo",
-    show_default=True,
-    type=LOCAL_FOLDER,
-    help="Folder to work in.",
-)
-@click.option("--particles", default=20_000, show_default=True, help="True particles to simulate.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the simulation.")
+@click.option("-o", "--output", default="demo", type=PATH, help="Folder to work in.")
+@click.option("--particles", default=20_000, help="True particles to simulate.")
+@click.option("--seed", default=0, help="Seed of the simulation.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the folder.")
 def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     """Simulate picks and remove the duplicates.
@@ -35,6 +25,8 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     from dask_dedup import DedupParams, report, run, verify
     from dask_dedup.simulation import simulate_pickers
 
+    if not isinstance(output, Path):
+        raise click.BadParameter(f"{output} is not a local folder", param_hint="--output")
     picks = output / "picks"
     if picks.exists():
         if not overwrite:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.console import as_flag, spelled
-from dask_dedup.cli.types import JSON, PATH, input_options, ordinals
+from dask_dedup.cli.types import INPUTS, JSON, input_options, ordinals
 from dask_dedup.dedup.params import DedupParams
 
 if TYPE_CHECKING:
@@ -19,11 +19,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="INPUT...")
+@INPUTS
 @click.option(
     "--min-separation",
     default=20.0,
-    show_default=True,
     metavar="A",
     help="Largest distance between partners in different inputs, in angstrom.",
 )
@@ -49,7 +48,7 @@ def inspect(
             return as_flag(hint)
         return " ".join(f"--flip-y {shlex.quote(str(inputs[number]))}" for number in hint.value)
 
-    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs, "--flip-y"))
+    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
     found = inspect_files(inputs, params=params, micrographs=micrographs)
     if as_json:
         click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))

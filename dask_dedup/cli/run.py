@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.cli.cluster_options import ClusterOptions, cluster_options
+from dask_dedup.cli.cluster_options import cluster_options, open_client
 from dask_dedup.cli.console import as_flag, result_lines, showing_progress, terminal_log
-from dask_dedup.cli.types import JSON, PATH, input_options, ordinals
+from dask_dedup.cli.types import INPUTS, JSON, PATH, PLOT_MICROGRAPH, input_options, ordinals
 from dask_dedup.dedup.params import INVALID, DedupParams
 from dask_dedup.errors import DedupError, InputError
 
@@ -24,20 +24,17 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="INPUT...")
+@INPUTS
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the result.")
 @click.option(
     "--min-separation",
     default=20.0,
-    show_default=True,
     metavar="A",
     help="Particles at most this far apart are duplicates, in angstrom; 0: exactly equal coordinates.",
 )
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
-@click.option(
-    "--seed", default=0, show_default=True, help="Seed of the random choice between equal scores."
-)
+@click.option("--seed", default=0, help="Seed of the random choice between equal scores.")
 @click.option(
     "--prefer-input-order",
     is_flag=True,
@@ -62,7 +59,6 @@ if TYPE_CHECKING:
     "--invalid",
     type=click.Choice(INVALID),
     default="error",
-    show_default=True,
     help="Rows that cannot be compared (no position, no micrograph): stop, or move them to the "
     "rejected or the kept particles.",
 )
@@ -70,7 +66,6 @@ if TYPE_CHECKING:
     "--output-format",
     type=click.Choice(["native", "parquet"]),
     default="native",
-    show_default=True,
     help="Write each table in its own format, or all tables as one Parquet dataset.",
 )
 @click.option(
@@ -80,13 +75,7 @@ if TYPE_CHECKING:
 @click.option("--overwrite", is_flag=True, help="Replace the result of another run in OUTPUT.")
 @click.option("--verify", is_flag=True, help="Verify the result after the run.")
 @click.option("--no-report", is_flag=True, help="Write no report.html and no plots.")
-@click.option(
-    "--plot-micrograph",
-    "plot_micrographs",
-    multiple=True,
-    metavar="NAME",
-    help="Show this micrograph in the report; may be repeated.",
-)
+@PLOT_MICROGRAPH
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
 @click.option("-v", "--verbose", is_flag=True, help="Also print plans, fragments and shuffles.")
 @JSON
@@ -113,11 +102,11 @@ def run(
     column names of either program.
     """
     quiet = quiet or as_json
-    options = ClusterOptions.take(parameters)
-    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs, "--flip-y"))
+    chosen = {name: parameters.pop(name) for name in DedupParams().to_dict() if name in parameters}
+    params = DedupParams(**chosen, flip_y=ordinals(flip_y, inputs))
     with terminal_log(quiet=quiet, verbose=verbose) as log:
         with ExitStack() as stack:
-            client = options.client(stack)
+            client = open_client(stack, **parameters)
             from dask_dedup import run as run_files
 
             on_event = stack.enter_context(showing_progress(log, quiet=quiet))

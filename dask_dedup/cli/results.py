@@ -1,0 +1,142 @@
+"""The commands on the folder of a result: status, verify, report, publish and clean."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from dask_dedup.cli.console import print_result, spelled
+from dask_dedup.cli.types import JSON, OUTPUT, PATH, PLOT_MICROGRAPH
+from dask_dedup.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@click.command()
+@OUTPUT
+@JSON
+def status(output: Path, as_json: bool) -> None:
+    """Show whether OUTPUT is finished, running or interrupted.
+
+    Shows how to resume an interrupted run. Exit code 1 if files of a finished run are missing or
+    have another size.
+    """
+    from dask_dedup import status as read_status
+
+    found = read_status(output)
+    print_result(found, as_json=as_json)
+    if found.damaged:
+        sys.exit(1)
+
+
+@click.command()
+@OUTPUT
+@JSON
+def verify(output: Path, as_json: bool) -> None:
+    """Verify a finished run with an independent algorithm.
+
+    Checks that no row was lost or changed, that no two kept particles are within the separation,
+    that every rejected particle has the right winner, and that every file has its checksum. Exit
+    code 1 if a check fails, or cannot be made because the inputs are gone.
+    """
+    from dask_dedup import verify as verify_files
+
+    found = verify_files(output)
+    print_result(found, as_json=as_json)
+    if not found.verified:
+        sys.exit(1)
+
+
+@click.command()
+@OUTPUT
+@PLOT_MICROGRAPH
+@click.option("--verify", is_flag=True, help="Verify the result first, and report the outcome.")
+def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> None:
+    """Write the report of a finished run.
+
+    Writes OUTPUT/report.html and OUTPUT/plots, and replaces an earlier report. Reads only the
+    result, not the inputs, unless --verify is given.
+    """
+    from dask_dedup import report as write_report
+    from dask_dedup import verify as verify_files
+
+    found = verify_files(output) if verify else None
+    page = write_report(output, plot_micrographs=plot_micrographs, verification=found)
+    click.echo(f"report: {page}")
+    if found and not found.verified:
+        sys.exit(1)
+
+
+@click.command()
+@OUTPUT
+@click.option("--delta", type=PATH, metavar="TABLE", help="Folder or URI of the Delta table.")
+@click.option(
+    "--iceberg",
+    nargs=2,
+    metavar="CATALOG TABLE",
+    help="Catalog in the configuration of pyiceberg, and name of the Iceberg table, such as em.kept.",
+)
+@click.option(
+    "--table",
+    type=click.Choice(["kept", "rejected", "duplicates"]),
+    default="kept",
+    help="Which part of the result to publish.",
+)
+@click.option(
+    "--mode",
+    type=click.Choice(["append", "replace"]),
+    default="append",
+    help="Add the run to the table, or replace the contents of the table.",
+)
+@click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Add a column with this value, such as session=24mar07; may be repeated.",
+)
+@JSON
+def publish(
+    output: Path,
+    delta: Path | None,
+    iceberg: tuple[str, str] | None,
+    table: str,
+    mode: str,
+    tags: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Publish a finished run to a Delta or Iceberg table.
+
+    Files are added unchanged, linked where possible. The table is created if it does not exist. A
+    run that the table already holds is not published again.
+    """
+    from dask_dedup import publish as publish_files
+
+    if (delta is None) == (iceberg is None):
+        raise click.UsageError("pass either --delta TABLE or --iceberg CATALOG TABLE")
+    parsed: dict[str, str] = {}
+    for tag in tags:
+        name, equals, value = tag.partition("=")
+        if not equals or name in parsed:
+            raise InputError(f"--tag {tag}: pass NAME=VALUE, each name once")
+        parsed[name] = value
+    done = publish_files(output, delta=delta, iceberg=iceberg, table=table, mode=mode, tags=parsed)
+    print_result(done, as_json=as_json)
+    for line in done.warnings():
+        click.echo(f"warning: {spelled(line)}", err=True)
+
+
+@click.command()
+@OUTPUT
+def clean(output: Path) -> None:
+    """Remove leftovers of interrupted runs from OUTPUT."""
+    from dask_dedup import clean as remove_leftovers
+
+    removed = remove_leftovers(output)
+    for folder in removed:
+        click.echo(f"removed {folder}")
+    if not removed:
+        click.echo(f"{output}: nothing to remove")
