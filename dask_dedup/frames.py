@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 Frame = TypeVar("Frame")
 
+_LIBRARIES = ("pandas", "polars", "dask.dataframe")
 #: Name of a frame in messages.
 _NAME = "the table"
 
@@ -100,7 +102,7 @@ def remove_duplicates(
         known = micrograph_table(rows, "micrographs", match=roles.match)
     inputs = Inputs.of([table], [roles], params, known)
     check_inputs(inputs)
-    if _is_dask(frame):
+    if _is_from(frame, "dask.dataframe"):
         return _split_dask(frame, inputs)
     picks, warnings = _read_picks(_as_arrow(frame, roles.columns), inputs)
     for line in warnings:
@@ -112,7 +114,7 @@ def remove_duplicates(
 
 def _as_frame(given: Any) -> Any:
     """Return a frame that this module can filter, or raise TypeError."""
-    if isinstance(given, pa.Table) or _is_polars(given) or _is_dask(given) or _is_pandas(given):
+    if isinstance(given, pa.Table) or any(map(partial(_is_from, given), _LIBRARIES)):
         return given
     if hasattr(given, "__arrow_c_stream__"):
         return pa.table(given)
@@ -122,19 +124,7 @@ def _as_frame(given: Any) -> Any:
     )
 
 
-def _is_pandas(frame: Any) -> bool:
-    return _is_data_frame(frame, "pandas")
-
-
-def _is_polars(frame: Any) -> bool:
-    return _is_data_frame(frame, "polars")
-
-
-def _is_dask(frame: Any) -> bool:
-    return _is_data_frame(frame, "dask.dataframe")
-
-
-def _is_data_frame(frame: Any, library: str) -> bool:
+def _is_from(frame: Any, library: str) -> bool:
     """Return whether a frame is a library's DataFrame, without importing the library."""
     module = sys.modules.get(library)
     return module is not None and isinstance(frame, module.DataFrame)
@@ -150,7 +140,7 @@ def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     columns = list(_column_names(frame) if columns is None else columns)
     if isinstance(frame, pa.Table):
         return frame.select(columns)
-    if _is_polars(frame):
+    if _is_from(frame, "polars"):
         return frame.select(columns).to_arrow()
     return pa.Table.from_pandas(frame[columns], preserve_index=False)
 
@@ -158,7 +148,7 @@ def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
 def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
     if isinstance(frame, pa.Table):
         return frame.filter(pa.array(mask))
-    return frame.filter(mask) if _is_polars(frame) else frame[mask]
+    return frame.filter(mask) if _is_from(frame, "polars") else frame[mask]
 
 
 def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable:
@@ -204,7 +194,7 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
         _partition_picks,
         fragment_numbers([part] for part in range(number)),
         narrow,
-        dask.delayed(_first_rows)(lengths),
+        dask.delayed(lengths),
         inputs,
         number,
         meta=PICKS_META,
@@ -252,20 +242,15 @@ def _check_lists(narrow: dd.DataFrame, columns: Sequence[str | None]) -> None:
             )
 
 
-def _first_rows(lengths: list[int]) -> list[int]:
-    return [0, *np.cumsum(lengths, dtype=np.int64).tolist()]
-
-
 def _partition_picks(
-    numbers: pd.DataFrame, narrow: pd.DataFrame, first_rows: list[int], inputs: Inputs, number: int
+    numbers: pd.DataFrame, narrow: pd.DataFrame, lengths: list[int], inputs: Inputs, number: int
 ) -> pd.DataFrame:
     """Return the picks of a partition; micrographs are spread over `number` shuffle partitions."""
     from dask_dedup.pipeline.executors.exchange import picks_frame
 
     part, rows = int(numbers["fragment"].iloc[0]), _as_arrow(narrow)
     (roles,), params = inputs.roles, inputs.params
-    first_row = first_rows[part] if len(first_rows) > 1 else 0
-    fragment = Fragment(part, 0, first_row, rows.num_rows, ())
+    fragment = Fragment(part, 0, sum(lengths[:part]), rows.num_rows, ())
     found = extract(rows, fragment, roles, params, inputs.micrographs)
     if found.problems:
         table = _describe(f"partition {part} of {_NAME}", rows.column_names, rows.num_rows)

@@ -1,6 +1,7 @@
 """Fragments are grouped into tasks of a cluster."""
 
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from tables import cryosparc, write_file
 
 from dask_dedup import run
 from dask_dedup.pipeline.executors import batching
-from dask_dedup.pipeline.executors.batching import FRAGMENT_ROWS, Groups
+from dask_dedup.pipeline.executors.batching import FRAGMENT_ROWS, group_fragments, groups_of
 
 FRAGMENTS = st.dictionaries(st.integers(0, 50), st.integers(0, 300_000), max_size=30)
 WHOLE = 100_000
@@ -23,20 +24,21 @@ def whole_tasks(monkeypatch):
 
 
 def grouped(fragments, most=None):
-    numbers = sorted(fragments)
-    return Groups.make(numbers, [fragments[number] for number in numbers], most)
+    listed = {number: SimpleNamespace(rows=rows) for number, rows in fragments.items()}
+    job = SimpleNamespace(inputs=SimpleNamespace(fragments=listed))
+    return group_fragments(job, sorted(fragments), most)
 
 
 @given(FRAGMENTS)
 def test_every_fragment_is_in_one_group_in_order(fragments):
-    made = list(grouped(fragments))
+    made = grouped(fragments)
     assert [number for group in made for number in group] == sorted(fragments)
     assert all(made)
 
 
 @given(FRAGMENTS)
 def test_a_group_ends_when_its_work_is_enough(fragments):
-    made = list(grouped(fragments))
+    made = grouped(fragments)
     work = [[fragments[number] + FRAGMENT_ROWS for number in group] for group in made]
     assert all(sum(group[:-1]) < WHOLE for group in work)
     assert all(sum(one) + sum(next_one) > WHOLE for one, next_one in pairwise(work[:-1]))
@@ -44,20 +46,20 @@ def test_a_group_ends_when_its_work_is_enough(fragments):
 
 @given(FRAGMENTS, st.integers(1, 5))
 def test_the_number_of_groups_is_limited(fragments, most):
-    assert len(list(grouped(fragments, most))) == len(grouped(fragments, most)) <= most
+    assert len(grouped(fragments, most)) <= most
 
 
 @given(FRAGMENTS, st.lists(st.integers(0, 60)))
 def test_the_group_of_a_fragment_is_found(fragments, wanted):
     made = grouped(fragments)
     group_of = {number: at for at, group in enumerate(made) for number in group}
-    found = made.find(np.array(wanted, dtype=np.int64))
+    found = groups_of(made, 61)[np.array(wanted, dtype=np.int64)]
     assert found.tolist() == [group_of.get(number, -1) for number in wanted]
 
 
 def test_large_fragments_are_alone_and_tiny_ones_together():
-    assert list(grouped(dict.fromkeys(range(4), 125_000))) == [[0], [1], [2], [3]]
-    assert list(grouped(dict.fromkeys(range(25), 100))) == [
+    assert grouped(dict.fromkeys(range(4), 125_000)) == [[0], [1], [2], [3]]
+    assert grouped(dict.fromkeys(range(25), 100)) == [
         [*range(10)],
         [*range(10, 20)],
         [*range(20, 25)],

@@ -40,22 +40,16 @@ DUPLICATES_SCHEMA = pa.schema(
 def duplicates_table(
     inputs: Inputs, rejections: Rejections, micrographs: pa.ChunkedArray
 ) -> pa.Table:
-    """Return the table of rejected rows, with the columns of `DUPLICATES_SCHEMA`.
+    """Return the columns of `DUPLICATES_SCHEMA`, texts dictionary-encoded, from the rejected rows.
 
-    Texts are dictionary-encoded.
-
-    Parameters
-    ----------
-    inputs : Inputs
-    rejections : Rejections
-    micrographs : pyarrow.ChunkedArray
-        The micrograph of each rejected row.
+    `micrographs` has the micrograph of each.
     """
     has_winner = rejections.has_winner
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
     with_score = np.array([roles.score is not None for roles in inputs.roles])
     source, winner_source = rejections.source, rejections.winner_source
-    file, row = _locate(inputs, rejections.row_id, np.ones(len(rejections), dtype=bool))
+    every = np.ones(len(rejections), dtype=bool)
+    file, row = _locate(inputs, rejections.row_id, every)
     winner_file, winner_row = _locate(inputs, rejections.winner_row_id, has_winner)
     encoded = micrographs
     if not pa.types.is_dictionary(micrographs.type):
@@ -67,7 +61,7 @@ def duplicates_table(
         from_numpy(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
         from_numpy(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
         encoded.cast(pa.dictionary(pa.int32(), pa.string())),
-        _input_names(inputs, source, np.ones(len(rejections), dtype=bool)),
+        _input_names(inputs, source, every),
         _input_names(inputs, winner_source, has_winner),
         file,
         row,

@@ -73,13 +73,7 @@ class Job:
 
 
 def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
-    """Return the job of a run.
-
-    Raises
-    ------
-    InputError
-        If the Parquet inputs cannot share one schema.
-    """
+    """Return the job of a run."""
     native = native_names(inputs.tables, output_format)
     as_parquet = [t for t, name in zip(inputs.tables, native, strict=True) if name is None]
     return Job(
@@ -171,12 +165,7 @@ def find_changed(inputs: Inputs) -> str | None:
 
 
 def check_unchanged(inputs: Inputs) -> None:
-    """Check that no input file changed during the run.
-
-    Raises
-    ------
-    RunError
-    """
+    """Check that no input file changed during the run."""
     change = find_changed(inputs)
     if change:
         raise RunError(

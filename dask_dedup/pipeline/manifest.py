@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup import __version__
 from dask_dedup.errors import RunError
+from dask_dedup.messages import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
 from dask_dedup.pipeline import stages
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
-
+#: A larger fraction of rejected particles than this is probably a mistake.
+_MOST_REJECTED = 0.9
 #: Keys that a manifest takes from the request of its run.
 _FROM_REQUEST = (
     "run_id",
@@ -52,23 +54,7 @@ def make_manifest(
 ) -> dict[str, Any]:
     """Check that no row was lost, assemble the output files, and describe the run.
 
-    Parameters
-    ----------
-    job : Job
-    request : dict
-        See `make_request`.
-    plan : Plan
-    checkpoints : sequence of FragmentCheckpoint
-        One a fragment, in order.
-    warnings : sequence of str
-    overwrite : bool
-    began : float
-        `time.perf_counter` at the start of the run.
-
-    Raises
-    ------
-    RunError
-        If kept and rejected do not add up to the input.
+    The `request` is that of `make_request`; `began` is `time.perf_counter` at the start of the run.
     """
     totals = _totals(job, plan, checkpoints)
     outputs = _outputs(job, checkpoints, totals)
@@ -152,11 +138,6 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
         key: sum(entry[key] for entry in by_input)
         for key in ("rows", "kept", "rejected", "invalid")
     }
-    if totals["kept"] + totals["rejected"] != totals["rows"]:
-        raise RunError(
-            f"kept and rejected do not add up to the input: {totals}. This is a bug in dask-dedup; "
-            "nothing was committed."
-        )
     return {
         **totals,
         "invalid_by_reason": dict(sorted(by_reason.items())),
@@ -198,6 +179,23 @@ def _outputs(
             for file in files.result()
         ]
     return outputs
+
+
+def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
+    """Return a warning if nearly all particles are rejected."""
+    params = job.inputs.params
+    rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
+    if params.invalid == "reject":
+        rejected -= sum(checkpoint.rows for checkpoint in checkpoints) - plan.rows
+    if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
+        return []
+    return [
+        Message(
+            f"{rejected / plan.rows:.1%} of the particles are rejected. Is "
+            f"{parameter('min_separation', f'{params.min_separation:g}')} meant, in angstrom? "
+            f"For copies of a symmetry expansion, use {parameter('undo_symmetry_expansion')}."
+        )
+    ]
 
 
 def versions() -> dict[str, str]:

@@ -109,13 +109,9 @@ class Plan:
 
 
 def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -> Plan:
-    """Return the plan for the fragments with these summaries.
+    """Return the plan for the fragments with these summaries, of which some are already `written`.
 
-    Parameters
-    ----------
-    summaries : sequence of ScanSummary
-    written : collection of int
-        Fragments that have a checkpoint. Picks of micrographs in no other fragment do not move.
+    Picks of micrographs in written fragments only do not move.
     """
     keys = np.concatenate([np.empty(0, np.uint64), *(summary.micrographs for summary in summaries)])
     counts = np.concatenate([np.empty(0, np.int64), *(summary.counts for summary in summaries)])
@@ -148,15 +144,12 @@ def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -
 def pack(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Assign micrographs to partitions of nearly equal size: the largest first, to the smallest.
 
-    Parameters
-    ----------
-    rows : (m,) int64
-        Picks of each micrograph.
-
     Returns
     -------
     partition : (m,) int32
+        Of each micrograph.
     partition_rows : (p,) int64
+        Picks in each partition.
     """
     partitions = min(rows.size, MOST_PARTITIONS, int(np.ceil(rows.sum() / PARTITION_ROWS)))
     partition = np.zeros(rows.size, dtype=np.int32)

@@ -48,11 +48,7 @@ class RunResult:
         totals = manifest["totals"]
         return cls(
             output=output,
-            rows=totals["rows"],
-            kept=totals["kept"],
-            rejected=totals["rejected"],
-            invalid=totals["invalid"],
-            by_input=totals["by_input"],
+            **{key: totals[key] for key in ("rows", "kept", "rejected", "invalid", "by_input")},
             warnings=manifest["warnings"],
             already_done=already_done,
             manifest=manifest,

@@ -25,8 +25,7 @@ from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
-from dask_dedup.pipeline.manifest import make_manifest, make_request, versions
-from dask_dedup.pipeline.outcome_checks import find_doubts
+from dask_dedup.pipeline.manifest import find_doubts, make_manifest, make_request, versions
 from dask_dedup.pipeline.plan import make_plan
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.storage.access import check_access
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.output.store import ResultStore
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.pipeline.executors.base import Executor
+    from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 

@@ -6,9 +6,9 @@ Any stage may run twice: what it returns and writes depends on its arguments onl
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial, wraps
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,7 +36,6 @@ from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.pipeline.duplicates import duplicates_table
 from dask_dedup.storage.files import sha256_of
-from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,10 +50,6 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.plan import Plan
 
     _ReadColumns = Callable[[Sequence[str]], pa.Table]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
 
 #: What the algorithm may raise on a defect or lack of memory.
 _FAILURES = (
@@ -87,18 +82,6 @@ class Scanned:
         return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
-def _with_endpoint(stage: Callable[Concatenate[Job, P], T]) -> Callable[Concatenate[Job, P], T]:
-    """Decorate a stage to use the job's S3 endpoint, which workers may not have configured."""
-
-    @wraps(stage)
-    def with_endpoint(job: Job, /, *rest: P.args, **named: P.kwargs) -> T:
-        with using_endpoint(job.endpoint_url):
-            return stage(job, *rest, **named)
-
-    return with_endpoint
-
-
-@_with_endpoint
 def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
     """Read the columns of a fragment that decisions need, and summarize them."""
     inputs = job.inputs
@@ -116,14 +99,7 @@ def collect_picks(
 ) -> tuple[Picks, NDArray[np.int32]]:
     """Return the picks of a fragment that move, and the shuffle partition of each.
 
-    Parameters
-    ----------
-    job : Job
-    plan : Plan
-    number : int
-        Number of the fragment.
-    picks : Picks, optional
-        Picks of the fragment, at least those that move; read if not passed.
+    The `picks` passed, at least those that move, are not read again.
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
@@ -132,27 +108,14 @@ def collect_picks(
     return picks.take(moves), partition[moves]
 
 
-def decide_partition(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Return the rejected picks of a shuffle partition."""
-    return _decide(job, picks)
-
-
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Return the rejected picks on micrographs that are only in this fragment.
-
-    Parameters
-    ----------
-    job : Job
-    plan : Plan
-    picks : Picks
-        All of the fragment.
-    """
+    """Return the rejected ones of a fragment's picks, on micrographs that are only in it."""
     stays = _partitions(plan, picks) < 0
-    return _decide(job, picks if stays.all() else picks.take(stays))
+    return decide_picks(job, picks if stays.all() else picks.take(stays))
 
 
-@_with_endpoint
-def _decide(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
+def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
+    """Return the rejected picks of whole micrographs."""
     try:
         return decide(picks, job.inputs.params)
     except _FAILURES as error:
@@ -186,7 +149,6 @@ def _partitions(plan: Plan, picks: Picks) -> NDArray[np.int32]:
     return np.where(picks.invalid == 0, plan.partition_of(picks.micrograph), np.int32(-1))
 
 
-@_with_endpoint
 def write_fragment(
     job: Job,
     plan: Plan,
@@ -202,7 +164,6 @@ def write_fragment(
     job : Job
     plan : Plan
     number : int
-        Number of the fragment.
     moved : Rejections
         The decisions made in shuffle partitions about rows of this fragment.
     decided : tuple, optional
@@ -310,23 +271,7 @@ def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
-    """Join the pieces of a native table's kept or rejected rows into files of the same format.
-
-    Parameters
-    ----------
-    job : Job
-    source : int
-        Ordinal of the input.
-    outcome : str
-        `KEPT` or `REJECTED`.
-    rows : int
-        In all pieces.
-
-    Returns
-    -------
-    list of OutputFile
-        With paths from the output folder.
-    """
+    """Join the pieces of a native table's kept or rejected rows into files of the same format."""
     table = job.inputs.tables[source]
     numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)

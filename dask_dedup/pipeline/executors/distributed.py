@@ -25,7 +25,7 @@ from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
 from dask_dedup.monitoring.progress import ENDS, TOPIC
 from dask_dedup.pipeline import events, stages
-from dask_dedup.pipeline.executors.batching import MOST_WRITERS, Groups
+from dask_dedup.pipeline.executors.batching import MOST_WRITERS, group_fragments, groups_of
 from dask_dedup.pipeline.executors.exchange import (
     PICKS_META,
     empty_frame,
@@ -35,6 +35,7 @@ from dask_dedup.pipeline.executors.exchange import (
 )
 from dask_dedup.pipeline.executors.watchdog import Watchdog
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS
+from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,8 +52,7 @@ if TYPE_CHECKING:
 
 #: Seconds between two checks for finished tasks.
 POLL_SECONDS = 0.02
-#: Seconds to wait for the result of a finished task before the cluster is checked again: the first
-#: time, and at most.
+#: Seconds to wait for a finished task's result before the cluster is checked: first, and at most.
 FETCH_SECONDS = (2.0, 60.0)
 #: Seconds to wait for the scheduler to pass on the final event of a run.
 END_SECONDS = 2.0
@@ -113,7 +113,7 @@ class DistributedExecutor:
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Scan every fragment."""
-        groups = list(_group(job, range(len(job.inputs.fragments))))
+        groups = group_fragments(job, range(len(job.inputs.fragments)))
         futures = self.client.map(_scan, groups, job=self._share(job), pure=False)
         for summaries in self._results(futures, _describe("counting", job, groups)):
             yield from summaries
@@ -121,10 +121,10 @@ class DistributedExecutor:
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Decide and write every fragment."""
         shared = (self._share(job), self._share(plan))
-        receiving = _group(job, plan.receiving_fragments, MOST_WRITERS)
-        others = list(_group(job, sorted({*plan.unwritten} - {*plan.receiving_fragments})))
+        receiving = group_fragments(job, plan.receiving_fragments, MOST_WRITERS)
+        others = group_fragments(job, sorted({*plan.unwritten} - {*plan.receiving_fragments}))
         futures = self.client.map(_write, others, job=shared[0], plan=shared[1], pure=False)
-        if len(receiving):
+        if receiving:
             checkpoints = fragment_numbers(receiving).map_partitions(
                 _write_moved,
                 self._exchange(job, plan, receiving, shared),
@@ -138,17 +138,17 @@ class DistributedExecutor:
             yield from result if isinstance(result, list) else result["checkpoint"]
 
     def _exchange(
-        self, job: Job, plan: Plan, receiving: Groups, shared: tuple[Future, Future]
+        self, job: Job, plan: Plan, receiving: list[list[int]], shared: tuple[Future, Future]
     ) -> dd.DataFrame:
         """Return the decisions about moved picks, one partition per receiving group."""
-        picks = fragment_numbers(_group(job, plan.sending_fragments)).map_partitions(
+        picks = fragment_numbers(group_fragments(job, plan.sending_fragments)).map_partitions(
             _collect, *shared, meta=PICKS_META
         )
         return exchange(
             picks,
             _decide,
             *shared,
-            self._share(receiving),
+            self._share(groups_of(receiving, plan.fragments)),
             partitions=plan.partition_rows.size,
             groups=len(receiving),
             dtypes=REJECTIONS_DTYPES,
@@ -241,11 +241,6 @@ def _task_name(task: Any) -> str:
     return f"the task {str(name).rpartition('-')[0].strip('_')} {number}".strip()
 
 
-def _group(job: Job, fragments: Sequence[int], most: int | None = None) -> Groups:
-    rows = [job.inputs.fragments[number].rows for number in fragments]
-    return Groups.make(fragments, rows, most)
-
-
 def _describe(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
     """Return what the task of each group does, for messages."""
     descriptions = []
@@ -271,7 +266,8 @@ def _scan(group: Sequence[int], job: Job) -> list[ScanSummary]:
     summaries = []
     for number in group:
         began = time.perf_counter()
-        summaries.append(stages.scan_fragment(job, number)[0])
+        with using_endpoint(job.endpoint_url):
+            summaries.append(stages.scan_fragment(job, number)[0])
         _emit(job, events.scanned(summaries[-1], time.perf_counter() - began))
     return summaries
 
@@ -280,19 +276,23 @@ def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
     parts = []
     for number in numbers["fragment"].tolist():
         began = time.perf_counter()
-        picks, partition = stages.collect_picks(job, plan, number)
+        with using_endpoint(job.endpoint_url):
+            picks, partition = stages.collect_picks(job, plan, number)
         _emit(job, events.collected(number, len(picks), time.perf_counter() - began))
         parts.append((picks, partition))
     picks = Picks.concatenate([each for each, _ in parts])
     return picks_frame(picks, np.concatenate([each for _, each in parts]))
 
 
-def _decide(picks: Picks, job: Job, plan: Plan, receiving: Groups) -> dict[str, NDArray[Any]]:
+def _decide(
+    picks: Picks, job: Job, plan: Plan, group_of: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
     began = time.perf_counter()
-    rejections, counts = stages.decide_partition(job, picks)
+    with using_endpoint(job.endpoint_url):
+        rejections, counts = stages.decide_picks(job, picks)
     partition = int(plan.partition_of(picks.micrograph[:1])[0])
     _emit(job, events.decided(partition, counts, time.perf_counter() - began))
-    group = receiving.find(rejections.fragment)
+    group = group_of[rejections.fragment]
     wanted = group >= 0
     return {"group": group[wanted], **rejections.take(wanted).columns()}
 
@@ -311,6 +311,7 @@ def _write(
     for number in group:
         began = time.perf_counter()
         mine = moved.take(moved.fragment == number)
-        checkpoints.append(stages.write_fragment(job, plan, number, mine))
+        with using_endpoint(job.endpoint_url):
+            checkpoints.append(stages.write_fragment(job, plan, number, mine))
         _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
     return checkpoints

@@ -56,7 +56,7 @@ def exchange(
     dtypes: Dtypes,
     shuffle_method: str | None = None,
 ) -> dd.DataFrame:
-    """Return the decisions about picks, moved back to the groups of fragments they concern.
+    """Return the decisions about picks, one partition per group of the fragments they concern.
 
     Parameters
     ----------
@@ -66,17 +66,12 @@ def exchange(
         Called with the `Picks` of a shuffle partition and `arguments`. Returns a column ``group``
         (the group of each decision) and those of `dtypes`.
     *arguments
-        Passed to `decide`; futures and delayed values are resolved.
+        Futures and delayed values are resolved.
     partitions, groups : int
         Numbers of shuffle partitions and of groups.
     dtypes : mapping of str to dtype
     shuffle_method : str, optional
         By default Dask chooses.
-
-    Returns
-    -------
-    dask.dataframe.DataFrame
-        One partition per group, with the columns of `dtypes`.
     """
     by_partition = picks.set_index(
         "partition", divisions=_one_each(partitions), shuffle_method=shuffle_method

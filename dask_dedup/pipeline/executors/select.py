@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from dask_dedup.monitoring.progress import EventHandler
-    from dask_dedup.pipeline.executors.base import Executor
+    from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.executors.distributed import DistributedExecutor
 
 #: Runs of up to this many particles use threads on any machine; a cluster would take longer to start.
@@ -37,20 +37,7 @@ def choose_executor(
 ) -> ThreadExecutor | DistributedExecutor:
     """Return an executor: the given or configured cluster, threads, or a new local cluster.
 
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes what is opened here.
-    client : distributed.Client or None
-    rows : int
-        Particles in all inputs.
-    on_event : callable, optional
-        Called with each event of the run.
-
-    Raises
-    ------
-    InputError
-        If the client is asynchronous.
+    The stack closes what is opened here; `rows` is the number of particles in all inputs.
     """
     if client is not None:
         check_synchronous(client)
@@ -64,19 +51,7 @@ def choose_executor(
 def choose_for_moving(
     stack: ExitStack, executor: Executor, moving_rows: int, on_event: EventHandler | None = None
 ) -> Executor:
-    """Return a local cluster if the picks that move do not fit in memory, else the same executor.
-
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes what is opened here.
-    executor : Executor
-        Chosen before.
-    moving_rows : int
-        Picks that move.
-    on_event : callable, optional
-        Called with each event of the run.
-    """
+    """Return a local cluster if the picks that move do not fit in memory, else the same executor."""
     if moving_rows <= THREADS_ROWS or not isinstance(executor, ThreadExecutor):
         return executor
     from distributed.system import MEMORY_LIMIT
@@ -88,12 +63,7 @@ def choose_for_moving(
 
 
 def check_synchronous(client: Client) -> None:
-    """Check that a Dask client can be used from ordinary functions.
-
-    Raises
-    ------
-    InputError
-    """
+    """Check that a Dask client can be used from ordinary functions."""
     if getattr(client, "asynchronous", False):
         raise InputError("the Dask client is asynchronous. Use one made with asynchronous=False.")
 

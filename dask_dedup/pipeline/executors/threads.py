@@ -136,7 +136,7 @@ class ThreadExecutor:
         def decide(partition: int) -> list[tuple[int, Rejections]]:
             began = time.perf_counter()
             parts, partitions[partition] = partitions[partition], []
-            rejections, counts = stages.decide_partition(job, Picks.concatenate(parts))
+            rejections, counts = stages.decide_picks(job, Picks.concatenate(parts))
             self.emit(events.decided(partition, counts, time.perf_counter() - began))
             return [
                 (number, rejections.take(rows)) for number, rows in _rows_by(rejections.fragment)

@@ -44,12 +44,7 @@ class Watchdog:
         self._finished = self._had_workers = time.monotonic()
 
     def check(self) -> None:
-        """Check the scheduler and its workers, at most every `LOOK_SECONDS`.
-
-        Raises
-        ------
-        RunError
-        """
+        """Check the scheduler and its workers, at most every `LOOK_SECONDS`."""
         if time.monotonic() - self._checked < LOOK_SECONDS:
             return
         if self._keep:
