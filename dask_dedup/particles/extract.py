@@ -77,7 +77,7 @@ def extract(
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
     reader = _Reader(columns, roles, params, Problems(constant_column(np.uint16(0), len(columns))))
     known = reader.micrographs(micrographs)
-    position = reader.position()
+    position = reader.finite(roles.position, Reason.POSITION)
     outside = _is_outside(position, roles, known)
     shift = reader.shift()
     if fragment.source in params.flip_y:
@@ -120,13 +120,6 @@ class _Micrographs(NamedTuple):
     missing: NDArray[np.bool_] | None = None
 
 
-class _Shift(NamedTuple):
-    #: (n, d), in pixels of `psize`.
-    values: Floats
-    #: (n,), angstrom; 1 for shifts in angstrom.
-    psize: Floats
-
-
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads the parts of a pick from the columns of a fragment, and notes problems."""
@@ -161,35 +154,32 @@ class _Reader:
         constant = np.full(len(columns), np.nan if psize is None else psize)
         return _Micrographs(keys, names, constant, stored)
 
-    def position(self) -> Floats:
-        """Return the (n, d) stored position."""
-        position, names = self.columns.points(self.roles.position), " ".join(self.roles.position)
-        self.problems.note(not_finite(position), Reason.POSITION, "have no finite position", names)
-        return position
+    def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
+        """Return columns as (n, d) numbers, and note the rows with a number that is not finite."""
+        vector = len(names) == 1
+        values = self.columns.vectors(names[0], 2) if vector else self.columns.points(names)
+        what = f"have no finite {str(reason.name).lower()}"
+        self.problems.note(not_finite(values), reason, what, " ".join(names))
+        return values
 
-    def shift(self) -> _Shift | None:
-        columns, roles, problems = self.columns, self.roles, self.problems
+    def shift(self) -> Floats | None:
+        """Return the (n, d) shift in angstrom."""
+        roles = self.roles
         if not roles.shift:
             return None
-        vector = len(roles.shift) == 1
-        shift = columns.vectors(roles.shift[0], 2) if vector else columns.points(roles.shift)
-        problems.note(
-            not_finite(shift), Reason.SHIFT, "have no finite shift", " ".join(roles.shift)
-        )
-        psize = np.ones(len(columns))
+        shift = self.finite(roles.shift, Reason.SHIFT)
         if roles.psize_shift:
-            psize = columns.floats(roles.psize_shift)
-            problems.note_pixel_sizes(psize, roles.psize_shift)
+            psize = self.columns.floats(roles.psize_shift)
+            self.problems.note_pixel_sizes(psize, roles.psize_shift)
+            with np.errstate(invalid="ignore", over="ignore"):
+                shift *= psize[:, np.newaxis]
         if roles.subtomogram:
-            angles = columns.points(roles.subtomogram)
-            bad = not_finite(angles)
-            problems.note(bad, Reason.ANGLE, "have no finite angle", " ".join(roles.subtomogram))
-            angles[bad] = 0.0
-            shift = geometry.rotate_subtomogram_shift(shift * psize[:, np.newaxis], angles)
-            psize = np.ones(len(columns))
-        return _Shift(shift, psize)
+            angles = self.finite(roles.subtomogram, Reason.ANGLE)
+            angles[not_finite(angles)] = 0.0
+            shift = geometry.rotate_subtomogram_shift(shift, angles)
+        return shift
 
-    def flip_y(self, position: Floats, shift: _Shift | None, known: _Micrographs) -> None:
+    def flip_y(self, position: Floats, shift: Floats | None, known: _Micrographs) -> None:
         """Mirror y in place; y and its mirror image add up to the micrograph's height."""
         height: Floats | float
         if self.roles.unit == "fraction":
@@ -206,22 +196,19 @@ class _Reader:
             height = float(self.params.micrograph_height or np.nan)
         position[:, 1] = height - position[:, 1]
         if shift is not None:
-            shift.values[:, 1] *= -1
+            shift[:, 1] *= -1
 
-    def centres(self, position: Floats, shift: _Shift | None, known: _Micrographs) -> Floats:
+    def centres(self, position: Floats, shift: Floats | None, known: _Micrographs) -> Floats:
         """Return the (n, d) centres in angstrom, or as stored at separation 0."""
         roles, problems = self.roles, self.problems
         in_pixels = needs_pixel_size(roles, self.params)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             if not in_pixels:
-                centres = position
-                if shift is not None:
-                    centres = position - shift.values * shift.psize[:, np.newaxis]
+                centres = position if shift is None else position - shift
             else:
                 if roles.unit == "fraction":
                     position = geometry.pixels_from_fractions(position, self._shape(known))
-                values, psize = shift or (None, None)
-                centres = geometry.centres_in_angstrom(position, known.psize, values, psize)
+                centres = geometry.centres_in_angstrom(position, known.psize, shift)
         centres += 0.0  # turns -0.0 into 0.0
         absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
         if in_pixels and known.missing is None and known.stored_psize is None:

@@ -1,7 +1,7 @@
 """Particle centres in angstrom, from arrays to arrays.
 
-``centre = (coordinate - shift * psize_shift / psize_mic) * psize_mic``, in float64, with the pixel
-sizes of each row.
+``centre = (coordinate - shift / psize_mic) * psize_mic``, in float64, with the shift in angstrom and
+the pixel size of each row.
 """
 
 from __future__ import annotations
@@ -21,29 +21,10 @@ def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
     return fraction * shape[:, ::-1]
 
 
-def centres_in_angstrom(
-    pixels: Floats,
-    psize_mic: Floats,
-    shift: Floats | None = None,
-    psize_shift: Floats | None = None,
-) -> Floats:
-    """Return (n, d) centres in angstrom.
-
-    Parameters
-    ----------
-    pixels : (n, d) float64
-        Coordinates in pixels of `psize_mic`.
-    psize_mic : (n,) float64
-        Angstrom.
-    shift : (n, d) float64, optional
-        Alignment shift to subtract, in pixels of `psize_shift`.
-    psize_shift : (n,) float64, optional
-        Angstrom; 1 for shifts in angstrom.
-    """
+def centres_in_angstrom(pixels: Floats, psize_mic: Floats, shift: Floats | None = None) -> Floats:
+    """Return (n, d) centres in angstrom; the shift, also in angstrom, is subtracted."""
     size = psize_mic[:, np.newaxis]
-    if shift is None or psize_shift is None:
-        return pixels * size
-    return (pixels - shift * psize_shift[:, np.newaxis] / size) * size
+    return pixels * size if shift is None else (pixels - shift / size) * size
 
 
 def rotate_subtomogram_shift(shift: Floats, angles: Floats) -> Floats:
