@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from dask_dedup.inspection import Inspection, inspect
     from dask_dedup.pipeline.result import RunResult
     from dask_dedup.pipeline.run import run
-    from dask_dedup.results.publish import publish
-    from dask_dedup.results.publish.outcome import Publication
+    from dask_dedup.results.publish import Publication, publish
     from dask_dedup.results.report import report
     from dask_dedup.results.status import Status, clean, status
     from dask_dedup.results.verify import Verification, verify
@@ -32,7 +31,7 @@ _MODULES = {
     "InputError": "errors",
     "Inspection": "inspection",
     "OutputExistsError": "errors",
-    "Publication": "results.publish.outcome",
+    "Publication": "results.publish",
     "RunError": "errors",
     "RunResult": "pipeline.result",
     "Status": "results.status",

@@ -23,9 +23,14 @@ from dask_dedup.results.command import run_command
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report import example as examples
 from dask_dedup.results.report import summary as summaries
-from dask_dedup.results.report.example import NO_WINNER, find_winners, make_example
+from dask_dedup.results.report.example import (
+    NO_WINNER,
+    find_image,
+    find_winners,
+    make_example,
+    read_image,
+)
 from dask_dedup.results.report.figures import make_figures
-from dask_dedup.results.report.image import find_image, read_image
 from dask_dedup.results.report.micrograph import draw_micrograph
 from dask_dedup.results.report.page import sentence
 from dask_dedup.results.report.summary import Sample, found_by, nearest_distances, summarize

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.formatting import counted, short_names
+from dask_dedup.formatting import short_names
 from dask_dedup.messages import parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
@@ -180,7 +180,7 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
     schema = footers[0].schema.to_arrow_schema()
     _check_constants(run, tags, schema)
     names = _input_names(run)
-    dataset = Dataset(
+    return Dataset(
         run=run,
         name=name,
         schema=schema,
@@ -200,12 +200,6 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
         ),
         constants=(RUN, INPUT, *sorted(tags)),
     )
-    rows = sum(file.rows for file in files)
-    if dataset.rows != rows:
-        raise InputError(
-            f"{run.output / name} has {counted(dataset.rows, 'row')}, but {rows:,} in the manifest."
-        )
-    return dataset
 
 
 def _check_constants(run: FinishedRun, tags: Mapping[str, str], schema: pa.Schema) -> None:

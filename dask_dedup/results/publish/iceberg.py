@@ -231,9 +231,5 @@ def _data_file(dataset: Dataset, copy: CopiedFile, schema: Schema, spec: int) ->
         nan_value_counts={},
         lower_bounds=by_id("minimum"),
         upper_bounds=by_id("maximum"),
-        split_offsets=None,
-        sort_order_id=None,
         spec_id=spec,
-        equality_ids=None,
-        key_metadata=None,
     )

@@ -36,9 +36,9 @@ WIDTH = 10.0
 MAX_VECTORS = 1_000
 #: Length of the scale bar as a fraction of the field's width.
 _BAR = 0.2
-#: Circles smaller than the first part of the field's width get a dot; those smaller than the second are
-#: shown larger, in a window `_WINDOW_CIRCLES` circles wide.
-_VISIBLE, _SEEN, _WINDOW_CIRCLES, _WINDOW_ASPECT = 0.008, 0.03, 25.0, 0.55
+#: If circles are smaller than this part of the field's width, a window `_WINDOW_CIRCLES` circles wide
+#: is shown larger.
+_SEEN, _WINDOW_CIRCLES, _WINDOW_ASPECT = 0.03, 25.0, 0.55
 
 
 def make_picture(key: str, example: Example, separation: float) -> Picture:
@@ -153,12 +153,10 @@ def _draw_picks(
     if not len(points):
         return
     many = len(points) > MAX_VECTORS
-    low, high = axes.get_xlim()
-    if diameter < (high - low) * _VISIBLE:
+    if not diameter:
         size = 10.0 if style == "-" else 4.0
         x, y = points.T
         axes.scatter(x, y, s=size * width, color=colour, lw=0, rasterized=many, zorder=3)
-    if not diameter:
         return
     diameters = np.full(len(points), diameter)
     axes.add_collection(
@@ -196,9 +194,7 @@ def _describe(example: Example, separation: float) -> str:
             "touch or overlap are duplicates."
         )
         if _crowded_window(example, separation):
-            tiny = separation < example.field[0] * _VISIBLE
-            dots = "; dots mark circles too small to see" if tiny else ""
-            parts.append(f"Below: the framed window{dots}.")
+            parts.append("Below: the framed window.")
     else:
         parts.append("Dots are the stored particle centres.")
     if example.is_projection:
