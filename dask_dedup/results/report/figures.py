@@ -206,9 +206,8 @@ def _overlap(run: FinishedRun, summary: Summary) -> Picture:
     if run.params.remove_entirely:
         reason = "Duplicates were removed entirely, so there are no winners."
         return Picture(key, question, note=reason)
-    if len(inputs) > 60 or len(set(inputs)) < len(inputs):
-        reason = "There are too many inputs, or two have the same path."
-        return Picture(key, question, note=reason)
+    if len(set(inputs)) < len(inputs):
+        return Picture(key, question, note="Two inputs have the same path.")
     found = found_by(summary.sample, inputs)
     if not found:
         return Picture(key, question, note="There are no particles.")

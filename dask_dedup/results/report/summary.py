@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.arrow import from_numpy, to_numpy
+from dask_dedup.arrow import from_numpy
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.inspection.neighbours import Centres, Cloud
@@ -147,12 +147,7 @@ def summarize(run: FinishedRun) -> Summary:
 
 
 def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
-    """Return the picks of one micrograph, from the sample or from the files."""
-    every = summary.sample
-    kept, rejected = every.kept.micrograph == key, every.rejected.micrograph == key
-    if kept.any() or rejected.any():
-        winners = every.winners.filter(from_numpy(rejected))
-        return Sample(every.kept.take(kept), every.rejected.take(rejected), winners)
+    """Return the picks of one micrograph."""
     readings = _read_parts(run, summary.parts_of(key), lambda keys: keys == key)
     return _join([reading.sample for reading in readings])
 
@@ -253,26 +248,14 @@ def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
 
     A particle was found by its own input and by those of the particles rejected in its favour.
     """
-    bit = np.array([1 << source for source in range(len(inputs))], dtype=np.uint64)
-    own = np.bincount(sample.kept.source, minlength=len(inputs))
-    table = sample.winners
-    if not table.num_rows:
-        return {(source,): int(number) for source, number in enumerate(own) if number}
-    codes, paths = Columns(table, "duplicates").texts("winner_input")
-    winner_source = np.array([inputs.index(path) for path in paths], dtype=np.int64)[codes]
-    file, _ = Columns(table, "duplicates").texts("winner_file")
-    winner = np.stack([winner_source, file, to_numpy(table["winner_row"])])
-    order = np.lexsort(winner)
-    winner = winner[:, order]
-    starts = np.flatnonzero(np.append(True, (winner[:, 1:] != winner[:, :-1]).any(axis=0)))
-    theirs = np.bitwise_or.reduceat(bit[sample.rejected.source[order]], starts)
-    winners = winner[0, starts]
-    found = Counter((theirs | bit[winners]).tolist())
-    alone = own - np.bincount(winners, minlength=len(inputs))
-    for source, number in enumerate(alone.tolist()):
-        found[int(bit[source])] += number
-    return {
-        tuple(source for source in range(len(inputs)) if mask >> source & 1): number
-        for mask, number in found.items()
-        if number
-    }
+    number = {path: source for source, path in enumerate(inputs)}
+    names = ("winner_input", "winner_file", "winner_row")
+    winners = zip(*(sample.winners[name].to_pylist() for name in names), strict=True)
+    finders: dict[tuple[str, str, int], set[int]] = {}
+    for source, winner in zip(sample.rejected.source.tolist(), winners, strict=True):
+        finders.setdefault(winner, {number[winner[0]]}).add(source)
+    found = Counter(tuple(sorted(sources)) for sources in finders.values())
+    alone = Counter(sample.kept.source.tolist())
+    alone.subtract(number[path] for path, _, _ in finders)
+    found.update({(source,): count for source, count in alone.items()})
+    return {sources: count for sources, count in found.items() if count}

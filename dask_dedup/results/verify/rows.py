@@ -268,12 +268,9 @@ def compare_totals(run: FinishedRun) -> str:
         "across_half_sets": across if pairs_exist else None,
         "by_input": [
             # The check "validity" counts the invalid rows; the datasets do not show them.
-            {"path": entry["path"], "rows": entry["rows"], **counts, "invalid": stated["invalid"]}
-            for entry, stated, counts in zip(
-                inputs,
-                totals["by_input"],
-                ({"kept": int(k), "rejected": int(r)} for k, r in zip(kept, rejected, strict=True)),
-                strict=True,
+            stated | {"path": entry["path"], "rows": entry["rows"], "kept": k, "rejected": r}
+            for stated, entry, k, r in zip(
+                totals["by_input"], inputs, kept.tolist(), rejected.tolist(), strict=True
             )
         ],
     }
