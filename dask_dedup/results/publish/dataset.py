@@ -204,26 +204,22 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
 
 def _check_constants(run: FinishedRun, tags: Mapping[str, str], schema: pa.Schema) -> None:
     """Check the names and values of the tags, and that no column has the name of a constant."""
-    for name, value in tags.items():
-        if not _TAG_NAME.fullmatch(name):
-            raise InputError(
-                f"The tag {name}={value} has a wrong name: use letters, digits and _ only."
-            )
-        if not _TAG_VALUE.fullmatch(value):
-            raise InputError(
-                f"The tag {name}={value} has a wrong value: use letters, digits and . _ - only, "
-                "and begin with a letter or digit."
-            )
-    columns = {column.lower() for column in schema.names}
+    taken = {column.lower() for column in schema.names}
     for name in (RUN, INPUT):
-        if name in columns:
+        if name in taken:
             raise InputError(
                 f"{run.output} has a column {name}, which the table needs to distinguish runs."
             )
-    names = [name.lower() for name in (RUN, INPUT, *tags)]
-    for name in tags:
-        if name.lower() in columns or names.count(name.lower()) > 1:
+    taken |= {RUN, INPUT}
+    for name, value in tags.items():
+        if not (_TAG_NAME.fullmatch(name) and _TAG_VALUE.fullmatch(value)):
+            raise InputError(
+                f"The tag {name}={value} is not valid: use letters, digits and _, in the value also . "
+                "and -. Begin the name with a letter, and the value with a letter or digit."
+            )
+        if name.lower() in taken:
             raise InputError(f"The tag {name} has the name of another column; choose another name.")
+        taken.add(name.lower())
 
 
 def _input_names(run: FinishedRun) -> list[str]:

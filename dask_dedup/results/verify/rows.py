@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dask_dedup import __version__, formats
+from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.columns import Columns
 from dask_dedup.pipeline.job import unified_schema
@@ -74,13 +75,15 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
 
     def compare_parquet(fragment: Fragment) -> None:
         paths = {dataset: parts[dataset][fragment.number] for dataset in (KEPT, REJECTED)}
-        compare([fragment], {name: _open_part(path, schema) for name, path in paths.items()})
+        outputs = {name: _open(path, schema, native=False) for name, path in paths.items()}
+        compare([fragment], outputs)
 
     def compare_native(source: int) -> None:
         table = inputs.tables[source]
         fragments = [part for part in inputs.fragments if part.source == source]
         paths = {dataset: native[dataset][source] for dataset in (KEPT, REJECTED)}
-        compare(fragments, {name: _open_native(path, table) for name, path in paths.items()})
+        outputs = {name: _open(path, table.schema, native=True) for name, path in paths.items()}
+        compare(fragments, outputs)
         _compare_bytes(paths, table, fragments, parts[DUPLICATES])
 
     as_parquet = [part for part in inputs.fragments if part.source not in native[KEPT]]
@@ -170,26 +173,18 @@ class _Output:
             raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
 
 
-def _open_part(path: Path, schema: pa.Schema) -> _Output:
-    """Open a Parquet file of one fragment."""
-    # As dictionaries, like the text of the inputs: faster to decode and to compare.
-    text = [field.name for field in schema if pa.types.is_string(field.type)]
-    with pq.ParquetFile(**parquet_source(path), read_dictionary=text) as file:
-        if not file.metadata.schema.to_arrow_schema().equals(schema, check_metadata=True):
-            raise MismatchError(f"{path}: its schema is not that of the inputs")
-        return _Output(path, schema, iter(()), file.read(use_threads=False))
-
-
-def _open_native(path: Path, like: ParticleTable) -> _Output:
-    """Open a table in its input's format."""
+def _open(path: Path, schema: pa.Schema, *, native: bool) -> _Output:
+    """Open an output file with the types of the input."""
     table = formats.open_table(path)
-    names = like.schema.names
-    if table.schema.names != names:
-        raise MismatchError(f"{path}: its columns are not those of {like.path}")
+    same = table.schema.names == schema.names
+    if not native:
+        same = table.schema.equals(schema, check_metadata=True)
+    if not same:
+        raise MismatchError(f"{path}: its columns are not those of the inputs")
     # Types inferred from text depend on the rows; those of the input count.
-    typed = replace(table, stored_schema=like.stored_schema)
-    chunks = (formats.read(typed, fragment, names) for fragment in typed.fragments)
-    return _Output(path, like.schema, chunks, like.schema.empty_table())
+    typed = replace(table, stored_schema=StoredSchema.of(schema))
+    chunks = (formats.read(typed, fragment, schema.names) for fragment in typed.fragments)
+    return _Output(path, schema, chunks, schema.empty_table())
 
 
 def _compare(
