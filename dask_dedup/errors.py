@@ -75,6 +75,6 @@ def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseExce
         each = each.__cause__ or (each.__context__ if contexts else None)
 
 
-def is_of_the_system(error: BaseException) -> bool:
+def is_system_error(error: BaseException) -> bool:
     """Return whether a read failed because of a disk or a server, which may pass, not because of the file."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)

@@ -133,7 +133,7 @@ def assert_same_rows(one, other):
         assert bits(one.column(name)) == bits(other.column(name)), name
 
 
-def spoilt_column(column, bad_value, rows):
+def column_with_bad_values(column, bad_value, rows):
     """Return a column of `cryosparc(30)` with a value in some rows."""
     array = values(cryosparc(30), column)
     array[list(rows)] = bad_value

@@ -45,7 +45,7 @@ _MODULES = {
     "parquet": "parquet.table",
     "star": "star.table",
     "cs": "cryosparc.cs",
-    "csg": "cryosparc.csg",
+    "csg": "cryosparc.cs",
 }
 
 
@@ -55,17 +55,11 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     Parameters
     ----------
     path : str or Path
-        A RELION ``.star``, a CryoSPARC ``.cs`` or ``.csg``, a Parquet file, a folder of Parquet
-        files, or a hive-partitioned folder.
+        A ``.star``, ``.cs``, ``.csg`` or Parquet file, or a folder of Parquet files, hive-partitioned or not.
     source : int
         Ordinal among the inputs.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
-
-    Raises
-    ------
-    InputError
-        If there is no such table, or it cannot be read.
     """
     location = at(path)
     with opening(path):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.storage.files import open_to_read
+from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -30,13 +30,10 @@ class FileSlice:
 
     Attributes
     ----------
-    path : str
     first_row : int
-        Number of the slice's first row in the file, from 0.
-    rows : int
+        In the file, from 0.
     blocks : tuple of int
-        Where the rows are in the file. Parquet: the numbers of the row groups. STAR: the first byte and the byte
-        after the last one. Empty for CryoSPARC files.
+        Parquet: the numbers of the row groups. STAR: the first byte and the byte after the last one.
     keys : tuple of (str, object)
         Columns that come from the path (hive partitions), and their values.
     """
@@ -59,9 +56,7 @@ class Fragment:
     source : int
         Ordinal of the input.
     first_row : int
-        Number of the first row in the input, from 0.
-    rows : int
-    slices : tuple of FileSlice
+        In the input, from 0.
     """
 
     number: int
@@ -150,13 +145,7 @@ class NativeFormat(Format, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredSchema:
-    """An Arrow schema that can be pickled: pyarrow's pickling loses the names of list elements.
-
-    Attributes
-    ----------
-    message : bytes
-        The schema as an Arrow IPC message.
-    """
+    """An Arrow schema as an IPC message, to be pickled: pyarrow's pickling loses the names of list elements."""
 
     message: bytes
 
@@ -177,13 +166,11 @@ class ParticleTable:
     Attributes
     ----------
     format : str
-        A key of `dask_dedup.formats`: ``parquet``, ``star``, ``cs`` or ``csg``.
+        ``parquet``, ``star``, ``cs`` or ``csg``.
     path : str
         As the user wrote it.
     source : int
         Ordinal among the inputs.
-    stored_schema : StoredSchema
-    files : tuple of InputFile
     fragments : tuple of Fragment
         Numbered from 0; a run renumbers them over all inputs.
     detail : object
@@ -223,36 +210,27 @@ def opening(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def read_blocks(file: BufferedReader, length: int | None = None) -> Iterator[memoryview]:
-    """Read a file from its current position, block by block; a block is overwritten by the next.
+def changed_error(path: object) -> RunError:
+    """Return the error about a file that changed during the run."""
+    return RunError(f"{path}: the file changed during the run. Run again.")
 
-    Parameters
-    ----------
-    file : file object
-    length : int, optional
-        Number of bytes to read; all by default.
 
-    Raises
-    ------
-    RunError
-        If the file ends before `length` bytes.
-    """
+def read_blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
+    """Read the next `length` bytes of a file, block by block; a block is overwritten by the next."""
     buffer = memoryview(bytearray(COPY_BYTES))
-    while length is None or length > 0:
-        count = file.readinto(buffer if length is None else buffer[:length])
+    while length > 0:
+        count = file.readinto(buffer[:length])
         if not count:
-            if length is None:
-                return
-            raise RunError(f"{file.name}: the file became shorter during the run. Run again.")
+            raise changed_error(file.name)
         yield buffer[:count]
-        length = None if length is None else length - count
+        length -= count
 
 
 def read_parts(parts: Iterable[Path]) -> Iterator[memoryview]:
     """Read part files one after the other, block by block."""
     for part in parts:
         with open_to_read(part, buffering=0) as file:
-            yield from read_blocks(file)
+            yield from read_blocks(file, status_of(part).st_size)
 
 
 def write_blocks(path: Path, rows: int, blocks: Iterable[bytes | memoryview]) -> OutputFile:

@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tables import cryosparc, relion, spoilt_column, write_file, write_folder
+from tables import column_with_bad_values, cryosparc, relion, write_file, write_folder
 from valid_files import STAR, put
 
 from damaged.case import case
@@ -171,7 +171,8 @@ def parquet_folder_of_two_schemas(folder):
 @case
 def parquet_one_nan_position(folder):
     return parquet(
-        folder, table=cryosparc(30, columns=spoilt_column("location/center_x_frac", np.nan, [3]))
+        folder,
+        table=cryosparc(30, columns=column_with_bad_values("location/center_x_frac", np.nan, [3])),
     )
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 from tables import (
     MICROGRAPH_UID,
+    column_with_bad_values,
     cryosparc,
     exposures,
-    spoilt_column,
     vectors,
     write_file,
     write_folder,
@@ -19,7 +19,7 @@ from damaged.parquet import picks
 
 
 def at_rows(column, value, rows=(3, 4, 7, 9)):
-    return spoilt_column(column, value, rows)
+    return column_with_bad_values(column, value, rows)
 
 
 @case

@@ -15,6 +15,7 @@ from dask_dedup.formats.base import (
     ParticleTable,
     StoredSchema,
     opening,
+    write_blocks,
 )
 from dask_dedup.formats.cryosparc import csdat, npy
 from dask_dedup.formats.cryosparc.fields import arrow_schema
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from dask_dedup.formats.cryosparc.csg import GroupText
     from dask_dedup.formats.cryosparc.record_file import RecordFile, Rows
 
 #: Target size of a fragment's records. They are read in batches, never all at once.
@@ -48,11 +50,6 @@ class Member:
     file: RecordFile
     order: NDArray[np.integer] | None = field(default=None, compare=False)
 
-    @property
-    def name(self) -> str:
-        """The file's name without folders."""
-        return at(self.file.path).name
-
     def rows(self, fragment: Fragment) -> Rows:
         """Return the rows of the file that belong to a fragment."""
         rows = range(fragment.first_row, fragment.first_row + fragment.rows)
@@ -60,7 +57,7 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Members:
+class CsDetail:
     """The files of a table, the main file first.
 
     Attributes
@@ -68,10 +65,13 @@ class Members:
     members : tuple of Member
     member_of : dict of str to int
         For each field, the number of the member it is read from.
+    group : GroupText, optional
+        Of a ``.csg``.
     """
 
     members: tuple[Member, ...]
     member_of: dict[str, int]
+    group: GroupText | None = None
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
@@ -85,18 +85,12 @@ def open_table(path: Path, source: int) -> ParticleTable:
         stored_schema=StoredSchema.of(schema),
         files=(file.info,),
         fragments=make_fragments([file], source),
-        detail=Members((Member(file),), dict.fromkeys(schema.names, 0)),
+        detail=CsDetail((Member(file),), dict.fromkeys(schema.names, 0)),
     )
 
 
 def open_file(path: Path) -> RecordFile:
-    """Open a ``.cs`` file of either kind.
-
-    Raises
-    ------
-    InputError
-        If it is of neither kind, damaged, or not readable.
-    """
+    """Open a ``.cs`` file of either kind."""
     with opening(path):
         (magic,) = read_ranges(path, [(0, min(6, status_of(path).st_size))])
         if magic == npy.MAGIC:
@@ -109,10 +103,13 @@ def open_file(path: Path) -> RecordFile:
 
 
 def make_fragments(files: Sequence[RecordFile], source: int) -> tuple[Fragment, ...]:
-    """Split the rows of joined files, the main file first, into equal fragments of about `FRAGMENT_BYTES`."""
+    """Split the rows of joined files, the main file first, into equal fragments of about `FRAGMENT_BYTES`.
+
+    A CSDAT file can only be read and written as a whole.
+    """
     path, rows = files[0].path, files[0].rows
-    size = rows * sum(file.row_bytes for file in files)
-    whole = any(file.indivisible for file in files)
+    size = rows * sum(file.dtype.itemsize for file in files)
+    whole = any(isinstance(file, csdat.CsdatFile) for file in files)
     number = 1 if whole else max(1, -(-size // FRAGMENT_BYTES))
     bounds = [rows * k // number for k in range(number + 1)]
     fragments = []
@@ -125,7 +122,7 @@ def make_fragments(files: Sequence[RecordFile], source: int) -> tuple[Fragment, 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read columns of a fragment by name, text as dictionaries."""
-    detail: Members = table.detail
+    detail: CsDetail = table.detail
     found: dict[str, pa.ChunkedArray] = {}
     for number, member in enumerate(detail.members):
         here = [name for name in columns if detail.member_of[name] == number]
@@ -158,16 +155,14 @@ def _part(path: Path, number: int) -> Path:
 def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Join part files into a ``.cs`` file of the same kind and fields."""
-    (member,) = table.detail.members
-    return [member.file.assemble(parts, rows, folder / name)]
-
-
-def assemble_members(
-    detail: Members, parts: Sequence[Path], rows: int, folder: Path
-) -> list[OutputFile]:
-    """Join part files into the files of a group, which keep their names."""
-    return [
-        member.file.assemble([_part(path, number) for path in parts], rows, folder / member.name)
-        for number, member in enumerate(detail.members)
-    ]
+    """Join part files into files of the same kinds; the files of a group keep their names."""
+    detail: CsDetail = table.detail
+    files = []
+    for number, member in enumerate(detail.members):
+        target = folder / (at(member.file.path).name if detail.group else name)
+        own_parts = [_part(path, number) for path in parts]
+        files.append(member.file.assemble(own_parts, rows, target))
+    if detail.group:
+        text = detail.group.with_rows(rows).encode()
+        files.append(write_blocks(folder / name, rows, [text]))
+    return files

@@ -22,18 +22,17 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.arrow import from_numpy, from_strings, to_numpy
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import OutputFile, read_parts, write_blocks
+from dask_dedup.formats.base import OutputFile, changed_error, read_parts, write_blocks
 from dask_dedup.formats.cryosparc.fields import read_fields
 from dask_dedup.formats.cryosparc.record_file import (
     DAMAGED,
     MAX_HEADER_BYTES,
     UNREADABLE,
     RecordFile,
-    check_rows,
     describe_file,
     reading,
-    shorter_error,
 )
 from dask_dedup.formatting import counted
 from dask_dedup.storage.capacity import check_fits
@@ -67,8 +66,6 @@ class CsdatFile(RecordFile):
         Offset of the string heap.
     """
 
-    indivisible = True
-
     header: dict[str, Any]
     columns: dict[str, tuple[int, int]]
     heap: int
@@ -79,10 +76,12 @@ class CsdatFile(RecordFile):
         with self._open() as file:
             columns = {name: self._column(file, name)[chosen] for name in names}
             texts = [name for name in names if self._is_text(name)]
-            if texts:
-                heap = self._heap(file)
-                columns |= {name: self._texts(columns[name], heap, name) for name in texts}
-        return read_fields([columns], self.dtype, len(rows), names)
+            heap = self._heap(file) if texts else b""
+        others = [name for name in names if name not in texts]
+        fields = read_fields([columns], self.dtype, len(rows), others)
+        found = dict(zip(others, fields.columns, strict=True))
+        found |= {name: self._texts(columns[name], heap, name) for name in texts}
+        return pa.table([found[name] for name in names], names=list(names))
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
         """Write records to one of two part files, each a complete CSDAT file.
@@ -110,9 +109,6 @@ class CsdatFile(RecordFile):
 
     def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
         """Copy the only part file."""
-        (part,) = parts
-        with open_to_read(part) as file:
-            check_rows(target, _read_header(file, status_of(part).st_size, part)[0]["length"], rows)
         return write_blocks(target, rows, read_parts(parts))
 
     @contextmanager
@@ -136,7 +132,7 @@ class CsdatFile(RecordFile):
         if size and name in self.header["compressed_fields"]:
             content = self._decompress(content, size, name)
         if len(content) != size:
-            raise shorter_error(self.path)
+            raise changed_error(self.path)
         return np.frombuffer(content, base).reshape(self.rows, *kind.shape)
 
     def _decompress(self, content: bytes, size: int, name: str) -> pa.Buffer:
@@ -160,26 +156,24 @@ class CsdatFile(RecordFile):
         file.seek(self.heap)
         return file.read()
 
-    def _texts(self, offsets: NDArray[np.uint64], heap: bytes, name: str) -> NDArray[np.object_]:
-        distinct, codes = np.unique(offsets, return_inverse=True)
+    def _texts(self, offsets: NDArray[np.uint64], heap: bytes, name: str) -> pa.DictionaryArray:
+        distinct, index = np.unique(offsets, return_inverse=True)
         if distinct.size and (distinct[-1] >= len(heap) or heap[-1]):
             raise self._damage(name)
         texts = [heap[offset : heap.index(b"\0", offset)] for offset in distinct.tolist()]
-        decoded = np.array([text.decode("utf-8", "backslashreplace") for text in texts], object)
-        return np.asarray(decoded[codes.reshape(-1)])
+        # The heap may hold a text more than once.
+        words = from_strings(
+            [text.decode("utf-8", "backslashreplace") for text in texts]
+        ).dictionary_encode()
+        codes = to_numpy(words.indices)[index.reshape(-1)]
+        return pa.DictionaryArray.from_arrays(from_numpy(codes), words.dictionary)
 
     def _damage(self, name: str) -> InputError:
         return InputError(f"{self.path}: the column {name} is damaged and cannot be read")
 
 
 def open_csdat(path: Path) -> CsdatFile:
-    """Read the header and check that the columns can have the length it claims.
-
-    Raises
-    ------
-    InputError
-        If the file is cut off or damaged.
-    """
+    """Read the header and check that the columns can have the length it claims."""
     status = status_of(path)
     with open_to_read(path) as file:
         header, dtype = _read_header(file, status.st_size, path)
@@ -192,11 +186,10 @@ def open_csdat(path: Path) -> CsdatFile:
 
 
 def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], np.dtype[Any]]:
-    start = file.read(10)
-    length = int.from_bytes(start[6:], "little")
-    if start[:6] != MAGIC or len(start) < 10 or length > min(MAX_HEADER_BYTES, size - 10):
-        raise InputError(f"{path}: not a CryoSPARC CSDAT file, or cut off in its header")
+    length = int.from_bytes(file.read(10)[6:], "little")
     try:
+        if length > min(MAX_HEADER_BYTES, size - 10):
+            raise ValueError(length)
         header = json.loads(file.read(length))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about outdated names of types
@@ -216,10 +209,10 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
             and set(header["compressed_fields"]) <= set(names)
         )
+        if not usable:
+            raise ValueError(dtype)
     except UNREADABLE as error:
-        raise InputError(f"{path}: the header cannot be read. {DAMAGED}") from error
-    if not usable:
-        raise InputError(f"{path}: the header describes no table. {DAMAGED}")
+        raise InputError(f"{path}: the header describes no table. {DAMAGED}") from error
     if compression not in (None, "lz4"):
         raise InputError(
             f"{path}: columns are compressed with {compression!r}; only lz4 is supported. "

@@ -1,4 +1,19 @@
-"""CryoSPARC ``.csg`` groups: a main file and its passthrough files, joined on uid."""
+"""CryoSPARC ``.csg`` groups: a text that points to a main file and its passthrough files, joined on uid.
+
+::
+
+    created: 2024-05-01 12:00:00.000000
+    group: {name: particles, title: All particles, type: particle, ...}
+    results:
+      blob:
+        metafile: '>J42_particles.cs'       # > means: in the folder of this file
+        num_items: 456024
+        type: particle.blob
+      ...
+    version: v4.4.1
+
+Of this text, only numbers of items and file names are replaced for a subset; every other character stays.
+"""
 
 from __future__ import annotations
 
@@ -9,57 +24,49 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from dask_dedup.arrow import to_numpy
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import (
-    InputFile,
-    OutputFile,
-    ParticleTable,
-    StoredSchema,
-    opening,
-    write_blocks,
-)
-from dask_dedup.formats.cryosparc.cs import (
-    Member,
-    Members,
-    assemble_members,
-    make_fragments,
-    open_file,
-    read,
-    split,
-)
+from dask_dedup.formats.base import InputFile, ParticleTable, StoredSchema, opening
+from dask_dedup.formats.cryosparc.cs import CsDetail, Member, make_fragments, open_file
 from dask_dedup.formats.cryosparc.fields import arrow_schema
-from dask_dedup.formats.cryosparc.group_file import GroupFile, read_group
 from dask_dedup.formatting import counted
 from dask_dedup.messages import parameter
-from dask_dedup.storage.files import status_of
+from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from dask_dedup.formats.cryosparc.record_file import RecordFile
 
-__all__ = ["assemble", "find_metafile", "open_table", "read", "split"]
-
+#: Real groups have a few kilobytes.
+MAX_BYTES = 2**18
 _SAME = "The files of a group must contain the same particles."
 
 
 @dataclass(frozen=True, slots=True)
-class Group(Members):
-    """The files of a group and its text.
+class GroupText:
+    """The text of a group.
 
     Attributes
     ----------
-    text : GroupFile
-    names : dict of str to str
-        For each file, as the group writes it, its name without folders.
+    text : str
+    edits : tuple of (int, int, str or None)
+        Start and end of what a subset replaces, in order, and the new text; None means the number of items.
     """
 
-    text: GroupFile
-    names: dict[str, str]
+    text: str
+    edits: tuple[tuple[int, int, str | None], ...]
+
+    def with_rows(self, rows: int) -> str:
+        """Return the text for a subset of the items, in a folder with all files of the group."""
+        text = self.text
+        for start, end, new in reversed(self.edits):
+            text = text[:start] + (str(rows) if new is None else new) + text[end:]
+        return text
 
 
 def open_table(path: Path, source: int, *, allow_outside: bool = False) -> ParticleTable:
@@ -74,31 +81,35 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     source : int
     allow_outside : bool
         Whether the group may point to files outside its folder.
-
-    Raises
-    ------
-    InputError
-        If the group points out of its folder, or to files that are missing, damaged, or hold other particles.
     """
     with opening(path):
-        text = read_group(path)
+        text, root = _read_text(path)
         status = status_of(path)
-    path_of = _find_metafiles(path, text, allow_outside=allow_outside)
+    metafiles = _find_nodes(path, root)
+    path_of = _find_metafiles(path, metafiles, allow_outside=allow_outside)
     # A stable sort: the first file listed stays first.
     paths = sorted(dict.fromkeys(path_of.values()), key=lambda file: "passthrough" in file.name)
     files = [open_file(file) for file in paths]
     main, *others = files
     members = (Member(main), *(Member(file, _match_rows(main, file)) for file in others))
     schemas = [arrow_schema(file.dtype, file.path) for file in files]
-    file_of_result = {result: paths.index(path_of[entry]) for result, entry in text.metafiles}
+    file_of_result = {result: paths.index(path_of[node.value]) for result, node in metafiles}
     member_of: dict[str, int] = {}
     for number, schema in enumerate(schemas):
         for name in schema.names:
             member_of.setdefault(name, number)
             if name != "uid" and file_of_result.get(name.split("/")[0]) == number:
                 member_of[name] = number
-    fingerprint = hashlib.sha256(text.text.encode()).hexdigest()
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, fingerprint)
+    edits: dict[tuple[int, int], str | None] = {}
+    for node in _values_of(root, "num_items"):
+        edits[_span(node, text)] = None
+    for _, node in metafiles:
+        name = path_of[node.value].name
+        if node.value != ">" + name:
+            edits[_span(node, text)] = "'>" + name.replace("'", "''") + "'"
+    group = GroupText(text, tuple((*span, new) for span, new in sorted(edits.items())))
     return ParticleTable(
         format="csg",
         path=str(path),
@@ -109,19 +120,80 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
         # Only the main file counts rows: the others hold the same particles.
         files=(info, main.info, *(replace(file.info, rows=0) for file in others)),
         fragments=make_fragments(files, source),
-        detail=Group(
-            members, member_of, text, {entry: file.name for entry, file in path_of.items()}
-        ),
+        detail=CsDetail(members, member_of, group),
     )
 
 
-def _find_metafiles(group: Path, text: GroupFile, *, allow_outside: bool) -> dict[str, Path]:
+def _read_text(path: Path) -> tuple[str, yaml.Node | None]:
+    """Read the text of a group and parse it; YAML tags are ignored."""
+    with open_to_read(path) as file:
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise InputError(f"{path}: not a CryoSPARC group: longer than {MAX_BYTES:,} bytes")
+    try:
+        text = content.decode()
+        return text, yaml.compose(text, Loader=yaml.SafeLoader)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        reason = getattr(error, "problem", None) or "not YAML"
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        where = "" if line is None else f" (line {line + 1})"
+        raise InputError(f"{path}: not a readable CryoSPARC group: {reason}{where}") from error
+
+
+def _find_nodes(path: Path, root: yaml.Node | None) -> list[tuple[str, yaml.ScalarNode]]:
+    """Return the name of each result (``location``, ``blob``, ...) and the node of the file it points to."""
+    results = _value(root, "results")
+    if not isinstance(results, yaml.MappingNode) or not results.value:
+        raise InputError(
+            f"{path}: not a CryoSPARC group: it has no results that point to .cs files"
+        )
+    metafiles = []
+    for key, entry in results.value:
+        node = _value(entry, "metafile")
+        if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
+            raise InputError(f"{path}: the result {key.value} has no metafile, or it is not text")
+        metafiles.append((str(key.value), node))
+    return metafiles
+
+
+def _span(node: yaml.Node, text: str) -> tuple[int, int]:
+    """Return start and end of a node in the text, without the line end of a block scalar."""
+    start: int = node.start_mark.index
+    return start, start + len(text[start : node.end_mark.index].rstrip())
+
+
+def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
+    pairs = node.value if isinstance(node, yaml.MappingNode) else []
+    return next((value for name, value in pairs if name.value == key), None)
+
+
+def _values_of(root: yaml.Node | None, key: str) -> Iterator[yaml.ScalarNode]:
+    """Return the values under a key, at any depth; an alias is visited once."""
+    seen = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                if name.value == key and isinstance(value, yaml.ScalarNode):
+                    yield value
+                waiting.append(value)
+        elif isinstance(node, yaml.SequenceNode):
+            waiting.extend(node.value)
+
+
+def _find_metafiles(
+    group: Path, metafiles: list[tuple[str, yaml.ScalarNode]], *, allow_outside: bool
+) -> dict[str, Path]:
     """Return the file of each entry of a group; entries that lead to the same file get the same path."""
     by_target: dict[Path, Path] = {}
     path_of: dict[str, Path] = {}
-    for result, entry in text.metafiles:
-        file = find_metafile(group, result, entry, allow_outside=allow_outside)
-        path_of[entry] = by_target.setdefault(file.resolve(), file)
+    for result, node in metafiles:
+        file = find_metafile(group, result, node.value, allow_outside=allow_outside)
+        path_of[node.value] = by_target.setdefault(file.resolve(), file)
     names = [file.name for file in by_target.values()]
     for name in names:
         if names.count(name) > 1:
@@ -133,23 +205,9 @@ def _find_metafiles(group: Path, text: GroupFile, *, allow_outside: bool) -> dic
 
 
 def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool = False) -> Path:
-    """Find a file that a group points to.
+    """Find the file that a result of a group points to.
 
-    Parameters
-    ----------
-    group : Path
-        The ``.csg``.
-    result : str
-        The result that points there, for messages.
-    entry : str
-        As written; a leading ``>`` means: in the group's folder.
-    allow_outside : bool
-        Whether the file may be outside the group's folder.
-
-    Raises
-    ------
-    InputError
-        If it is outside, or does not exist.
+    A leading ``>`` of the entry means: in the group's folder. Files outside it are refused unless `allow_outside`.
     """
     points = f"{group}: the result {result} points to"
     name = entry.removeprefix(">")
@@ -173,13 +231,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
 
 
 def _match_rows(main: RecordFile, other: RecordFile) -> NDArray[np.integer] | None:
-    """Find, for each row of the main file, the row of the other file with the same uid.
-
-    Returns
-    -------
-    (n,) integers, or None
-        None if both have the same order.
-    """
+    """Return, for each row of the main file, the row of the other file with the same uid; None if they are in order."""
     if main.rows != other.rows:
         raise InputError(
             f"{other.path}: has {counted(other.rows, 'particle')}, but {main.path} has {main.rows:,}. {_SAME}"
@@ -213,16 +265,3 @@ def _uids(file: RecordFile) -> NDArray[np.uint64]:
             f"{file.path}: has no integer field uid, by which the files of a group are joined"
         )
     return to_numpy(file.read(range(file.rows), ["uid"]).column("uid")).astype(np.uint64)
-
-
-def assemble(
-    table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
-) -> list[OutputFile]:
-    """Write the files of the subset under their own names, and the group `name` that points to them.
-
-    The rows of passthrough files are in the main file's order.
-    """
-    group: Group = table.detail
-    files = assemble_members(group, parts, rows, folder)
-    text = group.text.with_subset(rows, group.names).encode()
-    return [*files, write_blocks(folder / name, rows, [text])]

@@ -24,26 +24,8 @@ def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
 
     Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
     ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
-
-    Parameters
-    ----------
-    dtype : numpy.dtype
-        Of a structured array.
-    path : str
-        Of the file, for messages.
-
-    Raises
-    ------
-    InputError
-        If a field has a type that no column can hold.
     """
-    return pa.schema(
-        [pa.field(name, _column_type(dtype[name], name, path)) for name in _names(dtype)]
-    )
-
-
-def _names(dtype: Dtype) -> tuple[str, ...]:
-    return dtype.names or ()
+    return pa.schema([(name, _column_type(dtype[name], name, path)) for name in dtype.names or ()])
 
 
 def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
@@ -52,7 +34,7 @@ def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
         kind = pa.from_numpy_dtype(base.newbyteorder("="))
     elif base.kind == "c" and base.itemsize <= 16:
         kind = pa.from_numpy_dtype(np.dtype(f"f{base.itemsize // 2}"))
-    elif _is_text(base):
+    elif base.kind in "SUO":
         kind = pa.string()
     else:
         raise InputError(
@@ -77,29 +59,20 @@ def _shape(dtype: Dtype) -> tuple[int, ...]:
 
 
 def read_fields(
-    records: Iterable[Mapping[str, Array] | Array], dtype: Dtype, rows: int, names: Sequence[str]
+    batches: Iterable[Array | Mapping[str, Array]], dtype: Dtype, rows: int, names: Sequence[str]
 ) -> pa.Table:
-    """Collect fields from batches of records, text as dictionaries.
+    """Collect the named fields of consecutive batches of records, text as dictionaries.
 
-    Parameters
-    ----------
-    records : iterable of structured arrays, or of dicts of arrays
-        Consecutive batches; they may share one buffer.
-    dtype : numpy.dtype
-        Of the records.
-    rows : int
-        Total number of rows.
-    names : sequence of str
-        The fields wanted.
+    The batches may share one buffer.
     """
-    texts = {name: _TextColumn(dtype[name].base) for name in names if _is_text(dtype[name])}
+    texts = {name: _TextColumn(dtype[name].base) for name in names if dtype[name].base.kind in "SU"}
     numbers = {
         name: np.empty((rows, *dtype[name].shape), dtype[name].base.newbyteorder("="))
         for name in names
         if name not in texts
     }
     first = 0
-    for batch in records:
+    for batch in batches:
         for name, text in texts.items():
             text.add(batch[name])
         for name, values in numbers.items():
@@ -110,10 +83,6 @@ def read_fields(
         [_nested(column, _shape(dtype[name])) for name, column in zip(names, columns, strict=True)],
         names=list(names),
     )
-
-
-def _is_text(dtype: Dtype) -> bool:
-    return dtype.base.kind in "SUO"
 
 
 def _flat(values: Array) -> pa.Array:
@@ -133,41 +102,26 @@ class _TextColumn:
     """A column of text, stored once per run of equal values: particles mostly come micrograph by micrograph."""
 
     def __init__(self, dtype: Dtype) -> None:
-        self._dtype = dtype
-        self._texts: list[pa.Array] = []
+        self._texts = [np.empty(0, dtype)]
         self._lengths = [np.empty(0, np.intp)]
 
     def add(self, values: Array) -> None:
         flat = values.reshape(-1)
         starts = np.flatnonzero(np.concatenate(([flat.size > 0], flat[1:] != flat[:-1])))
-        self._texts.append(_cells(flat[starts], self._dtype))
+        self._texts.append(flat[starts])
         self._lengths.append(np.diff(starts, append=flat.size))
 
     def finish(self) -> pa.DictionaryArray:
-        kind = _cells(np.empty(0, self._dtype), self._dtype).type
-        distinct = pa.chunked_array(self._texts, kind).dictionary_encode().combine_chunks()
+        """Return the column; text that is not UTF-8 is shown with backslashes."""
+        texts = np.concatenate(self._texts)  # in the byte order of this machine
+        # Arrow compares texts of fixed width fastest as bytes.
+        kind = pa.binary(texts.itemsize)
+        cells = pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, pa.py_buffer(texts)])
+        distinct = cells.dictionary_encode()
         codes = np.repeat(to_numpy(distinct.indices), np.concatenate(self._lengths))
-        return pa.DictionaryArray.from_arrays(
-            from_numpy(codes), _decode(distinct.dictionary, self._dtype)
-        )
-
-
-def _cells(texts: Array, dtype: Dtype) -> pa.Array:
-    """Return texts in the form that Arrow handles fastest: fixed-width ones as bytes."""
-    if dtype.kind == "O":
-        return pa.array(texts, pa.string())
-    if not dtype.itemsize:
-        return pa.repeat(pa.scalar(b""), texts.size)
-    content = pa.py_buffer(np.ascontiguousarray(texts, dtype.newbyteorder("<")))
-    kind = pa.binary(dtype.itemsize)
-    return pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, content])
-
-
-def _decode(cells: pa.Array, dtype: Dtype) -> pa.Array:
-    """Return distinct texts as strings; invalid UTF-8 is shown with backslashes."""
-    if dtype.kind == "O":
-        return cells
-    codec = "utf-32-le" if dtype.kind == "U" else "utf-8"
-    return from_strings(
-        [cell.decode(codec, "backslashreplace").rstrip("\0") for cell in cells.to_pylist()]
-    )
+        codec = "utf-32-le" if texts.dtype.kind == "U" else "utf-8"
+        words = [
+            cell.decode(codec, "backslashreplace").rstrip("\0")
+            for cell in distinct.dictionary.to_pylist()
+        ]
+        return pa.DictionaryArray.from_arrays(from_numpy(codes), from_strings(words))

@@ -6,11 +6,11 @@ import hashlib
 from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.errors import InputError, RunError, is_of_the_system
+from dask_dedup.errors import InputError, is_system_error
 from dask_dedup.formats.base import InputFile, OutputFile
 from dask_dedup.storage.files import read_ranges
 
@@ -53,9 +53,6 @@ class RecordFile(ABC):
         Of one record; text in CSDAT files is ``O``.
     """
 
-    #: Whether the file must be read and written as a whole.
-    indivisible: ClassVar[bool]
-
     info: InputFile
     dtype: np.dtype[Any]
 
@@ -69,32 +66,13 @@ class RecordFile(ABC):
         """Number of records."""
         return self.info.rows
 
-    @property
-    def row_bytes(self) -> int:
-        """Size of a record; in CSDAT files without its text."""
-        return self.dtype.itemsize
-
     @abstractmethod
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text as dictionaries.
-
-        Parameters
-        ----------
-        rows : range, or (n,) integers
-            Row numbers.
-        names : sequence of str
-        """
+        """Read fields of some rows, text as dictionaries."""
 
     @abstractmethod
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the records of some rows, unchanged and in order, to one of two part files.
-
-        Parameters
-        ----------
-        rows : range, or (n,) integers
-        keep : (n,) bool
-        kept, rejected : Path
-        """
+        """Write the records of some rows, unchanged and in order, to one of two part files."""
 
     @abstractmethod
     def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
@@ -122,18 +100,7 @@ def reading(path: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        if isinstance(error, InputError) or is_of_the_system(error):
+        if isinstance(error, InputError) or is_system_error(error):
             raise
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"{path}: cannot be read: {reason}") from error
-
-
-def shorter_error(path: str) -> InputError:
-    """Return the error about a file that became shorter during the run."""
-    return InputError(f"{path}: the file became shorter during the run. Run again.")
-
-
-def check_rows(target: Path, found: float, rows: int) -> None:
-    """Raise `RunError` if the part files of an output file have too few or too many rows."""
-    if found != rows:
-        raise RunError(f"{target}: has {found} rows instead of {rows}. Run again.")

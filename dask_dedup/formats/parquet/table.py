@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.errors import InputError, is_of_the_system
+from dask_dedup.errors import InputError, is_system_error
 from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.parquet.footer import (
     NULL_KEY,
@@ -218,7 +218,7 @@ def _read_slice(part: FileSlice, wanted: list[str], schema: pa.Schema) -> pa.Tab
         # Arrow does not check text and codes when it reads them.
         rows.validate(full=True)
     except UNREADABLE as error:
-        if is_of_the_system(error):
+        if is_system_error(error):
             raise
         raise InputError(
             f"{part.path}: cannot be read from row {part.first_row} on: {reason(error)}"

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.errors import InputError, RunError
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import changed_error
 from dask_dedup.storage.files import open_to_read
 
 if TYPE_CHECKING:
@@ -98,11 +99,6 @@ class Span:
                 return offset + int(starts[row])
             row -= starts.size
         raise IndexError(row)
-
-
-def changed_error(path: object) -> RunError:
-    """Return the error about a file that changed during the run."""
-    return RunError(f"{path}: the file changed during the run. Run again.")
 
 
 def is_structure(line: bytes) -> bool:

@@ -30,13 +30,14 @@ from dask_dedup.formats.base import (
     OutputFile,
     ParticleTable,
     StoredSchema,
+    changed_error,
     opening,
     read_blocks,
     read_parts,
     write_blocks,
 )
 from dask_dedup.formats.star.blocks import read_layout
-from dask_dedup.formats.star.lines import Span, changed_error, find_rows
+from dask_dedup.formats.star.lines import Span, find_rows
 from dask_dedup.formats.star.schema import (
     DETECTOR_PIXEL_SIZE,
     MAGNIFICATION,

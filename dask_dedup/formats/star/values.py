@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dask_dedup.arrow import from_numpy, to_numpy
-from dask_dedup.formats.star.lines import changed_error, find_rows, line_error
+from dask_dedup.formats.base import changed_error
+from dask_dedup.formats.star.lines import find_rows, line_error
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
