@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats.cryosparc.csg import GroupText
-    from dask_dedup.formats.cryosparc.record_file import RecordFile, Rows
+    from dask_dedup.formats.cryosparc.record_file import Rows
+
+    CsFile = npy.NpyFile | csdat.CsdatFile
 
 #: Target size of a fragment's records. They are read in batches, never all at once.
 FRAGMENT_BYTES = 48 * 2**20
@@ -42,12 +44,12 @@ class Member:
 
     Attributes
     ----------
-    file : RecordFile
+    file : CsFile
     order : (n,) integers, or None
         For each row of the main file, the row of this file with the same uid; None if the order is the same.
     """
 
-    file: RecordFile
+    file: CsFile
     order: NDArray[np.integer] | None = field(default=None, compare=False)
 
     def rows(self, fragment: Fragment) -> Rows:
@@ -89,7 +91,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
     )
 
 
-def open_file(path: Path) -> RecordFile:
+def open_file(path: Path) -> CsFile:
     """Open a ``.cs`` file of either kind."""
     with opening(path):
         (magic,) = read_ranges(path, [(0, min(6, status_of(path).st_size))])
@@ -102,7 +104,7 @@ def open_file(path: Path) -> RecordFile:
     )
 
 
-def make_fragments(files: Sequence[RecordFile], source: int) -> tuple[Fragment, ...]:
+def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]:
     """Split the rows of joined files, the main file first, into equal fragments of about `FRAGMENT_BYTES`.
 
     A CSDAT file can only be read and written as a whole.

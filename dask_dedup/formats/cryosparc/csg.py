@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.formats.cryosparc.record_file import RecordFile
+    from dask_dedup.formats.cryosparc.cs import CsFile
 
 #: Real groups have a few kilobytes.
 MAX_BYTES = 2**18
@@ -230,7 +230,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
     return target if ".." in Path(name).parts else folder / name
 
 
-def _match_rows(main: RecordFile, other: RecordFile) -> NDArray[np.integer] | None:
+def _match_rows(main: CsFile, other: CsFile) -> NDArray[np.integer] | None:
     """Return, for each row of the main file, the row of the other file with the same uid; None if they are in order."""
     if main.rows != other.rows:
         raise InputError(
@@ -259,7 +259,7 @@ def _match_rows(main: RecordFile, other: RecordFile) -> NDArray[np.integer] | No
     return order
 
 
-def _uids(file: RecordFile) -> NDArray[np.uint64]:
+def _uids(file: CsFile) -> NDArray[np.uint64]:
     if "uid" not in (file.dtype.names or ()) or file.dtype["uid"].kind not in "ui":
         raise InputError(
             f"{file.path}: has no integer field uid, by which the files of a group are joined"

@@ -44,7 +44,10 @@ BATCH_BYTES = 2**19
 
 @dataclass(frozen=True, slots=True)
 class NpyFile(RecordFile):
-    """A file of records, one after the other, the first one at byte `offset`."""
+    """A file of records, one after the other, the first one at byte `offset`.
+
+    Rows are a range or (n,) integers.
+    """
 
     offset: int
 
@@ -75,7 +78,10 @@ class NpyFile(RecordFile):
             npy.write_array_header_1_0(header, fields)
         except ValueError:  # longer than 64 KiB
             npy.write_array_header_2_0(header, fields)
-        return write_blocks(target, rows, chain([header.getvalue()], read_parts(parts)))
+        written = write_blocks(target, rows, chain([header.getvalue()], read_parts(parts)))
+        if written.bytes != header.tell() + rows * self.dtype.itemsize:
+            raise changed_error(parts[0].parent)
+        return written
 
     def _batches(self, rows: Rows) -> Iterator[NDArray[np.void]]:
         """Read records as opaque cells; a batch may be overwritten by the next."""

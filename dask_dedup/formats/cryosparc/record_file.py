@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.errors import InputError, is_system_error
-from dask_dedup.formats.base import InputFile, OutputFile
+from dask_dedup.formats.base import InputFile
 from dask_dedup.storage.files import read_ranges
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
     from pathlib import Path
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     Rows = range | NDArray[np.integer]
@@ -43,15 +41,8 @@ SAMPLES, SAMPLE_BYTES = 64, 4096
 
 
 @dataclass(frozen=True, slots=True)
-class RecordFile(ABC):
-    """A file of records with named fields.
-
-    Attributes
-    ----------
-    info : InputFile
-    dtype : numpy.dtype
-        Of one record; text in CSDAT files is ``O``.
-    """
+class RecordFile:
+    """A file of records with named fields; `dtype` is that of a record, where text in CSDAT files is ``O``."""
 
     info: InputFile
     dtype: np.dtype[Any]
@@ -65,18 +56,6 @@ class RecordFile(ABC):
     def rows(self) -> int:
         """Number of records."""
         return self.info.rows
-
-    @abstractmethod
-    def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text as dictionaries."""
-
-    @abstractmethod
-    def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write the records of some rows, unchanged and in order, to one of two part files."""
-
-    @abstractmethod
-    def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Write a file of the same kind and fields from part files."""
 
 
 def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: int) -> InputFile:

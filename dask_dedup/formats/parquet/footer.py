@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import FileSlice, InputFile
+from dask_dedup.formats.base import FileSlice, InputFile, opening
 from dask_dedup.formatting import counted
 from dask_dedup.storage.capacity import check_fits
-from dask_dedup.storage.files import parquet_source, read_ranges, status_of
+from dask_dedup.storage.files import read_ranges, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,6 @@ class Footer:
 
     Attributes
     ----------
-    file : InputFile
     schema : pyarrow.Schema
         Of the columns in the file.
     keys : tuple of (str, str)
@@ -95,23 +94,13 @@ def _key_value(text: str, kind: pa.DataType) -> Any:
 
 
 def read_footer(path: Path, root: Path) -> Footer:
-    """Read the footer of one file of a table in the folder `root`.
-
-    Raises
-    ------
-    InputError
-        If it is not a Parquet file, is damaged, or names a column twice.
-    """
-    try:
+    """Read the footer of one file of a table in the folder `root`."""
+    with opening(path):
         status = status_of(path)
-        _check_ends(path, status.st_size)
-        with pq.ParquetFile(**parquet_source(path)) as parquet:
-            metadata, schema = parquet.metadata, parquet.schema_arrow
         footer = _read_footer_bytes(path, status.st_size)
-    except InputError:
-        raise
-    except PermissionError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    try:
+        with pq.ParquetFile(pa.BufferReader(footer)) as parquet:
+            metadata, schema = parquet.metadata, parquet.schema_arrow
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable Parquet file: {reason(error)}") from error
     names = schema.names
@@ -120,46 +109,36 @@ def read_footer(path: Path, root: Path) -> Footer:
         raise InputError(f"{path}: the column {twice[0]} occurs more than once")
     parts = path.relative_to(root).parts[:-1] if path != root else ()
     matches = [match for match in map(_HIVE_KEY.fullmatch, parts) if match]
-    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
-    rows = [group.num_rows for group in groups]
+    row_groups = map(metadata.row_group, range(metadata.num_row_groups))
+    groups = [(group.num_rows, group.total_byte_size) for group in row_groups]
+    rows = [count for count, _ in groups]
     if sum(rows) != metadata.num_rows or min(rows, default=0) < 0:
         raise InputError(
             f"{path}: footer claims {counted(metadata.num_rows, 'row')}, but its row groups have "
             f"{sum(rows):,}. The file is damaged."
         )
-    return Footer(
-        file=InputFile(
-            path=str(path),
-            bytes=status.st_size,
-            modified_ns=status.st_mtime_ns,
-            rows=metadata.num_rows,
-            fingerprint=hashlib.sha256(footer).hexdigest(),
-        ),
-        schema=schema,
-        keys=tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names),
-        groups=tuple((group.num_rows, group.total_byte_size) for group in groups),
-    )
+    fingerprint = hashlib.sha256(footer).hexdigest()
+    file = InputFile(str(path), status.st_size, status.st_mtime_ns, metadata.num_rows, fingerprint)
+    keys = tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names)
+    return Footer(file, schema, keys, tuple(groups))
 
 
-def _check_ends(path: Path, size: int) -> None:
-    begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 4), size)])
+def _read_footer_bytes(path: Path, size: int) -> bytes:
+    """Return the end of a file: its footer, with offsets, sizes and statistics of all columns, and the magic."""
+    begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
         known = ", ".join(OTHER_SUFFIXES)
         raise InputError(
             f"{path}: not a particle table ({known} or Parquet). "
             "The folder examples/ has converters for .box and .tbl files."
         )
-    if size < 12 or not begin == end == b"PAR1":
+    if size < 12 or not begin == end[4:] == b"PAR1":
         raise InputError(
             f"{path}: not a readable Parquet file: it does not begin and end with PAR1. "
             "It is empty, cut off, encrypted or in another format."
         )
-
-
-def _read_footer_bytes(path: Path, size: int) -> bytes:
-    """Return the footer, which holds offsets, sizes and statistics of all columns."""
-    (length,) = read_ranges(path, [(size - 8, size - 4)])
-    (footer,) = read_ranges(path, [(size - 8 - int.from_bytes(length, "little"), size)])
+    length = int.from_bytes(end[:4], "little")
+    (footer,) = read_ranges(path, [(max(0, size - 8 - length), size)])
     return footer
 
 

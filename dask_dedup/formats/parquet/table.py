@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import lru_cache, reduce
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -47,7 +48,8 @@ def open_table(path: Path, source: int) -> ParticleTable:
         paths = [
             file
             for file in list_files(path)
-            if file.suffix in SUFFIXES and not _hidden(file.relative_to(path))
+            if file.suffix in SUFFIXES
+            and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
         ]
         if not paths:
             others = [name for name in list_names(path) if name.endswith(OTHER_SUFFIXES)]
@@ -69,10 +71,6 @@ def open_table(path: Path, source: int) -> ParticleTable:
         files=tuple(footer.file for footer in footers),
         fragments=tuple(_fragments(slices, source)),
     )
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(("_", ".")) for part in path.parts)
 
 
 def _schema_of_all(footers: list[Footer]) -> pa.Schema:
@@ -98,13 +96,7 @@ def _schema_of_all(footers: list[Footer]) -> pa.Schema:
 
 
 def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
-    """Return a schema for the columns of two files or tables.
-
-    Raises
-    ------
-    InputError
-        If the types of a column do not fit together; names `path` and the column.
-    """
+    """Return a schema for the columns of two files or tables; `path` is the file or table of `other`."""
     fields = {field.name: field for field in known}
     for field in other:
         mine = fields.get(field.name)
@@ -158,40 +150,32 @@ def _is_text(kind: pa.DataType) -> bool:
 
 def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fragment]:
     """Group small slices, in order, up to about `FRAGMENT_BYTES`."""
-    group: list[FileSlice] = []
-    number = first_row = size = 0
-    for each, nbytes in slices:
-        if group and size + nbytes > FRAGMENT_BYTES:
-            rows = sum(member.rows for member in group)
-            yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
-            number, first_row, size, group = number + 1, first_row + rows, 0, []
-        group.append(each)
+    groups: list[list[FileSlice]] = [[]]
+    size = first_row = 0
+    for part, nbytes in slices:
+        if groups[-1] and size + nbytes > FRAGMENT_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(part)
         size += nbytes
-    rows = sum(member.rows for member in group)
-    yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
+    for number, group in enumerate(groups):
+        rows = sum(part.rows for part in group)
+        yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
+        first_row += rows
 
 
 def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
     """Join neighbouring row groups of the same file, so that they are read at once."""
-    for path, group in groupby(slices, key=lambda each: each.path):
-        first, *rest = group
-        blocks = tuple(block for each in (first, *rest) for block in each.blocks)
-        rows = sum(each.rows for each in (first, *rest))
-        yield FileSlice(path, first.first_row, rows, blocks, first.keys)
+    for _, group in groupby(slices, key=lambda part: part.path):
+        parts = list(group)
+        blocks = tuple(block for part in parts for block in part.blocks)
+        yield replace(parts[0], rows=sum(part.rows for part in parts), blocks=blocks)
 
 
 def read(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read a fragment; strings come as dictionaries, which are faster to decode and to split.
-
-    Parameters
-    ----------
-    table : ParticleTable
-    fragment : Fragment
-    columns : sequence of str, optional
-        All of the table's columns by default, in its order.
-    """
+    """Read columns of a fragment, by default all. Text as dictionaries is faster to decode and split."""
     schema = table.schema
     wanted = schema.names if columns is None else list(columns)
     parts = [_read_slice(each, wanted, schema) for each in fragment.slices]

@@ -25,30 +25,23 @@ SAMPLE_ROWS = 4096
 
 
 def split(
-    payload: pa.Table,
+    rows: pa.Table,
     keep: NDArray[np.bool_],
     schema: pa.Schema,
     kept: Path,
     rejected: Path,
 ) -> tuple[OutputFile, OutputFile]:
-    """Write the kept and the rejected rows of a payload, in order.
+    """Write the kept and the rejected rows of a fragment, in order.
 
-    Parameters
-    ----------
-    payload : pyarrow.Table
-        As `table.read` returns it; columns of `schema` that it lacks are written as null.
-    keep : (rows,) bool
-    schema : pyarrow.Schema
-        Of the files written, with its metadata.
-    kept, rejected : Path
+    Columns of `schema`, that of the files written, are null where `rows` lacks them.
     """
     held = pa.schema([held_as(field) for field in schema])
-    present = set(payload.column_names)
+    present = set(rows.column_names)
     whole = pa.table(
         [
-            payload.column(field.name).cast(field.type)
+            rows.column(field.name).cast(field.type)
             if field.name in present
-            else pa.nulls(payload.num_rows, field.type)
+            else pa.nulls(rows.num_rows, field.type)
             for field in held
         ],
         names=held.names,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
@@ -22,7 +22,6 @@ from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from typing import Any
 
 _HEADER_LINE = re.compile(
     rb"(?i:data_)(?P<block>[^\s#]*)\s*(?:#.*)?"
@@ -43,144 +42,109 @@ class Loop:
         Name of the ``data_`` block, without that prefix.
     labels : tuple of str
         Without the leading underscore, in the order of the values.
-    span : Span
-        All rows; of an empty table, an empty span after its labels.
     spans : tuple of Span
-        The same rows, split into spans of about the size of a fragment.
+        The rows, split into spans of about the size of a fragment; of an empty table, an empty span.
     """
 
     block: str
     labels: tuple[str, ...]
-    span: Span
     spans: tuple[Span, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """A label with a single value, outside a loop; the value may still have its quotes."""
-
-    block: str
-    label: str
-    value: bytes
+    @property
+    def span(self) -> Span:
+        """All rows."""
+        first, last = self.spans[0], self.spans[-1]
+        return Span(first.path, first.start, last.stop, 0, sum(span.rows for span in self.spans))
 
 
-@dataclass(frozen=True, slots=True)
 class Layout:
-    """The structure of a file.
+    """The structure of a file, which is read once from start to end.
 
     Attributes
     ----------
-    loops : tuple of Loop
-    items : tuple of Item
-    fingerprint : str
+    loops : list of Loop
+    items : dict of str to dict of str to bytes
+        For each block its labels outside a loop, with their values, which may still have quotes.
+    digest : hashlib object
         SHA-256 that covers the file's size and all bytes.
     """
 
-    loops: tuple[Loop, ...]
-    items: tuple[Item, ...]
-    fingerprint: str
+    def __init__(self, path: Path) -> None:
+        self.loops: list[Loop] = []
+        self.items: dict[str, dict[str, bytes]] = {}
+        self._path, self._size = path, status_of(path).st_size
+        self.digest = hashlib.sha256(str(self._size).encode())
+        self._block: str | None = None
+        #: A list between ``loop_`` and the rows.
+        self._labels: list[str] | None = None
+        self._labels_stop = 0
+        self._read()
 
+    def _read(self) -> None:
+        """Read the file, its tables in parallel."""
+        offset = 0
+        with open_to_read(self._path) as file:
+            self._check_text(file.read(2**16))
+            file.seek(0)
+            while line := file.readline(LONGEST_LINE + 1):
+                check_line(self._path, offset, line)
+                text = (line if offset else line.removeprefix(codecs.BOM_UTF8)).strip(BLANKS)
+                idle = not text or text.startswith(b"#")
+                if self._labels and not idle and not is_structure(text):
+                    spans, offset = find_spans(self._path, offset, self._size, self.digest)
+                    self._end_loop(spans)
+                    file.seek(offset)
+                    continue
+                self.digest.update(line)
+                if not idle:
+                    self._add_header_line(text, offset, offset + len(line))
+                offset += len(line)
+        self._end_loop()
 
-def read_layout(path: Path) -> Layout:
-    """Read a file once, tables in parallel, and return its structure.
+    def _check_text(self, begin: bytes) -> None:
+        problem = None
+        if not begin:
+            problem = "the file is empty"
+        elif begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            problem = "the file is UTF-16 text. Save it as UTF-8."
+        elif b"\0" in begin:
+            problem = "a binary file, not a STAR file"
+        if problem:
+            raise InputError(f"{self._path}: {problem}")
 
-    Raises
-    ------
-    InputError
-        If the file is not a STAR file; names the line.
-    """
-    size, offset = status_of(path).st_size, 0
-    scan = _Scan(path, size, hashlib.sha256(str(size).encode()))
-    with open_to_read(path) as file:
-        _check_text(path, file.read(2**16))
-        file.seek(0)
-        while line := file.readline(LONGEST_LINE + 1):
-            check_line(path, offset, line)
-            text = (line if offset else line.removeprefix(codecs.BOM_UTF8)).strip(BLANKS)
-            idle = not text or text.startswith(b"#")
-            if scan.labels and not idle and not is_structure(text):
-                offset = scan.add_rows(offset)
-                file.seek(offset)
-                continue
-            scan.digest.update(line)
-            if not idle:
-                scan.add_header_line(text, offset, offset + len(line))
-            offset += len(line)
-    scan.end_labels()
-    return Layout(tuple(scan.loops), tuple(scan.items), scan.digest.hexdigest())
-
-
-def _check_text(path: Path, begin: bytes) -> None:
-    problem = None
-    if not begin:
-        problem = "the file is empty"
-    elif begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        problem = "the file is UTF-16 text. Save it as UTF-8."
-    elif b"\0" in begin:
-        problem = "a binary file, not a STAR file"
-    if problem:
-        raise InputError(f"{path}: {problem}")
-
-
-@dataclass(slots=True)
-class _Scan:
-    """The structure found so far; `labels` is a list between ``loop_`` and its rows, else None."""
-
-    path: Path
-    size: int
-    digest: Any
-    loops: list[Loop] = field(default_factory=list)
-    items: list[Item] = field(default_factory=list)
-    block: str = ""
-    in_block: bool = False
-    labels: list[str] | None = None
-    labels_stop: int = 0
-
-    def add_rows(self, start: int) -> int:
-        """Add the table whose first row is at `start`; return the offset of what follows it."""
-        spans, stop = find_spans(self.path, start, self.size, self.digest)
-        span = Span(self.path, start, spans[-1].stop, 0, sum(each.rows for each in spans))
-        self.loops.append(Loop(self.block, tuple(self.labels or ()), span, spans))
-        self.labels = None
-        return stop
-
-    def add_header_line(self, text: bytes, start: int, stop: int) -> None:
+    def _add_header_line(self, text: bytes, start: int, stop: int) -> None:
         """Add a line outside the rows."""
         header = _HEADER_LINE.fullmatch(text)
-        if header is None or (not self.in_block and header["block"] is None):
+        if header is None or (self._block is None and header["block"] is None):
             found = text[:_QUOTED].decode(errors="replace")
             problem = f"not STAR: expected data_, loop_ or a label, found {found!r}"
-            raise line_error(self.path, start, problem)
+            raise line_error(self._path, start, problem)
         value = header["value"] or b""
-        if header["label"] is not None and self.labels is not None and not value:
-            self.labels.append(self._decode(header["label"], start))
-            self.labels_stop = stop
+        if header["label"] is not None and self._labels is not None and not value:
+            self._labels.append(self._decode(header["label"], start))
+            self._labels_stop = stop
             return
-        if self.labels == [] and value:
-            raise line_error(self.path, start, "the label of a loop is followed by a value")
-        self.end_labels()
+        if self._labels == [] and value:
+            raise line_error(self._path, start, "the label of a loop is followed by a value")
+        self._end_loop()
         if header["block"] is not None:
-            self.block, self.in_block = self._decode(header["block"], start), True
+            self._block = self._decode(header["block"], start)
         elif header["loop"]:
-            self.labels = []
+            self._labels = []
         else:
-            label = self._decode(header["label"], start)
-            self.items.append(Item(self.block, label, value))
+            items = self.items.setdefault(self._block or "", {})
+            items[self._decode(header["label"], start)] = value
 
-    def end_labels(self) -> None:
-        """Add an empty table if labels have just ended without rows."""
-        if self.labels:
-            empty = Span(self.path, self.labels_stop, self.labels_stop, 0, 0)
-            self.loops.append(Loop(self.block, tuple(self.labels), empty, ()))
-        self.labels = None
+    def _end_loop(self, spans: tuple[Span, ...] = ()) -> None:
+        """Add the table whose labels have just ended, if there is one."""
+        if self._labels:
+            empty = Span(self._path, self._labels_stop, self._labels_stop, 0, 0)
+            self.loops.append(Loop(self._block or "", tuple(self._labels), spans or (empty,)))
+        self._labels = None
 
     def _decode(self, name: bytes, offset: int) -> str:
-        try:
-            text = name.decode()
-        except UnicodeDecodeError as error:
-            problem = f"the name {name!r} is not UTF-8 text"
-            raise line_error(self.path, offset, problem) from error
-        if not text.isprintable():
-            problem = f"the name {text!r} has unprintable characters"
-            raise line_error(self.path, offset, problem)
+        text = name.decode(errors="replace")
+        if "\ufffd" in text or not text.isprintable():
+            problem = f"the name {name!r} is not UTF-8 text, or has unprintable characters"
+            raise line_error(self._path, offset, problem)
         return text

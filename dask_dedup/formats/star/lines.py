@@ -64,12 +64,10 @@ class Span:
 
     Attributes
     ----------
-    path : Path
     start, stop : int
         Bytes of the file.
     first_row : int
-        Number of the first row in its table, from 0.
-    rows : int
+        In its table, from 0.
     """
 
     path: Path
@@ -89,16 +87,14 @@ class Span:
 
     def error(self, row: int, problem: str) -> InputError:
         """Return the error about a row, counted from 0 in the span."""
-        line = line_number(self.path, self._offset_of(row))
-        return InputError(f"{self.path}: row {self.first_row + row} (line {line}) {problem}")
-
-    def _offset_of(self, row: int) -> int:
+        number = self.first_row + row
         for offset, block in self.blocks():
             starts, _ = find_rows(block, self.path, offset)
             if row < starts.size:
-                return offset + int(starts[row])
+                line = line_number(self.path, offset + int(starts[row]))
+                return InputError(f"{self.path}: row {number} (line {line}) {problem}")
             row -= starts.size
-        raise IndexError(row)
+        raise IndexError(number)
 
 
 def is_structure(line: bytes) -> bool:
@@ -128,7 +124,7 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
     ----------
     block : bytes
         Whole lines, each ended by a newline.
-    path, offset : Path, int
+    path, offset
         The file, and the block's offset in it, for messages.
 
     Returns
@@ -152,7 +148,12 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
         kind[indented] = _KIND[characters[first[indented]]]
         indented = indented[kind[indented] == _SPACE]
     stop = len(block)
-    for line in _structure_candidates(characters, first, kind).tolist():
+    candidates = np.flatnonzero(kind == _CANDIDATE)
+    begin = characters[first[candidates]]
+    # Paths such as data/1.mrc are ruled out quickly.
+    fifth = characters[np.minimum(first[candidates] + 4, characters.size - 1)]
+    possible = (begin == ord("_")) | (begin == ord(";")) | (fifth == ord("_"))
+    for line in candidates[possible].tolist():
         start = int(starts[line])
         if characters[start] == ord(";"):
             problem = "multi-line text (between lines that begin with ;) is not supported"
@@ -162,17 +163,6 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
             starts, kind = starts[:line], kind[:line]
             break
     return starts[(kind == _ROW) | (kind == _CANDIDATE)], stop
-
-
-def _structure_candidates(
-    characters: NDArray[np.uint8], first: NDArray[np.intp], kind: NDArray[np.uint8]
-) -> NDArray[np.intp]:
-    """Return the lines that may be structure; paths such as ``data/1.mrc`` are ruled out quickly."""
-    lines = np.flatnonzero(kind == _CANDIDATE)
-    begin = characters[first[lines]]
-    fifth = characters[np.minimum(first[lines] + 4, characters.size - 1)]
-    keyword = (begin != ord("_")) & (begin != ord(";"))
-    return np.asarray(lines[~keyword | (fifth == ord("_"))])
 
 
 def line_number(path: Path, offset: int) -> int:
@@ -204,21 +194,9 @@ def check_line(path: Path, offset: int, line: bytes) -> None:
 
 
 def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Span, ...], int]:
-    """Scan the table whose rows begin at `start`, in parallel.
+    """Scan the table whose rows begin at the offset `start` of a file of `size` bytes, in parallel.
 
-    Parameters
-    ----------
-    path : Path
-    start, size : int
-        Offset of the first row's line, and the size of the file.
-    digest : hashlib object
-        Updated by the SHA-256 of each part scanned.
-
-    Returns
-    -------
-    spans : tuple of Span
-    stop : int
-        Offset of what follows the table.
+    Return its spans and the offset of what follows it. The SHA-256 of each part scanned is added to the digest.
     """
     parts: list[Span] = []
     table_stop = None

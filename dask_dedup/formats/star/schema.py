@@ -61,7 +61,7 @@ class StarDetail:
     start, stop : int
         Bytes of the rows in the file.
     optics_groups : tuple of int
-        In ascending order.
+        Ascending.
     optics_columns : dict of str to tuple of float
         Columns of the optics table that the rows lack: one value for each optics group.
     computed_pixel_size : str or None
@@ -80,13 +80,7 @@ class StarDetail:
 
 
 def choose_particles(path: Path, layout: Layout) -> Loop:
-    """Return the table of particles (or micrographs, or tomograms).
-
-    Raises
-    ------
-    InputError
-        If there is none, or more than one; lists the tables.
-    """
+    """Return the table of particles (or micrographs, or tomograms); there must be exactly one."""
     loops = [loop for loop in layout.loops if not _OTHER_BLOCKS.fullmatch(loop.block.lower())]
     blocks = {loop.block for loop in loops}
     named = next((name for name in _PARTICLE_BLOCKS if name in blocks), None)
@@ -94,7 +88,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
         loops = [loop for loop in loops if loop.block == named]
     if len(loops) != 1:
         found = [f"data_{loop.block} ({counted(loop.span.rows, 'row')})" for loop in layout.loops]
-        found += dict.fromkeys(f"data_{item.block} (not a loop)" for item in layout.items)
+        found += [f"data_{block} (not a loop)" for block in layout.items]
         count = "several tables" if loops else "no table"
         raise InputError(
             f"{path}: {count} could hold the particles (found: {', '.join(found) or 'nothing'}). "
@@ -137,7 +131,7 @@ def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
 
 def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
     """Return the values of the first rows."""
-    if not loop.spans:
+    if not loop.span.rows:
         return {label: [] for label in loop.labels}
     _, block = next(loop.span.blocks())
     cut = block.find(b"\n", _SAMPLE_BYTES) + 1
@@ -185,8 +179,8 @@ def _read_optics(
 def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:
     """Return the values of the optics table; a single group may be written without a loop."""
     for loop in layout.loops:
-        if loop.block == "optics" and loop.spans:
+        if loop.block == "optics" and loop.span.rows:
             block = b"".join(block for _, block in loop.span.blocks())
             return read_tokens(block, loop.labels, loop.span)
-    items = [item for item in layout.items if item.block == "optics"]
-    return {item.label: [item.value.strip(b"'\"")] for item in items}
+    items = layout.items.get("optics", {})
+    return {label: [value.strip(b"'\"")] for label, value in items.items()}

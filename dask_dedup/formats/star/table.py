@@ -36,7 +36,7 @@ from dask_dedup.formats.base import (
     read_parts,
     write_blocks,
 )
-from dask_dedup.formats.star.blocks import read_layout
+from dask_dedup.formats.star.blocks import Layout
 from dask_dedup.formats.star.lines import Span, find_rows
 from dask_dedup.formats.star.schema import (
     DETECTOR_PIXEL_SIZE,
@@ -62,32 +62,27 @@ def open_table(path: Path, source: int) -> ParticleTable:
     """Find a file's particle table, its columns and optics groups, and split it into fragments.
 
     The file is read once from end to end; the fingerprint covers every byte.
-
-    Raises
-    ------
-    InputError
-        If the file is not a STAR file, or no single table holds the particles.
     """
     with opening(path):
         status = status_of(path)
-        layout = read_layout(path)
+        layout = Layout(path)
         loop = choose_particles(path, layout)
         detail = describe(path, layout, loop)
         schema = schema_of(loop, detail)
     fragments = []
     for number, span in enumerate(loop.spans):
-        rows = FileSlice(str(path), span.first_row, span.rows, (span.start, span.stop))
-        fragments.append(Fragment(number, source, span.first_row, span.rows, (rows,)))
-    file = InputFile(
-        str(path), status.st_size, status.st_mtime_ns, loop.span.rows, layout.fingerprint
-    )
+        part = FileSlice(str(path), span.first_row, span.rows, (span.start, span.stop))
+        slices = (part,) if span.rows else ()
+        fragments.append(Fragment(number, source, span.first_row, span.rows, slices))
+    fingerprint = layout.digest.hexdigest()
+    file = InputFile(str(path), status.st_size, status.st_mtime_ns, loop.span.rows, fingerprint)
     return ParticleTable(
         format="star",
         path=str(path),
         source=source,
         stored_schema=StoredSchema.of(schema),
         files=(file,),
-        fragments=tuple(fragments) or (Fragment(0, source, 0, 0, ()),),
+        fragments=tuple(fragments),
         detail=detail,
     )
 

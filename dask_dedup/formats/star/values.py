@@ -29,6 +29,8 @@ _NUMBER = re.compile(
 _EXACT = 2.0**53
 _EMPTY = (b"''", b'""')
 _SINGLE, _DOUBLE, _HASH = (ord(character) for character in "'\"#")
+#: A quoted value; the closing quote is followed by a blank.
+_QUOTED = re.compile(rb"(['\"]).*?\1(?=[\0- ])")
 
 
 def is_number(token: bytes) -> bool:
@@ -73,11 +75,6 @@ def parse_columns(
     -------
     dict of str to pyarrow.Array
         Strings as dictionaries with int32 codes. Numbers are the nearest float64.
-
-    Raises
-    ------
-    InputError
-        If a row has too few or too many values, or a value does not fit its column; names the row.
     """
     numbers = [name for name, kind in wanted.items() if not pa.types.is_string(kind)]
     texts = [name for name in wanted if name not in numbers]
@@ -120,16 +117,7 @@ def parse_columns(
 def _token_bounds(
     block: bytes, columns: int, span: Span, offset: int
 ) -> tuple[NDArray[np.int32], bool]:
-    """Find the bounds of all values in a block.
-
-    Parameters
-    ----------
-    block : bytes
-        Whole lines.
-    columns : int
-        Number of values each row must have.
-    span, offset : Span, int
-        The span, and the block's offset in the file, for messages.
+    """Find the bounds of all values in a block of whole lines, `columns` values a row.
 
     Returns
     -------
@@ -196,26 +184,16 @@ def _mask_quotes_and_comments(
     for start in positions[~empty].tolist():
         if start < done:
             continue
-        newline = block.index(b"\n", start)
         if characters[start] == _HASH:
-            plain[start:newline] = 32
-            done = newline
-            continue
-        done = _closing_quote(block, start, newline)
-        if done < 0:
+            done = block.index(b"\n", start)
+            plain[start:done] = 32
+        elif quoted := _QUOTED.match(block, start):
+            done = quoted.end()
+            plain[start:done] = 32
+            plain[start + 1 : done - 1] = ord("x")
+        else:
             raise line_error(span.path, offset + start, "a quote is not closed")
-        plain[start], plain[done] = 32, 32
-        plain[start + 1 : done] = ord("x")
     return plain, bool(empty.any())
-
-
-def _closing_quote(block: bytes, start: int, newline: int) -> int:
-    """Return the position of the quote that closes the one at `start`, or -1; a blank follows it."""
-    stop = start
-    while (stop := block.find(block[start : start + 1], stop + 1, newline)) >= 0:
-        if block[stop + 1] <= 32:
-            return stop
-    return -1
 
 
 def _parse_numbers(
