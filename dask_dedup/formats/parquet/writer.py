@@ -44,7 +44,7 @@ def split(
             else pa.nulls(rows.num_rows, field.type)
             for field in held
         ],
-        names=held.names,
+        schema=held,
     ).unify_dictionaries()
     encoded = _columns_worth_a_dictionary(whole)
     return (
@@ -61,24 +61,16 @@ def write(table: pa.Table, path: Path) -> OutputFile:
 def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -> OutputFile:
     # Text is held as dictionaries; ARROW:schema makes readers see the schema of the input.
     stored = {**(schema.metadata or {}), b"ARROW:schema": base64.b64encode(schema.serialize())}
-    held = pa.schema(
-        [
-            field.with_nullable(schema.field(field.name).nullable).with_metadata(
-                schema.field(field.name).metadata
-            )
-            for field in table.schema
-        ]
-    )
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
-        held,
+        table.schema.remove_metadata(),
         compression="zstd",
         compression_level=1,
         use_dictionary=encoded or False,
         store_schema=False,
     ) as writer:
-        writer.write_table(table.cast(held), row_group_size=ROW_GROUP_ROWS)
+        writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(stored)
     return write_blocks(path, table.num_rows, [memoryview(sink.getvalue())])
 
