@@ -16,7 +16,7 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
-from dask_dedup.particles.checks import check_names, check_rows, check_uids, find_warnings
+from dask_dedup.particles.checks import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
 from dask_dedup.particles.micrographs import micrograph_table
@@ -171,9 +171,8 @@ def _read_picks(rows: pa.Table, inputs: Inputs) -> tuple[Picks, list[str]]:
     (fragment,) = inputs.fragments
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     summaries = [summarize(found, fragment, roles, inputs.params)]
-    check_rows(inputs, summaries)
-    check_uids(inputs, summaries)
-    check_names(inputs, summaries)
+    for check in CHECKS:
+        check(inputs, summaries)
     return found.picks, find_warnings(inputs, summaries)
 
 

@@ -145,6 +145,10 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     return np.unique(np.concatenate(found))
 
 
+#: The checks of a run, in order.
+CHECKS = (check_rows, check_uids, check_names)
+
+
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
     """Return warnings about the inputs."""
     lines = _describe(inputs, ((summary, summary.oddities) for summary in summaries))

@@ -95,47 +95,32 @@ _OTHER_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """The columns of an input, by role.
+    """The columns of an input, by role."""
 
-    Attributes
-    ----------
-    convention : {"cryosparc", "relion"}
-    micrograph : str
-        Identifies the micrograph or tomogram.
-    position : tuple of str
-        x, y and, for tomograms, z.
-    unit : {"fraction", "pixel", "angstrom"}
-        Of `position`.
-    shape : str or None
-        Micrograph shape (ny, nx), which turns fractions into pixels.
-    psize_mic : str or None
-        Micrograph pixel size.
-    shift : tuple of str
-        One vector column, or one column per axis; empty if no shift is applied.
-    psize_shift : str or None
-        Pixel size of the shift; None for shifts in angstrom.
-    subtomogram : tuple of str
-        Angles of the frame the shift is in; empty if there is none.
-    score, uid, half : str or None
-    label : str or None
-        The filament, or the source of a symmetry copy, if the parameters need it.
-    match : {"uid", "path", "name"}
-        How micrographs are matched.
-    """
-
+    #: cryosparc or relion.
     convention: str
+    #: Identifies the micrograph or tomogram.
     micrograph: str
+    #: x, y and, for tomograms, z.
     position: tuple[str, ...]
+    #: Of the position: fraction, pixel or angstrom.
     unit: str
+    #: Micrograph shape (ny, nx), which turns fractions into pixels.
     shape: str | None = None
+    #: Micrograph pixel size.
     psize_mic: str | None = None
+    #: One vector column, or one column per axis; empty if no shift is applied.
     shift: tuple[str, ...] = ()
+    #: Pixel size of the shift; None for shifts in angstrom.
     psize_shift: str | None = None
+    #: Angles of the frame the shift is in; empty if there is none.
     subtomogram: tuple[str, ...] = ()
     score: str | None = None
     uid: str | None = None
     half: str | None = None
+    #: The filament, or the source of a symmetry copy, if the parameters need it.
     label: str | None = None
+    #: How micrographs are matched: uid, path or name.
     match: str = "path"
 
     @property

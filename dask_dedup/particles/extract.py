@@ -40,26 +40,16 @@ _SOURCE_BIT = 48
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """The picks of some rows, and the problems of these rows.
-
-    Attributes
-    ----------
-    picks : Picks
-        In row order.
-    names : list of str
-        Distinct micrograph names, if micrographs go by name.
-    problems : list of Problem
-        Of invalid rows, which are marked in ``picks.invalid``.
-    oddities : list of Problem
-        Of valid rows.
-    psize, stored_psize : (n,) float64 or None
-        Micrograph pixel size used, and that of the table's own column, angstrom.
-    """
+    """The picks of some rows, in row order, and the problems of these rows."""
 
     picks: Picks
+    #: Distinct micrograph names, if micrographs go by name.
     names: list[str]
+    #: Of invalid rows, which are marked in ``picks.invalid``.
     problems: list[Problem]
+    #: Of valid rows.
     oddities: list[Problem]
+    #: (n,) micrograph pixel size used, and that of the table's own column, angstrom.
     psize: Floats | None
     stored_psize: Floats | None
 

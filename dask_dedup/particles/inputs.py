@@ -28,22 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Opened particle tables and how to read particles from them.
+    """Opened particle tables and how to read particles from them."""
 
-    Attributes
-    ----------
-    tables : tuple of ParticleTable
-        In the user's order.
-    fragments : tuple of Fragment
-        The fragments of all tables, numbered from 0.
-    roles : tuple of ColumnRoles
-        One per table.
-    params : DedupParams
-    micrographs : MicrographTable or None
-    """
-
+    #: In the user's order.
     tables: tuple[ParticleTable, ...]
+    #: Of all tables, numbered from 0.
     fragments: tuple[Fragment, ...]
+    #: One per table.
     roles: tuple[ColumnRoles, ...]
     params: DedupParams
     micrographs: MicrographTable | None = None

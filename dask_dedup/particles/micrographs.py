@@ -78,21 +78,14 @@ def bare_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MicrographTable:
-    """Pixel sizes and shapes of micrographs, sorted by key.
-
-    Attributes
-    ----------
-    path : str
-    keys : (m,) uint64
-    psize : (m,) float64
-        Pixel size, angstrom.
-    shape : (m, 2) float64 or None
-        (ny, nx) in pixels.
-    """
+    """Pixel sizes and shapes of micrographs, sorted by key."""
 
     path: str
+    #: (m,)
     keys: NDArray[np.uint64]
+    #: (m,) angstrom.
     psize: NDArray[np.float64]
+    #: (m, 2) as (ny, nx) in pixels.
     shape: NDArray[np.float64] | None
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:

@@ -26,20 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """Counts and range of some scores.
-
-    Attributes
-    ----------
-    rows, missing, sentinel, zero : int
-        All scores, and those that are NaN, -999 and 0.
-    low, high : float
-        Of the other scores; infinite if there are none.
-    """
+    """Counts and range of some scores."""
 
     rows: int
+    #: NaN.
     missing: int
+    #: -999.
     sentinel: int
     zero: int
+    #: Of the scores that are neither missing nor -999; infinite if there are none.
     low: float
     high: float
 
@@ -70,45 +65,30 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class ScanSummary:
-    """What a fragment contains.
-
-    Attributes
-    ----------
-    fragment, source, rows : int
-    micrographs : (m,) uint64
-        Keys, each once. Unless invalid rows are an error, only of valid rows.
-    counts : (m,) int64
-        Rows of each.
-    names : list of (int, str)
-        Every micrograph name with its key; several per key if bare names are compared, none if
-        micrographs go by uid.
-    uids : (n,) uint64
-        Sorted; of all rows that have one.
-    psize : tuple of float
-        Least and greatest micrograph pixel size used, angstrom; NaN if none is.
-    stored_psize : tuple of float
-        The same of the table's own column.
-    score : ScoreRange or None
-    problems : list of Problem
-        Of invalid rows.
-    oddities : list of Problem
-        Of valid rows; reason for a warning.
-    invalid : dict of str to int
-        Invalid rows by their first reason.
-    """
+    """What a fragment contains."""
 
     fragment: int
     source: int
     rows: int
+    #: (m,) keys, each once. Unless invalid rows are an error, only of valid rows.
     micrographs: NDArray[np.uint64]
+    #: (m,) rows of each.
     counts: NDArray[np.int64]
+    #: Every micrograph name with its key; several per key if bare names are compared, none if
+    #: micrographs go by uid.
     names: list[tuple[int, str]]
+    #: (n,) sorted; of all rows that have one.
     uids: NDArray[np.uint64]
+    #: Least and greatest micrograph pixel size used, angstrom; NaN if none is.
     psize: tuple[float, float]
+    #: The same of the table's own column.
     stored_psize: tuple[float, float]
     score: ScoreRange | None
+    #: Of invalid rows.
     problems: list[Problem]
+    #: Of valid rows; reason for a warning.
     oddities: list[Problem] = field(default_factory=list)
+    #: Invalid rows by their first reason.
     invalid: dict[str, int] = field(default_factory=dict)
 
 

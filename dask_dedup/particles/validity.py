@@ -53,25 +53,15 @@ def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with some rows of a fragment.
+    """What is wrong with some rows of a fragment."""
 
-    Attributes
-    ----------
-    what : str
-        For a message: "have no finite position".
-    column : str
-    rows : int
-        Number of rows.
-    first : tuple of int
-        Row numbers in the fragment of the first few.
-    value_range : tuple of float, optional
-        Least and greatest value of the column in these rows, where it explains the problem.
-    """
-
+    #: For a message: "have no finite position".
     what: str
     column: str
     rows: int
+    #: Row numbers in the fragment of the first few.
     first: tuple[int, ...]
+    #: Least and greatest value of the column in these rows, where it explains the problem.
     value_range: tuple[float, float] | None = None
 
     @classmethod

@@ -60,47 +60,34 @@ def planned(plan: Plan, summaries: Sequence[ScanSummary]) -> Event:
 
 def scanned(summary: ScanSummary, seconds: float) -> Event:
     """Return the event that a fragment is scanned."""
-    return {
-        "kind": "scanned",
-        "number": summary.fragment,
-        "rows": summary.rows,
-        "seconds": round(seconds, 4),
-    }
+    return _done("scanned", summary.fragment, summary.rows, seconds)
 
 
 def collected(number: int, picks: int, seconds: float) -> Event:
     """Return the event that the picks to shuffle of a fragment are collected."""
-    return {
-        "kind": "collected",
-        "number": number,
-        "rows": picks,
-        "bytes": picks * _PICK_BYTES,
-        "seconds": round(seconds, 4),
-    }
+    return _done("collected", number, picks, seconds, bytes=picks * _PICK_BYTES)
 
 
 def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
     """Return the event that a shuffle partition is decided."""
-    return {
-        "kind": "decided",
-        "number": partition,
-        "rows": counts.picks,
-        "counts": counts.to_dict(),
-        "seconds": round(seconds, 4),
-    }
+    return _done("decided", partition, counts.picks, seconds, counts=counts.to_dict())
 
 
 def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
     """Return the event that a fragment is written, with counts of the micrographs decided in it."""
-    return {
-        "kind": "written",
-        "number": checkpoint.fragment,
-        "rows": checkpoint.rows,
-        "kept": checkpoint.kept,
-        "rejected": checkpoint.rejected,
-        "counts": checkpoint.counts.to_dict(),
-        "seconds": round(seconds, 4),
-    }
+    return _done(
+        "written",
+        checkpoint.fragment,
+        checkpoint.rows,
+        seconds,
+        kept=checkpoint.kept,
+        rejected=checkpoint.rejected,
+        counts=checkpoint.counts.to_dict(),
+    )
+
+
+def _done(kind: str, number: int, rows: int, seconds: float, **more: Any) -> Event:
+    return {"kind": kind, "number": number, "rows": rows, "seconds": round(seconds, 4), **more}
 
 
 def finished(manifest: dict[str, Any]) -> Event:

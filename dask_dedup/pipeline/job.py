@@ -32,34 +32,23 @@ OUTPUT_FORMATS = ("native", "parquet")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run as its stages and workers see it.
-
-    Attributes
-    ----------
-    inputs : Inputs
-    stored_schema : StoredSchema
-        Schema of the Parquet files written.
-    native_names : tuple of (str or None)
-        For each input, the name of its kept and rejected files in the input's format; None for
-        Parquet output.
-    output_format : {"native", "parquet"}
-    staging : str
-        Folder for the parts until the commit.
-    run_token : str
-        Subfolder of each dataset with this run's files, on object stores; else empty.
-    endpoint_url : str or None
-        S3 endpoint URL; workers may not have it in their environment.
-    attempt : str
-        Identifies the events of this attempt.
-    """
+    """A run as its stages and workers see it."""
 
     inputs: Inputs
+    #: Of the Parquet files written.
     stored_schema: StoredSchema
+    #: For each input, the name of its kept and rejected files in the input's format; None for
+    #: Parquet output.
     native_names: tuple[str | None, ...]
+    #: native or parquet.
     output_format: str
+    #: Folder for the parts until the commit.
     staging: str = ""
+    #: Subfolder of each dataset with this run's files, on object stores; else empty.
     run_token: str = ""
+    #: S3 endpoint; workers may not have it in their environment.
     endpoint_url: str | None = None
+    #: Identifies the events of this attempt.
     attempt: str = ""
 
     def dataset_folder(self, dataset: str) -> str:

@@ -26,37 +26,23 @@ MOST_PARTITIONS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where each micrograph is decided.
+    """Where each micrograph is decided."""
 
-    Attributes
-    ----------
-    rows : int
-        Particles that are compared.
-    fragments : int
-    micrographs : int
-        Distinct ones.
-    straddling : (s,) uint64
-        Sorted keys of the micrographs with rows in several fragments, whose picks move.
-    partition : (s,) int32
-        The shuffle partition of each.
-    partition_rows : (p,) int64
-        Picks in each shuffle partition.
-    sending_fragments : tuple of int
-        Fragments with picks that move.
-    unwritten : tuple of int
-        Fragments to write: those without a checkpoint.
-    invalid : dict of int to dict of str to int
-        Rows that are not compared, by fragment and reason; they never move.
-    """
-
+    #: Particles that are compared.
     rows: int
     fragments: int
     micrographs: int
+    #: (s,) sorted keys of the micrographs with rows in several fragments, whose picks move.
     straddling: NDArray[np.uint64]
+    #: (s,) the shuffle partition of each.
     partition: NDArray[np.int32]
+    #: (p,) picks in each shuffle partition.
     partition_rows: NDArray[np.int64]
+    #: Fragments with picks that move.
     sending_fragments: tuple[int, ...]
+    #: Fragments to write: those without a checkpoint.
     unwritten: tuple[int, ...]
+    #: Rows that are not compared, by fragment and reason; they never move.
     invalid: dict[int, dict[str, int]] = field(default_factory=dict)
 
     @property

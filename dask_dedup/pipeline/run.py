@@ -15,12 +15,7 @@ from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.output.store import open_store
-from dask_dedup.particles.checks import (
-    check_names,
-    check_rows,
-    check_uids,
-    find_warnings,
-)
+from dask_dedup.particles.checks import CHECKS, find_warnings
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
@@ -122,28 +117,14 @@ def run(
     request = make_request(job, run_id, allow_outside=allow_outside)
     with _translate_errors(), ExitStack() as stack:
         total = sum(table.rows for table in tables)
-        emit = _Emitter(choose_executor(stack, client, total, on_event), job.attempt)
-        stack.enter_context(emit.executor.listening(job.attempt))
-        with emit.failure():
-            emit(events.started(job, str(store.output), str(emit.executor)))
-            scan = _scan(job, emit)
-            executor = choose_for_moving(stack, emit.executor, scan.plan.moving_rows, on_event)
-            if executor is not emit.executor:
-                emit.executor = executor
-                # `on_event` has received these events: it listens to the new cluster only after them.
-                for event in scan.events(job, str(store.output), str(executor)):
-                    emit(event)
-                stack.enter_context(executor.listening(job.attempt))
-            # As text first: a cluster queried within the log handler would block its own log lines.
-            where = str(emit.executor)
-            log.log(emit.executor.log_level, "running %s", where)
-            with store.lock():
-                manifest = store.find_finished(run_id, overwrite=overwrite)
-                already_done = manifest is not None
-                if manifest is None:
-                    target = _Target(store, request, overwrite, replaced, began)
-                    manifest, already_done = _write_and_commit(job, scan, emit, target)
-            emit(events.finished(manifest))
+        executor = choose_executor(stack, client, total, on_event)
+        stack.enter_context(executor.listening(job.attempt))
+        at_work = _Run(job, store, request, overwrite, replaced, began, executor)
+        try:
+            manifest, already_done = at_work.execute(stack, on_event)
+        except BaseException as error:
+            at_work.emit(events.failed(str(error) or "interrupted"))
+            raise
     return _finished(store, manifest, already_done=already_done)
 
 
@@ -173,26 +154,6 @@ def _finished(store: ResultStore, manifest: dict[str, Any], *, already_done: boo
     return RunResult.of(store.output, manifest, already_done=already_done)
 
 
-@dataclass(slots=True)
-class _Emitter:
-    """Emits the events of a run through the executor at work."""
-
-    executor: Executor
-    attempt: str
-
-    def __call__(self, event: Event) -> None:
-        self.executor.emit({"run": self.attempt, **event})
-
-    @contextmanager
-    def failure(self) -> Iterator[None]:
-        """Emit an event if the run fails or is interrupted."""
-        try:
-            yield
-        except BaseException as error:
-            self(events.failed(str(error) or "interrupted"))
-            raise
-
-
 @dataclass(frozen=True, slots=True)
 class _Scan:
     """What is known of all rows before any is written."""
@@ -202,109 +163,125 @@ class _Scan:
     planned: Event
     warnings: list[str]
 
-    def events(self, job: Job, output: str, where: str) -> Iterator[Event]:
-        """Return the events so far, for a cluster that has not seen them."""
-        yield events.started(job, output, where)
-        yield from (events.scanned(summary, 0.0) for summary in self.summaries)
-        yield self.planned
 
+@dataclass(slots=True)
+class _Run:
+    """A run whose inputs are open: its steps after that."""
 
-def _scan(job: Job, emit: _Emitter) -> _Scan:
-    """Count and check all rows, and plan."""
-    summaries = sorted(emit.executor.scan(job), key=lambda summary: summary.fragment)
-    check_rows(job.inputs, summaries)
-    check_uids(job.inputs, summaries)
-    check_names(job.inputs, summaries)
-    plan = make_plan(summaries)
-    planned = events.planned(plan, summaries)
-    emit(planned)
-    for line in _describe(job):
-        log.info(line)
-    for line in plan.describe():
-        log.debug(line)
-    warnings = find_warnings(job.inputs, summaries)
-    _log_warnings(warnings)
-    # The uids take 8 bytes a particle and are no longer needed.
-    lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
-    return _Scan(lean, plan, planned, warnings)
-
-
-def _log_warnings(warnings: Sequence[str]) -> None:
-    for line in warnings:
-        data_warnings.warning("%s", line)
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """Where the result goes, and what its manifest needs besides the job."""
-
+    job: Job
     store: ResultStore
     request: dict[str, Any]
     overwrite: bool
     replaced: dict[str, Any] | None
     began: float
+    executor: Executor
 
+    def emit(self, event: Event) -> None:
+        self.executor.emit({"run": self.job.attempt, **event})
 
-def _write_and_commit(
-    job: Job, scan: _Scan, emit: _Emitter, target: _Target
-) -> tuple[dict[str, Any], bool]:
-    """Write the result and commit it.
+    def execute(
+        self, stack: ExitStack, on_event: EventHandler | None
+    ) -> tuple[dict[str, Any], bool]:
+        """Scan, write and commit; return the manifest, and whether another run had written it."""
+        self.emit_start()
+        scan = self.scan()
+        executor = choose_for_moving(stack, self.executor, scan.plan.moving_rows, on_event)
+        if executor is not self.executor:
+            self.executor = executor
+            # `on_event` has received these events: it listens to the new cluster only after them.
+            self.emit_start()
+            for summary in scan.summaries:
+                self.emit(events.scanned(summary, 0.0))
+            self.emit(scan.planned)
+            stack.enter_context(executor.listening(self.job.attempt))
+        # As text first: a cluster queried within the log handler would block its own log lines.
+        where = str(executor)
+        log.log(executor.log_level, "running %s", where)
+        with self.store.lock():
+            manifest = self.store.find_finished(self.request["run_id"], overwrite=self.overwrite)
+            already_done = manifest is not None
+            if manifest is None:
+                manifest, already_done = self.write_and_commit(scan)
+        self.emit(events.finished(manifest))
+        return manifest, already_done
 
-    Returns
-    -------
-    manifest : dict
-    already_done : bool
-        Whether a concurrent run has committed it.
-    """
-    store = target.store
-    staging = store.stage(target.request, job.run_token)
-    try:
-        manifest = store.staged_manifest(staging)
-        if manifest is None:
-            job = replace(job, staging=str(staging))
-            checkpoints = _write(
-                job, scan, emit, store.find_checkpoints(staging, job.inputs.fragments)
+    def emit_start(self) -> None:
+        self.emit(events.started(self.job, str(self.store.output), str(self.executor)))
+
+    def scan(self) -> _Scan:
+        """Count and check all rows, and plan."""
+        inputs = self.job.inputs
+        summaries = sorted(self.executor.scan(self.job), key=lambda summary: summary.fragment)
+        for check in CHECKS:
+            check(inputs, summaries)
+        plan = make_plan(summaries)
+        planned = events.planned(plan, summaries)
+        self.emit(planned)
+        for line in _describe(self.job):
+            log.info(line)
+        for line in plan.describe():
+            log.debug(line)
+        warnings = find_warnings(inputs, summaries)
+        _log_warnings(warnings)
+        # The uids take 8 bytes a particle and are no longer needed.
+        lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
+        return _Scan(lean, plan, planned, warnings)
+
+    def write_and_commit(self, scan: _Scan) -> tuple[dict[str, Any], bool]:
+        """Write the result and commit it, unless a concurrent run has."""
+        store, inputs = self.store, self.job.inputs
+        staging = store.stage(self.request, self.job.run_token)
+        try:
+            manifest = store.staged_manifest(staging)
+            if manifest is None:
+                job = replace(self.job, staging=str(staging))
+                done = store.find_checkpoints(staging, inputs.fragments)
+                checkpoints = self.write(job, scan, done)
+                check_unchanged(inputs)
+                doubts = find_doubts(job, scan.plan, checkpoints)
+                _log_warnings(doubts)
+                manifest = make_manifest(
+                    job,
+                    self.request,
+                    scan.plan,
+                    checkpoints,
+                    warnings=[*scan.warnings, *doubts],
+                    overwrite=self.overwrite,
+                    began=self.began,
+                )
+            committed = store.commit(staging, manifest, self.replaced)
+        except BaseException as error:
+            reusable = not isinstance(error, InputError)
+            finished = store.close_failed(
+                staging, len(inputs.fragments), lambda: reusable and not find_changed(inputs)
             )
-            check_unchanged(job.inputs)
-            doubts = find_doubts(job, scan.plan, checkpoints)
-            _log_warnings(doubts)
-            manifest = make_manifest(
-                job,
-                target.request,
-                scan.plan,
-                checkpoints,
-                warnings=[*scan.warnings, *doubts],
-                overwrite=target.overwrite,
-                began=target.began,
+            if finished is None or not isinstance(error, Exception):
+                raise
+            return finished, True
+        return committed, committed != manifest
+
+    def write(
+        self, job: Job, scan: _Scan, done: list[FragmentCheckpoint]
+    ) -> list[FragmentCheckpoint]:
+        """Decide and write all fragments but those already done; return all checkpoints in order."""
+        plan = scan.plan
+        if done:
+            fragments = len(job.inputs.fragments)
+            log.info(
+                "resuming: %s of %s fragments are already written",
+                f"{len(done):,}",
+                f"{fragments:,}",
             )
-        committed = store.commit(staging, manifest, target.replaced)
-    except BaseException as error:
-        reusable = not isinstance(error, InputError)
-        finished = store.close_failed(
-            staging, len(job.inputs.fragments), lambda: reusable and not find_changed(job.inputs)
-        )
-        if finished is None or not isinstance(error, Exception):
-            raise
-        return finished, True
-    return committed, committed != manifest
+            plan = make_plan(scan.summaries, [checkpoint.fragment for checkpoint in done])
+            for checkpoint in done:
+                self.emit(events.written(checkpoint, 0.0))
+        checkpoints = [*done, *self.executor.write(job, plan)]
+        return sorted(checkpoints, key=lambda checkpoint: checkpoint.fragment)
 
 
-def _write(
-    job: Job, scan: _Scan, emit: _Emitter, done: list[FragmentCheckpoint]
-) -> list[FragmentCheckpoint]:
-    """Decide and write all fragments but those already done; return all checkpoints in order."""
-    plan = scan.plan
-    if done:
-        log.info(
-            "resuming: %s of %s fragments are already written",
-            f"{len(done):,}",
-            f"{len(job.inputs.fragments):,}",
-        )
-        plan = make_plan(scan.summaries, [checkpoint.fragment for checkpoint in done])
-        for checkpoint in done:
-            emit(events.written(checkpoint, 0.0))
-    checkpoints = [*done, *emit.executor.write(job, plan)]
-    return sorted(checkpoints, key=lambda checkpoint: checkpoint.fragment)
+def _log_warnings(warnings: Sequence[str]) -> None:
+    for line in warnings:
+        data_warnings.warning("%s", line)
 
 
 @contextmanager

@@ -64,16 +64,10 @@ _FAILURES = (
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What was read of a fragment in the scan, for use in later stages.
-
-    Attributes
-    ----------
-    picks : Picks
-    micrograph : pyarrow.ChunkedArray or None
-        The micrograph name of each row, if micrographs go by name.
-    """
+    """What was read of a fragment in the scan, for use in later stages."""
 
     picks: Picks
+    #: The micrograph name of each row, if micrographs go by name.
     micrograph: pa.ChunkedArray | None
 
     @property
