@@ -11,16 +11,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.errors import DedupError, InputError, OutputExistsError, RunError
-    from dask_dedup.frames import remove_duplicates
-    from dask_dedup.inspection import Inspection, inspect
-    from dask_dedup.pipeline.result import RunResult
-    from dask_dedup.pipeline.run import run
-    from dask_dedup.results.publish import Publication, publish
-    from dask_dedup.results.report import report
-    from dask_dedup.results.status import Status, clean, status
-    from dask_dedup.results.verify import Verification, verify
+    from dask_dedup.dedup.params import DedupParams as DedupParams
+    from dask_dedup.errors import DedupError as DedupError
+    from dask_dedup.errors import InputError as InputError
+    from dask_dedup.errors import OutputExistsError as OutputExistsError
+    from dask_dedup.errors import RunError as RunError
+    from dask_dedup.frames import remove_duplicates as remove_duplicates
+    from dask_dedup.inspection import Inspection as Inspection
+    from dask_dedup.inspection import inspect as inspect
+    from dask_dedup.pipeline.result import RunResult as RunResult
+    from dask_dedup.pipeline.run import run as run
+    from dask_dedup.results.publish import Publication as Publication
+    from dask_dedup.results.publish import publish as publish
+    from dask_dedup.results.report import report as report
+    from dask_dedup.results.status import Status as Status
+    from dask_dedup.results.status import clean as clean
+    from dask_dedup.results.status import status as status
+    from dask_dedup.results.verify import Verification as Verification
+    from dask_dedup.results.verify import verify as verify
 
 __version__ = "0.1.0"
 
@@ -46,26 +54,7 @@ _MODULES = {
     "verify": "results.verify",
 }
 
-__all__ = [
-    "DedupError",
-    "DedupParams",
-    "InputError",
-    "Inspection",
-    "OutputExistsError",
-    "Publication",
-    "RunError",
-    "RunResult",
-    "Status",
-    "Verification",
-    "clean",
-    "inspect",
-    "publish",
-    "remove_duplicates",
-    "report",
-    "run",
-    "status",
-    "verify",
-]
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> Any:

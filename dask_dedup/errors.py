@@ -16,10 +16,12 @@ import errno
 from typing import TYPE_CHECKING
 
 from dask_dedup.formatting import printable
-from dask_dedup.messages import Hint, as_keyword, find_hints, spell
+from dask_dedup.messages import as_keyword, spell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from dask_dedup.messages import Hint
 
 
 class DedupError(Exception):
@@ -32,11 +34,6 @@ class DedupError(Exception):
     def raw(self) -> str:
         """The message with its mentions of parameters, to be spelled by `messages.spell`."""
         return super().__str__()
-
-    @property
-    def hints(self) -> list[Hint]:
-        """The parameters that the message names, with the values it suggests."""
-        return find_hints(self.raw)
 
     def spelled(self, spelling: Callable[[Hint], str]) -> str:
         """Return the message on one line, its parameters spelled by a function."""
@@ -61,11 +58,7 @@ class RunError(DedupError, RuntimeError):
 def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
     """Iterate over an error and its causes, each once, even if they form a cycle.
 
-    Parameters
-    ----------
-    error : BaseException
-    contexts : bool
-        Also errors that were being handled when the next one was raised.
+    With `contexts`, also over errors that were being handled when the next one was raised.
     """
     seen: set[int] = set()
     each: BaseException | None = error

@@ -86,12 +86,7 @@ def duration(seconds: float) -> str:
 def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:
     """Return an HTML table of names and values, for notebooks. All text is escaped.
 
-    Parameters
-    ----------
-    caption : str
-    rows : mapping of str to object
-    report : Path, optional
-        A last row links to it if it exists.
+    A last row links to the report if that file exists.
 
     Examples
     --------

@@ -19,14 +19,7 @@ _MENTION = re.compile(f"{_START}([a-z_]+)(?:=([^{_END}]*))?{_END}")
 
 
 class Hint(NamedTuple):
-    """A parameter named in a message.
-
-    Attributes
-    ----------
-    parameter : str
-    text : str or None
-        The suggested value as text; `value` is the value.
-    """
+    """A parameter named in a message, and the text of a value to suggest."""
 
     parameter: str
     text: str | None = None
@@ -43,25 +36,9 @@ class Hint(NamedTuple):
 def parameter(name: str, value: object = None) -> str:
     """Return a mention of a parameter to put into a message.
 
-    Parameters
-    ----------
-    name : str
-        As in the Python API.
-    value : object, optional
-        A value to suggest: text, a number, True or a tuple.
+    The value to suggest, if any, is text, a number, True or a tuple.
     """
     return f"{_START}{name}{'' if value is None else f'={value}'}{_END}"
-
-
-def find_hints(text: str) -> list[Hint]:
-    """Return the parameters that a message names, in order.
-
-    Examples
-    --------
-    >>> find_hints(f"Fix the rows, or pass {parameter('invalid', 'reject')}.")
-    [Hint(parameter='invalid', text='reject')]
-    """
-    return [Hint(*mention.groups()) for mention in _MENTION.finditer(text)]
 
 
 def as_keyword(hint: Hint) -> str:

@@ -12,7 +12,7 @@ from dask_dedup.messages import parameter
 from dask_dedup.particles.micrographs import bare_name
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from dask_dedup.inspection.report import InspectedInput, Neighbourhood, Pair
     from dask_dedup.inspection.survey import Survey
@@ -22,6 +22,38 @@ if TYPE_CHECKING:
 _ENOUGH = 50
 
 
+def find_warnings(
+    survey: Survey, entries: Sequence[InspectedInput], pairs: Sequence[Pair]
+) -> Iterator[str]:
+    """Iterate over the warnings that only an inspection can give."""
+    matches = {
+        f"{entries[pair.one].path} and {entries[pair.other].path}": pair.match
+        for pair in pairs
+        if pair.match
+    }
+    shifts = [(entry.path, entry.shift) for entry in entries]
+    shifts += [(both, match.shift) for both, match in matches.items()]
+    for which, test in shifts:
+        if test and test.verdict == "plus":
+            yield (
+                f"{which}: duplicates are closest with shifts added, but the rule is to subtract "
+                "them; check the program that wrote them"
+            )
+        elif test and test.verdict == "none":
+            yield (
+                f"{which}: duplicates are closest with shifts left out; if they were applied before, "
+                f"use {parameter('shift_key', 'none')} (symmetry copies look the same)"
+            )
+    for both, match in matches.items():
+        if min(match.picks) >= _ENOUGH and match.flip.verdict == "unclear":
+            yield (
+                f"{both} match no better than chance; check their pixel sizes and origins, and that "
+                "they hold the same kind of particle"
+            )
+    if survey.uid_share > 1:
+        yield f"only one uid in {survey.uid_share} was compared, chosen by hash"
+
+
 def advise(
     inputs: Inputs,
     survey: Survey,
@@ -29,27 +61,32 @@ def advise(
     pairs: Sequence[Pair],
     together: Neighbourhood | None,
     flips: dict[int, float],
-) -> list[str]:
-    """Return what to change or choose before a run."""
-    lines = []
-    if pairs and not any(pair.match for pair in pairs):
-        lines += _advise_names(inputs, survey)
+) -> Iterator[str]:
+    """Iterate over what to change or choose before a run."""
+    unit = entries[0].unit
+    if pairs and not any(pair.match for pair in pairs) and inputs.roles[0].match == "path":
+        known = [
+            {bare_name(name) for summary in one.summaries for _, name in summary.names}
+            for one in survey.inputs
+        ]
+        if shared := sum(len(one & other) for one, other in combinations(known, 2)):
+            by_name = parameter("match_micrographs", "name")
+            yield f"{counted(shared, 'micrograph', 'have')} the same bare name: use {by_name}"
     if flips:
-        lines.append(_advise_flips(inputs, entries[0].unit, survey, flips))
-    lines += _advise_copies(entries)
-    if together or len(entries) == 1:
-        lines += _advise_separation(together or entries[0].neighbourhood, entries[0].unit)
-    return lines
-
-
-def find_warnings(
-    survey: Survey, entries: Sequence[InspectedInput], pairs: Sequence[Pair]
-) -> list[str]:
-    """Return the warnings that only an inspection can give."""
-    lines = [*_warn_of_shifts(entries, pairs), *_warn_of_chance(entries, pairs)]
-    if survey.uid_share > 1:
-        lines.append(f"only one uid in {survey.uid_share} was compared, chosen by hash")
-    return lines
+        yield _advise_flips(inputs, unit, survey, flips)
+    for entry in entries:
+        around = entry.neighbourhood
+        if around and around.coincident:
+            separation = parameter("min_separation", 0)
+            if entry.fields["symmetry source"]:
+                separation = parameter("undo_symmetry_expansion", value=True)
+            yield (
+                f"{entry.path}: {around.coincident:,} of {around.picks:,} picks are at exactly the "
+                f"position of another (symmetry expansion, or repeated rows): {separation} keeps one of each"
+            )
+    around = together or (entries[0].neighbourhood if len(entries) == 1 else None)
+    if around:
+        yield _advise_separation(around, unit)
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
@@ -58,14 +95,14 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
     Among equally few, prefers inputs whose height need not be given, then the later ones.
     """
     known = [
-        (pair, pair.match.flip)
+        ({pair.one, pair.other}, pair.match.flip)
         for pair in pairs
         if pair.match and pair.match.flip.verdict != "unclear"
     ]
     heights = {
         number: flip.height
-        for pair, flip in known
-        for number in (pair.one, pair.other)
+        for both, flip in known
+        for number in both
         if flip.verdict == "opposite" and flip.height is not None
     }
     flips: dict[int, float] = {}
@@ -76,9 +113,8 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
         # Walk through all inputs that are connected to this one by a clear verdict.
         opposite[start], group = False, [start]
         for number in group:
-            for pair, flip in known:
-                if number in (pair.one, pair.other):
-                    neighbour = pair.one + pair.other - number
+            for both, flip in known:
+                for neighbour in both - {number} if number in both else ():
                     if neighbour not in opposite:
                         opposite[neighbour] = opposite[number] ^ (flip.verdict == "opposite")
                         group.append(neighbour)
@@ -101,93 +137,26 @@ def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, fl
         if inputs.roles[number].unit == "pixel" and not known and number in flips:
             size = 1.0
             if unit == "A":
-                size = float(np.nanmean([part.summary.psize for part in survey.inputs[number]]))
+                sizes = [summary.psize for summary in survey.inputs[number].summaries]
+                size = float(np.nanmean(sizes))
             parameters += f" {parameter('micrograph_height', round(flips[number] / size))}"
             break
     return f"y does not run the same way in all inputs: use {parameters}"
 
 
-def _advise_names(inputs: Inputs, survey: Survey) -> list[str]:
-    """Return whether micrographs in different folders have the same bare name."""
-    if inputs.roles[0].match != "path":
-        return []
-    known = [
-        {bare_name(name) for part in parts for _, name in part.summary.names}
-        for parts in survey.inputs
-    ]
-    shared = sum(len(one & other) for one, other in combinations(known, 2))
-    if not shared:
-        return []
-    by_name = parameter("match_micrographs", "name")
-    return [f"{counted(shared, 'micrograph', 'have')} the same bare name: use {by_name}"]
-
-
-def _advise_separation(around: Neighbourhood | None, unit: str) -> list[str]:
+def _advise_separation(around: Neighbourhood, unit: str) -> str:
     """Return the range in which the separation should be."""
-    if around is None:
-        return []
     separation = parameter("min_separation")
     if around.spacing is None:
         closest = around.nearest.get(5.0, 0.0)
         most = f" (95% have none within {closest:.3g} {unit})" if closest else ""
-        return [
+        return (
             f"no gap between duplicates and real neighbours{most}: choose {separation} by the "
             "diameter of the particle"
-        ]
+        )
     begin, end = around.spacing.neighbours_begin, around.spacing.duplicates_end
     size = " (times the pixel size)" if unit == "px" else ""
+    neighbours = f"real neighbours begin at about {begin:.3g} {unit}: choose {separation}"
     if end:
-        return [
-            f"duplicates are within about {end:.3g} {unit}, real neighbours begin at about "
-            f"{begin:.3g} {unit}: choose {separation} between the two{size}"
-        ]
-    return [
-        f"real neighbours begin at about {begin:.3g} {unit}: choose {separation} below that{size}"
-    ]
-
-
-def _advise_copies(entries: Sequence[InspectedInput]) -> list[str]:
-    """Return how to remove coincident picks and nothing else."""
-    lines = []
-    for entry in entries:
-        around = entry.neighbourhood
-        if around and around.coincident:
-            separation = parameter("min_separation", 0)
-            if entry.fields["symmetry source"]:
-                separation = parameter("undo_symmetry_expansion", value=True)
-            lines.append(
-                f"{entry.path}: {around.coincident:,} of {around.picks:,} picks are at exactly the "
-                f"position of another (symmetry expansion, or repeated rows): {separation} keeps one of each"
-            )
-    return lines
-
-
-def _warn_of_shifts(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
-    """Return the inputs whose shifts do not bring duplicates together."""
-    tests = [(entry.path, entry.shift) for entry in entries]
-    tests += [(_both(entries, pair), pair.match.shift) for pair in pairs if pair.match]
-    reasons = {
-        "plus": "duplicates are closest with shifts added, but the rule is to subtract them; check "
-        "the program that wrote them",
-        "none": "duplicates are closest with shifts left out; if they were applied before, use "
-        f"{parameter('shift_key', 'none')} (symmetry copies look the same)",
-    }
-    return [
-        f"{which}: {reasons[test.verdict]}"
-        for which, test in tests
-        if test and test.verdict in reasons
-    ]
-
-
-def _warn_of_chance(entries: Sequence[InspectedInput], pairs: Sequence[Pair]) -> list[str]:
-    """Return the inputs that share micrographs, but match no better than chance."""
-    return [
-        f"{_both(entries, pair)} match no better than chance; check their pixel sizes and origins, "
-        "and that they hold the same kind of particle"
-        for pair in pairs
-        if pair.match and min(pair.match.picks) >= _ENOUGH and pair.match.flip.verdict == "unclear"
-    ]
-
-
-def _both(entries: Sequence[InspectedInput], pair: Pair) -> str:
-    return f"{entries[pair.one].path} and {entries[pair.other].path}"
+        return f"duplicates are within about {end:.3g} {unit}, {neighbours} between the two{size}"
+    return f"{neighbours} below that{size}"

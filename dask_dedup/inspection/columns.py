@@ -50,10 +50,7 @@ def find_roles(
 ) -> tuple[list[ColumnRoles], bool]:
     """Return the column roles of every input, and whether the inputs can be compared.
 
-    Raises
-    ------
-    InputError
-        If a table has no positions.
+    Raises an InputError if a table has no positions.
     """
     found = [_roles_of(table, params, problems) for table in tables]
     names = [
@@ -112,15 +109,12 @@ def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:
 
 def score_columns(table: ParticleTable, roles: ColumnRoles, params: DedupParams) -> dict[str, str]:
     """Return the columns that can rank particles, with the value of ``score_field`` for each."""
-    schema = table.schema
-    fields = score_fields(schema.names)
+    fields = score_fields(table.schema.names)
     if roles.score is not None:
         fields[roles.score] = params.score_field
+    numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
     return {
-        column: field for column, field in fields.items() if _is_numeric(schema.field(column).type)
+        column: field
+        for column, field in fields.items()
+        if any(test(table.schema.field(column).type) for test in numeric)
     }
-
-
-def _is_numeric(kind: pa.DataType) -> bool:
-    types = pa.types
-    return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
-from functools import reduce
 from itertools import combinations
-from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +16,7 @@ from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_co
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourhood, Pair, Score
-from dask_dedup.inspection.survey import FragmentSurvey, Survey, count_rows, survey_inputs
+from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.messages import Message, parameter
 from dask_dedup.particles import checks
 from dask_dedup.particles.conventions import CRYOSPARC, RELION
@@ -83,14 +80,12 @@ def inspect(
     problems: list[str] = []
     opened, comparable = _open(paths, micrographs, params, problems)
     unit, measured = _choose_unit(opened)
-    scores = [
-        score_columns(table, roles, params)
-        for table, roles in zip(opened.tables, opened.roles, strict=True)
-    ]
+    both = zip(opened.tables, opened.roles, strict=True)
+    scores = [score_columns(table, roles, params) for table, roles in both]
     survey = survey_inputs(opened, measured, scores)
-    for parts in survey.inputs:
+    for one in survey.inputs:
         for check in (checks.check_rows, checks.check_names, checks.check_uids):
-            record(problems, check, opened, [part.summary for part in parts])
+            record(problems, check, opened, one.summaries)
     return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
 
 
@@ -144,9 +139,8 @@ def _conclude(
     """Measure the samples, compare the inputs and advise."""
     samples = survey.samples
     several = comparable and len(samples) > 1
-    measurable = [n for n, sample in enumerate(samples) if len(sample) > 1]
-    measured = measure_neighbourhoods([samples[n] for n in measurable])
-    around = dict(zip(measurable, measured, strict=True))
+    around = measure_neighbourhoods(samples)
+    measured = [one for one in around if one]
     pairs: tuple[Pair, ...] = ()
     if several:
         radius = inputs.params.min_separation if unit == "A" else _radius_in_pixels(measured)
@@ -157,25 +151,23 @@ def _conclude(
     flips = choose_flips(inputs, pairs)
     together = None
     if several and measured:
-        alike = [_flip(sample, flips.get(n)) for n, sample in enumerate(samples)]
-        (together,) = measure_neighbourhoods([Centres.concatenate(alike)], measured[0].edges)
+        alike = Centres.concatenate(
+            [sample.flipped(flips[n]) if n in flips else sample for n, sample in enumerate(samples)]
+        )
+        (together,) = measure_neighbourhoods([alike], measured[0].edges)
     entries = tuple(
-        _describe(inputs, n, unit, scores[n], survey.inputs[n], samples[n], around.get(n))
-        for n in range(len(samples))
+        _describe(inputs, n, unit, scores[n], survey, around[n]) for n in range(len(samples))
     )
-    summaries = [part.summary for parts in survey.inputs for part in parts]
-    warnings = checks.find_warnings(inputs, summaries) + find_warnings(survey, entries, pairs)
+    summaries = [summary for one in survey.inputs for summary in one.summaries]
+    warnings = checks.find_warnings(inputs, summaries)
+    warnings += find_warnings(survey, entries, pairs)
     advice = advise(inputs, survey, entries, pairs, together, flips)
     return Inspection(
         inputs=entries,
         pairs=pairs,
         together=together,
         flips=tuple(sorted(flips)),
-        measured={
-            "picks": sum(map(len, samples)),
-            "micrographs": survey.measured,
-            "of_micrographs": survey.micrographs,
-        },
+        measured=survey.measured,
         problems=tuple(problems),
         warnings=tuple(map(Message, warnings)),
         advice=tuple(map(Message, advice)),
@@ -190,22 +182,16 @@ def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
     return min(apart) / 2 if apart else 1.0
 
 
-def _flip(centres: Centres, height: float | None) -> Centres:
-    if height is None:
-        return centres
-    return centres.flipped(None if np.isfinite(centres.height).all() else height)
-
-
 def _describe(
     inputs: Inputs,
     source: int,
     unit: str,
     fields: dict[str, str],
-    parts: Sequence[FragmentSurvey],
-    sample: Centres,
+    survey: Survey,
     around: Neighbourhood | None,
 ) -> InspectedInput:
     table, roles = inputs.tables[source], inputs.roles[source]
+    found, sample = survey.inputs[source], survey.samples[source]
     columns: dict[str, tuple[str | None, ...]] = {
         "micrograph": (roles.micrograph,),
         "position": roles.position,
@@ -218,14 +204,9 @@ def _describe(
         "filament": _FILAMENTS,
         "symmetry source": _SYMMETRY,
     }
-    counts = count_rows(parts)
-    sizes = np.array([part.summary.psize for part in parts])
+    counts = count_rows(found.summaries)
+    sizes = np.array([summary.psize for summary in found.summaries])
     sizes = sizes[np.isfinite(sizes)]
-    scores = (
-        {name: reduce(add, (part.scores[name] for part in parts)) for name in fields}
-        if parts
-        else {}
-    )
     shift = None
     if sample.shift is not None and len(sample) > 1:
         spacing = around.spacing.neighbours_begin if around and around.spacing else np.inf
@@ -254,13 +235,13 @@ def _describe(
                 field=fields[column],
                 column=column,
                 used=column == roles.score,
-                least=found.low,
-                greatest=found.high,
-                warnings=tuple(checks.score_warnings(column, found)) if found.rows else (),
+                least=stored.low,
+                greatest=stored.high,
+                warnings=tuple(checks.score_warnings(column, stored)) if stored.rows else (),
             )
-            for column, found in scores.items()
+            for column, stored in found.scores.items()
         ),
-        half_sets=dict(sorted(sum((part.half_sets for part in parts), Counter()).items())),
+        half_sets=dict(sorted(found.half_sets.items())),
         neighbourhood=around,
         shift=shift,
     )

@@ -26,15 +26,17 @@ def match(one: Centres, other: Centres, radius: float) -> Match | None:
     if not common.size:
         return None
     one, other = (part.take(np.isin(part.micrograph, common)) for part in (one, other))
-    distances = _partners(one, other, radius), _partners(other, one, radius)
-    near = distances[0][np.isfinite(distances[0])]
-    flip, aligned = _compare_axes(one, other, radius, _shares(*distances))
+    distances = _partners(one, other, radius)
+    near = distances[np.isfinite(distances)]
+    matched = near.size, int(np.isfinite(_partners(other, one, radius)).sum())
+    as_is = matched[0] / len(one), matched[1] / len(other)
+    flip, aligned = _compare_axes(one, other, radius, as_is)
     has_shifts = one.shift is not None or other.shift is not None
     return Match(
         radius=radius,
         micrographs=common.size,
         picks=(len(one), len(other)),
-        matched=(near.size, int(np.isfinite(distances[1]).sum())),
+        matched=matched,
         median=float(np.median(near)) if near.size else None,
         flip=flip,
         shift=_compare_shifts_between(*aligned, radius) if has_shifts else None,
@@ -46,44 +48,38 @@ def _partners(one: Centres, other: Centres, radius: float) -> Floats:
     return Cloud(other, float(np.nextafter(radius, np.inf))).nearest_to(one)
 
 
-def _shares(*distances: Floats) -> tuple[float, float]:
-    one, other = (float(np.isfinite(distance).mean()) for distance in distances)
-    return one, other
+def _shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
+    """Return the share of the picks of each input that have a partner in the other."""
+    there, back = _partners(one, other, radius), _partners(other, one, radius)
+    return float(np.isfinite(there).mean()), float(np.isfinite(back).mean())
 
 
 def _compare_axes(
     one: Centres, other: Centres, radius: float, as_is: tuple[float, float]
 ) -> tuple[FlipTest, tuple[Centres, Centres]]:
     """Return which way y runs, and the two inputs with y running the same way in both."""
-    height: float | None
-    estimated, flipped_pair = False, None
-    if np.isfinite(other.height).all():
+    height, flipped_pair = None, None
+    if other.has_heights:
         height, flipped_pair = float(np.median(other.height)), (one, other.flipped())
-    elif np.isfinite(one.height).all():
+    elif one.has_heights:
         height, flipped_pair = float(np.median(one.height)), (one.flipped(), other)
-    else:
-        height = estimate_height(one, other, radius)
-        if height is not None:
-            estimated, flipped_pair = True, (one, other.flipped(height))
-
-    def shares(a: Centres, b: Centres) -> tuple[float, float]:
-        return _shares(_partners(a, b, radius), _partners(b, a, radius))
-
+    elif (height := estimate_height(one, other, radius)) is not None:
+        flipped_pair = one, other.flipped(height)
+    estimated = height is not None and not (one.has_heights or other.has_heights)
     # Mirroring x keeps the density of picks and destroys every true match.
     x = np.concatenate([one.points[:, 0], other.points[:, 0]])
     mirrored = one.points.copy()
     mirrored[:, 0] = np.percentile(x, 1) + np.percentile(x, 99) - mirrored[:, 0]
-    chance = shares(replace(one, points=mirrored), other)
-    flipped = shares(*flipped_pair) if flipped_pair else None
+    chance = _shares(replace(one, points=mirrored), other, radius)
+    flipped = _shares(*flipped_pair, radius) if flipped_pair else None
     # Use the share of the smaller input: most picks of a much larger one have no partner at all.
     side = int(len(other) < len(one))
     picks = min(len(one), len(other))
+    same, opposite, random = as_is[side], flipped[side] if flipped else 0.0, chance[side]
     verdict = "unclear"
-    if flipped and _clearly_larger(flipped[side], max(as_is[side], chance[side]), picks):
+    if _clearly_larger(opposite, max(same, random), picks):
         verdict = "opposite"
-    elif _clearly_larger(as_is[side], chance[side], picks) and (
-        flipped is None or as_is[side] > flipped[side]
-    ):
+    elif same > opposite and _clearly_larger(same, random, picks):
         verdict = "same"
     test = FlipTest(verdict, height, estimated, as_is, flipped, chance)
     return test, flipped_pair if flipped_pair and verdict == "opposite" else (one, other)
@@ -132,12 +128,8 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
 
 def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
     """Compare the distances between partners under each sign of the shift."""
-    distances = np.array(
-        [
-            _partners(one.with_shift(sign), other.with_shift(sign), 2 * radius)
-            for sign in _SIGNS.values()
-        ]
-    )
+    both = [(one.with_shift(sign), other.with_shift(sign)) for sign in _SIGNS.values()]
+    distances = np.array([_partners(*pair, 2 * radius) for pair in both])
     matched = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
     picks = matched.shape[1]
     if picks < _FEWEST:
@@ -146,9 +138,8 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
     best = int(np.argmin(medians))
     # Sign test: how much more often the best is closer than each of the others.
     wins = [
-        int((matched[best] < rest).sum() - (matched[best] > rest).sum())
-        for number, rest in enumerate(matched)
-        if number != best
+        (matched[best] < rest).sum() - (matched[best] > rest).sum()
+        for rest in np.delete(matched, best, axis=0)
     ]
     clear = min(wins) > _SIGNIFICANT * picks**0.5
     verdict = list(_SIGNS)[best] if clear else "unclear"
@@ -163,9 +154,8 @@ def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
     the radius or faster, the sign may only have blurred the distance to real neighbours.
     """
     radii = radius / _FRACTIONS
-    counts = np.array(
-        [Cloud(centres.with_shift(sign), radius).count_pairs(radii) for sign in _SIGNS.values()]
-    )
+    clouds = [Cloud(centres.with_shift(sign), radius) for sign in _SIGNS.values()]
+    counts = np.array([cloud.count_pairs(radii) for cloud in clouds])
     ordered = np.sort(counts, axis=0)
     best, second = ordered[-1], ordered[-2]
     sigmas = (best - second) / np.sqrt(np.maximum(best + second, 1))

@@ -59,26 +59,26 @@ class Centres:
     def __len__(self) -> int:
         return len(self.micrograph)
 
+    @property
+    def has_heights(self) -> bool:
+        """Whether the heights of all micrographs are known."""
+        return bool(np.isfinite(self.height).all())
+
     @classmethod
     def concatenate(cls, parts: Sequence[Centres]) -> Self:
         """Return centres joined end to end, with shifts if all parts have them."""
         shifts = [part.shift for part in parts if part.shift is not None]
         return cls(
-            micrograph=np.concatenate([part.micrograph for part in parts]),
-            points=np.concatenate([part.points for part in parts]),
-            shift=np.concatenate(shifts) if len(shifts) == len(parts) else None,
-            height=np.concatenate([part.height for part in parts]),
+            np.concatenate([part.micrograph for part in parts]),
+            np.concatenate([part.points for part in parts]),
+            np.concatenate(shifts) if len(shifts) == len(parts) else None,
+            np.concatenate([part.height for part in parts]),
         )
 
-    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Self:
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Centres:
         """Return some rows, selected by mask or by number."""
-        return replace(
-            self,
-            micrograph=self.micrograph[rows],
-            points=self.points[rows],
-            shift=None if self.shift is None else self.shift[rows],
-            height=self.height[rows],
-        )
+        shift = None if self.shift is None else self.shift[rows]
+        return Centres(self.micrograph[rows], self.points[rows], shift, self.height[rows])
 
     def with_shift(self, sign: int) -> Self:
         """Return the centres with shifts subtracted (-1, as stored here), left out (0) or added (1)."""
@@ -86,24 +86,18 @@ class Centres:
             return self
         return replace(self, points=self.points + (1 + sign) * self.shift)
 
-    def flipped(self, height: float | None = None) -> Self:
-        """Return the centres with y mirrored, by one height or by that of each row."""
+    def flipped(self, height: float = np.nan) -> Self:
+        """Return the centres with y mirrored by the height of each row, or by `height` if one is unknown."""
         points, shift = self.points.copy(), self.shift
-        points[:, 1] = (self.height if height is None else height) - points[:, 1]
+        points[:, 1] = (self.height if self.has_heights else height) - points[:, 1]
         if shift is not None:
-            shift = shift * np.where(np.arange(shift.shape[1]) == 1, -1.0, 1.0)
+            shift = shift.copy()
+            shift[:, 1] *= -1.0
         return replace(self, points=points, shift=shift)
 
 
 class Cloud:
-    """Centres in a KD-tree, where coincident centres share one point.
-
-    Parameters
-    ----------
-    centres : Centres
-    reach : float
-        Longest distance that will be queried.
-    """
+    """Centres in a KD-tree, where coincident centres share one point; `reach` is the longest distance to query."""
 
     def __init__(self, centres: Centres, reach: float) -> None:
         self.reach = reach
@@ -125,19 +119,13 @@ class Cloud:
 
     def nearest_to(self, centres: Centres) -> Floats:
         """Return the distance from other centres to the nearest one here; infinite beyond the reach."""
-        distance, _ = self.tree.query(
-            self.embed(centres), distance_upper_bound=self.reach, workers=-1
-        )
-        return np.asarray(distance, dtype=np.float64)
+        points = self.embed(centres)
+        return np.asarray(self.tree.query(points, distance_upper_bound=self.reach, workers=-1)[0])
 
     def count_pairs(self, radii: Sequence[float] | Floats) -> list[int]:
         """Count the pairs within each radius."""
         weights = self.copies.astype(np.float64)
-        both_ways = np.asarray(
-            self.tree.count_neighbors(
-                self.tree, np.asarray(radii, dtype=np.float64), weights=(weights, weights)
-            )
-        )
+        both_ways = self.tree.count_neighbors(self.tree, radii, weights=(weights, weights))
         return [round(pairs) for pairs in ((both_ways - weights.sum()) / 2).tolist()]
 
 
@@ -154,25 +142,28 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
 
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
-) -> list[Neighbourhood]:
-    """Return the distances within each set; `edges` are histogram bins, by default chosen to suit all."""
-    distances = []
-    for centres in sets:
-        reach = float(np.hypot.reduce(np.ptp(centres.points, axis=0))) + 1.0
-        distances.append(Cloud(centres, reach).nearest_own())
+) -> list[Neighbourhood | None]:
+    """Return the distances within each set, None for fewer than two particles.
+
+    The edges of the histogram bins are by default chosen to suit all sets.
+    """
+    distances = [_nearest_distances(centres) for centres in sets]
     finite = [part[np.isfinite(part)] for part in distances]
     if edges is None:
         edges = _choose_edges(np.concatenate([np.empty(0), *finite]))
-    found = []
+    found: list[Neighbourhood | None] = []
     for centres, nearest, known in zip(sets, distances, finite, strict=True):
+        if not nearest.size:
+            found.append(None)
+            continue
         counts = np.histogram(known, edges)[0].tolist()
-        percentiles = (0, 5, 50, 95) if known.size else ()
+        percentiles = (0.0, 5.0, 50.0, 95.0) if known.size else ()
         found.append(
             Neighbourhood(
                 picks=len(centres),
                 coincident=int(np.count_nonzero(nearest == 0)),
                 pairs=dict(zip(RADII, Cloud(centres, RADII[-1]).count_pairs(RADII), strict=True)),
-                nearest={float(p): float(np.percentile(known, p)) for p in percentiles},
+                nearest={p: float(np.percentile(known, p)) for p in percentiles},
                 edges=tuple(edges),
                 histogram=(*counts, nearest.size - sum(counts)),
                 spacing=find_spacing(centres),
@@ -181,14 +172,20 @@ def measure_neighbourhoods(
     return found
 
 
+def _nearest_distances(centres: Centres) -> Floats:
+    if len(centres) < 2:
+        return np.empty(0)
+    extent = np.ptp(centres.points, axis=0)
+    return Cloud(centres, float(np.hypot.reduce(extent)) + 1.0).nearest_own()
+
+
 def _choose_edges(distances: Floats) -> list[float]:
     """Return bin edges of a round width that cover 95 % of the distances."""
     top = float(np.percentile(distances, 95)) if distances.size else 0.0
     if top == 0:
         return [0.0, 1.0]
-    power = 10.0 ** np.floor(np.log10(top / _BINS))
-    widths = np.array([1.0, 2.0, 5.0, 10.0]) * power
-    width = float(widths[np.argmin(np.abs(np.log(widths / (top / _BINS))))])
+    widths = np.array([1.0, 2.0, 5.0, 10.0]) * 10.0 ** np.floor(np.log10(top / _BINS))
+    width = widths[np.argmin(np.abs(np.log(widths / (top / _BINS))))]
     return [float(edge) for edge in width * np.arange(math.ceil(top / width) + 1)]
 
 

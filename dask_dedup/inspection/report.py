@@ -27,9 +27,8 @@ class Neighbourhood:
 
     Attributes
     ----------
-    picks : int
-    coincident : int
-        Picks at exactly the position of another.
+    picks, coincident : int
+        All picks, and those at exactly the position of another.
     pairs : dict of float to int
         Number of pairs within each radius.
     nearest : dict of float to float
@@ -125,13 +124,12 @@ class Score:
 
     Attributes
     ----------
-    field, column : str
-        Value of the parameter ``score_field`` for this column, and its name.
+    field : str
+        Value of the parameter ``score_field`` that selects it.
     used : bool
         Whether the parameters select it.
     least, greatest : float
         Range of the values; infinite if there are none.
-    warnings : tuple of str
     """
 
     field: str
@@ -148,8 +146,6 @@ class InspectedInput:
 
     Attributes
     ----------
-    path, format, convention : str
-    rows, files, bytes, micrographs : int
     per_micrograph : tuple of float
         Least, median and greatest number of particles; empty if there are no micrographs.
     fields : dict of str to tuple of str
@@ -158,10 +154,8 @@ class InspectedInput:
         Unit of the stored positions.
     pixel_size : tuple of float
         Least and greatest micrograph pixel size, angstrom; empty if unknown.
-    pixel_size_source : str
     unit : {"A", "px"}
         Unit of all distances.
-    scores : tuple of Score
     half_sets : dict of int to int
         Rows of each half-set; -1 means none.
     neighbourhood : Neighbourhood or None

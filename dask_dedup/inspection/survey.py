@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment
+    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
 
 #: Distances are measured on whole micrographs with at most this many picks; everything is counted.
@@ -37,19 +39,10 @@ UIDS_COMPARED = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class FragmentSurvey:
-    """The rows of one fragment.
+class InputSurvey:
+    """The rows of one input: a summary per fragment, rows by half-set (-1: none), ranges of the score columns."""
 
-    Attributes
-    ----------
-    summary : ScanSummary
-    half_sets : Counter of int
-        Rows by half-set; -1 means none.
-    scores : dict of str to ScoreRange
-        Range of each score column.
-    """
-
-    summary: ScanSummary
+    summaries: list[ScanSummary]
     half_sets: Counter[int]
     scores: dict[str, ScoreRange]
 
@@ -60,63 +53,70 @@ class Survey:
 
     Attributes
     ----------
-    inputs : list of list of FragmentSurvey
-        One list per input.
+    inputs : list of InputSurvey
     samples : list of Centres
         Measured centres of each input; micrographs are numbered alike in all.
-    measured, micrographs : int
-        Measured micrographs, and all.
+    measured : dict of str to int
+        As in `Inspection`.
     uid_share : int
         One uid in this many was compared.
     """
 
-    inputs: list[list[FragmentSurvey]]
+    inputs: list[InputSurvey]
     samples: list[Centres]
-    measured: int
-    micrographs: int
+    measured: dict[str, int]
     uid_share: int
 
 
-def count_rows(parts: Sequence[FragmentSurvey]) -> NDArray[np.int64]:
+def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
     """Return the number of rows on each micrograph of some fragments."""
-    keys = [np.empty(0, np.uint64), *(part.summary.micrographs for part in parts)]
-    counts = [np.empty(0, np.int64), *(part.summary.counts for part in parts)]
-    _, number = np.unique(np.concatenate(keys), return_inverse=True)
-    return np.bincount(number, weights=np.concatenate(counts)).astype(np.int64)
+    keys = np.concatenate([summary.micrographs for summary in summaries])
+    counts = np.concatenate([summary.counts for summary in summaries])
+    _, number = np.unique(keys, return_inverse=True)
+    return np.bincount(number, weights=counts).astype(np.int64)
 
 
 def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
     """Count all rows, and gather the centres of as many whole micrographs as can be measured.
 
-    Parameters
-    ----------
-    inputs : Inputs
-        How rows are counted and checked.
-    measured : Inputs
-        The same, with the columns and parameters that give the centres to measure.
-    scores : sequence of collection of str
-        Score columns of each input.
+    `inputs` says how rows are checked, `measured` how centres are computed; `scores` names the
+    score columns of each input.
     """
     total = sum(table.rows for table in inputs.tables)
     uid_bits = (max(0, total - 1) // UIDS_COMPARED).bit_length()
     sample = _Sample(len(inputs.tables))
-    found: list[list[FragmentSurvey]] = [[] for _ in inputs.tables]
+    nothing = ScoreRange.of(np.empty(0))
+    found = [InputSurvey([], Counter(), dict.fromkeys(fields, nothing)) for fields in scores]
 
-    def look(fragment: Fragment) -> tuple[FragmentSurvey, Centres]:
+    def look(
+        fragment: Fragment,
+    ) -> tuple[ScanSummary, Counter[int], dict[str, ScoreRange], Centres]:
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
-        names = dict.fromkeys((*roles.columns, *scores[fragment.source]))
+        fields = scores[fragment.source]
+        names = dict.fromkeys((*roles.columns, *fields))
         present = [name for name in names if name in table.schema.names]
         rows = with_stand_ins(read(table, fragment, present), roles)
-        part = _summarize(inputs, fragment, rows, scores[fragment.source], uid_bits)
-        return part, _centres(measured, fragment, rows, sample.bits)
+        columns = Columns(rows, table.path)
+        return (
+            _summarize(inputs, fragment, rows, uid_bits),
+            _count_half_sets(columns.floats(roles.half) if roles.half else np.empty(0)),
+            {name: ScoreRange.of(columns.floats(name)) for name in fields},
+            _centres(measured, fragment, rows, sample.bits),
+        )
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for part, centres in pool.map(look, inputs.fragments):
-            found[part.summary.source].append(part)
-            sample.add(part.summary.source, centres)
+        for summary, half_sets, ranges, centres in pool.map(look, inputs.fragments):
+            one = found[summary.source]
+            one.summaries.append(summary)
+            one.half_sets.update(half_sets)
+            for name, more in ranges.items():
+                one.scores[name] += more
+            sample.add(summary.source, centres)
     samples, micrographs = sample.join()
-    every = count_rows([part for parts in found for part in parts]).size
-    return Survey(found, samples, micrographs, every, 1 << uid_bits)
+    every = count_rows([summary for one in found for summary in one.summaries]).size
+    picks = sum(map(len, samples))
+    counts = {"picks": picks, "micrographs": micrographs, "of_micrographs": every}
+    return Survey(found, samples, counts, 1 << uid_bits)
 
 
 class _Sample:
@@ -142,9 +142,9 @@ class _Sample:
         """Return the centres of each input with micrographs numbered alike, and their number."""
         samples = [Centres.concatenate(parts) for parts in self.parts]
         keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
-        numbers = [np.searchsorted(keys, sample.micrograph).astype(np.int64) for sample in samples]
         numbered = [
-            replace(sample, micrograph=n) for sample, n in zip(samples, numbers, strict=True)
+            replace(sample, micrograph=np.searchsorted(keys, sample.micrograph))
+            for sample in samples
         ]
         return numbered, keys.size
 
@@ -160,51 +160,43 @@ def _thin(centres: Centres, bits: int) -> Centres:
     return centres.take(_chosen(centres.micrograph.view(np.uint64), bits))
 
 
-def _summarize(
-    inputs: Inputs, fragment: Fragment, rows: pa.Table, scores: Collection[str], uid_bits: int
-) -> FragmentSurvey:
+def _summarize(inputs: Inputs, fragment: Fragment, rows: pa.Table, uid_bits: int) -> ScanSummary:
     roles = inputs.roles[fragment.source]
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     summary = summarize(found, fragment, roles, inputs.params)
-    columns = Columns(rows, inputs.tables[fragment.source].path)
-    half_sets: Counter[int] = Counter()
-    if roles.half:
-        stored = np.nan_to_num(columns.floats(roles.half), nan=-1)
-        halves, counts = np.unique(stored, return_counts=True)
-        half_sets.update(dict(zip(halves.astype(int).tolist(), counts.tolist(), strict=True)))
     # Every fragment can list the same names, so they share one string.
-    summary = replace(
-        summary,
-        names=[(key, sys.intern(name)) for key, name in summary.names],
-        uids=summary.uids[_chosen(summary.uids, uid_bits)],
-    )
-    ranges = {name: ScoreRange.of(columns.floats(name)) for name in scores}
-    return FragmentSurvey(summary, half_sets, ranges)
+    names = [(key, sys.intern(name)) for key, name in summary.names]
+    return replace(summary, names=names, uids=summary.uids[_chosen(summary.uids, uid_bits)])
+
+
+def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
+    halves, counts = np.unique(np.nan_to_num(stored, nan=-1).astype(int), return_counts=True)
+    return Counter(dict(zip(halves.tolist(), counts.tolist(), strict=True)))
 
 
 def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
     """Return the centres of the rows on chosen micrographs, without rows that have none."""
-    roles, path = measured.roles[fragment.source], measured.tables[fragment.source].path
-    columns = Columns(rows, path)
+    roles = measured.roles[fragment.source]
+    columns = Columns(rows, measured.tables[fragment.source].path)
     keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
     chosen = _chosen(keys, bits) & ~columns.nulls(roles.micrograph)
     if not chosen.all():
         rows = rows.filter(pa.array(chosen))
-    found = extract(rows, fragment, roles, measured.params, measured.micrographs)
-    axes = ("x", "y", "z")[: len(roles.position)]
-    points = np.column_stack([getattr(found.picks, axis) for axis in axes])
-    shift = None
-    if roles.shift:
-        unshifted = replace(roles, **NO_SHIFT)
-        still = extract(rows, fragment, unshifted, measured.params, measured.micrographs)
-        shift = np.column_stack([getattr(still.picks, axis) for axis in axes]) - points
+
+    def locate(roles: ColumnRoles) -> tuple[Extract, NDArray[np.float64]]:
+        found = extract(rows, fragment, roles, measured.params, measured.micrographs)
+        axes = ("x", "y", "z")[: len(roles.position)]
+        return found, np.column_stack([getattr(found.picks, axis) for axis in axes])
+
+    found, points = locate(roles)
+    shift = locate(replace(roles, **NO_SHIFT))[1] - points if roles.shift else None
     keys = found.picks.micrograph
     height = np.zeros(keys.size)
     if roles.unit != "angstrom":
         psize = 1.0 if found.psize is None else found.psize
         height = _heights(measured, fragment, rows, keys) * psize
     centres = Centres(keys.view(np.int64), points, shift, height)
-    return centres.take((np.abs(points) <= FARTHEST).all(axis=1))
+    return centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)))
 
 
 def _heights(
