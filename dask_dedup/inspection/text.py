@@ -112,7 +112,8 @@ def _micrographs(entry: InspectedInput) -> str:
         return "none"
     least, median, most = entry.per_micrograph
     if least == most:
-        return f"{entry.micrographs:,}, with {counted(int(least), 'particle')} each"
+        each = " each" if entry.micrographs > 1 else ""
+        return f"{entry.micrographs:,}, with {counted(int(least), 'particle')}{each}"
     return f"{entry.micrographs:,}, with {least:,} to {most:,} particles, median {median:,.0f}"
 
 
