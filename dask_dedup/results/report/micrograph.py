@@ -158,23 +158,21 @@ def _draw_picks(
         x, y = points.T
         axes.scatter(x, y, s=size * width, color=colour, lw=0, rasterized=many, zorder=3)
         return
-    diameters = np.full(len(points), diameter)
-    axes.add_collection(
-        EllipseCollection(
-            diameters,
-            diameters,
-            np.zeros(len(points)),
-            units="xy",
-            offsets=points,
-            offset_transform=axes.transData,
-            facecolors="none",
-            edgecolors=colour,
-            linewidths=width,
-            linestyles=style,
-            rasterized=many,
-            zorder=3,
-        )
+    circles = EllipseCollection(
+        [diameter],
+        [diameter],
+        [0.0],
+        units="xy",
+        offsets=points,
+        offset_transform=axes.transData,
+        facecolors="none",
+        edgecolors=colour,
+        linewidths=width,
+        linestyles=style,
+        rasterized=many,
+        zorder=3,
     )
+    axes.add_collection(circles)
 
 
 def _draw_lines(axes: Axes, example: Example) -> None:
