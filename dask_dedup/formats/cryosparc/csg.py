@@ -36,11 +36,12 @@ from dask_dedup.messages import parameter
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from dask_dedup.formats.cryosparc.cs import CsFile
+
+    #: A result's name, the node of the file it points to, and that of its number of items.
+    _Result = tuple[str, yaml.ScalarNode, yaml.Node | None]
 
 #: Real groups have a few kilobytes.
 MAX_BYTES = 2**18
@@ -85,15 +86,15 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     with opening(path):
         text, root = _read_text(path)
         status = status_of(path)
-    metafiles = _find_nodes(path, root)
-    path_of = _find_metafiles(path, metafiles, allow_outside=allow_outside)
+    results = _find_results(path, root)
+    path_of = _find_metafiles(path, results, allow_outside=allow_outside)
     # A stable sort: the first file listed stays first.
     paths = sorted(dict.fromkeys(path_of.values()), key=lambda file: "passthrough" in file.name)
     files = [open_file(file) for file in paths]
     main, *others = files
     members = (Member(main), *(Member(file, _match_rows(main, file)) for file in others))
     schemas = [arrow_schema(file.dtype, file.path) for file in files]
-    file_of_result = {result: paths.index(path_of[node.value]) for result, node in metafiles}
+    file_of_result = {name: paths.index(path_of[node.value]) for name, node, _ in results}
     member_of: dict[str, int] = {}
     for number, schema in enumerate(schemas):
         for name in schema.names:
@@ -103,12 +104,12 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, fingerprint)
     edits: dict[tuple[int, int], str | None] = {}
-    for node in _values_of(root, "num_items"):
-        edits[_span(node, text)] = None
-    for _, node in metafiles:
+    for _, node, count in results:
         name = path_of[node.value].name
         if node.value != ">" + name:
             edits[_span(node, text)] = "'>" + name.replace("'", "''") + "'"
+        if isinstance(count, yaml.ScalarNode):
+            edits[_span(count, text)] = None
     group = GroupText(text, tuple((*span, new) for span, new in sorted(edits.items())))
     return ParticleTable(
         format="csg",
@@ -140,20 +141,20 @@ def _read_text(path: Path) -> tuple[str, yaml.Node | None]:
         raise InputError(f"{path}: not a readable CryoSPARC group: {reason}{where}") from error
 
 
-def _find_nodes(path: Path, root: yaml.Node | None) -> list[tuple[str, yaml.ScalarNode]]:
-    """Return the name of each result (``location``, ``blob``, ...) and the node of the file it points to."""
+def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:
+    """Return the results of a group: ``location``, ``blob`` and so on."""
     results = _value(root, "results")
     if not isinstance(results, yaml.MappingNode) or not results.value:
         raise InputError(
             f"{path}: not a CryoSPARC group: it has no results that point to .cs files"
         )
-    metafiles = []
+    found = []
     for key, entry in results.value:
         node = _value(entry, "metafile")
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             raise InputError(f"{path}: the result {key.value} has no metafile, or it is not text")
-        metafiles.append((str(key.value), node))
-    return metafiles
+        found.append((str(key.value), node, _value(entry, "num_items")))
+    return found
 
 
 def _span(node: yaml.Node, text: str) -> tuple[int, int]:
@@ -167,31 +168,11 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
     return next((value for name, value in pairs if name.value == key), None)
 
 
-def _values_of(root: yaml.Node | None, key: str) -> Iterator[yaml.ScalarNode]:
-    """Return the values under a key, at any depth; an alias is visited once."""
-    seen = set()
-    waiting = [root]
-    while waiting:
-        node = waiting.pop()
-        if id(node) in seen:
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            for name, value in node.value:
-                if name.value == key and isinstance(value, yaml.ScalarNode):
-                    yield value
-                waiting.append(value)
-        elif isinstance(node, yaml.SequenceNode):
-            waiting.extend(node.value)
-
-
-def _find_metafiles(
-    group: Path, metafiles: list[tuple[str, yaml.ScalarNode]], *, allow_outside: bool
-) -> dict[str, Path]:
+def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool) -> dict[str, Path]:
     """Return the file of each entry of a group; entries that lead to the same file get the same path."""
     by_target: dict[Path, Path] = {}
     path_of: dict[str, Path] = {}
-    for result, node in metafiles:
+    for result, node, _ in results:
         file = find_metafile(group, result, node.value, allow_outside=allow_outside)
         path_of[node.value] = by_target.setdefault(file.resolve(), file)
     names = [file.name for file in by_target.values()]

@@ -176,24 +176,24 @@ def read(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Read columns of a fragment, by default all. Text as dictionaries is faster to decode and split."""
-    schema = table.schema
-    wanted = schema.names if columns is None else list(columns)
-    parts = [_read_slice(each, wanted, schema) for each in fragment.slices]
+    schema = held_schema(table.schema)
+    if columns is not None:
+        schema = pa.schema([schema.field(name) for name in columns])
+    parts = [_read_slice(part, schema) for part in fragment.slices]
     if not parts:
-        return _held_schema(schema, wanted).empty_table()
+        return schema.empty_table()
     if len(parts) > 1:
         return pa.concat_tables(parts, promote_options="none").unify_dictionaries()
     return parts[0]
 
 
-def _read_slice(part: FileSlice, wanted: list[str], schema: pa.Schema) -> pa.Table:
-    target = _held_schema(schema, wanted)
+def _read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
     try:
         status = status_of(at(part.path))
         metadata = _footer_of(part.path, status.st_mtime_ns, status.st_size)
         stored = set(metadata.schema.to_arrow_schema().names)
-        present = [name for name in wanted if name in stored]
-        text = [name for name in present if pa.types.is_dictionary(target.field(name).type)]
+        present = [name for name in schema.names if name in stored]
+        text = [name for name in present if pa.types.is_dictionary(schema.field(name).type)]
         try:
             rows = _read_groups(part, metadata, present, text)
         except OSError:
@@ -218,9 +218,9 @@ def _read_slice(part: FileSlice, wanted: list[str], schema: pa.Schema) -> pa.Tab
             rows.column(field.name).cast(field.type)
             if field.name in present
             else _constant(keys.get(field.name), part.rows, field.type)
-            for field in target
+            for field in schema
         ],
-        schema=target,
+        schema=schema,
     )
 
 
@@ -246,15 +246,12 @@ def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # no
     return read_metadata(path)
 
 
-def _held_schema(schema: pa.Schema, wanted: list[str]) -> pa.Schema:
-    return pa.schema([held_as(schema.field(name)) for name in wanted])
-
-
-def held_as(field: pa.Field) -> pa.Field:
-    """Return the field as it is held in memory: text as dictionaries."""
-    if pa.types.is_string(field.type):
-        return field.with_type(pa.dictionary(pa.int32(), field.type))
-    return field
+def held_schema(schema: pa.Schema) -> pa.Schema:
+    """Return a schema, without its metadata, as rows are held in memory: text as dictionaries."""
+    text = pa.dictionary(pa.int32(), pa.string())
+    return pa.schema(
+        [field.with_type(text) if pa.types.is_string(field.type) else field for field in schema]
+    )
 
 
 def _constant(value: Any, rows: int, kind: pa.DataType) -> pa.Array:

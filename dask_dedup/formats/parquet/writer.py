@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.formats.base import OutputFile, write_blocks
-from dask_dedup.formats.parquet.table import held_as, is_list
+from dask_dedup.formats.parquet.table import held_schema, is_list
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +35,7 @@ def split(
 
     Columns of `schema`, that of the files written, are null where `rows` lacks them.
     """
-    held = pa.schema([held_as(field) for field in schema])
+    held = held_schema(schema)
     present = set(rows.column_names)
     whole = pa.table(
         [

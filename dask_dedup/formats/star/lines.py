@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,8 +35,6 @@ BLOCK_BYTES = 2**20
 LONGEST_LINE = 2**20
 #: More threads would mostly wait for Python's global lock.
 _THREADS = min(4, os.cpu_count() or 1)
-#: Number of ranges scanned ahead.
-_AHEAD = 4 * _THREADS
 _NUL = "a NUL byte; the file is damaged"
 
 #: The white space of STAR files.
@@ -199,19 +196,15 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
     Return its spans and the offset of what follows it. The SHA-256 of each part scanned is added to the digest.
     """
     parts: list[Span] = []
-    table_stop = None
-    ranges = _split_at_lines(path, start, size)
+    table_stop: int | None = None
     with ThreadPoolExecutor(_THREADS) as pool:
-        running = deque(pool.submit(_scan, path, *part) for part in islice(ranges, _AHEAD))
-        while running and table_stop is None:
-            part, table_stop, part_digest = running.popleft().result()
+        ranges = _split_at_lines(path, start, size)
+        for part, table_stop, part_digest in pool.map(lambda bounds: _scan(path, *bounds), ranges):
             digest.update(part_digest)
             if part.rows:
                 parts.append(part)
-            if table_stop is None:
-                running.extend(pool.submit(_scan, path, *part) for part in islice(ranges, 1))
-        for future in running:
-            future.cancel()
+            if table_stop is not None:
+                break  # cancels the scans that have not begun
     first_rows = accumulate((part.rows for part in parts), initial=0)
     stops = [part.start for part in parts[1:]] + [min(parts[-1].stop, size)]
     spans = tuple(
