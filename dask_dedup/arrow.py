@@ -77,30 +77,3 @@ def from_strings(texts: Sequence[str]) -> pa.Array:
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
-
-
-def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Return the distinct keys, sorted, and for each row the index of its key among them.
-
-    The result of `numpy.unique` with its inverse. It is faster because each run of equal keys is hashed once, and
-    the picks of a micrograph mostly form one run.
-
-    Parameters
-    ----------
-    keys : (n,) uint64
-
-    Returns
-    -------
-    distinct : (m,) uint64
-    inverse : (n,) intp
-    """
-    if not keys.size:
-        return keys, np.empty(0, dtype=np.intp)
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
-    runs = from_numpy(keys[starts]).dictionary_encode()
-    found = to_numpy(runs.dictionary)
-    order = np.argsort(found)
-    rank = np.empty(order.size, dtype=np.intp)
-    rank[order] = np.arange(order.size)
-    inverse = rank[to_numpy(runs.indices)]
-    return found[order], np.repeat(inverse, np.diff(starts, append=keys.size))

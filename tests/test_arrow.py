@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
-from dask_dedup.arrow import from_numpy, from_strings, to_numpy, unique_inverse
+from dask_dedup.arrow import from_numpy, from_strings, to_numpy
+from dask_dedup.dedup.arrays import unique_inverse
 
 KINDS = [pa.bool_(), pa.int8(), pa.uint16(), pa.int32(), pa.uint64(), pa.float32(), pa.float64()]
 

@@ -11,7 +11,7 @@ is within the separation. Otherwise reject it; its winner is the best-ranked of 
 `greedy`          the rule, over pairs of close particles
 `pairs`           how close pairs are found: a sweep along x, or a KD-tree
 `coincident`      particles at exactly the same position, reduced to the best-ranked one
-`arrays`          tables as NumPy arrays of equal length
+`arrays`          tables as NumPy arrays of equal length; distinct values
 ================  =====================================================================================
 
 No loop runs over particles one by one. `greedy` needs the pairs within the separation only:

@@ -1,4 +1,4 @@
-"""Tables held as NumPy arrays of equal length."""
+"""Tables held as NumPy arrays of equal length, and the distinct values of a column."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+
+def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
+    """Return what `numpy.unique` does with its inverse, faster where equal keys are neighbours."""
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
+    runs = keys[starts]
+    order = np.argsort(runs)
+    ordered = runs[order]
+    first = np.append(True, ordered[1:] != ordered[:-1])[: runs.size]
+    number = np.empty(runs.size, dtype=np.intp)
+    number[order] = np.cumsum(first) - 1
+    return ordered[first], np.repeat(number, np.diff(starts, append=keys.size))
 
 
 def constant_column(value: Any, rows: int) -> NDArray[Any]:

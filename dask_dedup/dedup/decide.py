@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_dedup.arrow import unique_inverse
-from dask_dedup.dedup.arrays import ArrayTable
+from dask_dedup.dedup.arrays import ArrayTable, unique_inverse
 from dask_dedup.dedup.greedy import NO_WINNER, reject_crowded, suppress
 from dask_dedup.dedup.picks import NO_HALF, fragment_of, row_of
 

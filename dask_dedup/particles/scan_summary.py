@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.arrow import unique_inverse
+from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.particles.micrographs import keys_of_names
 from dask_dedup.particles.validity import Reason, count_reasons

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.arrow import unique_inverse
+from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
