@@ -22,6 +22,7 @@ import pytest
 from conftest import REPOSITORY
 from tables import cryosparc, write_folder
 from test_output import data
+from tornado.ioloop import IOLoop
 
 from dask_dedup import run
 from dask_dedup.cluster import connect as cluster
@@ -36,8 +37,10 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 @pytest.fixture(autouse=True)
 def collect_sockets():
-    """Close the sockets that Dask leaves open after a refused connection, before the next test warns about them."""
+    """Close the sockets that Dask leaves open after a refused connection, before a later test warns about them."""
     yield
+    # Tornado keeps what belongs to a closed event loop until it makes the next one.
+    IOLoop(make_current=False).close()
     gc.collect()
 
 

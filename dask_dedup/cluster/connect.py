@@ -207,9 +207,9 @@ def _check_memory(limit: str) -> None:
 
 def live_page_link(client: Client) -> str | None:
     """Return the address of the live page, or None if the scheduler has none; see `monitoring.dashboard`."""
-    from dask_dedup.monitoring.dashboard import HTTPS, METADATA
+    from dask_dedup.monitoring.dashboard import METADATA
 
-    page: str | None = client.get_metadata([METADATA], None)
+    page = client.get_metadata([METADATA], None)
     link: str = client.dashboard_link or ""
     if not (page and link):
         return None
@@ -220,6 +220,6 @@ def live_page_link(client: Client) -> str | None:
         if host in ("0.0.0.0", ""):
             host = "127.0.0.1"
         link = urlsplit(link)._replace(netloc=f"{host}:{urlsplit(link).port}").geturl()
-    if client.get_metadata([HTTPS], default=False):
+    if page["https"]:
         link = link.replace("http://", "https://", 1)
-    return link.removesuffix("/status") + page
+    return link.removesuffix("/status") + str(page["path"])

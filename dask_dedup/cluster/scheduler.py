@@ -24,7 +24,6 @@ LOG_LEVEL = logging.ERROR
 HIGHEST_PORT = 65535
 
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
-_MISSING = {"bokeh": "no live page", "prometheus_client": "no metrics"}
 
 log = logging.getLogger("dask_dedup")
 
@@ -49,8 +48,9 @@ def scheduler_settings(security: Security | None = None) -> Iterator[None]:
         "distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT,
     }
     with dask.config.set(changes), dashboard_tls(security):
-        for library in dashboard.missing():
-            log.info("%s is not installed: %s (%s)", library, _MISSING[library], _EXTRA)
+        for library, missing in dashboard.LIBRARIES.items():
+            if not dashboard.installed(library):
+                log.info("%s is not installed: %s (%s)", library, missing, _EXTRA)
         yield
 
 

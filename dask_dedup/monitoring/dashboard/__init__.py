@@ -11,23 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 
-from dask_dedup.monitoring.dashboard.plugin import DedupPlugin
+from dask_dedup.monitoring.dashboard.plugin import DedupPlugin, make_view
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
 PAGE, JSON = "/dedup", "/json/dedup.json"
-#: Keys of the scheduler's metadata: path of the page, and whether it is served by https.
+#: Key of the scheduler's metadata: path of the page, and whether it is served by https.
 METADATA = "dask-dedup-page"
-HTTPS = "dask-dedup-https"
+#: Optional libraries, and what is missing without them.
+LIBRARIES = {"bokeh": "no live page", "prometheus_client": "no metrics"}
 
 
-def missing() -> list[str]:
-    """Return the names of the optional libraries that are not installed."""
-    return [name for name in ("bokeh", "prometheus_client") if not _installed(name)]
-
-
-def _installed(name: str) -> bool:
+def installed(name: str) -> bool:
+    """Return whether a library is installed."""
     try:
         return importlib.util.find_spec(name) is not None
     except ValueError:
@@ -35,38 +32,25 @@ def _installed(name: str) -> bool:
         return False
 
 
-def _add_pages() -> None:
-    """Add the page to every scheduler that this process creates from now on."""
-    from distributed.dashboard.scheduler import applications
-
-    from dask_dedup.monitoring.dashboard.page import dedup_doc
-
-    # The second name adds it to Dask's menu and to JupyterLab's extension.
-    applications[PAGE] = applications["/individual-dedup"] = dedup_doc
-
-
 def dask_setup(scheduler: Scheduler) -> None:
     """Set up a scheduler; Dask calls this when it preloads this module."""
     if DedupPlugin.name in scheduler.plugins:
         return
-    plugin = DedupPlugin()
-    plugin.scheduler = scheduler
+    plugin = DedupPlugin(scheduler)
     scheduler.add_plugin(plugin)
     _add_json(scheduler, plugin)
-    if _installed("prometheus_client"):
-        from dask_dedup.monitoring.dashboard.metrics import register
+    if installed("prometheus_client"):
+        from dask_dedup.monitoring.dashboard.metrics import COLLECTOR
 
-        register(plugin)
-    if _installed("bokeh"):
-        scheduler.set_metadata(keys=[METADATA], value=PAGE)
+        COLLECTOR.plugin = plugin
+    if installed("bokeh"):
         certificate = dask.config.get("distributed.scheduler.dashboard.tls.cert")
-        scheduler.set_metadata(keys=[HTTPS], value=bool(certificate))
+        page = {"path": PAGE, "https": bool(certificate)}
+        scheduler.set_metadata(keys=[METADATA], value=page)
 
 
 def _add_json(scheduler: Scheduler, plugin: DedupPlugin) -> None:
     from tornado.web import RequestHandler
-
-    from dask_dedup.monitoring.dashboard.view import make_view
 
     class Json(RequestHandler):  # type: ignore[misc]
         def get(self, *_: Any) -> None:
@@ -78,5 +62,10 @@ def _add_json(scheduler: Scheduler, plugin: DedupPlugin) -> None:
 
 
 # Dask reads its list of pages when it creates a scheduler, before it calls `dask_setup`.
-if _installed("bokeh"):
-    _add_pages()
+if installed("bokeh"):
+    from distributed.dashboard.scheduler import applications
+
+    from dask_dedup.monitoring.dashboard.page import dedup_doc
+
+    # The second name adds it to Dask's menu and to JupyterLab's extension.
+    applications[PAGE] = applications["/individual-dedup"] = dedup_doc

@@ -7,20 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from bokeh.layouts import column, row
-from bokeh.models import ColumnDataSource, Div, NumeralTickFormatter, Range1d
+from bokeh.models import ColumnDataSource, Div, LinearAxis, NumeralTickFormatter, Range1d
 from bokeh.plotting import figure
 from distributed.dashboard.components import DashboardComponent, add_periodic_callback
 from distributed.dashboard.components.scheduler import env
 from distributed.dashboard.utils import update
 
-from dask_dedup.monitoring.dashboard.view import make_view
-from dask_dedup.monitoring.progress import DOING
+from dask_dedup.monitoring.dashboard.plugin import DedupPlugin, make_view, view_run
+from dask_dedup.monitoring.progress import DOING, Progress
 
 if TYPE_CHECKING:
     from bokeh.document import Document
     from distributed import Scheduler
-
-    from dask_dedup.monitoring.dashboard.plugin import DedupPlugin
 
 KEPT, REJECTED, NEUTRAL = "#0072B2", "#D55E00", "#999999"
 _BYTES = ["shuffled picks", "input files"]
@@ -48,94 +46,18 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         self.headline = Div(text="", sizing_mode="stretch_width")
         self.micrographs = Div(text="", styles=_FLEX)
         self.tasks = Div(text="", styles=_FLEX)
-        self.sources: dict[str, ColumnDataSource] = {}
-        plots = [
-            self._stages(),
-            self._speed(),
-            self._outcome(),
-            self._fractions(),
-            self._partitions(),
-            self._bytes(),
-        ]
+        self.sources = {
+            name: ColumnDataSource({column: [] for column in columns})
+            for name, columns in _plot_data(view_run(Progress())).items()
+        }
         wrap = {"flex-wrap": "wrap", "gap": "14px"}
         self.root = column(
             self.headline,
-            row(*plots, sizing_mode="stretch_width", styles=wrap),
+            row(*_plots(self.sources), sizing_mode="stretch_width", styles=wrap),
             row(self.micrographs, self.tasks, sizing_mode="stretch_width", styles=wrap),
             sizing_mode="stretch_width",
             styles={"padding": "0 12px", "box-sizing": "border-box", "max-width": "100vw"},
         )
-
-    def _source(self, name: str, *columns: str) -> ColumnDataSource:
-        self.sources[name] = ColumnDataSource({column: [] for column in columns})
-        return self.sources[name]
-
-    def _stages(self) -> Any:
-        doing = list(DOING.values())
-        plot = _plot("Fraction done per stage", y_range=doing[::-1], x_range=Range1d(0, 1))
-        source = self._source("stages", "doing", "one", "done")
-        plot.hbar("doing", right="one", height=0.7, color="#eeeeee", source=source)
-        plot.hbar("doing", right="done", height=0.7, color=KEPT, source=source)
-        plot.xaxis.formatter = NumeralTickFormatter(format="0%")
-        return plot
-
-    def _speed(self) -> Any:
-        plot = _plot("Particles per second, all stages", "seconds", "particles / s")
-        plot.line(
-            "seconds",
-            "speed",
-            color=NEUTRAL,
-            line_width=2,
-            source=self._source("speed", "seconds", "speed"),
-        )
-        plot.y_range.start = 0
-        return plot
-
-    def _outcome(self) -> Any:
-        plot = _plot("Particles written", "seconds", "particles")
-        source = self._source("outcome", "seconds", "kept", "rejected")
-        for name, colour, dash in (("kept", KEPT, "solid"), ("rejected", REJECTED, "dashed")):
-            style = {"color": colour, "line_dash": dash, "line_width": 2, "legend_label": name}
-            plot.line("seconds", name, source=source, **style)
-        plot.legend.location = "top_left"
-        plot.legend.background_fill_alpha = 0.5
-        plot.y_range.start = 0
-        return plot
-
-    def _fractions(self) -> Any:
-        plot = _plot("Micrographs by fraction rejected", "fraction rejected", "micrographs")
-        source = self._source("fractions", "left", "right", "number")
-        sides = {"left": "left", "right": "right", "top": "number", "bottom": 0}
-        plot.quad(**sides, color=REJECTED, line_color="white", source=source)
-        plot.x_range = Range1d(0, 1)
-        plot.y_range.start = 0
-        return plot
-
-    def _partitions(self) -> Any:
-        plot = _plot("Picks per shuffle partition, largest first", "partition", "picks")
-        plot.vbar(
-            "partition",
-            top="rows",
-            width=0.85,
-            color=NEUTRAL,
-            source=self._source("partitions", "partition", "rows"),
-        )
-        plot.y_range.start = 0
-        return plot
-
-    def _bytes(self) -> Any:
-        plot = _plot("Bytes", y_range=_BYTES[::-1])
-        plot.hbar(
-            "kind",
-            right="bytes",
-            height=0.5,
-            color=NEUTRAL,
-            source=self._source("bytes", "kind", "bytes"),
-        )
-        plot.xaxis.formatter = NumeralTickFormatter(format="0.0 b")
-        plot.x_range.start = 0
-        plot.xaxis.ticker.desired_num_ticks = 3
-        return plot
 
     def update(self) -> None:
         """Draw the current numbers."""
@@ -143,23 +65,8 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         self.headline.text = _headline(view)
         if "run" not in view:
             return
-        stages, curve = view["stages"], np.array(view["curve"], dtype=float).reshape(-1, 4)
-        done = [s["rows"] / s["total_rows"] if s["total_rows"] else 1.0 for s in stages]
-        self._draw("stages", doing=[s["doing"] for s in stages], one=[1.0] * len(stages), done=done)
-        seconds, rows = curve[:, 0], curve[:, 1]
-        speed = np.diff(rows) / np.maximum(np.diff(seconds), 1e-3)
-        self._draw("speed", seconds=seconds[1:].tolist(), speed=speed.tolist())
-        self._draw(
-            "outcome",
-            seconds=seconds.tolist(),
-            kept=curve[:, 2].tolist(),
-            rejected=curve[:, 3].tolist(),
-        )
-        edges = np.linspace(0, 1, len(view["by_fraction"]) + 1).tolist()
-        self._draw("fractions", left=edges[:-1], right=edges[1:], number=view["by_fraction"])
-        partitions = view["partition_rows"][:BARS]
-        self._draw("partitions", partition=list(range(1, len(partitions) + 1)), rows=partitions)
-        self._draw("bytes", kind=_BYTES, bytes=[view["moved_bytes"], view["payload_bytes"]])
+        for name, columns in _plot_data(view).items():
+            update(self.sources[name], columns)
         self.micrographs.text = _table(
             "Densest micrographs",
             ("micrograph", "picks", "rejected"),
@@ -174,8 +81,60 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
             ],
         )
 
-    def _draw(self, name: str, **columns: list[Any]) -> None:
-        update(self.sources[name], columns)
+
+def _plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
+    """Return the columns of each plot."""
+    stages = view["stages"]
+    seconds, rows, kept, rejected = np.array(view["curve"], dtype=float).reshape(-1, 4).T
+    speed = np.diff(rows) / np.maximum(np.diff(seconds), 1e-3)
+    edges = np.linspace(0, 1, len(view["by_fraction"]) + 1).tolist()
+    partitions = view["partition_rows"][:BARS]
+    return {
+        "stages": {
+            "doing": [s["doing"] for s in stages],
+            "done": [s["rows"] / s["total_rows"] if s["total_rows"] else 1.0 for s in stages],
+        },
+        "speed": {"seconds": seconds[1:].tolist(), "speed": speed.tolist()},
+        "outcome": {
+            "seconds": seconds.tolist(),
+            "kept": kept.tolist(),
+            "rejected": rejected.tolist(),
+        },
+        "fractions": {"left": edges[:-1], "right": edges[1:], "number": view["by_fraction"]},
+        "partitions": {"partition": list(range(1, len(partitions) + 1)), "rows": partitions},
+        "bytes": {"kind": _BYTES, "bytes": [view["moved_bytes"], view["payload_bytes"]]},
+    }
+
+
+def _plots(sources: dict[str, ColumnDataSource]) -> list[Any]:
+    """Return the plots, in the order of the page."""
+    stages = _plot("Fraction done per stage", y_range=[*DOING.values()][::-1])
+    for right, colour in ((1, "#eeeeee"), ("done", KEPT)):
+        stages.hbar("doing", right=right, height=0.7, color=colour, source=sources["stages"])
+    stages.xaxis.formatter = NumeralTickFormatter(format="0%")
+    speed = _plot("Particles per second, all stages", "seconds", "particles / s")
+    speed.line("seconds", "speed", color=NEUTRAL, line_width=2, source=sources["speed"])
+    outcome = _plot("Particles written", "seconds", "particles")
+    for name, colour, dash in (("kept", KEPT, "solid"), ("rejected", REJECTED, "dashed")):
+        style = {"color": colour, "line_dash": dash, "line_width": 2, "legend_label": name}
+        outcome.line("seconds", name, source=sources["outcome"], **style)
+    outcome.legend.location = "top_left"
+    outcome.legend.background_fill_alpha = 0.5
+    fractions = _plot("Micrographs by fraction rejected", "fraction rejected", "micrographs")
+    sides = {"left": "left", "right": "right", "top": "number", "bottom": 0}
+    fractions.quad(**sides, color=REJECTED, line_color="white", source=sources["fractions"])
+    partitions = _plot("Picks per shuffle partition, largest first", "partition", "picks")
+    bars = {"x": "partition", "top": "rows", "width": 0.85}
+    partitions.vbar(**bars, color=NEUTRAL, source=sources["partitions"])
+    volume = _plot("Bytes", y_range=_BYTES[::-1])
+    volume.hbar("kind", right="bytes", height=0.5, color=NEUTRAL, source=sources["bytes"])
+    volume.xaxis.formatter = NumeralTickFormatter(format="0.0 b")
+    volume.xaxis.ticker.desired_num_ticks = 3
+    stages.x_range = fractions.x_range = Range1d(0, 1)
+    volume.x_range.start = 0
+    for plot in (speed, outcome, fractions, partitions):
+        plot.y_range.start = 0
+    return [stages, speed, outcome, fractions, partitions, volume]
 
 
 def _plot(title: str, x: str = "", y: str = "", **options: Any) -> Any:
@@ -192,9 +151,8 @@ def _plot(title: str, x: str = "", y: str = "", **options: Any) -> Any:
     )
     plot.outline_line_color = None
     plot.grid.grid_line_alpha = 0.4
-    for axis in (*plot.xaxis, *plot.yaxis):
-        if not options.get("y_range") or axis in plot.xaxis:
-            axis.formatter = NumeralTickFormatter(format="0,0.[00]a")
+    for axis in plot.select(LinearAxis):
+        axis.formatter = NumeralTickFormatter(format="0,0.[00]a")
     return plot
 
 
@@ -237,7 +195,7 @@ def _short(name: str) -> str:
 
 def dedup_doc(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
     """Fill the document of a new visitor, in the layout of Dask's pages."""
-    plugin: DedupPlugin = scheduler.plugins["dask-dedup"]
+    plugin: DedupPlugin = scheduler.plugins[DedupPlugin.name]
     page = DedupPage(plugin)
     page.update()
     add_periodic_callback(doc, page, INTERVAL)

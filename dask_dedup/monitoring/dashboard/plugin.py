@@ -1,4 +1,4 @@
-"""Scheduler plugin that receives the events of runs and adds them up."""
+"""Scheduler plugin that receives the events of runs, and the numbers that the live page shows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from dask_dedup.monitoring.progress import TOPIC, Progress
+from dask_dedup.formatting import duration
+from dask_dedup.monitoring.progress import DOING, TOPIC, Progress, describe
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -19,6 +20,12 @@ log = logging.getLogger("dask_dedup.monitoring.dashboard")
 
 #: Number of runs to keep, the newest.
 MOST_RUNS = 5
+#: Attributes of a run that the view shows as they are.
+_SHOWN = (
+    *("run", "output", "executor", "inputs", "stage", "fraction", "rows", "kept", "rejected"),
+    *("fragments", "micrographs", "decided_micrographs", "by_fraction", "partition_rows"),
+    *("moved_bytes", "payload_bytes", "repeats", "lost_workers", "result", "reason"),
+)
 
 
 class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
@@ -35,13 +42,9 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     name = "dask-dedup"
 
-    def __init__(self) -> None:
+    def __init__(self, scheduler: Scheduler | None = None) -> None:
         self.runs: dict[str, Progress] = {}
         self.totals = dict.fromkeys((*_counts(Progress()), "lost_workers"), 0)
-        self.scheduler: Scheduler | None = None
-
-    async def start(self, scheduler: Scheduler) -> None:
-        """Remember the scheduler."""
         self.scheduler = scheduler
 
     def log_event(self, topic: str, msg: Any) -> None:
@@ -91,4 +94,61 @@ def _counts(progress: Progress) -> dict[str, int]:
         "finished": int(progress.status == "finished"),
         "failed": int(progress.status == "failed"),
         **{name: len(stage.done) for name, stage in progress.stages.items()},
+    }
+
+
+def make_view(plugin: DedupPlugin) -> dict[str, Any]:
+    """Return the current numbers as JSON values, for the live page and ``/json/dedup.json``."""
+    run = plugin.current
+    workers = list(plugin.scheduler.workers.values()) if plugin.scheduler else []
+    view: dict[str, Any] = {
+        "status": run.status if run else "waiting",
+        "headline": _headline(run),
+        "workers": len(workers),
+        "threads": sum(worker.nthreads for worker in workers),
+        "totals": dict(plugin.totals),
+    }
+    return view | (view_run(run) if run else {})
+
+
+def _headline(run: Progress | None) -> str:
+    if run is None:
+        return "No run yet."
+    if run.status == "running":
+        return describe(run).strip()
+    if run.status == "failed":
+        return f"Failed after {duration(run.elapsed())}: {run.reason}"
+    return (
+        f"Finished in {duration(run.elapsed())}: of {run.rows:,} particles {run.kept:,} kept, "
+        f"{run.rejected:,} rejected."
+    )
+
+
+def view_run(run: Progress) -> dict[str, Any]:
+    """Return the numbers of a run as JSON values."""
+    densest = sorted(run.densest.items(), key=lambda item: (-item[1][0], item[0]))
+    return {
+        **{name: getattr(run, name) for name in _SHOWN},
+        "seconds": run.elapsed(),
+        "seconds_left": run.seconds_left(),
+        "particles_per_second": run.speed() if run.status == "running" else 0.0,
+        "stages": [
+            {
+                "name": name,
+                "doing": DOING[name],
+                "rows": stage.rows,
+                "total_rows": stage.total_rows,
+                "task_seconds": stage.seconds,
+            }
+            for name, stage in run.stages.items()
+        ],
+        "densest": [
+            {"name": run.name_of(key), "picks": picks, "rejected": rejected}
+            for key, (picks, rejected) in densest
+        ],
+        "slowest": [
+            {"doing": DOING[stage], "number": number, "seconds": seconds, "rows": rows}
+            for seconds, stage, number, rows in sorted(run.slowest, reverse=True)
+        ],
+        "curve": [list(point) for point in run.curve],
     }
