@@ -39,7 +39,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def collect_sockets():
     """Close the sockets that Dask leaves open after a refused connection, before a later test warns about them."""
     yield
-    # Tornado keeps what belongs to a closed event loop until it makes the next one.
+    # Closes the event loop of a client that was refused. Tornado keeps its sockets until it makes the next loop.
+    gc.collect()
     IOLoop(make_current=False).close()
     gc.collect()
 

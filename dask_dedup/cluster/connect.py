@@ -65,23 +65,10 @@ def connect(
     scheduler_file: str | Path | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Return a client of a running cluster.
+    """Return a client of a running cluster, which the stack closes.
 
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes the connection.
-    address, scheduler_file : str, optional
-        The scheduler's address, or the file that it writes. By default the address in Dask's configuration.
-    security : distributed.Security, optional
-        Certificates. By default those of Dask's configuration.
-
-    Raises
-    ------
-    InputError
-        If the scheduler file does not appear.
-    RunError
-        If no scheduler answers or accepts the connection, or it has no workers.
+    The scheduler is named by its address or by the file that it writes. The defaults of address and certificates
+    are in Dask's configuration.
     """
     from distributed import Client
 
@@ -140,25 +127,9 @@ def start_local(
 ) -> Client:
     """Start a cluster on this machine and return its client.
 
-    By default the cluster uses all cores and most of the memory. A single worker is part of this process.
-    Everything listens on this machine only, unless the dashboard's address names a host.
-
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes the cluster.
-    workers, threads_per_worker : int, optional
-    memory_limit : str
-        Of each worker: a size such as 4GiB, or "auto".
-    dashboard_address : str, optional
-        Such as ``:8787``.
-    security : distributed.Security, optional
-        Certificates, which everyone who connects must have. By default those of Dask's configuration.
-
-    Raises
-    ------
-    InputError
-        If the memory limit, the dashboard's address or a certificate cannot be used.
+    The stack closes it. By default the cluster uses all cores, most of the memory, and the certificates of Dask's
+    configuration. A single worker is part of this process. Everything listens on this machine only, unless the
+    dashboard's address names a host.
     """
     from distributed import Client, LocalCluster
 
@@ -172,9 +143,8 @@ def start_local(
     number = workers or max(1, available_cores() // threads)
     preloads = {}
     if number > 1:
-        preload = "dask_dedup.cluster.preload"
-        preloads["preload"] = scheduler.preloads("worker", preload)
-        preloads["preload_nanny"] = scheduler.preloads("nanny", preload)
+        for option, kind in (("preload", "worker"), ("preload_nanny", "nanny")):
+            preloads[option] = scheduler.preloads(kind, "dask_dedup.cluster.preload")
     security = security or configured_security()
     stack.enter_context(scheduler.scheduler_settings(security))
     cluster = LocalCluster(

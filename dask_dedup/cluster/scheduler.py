@@ -1,8 +1,9 @@
-"""Settings of every scheduler that this program starts: live page, lost workers, who may connect."""
+"""What all clusters that this program starts have in common: settings, the wait for workers, a quiet end."""
 
 from __future__ import annotations
 
 import logging
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -10,9 +11,9 @@ from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from distributed import Security
+    from distributed import Client, Security
     from distributed.deploy import Cluster
 
 #: A worker that is silent for this long counts as lost. All stages release the GIL, so a busy worker still answers.
@@ -21,6 +22,9 @@ WORKER_TTL = "60s"
 LOST_WORKER_TIMEOUT = "365 days"
 #: At WARNING, the scheduler would log the start and the end of every shuffle.
 LOG_LEVEL = logging.ERROR
+#: Seconds to wait for more workers after the first: a shuffle uses only the workers present when it starts.
+MORE_WORKERS_SECONDS = 10.0
+POLL_SECONDS = 0.1
 HIGHEST_PORT = 65535
 
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
@@ -30,24 +34,19 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def scheduler_settings(security: Security | None = None) -> Iterator[None]:
-    """Set the Dask configuration that a scheduler reads, for as long as the scheduler is used.
-
-    Parameters
-    ----------
-    security : distributed.Security, optional
-        Its certificates are also used for the dashboard.
-    """
+    """Set the Dask configuration that a scheduler reads, for as long as the scheduler is used."""
     import dask
 
-    from dask_dedup.cluster.tls import dashboard_tls
+    from dask_dedup.cluster.tls import dashboard_certificate
     from dask_dedup.monitoring import dashboard
 
     changes = {
         "distributed.scheduler.preload": preloads("scheduler", dashboard.__name__),
         "distributed.scheduler.worker-ttl": WORKER_TTL,
         "distributed.deploy.lost-worker-timeout": LOST_WORKER_TIMEOUT,
+        **dashboard_certificate(security),
     }
-    with dask.config.set(changes), dashboard_tls(security):
+    with dask.config.set(changes):
         for library, missing in dashboard.LIBRARIES.items():
             if not dashboard.installed(library):
                 log.info("%s is not installed: %s (%s)", library, missing, _EXTRA)
@@ -56,12 +55,7 @@ def scheduler_settings(security: Security | None = None) -> Iterator[None]:
 
 @contextmanager
 def closing_quietly(cluster: Cluster) -> Iterator[None]:
-    """Close a cluster on exit without log lines: its processes do not end all at once and miss each other.
-
-    Parameters
-    ----------
-    cluster : distributed.deploy.Cluster
-    """
+    """Close a cluster on exit without log lines: its processes do not end all at once and miss each other."""
     logger = logging.getLogger("distributed")
     level = logger.level
     try:
@@ -74,15 +68,27 @@ def closing_quietly(cluster: Cluster) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def preloads(kind: str, module: str) -> list[str]:
-    """Return the preload modules of Dask's configuration for a kind of server, and one more.
+def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> None:
+    """Wait for the first worker without a limit, then a few seconds for the others.
 
-    Parameters
-    ----------
-    kind : {"scheduler", "nanny", "worker"}
-    module : str
-        The module to add.
+    `check` is called now and then; it raises an error if no worker will come.
     """
+    first: float | None = None
+    while True:
+        check()
+        connected = len(client.nthreads())
+        if connected and first is None:
+            first = time.monotonic()
+        if connected >= number:
+            break
+        if first is not None and time.monotonic() - first > MORE_WORKERS_SECONDS:
+            log.info("starting with %d of %d workers", connected, number)
+            break
+        time.sleep(POLL_SECONDS)
+
+
+def preloads(kind: str, module: str) -> list[str]:
+    """Return the preload modules of Dask's configuration for "scheduler", "nanny" or "worker", and one more."""
     import dask
 
     configured = dask.config.get(f"distributed.{kind}.preload")
@@ -91,11 +97,6 @@ def preloads(kind: str, module: str) -> list[str]:
 
 def complete_dashboard_address(address: str | None) -> str:
     """Return a dashboard address with a host: this machine only, unless the address names one.
-
-    Raises
-    ------
-    InputError
-        If the address is not [HOST]:PORT.
 
     Examples
     --------

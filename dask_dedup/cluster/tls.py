@@ -6,14 +6,12 @@ of the cluster's authority, on both ends.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from distributed import Security
@@ -25,15 +23,7 @@ _DASHBOARD = "distributed.scheduler.dashboard.tls"
 def load_security(ca_file: Path, cert: Path, key: Path | None = None) -> Security:
     """Return Dask's security settings with one certificate for scheduler, workers and client.
 
-    Parameters
-    ----------
-    ca_file, cert, key : Path
-        PEM files of the authority, the certificate and its key. By default the key is in the certificate's file.
-
-    Raises
-    ------
-    InputError
-        If a file cannot be used.
+    All files are PEM. By default the key is in the certificate's file.
     """
     from distributed import Security
 
@@ -46,13 +36,7 @@ def load_security(ca_file: Path, cert: Path, key: Path | None = None) -> Securit
 
 
 def configured_security() -> Security | None:
-    """Return the security settings of Dask's configuration, or None if it does not ask for TLS.
-
-    Raises
-    ------
-    InputError
-        If they are incomplete, or a file cannot be used.
-    """
+    """Return the security settings of Dask's configuration, or None if it does not ask for TLS."""
     from distributed import Security
 
     security = Security()
@@ -84,17 +68,14 @@ def _checked(security: Security) -> Security:
     return security
 
 
-@contextmanager
-def dashboard_tls(security: Security | None) -> Iterator[None]:
-    """Serve dashboards started in this context by https, unless Dask's configuration names a certificate for them."""
+def dashboard_certificate(security: Security | None) -> dict[str, str]:
+    """Return settings that serve dashboards by https; none if Dask's configuration names a certificate for them."""
     import dask
 
     if security is None or dask.config.get(f"{_DASHBOARD}.cert"):
-        yield
-        return
-    pair = security.get_tls_config_for_role("scheduler")
-    with dask.config.set({f"{_DASHBOARD}.cert": pair["cert"], f"{_DASHBOARD}.key": pair["key"]}):
-        yield
+        return {}
+    files = security.get_tls_config_for_role("scheduler")
+    return {f"{_DASHBOARD}.{part}": files[part] for part in ("cert", "key")}
 
 
 def dashboard_environment() -> dict[str, str]:

@@ -5,7 +5,6 @@
 `jobs`         scheduler in this process, workers in jobs (dask-jobqueue)
 `queue`        states of jobs (squeue)
 `settings`     Dask's configuration under ``jobqueue.slurm``; network interfaces
-`wait`         waiting for the first workers
 `walltime`     workers and runs end before SLURM kills them
 ============== ==================================================================================
 """

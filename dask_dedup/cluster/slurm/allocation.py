@@ -16,7 +16,6 @@ from distributed import Client, LocalCluster
 
 from dask_dedup.cluster import scheduler
 from dask_dedup.cluster.slurm import settings
-from dask_dedup.cluster.slurm.wait import wait_for_workers
 from dask_dedup.cluster.tls import dashboard_environment
 from dask_dedup.errors import InputError, RunError
 
@@ -56,11 +55,6 @@ class Allocation:
     def read(cls, environment: Mapping[str, str]) -> Allocation:
         """Read the allocation from the environment of a batch script or of salloc.
 
-        Raises
-        ------
-        InputError
-            If this is not a SLURM job.
-
         Examples
         --------
         >>> Allocation.read({"SLURM_JOB_ID": "7", "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "4",
@@ -95,20 +89,7 @@ def start_in_allocation(
     """Start a scheduler here and workers on all nodes of this job; return a client once workers are connected.
 
     Each task of the job becomes worker processes of four threads, unless ``jobqueue.slurm.processes`` is set.
-
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes the cluster.
-    interface, dashboard_address, security : optional
-        As for `jobs.start_jobs`. On a single node, the default interface is loopback.
-
-    Raises
-    ------
-    InputError
-        If this is not a SLURM job, or no network interface is named.
-    RunError
-        If the workers do not start.
+    The stack closes the cluster.
     """
     allocation = Allocation.read(os.environ)
     network = settings.choose_interface(interface, one_node=allocation.nodes == 1)
@@ -135,7 +116,7 @@ def start_in_allocation(
                 "jobqueue.slurm.log-directory. Run the same command again to resume."
             )
 
-    wait_for_workers(client, allocation.tasks * processes, check)
+    scheduler.wait_for_workers(client, allocation.tasks * processes, check)
     return client
 
 

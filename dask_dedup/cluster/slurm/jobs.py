@@ -15,7 +15,6 @@ from distributed.core import Status
 
 from dask_dedup.cluster import scheduler
 from dask_dedup.cluster.slurm import queue, settings, walltime
-from dask_dedup.cluster.slurm.wait import wait_for_workers
 from dask_dedup.cluster.tls import dashboard_environment
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formatting import counted
@@ -35,14 +34,9 @@ log = logging.getLogger("dask_dedup")
 
 
 class WorkerJob(SLURMJob):  # type: ignore[misc]
-    """A SLURM job of workers.
+    """A SLURM job of workers."""
 
-    Attributes
-    ----------
-    refusal : str or None
-        Why sbatch refused the job, in its own words.
-    """
-
+    #: Why sbatch refused the job, in its words.
     refusal: str | None = None
 
     async def start(self) -> None:
@@ -64,13 +58,6 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
     """A scheduler in this process and a fixed number of worker jobs; a job that ends is submitted again.
 
     `SLURMCluster.adapt` misses jobs that end before their workers connect, and jobs of several worker processes.
-
-    Parameters
-    ----------
-    number : int
-        Number of jobs.
-    **options
-        Of `dask_jobqueue.SLURMCluster`.
     """
 
     job_cls = WorkerJob
@@ -84,7 +71,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self._next_check = time.monotonic() + 1.0
         self.scale(jobs=number)
 
-    def keep(self) -> None:
+    def replace_ended_jobs(self) -> None:
         """Submit jobs that have ended again. Call this now and then.
 
         Raises
@@ -144,9 +131,8 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
     def _log_queue(self, states: Mapping[str, queue.JobState]) -> None:
         """Log how many jobs are pending and why, whenever that changes."""
         reasons = [state.reason for state in states.values() if state.is_pending]
-        text = (
-            f"{counted(len(reasons), 'job')} in SLURM's queue ({', '.join(dict.fromkeys(reasons))})"
-        )
+        waiting, why = counted(len(reasons), "job"), ", ".join(dict.fromkeys(reasons))
+        text = f"{waiting} in SLURM's queue ({why})"
         if reasons and text != self._queue_text:
             log.info(text)
         self._queue_text = text
@@ -161,25 +147,7 @@ def start_jobs(
 ) -> Client:
     """Start a scheduler here, submit jobs of workers, and return a client once workers are connected.
 
-    Parameters
-    ----------
-    stack : ExitStack
-        Closes the cluster and cancels the jobs.
-    number : int
-        Number of jobs.
-    interface : str, optional
-        Network interface on which all listen.
-    dashboard_address : str, optional
-        Such as ``:8787``; on this machine only, unless it names a host.
-    security : distributed.Security, optional
-        Certificates; the workers find them under the same paths.
-
-    Raises
-    ------
-    InputError
-        If SLURM or a setting in Dask's configuration is missing.
-    RunError
-        If SLURM refuses the jobs, or they end before their workers connect.
+    The stack closes the cluster and cancels the jobs. The workers find certificates under the same paths as here.
     """
     if not shutil.which("sbatch"):
         raise InputError("there is no sbatch here. Run this on a machine with SLURM.")
@@ -215,15 +183,10 @@ def start_jobs(
     except RuntimeError as error:
         raise RunError(f"the scheduler does not start: {error}") from error
     stack.enter_context(scheduler.closing_quietly(cluster))
-    log.info(
-        "submitted %s to SLURM: %s cores, %s, %s each",
-        counted(number, "job"),
-        cores,
-        memory,
-        limit,
-    )
+    size = f"{cores} cores, {memory}, {limit}"
+    log.info("submitted %s to SLURM: %s each", counted(number, "job"), size)
     client = stack.enter_context(Client(cluster))
-    wait_for_workers(client, len(cluster.plan), cluster.keep)
+    scheduler.wait_for_workers(client, len(cluster.plan), cluster.replace_ended_jobs)
     return client
 
 

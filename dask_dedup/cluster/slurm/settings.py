@@ -28,17 +28,7 @@ def setting(name: str, default: Any = None) -> Any:
 def choose_interface(name: str | None, *, one_node: bool = False) -> str:
     """Return the network interface on which scheduler and workers listen.
 
-    Parameters
-    ----------
-    name : str or None
-        By default ``jobqueue.slurm.interface``; on one node, the loopback interface.
-    one_node : bool
-        Whether scheduler and workers are all on this node.
-
-    Raises
-    ------
-    InputError
-        If no interface is named, or this machine does not have it.
+    The default is ``jobqueue.slurm.interface``, then the loopback interface if all are on this node.
     """
     from distributed.utils import get_ip_interface
 

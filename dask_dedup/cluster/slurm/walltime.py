@@ -55,13 +55,7 @@ def lifetime_options(limit: str | int | None) -> list[str]:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
-    """Stop the run in order on SIGTERM, which SLURM sends before it kills a job. Enter in the main thread.
-
-    Raises
-    ------
-    RunError
-        In the run, when the signal comes.
-    """
+    """Raise RunError in the main thread on SIGTERM, which SLURM sends before it kills a job."""
 
     def stop(*_: object) -> None:
         # A second signal ends the process at once.

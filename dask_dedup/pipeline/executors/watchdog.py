@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NO_WORKERS = "dask-dedup.no-workers-timeout"
 DEFAULT_NO_WORKERS = "5 minutes"
 #: The default if this program submits workers to a queue, where they may wait.
-DEFAULT_NO_WORKERS_KEPT = "7 days"
+DEFAULT_NO_WORKERS_QUEUE = "7 days"
 #: Seconds the scheduler may be silent, between two checks, and to answer.
 SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 10.0
 #: Seconds without a finished task after which workers are checked for being paused.
@@ -31,9 +31,11 @@ class Watchdog:
         from dask.utils import parse_timedelta
 
         self._client = client
-        #: Replaces lost workers, if this program started the cluster in SLURM.
-        self._keep: Callable[[], None] | None = getattr(client.cluster, "keep", None)
-        default = DEFAULT_NO_WORKERS_KEPT if self._keep else DEFAULT_NO_WORKERS
+        #: Of `cluster.slurm.jobs.JobCluster`; other clusters replace their workers by themselves.
+        self._replace_ended_jobs: Callable[[], None] | None = getattr(
+            client.cluster, "replace_ended_jobs", None
+        )
+        default = DEFAULT_NO_WORKERS_QUEUE if self._replace_ended_jobs else DEFAULT_NO_WORKERS
         self._no_workers_seconds = float(parse_timedelta(dask.config.get(NO_WORKERS, default)))
         self._address = client.scheduler.address
         self._checked = self._answered = self._had_workers = time.monotonic()
@@ -47,8 +49,8 @@ class Watchdog:
         """Check the scheduler and its workers, at most every `LOOK_SECONDS`."""
         if time.monotonic() - self._checked < LOOK_SECONDS:
             return
-        if self._keep:
-            self._keep()
+        if self._replace_ended_jobs:
+            self._replace_ended_jobs()
         try:
             workers = len(self._client.nthreads(callback_timeout=ANSWER_SECONDS))
         except (OSError, TimeoutError):
