@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     """Return numbers or booleans as an array; read-only and not copied if numbers are in one chunk.
 
-    Parameters
-    ----------
-    column : pyarrow.ChunkedArray or pyarrow.Array
-        Nulls are allowed among floats only and become NaN.
+    Nulls are allowed among floats only and become NaN.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [_values(chunk) for chunk in chunks]
@@ -54,14 +51,7 @@ def _unpack_bits(bits: pa.Buffer, start: int, stop: int) -> NDArray[np.bool_]:
 
 
 def from_numpy(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Return numbers or booleans as an Arrow array; numbers are not copied.
-
-    Parameters
-    ----------
-    values : (n,) integers, floats or booleans
-    valid : (n,) bool, optional
-        False for values that become null.
-    """
+    """Return numbers or booleans as an Arrow array; those that are not valid become null. Numbers are not copied."""
     nulls = None
     if valid is not None and not valid.all():
         nulls = pa.py_buffer(np.packbits(valid, bitorder="little"))

@@ -10,7 +10,7 @@ from oracle import rank_tuple
 from oracle import splitmix64 as scalar_splitmix64
 
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.dedup.picks import PICKS_DTYPES, Picks, fragment_of, row_ids, row_of
+from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.dedup.rank import score_key, splitmix64, total_order
 
 WORST = 2**64 - 1
@@ -158,10 +158,10 @@ def test_picks_are_ranked_by_the_documented_order(rows, seed, score_field, prefe
     n = len(rows)
     params = DedupParams(score_field=score_field, seed=seed, prefer_input_order=prefer_input_order)
     rows = sorted(rows, key=lambda row: row[2])
-    columns = {name: np.zeros(n, dtype) for name, dtype in PICKS_DTYPES.items()}
+    columns = {name: np.zeros(n, dtype) for name, dtype in Picks.dtypes.items()}
     columns["row_id"] = np.arange(n, dtype=np.uint64)
     for at, name in enumerate(("score", "uid", "source")):
-        columns[name] = np.array([row[at] for row in rows], dtype=PICKS_DTYPES[name])
+        columns[name] = np.array([row[at] for row in rows], dtype=Picks.dtypes[name])
     picks = Picks.from_columns(columns)
     tuples = [
         rank_tuple(

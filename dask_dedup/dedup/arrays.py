@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -30,15 +31,10 @@ def constant_column(value: Any, rows: int) -> NDArray[Any]:
 
 
 class ArrayTable:
-    """Base of the frozen dataclasses `Picks` and `Rejections`: one (n,) array per field.
-
-    Attributes
-    ----------
-    dtypes : dict of str to dtype
-        Of the fields, in order.
-    """
+    """Base of the frozen dataclasses `Picks` and `Rejections`: one (n,) array per field."""
 
     __slots__ = ()
+    #: Of the fields, in order; see `dtypes_of`.
     dtypes: ClassVar[dict[str, np.dtype[np.generic]]]
 
     def __len__(self) -> int:
@@ -73,6 +69,12 @@ class ArrayTable:
                 for name, dtype in cls.dtypes.items()
             }
         )
+
+
+def dtypes_of(table: type[ArrayTable], *dtypes: str) -> dict[str, np.dtype[np.generic]]:
+    """Return the dtypes of a table's fields by name."""
+    names = (field.name for field in fields(table))  # type: ignore[arg-type]
+    return dict(zip(names, map(np.dtype, dtypes), strict=True))
 
 
 def _take(column: NDArray[Any], rows: NDArray[Any], number: int) -> NDArray[Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable, unique_inverse
+from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, unique_inverse
 from dask_dedup.dedup.greedy import NO_WINNER, reject_crowded, suppress
 from dask_dedup.dedup.picks import NO_HALF, fragment_of, row_of
 
@@ -76,14 +76,9 @@ class Rejections(ArrayTable):
         return self.take(np.argsort(self.row_id))
 
 
-REJECTIONS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
-    zip(
-        [field.name for field in fields(Rejections)],
-        map(np.dtype, ("u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8", "u2")),
-        strict=True,
-    )
+Rejections.dtypes = dtypes_of(
+    Rejections, "u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8", "u2"
 )
-Rejections.dtypes = REJECTIONS_DTYPES
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,16 +70,11 @@ def suppress(
     micrographs : (n,) intp
         Dense micrograph numbers, 0 and up, in any order.
     keys : sequence of (n,) uint64
-        The rank: compared from the first key to the last, smaller is better. The last key must be
-        unique.
+        The rank, see `rank`. The last key must be unique.
     min_separation : float
         Angstrom; two particles at exactly this distance are duplicates.
     labels : sequence of (n,) int64
-        Two particles that share a label (not negative) are not duplicates of each other.
-
-    Returns
-    -------
-    Suppression
+        See `pairs.Points`.
     """
     points = pairs.Points(centres, micrographs, labels)
     swept = pairs.sweep_pairs(points, min_separation)
@@ -213,15 +208,7 @@ def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppre
     """Return the decision for rows numbered in rank order, best first.
 
     In each round, a row that is not the worse one of any undecided pair is kept: it rejects the worse rows of its
-    pairs. Pairs with a rejected row are then dropped.
-
-    Parameters
-    ----------
-    better, worse : (p,) intp
-        The pairs of duplicates; ``better < worse``.
-    distance : (p,) float64
-    n : int
-        Number of rows.
+    pairs. Pairs with a rejected row are then dropped. In each pair, ``better < worse``.
     """
     rejected = np.zeros(n, dtype=bool)
     a, b = better, worse

@@ -168,12 +168,6 @@ class DedupParams:
     def given(cls, params: Self | None = None, keywords: Mapping[str, Any] | None = None) -> Self:
         """Return the parameters that a caller passed as an object or as keywords.
 
-        Parameters
-        ----------
-        params : DedupParams, optional
-        keywords : mapping of str to object, optional
-            Parameters by name; the others have their defaults.
-
         Raises
         ------
         InputError

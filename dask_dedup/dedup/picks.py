@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable
+from dask_dedup.dedup.arrays import ArrayTable, dtypes_of
 from dask_dedup.dedup.rank import score_key, splitmix64
 
 if TYPE_CHECKING:
@@ -108,11 +108,4 @@ class Picks(ArrayTable):
         return keys
 
 
-PICKS_DTYPES: dict[str, np.dtype[np.generic]] = dict(
-    zip(
-        [field.name for field in fields(Picks)],
-        map(np.dtype, ("u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8", "u2")),
-        strict=True,
-    )
-)
-Picks.dtypes = PICKS_DTYPES
+Picks.dtypes = dtypes_of(Picks, "u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8", "u2")

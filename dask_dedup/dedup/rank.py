@@ -47,15 +47,6 @@ def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[
 
     NaN and RELION's sentinel -999 come last and tie. With ``s = -score`` if higher is better, else ``score``,
     and ``b`` its IEEE 754 bits, the key is ``~b`` if ``s`` is negative, else ``b | 2**63``.
-
-    Parameters
-    ----------
-    score : (n,) float64
-    higher_is_better : bool
-
-    Returns
-    -------
-    (n,) uint64
     """
     # Adding 0.0 turns -0.0 into 0.0: both are the same score.
     signed = (-score if higher_is_better else score) + 0.0
@@ -68,14 +59,6 @@ def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     """Return the row numbers sorted by several keys, best first.
 
     The first key is sorted; only rows that tie in it are sorted by the next one.
-
-    Parameters
-    ----------
-    keys : sequence of (n,) uint64
-
-    Returns
-    -------
-    (n,) intp
     """
     order = np.argsort(keys[0])
     if len(keys) == 1 or order.size < 2:

@@ -129,15 +129,7 @@ class Progress:
     _recent: deque[tuple[float, str, int]] = field(default_factory=deque)
 
     def note(self, event: Event, now: float | None = None) -> None:
-        """Add an event.
-
-        Parameters
-        ----------
-        event : dict
-            See `pipeline.events`.
-        now : float, optional
-            Seconds of the receiver's clock.
-        """
+        """Add an event, which the receiver's clock dates by default."""
         now = time.monotonic() if now is None else now
         kind = event["kind"]
         if kind == "started":
@@ -154,13 +146,9 @@ class Progress:
 
     def _start(self, event: Event, now: float) -> None:
         self.run, self.status, self._began = event.get("run", ""), "running", now
-        self.output, self.executor, self.inputs = (
-            event["output"],
-            event["executor"],
-            event["inputs"],
-        )
+        self.output, self.executor = event["output"], event["executor"]
+        self.inputs, self.fragments = event["inputs"], event["fragments"]
         self.rows, self.payload_bytes = event["rows"], event["bytes"]
-        self.fragments = event["fragments"]
         # Before the plan, all picks may have to be shuffled.
         for stage in self.stages.values():
             stage.total_rows = self.rows
@@ -257,9 +245,8 @@ class Progress:
 def describe(progress: Progress) -> str:
     """Return the progress of a run as one line."""
     stage = progress.stages[progress.stage]
-    parts = [
-        f"{progress.fraction:4.0%} {DOING[progress.stage]}: {stage.rows:,} of {stage.total_rows:,}"
-    ]
+    doing = DOING[progress.stage]
+    parts = [f"{progress.fraction:4.0%} {doing}: {stage.rows:,} of {stage.total_rows:,}"]
     speed = progress.speed()
     if speed:
         parts.append(f"{speed:,.0f} particles/s")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.picks import PICKS_DTYPES
+from dask_dedup.dedup.picks import Picks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,7 @@ NAMED = 200
 LISTED_PARTITIONS = 2_000
 NAME_LENGTH = 200
 
-_PICK_BYTES = sum(dtype.itemsize for dtype in PICKS_DTYPES.values())
+_PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
 
 
 def started(job: Job, output: str, executor: str) -> Event:

@@ -34,12 +34,7 @@ _CELL = "padding:2px 10px 2px 0;border-bottom:1px solid #ddd;"
 
 
 class DedupPage(DashboardComponent):  # type: ignore[misc]
-    """The page of one visitor.
-
-    Parameters
-    ----------
-    plugin : DedupPlugin
-    """
+    """The page of one visitor."""
 
     def __init__(self, plugin: DedupPlugin) -> None:
         self.plugin = plugin

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from distributed import KilledWorker, as_completed, futures_of, get_worker
 
-from dask_dedup.dedup.decide import REJECTIONS_DTYPES, Rejections
+from dask_dedup.dedup.decide import Rejections
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
@@ -151,7 +151,7 @@ class DistributedExecutor:
             self._share(groups_of(receiving, plan.fragments)),
             partitions=plan.partition_rows.size,
             groups=len(receiving),
-            dtypes=REJECTIONS_DTYPES,
+            dtypes=Rejections.dtypes,
             shuffle_method="p2p",
         )
 
@@ -298,7 +298,7 @@ def _decide(
 
 
 def _write_moved(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    columns = {name: moved[name].to_numpy() for name in REJECTIONS_DTYPES}
+    columns = {name: moved[name].to_numpy() for name in Rejections.dtypes}
     rejections = Rejections.from_columns(columns)
     return pd.DataFrame({"checkpoint": _write(numbers["fragment"].tolist(), job, plan, rejections)})
 

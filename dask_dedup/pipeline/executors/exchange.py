@@ -13,7 +13,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 
-from dask_dedup.dedup.picks import PICKS_DTYPES, Picks
+from dask_dedup.dedup.picks import Picks
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,7 +39,7 @@ def empty_frame(dtypes: Dtypes) -> pd.DataFrame:
 
 
 #: What `picks_frame` returns.
-PICKS_META = empty_frame({"partition": np.dtype("i4"), **PICKS_DTYPES})
+PICKS_META = empty_frame({"partition": np.dtype("i4"), **Picks.dtypes})
 
 
 def picks_frame(picks: Picks, partition: NDArray[np.integer]) -> pd.DataFrame:
@@ -83,7 +83,7 @@ def exchange(
 
 
 def _decide(frame: pd.DataFrame, decide: Callable[..., Arrays], *arguments: Any) -> pd.DataFrame:
-    picks = Picks.from_columns({name: frame[name].to_numpy() for name in PICKS_DTYPES})
+    picks = Picks.from_columns({name: frame[name].to_numpy() for name in Picks.dtypes})
     return pd.DataFrame(decide(picks, *arguments))
 
 
