@@ -84,3 +84,12 @@ def test_unique_inverse_agrees_with_numpy(runs, read_only):
     assert distinct.dtype == np.uint64
     assert distinct.tolist() == expected.tolist()
     assert number.tolist() == inverse.tolist()
+
+
+def test_unique_inverse_agrees_with_numpy_where_hashes_collide():
+    keys = np.random.default_rng(0).integers(2**64, size=20_000, dtype=np.uint64)
+    keys = np.concatenate([keys, keys[::-1]])
+    for found, expected in zip(
+        unique_inverse(keys), np.unique(keys, return_inverse=True), strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)

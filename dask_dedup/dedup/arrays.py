@@ -12,17 +12,28 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+#: 2**64 divided by the golden ratio, made odd: a usual factor of multiplicative hashes.
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+_TABLE_BITS = 18
+
 
 def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Return what `numpy.unique` does with its inverse, faster where equal keys are neighbours."""
+    """Return what `numpy.unique` does with its inverse, faster: equal keys are hashed, and few of them are sorted."""
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
     runs = keys[starts]
-    order = np.argsort(runs)
-    ordered = runs[order]
-    first = np.append(True, ordered[1:] != ordered[:-1])[: runs.size]
+    rows = np.arange(runs.size, dtype=np.int32)
+    slot = (runs * HASH_FACTOR) >> np.uint64(64 - _TABLE_BITS)
+    last_in_slot = np.empty(2**_TABLE_BITS, dtype=np.int32)
+    last_in_slot[slot] = rows
+    same = last_in_slot[slot]
+    # Another key may have the same slot.
+    other = np.flatnonzero(runs[same] != runs)
+    same[other] = other
+    first = np.flatnonzero(same == rows)
+    distinct = np.unique(runs[first])
     number = np.empty(runs.size, dtype=np.intp)
-    number[order] = np.cumsum(first) - 1
-    return ordered[first], np.repeat(number, np.diff(starts, append=keys.size))
+    number[first] = np.searchsorted(distinct, runs[first])
+    return distinct, np.repeat(number[same], np.diff(starts, append=keys.size))
 
 
 def constant_column(value: Any, rows: int) -> NDArray[Any]:

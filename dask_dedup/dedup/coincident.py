@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.dedup.arrays import HASH_FACTOR
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.pairs import Bools, Indices, Keys, Points
-
-#: 2**64 divided by the golden ratio, made odd: a usual factor of multiplicative hashes.
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
     folded = np.empty_like(mixed)
     for part in parts:
         mixed ^= part
-        mixed *= _FACTOR
+        mixed *= HASH_FACTOR
         np.right_shift(mixed, np.uint64(32), out=folded)
         mixed ^= folded
     return mixed
