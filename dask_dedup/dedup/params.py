@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
+from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +12,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.messages import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
@@ -20,13 +21,18 @@ FARTHEST = 1e9
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
-_NUMBERS: dict[str, type] = {
-    "min_separation": Real,
-    "micrograph_pixel_size": Real,
-    "seed": Integral,
-    "micrograph_height": Integral,
+#: Kind, least and largest value of each number, and how a message states them.
+_NUMBERS: dict[str, tuple[Any, float, float, str]] = {
+    "min_separation": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
+    "micrograph_pixel_size": (
+        *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
+        f"between {LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)",
+    ),
+    "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
+    "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
 }
 _OPTIONAL = ("micrograph_pixel_size", "micrograph_height")
+_CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
 
 #: Direction of the score fields whose meaning is known.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
@@ -116,43 +122,27 @@ class DedupParams:
     invalid: str = "error"
 
     def __post_init__(self) -> None:
-        for name, kind in _NUMBERS.items():
+        for name, (kind, least, largest, limits) in _NUMBERS.items():
             value = getattr(self, name)
-            if not isinstance(value, kind) and (value is not None or name not in _OPTIONAL):
+            if value is None and name in _OPTIONAL:
+                continue
+            if not isinstance(value, kind):
                 whole = " whole" if kind is Integral else ""
                 raise InputError(f"{parameter(name)} is {value!r}; it must be a{whole} number.")
-        self._check_range("min_separation", 0, FARTHEST, "0 and 1e9 (angstrom)")
-        if self.micrograph_pixel_size is not None:
-            sizes = f"{LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)"
-            self._check_range("micrograph_pixel_size", LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE, sizes)
-        if self.micrograph_height is not None and self.micrograph_height <= 0:
-            raise InputError(
-                f"{parameter('micrograph_height')} is {self.micrograph_height}; "
-                "it must be at least 1 (pixel)."
-            )
-        self._check_range("seed", 0, 2**64 - 1, "0 and 2**64 - 1")
-        self._check_choice("shift_key", SHIFT_KEYS)
-        self._check_choice("match_micrographs", MATCHES)
-        self._check_choice("invalid", INVALID)
+            if not least <= value <= largest:
+                shown = f"{value:g}" if isinstance(value, float) else value
+                raise InputError(f"{parameter(name)} is {shown}; it must be {limits}.")
+        for name, choices in _CHOICES.items():
+            value = getattr(self, name)
+            if value not in choices:
+                listed = ", ".join(choices)
+                raise InputError(f"{parameter(name)} is {value!r}; it must be one of {listed}.")
         if self.undo_symmetry_expansion and self.ignore_within_filament:
             raise InputError(
                 f"{parameter('ignore_within_filament')} has no effect together with "
                 f"{parameter('undo_symmetry_expansion')}, which compares no distances. Drop one of them."
             )
         parse_score_field(self.score_field)
-
-    def _check_range(self, name: str, least: float, largest: float, text: str) -> None:
-        value = getattr(self, name)
-        if not least <= value <= largest:
-            shown = f"{value:g}" if isinstance(value, float) else value
-            raise InputError(f"{parameter(name)} is {shown}; it must be between {text}.")
-
-    def _check_choice(self, name: str, choices: Sequence[str]) -> None:
-        value = getattr(self, name)
-        if value not in choices:
-            raise InputError(
-                f"{parameter(name)} is {value!r}; it must be one of {', '.join(choices)}."
-            )
 
     @property
     def score(self) -> ScoreField | None:
