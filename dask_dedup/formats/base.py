@@ -124,14 +124,9 @@ class NativeFormat(Format, Protocol):
         kept: Path,
         rejected: Path,
     ) -> None:
-        """Write the kept and the rejected rows of a fragment, unchanged, to part files.
+        """Write the kept and the rejected rows of a fragment, unchanged, to a part file each.
 
-        Parameters
-        ----------
-        table, fragment
-        keep : (rows,) bool
-        kept, rejected : Path
-            The part files; a format of several files adds suffixes.
+        `keep` is a (rows,) bool. A format of several files writes more part files, with suffixes.
         """
 
     def assemble(
