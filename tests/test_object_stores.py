@@ -638,7 +638,7 @@ class TestFaults:
     )
     def test_a_store_without_its_library(self, uri, library, cli):
         if not pytest.importorskip("importlib.util").find_spec(library):
-            assert f"pip install {library}" in refused(cli("inspect", uri))
+            assert f"nstall {library}" in refused(cli("inspect", uri))
 
     @pytest.mark.parametrize(
         "entry",

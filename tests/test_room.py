@@ -273,7 +273,8 @@ def test_a_read_only_disk(cli, tmp_path, sources):
         outcome = cli("run", sources["parquet"], "-o", disk / "out")
         assert outcome.exit_code == 2
         assert outcome.stderr.splitlines() == [
-            f"dask-dedup: {disk / 'out'}: cannot be written, because {disk} is read-only."
+            f"dask-dedup: {disk / 'out'}: cannot be written: {disk} is read-only, "
+            f"or you have no permission in {disk}."
         ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from dask_dedup.dedup.decide import DecisionCounts
 from dask_dedup.formats import OutputFile
@@ -52,29 +52,18 @@ class FragmentCheckpoint:
         """Return the content of the checkpoint file."""
         return json.dumps(with_checksum(asdict(self)))
 
-    @classmethod
-    def from_json(cls, text: bytes) -> Self | None:
-        """Read a checkpoint file; return None if it is damaged."""
-        try:
-            values = json.loads(text)
-            if not checksum_ok(values):
-                return None
-            del values[CHECKSUM]
-            counts = DecisionCounts.from_dict(values["counts"])
-            files = {table: OutputFile(**file) for table, file in values["files"].items()}
-            return cls(**{**values, "counts": counts, "files": files})
-        except (ValueError, TypeError, KeyError, AttributeError):
-            return None
-
 
 def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | None:
     """Read the checkpoint of a fragment; return None if it is damaged or of another fragment."""
-    found = FragmentCheckpoint.from_json(read_bytes(staging / checkpoint_name(fragment.number)))
-    if found is None:
+    try:
+        values = json.loads(read_bytes(staging / checkpoint_name(fragment.number)))
+        if not checksum_ok(values):
+            return None
+        del values[CHECKSUM]
+        values["counts"] = DecisionCounts.from_dict(values["counts"])
+        values["files"] = {table: OutputFile(**file) for table, file in values["files"].items()}
+        found = FragmentCheckpoint(**values)
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    same = (found.fragment, found.source, found.rows) == (
-        fragment.number,
-        fragment.source,
-        fragment.rows,
-    )
-    return found if same else None
+    of_fragment = (fragment.number, fragment.source, fragment.rows)
+    return found if (found.fragment, found.source, found.rows) == of_fragment else None

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +26,14 @@ from dask_dedup.output.layout import (
     STAGING_PREFIX,
     TABLES,
 )
-from dask_dedup.output.lock import find_holder, held_error, locked
+from dask_dedup.output.lock import find_holder, locked
 from dask_dedup.output.manifest import find_manifest, read_manifest
-from dask_dedup.output.store import ResultStore
+from dask_dedup.output.store import ResultStore, draft_files
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS, disk_full_errors
 from dask_dedup.storage.files import list_files, list_names, remove, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
@@ -45,12 +44,6 @@ _REPLACED = "replaced"
 class LocalStore(ResultStore):
     """An output folder on a local file system."""
 
-    def check_idle(self) -> None:
-        """Raise an error if another run holds the folder."""
-        holder = self.holder()
-        if holder:
-            raise held_error(self.output, holder)
-
     def check_writable(self) -> None:
         """Raise an error for a file, a read-only file system or a missing permission."""
         output = self.output
@@ -59,14 +52,14 @@ class LocalStore(ResultStore):
             raise OutputExistsError(
                 f"{output}: cannot be written, because {nearest} is a file. Choose another folder."
             )
-        if os.statvfs(nearest).f_flag & os.ST_RDONLY:
-            raise InputError(f"{output}: cannot be written, because {nearest} is read-only.")
         if not os.access(nearest, os.W_OK):
-            raise InputError(f"{output}: cannot be written: no permission in {nearest}.")
+            raise InputError(
+                f"{output}: cannot be written: {nearest} is read-only, or you have no permission in {nearest}."
+            )
 
     def foreign_names(self, run_id: str) -> list[str]:
         """Return the names that are no staging folder; none if an interrupted commit left them."""
-        if (self._staging(run_id) / MANIFEST).exists():
+        if (self.staging(run_id) / MANIFEST).exists():
             return []
         return [name for name in list_names(self.output) if not name.startswith(STAGING_PREFIX)]
 
@@ -80,16 +73,9 @@ class LocalStore(ResultStore):
         """Return which run holds the folder."""
         return find_holder(self.output)
 
-    def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:  # noqa: ARG002
-        """Return an empty name: unfinished files are in the staging folder."""
-        return ""
-
-    def _staging(self, run_id: str) -> Path:
-        return self.output / f"{STAGING_PREFIX}{run_id[:12]}"
-
     def stage(self, request: dict[str, Any], run_token: str) -> Path:  # noqa: ARG002
         """Return the staging folder; files of another request are removed from it."""
-        staging = self._staging(request["run_id"])
+        staging = self.staging(request["run_id"])
         if self.staged_manifest(staging) is not None:
             return staging
         try:
@@ -123,23 +109,19 @@ class LocalStore(ResultStore):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(target)
 
-    def with_files(
-        self, staging: Path, checkpoints: list[FragmentCheckpoint]
-    ) -> list[FragmentCheckpoint]:
-        """Return the checkpoints whose files have the right SHA-256."""
+    def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
+        """Return a function that compares SHA-256 digests."""
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             files = {
-                f"{table}/{file.path}": file.sha256 for table, file in checkpoint.files.items()
+                f"{table}/{each.path}": each.sha256 for table, each in checkpoint.files.items()
             }
             return all(
                 (staging / path).is_file() and sha256_of(staging / path) == digest
                 for path, digest in (files | checkpoint.pieces).items()
             )
 
-        with ThreadPoolExecutor() as pool:
-            intact = pool.map(is_intact, checkpoints)
-            return [checkpoint for checkpoint, ok in zip(checkpoints, intact, strict=True) if ok]
+        return is_intact
 
     def commit(
         self,
@@ -151,7 +133,7 @@ class LocalStore(ResultStore):
         output, final, overwrite = self.output, self.output / MANIFEST, manifest["overwrite"]
         found = find_manifest(output)
         same = found is not None and found["run_id"] == manifest["run_id"]
-        if found is not None and same and not overwrite:
+        if found and same and not overwrite:
             # A concurrent run of the same id, or an interruption right after the commit.
             remove(staging)
             return found
@@ -189,10 +171,6 @@ class LocalStore(ResultStore):
             with final.open("x") as file:
                 file.write(source.read_text())
 
-    def find_concurrent(self, staging: Path) -> dict[str, Any] | None:  # noqa: ARG002
-        """Return None: the lock and the commit prevent it."""
-        return None
-
     def staged_manifest(self, staging: Path) -> dict[str, Any] | None:
         """Return the manifest of an interrupted commit, unless another run has replaced it since."""
         path = staging / MANIFEST
@@ -203,22 +181,14 @@ class LocalStore(ResultStore):
             return manifest if read_manifest(self.output)["run_id"] == manifest["run_id"] else None
         return manifest
 
-    def staged_files(self, staging: Path) -> dict[Path, int]:
-        """Return the size of each file in the staging folder."""
-        return list_files(staging)
-
     def leftovers(self) -> list[Path]:
         """Return the staging folders and those of interrupted reports."""
         reports = [folder for folder in self.output.glob(f"{REPORT_PREFIX}*") if folder.is_dir()]
         return [*self.find_staging().values(), *sorted(reports)]
 
-    def discard(self, folder: Path) -> None:
-        """Remove a leftover folder."""
-        remove(folder)
-
     def tidy(self, manifest: dict[str, Any]) -> None:
         """Remove the staging folder of the finished run."""
-        remove(self._staging(manifest["run_id"]))
+        remove(self.staging(manifest["run_id"]))
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
@@ -229,12 +199,6 @@ class LocalStore(ResultStore):
                 (self.output / PLOTS).rename(Path(folder, _REPLACED))
             Path(folder, PLOTS).rename(self.output / PLOTS)
             Path(folder, PAGE).replace(self.output / PAGE)
-
-
-def draft_files(folder: Path) -> list[Path]:
-    """Return the files in a draft folder, checkpoints last."""
-    files = [file for file in folder.rglob("*") if file.is_file()]
-    return sorted(files, key=lambda file: file.parent.name == CHECKPOINTS)
 
 
 def _same_request(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:

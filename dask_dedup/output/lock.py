@@ -8,7 +8,7 @@ import json
 import logging
 import os
 import socket
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -26,15 +26,10 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Hold an output folder. A folder made for this is removed if it is empty at the end.
+    """Hold an output folder, or raise `OutputExistsError`. A folder made for this is removed if it stays empty.
 
     On a file system without locks the run continues without one: only one of two concurrent runs can create
     the manifest.
-
-    Raises
-    ------
-    OutputExistsError
-        If another run holds it.
     """
     made = not output.exists()
     file = _lock(output)
@@ -83,13 +78,12 @@ def _lock(output: Path) -> int:
         if _in_place(file, path):
             break
         os.close(file)
-    note = {"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}
-    try:
+    since = datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="seconds")
+    note = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+    # The lock works without the note; a full disk is reported by the next write.
+    with suppress(OSError):
         os.truncate(file, 0)
         os.write(file, json.dumps(note).encode())
-    except OSError:
-        # The lock works without the note; a full disk is reported by the next write.
-        log.debug("%s: cannot be written", path)
     return file
 
 
@@ -113,7 +107,3 @@ def _read(file: int) -> str:
         return f"process {note['pid']} on {note['host']}, since {note['since']}"
     except (ValueError, KeyError, TypeError):
         return "just started"
-
-
-def _now() -> str:
-    return datetime.now(UTC).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -20,13 +20,7 @@ CHECKSUM = "checksum"
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
-    """Read the manifest of a finished run.
-
-    Raises
-    ------
-    InputError
-        If there is none, or it is not a manifest of this format version.
-    """
+    """Read the manifest of a finished run; raise `InputError` if there is none."""
     manifest = find_manifest(output)
     if manifest is None:
         raise InputError(f"{output}: no finished run ({MANIFEST} is missing).")
@@ -36,10 +30,7 @@ def read_manifest(output: str | Path) -> dict[str, Any]:
 def find_manifest(output: str | Path) -> dict[str, Any] | None:
     """Read the manifest of a finished run; return None if there is none.
 
-    Raises
-    ------
-    InputError
-        If it is not a manifest of this format version.
+    Raise `InputError` if it is not a manifest of this format version.
     """
     path = at(output) / MANIFEST
     try:

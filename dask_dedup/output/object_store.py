@@ -30,9 +30,8 @@ from dask_dedup.output.layout import (
     STAGING_PREFIX,
     TABLES,
 )
-from dask_dedup.output.local import draft_files
 from dask_dedup.output.manifest import find_manifest, read_manifest
-from dask_dedup.output.store import TOKEN, ResultStore
+from dask_dedup.output.store import TOKEN, ResultStore, draft_files, token_of
 from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import (
     create,
@@ -51,7 +50,7 @@ from dask_dedup.storage.files import (
 from dask_dedup.storage.paths import is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
@@ -63,9 +62,6 @@ log = logging.getLogger("dask_dedup")
 
 class ObjectStore(ResultStore):
     """An output folder in an object store."""
-
-    def check_idle(self) -> None:
-        """Do nothing: concurrent runs use different files, and only one can create the manifest."""
 
     def check_writable(self) -> None:
         """Do nothing: `stage` finds out by writing the request."""
@@ -98,13 +94,9 @@ class ObjectStore(ResultStore):
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold nothing, see `check_idle`."""
+        """Hold nothing: concurrent runs use different files, and only one can create the manifest."""
         with disk_full_errors(self.output):
             yield
-
-    def holder(self) -> None:
-        """Return None: nothing is held."""
-        return
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
         """Return the beginning of a hash of `parts`; another piece of it if the replaced result has that."""
@@ -114,7 +106,7 @@ class ObjectStore(ResultStore):
 
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
         """Return the staging folder, and warn if the store ignores that a file must be new."""
-        staging = self.output / f"{STAGING_PREFIX}{run_token}"
+        staging = self.staging(run_token)
         content = (json.dumps(request, indent=2) + "\n").encode()
         try:
             create(staging / REQUEST, content)
@@ -144,40 +136,34 @@ class ObjectStore(ResultStore):
                 root = self.output if path.parts[0] in TABLES else staging
                 upload(file, root / path.as_posix())
 
-    def with_files(
-        self, staging: Path, checkpoints: list[FragmentCheckpoint]
-    ) -> list[FragmentCheckpoint]:
-        """Return the checkpoints whose files have the right size: an object is whole if it exists."""
-        token = _token_of(staging)
-        sizes = {str(path): size for path, size in self.staged_files(staging).items()}
+    def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
+        """Return a function that compares sizes: an object is whole if it exists."""
+        sizes, token = self.staged_files(staging), token_of(staging)
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             tables = all(
-                sizes.get(str(self.output / table / token / file.path)) == file.bytes
+                sizes.get(self.output / table / token / file.path) == file.bytes
                 for table, file in checkpoint.files.items()
             )
-            return tables and all(str(staging / path) in sizes for path in checkpoint.pieces)
+            return tables and all(staging / path in sizes for path in checkpoint.pieces)
 
-        return list(filter(is_intact, checkpoints))
+        return is_intact
 
     def commit(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
     ) -> dict[str, Any]:
         """Create the manifest, or replace that of the old result if it is still there."""
-        self._check_files(manifest)
-        if not self._put_manifest(staging, manifest, replaced):
-            manifest = read_manifest(self.output)
-            if manifest["run_token"] != _token_of(staging):
-                raise self.finished_meanwhile(staging)
-        self.tidy(manifest)
-        return manifest
-
-    def _check_files(self, manifest: dict[str, Any]) -> None:
         for path in self.find_damaged(manifest):
             raise RunError(
                 f"{path}: missing or has another size than it was written with; another process changed it. "
                 "Nothing was committed, run the same command again."
             )
+        if not self._put_manifest(staging, manifest, replaced):
+            manifest = read_manifest(self.output)
+            if manifest["run_token"] != token_of(staging):
+                raise self.finished_meanwhile(staging)
+        self.tidy(manifest)
+        return manifest
 
     def _put_manifest(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
@@ -198,20 +184,6 @@ class ObjectStore(ResultStore):
             return False
         return True
 
-    def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
-        """Return the manifest if a run with the same token has committed it."""
-        manifest = find_manifest(self.output)
-        return manifest if manifest and manifest["run_token"] == _token_of(staging) else None
-
-    def staged_manifest(self, staging: Path) -> None:  # noqa: ARG002
-        """Return None: the commit is one request."""
-        return
-
-    def staged_files(self, staging: Path) -> dict[Path, int]:
-        """Return the size of each file in the staging folder and, with its token, in the tables."""
-        folders = [staging, *(self.output / table / _token_of(staging) for table in TABLES)]
-        return {file: size for folder in folders for file, size in list_files(folder).items()}
-
     def leftovers(self) -> list[Path]:
         """Return the staging folders, and table folders that belong to neither them nor the result."""
         staging = self.find_staging()
@@ -227,7 +199,7 @@ class ObjectStore(ResultStore):
         if finished:
             self.tidy(finished)
             return
-        token = _token_of(folder)
+        token = token_of(folder)
         for table in TABLES:
             remove(self.output / table / token)
         self._abort_uploads(token)
@@ -236,15 +208,14 @@ class ObjectStore(ResultStore):
     def tidy(self, manifest: dict[str, Any]) -> None:
         """Remove the staging folder of the result, and the files of the result it replaced."""
         # A result copied here from a local folder has no token.
-        token = manifest["run_token"] or manifest["run_id"][:12]
-        staging = self.output / f"{STAGING_PREFIX}{token}"
+        staging = self.staging(manifest["run_token"] or manifest["run_id"])
         files = list_files(staging)
         if staging / _SUPERSEDED in files:
             old = set(json.loads(read_bytes(staging / _SUPERSEDED))) - _paths(manifest)
             remove_files([*(self.output / path for path in old), self.output / PAGE])
             remove(self.output / PLOTS)
         remove_files(files)
-        self._abort_uploads(token)
+        self._abort_uploads(token_of(staging))
 
     def _abort_uploads(self, token: str) -> None:
         """Abort the multipart uploads of a killed run: no listing shows them, but they cost money."""
@@ -276,11 +247,6 @@ class ObjectStore(ResultStore):
             for file in Path(folder, PLOTS).iterdir():
                 upload(file, self.output / PLOTS / file.name)
             upload(Path(folder, PAGE), self.output / PAGE)
-
-
-def _token_of(folder: Path) -> str:
-    """Return the run token in the name of a folder."""
-    return folder.name.removeprefix(STAGING_PREFIX)
 
 
 def _paths(manifest: dict[str, Any]) -> set[str]:

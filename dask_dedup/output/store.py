@@ -29,9 +29,10 @@ from dask_dedup.output.layout import (
     TABLES,
     checkpoint_name,
 )
+from dask_dedup.output.lock import held_error
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.storage.access import check_access
-from dask_dedup.storage.files import exists, list_files, list_names, read_bytes
+from dask_dedup.storage.files import exists, list_files, list_names, read_bytes, remove
 from dask_dedup.storage.paths import at, is_remote, resolve
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 #: Run tokens, and the beginnings of run ids, in the names of folders.
 TOKEN = re.compile(r"[0-9a-f]{12}")
-_STAGING = re.compile(re.escape(STAGING_PREFIX) + rf"({TOKEN.pattern})")
+_STAGING = re.compile(re.escape(STAGING_PREFIX) + TOKEN.pattern)
 
 log = logging.getLogger("dask_dedup")
 
@@ -64,15 +65,14 @@ def open_staging(staging: str) -> tuple[ResultStore, Path]:
 
 
 class ResultStore(ABC):
-    """An output folder.
-
-    Attributes
-    ----------
-    output : Path
-    """
+    """An output folder."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
+
+    def staging(self, token: str) -> Path:
+        """Return the path of a staging folder, named after a run token or the beginning of a run id."""
+        return self.output / f"{STAGING_PREFIX}{token[:12]}"
 
     # Before a run
 
@@ -90,26 +90,20 @@ class ResultStore(ABC):
                     f"{given}: the input is inside the output {self.output}. Choose another folder."
                 )
 
-    @abstractmethod
     def check_idle(self) -> None:
         """Raise `OutputExistsError` if another run holds the folder."""
+        holder = self.holder()
+        if holder:
+            raise held_error(self.output, holder)
 
     @abstractmethod
     def check_writable(self) -> None:
         """Raise `InputError` if nothing can be written into the folder."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Find the result of a run in the folder.
+        """Return the manifest of a finished run; None if the folder is free for this run.
 
-        Returns
-        -------
-        dict or None
-            Its manifest; None if the folder is free for the run.
-
-        Raises
-        ------
-        OutputExistsError
-            If the folder holds anything else, or a damaged result of this run.
+        Raise `OutputExistsError` if the folder holds anything else, or a damaged result of this run.
         """
         manifest = find_manifest(self.output)
         if manifest is None:
@@ -151,31 +145,22 @@ class ResultStore(ABC):
     def lock(self) -> AbstractContextManager[None]:
         """Hold the folder for one run; raise `OutputExistsError` if another holds it."""
 
-    @abstractmethod
     def holder(self) -> str | None:
-        """Return which run holds the folder: "process 123 on node7, since 12:30"."""
+        """Return which run holds the folder, such as "process 123 on node7, since 12:30"."""
+        return None
 
-    @abstractmethod
-    def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
+    def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:  # noqa: ARG002
         """Return the name of the folder, in each table, for the files of a run; empty for none.
 
-        Parameters
-        ----------
-        parts : object
-            JSON values that the bytes of its files depend on.
-        replaced : dict or None
-            The manifest of the result to be replaced.
+        The bytes of its files depend on `parts`; `replaced` is the manifest of the result to be replaced.
         """
+        return ""
 
     @abstractmethod
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
         """Return the staging folder of a run, new or left by an interrupted run of the same request.
 
-        Raises
-        ------
-        InputError
-            If nothing can be written there.
-        DiskFullError
+        Raise `InputError` if nothing can be written there, `DiskFullError` if the disk is full.
         """
 
     @abstractmethod
@@ -189,17 +174,20 @@ class ResultStore(ABC):
         self, staging: Path, fragments: Sequence[Fragment]
     ) -> list[FragmentCheckpoint]:
         """Return the checkpoints of the fragments that need not be written again."""
+        is_intact = self.make_check(staging)
+
+        def read(fragment: Fragment) -> FragmentCheckpoint | None:
+            checkpoint = read_checkpoint(staging, fragment)
+            return checkpoint if checkpoint and is_intact(checkpoint) else None
+
         names = {file.name for file in list_files(staging / CHECKPOINTS)}
         written = [part for part in fragments if Path(checkpoint_name(part.number)).name in names]
         with ThreadPoolExecutor() as pool:
-            read = list(pool.map(lambda fragment: read_checkpoint(staging, fragment), written))
-        return self.with_files(staging, [checkpoint for checkpoint in read if checkpoint])
+            return [checkpoint for checkpoint in pool.map(read, written) if checkpoint]
 
     @abstractmethod
-    def with_files(
-        self, staging: Path, checkpoints: list[FragmentCheckpoint]
-    ) -> list[FragmentCheckpoint]:
-        """Return the checkpoints whose files are all there and intact."""
+    def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
+        """Return a function that returns whether all files of a checkpoint are there and intact."""
 
     @abstractmethod
     def commit(
@@ -207,41 +195,17 @@ class ResultStore(ABC):
     ) -> dict[str, Any]:
         """Make the staged files the result. May be repeated after an interruption at any point.
 
-        Parameters
-        ----------
-        staging : Path
-        manifest : dict
-        replaced : dict or None
-            The manifest of the result to be replaced.
-
-        Returns
-        -------
-        dict
-            The manifest of the result: this one, or that of a concurrent run of the same id.
-
-        Raises
-        ------
-        OutputExistsError
-            If a different run has finished here meanwhile.
+        Return the manifest of the result: this one, or that of a concurrent run of the same id. Raise
+        `OutputExistsError` if a different run has finished here meanwhile. `replaced` is the manifest of
+        the result to be replaced.
         """
 
     def close_failed(
         self, staging: Path, fragments: int, is_reusable: Callable[[], bool]
     ) -> dict[str, Any] | None:
-        """Keep the written fragments of a failed run if they are of use, or remove them.
+        """Keep the written ones of a failed run's fragments if the same command can use them, or remove them.
 
-        Parameters
-        ----------
-        staging : Path
-        fragments : int
-            Of the whole run.
-        is_reusable : callable
-            Whether the same command could use what is written.
-
-        Returns
-        -------
-        dict or None
-            The manifest, if a concurrent run of the same id has finished.
+        Return the manifest if a concurrent run of the same id has finished.
         """
         if self.staged_manifest(staging) is not None:
             return None
@@ -268,16 +232,17 @@ class ResultStore(ABC):
             self.discard(staging)
         return None
 
-    @abstractmethod
     def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
-        """Return the manifest, if it is of the run of a staging folder and a concurrent run wrote it."""
+        """Return the manifest, if a concurrent run with the same token has committed it."""
+        manifest = find_manifest(self.output)
+        return manifest if manifest and manifest["run_token"] == token_of(staging) else None
 
     # Unfinished runs
 
     def find_staging(self) -> dict[str, Path]:
         """Return the staging folders, by the run token or the beginning of the run id."""
-        found = {name: _STAGING.fullmatch(name) for name in list_names(self.output)}
-        return {match[1]: self.output / name for name, match in found.items() if match}
+        folders = [self.output / name for name in list_names(self.output)]
+        return {token_of(each): each for each in folders if _STAGING.fullmatch(each.name)}
 
     def read_request(self, staging: Path) -> dict[str, Any] | None:
         """Return the request of a staged run; None if the run failed before it wrote one."""
@@ -287,21 +252,22 @@ class ResultStore(ABC):
             return None
         return request
 
-    @abstractmethod
-    def staged_manifest(self, staging: Path) -> dict[str, Any] | None:
+    def staged_manifest(self, staging: Path) -> dict[str, Any] | None:  # noqa: ARG002
         """Return the manifest of a run whose commit was interrupted, with a part of the result in its folder."""
+        return None
 
-    @abstractmethod
     def staged_files(self, staging: Path) -> dict[Path, int]:
         """Return the size of each file of an unfinished run."""
+        folders = [staging, *(self.output / table / token_of(staging) for table in TABLES)]
+        return {file: size for folder in folders for file, size in list_files(folder).items()}
 
     @abstractmethod
     def leftovers(self) -> list[Path]:
         """Return the folders that interrupted runs and reports have left."""
 
-    @abstractmethod
     def discard(self, folder: Path) -> None:
         """Remove leftovers, including the files of the run elsewhere; never a result."""
+        remove(folder)
 
     @abstractmethod
     def tidy(self, manifest: dict[str, Any]) -> None:
@@ -319,3 +285,14 @@ class ResultStore(ABC):
         return OutputExistsError(
             f"{self.output}: another run has finished here meanwhile. Choose another folder."
         )
+
+
+def token_of(folder: Path) -> str:
+    """Return the run token, or the beginning of the run id, in the name of a folder."""
+    return folder.name.removeprefix(STAGING_PREFIX)
+
+
+def draft_files(folder: Path) -> list[Path]:
+    """Return the files in a draft folder, checkpoints last."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return sorted(files, key=lambda file: file.parent.name == CHECKPOINTS)

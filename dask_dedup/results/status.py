@@ -16,10 +16,12 @@ from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import is_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from dask_dedup.output.store import ResultStore
+
+
+_SAME_COMMAND = "run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,14 @@ class Status:
 
     def lines(self) -> list[str]:
         """Return the status as lines of text."""
-        lines = [f"{self.output}: no finished run"]
-        if self.totals is not None:
-            lines = [
-                f"{self.output}: finished {self.created}: {self.totals['rows']:,} particles, "
-                f"{self.totals['kept']:,} kept, {self.totals['rejected']:,} rejected"
-            ]
+        totals = self.totals
+        found = "no finished run"
+        if totals is not None:
+            found = (
+                f"finished {self.created}: {totals['rows']:,} particles, "
+                f"{totals['kept']:,} kept, {totals['rejected']:,} rejected"
+            )
+        lines = [f"{self.output}: {found}"]
         lines += [
             Message(
                 f"damaged: {path} is missing or has another size. "
@@ -101,23 +105,19 @@ class Status:
             lines += self._describe(attempt)
         return lines
 
-    def _describe(self, attempt: Attempt) -> Iterator[str]:
+    def _describe(self, attempt: Attempt) -> list[str]:
         share = attempt.rows_done / attempt.rows if attempt.rows else 0.0
         done = (
             f"{attempt.fragments_done:,} of {attempt.fragments:,} fragments written "
             f"({share:.0%} of {attempt.rows:,} particles, {attempt.bytes / 1e6:,.1f} MB)"
         )
         if self.holder:
-            yield f"so far {done}"
-            return
-        command = attempt.command or "run the same command again"
+            return [f"so far {done}"]
+        command = f"    {attempt.command or _SAME_COMMAND}"
         if attempt.complete:
-            yield "interrupted while the result was put into place. To finish:"
-            yield f"    {command}"
-            return
-        yield f"interrupted: {done}. To resume:"
-        yield f"    {command}"
-        yield f"To remove it: dask-dedup clean {shlex.quote(self.output)}"
+            return ["interrupted while the result was put into place. To finish:", command]
+        remove = f"To remove it: dask-dedup clean {shlex.quote(self.output)}"
+        return [f"interrupted: {done}. To resume:", command, remove]
 
 
 def status(output: str | Path) -> Status:
@@ -177,7 +177,7 @@ def clean(output: str | Path) -> list[str]:
                 command = _attempt(store, folder, overwrite=False).command
                 raise InputError(
                     f"{folder}: holds a part of a result whose commit was interrupted. "
-                    f"Finish it first: {command or 'run the same command again'}"
+                    f"Finish it first: {command or _SAME_COMMAND}"
                 )
             store.discard(folder)
             removed.append(str(folder))

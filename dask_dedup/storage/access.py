@@ -26,8 +26,6 @@ _QUICK_CONFIG = {
     "read_timeout": 20,
 }
 
-_PACKAGES = {"s3": "'dask-dedup[s3]'", "s3a": "'dask-dedup[s3]'", "gs": "gcsfs", "gcs": "gcsfs"}
-_PACKAGES |= dict.fromkeys(("abfs", "abfss", "az"), "adlfs")
 #: Top-level modules whose errors come from an object store.
 _STORE_MODULES = re.compile("aiobotocore|botocore|aiohttp|httpx|httpcore|gcsfs|google|azure")
 
@@ -46,14 +44,9 @@ _NO_ANSWER = re.compile("Connect|Timeout|SSL|HTTPClient|Resolve|Proxy|Payload|Di
 
 
 def check_access(locations: Iterable[str | Path]) -> None:
-    """Check that the object stores of some locations answer and grant access.
+    """Raise an error if the object store of a location does not answer or refuses access.
 
-    Raises
-    ------
-    InputError
-        If a library, the bucket or the permission is missing.
-    RunError
-        If the server does not answer.
+    `InputError` if a library, the bucket or the permission is missing; `RunError` if the server does not answer.
     """
     for path in map(at, locations):
         if not is_remote(path):
@@ -97,8 +90,8 @@ def _request_little(path: Any) -> None:
 
 
 @contextmanager
-def store_errors(path: object) -> Iterator[None]:
-    """Translate the errors of an object store's library.
+def store_errors(path: Path) -> Iterator[None]:
+    """Translate the errors of an object store's library; let those of a local file system pass.
 
     Raises
     ------
@@ -114,12 +107,9 @@ def store_errors(path: object) -> Iterator[None]:
     except (DedupError, FileExistsError):
         raise
     except ImportError as error:
-        scheme = str(path).partition(":")[0]
-        package = _PACKAGES.get(scheme)
-        how = f": pip install {package}" if package else f" ({error})"
-        raise InputError(f"{path}: no library to read {scheme}:// with{how}") from error
+        raise InputError(f"{path}: {error}") from error
     except Exception as error:
-        translated = _translate(error, path)
+        translated = _translate(error, path) if is_remote(path) else None
         if translated is None:
             raise
         raise translated from error

@@ -31,12 +31,9 @@ class DiskFullError(RunError):
 
 @contextmanager
 def disk_full_errors(folder: Path) -> Iterator[None]:
-    """Raise `DiskFullError` for a file that does not fit.
+    """Raise `DiskFullError` for a file that does not fit into a folder.
 
-    Parameters
-    ----------
-    folder : Path
-        Where the files go. For an object store the message names the temporary folder, where they are made.
+    For an object store the message names the temporary folder, where files are made.
     """
     try:
         yield
@@ -72,20 +69,9 @@ def _free_space(folder: Path) -> str:
 
 
 def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
-    """Raise an error if rows that must be held whole do not fit into memory.
+    """Raise `InputError` if rows that must be held whole, with `size` bytes, do not fit into memory.
 
-    Parameters
-    ----------
-    what : str
-        The file, and the part of it.
-    rows : int
-    size : float
-        Memory they need at least, bytes.
-    remedy : str
-
-    Raises
-    ------
-    InputError
+    `what` is the file, and the part of it.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > _MEMORY_SHARE * memory:

@@ -9,7 +9,6 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -21,7 +20,6 @@ from dask_dedup.storage.paths import at, is_remote, is_s3
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from contextlib import AbstractContextManager
 
     import pyarrow.parquet as pq
 
@@ -39,9 +37,8 @@ class _Object(io.RawIOBase):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.name = str(path)
-        self._path: Any = path
-        with store_errors(path):
-            self._size = int(path.stat().st_size)
+        self._path = path
+        self._size = int(status_of(path).st_size)
         self._next = 0
 
     def readable(self) -> bool:
@@ -50,13 +47,6 @@ class _Object(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def tell(self) -> int:
-        return self._next
-
-    def size(self) -> int:
-        """Return the size in bytes; pyarrow calls it."""
-        return self._size
-
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._next, io.SEEK_END: self._size}[whence]
         self._next = base + offset
@@ -64,13 +54,18 @@ class _Object(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         stop = min(self._next + len(buffer), self._size)
-        if stop <= self._next:
-            return 0
-        with store_errors(self._path):
-            content = self._path.fs.cat_file(self._path.path, start=self._next, end=stop)
+        content = _fetch(self._path, self._next, stop)
         buffer[: len(content)] = content
         self._next += len(content)
         return len(content)
+
+
+def _fetch(path: Any, start: int = 0, stop: int | None = None) -> bytes:
+    """Read a range of an object; empty if `stop` is not after `start`."""
+    if stop is not None and stop <= start:
+        return b""
+    with store_errors(path):
+        return bytes(path.fs.cat_file(path.path, start=start, end=stop))
 
 
 def open_to_read(path: Path, buffering: int = -1) -> io.BufferedReader:
@@ -82,31 +77,28 @@ def open_to_read(path: Path, buffering: int = -1) -> io.BufferedReader:
 
 def status_of(path: Path) -> os.stat_result:
     """Return size and modification time of a file."""
-    with _errors_of(path):
+    with store_errors(path):
         return path.stat()
 
 
 def exists(path: Path) -> bool:
     """Return whether a file or folder exists."""
-    with _errors_of(path):
+    with store_errors(path):
         return path.exists()
 
 
 def is_folder(path: Path) -> bool:
     """Return whether a path is an existing folder."""
-    with _errors_of(path):
+    with store_errors(path):
         return path.is_dir()
 
 
 def list_names(folder: Path) -> list[str]:
     """Return the sorted names of the entries of a folder; empty if it does not exist."""
-    with _errors_of(folder):
+    with store_errors(folder):
+        entries = folder.iterdir() if folder.is_dir() else ()
         # Object stores may list the folder as an entry without a name.
-        return (
-            sorted(filter(None, (entry.name for entry in folder.iterdir())))
-            if folder.is_dir()
-            else []
-        )
+        return sorted(entry.name for entry in entries if entry.name)
 
 
 def sha256_of(path: Path) -> str:
@@ -115,28 +107,15 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _errors_of(path: Path) -> AbstractContextManager[None]:
-    return store_errors(path) if is_remote(path) else nullcontext()
-
-
 def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Read several ranges of a file, each ``(start, stop)`` in bytes; of an object, all at once."""
     if is_remote(path):
-        remote: Any = path
-
-        def read(part: tuple[int, int]) -> bytes:
-            start, stop = part
-            with store_errors(path):
-                if start == stop:
-                    return b""
-                return bytes(remote.fs.cat_file(remote.path, start=start, end=stop))
-
         first, last = min(start for start, _ in ranges), max(stop for _, stop in ranges)
         if last - first <= READ_BYTES:
-            content = read((first, last))
+            content = _fetch(path, first, last)
             return [content[start - first : stop - first] for start, stop in ranges]
         with ThreadPoolExecutor(min(len(ranges), _THREADS)) as pool:
-            return list(pool.map(read, ranges))
+            return list(pool.map(lambda part: _fetch(path, *part), ranges))
     parts = []
     with path.open("rb") as file:
         for start, stop in ranges:
@@ -202,13 +181,7 @@ def list_files(folder: Path) -> dict[Path, int]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is none.
-    """
+    """Read a whole file; raise `FileNotFoundError` if there is none."""
     if not is_remote(path):
         return path.read_bytes()
     remote: Any = path
@@ -231,14 +204,9 @@ def upload(file: Path, target: Path) -> None:
 
 
 def create(path: Path, content: bytes) -> None:
-    """Create an object only if there is none.
+    """Create an object; raise `FileExistsError` if there is one.
 
-    Raises
-    ------
-    FileExistsError
-        If there is one. It may be this one: the request is repeated if its response was lost.
-    RunError
-        If the library cannot create an object conditionally.
+    That may be this one: the request is repeated if its response was lost.
     """
     remote: Any = path
     for _ in range(_CONFLICTS):
@@ -265,13 +233,7 @@ def create(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes, tag: str | None) -> bool:
-    """Replace an object; on S3, only if it still has this entity tag.
-
-    Returns
-    -------
-    bool
-        False if it has been replaced by another process.
-    """
+    """Replace an object; on S3, return False if it no longer has this entity tag."""
     remote: Any = path
     if not (tag and is_s3(path)):
         write_bytes(path, content)
@@ -304,27 +266,21 @@ def tag_of(path: Path) -> str | None:
 def copy_file(source: Path, target: Path) -> str:
     """Copy a file by the cheapest way there is, and make the folders it goes into.
 
-    Returns
-    -------
-    str
-        "linked" (a hard link), "copied by the store", or "copied".
+    Return "linked" (a hard link), "copied by the store", or "copied".
     """
-    if not is_remote(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
     here: Any = source
     there: Any = target
-    if is_remote(source) and is_remote(target):
-        if here.protocol != there.protocol:
-            target.write_bytes(source.read_bytes())
-            return "copied"
+    if not is_remote(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    elif is_remote(source) and here.protocol == there.protocol:
         with store_errors(source):
             here.fs.copy(here.path, there.path)
         return "copied by the store"
-    if is_remote(target):
+    if is_remote(source):
+        with store_errors(target), open_to_read(source) as file, target.open("wb") as copy:
+            shutil.copyfileobj(file, copy, READ_BYTES)
+    elif is_remote(target):
         upload(source, target)
-    elif is_remote(source):
-        with store_errors(source):
-            here.fs.get_file(here.path, str(target))
     else:
         try:
             os.link(source, target)

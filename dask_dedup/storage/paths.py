@@ -41,10 +41,7 @@ _endpoint: ContextVar[str | None] = ContextVar("endpoint", default=None)
 def at(location: str | Path) -> Path:
     """Return the path of a location; paths in object stores behave like `pathlib.Path`.
 
-    Raises
-    ------
-    InputError
-        If a URI holds credentials or wildcards, or its library is not installed.
+    Raise `InputError` if a URI holds credentials or wildcards, or its library is not installed.
     """
     if not isinstance(location, str):
         if isinstance(location, Path) and _URI.match(str(location).replace(":/", "://", 1)):
@@ -81,12 +78,7 @@ def listed(locations: Iterable[str | Path] | str | Path) -> list[str | Path]:
 
 
 def check_once(inputs: Iterable[str | Path]) -> None:
-    """Raise an error for a table that is named twice.
-
-    Raises
-    ------
-    InputError
-    """
+    """Raise `InputError` for a table that is named twice."""
     seen = set()
     for given in inputs:
         table = resolve(at(given))
@@ -148,13 +140,7 @@ def endpoint() -> str | None:
 
 
 def use_endpoint(url: str | None) -> None:
-    """Set the S3 endpoint URL of this process; None leaves it.
-
-    Raises
-    ------
-    InputError
-        If it is not a URL, or holds credentials.
-    """
+    """Set the S3 endpoint URL of this process; None leaves it."""
     if url:
         _check_endpoint(url)
         os.environ[ENDPOINTS[0]] = url
