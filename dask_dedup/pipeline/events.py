@@ -18,8 +18,6 @@ from dask_dedup.dedup.picks import Picks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
-
     from dask_dedup.dedup.decide import DecisionCounts
     from dask_dedup.monitoring.progress import Event
     from dask_dedup.output.checkpoints import FragmentCheckpoint
@@ -92,13 +90,10 @@ def _done(kind: str, number: int, rows: int, seconds: float, **more: Any) -> Eve
 
 def finished(manifest: dict[str, Any]) -> Event:
     """Return the event that the result is committed."""
-    totals = manifest["totals"]
     return {
         "kind": "finished",
         "run_id": manifest["run_id"],
-        "rows": totals["rows"],
-        "kept": totals["kept"],
-        "rejected": totals["rejected"],
+        **{key: manifest["totals"][key] for key in ("rows", "kept", "rejected")},
         "seconds": manifest["seconds"],
         "warnings": len(manifest["warnings"]),
     }
@@ -111,8 +106,7 @@ def failed(reason: str) -> Event:
 
 def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[int, str]]:
     """Return keys and names of the micrographs with the most particles, overall and in each shuffle partition."""
-    keys: list[NDArray[np.uint64]] = [np.empty(0, np.uint64)]
-    counts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
+    keys, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for summary in summaries:
         most = np.argsort(-summary.counts, kind="stable")[:NAMED]
         keys.append(summary.micrographs[most])
@@ -124,10 +118,5 @@ def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[in
     _, first_of_partition = np.unique(partition, return_index=True)
     chosen = np.concatenate([order[first_of_partition], order[:NAMED]])[:NAMED]
     wanted = set(distinct[chosen].tolist())
-    names = {
-        key: name[-NAME_LENGTH:]
-        for summary in summaries
-        for key, name in summary.names
-        if key in wanted
-    }
-    return list(names.items())
+    names = (pair for summary in summaries for pair in summary.names)
+    return list({key: name[-NAME_LENGTH:] for key, name in names if key in wanted}.items())

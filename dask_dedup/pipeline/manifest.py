@@ -118,32 +118,28 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
                 f"{fragment}: {checkpoint.kept} kept and {checkpoint.rejected} rejected of {fragment.rows} "
                 "rows. This is a bug in dask-dedup; nothing was committed."
             )
-    no_winners = job.inputs.params.remove_entirely
     by_input: list[dict[str, Any]] = []
-    by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
     for table in job.inputs.tables:
         mine = [checkpoint for checkpoint in checkpoints if checkpoint.source == table.source]
+        invalid = [plan.invalid.get(checkpoint.fragment, {}) for checkpoint in mine]
         by_input.append(
             {
                 "path": table.path,
                 "rows": table.rows,
                 "kept": sum(checkpoint.kept for checkpoint in mine),
                 "rejected": sum(checkpoint.rejected for checkpoint in mine),
-                "invalid": sum(
-                    sum(plan.invalid.get(checkpoint.fragment, {}).values()) for checkpoint in mine
-                ),
+                "invalid": sum(sum(reasons.values()) for reasons in invalid),
             }
         )
-    totals: dict[str, Any] = {
-        key: sum(entry[key] for entry in by_input)
-        for key in ("rows", "kept", "rejected", "invalid")
-    }
+    names = ("rows", "kept", "rejected", "invalid")
+    by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
+    # With `remove_entirely` there are no winners, so no pairs to count.
+    winners = not job.inputs.params.remove_entirely
     return {
-        **totals,
+        **{name: sum(entry[name] for entry in by_input) for name in names},
         "invalid_by_reason": dict(sorted(by_reason.items())),
-        # With `remove_entirely` there are no winners, so no pairs to count.
-        "same_uid": None if no_winners else sum(checkpoint.same_uid for checkpoint in checkpoints),
-        "across_half_sets": None if no_winners else sum(r.across_halves for r in checkpoints),
+        "same_uid": sum(each.same_uid for each in checkpoints) if winners else None,
+        "across_half_sets": sum(each.across_halves for each in checkpoints) if winners else None,
         "by_input": by_input,
     }
 

@@ -116,8 +116,7 @@ def run(
     job = make_job(make_inputs(tables, exposures, params), output_format, run_token)
     request = make_request(job, run_id, allow_outside=allow_outside)
     with _translate_errors(), ExitStack() as stack:
-        total = sum(table.rows for table in tables)
-        executor = choose_executor(stack, client, total, on_event)
+        executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
         stack.enter_context(executor.listening(job.attempt))
         at_work = _Run(job, store, request, overwrite, replaced, began, executor)
         try:
@@ -217,8 +216,7 @@ class _Run:
         plan = make_plan(summaries)
         planned = events.planned(plan, summaries)
         self.emit(planned)
-        for line in _describe(self.job):
-            log.info(line)
+        log.info(_describe(self.job))
         for line in plan.describe():
             log.debug(line)
         warnings = find_warnings(inputs, summaries)
@@ -307,30 +305,25 @@ def _translate_errors() -> Iterator[None]:
         ) from error
 
 
-def _describe(job: Job) -> list[str]:
-    """Return what is compared, and which particle wins, as text."""
-    params = job.inputs.params
+def _describe(job: Job) -> str:
+    """Return on one line what is compared, and which particle is kept."""
+    params, roles = job.inputs.params, job.inputs.roles
     if params.undo_symmetry_expansion:
         duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
     elif params.min_separation == 0:
         duplicates = "particles with the same stored coordinates"
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
-    shifts = dict.fromkeys(roles.shift_name for roles in job.inputs.roles)
-    score = "none, seeded choice"
+    kept = "a seeded choice"
     if params.score:
-        columns = dict.fromkeys(str(roles.score) for roles in job.inputs.roles)
-        better = "higher" if params.score.higher_is_better else "lower"
-        score = f"{', '.join(columns)} ({better} is better)"
+        columns = ", ".join(dict.fromkeys(str(each.score) for each in roles))
+        kept = f"{'highest' if params.score.higher_is_better else 'lowest'} {columns}"
     if params.remove_entirely:
-        outcome = "all of them are rejected"
-    elif params.prefer_input_order and len(job.inputs.tables) > 1:
-        outcome = "particles of the first input win"
-    elif params.score is None:
-        outcome = "one of them is kept"
-    else:
-        outcome = "the best of them is kept"
-    return [
-        f"duplicates: {duplicates} on one micrograph (matched by {job.inputs.roles[0].match}); {outcome}",
-        f"shift: {', '.join(shifts)}; score: {score}",
-    ]
+        kept = "none"
+    elif params.prefer_input_order and len(roles) > 1:
+        kept = f"that of the first input, then {kept}"
+    shifts = ", ".join(dict.fromkeys(each.shift_name for each in roles))
+    return (
+        f"duplicates: {duplicates} on one micrograph (matched by {roles[0].match}); "
+        f"shift: {shifts}; kept: {kept}"
+    )
