@@ -27,7 +27,7 @@ from dask_dedup.output.layout import (
     TABLES,
 )
 from dask_dedup.output.lock import find_holder, locked
-from dask_dedup.output.manifest import find_manifest, read_manifest
+from dask_dedup.output.manifest import find_manifest
 from dask_dedup.output.store import ResultStore, draft_files
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS, disk_full_errors
 from dask_dedup.storage.files import list_files, list_names, remove, sha256_of
@@ -177,9 +177,8 @@ class LocalStore(ResultStore):
         if not path.exists():
             return None
         manifest: dict[str, Any] = json.loads(path.read_text())
-        if not _staged_tables(staging) and (self.output / MANIFEST).exists():
-            return manifest if read_manifest(self.output)["run_id"] == manifest["run_id"] else None
-        return manifest
+        found = None if _staged_tables(staging) else find_manifest(self.output)
+        return None if found and found["run_id"] != manifest["run_id"] else manifest
 
     def leftovers(self) -> list[Path]:
         """Return the staging folders and those of interrupted reports."""

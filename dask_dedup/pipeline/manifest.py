@@ -30,16 +30,6 @@ if TYPE_CHECKING:
 
 #: A larger fraction of rejected particles than this is probably a mistake.
 _MOST_REJECTED = 0.9
-#: Keys that a manifest takes from the request of its run.
-_FROM_REQUEST = (
-    "run_id",
-    "directory",
-    "parameters",
-    "output_format",
-    "allow_outside",
-    "micrographs",
-    "versions",
-)
 
 
 def make_manifest(
@@ -62,7 +52,7 @@ def make_manifest(
         {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            **{key: request[key] for key in _FROM_REQUEST},
+            **{key: value for key, value in request.items() if key != "fragment_rows"},
             "overwrite": overwrite,
             "run_token": job.run_token,
             "inputs": [_describe_input(job, table) for table in job.inputs.tables],

@@ -24,7 +24,7 @@ from dask_dedup.pipeline.manifest import find_doubts, make_manifest, make_reques
 from dask_dedup.pipeline.plan import make_plan
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.storage.access import check_access
-from dask_dedup.storage.paths import check_once, listed
+from dask_dedup.storage.paths import at, listed, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -139,7 +139,12 @@ def _open_inputs(
     given = [*paths, *([micrographs] if micrographs else [])]
     check_access([*given, store.output])
     store.check_separate(given)
-    check_once(paths)
+    seen: set[Path] = set()
+    for path in paths:
+        location = resolve(at(path))
+        if location in seen:
+            raise InputError(f"{path}: named twice as an input. Name each table once.")
+        seen.add(location)
     tables = [
         open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
     ]
@@ -306,7 +311,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def _describe(job: Job) -> str:
-    """Return on one line what is compared, and which particle is kept."""
+    """Return on one line what is compared, and which particle wins."""
     params, roles = job.inputs.params, job.inputs.roles
     if params.undo_symmetry_expansion:
         duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
@@ -314,16 +319,18 @@ def _describe(job: Job) -> str:
         duplicates = "particles with the same stored coordinates"
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
-    kept = "a seeded choice"
+    score = "none, seeded choice"
     if params.score:
         columns = ", ".join(dict.fromkeys(str(each.score) for each in roles))
-        kept = f"{'highest' if params.score.higher_is_better else 'lowest'} {columns}"
+        score = f"{columns} ({'higher' if params.score.higher_is_better else 'lower'} is better)"
     if params.remove_entirely:
-        kept = "none"
+        outcome = "all of them are rejected"
     elif params.prefer_input_order and len(roles) > 1:
-        kept = f"that of the first input, then {kept}"
+        outcome = "particles of the first input win"
+    else:
+        outcome = f"{'one' if params.score is None else 'the best'} of them is kept"
     shifts = ", ".join(dict.fromkeys(each.shift_name for each in roles))
     return (
-        f"duplicates: {duplicates} on one micrograph (matched by {roles[0].match}); "
-        f"shift: {shifts}; kept: {kept}"
+        f"duplicates: {duplicates} on one micrograph (matched by {roles[0].match}); {outcome}; "
+        f"shift: {shifts}; score: {score}"
     )

@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -60,12 +61,16 @@ class _Object(io.RawIOBase):
         return len(content)
 
 
-def _fetch(path: Any, start: int = 0, stop: int | None = None) -> bytes:
-    """Read a range of an object; empty if `stop` is not after `start`."""
-    if stop is not None and stop <= start:
-        return b""
+def _request(method: str, path: Path, *arguments: Any, **options: Any) -> Any:
+    """Call a method of a store's library for an object."""
+    remote: Any = path
     with store_errors(path):
-        return bytes(path.fs.cat_file(path.path, start=start, end=stop))
+        return getattr(remote.fs, method)(remote.path, *arguments, **options)
+
+
+def _fetch(path: Path, start: int, stop: int) -> bytes:
+    """Read a range of an object."""
+    return bytes(_request("cat_file", path, start=start, end=stop)) if start < stop else b""
 
 
 def open_to_read(path: Path, buffering: int = -1) -> io.BufferedReader:
@@ -168,10 +173,8 @@ def list_files(folder: Path) -> dict[Path, int]:
     if not is_remote(folder):
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         return {file: file.stat().st_size for file in files}
-    remote: Any = folder
-    with store_errors(folder):
-        found = remote.fs.find(remote.path, detail=True)
-    root = remote.path.rstrip("/") + "/"
+    found = _request("find", folder, detail=True)
+    root = cast("Any", folder).path.rstrip("/") + "/"
     return {
         folder / name.removeprefix(root): int(entry["size"] or 0)
         for name, entry in sorted(found.items())
@@ -182,18 +185,12 @@ def list_files(folder: Path) -> dict[Path, int]:
 
 def read_bytes(path: Path) -> bytes:
     """Read a whole file; raise `FileNotFoundError` if there is none."""
-    if not is_remote(path):
-        return path.read_bytes()
-    remote: Any = path
-    with store_errors(path):
-        return bytes(remote.fs.cat_file(remote.path))
+    return bytes(_request("cat_file", path)) if is_remote(path) else path.read_bytes()
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a small object."""
-    remote: Any = path
-    with store_errors(path):
-        remote.fs.pipe_file(remote.path, content)
+def write_bytes(path: Path, content: bytes, **condition: str) -> None:
+    """Write a small object, perhaps on a condition."""
+    _request("pipe_file", path, content, **condition)
 
 
 def upload(file: Path, target: Path) -> None:
@@ -208,15 +205,12 @@ def create(path: Path, content: bytes) -> None:
 
     That may be this one: the request is repeated if its response was lost.
     """
-    remote: Any = path
     for _ in range(_CONFLICTS):
         try:
-            with store_errors(path):
-                remote.fs.pipe_file(remote.path, content, mode="create")
+            write_bytes(path, content, mode="create")
         except (NotImplementedError, ValueError, TypeError) as error:
             raise RunError(
-                f"{path}: the library for this store ({type(remote.fs).__name__}) cannot create an object "
-                "only if there is none."
+                f"{path}: the library for this store cannot create an object only if there is none."
             ) from error
         except FileExistsError:
             raise
@@ -234,7 +228,6 @@ def create(path: Path, content: bytes) -> None:
 
 def replace(path: Path, content: bytes, tag: str | None) -> bool:
     """Replace an object; on S3, return False if it no longer has this entity tag."""
-    remote: Any = path
     if not (tag and is_s3(path)):
         write_bytes(path, content)
         return True
@@ -242,8 +235,7 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
     forms = (tag, tag.strip('"'))
     for form in forms:
         try:
-            with store_errors(path):
-                remote.fs.pipe_file(remote.path, content, IfMatch=form)
+            write_bytes(path, content, IfMatch=form)
         except (OSError, RunError):
             if tag_of(path) != tag:
                 # The first response may have been lost, and the repeated request refused.
@@ -257,10 +249,8 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
 
 def tag_of(path: Path) -> str | None:
     """Return the entity tag of an object; None if the store has none."""
-    remote: Any = path
-    with store_errors(path):
-        tag = remote.fs.info(remote.path).get("ETag")
-    return str(tag) if tag else None
+    tag: str | None = _request("info", path).get("ETag")
+    return tag
 
 
 def copy_file(source: Path, target: Path) -> str:
@@ -273,8 +263,7 @@ def copy_file(source: Path, target: Path) -> str:
     if not is_remote(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     elif is_remote(source) and here.protocol == there.protocol:
-        with store_errors(source):
-            here.fs.copy(here.path, there.path)
+        _request("copy", source, there.path)
         return "copied by the store"
     if is_remote(source):
         with store_errors(target), open_to_read(source) as file, target.open("wb") as copy:
@@ -318,13 +307,10 @@ def remove(folder: Path) -> None:
 def remove_files(paths: Iterable[Path]) -> None:
     """Remove objects; missing ones are ignored."""
 
-    def drop(path: Any) -> None:
+    def drop(path: Path) -> None:
         # The library's `rm` would take some characters of names for wildcards.
-        try:
-            with store_errors(path):
-                path.fs.rm_file(path.path)
-        except FileNotFoundError:
-            pass
+        with suppress(FileNotFoundError):
+            _request("rm_file", path)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(drop, paths))

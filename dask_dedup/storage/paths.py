@@ -77,16 +77,6 @@ def listed(locations: Iterable[str | Path] | str | Path) -> list[str | Path]:
     return list(locations)
 
 
-def check_once(inputs: Iterable[str | Path]) -> None:
-    """Raise `InputError` for a table that is named twice."""
-    seen = set()
-    for given in inputs:
-        table = resolve(at(given))
-        if table in seen:
-            raise InputError(f"{given}: named twice as an input. Name each table once.")
-        seen.add(table)
-
-
 def _check_no_secret(location: str) -> None:
     """Raise an error for a URI that holds a secret; the message does not repeat it."""
     scheme, _, rest = location.partition("://")
