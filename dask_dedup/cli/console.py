@@ -9,7 +9,7 @@ import threading
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import click
 
@@ -18,10 +18,12 @@ from dask_dedup.messages import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.pipeline.result import RunResult
+    from dask_dedup.results.publish import Publication
+    from dask_dedup.results.status import Status
     from dask_dedup.results.verify import Verification
 
 #: Seconds between two lines of progress without a terminal.
@@ -102,10 +104,7 @@ def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[Term
 def showing_progress(log: TerminalLog, *, quiet: bool = False) -> Iterator[EventHandler | None]:
     """Show the progress of a run: a live bar in a terminal, else a line at intervals.
 
-    Yields
-    ------
-    callable or None
-        To be called with each event of the run; None if `quiet`.
+    Yields a function to call with each event of the run; None if `quiet`.
     """
     if quiet:
         yield None
@@ -179,16 +178,9 @@ def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
         log.write = before
 
 
-class _Result(Protocol):
-    def to_dict(self) -> dict[str, Any]: ...
-
-    def lines(self) -> Iterable[str]: ...
-
-
-def print_result(result: _Result, *, as_json: bool) -> None:
+def print_result(result: Publication | Status | Verification, *, as_json: bool) -> None:
     """Print a result as text or as JSON."""
-    lines = [json.dumps(result.to_dict(), indent=2)] if as_json else result.lines()
-    for line in lines:
+    for line in [json.dumps(result.to_dict(), indent=2)] if as_json else result.lines():
         click.echo(spelled(line))
 
 
