@@ -45,7 +45,7 @@ def configured_address() -> str | None:
 
 
 def _may_be_configured() -> bool:
-    """Return whether Dask's configuration may name a scheduler; importing Dask takes as long as a small run."""
+    """Return whether Dask's configuration may name a scheduler, without the slow import of Dask."""
     if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
         return True
     folders = [Path(root, "etc", "dask") for root in ("/", sys.prefix, *site.PREFIXES)]

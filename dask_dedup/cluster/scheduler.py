@@ -1,4 +1,4 @@
-"""What all clusters that this program starts have in common: settings, the wait for workers, a quiet end."""
+"""Settings, waiting and closing that all started clusters share."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def scheduler_settings(security: Security | None = None) -> Iterator[None]:
 
 @contextmanager
 def closing_quietly(cluster: Cluster) -> Iterator[None]:
-    """Close a cluster on exit without log lines: its processes do not end all at once and miss each other."""
+    """Close a cluster on exit, without the log lines of processes that lose each other."""
     logger = logging.getLogger("distributed")
     level = logger.level
     try:
@@ -88,7 +88,7 @@ def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> 
 
 
 def preloads(kind: str, module: str) -> list[str]:
-    """Return the preload modules of Dask's configuration for "scheduler", "nanny" or "worker", and one more."""
+    """Return the configured preload modules of a "scheduler", "nanny" or "worker", and one more."""
     import dask
 
     configured = dask.config.get(f"distributed.{kind}.preload")

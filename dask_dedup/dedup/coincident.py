@@ -1,4 +1,4 @@
-"""Coincident particles: rows at exactly the same position, which their best-ranked row represents."""
+"""Coincident particles: the best-ranked row represents all rows at exactly the same position."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 
 def _argsort_by_runs(values: NDArray[np.uint64]) -> Indices:
-    """Return what `numpy.argsort` does, faster where equal values are neighbours, as copies of a particle are."""
+    """Sort like `numpy.argsort`, faster if equal values are adjacent, as copies of a particle are."""
     starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
     lengths = np.diff(starts, append=values.size)
     runs = np.argsort(values[starts])

@@ -83,7 +83,7 @@ Rejections.dtypes = dtypes_of(
 
 @dataclass(frozen=True, slots=True)
 class DecisionCounts:
-    """Counts of decisions, of a size that does not grow with their number.
+    """Counts of decisions, in constant memory.
 
     Attributes
     ----------

@@ -48,7 +48,7 @@ class Suppression:
         return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan))
 
     def reject(self, rows: Indices, winner: Indices, distance: Floats) -> None:
-        """Record rejected rows, their winners and the distances to these."""
+        """Record rejected rows, their winners and their distances."""
         self.rejected[rows] = True
         self.winner[rows] = winner
         self.distance[rows] = distance

@@ -36,7 +36,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Positions, and what decides whether two of them may be duplicates.
+    """Positions, and the labels that exclude pairs.
 
     Attributes
     ----------

@@ -72,7 +72,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self.scale(jobs=number)
 
     def replace_ended_jobs(self) -> None:
-        """Submit jobs that have ended again. Call this now and then.
+        """Resubmit the jobs that have ended. Call this regularly.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Time limits of jobs: workers leave before theirs, and a run stops in order when SLURM ends it."""
+"""Time limits of SLURM jobs: workers leave in time, and a run stops cleanly on SIGTERM."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def walltime_seconds(limit: str | int | None) -> float | None:
 
 
 def lifetime_options(limit: str | int | None) -> list[str]:
-    """Return options of `dask worker` with which workers leave before a time limit, not all at once.
+    """Return options of `dask worker` that make workers leave before a time limit, one by one.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""One dataset of a finished run: its Parquet files and what their footers hold."""
+"""One dataset of a finished run: its Parquet files and their statistics."""
 
 from __future__ import annotations
 

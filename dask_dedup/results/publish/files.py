@@ -48,7 +48,7 @@ class CopiedFile:
 def copy_files(
     files: Sequence[DatasetFile], constants: Sequence[str], root: str
 ) -> list[CopiedFile]:
-    """Copy files into hive folders of their constant columns, under names that are not used.
+    """Copy files into hive-partition folders for their constant columns, under unused names.
 
     Polars takes the constant columns from the names of the folders. If a file cannot be copied,
     none is left.

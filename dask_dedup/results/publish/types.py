@@ -39,7 +39,7 @@ class LakeColumns:
     left_out: dict[str, str]
 
     def check_fit(self, there: LakeColumns, table: str, advice: str) -> None:
-        """Raise `InputError` if a table, with the columns `there`, cannot hold these."""
+        """Raise `InputError` if a table with the columns `there` cannot hold these columns."""
         known = {field.name: field.type for field in there.schema} | there.left_out
         for field in self.schema:
             if field.name not in known:

@@ -1,4 +1,4 @@
-"""The ``duplicates`` dataset: what a run wrote, and what it should have written."""
+"""Read the ``duplicates`` dataset, and derive what it should contain."""
 
 from __future__ import annotations
 

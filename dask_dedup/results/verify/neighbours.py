@@ -185,7 +185,7 @@ def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indi
 
 
 def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
-    """Return whether no two rows agree in all parts; rarely False although none do.
+    """Return whether all rows differ; on rare hash collisions False although they do.
 
     Rows with different hashes differ, and sorting hashes is several times faster than sorting rows.
     """

@@ -28,7 +28,7 @@ InvalidCounts = Counter[tuple[int, str]]
 
 
 def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
-    """Return the first reason why each row cannot be compared, or an empty text; (n,) object.
+    """Return the first reason why each row cannot be compared, or an empty string; (n,) object.
 
     Parameters
     ----------
