@@ -16,12 +16,10 @@ import errno
 from typing import TYPE_CHECKING
 
 from dask_dedup.formatting import printable
-from dask_dedup.messages import as_keyword, spell
+from dask_dedup.messages import Hint, as_keyword, find_hints, spell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-    from dask_dedup.messages import Hint
 
 
 class DedupError(Exception):
@@ -34,6 +32,11 @@ class DedupError(Exception):
     def raw(self) -> str:
         """The message with its mentions of parameters, to be spelled by `messages.spell`."""
         return super().__str__()
+
+    @property
+    def hints(self) -> list[Hint]:
+        """The parameters that the message names, with the values it suggests."""
+        return find_hints(self.raw)
 
     def spelled(self, spelling: Callable[[Hint], str]) -> str:
         """Return the message on one line, its parameters spelled by a function."""

@@ -41,6 +41,17 @@ def parameter(name: str, value: object = None) -> str:
     return f"{_START}{name}{'' if value is None else f'={value}'}{_END}"
 
 
+def find_hints(text: str) -> list[Hint]:
+    """Return the parameters that a message mentions, in order.
+
+    Examples
+    --------
+    >>> find_hints(f"Fix the rows, or pass {parameter('invalid', 'reject')}.")
+    [Hint(parameter='invalid', text='reject')]
+    """
+    return [Hint(*mention.groups()) for mention in _MENTION.finditer(text)]
+
+
 def as_keyword(hint: Hint) -> str:
     """Return a parameter as the Python API spells it.
 

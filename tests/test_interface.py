@@ -302,3 +302,10 @@ class TestMessages:
         assert cli("demo", "--output", tmp_path / "demo", "--particles", 700).exit_code == 2
         again = cli("demo", "--output", tmp_path / "demo", "--particles", 700, "--overwrite")
         assert again.exit_code == 0
+
+
+def test_an_error_names_its_parameters_for_programs():
+    with pytest.raises(dask_dedup.InputError) as caught:
+        dask_dedup.DedupParams(min_separation=-1)
+    assert [hint.parameter for hint in caught.value.hints] == ["min_separation"]
+    assert str(caught.value).startswith("min_separation is -1")

@@ -38,7 +38,7 @@ cluster_options = together(
         click.option(
             "--interface",
             metavar="NAME",
-            help="Network interface of the started cluster, such as ib0.  "
+            help="Network interface for the cluster that the run starts, such as ib0.  "
             "[default on one node: loopback]",
         ),
         click.option(
@@ -48,17 +48,17 @@ cluster_options = together(
             "--threads-per-worker",
             type=_POSITIVE,
             metavar="N",
-            help="Threads of each local worker.",
+            help="Threads per local worker.",
         ),
         click.option(
             "--memory-limit",
             metavar="SIZE",
-            help="Memory of each local worker, such as 4GiB.  [default: an equal share]",
+            help="Memory per local worker, such as 4GiB.  [default: an equal share]",
         ),
         click.option(
             "--dashboard-address",
             metavar="[HOST]:PORT",
-            help="Address of the started cluster's dashboard, such as :8787.",
+            help="Dashboard address of the cluster that the run starts, such as :8787.",
         ),
         click.option(
             "--tls-ca-file", type=_PEM, metavar="PEM", help="Certificate authority of the cluster."

@@ -14,13 +14,14 @@ from dask_dedup.errors import OutputExistsError
 
 @click.command()
 @click.option("-o", "--output", default="demo", type=PATH, help="Folder to work in.")
-@click.option("--particles", default=20_000, help="True particles to simulate.")
-@click.option("--seed", default=0, help="Seed of the simulation.")
+@click.option("--particles", default=20_000, help="Number of particles to simulate.")
+@click.option("--seed", default=0, help="Seed for the simulation.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier demo in the folder.")
 def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     """Simulate picks and remove the duplicates.
 
-    Simulates two pickers on the same micrographs, runs, verifies the result and writes the report.
+    Simulates two pickers on the same micrographs, removes the duplicates, verifies the result and
+    writes the report.
     """
     from dask_dedup import DedupParams, report, run, verify
     from dask_dedup.simulation import simulate_pickers

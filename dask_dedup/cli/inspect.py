@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--min-separation",
     default=20.0,
     metavar="A",
-    help="Largest distance between partners in different inputs, in angstrom.",
+    help="Largest distance at which picks of different inputs match, in angstrom.",
 )
 @input_options
 @JSON

@@ -22,7 +22,7 @@ def status(output: Path, as_json: bool) -> None:
     """Show whether OUTPUT is finished, running or interrupted.
 
     Shows how to resume an interrupted run. Exit code 1 if files of a finished run are missing or
-    have another size.
+    differ in size.
     """
     from dask_dedup import status as read_status
 
@@ -39,8 +39,8 @@ def verify(output: Path, as_json: bool) -> None:
     """Verify a finished run with an independent algorithm.
 
     Checks that no row was lost or changed, that no two kept particles are within the separation,
-    that every rejected particle has the right winner, and that every file has its checksum. Exit
-    code 1 if a check fails, or cannot be made because the inputs are gone.
+    that every rejected particle has the right winner, and that every file matches its
+    checksum. Exit code 1 if a check fails, or cannot be run because the inputs are gone.
     """
     from dask_dedup import verify as verify_files
 
@@ -77,7 +77,7 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     "--iceberg",
     nargs=2,
     metavar="CATALOG TABLE",
-    help="Catalog in the configuration of pyiceberg, and name of the Iceberg table, such as em.kept.",
+    help="Catalog in pyiceberg's configuration, and name of the Iceberg table, such as em.kept.",
 )
 @click.option(
     "--table",

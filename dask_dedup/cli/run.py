@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     "--min-separation",
     default=20.0,
     metavar="A",
-    help="Particles at most this far apart are duplicates, in angstrom; 0: exactly equal coordinates.",
+    help="Largest distance of two duplicates, in angstrom; 0: equal coordinates only.",
 )
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
-@click.option("--seed", default=0, help="Seed of the random choice between equal scores.")
+@click.option("--seed", default=0, help="Seed for the random choice between equal scores.")
 @click.option(
     "--prefer-input-order",
     is_flag=True,
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     "--invalid",
     type=click.Choice(INVALID),
     default="error",
-    help="Rows that cannot be compared (no position, no micrograph): stop, or move them to the "
+    help="What to do with rows that lack a position or a micrograph: stop, or put them among the "
     "rejected or the kept particles.",
 )
 @click.option(
@@ -77,7 +77,9 @@ if TYPE_CHECKING:
 @click.option("--no-report", is_flag=True, help="Write no report.html and no plots.")
 @PLOT_MICROGRAPH
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
-@click.option("-v", "--verbose", is_flag=True, help="Also print plans, fragments and shuffles.")
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Also print details of plan, fragments and shuffles."
+)
 @JSON
 def run(
     inputs: tuple[Path, ...],

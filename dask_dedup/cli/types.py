@@ -75,8 +75,8 @@ input_options = together(
             "--score-field",
             default="ncc_score",
             metavar="FIELD",
-            help="Best particles win: ncc_score, error, error_min, NAME:higher, NAME:lower, or "
-            "none (random).",
+            help="Score that decides which duplicate is kept: ncc_score, error, error_min, "
+            "NAME:higher, NAME:lower, or none (random choice).",
         ),
         click.option(
             "--match-micrographs",
