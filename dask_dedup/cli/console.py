@@ -52,7 +52,7 @@ def spelled(message: str, spelling: Callable[[Hint], str] = as_flag) -> str:
 
 
 class TerminalLog(logging.Handler):
-    """Prints the log to standard error, on one line each, with parameters spelled as flags.
+    """Prints log records to standard error, one per line, with parameters spelled as flags.
 
     Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
     printed once each.

@@ -87,7 +87,7 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name, text as dictionaries."""
+    """Read columns of a fragment by name, text dictionary-encoded."""
     return _module(table.format).read(table, fragment, columns)
 
 

@@ -110,7 +110,7 @@ class Format(Protocol):
         """List the files, read the schema, split the rows into fragments."""
 
     def read(self, table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a fragment by name, in the types of the table's schema (text as dictionaries)."""
+        """Read columns of a fragment by name, in the types of the table's schema (text dictionary-encoded)."""
 
 
 class NativeFormat(Format, Protocol):
@@ -132,7 +132,7 @@ class NativeFormat(Format, Protocol):
     def assemble(
         self, table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
     ) -> list[OutputFile]:
-        """Join part files, one for each fragment, into the file `name`; a group's other files are put beside it.
+        """Join part files, one per fragment, into the file `name`; a group's other files go beside it.
 
         The part files stay, so that this can be repeated after a crash. `rows` counts the rows in all parts.
         """
@@ -140,7 +140,7 @@ class NativeFormat(Format, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StoredSchema:
-    """An Arrow schema as an IPC message, to be pickled: pyarrow's pickling loses the names of list elements."""
+    """An Arrow schema as an IPC message: pickling the schema itself loses the names of list elements."""
 
     message: bytes
 

@@ -1,4 +1,4 @@
-"""What an inspection advises, and what it warns about in addition to the warnings of a run."""
+"""Advice and warnings of an inspection, beyond the warnings of a run."""
 
 from __future__ import annotations
 

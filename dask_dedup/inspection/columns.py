@@ -1,4 +1,4 @@
-"""Which columns an inspection reads. What is missing or unreadable becomes a problem, not an error."""
+"""The columns that an inspection reads. A missing or unreadable one is a problem, not an error."""
 
 from __future__ import annotations
 

@@ -175,7 +175,7 @@ def _conclude(
 
 
 def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
-    """Return the distance of partners without a pixel size: half the distance between particles."""
+    """Return the matching distance if a pixel size is unknown: half the distance between particles."""
     known = [one for one in measured if one.nearest]
     begin = [one.spacing.neighbours_begin for one in known if one.spacing]
     apart = begin or [one.nearest[50.0] for one in known if one.nearest[50.0] > 0]

@@ -1,4 +1,4 @@
-"""Whether the picks of two inputs match, and whether their axes and shifts agree: arrays in, numbers out."""
+"""Test whether the picks of two inputs match, and whether their axes and shifts agree."""
 
 from __future__ import annotations
 

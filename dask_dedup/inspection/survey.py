@@ -120,7 +120,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 
 
 class _Sample:
-    """Centres on micrographs chosen by hash: on all at first, on half of them each time they are too many."""
+    """Centres on micrographs chosen by hash: all at first, half of them each time there are too many."""
 
     def __init__(self, inputs: int) -> None:
         self.bits = 0

@@ -132,7 +132,7 @@ class FinishedRun:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The files of the three datasets, put together."""
+        """The files of the three datasets, matched to one another."""
         kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
         parts = [
             Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))

@@ -123,7 +123,7 @@ def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name, text as dictionaries."""
+    """Read columns of a fragment by name, text dictionary-encoded."""
     detail: CsDetail = table.detail
     found: dict[str, pa.ChunkedArray] = {}
     for number, member in enumerate(detail.members):

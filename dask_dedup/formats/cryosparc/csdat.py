@@ -71,7 +71,7 @@ class CsdatFile(RecordFile):
     heap: int
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text as dictionaries."""
+        """Read fields of some rows, text dictionary-encoded."""
         chosen = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
         with self._open() as file:
             columns = {name: self._column(file, name)[chosen] for name in names}
@@ -122,7 +122,7 @@ class CsdatFile(RecordFile):
         return self.dtype[name].kind == "O"
 
     def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:
-        """Read a column; of text, the offsets in the string heap."""
+        """Read a column; for text, the offsets into the string heap."""
         kind = self.dtype[name]
         base = np.dtype("<u8") if self._is_text(name) else kind.base
         offset, stored = self.columns.get(name, (self.heap, 0))

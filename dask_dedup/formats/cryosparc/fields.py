@@ -61,7 +61,7 @@ def _shape(dtype: Dtype) -> tuple[int, ...]:
 def read_fields(
     batches: Iterable[Array | Mapping[str, Array]], dtype: Dtype, rows: int, names: Sequence[str]
 ) -> pa.Table:
-    """Collect the named fields of consecutive batches of records, text as dictionaries.
+    """Collect the named fields of consecutive batches of records, text dictionary-encoded.
 
     The batches may share one buffer.
     """
@@ -99,7 +99,7 @@ def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
 
 
 class _TextColumn:
-    """A column of text, stored once per run of equal values: particles mostly come micrograph by micrograph."""
+    """A column of text, stored once per run of equal values."""
 
     def __init__(self, dtype: Dtype) -> None:
         self._texts = [np.empty(0, dtype)]

@@ -52,7 +52,7 @@ class NpyFile(RecordFile):
     offset: int
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text as dictionaries."""
+        """Read fields of some rows, text dictionary-encoded."""
         batches = (batch.view(self.dtype) for batch in self._batches(rows))
         return read_fields(batches, self.dtype, len(rows), names)
 

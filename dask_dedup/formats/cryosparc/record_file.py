@@ -1,4 +1,4 @@
-"""What the two kinds of ``.cs`` file have in common: NumPy (`npy`) and CSDAT (`csdat`)."""
+"""The base of both kinds of ``.cs`` file: NumPy (`npy`) and CSDAT (`csdat`)."""
 
 from __future__ import annotations
 

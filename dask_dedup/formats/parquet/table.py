@@ -175,7 +175,7 @@ def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
 def read(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read columns of a fragment, by default all. Text as dictionaries is faster to decode and split."""
+    """Read columns of a fragment, by default all. Dictionary-encoded text is faster to decode and split."""
     schema = held_schema(table.schema)
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])

@@ -88,7 +88,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Parse columns of a fragment and compute those that are not in the rows; text comes as dictionaries."""
+    """Parse columns of a fragment and compute those that are not in the rows; text dictionary-encoded."""
     detail: StarDetail = table.detail
     schema = table.schema
     needed = {name: schema.field(name).type for name in columns if name in detail.labels}
