@@ -37,8 +37,6 @@ _BAD_CREDENTIALS = (
     "RequestTimeTooSkewed",
     "AuthorizationHeaderMalformed",
 )
-_FORBIDDEN = ("AccessDenied", "AllAccessDisabled", "403", "401", "Unauthorized", "Forbidden")
-_NOT_FOUND = ("NoSuchKey", "NoSuchUpload", "404")
 #: Parts of the class names of errors raised when no server answers.
 _NO_ANSWER = re.compile("Connect|Timeout|SSL|HTTPClient|Resolve|Proxy|Payload|Disconnected")
 
@@ -80,7 +78,7 @@ def _request_little(path: Any) -> None:
         # Listing names the reason of a failure; asking for one object returns a bare status code.
         quick.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
     except PermissionError as error:
-        if _code(error) not in _FORBIDDEN or not key:
+        if _code(error) in _BAD_CREDENTIALS or not key:
             raise
         # Reading an object may be allowed where listing is not.
         try:
@@ -93,14 +91,8 @@ def _request_little(path: Any) -> None:
 def store_errors(path: Path) -> Iterator[None]:
     """Translate the errors of an object store's library; let those of a local file system pass.
 
-    Raises
-    ------
-    FileNotFoundError, FileExistsError, PermissionError
-        With the reason in ``strerror``.
-    InputError
-        If the library is not installed.
-    RunError
-        If the server does not answer or fails.
+    The others are `FileNotFoundError`, `FileExistsError` and `PermissionError` with the reason in ``strerror``,
+    `InputError` if the library is not installed, and `RunError` if the server does not answer or fails.
     """
     try:
         yield
@@ -129,9 +121,9 @@ def _translate(error: Exception, path: object) -> Exception | None:
         return FileNotFoundError(errno.ENOENT, f"there is no bucket {bucket}", str(path))
     if code in _BAD_CREDENTIALS:
         return refused(f"the server refuses the credentials ({code})")
-    if code in _FORBIDDEN or isinstance(error, PermissionError):
+    if isinstance(error, PermissionError):
         return refused(f"no permission ({code or message}, bucket {bucket})")
-    if code in _NOT_FOUND or isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, "no such object", str(path))
     if "Credentials" in name or name == "ProfileNotFound":
         return refused(

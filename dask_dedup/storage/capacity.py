@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,11 +60,11 @@ def _free_space(folder: Path) -> str:
     nearest = next((path for path in (folder, *folder.absolute().parents) if path.exists()), None)
     if nearest is None:
         return ""
-    files = os.statvfs(nearest)
-    if files.f_files and files.f_favail < _FEW_FILES:
-        return f" (it can hold {counted(files.f_favail, 'more file')})"
-    usage = shutil.disk_usage(nearest)
-    return f" ({usage.free / 1e6:,.1f} of {usage.total / 1e6:,.1f} MB free)"
+    disk = os.statvfs(nearest)
+    if disk.f_files and disk.f_favail < _FEW_FILES:
+        return f" (it can hold {counted(disk.f_favail, 'more file')})"
+    free, total = (blocks * disk.f_frsize / 1e6 for blocks in (disk.f_bavail, disk.f_blocks))
+    return f" ({free:,.1f} of {total:,.1f} MB free)"
 
 
 def check_fits(what: str, rows: int, size: float, remedy: str) -> None:

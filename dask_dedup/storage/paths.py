@@ -44,8 +44,10 @@ def at(location: str | Path) -> Path:
     Raise `InputError` if a URI holds credentials or wildcards, or its library is not installed.
     """
     if not isinstance(location, str):
-        if isinstance(location, Path) and _URI.match(str(location).replace(":/", "://", 1)):
-            _check_no_secret(str(location).replace(":/", "://", 1))
+        # `Path` has removed a slash.
+        uri = str(location).replace(":/", "://", 1)
+        if isinstance(location, Path) and _URI.match(uri):
+            _check_no_secret(uri)
             raise InputError(f"{location}: a URI must be passed as str, not as Path.")
         return location
     if not _URI.match(location):
@@ -124,19 +126,8 @@ def resolve(path: Path) -> Path:
 def endpoint() -> str | None:
     """Return the S3 endpoint URL; None for that of AWS or of the profile."""
     url = _endpoint.get() or next((os.environ[n] for n in ENDPOINTS if os.environ.get(n)), None)
-    if url:
-        _check_endpoint(url)
-    return url
-
-
-def use_endpoint(url: str | None) -> None:
-    """Set the S3 endpoint URL of this process; None leaves it."""
-    if url:
-        _check_endpoint(url)
-        os.environ[ENDPOINTS[0]] = url
-
-
-def _check_endpoint(url: str) -> None:
+    if not url:
+        return None
     if "@" in url or _KEYS_IN_QUERY.search(url):
         raise InputError(
             "the endpoint *** must not hold credentials. Set them in the environment or a profile."
@@ -144,6 +135,7 @@ def _check_endpoint(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.netloc:
         raise InputError(f"the endpoint {url} is not a URL such as https://minio.lab:9000.")
+    return url
 
 
 @contextmanager
