@@ -20,19 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of an Arrow table as NumPy arrays; the wrong type raises `InputError`.
-
-    Attributes
-    ----------
-    rows : pyarrow.Table
-    table : str
-        Name of the table, for messages.
-    locate : callable, optional
-        Returns the file, and the row in it, of a row number.
-    """
+    """The columns of an Arrow table as NumPy arrays; the wrong type raises `InputError`."""
 
     rows: pa.Table
+    #: Name of the table, for messages.
     table: str
+    #: Returns the file, and the row in it, of a row number.
     locate: Callable[[int], tuple[str, int]] | None = None
 
     def __len__(self) -> int:

@@ -237,23 +237,23 @@ def _find_shift(
         return _Shift()
     group = groups[0] if key == "auto" else key
     shift, psize = f"{group}/shift", f"{group}/psize_A"
-    _has_all(present, (shift, psize), table)
+    _all_or_none(present, (shift, psize), table)
     return _Shift((shift,), psize, group=group)
 
 
 def _relion_shift(present: set[str], axes: int, table: str) -> _Shift:
     columns, psize = _RELION_SHIFT_ANGSTROM[:axes], None
-    if not _has_all(present, columns, table):
+    if not _all_or_none(present, columns, table):
         columns = _RELION_SHIFT_PIXELS[:axes]
-        if not _has_all(present, columns, table):
+        if not _all_or_none(present, columns, table):
             return _Shift()
         psize = _first(present, _RELION_PARTICLE_PSIZE)
         if psize is None:
-            _has_all(present, (columns[0], _RELION_PARTICLE_PSIZE[0]), table)
-    if not _has_all(present, _SUBTOMOGRAM, table):
+            _all_or_none(present, (columns[0], _RELION_PARTICLE_PSIZE[0]), table)
+    if not _all_or_none(present, _SUBTOMOGRAM, table):
         return _Shift(columns, psize)
     if axes == 2:  # cannot be rotated
-        _has_all(present, (_SUBTOMOGRAM[0], "rlnCoordinateZ"), table)
+        _all_or_none(present, (_SUBTOMOGRAM[0], "rlnCoordinateZ"), table)
     return _Shift(columns, psize, _SUBTOMOGRAM)
 
 
@@ -261,7 +261,7 @@ def _no_shift() -> str:
     return parameter("shift_key", "none")
 
 
-def _has_all(present: set[str], names: tuple[str, ...], table: str) -> bool:
+def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
     """Return whether all columns are present; some without the others are an error."""
     missing = [name for name in names if name not in present]
     if missing and len(missing) < len(names):
@@ -294,16 +294,15 @@ def _find_score(
 ) -> str | None:
     if score is None:
         return None
-    named = _in_groups(program.scores.get(score.name, ()), groups)
-    candidates = [score.name] if score.custom else named
-    column = _first(present, candidates)
+    names = [score.name] if score.custom else _in_groups(program.scores.get(score.name, ()), groups)
+    column = _first(present, names)
     if column is not None:
         return column
     usable = [
         f"{name}:lower" if value == score.name else value
         for name, value in score_fields(present).items()
     ]
-    wanted = f" (column {' or '.join(candidates)})" if named and not score.custom else ""
+    wanted = "" if score.custom or not names else f" (column {' or '.join(names)})"
     raise InputError(
         f"{table}: no score {score.name}{wanted}. Set {parameter('score_field')} to "
         f"{', '.join([*dict.fromkeys(usable), 'none'])} (a seeded choice), or to COLUMN:higher or "

@@ -51,16 +51,6 @@ if TYPE_CHECKING:
 
     _ReadColumns = Callable[[Sequence[str]], pa.Table]
 
-#: What the algorithm may raise on a defect or lack of memory.
-_FAILURES = (
-    ArithmeticError,
-    LookupError,
-    MemoryError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
@@ -112,7 +102,7 @@ def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
     """Return the rejected picks of whole micrographs."""
     try:
         return decide(picks, job.inputs.params)
-    except _FAILURES as error:
+    except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, MemoryError):
             reason = f"there is not enough memory ({str(error) or 'MemoryError'})"
@@ -125,7 +115,7 @@ def _name_failure(inputs: Inputs, picks: Picks) -> str:
     for worst in np.argsort(-counts, kind="stable"):
         try:
             decide(picks.take(picks.micrograph == keys[worst]), inputs.params)
-        except _FAILURES:
+        except Exception:  # noqa: BLE001 (any defect counts)
             break
     row_id = picks.row_id[first[worst : worst + 1]]
     fragment, row = inputs.fragments[int(fragment_of(row_id)[0])], int(row_of(row_id)[0])

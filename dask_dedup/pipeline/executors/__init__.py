@@ -16,14 +16,9 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Runs the stages of a job; ``str`` describes where.
+    """Runs the stages of a job; ``str`` describes where."""
 
-    Attributes
-    ----------
-    log_level : int
-        Level of the log line that says where the run takes place.
-    """
-
+    #: Level of the log line that says where the run takes place.
     log_level: int
 
     def emit(self, event: Event) -> None:
