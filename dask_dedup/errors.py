@@ -16,7 +16,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from dask_dedup.formatting import printable
-from dask_dedup.messages import Hint, as_keyword, find_hints, spell
+from dask_dedup.hints import Hint, as_keyword, find_hints, spell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ class DedupError(Exception):
 
     @property
     def raw(self) -> str:
-        """The message with its mentions of parameters, to be spelled by `messages.spell`."""
+        """The message with its mentions of parameters, to be spelled by `hints.spell`."""
         return super().__str__()
 
     @property

@@ -22,7 +22,7 @@ from tables import (
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.formats import Fragment
-from dask_dedup.particles.conventions import resolve_roles
+from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs import bare_name, keys_of_names, micrograph_table

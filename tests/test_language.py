@@ -11,7 +11,7 @@ from conftest import REPOSITORY
 
 from dask_dedup.cli import main
 from dask_dedup.cli.console import as_flag
-from dask_dedup.messages import Hint
+from dask_dedup.hints import Hint
 
 PACKAGE = REPOSITORY / "dask_dedup"
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}

@@ -232,7 +232,7 @@ def test_nothing_is_reused_after_an_input_changed(tmp_path, out, monkeypatch):
 def test_nothing_is_reused_after_a_library_changed(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
     fail_writing(monkeypatch, source, out, after=5)
-    monkeypatch.setattr("dask_dedup.pipeline.manifest.version", lambda name: "0.0")
+    monkeypatch.setattr("dask_dedup.pipeline.manifest_content.version", lambda name: "0.0")
     numbers = written(monkeypatch)
     result = run(source, out)
     assert len(numbers) == result.manifest["plan"]["fragments"]

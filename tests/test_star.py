@@ -20,7 +20,7 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import base, open_table
 from dask_dedup.formats.star import lines as star_lines
 from dask_dedup.formats.star import table as star
-from dask_dedup.particles.conventions import resolve_roles
+from dask_dedup.particles.column_roles import resolve_roles
 
 REAL_STARS = {
     # file: (rows, unit of separation)

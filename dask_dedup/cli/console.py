@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dask_dedup.formatting import counted, printable
-from dask_dedup.messages import Hint, Message, spell
+from dask_dedup.hints import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
 
 if TYPE_CHECKING:

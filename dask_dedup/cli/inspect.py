@@ -15,7 +15,7 @@ from dask_dedup.dedup.params import DedupParams
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from dask_dedup.messages import Hint
+    from dask_dedup.hints import Hint
 
 
 @click.command()

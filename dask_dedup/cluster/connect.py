@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from dask_dedup.errors import InputError, RunError, causes
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from contextlib import ExitStack

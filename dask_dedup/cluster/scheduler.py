@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,6 +10,7 @@ import numpy as np
 from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, unique_inverse
 from dask_dedup.dedup.greedy import NO_WINNER, reject_crowded, suppress
 from dask_dedup.dedup.picks import NO_HALF, fragment_of, row_of
+from dask_dedup.dedup.rank import rank_keys
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -158,7 +159,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
     keys, number = unique_inverse(picks.micrograph)
-    result = method(points, number, picks.rank_keys(params), separation, picks.exclusions(params))
+    result = method(points, number, rank_keys(picks, params), separation, picks.exclusions(params))
     rows = np.flatnonzero(result.rejected)
     counts = DecisionCounts.of(
         keys,

@@ -9,7 +9,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

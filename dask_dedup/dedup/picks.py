@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.dedup.arrays import ArrayTable, dtypes_of
-from dask_dedup.dedup.rank import score_key, splitmix64
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -96,16 +95,6 @@ class Picks(ArrayTable):
         """Return labels: two particles that share one are not duplicates of each other."""
         labels = [self.source.astype(np.int64)] if params.between_inputs_only else []
         return [*labels, self.label] if params.ignore_within_filament else labels
-
-    def rank_keys(self, params: DedupParams) -> list[NDArray[np.uint64]]:
-        """Return the keys of the rank: input (if asked for), score, seeded hash, uid, row id."""
-        keys = [splitmix64(self.uid ^ np.uint64(params.seed)), self.uid, self.row_id]
-        if params.score is not None:
-            higher = params.score.higher_is_better
-            keys.insert(0, score_key(self.score, higher_is_better=higher))
-        if params.prefer_input_order:
-            keys.insert(0, self.source.astype(np.uint64))
-        return keys
 
 
 Picks.dtypes = dtypes_of(Picks, "u8", "f8", "f8", "f8", "f8", "u8", "u8", "u2", "i1", "i8", "u2")

@@ -1,6 +1,8 @@
-"""The total order over particles.
+"""Who wins: the total order over particles.
 
 A rank is a tuple of unsigned 64-bit keys, compared from the first to the last; smaller is better.
+The keys are the input (if its order counts), the score, the seeded hash of the uid, the uid and
+the row id.
 """
 
 from __future__ import annotations
@@ -14,11 +16,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.dedup.picks import Picks
+
 #: RELION's "no score" (displayer.cpp, rlnAutopickFigureOfMerit).
 SCORE_SENTINEL = -999.0
 
 _WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
 _SIGN = np.uint64(0x8000000000000000)
+
+
+def rank_keys(picks: Picks, params: DedupParams) -> list[NDArray[np.uint64]]:
+    """Return the keys of each pick's rank, the first one first."""
+    keys = [splitmix64(picks.uid ^ np.uint64(params.seed)), picks.uid, picks.row_id]
+    if params.score is not None:
+        keys.insert(0, score_key(picks.score, higher_is_better=params.score.higher_is_better))
+    if params.prefer_input_order:
+        keys.insert(0, picks.source.astype(np.uint64))
+    return keys
 
 
 def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:

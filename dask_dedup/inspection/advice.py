@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.formatting import counted
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 from dask_dedup.particles.micrographs import bare_name
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import pyarrow as pa
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment
-from dask_dedup.messages import Message
-from dask_dedup.particles.conventions import resolve_roles, score_fields
+from dask_dedup.hints import Message
+from dask_dedup.particles.column_roles import resolve_roles, score_fields
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import compare_roles
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from dask_dedup.formats import ParticleTable
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles
 
 #: Stand in for a missing micrograph column; every value is null.
 _STAND_INS = ("location/micrograph_path", "rlnMicrographName")

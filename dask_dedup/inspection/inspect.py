@@ -11,15 +11,15 @@ import numpy as np
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
+from dask_dedup.hints import Message, parameter
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourhood, Pair, Score
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
-from dask_dedup.messages import Message, parameter
 from dask_dedup.particles import checks
-from dask_dedup.particles.conventions import CRYOSPARC, RELION
+from dask_dedup.particles.column_roles import CRYOSPARC, RELION
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.storage.access import check_access

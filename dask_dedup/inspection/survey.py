@@ -17,7 +17,7 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
 

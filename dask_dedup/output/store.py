@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import DedupError, InputError, OutputExistsError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 from dask_dedup.output.checkpoints import read_checkpoint
 from dask_dedup.output.layout import (
     CHECKPOINTS,

@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
-from dask_dedup.messages import Message, parameter
+from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.micrographs import bare_name
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 

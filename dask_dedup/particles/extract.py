@@ -11,8 +11,8 @@ from dask_dedup.dedup.arrays import constant_column
 from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.particles import geometry
-from dask_dedup.particles.columns import Columns
-from dask_dedup.particles.conventions import needs_pixel_size
+from dask_dedup.particles.column_roles import needs_pixel_size
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.validity import (
     Problem,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.micrographs import MicrographTable
 
     Floats = NDArray[np.float64]

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
-from dask_dedup.particles.conventions import (
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_roles import (
     CRYOSPARC,
     MICROGRAPH_PATH,
     MICROGRAPH_UID,
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.micrographs import MicrographTable
 
 

@@ -14,8 +14,8 @@ from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
 from dask_dedup.formatting import counted
-from dask_dedup.messages import parameter
-from dask_dedup.particles.columns import Columns
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.validity import Problem
 

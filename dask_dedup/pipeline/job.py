@@ -14,7 +14,7 @@ import pyarrow as pa
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema
 from dask_dedup.formats.parquet.table import unify
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
 

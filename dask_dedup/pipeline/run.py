@@ -20,7 +20,7 @@ from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
-from dask_dedup.pipeline.manifest import find_doubts, make_manifest, make_request, versions
+from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
 from dask_dedup.pipeline.plan import make_plan
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.storage.access import check_access

@@ -30,7 +30,7 @@ from dask_dedup.output.layout import (
     piece_name,
 )
 from dask_dedup.output.store import open_staging
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment
-    from dask_dedup.particles.conventions import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan

@@ -14,7 +14,7 @@ from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
-from dask_dedup.particles.conventions import ColumnRoles, needs_pixel_size, resolve_roles
+from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size, resolve_roles
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError
-from dask_dedup.messages import Message, parameter
+from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import CHECKPOINTS
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.output.store import open_store

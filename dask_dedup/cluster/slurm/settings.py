@@ -6,7 +6,7 @@ from typing import Any
 
 from dask_dedup.cluster.scheduler import complete_dashboard_address
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 
 #: Threads of each worker process.
 THREADS_PER_PROCESS = 4

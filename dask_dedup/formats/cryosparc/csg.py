@@ -32,7 +32,7 @@ from dask_dedup.formats.base import InputFile, ParticleTable, StoredSchema, open
 from dask_dedup.formats.cryosparc.cs import CsDetail, Member, make_fragments, open_file
 from dask_dedup.formats.cryosparc.fields import arrow_schema
 from dask_dedup.formatting import counted
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formatting import counted
-from dask_dedup.messages import Message, parameter
+from dask_dedup.hints import Message, parameter
 from dask_dedup.results.publish.dataset import DATASETS, open_dataset
 from dask_dedup.results.publish.files import copy_files, describe_copies, remove_copies
 from dask_dedup.storage.access import check_access

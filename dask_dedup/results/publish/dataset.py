@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import short_names
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.output.store import open_store

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 from dask_dedup.results.publish.credentials import delta_options
 from dask_dedup.results.publish.dataset import DATASETS, RUN
 from dask_dedup.results.publish.types import lake_columns

@@ -17,7 +17,7 @@ from dask_dedup.arrow import from_numpy
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.inspection.neighbours import Centres, Cloud
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs import keys_of_names
 from dask_dedup.storage.files import parquet_source
 

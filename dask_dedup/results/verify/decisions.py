@@ -15,13 +15,12 @@ import pyarrow as pa
 
 from dask_dedup import formats
 from dask_dedup.dedup.picks import Picks, fragment_of, row_of
-from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.dedup.rank import rank_keys, splitmix64
 from dask_dedup.output.layout import DUPLICATES
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
-from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
-from dask_dedup.results.verify.neighbours import (
+from dask_dedup.results.verify.close_pairs import (
     NOT_FOUND,
     Points,
     best_within,
@@ -29,6 +28,7 @@ from dask_dedup.results.verify.neighbours import (
     distances,
     nearest_other,
 )
+from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
 from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
@@ -301,7 +301,7 @@ def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
         fault = "no other particle is within the separation"
     else:
         rank = np.empty(len(picks), dtype=np.intp)
-        rank[np.lexsort(picks.rank_keys(params)[::-1])] = np.arange(len(picks))
+        rank[np.lexsort(rank_keys(picks, params)[::-1])] = np.arange(len(picks))
         best = best_within(points.take(rejected), points.take(kept), rank[kept], limit)
         winner = np.append(kept, NOT_FOUND)[best]
         distance = distances(centres[rejected], centres[winner])

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dask_dedup.dedup.picks import NO_HALF
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
-from dask_dedup.results.verify.neighbours import NOT_FOUND
+from dask_dedup.results.verify.close_pairs import NOT_FOUND
 from dask_dedup.results.verify.verification import MismatchError
 from dask_dedup.storage.files import parquet_source
 

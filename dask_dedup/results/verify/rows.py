@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from dask_dedup import __version__, formats
 from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.duplicates import read_duplicates
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup import __version__
 from dask_dedup.errors import RunError
-from dask_dedup.messages import Message, parameter
+from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
 from dask_dedup.pipeline import stages

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dask_dedup.results.verify import neighbours
-from dask_dedup.results.verify.neighbours import (
+from dask_dedup.results.verify import close_pairs as neighbours
+from dask_dedup.results.verify.close_pairs import (
     Points,
     best_within,
     close_pairs,

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dask_dedup.errors import InputError
-from dask_dedup.particles.columns import Columns
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs import keys_of_names, micrograph_keys
 
 INTEGERS = [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.dedup.params import SCORE_DIRECTIONS
 from dask_dedup.errors import InputError
-from dask_dedup.messages import parameter
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -7,7 +7,7 @@ import pytest
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.particles.conventions import needs_pixel_size, resolve_roles
+from dask_dedup.particles.column_roles import needs_pixel_size, resolve_roles
 from dask_dedup.particles.inputs import check_pixel_size, compare_roles
 from dask_dedup.particles.micrographs import MicrographTable
 
