@@ -199,11 +199,8 @@ class ObjectStore(ResultStore):
         if finished:
             self.tidy(finished)
             return
-        token = token_of(folder)
-        for table in TABLES:
-            remove(self.output / table / token)
-        self._abort_uploads(token)
-        remove(folder)
+        remove_files(self.staged_files(folder))
+        self._abort_uploads(token_of(folder))
 
     def tidy(self, manifest: dict[str, Any]) -> None:
         """Remove the staging folder of the result, and the files of the result it replaced."""
@@ -223,7 +220,6 @@ class ObjectStore(ResultStore):
             return
         remote: Any = self.output
         bucket, _, prefix = remote.path.partition("/")
-        prefix = f"{prefix}/" if prefix else ""
         try:
             found = remote.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
             for upload_ in found.get("Uploads") or ():
