@@ -745,7 +745,7 @@ def test_files_that_are_refused(put, request, content, message, small):
 @pytest.mark.parametrize("small", [False, True])
 def test_rows_that_are_refused(put, monkeypatch, bad, message, where, small):
     # The first rows decide the types.
-    monkeypatch.setattr("dask_dedup.formats.star.schema._SAMPLE_BYTES", 60)
+    monkeypatch.setattr("dask_dedup.formats.star.particle_block._SAMPLE_BYTES", 60)
     if small:
         monkeypatch.setattr(star_lines, "FRAGMENT_BYTES", 100)
         monkeypatch.setattr(star_lines, "BLOCK_BYTES", 60)

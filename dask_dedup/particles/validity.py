@@ -1,4 +1,7 @@
-"""Rows that cannot be compared with others: which rows, why, and in which column."""
+"""The reasons why a row cannot be compared, and the rows found for each; `extract` finds them.
+
+`results.verify.validity` finds them again, independently: a new reason goes into both.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from dask_dedup.formats.base import (
     write_blocks,
 )
 from dask_dedup.formats.cryosparc import csdat, npy
-from dask_dedup.formats.cryosparc.fields import arrow_schema
+from dask_dedup.formats.cryosparc.arrow_columns import arrow_schema
 from dask_dedup.storage.files import read_ranges, status_of
 from dask_dedup.storage.paths import at
 

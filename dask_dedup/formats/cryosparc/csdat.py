@@ -25,7 +25,7 @@ import pyarrow as pa
 from dask_dedup.arrow import from_numpy, from_strings, to_numpy
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import OutputFile, changed_error, read_parts, write_blocks
-from dask_dedup.formats.cryosparc.fields import read_fields
+from dask_dedup.formats.cryosparc.arrow_columns import read_fields
 from dask_dedup.formats.cryosparc.record_file import (
     DAMAGED,
     MAX_HEADER_BYTES,

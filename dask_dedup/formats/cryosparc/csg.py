@@ -29,8 +29,8 @@ import yaml
 from dask_dedup.arrow import to_numpy
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile, ParticleTable, StoredSchema, opening
+from dask_dedup.formats.cryosparc.arrow_columns import arrow_schema
 from dask_dedup.formats.cryosparc.cs import CsDetail, Member, make_fragments, open_file
-from dask_dedup.formats.cryosparc.fields import arrow_schema
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import open_to_read, status_of

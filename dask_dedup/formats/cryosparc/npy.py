@@ -15,7 +15,7 @@ from numpy.lib import format as npy
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import OutputFile, changed_error, read_parts, write_blocks
-from dask_dedup.formats.cryosparc.fields import read_fields
+from dask_dedup.formats.cryosparc.arrow_columns import read_fields
 from dask_dedup.formats.cryosparc.record_file import (
     DAMAGED,
     MAX_HEADER_BYTES,

@@ -38,7 +38,7 @@ from dask_dedup.formats.base import (
 )
 from dask_dedup.formats.star.blocks import Layout
 from dask_dedup.formats.star.lines import Span, find_rows
-from dask_dedup.formats.star.schema import (
+from dask_dedup.formats.star.particle_block import (
     DETECTOR_PIXEL_SIZE,
     MAGNIFICATION,
     OPTICS_GROUP,

@@ -1,4 +1,7 @@
-"""Choose the particle table of a STAR file, its column types, and the columns from its optics groups."""
+"""The particle table of a STAR file: its column types, and the columns from its optics groups.
+
+What a column means is in `particles.column_roles`.
+"""
 
 from __future__ import annotations
 
