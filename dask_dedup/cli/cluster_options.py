@@ -38,7 +38,7 @@ cluster_options = together(
         click.option(
             "--interface",
             metavar="NAME",
-            help="Network interface for the cluster that the run starts, such as ib0.  "
+            help="Network interface, such as ib0, of the cluster that the run starts.  "
             "[default on one node: loopback]",
         ),
         click.option(
@@ -53,12 +53,12 @@ cluster_options = together(
         click.option(
             "--memory-limit",
             metavar="SIZE",
-            help="Memory per local worker, such as 4GiB.  [default: an equal share]",
+            help="Memory per local worker, such as 4GiB.  [default: an equal share of the memory]",
         ),
         click.option(
             "--dashboard-address",
             metavar="[HOST]:PORT",
-            help="Dashboard address of the cluster that the run starts, such as :8787.",
+            help="Dashboard address, such as :8787, of the cluster that the run starts.",
         ),
         click.option(
             "--tls-ca-file", type=_PEM, metavar="PEM", help="Certificate authority of the cluster."
@@ -68,7 +68,7 @@ cluster_options = together(
             "--tls-key",
             type=_PEM,
             metavar="PEM",
-            help="Key of the certificate.  [default: in the same file]",
+            help="Key of the certificate.  [default: in the file of --tls-cert]",
         ),
     ]
 )

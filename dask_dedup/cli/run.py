@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--min-separation",
     default=20.0,
     metavar="A",
-    help="Largest distance of two duplicates, in angstrom; 0: equal coordinates only.",
+    help="Particles at most this far apart are duplicates, in angstrom; 0: only equal coordinates.",
 )
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
@@ -72,7 +72,9 @@ if TYPE_CHECKING:
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
 )
 @cluster_options
-@click.option("--overwrite", is_flag=True, help="Replace the result of another run in OUTPUT.")
+@click.option(
+    "--overwrite", is_flag=True, help="Replace the result that another run left in OUTPUT."
+)
 @click.option("--verify", is_flag=True, help="Verify the result after the run.")
 @click.option("--no-report", is_flag=True, help="Write no report.html and no plots.")
 @PLOT_MICROGRAPH
@@ -100,8 +102,8 @@ def run(
     """Remove duplicates from all INPUTs.
 
     Writes the kept and the rejected particles to OUTPUT. An INPUT is a RELION .star file, a
-    CryoSPARC .cs or .csg file, or Parquet (a file, a folder, or a hive-partitioned folder) with the
-    column names of either program.
+    CryoSPARC .cs or .csg file, or Parquet (a file, a folder, or a hive-partitioned folder) with
+    RELION or CryoSPARC column names.
     """
     quiet = quiet or as_json
     chosen = {name: parameters.pop(name) for name in DedupParams().to_dict() if name in parameters}

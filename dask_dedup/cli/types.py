@@ -75,8 +75,8 @@ input_options = together(
             "--score-field",
             default="ncc_score",
             metavar="FIELD",
-            help="Score that decides which duplicate is kept: ncc_score, error, error_min, "
-            "NAME:higher, NAME:lower, or none (random choice).",
+            help="Score that decides which duplicate is kept: ncc_score, error, error_min, any "
+            "column as NAME:higher or NAME:lower (the better value), or none (random choice).",
         ),
         click.option(
             "--match-micrographs",
