@@ -14,7 +14,7 @@ from dask_dedup.particles.micrographs import bare_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dask_dedup.inspection.report import InspectedInput, Neighbourhood, Pair
+    from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair
     from dask_dedup.inspection.survey import Survey
     from dask_dedup.particles.inputs import Inputs
 

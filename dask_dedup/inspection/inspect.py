@@ -14,9 +14,10 @@ from dask_dedup.formats import open_table
 from dask_dedup.hints import Message, parameter
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
+from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair, Score
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
-from dask_dedup.inspection.report import InspectedInput, Inspection, Neighbourhood, Pair, Score
+from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
 from dask_dedup.particles.column_roles import CRYOSPARC, RELION

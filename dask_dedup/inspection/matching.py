@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from dask_dedup.inspection.contents import FlipTest, Match, ShiftTest
 from dask_dedup.inspection.neighbours import Centres, Cloud, Floats
-from dask_dedup.inspection.report import FlipTest, Match, ShiftTest
 
 #: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
 _MARGIN, _RATIO, _SIGNIFICANT = 0.05, 1.5, 5.0

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.inspection.report import Neighbourhood, Spacing
+from dask_dedup.inspection.contents import Neighbourhood, Spacing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,27 +11,15 @@ from rich.filesize import decimal
 from dask_dedup.formatting import counted, short_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
-    from dask_dedup.inspection.report import (
-        FlipTest,
-        InspectedInput,
-        Inspection,
-        Neighbourhood,
-        Pair,
-    )
+    from dask_dedup.inspection.contents import FlipTest, InspectedInput, Neighbourhood, Pair
 
     Spelling = Callable[[str], str]
 
 _WIDTH = 100
 #: Histograms side by side.
 _COLUMNS = 4
-#: Titles of the lists of messages in an `Inspection`.
-MESSAGE_TITLES = {
-    "problems": "problems (run refuses these inputs)",
-    "warnings": "warnings",
-    "advice": "advice",
-}
 _SIGNS = {
     "minus": "subtracting, the rule, is right",
     "none": "see the warnings",
@@ -41,18 +29,28 @@ _SIGNS = {
 _DIRECTIONS = {"same": "the same way", "opposite": "OPPOSITE ways", "unclear": "unclear"}
 
 
-def describe(found: Inspection, spelled: Spelling) -> list[str]:
-    """Return all results of an inspection; `spelled` spells parameters in messages."""
-    names = short_names([entry.path for entry in found.inputs])
-    sets = dict(zip(names, (entry.neighbourhood for entry in found.inputs), strict=True))
-    around = {name: one for name, one in (sets | {"together": found.together}).items() if one}
-    blocks = [_describe_input(entry, spelled) for entry in found.inputs]
+def describe(
+    inputs: Sequence[InspectedInput],
+    pairs: Sequence[Pair],
+    together: Neighbourhood | None,
+    measured: Mapping[str, int],
+    messages: Mapping[str, Sequence[str]],
+    spelled: Spelling,
+) -> list[str]:
+    """Return the lines of an inspection.
+
+    The keys of `messages` are titles. `spelled` spells the parameters in messages.
+    """
+    names = short_names([entry.path for entry in inputs])
+    sets = dict(zip(names, (entry.neighbourhood for entry in inputs), strict=True))
+    around = {name: one for name, one in (sets | {"together": together}).items() if one}
+    blocks = [_describe_input(entry, spelled) for entry in inputs]
     if around:
-        blocks += _describe_distances(around, found)
-    blocks += [_describe_pair(pair, names, found) for pair in found.pairs]
-    for name, title in MESSAGE_TITLES.items():
-        if messages := getattr(found, name):
-            blocks.append([title, *_wrap(*(("- ", spelled(each)) for each in messages))])
+        blocks += _describe_distances(around, inputs[0].unit, measured)
+    blocks += [_describe_pair(pair, names, inputs) for pair in pairs]
+    for title, each in messages.items():
+        if each:
+            blocks.append([title, *_wrap(*(("- ", spelled(message)) for message in each))])
     return [line for block in blocks for line in (*block, "")][:-1]
 
 
@@ -140,9 +138,11 @@ def _scores(entry: InspectedInput) -> list[str]:
     return texts
 
 
-def _describe_distances(around: dict[str, Neighbourhood], found: Inspection) -> list[list[str]]:
+def _describe_distances(
+    around: dict[str, Neighbourhood], unit: str, measured: Mapping[str, int]
+) -> list[list[str]]:
     """Return histograms of the distances, and a table of pairs and gaps."""
-    unit, (some, total) = found.inputs[0].unit, list(found.measured.values())[1:]
+    some, total = list(measured.values())[1:]
     on = f"{'all' if some == total else f'{some:,} of'} {total:,} micrographs"
     on = on if total > 1 else "the micrograph"
     names = list(around)
@@ -188,9 +188,9 @@ def _cut(name: str, width: int) -> str:
     return name if len(name) <= width else f"...{name[3 - width :]}"
 
 
-def _describe_pair(pair: Pair, names: Sequence[str], found: Inspection) -> list[str]:
+def _describe_pair(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedInput]) -> list[str]:
     one, other = names[pair.one], names[pair.other]
-    match, unit = pair.match, found.inputs[pair.one].unit
+    match, unit = pair.match, inputs[pair.one].unit
     if match is None:
         return [f"{one} and {other} share no micrograph"]
     a, b = (
@@ -200,7 +200,7 @@ def _describe_pair(pair: Pair, names: Sequence[str], found: Inspection) -> list[
     median = "" if match.median is None else f"; median distance {match.median:.3g} {unit}"
     facts = [
         ("partners", f"{a} and {b} have a partner within {match.radius:.3g} {unit}{median}"),
-        ("y runs", _flip(match.flip, found.inputs[pair.other])),
+        ("y runs", _flip(match.flip, inputs[pair.other])),
     ]
     if test := match.shift:
         text = (

@@ -33,7 +33,7 @@ from dask_dedup.output.lock import held_error
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists, list_files, list_names, read_bytes, remove
-from dask_dedup.storage.paths import at, is_remote, resolve
+from dask_dedup.storage.paths import at, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -47,21 +47,6 @@ TOKEN = re.compile(r"[0-9a-f]{12}")
 _STAGING = re.compile(re.escape(STAGING_PREFIX) + TOKEN.pattern)
 
 log = logging.getLogger("dask_dedup")
-
-
-def open_store(output: str | Path) -> ResultStore:
-    """Return the result store of an output folder, which need not exist."""
-    from dask_dedup.output.local import LocalStore
-    from dask_dedup.output.object_store import ObjectStore
-
-    path = at(output)
-    return ObjectStore(path) if is_remote(path) else LocalStore(path)
-
-
-def open_staging(staging: str) -> tuple[ResultStore, Path]:
-    """Return the result store that a staging folder belongs to, and the folder's path."""
-    folder = at(staging)
-    return open_store(folder.parent), folder
 
 
 class ResultStore(ABC):

@@ -13,8 +13,8 @@ import numpy as np
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table
+from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
-from dask_dedup.output.store import open_store
 from dask_dedup.particles.checks import CHECKS, find_warnings
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline import events

@@ -18,6 +18,7 @@ from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read
 from dask_dedup.formats.parquet import writer as parquet
+from dask_dedup.output import open_staging
 from dask_dedup.output.checkpoints import FragmentCheckpoint
 from dask_dedup.output.layout import (
     CHECKPOINTS,
@@ -29,7 +30,6 @@ from dask_dedup.output.layout import (
     checkpoint_name,
     piece_name,
 )
-from dask_dedup.output.store import open_staging
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs import micrograph_keys

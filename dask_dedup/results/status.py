@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import Message, parameter
+from dask_dedup.output import open_store
 from dask_dedup.output.layout import CHECKPOINTS
 from dask_dedup.output.manifest import find_manifest
-from dask_dedup.output.store import open_store
 from dask_dedup.results.command import resume_command
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import is_folder

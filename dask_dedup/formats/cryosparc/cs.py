@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dask_dedup.formats.cryosparc.csg import GroupText
     from dask_dedup.formats.cryosparc.record_file import Rows
 
     CsFile = npy.NpyFile | csdat.CsdatFile
@@ -56,6 +55,28 @@ class Member:
         """Return the rows of the file that belong to a fragment."""
         rows = range(fragment.first_row, fragment.first_row + fragment.rows)
         return rows if self.order is None else self.order[rows.start : rows.stop]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupText:
+    """The text of a ``.csg`` group.
+
+    Attributes
+    ----------
+    text : str
+    edits : tuple of (int, int, str or None)
+        Start and end of what a subset replaces, in order, and the new text; None means the number of items.
+    """
+
+    text: str
+    edits: tuple[tuple[int, int, str | None], ...]
+
+    def with_rows(self, rows: int) -> str:
+        """Return the text for a subset of the items, in a folder with all files of the group."""
+        text = self.text
+        for start, end, new in reversed(self.edits):
+            text = text[:start] + (str(rows) if new is None else new) + text[end:]
+        return text
 
 
 @dataclass(frozen=True, slots=True)

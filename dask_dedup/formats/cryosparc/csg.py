@@ -18,7 +18,7 @@ Of this text, only numbers of items and file names are replaced for a subset; ev
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from dask_dedup.arrow import to_numpy
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile, ParticleTable, StoredSchema, opening
 from dask_dedup.formats.cryosparc.arrow_columns import arrow_schema
-from dask_dedup.formats.cryosparc.cs import CsDetail, Member, make_fragments, open_file
+from dask_dedup.formats.cryosparc.cs import CsDetail, GroupText, Member, make_fragments, open_file
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import open_to_read, status_of
@@ -46,28 +46,6 @@ if TYPE_CHECKING:
 #: Real groups have a few kilobytes.
 MAX_BYTES = 2**18
 _SAME = "The files of a group must contain the same particles."
-
-
-@dataclass(frozen=True, slots=True)
-class GroupText:
-    """The text of a group.
-
-    Attributes
-    ----------
-    text : str
-    edits : tuple of (int, int, str or None)
-        Start and end of what a subset replaces, in order, and the new text; None means the number of items.
-    """
-
-    text: str
-    edits: tuple[tuple[int, int, str | None], ...]
-
-    def with_rows(self, rows: int) -> str:
-        """Return the text for a subset of the items, in a folder with all files of the group."""
-        text = self.text
-        for start, end, new in reversed(self.edits):
-            text = text[:start] + (str(rows) if new is None else new) + text[end:]
-        return text
 
 
 def open_table(path: Path, source: int, *, allow_outside: bool = False) -> ParticleTable:

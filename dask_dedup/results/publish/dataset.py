@@ -13,9 +13,9 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import short_names
 from dask_dedup.hints import parameter
+from dask_dedup.output import open_store
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
-from dask_dedup.output.store import open_store
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.storage.files import read_metadata
 

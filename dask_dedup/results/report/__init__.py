@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import DedupError, RunError
+from dask_dedup.output import open_store
 from dask_dedup.output.layout import PAGE, PLOTS
-from dask_dedup.output.store import open_store
 from dask_dedup.results.finished_run import open_finished_run
 
 if TYPE_CHECKING:

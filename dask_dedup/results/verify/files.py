@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from dask_dedup.formats import open_table
 from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.parquet import footer as parquet_footer
+from dask_dedup.output import open_store
 from dask_dedup.output.layout import MANIFEST, TABLES
 from dask_dedup.output.manifest import checksum_ok
-from dask_dedup.output.store import open_store
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_run_id
 from dask_dedup.results.verify.verification import (

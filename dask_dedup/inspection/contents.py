@@ -1,0 +1,184 @@
+"""What an inspection finds: frozen dataclasses for one input, two inputs and their distances."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """The gap between duplicates (0 if there are hardly any) and real neighbours."""
+
+    duplicates_end: float
+    neighbours_begin: float
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """Distances between the particles of one set.
+
+    Attributes
+    ----------
+    picks, coincident : int
+        All picks, and those at exactly the position of another.
+    pairs : dict of float to int
+        Number of pairs within each radius.
+    nearest : dict of float to float
+        Percentiles of the distance to the nearest neighbour.
+    edges, histogram : tuple
+        Bins of the same distance, and a count for each; the last counts picks beyond the bins or alone.
+    spacing : Spacing or None
+        None without a gap.
+    """
+
+    picks: int
+    coincident: int
+    pairs: dict[float, int]
+    nearest: dict[float, float]
+    edges: tuple[float, ...]
+    histogram: tuple[int, ...]
+    spacing: Spacing | None
+
+
+@dataclass(frozen=True, slots=True)
+class FlipTest:
+    """Whether y runs the same way in two inputs.
+
+    Attributes
+    ----------
+    verdict : {"same", "opposite", "unclear"}
+    height : float or None
+        Height of the micrograph, to flip one input; None if it cannot even be estimated.
+    estimated : bool
+        Whether the height was estimated from the picks.
+    as_is, flipped, chance : (float, float)
+        Share of the picks of each input that have a partner: unchanged, flipped, and by chance.
+    """
+
+    verdict: str
+    height: float | None
+    estimated: bool
+    as_is: tuple[float, float]
+    flipped: tuple[float, float] | None
+    chance: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class ShiftTest:
+    """How close duplicates are with shifts subtracted (the rule), left out and added.
+
+    Attributes
+    ----------
+    verdict : {"minus", "none", "plus", "unclear"}
+        Which brings duplicates closest.
+    radius, picks
+        Largest distance between partners, and number of picks measured.
+    minus, none, plus : float
+        Two inputs: median distance between partners, NaN with too few. One input: close pairs.
+    """
+
+    verdict: str
+    radius: float
+    picks: int
+    minus: float
+    none: float
+    plus: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """How the picks of two inputs match on the micrographs they share.
+
+    Attributes
+    ----------
+    radius, median : float
+        Largest and median distance between partners; the median is None without any.
+    micrographs : int
+        Shared micrographs.
+    picks, matched : (int, int)
+        Picks of each input on these micrographs, and picks with a partner.
+    flip, shift : FlipTest, ShiftTest
+        `shift` is None if neither input has shifts.
+    """
+
+    radius: float
+    micrographs: int
+    picks: tuple[int, int]
+    matched: tuple[int, int]
+    median: float | None
+    flip: FlipTest
+    shift: ShiftTest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A column that can rank particles.
+
+    Attributes
+    ----------
+    field : str
+        Value of the parameter ``score_field`` that selects it.
+    used : bool
+        Whether the parameters select it.
+    least, greatest : float
+        Range of the values; infinite if there are none.
+    """
+
+    field: str
+    column: str
+    used: bool
+    least: float
+    greatest: float
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedInput:
+    """Contents of one input.
+
+    Attributes
+    ----------
+    per_micrograph : tuple of float
+        Least, median and greatest number of particles; empty if there are no micrographs.
+    fields : dict of str to tuple of str
+        Columns by role; empty if the table has no column for the role.
+    position_unit : {"fraction", "pixel", "angstrom"}
+        Unit of the stored positions.
+    pixel_size : tuple of float
+        Least and greatest micrograph pixel size, angstrom; empty if unknown.
+    unit : {"A", "px"}
+        Unit of all distances.
+    half_sets : dict of int to int
+        Rows of each half-set; -1 means none.
+    neighbourhood : Neighbourhood or None
+        None with fewer than two particles to measure.
+    shift : ShiftTest or None
+        None without shifts.
+    """
+
+    path: str
+    format: str
+    convention: str
+    rows: int
+    files: int
+    bytes: int
+    micrographs: int
+    per_micrograph: tuple[float, ...]
+    fields: dict[str, tuple[str, ...]]
+    position_unit: str
+    pixel_size: tuple[float, ...]
+    pixel_size_source: str
+    unit: str
+    scores: tuple[Score, ...]
+    half_sets: dict[int, int]
+    neighbourhood: Neighbourhood | None
+    shift: ShiftTest | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two inputs, by ordinal; `match` is None if they share no measured micrograph."""
+
+    one: int
+    other: int
+    match: Match | None
