@@ -10,6 +10,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dask_dedup.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams as DedupParams
     from dask_dedup.errors import DedupError as DedupError
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
     from dask_dedup.results.verify import Verification as Verification
     from dask_dedup.results.verify import verify as verify
 
-__version__ = "0.1.0"
 
 #: Where each public name is defined.
 _MODULES = {

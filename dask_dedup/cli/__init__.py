@@ -11,7 +11,6 @@ from typing import Any
 
 import click
 
-from dask_dedup import __version__
 from dask_dedup.cli.console import as_flag
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
@@ -20,6 +19,7 @@ from dask_dedup.cli.run import run
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import printable
 from dask_dedup.storage.paths import ENDPOINTS
+from dask_dedup.version import __version__
 
 
 class _Commands(click.Group):

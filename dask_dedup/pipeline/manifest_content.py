@@ -12,13 +12,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_dedup import __version__
 from dask_dedup.errors import RunError
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.job import ALGORITHM
+from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dask_dedup import __version__, formats
+from dask_dedup import formats
 from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.column_values import Columns
@@ -20,6 +20,7 @@ from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.duplicates import read_duplicates
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
 from dask_dedup.storage.files import parquet_source, sha256_of
+from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
