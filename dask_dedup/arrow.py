@@ -1,4 +1,4 @@
-"""Convert Arrow arrays to NumPy arrays and back, without the import of pandas that pyarrow's own conversions need."""
+"""Convert between Arrow and NumPy arrays. Unlike pyarrow's own conversions, this does not import pandas."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
-    """Return numbers or booleans as an array; read-only and not copied if numbers are in one chunk.
+    """Return a column of numbers or booleans as a NumPy array.
 
-    Nulls are allowed among floats only and become NaN.
+    Only floats may have nulls, which become NaN. Numbers in one chunk without nulls are returned as a read-only view.
     """
     chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
     parts = [_values(chunk) for chunk in chunks]
@@ -51,7 +51,7 @@ def _unpack_bits(bits: pa.Buffer, start: int, stop: int) -> NDArray[np.bool_]:
 
 
 def from_numpy(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Return numbers or booleans as an Arrow array; those that are not valid become null. Numbers are not copied."""
+    """Return an Arrow array of numbers or booleans, null where `valid` is False. Contiguous numbers are not copied."""
     nulls = None
     if valid is not None and not valid.all():
         nulls = pa.py_buffer(np.packbits(valid, bitorder="little"))

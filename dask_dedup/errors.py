@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 class DedupError(Exception):
     """Base class of all errors that this package raises on purpose.
 
-    The text spells parameters as the Python API does; `spelled` spells them otherwise.
+    ``str(error)`` shows parameters as Python keywords; `spelled` shows them in another form.
     """
 
     @property
     def raw(self) -> str:
-        """The message with its mentions of parameters, to be spelled by `hints.spell`."""
+        """The message with marked-up parameters, the input of `hints.spell`."""
         return super().__str__()
 
     @property
     def hints(self) -> list[Hint]:
-        """The parameters that the message names, with the values it suggests."""
+        """The parameters named in the message, with the suggested values."""
         return find_hints(self.raw)
 
     def spelled(self, spelling: Callable[[Hint], str]) -> str:
-        """Return the message on one line, its parameters spelled by a function."""
+        """Return the message on one line. `spelling` formats each parameter."""
         return printable(spell(self.raw, spelling))
 
     def __str__(self) -> str:
@@ -59,9 +59,9 @@ class RunError(DedupError, RuntimeError):
 
 
 def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
-    """Iterate over an error and its causes, each once, even if they form a cycle.
+    """Yield an error and its chain of causes, each once. A cycle ends the chain.
 
-    With `contexts`, also over errors that were being handled when the next one was raised.
+    With `contexts`, follow ``__context__`` where there is no ``__cause__``.
     """
     seen: set[int] = set()
     each: BaseException | None = error
@@ -72,5 +72,5 @@ def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseExce
 
 
 def is_system_error(error: BaseException) -> bool:
-    """Return whether a read failed because of a disk or a server, which may pass, not because of the file."""
+    """Return whether a read failed because of a disk or server (maybe temporarily), not because of the file."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)

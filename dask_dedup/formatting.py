@@ -1,4 +1,4 @@
-"""Numbers, names, durations and small tables as text."""
+"""Format numbers, names, durations and small tables as text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "span
 
 
 def counted(number: int, noun: str, verb_phrase: str = "") -> str:
-    """Return a number with its noun, in the plural unless it is 1, and what follows in agreement.
+    """Format a number with a noun and an optional verb, both singular if the number is 1.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def counted(number: int, noun: str, verb_phrase: str = "") -> str:
 
 
 def printable(text: str, length: int = 2000) -> str:
-    r"""Return text on one line with control characters escaped, cut in the middle if it is long.
+    r"""Escape line breaks and control characters. Cut text over `length` characters in the middle.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def printable(text: str, length: int = 2000) -> str:
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Return paths shortened to as many last parts as distinguish them.
+    """Shorten paths to the fewest trailing parts that distinguish them.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration with one or two units.
+    """Format a duration with one or two units.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""`remove_duplicates` on pandas, pyarrow, Polars and Dask frames."""
+"""`remove_duplicates`, for pandas, Polars and Dask data frames and pyarrow tables."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ data_warnings = logging.getLogger("dask_dedup.warnings")
 def remove_duplicates(
     particles: Frame, params: DedupParams | None = None, *, micrographs: Any = None, **keywords: Any
 ) -> tuple[Frame, Frame]:
-    """Split a frame of particles into those kept and those rejected.
+    """Split a data frame of particles into kept and rejected particles.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def remove_duplicates(
         If a column is missing or a row cannot be compared. Rows of Dask frames are checked when
         the result is computed.
     TypeError
-        If `particles` is no such frame, or a keyword is not a parameter.
+        If `particles` is of another type, or a keyword is not a parameter.
 
     Notes
     -----
@@ -113,7 +113,7 @@ def remove_duplicates(
 
 
 def _as_frame(given: Any) -> Any:
-    """Return a frame that this module can filter, or raise TypeError."""
+    """Convert an object to a supported frame. Raise TypeError if that is impossible."""
     if isinstance(given, pa.Table) or any(map(partial(_is_from, given), _LIBRARIES)):
         return given
     if hasattr(given, "__arrow_c_stream__"):
@@ -125,7 +125,7 @@ def _as_frame(given: Any) -> Any:
 
 
 def _is_from(frame: Any, library: str) -> bool:
-    """Return whether a frame is a library's DataFrame, without importing the library."""
+    """Return whether `frame` is a DataFrame of `library`. The library is not imported."""
     module = sys.modules.get(library)
     return module is not None and isinstance(frame, module.DataFrame)
 
@@ -136,7 +136,7 @@ def _column_names(frame: Any) -> Sequence[Any]:
 
 
 def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the columns of a frame (default: all) as an Arrow table."""
+    """Convert columns of a frame (default: all) to an Arrow table."""
     columns = list(_column_names(frame) if columns is None else columns)
     if isinstance(frame, pa.Table):
         return frame.select(columns)
@@ -152,7 +152,7 @@ def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
 
 
 def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable:
-    """Return the description of a frame as one file with one fragment."""
+    """Describe a frame as a `ParticleTable` with one file and one fragment."""
     schema = StoredSchema.of(pa.schema([(column, pa.null()) for column in columns]))
     slices = (FileSlice(name, 0, rows),) if rows else ()
     files = (InputFile(name, 0, 0, rows, ""),)
@@ -160,7 +160,7 @@ def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable
 
 
 def _read_picks(rows: pa.Table, inputs: Inputs) -> tuple[Picks, list[str]]:
-    """Return the picks of a whole frame and the warnings about it, after the checks of a run."""
+    """Extract and check the picks of a frame in memory. Return the picks and the warnings."""
     (table,), (roles,) = inputs.tables, inputs.roles
     inputs = Inputs.of(
         [_describe(_NAME, table.schema.names, rows.num_rows)],
@@ -217,7 +217,7 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
 
 
 def _check_client() -> None:
-    """Check the client that computes Dask frames, if there is one."""
+    """Raise InputError if the default Dask client is asynchronous."""
     distributed = sys.modules.get("distributed")
     if distributed is None:
         return
@@ -244,7 +244,7 @@ def _check_lists(narrow: dd.DataFrame, columns: Sequence[str | None]) -> None:
 def _partition_picks(
     numbers: pd.DataFrame, narrow: pd.DataFrame, lengths: list[int], inputs: Inputs, number: int
 ) -> pd.DataFrame:
-    """Return the picks of a partition; micrographs are spread over `number` shuffle partitions."""
+    """Return the picks of a Dask partition, each assigned to one of `number` shuffle partitions."""
     from dask_dedup.pipeline.executors.exchange import picks_frame
 
     part, rows = int(numbers["fragment"].iloc[0]), _as_arrow(narrow)

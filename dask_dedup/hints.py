@@ -1,4 +1,4 @@
-"""Messages that name parameters, spelled as keywords by the Python API and as flags by the command line.
+"""Parameter names in messages, shown as keywords in Python and as flags on the command line.
 
 The library writes ``f"Fix the rows, or pass {parameter('invalid', 'reject')}."``. The Python API shows
 ``invalid='reject'``, the command line shows the flag.
@@ -19,14 +19,14 @@ _MENTION = re.compile(f"{_START}([a-z_]+)(?:=([^{_END}]*))?{_END}")
 
 
 class Hint(NamedTuple):
-    """A parameter named in a message, and the text of a value to suggest."""
+    """A parameter named in a message, with an optional suggested value as text."""
 
     parameter: str
     text: str | None = None
 
     @property
     def value(self) -> Any:
-        """The suggested value: a number, True, a tuple, or else the text."""
+        """The suggested value as a Python object, or as text if it is not a literal."""
         try:
             return ast.literal_eval(self.text or "")
         except (ValueError, SyntaxError):
@@ -34,7 +34,7 @@ class Hint(NamedTuple):
 
 
 def parameter(name: str, value: object = None) -> str:
-    """Return a mention of a parameter to put into a message.
+    """Return marked-up text that names a parameter, for use in a message.
 
     The value to suggest, if any, is text, a number, True or a tuple.
     """
@@ -42,7 +42,7 @@ def parameter(name: str, value: object = None) -> str:
 
 
 def find_hints(text: str) -> list[Hint]:
-    """Return the parameters that a message mentions, in order.
+    """Find the parameters named in a message, in order of appearance.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def find_hints(text: str) -> list[Hint]:
 
 
 def as_keyword(hint: Hint) -> str:
-    """Return a parameter as the Python API spells it.
+    """Format a parameter as a Python keyword, with the suggested value if there is one.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def as_keyword(hint: Hint) -> str:
 
 
 def spell(text: str, spelling: Callable[[Hint], str] = as_keyword) -> str:
-    """Return a message with its parameters spelled out.
+    """Replace each marked-up parameter of a message by the text that `spelling` returns.
 
     Examples
     --------
@@ -75,12 +75,12 @@ def spell(text: str, spelling: Callable[[Hint], str] = as_keyword) -> str:
 
 
 class Message(str):
-    """A message as text, spelled for the Python API; `raw` keeps the mentions for other interfaces."""
+    """A message that shows parameters as Python keywords. `raw` has them marked up, for other interfaces."""
 
     raw: str
 
     def __new__(cls, raw: str) -> Message:
-        """Return `raw` spelled for the Python API; a message stays as it is."""
+        """Format `raw` with Python keywords. Return a `Message` unchanged."""
         if isinstance(raw, Message):
             return raw
         message = super().__new__(cls, spell(raw))

@@ -1,6 +1,6 @@
 """Simulate the picks of several pickers on the same particles.
 
-The random numbers of a micrograph come from the seed and its number, so neither the part size nor
+The random numbers of a micrograph depend on the seed and its number, so neither the part size nor
 another picker changes them.
 """
 
@@ -61,7 +61,7 @@ def simulate_pickers(
     seed: int = 0,
     clustered: bool = True,
 ) -> list[Path]:
-    """Write the picks of several pickers on the same particles, with CryoSPARC columns.
+    """Simulate several pickers on the same particles, and write their picks with CryoSPARC columns.
 
     Writes ``FOLDER/PICKER/part-00000.parquet``, ... of about 200,000 rows each, and the micrograph
     table ``FOLDER/micrographs.parquet``. True particles are at least 120 angstrom apart. A picker
@@ -136,7 +136,7 @@ def _random(seed: int, *key: int) -> np.random.Generator:
 
 
 def _uids(seed: int, micrograph: Uints, slot: int, row: Uints) -> Uints:
-    """Return a unique hash of (micrograph, slot, row); slot 0 is the micrograph, the others pickers."""
+    """Return a unique uid for each (micrograph, slot, row). Slot 0 is the micrograph, slot N picker N."""
     number = (micrograph << np.uint64(32)) + (row << np.uint64(8)) + np.uint64(slot)
     return splitmix64(number ^ _random(seed, _UIDS).integers(2**64, dtype=np.uint64))
 
@@ -155,7 +155,7 @@ def _exposures(micrographs: Uints, seed: int) -> pa.Table:
 
 
 def _positions(count: int, rng: np.random.Generator) -> Floats:
-    """Return `count` centres at least a diameter apart, (count, 2) float64, angstrom.
+    """Return (count, 2) random centres in angstrom, at least a particle diameter apart.
 
     Bands are a diameter apart. The particles of a band are hard rods on a line, with the gaps of
     sorted uniform numbers (Tonks 1936, doi:10.1103/PhysRev.50.955).
@@ -173,7 +173,7 @@ def _positions(count: int, rng: np.random.Generator) -> Floats:
 
 
 def _pick(micrograph: int, count: int, picker: _Picker, slot: int, seed: int) -> Floats:
-    """Return the picks of one micrograph, (n, 15) float64, for `_write`."""
+    """Simulate the picks of one micrograph. Return (n, 15) numbers for `_write`."""
     truth = _positions(count, _random(seed, _TRUTH, micrograph))
     rng = _random(seed, _PICKS, slot, micrograph)
     found = truth[rng.random(count) < picker.detection]

@@ -1,7 +1,7 @@
-"""The decision which particles are duplicates: NumPy arrays in, NumPy arrays out.
+"""The deduplication algorithm, on NumPy arrays.
 
 The rule: take the particles of a micrograph from the best rank to the worst. Keep a particle if no kept particle
-is within the separation. Otherwise reject it; its winner is the best-ranked of those kept particles.
+is within the separation. Otherwise reject it; its winner is the best-ranked kept particle within the separation.
 
 ================  =====================================================================================
 `params`          the parameters of a run

@@ -1,4 +1,4 @@
-"""Tables held as NumPy arrays of equal length, and the distinct values of a column."""
+"""`ArrayTable`, a table whose columns are NumPy arrays, and functions on such columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TABLE_BITS = 18
 
 
 def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Return what `numpy.unique` does with its inverse, faster: equal keys are hashed, and few of them are sorted."""
+    """Return ``numpy.unique(keys, return_inverse=True)``. Faster if many keys are equal."""
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
     runs = keys[starts]
     rows = np.arange(runs.size, dtype=np.int32)
@@ -37,12 +37,12 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
 
 
 def constant_column(value: Any, rows: int) -> NDArray[Any]:
-    """Return a read-only column of one value, which takes no memory."""
+    """Return a read-only array that repeats one value. It takes no memory per row."""
     return np.broadcast_to(value, rows)
 
 
 class ArrayTable:
-    """Base of the frozen dataclasses `Picks` and `Rejections`: one (n,) array per field."""
+    """Base class of `Picks` and `Rejections`, frozen dataclasses with one (n,) array per field."""
 
     __slots__ = ()
     #: Of the fields, in order; see `dtypes_of`.
@@ -53,27 +53,27 @@ class ArrayTable:
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes; a column made by `constant_column` takes none."""
+        """Memory in bytes. Columns made by `constant_column` count as 0."""
         return sum(column.nbytes for column in self.columns().values() if any(column.strides))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
-        """Return rows by number or by mask."""
+        """Select rows by number or boolean mask."""
         number = int(np.count_nonzero(rows)) if rows.dtype == bool else rows.size
         taken = {name: _take(column, rows, number) for name, column in self.columns().items()}
         return self.from_columns(taken)
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays by name."""
+        """Return a dict of column name to array."""
         return {name: getattr(self, name) for name in self.dtypes}
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Return a table of arrays by name; other names are ignored."""
+        """Make a table from a mapping of column name to array. Unknown names are ignored."""
         return cls(**{name: np.asarray(columns[name]) for name in cls.dtypes})
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Return tables joined end to end; an empty table if there are none."""
+        """Concatenate tables. Return an empty table if `parts` is empty."""
         return cls.from_columns(
             {
                 name: np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)])
@@ -83,7 +83,7 @@ class ArrayTable:
 
 
 def dtypes_of(table: type[ArrayTable], *dtypes: str) -> dict[str, np.dtype[np.generic]]:
-    """Return the dtypes of a table's fields by name."""
+    """Return a dict of field name to dtype. `dtypes` are in field order."""
     names = (field.name for field in fields(table))  # type: ignore[arg-type]
     return dict(zip(names, map(np.dtype, dtypes), strict=True))
 

@@ -1,4 +1,4 @@
-"""Coincident particles: the best-ranked row represents all rows at exactly the same position."""
+"""Groups of particles at exactly the same position, each represented by its best-ranked row."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CoincidentGroups:
-    """Rows at exactly the same position on the same micrograph and with the same labels, grouped.
+    """Groups of rows with exactly the same position, micrograph and labels.
 
-    All rows of a group have the same neighbours, so what holds for the best row holds for the group.
+    All rows of a group have the same neighbours outside the group, so only the best row is compared.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class CoincidentGroups:
 
 
 def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
-    """Return the groups of coincident rows; None if no two rows coincide."""
+    """Group the rows with exactly the same position. Return None if no two rows coincide."""
     n = len(points)
     if n < 2:
         return None
@@ -75,7 +75,7 @@ def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
 
 
 def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return one hash per row of several integers; different rows may collide."""
+    """Hash each row of the columns `parts`. Different rows may have the same hash."""
     mixed = np.zeros(parts[0].size, dtype=np.uint64)
     folded = np.empty_like(mixed)
     for part in parts:
@@ -87,7 +87,7 @@ def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 
 def _argsort_by_runs(values: NDArray[np.uint64]) -> Indices:
-    """Sort like `numpy.argsort`, faster if equal values are adjacent, as copies of a particle are."""
+    """Return the row numbers that sort `values`. Faster than `numpy.argsort` if equal values are adjacent."""
     starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
     lengths = np.diff(starts, append=values.size)
     runs = np.argsort(values[starts])
@@ -97,7 +97,7 @@ def _argsort_by_runs(values: NDArray[np.uint64]) -> Indices:
 
 
 def _hashes_collide(parts: Sequence[NDArray[np.uint64]], order: Indices, new_group: Bools) -> bool:
-    """Return whether rows of equal hash differ."""
+    """Return whether two different rows have the same hash."""
     for part in parts:
         values = part[order]
         if not ((values[1:] == values[:-1]) | new_group[1:]).all():
@@ -106,7 +106,7 @@ def _hashes_collide(parts: Sequence[NDArray[np.uint64]], order: Indices, new_gro
 
 
 def _best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
-    """Return the best-ranked row of each run of `order`; only rows that tie are compared by the next key."""
+    """Return the best-ranked row of each run of `order`. Each run begins at one of `starts`."""
     for key in keys:
         values = key[order]
         rows = np.diff(starts, append=order.size)

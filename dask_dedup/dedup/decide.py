@@ -1,4 +1,4 @@
-"""From picks to decisions: the rejected particles, their winners, and counts per micrograph."""
+"""Decisions about picks: the rejected particles, their winners, and counts."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ DENSEST = 10
 
 @dataclass(frozen=True, slots=True)
 class Rejections(ArrayTable):
-    """One row per rejected particle; all others are kept.
+    """A table of the rejected particles. Particles not in the table are kept.
 
     Attributes
     ----------
     row_id : (n,) uint64
-        As in `Picks`. So are uid, score, source and half; with ``winner_``, those of the winner.
+        As in `Picks`, like uid, score, source and half. Fields with ``winner_`` describe the winner.
     winner_row_id : (n,) uint64
         `NO_ROW_ID` if there is no winner: the row is invalid, or duplicates are removed entirely.
     distance : (n,) float64
@@ -84,16 +84,16 @@ Rejections.dtypes = dtypes_of(
 
 @dataclass(frozen=True, slots=True)
 class DecisionCounts:
-    """Counts of decisions, in constant memory.
+    """Counts of decided micrographs, picks and rejections.
 
     Attributes
     ----------
     micrographs, picks, rejected : int
     by_fraction : tuple of int
-        Number of micrographs by the fraction of their picks that is rejected, in `FRACTION_BINS` equal
+        Histogram of the micrographs by the fraction of picks rejected, in `FRACTION_BINS` equal
         bins from 0 to 1.
     densest : tuple of (int, int, int)
-        Key, picks and rejected of the `DENSEST` micrographs with the most picks.
+        Key, number of picks and number rejected of the `DENSEST` micrographs with the most picks.
     """
 
     micrographs: int = 0
@@ -106,7 +106,7 @@ class DecisionCounts:
     def of(
         cls, keys: NDArray[np.uint64], picks: NDArray[np.int64], rejected: NDArray[np.int64]
     ) -> DecisionCounts:
-        """Return the counts of micrographs with distinct keys; all arrays are (m,)."""
+        """Sum up the counts of m micrographs with distinct keys. All arrays are (m,)."""
         bins = np.minimum(rejected * FRACTION_BINS // np.maximum(picks, 1), FRACTION_BINS - 1)
         most = np.lexsort((keys, -picks))[:DENSEST]
         rows = zip(keys[most].tolist(), picks[most].tolist(), rejected[most].tolist(), strict=True)
@@ -119,19 +119,19 @@ class DecisionCounts:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return the counts as plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the counts that `to_dict` wrote, also after JSON."""
+        """Restore counts from the result of `to_dict`, or from its JSON."""
         densest = tuple((key, picks, rejected) for key, picks, rejected in values["densest"])
         by_fraction = tuple(values["by_fraction"])
         return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
 
 
 def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among whole micrographs.
+    """Find the duplicates among the picks of complete micrographs.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
     Returns
     -------
     rejections : Rejections
-        In the order of the picks. Invalid rows come last, if they are to be rejected.
+        In the order of `picks`. Invalid rows, if rejected, come last.
     counts : DecisionCounts
         Of the valid picks.
     """
@@ -172,7 +172,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
 def _rejections(
     picks: Picks, rows: NDArray[np.intp], winners: NDArray[np.intp], distance: NDArray[np.float64]
 ) -> Rejections:
-    """Return the rejected rows of `picks`, given the row numbers of their winners or `NO_WINNER`."""
+    """Make a table of the rejected `rows` of `picks`. `winners` holds row numbers or `NO_WINNER`."""
     rejected, winner, none = picks.take(rows), picks.take(winners), winners == NO_WINNER
     return Rejections(
         row_id=rejected.row_id,

@@ -1,4 +1,4 @@
-"""The greedy rule: over all pairs at once, or over blocks of particles in rank order."""
+"""The greedy rule, applied to all pairs at once or block by block, best-ranked particles first."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NO_WINNER = -1
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """The decision for each row.
+    """The decision for each row: rejected or kept, the winner, and the distance to the winner.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class Suppression:
 
     @classmethod
     def keep_all(cls, n: int) -> Suppression:
-        """Return the decision that keeps all of `n` rows."""
+        """Return a decision that keeps all `n` rows."""
         winner = np.full(n, NO_WINNER, dtype=np.intp)
         return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan))
 
     def reject(self, rows: Indices, winner: Indices, distance: Floats) -> None:
-        """Record rejected rows, their winners and their distances."""
+        """Mark rows as rejected, with their winners and distances."""
         self.rejected[rows] = True
         self.winner[rows] = winner
         self.distance[rows] = distance
@@ -61,7 +61,7 @@ def suppress(
     min_separation: float,
     labels: Labels = (),
 ) -> Suppression:
-    """Return the decision that keeps the best-ranked particle of every neighbourhood.
+    """Reject every particle within the separation of a better-ranked kept particle.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def suppress(
     micrographs : (n,) intp
         Dense micrograph numbers, 0 and up, in any order.
     keys : sequence of (n,) uint64
-        The rank, see `rank`. The last key must be unique.
+        Rank keys (see `rank`). The last key must be unique.
     min_separation : float
         Angstrom; two particles at exactly this distance are duplicates.
     labels : sequence of (n,) int64
@@ -94,9 +94,9 @@ def reject_crowded(
     min_separation: float,
     labels: Labels = (),
 ) -> Suppression:
-    """Return the decision that rejects every particle with another one within the separation.
+    """Reject every particle that has another one within the separation.
 
-    Parameters and result are those of `suppress`; no particle has a winner.
+    Parameters and result are as in `suppress`. No particle has a winner.
     """
     points = pairs.Points(centres, micrographs, labels)
     n = len(points)
@@ -116,7 +116,7 @@ def reject_crowded(
 
 
 def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
-    """Return the decision for all rows, given that for the best row of each coincident group."""
+    """Extend the decision about the best row of each coincident group to all rows."""
     winners = np.where(best.winner == NO_WINNER, NO_WINNER, groups.best[best.winner])
     result = Suppression(
         best.rejected[groups.group], winners[groups.group], best.distance[groups.group]
@@ -131,7 +131,7 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
 
 
 def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
-    """Return the decision for distinct positions."""
+    """Apply the greedy rule to points of which no two coincide."""
     n = len(points)
     if points.are_apart(min_separation):
         return Suppression.keep_all(n)
@@ -144,9 +144,9 @@ def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) 
 
 
 def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> Suppression:
-    """Return the decision, taken over blocks of about `length` rows in rank order.
+    """Apply the greedy rule to blocks of about `length` rows, from the best rank to the worst.
 
-    Rows that an earlier block rejected are left out of a block. What a block keeps rejects all undecided rows
+    Each block skips the rows already rejected. The rows that a block keeps reject all undecided rows
     within the separation.
     """
     n = order.size
@@ -190,7 +190,7 @@ def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> S
 
 
 def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats) -> Suppression:
-    """Return the decision for `n` rows, given all pairs of duplicates; only rows in a pair are ranked."""
+    """Apply the greedy rule to `n` rows, given all pairs of duplicates. Only rows in a pair are ranked."""
     in_pair = np.zeros(n, dtype=bool)
     in_pair[i] = in_pair[j] = True
     rows = np.flatnonzero(in_pair)
@@ -205,9 +205,9 @@ def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats
 
 
 def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppression:
-    """Return the decision for rows numbered in rank order, best first.
+    """Apply the greedy rule to `n` rows numbered by rank. Row 0 is the best.
 
-    In each round, a row that is not the worse one of any undecided pair is kept: it rejects the worse rows of its
+    Each round keeps the rows that are not the worse one of any undecided pair. They reject the worse rows of their
     pairs. Pairs with a rejected row are then dropped. In each pair, ``better < worse``.
     """
     rejected = np.zeros(n, dtype=bool)

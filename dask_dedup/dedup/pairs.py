@@ -1,6 +1,6 @@
-"""Pairs of particles within the separation: a sweep where they are sparse, a KD-tree elsewhere.
+"""Find pairs of particles within the separation, by a sweep along x or with a KD-tree.
 
-Both only propose pairs; `Points.measure` decides by the exact distance.
+A sweep suits sparse particles. Both methods only propose pairs: `Points.measure` checks the distance.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Positions, and the labels that exclude pairs.
+    """Particle positions, with their micrographs and the labels that exclude pairs.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class Points:
         return len(self.centres)
 
     def take(self, rows: Indices) -> Self:
-        """Return points by number."""
+        """Select points by row number."""
         labels = [label[rows] for label in self.labels]
         return type(self)(self.centres.take(rows, axis=0), self.micrographs[rows], labels)
 
     def measure(self, i: Indices, j: Indices, min_separation: float) -> tuple[Bools, Floats]:
-        """Return which pairs are duplicates, and the distances of all pairs."""
+        """Return a mask of the pairs (i, j) that are duplicates, and the distances of all pairs."""
         # Plain ufuncs, left to right: a fused multiply-add would round differently on some machines.
         square = np.zeros(i.size)
         for column in self.centres.T:
@@ -75,15 +75,15 @@ class Points:
         return close, distance
 
     def are_apart(self, min_separation: float) -> bool:
-        """Return whether no two can be duplicates, once coincident points are reduced to one of each."""
+        """Return True if no two points can be duplicates, provided that no two coincide."""
         return len(self) < 2 or (min_separation == 0 and not self.labels)
 
 
 def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
-    """Return all pairs of duplicates, each once; None if there are too many.
+    """Find all pairs of duplicates by a sweep along x. Return None if a sweep is unsuitable.
 
-    Sort by x, with the micrographs side by side. Compare each row with the next one, the one after and so on, as
-    long as these are within reach along x.
+    Sort by x, with the micrographs side by side. Compare each row with the following rows that are within reach
+    along x. A sweep is unsuitable for a separation of 0, or if there are too many pairs.
     """
     n = len(points)
     if n < 2 or min_separation == 0:
@@ -113,7 +113,7 @@ def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
 
 
 def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats, float]:
-    """Return positions with each micrograph shifted along x, so that no two come near each other.
+    """Shift micrographs along x so that they are farther apart than the separation.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats,
 
 @dataclass(frozen=True, slots=True)
 class PairSearch:
-    """A KD-tree over `layout`: points with the micrographs side by side."""
+    """A KD-tree of points, with the micrographs side by side (`layout`)."""
 
     points: Points
     min_separation: float
@@ -142,12 +142,12 @@ class PairSearch:
 
     @classmethod
     def over(cls, points: Points, min_separation: float) -> Self:
-        """Return a search over points."""
+        """Build the tree of all points."""
         layout, reach = arrange_side_by_side(points, min_separation)
         return cls(points, min_separation, layout, reach, _tree(layout))
 
     def take(self, rows: Indices) -> Self:
-        """Return a search over some of the points."""
+        """Build the tree of the points in `rows`."""
         layout = self.layout[rows]
         return replace(self, points=self.points.take(rows), layout=layout, tree=_tree(layout))
 
@@ -157,19 +157,19 @@ class PairSearch:
         return _measured(self.points, found[:, 0], found[:, 1], self.min_separation)
 
     def estimate(self) -> float:
-        """Return the number of pairs within reach, estimated from a sample of the points."""
+        """Estimate the number of pairs within `reach` from a sample of the points."""
         n = len(self.layout)
         sample = np.random.default_rng(0).integers(n, size=min(n, max(256, n // SAMPLING)))
         neighbours = self._count_neighbours(sample)
         return float(np.mean(neighbours) - 1.0) * n / 2.0
 
     def count(self) -> int:
-        """Return the exact number of pairs within reach."""
+        """Count the pairs within `reach` exactly."""
         ordered = int(self.tree.count_neighbors(self.tree, self.reach))
         return (ordered - len(self.layout)) // 2
 
     def candidates(self, rows: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """Yield the pairs within reach of one of `rows` and any point, `PAIR_BUDGET` at a time.
+        """Yield all points within `reach` of each of `rows`, in blocks of about `PAIR_BUDGET` pairs.
 
         Yields
         ------
@@ -192,7 +192,7 @@ class PairSearch:
 
 
 def all_pairs(points: Points, min_separation: float) -> Iterator[Pairs]:
-    """Yield every pair of duplicates among distinct positions, `PAIR_BUDGET` candidates at a time."""
+    """Yield all pairs of duplicates, in blocks. No two points may coincide."""
     if points.are_apart(min_separation):
         return
     search = PairSearch.over(points, min_separation)

@@ -1,4 +1,4 @@
-"""The parameters of a run: frozen, checked when made."""
+"""The parameters of a run. They are immutable and checked on creation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "er
 
 @dataclass(frozen=True, slots=True)
 class ScoreField:
-    """A score field and its direction.
+    """A score, and whether higher or lower values are better.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class ScoreField:
 
 @dataclass(frozen=True, slots=True)
 class DedupParams:
-    """Which particles are duplicates, and which one of them is kept.
+    """Parameters that define which particles are duplicates, and which one is kept.
 
     Parameters
     ----------
@@ -146,17 +146,17 @@ class DedupParams:
 
     @property
     def score(self) -> ScoreField | None:
-        """The parsed score field; None for ``none``."""
+        """The parsed `score_field`, or None if it is ``none``."""
         return parse_score_field(self.score_field)
 
     @property
     def measures(self) -> bool:
-        """Whether distances are measured in angstrom, as opposed to comparing for equality."""
+        """Whether duplicates are defined by a distance in angstrom, not by equal positions or sources."""
         return self.min_separation > 0 and not self.undo_symmetry_expansion
 
     @classmethod
     def given(cls, params: Self | None = None, keywords: Mapping[str, Any] | None = None) -> Self:
-        """Return the parameters that a caller passed as an object or as keywords.
+        """Return `params`, or make parameters from `keywords`.
 
         Raises
         ------
@@ -185,16 +185,16 @@ class DedupParams:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the parameters that `to_dict` wrote, also after JSON."""
+        """Restore parameters from the result of `to_dict`, or from its JSON."""
         return cls(**{**values, "flip_y": tuple(values["flip_y"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, for the manifest and the run id."""
+        """Return the parameters as plain values, for the manifest and the run id."""
         return {**asdict(self), "flip_y": list(self.flip_y)}
 
 
 def parse_score_field(text: str) -> ScoreField | None:
-    """Return the score field that a value of `score_field` names; None for ``none``.
+    """Parse a value of `score_field`. Return None for ``none``.
 
     Examples
     --------

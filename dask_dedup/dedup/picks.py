@@ -1,4 +1,4 @@
-"""Picks: the columns that a decision needs, one row per particle."""
+"""`Picks`, a table of the particle columns needed to find duplicates."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ _ROW_MASK = np.uint64(0xFFFFFFFF)
 
 
 def row_ids(fragment: int, rows: int) -> NDArray[np.uint64]:
-    """Return the row ids of a fragment's rows: ``fragment * 2**32 + row``."""
+    """Return the ids of all rows of a fragment: ``fragment * 2**32 + row``."""
     return (np.uint64(fragment) << _ROW_BITS) + np.arange(rows, dtype=np.uint64)
 
 
 def fragment_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the fragment number in each row id."""
+    """Extract the fragment numbers from row ids."""
     return (row_id >> _ROW_BITS).astype(np.int64)
 
 
 def row_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Return the row number (within the fragment) in each row id."""
+    """Extract the row numbers within the fragment from row ids."""
     return (row_id & _ROW_MASK).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Picks(ArrayTable):
-    """One row per particle; about 60 bytes each.
+    """A table with one row per particle. A row takes about 60 bytes.
 
     Attributes
     ----------
@@ -49,9 +49,9 @@ class Picks(ArrayTable):
     score : (n,) float64
         As stored; NaN if there is none.
     uid : (n,) uint64
-        As stored; source and row number, packed, if the table has no uid.
+        As stored. If the table has no uid, source and row number packed into one integer.
     row_id : (n,) uint64
-        Fragment and row, as `row_ids` packs them; rises with (source, row number).
+        Fragment and row, packed by `row_ids`. Increases with source and row number.
     source : (n,) uint16
         Ordinal of the input.
     half : (n,) int8
@@ -75,7 +75,7 @@ class Picks(ArrayTable):
     invalid: NDArray[np.uint16]
 
     def points(self, params: DedupParams) -> tuple[NDArray[np.float64], float]:
-        """Return positions, and the largest distance at which two particles are duplicates.
+        """Return the positions to compare, and the largest distance between duplicates.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Picks(ArrayTable):
         return np.column_stack(axes), params.min_separation
 
     def exclusions(self, params: DedupParams) -> list[NDArray[np.int64]]:
-        """Return labels: two particles that share one are not duplicates of each other."""
+        """Return columns of labels. Particles that share a label other than -1 are not duplicates."""
         labels = [self.source.astype(np.int64)] if params.between_inputs_only else []
         return [*labels, self.label] if params.ignore_within_filament else labels
 

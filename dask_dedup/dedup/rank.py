@@ -1,4 +1,4 @@
-"""Who wins: the total order over particles.
+"""The rank of particles: a total order that decides which duplicate wins.
 
 A rank is a tuple of unsigned 64-bit keys, compared from the first to the last; smaller is better.
 The keys are the input (if its order counts), the score, the seeded hash of the uid, the uid and
@@ -27,7 +27,7 @@ _SIGN = np.uint64(0x8000000000000000)
 
 
 def rank_keys(picks: Picks, params: DedupParams) -> list[NDArray[np.uint64]]:
-    """Return the keys of each pick's rank, the first one first."""
+    """Return the rank keys of picks, each (n,), from the most to the least significant."""
     keys = [splitmix64(picks.uid ^ np.uint64(params.seed)), picks.uid, picks.row_id]
     if params.score is not None:
         keys.insert(0, score_key(picks.score, higher_is_better=params.score.higher_is_better))
@@ -37,7 +37,7 @@ def rank_keys(picks: Picks, params: DedupParams) -> list[NDArray[np.uint64]]:
 
 
 def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return hashes of 64-bit integers; distinct integers have distinct hashes.
+    """Hash 64-bit integers. Distinct integers have distinct hashes.
 
     The finaliser of SplitMix64 (Steele, Lea and Flood 2014; constants by Vigna), modulo 2**64::
 
@@ -58,7 +58,7 @@ def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[np.uint64]:
-    """Return integers that sort as the scores do, best first.
+    """Convert scores to integers that sort from the best score to the worst.
 
     NaN and RELION's sentinel -999 come last and tie. With ``s = -score`` if higher is better, else ``score``,
     and ``b`` its IEEE 754 bits, the key is ``~b`` if ``s`` is negative, else ``b | 2**63``.
@@ -71,9 +71,9 @@ def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[
 
 
 def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
-    """Return the row numbers sorted by several keys, best first.
+    """Sort rows by several keys, the first most significant. Return row numbers, best first.
 
-    The first key is sorted; only rows that tie in it are sorted by the next one.
+    Only rows that tie in the first key are sorted by the next one.
     """
     order = np.argsort(keys[0])
     if len(keys) == 1 or order.size < 2:

@@ -1,1 +1,1 @@
-"""From a particle table to picks: columns, geometry, checks."""
+"""Extraction of picks from particle tables: columns, geometry, checks."""

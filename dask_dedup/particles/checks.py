@@ -1,4 +1,4 @@
-"""Checks of the scan summaries: errors that stop a run, and warnings for its report."""
+"""Checks of the scanned inputs: errors that stop a run, and warnings for the report."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SPACING = 2**8
 
 
 def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that every row can be compared, unless `invalid` sets such rows aside."""
+    """Raise InputError if a row cannot be compared and the parameter `invalid` is ``error``."""
     if inputs.params.invalid != "error":
         return
     lines = _describe(inputs, ((summary, summary.problems) for summary in summaries))
@@ -45,7 +45,7 @@ def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
-    """Return a line per input and kind of problem, with the first few rows."""
+    """Return one line for each kind of problem in each input, with the first few rows."""
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
     for summary, problems in found:
@@ -75,9 +75,9 @@ def _problem_text(problem: Problem, first: Sequence[str]) -> str:
 
 
 def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that no two micrographs share a key.
+    """Check that different micrographs have different keys.
 
-    Two names of one input may have the same bare name, if bare names are compared. Any two may have
+    Two micrographs of an input may have the same bare name (if these are compared). Any two may have
     the same 64-bit hash (a chance of 3 in 10**8 for 10**6 micrographs).
     """
     compared: dict[int, str] = {}
@@ -102,7 +102,7 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that the uids within each input are unique; two inputs may share uids."""
+    """Check that the uids of each input are unique. Different inputs may share uids."""
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
         repeated = find_repeated([summary.uids for summary in mine])
@@ -117,7 +117,7 @@ def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64) -> str:
-    """Return the row ranges of the fragments that contain a uid."""
+    """List the fragments that contain a uid, as text for a message."""
     found = []
     for summary in summaries:
         at = np.searchsorted(summary.uids, uid)
@@ -127,9 +127,9 @@ def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64
 
 
 def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the values that occur more than once in some sorted arrays, sorted and each once.
+    """Return the distinct values that occur more than once across sorted arrays, in ascending order.
 
-    Works through one range of values after another, because a merged copy of all runs would double
+    One range of values is processed at a time, because a merged copy of all arrays would double
     the memory.
     """
     runs = [np.empty(0, np.uint64), *runs]
@@ -189,7 +189,7 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
 
 
 def score_warnings(column: str, score: ScoreRange) -> list[str]:
-    """Return warnings about a score column that is constant, missing, zero-filled or -999."""
+    """Return warnings if scores are constant, missing, mostly 0 or -999."""
     if score.missing == score.rows:
         return [f"all scores in {column} are missing (NaN); a seeded choice decides"]
     if score.sentinel + score.missing == score.rows:
@@ -270,7 +270,7 @@ def _between_inputs_warnings(
 
 
 def _scale_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return a warning if the score ranges of the inputs differ so that one would always win."""
+    """Return a warning if the scores of the inputs are on different scales."""
     if inputs.params.prefer_input_order or inputs.params.remove_entirely:
         return []
     scores: dict[int, ScoreRange] = {}

@@ -1,4 +1,4 @@
-"""Which column plays which role, in the tables of CryoSPARC and RELION."""
+"""The columns of CryoSPARC and RELION tables by role (micrograph, position, score ...)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The columns of a program's tables, by role; the first one that is present applies.
+    """The column names that a program uses for each role. The first one present in a table applies.
 
     ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
     """
@@ -95,7 +95,7 @@ _OTHER_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """The columns of an input, by role."""
+    """The column of an input table for each role."""
 
     #: cryosparc or relion.
     convention: str
@@ -125,7 +125,7 @@ class ColumnRoles:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All columns to read, each once."""
+        """Names of all columns to read, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
         named = (*single, self.score, self.uid, self.half, self.label)
         every = (*named, *self.position, *self.shift, *self.subtomogram)
@@ -133,12 +133,12 @@ class ColumnRoles:
 
     @property
     def first_half(self) -> int:
-        """Number of the first half-set: CryoSPARC counts from 0, RELION from 1."""
+        """Number of the first half-set: 0 in CryoSPARC, 1 in RELION."""
         return 1 if self.convention == "relion" else 0
 
     @property
     def shift_name(self) -> str:
-        """The columns of the applied shift, for messages."""
+        """Names of the shift columns, for messages."""
         return " ".join(self.shift) if self.shift else "none"
 
 
@@ -151,7 +151,7 @@ class _Shift(NamedTuple):
 
 
 def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> ColumnRoles:
-    """Return the column for each role; `table` is the name of the table in messages.
+    """Find the column for each role. `table` is the name of the table in messages.
 
     Raises
     ------
@@ -262,7 +262,7 @@ def _no_shift() -> str:
 
 
 def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
-    """Return whether all columns are present; some without the others are an error."""
+    """Return whether all columns are present. Raise InputError if only some are."""
     missing = [name for name in names if name not in present]
     if missing and len(missing) < len(names):
         there = next(name for name in names if name in present)
@@ -273,7 +273,7 @@ def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
 
 
 def _find_label(present: set[str], params: DedupParams, program: Program, table: str) -> str | None:
-    """Return the column of filaments, or of the sources of symmetry copies, if it is needed."""
+    """Return the filament or symmetry source column. Return None if the parameters need neither."""
     if params.undo_symmetry_expansion:
         name, needed_by = _SYMMETRY_SOURCE, "undo_symmetry_expansion"
     elif params.ignore_within_filament:
@@ -311,7 +311,7 @@ def _find_score(
 
 
 def score_fields(columns: Collection[str]) -> dict[str, str]:
-    """Return the columns that can be used as a score, and the `score_field` that uses each."""
+    """Return a dict of usable score column to the `score_field` that selects it."""
     fields: dict[str, str] = {}
     for program in _PROGRAMS:
         for name, templates in program.scores.items():
@@ -323,7 +323,7 @@ def score_fields(columns: Collection[str]) -> dict[str, str]:
 
 
 def _in_groups(names: Sequence[str], groups: Sequence[str] = _ALIGNMENTS) -> list[str]:
-    """Return column names with ``{group}`` replaced by each group in turn."""
+    """Replace ``{group}`` in column names by each group. Return each resulting name once."""
     return list(dict.fromkeys(name.format(group=group) for name in names for group in groups))
 
 

@@ -1,4 +1,4 @@
-"""Arrow columns as NumPy arrays, with nulls accounted for."""
+"""Conversion of Arrow columns, with nulls, to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of an Arrow table as NumPy arrays; the wrong type raises `InputError`."""
+    """The columns of an Arrow table as NumPy arrays. A column of the wrong type raises `InputError`."""
 
     rows: pa.Table
     #: Name of the table, for messages.
@@ -38,14 +38,14 @@ class Columns:
         return column
 
     def nulls(self, name: str) -> NDArray[np.bool_]:
-        """Return which rows are null, (n,) bool."""
+        """Return an (n,) mask of the rows that are null."""
         column = self._decoded(name)
         if not column.null_count:
             return np.zeros(len(self), dtype=bool)
         return to_numpy(column.is_null())
 
     def floats(self, name: str) -> NDArray[np.float64]:
-        """Return a numeric column as (n,) float64; nulls become NaN."""
+        """Return a numeric column as (n,) float64, with NaN for nulls."""
         return self._floats(self._decoded(name), name)
 
     def _floats(self, column: pa.ChunkedArray, name: str) -> NDArray[np.float64]:
@@ -61,11 +61,11 @@ class Columns:
         return np.asarray(to_numpy(column), dtype=np.float64)
 
     def points(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """Return d numeric columns as (n, d) float64, each contiguous in memory."""
+        """Return d numeric columns as (n, d) float64. Each column is contiguous in memory."""
         return np.stack([self.floats(name) for name in names]).T
 
     def integers(self, name: str) -> NDArray[np.uint64]:
-        """Return an integer column as (n,) uint64, bit for bit; nulls become 0."""
+        """Return an integer column as (n,) uint64, with 0 for nulls. Negative values wrap around."""
         column = self._decoded(name)
         if not pa.types.is_integer(column.type):
             raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
@@ -75,7 +75,7 @@ class Columns:
         return np.asarray(values, dtype=np.uint64)
 
     def vectors(self, name: str, width: int) -> NDArray[np.float64]:
-        """Return a column of lists of `width` numbers as (n, width) float64; nulls become NaN."""
+        """Return a list column as (n, width) float64, with NaN for nulls."""
         column = self.rows.column(name)
         kind = column.type
         # Each column contiguous in memory, because NumPy is slow along a short axis.
@@ -109,7 +109,7 @@ class Columns:
         return result
 
     def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
-        """Return a code for each row, (n,) intp, -1 for nulls; and the distinct texts."""
+        """Return a text column as (n,) codes and the list of distinct texts. The code of nulls is -1."""
         column = self.rows.column(name)
         kind = column.type
         if pa.types.is_null(kind):

@@ -1,4 +1,4 @@
-"""From the columns of a fragment to picks; rows that cannot be compared are marked and counted."""
+"""Compute picks from the columns of a fragment, and mark the rows that cannot be compared."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _SOURCE_BIT = 48
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """The picks of some rows, in row order, and the problems of these rows."""
+    """The picks of a fragment, in row order, and the problems found in its rows."""
 
     picks: Picks
     #: Distinct micrograph names, if micrographs go by name.
@@ -61,7 +61,7 @@ def extract(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Extract:
-    """Return the picks of a fragment; `rows` has at least the columns of `roles`."""
+    """Compute the picks of a fragment. `rows` has at least the columns named in `roles`."""
     columns = Columns(rows, "the table")
     if fragment.slices:
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
@@ -97,7 +97,7 @@ def extract(
 
 
 class _Micrographs(NamedTuple):
-    """The micrograph of each row, and what is known of it."""
+    """The micrograph key, pixel size and shape of each row."""
 
     keys: NDArray[np.uint64]
     names: list[str]
@@ -112,7 +112,7 @@ class _Micrographs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads the parts of a pick from the columns of a fragment, and notes problems."""
+    """Reader of the columns of one fragment. It records invalid rows in `problems`."""
 
     columns: Columns
     roles: ColumnRoles
@@ -145,7 +145,7 @@ class _Reader:
         return _Micrographs(keys, names, constant, stored)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
-        """Return columns as (n, d) numbers, and note the rows with a number that is not finite."""
+        """Return columns as (n, d) float64. Mark rows with a number that is not finite as invalid."""
         vector = len(names) == 1
         values = self.columns.vectors(names[0], 2) if vector else self.columns.points(names)
         what = f"have no finite {str(reason.name).lower()}"
@@ -153,7 +153,7 @@ class _Reader:
         return values
 
     def shift(self) -> Floats | None:
-        """Return the (n, d) shift in angstrom."""
+        """Return the (n, d) shift in angstrom, or None if no shift is applied."""
         roles = self.roles
         if not roles.shift:
             return None
@@ -170,7 +170,7 @@ class _Reader:
         return shift
 
     def flip_y(self, position: Floats, shift: Floats | None, known: _Micrographs) -> None:
-        """Mirror y in place; y and its mirror image add up to the micrograph's height."""
+        """Replace y by the micrograph height minus y, in place, and negate the y shift."""
         height: Floats | float
         if self.roles.unit == "fraction":
             height = 1.0
@@ -189,7 +189,7 @@ class _Reader:
             shift[:, 1] *= -1
 
     def centres(self, position: Floats, shift: Floats | None, known: _Micrographs) -> Floats:
-        """Return the (n, d) centres in angstrom, or as stored at separation 0."""
+        """Return the (n, d) particle centres in angstrom, or as stored if no pixel size is needed."""
         roles, problems = self.roles, self.problems
         in_pixels = needs_pixel_size(roles, self.params)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -209,7 +209,7 @@ class _Reader:
         return centres
 
     def _shape(self, known: _Micrographs) -> Floats:
-        """Return the micrograph shape of each row, (n, 2) as (ny, nx)."""
+        """Return the micrograph shape (ny, nx) of each row, as an (n, 2) array."""
         if known.shape is not None:  # from the same table as the pixel size
             shape = known.shape
         elif self.roles.shape:
@@ -222,7 +222,7 @@ class _Reader:
         return shape
 
     def uid(self, fragment: Fragment) -> NDArray[np.uint64]:
-        """Return the uid, or a stand-in made of source and row number."""
+        """Return the uids. If there is no uid column, pack source and row number instead."""
         name = self.roles.uid
         if name is None:
             first = np.uint64((fragment.source << _SOURCE_BIT) + fragment.first_row)
@@ -240,7 +240,7 @@ class _Reader:
         return half
 
     def label(self, source: int) -> NDArray[np.int64]:
-        """Return the filament or the source of the symmetry copies; -1 for none."""
+        """Return the filament or symmetry source of each row, -1 if there is none."""
         none, name = constant_column(np.int64(-1), len(self.columns)), self.roles.label
         if not name:
             return none
@@ -255,7 +255,7 @@ class _Reader:
 
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:
-    """Return which positions are outside the micrograph, as far as its size is known."""
+    """Return a mask of the positions outside the micrograph. It is False if the size is unknown."""
     extent: Floats | float = 1.0
     if roles.unit == "angstrom" or (roles.unit == "pixel" and known.shape is None):
         return np.zeros(len(position), dtype=bool)

@@ -1,4 +1,4 @@
-"""Particle centres in angstrom, from arrays to arrays.
+"""Computation of particle centres in angstrom.
 
 ``centre = (coordinate - shift / psize_mic) * psize_mic``, in float64, with the shift in angstrom and
 the pixel size of each row.
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 
 def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
-    """Return (n, 2) micrograph pixels for CryoSPARC's fractional centres; `shape` is (ny, nx)."""
+    """Convert CryoSPARC's fractional centres to (n, 2) pixels. `shape` holds (ny, nx) of each row."""
     return fraction * shape[:, ::-1]
 
 
 def centres_in_angstrom(pixels: Floats, psize_mic: Floats, shift: Floats | None = None) -> Floats:
-    """Return (n, d) centres in angstrom; the shift, also in angstrom, is subtracted."""
+    """Subtract the shift, and return (n, d) centres. Both are in angstrom."""
     size = psize_mic[:, np.newaxis]
     return pixels * size if shift is None else (pixels - shift / size) * size
 
 
 def rotate_subtomogram_shift(shift: Floats, angles: Floats) -> Floats:
-    """Return (n, 3) shifts of rotated sub-tomograms in the frame of the tomogram.
+    """Rotate (n, 3) shifts from the sub-tomogram frame to the tomogram frame.
 
     ``A @ shift``, where RELION's matrix A of (rot, tilt, psi) in degrees is the transpose of
     SciPy's ``Rotation.from_euler("ZYZ", ...)``.

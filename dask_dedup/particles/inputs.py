@@ -1,4 +1,4 @@
-"""The inputs of a run: tables, fragments, the columns to read, parameters and micrographs."""
+"""The inputs of a run: opened tables, their column roles, parameters and micrographs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Opened particle tables and how to read particles from them."""
+    """Opened particle tables, with the settings needed to read particles from them."""
 
     #: In the user's order.
     tables: tuple[ParticleTable, ...]
@@ -47,7 +47,7 @@ class Inputs:
         params: DedupParams,
         micrographs: MicrographTable | None = None,
     ) -> Self:
-        """Return inputs with the fragments of all tables numbered from 0."""
+        """Make inputs, and number the fragments of all tables from 0."""
         fragments = [fragment for table in tables for fragment in table.fragments]
         numbered = tuple(replace(part, number=n) for n, part in enumerate(fragments))
         return cls(tuple(tables), numbered, tuple(roles), params, micrographs)
@@ -56,7 +56,7 @@ class Inputs:
 def make_inputs(
     tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
 ) -> Inputs:
-    """Return checked inputs; only the micrograph table (`exposures`) is read.
+    """Make and check the inputs. Only the micrograph table (`exposures`) is read.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def make_inputs(
 
 
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
-    """Return the column roles of each table, with micrographs matched in the same way."""
+    """Find the column roles of each table. All tables match micrographs in the same way."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
 
@@ -79,7 +79,7 @@ def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[Col
 def compare_roles(
     roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
 ) -> list[ColumnRoles]:
-    """Return the roles of all inputs, with micrographs matched in the same way.
+    """Choose how to match micrographs across inputs. Return the updated roles.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def check_pixel_size(
 def check_flip(
     roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
-    """Check that the micrograph height is known if coordinates in pixels are to be flipped."""
+    """Check that the micrograph height is known. To flip y, coordinates in pixels need it."""
     in_table = micrographs is not None and micrographs.shape is not None
     if roles.unit == "pixel" and not params.micrograph_height and not in_table:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Micrographs: keys, and the table of their pixel sizes and shapes."""
+"""Micrograph keys, and the table of micrograph pixel sizes and shapes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def micrograph_keys(
 
 
 def keys_of_names(names: list[str], match: str) -> NDArray[np.uint64]:
-    """Return keys of micrograph names: hashes that are the same on every machine."""
+    """Hash micrograph names to 64-bit keys, which are the same on every machine."""
     compared = (bare_name(name) if match == "name" else name for name in names)
     digests = (hashlib.blake2b(name.encode(), digest_size=8).digest() for name in compared)
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
@@ -61,7 +61,7 @@ _TAIL = re.compile(
 
 
 def bare_name(name: str) -> str:
-    """Return a micrograph name without folders, CryoSPARC's number and program suffixes.
+    """Remove folders, CryoSPARC's number prefix and program suffixes from a micrograph name.
 
     Examples
     --------
@@ -89,25 +89,25 @@ class MicrographTable:
     shape: NDArray[np.float64] | None
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """Return the row of each key; -1 if the micrograph is not in the table."""
+        """Return the table row of each key, -1 for keys not in the table."""
         if not self.keys.size:
             return np.full(keys.size, -1, dtype=np.intp)
         row = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
         return np.where(self.keys[row] == keys, row, -1)
 
     def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the pixel sizes of rows that `find` returned; NaN for -1."""
+        """Return the pixel sizes of table rows, NaN for row -1."""
         return np.append(self.psize, np.nan)[row]
 
     def shape_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
-        """Return the shapes of rows that `find` returned, (n, 2); NaN for -1."""
+        """Return the (n, 2) shapes of table rows, NaN for row -1. Return None if there are no shapes."""
         if self.shape is None:
             return None
         return np.vstack([self.shape, [[np.nan, np.nan]]])[row]
 
 
 def read_micrographs(table: ParticleTable, *, match: str) -> MicrographTable:
-    """Read a micrograph (exposures) table; see `micrograph_table`."""
+    """Read pixel sizes and shapes from a micrograph (exposures) table."""
     columns = [name for name in table.schema.names if name in _COLUMNS]
     parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
@@ -130,7 +130,7 @@ _COLUMNS = {"uid", *(name for convention in _CONVENTIONS for name in convention 
 
 
 def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTable:
-    """Return the pixel size and shape of each micrograph, from a table named `path` in messages.
+    """Make a `MicrographTable` from the rows of a table. Messages name the table by `path`.
 
     Raises
     ------

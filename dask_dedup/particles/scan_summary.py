@@ -1,4 +1,4 @@
-"""What the scan of a fragment finds: rows per micrograph, uids, pixel sizes, scores, problems."""
+"""Summary of a scanned fragment: rows per micrograph, uids, pixel sizes, scores, problems."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """Counts and range of some scores."""
+    """The range of scores, and counts of missing and special values."""
 
     rows: int
     #: NaN.
@@ -40,7 +40,7 @@ class ScoreRange:
 
     @classmethod
     def of(cls, score: Floats) -> ScoreRange:
-        """Return counts and range of the scores of one fragment."""
+        """Compute the range and counts from an array of scores."""
         sentinel = score == SCORE_SENTINEL
         usable = score[~(np.isnan(score) | sentinel)]
         return cls(
@@ -65,7 +65,7 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class ScanSummary:
-    """What a fragment contains."""
+    """Summary of one scanned fragment."""
 
     fragment: int
     source: int
@@ -95,7 +95,7 @@ class ScanSummary:
 def summarize(
     found: Extract, fragment: Fragment, roles: ColumnRoles, params: DedupParams
 ) -> ScanSummary:
-    """Return the summary of a fragment."""
+    """Summarize the picks and problems extracted from a fragment."""
     picks = found.picks
     # If invalid rows are an error, the message also names what else is wrong with them.
     excluded = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)

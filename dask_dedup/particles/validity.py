@@ -1,6 +1,6 @@
-"""The reasons why a row cannot be compared, and the rows found for each; `extract` finds them.
+"""Reasons why rows cannot be compared, and records of the affected rows.
 
-`results.verify.validity` finds them again, independently: a new reason goes into both.
+`extract` finds the rows. `results.verify.validity` finds them independently: a new reason goes into both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMED_ROWS = 3
 
 
 class Reason(IntFlag):
-    """Why a row cannot be compared; a row with several reasons counts under the first."""
+    """Reason why a row cannot be compared. A row with several reasons counts under the first."""
 
     MICROGRAPH = auto()
     UNKNOWN_MICROGRAPH = auto()
@@ -39,7 +39,7 @@ class Reason(IntFlag):
 
 
 def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
-    """Count invalid rows by their first reason, in lower case; valid rows (0) are not counted.
+    """Count invalid rows by the name of their first reason, in lower case.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with some rows of a fragment."""
+    """A defect found in some rows of a fragment."""
 
     #: For a message: "have no finite position".
     what: str
@@ -69,7 +69,7 @@ class Problem:
 
     @classmethod
     def of(cls, bad: Mask, what: str, column: str, values: Floats | None = None) -> list[Problem]:
-        """Return the problem of the rows marked in `bad`, or an empty list if none is."""
+        """Return a list with the problem of the rows marked in `bad`. Return [] if no row is marked."""
         rows = np.flatnonzero(bad)
         if not rows.size:
             return []
@@ -89,7 +89,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Problems:
-    """The problems of a fragment's rows; `invalid` holds the `Reason` flags of each row."""
+    """Problems found in a fragment. `invalid` holds the `Reason` flags of each row."""
 
     invalid: NDArray[np.uint16]
     found: list[Problem] = field(default_factory=list)
@@ -97,14 +97,14 @@ class Problems:
     def note(
         self, bad: Mask, reason: Reason, what: str, column: str, values: Floats | None = None
     ) -> None:
-        """Mark rows as invalid."""
+        """Mark the rows in `bad` as invalid, and record the problem."""
         found = Problem.of(bad, what, column, values)
         if found:
             self.found += found
             self.invalid = self.invalid | np.where(bad, np.uint16(reason), np.uint16(0))
 
     def note_pixel_sizes(self, psize: Floats, column: str) -> None:
-        """Mark rows whose pixel size is missing or absurd."""
+        """Mark rows as invalid if their pixel size is missing or out of range."""
         missing = not_positive(psize)
         self.note(missing, Reason.PIXEL_SIZE, "have no pixel size above 0", column)
         absurd = ((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE)) & ~missing
@@ -113,17 +113,17 @@ class Problems:
 
 
 def not_finite(values: Floats) -> Mask:
-    """Return which rows hold a NaN or an infinity."""
+    """Return a mask of the rows that contain NaN or infinity."""
     return rows_with_any(~np.isfinite(values))
 
 
 def not_positive(values: Floats) -> Mask:
-    """Return which rows hold a number that is not finite and above 0."""
+    """Return a mask of the rows with a value that is NaN, infinite, zero or negative."""
     return rows_with_any(~((values > 0) & (values < np.inf)))
 
 
 def rows_with_any(bad: Mask) -> Mask:
-    """Return which rows of an (n,) or (n, d) mask hold True anywhere."""
+    """Return an (n,) mask of the rows of `bad`, (n,) or (n, d), that contain True."""
     if not bad.any():  # the usual case, and faster to find out
         return np.zeros(len(bad), dtype=bool)
     return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))

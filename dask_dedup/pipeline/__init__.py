@@ -1,1 +1,1 @@
-"""A run: scan, check, plan, decide, write, commit."""
+"""The steps of a run: scan, check, plan, decide, write, commit."""

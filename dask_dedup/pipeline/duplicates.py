@@ -1,4 +1,4 @@
-"""The table of duplicates: one row per rejected particle, its winner, and the file and row of both."""
+"""The table of duplicates: each rejected particle and its winner, with the file and row of both."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ DUPLICATES_SCHEMA = pa.schema(
 def duplicates_table(
     inputs: Inputs, rejections: Rejections, micrographs: pa.ChunkedArray
 ) -> pa.Table:
-    """Return the columns of `DUPLICATES_SCHEMA`, texts dictionary-encoded, from the rejected rows.
+    """Make the table of duplicates (see `DUPLICATES_SCHEMA`). Text is dictionary-encoded.
 
-    `micrographs` has the micrograph of each.
+    `micrographs` holds the micrograph of each rejected particle.
     """
     has_winner = rejections.has_winner
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
@@ -83,7 +83,7 @@ def _input_names(
 def _locate(
     inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
-    """Return the file and the row in it for each row id; null unless `known`."""
+    """Return the file and the row within the file for each row id, null where `known` is False."""
     fragments = [
         inputs.fragments[number] for number in np.unique(fragment_of(row_id[known])).tolist()
     ]

@@ -1,4 +1,4 @@
-"""Events of a run: small dicts of plain values, which `monitoring.progress` adds up.
+"""Events of a run, as small dicts of plain values. `monitoring.progress` adds up the events.
 
 Every event has a ``kind``. Events of a task have the number of its fragment or shuffle partition, so that a task that
 runs twice counts once::
@@ -34,7 +34,7 @@ _PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
 
 
 def started(job: Job, output: str, executor: str) -> Event:
-    """Return the event that a run starts, with the size of its work."""
+    """Return the event for the start of a run, with the size of its inputs."""
     return {
         "kind": "started",
         "output": output,
@@ -47,7 +47,7 @@ def started(job: Job, output: str, executor: str) -> Event:
 
 
 def planned(plan: Plan, summaries: Sequence[ScanSummary]) -> Event:
-    """Return the event that the run is planned, with the names of the densest micrographs."""
+    """Return the event for a finished plan, with the names of the densest micrographs."""
     return {
         "kind": "planned",
         **plan.to_dict(),
@@ -57,22 +57,22 @@ def planned(plan: Plan, summaries: Sequence[ScanSummary]) -> Event:
 
 
 def scanned(summary: ScanSummary, seconds: float) -> Event:
-    """Return the event that a fragment is scanned."""
+    """Return the event for a scanned fragment."""
     return _done("scanned", summary.fragment, summary.rows, seconds)
 
 
 def collected(number: int, picks: int, seconds: float) -> Event:
-    """Return the event that the picks to shuffle of a fragment are collected."""
+    """Return the event for a fragment whose picks were collected for the shuffle."""
     return _done("collected", number, picks, seconds, bytes=picks * _PICK_BYTES)
 
 
 def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
-    """Return the event that a shuffle partition is decided."""
+    """Return the event for a decided shuffle partition."""
     return _done("decided", partition, counts.picks, seconds, counts=counts.to_dict())
 
 
 def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
-    """Return the event that a fragment is written, with counts of the micrographs decided in it."""
+    """Return the event for a written fragment, with its counts of rows and decisions."""
     return _done(
         "written",
         checkpoint.fragment,
@@ -89,7 +89,7 @@ def _done(kind: str, number: int, rows: int, seconds: float, **more: Any) -> Eve
 
 
 def finished(manifest: dict[str, Any]) -> Event:
-    """Return the event that the result is committed."""
+    """Return the event for a committed result."""
     return {
         "kind": "finished",
         "run_id": manifest["run_id"],
@@ -100,12 +100,12 @@ def finished(manifest: dict[str, Any]) -> Event:
 
 
 def failed(reason: str) -> Event:
-    """Return the event that the run has failed."""
+    """Return the event for a failed run."""
     return {"kind": "failed", "reason": reason[:1_000]}
 
 
 def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[int, str]]:
-    """Return keys and names of the micrographs with the most particles, overall and in each shuffle partition."""
+    """Return (key, name) of the densest micrographs, overall and in each shuffle partition."""
     keys, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for summary in summaries:
         most = np.argsort(-summary.counts, kind="stable")[:NAMED]

@@ -1,4 +1,4 @@
-"""The job of a run (inputs and output settings), and the run id."""
+"""The job of a run (its inputs and output settings), and the run id."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OUTPUT_FORMATS = ("native", "parquet")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run as its stages and workers see it."""
+    """The inputs and output settings of a run, as needed by stages and workers."""
 
     inputs: Inputs
     #: Of the Parquet files written.
@@ -52,17 +52,17 @@ class Job:
     attempt: str = ""
 
     def dataset_folder(self, dataset: str) -> str:
-        """Return the folder of a dataset's files, relative to the output."""
+        """Return the folder for the files of a dataset, relative to the output folder."""
         return f"{dataset}/{self.run_token}" if self.run_token else dataset
 
     @property
     def schema(self) -> pa.Schema:
-        """Schema of the Parquet files written."""
+        """Schema of the Parquet files to write."""
         return self.stored_schema.load()
 
 
 def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
-    """Return the job of a run."""
+    """Make the job of a run from its inputs and output format."""
     native = native_names(inputs.tables, output_format)
     as_parquet = [t for t, name in zip(inputs.tables, native, strict=True) if name is None]
     return Job(
@@ -77,7 +77,7 @@ def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
 
 
 def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
-    """Return the output file name of each input; None for Parquet output.
+    """Return the output file name for each input, None for inputs written as Parquet.
 
     An output is named like its input, in a folder ``input-N`` if an earlier input has that name.
     """
@@ -100,7 +100,7 @@ def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[st
 
 
 def unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
-    """Return one schema for all Parquet inputs; a column that some inputs lack is nullable."""
+    """Merge the schemas of tables. A column that some tables lack becomes nullable."""
     if not tables:
         return pa.schema([])
     schema = tables[0].schema
@@ -126,7 +126,7 @@ def make_run_id(
     params: DedupParams,
     output_format: str,
 ) -> str:
-    """Return a hash of everything that a result depends on."""
+    """Return a hash of the algorithm version, inputs, parameters and output format."""
 
     def identity(table: ParticleTable) -> dict[str, Any]:
         return {"path": table.path, "files": [asdict(file) for file in table.files]}
@@ -142,7 +142,7 @@ def make_run_id(
 
 
 def find_changed(inputs: Inputs) -> str | None:
-    """Return how an input file differs from its state at the start of the run; None if none does."""
+    """Describe the first input file that changed since the start of the run. Return None if none did."""
     for file in (file for table in inputs.tables for file in table.files):
         try:
             now = status_of(at(file.path))

@@ -1,4 +1,4 @@
-"""What the manifest contains: the inputs of a run, its totals and its output files."""
+"""Content of the manifest: inputs, totals and output files of a run."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def make_manifest(
     overwrite: bool,
     began: float,
 ) -> dict[str, Any]:
-    """Check that no row was lost, assemble the output files, and describe the run.
+    """Check the row counts, assemble the output files, and return the manifest.
 
-    The `request` is that of `make_request`; `began` is `time.perf_counter` at the start of the run.
+    `request` comes from `make_request`. `began` is `time.perf_counter` at the start of the run.
     """
     totals = _totals(job, plan, checkpoints)
     outputs = _outputs(job, checkpoints, totals)
@@ -66,7 +66,7 @@ def make_manifest(
 
 
 def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
-    """Return the request of a run: everything its files depend on, and the parameters to resume it."""
+    """Return the settings and versions that define a run, as needed to resume it."""
     return {
         "run_id": run_id,
         "directory": str(Path.cwd()),
@@ -101,7 +101,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
 
 
 def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:
-    """Add up the checkpoints, and check that no row was lost or added."""
+    """Add up the counts of all checkpoints. Raise RunError if a fragment lost or gained rows."""
     for checkpoint, fragment in zip(checkpoints, job.inputs.fragments, strict=True):
         if checkpoint.kept + checkpoint.rejected != fragment.rows:
             raise RunError(
@@ -137,7 +137,7 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
 def _outputs(
     job: Job, checkpoints: Sequence[FragmentCheckpoint], totals: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Assemble the tables in the formats of the inputs, and list every file of the result."""
+    """Assemble the tables in the formats of the inputs. Return a list of all output files."""
     outputs = [
         {
             **asdict(file),
@@ -185,7 +185,7 @@ def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint])
 
 
 def versions() -> dict[str, str]:
-    """Return the version of everything that the bytes of a result depend on."""
+    """Return the versions of the software that affects the output bytes."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
     return {
         "dask-dedup": __version__,

@@ -1,4 +1,4 @@
-"""Plan where each micrograph is decided, and which picks move to shuffle partitions."""
+"""The plan of a run: which micrographs are shuffled, and to which shuffle partitions."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_PARTITIONS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where each micrograph is decided."""
+    """Assignment of micrographs that span several fragments to shuffle partitions."""
 
     #: Particles that are compared.
     rows: int
@@ -47,16 +47,16 @@ class Plan:
 
     @property
     def receiving_fragments(self) -> list[int]:
-        """Fragments to write that need decisions about moved picks."""
+        """Unwritten fragments that need decisions made in shuffle partitions."""
         return sorted({*self.sending_fragments} & {*self.unwritten})
 
     @property
     def moving_rows(self) -> int:
-        """Number of picks that move."""
+        """Number of picks to shuffle."""
         return int(self.partition_rows.sum())
 
     def partition_of(self, micrographs: NDArray[np.uint64]) -> NDArray[np.int32]:
-        """Return the shuffle partition of each row; -1 if its micrograph is in one fragment."""
+        """Return the shuffle partition of each micrograph key, -1 for keys that need no shuffle."""
         if not self.straddling.size:
             return np.full(micrographs.size, -1, dtype=np.int32)
         distinct, number = unique_inverse(micrographs)
@@ -65,7 +65,7 @@ class Plan:
         return np.where(moves, self.partition[at], np.int32(-1))[number]
 
     def describe(self) -> list[str]:
-        """Return lines for the log about what moves."""
+        """Return log lines about the size of the run and of its shuffle."""
         lines = [
             f"{counted(self.rows, 'particle')} on {counted(self.micrographs, 'micrograph')}, "
             f"in {counted(self.fragments, 'fragment')}"
@@ -81,7 +81,7 @@ class Plan:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers of the plan, for the manifest."""
+        """Return the counts of the plan as a dict, for the manifest."""
         return {
             "rows": self.rows,
             "fragments": self.fragments,
@@ -95,9 +95,9 @@ class Plan:
 
 
 def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -> Plan:
-    """Return the plan for the fragments with these summaries, of which some are already `written`.
+    """Make a plan from the summaries of all fragments. Fragments in `written` are already done.
 
-    Picks of micrographs in written fragments only do not move.
+    Micrographs found only in written fragments are not shuffled.
     """
     keys = np.concatenate([np.empty(0, np.uint64), *(summary.micrographs for summary in summaries)])
     counts = np.concatenate([np.empty(0, np.int64), *(summary.counts for summary in summaries)])
@@ -128,12 +128,12 @@ def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -
 
 
 def pack(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Assign micrographs to partitions of nearly equal size: the largest first, to the smallest.
+    """Distribute micrographs over partitions of nearly equal size, the largest micrographs first.
 
     Returns
     -------
     partition : (m,) int32
-        Of each micrograph.
+        Partition of each micrograph.
     partition_rows : (p,) int64
         Picks in each partition.
     """

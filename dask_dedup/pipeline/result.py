@@ -22,14 +22,14 @@ class RunResult:
     rows, kept, rejected : int
         ``kept + rejected == rows``.
     invalid : int
-        Rows that could not be compared; they are among the kept or the rejected ones.
+        Rows that could not be compared. They are counted in `kept` or `rejected` too.
     by_input : list of dict
         ``path``, ``rows``, ``kept``, ``rejected`` and ``invalid`` of each input.
     warnings : list of str
     already_done : bool
         Whether an earlier or concurrent run of the same id wrote the result.
     manifest : dict
-        The whole of ``manifest.json``.
+        Content of ``manifest.json``.
     """
 
     output: Path
@@ -44,7 +44,7 @@ class RunResult:
 
     @classmethod
     def of(cls, output: Path, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
-        """Return the result that a manifest describes."""
+        """Make the result of a run from its manifest."""
         totals = manifest["totals"]
         return cls(
             output=output,

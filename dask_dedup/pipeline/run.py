@@ -1,4 +1,4 @@
-"""The run: scan, check, plan, decide, write, commit."""
+"""The function `run`, which scans, checks, plans, decides, writes and commits."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def run(
     on_event: EventHandler | None = None,
     **keywords: Any,
 ) -> RunResult:
-    """Remove the duplicates of particle tables: files in, files out.
+    """Remove duplicates from particle tables in files, and write the result to a folder.
 
     Parameters
     ----------
@@ -67,11 +67,11 @@ def run(
         Parquet files or folders, ``.star``, ``.cs`` or ``.csg`` files. Their order matters for
         `DedupParams.prefer_input_order`.
     output : path
-        Folder for the result: new, empty, or holding this run, finished (then nothing is done) or
-        interrupted (then it is resumed).
+        Folder for the result: new, empty, or used by this run before. An interrupted run is resumed;
+        a finished run is not repeated.
     params : DedupParams, optional
     client : distributed.Client, optional
-        Of the cluster to run on. Its workers must see the inputs and the output under the same
+        Client of the cluster to use. Its workers must see the inputs and the output under the same
         paths. By default the run uses the threads of this process, or starts a cluster on this
         machine if there is not enough memory, or more cores than one process can use.
     micrographs : path, optional
@@ -133,7 +133,7 @@ def _open_inputs(
     store: ResultStore,
     allow_outside: bool,
 ) -> tuple[list[ParticleTable], ParticleTable | None]:
-    """Open the tables and the micrograph table, after checks of their locations."""
+    """Check the locations of the inputs, then open the tables and the micrograph table."""
     if not paths:
         raise InputError("no input: name at least one particle table.")
     given = [*paths, *([micrographs] if micrographs else [])]
@@ -160,7 +160,7 @@ def _finished(store: ResultStore, manifest: dict[str, Any], *, already_done: boo
 
 @dataclass(frozen=True, slots=True)
 class _Scan:
-    """What is known of all rows before any is written."""
+    """Result of the scan of all fragments: summaries, plan and warnings."""
 
     summaries: list[ScanSummary]
     plan: Plan
@@ -170,7 +170,7 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Run:
-    """A run whose inputs are open: its steps after that."""
+    """A run with opened inputs, and its steps from scan to commit."""
 
     job: Job
     store: ResultStore
@@ -186,7 +186,7 @@ class _Run:
     def execute(
         self, stack: ExitStack, on_event: EventHandler | None
     ) -> tuple[dict[str, Any], bool]:
-        """Scan, write and commit; return the manifest, and whether another run had written it."""
+        """Scan, write and commit. Return the manifest, and whether another run wrote the result."""
         self.emit_start()
         scan = self.scan()
         executor = choose_for_moving(stack, self.executor, scan.plan.moving_rows, on_event)
@@ -213,7 +213,7 @@ class _Run:
         self.emit(events.started(self.job, str(self.store.output), str(self.executor)))
 
     def scan(self) -> _Scan:
-        """Count and check all rows, and plan."""
+        """Scan and check all rows, and plan the run."""
         inputs = self.job.inputs
         summaries = sorted(self.executor.scan(self.job), key=lambda summary: summary.fragment)
         for check in CHECKS:
@@ -231,7 +231,7 @@ class _Run:
         return _Scan(lean, plan, planned, warnings)
 
     def write_and_commit(self, scan: _Scan) -> tuple[dict[str, Any], bool]:
-        """Write the result and commit it, unless a concurrent run has."""
+        """Write and commit the result. Return the manifest, and whether another run wrote the result."""
         store, inputs = self.store, self.job.inputs
         staging = store.stage(self.request, self.job.run_token)
         try:
@@ -266,7 +266,7 @@ class _Run:
     def write(
         self, job: Job, scan: _Scan, done: list[FragmentCheckpoint]
     ) -> list[FragmentCheckpoint]:
-        """Decide and write all fragments but those already done; return all checkpoints in order."""
+        """Write all fragments except those already `done`. Return all checkpoints, sorted by fragment."""
         plan = scan.plan
         if done:
             fragments = len(job.inputs.fragments)
@@ -289,7 +289,7 @@ def _log_warnings(warnings: Sequence[str]) -> None:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Raise every unexpected error as a `RunError` of one line."""
+    """Convert every unexpected error to a `RunError` with a one-line message."""
     try:
         yield
     except DedupError:
@@ -311,7 +311,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def _describe(job: Job) -> str:
-    """Return on one line what is compared, and which particle wins."""
+    """Describe on one line which particles are duplicates and which one wins."""
     params, roles = job.inputs.params, job.inputs.roles
     if params.undo_symmetry_expansion:
         duplicates = "symmetry copies of one particle (sym_expand/src_uid)"

@@ -1,6 +1,6 @@
-"""The stages of a run: functions of a job and a fragment or shuffle partition.
+"""The stages of a run, each a function of a job and a fragment or shuffle partition.
 
-Any stage may run twice: what it returns and writes depends on its arguments only.
+Any stage may run twice, because its results and files depend only on its arguments.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """What was read of a fragment in the scan, for use in later stages."""
+    """Picks and micrograph names of a scanned fragment, for use in later stages."""
 
     picks: Picks
     #: The micrograph name of each row, if micrographs go by name.
@@ -62,12 +62,12 @@ class Scanned:
 
     @property
     def nbytes(self) -> int:
-        """Memory used."""
+        """Memory in bytes."""
         return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
 def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
-    """Read the columns of a fragment that decisions need, and summarize them."""
+    """Read and summarize the columns of a fragment that are needed to find duplicates."""
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
@@ -81,9 +81,9 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
 def collect_picks(
     job: Job, plan: Plan, number: int, picks: Picks | None = None
 ) -> tuple[Picks, NDArray[np.int32]]:
-    """Return the picks of a fragment that move, and the shuffle partition of each.
+    """Return the picks of a fragment that must be shuffled, and the shuffle partition of each.
 
-    The `picks` passed, at least those that move, are not read again.
+    `picks`, if passed, includes at least these picks, so the fragment is not read again.
     """
     if picks is None:
         picks = scan_fragment(job, number)[1].picks
@@ -93,13 +93,13 @@ def collect_picks(
 
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Return the rejected ones of a fragment's picks, on micrographs that are only in it."""
+    """Find the duplicates among the picks of a fragment that are not shuffled."""
     stays = _partitions(plan, picks) < 0
     return decide_picks(job, picks if stays.all() else picks.take(stays))
 
 
 def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Return the rejected picks of whole micrographs."""
+    """Find the duplicates on complete micrographs. If this fails, a RunError names the micrograph."""
     try:
         return decide(picks, job.inputs.params)
     except Exception as error:
@@ -110,7 +110,7 @@ def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
 
 
 def _name_failure(inputs: Inputs, picks: Picks) -> str:
-    """Name the largest micrograph that fails on its own."""
+    """Return an error message about the largest micrograph that fails."""
     keys, first, counts = np.unique(picks.micrograph, return_index=True, return_counts=True)
     for worst in np.argsort(-counts, kind="stable"):
         try:
@@ -129,7 +129,7 @@ def _name_failure(inputs: Inputs, picks: Picks) -> str:
 
 
 def _partitions(plan: Plan, picks: Picks) -> NDArray[np.int32]:
-    """Return the shuffle partition of each pick; -1 if it does not move, as all invalid ones."""
+    """Return the shuffle partition of each pick, -1 for picks that are invalid or not shuffled."""
     return np.where(picks.invalid == 0, plan.partition_of(picks.micrograph), np.int32(-1))
 
 
@@ -141,7 +141,7 @@ def write_fragment(
     decided: tuple[Rejections, DecisionCounts] | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
-    """Write the kept and rejected rows of a fragment, after deciding what did not move.
+    """Decide the picks of a fragment that were not shuffled, and write its kept and rejected rows.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def write_fragment(
     plan : Plan
     number : int
     moved : Rejections
-        The decisions made in shuffle partitions about rows of this fragment.
+        Decisions about rows of this fragment that were made in shuffle partitions.
     decided : tuple, optional
         The result of `decide_fragment`, if it has been called.
     micrograph : pyarrow.ChunkedArray, optional
@@ -181,7 +181,7 @@ def _check_decisions(
     rejections: Rejections,
     keep: NDArray[np.bool_],
 ) -> None:
-    """Check that each row has one decision, and that the same rows are invalid as in the scan."""
+    """Check that no row is rejected twice, and that the number of invalid rows is as in the scan."""
     rejected = np.count_nonzero(~keep)
     if rejected != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {rejected} rows")
@@ -205,7 +205,7 @@ def _write(
     micrograph: pa.ChunkedArray | None,
     draft: Path,
 ) -> FragmentCheckpoint:
-    """Write the files of a fragment to a draft folder."""
+    """Write the files of a fragment to the folder `draft`. Return the checkpoint."""
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
     name = f"part-{number:05d}.parquet"
@@ -243,7 +243,7 @@ def _write(
 
 
 def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[int, int]:
-    """Count the rejected rows whose winner has the same uid, and those with another half-set."""
+    """Count the rejected rows whose winner has the same uid, and those whose winner has another half-set."""
     both = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
     first = np.array([each.first_half for each in roles], dtype=np.int8)
     half = rejections.half - first[rejections.source]
@@ -255,7 +255,7 @@ def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
-    """Join the pieces of a native table's kept or rejected rows into files of the same format."""
+    """Join the pieces of an input's kept or rejected rows into files of the input's format."""
     table = job.inputs.tables[source]
     numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)
@@ -279,7 +279,7 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
 def _decide_rows(
     job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns
 ) -> tuple[Rejections, DecisionCounts]:
-    """Return what `decide_fragment` does, from the rows of a fragment."""
+    """Read the picks of a fragment, and pass them to `decide_fragment`."""
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = columns(roles.columns)
     _check_rows(rows, fragment)

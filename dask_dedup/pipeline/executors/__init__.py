@@ -1,4 +1,4 @@
-"""Where the stages run: threads or a Dask cluster."""
+"""Executors, which run the stages in threads or on a Dask cluster."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Runs the stages of a job; ``str`` describes where."""
+    """Interface of the executors. ``str`` describes the threads or the cluster in use."""
 
     #: Level of the log line that says where the run takes place.
     log_level: int
 
     def emit(self, event: Event) -> None:
-        """Pass an event to `on_event`."""
+        """Pass an event to the callback `on_event`."""
 
     def listening(self, attempt: str) -> AbstractContextManager[None]:
-        """Pass the events that workers emit for this attempt to `on_event`."""
+        """Return a context manager that passes the events of this attempt to `on_event`."""
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan every fragment; summaries come in any order."""
+        """Scan all fragments. Yield their summaries in any order."""
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide and write every fragment; checkpoints come in any order."""
+        """Decide and write all unwritten fragments. Yield their checkpoints in any order."""

@@ -1,7 +1,7 @@
 """Run the stages on a Dask cluster.
 
-Only the picks of micrographs in several fragments move, and only decisions about rejected
-particles move back::
+Only picks on micrographs that span several fragments are shuffled. Only decisions about rejected
+particles are shuffled back::
 
     fragments ─► picks ─► exchange (shuffle, decide, shuffle) ─► write
 """
@@ -61,7 +61,7 @@ SHOWN_FOLDERS = 4
 
 
 class DistributedExecutor:
-    """Runs the stages on Dask workers, which all need access to the inputs and the output."""
+    """Executor that runs the stages on Dask workers. All workers need access to inputs and output."""
 
     log_level = logging.INFO
 
@@ -81,7 +81,7 @@ class DistributedExecutor:
         )
 
     def emit(self, event: Event) -> None:
-        """Send an event to the scheduler, which passes it to all listeners."""
+        """Send an event to the Dask scheduler, which forwards events to all listeners."""
         # Monitoring must not make a run fail, nor delay the message of why it failed.
         with suppress(OSError, TimeoutError):
             if self.client.status == "running" and not self._lost:
@@ -90,7 +90,7 @@ class DistributedExecutor:
 
     @contextmanager
     def listening(self, attempt: str) -> Iterator[None]:
-        """Pass the events of this attempt from the scheduler to `on_event`."""
+        """Pass events of this attempt from the scheduler to `on_event` while the context is open."""
         on_event = self._on_event
         if on_event is None:
             yield
@@ -112,14 +112,14 @@ class DistributedExecutor:
             self.client.unsubscribe_topic(TOPIC)
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan every fragment."""
+        """Scan all fragments on the workers."""
         groups = group_fragments(job, range(len(job.inputs.fragments)))
         futures = self.client.map(_scan, groups, job=self._share(job), pure=False)
         for summaries in self._results(futures, _describe("counting", job, groups)):
             yield from summaries
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide and write every fragment."""
+        """Decide and write all unwritten fragments on the workers."""
         shared = (self._share(job), self._share(plan))
         receiving = group_fragments(job, plan.receiving_fragments, MOST_WRITERS)
         others = group_fragments(job, sorted({*plan.unwritten} - {*plan.receiving_fragments}))
@@ -140,7 +140,7 @@ class DistributedExecutor:
     def _exchange(
         self, job: Job, plan: Plan, receiving: list[list[int]], shared: tuple[Future, Future]
     ) -> dd.DataFrame:
-        """Return the decisions about moved picks, one partition per receiving group."""
+        """Return a Dask frame of decisions about shuffled picks, one partition per receiving group."""
         picks = fragment_numbers(group_fragments(job, plan.sending_fragments)).map_partitions(
             _collect, *shared, meta=PICKS_META
         )
@@ -156,11 +156,11 @@ class DistributedExecutor:
         )
 
     def _share(self, value: Any) -> Future:
-        """Return a future to use as a task argument: each worker fetches the value once."""
+        """Return a future of a value, for use as a task argument. Each worker fetches the value once."""
         return self.client.submit(_identity, value, pure=False)
 
     def _results(self, futures: list[Future], descriptions: list[str]) -> Iterator[Any]:
-        """Return results as tasks finish; release all tasks at the end, also on an error."""
+        """Yield results as tasks finish. Release all futures at the end, also after an error."""
         description = dict(zip([future.key for future in futures], descriptions, strict=True))
         watchdog = Watchdog(self.client)
         coming = as_completed(futures)
@@ -187,7 +187,7 @@ class DistributedExecutor:
             raise
 
     def _fetch(self, future: Future, watchdog: Watchdog) -> Any:
-        """Return a result; the only worker that has it may be lost meanwhile."""
+        """Return the result of a finished task. Check the cluster while waiting."""
         seconds = FETCH_SECONDS[0]
         while True:
             try:
@@ -242,7 +242,7 @@ def _task_name(task: Any) -> str:
 
 
 def _describe(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Return what the task of each group does, for messages."""
+    """Return a description of the task of each group, for messages."""
     descriptions = []
     for group in groups:
         first = job.inputs.fragments[group[0]]

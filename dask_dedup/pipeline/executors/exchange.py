@@ -1,4 +1,4 @@
-"""Move picks to shuffle partitions on Dask, decide there, and move the decisions back.
+"""Shuffle picks with Dask, decide each shuffle partition, and shuffle the decisions back.
 
 ::
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def fragment_numbers(groups: Iterable[Sequence[int]]) -> dd.DataFrame:
-    """Return a frame with a column ``fragment``, one partition per group of fragments."""
+    """Return a Dask frame with the column ``fragment``. Each group of fragments is one partition."""
     return dd.from_map(_numbers, list(groups), meta=_numbers([0]).iloc[:0])
 
 
@@ -34,7 +34,7 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
 
 
 def empty_frame(dtypes: Dtypes) -> pd.DataFrame:
-    """Return a frame without rows, from which Dask takes the columns and their types."""
+    """Return an empty pandas frame with these columns, for use as Dask's ``meta``."""
     return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
 
 
@@ -43,7 +43,7 @@ PICKS_META = empty_frame({"partition": np.dtype("i4"), **Picks.dtypes})
 
 
 def picks_frame(picks: Picks, partition: NDArray[np.integer]) -> pd.DataFrame:
-    """Return picks and their shuffle partitions, for `exchange`."""
+    """Return picks and their shuffle partitions as a pandas frame, for `exchange`."""
     return pd.DataFrame({"partition": partition.astype(np.int32, copy=False), **picks.columns()})
 
 
@@ -56,7 +56,7 @@ def exchange(
     dtypes: Dtypes,
     shuffle_method: str | None = None,
 ) -> dd.DataFrame:
-    """Return the decisions about picks, one partition per group of the fragments they concern.
+    """Shuffle picks and decide them. Return the decisions, one partition per group of fragments.
 
     Parameters
     ----------
@@ -88,5 +88,5 @@ def _decide(frame: pd.DataFrame, decide: Callable[..., Arrays], *arguments: Any)
 
 
 def _one_each(number: int) -> tuple[int, ...]:
-    """Return divisions that give each of the numbers 0, 1, 2 ... a partition."""
+    """Return Dask divisions with one partition for each of 0, 1, ..., ``number - 1``."""
     return (*range(number), number)

@@ -35,9 +35,9 @@ log = logging.getLogger("dask_dedup")
 def choose_executor(
     stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
 ) -> ThreadExecutor | DistributedExecutor:
-    """Return an executor: the given or configured cluster, threads, or a new local cluster.
+    """Return an executor for a run: the given or configured cluster, threads or a local cluster.
 
-    The stack closes what is opened here; `rows` is the number of particles in all inputs.
+    `stack` closes new clusters and connections. `rows` is the number of particles in all inputs.
     """
     if client is not None:
         check_synchronous(client)
@@ -51,7 +51,7 @@ def choose_executor(
 def choose_for_moving(
     stack: ExitStack, executor: Executor, moving_rows: int, on_event: EventHandler | None = None
 ) -> Executor:
-    """Return a local cluster if the picks that move do not fit in memory, else the same executor."""
+    """Replace threads by a local cluster if the picks to shuffle do not fit in memory."""
     if moving_rows <= THREADS_ROWS or not isinstance(executor, ThreadExecutor):
         return executor
     from distributed.system import MEMORY_LIMIT
@@ -63,7 +63,7 @@ def choose_for_moving(
 
 
 def check_synchronous(client: Client) -> None:
-    """Check that a Dask client can be used from ordinary functions."""
+    """Raise InputError if a Dask client is asynchronous."""
     if getattr(client, "asynchronous", False):
         raise InputError("the Dask client is asynchronous. Use one made with asynchronous=False.")
 

@@ -39,7 +39,7 @@ MOST_THREADS = 12
 
 
 class ThreadExecutor:
-    """Runs the stages in threads; pyarrow, NumPy and SciPy release the global interpreter lock."""
+    """Executor that runs the stages in threads. pyarrow, NumPy and SciPy release the GIL."""
 
     log_level = logging.DEBUG
 
@@ -56,17 +56,17 @@ class ThreadExecutor:
         return f"in this process, {counted(self.threads, 'thread')}"
 
     def emit(self, event: Event) -> None:
-        """Pass an event to `on_event`."""
+        """Pass an event to the callback `on_event`."""
         if self._on_event:
             with self._emitting:
                 self._on_event(event)
 
     def listening(self, attempt: str) -> AbstractContextManager[None]:  # noqa: ARG002
-        """Return a context manager without effect: stages emit events in this process."""
+        """Return a context manager without effect, because `emit` calls `on_event` directly."""
         return nullcontext()
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan every fragment."""
+        """Scan all fragments in threads."""
 
         def scan(number: int) -> tuple[ScanSummary, Scanned]:
             began = time.perf_counter()
@@ -87,7 +87,7 @@ class ThreadExecutor:
                 yield summary
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide and write every fragment."""
+        """Decide and write all unwritten fragments in threads."""
         with self._pool() as run:
             moved = self._exchange(job, plan, run) if plan.sending_fragments else {}
             for number in {*self._picks} - {*plan.unwritten}:
@@ -117,7 +117,7 @@ class ThreadExecutor:
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
     ) -> dict[int, list[Rejections]]:
-        """Collect the moving picks by shuffle partition, decide, and return rejections by fragment."""
+        """Decide each shuffle partition. Return a dict of fragment number to rejections."""
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
@@ -149,7 +149,7 @@ class ThreadExecutor:
         return moved
 
     def _moving(self, plan: Plan, number: int) -> Picks | None:
-        """Return the picks on the boundary micrographs of a fragment if no others move."""
+        """Return a fragment's boundary picks if these include all picks to shuffle, otherwise None."""
         if number not in self._boundaries:
             return None
         micrographs, picks = self._boundaries[number]
@@ -158,7 +158,7 @@ class ThreadExecutor:
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
-        """Open a thread pool; yields a map that frees each result and, on an error, cancels the rest."""
+        """Open a thread pool, and yield its `map`, which keeps no results. An error cancels pending calls."""
         pool = ThreadPoolExecutor(self.threads)
 
         def run(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
@@ -174,7 +174,7 @@ class ThreadExecutor:
 
 
 def _boundary_picks(picks: Picks) -> Picks:
-    """Return the picks on the first and the last row's micrograph.
+    """Return the picks on the micrographs of the first and the last row.
 
     In a table sorted by micrograph, only these two can also have rows in other fragments.
     """
@@ -183,7 +183,7 @@ def _boundary_picks(picks: Picks) -> Picks:
 
 
 def _rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Return each number that occurs, with its rows in order."""
+    """Return each distinct number with the row numbers where it occurs, in ascending order."""
     # NumPy sorts 16-bit integers by radix, in two passes.
     small = number.astype(np.uint16) if number.max(initial=0) < 2**16 else number
     order = np.argsort(small, kind="stable")

@@ -1,4 +1,4 @@
-"""Stop a run whose cluster does nothing for too long."""
+"""Stop a run if its cluster is silent or without running workers for too long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDLE_SECONDS = 20.0
 
 
 class Watchdog:
-    """Raises RunError when the scheduler is silent, or no worker runs, for too long."""
+    """Monitor that raises RunError if the scheduler is silent, or no worker runs, for too long."""
 
     def __init__(self, client: Client) -> None:
         import dask
@@ -42,7 +42,7 @@ class Watchdog:
         self._finished = self._checked
 
     def finished(self) -> None:
-        """Note that a task has finished."""
+        """Record that a task has finished."""
         self._finished = self._had_workers = time.monotonic()
 
     def check(self) -> None:
@@ -83,6 +83,6 @@ class Watchdog:
             )
 
     def _all_paused(self) -> bool:
-        """Return whether all workers refuse tasks because their memory is nearly full."""
+        """Return whether all workers are paused because their memory is nearly full."""
         workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         return bool(workers) and all(worker["status"] == "paused" for worker in workers)
