@@ -1,4 +1,4 @@
-"""Particle tables in files: open them, read columns, split rows, write files of the same format.
+"""Open, read and write particle tables: STAR, CryoSPARC and Parquet files.
 
 Each format has a module that follows the protocol `base.Format` or `base.NativeFormat`.
 """
@@ -50,7 +50,7 @@ _MODULES = {
 
 
 def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False) -> ParticleTable:
-    """Open a particle table: list its files, read its schema, split it into fragments.
+    """Open a particle table: list its files, read its schema, split its rows into fragments.
 
     Parameters
     ----------
@@ -87,12 +87,12 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name, text dictionary-encoded."""
+    """Read columns of a fragment by name. Text is dictionary-encoded."""
     return _module(table.format).read(table, fragment, columns)
 
 
 def native_format(table: ParticleTable) -> NativeFormat:
-    """Return the module that writes files of a table's format. Parquet tables have none."""
+    """Return the module that writes files in the format of a table, STAR or CryoSPARC."""
     return cast("NativeFormat", _module(table.format))
 
 

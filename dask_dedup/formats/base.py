@@ -1,4 +1,4 @@
-"""The types that all formats share: a particle table, its fragments, and what a format's module must offer."""
+"""Types shared by all formats: particle tables, fragments, and the functions that each format provides."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FileSlice:
     Attributes
     ----------
     first_row : int
-        In the file, from 0.
+        Its number in the file, from 0.
     blocks : tuple of int
         Parquet: the numbers of the row groups. STAR: the first byte and the byte after the last one.
     keys : tuple of (str, object)
@@ -47,7 +47,7 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """A contiguous slice of an input's rows: the unit of reading and writing.
+    """Consecutive rows of an input, which are read and written together.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Fragment:
     source : int
         Ordinal of the input.
     first_row : int
-        In the input, from 0.
+        Its number in the input, from 0.
     """
 
     number: int
@@ -74,7 +74,7 @@ class Fragment:
         return f"{first.path} to {last.path}"
 
     def locate(self, row: int) -> tuple[str, int]:
-        """Return the file, and the row number in it, of a row of the fragment."""
+        """Return the file with a row of the fragment, and the row's number in that file."""
         for part in self.slices:
             if row < part.rows:
                 return part.path, part.first_row + row
@@ -84,7 +84,7 @@ class Fragment:
 
 @dataclass(frozen=True, slots=True)
 class InputFile:
-    """One file of an input; size, time and fingerprint show whether it has changed."""
+    """One file of an input, with size, modification time and fingerprint to detect changes."""
 
     path: str
     bytes: int
@@ -95,7 +95,7 @@ class InputFile:
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """One output file."""
+    """One output file, with its size and SHA-256."""
 
     path: str
     rows: int
@@ -104,17 +104,17 @@ class OutputFile:
 
 
 class Format(Protocol):
-    """What the module of a format offers."""
+    """Functions that the module of each format provides."""
 
     def open_table(self, path: Path, source: int) -> ParticleTable:
-        """List the files, read the schema, split the rows into fragments."""
+        """List the files, read the schema and split the rows into fragments."""
 
     def read(self, table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a fragment by name, in the types of the table's schema (text dictionary-encoded)."""
+        """Read columns of a fragment by name. Text is dictionary-encoded."""
 
 
 class NativeFormat(Format, Protocol):
-    """A format whose output files hold the bytes of the input's rows."""
+    """A format that can also write files, with the rows of the input unchanged."""
 
     def split(
         self,
@@ -124,39 +124,39 @@ class NativeFormat(Format, Protocol):
         kept: Path,
         rejected: Path,
     ) -> None:
-        """Write the kept and the rejected rows of a fragment, unchanged, to a part file each.
+        """Write a fragment's kept rows to one part file, its rejected rows to another.
 
-        `keep` is a (rows,) bool. A format of several files writes more part files, with suffixes.
+        `keep` is a (rows,) bool. A table of several files gets more part files, with suffixes.
         """
 
     def assemble(
         self, table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
     ) -> list[OutputFile]:
-        """Join part files, one per fragment, into the file `name`; a group's other files go beside it.
+        """Join the part files of all fragments into the file `name`. `rows` is their total number of rows.
 
-        The part files stay, so that this can be repeated after a crash. `rows` counts the rows in all parts.
+        Other files of a group go into the same folder. Part files stay, so this can be repeated after a crash.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class StoredSchema:
-    """An Arrow schema as an IPC message: pickling the schema itself loses the names of list elements."""
+    """An Arrow schema as an IPC message, for pickling. A pickled `pyarrow.Schema` loses names of list elements."""
 
     message: bytes
 
     @classmethod
     def of(cls, schema: pa.Schema) -> StoredSchema:
-        """Store a schema."""
+        """Serialize a schema."""
         return cls(schema.serialize().to_pybytes())
 
     def load(self) -> pa.Schema:
-        """Return the schema."""
+        """Deserialize the schema."""
         return pa.ipc.read_schema(pa.py_buffer(self.message))
 
 
 @dataclass(frozen=True, slots=True)
 class ParticleTable:
-    """An input: its columns, its files and its fragments.
+    """An input table: its columns, files and fragments.
 
     Attributes
     ----------
@@ -182,7 +182,7 @@ class ParticleTable:
 
     @property
     def schema(self) -> pa.Schema:
-        """Columns and their types."""
+        """Names and types of the columns."""
         return self.stored_schema.load()
 
     @property
@@ -192,7 +192,7 @@ class ParticleTable:
 
     @property
     def bytes(self) -> int:
-        """Size of all files."""
+        """Total size of all files, in bytes."""
         return sum(file.bytes for file in self.files)
 
 
@@ -206,12 +206,12 @@ def opening(path: str | Path) -> Iterator[None]:
 
 
 def changed_error(path: object) -> RunError:
-    """Return the error about a file that changed during the run."""
+    """Return an error about a file that changed during the run."""
     return RunError(f"{path}: the file changed during the run. Run again.")
 
 
 def read_blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
-    """Read the next `length` bytes of a file, block by block; a block is overwritten by the next."""
+    """Read the next `length` bytes of a file in blocks. All blocks share one buffer."""
     buffer = memoryview(bytearray(COPY_BYTES))
     while length > 0:
         count = file.readinto(buffer[:length])
@@ -222,7 +222,7 @@ def read_blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
 
 
 def read_parts(parts: Iterable[Path]) -> Iterator[memoryview]:
-    """Read part files one after the other, block by block."""
+    """Read part files one after the other, in blocks."""
     for part in parts:
         with open_to_read(part, buffering=0) as file:
             yield from read_blocks(file, status_of(part).st_size)

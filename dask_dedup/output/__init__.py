@@ -1,4 +1,4 @@
-"""The result folder: staging, checkpoints, commit, manifest."""
+"""The output folder: staging, checkpoints, commit and manifest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 def open_store(output: str | Path) -> ResultStore:
-    """Return the result store of an output folder, which need not exist."""
+    """Return the result store for an output folder. The folder need not exist."""
     path = at(output)
     return ObjectStore(path) if is_remote(path) else LocalStore(path)
 
 
 def open_staging(staging: str) -> tuple[ResultStore, Path]:
-    """Return the result store that a staging folder belongs to, and the folder's path."""
+    """Return the result store that contains a staging folder, and the folder's path."""
     folder = at(staging)
     return open_store(folder.parent), folder

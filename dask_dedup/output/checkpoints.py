@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FragmentCheckpoint:
-    """A written fragment: its counts and its files.
+    """Counts and files of a fragment that has been written.
 
     Attributes
     ----------
@@ -30,11 +30,11 @@ class FragmentCheckpoint:
     across_halves : int
         Rejected rows whose winner is in the other half-set.
     counts : DecisionCounts
-        Of the micrographs that lie whole in the fragment.
+        Counts for the micrographs that are entirely in the fragment.
     files : dict of str to OutputFile
         Parquet files, by table.
     pieces : dict of str to str
-        SHA-256 of each piece of a native table, by its path in the staging folder.
+        SHA-256 of each STAR or CryoSPARC part file, by its path in the staging folder.
     """
 
     fragment: int
@@ -49,12 +49,12 @@ class FragmentCheckpoint:
     pieces: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the content of the checkpoint file."""
+        """Return the checkpoint as JSON with a checksum."""
         return json.dumps(with_checksum(asdict(self)))
 
 
 def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | None:
-    """Read the checkpoint of a fragment; return None if it is damaged or of another fragment."""
+    """Read a fragment's checkpoint. Return None if it is damaged or belongs to another fragment."""
     try:
         values = json.loads(read_bytes(staging / checkpoint_name(fragment.number)))
         if not checksum_ok(values):

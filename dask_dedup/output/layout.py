@@ -1,4 +1,4 @@
-"""Names of the files and folders of a result, finished or not.
+"""Names of files and folders in an output folder, during and after a run.
 
 ::
 
@@ -30,10 +30,10 @@ DRAFTS = "drafts"
 
 
 def checkpoint_name(fragment: int) -> str:
-    """Return the path of a fragment's checkpoint in the staging folder."""
+    """Return the path of a fragment's checkpoint, relative to the staging folder."""
     return f"{CHECKPOINTS}/{fragment:05d}.json"
 
 
 def piece_name(table: str, fragment: int) -> str:
-    """Return the path of a fragment's piece of a table in the staging folder."""
+    """Return the path of a fragment's part file for a table, relative to the staging folder."""
     return f"{PIECES}/{table}-{fragment:05d}"

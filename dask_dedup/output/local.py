@@ -1,6 +1,6 @@
-"""A result on a local file system: staged in a separate folder, put into place by rename.
+"""Results on a local file system. Files are staged in a separate folder.
 
-Whole tables are renamed into place, then the manifest is created exclusively.
+The commit renames the table folders into the output folder, then creates the manifest exclusively.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class LocalStore(ResultStore):
     """An output folder on a local file system."""
 
     def check_writable(self) -> None:
-        """Raise an error for a file, a read-only file system or a missing permission."""
+        """Raise an error if the output is a file or is not writable."""
         output = self.output
         nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
         if not nearest.is_dir():
@@ -58,23 +58,23 @@ class LocalStore(ResultStore):
             )
 
     def foreign_names(self, run_id: str) -> list[str]:
-        """Return the names that are no staging folder; none if an interrupted commit left them."""
+        """Return all names except staging folders. Return no names after an interrupted commit of this run."""
         if (self.staging(run_id) / MANIFEST).exists():
             return []
         return [name for name in list_names(self.output) if not name.startswith(STAGING_PREFIX)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder by a file lock, which the system releases however the run ends."""
+        """Hold a file lock on the folder. The system releases it when the process ends."""
         with disk_full_errors(self.output), locked(self.output):
             yield
 
     def holder(self) -> str | None:
-        """Return which run holds the folder."""
+        """Return the run that holds the folder, or None."""
         return find_holder(self.output)
 
     def stage(self, request: dict[str, Any], run_token: str) -> Path:  # noqa: ARG002
-        """Return the staging folder; files of another request are removed from it."""
+        """Create or reuse the staging folder. Files of a different request are removed."""
         staging = self.staging(request["run_id"])
         if self.staged_manifest(staging) is not None:
             return staging
@@ -94,7 +94,7 @@ class LocalStore(ResultStore):
 
     @contextmanager
     def draft(self, staging: Path) -> Iterator[Path]:
-        """Yield a folder on the same file system, so that its files are moved by rename."""
+        """Yield a temporary folder inside `staging`. Its files are moved to `staging` by rename."""
         with (
             disk_full_errors(self.output),
             tempfile.TemporaryDirectory(prefix="dask-dedup-", dir=staging / DRAFTS) as folder,
@@ -106,7 +106,7 @@ class LocalStore(ResultStore):
                 file.replace(target)
 
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
-        """Return a function that compares SHA-256 digests."""
+        """Return a function that compares a checkpoint's files with their SHA-256."""
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             files = {
@@ -125,7 +125,7 @@ class LocalStore(ResultStore):
         manifest: dict[str, Any],
         replaced: dict[str, Any] | None,  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Rename the staged tables into place, then create the manifest."""
+        """Rename the staged tables into the output folder, then create the manifest."""
         output, final, overwrite = self.output, self.output / MANIFEST, manifest["overwrite"]
         found = find_manifest(output)
         same = found is not None and found["run_id"] == manifest["run_id"]
@@ -156,7 +156,7 @@ class LocalStore(ResultStore):
         return manifest
 
     def _create_manifest(self, staging: Path) -> None:
-        """Create the manifest whole, and only if there is none."""
+        """Create the manifest. Raise an error if there is one already."""
         source, final = staging / MANIFEST, self.output / MANIFEST
         try:
             os.link(source, final)
@@ -168,7 +168,7 @@ class LocalStore(ResultStore):
                 file.write(source.read_text())
 
     def staged_manifest(self, staging: Path) -> dict[str, Any] | None:
-        """Return the manifest of an interrupted commit, unless another run has replaced it since."""
+        """Return the manifest of an interrupted commit. Return None if another run has replaced the result."""
         path = staging / MANIFEST
         if not path.exists():
             return None
@@ -177,17 +177,17 @@ class LocalStore(ResultStore):
         return None if found and found["run_id"] != manifest["run_id"] else manifest
 
     def leftovers(self) -> list[Path]:
-        """Return the staging folders and those of interrupted reports."""
+        """Return the staging folders and the temporary folders of interrupted reports."""
         reports = [folder for folder in self.output.glob(f"{REPORT_PREFIX}*") if folder.is_dir()]
         return [*self.find_staging().values(), *sorted(reports)]
 
     def tidy(self, manifest: dict[str, Any]) -> None:
-        """Remove the staging folder of the finished run."""
+        """Remove the staging folder of a finished run."""
         remove(self.staging(manifest["run_id"]))
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
-        """Yield a folder on the same file system; the page and the plots are renamed into place."""
+        """Yield a temporary folder. Its page and plots are renamed into the output folder."""
         with tempfile.TemporaryDirectory(prefix=REPORT_PREFIX, dir=self.output) as folder:
             yield Path(folder)
             if (self.output / PLOTS).exists():
@@ -197,7 +197,7 @@ class LocalStore(ResultStore):
 
 
 def _same_request(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:
-    """Return whether two requests are for the same bytes, from any working directory."""
+    """Return whether two requests are equal, apart from the working directory."""
     return one is not None and {**one, "directory": ""} == {**other, "directory": ""}
 
 

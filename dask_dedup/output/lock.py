@@ -1,4 +1,4 @@
-"""One run at a time in a local output folder: a file lock, which the system releases however its holder ends."""
+"""A file lock on a local output folder. The system releases it when the process ends."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Hold an output folder, or raise `OutputExistsError`. A folder made for this is removed if it stays empty.
+    """Lock an output folder. Raise `OutputExistsError` if another run holds it.
 
-    On a file system without locks the run continues without one: only one of two concurrent runs can create
-    the manifest.
+    A missing folder is created, and removed at the end if it is empty. On a file system without locks the run
+    continues unlocked: only one of two concurrent runs can create the manifest.
     """
     made = not output.exists()
     file = _lock(output)
@@ -44,7 +44,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def find_holder(output: Path) -> str | None:
-    """Return which run holds a folder, such as "process 123 on node7, since 12:30"; None if none does."""
+    """Return the run that holds a folder, as "process 123 on node7, since 12:30", or None."""
     try:
         # Read-only, because the run may belong to another user.
         file = os.open(output / LOCK, os.O_RDONLY)
@@ -88,7 +88,7 @@ def _lock(output: Path) -> int:
 
 
 def held_error(output: Path, holder: str) -> OutputExistsError:
-    """Return the error for a folder that another run holds."""
+    """Return an error about a folder that another run holds."""
     return OutputExistsError(
         f"{output}: another run is writing there ({holder}). Wait for it, or choose another folder."
     )

@@ -1,4 +1,4 @@
-"""Manifests: how they are read, their format version and their checksum."""
+"""Read manifests, check their format version, and compute checksums of JSON values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CHECKSUM = "checksum"
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
-    """Read the manifest of a finished run; raise `InputError` if there is none."""
+    """Read the manifest of a finished run. Raise `InputError` if there is none."""
     manifest = find_manifest(output)
     if manifest is None:
         raise InputError(f"{output}: no finished run ({MANIFEST} is missing).")
@@ -28,7 +28,7 @@ def read_manifest(output: str | Path) -> dict[str, Any]:
 
 
 def find_manifest(output: str | Path) -> dict[str, Any] | None:
-    """Read the manifest of a finished run; return None if there is none.
+    """Read the manifest of a finished run, or return None.
 
     Raise `InputError` if it is not a manifest of this format version.
     """
@@ -51,12 +51,12 @@ def find_manifest(output: str | Path) -> dict[str, Any] | None:
 
 
 def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
-    """Return JSON values with their checksum added or renewed."""
+    """Return JSON values with a new checksum."""
     return {**values, CHECKSUM: _digest(values)}
 
 
 def checksum_ok(values: dict[str, Any]) -> bool:
-    """Return whether JSON values match their checksum; False without one."""
+    """Return whether JSON values match their checksum. Return False if they have none."""
     return values.get(CHECKSUM) == _digest(values)
 
 

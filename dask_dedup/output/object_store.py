@@ -1,13 +1,13 @@
-"""A result in an object store: files are written where they stay, and the manifest lists those of the result.
+"""Results in an object store. Files are written to their final paths.
 
 ::
 
-    OUT/particles_kept/<run token>/ ...    also those of interrupted runs
+    OUT/particles_kept/<run token>/ ...    files of finished and interrupted runs
     OUT/.dask-dedup-<run token>/           the request, checkpoints and pieces of an unfinished run
     OUT/manifest.json                      created last and exclusively
 
-The run token is a hash of everything the bytes of the files depend on: two runs share files only if these are
-the same. A result that is replaced by the same run gets another token, and stays until the manifest is replaced.
+The run token is a hash of everything that determines the content of the files: two runs share only identical
+files. A run that replaces its own earlier result gets another token. Old files stay until the manifest is replaced.
 """
 
 from __future__ import annotations
@@ -64,10 +64,10 @@ class ObjectStore(ResultStore):
     """An output folder in an object store."""
 
     def check_writable(self) -> None:
-        """Do nothing: `stage` finds out by writing the request."""
+        """Do nothing. `stage` raises an error if it cannot write the request."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Find the result of a run; tidy one that will be replaced."""
+        """Return the manifest of a finished run. With `overwrite`, tidy the old result and return None."""
         manifest = find_manifest(self.output) if overwrite else None
         if manifest is not None:
             self.tidy(manifest)
@@ -75,7 +75,7 @@ class ObjectStore(ResultStore):
         return super().find_finished(run_id, overwrite=overwrite)
 
     def foreign_names(self, run_id: str) -> list[str]:  # noqa: ARG002
-        """Return the names that are neither staging folders nor tables with files of runs only."""
+        """Return all names except staging folders and tables that contain only files of runs."""
         if exists(self.output) and not is_folder(self.output):
             raise OutputExistsError(
                 f"{self.output}: cannot be written, because it is a file. Choose another folder."
@@ -88,24 +88,24 @@ class ObjectStore(ResultStore):
         ]
 
     def _run_folders(self, table: str) -> set[str]:
-        """Return the first part of the path of each file in a table."""
+        """Return the names of the runs' folders in a table."""
         folder = self.output / table
         return {file.relative_to(folder).parts[0] for file in list_files(folder)}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold nothing: concurrent runs use different files, and only one can create the manifest."""
+        """Do not lock. Concurrent runs use different files, and only one can create the manifest."""
         with disk_full_errors(self.output):
             yield
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
-        """Return the beginning of a hash of `parts`; another piece of it if the replaced result has that."""
+        """Return 12 digits of a hash of `parts`, different from the replaced result's token."""
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         taken = replaced is not None and replaced["run_token"] == digest[:12]
         return digest[12:24] if taken else digest[:12]
 
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
-        """Return the staging folder, and warn if the store ignores that a file must be new."""
+        """Write the request to the staging folder. Warn if the store ignores conditional writes."""
         staging = self.staging(run_token)
         content = (json.dumps(request, indent=2) + "\n").encode()
         try:
@@ -125,7 +125,7 @@ class ObjectStore(ResultStore):
 
     @contextmanager
     def draft(self, staging: Path) -> Iterator[Path]:
-        """Yield a temporary folder, and upload its files: tables into the output, the rest into `staging`."""
+        """Yield a temporary folder. Its tables are uploaded to the output, all other files to `staging`."""
         with (
             disk_full_errors(self.output),
             tempfile.TemporaryDirectory(prefix="dask-dedup-") as folder,
@@ -137,7 +137,7 @@ class ObjectStore(ResultStore):
                 upload(file, root / path.as_posix())
 
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
-        """Return a function that compares sizes: an object is whole if it exists."""
+        """Return a function that checks a checkpoint's files by size. Objects are never incomplete."""
         sizes, token = self.staged_files(staging), token_of(staging)
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
@@ -152,7 +152,7 @@ class ObjectStore(ResultStore):
     def commit(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Create the manifest, or replace that of the old result if it is still there."""
+        """Check the staged files, then create the manifest or replace the old one."""
         for path in self.find_damaged(manifest):
             raise RunError(
                 f"{path}: missing or has another size than it was written with; another process changed it. "
@@ -168,7 +168,7 @@ class ObjectStore(ResultStore):
     def _put_manifest(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
     ) -> bool:
-        """Write the manifest; return False if there is another one."""
+        """Write the manifest. Return False if another run has written one."""
         final = self.output / MANIFEST
         content = (json.dumps(manifest, indent=2) + "\n").encode()
         if replaced is not None:
@@ -185,7 +185,7 @@ class ObjectStore(ResultStore):
         return True
 
     def leftovers(self) -> list[Path]:
-        """Return the staging folders, and table folders that belong to neither them nor the result."""
+        """Return the staging folders, and the folders of unknown runs in the tables."""
         staging = self.find_staging()
         finished = find_manifest(self.output)
         known = {*staging, finished["run_token"] if finished else ""}
@@ -194,7 +194,7 @@ class ObjectStore(ResultStore):
         return [*staging.values(), *unknown]
 
     def discard(self, folder: Path) -> None:
-        """Remove a run's files in the tables and its staging folder; of the result, only the latter."""
+        """Remove an unfinished run's files. Of a finished run, remove only the staging folder."""
         finished = self.find_concurrent(folder)
         if finished:
             self.tidy(finished)
@@ -203,7 +203,7 @@ class ObjectStore(ResultStore):
         self._abort_uploads(token_of(folder))
 
     def tidy(self, manifest: dict[str, Any]) -> None:
-        """Remove the staging folder of the result, and the files of the result it replaced."""
+        """Remove the staging folder of a finished run, and the files of the result it replaced."""
         # A result copied here from a local folder has no token.
         staging = self.staging(manifest["run_token"] or manifest["run_id"])
         files = list_files(staging)
@@ -215,7 +215,7 @@ class ObjectStore(ResultStore):
         self._abort_uploads(token_of(staging))
 
     def _abort_uploads(self, token: str) -> None:
-        """Abort the multipart uploads of a killed run: no listing shows them, but they cost money."""
+        """Abort the multipart uploads of a killed run. They cost money, but no listing shows them."""
         if not is_s3(self.output):
             return
         remote: Any = self.output
@@ -236,7 +236,7 @@ class ObjectStore(ResultStore):
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
-        """Yield a temporary folder; the plots and then the page are uploaded."""
+        """Yield a temporary folder for the report. The plots are uploaded first, then the page."""
         with tempfile.TemporaryDirectory(prefix="dask-dedup-") as folder:
             yield Path(folder)
             remove(self.output / PLOTS)

@@ -1,11 +1,11 @@
-"""The result store: an output folder, what a run writes into it, and when the result is finished.
+"""The result store: an output folder in which a run stages its files and commits its result.
 
-A run stages its files, commits them, and only then is there a manifest. How, depends on where the folder is:
+The commit ends with the manifest. A result without a manifest is not finished.
 
-- `LocalStore`: files wait in a staging folder, and whole tables are renamed into place.
-- `ObjectStore`: nothing can be renamed, so files are written where they stay, and the manifest lists them.
+- `LocalStore`: files are written to a staging folder, and the commit renames the table folders.
+- `ObjectStore`: objects are written to their final paths, and the manifest lists them.
 
-Nothing outside this package and `storage` asks which one it is.
+Only this package and `storage` distinguish the two.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ log = logging.getLogger("dask_dedup")
 
 
 class ResultStore(ABC):
-    """An output folder."""
+    """An output folder, local or in an object store."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
 
     def staging(self, token: str) -> Path:
-        """Return the path of a staging folder, named after a run token or the beginning of a run id."""
+        """Return the path of the staging folder for a run token or a run id."""
         return self.output / f"{STAGING_PREFIX}{token[:12]}"
 
     # Before a run
@@ -83,10 +83,10 @@ class ResultStore(ABC):
 
     @abstractmethod
     def check_writable(self) -> None:
-        """Raise `InputError` if nothing can be written into the folder."""
+        """Raise an error if nothing can be written into the folder."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Return the manifest of a finished run; None if the folder is free for this run.
+        """Return the manifest if this run is already finished. Return None if the folder is free.
 
         Raise `OutputExistsError` if the folder holds anything else, or a damaged result of this run.
         """
@@ -116,10 +116,10 @@ class ResultStore(ABC):
 
     @abstractmethod
     def foreign_names(self, run_id: str) -> list[str]:
-        """Return the names in the folder that no run of this program can have left."""
+        """Return the names in the folder that do not come from a run of dask-dedup."""
 
     def find_damaged(self, manifest: dict[str, Any]) -> list[str]:
-        """Return the files of a finished run that are missing or have another size."""
+        """Return the files of a finished run that are missing or have the wrong size."""
         sizes = {p: size for table in TABLES for p, size in list_files(self.output / table).items()}
         paths = [(self.output / entry["path"], entry["bytes"]) for entry in manifest["outputs"]]
         return [str(path) for path, size in paths if sizes.get(path) != size]
@@ -128,37 +128,37 @@ class ResultStore(ABC):
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the folder for one run; raise `OutputExistsError` if another holds it."""
+        """Hold the folder for one run. Raise `OutputExistsError` if another run holds it."""
 
     def holder(self) -> str | None:
-        """Return which run holds the folder, such as "process 123 on node7, since 12:30"."""
+        """Return the run that holds the folder, as "process 123 on node7, since 12:30", or None."""
         return None
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:  # noqa: ARG002
-        """Return the name of the folder, in each table, for the files of a run; empty for none.
+        """Return the name of a run's folder inside each table, or "".
 
-        The bytes of its files depend on `parts`; `replaced` is the manifest of the result to be replaced.
+        `parts` determines the content of the files. `replaced` is the manifest of the result to be replaced.
         """
         return ""
 
     @abstractmethod
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
-        """Return the staging folder of a run, new or left by an interrupted run of the same request.
+        """Create a run's staging folder, or reuse that of an interrupted run with the same request.
 
         Raise `InputError` if nothing can be written there, `DiskFullError` if the disk is full.
         """
 
     @abstractmethod
     def draft(self, staging: Path) -> AbstractContextManager[Path]:
-        """Yield a local folder to write in; at the end its files become files of the run.
+        """Yield a local folder for new files. They become files of the run at the end of the block.
 
-        They have the same paths as in `layout`. Tasks may write the same files twice. Checkpoints are moved last.
+        Their paths are those in `layout`. A repeated task may write them again. Checkpoints are moved last.
         """
 
     def find_checkpoints(
         self, staging: Path, fragments: Sequence[Fragment]
     ) -> list[FragmentCheckpoint]:
-        """Return the checkpoints of the fragments that need not be written again."""
+        """Return the valid checkpoints. Their fragments need not be written again."""
         is_intact = self.make_check(staging)
 
         def read(fragment: Fragment) -> FragmentCheckpoint | None:
@@ -172,15 +172,15 @@ class ResultStore(ABC):
 
     @abstractmethod
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
-        """Return a function that returns whether all files of a checkpoint are there and intact."""
+        """Return a function that checks whether all files of a checkpoint exist and are intact."""
 
     @abstractmethod
     def commit(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Make the staged files the result. May be repeated after an interruption at any point.
+        """Turn the staged files into the result. Can be repeated after an interruption.
 
-        Return the manifest of the result: this one, or that of a concurrent run of the same id. Raise
+        Return the manifest of the result: `manifest`, or that of a concurrent run with the same id. Raise
         `OutputExistsError` if a different run has finished here meanwhile. `replaced` is the manifest of
         the result to be replaced.
         """
@@ -188,9 +188,9 @@ class ResultStore(ABC):
     def close_failed(
         self, staging: Path, fragments: int, is_reusable: Callable[[], bool]
     ) -> dict[str, Any] | None:
-        """Keep the written ones of a failed run's fragments if the same command can use them, or remove them.
+        """Keep the files of a failed run if the same command can resume it. Otherwise remove them.
 
-        Return the manifest if a concurrent run of the same id has finished.
+        Return the manifest if a concurrent run with the same token has finished.
         """
         if self.staged_manifest(staging) is not None:
             return None
@@ -218,19 +218,19 @@ class ResultStore(ABC):
         return None
 
     def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
-        """Return the manifest, if a concurrent run with the same token has committed it."""
+        """Return the manifest if a concurrent run with the same token has committed it, else None."""
         manifest = find_manifest(self.output)
         return manifest if manifest and manifest["run_token"] == token_of(staging) else None
 
     # Unfinished runs
 
     def find_staging(self) -> dict[str, Path]:
-        """Return the staging folders, by the run token or the beginning of the run id."""
+        """Return the staging folders by token: a run token or the first digits of a run id."""
         folders = [self.output / name for name in list_names(self.output)]
         return {token_of(each): each for each in folders if _STAGING.fullmatch(each.name)}
 
     def read_request(self, staging: Path) -> dict[str, Any] | None:
-        """Return the request of a staged run; None if the run failed before it wrote one."""
+        """Return the request of a staged run, or None if it failed before writing one."""
         try:
             request: dict[str, Any] = json.loads(read_bytes(staging / REQUEST))
         except (FileNotFoundError, ValueError):
@@ -238,7 +238,7 @@ class ResultStore(ABC):
         return request
 
     def staged_manifest(self, staging: Path) -> dict[str, Any] | None:  # noqa: ARG002
-        """Return the manifest of a run whose commit was interrupted, with a part of the result in its folder."""
+        """Return the manifest of an interrupted commit, or None."""
         return None
 
     def staged_files(self, staging: Path) -> dict[Path, int]:
@@ -248,24 +248,24 @@ class ResultStore(ABC):
 
     @abstractmethod
     def leftovers(self) -> list[Path]:
-        """Return the folders that interrupted runs and reports have left."""
+        """Return the leftover folders of interrupted runs and reports."""
 
     def discard(self, folder: Path) -> None:
-        """Remove leftovers, including the files of the run elsewhere; never a result."""
+        """Remove a leftover folder and all other files of its run. Never remove a result."""
         remove(folder)
 
     @abstractmethod
     def tidy(self, manifest: dict[str, Any]) -> None:
-        """Remove what the finished run no longer needs. May be repeated after an interruption."""
+        """Remove files that a finished run no longer needs. Can be repeated after an interruption."""
 
     # After a run
 
     @abstractmethod
     def draft_report(self) -> AbstractContextManager[Path]:
-        """Yield a local folder for the page and the plots; at the end they replace those of the result."""
+        """Yield a local folder for the report. Its page and plots replace the old ones at the end."""
 
     def finished_meanwhile(self, staging: Path) -> OutputExistsError:
-        """Remove a run's files and return the error for a result that another run has committed."""
+        """Remove the files of a run. Return an error about another run that has committed its result."""
         self.discard(staging)
         return OutputExistsError(
             f"{self.output}: another run has finished here meanwhile. Choose another folder."
@@ -273,11 +273,11 @@ class ResultStore(ABC):
 
 
 def token_of(folder: Path) -> str:
-    """Return the run token, or the beginning of the run id, in the name of a folder."""
+    """Return the token in a folder's name: a run token or the first digits of a run id."""
     return folder.name.removeprefix(STAGING_PREFIX)
 
 
 def draft_files(folder: Path) -> list[Path]:
-    """Return the files in a draft folder, checkpoints last."""
+    """Return the files in a draft folder. Checkpoints are last."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     return sorted(files, key=lambda file: file.parent.name == CHECKPOINTS)

@@ -1,8 +1,8 @@
-"""Access to object stores: a check before the work starts, and the translation of their errors.
+"""Check access to object stores before a run, and translate the errors of their libraries.
 
-The libraries of object stores raise their own errors. `store_errors` translates all of them into what a
-local file system raises (`FileNotFoundError`, `FileExistsError`, `PermissionError`), or into `RunError` if
-the server is lost.
+The libraries of object stores raise their own errors. `store_errors` translates all of them into errors of a
+local file system (`FileNotFoundError`, `FileExistsError`, `PermissionError`), or into `RunError` if the server
+does not answer.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _NO_ANSWER = re.compile("Connect|Timeout|SSL|HTTPClient|Resolve|Proxy|Payload|Di
 
 
 def check_access(locations: Iterable[str | Path]) -> None:
-    """Raise an error if the object store of a location does not answer or refuses access.
+    """Check that the object store of each location answers and grants access.
 
-    `InputError` if a library, the bucket or the permission is missing; `RunError` if the server does not answer.
+    Raise `InputError` if a library, bucket or permission is missing, `RunError` if the server does not answer.
     """
     for path in map(at, locations):
         if not is_remote(path):
@@ -89,9 +89,9 @@ def _request_little(path: Any) -> None:
 
 @contextmanager
 def store_errors(path: Path) -> Iterator[None]:
-    """Translate the errors of an object store's library; let those of a local file system pass.
+    """Translate the errors of an object store's library. Errors of a local file system pass unchanged.
 
-    The others are `FileNotFoundError`, `FileExistsError` and `PermissionError` with the reason in ``strerror``,
+    The new errors are `FileNotFoundError`, `FileExistsError` and `PermissionError` with the reason in ``strerror``,
     `InputError` if the library is not installed, and `RunError` if the server does not answer or fails.
     """
     try:
@@ -108,7 +108,7 @@ def store_errors(path: Path) -> Iterator[None]:
 
 
 def _translate(error: Exception, path: object) -> Exception | None:
-    """Return the error to raise instead; None if `error` is not an object store's."""
+    """Return the error to raise instead, or None if `error` is not from an object store."""
     code, origin = _code(error), _origin(error)
     name = type(origin or error).__name__
     message = " ".join(str(error).split()).rstrip(".")
@@ -140,7 +140,7 @@ def _translate(error: Exception, path: object) -> Exception | None:
 
 
 def _code(error: BaseException) -> str:
-    """Return the server's error code; empty if there is none."""
+    """Return the server's error code, or ""."""
     for each in causes(error):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
@@ -149,6 +149,6 @@ def _code(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> BaseException | None:
-    """Return the error of an object store's library among the causes of an error."""
+    """Return the first cause that an object store's library raised, or None."""
     modules = ((each, type(each).__module__.partition(".")[0]) for each in causes(error))
     return next((each for each, module in modules if _STORE_MODULES.fullmatch(module)), None)

@@ -1,4 +1,4 @@
-"""Disk space and memory: errors that say where it ran out and what to do."""
+"""Errors about a full disk or too little memory, with advice."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _MEMORY_SHARE = 0.5
 
 
 class DiskFullError(RunError):
-    """There is no disk space left for the result."""
+    """Error about a full disk, disk quota or file size limit."""
 
 
 @contextmanager
 def disk_full_errors(folder: Path) -> Iterator[None]:
-    """Raise `DiskFullError` for a file that does not fit into a folder.
+    """Raise `DiskFullError` if a write to a folder fails because the disk is full.
 
-    For an object store the message names the temporary folder, where files are made.
+    For an object store, the message names the temporary folder, where files are written first.
     """
     try:
         yield
@@ -68,9 +68,9 @@ def _free_space(folder: Path) -> str:
 
 
 def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
-    """Raise `InputError` if rows that must be held whole, with `size` bytes, do not fit into memory.
+    """Raise `InputError` if rows of `size` bytes, all needed at once, do not fit into memory.
 
-    `what` is the file, and the part of it.
+    `what` names the file or the part of the file.
     """
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if size > _MEMORY_SHARE * memory:

@@ -33,7 +33,7 @@ _CONFLICTS, _CONFLICT_SECONDS = 5, 0.5
 
 
 class _Object(io.RawIOBase):
-    """An object of a store as a raw stream: each read is one request for a byte range."""
+    """A raw stream over an object in an object store. Each read is one request for a byte range."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -62,26 +62,26 @@ class _Object(io.RawIOBase):
 
 
 def _request(method: str, path: Path, *arguments: Any, **options: Any) -> Any:
-    """Call a method of a store's library for an object."""
+    """Call a method of the object's `fsspec` file system, and translate its errors."""
     remote: Any = path
     with store_errors(path):
         return getattr(remote.fs, method)(remote.path, *arguments, **options)
 
 
 def _fetch(path: Path, start: int, stop: int) -> bytes:
-    """Read a range of an object."""
+    """Read a byte range of an object."""
     return bytes(_request("cat_file", path, start=start, end=stop)) if start < stop else b""
 
 
 def open_to_read(path: Path, buffering: int = -1) -> io.BufferedReader:
-    """Open a file to read; of an object, `READ_BYTES` are requested at a time."""
+    """Open a file for reading. Objects are fetched `READ_BYTES` at a time."""
     if is_remote(path):
         return io.BufferedReader(_Object(path), READ_BYTES)
     return cast("io.BufferedReader", path.open("rb", buffering=buffering))
 
 
 def status_of(path: Path) -> os.stat_result:
-    """Return size and modification time of a file."""
+    """Return the status of a file, with its size and modification time."""
     with store_errors(path):
         return path.stat()
 
@@ -99,7 +99,7 @@ def is_folder(path: Path) -> bool:
 
 
 def list_names(folder: Path) -> list[str]:
-    """Return the sorted names of the entries of a folder; empty if it does not exist."""
+    """Return the sorted names in a folder. A missing folder has none."""
     with store_errors(folder):
         entries = folder.iterdir() if folder.is_dir() else ()
         # Object stores may list the folder as an entry without a name.
@@ -113,7 +113,7 @@ def sha256_of(path: Path) -> str:
 
 
 def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
-    """Read several ranges of a file, each ``(start, stop)`` in bytes; of an object, all at once."""
+    """Read byte ranges ``(start, stop)`` of a file. Ranges of an object are fetched in parallel."""
     if is_remote(path):
         first, last = min(start for start, _ in ranges), max(stop for _, stop in ranges)
         if last - first <= READ_BYTES:
@@ -130,7 +130,7 @@ def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 
 def parquet_source(path: str | Path) -> dict[str, Any]:
-    """Return the arguments with which `pyarrow.parquet` opens a file."""
+    """Return the arguments of `pyarrow.parquet.ParquetFile` for a file."""
     path = at(path)
     if is_remote(path):
         # Merges the requests of adjacent column chunks.
@@ -159,7 +159,7 @@ def _copies(path: str, modified_ns: int, size: int) -> Any:  # noqa: ARG001
 
 
 def local_copy(path: Path) -> Path:
-    """Return a file that can be memory-mapped; of an object, a copy made once per process."""
+    """Return a local path. An object is copied to a temporary file once per process."""
     if not is_remote(path):
         return path
     status = status_of(path)
@@ -169,7 +169,7 @@ def local_copy(path: Path) -> Path:
 
 
 def list_files(folder: Path) -> dict[Path, int]:
-    """Return the size of each file below a folder, sorted by path."""
+    """Return all files below a folder with their sizes, sorted by path."""
     if not is_remote(folder):
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         return {file: file.stat().st_size for file in files}
@@ -184,26 +184,26 @@ def list_files(folder: Path) -> dict[Path, int]:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Read a whole file; raise `FileNotFoundError` if there is none."""
+    """Read a complete file. Raise `FileNotFoundError` if there is none."""
     return bytes(_request("cat_file", path)) if is_remote(path) else path.read_bytes()
 
 
 def write_bytes(path: Path, content: bytes, **condition: str) -> None:
-    """Write a small object, perhaps on a condition."""
+    """Write a small object. `condition` is passed on to the store, such as ``IfMatch``."""
     _request("pipe_file", path, content, **condition)
 
 
 def upload(file: Path, target: Path) -> None:
-    """Copy a local file into an object store; it appears whole."""
+    """Copy a local file into an object store. The object appears only when it is complete."""
     remote: Any = target
     with store_errors(target):
         remote.fs.put_file(str(file), remote.path)
 
 
 def create(path: Path, content: bytes) -> None:
-    """Create an object; raise `FileExistsError` if there is one.
+    """Create an object. Raise `FileExistsError` if it exists already.
 
-    That may be this one: the request is repeated if its response was lost.
+    This call may have created it: a request is repeated if its response was lost.
     """
     for _ in range(_CONFLICTS):
         try:
@@ -227,7 +227,7 @@ def create(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes, tag: str | None) -> bool:
-    """Replace an object; on S3, return False if it no longer has this entity tag."""
+    """Replace an object. On S3, return False if its entity tag is no longer `tag`."""
     if not (tag and is_s3(path)):
         write_bytes(path, content)
         return True
@@ -248,13 +248,13 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
 
 
 def tag_of(path: Path) -> str | None:
-    """Return the entity tag of an object; None if the store has none."""
+    """Return the entity tag of an object, or None."""
     tag: str | None = _request("info", path).get("ETag")
     return tag
 
 
 def copy_file(source: Path, target: Path) -> str:
-    """Copy a file by the cheapest way there is, and make the folders it goes into.
+    """Link a file if possible, otherwise copy it. The target's parent folders are created.
 
     Return "linked" (a hard link), "copied by the store", or "copied".
     """
@@ -282,7 +282,7 @@ def copy_file(source: Path, target: Path) -> str:
 
 
 def remove_file(path: Path, root: Path) -> None:
-    """Remove a file, if it exists, and the folders up to `root` that this leaves empty."""
+    """Remove a file if it exists. Also remove parent folders below `root` that become empty."""
     if is_remote(path):
         remove_files([path])
         return
@@ -305,7 +305,7 @@ def remove(folder: Path) -> None:
 
 
 def remove_files(paths: Iterable[Path]) -> None:
-    """Remove objects; missing ones are ignored."""
+    """Remove objects. Missing objects are ignored."""
 
     def drop(path: Path) -> None:
         # The library's `rm` would take some characters of names for wildcards.

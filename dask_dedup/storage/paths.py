@@ -1,7 +1,7 @@
-"""Paths: on a local file system, or in an object store if the location is a URI.
+"""Paths on a local file system or, for a URI, in an object store.
 
 Any protocol of `fsspec` works (``s3://``, ``gs://``, ``abfs://``, ...). Its libraries find the credentials in
-the environment, a profile or the machine's role; URIs with credentials are refused.
+the environment, a profile or the machine's role. URIs with credentials are refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _endpoint: ContextVar[str | None] = ContextVar("endpoint", default=None)
 
 
 def at(location: str | Path) -> Path:
-    """Return the path of a location; paths in object stores behave like `pathlib.Path`.
+    """Return the path of a location. In an object store it is a `UPath`, which behaves like `pathlib.Path`.
 
     Raise `InputError` if a URI holds credentials or wildcards, or its library is not installed.
     """
@@ -73,14 +73,14 @@ def at(location: str | Path) -> Path:
 
 
 def listed(locations: Iterable[str | Path] | str | Path) -> list[str | Path]:
-    """Return one or several locations as a list."""
+    """Return a list of locations, given one location or several."""
     if isinstance(locations, str) or not isinstance(locations, Iterable):
         return [locations]
     return list(locations)
 
 
 def _check_no_secret(location: str) -> None:
-    """Raise an error for a URI that holds a secret; the message does not repeat it."""
+    """Raise an error if a URI contains credentials. The message does not repeat them."""
     scheme, _, rest = location.partition("://")
     name, at_sign, _ = rest.rpartition("@")
     bucket = rest.partition("/")[0]
@@ -100,7 +100,7 @@ def _check_no_secret(location: str) -> None:
 
 
 def _options(location: str) -> dict[str, Any]:
-    """Return the options for the library of an object store."""
+    """Return the `fsspec` options for the object store of a location."""
     # A cached listing would miss what other processes write.
     options: dict[str, Any] = {"use_listings_cache": False}
     if is_s3(location):
@@ -109,22 +109,22 @@ def _options(location: str) -> dict[str, Any]:
 
 
 def is_s3(location: str | Path) -> bool:
-    """Return whether a location is in a store with the S3 protocol."""
+    """Return whether a location is an S3 URI, ``s3://`` or ``s3a://``."""
     return str(location).startswith(("s3://", "s3a://"))
 
 
 def is_remote(path: Path) -> bool:
-    """Return whether a path is in an object store, where files appear whole but cannot be renamed."""
+    """Return whether a path is in an object store. Objects cannot be renamed."""
     return not isinstance(path, Path)
 
 
 def resolve(path: Path) -> Path:
-    """Return a path in its one canonical form."""
+    """Resolve symbolic links in a local path. Return other paths unchanged."""
     return path if is_remote(path) else path.resolve()
 
 
 def endpoint() -> str | None:
-    """Return the S3 endpoint URL; None for that of AWS or of the profile."""
+    """Return the S3 endpoint URL, or None for the default of AWS or the profile."""
     url = _endpoint.get() or next((os.environ[n] for n in ENDPOINTS if os.environ.get(n)), None)
     if not url:
         return None

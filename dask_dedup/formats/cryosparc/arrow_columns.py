@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
-    """Return the Arrow columns for the fields of a record, under the same names.
+    """Return the Arrow schema for a NumPy record type. Columns have the names of the fields.
 
     Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
     ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
@@ -61,7 +61,7 @@ def _shape(dtype: Dtype) -> tuple[int, ...]:
 def read_fields(
     batches: Iterable[Array | Mapping[str, Array]], dtype: Dtype, rows: int, names: Sequence[str]
 ) -> pa.Table:
-    """Collect the named fields of consecutive batches of records, text dictionary-encoded.
+    """Read the named fields of batches of records into one table. Text is dictionary-encoded.
 
     The batches may share one buffer.
     """
@@ -99,7 +99,7 @@ def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
 
 
 class _TextColumn:
-    """A column of text, stored once per run of equal values."""
+    """A text column to which values are added. Consecutive equal values are stored once."""
 
     def __init__(self, dtype: Dtype) -> None:
         self._texts = [np.empty(0, dtype)]
@@ -112,7 +112,7 @@ class _TextColumn:
         self._lengths.append(np.diff(starts, append=flat.size))
 
     def finish(self) -> pa.DictionaryArray:
-        """Return the column; text that is not UTF-8 is shown with backslashes."""
+        """Return the column as a dictionary array. Bytes that are not UTF-8 become backslash escapes."""
         texts = np.concatenate(self._texts)  # in the byte order of this machine
         # Arrow compares texts of fixed width fastest as bytes.
         kind = pa.binary(texts.itemsize)

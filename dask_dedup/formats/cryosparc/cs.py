@@ -1,4 +1,4 @@
-"""CryoSPARC ``.cs`` tables: one file, or the joined files of a ``.csg`` group (`csg`)."""
+"""CryoSPARC tables: one ``.cs`` file, or the ``.cs`` files of a ``.csg`` group, joined on uid."""
 
 from __future__ import annotations
 
@@ -39,40 +39,40 @@ FRAGMENT_BYTES = 48 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A file of a table.
+    """One ``.cs`` file of a table, with the order of its rows.
 
     Attributes
     ----------
     file : CsFile
     order : (n,) integers, or None
-        For each row of the main file, the row of this file with the same uid; None if the order is the same.
+        For each row of the main file, the row of this file with the same uid. None if the order is equal.
     """
 
     file: CsFile
     order: NDArray[np.integer] | None = field(default=None, compare=False)
 
     def rows(self, fragment: Fragment) -> Rows:
-        """Return the rows of the file that belong to a fragment."""
+        """Return the row numbers of a fragment in this file."""
         rows = range(fragment.first_row, fragment.first_row + fragment.rows)
         return rows if self.order is None else self.order[rows.start : rows.stop]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupText:
-    """The text of a ``.csg`` group.
+    """The text of a ``.csg`` file, and the edits that turn it into the text for a subset.
 
     Attributes
     ----------
     text : str
     edits : tuple of (int, int, str or None)
-        Start and end of what a subset replaces, in order, and the new text; None means the number of items.
+        Start, end and new text of each edit, in the order of the text. None stands for the number of items.
     """
 
     text: str
     edits: tuple[tuple[int, int, str | None], ...]
 
     def with_rows(self, rows: int) -> str:
-        """Return the text for a subset of the items, in a folder with all files of the group."""
+        """Return the text for a subset of `rows` items in one folder."""
         text = self.text
         for start, end, new in reversed(self.edits):
             text = text[:start] + (str(rows) if new is None else new) + text[end:]
@@ -81,15 +81,15 @@ class GroupText:
 
 @dataclass(frozen=True, slots=True)
 class CsDetail:
-    """The files of a table, the main file first.
+    """The ``.cs`` files of a table. The first is the main file.
 
     Attributes
     ----------
     members : tuple of Member
     member_of : dict of str to int
-        For each field, the number of the member it is read from.
+        For each field, the index of the member that contains it.
     group : GroupText, optional
-        Of a ``.csg``.
+        Text of the ``.csg`` file.
     """
 
     members: tuple[Member, ...]
@@ -98,7 +98,7 @@ class CsDetail:
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
-    """Read a file's header and split its rows into fragments."""
+    """Open a single ``.cs`` file: read its header and split its rows into fragments."""
     file = open_file(path)
     schema = arrow_schema(file.dtype, file.path)
     return ParticleTable(
@@ -113,7 +113,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def open_file(path: Path) -> CsFile:
-    """Open a ``.cs`` file of either kind."""
+    """Open a ``.cs`` file, NumPy or CSDAT."""
     with opening(path):
         (magic,) = read_ranges(path, [(0, min(6, status_of(path).st_size))])
         if magic == npy.MAGIC:
@@ -126,9 +126,9 @@ def open_file(path: Path) -> CsFile:
 
 
 def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]:
-    """Split the rows of joined files, the main file first, into equal fragments of about `FRAGMENT_BYTES`.
+    """Split the rows of joined files into equal fragments of about `FRAGMENT_BYTES`.
 
-    A CSDAT file can only be read and written as a whole.
+    With a CSDAT file, which cannot be read in parts, there is one fragment.
     """
     path, rows = files[0].path, files[0].rows
     size = rows * sum(file.dtype.itemsize for file in files)
@@ -144,7 +144,7 @@ def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name, text dictionary-encoded."""
+    """Read columns of a fragment by name. Text is dictionary-encoded."""
     detail: CsDetail = table.detail
     found: dict[str, pa.ChunkedArray] = {}
     for number, member in enumerate(detail.members):
@@ -162,9 +162,9 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> None:
-    """Write the kept and the rejected records of each file, in the main file's order.
+    """Split the records of each file into a kept and a rejected part file.
 
-    The main file's parts have the given names, the others' end in ``.1``, ``.2`` and so on.
+    Records are in the main file's order. Parts of the other files end in ``.1``, ``.2`` and so on.
     """
     for number, member in enumerate(table.detail.members):
         rows = member.rows(fragment)
@@ -178,7 +178,7 @@ def _part(path: Path, number: int) -> Path:
 def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Join part files into files of the same kinds; the files of a group keep their names."""
+    """Join part files into ``.cs`` files. The ``.cs`` files of a group keep their names."""
     detail: CsDetail = table.detail
     files = []
     for number, member in enumerate(detail.members):

@@ -1,4 +1,4 @@
-r"""``.cs`` tables stored as CSDAT files: CryoSPARC's compressed format, column by column.
+r"""``.cs`` files in CSDAT, CryoSPARC's compressed format that stores a table by column.
 
 ::
 
@@ -54,12 +54,12 @@ _EXPANSION = 255
 
 @dataclass(frozen=True, slots=True)
 class CsdatFile(RecordFile):
-    """A file of records, stored by column.
+    """A ``.cs`` file in CSDAT format, which stores records by column.
 
     Attributes
     ----------
     header : dict
-        As in the file.
+        JSON header of the file.
     columns : dict of str to (int, int)
         Offset and stored length of each column, in bytes.
     heap : int
@@ -71,7 +71,7 @@ class CsdatFile(RecordFile):
     heap: int
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text dictionary-encoded."""
+        """Read the named fields of some rows. Text is dictionary-encoded."""
         chosen = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
         with self._open() as file:
             columns = {name: self._column(file, name)[chosen] for name in names}
@@ -84,9 +84,9 @@ class CsdatFile(RecordFile):
         return pa.table([found[name] for name in names], names=list(names))
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write records to one of two part files, each a complete CSDAT file.
+        """Split records into a kept and a rejected part, each a complete CSDAT file.
 
-        The string heap is copied whole, including text that only the other file uses.
+        Both contain the complete string heap.
         """
         numbers = np.asarray(rows, np.intp)
         with self._open() as source, kept.open("wb") as first, rejected.open("wb") as second:
@@ -108,7 +108,7 @@ class CsdatFile(RecordFile):
                 file.write(heap)
 
     def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Copy the only part file."""
+        """Copy the only part file to `target`."""
         return write_blocks(target, rows, read_parts(parts))
 
     @contextmanager
@@ -122,7 +122,7 @@ class CsdatFile(RecordFile):
         return self.dtype[name].kind == "O"
 
     def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:
-        """Read a column; for text, the offsets into the string heap."""
+        """Read a column. For text, return the offsets into the string heap."""
         kind = self.dtype[name]
         base = np.dtype("<u8") if self._is_text(name) else kind.base
         offset, stored = self.columns.get(name, (self.heap, 0))
@@ -173,7 +173,7 @@ class CsdatFile(RecordFile):
 
 
 def open_csdat(path: Path) -> CsdatFile:
-    """Read the header and check that the columns can have the length it claims."""
+    """Open a CSDAT file and check that its columns can have as many rows as the header claims."""
     status = status_of(path)
     with open_to_read(path) as file:
         header, dtype = _read_header(file, status.st_size, path)
@@ -224,7 +224,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
 def _find_columns(
     file: BinaryIO, header: dict[str, Any], dtype: np.dtype[Any], size: int, path: Path
 ) -> tuple[dict[str, tuple[int, int]], int]:
-    """Return the bounds of the columns and the offset of the string heap, without reading the columns."""
+    """Return the offset and length of each column, and the offset of the string heap."""
     rows, offset = header["length"], file.tell()
     columns = {}
     for name in (dtype.names or ()) if rows else ():

@@ -1,4 +1,4 @@
-"""CryoSPARC ``.csg`` groups: a text that points to a main file and its passthrough files, joined on uid.
+"""CryoSPARC ``.csg`` groups: YAML files that list a main ``.cs`` file and its passthrough files, joined on uid.
 
 ::
 
@@ -12,7 +12,7 @@
       ...
     version: v4.4.1
 
-Of this text, only numbers of items and file names are replaced for a subset; every other character stays.
+For a subset, only the item counts and file names in this text are replaced.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _SAME = "The files of a group must contain the same particles."
 def open_table(path: Path, source: int, *, allow_outside: bool = False) -> ParticleTable:
     """Open a group and join its files on uid.
 
-    A field comes from the file that the result of its name points to (``location`` for ``location/...``), else
-    from the main file: the first one listed that is not a passthrough.
+    The field ``location/...`` is read from the file of the result ``location``, else from the first file that has
+    it. The main file is the first: the first one listed that is not a passthrough.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
 
 
 def _read_text(path: Path) -> tuple[str, yaml.Node | None]:
-    """Read the text of a group and parse it; YAML tags are ignored."""
+    """Read a ``.csg`` file and return its text and its YAML root node."""
     with open_to_read(path) as file:
         content = file.read(MAX_BYTES + 1)
     if len(content) > MAX_BYTES:
@@ -120,7 +120,7 @@ def _read_text(path: Path) -> tuple[str, yaml.Node | None]:
 
 
 def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:
-    """Return the results of a group: ``location``, ``blob`` and so on."""
+    """Return the results that a group lists, such as ``location`` and ``blob``."""
     results = _value(root, "results")
     if not isinstance(results, yaml.MappingNode) or not results.value:
         raise InputError(
@@ -136,7 +136,7 @@ def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:
 
 
 def _span(node: yaml.Node, text: str) -> tuple[int, int]:
-    """Return start and end of a node in the text, without the line end of a block scalar."""
+    """Return the start and end of a YAML node in the text, without trailing white space."""
     start: int = node.start_mark.index
     return start, start + len(text[start : node.end_mark.index].rstrip())
 
@@ -147,7 +147,7 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool) -> dict[str, Path]:
-    """Return the file of each entry of a group; entries that lead to the same file get the same path."""
+    """Return the path for each ``metafile`` entry. Entries for the same file get the same path."""
     by_target: dict[Path, Path] = {}
     path_of: dict[str, Path] = {}
     for result, node, _ in results:
@@ -164,9 +164,9 @@ def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool)
 
 
 def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool = False) -> Path:
-    """Find the file that a result of a group points to.
+    """Return the path of the file that a result of a group points to.
 
-    A leading ``>`` of the entry means: in the group's folder. Files outside it are refused unless `allow_outside`.
+    A leading ``>`` of `entry` stands for the group's folder. Files outside it are refused unless `allow_outside`.
     """
     points = f"{group}: the result {result} points to"
     name = entry.removeprefix(">")
@@ -190,7 +190,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
 
 
 def _match_rows(main: CsFile, other: CsFile) -> NDArray[np.integer] | None:
-    """Return, for each row of the main file, the row of the other file with the same uid; None if they are in order."""
+    """Return the row of `other` for each row of `main`, matched by uid. Return None if the order is equal."""
     if main.rows != other.rows:
         raise InputError(
             f"{other.path}: has {counted(other.rows, 'particle')}, but {main.path} has {main.rows:,}. {_SAME}"

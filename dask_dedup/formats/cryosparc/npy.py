@@ -1,4 +1,4 @@
-"""``.cs`` tables stored as NumPy ``.npy`` files. Records are read and copied in batches, byte for byte."""
+"""``.cs`` files in NumPy's ``.npy`` format. Records are copied in batches, byte for byte."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ BATCH_BYTES = 2**19
 
 @dataclass(frozen=True, slots=True)
 class NpyFile(RecordFile):
-    """A file of records, one after the other, the first one at byte `offset`.
+    """A ``.cs`` file in NumPy format. The records begin at byte `offset`.
 
-    Rows are a range or (n,) integers.
+    Row numbers are a range or (n,) integers.
     """
 
     offset: int
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read fields of some rows, text dictionary-encoded."""
+        """Read the named fields of some rows. Text is dictionary-encoded."""
         batches = (batch.view(self.dtype) for batch in self._batches(rows))
         return read_fields(batches, self.dtype, len(rows), names)
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Write records to one of two part files, which hold records only."""
+        """Split records into a kept and a rejected part file, without headers."""
         first = 0
         with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
             for batch in self._batches(rows):
@@ -67,7 +67,7 @@ class NpyFile(RecordFile):
                 first += len(batch)
 
     def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Write the file that `numpy.save` would write for the records in the parts."""
+        """Join part files under the header that `numpy.save` writes."""
         header = io.BytesIO()
         fields = {
             "descr": npy.dtype_to_descr(self.dtype),
@@ -84,7 +84,7 @@ class NpyFile(RecordFile):
         return written
 
     def _batches(self, rows: Rows) -> Iterator[NDArray[np.void]]:
-        """Read records as opaque cells; a batch may be overwritten by the next."""
+        """Yield batches of records as `numpy.void` arrays. Batches may share one buffer."""
         cell = np.dtype((np.void, self.dtype.itemsize))
         step = max(1, BATCH_BYTES // cell.itemsize)
         if not isinstance(rows, range):
@@ -104,7 +104,7 @@ class NpyFile(RecordFile):
 
 
 def open_npy(path: Path) -> NpyFile:
-    """Read the header and check that it matches the file's size.
+    """Open a NumPy file and check that its header matches its size.
 
     Pickled objects, which can run code when they are loaded, are never read.
     """
@@ -138,7 +138,7 @@ def open_npy(path: Path) -> NpyFile:
 def _read_header(
     file: BinaryIO, size: int, path: Path
 ) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """Read a header as NumPy does, without its second attempt, which takes minutes on some damaged headers."""
+    """Read dtype, shape and order from a header. NumPy's own reader takes minutes on some damaged headers."""
     start = file.read(12)
     if len(start) < 12:
         raise InputError(f"{path}: a NumPy file that is cut off in its first 12 bytes")

@@ -1,4 +1,4 @@
-"""The base of both kinds of ``.cs`` file: NumPy (`npy`) and CSDAT (`csdat`)."""
+"""Base class of both kinds of ``.cs`` file: NumPy (`npy`) and CSDAT (`csdat`)."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ SAMPLES, SAMPLE_BYTES = 64, 4096
 
 @dataclass(frozen=True, slots=True)
 class RecordFile:
-    """A file of records with named fields; `dtype` is that of a record, where text in CSDAT files is ``O``."""
+    """A ``.cs`` file whose records have the type `dtype`. Text fields of CSDAT files have the type ``O``."""
 
     info: InputFile
     dtype: np.dtype[Any]
@@ -59,9 +59,9 @@ class RecordFile:
 
 
 def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: int) -> InputFile:
-    """Return size, time and fingerprint of a file.
+    """Return the size, modification time and fingerprint of a file.
 
-    The fingerprint is the SHA-256 of the header and of samples of the data, so that large files are not read whole.
+    The fingerprint is the SHA-256 of the header and samples of the data. Large files are not read completely.
     """
     size = status.st_size
     last = max(header_bytes, size - SAMPLE_BYTES)
@@ -75,7 +75,7 @@ def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: i
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Raise `InputError` if a file cannot be read during a run; errors of disks and servers pass, to be retried."""
+    """Raise `InputError` if a file cannot be read. Disk and server errors pass, so tasks are retried."""
     try:
         yield
     except (OSError, ValueError) as error:

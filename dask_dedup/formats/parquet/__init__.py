@@ -1,1 +1,1 @@
-"""Parquet tables."""
+"""Read and write Parquet tables."""

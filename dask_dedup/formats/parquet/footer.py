@@ -36,12 +36,12 @@ _HIVE_KEY = re.compile(r"([^=]+)=(.*)")
 
 @dataclass(frozen=True)
 class Footer:
-    """What a file's footer and its folders contain.
+    """Columns and row groups of a Parquet file, and the hive keys in its path.
 
     Attributes
     ----------
     schema : pyarrow.Schema
-        Of the columns in the file.
+        Columns in the file.
     keys : tuple of (str, str)
         Columns from folder names (hive keys).
     groups : tuple of (int, int)
@@ -54,7 +54,7 @@ class Footer:
     groups: tuple[tuple[int, int], ...]
 
     def slices(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
-        """Return a slice for each row group, with its size in bytes before compression."""
+        """Yield a slice for each non-empty row group, with its approximate uncompressed size in bytes."""
         keys = tuple(
             (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
         )
@@ -74,7 +74,7 @@ class Footer:
 
 
 def _width(kind: pa.DataType) -> float:
-    """Return the least number of bytes of memory a value takes; text is held as codes."""
+    """Return the minimum memory of one value in bytes. Text counts as a dictionary index."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     if pa.types.is_dictionary(kind):
@@ -94,7 +94,7 @@ def _key_value(text: str, kind: pa.DataType) -> Any:
 
 
 def read_footer(path: Path, root: Path) -> Footer:
-    """Read the footer of one file of a table in the folder `root`."""
+    """Read the footer of a file, and its hive keys from the folder names below `root`."""
     with opening(path):
         status = status_of(path)
         footer = _read_footer_bytes(path, status.st_size)
@@ -124,7 +124,7 @@ def read_footer(path: Path, root: Path) -> Footer:
 
 
 def _read_footer_bytes(path: Path, size: int) -> bytes:
-    """Return the end of a file: its footer, with offsets, sizes and statistics of all columns, and the magic."""
+    """Return the bytes of a file's footer. Raise `InputError` if the file is not Parquet."""
     begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
         known = ", ".join(OTHER_SUFFIXES)
@@ -143,5 +143,5 @@ def _read_footer_bytes(path: Path, size: int) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of an error message of pyarrow, without the full stop."""
+    """Return the first line of a pyarrow error, without full stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

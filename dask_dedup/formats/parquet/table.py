@@ -43,7 +43,7 @@ FRAGMENT_BYTES = 24 * 2**20
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
-    """List a table's files, check that their columns fit together, split the rows into fragments."""
+    """Open a Parquet table: list its files, unify their schemas, and split the rows into fragments."""
     if is_folder(path):
         paths = [
             file
@@ -74,7 +74,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def _schema_of_all(footers: list[Footer]) -> pa.Schema:
-    """Unify the schemas of a table's files and add the columns from folder names."""
+    """Merge the schemas of a table's files and add a column for each hive key."""
     schema = reduce(
         lambda known, footer: unify(known, footer.schema, footer.file.path),
         footers[1:],
@@ -96,7 +96,7 @@ def _schema_of_all(footers: list[Footer]) -> pa.Schema:
 
 
 def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
-    """Return a schema for the columns of two files or tables; `path` is the file or table of `other`."""
+    """Merge two schemas. Raise an `InputError` about `path` if types in `other` are incompatible."""
     fields = {field.name: field for field in known}
     for field in other:
         mine = fields.get(field.name)
@@ -114,7 +114,7 @@ def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
 
 
 def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Return the type that holds the values of both unchanged; None if there is none."""
+    """Return a type for the values of both types, or None."""
     if a == b or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -149,7 +149,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fragment]:
-    """Group small slices, in order, up to about `FRAGMENT_BYTES`."""
+    """Group consecutive slices into fragments of about `FRAGMENT_BYTES`."""
     groups: list[list[FileSlice]] = [[]]
     size = first_row = 0
     for part, nbytes in slices:
@@ -165,7 +165,7 @@ def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fra
 
 
 def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
-    """Join neighbouring row groups of the same file, so that they are read at once."""
+    """Merge consecutive slices of the same file, so that their row groups are read at once."""
     for _, group in groupby(slices, key=lambda part: part.path):
         parts = list(group)
         blocks = tuple(block for part in parts for block in part.blocks)
@@ -175,7 +175,7 @@ def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
 def read(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read columns of a fragment, by default all. Dictionary-encoded text is faster to decode and split."""
+    """Read columns of a fragment, by default all. Text is dictionary-encoded."""
     schema = held_schema(table.schema)
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
@@ -227,9 +227,9 @@ def _read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
 def _read_groups(
     part: FileSlice, metadata: pq.FileMetaData, columns: list[str], text: list[str]
 ) -> pa.Table:
-    """Read a slice's row groups, the columns `text` as dictionaries, and verify page checksums if there are any.
+    """Read the row groups of a slice and verify page checksums. Columns in `text` become dictionaries.
 
-    The file is not mapped into memory: the process would crash if the file shrank or its server failed.
+    The file is not memory-mapped: the process would crash if the file shrank or its server failed.
     """
     with pq.ParquetFile(
         **parquet_source(part.path),
@@ -242,12 +242,12 @@ def _read_groups(
 
 @lru_cache(maxsize=64)
 def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
-    """Read a file's footer once: with many row groups it takes longer than reading one of them."""
+    """Read a file's footer and cache it. A large footer takes longer to read than a row group."""
     return read_metadata(path)
 
 
 def held_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema, without its metadata, as rows are held in memory: text as dictionaries."""
+    """Return the schema of rows in memory: text dictionary-encoded, no metadata."""
     text = pa.dictionary(pa.int32(), pa.string())
     return pa.schema(
         [field.with_type(text) if pa.types.is_string(field.type) else field for field in schema]

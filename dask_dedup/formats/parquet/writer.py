@@ -1,4 +1,4 @@
-"""Write Parquet files: the kept and the rejected rows of a fragment, or a whole table."""
+"""Write Parquet files: the kept and the rejected rows of a fragment, or a table."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> tuple[OutputFile, OutputFile]:
-    """Write the kept and the rejected rows of a fragment, in order.
+    """Write a fragment's kept rows to one file, its rejected rows to another.
 
-    Columns of `schema`, that of the files written, are null where `rows` lacks them.
+    Both files have the columns of `schema`. Columns that `rows` lacks are null.
     """
     held = held_schema(schema)
     present = set(rows.column_names)
@@ -55,7 +55,7 @@ def split(
 
 
 def write(table: pa.Table, path: Path) -> OutputFile:
-    """Write a table with the same settings."""
+    """Write a table with the settings of `split`."""
     return _write(table, table.schema, _columns_worth_a_dictionary(table), path)
 
 
@@ -77,7 +77,7 @@ def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -
 
 
 def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
-    """Return the leaf columns that repeat values; for random floats dictionaries make writing 4 times slower."""
+    """Return the leaf columns to dictionary-encode. Encoding random floats makes writing 4 times slower."""
     chosen = []
     sample = table.slice(0, SAMPLE_ROWS)
     for field in table.schema:

@@ -34,7 +34,7 @@ _QUOTED = 40
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A table.
+    """A table (``loop_``) in a STAR file.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Loop:
     labels : tuple of str
         Without the leading underscore, in the order of the values.
     spans : tuple of Span
-        The rows, split into spans of about the size of a fragment; of an empty table, an empty span.
+        The rows, in spans of about `FRAGMENT_BYTES`. An empty table has one empty span.
     """
 
     block: str
@@ -52,19 +52,19 @@ class Loop:
 
     @property
     def span(self) -> Span:
-        """All rows."""
+        """Span of all rows."""
         first, last = self.spans[0], self.spans[-1]
         return Span(first.path, first.start, last.stop, 0, sum(span.rows for span in self.spans))
 
 
 class Layout:
-    """The structure of a file, which is read once from start to end.
+    """The tables and single values of a STAR file. The file is read once.
 
     Attributes
     ----------
     loops : list of Loop
     items : dict of str to dict of str to bytes
-        For each block its labels outside a loop, with their values, which may still have quotes.
+        For each block, the values of labels outside a loop. Quotes are not removed.
     digest : hashlib object
         SHA-256 that covers the file's size and all bytes.
     """
@@ -81,7 +81,7 @@ class Layout:
         self._read()
 
     def _read(self) -> None:
-        """Read the file, its tables in parallel."""
+        """Read the file. The rows of each table are scanned in parallel."""
         offset = 0
         with open_to_read(self._path) as file:
             self._check_text(file.read(2**16))
@@ -113,7 +113,7 @@ class Layout:
             raise InputError(f"{self._path}: {problem}")
 
     def _add_header_line(self, text: bytes, start: int, stop: int) -> None:
-        """Add a line outside the rows."""
+        """Add a header line: ``data_name``, ``loop_`` or a label."""
         header = _HEADER_LINE.fullmatch(text)
         if header is None or (self._block is None and header["block"] is None):
             found = text[:_QUOTED].decode(errors="replace")
@@ -136,7 +136,7 @@ class Layout:
             items[self._decode(header["label"], start)] = value
 
     def _end_loop(self, spans: tuple[Span, ...] = ()) -> None:
-        """Add the table whose labels have just ended, if there is one."""
+        """Add the current table, if any. Without `spans` it is empty."""
         if self._labels:
             empty = Span(self._path, self._labels_stop, self._labels_stop, 0, 0)
             self.loops.append(Loop(self._block or "", tuple(self._labels), spans or (empty,)))

@@ -55,16 +55,16 @@ _STRUCTURE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Consecutive rows of a file: from the start of the first row's line to the end of the last row's line.
+    """Consecutive rows of a STAR table, as a byte range of complete lines in the file.
 
     Blank lines and comments among the rows belong to the row before them.
 
     Attributes
     ----------
     start, stop : int
-        Bytes of the file.
+        Byte range in the file.
     first_row : int
-        In its table, from 0.
+        Number of the first row in the table, from 0.
     """
 
     path: Path
@@ -74,7 +74,7 @@ class Span:
     rows: int
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Read the span in blocks of whole lines, each with its offset in the file."""
+        """Yield blocks of complete lines, each with its offset in the file."""
         offset = self.start
         with open_to_read(self.path) as file:
             file.seek(offset)
@@ -83,7 +83,7 @@ class Span:
                 offset += len(block)
 
     def error(self, row: int, problem: str) -> InputError:
-        """Return the error about a row, counted from 0 in the span."""
+        """Return an error about a row of the span, with its line number."""
         number = self.first_row + row
         for offset, block in self.blocks():
             starts, _ = find_rows(block, self.path, offset)
@@ -95,14 +95,14 @@ class Span:
 
 
 def is_structure(line: bytes) -> bool:
-    """Return whether a line among rows ends them; `line` has no newline."""
+    """Return whether a line ends a table: ``data_name``, ``loop_`` or ``_label``, without newline."""
     return _STRUCTURE.fullmatch(line.strip(BLANKS)) is not None
 
 
 def read_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
-    """Read the next `length` bytes of a file in blocks of whole lines.
+    """Read the next `length` bytes of a file in blocks of complete lines.
 
-    Each block ends with a newline; it is added if the file's last line has none.
+    Each block ends with a newline, which is added if the file's last line has none.
     """
     while length > 0:
         block = file.read(min(BLOCK_BYTES, length))
@@ -115,7 +115,7 @@ def read_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
 
 
 def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], int]:
-    """Find the lines that are rows, up to the end of the table.
+    """Find the rows of a table in a block of lines.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
 
 
 def line_number(path: Path, offset: int) -> int:
-    """Return the number, from 1, of the line at an offset."""
+    """Return the line number at a byte offset, counted from 1."""
     number = 1
     with open_to_read(path) as file:
         while offset > 0 and (block := file.read(min(BLOCK_BYTES, offset))):
@@ -173,7 +173,7 @@ def line_number(path: Path, offset: int) -> int:
 
 
 def line_error(path: Path, offset: int, problem: str) -> InputError:
-    """Return the error about the line at an offset."""
+    """Return an error about the line at a byte offset."""
     return InputError(f"{path}: line {line_number(path, offset)}: {problem}")
 
 
@@ -191,9 +191,9 @@ def check_line(path: Path, offset: int, line: bytes) -> None:
 
 
 def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Span, ...], int]:
-    """Scan the table whose rows begin at the offset `start` of a file of `size` bytes, in parallel.
+    """Scan the rows of a table in parallel. Return their spans and the byte offset where the table ends.
 
-    Return its spans and the offset of what follows it. The SHA-256 of each part scanned is added to the digest.
+    The rows begin at byte `start` of `size`. The SHA-256 of each part scanned is added to `digest`.
     """
     parts: list[Span] = []
     table_stop: int | None = None
@@ -215,7 +215,7 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
 
 
 def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Split a range of a file at line ends into ranges of about `FRAGMENT_BYTES`."""
+    """Yield byte ranges of about `FRAGMENT_BYTES` that begin and end between lines."""
     with open_to_read(path) as file:
         while start < size:
             stop = min(start + FRAGMENT_BYTES, size)
@@ -229,7 +229,7 @@ def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, in
 
 
 def _scan(path: Path, start: int, stop: int) -> tuple[Span, int | None, bytes]:
-    """Scan a range of lines: return the rows' span, the end of the table if it is here, and the SHA-256."""
+    """Scan a byte range. Return its span of rows, the offset of the table's end or None, and the SHA-256."""
     rows, first, last_stop, offset, table_stop = 0, 0, 0, start, None
     digest = hashlib.sha256()
     with open_to_read(path) as file:

@@ -1,4 +1,4 @@
-"""The particle table of a STAR file: its column types, and the columns from its optics groups.
+"""The particle table of a STAR file: its column types and the columns from optics groups.
 
 What a column means is in `particles.column_roles`.
 """
@@ -55,22 +55,22 @@ _PICKER_SUFFIX = re.compile(r"_(autopick|manualpick|topazpicks?)$")
 
 @dataclass(frozen=True, slots=True)
 class StarDetail:
-    """What is needed to read and write the rows of a particle table.
+    """Details needed to read and write the rows of a particle table.
 
     Attributes
     ----------
     labels : tuple of str
-        Columns of the rows, in order.
+        Labels of the columns, in file order.
     start, stop : int
-        Bytes of the rows in the file.
+        Byte range of the rows in the file.
     optics_groups : tuple of int
-        Ascending.
+        Group numbers, ascending.
     optics_columns : dict of str to tuple of float
         Columns of the optics table that the rows lack: one value for each optics group.
     computed_pixel_size : str or None
         Name of the pixel size computed from detector pixel size and magnification.
     micrograph : str or None
-        Name of the micrograph, if only the file's name contains it.
+        Name of the micrograph, if it is known only from the file name.
     """
 
     labels: tuple[str, ...]
@@ -83,7 +83,7 @@ class StarDetail:
 
 
 def choose_particles(path: Path, layout: Layout) -> Loop:
-    """Return the table of particles (or micrographs, or tomograms); there must be exactly one."""
+    """Return the table of particles, micrographs or tomograms. Raise `InputError` unless there is exactly one."""
     loops = [loop for loop in layout.loops if not _OTHER_BLOCKS.fullmatch(loop.block.lower())]
     blocks = {loop.block for loop in loops}
     named = next((name for name in _PARTICLE_BLOCKS if name in blocks), None)
@@ -105,7 +105,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
 
 
 def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
-    """Return how to read the particle table, with the columns that come from elsewhere in the file."""
+    """Return the details of a particle table: its rows, optics groups and computed columns."""
     labels = set(loop.labels)
     groups, columns = _read_optics(path, layout, labels) if OPTICS_GROUP in labels else ((), {})
     computed = micrograph = None
@@ -122,7 +122,7 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
 
 
 def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
-    """Return the columns and their types: those in the rows, then the added ones."""
+    """Return the schema: the columns in the rows, then the optics and computed columns."""
     fields = {label: _type_of(label, values) for label, values in _sample(loop).items()}
     fields |= dict.fromkeys(detail.optics_columns, pa.float64())
     if detail.computed_pixel_size:
@@ -133,7 +133,7 @@ def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
 
 
 def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
-    """Return the values of the first rows."""
+    """Return the values in the first rows, by label."""
     if not loop.span.rows:
         return {label: [] for label in loop.labels}
     _, block = next(loop.span.blocks())
@@ -142,7 +142,7 @@ def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
 
 
 def _type_of(label: str, values: list[bytes]) -> pa.DataType:
-    """Return a column's type from its label and first values; 001 in a column of names stays text."""
+    """Infer a column's type from its label and first values. Names such as 001 remain text."""
     if _REAL.fullmatch(label):
         return pa.float64()
     if label == OPTICS_GROUP:
@@ -156,7 +156,7 @@ def _type_of(label: str, values: list[bytes]) -> pa.DataType:
 def _read_optics(
     path: Path, layout: Layout, labels: set[str]
 ) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
-    """Return the optics groups, in ascending order, and their pixel sizes that the rows lack."""
+    """Return the sorted optics group numbers, and the pixel size columns that the rows lack."""
     table = _optics_table(layout)
     names = [name for name in _OPTICS_COLUMNS if name in table and name not in labels]
     if not names or OPTICS_GROUP not in table:
@@ -180,7 +180,7 @@ def _read_optics(
 
 
 def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:
-    """Return the values of the optics table; a single group may be written without a loop."""
+    """Return the values in ``data_optics``, by label. A single group may be written without a loop."""
     for loop in layout.loops:
         if loop.block == "optics" and loop.span.rows:
             block = b"".join(block for _, block in loop.span.blocks())

@@ -1,7 +1,7 @@
-"""RELION's STAR files, version 3.0 to 5. Rows are written exactly as they were read.
+"""STAR files of RELION 3.0 to 5. Rows are written exactly as they were read.
 
-Kept and rejected files have the lines of the input, unchanged and in order, between everything else that the
-input has: comments, optics groups and other tables. Blank lines and comments between two rows stay with the row
+Kept and rejected files contain rows of the input, unchanged and in order, and everything else in the input:
+comments, optics groups and other tables. Blank lines and comments between two rows stay with the row
 before them. A blank line does not end a table, as in the STAR standard; RELION's own programs stop reading there.
 
 The columns are the table's labels without the leading underscore, followed by columns that are computed:
@@ -59,9 +59,9 @@ if TYPE_CHECKING:
 
 
 def open_table(path: Path, source: int) -> ParticleTable:
-    """Find a file's particle table, its columns and optics groups, and split it into fragments.
+    """Open a STAR file: find its particle table and split the rows into fragments.
 
-    The file is read once from end to end; the fingerprint covers every byte.
+    The file is read once, completely. The fingerprint covers every byte.
     """
     with opening(path):
         status = status_of(path)
@@ -88,7 +88,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Parse columns of a fragment and compute those that are not in the rows; text dictionary-encoded."""
+    """Read columns of a fragment by name, including computed columns. Text is dictionary-encoded."""
     detail: StarDetail = table.detail
     schema = table.schema
     needed = {name: schema.field(name).type for name in columns if name in detail.labels}
@@ -116,13 +116,13 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
 
 
 def _span_of(table: ParticleTable, fragment: Fragment) -> Span:
-    """Return the lines of a fragment's rows."""
+    """Return the span of a fragment's rows."""
     start, stop = fragment.slices[0].blocks if fragment.slices else (0, 0)
     return Span(_unchanged_file(table), start, stop, fragment.first_row, fragment.rows)
 
 
 def _unchanged_file(table: ParticleTable) -> Path:
-    """Return the path of a table's file, after a check that its size is still the same."""
+    """Return the path of a table's file. Raise `RunError` if the file's size has changed."""
     path = at(table.path)
     try:
         size = status_of(path).st_size
@@ -134,7 +134,7 @@ def _unchanged_file(table: ParticleTable) -> Path:
 
 
 def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray[np.intp]:
-    """Return the index of each row's optics group among the known groups."""
+    """Return the index of each row's optics group in `detail.optics_groups`."""
     known, group = np.array(detail.optics_groups), to_numpy(groups)
     index = np.searchsorted(known, group).clip(max=known.size - 1)
     missing = known[index] != group
@@ -152,7 +152,7 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> None:
-    """Write the lines of the kept and of the rejected rows."""
+    """Write the lines of kept rows to one part file, of rejected rows to another."""
     row, span = 0, _span_of(table, fragment)
     with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
         for offset, block in span.blocks():
@@ -180,7 +180,7 @@ def split(
 def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Join part files, in order, between the text before and after the rows of the input."""
+    """Write a copy of the input file in which the part files replace the rows."""
     return [write_blocks(folder / name, rows, _join(table, parts))]
 
 

@@ -1,4 +1,4 @@
-"""Parse the values in the rows of a STAR table into Arrow columns, only the columns asked for."""
+"""Parse selected columns of a STAR table into Arrow arrays."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _QUOTED = re.compile(rb"(['\"]).*?\1(?=[\0- ])")
 
 
 def is_number(token: bytes) -> bool:
-    """Return whether a value is written as a number, nan or inf."""
+    """Return whether a token is a number, nan or inf."""
     return _NUMBER.fullmatch(token) is not None
 
 
 def is_whole_number(token: bytes) -> bool:
-    """Return whether a value is a whole number that float64 holds exactly; 1.000 is one."""
+    """Return whether a token is a whole number (1 or 1.000) that float64 represents exactly."""
     return is_number(token) and float(token).is_integer() and abs(float(token)) < _EXACT
 
 
 def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, list[bytes]]:
-    """Return all values in the first lines of a span as written, without quotes."""
+    """Return the unparsed values in the first lines of a span, by label and without quotes."""
     bounds, _ = _token_bounds(block, len(labels), span, span.start)
     tokens = bounds.reshape(-1, len(labels), 2)
     if len(tokens) != find_rows(block, span.path, span.start)[0].size:
@@ -61,20 +61,20 @@ def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, li
 def parse_columns(
     span: Span, labels: Sequence[str], wanted: Mapping[str, pa.DataType]
 ) -> dict[str, pa.Array]:
-    """Parse some columns of a span of rows.
+    """Parse the `wanted` columns of a span.
 
     Parameters
     ----------
     span : Span
     labels : sequence of str
-        Of all columns.
+        Labels of all columns.
     wanted : mapping of str to pyarrow.DataType
-        int64, float64 or string.
+        Type of each wanted column: int64, float64 or string.
 
     Returns
     -------
     dict of str to pyarrow.Array
-        Strings as dictionaries with int32 codes. Numbers are the nearest float64.
+        Strings are dictionary-encoded with int32 indices. Numbers are the nearest float64.
     """
     numbers = [name for name, kind in wanted.items() if not pa.types.is_string(kind)]
     texts = [name for name in wanted if name not in numbers]
@@ -117,13 +117,13 @@ def parse_columns(
 def _token_bounds(
     block: bytes, columns: int, span: Span, offset: int
 ) -> tuple[NDArray[np.int32], bool]:
-    """Find the bounds of all values in a block of whole lines, `columns` values a row.
+    """Find the start and stop of every value in a block. Each row must have `columns` values.
 
     Returns
     -------
     bounds : (2 * columns * rows,) int32
-        start, stop, start, stop ... without quotes. Each row is checked to end at a line end. That no row spans
-        several lines follows from the number of rows, which callers compare with the number of lines.
+        start, stop, start, stop ... without quotes. Each row is checked to end at a line end. Callers must
+        compare the number of rows with the number of lines, because a row could span several lines.
     has_empty : bool
         Whether there are empty quoted values; their bounds include the two quotes.
     """
@@ -148,7 +148,7 @@ def _find_bounds(plain: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
-    """Return the error about the first row with too few or too many values."""
+    """Return an error about the first row with too few or too many values."""
     rows = 0
     for offset, block in span.blocks():
         plain, _ = _mask_quotes_and_comments(block, span, offset)
@@ -167,9 +167,9 @@ def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
 def _mask_quotes_and_comments(
     block: bytes, span: Span, offset: int
 ) -> tuple[NDArray[np.uint8], bool]:
-    """Blank out comments and quotes, and fill the blanks between quotes; the length stays the same.
+    """Replace comments and quotes by spaces, and quoted text by ``x``. The length stays the same.
 
-    A quote opens after a blank and closes before one: in ``O'Neil.mrc`` it is a letter.
+    Quotes open after white space and close before it. In ``O'Neil.mrc``, the quote is a letter.
     """
     characters = np.frombuffer(block, dtype=np.uint8)
     if b"'" not in block and b'"' not in block and b"#" not in block:
@@ -199,7 +199,7 @@ def _mask_quotes_and_comments(
 def _parse_numbers(
     values: pa.Array, names: Sequence[str], count: int, span: Span, rows: int
 ) -> NDArray[np.float64]:
-    """Parse values of several columns, one column after the other."""
+    """Parse numbers. `values` has `count` values of each column in turn."""
     try:
         parsed = values.cast(pa.string()).cast(pa.float64())
     except pa.ArrowInvalid:
