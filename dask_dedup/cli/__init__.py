@@ -18,7 +18,7 @@ from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import printable
-from dask_dedup.storage.paths import ENDPOINTS
+from dask_dedup.storage.paths import ENDPOINTS, check_endpoint
 from dask_dedup.version import __version__
 
 
@@ -72,7 +72,7 @@ def main(endpoint_url: str | None) -> None:
     Tables and results can be in an object store: name them by URI, such as s3://bucket/picks.
     """
     if endpoint_url:
-        os.environ[ENDPOINTS[0]] = endpoint_url
+        os.environ[ENDPOINTS[0]] = check_endpoint(endpoint_url)
     # The default pool of Arrow returns memory so eagerly that a run takes a tenth longer.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 

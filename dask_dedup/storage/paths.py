@@ -126,8 +126,11 @@ def resolve(path: Path) -> Path:
 def endpoint() -> str | None:
     """Return the S3 endpoint URL, or None for the default of AWS or the profile."""
     url = _endpoint.get() or next((os.environ[n] for n in ENDPOINTS if os.environ.get(n)), None)
-    if not url:
-        return None
+    return check_endpoint(url) if url else None
+
+
+def check_endpoint(url: str) -> str:
+    """Return an S3 endpoint URL. Raise `InputError` if it is no URL or holds credentials."""
     if "@" in url or _KEYS_IN_QUERY.search(url):
         raise InputError(
             "the endpoint *** must not hold credentials. Set them in the environment or a profile."
