@@ -1,4 +1,4 @@
-"""The command line: each command is one call of the Python API."""
+"""The command line, a thin layer over the Python API."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from dask_dedup.version import __version__
 
 
 class _Commands(click.Group):
-    """Commands whose errors are printed on one line, with the exit code of their type."""
+    """The group of all commands. An error is printed on one line, and its type sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

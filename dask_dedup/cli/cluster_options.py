@@ -90,7 +90,7 @@ def open_client(
     tls_cert: Path | None,
     tls_key: Path | None,
 ) -> Client | None:
-    """Return a client of the chosen cluster, connected or started; None if no option chooses one.
+    """Connect to a cluster or start one, as the options choose. Return None without such options.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Terminal output: the log, the progress of a run, its summary, and parameters spelled as flags."""
+"""Terminal output: log, progress, summary of a run, and parameters spelled as flags."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FLAGS = {"plot_micrographs": "--plot-micrograph", "tags": "--tag"}
 
 
 def as_flag(hint: Hint) -> str:
-    """Return a parameter as the command line spells it.
+    """Return a parameter as a command-line flag.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def spelled(message: str, spelling: Callable[[Hint], str] = as_flag) -> str:
 
 
 class TerminalLog(logging.Handler):
-    """Prints log records to standard error, one per line, with parameters spelled as flags.
+    """Log handler that prints to standard error, with parameters spelled as flags.
 
     Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
     printed once each.
@@ -64,7 +64,7 @@ class TerminalLog(logging.Handler):
         self._warnings: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record, or keep it."""
+        """Print a record. Keep data warnings for the end."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         shown = tuple(spelled(each) if isinstance(each, str) else each for each in arguments)
         text = spelled(record.msg) if isinstance(record.msg, str) else str(record.msg)
@@ -79,7 +79,7 @@ class TerminalLog(logging.Handler):
             self.write(logging.Formatter().formatException(record.exc_info))
 
     def print_warnings(self) -> None:
-        """Print the warnings that were kept."""
+        """Print and clear the warnings about the data."""
         for line in self._warnings:
             self.write(line)
         self._warnings.clear()
@@ -87,7 +87,7 @@ class TerminalLog(logging.Handler):
 
 @contextmanager
 def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[TerminalLog]:
-    """Print the log: warnings only if `quiet`, also DEBUG lines if `verbose`; data warnings last."""
+    """Print the log to the terminal. `quiet` prints only warnings, `verbose` also DEBUG lines."""
     handler = TerminalLog()
     logger = logging.getLogger("dask_dedup")
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -102,9 +102,9 @@ def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[Term
 
 @contextmanager
 def showing_progress(log: TerminalLog, *, quiet: bool = False) -> Iterator[EventHandler | None]:
-    """Show the progress of a run: a live bar in a terminal, else a line at intervals.
+    """Show the progress of a run: a live bar in a terminal, or else lines at intervals.
 
-    Yields a function to call with each event of the run; None if `quiet`.
+    Yield a function to call with each event of the run, or None if `quiet`.
     """
     if quiet:
         yield None
@@ -115,7 +115,7 @@ def showing_progress(log: TerminalLog, *, quiet: bool = False) -> Iterator[Event
 
 
 class _SharedProgress:
-    """A progress that one thread updates and another shows."""
+    """Progress that one thread updates and another thread shows."""
 
     def __init__(self) -> None:
         self._progress = Progress()
@@ -126,7 +126,7 @@ class _SharedProgress:
             self._progress.note(event)
 
     def shown(self) -> tuple[float, str] | None:
-        """Return the fraction that is done and a line of text, or None if the run is not going on."""
+        """Return the fraction done and a line of text, or None if no run is in progress."""
         with self._lock:
             running = self._progress.status == "running"
             return (self._progress.fraction, describe(self._progress)) if running else None
@@ -134,7 +134,7 @@ class _SharedProgress:
 
 @contextmanager
 def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
-    """Log a line at intervals, for the log file of a batch job."""
+    """Log the progress at intervals, for the log file of a batch job."""
     over = threading.Event()
 
     def print_lines() -> None:
@@ -153,7 +153,7 @@ def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
 
 @contextmanager
 def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
-    """Keep a bar and a line of text at the bottom of the terminal, and print the log above it."""
+    """Show a progress bar at the bottom of the terminal. Print the log above the bar."""
     from rich.console import Console
     from rich.live import Live
     from rich.progress_bar import ProgressBar
@@ -187,7 +187,7 @@ def print_result(result: Publication | Status | Verification, *, as_json: bool) 
 def result_lines(
     result: RunResult, verification: Verification | None, report: Path | None
 ) -> list[str]:
-    """Return the summary of a run: a table by input, the verification, and the paths."""
+    """Return the summary of a run: counts by input, the verification, and the paths."""
     entries = [*result.by_input]
     if len(entries) > 1:
         total = {"path": "all", "rows": result.rows, "kept": result.kept}
@@ -218,7 +218,7 @@ def result_lines(
 
 
 def _native_files(result: RunResult) -> list[str]:
-    """Return the kept file of each input that was written in its own format."""
+    """Return the path of each ``particles_kept`` table in native format."""
     paths = [entry["path"] for entry in result.by_input]
     return [
         entry["path"]

@@ -1,4 +1,4 @@
-"""The commands on the folder of a result: status, verify, report, publish and clean."""
+"""Commands for an output folder: status, verify, report, publish and clean."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command run."""
+"""The command ``run``."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def run(
 def _write_report(
     result: RunResult, micrographs: Sequence[str], found: Verification | None
 ) -> Path | None:
-    """Write the report; if that fails, warn, because the result is complete without it."""
+    """Write the report and return its path. If this fails, print a warning and return None."""
     page = result.output / "report.html"
     if result.already_done and page.exists() and not (micrographs or found):
         return page

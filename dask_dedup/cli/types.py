@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 
 
 class Location(click.ParamType):  # type: ignore[type-arg]
-    """A path, or the URI of an object. Whether it exists is checked when it is used."""
+    """Parameter type for a path or an object URI. The path need not exist."""
 
     name = "path"
 
     def convert(self, value: str | Path, *_: object) -> Path:
-        """Return the path of a command-line argument."""
+        """Convert a command-line argument to a path."""
         return at(value)
 
 
 def together(options: Sequence[Decorator]) -> Decorator:
-    """Return a decorator that adds several options to a command, in this order."""
+    """Return a decorator that adds options to a command, in the given order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -102,7 +102,7 @@ input_options = together(
 
 
 def ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
-    """Return the numbers of the inputs that --flip-y names; an InputError if a name is not an input."""
+    """Return the ordinals of the inputs that --flip-y names. Raise InputError for an unknown name."""
     unknown = [path for path in names if path not in inputs]
     if unknown:
         raise InputError(f"--flip-y {unknown[0]}: not one of the inputs; name it as there")

@@ -1,1 +1,1 @@
-"""Dask clusters: connect to one, start one, on this machine or with SLURM."""
+"""Dask clusters: connect to one, or start one on this machine or with SLURM."""

@@ -30,12 +30,12 @@ log = logging.getLogger("dask_dedup")
 
 
 def available_cores() -> int:
-    """Return the number of cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def configured_address() -> str | None:
-    """Return the scheduler address of Dask's configuration, if it has one."""
+    """Return the scheduler address in Dask's configuration, or None if it is not set."""
     if not _may_be_configured():
         return None
     import dask
@@ -45,7 +45,7 @@ def configured_address() -> str | None:
 
 
 def _may_be_configured() -> bool:
-    """Return whether Dask's configuration may name a scheduler, without the slow import of Dask."""
+    """Return whether Dask's configuration may name a scheduler, without importing Dask."""
     if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
         return True
     folders = [Path(root, "etc", "dask") for root in ("/", sys.prefix, *site.PREFIXES)]
@@ -65,10 +65,10 @@ def connect(
     scheduler_file: str | Path | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Return a client of a running cluster, which the stack closes.
+    """Connect to a running cluster. The exit stack closes the returned client.
 
-    The scheduler is named by its address or by the file that it writes. The defaults of address and certificates
-    are in Dask's configuration.
+    `address` or `scheduler_file` names the scheduler. By default, address and certificates are read from Dask's
+    configuration.
     """
     from distributed import Client
 
@@ -102,7 +102,7 @@ def connect(
 
 
 def _wait_for_file(file: Path) -> None:
-    """Wait for the file of a scheduler that may just have been started."""
+    """Wait until the scheduler file exists. The scheduler may be starting."""
     name = parameter("scheduler_file", file)
     if not file.parent.is_dir():
         raise InputError(f"{name}: there is no folder {file.parent}")
@@ -127,7 +127,7 @@ def start_local(
 ) -> Client:
     """Start a cluster on this machine and return its client.
 
-    The stack closes it. By default the cluster uses all cores, most of the memory, and the certificates of Dask's
+    The stack closes the cluster. By default it uses all cores, most of the memory, and the certificates of Dask's
     configuration. A single worker is part of this process. Everything listens on this machine only, unless the
     dashboard's address names a host.
     """
@@ -176,7 +176,7 @@ def _check_memory(limit: str) -> None:
 
 
 def live_page_link(client: Client) -> str | None:
-    """Return the address of the live page, or None if the scheduler has none; see `monitoring.dashboard`."""
+    """Return the URL of the live page (`monitoring.dashboard`), or None if the scheduler has none."""
     from dask_dedup.monitoring.dashboard import METADATA
 
     page = client.get_metadata([METADATA], None)

@@ -1,7 +1,7 @@
-"""Dask preloads: memory of nannies, Ctrl-C of workers.
+"""Dask preload for nannies (memory settings) and workers (Ctrl-C).
 
 ``--preload-nanny dask_dedup.cluster.preload`` lets workers reuse freed memory, as a single process does.
-By default Dask and Arrow return it to the system at once, which makes a run a third slower.
+By default Dask and Arrow return memory to the system at once, which makes a run a third slower.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 def dask_setup(server: Nanny | Worker) -> None:
-    """Set up a nanny or a worker; Dask calls this when the process starts."""
+    """Set up a nanny or a worker. Dask calls this when the process starts."""
     from distributed import Nanny
 
     if isinstance(server, Nanny):

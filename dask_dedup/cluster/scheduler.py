@@ -1,4 +1,4 @@
-"""Settings, waiting and closing that all started clusters share."""
+"""Functions for all started clusters: Dask settings, waiting for workers, and closing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def scheduler_settings(security: Security | None = None) -> Iterator[None]:
-    """Set the Dask configuration that a scheduler reads, for as long as the scheduler is used."""
+    """Set the Dask configuration for a scheduler while the context is open."""
     import dask
 
     from dask_dedup.cluster.tls import dashboard_certificate
@@ -55,7 +55,7 @@ def scheduler_settings(security: Security | None = None) -> Iterator[None]:
 
 @contextmanager
 def closing_quietly(cluster: Cluster) -> Iterator[None]:
-    """Close a cluster on exit, without the log lines of processes that lose each other."""
+    """Close a cluster on exit. Suppress Dask's log lines about lost connections."""
     logger = logging.getLogger("distributed")
     level = logger.level
     try:
@@ -69,9 +69,9 @@ def closing_quietly(cluster: Cluster) -> Iterator[None]:
 
 
 def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> None:
-    """Wait for the first worker without a limit, then a few seconds for the others.
+    """Wait for the first worker without a time limit, then a few seconds for the other workers.
 
-    `check` is called now and then; it raises an error if no worker will come.
+    `check` is called repeatedly and raises an error if no worker can connect.
     """
     first: float | None = None
     while True:
@@ -88,7 +88,7 @@ def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> 
 
 
 def preloads(kind: str, module: str) -> list[str]:
-    """Return the configured preload modules of a "scheduler", "nanny" or "worker", and one more."""
+    """Add a module to the configured preload modules of a scheduler, nanny or worker (`kind`)."""
     import dask
 
     configured = dask.config.get(f"distributed.{kind}.preload")
@@ -96,7 +96,7 @@ def preloads(kind: str, module: str) -> list[str]:
 
 
 def complete_dashboard_address(address: str | None) -> str:
-    """Return a dashboard address with a host: this machine only, unless the address names one.
+    """Return a dashboard address with a host, by default 127.0.0.1.
 
     Examples
     --------

@@ -21,7 +21,7 @@ _DASHBOARD = "distributed.scheduler.dashboard.tls"
 
 
 def load_security(ca_file: Path, cert: Path, key: Path | None = None) -> Security:
-    """Return Dask's security settings with one certificate for scheduler, workers and client.
+    """Return Dask security settings that use one certificate for scheduler, workers and client.
 
     All files are PEM. By default the key is in the certificate's file.
     """
@@ -36,7 +36,7 @@ def load_security(ca_file: Path, cert: Path, key: Path | None = None) -> Securit
 
 
 def configured_security() -> Security | None:
-    """Return the security settings of Dask's configuration, or None if it does not ask for TLS."""
+    """Return the security settings in Dask's configuration, or None if TLS is not configured."""
     from distributed import Security
 
     security = Security()
@@ -47,7 +47,7 @@ def configured_security() -> Security | None:
 
 
 def _checked(security: Security) -> Security:
-    """Return security settings that are complete and whose PEM files match; else raise InputError."""
+    """Check that TLS settings are complete and their PEM files match. Fill in missing keys."""
     for role in ROLES:
         files = security.get_tls_config_for_role(role)
         if not (files["ca_file"] and files["cert"]):
@@ -69,7 +69,7 @@ def _checked(security: Security) -> Security:
 
 
 def dashboard_certificate(security: Security | None) -> dict[str, str]:
-    """Return settings that serve dashboards by https; none if Dask's configuration names a certificate for them."""
+    """Return settings that serve dashboards by https, or none if dashboards have a certificate."""
     import dask
 
     if security is None or dask.config.get(f"{_DASHBOARD}.cert"):
@@ -79,7 +79,7 @@ def dashboard_certificate(security: Security | None) -> dict[str, str]:
 
 
 def dashboard_environment() -> dict[str, str]:
-    """Return environment variables that make dashboards of other processes use the same certificates."""
+    """Return environment variables that pass the dashboard certificates to other processes."""
     import dask
 
     prefix = f"DASK_{_DASHBOARD}".replace(".", "__").upper()

@@ -1,4 +1,4 @@
-"""Advice and warnings of an inspection, beyond the warnings of a run."""
+"""Advice of an inspection, and warnings that a run does not give."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENOUGH = 50
 def find_warnings(
     survey: Survey, entries: Sequence[InspectedInput], pairs: Sequence[Pair]
 ) -> Iterator[str]:
-    """Iterate over the warnings that only an inspection can give."""
+    """Yield the warnings that only an inspection gives."""
     matches = {
         f"{entries[pair.one].path} and {entries[pair.other].path}": pair.match
         for pair in pairs
@@ -62,7 +62,7 @@ def advise(
     together: Neighbourhood | None,
     flips: dict[int, float],
 ) -> Iterator[str]:
-    """Iterate over what to change or choose before a run."""
+    """Yield advice on parameters to change or choose before a run."""
     unit = entries[0].unit
     if pairs and not any(pair.match for pair in pairs) and inputs.roles[0].match == "path":
         known = [
@@ -90,9 +90,9 @@ def advise(
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
-    """Return the fewest inputs to flip such that y runs one way in all, with the height to flip by.
+    """Choose inputs to flip so that y runs the same way in all. Return the height of each.
 
-    Among equally few, prefers inputs whose height need not be given, then the later ones.
+    The fewest inputs are chosen. In a tie, inputs that need no height are preferred, then later inputs.
     """
     known = [
         ({pair.one, pair.other}, pair.match.flip)
@@ -127,7 +127,7 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
 
 
 def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, float]) -> str:
-    """Return the parameters that make y run one way in all inputs."""
+    """Return advice to make y run the same way in all inputs."""
     wanted = sorted(set(inputs.params.flip_y) ^ set(flips))
     if not wanted:
         return f"y runs one way in all inputs without {parameter('flip_y')}: leave it out"
@@ -145,7 +145,7 @@ def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, fl
 
 
 def _advise_separation(around: Neighbourhood, unit: str) -> str:
-    """Return the range in which the separation should be."""
+    """Return advice on the range for `min_separation`."""
     separation = parameter("min_separation")
     if around.spacing is None:
         closest = around.nearest.get(5.0, 0.0)

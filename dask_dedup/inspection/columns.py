@@ -1,4 +1,4 @@
-"""The columns that an inspection reads. A missing or unreadable one is a problem, not an error."""
+"""Columns that an inspection reads. A missing or unreadable column is recorded as a problem."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
 
 
 def record(problems: list[str], check: Callable[..., object], *arguments: Any) -> bool:
-    """Run a check and add its InputError to the problems; return whether it passed."""
+    """Run a check and return whether it passed. An InputError is added to `problems`."""
     try:
         check(*arguments)
     except InputError as error:
@@ -71,7 +71,7 @@ def _absent(roles: ColumnRoles, names: Collection[str]) -> list[str]:
 
 
 def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) -> ColumnRoles:
-    """Find the columns of a table, without the parts that are missing or have the wrong type."""
+    """Find the column roles of a table. Leave out columns that are missing or have a wrong type."""
     fragment = Fragment(0, table.source, 0, 0, (FileSlice(table.path, 0, 0),))
 
     def resolve(without: Collection[str]) -> ColumnRoles:
@@ -101,14 +101,14 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
 
 
 def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:
-    """Add null columns for the names that the roles use and the rows lack."""
+    """Add a null column for each column that the roles name and the rows lack."""
     for name in _absent(roles, rows.column_names):
         rows = rows.append_column(name, pa.nulls(rows.num_rows))
     return rows
 
 
 def score_columns(table: ParticleTable, roles: ColumnRoles, params: DedupParams) -> dict[str, str]:
-    """Return the columns that can rank particles, with the value of ``score_field`` for each."""
+    """Return the columns that can rank particles, each with the ``score_field`` that selects it."""
     fields = score_fields(table.schema.names)
     if roles.score is not None:
         fields[roles.score] = params.score_field

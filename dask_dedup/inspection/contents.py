@@ -1,4 +1,4 @@
-"""What an inspection finds: frozen dataclasses for one input, two inputs and their distances."""
+"""Results of an inspection: frozen dataclasses for one input, two inputs and their distances."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """The gap between duplicates (0 if there are hardly any) and real neighbours."""
+    """Distances at which duplicates end (0 if there are few) and real neighbours begin."""
 
     duplicates_end: float
     neighbours_begin: float
@@ -20,13 +20,13 @@ class Neighbourhood:
     Attributes
     ----------
     picks, coincident : int
-        All picks, and those at exactly the position of another.
+        Number of all picks, and of picks at exactly the position of another.
     pairs : dict of float to int
         Number of pairs within each radius.
     nearest : dict of float to float
         Percentiles of the distance to the nearest neighbour.
     edges, histogram : tuple
-        Bins of the same distance, and a count for each; the last counts picks beyond the bins or alone.
+        Bin edges of the same distance, and counts. The last counts picks beyond the bins or alone.
     spacing : Spacing or None
         None without a gap.
     """
@@ -42,17 +42,17 @@ class Neighbourhood:
 
 @dataclass(frozen=True, slots=True)
 class FlipTest:
-    """Whether y runs the same way in two inputs.
+    """Test of whether y runs the same way in two inputs.
 
     Attributes
     ----------
     verdict : {"same", "opposite", "unclear"}
     height : float or None
-        Height of the micrograph, to flip one input; None if it cannot even be estimated.
+        Micrograph height for flipping one input; None if it cannot be estimated.
     estimated : bool
         Whether the height was estimated from the picks.
     as_is, flipped, chance : (float, float)
-        Share of the picks of each input that have a partner: unchanged, flipped, and by chance.
+        Fraction of each input's picks that have a partner: unchanged, flipped, and by chance.
     """
 
     verdict: str
@@ -65,16 +65,16 @@ class FlipTest:
 
 @dataclass(frozen=True, slots=True)
 class ShiftTest:
-    """How close duplicates are with shifts subtracted (the rule), left out and added.
+    """Test of whether shifts must be subtracted (the rule), left out or added.
 
     Attributes
     ----------
     verdict : {"minus", "none", "plus", "unclear"}
-        Which brings duplicates closest.
+        Sign that brings duplicates closest.
     radius, picks
         Largest distance between partners, and number of picks measured.
     minus, none, plus : float
-        Two inputs: median distance between partners, NaN with too few. One input: close pairs.
+        Two inputs: median distance of partners, NaN with too few. One input: number of close pairs.
     """
 
     verdict: str
@@ -87,7 +87,7 @@ class ShiftTest:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How the picks of two inputs match on the micrographs they share.
+    """Matching picks of two inputs on their common micrographs.
 
     Attributes
     ----------
@@ -117,9 +117,9 @@ class Score:
     Attributes
     ----------
     field : str
-        Value of the parameter ``score_field`` that selects it.
+        Value of the parameter ``score_field`` that selects this column.
     used : bool
-        Whether the parameters select it.
+        Whether the parameters select this column.
     least, greatest : float
         Range of the values; infinite if there are none.
     """
@@ -177,7 +177,7 @@ class InspectedInput:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two inputs, by ordinal; `match` is None if they share no measured micrograph."""
+    """Two inputs, by ordinal. `match` is None if the inputs share no measured micrograph."""
 
     one: int
     other: int

@@ -1,4 +1,4 @@
-"""Inspect particle tables before a run: columns, problems, distances, and whether inputs fit together."""
+"""Inspect particle tables before a run: columns, problems, distances, and agreement of the inputs."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def inspect(
     micrographs: str | Path | None = None,
     **keywords: Any,
 ) -> Inspection:
-    """Read particle tables and report their contents, their problems and whether they fit together.
+    """Read particle tables and report contents, problems, and whether the tables fit together.
 
     Parameters
     ----------
     inputs : path or sequence of paths
         As for `run`.
     params : DedupParams, optional
-        Which columns to read; partners in other inputs are found within its `min_separation`.
+        Parameters that choose columns. Picks of two inputs match within `min_separation`.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
     **keywords
@@ -59,7 +59,7 @@ def inspect(
     Returns
     -------
     Inspection
-        Errors that `run` would raise are its `problems`. Without a pixel size, distances are in
+        `problems` lists the errors that `run` would raise. Without a pixel size, distances are in
         pixels and leave out shifts.
 
     Raises
@@ -96,7 +96,7 @@ def _open(
     params: DedupParams,
     problems: list[str],
 ) -> tuple[Inputs, bool]:
-    """Open the tables; return the inputs, and whether they can be compared."""
+    """Open the tables as inputs. Also return whether the inputs can be compared."""
     tables = [open_table(path, source) for source, path in enumerate(paths)]
     roles, comparable = find_roles(tables, params, problems)
     exposures = None
@@ -110,10 +110,10 @@ def _open(
 
 
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
-    """Return the unit of all distances, and the inputs as they are to be measured.
+    """Return the unit of all distances, and the inputs with settings for that unit.
 
-    Distances are in angstrom if every input has a pixel size, else in pixels. Shifts are in
-    angstrom or in pixels of another size, so they are left out in pixels.
+    Distances are in angstrom if every input has a pixel size, else in pixels. Shifts have
+    angstrom or pixels of another size, so in pixels they are left out.
     """
     if all(
         roles.unit == "angstrom"
@@ -137,7 +137,7 @@ def _conclude(
     *,
     comparable: bool,
 ) -> Inspection:
-    """Measure the samples, compare the inputs and advise."""
+    """Measure the samples, compare the inputs and collect advice."""
     samples = survey.samples
     several = comparable and len(samples) > 1
     around = measure_neighbourhoods(samples)
@@ -176,7 +176,7 @@ def _conclude(
 
 
 def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
-    """Return the matching distance if a pixel size is unknown: half the distance between particles."""
+    """Return the largest distance of matching picks in pixels: half the spacing of particles."""
     known = [one for one in measured if one.nearest]
     begin = [one.spacing.neighbours_begin for one in known if one.spacing]
     apart = begin or [one.nearest[50.0] for one in known if one.nearest[50.0] > 0]

@@ -1,6 +1,6 @@
-"""Distances between particles: arrays in, numbers out.
+"""Distances between particles, computed from arrays of centres.
 
-All micrographs are measured at together: an extra axis keeps them apart in one KD-tree.
+All micrographs are measured together: an extra axis keeps them apart in one KD-tree.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Centres:
     points : (n, d) float64
         Centres with shifts applied; d is 2 or 3.
     shift : (n, d) float64 or None
-        The shift that was subtracted.
+        Shifts that were subtracted.
     height : (n,) float64
         Micrograph height in the unit of `points`: the sum of a y and its mirror image. NaN if unknown.
     """
@@ -66,7 +66,7 @@ class Centres:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Centres]) -> Self:
-        """Return centres joined end to end, with shifts if all parts have them."""
+        """Concatenate parts. The result has shifts only if all parts have shifts."""
         shifts = [part.shift for part in parts if part.shift is not None]
         return cls(
             np.concatenate([part.micrograph for part in parts]),
@@ -76,18 +76,18 @@ class Centres:
         )
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Centres:
-        """Return some rows, selected by mask or by number."""
+        """Select rows by mask or by index."""
         shift = None if self.shift is None else self.shift[rows]
         return Centres(self.micrograph[rows], self.points[rows], shift, self.height[rows])
 
     def with_shift(self, sign: int) -> Self:
-        """Return the centres with shifts subtracted (-1, as stored here), left out (0) or added (1)."""
+        """Return the centres with shifts subtracted (`sign` -1, as stored), left out (0) or added (1)."""
         if self.shift is None:
             return self
         return replace(self, points=self.points + (1 + sign) * self.shift)
 
     def flipped(self, height: float = np.nan) -> Self:
-        """Return the centres with y mirrored by the height of each row, or by `height` if one is unknown."""
+        """Return the centres with y flipped. Use `height` unless the heights of all rows are known."""
         points, shift = self.points.copy(), self.shift
         points[:, 1] = (self.height if self.has_heights else height) - points[:, 1]
         if shift is not None:
@@ -97,7 +97,7 @@ class Centres:
 
 
 class Cloud:
-    """Centres in a KD-tree, where coincident centres share one point; `reach` is the longest distance to query."""
+    """A KD-tree of centres, in which coincident centres share one point. `reach` limits queries."""
 
     def __init__(self, centres: Centres, reach: float) -> None:
         self.reach = reach
@@ -108,29 +108,29 @@ class Cloud:
         self.tree = cKDTree(self.points)
 
     def embed(self, centres: Centres) -> Floats:
-        """Return the centres with the extra axis that keeps micrographs apart."""
+        """Return points with an extra axis that keeps micrographs apart."""
         return np.column_stack([centres.micrograph * (4.0 * self.reach), centres.points])
 
     def nearest_own(self) -> Floats:
-        """Return the distance from each centre to its nearest neighbour; infinite beyond the reach."""
+        """Return the distance from each centre to its nearest neighbour, or infinity beyond `reach`."""
         found, _ = self.tree.query(self.points, k=2, distance_upper_bound=self.reach, workers=-1)
         second = np.asarray(found)[:, 1]
         return np.where(self.copies > 1, 0.0, second)[self.index]
 
     def nearest_to(self, centres: Centres) -> Floats:
-        """Return the distance from other centres to the nearest one here; infinite beyond the reach."""
+        """Return the distance from each given centre to the nearest in the tree, or infinity beyond `reach`."""
         points = self.embed(centres)
         return np.asarray(self.tree.query(points, distance_upper_bound=self.reach, workers=-1)[0])
 
     def count_pairs(self, radii: Sequence[float] | Floats) -> list[int]:
-        """Count the pairs within each radius."""
+        """Count the pairs of centres within each radius."""
         weights = self.copies.astype(np.float64)
         both_ways = self.tree.count_neighbors(self.tree, radii, weights=(weights, weights))
         return [round(pairs) for pairs in ((both_ways - weights.sum()) / 2).tolist()]
 
 
 def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the first of each distinct row, the index of every row among these, and their counts."""
+    """Find the distinct rows. Return first indices, inverse and counts, as `numpy.unique` does."""
     key = np.zeros(len(points), dtype=np.uint64)
     for axis in (points + 0.0).T:
         key = splitmix64(key ^ np.ascontiguousarray(axis).view(np.uint64))
@@ -143,9 +143,9 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
 ) -> list[Neighbourhood | None]:
-    """Return the distances within each set, None for fewer than two particles.
+    """Measure the distances within each set. The result is None for a set of fewer than two.
 
-    The edges of the histogram bins are by default chosen to suit all sets.
+    By default, the histograms have bin edges that suit all sets.
     """
     distances = [_nearest_distances(centres) for centres in sets]
     finite = [part[np.isfinite(part)] for part in distances]
@@ -180,7 +180,7 @@ def _nearest_distances(centres: Centres) -> Floats:
 
 
 def _choose_edges(distances: Floats) -> list[float]:
-    """Return bin edges of a round width that cover 95 % of the distances."""
+    """Return bin edges that cover 95 % of the distances. The bin width is a round number."""
     top = float(np.percentile(distances, 95)) if distances.size else 0.0
     if top == 0:
         return [0.0, 1.0]
@@ -234,7 +234,7 @@ def find_spacing(centres: Centres) -> Spacing | None:
 
 
 def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
-    """Count pairs by distance: interval edges, observed pairs, pairs expected at random."""
+    """Count pairs by distance. Return interval edges, observed pairs, and pairs expected at random."""
     # Copies of a particle say nothing new about its distance to others.
     first, _, _ = _distinct(np.column_stack([centres.micrograph, centres.points]))
     centres = centres.take(np.sort(first))
@@ -261,7 +261,7 @@ def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
 
 
 def _join_shells(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats, Floats, Floats]:
-    """Join shells into intervals that hold enough pairs, observed or expected, for statistics."""
+    """Join shells into intervals with enough pairs. Observed and expected pairs both count."""
     enough = np.clip((pairs.sum() + expected.sum()) / 100, *_INTERVAL_PAIRS)
     ends: list[int] = []
     held = 0.0
@@ -283,7 +283,7 @@ def _join_shells(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats
 
 
 def _extent(centres: Centres) -> Floats:
-    """Return the size, axis by axis, of the field that the particles of most micrographs cover."""
+    """Return the typical extent of the particles of a micrograph along each axis."""
     order = np.argsort(centres.micrograph, kind="stable")
     starts = np.flatnonzero(np.diff(centres.micrograph[order], prepend=-1))
     if starts.size == 1:

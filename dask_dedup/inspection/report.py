@@ -46,17 +46,17 @@ class Inspection:
     advice: tuple[str, ...]
 
     def to_dict(self, spelled: Callable[[str], str] = str) -> dict[str, Any]:
-        """Return the results as plain values for JSON; unknown numbers are None.
+        """Return the results as JSON values. Unknown numbers are None.
 
         Parameters
         ----------
         spelled : callable, optional
-            Returns a message with its parameters spelled for another interface.
+            Function that spells the parameters in a message for another interface.
         """
         return {name: _plain(value, spelled) for name, value in asdict(self).items()}
 
     def lines(self, spelled: Callable[[str], str] = str) -> list[str]:
-        """Return the results as text for a terminal of 100 columns; `spelled` as in `to_dict`."""
+        """Return the results as lines for a terminal of 100 columns. For `spelled`, see `to_dict`."""
         return text.describe(
             self.inputs, self.pairs, self.together, self.measured, self._messages(), spelled
         )

@@ -1,4 +1,4 @@
-"""Read the inputs once: count all rows, and gather the centres of as many micrographs as can be measured."""
+"""Read the inputs once: count all rows, and collect the centres of a sample of micrographs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UIDS_COMPARED = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class InputSurvey:
-    """The rows of one input: a summary per fragment, rows by half-set (-1: none), ranges of the score columns."""
+    """Counts of one input: a summary per fragment, rows by half-set (-1: none), and score ranges."""
 
     summaries: list[ScanSummary]
     half_sets: Counter[int]
@@ -49,13 +49,13 @@ class InputSurvey:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All inputs, read once.
+    """Counts and sampled centres of all inputs.
 
     Attributes
     ----------
     inputs : list of InputSurvey
     samples : list of Centres
-        Measured centres of each input; micrographs are numbered alike in all.
+        Sampled centres of each input. A micrograph has the same number in all inputs.
     measured : dict of str to int
         As in `Inspection`.
     uid_share : int
@@ -69,7 +69,7 @@ class Survey:
 
 
 def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
-    """Return the number of rows on each micrograph of some fragments."""
+    """Count the rows on each micrograph, over all `summaries`."""
     keys = np.concatenate([summary.micrographs for summary in summaries])
     counts = np.concatenate([summary.counts for summary in summaries])
     _, number = np.unique(keys, return_inverse=True)
@@ -77,10 +77,10 @@ def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
 
 
 def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
-    """Count all rows, and gather the centres of as many whole micrographs as can be measured.
+    """Count all rows, and collect the centres of a sample of micrographs.
 
-    `inputs` says how rows are checked, `measured` how centres are computed; `scores` names the
-    score columns of each input.
+    Rows are checked with the settings of `inputs`, and centres are computed with those of
+    `measured`. `scores` names the score columns of each input.
     """
     total = sum(table.rows for table in inputs.tables)
     uid_bits = (max(0, total - 1) // UIDS_COMPARED).bit_length()
@@ -120,7 +120,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 
 
 class _Sample:
-    """Centres on micrographs chosen by hash: all at first, half of them each time there are too many."""
+    """Centres of sampled micrographs. The sample is halved, by hash, when it has too many picks."""
 
     def __init__(self, inputs: int) -> None:
         self.bits = 0
@@ -139,7 +139,7 @@ class _Sample:
             self.bits, self.picks, self.parts = self.bits + 1, picks, half
 
     def join(self) -> tuple[list[Centres], int]:
-        """Return the centres of each input with micrographs numbered alike, and their number."""
+        """Return the centres of each input, with consecutive micrograph numbers, and their count."""
         samples = [Centres.concatenate(parts) for parts in self.parts]
         keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
         numbered = [
@@ -150,7 +150,7 @@ class _Sample:
 
 
 def _chosen(keys: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
-    """Return the mask of one key in ``2**bits``, chosen by hash."""
+    """Return a mask that selects about one key in ``2**bits`` by hash."""
     if not bits:
         return np.ones(keys.size, dtype=bool)
     return np.asarray(splitmix64(keys) >> np.uint64(64 - bits) == 0)
@@ -175,7 +175,7 @@ def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
 
 
 def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
-    """Return the centres of the rows on chosen micrographs, without rows that have none."""
+    """Return the centres on sampled micrographs. Leave out rows without a valid centre."""
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
     keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
@@ -202,7 +202,7 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
 def _heights(
     measured: Inputs, fragment: Fragment, rows: pa.Table, keys: NDArray[np.uint64]
 ) -> NDArray[np.float64]:
-    """Return the height of the micrograph of each row in pixels; NaN if unknown."""
+    """Return the micrograph height of each row in pixels, or NaN if unknown."""
     shape = measured.roles[fragment.source].shape
     if shape:
         return Columns(rows, measured.tables[fragment.source].path).vectors(shape, 2)[:, 0]

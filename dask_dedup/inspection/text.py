@@ -1,4 +1,4 @@
-"""An inspection as text for a terminal of 100 columns."""
+"""Text of an inspection, for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def describe(
 
 
 def _wrap(*labelled: tuple[str, str]) -> list[str]:
-    """Return texts as lines, each text with its label in front and indented by the label's width."""
+    """Wrap texts, each after its label. Further lines are indented by the width of the label."""
     return [
         line
         for label, text in labelled
@@ -126,7 +126,7 @@ def _pixel_size(entry: InspectedInput, spelled: Spelling) -> str:
 
 
 def _scores(entry: InspectedInput) -> list[str]:
-    """Return a text for each score, the used one first."""
+    """Describe each score column, the used one first."""
     texts = []
     for score in sorted(entry.scores, key=lambda score: not score.used):
         values = f"{score.least:.4g} to {score.greatest:.4g}"

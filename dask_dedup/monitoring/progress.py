@@ -1,4 +1,4 @@
-"""Progress of a run, added up from its events; shown in the terminal, on the live page and as metrics."""
+"""Progress of a run, computed from its events."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StageProgress:
     rows, total_rows : int
         Particles done and to do.
     seconds : float
-        Sum over all tasks.
+        Duration of all tasks.
     done : set of int
         Numbers of the fragments or shuffle partitions that are done.
     """
@@ -129,7 +129,7 @@ class Progress:
     _recent: deque[tuple[float, str, int]] = field(default_factory=deque)
 
     def note(self, event: Event, now: float | None = None) -> None:
-        """Add an event, which the receiver's clock dates by default."""
+        """Add an event. `now` defaults to the clock of this process."""
         now = time.monotonic() if now is None else now
         kind = event["kind"]
         if kind == "started":
@@ -199,14 +199,14 @@ class Progress:
 
     @property
     def stage(self) -> str:
-        """The first stage that is not complete; empty before the start and after the end."""
+        """The first incomplete stage. Empty if the run is not in progress."""
         if self.status != "running":
             return ""
         return next((name for name, s in self.stages.items() if s.rows < s.total_rows), "written")
 
     @property
     def fraction(self) -> float:
-        """Fraction of the work that is done, 0 to 1; `STAGES` has the weights of the stages."""
+        """Fraction of the work that is done, 0 to 1. `STAGES` has the weights of the stages."""
         if self.status == "finished":
             return 1.0
         todo = sum(STAGES[name] * stage.total_rows for name, stage in self.stages.items())
@@ -214,14 +214,14 @@ class Progress:
         return done / todo if todo else 0.0
 
     def elapsed(self, now: float | None = None) -> float:
-        """Return the seconds since the start, or the seconds that the whole run took."""
+        """Return the seconds since the start, or the duration of a run that has ended."""
         now = time.monotonic() if now is None else now
         if self.status == "waiting":
             return 0.0
         return (now if self._ended is None else self._ended) - self._began
 
     def speed(self, now: float | None = None) -> float:
-        """Return the particles per second of the current stage, over the last seconds."""
+        """Return the particles per second of the current stage in the last `SPEED_SECONDS`."""
         now = time.monotonic() if now is None else now
         self._drop_old(now)
         rows = sum(rows for _, kind, rows in self._recent if kind == self.stage)
@@ -232,7 +232,7 @@ class Progress:
             self._recent.popleft()
 
     def seconds_left(self, now: float | None = None) -> float | None:
-        """Return an estimate of the seconds left, or None if too little is done."""
+        """Estimate the seconds left. Return None if too little is done."""
         if self.status != "running" or self.fraction < 0.02:
             return None
         return self.elapsed(now) * (1 - self.fraction) / self.fraction

@@ -1,1 +1,1 @@
-"""What is done with a finished run: verify, report, publish, status."""
+"""Operations on a finished run: verify, report, publish, status."""

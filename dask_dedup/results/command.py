@@ -14,7 +14,7 @@ _DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": Fa
 
 
 def run_command(description: dict[str, Any], output: str, *, overwrite: bool = False) -> str:
-    """Return the command line of a run, for a shell; `description` is its manifest or its request."""
+    """Return the shell command that repeats a run. `description` is the run's manifest or request."""
     inputs = [each if isinstance(each, str) else each["path"] for each in description["inputs"]]
     settings: dict[str, Any] = {"output": output}
     for name, default in DedupParams().to_dict().items():
@@ -39,14 +39,14 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
 
 
 def resume_command(request: dict[str, Any], output: str, *, overwrite: bool) -> str:
-    """Return the command line that resumes a run, from the current working directory."""
+    """Return the shell command that resumes a run, with a ``cd`` if the run started elsewhere."""
     command = run_command(request, output, overwrite=overwrite)
     folder = request["directory"]
     return command if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && {command}"
 
 
 def _flags(name: str, value: Any) -> list[str]:
-    """Return a parameter as words of the command line."""
+    """Return the command-line arguments that set a parameter."""
     flag = f"--{name.replace('_', '-')}"
     if value is None or value is False:
         return []

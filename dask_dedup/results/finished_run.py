@@ -1,4 +1,4 @@
-"""A finished run, opened again: its manifest, its parameters and the files of its datasets."""
+"""Read access to a finished run: manifest, parameters and dataset files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A file of a finished run, as its manifest lists it.
+    """A file that the manifest of a finished run lists.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class ResultFile:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Rows of one input that were written together: a fragment, or a whole native table.
+    """The output files of one fragment, or of one input that was written in its native format.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class Part:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A finished run. Everything but the manifest is read when it is first used.
+    """A finished run. All data except the manifest is read on first use.
 
     Attributes
     ----------
@@ -97,7 +97,7 @@ class FinishedRun:
 
     @cached_property
     def files(self) -> tuple[ResultFile, ...]:
-        """All files that the manifest lists, in its order."""
+        """All files in the manifest, in the manifest's order."""
         inputs = [Path(entry["path"]).suffix for entry in self.manifest["inputs"]]
         return tuple(
             ResultFile(
@@ -119,11 +119,11 @@ class FinishedRun:
         return [file for file in self.files if file.dataset == dataset]
 
     def by_fragment(self, dataset: str) -> dict[int, ResultFile]:
-        """Return the Parquet files of one dataset by the number of their fragment."""
+        """Return the Parquet files of one dataset by fragment number."""
         return {file.fragment: file for file in self.files_of(dataset) if file.fragment is not None}
 
     def native_tables(self, dataset: str) -> dict[int, Path]:
-        """Return the tables of one dataset in their input's own format, by the input's ordinal."""
+        """Return the native-format tables of one dataset by input ordinal."""
         tables: dict[int, Path] = {}
         for file in self.files_of(dataset):
             if file.fragment is None and file.holds_rows:
@@ -132,7 +132,7 @@ class FinishedRun:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The files of the three datasets, matched to one another."""
+        """The files of the three datasets, grouped by fragment or native table."""
         kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
         parts = [
             Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))
@@ -147,14 +147,14 @@ class FinishedRun:
 
     @cached_property
     def roles(self) -> tuple[ColumnRoles, ...]:
-        """The roles of the columns, one for each input."""
+        """The column roles of each input."""
         inputs = [(entry["path"], entry["column_names"]) for entry in self.manifest["inputs"]]
         roles = [resolve_roles(names, self.params, path) for path, names in inputs]
         return tuple(compare_roles(roles, inputs, self.params))
 
     @cached_property
     def micrographs(self) -> MicrographTable | None:
-        """The micrograph table of the run; None if there was none or it is gone."""
+        """The micrograph table of the run. None if there was none or it cannot be read."""
         given = self.manifest["micrographs"]
         if not given:
             return None
@@ -168,7 +168,7 @@ class FinishedRun:
 
     @property
     def no_distances_because(self) -> str:
-        """Why no distances can be measured; empty if they can."""
+        """The reason why distances cannot be measured. Empty if they can."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
             sources = (roles.psize_mic, self.params.micrograph_pixel_size, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
@@ -179,7 +179,7 @@ class FinishedRun:
         return ""
 
     def compared(self, found: Extract) -> NDArray[np.bool_]:
-        """Return which rows the run compared; (n,) bool."""
+        """Return a mask of the rows that the run compared, (n,) bool."""
         reasons = ~Reason(0)
         if self.micrographs is None and self.manifest["micrographs"]:
             # Without the micrograph table these reasons apply to every row.
@@ -189,7 +189,7 @@ class FinishedRun:
     def read_picks(
         self, part: Part, path: Path, columns: Sequence[str] = ()
     ) -> Iterator[tuple[Extract, pa.Table]]:
-        """Read the picks of `part.kept` or `part.rejected`, one fragment at a time.
+        """Yield the picks and rows of `part.kept` or `part.rejected`, one fragment at a time.
 
         `columns` are further columns to read, if the table has them.
         """

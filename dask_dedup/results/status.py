@@ -1,4 +1,4 @@
-"""What an output folder holds: a finished, running or interrupted run; and the removal of leftovers."""
+"""Status of an output folder: finished, running or interrupted. Also removes leftovers."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Attempt:
     Attributes
     ----------
     folder : str
-        Its staging folder.
+        Staging folder of the run.
     fragments, fragments_done, rows, rows_done : int
-        All 0 if it was interrupted before it stored its request.
+        All 0 if the run was interrupted before it stored its request.
     bytes : int
-        Of all files it has written.
+        Size of all files written so far.
     command : str
-        Resumes it; empty if that is not known.
+        Command that resumes the run; empty if unknown.
     complete : bool
         Whether only the commit was interrupted.
     """
@@ -54,19 +54,19 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What an output folder holds.
+    """Status of an output folder and its runs.
 
     Attributes
     ----------
     output : str
     totals : dict or None
-        Of the finished run.
+        Totals of the finished run.
     created : str
-        When it finished.
+        End of the finished run.
     damaged : list of str
-        Its files that are missing or have another size.
+        Result files that are missing or have another size.
     holder : str or None
-        The run at work there, such as "process 123 on node7, since 12:30".
+        The current run, such as "process 123 on node7, since 12:30".
     attempts : list of Attempt
         Runs that are not finished.
     """
@@ -79,7 +79,7 @@ class Status:
     attempts: list[Attempt]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
+        """Return the status as JSON values."""
         return asdict(self)
 
     def lines(self) -> list[str]:
@@ -121,12 +121,12 @@ class Status:
 
 
 def status(output: str | Path) -> Status:
-    """Return what an output folder holds.
+    """Return the status of an output folder.
 
     Raises
     ------
     InputError
-        If it holds no run.
+        If the folder holds no run.
     """
     check_access([output])
     store = open_store(output)
@@ -159,7 +159,7 @@ def clean(output: str | Path) -> list[str]:
     Raises
     ------
     OutputExistsError
-        If a run holds the folder.
+        If a run has locked the folder.
     InputError
         If there is no such folder, or an interrupted commit must be finished first.
     """

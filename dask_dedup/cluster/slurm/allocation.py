@@ -1,4 +1,4 @@
-"""Scheduler in the batch script, workers as one srun step on all nodes of the same allocation."""
+"""Cluster in one SLURM allocation: scheduler in the batch script, workers in one srun step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Allocation:
         Id of the job.
     nodes, tasks : int
     cores : int
-        Of each task.
+        Cores of each task.
     memory : int or None
         Bytes of each task; None if SLURM does not limit it.
     """
@@ -53,7 +53,7 @@ class Allocation:
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> Allocation:
-        """Read the allocation from the environment of a batch script or of salloc.
+        """Read the allocation from the environment variables of a SLURM job.
 
         Examples
         --------
@@ -86,7 +86,7 @@ def start_in_allocation(
     dashboard_address: str | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Start a scheduler here and workers on all nodes of this job; return a client once workers are connected.
+    """Start a scheduler here and workers on all nodes of this job. Wait for workers and return a client.
 
     Each task of the job becomes worker processes of four threads, unless ``jobqueue.slurm.processes`` is set.
     The stack closes the cluster.
@@ -122,7 +122,7 @@ def start_in_allocation(
 
 @contextmanager
 def _srun(allocation: Allocation, script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run shell lines in each task of the allocation; on exit, wait for their end."""
+    """Run a shell script in each task of the allocation. On exit, wait for the script to end."""
     command = [
         "srun",
         f"--ntasks={allocation.tasks}",
@@ -153,7 +153,7 @@ def _worker_script(
     interface: str,
     security: Security | None,
 ) -> str:
-    """Return shell lines that start the workers of a task; they may use variables of their node."""
+    """Return a shell script that starts the workers of one task. The node's shell expands variables."""
     words = [
         settings.setting("python", sys.executable),
         "-m",

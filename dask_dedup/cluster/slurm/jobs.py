@@ -1,4 +1,4 @@
-"""Scheduler in this process, workers in SLURM jobs that dask-jobqueue submits."""
+"""Cluster with the scheduler in this process and workers in SLURM jobs (dask-jobqueue)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger("dask_dedup")
 
 
 class WorkerJob(SLURMJob):  # type: ignore[misc]
-    """A SLURM job of workers."""
+    """A SLURM job that runs Dask workers."""
 
     #: Why sbatch refused the job, in its words.
     refusal: str | None = None
@@ -55,7 +55,7 @@ class WorkerJob(SLURMJob):  # type: ignore[misc]
 
 
 class JobCluster(SLURMCluster):  # type: ignore[misc]
-    """A scheduler in this process and a fixed number of worker jobs; a job that ends is submitted again.
+    """A scheduler in this process and a fixed number of worker jobs. Jobs that end are resubmitted.
 
     `SLURMCluster.adapt` misses jobs that end before their workers connect, and jobs of several worker processes.
     """
@@ -105,7 +105,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self.scale(jobs=self._number)
 
     def _find_missing(self) -> dict[str, WorkerJob]:
-        """Return the jobs with worker processes that are not connected."""
+        """Return the jobs that have at least one unconnected worker process."""
         here = {str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())}
         suffixes = self.new_spec.get("group", [""])
         missing = {}
@@ -118,7 +118,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         return missing
 
     def _check_end(self, job: WorkerJob, state: queue.JobState) -> None:
-        """Log that a job has ended; raise RunError if too many ended before their workers connected."""
+        """Log the end of a job. Raise RunError if too many jobs ended before their workers connected."""
         if job.job_id in self._connected:
             log.warning("job %s has ended (%s): submitting another", job.job_id, state)
             return
@@ -129,7 +129,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         log.warning("%s: submitting another", text)
 
     def _log_queue(self, states: Mapping[str, queue.JobState]) -> None:
-        """Log how many jobs are pending and why, whenever that changes."""
+        """Log the number of pending jobs and the reasons, whenever they change."""
         reasons = [state.reason for state in states.values() if state.is_pending]
         waiting, why = counted(len(reasons), "job"), ", ".join(dict.fromkeys(reasons))
         text = f"{waiting} in SLURM's queue ({why})"
@@ -145,9 +145,9 @@ def start_jobs(
     dashboard_address: str | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Start a scheduler here, submit jobs of workers, and return a client once workers are connected.
+    """Start a scheduler here and submit worker jobs. Wait for workers and return a client.
 
-    The stack closes the cluster and cancels the jobs. The workers find certificates under the same paths as here.
+    The stack closes the cluster and cancels the jobs. Certificates must have the same paths on all nodes.
     """
     if not shutil.which("sbatch"):
         raise InputError("there is no sbatch here. Run this on a machine with SLURM.")
@@ -191,13 +191,13 @@ def start_jobs(
 
 
 def _sbatch_message(error: Exception) -> str:
-    """Return sbatch's message, which dask-jobqueue puts at the end of a longer text."""
+    """Extract sbatch's message from the longer error text of dask-jobqueue."""
     message = str(error).rpartition("stderr:\n")[2].strip() or repr(error)
     return "; ".join(line.removeprefix("sbatch: error: ") for line in message.splitlines())
 
 
 def _last_log_line(job: WorkerJob) -> str:
-    """Return the last line of a job's log as text to append, or nothing if this machine cannot read it."""
+    """Return the last line of a job's log, for a message. Return no text if the log is unreadable."""
     folder = job.log_directory
     name = f"{job.job_name or 'worker'}-{job.job_id}.err" if folder else f"slurm-{job.job_id}.out"
     path = Path(folder or ".") / name

@@ -29,7 +29,7 @@ NEVER_STARTS = frozenset(
 
 
 class JobState(NamedTuple):
-    """State of a job.
+    """State of a SLURM job.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class JobState(NamedTuple):
 
     @property
     def never_starts(self) -> bool:
-        """Whether the job waits in the queue but cannot start."""
+        """Whether the job waits in the queue but can never start."""
         return self.is_pending and self.reason in NEVER_STARTS
 
     @property

@@ -1,4 +1,4 @@
-"""Dask's configuration under ``jobqueue.slurm``, with defaults for values that it leaves out."""
+"""Dask's configuration under ``jobqueue.slurm``, with defaults for missing values."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def choose_interface(name: str | None, *, one_node: bool = False) -> str:
 
 
 def count_processes(cores: int) -> int:
-    """Return the number of worker processes for a number of cores, unless the configuration sets it.
+    """Return the configured number of worker processes, or by default one per four cores.
 
     Examples
     --------
@@ -57,12 +57,12 @@ def count_processes(cores: int) -> int:
 
 
 def worker_options() -> list[str]:
-    """Return options of `dask worker`, those of the configuration last."""
+    """Return options of `dask worker`: the defaults, then configured options."""
     return [*WORKER_OPTIONS, *map(str, setting("worker-extra-args", []))]
 
 
 def scheduler_options(dashboard_address: str | None) -> dict[str, Any]:
-    """Return options of the scheduler: the dashboard's address, and those of the configuration."""
+    """Return options of the scheduler: the dashboard address and the configured options."""
     address = complete_dashboard_address(dashboard_address)
     options = {"dashboard_address": address, **setting("scheduler-options", {})}
     return {name: value for name, value in options.items() if value is not None}

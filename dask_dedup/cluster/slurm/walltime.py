@@ -1,4 +1,4 @@
-"""Time limits of SLURM jobs: workers leave in time, and a run stops cleanly on SIGTERM."""
+"""Time limits of SLURM jobs: workers stop before the limit, and SIGTERM stops a run cleanly."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LIMIT = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d+))?(?::(\d+))?")
 
 
 def walltime_seconds(limit: str | int | None) -> float | None:
-    """Return a time limit of SLURM in seconds, or None if there is none.
+    """Convert a SLURM time limit to seconds. Return None if there is no limit.
 
     Examples
     --------
@@ -37,7 +37,7 @@ def walltime_seconds(limit: str | int | None) -> float | None:
 
 
 def lifetime_options(limit: str | int | None) -> list[str]:
-    """Return options of `dask worker` that make workers leave before a time limit, one by one.
+    """Return options of `dask worker` that stop workers one by one before a time limit.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The live page of a scheduler: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
+"""Dask preload for a live page: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
 
 Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same numbers, and ``dask_dedup_*`` to its
 ``/metrics``. The page needs Bokeh, the metrics need prometheus_client; a run needs neither.
@@ -33,7 +33,7 @@ def installed(name: str) -> bool:
 
 
 def dask_setup(scheduler: Scheduler) -> None:
-    """Set up a scheduler; Dask calls this when it preloads this module."""
+    """Set up a scheduler. Dask calls this function on preload."""
     if DedupPlugin.name in scheduler.plugins:
         return
     plugin = DedupPlugin(scheduler)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DedupCollector:
-    """Reads the metrics from a plugin. No label depends on the data."""
+    """Metrics of a plugin. No label depends on the data."""
 
     def __init__(self, plugin: DedupPlugin) -> None:
         self.plugin = plugin

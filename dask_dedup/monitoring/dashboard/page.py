@@ -34,7 +34,7 @@ _CELL = "padding:2px 10px 2px 0;border-bottom:1px solid #ddd;"
 
 
 class DedupPage(DashboardComponent):  # type: ignore[misc]
-    """The page of one visitor."""
+    """The live page of one visitor."""
 
     def __init__(self, plugin: DedupPlugin) -> None:
         self.plugin = plugin
@@ -55,7 +55,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         )
 
     def update(self) -> None:
-        """Draw the current numbers."""
+        """Update the page with the current numbers."""
         view = make_view(self.plugin)
         self.headline.text = _headline(view)
         if "run" not in view:
@@ -78,7 +78,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
 
 def _plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """Return the columns of each plot."""
+    """Return the data columns of each plot."""
     stages = view["stages"]
     seconds, rows, kept, rejected = np.array(view["curve"], dtype=float).reshape(-1, 4).T
     speed = np.diff(rows) / np.maximum(np.diff(seconds), 1e-3)
@@ -189,7 +189,7 @@ def _short(name: str) -> str:
 
 
 def dedup_doc(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
-    """Fill the document of a new visitor, in the layout of Dask's pages."""
+    """Fill a new visitor's Bokeh document, in the layout of Dask's own pages."""
     plugin: DedupPlugin = scheduler.plugins[DedupPlugin.name]
     page = DedupPage(plugin)
     page.update()

@@ -1,4 +1,4 @@
-"""Scheduler plugin that receives the events of runs, and the numbers that the live page shows."""
+"""Scheduler plugin that receives run events and computes the numbers for the live page."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SHOWN = (
 
 
 class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
-    """The runs of a scheduler.
+    """Scheduler plugin that records the progress of runs.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
         self.scheduler = scheduler
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Add an event of a run. Malformed events are ignored, because every client can write to the topic."""
+        """Add an event of a run. Ignore a malformed event: any client can write to the topic."""
         if topic != TOPIC:
             return
         try:
@@ -72,14 +72,14 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
             self.totals[name] += count - before[name]
 
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002
-        """Count the workers lost during a run."""
+        """Count a lost worker, if a run is in progress."""
         if self.current and self.current.status == "running":
             self.totals["lost_workers"] += 1
             self.current.lost_workers += 1
 
     @property
     def current(self) -> Progress | None:
-        """The run to show: the newest running one, else the newest."""
+        """The newest run in progress, or else the newest run."""
         newest = list(reversed(self.runs.values()))
         running = (run for run in newest if run.status == "running")
         return next(running, newest[0] if newest else None)

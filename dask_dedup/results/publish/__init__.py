@@ -1,4 +1,4 @@
-"""Publish one dataset of a finished run in a Delta or Iceberg table, without encoding it again."""
+"""Publish one dataset of a finished run in a Delta or Iceberg table. Files are not re-encoded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Publication:
     version : str
         Version of the Delta table, or snapshot of the Iceberg table.
     files, rows : int
-        Those of this run.
+        Files and rows of this run.
     placed : str
         How the files came into the table's folder: "linked", "copied by the store" or "copied".
     decimals : list of str
@@ -74,11 +74,11 @@ class Publication:
     missing: list[str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return the outcome as JSON values."""
         return asdict(self)
 
     def lines(self) -> Iterator[str]:
-        """Yield what was done, for a terminal."""
+        """Yield lines of text that describe the outcome."""
         table = f"the {self.kind} table {self.target}"
         dataset = f"{self.table} of run {self.run_id[:12]}"
         if not self.changed:
@@ -94,7 +94,7 @@ class Publication:
             )
 
     def warnings(self) -> Iterator[Message]:
-        """Yield what may surprise a reader of the table."""
+        """Yield warnings about missing columns and missing files."""
         if self.left_out:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.left_out.items())
             yield Message(
@@ -118,7 +118,7 @@ def publish(
     mode: str = "append",
     tags: Mapping[str, str] | None = None,
 ) -> Publication:
-    """Publish one dataset of a finished run.
+    """Publish one dataset of a finished run in a Delta or Iceberg table.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def publish(
     table : {"kept", "rejected", "duplicates"}
         The dataset to publish.
     mode : {"append", "replace"}
-        Whether to keep the contents of the table. A run that is in the table is not published again.
+        Keep or replace the contents of the table. A run that is in the table is not published again.
     tags : mapping of str to str, optional
         Columns with one value in all rows of this run, such as the session.
 

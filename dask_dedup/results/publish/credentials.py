@@ -1,4 +1,4 @@
-"""Connection settings of an object store, for the libraries of Delta and Iceberg."""
+"""Object-store settings for the libraries `deltalake` and `pyiceberg`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def delta_options(path: Path) -> dict[str, str]:
-    """Return the storage options of `deltalake` for a path."""
+    """Return the storage options that `deltalake` needs for a path."""
     options = _settings(
         path,
         "AWS_ENDPOINT_URL",
@@ -30,7 +30,7 @@ def delta_options(path: Path) -> dict[str, str]:
 
 
 def iceberg_options(path: Path) -> dict[str, str]:
-    """Return the properties of `pyiceberg` for a path, as defaults for its own configuration."""
+    """Return `pyiceberg` properties for a path. The user's configuration overrides them."""
     names = ("endpoint", "region", "access-key-id", "secret-access-key", "session-token")
     return _settings(path, *(f"s3.{name}" for name in names))
 
@@ -38,10 +38,10 @@ def iceberg_options(path: Path) -> dict[str, str]:
 def _settings(
     path: Path, server: str, region: str, key: str, secret: str, token: str
 ) -> dict[str, str]:
-    """Return the settings that are known, under the given names; none for a local path.
+    """Return the known settings under the given names. A local path has no settings.
 
-    The libraries find credentials in the environment and the machine's role only; botocore also
-    finds profiles.
+    botocore also finds credentials in profiles. The two libraries search only the environment and
+    the machine's role.
     """
     if not is_s3(path):
         return {}

@@ -1,4 +1,4 @@
-"""One dataset of a finished run: its Parquet files and their statistics."""
+"""One dataset of a finished run: Parquet files with their column statistics."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _TAG_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Minimum and maximum of a column in a file, and the number of nulls."""
+    """Minimum, maximum and number of nulls of one column in one file."""
 
     minimum: int | str
     maximum: int | str
@@ -49,14 +49,14 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class DatasetFile:
-    """One file of the dataset.
+    """One Parquet file of a dataset.
 
     Attributes
     ----------
     path : Path
     bytes, rows : int
     values : dict of str to str
-        The constant columns: run, input, tags.
+        Values of the constant columns.
     bounds : dict of str to Bounds
         Bounds of text and of integers below 2**63, if the footer has them. Floats have none: a
         footer does not count NaN, which some readers take for the maximum.
@@ -79,7 +79,7 @@ class Dataset:
     name : str
         "particles_kept", "particles_rejected" or "duplicates".
     schema : pyarrow.Schema
-        As stored in the files.
+        Schema of the files.
     files : tuple of DatasetFile
     constants : tuple of str
         Names of the constant columns, in order: run, input_name, tags.
@@ -97,7 +97,7 @@ class Dataset:
         return sum(file.rows for file in self.files)
 
     def provenance(self) -> dict[str, str]:
-        """Return the origin of the rows, for the metadata of a commit."""
+        """Return commit metadata: run id, inputs, parameters and totals."""
         manifest = self.run.manifest
         names = _input_names(self.run)
         inputs = [
@@ -118,7 +118,7 @@ class Dataset:
         return {f"dask-dedup.{key}": value for key, value in values.items()}
 
     def check_table(self, target: str, dataset: str, constants: Sequence[str]) -> None:
-        """Check that a table holds this kind of dataset and has the same constant columns."""
+        """Check that a table holds the same kind of dataset, with the same constant columns."""
         if dataset != self.name:
             raise InputError(f"{target} is a table of {dataset}, not of {self.name}.")
         if list(constants) != list(self.constants):
@@ -128,10 +128,10 @@ class Dataset:
             )
 
     def is_in(self, contents: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
-        """Return whether a table holds this run already (and, to replace it, no other).
+        """Return whether a table already holds this run and, in mode "replace", no other run.
 
-        `contents` are the constant columns of each file in the table `target`. A run that the table
-        holds with other tags is an `InputError`, unless it is replaced.
+        `contents` are the constant columns of each file in the table `target`. Raise `InputError` if
+        the table holds this run with other tags, unless the mode is "replace".
         """
         mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
         tags = self.constants[2:]
@@ -148,7 +148,7 @@ class Dataset:
         return bool(mine)
 
     def check_unchanged(self) -> None:
-        """Check that no other run has replaced this one meanwhile."""
+        """Check that no other run has replaced the result."""
         if read_manifest(self.run.output)["run_id"] != self.run.manifest["run_id"]:
             raise InputError(
                 f"{self.run.output}: another run has replaced this result meanwhile; publish again."
@@ -156,7 +156,7 @@ class Dataset:
 
 
 def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dataset:
-    """Open one dataset of a finished run; `table` is a key of `DATASETS`."""
+    """Open one dataset of a finished run. `table` is a key of `DATASETS`."""
     run = open_finished_run(output)
     store = open_store(run.output)
     store.check_idle()
@@ -203,7 +203,7 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
 
 
 def _check_constants(run: FinishedRun, tags: Mapping[str, str], schema: pa.Schema) -> None:
-    """Check the names and values of the tags, and that no column has the name of a constant."""
+    """Check that tags are valid and that no dataset column has the name of a constant column."""
     taken = {column.lower() for column in schema.names}
     for name in (RUN, INPUT):
         if name in taken:
@@ -227,7 +227,7 @@ def _input_names(run: FinishedRun) -> list[str]:
 
 
 def input_names(paths: Sequence[str]) -> list[str]:
-    """Return short names of inputs: the ends of their paths, as long as needed to differ.
+    """Return a short, unique name for each input, from the end of its path.
 
     Examples
     --------

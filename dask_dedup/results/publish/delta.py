@@ -1,4 +1,4 @@
-"""A Delta table: files in its folder, and commits that list them."""
+"""The Delta table to which `publish` adds files."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 
 class DeltaLakeTable:
-    """A Delta table that may not exist yet, for one dataset.
+    """A Delta table for one dataset. The table may not exist yet.
 
     Attributes
     ----------
     name : str
-        The table, for messages.
+        Name of the table in messages.
     columns : LakeColumns
     """
 
@@ -87,7 +87,7 @@ class DeltaLakeTable:
         return contents
 
     def prepare(self, mode: str) -> str:
-        """Check that the columns fit, and return the folder for the files."""
+        """Check that the columns fit. Return the folder for the files."""
         if self.table is not None and mode == "append":
             there = lake_columns(pa.schema(self.table.schema().to_arrow()), unsigned64=True)
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
@@ -101,7 +101,7 @@ class DeltaLakeTable:
         return Schema.from_arrow(pa.schema([*self.columns.schema, *constants]))
 
     def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Write one version of the table; return False if another publisher was first."""
+        """Commit the files as a new version. Return False if another publisher was faster."""
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import (
             AddAction,
@@ -156,11 +156,11 @@ class DeltaLakeTable:
         return True
 
     def version(self) -> str:
-        """Return the version of the table."""
+        """Return the version of the table as text."""
         return str(self.table.version()) if self.table else ""
 
     def missing_files(self) -> list[str]:
-        """Return the files that the table lists but that do not exist."""
+        """Return the files in the table's list that do not exist."""
         if self.table is None:
             return []
         actions = pa.table(self.table.get_add_actions(flatten=True))
@@ -168,4 +168,4 @@ class DeltaLakeTable:
         return [path for path in actions.column("path").to_pylist() if path not in there]
 
     def close(self) -> None:
-        """Do nothing: there is no catalog."""
+        """Do nothing. A Delta table has no catalog."""

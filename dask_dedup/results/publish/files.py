@@ -1,8 +1,8 @@
-"""Copy the files of a run into the folder of a table: links where possible.
+"""Copy the files of a run into a table's folder, as hard links where possible.
 
 A table cannot list the files where the run wrote them. Most readers of Delta accept only paths
 within the table's folder (``docs/guides/lake.md``). Overwriting the run would change the rows of the
-table. And a vacuum of a table whose folder held a run would delete the run's other files.
+table. And if the table's folder held the run, a vacuum would delete the run's other files.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CopiedFile:
-    """A file of a run in the folder of a table.
+    """A copy of a run's file in a table's folder.
 
     Attributes
     ----------
@@ -48,10 +48,10 @@ class CopiedFile:
 def copy_files(
     files: Sequence[DatasetFile], constants: Sequence[str], root: str
 ) -> list[CopiedFile]:
-    """Copy files into hive-partition folders for their constant columns, under unused names.
+    """Copy files into hive-partitioned folders, one level per constant column, under new names.
 
-    Polars takes the constant columns from the names of the folders. If a file cannot be copied,
-    none is left.
+    Polars reads the constant columns from the folder names. If a file cannot be copied, all copies
+    are removed.
     """
     token, folder = uuid4().hex[:8], at(root)
     paths = []
@@ -75,7 +75,7 @@ def copy_files(
 
 
 def remove_copies(copies: Sequence[CopiedFile]) -> None:
-    """Remove files that the table does not list, and the folders made for them."""
+    """Remove copies and empty folders. The table must not list the copies."""
     for copy in copies:
         remove_file(at(copy.root) / copy.relative, at(copy.root))
 

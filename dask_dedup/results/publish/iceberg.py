@@ -1,4 +1,4 @@
-"""An Iceberg table: files in its folder, and snapshots that list them."""
+"""The Iceberg table to which `publish` adds files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _FIRST_OTHER_ID = 1_000_000
 
 
 def _beyond_31_bits(dataset: Dataset) -> set[str]:
-    """Return the uint32 columns with large values: pyiceberg compares them as signed and finds no row."""
+    """Return the uint32 columns with values of 2**31 or more. pyiceberg treats these as signed."""
     return {
         name
         for file in dataset.files
@@ -60,12 +60,12 @@ def _open_catalog(name: str) -> Catalog:
 
 
 class IcebergLakeTable:
-    """A table of a catalog in pyiceberg's configuration, which may not exist yet, for one dataset.
+    """An Iceberg table for one dataset. The table may not exist yet in its catalog.
 
     Attributes
     ----------
     name : str
-        The catalog and the table, for messages.
+        Names of catalog and table in messages.
     identifier : str
         The table's name in the catalog, with its namespace.
     columns : LakeColumns
@@ -117,7 +117,7 @@ class IcebergLakeTable:
         ]
 
     def prepare(self, mode: str) -> str:  # noqa: ARG002
-        """Check that the columns fit, begin the change, and return the folder for the files."""
+        """Check that the columns fit and begin a transaction. Return the folder for the files."""
         if self.table is not None:
             there = lake_columns(self.table.schema().as_arrow(), unsigned64=False)
             self.columns.check_fit(there, self.name, "use another table.")
@@ -142,7 +142,7 @@ class IcebergLakeTable:
         return change
 
     def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Write one snapshot of the table; return False if another publisher was first."""
+        """Commit the files as a new snapshot. Return False if another publisher was faster."""
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         change = self.change
@@ -165,12 +165,12 @@ class IcebergLakeTable:
         return True
 
     def version(self) -> str:
-        """Return the snapshot of the table."""
+        """Return the id of the current snapshot as text."""
         snapshot = self.table.current_snapshot() if self.table else None
         return str(snapshot.snapshot_id) if snapshot else ""
 
     def missing_files(self) -> list[str]:
-        """Return the files that the table lists but that do not exist."""
+        """Return the files in the table's list that do not exist."""
         if self.table is None:
             return []
         paths, io = [file.file_path for file in self._files()], self.table.io
@@ -182,9 +182,9 @@ class IcebergLakeTable:
 
 
 def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
-    """Return the field ids of the columns in the files, by name.
+    """Return an Iceberg name mapping, as JSON, that covers all columns of the files.
 
-    All columns of the files must have one: otherwise DuckDB reads nulls, and pyiceberg nothing.
+    If a column of the files has no field id, DuckDB reads nulls, and pyiceberg nothing.
     """
     schema = change.table_metadata.schema()
     written = change.table_metadata.properties.get(_NAME_MAPPING)

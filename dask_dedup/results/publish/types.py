@@ -1,4 +1,4 @@
-"""The types of columns in Delta and Iceberg, which have no unsigned integers and no vectors.
+"""Column types for Delta and Iceberg, which have no unsigned integers and no fixed-size lists.
 
 A type is used only if it holds every value, and if each reader in ``docs/guides/lake.md`` reads it
 correctly or refuses it.
@@ -22,7 +22,7 @@ _UINT64 = pa.decimal128(20, 0)
 
 @dataclass(frozen=True, slots=True)
 class LakeColumns:
-    """The columns of a dataset in a table.
+    """Columns of a dataset in a Delta or Iceberg table.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class LakeColumns:
     left_out: dict[str, str]
 
     def check_fit(self, there: LakeColumns, table: str, advice: str) -> None:
-        """Raise `InputError` if a table with the columns `there` cannot hold these columns."""
+        """Raise `InputError` if a table with the columns `there` cannot hold the columns of `self`."""
         known = {field.name: field.type for field in there.schema} | there.left_out
         for field in self.schema:
             if field.name not in known:
@@ -54,10 +54,10 @@ class LakeColumns:
 def lake_columns(
     stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
 ) -> LakeColumns:
-    """Return the columns of stored files as a table has them.
+    """Convert the schema of Parquet files to the columns of a Delta or Iceberg table.
 
-    Unsigned 64-bit integers become decimals if `unsigned64`, else they are left out, as are the
-    columns named in `without`.
+    Unsigned 64-bit integers become decimals if `unsigned64`, and are left out otherwise. The columns
+    in `without` are left out.
     """
     fields: list[pa.Field] = []
     decimals: list[str] = []

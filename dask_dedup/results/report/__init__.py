@@ -26,17 +26,17 @@ def report(
     plot_micrographs: Sequence[str] = (),
     verification: Verification | None = None,
 ) -> Path:
-    """Write ``report.html`` and ``plots/`` of a finished run, or replace them.
+    """Write ``report.html`` and ``plots/`` for a finished run. Replace an earlier report.
 
     Parameters
     ----------
     output : str or Path
         Folder of the run.
     plot_micrographs : sequence of str
-        Micrographs to show besides the most rejected and the median one: by name, by name without
-        folders and suffixes, or by uid.
+        Micrographs to show besides the default examples. Name each by its full name, its name
+        without folders and suffix, or its uid.
     verification : Verification, optional
-        The findings of `verify`, to be shown in the report.
+        Result of `verify` to show in the report.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""An example micrograph: its picks, their winners, and its image."""
+"""Example micrographs for the report: picks, winners and image."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class MicrographImage:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One micrograph, ready to be drawn.
+    """Data for drawing one micrograph.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Example:
     kept, rejected : (n, 2) float64
         Centres, x and y, in `unit`.
     winner : (r,) intp
-        The kept particle in favour of which each was rejected; `NO_WINNER` if there is none.
+        For each rejected particle, the index of its winner in `kept`, or `NO_WINNER`.
     unit : {"A", "pixel", "fraction"}
         Unit of the centres; angstrom if the run measured distances.
     psize : float or None
@@ -77,12 +77,12 @@ class Example:
     field : tuple of float
         Width and height in `unit`.
     field_known : bool
-        Whether the field is the micrograph's, or only the extent of the picks.
+        True if `field` is the micrograph, False if it is the extent of the picks.
     image : MicrographImage or None
     image_note : str
         Path of the image, or why there is none.
     is_projection : bool
-        Whether the centres are x and y of a tomogram.
+        Whether the particles are in a tomogram.
     """
 
     name: str
@@ -102,7 +102,7 @@ class Example:
 def choose_examples(
     run: FinishedRun, summary: Summary, named: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Return the keys of the micrographs to show, and why."""
+    """Return the key of each micrograph to show, and the reason."""
     if not summary.micrographs.size:
         if named:
             raise InputError(
@@ -142,7 +142,7 @@ def _find(run: FinishedRun, summary: Summary, name: str) -> int:
 
 
 def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Example:
-    """Return a micrograph with its picks and its image."""
+    """Read the picks and the image of a micrograph."""
     sample = sample_of(run, summary, key)
     name = summary.name_of(key)
     part, psize, shape = _field(run, summary, key)
@@ -193,7 +193,7 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
 def _field(
     run: FinishedRun, summary: Summary, key: int
 ) -> tuple[Part, float | None, tuple[int, int] | None]:
-    """Return a part with particles of the micrograph, the pixel size and the shape (ny, nx)."""
+    """Find a `Part` with the micrograph. Also return the pixel size and the shape (ny, nx)."""
     for part in summary.parts_of(key):
         roles = run.roles[part.source]
         for path in (part.kept, part.rejected):
@@ -237,9 +237,9 @@ def _image(run: FinishedRun, name: str) -> tuple[MicrographImage | None, str]:
 
 
 def find_image(name: str, folders: Sequence[Path]) -> Path | None:
-    """Return the path of an MRC file that a table names, in some folders or above them.
+    """Find an MRC file by its name in a table. Search `folders` and their parents.
 
-    The name is as stored: with a ``>`` (CryoSPARC), or a number and ``@`` (stacks of RELION).
+    CryoSPARC may put ``>`` before the name, and RELION an image number and ``@``.
     """
     stored = Path(_STACK_NUMBER.sub("", name.lstrip(">")))
     if stored.suffix.lower() != ".mrc":
@@ -253,7 +253,7 @@ def find_image(name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def read_image(path: Path) -> MicrographImage:
-    """Read an MRC file, binned to at most `MAX_PIXELS`, without holding all of it in memory."""
+    """Read an MRC image, binned to at most `MAX_PIXELS`. The file is memory-mapped."""
     import mrcfile
 
     with warnings.catch_warnings():
@@ -276,7 +276,7 @@ def read_image(path: Path) -> MicrographImage:
 
 
 def _binned(data: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
-    """Return averages of squares of `factor` pixels, without incomplete squares at the edges."""
+    """Average each square of `factor` x `factor` pixels. Drop incomplete squares at the edges."""
     height, width = data.shape[0] // factor, data.shape[1] // factor
     rows = np.empty((height, width), dtype=np.float32)
     for row in range(height):
@@ -286,9 +286,9 @@ def _binned(data: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
 
 
 def find_winners(sample: Sample) -> NDArray[np.intp]:
-    """Return the kept pick in favour of which each pick was rejected, or `NO_WINNER`; (r,) intp.
+    """Return, for each rejected pick, the index of its winner in `kept`, or `NO_WINNER`, (r,) intp.
 
-    It is found by its uid; without uids, by the recorded score and the nearest to the recorded distance.
+    Without uids, the winner is the pick of the recorded score whose distance is closest to the recorded one.
     """
     kept, recorded = sample.kept, Columns(sample.winners, "duplicates")
     distance, score = recorded.floats("distance_A"), recorded.floats("winner_score")

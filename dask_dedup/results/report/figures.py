@@ -1,4 +1,4 @@
-"""The figures of the report; each title answers a question."""
+"""The figures of the report. Each title answers a question."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BINS = 80
 
 
 def make_figures(run: FinishedRun, summary: Summary) -> list[Picture]:
-    """Return all figures; those without data have a reason instead."""
+    """Draw all figures. Without data, a `Picture` has only a note."""
     return [
         _neighbours(run, summary),
         _scores(run, summary),
@@ -44,7 +44,7 @@ def make_figures(run: FinishedRun, summary: Summary) -> list[Picture]:
 
 
 def _outlines(axes: Axes, edges: Floats, histograms: dict[str, Floats]) -> None:
-    """Draw two histograms as outlines, kept and rejected, with their names for the legend."""
+    """Draw two histograms as outlines, in the colours of kept and rejected particles."""
     looks = ((KEPT, "-"), (REJECTED, "--"))
     for (name, values), (colour, style) in zip(histograms.items(), looks, strict=True):
         counts, _ = np.histogram(values, edges)

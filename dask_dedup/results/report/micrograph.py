@@ -1,4 +1,4 @@
-"""Draw an example micrograph: kept particles on the left, rejected ones on the right, to scale."""
+"""Draw an example micrograph to scale: kept particles on the left, rejected ones on the right."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SEEN, _WINDOW_CIRCLES, _WINDOW_ASPECT = 0.03, 25.0, 0.55
 
 
 def make_picture(key: str, example: Example, separation: float) -> Picture:
-    """Draw and describe a micrograph; `separation` as in `draw_micrograph`."""
+    """Draw and describe a micrograph. For `separation`, see `draw_micrograph`."""
     title = (
         f"Micrograph {printable(example.name, 80)} ({example.why}): {len(example.kept):,} particles kept, "
         f"{len(example.rejected):,} rejected."
@@ -51,10 +51,10 @@ def make_picture(key: str, example: Example, separation: float) -> Picture:
 
 
 def draw_micrograph(example: Example, separation: float) -> Figure:
-    """Draw the kept and the rejected particles of a micrograph.
+    """Draw the kept and the rejected particles of a micrograph side by side.
 
-    The diameter of the circles is `separation`, in angstrom: particles whose circles touch or
-    overlap are duplicates. Without distances it is 0, and particles are dots.
+    Particles are circles of diameter `separation`, in angstrom: duplicates touch or overlap. If
+    `separation` is 0 or the unit is not angstrom, particles are dots.
     """
     width, height = example.field
     diameter = separation if example.unit == "A" else 0.0
@@ -81,7 +81,7 @@ def draw_micrograph(example: Example, separation: float) -> Figure:
 
 
 def _crowded_window(example: Example, diameter: float) -> Window | None:
-    """Return the window with most rejected particles if circles are too small to see, else None."""
+    """Find the window with the most rejected particles. Return None if no enlargement is needed."""
     width, height = example.field
     if not diameter or not len(example.rejected) or diameter > width * _SEEN:
         return None
@@ -97,7 +97,7 @@ def _crowded_window(example: Example, diameter: float) -> Window | None:
 def _draw_pair(
     left: Axes, right: Axes, example: Example, diameter: float, window: Window | None
 ) -> None:
-    """Draw the kept and the rejected particles of the field, or of a window in it."""
+    """Draw kept particles on `left` and rejected ones on `right`. `window` limits the view."""
     won = np.unique(example.winner[example.winner != NO_WINNER])
     others = np.setdiff1d(np.arange(len(example.kept)), won)
     for axes in (left, right):
@@ -130,7 +130,7 @@ def _draw_field(axes: Axes, example: Example, window: Window) -> None:
 
 
 def _draw_bar(axes: Axes, stored: str, window: Window) -> None:
-    """Draw a scale bar of a round length, in nanometres or pixels."""
+    """Draw a scale bar with a round length in nanometres or pixels."""
     left, top, width, height = window
     if stored == "fraction":
         return

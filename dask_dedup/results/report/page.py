@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs no network."""
+"""The HTML page of the report: one file that needs no network."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def render(
     drawn: Mapping[str, Mapping[str, bytes]],
     verification: Verification | None,
 ) -> str:
-    """Return the HTML of the page; all text is escaped. `drawn` has the files of each picture."""
+    """Return the HTML page, with all text escaped. `drawn` has the image files of each picture."""
     manifest, totals = run.manifest, run.manifest["totals"]
     environment = Environment(
         loader=PackageLoader("dask_dedup.results.report", "."),
@@ -63,7 +63,7 @@ def render(
 
 
 def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
-    """Return the outcome in one sentence."""
+    """Return the outcome of the run in one sentence."""
     totals, tables = manifest["totals"], len(manifest["inputs"])
     rows, rejected, invalid = totals["rows"], totals["rejected"], totals["invalid"]
     aside = ""
@@ -119,7 +119,7 @@ def _plan(plan: dict[str, Any]) -> str:
 
 
 def _citation(version: str, year: str) -> str:
-    """Return the BibTeX entry of the package's CITATION.cff, for the version that made the result."""
+    """Return a BibTeX entry for the version of dask-dedup that made the result."""
     citation = yaml.safe_load(files("dask_dedup").joinpath("CITATION.cff").read_text("utf-8"))
     authors = " and ".join(f"{{{author['name']}}}" for author in citation["authors"])
     return (

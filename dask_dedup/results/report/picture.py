@@ -1,4 +1,4 @@
-"""The pictures of the report: their colours, their settings, and their files."""
+"""Pictures of the report: colours, matplotlib settings, and image files."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture of the report, or why there is none.
+    """A picture of the report, or the reason for its absence.
 
     Attributes
     ----------
     key : str
         Name of the files.
     title : str
-        What it shows, also for readers who do not see it.
+        Description of the picture, also its alternative text.
     figure : matplotlib.figure.Figure or None
     note : str
         A note for the reader, or why there is no figure.
@@ -69,12 +69,12 @@ class Picture:
 
 
 def make_figure(width: float, height: float) -> Figure:
-    """Return an empty figure; the size is in inches."""
+    """Return an empty figure. The size is in inches."""
     return Figure(figsize=(width, height), facecolor="white")
 
 
 def draw_files(figure: Figure) -> dict[str, bytes]:
-    """Return the contents of the files of a figure by their suffixes, .png and .svg."""
+    """Draw a figure as PNG and SVG. Return the bytes of each file by suffix."""
     png, svg = io.BytesIO(), io.BytesIO()
     # Computed once here; a figure with its own layout engine would do it for each file.
     ConstrainedLayoutEngine().execute(figure)
@@ -84,7 +84,7 @@ def draw_files(figure: Figure) -> dict[str, bytes]:
 
 
 def embed(pngs: Sequence[bytes]) -> list[str]:
-    """Return PNG files as data URIs of JPEG files; empty beyond `PAGE_BUDGET`."""
+    """Convert PNG files to JPEG data URIs. URIs beyond the total `PAGE_BUDGET` are empty."""
     uris, left = [], PAGE_BUDGET
     for png in pngs:
         jpeg = io.BytesIO()

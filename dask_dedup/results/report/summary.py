@@ -1,4 +1,4 @@
-"""The numbers in the report: exact counts, and a sample of whole micrographs for distributions."""
+"""Numbers for the report: exact counts, and a sample of micrographs for the distributions."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ MAX_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The picks of some whole micrographs.
+    """All picks of some micrographs.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Summary:
     Attributes
     ----------
     micrographs : (m,) uint64
-        Keys, sorted.
+        Micrograph keys, sorted.
     kept, rejected : (m,) int64
         Number of particles on each micrograph.
     names : dict of int to str
@@ -76,7 +76,7 @@ class Summary:
     sampled_micrographs : int
         Number of micrographs in the sample.
     part_micrographs : tuple of (Part, set of int)
-        The parts of the result, and the keys of the micrographs in each.
+        Each part of the result with the keys of its micrographs.
     """
 
     micrographs: Keys
@@ -88,16 +88,16 @@ class Summary:
     part_micrographs: tuple[tuple[Part, set[int]], ...]
 
     def name_of(self, key: int) -> str:
-        """Return the name of a micrograph."""
+        """Return the name of a micrograph, or else its uid."""
         return self.names.get(key, f"uid {key}")
 
     def parts_of(self, key: int) -> list[Part]:
-        """Return the parts with particles of a micrograph."""
+        """Return the parts of the result that contain a micrograph."""
         return [part for part, micrographs in self.part_micrographs if key in micrographs]
 
     @property
     def drawn_from(self) -> str:
-        """A note on the sample; empty if it is the whole result."""
+        """A note on the sample. Empty if the sample is the whole result."""
         number = self.micrographs.size
         if self.sampled_micrographs == number:
             return ""
@@ -106,7 +106,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """The numbers of one part: particles by the keys of micrographs, names, and a sample."""
+    """Numbers from one `Part`: particles per micrograph, micrograph names, and a sample."""
 
     kept: Counter[int]
     rejected: Counter[int]
@@ -115,7 +115,7 @@ class _Reading:
 
 
 def summarize(run: FinishedRun) -> Summary:
-    """Read the datasets of a run once and return their numbers."""
+    """Read the datasets of a run once and summarize them."""
     share = min(1.0, SAMPLE_ROWS / max(1, run.manifest["totals"]["rows"]))
     limit = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
@@ -147,7 +147,7 @@ def summarize(run: FinishedRun) -> Summary:
 
 
 def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
-    """Return the picks of one micrograph."""
+    """Read the picks of one micrograph."""
     readings = _read_parts(run, summary.parts_of(key), lambda keys: keys == key)
     return _join([reading.sample for reading in readings])
 
@@ -194,7 +194,7 @@ def _names(
     distinct: Keys,
     first: NDArray[np.intp],
 ) -> dict[int, str]:
-    """Return the names of micrographs; those identified by uid may have a path column."""
+    """Return micrograph names by key. For micrographs identified by uid, use the path column."""
     if found.names:
         keyed = keys_of_names(found.names, run.roles[part.source].match)
         return dict(zip(keyed.tolist(), found.names, strict=True))
@@ -233,7 +233,7 @@ def _join(samples: list[Sample]) -> Sample:
 
 
 def nearest_distances(picks: Picks, reach: float) -> Floats:
-    """Return the distance of each pick to its nearest neighbour; infinite beyond `reach`."""
+    """Return the distance from each pick to its nearest neighbour, or infinity beyond `reach`."""
     if not len(picks):
         return np.empty(0)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
@@ -244,9 +244,9 @@ def nearest_distances(picks: Picks, reach: float) -> Floats:
 
 
 def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
-    """Count kept particles by the inputs that found them, as ascending ordinals.
+    """Count kept particles by the inputs that found them. Keys are tuples of ascending ordinals.
 
-    A particle was found by its own input and by those of the particles rejected in its favour.
+    A particle was found by its own input and by the inputs of its rejected duplicates.
     """
     number = {path: source for source, path in enumerate(inputs)}
     names = ("winner_input", "winner_file", "winner_row")

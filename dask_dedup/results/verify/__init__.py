@@ -1,8 +1,8 @@
 """Verify a finished run from its files and its inputs.
 
-No decision of the run is trusted, and the code that made them is not used. Trusted are the reader
-of the inputs (`formats`), the centres, labels and micrograph keys (`particles.extract`), and the
-rank keys (`dedup.picks`).
+The decisions of the run are not trusted, and the code that made them is not used. Verification
+trusts the reader of the inputs (`formats`), the centres, labels and micrograph keys
+(`particles.extract`), and the rank keys (`dedup.picks`).
 
 Two checks together show that the kept particles are *the* greedy result and not another one.
 "separation": no two kept particles are within the separation. "rejections": every rejected

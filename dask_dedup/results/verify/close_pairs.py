@@ -1,7 +1,7 @@
 """Find close pairs of points with a grid of cells.
 
-The algorithm differs from the run's on purpose: no tree and no greedy walk. If the cells are not
-smaller than the reach, two points within reach are in the same cell or in neighbouring cells.
+The algorithm differs from the run's on purpose: no tree and no greedy walk. Cells are at least as
+wide as the reach, so two points within reach are in the same cell or in neighbouring cells.
 Candidate pairs are made in slices, so memory is bounded.
 """
 
@@ -37,7 +37,7 @@ _MAX_NUMBERS = 2.0**62
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Positions of particles.
+    """Particle centres, micrographs and labels.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Points:
     centres : (n, d) float64
         Angstrom, finite.
     labels : sequence of (n,) int64
-        Two points that share a label that is not negative are never a pair.
+        Two points with an equal, non-negative label are never a pair.
     """
 
     micrograph: Indices
@@ -57,12 +57,12 @@ class Points:
         return self.micrograph.size
 
     def take(self, rows: Indices | NDArray[np.bool_]) -> Points:
-        """Select points by number or by mask."""
+        """Select points by index or by mask."""
         labels = [label[rows] for label in self.labels]
         return Points(self.micrograph[rows], self.centres[rows], labels)
 
     def labelled(self) -> NDArray[np.bool_]:
-        """Return which points have a label; two points with the same labels are not a pair."""
+        """Return a mask of the points that have a non-negative label."""
         has = np.zeros(len(self), dtype=bool)
         for label in self.labels:
             has |= label >= 0
@@ -70,7 +70,7 @@ class Points:
 
 
 def distances(a: Floats, b: Floats) -> Floats:
-    """Return the distance of each row of `a` from the same row of `b`, both (n, d) float64."""
+    """Return the distance between each row of `a` and the same row of `b`, both (n, d) float64."""
     with np.errstate(over="ignore", under="ignore"):
         square = np.zeros(len(a))
         # The order of the sum defines a distance to the bit.
@@ -82,10 +82,10 @@ def distances(a: Floats, b: Floats) -> Floats:
 def close_pairs(
     queries: Points, targets: Points, reach: float
 ) -> Iterator[tuple[Indices, Indices, Floats]]:
-    """Yield every pair at a distance of at most `reach`: query and target, (p,) intp, and distance.
+    """Yield all pairs within `reach`, in blocks: arrays of query, target and distance, each (p,).
 
-    If queries and targets are the same, each pair comes twice, and each point without labels with
-    itself. A reach of 0 is for equal centres.
+    If `queries` and `targets` are the same points, each pair is yielded twice, and each unlabelled
+    point is paired with itself. With a reach of 0, only equal centres are pairs.
     """
     if not len(queries) or not len(targets):
         return
@@ -113,10 +113,10 @@ def close_pairs(
 def _cells(
     queries: Points, targets: Points, reach: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
-    """Return the cell numbers of the queries and the targets, unique over all micrographs.
+    """Number the grid cells of queries and targets. No two micrographs share a number.
 
-    The third value lists the steps from a cell to the middle cells of its row and the neighbouring
-    rows.
+    The third value lists the steps from a cell number to the middle cells of the same and the
+    neighbouring rows.
     """
     both = np.concatenate([queries.centres, targets.centres])
     micrograph = np.concatenate([queries.micrograph, targets.micrograph])
@@ -143,7 +143,7 @@ def _cells(
 
 
 def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Yield each slot with every number in ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
+    """Yield pairs of a slot and a number in ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
     slots = np.flatnonzero(last > first)
     counts = last[slots] - first[slots]
     total = np.cumsum(counts)
@@ -159,9 +159,9 @@ def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
 
 
 def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indices]:
-    """Return groups of coincident points (same micrograph, centre and labels).
+    """Group coincident points: points with equal micrograph, centre and labels.
 
-    Otherwise, each of many coincident particles would be compared with each other.
+    This avoids comparing all coincident points with one another.
 
     Returns
     -------
@@ -185,7 +185,7 @@ def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indi
 
 
 def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
-    """Return whether all rows differ; on rare hash collisions False although they do.
+    """Return True only if all rows differ. A rare hash collision makes the result False.
 
     Rows with different hashes differ, and sorting hashes is several times faster than sorting rows.
     """
@@ -202,7 +202,7 @@ def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
 
 
 def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
-    """Return the distance of the two closest points, and the points; None if beyond `reach`."""
+    """Return the distance and indices of the closest pair, or None if no pair is within `reach`."""
     first, group = distinct(points)
     again = np.ones(len(points), dtype=bool)
     again[first] = False
@@ -224,9 +224,9 @@ def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
 def best_within(
     queries: Points, targets: Points, rank: Indices, separation: float
 ) -> NDArray[np.intp]:
-    """Return the best-ranked target within the separation of each query, or `NOT_FOUND`.
+    """Return, for each query, the best-ranked target within the separation, or `NOT_FOUND`.
 
-    `rank` has the ranks of the targets: lower is better, all differ.
+    `rank` has the rank of each target. Lower is better, and all ranks differ.
     """
     first, group = distinct(queries)
     best_of_group, _ = distinct(targets, rank)
@@ -240,7 +240,7 @@ def best_within(
 
 
 def nearest_other(points: Points, separation: float) -> Floats:
-    """Return the distance of each point to the closest other within the separation, else infinity."""
+    """Return the distance from each point to the nearest other point, or infinity beyond `separation`."""
     first, group = distinct(points)
     few = points.take(first)
     nearest = np.full(first.size, np.inf)

@@ -1,7 +1,7 @@
-"""Check the decisions of a finished run: derive them from the inputs, some micrographs at a time.
+"""Check the decisions of a finished run by deriving them from the inputs.
 
-Only which rows were kept is read from the result. Trusted are the centres, labels and micrograph
-keys (`particles.extract`) and the rank keys (`dedup.picks`).
+Only ``duplicates``, which lists the rejected rows, is read from the result. The centres, labels and
+micrograph keys (`particles.extract`) and the rank keys (`dedup.picks`) are trusted.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Faults:
     first: str = ""
 
     def add(self, rows: Indices, describe: Callable[[int], str]) -> None:
-        """Add rows; `describe` returns the text for the first."""
+        """Add failing rows. `describe` returns the text for a row."""
         if rows.size and not self.rows:
             self.first = describe(int(rows[0]))
         self.rows += rows.size
@@ -79,7 +79,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Findings:
-    """The findings in all micrographs examined so far.
+    """The findings on all micrographs examined so far.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Findings:
         Distance in angstrom of the closest two kept particles that may be duplicates; infinite if
         no two are within `LOOK_AHEAD` separations.
     rejected : int
-        Rejected rows, without those that cannot be compared.
+        Number of rejected rows that could be compared.
     """
 
     closest: float = np.inf
@@ -101,7 +101,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The picks of some micrographs.
+    """The picks that one pass checks.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class _Batch:
     stored: pa.Table
 
     def take(self, selected: Bools) -> _Batch:
-        """Select picks."""
+        """Select picks by mask."""
         listed = pa.array(selected[~self.kept])
         return _Batch(
             self.picks.take(selected),
@@ -134,14 +134,14 @@ class _Batch:
 
     @property
     def rejected(self) -> Indices:
-        """The numbers of the rejected picks."""
+        """The indices of the rejected picks."""
         return np.flatnonzero(~self.kept)
 
 
 def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
-    """Return the checks named in `DECISION_CHECKS`, and `Verification.closest_kept_A`."""
+    """Run the checks in `DECISION_CHECKS`. Also return `Verification.closest_kept_A`."""
     try:
         findings = examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool)
     except FAULTS as error:
@@ -187,7 +187,7 @@ def _describe_separation(params: DedupParams, closest: float) -> str:
 
 
 def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor) -> Findings:
-    """Derive every decision and compare it with ``duplicates``, one file per fragment."""
+    """Derive every decision and compare it with ``duplicates``. `parts` has a file per fragment."""
     passes = max(1, -(-sum(fragment.rows for fragment in inputs.fragments) // PASS_ROWS))
     findings = Findings()
     for number in range(passes):
@@ -212,7 +212,7 @@ def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor)
 
 
 def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: int) -> _Batch:
-    """Read the picks of a fragment on the micrographs of one pass."""
+    """Read the picks of one fragment that belong to one pass."""
     roles = inputs.roles[fragment.source]
     columns = formats.read(inputs.tables[fragment.source], fragment, roles.columns)
     picks = extract(columns, fragment, roles, inputs.params, inputs.micrographs).picks
@@ -241,7 +241,7 @@ def _name(inputs: Inputs, picks: Picks, row: int) -> str:
 
 
 def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
-    """Check that exactly the rows that cannot be compared were treated as `invalid` requires."""
+    """Check that all invalid rows, and no others, were handled as `invalid` requires."""
     picks, invalid = batch.picks, batch.reason != ""
     faults, option = findings.validity, inputs.params.invalid
     pairs = zip(picks.source[invalid].tolist(), batch.reason[invalid].tolist(), strict=True)
@@ -273,7 +273,7 @@ def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
 
 
 def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
-    """Check the decisions about the rows that can be compared."""
+    """Check the decisions on the rows that can be compared."""
     params, picks = inputs.params, batch.picks
     name = partial(_name, inputs, picks)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
@@ -316,7 +316,7 @@ def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
 def _compare(
     inputs: Inputs, batch: _Batch, expected: dict[str, pa.Array], rows: Indices, faults: Faults
 ) -> None:
-    """Compare some rows of ``duplicates`` with the expected ones, column by column."""
+    """Compare the given rows of ``duplicates`` with the expected rows, column by column."""
     found = Columns(batch.duplicates, DUPLICATES)
     stored = {name: batch.stored.column(name) for name in batch.stored.column_names}
     right = Columns(pa.table(expected | stored), "the expected rows")

@@ -1,4 +1,4 @@
-"""Read the ``duplicates`` dataset, and derive what it should contain."""
+"""Read the ``duplicates`` dataset and derive its expected content."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
-    """Read the rejected rows of a fragment, and their ascending row numbers in it, (n,) intp."""
+    """Read a ``duplicates`` file. Also return the row numbers in the fragment, ascending, (n,) intp."""
     with pq.ParquetFile(**parquet_source(path)) as file:
         table = file.read(use_threads=False)
     if table.schema.names != DUPLICATES_SCHEMA.names:
@@ -59,14 +59,14 @@ def expected_duplicates(
     winner: Indices,
     distance: NDArray[np.float64],
 ) -> dict[str, pa.Array]:
-    """Return the columns that ``duplicates`` should have, except for the micrograph and the uid.
+    """Return the expected columns of ``duplicates``, except the micrograph.
 
     Parameters
     ----------
     inputs : Inputs
     picks : Picks
     rejected, winner : (n,) intp
-        Numbers of picks; a winner may be `NOT_FOUND`.
+        Indices in `picks`; a winner may be `NOT_FOUND`.
     distance : (n,) float64
         Angstrom; NaN if there is none.
     """
@@ -108,7 +108,7 @@ def expected_duplicates(
 
 
 def differs(found: Columns, expected: Columns, name: str) -> Bools:
-    """Return where two columns differ by a bit; (n,) bool."""
+    """Return a mask of the rows whose bits differ in the column `name`, (n,) bool."""
     kind = expected.rows.schema.field(name).type
     if pa.types.is_dictionary(kind):
         (codes, texts), (expected_codes, expected_texts) = found.texts(name), expected.texts(name)

@@ -1,4 +1,4 @@
-"""Check the files: those of the result against the manifest, those of the inputs against the run."""
+"""Check that the files of the result and of the inputs are unchanged since the run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _ATTRIBUTES = {
 
 
 def check_files(run: FinishedRun, pool: Executor) -> str:
-    """Check that the result has the files of the manifest, byte for byte, and no others."""
+    """Check that the manifest's files are unchanged, and that the result has no other tables."""
     there = {path: n for name in TABLES for path, n in list_files(run.output / name).items()}
 
     def fault(file: ResultFile) -> str:
@@ -77,7 +77,7 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
 
 
 def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
-    """Open the inputs and check that they are unchanged; None if they are missing or changed."""
+    """Open the inputs and check that they are unchanged. The inputs are None if this fails."""
     try:
         tables, exposures = _open_tables(run)
         touched = []
@@ -113,12 +113,12 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
 
 
 def _files_then(run: FinishedRun) -> list[tuple[InputFile, ...]]:
-    """Return the files of each input as they were at the time of the run."""
+    """Return the files of each input, as the manifest describes them."""
     return [tuple(InputFile(**file) for file in entry["files"]) for entry in run.manifest["inputs"]]
 
 
 def _changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[str, str]]:
-    """Yield the path of each input file that differs from the run's, and what differs."""
+    """Yield the path and the changed attribute of each input file that changed since the run."""
     for table, then in zip(tables, _files_then(run), strict=True):
         if [file.path for file in then] != [file.path for file in table.files]:
             yield table.path, "its list of files"
@@ -132,7 +132,7 @@ def _changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[st
 def _check_run_id(
     run: FinishedRun, tables: list[ParticleTable], exposures: ParticleTable | None
 ) -> None:
-    """Check that the parameters and the micrograph table are those of the run: its id is their hash."""
+    """Check that the manifest's parameters and the micrograph table give the same run id again."""
     if run.manifest["versions"]["algorithm"] != str(ALGORITHM):
         return
     then = [

@@ -1,4 +1,4 @@
-"""Check that every input row is in the result once, unchanged, and that the totals are right."""
+"""Check that the result has each input row once and unchanged, and that the totals are right."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _PAIR_COLUMNS = ["uid", "winner_uid", "half_set", "winner_half_set", "input", "w
 
 
 def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
-    """Return the Parquet files of each dataset by the number of their fragment."""
+    """Return the Parquet files of each dataset by fragment number. No file may be missing."""
     parts = {}
     for dataset in DATASETS:
         native = run.native_tables(dataset)
@@ -57,7 +57,7 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
 
 
 def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
-    """Check that every input row is kept or rejected, once, unchanged and in its order."""
+    """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
     schema = unified_schema([t for t in inputs.tables if t.source not in native[KEPT]])
@@ -100,10 +100,10 @@ def _compare_bytes(
     fragments: Sequence[Fragment],
     duplicates: Mapping[int, Path],
 ) -> None:
-    """Write a native table again from the input and the decisions, and compare the files.
+    """Write the native files again from the input, and compare their bytes.
 
-    This finds what values do not show: digits, blanks, comments, other tables. It takes temporary
-    disk space for the table.
+    This finds differences that values do not show: digits, blanks, comments, other tables. The new
+    files need temporary disk space.
     """
     with TemporaryDirectory(prefix="dask-dedup-verify-") as scratch:
         pieces: dict[str, list[Path]] = {dataset: [] for dataset in paths}
@@ -129,7 +129,7 @@ def _compare_bytes(
 
 
 def _read_kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np.bool_]:
-    """Return which rows of a fragment were kept: those that ``duplicates`` does not list."""
+    """Return a mask of the kept rows of a fragment: all rows that ``duplicates`` does not list."""
     _, rows = read_duplicates(duplicates[fragment.number], fragment)
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rows] = False
@@ -138,7 +138,7 @@ def _read_kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np
 
 @dataclass(slots=True)
 class _Output:
-    """An output file that is read in order.
+    """An output file, read in row order.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class _Output:
     chunks : iterator of pyarrow.Table
         Rows that are not read yet.
     rows : pyarrow.Table
-        Rows that are read, but not taken.
+        Rows that were read, but not yet returned.
     """
 
     path: Path
@@ -157,7 +157,7 @@ class _Output:
     rows: pa.Table
 
     def take(self, count: int) -> pa.Table:
-        """Return the next rows."""
+        """Return the next `count` rows."""
         parts = [self.rows]
         while sum(map(len, parts)) < count:
             chunk = next(self.chunks, None)
@@ -175,7 +175,7 @@ class _Output:
 
 
 def _open(path: Path, schema: pa.Schema, *, native: bool) -> _Output:
-    """Open an output file with the types of the input."""
+    """Open an output file with the column types of the input."""
     table = formats.open_table(path)
     same = table.schema.names == schema.names
     if not native:
@@ -191,7 +191,7 @@ def _open(path: Path, schema: pa.Schema, *, native: bool) -> _Output:
 def _compare(
     rows: pa.Table, mask: NDArray[np.bool_], part: pa.Table, fragment: Fragment, output: _Output
 ) -> None:
-    """Compare the rows that `mask` selects with those of an output, column by column."""
+    """Compare the input rows that `mask` selects with output rows, column by column."""
     selected = pa.array(mask)
     for field in output.schema:
         found = _as_bits(part.column(field.name), field.type)
@@ -208,7 +208,7 @@ def _compare(
 
 
 def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """Return floats as integers of the same bits, so that NaNs are compared too; decode text."""
+    """View floats as integers, so that NaNs are compared too. Decode dictionary-encoded text."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if column.type != kind:
@@ -234,7 +234,7 @@ def _bits_type(kind: pa.DataType) -> pa.DataType:
 
 
 def compare_totals(run: FinishedRun) -> str:
-    """Compare the totals of the manifest with the datasets."""
+    """Compare the totals in the manifest with the datasets."""
     totals, inputs = run.manifest["totals"], run.manifest["inputs"]
     rows = {name: np.zeros(len(inputs), dtype=np.int64) for name in DATASETS}
     same_uid = across = 0

@@ -1,4 +1,4 @@
-"""Find the rows that cannot be compared, from the stored columns, without the checks of `particles`."""
+"""Find the rows that cannot be compared, independently of the checks in `particles`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ InvalidCounts = Counter[tuple[int, str]]
 
 
 def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
-    """Return the first reason why each row cannot be compared, or an empty string; (n,) object.
+    """Return the first reason why each row cannot be compared, or an empty string, (n,) object.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> N
     rows : pyarrow.Table
         The columns named by the roles.
     picks : Picks
-        The same rows; gives the micrograph keys and the centres.
+        Picks of the same rows, with micrograph keys and centres.
     """
     found = np.full(len(picks), "", dtype=object)
     for reason, wrong in _reasons(inputs, source, Columns(rows, "the input"), picks):
@@ -50,7 +50,7 @@ def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> N
 def _reasons(
     inputs: Inputs, source: int, columns: Columns, picks: Picks
 ) -> Iterator[tuple[str, Bools]]:
-    """Yield each reason, in order, and the rows it applies to."""
+    """Yield each reason and the mask of its rows, in checking order."""
     roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
     yield "micrograph", _empty(columns, roles.micrograph)
@@ -87,19 +87,19 @@ def _reasons(
 
 
 def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:
-    """Return which rows lack a finite number in some of the columns, or in one column of pairs."""
+    """Return a mask of the rows with a non-finite value. `names` may be one column of pairs."""
     pairs = pa.types.is_nested(columns.rows.schema.field(names[0]).type)
     values = columns.vectors(names[0], 2) if pairs else columns.points(names)
     return ~_all(np.isfinite(values))
 
 
 def _all(flags: Bools) -> Bools:
-    """Return which rows have all flags."""
+    """Return a mask of the rows whose flags are all True."""
     return np.asarray(flags.all(axis=1))
 
 
 def _empty(columns: Columns, name: str) -> Bools:
-    """Return which rows have no value or an empty text."""
+    """Return a mask of the rows with a null or an empty text."""
     if pa.types.is_integer(columns.rows.schema.field(name).type):
         return columns.nulls(name)
     codes, texts = columns.texts(name)
@@ -107,7 +107,7 @@ def _empty(columns: Columns, name: str) -> Bools:
 
 
 def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts) -> str:
-    """Compare the counts of invalid rows in the manifest with those found here."""
+    """Compare the counts of invalid rows in the manifest with the counts in the inputs."""
     by_reason: Counter[str] = Counter()
     by_input = [0] * len(inputs.tables)
     for (source, reason), rows in counts.items():

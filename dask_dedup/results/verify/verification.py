@@ -20,7 +20,7 @@ FAULTS = (DedupError, pa.ArrowException, OSError, ValueError, LookupError, TypeE
 
 
 class MismatchError(DedupError):
-    """A finished run is not what it should be."""
+    """A finished run fails a check."""
 
 
 class UncheckedError(DedupError):
@@ -46,7 +46,7 @@ class Check:
 
     @classmethod
     def of(cls, name: str, examine: Callable[..., str], *arguments: Any) -> Check:
-        """Return the outcome of a function that returns its finding or raises what is wrong."""
+        """Run a check function and return the outcome: its finding or its error."""
         try:
             return cls(name, passed=True, detail=examine(*arguments))
         except FAULTS as error:
@@ -87,7 +87,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed. Some may not have been possible."""
+        """Whether no check failed. Some checks may not have been possible."""
         return all(check.passed is not False for check in self.checks)
 
     @property
@@ -111,7 +111,7 @@ class Verification:
         return [*map(str, self.checks), f"{self.output} {self.verdict}"]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
+        """Return the outcome as JSON values."""
         return {
             "output": str(self.output),
             "passed": self.passed,
