@@ -110,7 +110,7 @@ def publish(
 ) -> None:
     """Publish a finished run to a Delta or Iceberg table.
 
-    Files are added unchanged, linked where possible. The table is created if it does not exist. A
+    Files are added unchanged, linked instead of copied where possible. The table is created if it does not exist. A
     run that the table already holds is not published again.
     """
     from dask_dedup import publish as publish_files

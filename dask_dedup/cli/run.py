@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     "--min-separation",
     default=20.0,
     metavar="A",
-    help="Particles at most this far apart are duplicates, in angstrom; 0: only equal coordinates.",
+    help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal coordinates.",
 )
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     "--output-format",
     type=click.Choice(["native", "parquet"]),
     default="native",
-    help="Write each table in its own format, or all tables as one Parquet dataset.",
+    help="Write the rows of each INPUT in the format of that INPUT, or those of all INPUTs as Parquet.",
 )
 @click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."

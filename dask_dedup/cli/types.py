@@ -76,7 +76,7 @@ input_options = together(
             default="ncc_score",
             metavar="FIELD",
             help="Score that decides which duplicate is kept: ncc_score, error, error_min, any "
-            "column as NAME:higher or NAME:lower (the better value), or none (random choice).",
+            "column as NAME:higher or NAME:lower (higher or lower values win), or none (random choice).",
         ),
         click.option(
             "--match-micrographs",
