@@ -29,7 +29,7 @@ class Location(click.ParamType):  # type: ignore[type-arg]
 
 
 def together(options: Sequence[Decorator]) -> Decorator:
-    """Return a decorator that adds options to a command, in the given order."""
+    """Combine several options into one decorator. Help lists them in the given order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):

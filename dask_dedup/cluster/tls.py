@@ -69,7 +69,7 @@ def _checked(security: Security) -> Security:
 
 
 def dashboard_certificate(security: Security | None) -> dict[str, str]:
-    """Return settings that serve dashboards by https, or none if dashboards have a certificate."""
+    """Return settings that serve dashboards by https, or {} without TLS or if a certificate is configured."""
     import dask
 
     if security is None or dask.config.get(f"{_DASHBOARD}.cert"):

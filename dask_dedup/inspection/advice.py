@@ -90,7 +90,7 @@ def advise(
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
-    """Choose inputs to flip so that y runs the same way in all. Return the height of each.
+    """Choose inputs to flip so that y runs the same way in all. Return their micrograph heights by ordinal.
 
     The fewest inputs are chosen. In a tie, inputs that need no height are preferred, then later inputs.
     """

@@ -36,7 +36,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
 
 
 def record(problems: list[str], check: Callable[..., object], *arguments: Any) -> bool:
-    """Run a check and return whether it passed. An InputError is added to `problems`."""
+    """Run a check and return whether it passed. If it raises InputError, add the message to `problems`."""
     try:
         check(*arguments)
     except InputError as error:
@@ -101,7 +101,7 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
 
 
 def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:
-    """Add a null column for each column that the roles name and the rows lack."""
+    """Add the columns that have a role but are missing in the rows. All their values are null."""
     for name in _absent(roles, rows.column_names):
         rows = rows.append_column(name, pa.nulls(rows.num_rows))
     return rows

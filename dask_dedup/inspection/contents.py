@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """Distances at which duplicates end (0 if there are few) and real neighbours begin."""
+    """Distances where duplicates end (0 if duplicates are few) and where real neighbours begin."""
 
     duplicates_end: float
     neighbours_begin: float
@@ -15,7 +15,7 @@ class Spacing:
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """Distances between the particles of one set.
+    """Statistics of the distances between the particles of one set.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class FlipTest:
 
 @dataclass(frozen=True, slots=True)
 class ShiftTest:
-    """Test of whether shifts must be subtracted (the rule), left out or added.
+    """Test of whether shifts must be subtracted (the convention), left out or added.
 
     Attributes
     ----------

@@ -176,7 +176,7 @@ def _conclude(
 
 
 def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
-    """Return the largest distance of matching picks in pixels: half the spacing of particles."""
+    """Return the largest distance at which picks match, in pixels: half the spacing of particles."""
     known = [one for one in measured if one.nearest]
     begin = [one.spacing.neighbours_begin for one in known if one.spacing]
     apart = begin or [one.nearest[50.0] for one in known if one.nearest[50.0] > 0]

@@ -57,7 +57,7 @@ def _shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
 def _compare_axes(
     one: Centres, other: Centres, radius: float, as_is: tuple[float, float]
 ) -> tuple[FlipTest, tuple[Centres, Centres]]:
-    """Test whether y runs the same way in both inputs. Also return the inputs, one flipped if not."""
+    """Test whether y runs the same way in both inputs. Also return both inputs, with y the same way."""
     height, flipped_pair = None, None
     if other.has_heights:
         height, flipped_pair = float(np.median(other.height)), (one, other.flipped())
@@ -127,7 +127,7 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
 
 
 def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
-    """Find the sign of the shifts that brings partners closest."""
+    """Find the sign of the shifts for which matching picks of two inputs are closest."""
     both = [(one.with_shift(sign), other.with_shift(sign)) for sign in _SIGNS.values()]
     distances = np.array([_partners(*pair, 2 * radius) for pair in both])
     matched = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)

@@ -108,7 +108,7 @@ class Cloud:
         self.tree = cKDTree(self.points)
 
     def embed(self, centres: Centres) -> Floats:
-        """Return points with an extra axis that keeps micrographs apart."""
+        """Return points with an extra axis that separates micrographs by more than `reach`."""
         return np.column_stack([centres.micrograph * (4.0 * self.reach), centres.points])
 
     def nearest_own(self) -> Floats:
@@ -143,7 +143,7 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
 ) -> list[Neighbourhood | None]:
-    """Measure the distances within each set. The result is None for a set of fewer than two.
+    """Measure the distances within each set of particles. The result is None for fewer than two particles.
 
     By default, the histograms have bin edges that suit all sets.
     """
@@ -234,7 +234,7 @@ def find_spacing(centres: Centres) -> Spacing | None:
 
 
 def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
-    """Count pairs by distance. Return interval edges, observed pairs, and pairs expected at random."""
+    """Count pairs by distance. Return the bin edges, the observed counts, and the counts expected at random."""
     # Copies of a particle say nothing new about its distance to others.
     first, _, _ = _distinct(np.column_stack([centres.micrograph, centres.points]))
     centres = centres.take(np.sort(first))
@@ -261,7 +261,7 @@ def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
 
 
 def _join_shells(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats, Floats, Floats]:
-    """Join shells into intervals with enough pairs. Observed and expected pairs both count."""
+    """Join adjacent distance bins until each has enough pairs, observed and expected together."""
     enough = np.clip((pairs.sum() + expected.sum()) / 100, *_INTERVAL_PAIRS)
     ends: list[int] = []
     held = 0.0

@@ -40,7 +40,7 @@ UIDS_COMPARED = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class InputSurvey:
-    """Counts of one input: a summary per fragment, rows by half-set (-1: none), and score ranges."""
+    """Counts of one input: a summary per fragment, rows by half-set (-1 for no half-set), and score ranges."""
 
     summaries: list[ScanSummary]
     half_sets: Counter[int]
@@ -69,7 +69,7 @@ class Survey:
 
 
 def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
-    """Count the rows on each micrograph, over all `summaries`."""
+    """Return the number of rows on each micrograph, summed over all `summaries`."""
     keys = np.concatenate([summary.micrographs for summary in summaries])
     counts = np.concatenate([summary.counts for summary in summaries])
     _, number = np.unique(keys, return_inverse=True)
@@ -120,7 +120,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 
 
 class _Sample:
-    """Centres of sampled micrographs. The sample is halved, by hash, when it has too many picks."""
+    """Centres on sampled micrographs. Half of the micrographs are dropped when there are too many picks."""
 
     def __init__(self, inputs: int) -> None:
         self.bits = 0
@@ -139,7 +139,7 @@ class _Sample:
             self.bits, self.picks, self.parts = self.bits + 1, picks, half
 
     def join(self) -> tuple[list[Centres], int]:
-        """Return the centres of each input, with consecutive micrograph numbers, and their count."""
+        """Return the centres of each input and the number of micrographs. Number micrographs from 0."""
         samples = [Centres.concatenate(parts) for parts in self.parts]
         keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
         numbered = [
@@ -150,7 +150,7 @@ class _Sample:
 
 
 def _chosen(keys: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
-    """Return a mask that selects about one key in ``2**bits`` by hash."""
+    """Return a mask that selects about one key in ``2**bits``, by the hash of the key."""
     if not bits:
         return np.ones(keys.size, dtype=bool)
     return np.asarray(splitmix64(keys) >> np.uint64(64 - bits) == 0)

@@ -55,7 +55,7 @@ def describe(
 
 
 def _wrap(*labelled: tuple[str, str]) -> list[str]:
-    """Wrap texts, each after its label. Further lines are indented by the width of the label."""
+    """Return labelled texts as wrapped lines. Continuation lines are indented by the width of the label."""
     return [
         line
         for label, text in labelled
@@ -126,7 +126,7 @@ def _pixel_size(entry: InspectedInput, spelled: Spelling) -> str:
 
 
 def _scores(entry: InspectedInput) -> list[str]:
-    """Describe each score column, the used one first."""
+    """Describe each score column. The column that ranks the particles comes first."""
     texts = []
     for score in sorted(entry.scores, key=lambda score: not score.used):
         values = f"{score.least:.4g} to {score.greatest:.4g}"

@@ -129,7 +129,7 @@ class Progress:
     _recent: deque[tuple[float, str, int]] = field(default_factory=deque)
 
     def note(self, event: Event, now: float | None = None) -> None:
-        """Add an event. `now` defaults to the clock of this process."""
+        """Update the progress with an event. `now` defaults to `time.monotonic()`."""
         now = time.monotonic() if now is None else now
         kind = event["kind"]
         if kind == "started":
@@ -221,7 +221,7 @@ class Progress:
         return (now if self._ended is None else self._ended) - self._began
 
     def speed(self, now: float | None = None) -> float:
-        """Return the particles per second of the current stage in the last `SPEED_SECONDS`."""
+        """Return the speed of the current stage over the last `SPEED_SECONDS`, in particles per second."""
         now = time.monotonic() if now is None else now
         self._drop_old(now)
         rows = sum(rows for _, kind, rows in self._recent if kind == self.stage)
@@ -238,7 +238,7 @@ class Progress:
         return self.elapsed(now) * (1 - self.fraction) / self.fraction
 
     def name_of(self, micrograph: int) -> str:
-        """Return the name of a micrograph, or its key as text."""
+        """Return the name of a micrograph, or its uid if it has no name."""
         return self.names.get(micrograph, f"uid {micrograph}")
 
 

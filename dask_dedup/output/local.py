@@ -58,7 +58,7 @@ class LocalStore(ResultStore):
             )
 
     def foreign_names(self, run_id: str) -> list[str]:
-        """Return all names except staging folders. Return no names after an interrupted commit of this run."""
+        """Return all names except staging folders. After an interrupted commit of this run, return []."""
         if (self.staging(run_id) / MANIFEST).exists():
             return []
         return [name for name in list_names(self.output) if not name.startswith(STAGING_PREFIX)]
@@ -106,7 +106,7 @@ class LocalStore(ResultStore):
                 file.replace(target)
 
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
-        """Return a function that compares a checkpoint's files with their SHA-256."""
+        """Return a function that checks whether a checkpoint's files exist with the recorded SHA-256."""
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             files = {
@@ -187,7 +187,7 @@ class LocalStore(ResultStore):
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
-        """Yield a temporary folder. Its page and plots are renamed into the output folder."""
+        """Yield a temporary folder for the report. At the end, move page and plots to the output folder."""
         with tempfile.TemporaryDirectory(prefix=REPORT_PREFIX, dir=self.output) as folder:
             yield Path(folder)
             if (self.output / PLOTS).exists():

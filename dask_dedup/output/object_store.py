@@ -75,7 +75,7 @@ class ObjectStore(ResultStore):
         return super().find_finished(run_id, overwrite=overwrite)
 
     def foreign_names(self, run_id: str) -> list[str]:  # noqa: ARG002
-        """Return all names except staging folders and tables that contain only files of runs."""
+        """Return all names, except staging folders and tables with only run folders inside."""
         if exists(self.output) and not is_folder(self.output):
             raise OutputExistsError(
                 f"{self.output}: cannot be written, because it is a file. Choose another folder."
@@ -88,7 +88,7 @@ class ObjectStore(ResultStore):
         ]
 
     def _run_folders(self, table: str) -> set[str]:
-        """Return the names of the runs' folders in a table."""
+        """Return the names at the top level of a table's folder. Each run has its own folder there."""
         folder = self.output / table
         return {file.relative_to(folder).parts[0] for file in list_files(folder)}
 
@@ -185,7 +185,7 @@ class ObjectStore(ResultStore):
         return True
 
     def leftovers(self) -> list[Path]:
-        """Return the staging folders, and the folders of unknown runs in the tables."""
+        """Return the staging folders, and a folder of each run that is neither staged nor finished."""
         staging = self.find_staging()
         finished = find_manifest(self.output)
         known = {*staging, finished["run_token"] if finished else ""}

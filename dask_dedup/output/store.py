@@ -116,7 +116,7 @@ class ResultStore(ABC):
 
     @abstractmethod
     def foreign_names(self, run_id: str) -> list[str]:
-        """Return the names in the folder that do not come from a run of dask-dedup."""
+        """Return the names of files and folders in the output that no run of dask-dedup has written."""
 
     def find_damaged(self, manifest: dict[str, Any]) -> list[str]:
         """Return the files of a finished run that are missing or have the wrong size."""
@@ -128,7 +128,7 @@ class ResultStore(ABC):
 
     @abstractmethod
     def lock(self) -> AbstractContextManager[None]:
-        """Hold the folder for one run. Raise `OutputExistsError` if another run holds it."""
+        """Reserve the folder for one run. Raise `OutputExistsError` if another run holds the folder."""
 
     def holder(self) -> str | None:
         """Return the run that holds the folder, as "process 123 on node7, since 12:30", or None."""
@@ -218,7 +218,7 @@ class ResultStore(ABC):
         return None
 
     def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
-        """Return the manifest if a concurrent run with the same token has committed it, else None."""
+        """Return the manifest of a concurrent run with the same token, or None if no such run has finished."""
         manifest = find_manifest(self.output)
         return manifest if manifest and manifest["run_token"] == token_of(staging) else None
 
@@ -265,7 +265,7 @@ class ResultStore(ABC):
         """Yield a local folder for the report. Its page and plots replace the old ones at the end."""
 
     def finished_meanwhile(self, staging: Path) -> OutputExistsError:
-        """Remove the files of a run. Return an error about another run that has committed its result."""
+        """Remove the files of this run. Return the error to raise because another run has finished first."""
         self.discard(staging)
         return OutputExistsError(
             f"{self.output}: another run has finished here meanwhile. Choose another folder."
@@ -273,7 +273,7 @@ class ResultStore(ABC):
 
 
 def token_of(folder: Path) -> str:
-    """Return the token in a folder's name: a run token or the first digits of a run id."""
+    """Return the end of a staging folder's name: a run token or the first digits of a run id."""
     return folder.name.removeprefix(STAGING_PREFIX)
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A file that the manifest of a finished run lists.
+    """A file listed in the manifest of a finished run.
 
     Attributes
     ----------
@@ -179,7 +179,7 @@ class FinishedRun:
         return ""
 
     def compared(self, found: Extract) -> NDArray[np.bool_]:
-        """Return a mask of the rows that the run compared, (n,) bool."""
+        """Return a mask of the rows that took part in the comparison: the valid rows, (n,) bool."""
         reasons = ~Reason(0)
         if self.micrographs is None and self.manifest["micrographs"]:
             # Without the micrograph table these reasons apply to every row.
@@ -189,7 +189,7 @@ class FinishedRun:
     def read_picks(
         self, part: Part, path: Path, columns: Sequence[str] = ()
     ) -> Iterator[tuple[Extract, pa.Table]]:
-        """Yield the picks and rows of `part.kept` or `part.rejected`, one fragment at a time.
+        """Read `path`, one of the files of `part`. Yield picks and table rows, one fragment at a time.
 
         `columns` are further columns to read, if the table has them.
         """
@@ -202,7 +202,7 @@ class FinishedRun:
 
 
 def open_finished_run(output: str | Path) -> FinishedRun:
-    """Open a finished run. Its inputs are not needed."""
+    """Open a finished run. The input files are not needed."""
     path = at(output)
     check_access([path])
     return FinishedRun(path, read_manifest(path))

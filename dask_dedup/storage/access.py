@@ -149,6 +149,6 @@ def _code(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> BaseException | None:
-    """Return the first cause that an object store's library raised, or None."""
+    """Return the first error in the chain of causes that an object store's library raised, or None."""
     modules = ((each, type(each).__module__.partition(".")[0]) for each in causes(error))
     return next((each for each, module in modules if _STORE_MODULES.fullmatch(module)), None)

@@ -189,7 +189,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def write_bytes(path: Path, content: bytes, **condition: str) -> None:
-    """Write a small object. `condition` is passed on to the store, such as ``IfMatch``."""
+    """Write a small object. `condition` is a conditional-write option of the store, such as ``IfMatch``."""
     _request("pipe_file", path, content, **condition)
 
 

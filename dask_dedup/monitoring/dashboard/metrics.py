@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DedupCollector:
-    """Metrics of a plugin. No label depends on the data."""
+    """Prometheus collector for the runs that a `DedupPlugin` has recorded. Label values are fixed."""
 
     def __init__(self, plugin: DedupPlugin) -> None:
         self.plugin = plugin

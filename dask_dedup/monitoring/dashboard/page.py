@@ -78,7 +78,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
 
 def _plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """Return the data columns of each plot."""
+    """Return the data for each plot, as Bokeh columns."""
     stages = view["stages"]
     seconds, rows, kept, rejected = np.array(view["curve"], dtype=float).reshape(-1, 4).T
     speed = np.diff(rows) / np.maximum(np.diff(seconds), 1e-3)

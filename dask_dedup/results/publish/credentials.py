@@ -38,7 +38,7 @@ def iceberg_options(path: Path) -> dict[str, str]:
 def _settings(
     path: Path, server: str, region: str, key: str, secret: str, token: str
 ) -> dict[str, str]:
-    """Return the known settings under the given names. A local path has no settings.
+    """Return the S3 settings that are set, under the given names. Return {} for a local path.
 
     botocore also finds credentials in profiles. The two libraries search only the environment and
     the machine's role.

@@ -82,7 +82,7 @@ class Dataset:
         Schema of the files.
     files : tuple of DatasetFile
     constants : tuple of str
-        Names of the constant columns, in order: run, input_name, tags.
+        Names of the columns with one value per file, in order: run, input_name, tags.
     """
 
     run: FinishedRun
@@ -118,7 +118,7 @@ class Dataset:
         return {f"dask-dedup.{key}": value for key, value in values.items()}
 
     def check_table(self, target: str, dataset: str, constants: Sequence[str]) -> None:
-        """Check that a table holds the same kind of dataset, with the same constant columns."""
+        """Check that the table `target` holds this dataset, with the same constant columns."""
         if dataset != self.name:
             raise InputError(f"{target} is a table of {dataset}, not of {self.name}.")
         if list(constants) != list(self.constants):
@@ -156,7 +156,7 @@ class Dataset:
 
 
 def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dataset:
-    """Open one dataset of a finished run. `table` is a key of `DATASETS`."""
+    """Open one dataset of a finished run. `table` is its name in `DATASETS`."""
     run = open_finished_run(output)
     store = open_store(run.output)
     store.check_idle()
@@ -203,7 +203,7 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
 
 
 def _check_constants(run: FinishedRun, tags: Mapping[str, str], schema: pa.Schema) -> None:
-    """Check that tags are valid and that no dataset column has the name of a constant column."""
+    """Check that tags are valid, and that no column of the dataset is named like a constant column."""
     taken = {column.lower() for column in schema.names}
     for name in (RUN, INPUT):
         if name in taken:

@@ -74,7 +74,7 @@ class DeltaLakeTable:
             )
 
     def contents(self) -> list[dict[str, str]]:
-        """Return the constant columns of each file in the table."""
+        """Return the values of the constant columns for each file in the table."""
         if self.table is None:
             return []
         described = self.table.metadata()
@@ -87,7 +87,7 @@ class DeltaLakeTable:
         return contents
 
     def prepare(self, mode: str) -> str:
-        """Check that the columns fit. Return the folder for the files."""
+        """Check that the dataset's columns fit the table. Return the folder for new files."""
         if self.table is not None and mode == "append":
             there = lake_columns(pa.schema(self.table.schema().to_arrow()), unsigned64=True)
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
@@ -101,7 +101,7 @@ class DeltaLakeTable:
         return Schema.from_arrow(pa.schema([*self.columns.schema, *constants]))
 
     def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Commit the files as a new version. Return False if another publisher was faster."""
+        """Commit the files as a new version. Return False if another process committed first."""
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import (
             AddAction,
@@ -160,7 +160,7 @@ class DeltaLakeTable:
         return str(self.table.version()) if self.table else ""
 
     def missing_files(self) -> list[str]:
-        """Return the files in the table's list that do not exist."""
+        """Return the files that the table lists but that do not exist."""
         if self.table is None:
             return []
         actions = pa.table(self.table.get_add_actions(flatten=True))

@@ -48,7 +48,7 @@ class CopiedFile:
 def copy_files(
     files: Sequence[DatasetFile], constants: Sequence[str], root: str
 ) -> list[CopiedFile]:
-    """Copy files into hive-partitioned folders, one level per constant column, under new names.
+    """Copy files under new names into Hive-partitioned folders, with one level per constant column.
 
     Polars reads the constant columns from the folder names. If a file cannot be copied, all copies
     are removed.

@@ -32,7 +32,7 @@ _FIRST_OTHER_ID = 1_000_000
 
 
 def _beyond_31_bits(dataset: Dataset) -> set[str]:
-    """Return the uint32 columns with values of 2**31 or more. pyiceberg treats these as signed."""
+    """Return the uint32 columns with values of 2**31 or more. pyiceberg reads uint32 as signed."""
     return {
         name
         for file in dataset.files
@@ -105,7 +105,7 @@ class IcebergLakeTable:
         return [task.file for task in self.table.scan().plan_files()] if self.table else []
 
     def contents(self) -> list[dict[str, str]]:
-        """Return the constant columns of each file in the table."""
+        """Return the values of the constant columns for each file in the table."""
         if self.table is None:
             return []
         constants = [field.name for field in self.table.spec().fields]
@@ -117,7 +117,7 @@ class IcebergLakeTable:
         ]
 
     def prepare(self, mode: str) -> str:  # noqa: ARG002
-        """Check that the columns fit and begin a transaction. Return the folder for the files."""
+        """Check that the dataset's columns fit, and begin a transaction. Return the folder for new files."""
         if self.table is not None:
             there = lake_columns(self.table.schema().as_arrow(), unsigned64=False)
             self.columns.check_fit(there, self.name, "use another table.")
@@ -142,7 +142,7 @@ class IcebergLakeTable:
         return change
 
     def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Commit the files as a new snapshot. Return False if another publisher was faster."""
+        """Commit the files as a new snapshot. Return False if another process committed first."""
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         change = self.change
@@ -170,7 +170,7 @@ class IcebergLakeTable:
         return str(snapshot.snapshot_id) if snapshot else ""
 
     def missing_files(self) -> list[str]:
-        """Return the files in the table's list that do not exist."""
+        """Return the files that the table lists but that do not exist."""
         if self.table is None:
             return []
         paths, io = [file.file_path for file in self._files()], self.table.io

@@ -102,7 +102,7 @@ class Example:
 def choose_examples(
     run: FinishedRun, summary: Summary, named: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Return the key of each micrograph to show, and the reason."""
+    """Choose micrographs to show. Return the key of each, and the reason for showing it."""
     if not summary.micrographs.size:
         if named:
             raise InputError(
@@ -193,7 +193,7 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
 def _field(
     run: FinishedRun, summary: Summary, key: int
 ) -> tuple[Part, float | None, tuple[int, int] | None]:
-    """Find a `Part` with the micrograph. Also return the pixel size and the shape (ny, nx)."""
+    """Find a part of the result with the micrograph. Also return pixel size and shape (ny, nx), if known."""
     for part in summary.parts_of(key):
         roles = run.roles[part.source]
         for path in (part.kept, part.rejected):

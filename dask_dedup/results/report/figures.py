@@ -33,7 +33,7 @@ _BINS = 80
 
 
 def make_figures(run: FinishedRun, summary: Summary) -> list[Picture]:
-    """Draw all figures. Without data, a `Picture` has only a note."""
+    """Draw all figures. A figure without data is replaced by a note."""
     return [
         _neighbours(run, summary),
         _scores(run, summary),

@@ -84,7 +84,7 @@ def draw_files(figure: Figure) -> dict[str, bytes]:
 
 
 def embed(pngs: Sequence[bytes]) -> list[str]:
-    """Convert PNG files to JPEG data URIs. URIs beyond the total `PAGE_BUDGET` are empty."""
+    """Convert PNG files to JPEG data URIs. A URI that would exceed what is left of `PAGE_BUDGET` is empty."""
     uris, left = [], PAGE_BUDGET
     for png in pngs:
         jpeg = io.BytesIO()

@@ -88,7 +88,7 @@ class Summary:
     part_micrographs: tuple[tuple[Part, set[int]], ...]
 
     def name_of(self, key: int) -> str:
-        """Return the name of a micrograph, or else its uid."""
+        """Return the name of a micrograph, or its uid if it has no name."""
         return self.names.get(key, f"uid {key}")
 
     def parts_of(self, key: int) -> list[Part]:
@@ -97,7 +97,7 @@ class Summary:
 
     @property
     def drawn_from(self) -> str:
-        """A note on the sample. Empty if the sample is the whole result."""
+        """A note on how many micrographs were sampled. Empty if all were."""
         number = self.micrographs.size
         if self.sampled_micrographs == number:
             return ""
@@ -244,7 +244,7 @@ def nearest_distances(picks: Picks, reach: float) -> Floats:
 
 
 def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
-    """Count kept particles by the inputs that found them. Keys are tuples of ascending ordinals.
+    """Count kept particles by the set of inputs that found them: a tuple of ascending ordinals.
 
     A particle was found by its own input and by the inputs of its rejected duplicates.
     """

@@ -37,7 +37,7 @@ _MAX_NUMBERS = 2.0**62
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Particle centres, micrographs and labels.
+    """Particle centres with micrograph numbers, and labels that exclude pairs.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Points:
         return Points(self.micrograph[rows], self.centres[rows], labels)
 
     def labelled(self) -> NDArray[np.bool_]:
-        """Return a mask of the points that have a non-negative label."""
+        """Return a mask of the points with any non-negative label."""
         has = np.zeros(len(self), dtype=bool)
         for label in self.labels:
             has |= label >= 0
@@ -143,7 +143,7 @@ def _cells(
 
 
 def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Yield pairs of a slot and a number in ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
+    """Yield arrays of slots and of the numbers in ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
     slots = np.flatnonzero(last > first)
     counts = last[slots] - first[slots]
     total = np.cumsum(counts)

@@ -101,7 +101,7 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """The picks that one pass checks.
+    """The picks checked in one pass over the inputs.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class _Batch:
 def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
-    """Run the checks in `DECISION_CHECKS`. Also return `Verification.closest_kept_A`."""
+    """Run the checks in `DECISION_CHECKS`. Also return the smallest distance of kept particles, in angstrom."""
     try:
         findings = examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool)
     except FAULTS as error:
@@ -187,7 +187,7 @@ def _describe_separation(params: DedupParams, closest: float) -> str:
 
 
 def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor) -> Findings:
-    """Derive every decision and compare it with ``duplicates``. `parts` has a file per fragment."""
+    """Derive every decision and compare it with `parts`: one ``duplicates`` file per fragment number."""
     passes = max(1, -(-sum(fragment.rows for fragment in inputs.fragments) // PASS_ROWS))
     findings = Findings()
     for number in range(passes):
@@ -212,7 +212,7 @@ def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor)
 
 
 def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: int) -> _Batch:
-    """Read the picks of one fragment that belong to one pass."""
+    """Read the picks of one fragment that are checked in pass `number` of `passes`."""
     roles = inputs.roles[fragment.source]
     columns = formats.read(inputs.tables[fragment.source], fragment, roles.columns)
     picks = extract(columns, fragment, roles, inputs.params, inputs.micrographs).picks
@@ -241,7 +241,7 @@ def _name(inputs: Inputs, picks: Picks, row: int) -> str:
 
 
 def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
-    """Check that all invalid rows, and no others, were handled as `invalid` requires."""
+    """Check that the invalid rows, and only these, were treated as the parameter `invalid` requires."""
     picks, invalid = batch.picks, batch.reason != ""
     faults, option = findings.validity, inputs.params.invalid
     pairs = zip(picks.source[invalid].tolist(), batch.reason[invalid].tolist(), strict=True)
@@ -273,7 +273,7 @@ def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
 
 
 def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
-    """Check the decisions on the rows that can be compared."""
+    """Check that the valid rows were kept or rejected as required, and listed with the right winner."""
     params, picks = inputs.params, batch.picks
     name = partial(_name, inputs, picks)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)

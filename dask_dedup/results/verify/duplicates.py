@@ -108,7 +108,7 @@ def expected_duplicates(
 
 
 def differs(found: Columns, expected: Columns, name: str) -> Bools:
-    """Return a mask of the rows whose bits differ in the column `name`, (n,) bool."""
+    """Return a mask of the rows that differ in the column `name`, bit by bit for floats, (n,) bool."""
     kind = expected.rows.schema.field(name).type
     if pa.types.is_dictionary(kind):
         (codes, texts), (expected_codes, expected_texts) = found.texts(name), expected.texts(name)

@@ -77,7 +77,7 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
 
 
 def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
-    """Open the inputs and check that they are unchanged. The inputs are None if this fails."""
+    """Open the inputs and check that they are unchanged. If the check fails, return None as inputs."""
     try:
         tables, exposures = _open_tables(run)
         touched = []
@@ -113,7 +113,7 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
 
 
 def _files_then(run: FinishedRun) -> list[tuple[InputFile, ...]]:
-    """Return the files of each input, as the manifest describes them."""
+    """Return the files of each input as the manifest recorded them at the time of the run."""
     return [tuple(InputFile(**file) for file in entry["files"]) for entry in run.manifest["inputs"]]
 
 

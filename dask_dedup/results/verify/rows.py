@@ -37,7 +37,7 @@ _PAIR_COLUMNS = ["uid", "winner_uid", "half_set", "winner_half_set", "input", "w
 
 
 def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
-    """Return the Parquet files of each dataset by fragment number. No file may be missing."""
+    """Return the Parquet files of each dataset by fragment number. Raise an error if one is missing."""
     parts = {}
     for dataset in DATASETS:
         native = run.native_tables(dataset)
@@ -169,7 +169,7 @@ class _Output:
         return rows.slice(0, count)
 
     def check_finished(self) -> None:
-        """Check that no rows are left."""
+        """Check that the output file has no more rows than expected."""
         if len(self.rows) or any(len(chunk) for chunk in self.chunks):
             raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
 
@@ -283,7 +283,7 @@ def compare_totals(run: FinishedRun) -> str:
 
 
 def _count_across(pairs: Columns, run: FinishedRun) -> int:
-    """Count the pairs whose particles are in different half-sets."""
+    """Count the rejected particles whose winner is in the other half-set."""
     # RELION numbers half-sets from 1, CryoSPARC from 0.
     first_half = {e["path"]: int(e["convention"] == "relion") for e in run.manifest["inputs"]}
     sides = []

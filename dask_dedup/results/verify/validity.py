@@ -28,7 +28,7 @@ InvalidCounts = Counter[tuple[int, str]]
 
 
 def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
-    """Return the first reason why each row cannot be compared, or an empty string, (n,) object.
+    """Return, for each row, the first reason why it cannot be compared, or "" if it can, (n,) object.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> N
 def _reasons(
     inputs: Inputs, source: int, columns: Columns, picks: Picks
 ) -> Iterator[tuple[str, Bools]]:
-    """Yield each reason and the mask of its rows, in checking order."""
+    """Yield each reason and a mask of the rows to which it applies. The first reason has priority."""
     roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
     yield "micrograph", _empty(columns, roles.micrograph)
@@ -87,14 +87,17 @@ def _reasons(
 
 
 def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:
-    """Return a mask of the rows with a non-finite value. `names` may be one column of pairs."""
+    """Return a mask of the rows with a non-finite coordinate.
+
+    `names` are one column per axis, or one nested column of pairs.
+    """
     pairs = pa.types.is_nested(columns.rows.schema.field(names[0]).type)
     values = columns.vectors(names[0], 2) if pairs else columns.points(names)
     return ~_all(np.isfinite(values))
 
 
 def _all(flags: Bools) -> Bools:
-    """Return a mask of the rows whose flags are all True."""
+    """Return a mask of the rows of a 2-d array in which all values are True."""
     return np.asarray(flags.all(axis=1))
 
 

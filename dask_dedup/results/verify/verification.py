@@ -87,7 +87,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether no check failed. Some checks may not have been possible."""
+        """Whether no check failed. True even if some checks were not possible."""
         return all(check.passed is not False for check in self.checks)
 
     @property
