@@ -30,7 +30,7 @@ class DedupError(Exception):
 
     @property
     def raw(self) -> str:
-        """The message with marked-up parameters, the input of `hints.spell`."""
+        """The message with its parameters still marked up, as `hints.spell` expects it."""
         return super().__str__()
 
     @property

@@ -1,4 +1,4 @@
-"""`remove_duplicates`, for pandas, Polars and Dask data frames and pyarrow tables."""
+"""Remove duplicates from pandas, Polars and Dask data frames and pyarrow tables."""
 
 from __future__ import annotations
 

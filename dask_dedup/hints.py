@@ -75,7 +75,7 @@ def spell(text: str, spelling: Callable[[Hint], str] = as_keyword) -> str:
 
 
 class Message(str):
-    """A message that shows parameters as Python keywords. `raw` has them marked up, for other interfaces."""
+    """A message that shows parameters as Python keywords. In `raw`, they are still marked up."""
 
     raw: str
 

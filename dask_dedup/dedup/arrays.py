@@ -1,4 +1,4 @@
-"""`ArrayTable`, a table whose columns are NumPy arrays, and functions on such columns."""
+"""Tables whose columns are NumPy arrays, and functions on such columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TABLE_BITS = 18
 
 
 def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Return ``numpy.unique(keys, return_inverse=True)``. Faster if many keys are equal."""
+    """Compute ``numpy.unique(keys, return_inverse=True)``, faster than NumPy if many keys are equal."""
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
     runs = keys[starts]
     rows = np.arange(runs.size, dtype=np.int32)
@@ -42,7 +42,7 @@ def constant_column(value: Any, rows: int) -> NDArray[Any]:
 
 
 class ArrayTable:
-    """Base class of `Picks` and `Rejections`, frozen dataclasses with one (n,) array per field."""
+    """Base class of tables, which are frozen dataclasses with one (n,) array per field."""
 
     __slots__ = ()
     #: Of the fields, in order; see `dtypes_of`.
@@ -83,7 +83,7 @@ class ArrayTable:
 
 
 def dtypes_of(table: type[ArrayTable], *dtypes: str) -> dict[str, np.dtype[np.generic]]:
-    """Return a dict of field name to dtype. `dtypes` are in field order."""
+    """Return the dtype of each field of a table class. `dtypes` lists them in field order."""
     names = (field.name for field in fields(table))  # type: ignore[arg-type]
     return dict(zip(names, map(np.dtype, dtypes), strict=True))
 

@@ -1,4 +1,4 @@
-"""Groups of particles at exactly the same position, each represented by its best-ranked row."""
+"""Group particles at exactly the same position. Only the best-ranked particle of a group is compared."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CoincidentGroups:
-    """Groups of rows with exactly the same position, micrograph and labels.
+    """Groups of rows with exactly the same position, the same micrograph and the same `Points.labels`.
 
     All rows of a group have the same neighbours outside the group, so only the best row is compared.
 
@@ -106,7 +106,7 @@ def _hashes_collide(parts: Sequence[NDArray[np.uint64]], order: Indices, new_gro
 
 
 def _best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
-    """Return the best-ranked row of each run of `order`. Each run begins at one of `starts`."""
+    """Split the row numbers `order` at `starts`. Return the best-ranked row of each part."""
     for key in keys:
         values = key[order]
         rows = np.diff(starts, append=order.size)

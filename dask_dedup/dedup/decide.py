@@ -84,7 +84,7 @@ Rejections.dtypes = dtypes_of(
 
 @dataclass(frozen=True, slots=True)
 class DecisionCounts:
-    """Counts of decided micrographs, picks and rejections.
+    """Counts of the micrographs searched for duplicates, of their picks, and of the rejected picks.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class DecisionCounts:
     def of(
         cls, keys: NDArray[np.uint64], picks: NDArray[np.int64], rejected: NDArray[np.int64]
     ) -> DecisionCounts:
-        """Sum up the counts of m micrographs with distinct keys. All arrays are (m,)."""
+        """Sum up counts over m different micrographs. The arrays are (m,), one element per micrograph."""
         bins = np.minimum(rejected * FRACTION_BINS // np.maximum(picks, 1), FRACTION_BINS - 1)
         most = np.lexsort((keys, -picks))[:DENSEST]
         rows = zip(keys[most].tolist(), picks[most].tolist(), rejected[most].tolist(), strict=True)
@@ -131,7 +131,7 @@ class DecisionCounts:
 
 
 def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among the picks of complete micrographs.
+    """Find the duplicates among picks. Each micrograph must be complete.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The greedy rule, applied to all pairs at once or block by block, best-ranked particles first."""
+"""The greedy rule: reject every particle within the separation of a better-ranked kept particle."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def reject_crowded(
     min_separation: float,
     labels: Labels = (),
 ) -> Suppression:
-    """Reject every particle that has another one within the separation.
+    """Reject every particle within the separation of any other particle.
 
     Parameters and result are as in `suppress`. No particle has a winner.
     """
@@ -116,7 +116,7 @@ def reject_crowded(
 
 
 def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
-    """Extend the decision about the best row of each coincident group to all rows."""
+    """Decide about all rows, given the decision about the best row of each coincident group."""
     winners = np.where(best.winner == NO_WINNER, NO_WINNER, groups.best[best.winner])
     result = Suppression(
         best.rejected[groups.group], winners[groups.group], best.distance[groups.group]
@@ -131,7 +131,7 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
 
 
 def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
-    """Apply the greedy rule to points of which no two coincide."""
+    """Apply the greedy rule to points. No two of them may coincide."""
     n = len(points)
     if points.are_apart(min_separation):
         return Suppression.keep_all(n)
@@ -144,7 +144,7 @@ def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) 
 
 
 def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> Suppression:
-    """Apply the greedy rule to blocks of about `length` rows, from the best rank to the worst.
+    """Apply the greedy rule block by block, the best-ranked rows first. A block has about `length` rows.
 
     Each block skips the rows already rejected. The rows that a block keeps reject all undecided rows
     within the separation.

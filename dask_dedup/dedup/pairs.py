@@ -36,7 +36,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Particle positions, with their micrographs and the labels that exclude pairs.
+    """Positions, micrographs and labels of particles. Particles that share a label are not duplicates.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Points:
         return close, distance
 
     def are_apart(self, min_separation: float) -> bool:
-        """Return True if no two points can be duplicates, provided that no two coincide."""
+        """Return True if there can be no duplicates. No two points may coincide."""
         return len(self) < 2 or (min_separation == 0 and not self.labels)
 
 

@@ -146,7 +146,7 @@ class DedupParams:
 
     @property
     def score(self) -> ScoreField | None:
-        """The parsed `score_field`, or None if it is ``none``."""
+        """The parsed `score_field`. None if `score_field` is ``none``."""
         return parse_score_field(self.score_field)
 
     @property
@@ -156,7 +156,7 @@ class DedupParams:
 
     @classmethod
     def given(cls, params: Self | None = None, keywords: Mapping[str, Any] | None = None) -> Self:
-        """Return `params`, or make parameters from `keywords`.
+        """Return `params` if passed, otherwise make parameters from `keywords`.
 
         Raises
         ------

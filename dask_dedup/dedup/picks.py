@@ -32,7 +32,7 @@ def fragment_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
 
 
 def row_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Extract the row numbers within the fragment from row ids."""
+    """Extract the row numbers (counted within the fragment) from row ids."""
     return (row_id & _ROW_MASK).astype(np.int64)
 
 

@@ -27,7 +27,7 @@ _SIGN = np.uint64(0x8000000000000000)
 
 
 def rank_keys(picks: Picks, params: DedupParams) -> list[NDArray[np.uint64]]:
-    """Return the rank keys of picks, each (n,), from the most to the least significant."""
+    """Return the sort keys that rank picks, the most significant first. Each is (n,)."""
     keys = [splitmix64(picks.uid ^ np.uint64(params.seed)), picks.uid, picks.row_id]
     if params.score is not None:
         keys.insert(0, score_key(picks.score, higher_is_better=params.score.higher_is_better))
@@ -71,7 +71,7 @@ def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[
 
 
 def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
-    """Sort rows by several keys, the first most significant. Return row numbers, best first.
+    """Return the row numbers from best to worst. The first of `keys` is the most significant.
 
     Only rows that tie in the first key are sorted by the next one.
     """

@@ -74,7 +74,7 @@ class Fragment:
         return f"{first.path} to {last.path}"
 
     def locate(self, row: int) -> tuple[str, int]:
-        """Return the file with a row of the fragment, and the row's number in that file."""
+        """Return the file that contains a row of the fragment, and the row's number in that file."""
         for part in self.slices:
             if row < part.rows:
                 return part.path, part.first_row + row
@@ -104,7 +104,7 @@ class OutputFile:
 
 
 class Format(Protocol):
-    """Functions that the module of each format provides."""
+    """Interface of the modules that read a file format."""
 
     def open_table(self, path: Path, source: int) -> ParticleTable:
         """List the files, read the schema and split the rows into fragments."""
@@ -114,7 +114,7 @@ class Format(Protocol):
 
 
 class NativeFormat(Format, Protocol):
-    """A format that can also write files, with the rows of the input unchanged."""
+    """Interface of the modules that also write files. They copy input rows unchanged."""
 
     def split(
         self,
@@ -198,7 +198,7 @@ class ParticleTable:
 
 @contextmanager
 def opening(path: str | Path) -> Iterator[None]:
-    """Raise `InputError` if an input cannot be opened or read."""
+    """Convert an OSError within the context to an `InputError` about the input `path`."""
     try:
         yield
     except OSError as error:

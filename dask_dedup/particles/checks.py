@@ -45,7 +45,7 @@ def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
-    """Return one line for each kind of problem in each input, with the first few rows."""
+    """Describe problems, one line per kind and input. Each line names the first few rows."""
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
     for summary, problems in found:
@@ -75,7 +75,7 @@ def _problem_text(problem: Problem, first: Sequence[str]) -> str:
 
 
 def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that different micrographs have different keys.
+    """Check that different micrograph names have different keys (hashes).
 
     Two micrographs of an input may have the same bare name (if these are compared). Any two may have
     the same 64-bit hash (a chance of 3 in 10**8 for 10**6 micrographs).
@@ -127,7 +127,7 @@ def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64
 
 
 def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the distinct values that occur more than once across sorted arrays, in ascending order.
+    """Find the values that occur more than once in the sorted arrays `runs`. The result is sorted.
 
     One range of values is processed at a time, because a merged copy of all arrays would double
     the memory.
@@ -189,7 +189,7 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
 
 
 def score_warnings(column: str, score: ScoreRange) -> list[str]:
-    """Return warnings if scores are constant, missing, mostly 0 or -999."""
+    """Return warnings if scores are all equal or mostly 0, or if some are missing or -999."""
     if score.missing == score.rows:
         return [f"all scores in {column} are missing (NaN); a seeded choice decides"]
     if score.sentinel + score.missing == score.rows:

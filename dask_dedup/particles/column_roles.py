@@ -24,7 +24,7 @@ class _Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The column names that a program uses for each role. The first one present in a table applies.
+    """The column names of a program by role. Of several names for a role, the first that a table has is used.
 
     ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
     """
@@ -95,7 +95,7 @@ _OTHER_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """The column of an input table for each role."""
+    """The column names of one input table by role."""
 
     #: cryosparc or relion.
     convention: str
@@ -273,7 +273,7 @@ def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
 
 
 def _find_label(present: set[str], params: DedupParams, program: Program, table: str) -> str | None:
-    """Return the filament or symmetry source column. Return None if the parameters need neither."""
+    """Return the name of the column that labels filaments or symmetry copies. Return None if neither is needed."""
     if params.undo_symmetry_expansion:
         name, needed_by = _SYMMETRY_SOURCE, "undo_symmetry_expansion"
     elif params.ignore_within_filament:
@@ -311,7 +311,7 @@ def _find_score(
 
 
 def score_fields(columns: Collection[str]) -> dict[str, str]:
-    """Return a dict of usable score column to the `score_field` that selects it."""
+    """Map each column that can serve as score to the `score_field` that selects it."""
     fields: dict[str, str] = {}
     for program in _PROGRAMS:
         for name, templates in program.scores.items():
@@ -323,7 +323,7 @@ def score_fields(columns: Collection[str]) -> dict[str, str]:
 
 
 def _in_groups(names: Sequence[str], groups: Sequence[str] = _ALIGNMENTS) -> list[str]:
-    """Replace ``{group}`` in column names by each group. Return each resulting name once."""
+    """Replace ``{group}`` in column names by each of `groups` (such as alignments3D). Return each name once."""
     return list(dict.fromkeys(name.format(group=group) for name in names for group in groups))
 
 

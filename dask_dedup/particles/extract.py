@@ -189,7 +189,7 @@ class _Reader:
             shift[:, 1] *= -1
 
     def centres(self, position: Floats, shift: Floats | None, known: _Micrographs) -> Floats:
-        """Return the (n, d) particle centres in angstrom, or as stored if no pixel size is needed."""
+        """Return the (n, d) particle centres: in angstrom, or in the stored unit if no pixel size is needed."""
         roles, problems = self.roles, self.problems
         in_pixels = needs_pixel_size(roles, self.params)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -240,7 +240,7 @@ class _Reader:
         return half
 
     def label(self, source: int) -> NDArray[np.int64]:
-        """Return the filament or symmetry source of each row, -1 if there is none."""
+        """Return the filament of each row, or the uid of its symmetry source, -1 for rows with neither."""
         none, name = constant_column(np.int64(-1), len(self.columns)), self.roles.label
         if not name:
             return none
@@ -255,7 +255,7 @@ class _Reader:
 
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:
-    """Return a mask of the positions outside the micrograph. It is False if the size is unknown."""
+    """Return a mask of the positions outside the micrograph, False where the micrograph size is unknown."""
     extent: Floats | float = 1.0
     if roles.unit == "angstrom" or (roles.unit == "pixel" and known.shape is None):
         return np.zeros(len(position), dtype=bool)

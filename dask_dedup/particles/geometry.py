@@ -22,7 +22,7 @@ def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
 
 
 def centres_in_angstrom(pixels: Floats, psize_mic: Floats, shift: Floats | None = None) -> Floats:
-    """Subtract the shift, and return (n, d) centres. Both are in angstrom."""
+    """Convert pixels to angstrom, subtract the shift (in angstrom), and return (n, d) centres."""
     size = psize_mic[:, np.newaxis]
     return pixels * size if shift is None else (pixels - shift / size) * size
 

@@ -1,4 +1,4 @@
-"""The inputs of a run: opened tables, their column roles, parameters and micrographs."""
+"""The inputs of a run: opened tables, their column roles, the parameters and the micrograph table."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Inputs:
 def make_inputs(
     tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
 ) -> Inputs:
-    """Make and check the inputs. Only the micrograph table (`exposures`) is read.
+    """Make and check the inputs. No particles are read, only the micrograph table `exposures`.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def make_inputs(
 
 
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
-    """Find the column roles of each table. All tables match micrographs in the same way."""
+    """Find the column roles of each table. Micrographs are matched in the same way in all tables."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
 
@@ -176,7 +176,7 @@ def check_pixel_size(
 def check_flip(
     roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
 ) -> None:
-    """Check that the micrograph height is known. To flip y, coordinates in pixels need it."""
+    """Check that the micrograph height is known, which is needed to flip y of coordinates in pixels."""
     in_table = micrographs is not None and micrographs.shape is not None
     if roles.unit == "pixel" and not params.micrograph_height and not in_table:
         raise InputError(

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """The range of scores, and counts of missing and special values."""
+    """The range of scores, and how many scores are missing, -999 or 0."""
 
     rows: int
     #: NaN.

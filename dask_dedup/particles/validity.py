@@ -69,7 +69,7 @@ class Problem:
 
     @classmethod
     def of(cls, bad: Mask, what: str, column: str, values: Floats | None = None) -> list[Problem]:
-        """Return a list with the problem of the rows marked in `bad`. Return [] if no row is marked."""
+        """Describe the rows marked in `bad` as a list of one problem. Return [] if no row is marked."""
         rows = np.flatnonzero(bad)
         if not rows.size:
             return []
@@ -123,7 +123,7 @@ def not_positive(values: Floats) -> Mask:
 
 
 def rows_with_any(bad: Mask) -> Mask:
-    """Return an (n,) mask of the rows of `bad`, (n,) or (n, d), that contain True."""
+    """Return an (n,) mask of the rows of `bad` that contain True. `bad` is (n,) or (n, d)."""
     if not bad.any():  # the usual case, and faster to find out
         return np.zeros(len(bad), dtype=bool)
     return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))

@@ -67,7 +67,7 @@ def collected(number: int, picks: int, seconds: float) -> Event:
 
 
 def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
-    """Return the event for a decided shuffle partition."""
+    """Return the event for a shuffle partition in which the duplicates were found."""
     return _done("decided", partition, counts.picks, seconds, counts=counts.to_dict())
 
 

@@ -142,7 +142,7 @@ def make_run_id(
 
 
 def find_changed(inputs: Inputs) -> str | None:
-    """Describe the first input file that changed since the start of the run. Return None if none did."""
+    """Describe the first input file that changed since the start of the run. Return None if no file changed."""
     for file in (file for table in inputs.tables for file in table.files):
         try:
             now = status_of(at(file.path))

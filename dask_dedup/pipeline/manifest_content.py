@@ -66,7 +66,7 @@ def make_manifest(
 
 
 def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
-    """Return the settings and versions that define a run, as needed to resume it."""
+    """Return the settings and software versions of a run, which are needed to resume the run."""
     return {
         "run_id": run_id,
         "directory": str(Path.cwd()),
@@ -137,7 +137,7 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
 def _outputs(
     job: Job, checkpoints: Sequence[FragmentCheckpoint], totals: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Assemble the tables in the formats of the inputs. Return a list of all output files."""
+    """Assemble the output tables in the input formats. Return a list of all output files."""
     outputs = [
         {
             **asdict(file),

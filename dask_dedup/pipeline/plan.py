@@ -26,7 +26,7 @@ MOST_PARTITIONS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Assignment of micrographs that span several fragments to shuffle partitions."""
+    """Plan of the shuffle: a shuffle partition for each micrograph that spans several fragments."""
 
     #: Particles that are compared.
     rows: int
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def receiving_fragments(self) -> list[int]:
-        """Unwritten fragments that need decisions made in shuffle partitions."""
+        """Unwritten fragments that have shuffled picks."""
         return sorted({*self.sending_fragments} & {*self.unwritten})
 
     @property

@@ -1,4 +1,4 @@
-"""The stages of a run, each a function of a job and a fragment or shuffle partition.
+"""The stages of a run: functions that process one fragment, shuffle partition or output table.
 
 Any stage may run twice, because its results and files depend only on its arguments.
 """
@@ -67,7 +67,7 @@ class Scanned:
 
 
 def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
-    """Read and summarize the columns of a fragment that are needed to find duplicates."""
+    """Read the columns of a fragment that are needed to find duplicates. Return a summary and the picks."""
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
@@ -93,13 +93,13 @@ def collect_picks(
 
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among the picks of a fragment that are not shuffled."""
+    """Find the duplicates in a fragment, except among its shuffled picks."""
     stays = _partitions(plan, picks) < 0
     return decide_picks(job, picks if stays.all() else picks.take(stays))
 
 
 def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates on complete micrographs. If this fails, a RunError names the micrograph."""
+    """Find the duplicates among the picks of complete micrographs. If this fails, a RunError names the micrograph."""
     try:
         return decide(picks, job.inputs.params)
     except Exception as error:
@@ -141,7 +141,7 @@ def write_fragment(
     decided: tuple[Rejections, DecisionCounts] | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
-    """Decide the picks of a fragment that were not shuffled, and write its kept and rejected rows.
+    """Find the duplicates in a fragment, except among its shuffled picks. Write the kept and rejected rows.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ def _write(
 
 
 def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[int, int]:
-    """Count the rejected rows whose winner has the same uid, and those whose winner has another half-set."""
+    """Count the rejected rows whose winner has the same uid, and those whose winner is in the other half-set."""
     both = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
     first = np.array([each.first_half for each in roles], dtype=np.int8)
     half = rejections.half - first[rejections.source]
@@ -255,7 +255,7 @@ def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
-    """Join the pieces of an input's kept or rejected rows into files of the input's format."""
+    """Join the part files of an input's kept or rejected rows into one table in the input's format."""
     table = job.inputs.tables[source]
     numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)

@@ -39,7 +39,7 @@ FRAGMENT_BYTES = 48 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One ``.cs`` file of a table, with the order of its rows.
+    """One ``.cs`` file of a table, with the row that matches each row of the main file.
 
     Attributes
     ----------
@@ -52,14 +52,14 @@ class Member:
     order: NDArray[np.integer] | None = field(default=None, compare=False)
 
     def rows(self, fragment: Fragment) -> Rows:
-        """Return the row numbers of a fragment in this file."""
+        """Return the numbers of the rows in this file that belong to a fragment."""
         rows = range(fragment.first_row, fragment.first_row + fragment.rows)
         return rows if self.order is None else self.order[rows.start : rows.stop]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupText:
-    """The text of a ``.csg`` file, and the edits that turn it into the text for a subset.
+    """The text of a ``.csg`` file, and the edits that adapt it to an output with fewer particles.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class GroupText:
     edits: tuple[tuple[int, int, str | None], ...]
 
     def with_rows(self, rows: int) -> str:
-        """Return the text for a subset of `rows` items in one folder."""
+        """Return the edited text, for an output of `rows` particles in one folder."""
         text = self.text
         for start, end, new in reversed(self.edits):
             text = text[:start] + (str(rows) if new is None else new) + text[end:]

@@ -190,7 +190,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
 
 
 def _match_rows(main: CsFile, other: CsFile) -> NDArray[np.integer] | None:
-    """Return the row of `other` for each row of `main`, matched by uid. Return None if the order is equal."""
+    """Return the row numbers of `other` in the uid order of `main`. Return None if the orders are equal."""
     if main.rows != other.rows:
         raise InputError(
             f"{other.path}: has {counted(other.rows, 'particle')}, but {main.path} has {main.rows:,}. {_SAME}"

@@ -67,7 +67,7 @@ class NpyFile(RecordFile):
                 first += len(batch)
 
     def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Join part files under the header that `numpy.save` writes."""
+        """Join part files into a NumPy file with the header that `numpy.save` would write."""
         header = io.BytesIO()
         fields = {
             "descr": npy.dtype_to_descr(self.dtype),

@@ -75,7 +75,7 @@ def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: i
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Raise `InputError` if a file cannot be read. Disk and server errors pass, so tasks are retried."""
+    """Convert read errors to `InputError`, except disk and server errors, after which tasks are retried."""
     try:
         yield
     except (OSError, ValueError) as error:

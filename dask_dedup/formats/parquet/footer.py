@@ -143,5 +143,5 @@ def _read_footer_bytes(path: Path, size: int) -> bytes:
 
 
 def reason(error: BaseException) -> str:
-    """Return the first line of a pyarrow error, without full stop."""
+    """Return the first line of a pyarrow error message, without its full stop."""
     return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -114,7 +114,7 @@ def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
 
 
 def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Return a type for the values of both types, or None."""
+    """Return a type that can hold the values of both types. Return None if there is none."""
     if a == b or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -227,7 +227,7 @@ def _read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
 def _read_groups(
     part: FileSlice, metadata: pq.FileMetaData, columns: list[str], text: list[str]
 ) -> pa.Table:
-    """Read the row groups of a slice and verify page checksums. Columns in `text` become dictionaries.
+    """Read the row groups of a slice and verify page checksums. Columns in `text` are dictionary-encoded.
 
     The file is not memory-mapped: the process would crash if the file shrank or its server failed.
     """

@@ -55,7 +55,7 @@ def split(
 
 
 def write(table: pa.Table, path: Path) -> OutputFile:
-    """Write a table with the settings of `split`."""
+    """Write a table to one file, with the same settings as `split`."""
     return _write(table, table.schema, _columns_worth_a_dictionary(table), path)
 
 

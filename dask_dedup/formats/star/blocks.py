@@ -52,7 +52,7 @@ class Loop:
 
     @property
     def span(self) -> Span:
-        """Span of all rows."""
+        """All rows of the table, as one span."""
         first, last = self.spans[0], self.spans[-1]
         return Span(first.path, first.start, last.stop, 0, sum(span.rows for span in self.spans))
 
@@ -136,7 +136,7 @@ class Layout:
             items[self._decode(header["label"], start)] = value
 
     def _end_loop(self, spans: tuple[Span, ...] = ()) -> None:
-        """Add the current table, if any. Without `spans` it is empty."""
+        """Add the table whose header was read, if any. Without `spans`, the table has no rows."""
         if self._labels:
             empty = Span(self._path, self._labels_stop, self._labels_stop, 0, 0)
             self.loops.append(Loop(self._block or "", tuple(self._labels), spans or (empty,)))

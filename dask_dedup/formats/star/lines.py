@@ -95,7 +95,7 @@ class Span:
 
 
 def is_structure(line: bytes) -> bool:
-    """Return whether a line ends a table: ``data_name``, ``loop_`` or ``_label``, without newline."""
+    """Return whether a line (without newline) ends a table: ``data_name``, ``loop_`` or ``_label``."""
     return _STRUCTURE.fullmatch(line.strip(BLANKS)) is not None
 
 
@@ -229,7 +229,7 @@ def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, in
 
 
 def _scan(path: Path, start: int, stop: int) -> tuple[Span, int | None, bytes]:
-    """Scan a byte range. Return its span of rows, the offset of the table's end or None, and the SHA-256."""
+    """Scan a byte range. Return the span of its rows, the offset where the table ends (or None), and the SHA-256."""
     rows, first, last_stop, offset, table_stop = 0, 0, 0, start, None
     digest = hashlib.sha256()
     with open_to_read(path) as file:

@@ -122,7 +122,7 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
 
 
 def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
-    """Return the schema: the columns in the rows, then the optics and computed columns."""
+    """Return the schema: columns of the table, then columns from the optics groups, then computed columns."""
     fields = {label: _type_of(label, values) for label, values in _sample(loop).items()}
     fields |= dict.fromkeys(detail.optics_columns, pa.float64())
     if detail.computed_pixel_size:
@@ -133,7 +133,7 @@ def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
 
 
 def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
-    """Return the values in the first rows, by label."""
+    """Return the unparsed values in the first rows, as a dict by column label."""
     if not loop.span.rows:
         return {label: [] for label in loop.labels}
     _, block = next(loop.span.blocks())
@@ -180,7 +180,7 @@ def _read_optics(
 
 
 def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:
-    """Return the values in ``data_optics``, by label. A single group may be written without a loop."""
+    """Return the values in ``data_optics``, by column label. A single group may be written without a loop."""
     for loop in layout.loops:
         if loop.block == "optics" and loop.span.rows:
             block = b"".join(block for _, block in loop.span.blocks())

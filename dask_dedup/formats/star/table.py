@@ -152,7 +152,7 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> None:
-    """Write the lines of kept rows to one part file, of rejected rows to another."""
+    """Write the lines of kept rows to one part file, those of rejected rows to another."""
     row, span = 0, _span_of(table, fragment)
     with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
         for offset, block in span.blocks():

@@ -44,7 +44,7 @@ def is_whole_number(token: bytes) -> bool:
 
 
 def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, list[bytes]]:
-    """Return the unparsed values in the first lines of a span, by label and without quotes."""
+    """Split the first lines of a span into unparsed values, by column label. Quotes are removed."""
     bounds, _ = _token_bounds(block, len(labels), span, span.start)
     tokens = bounds.reshape(-1, len(labels), 2)
     if len(tokens) != find_rows(block, span.path, span.start)[0].size:
@@ -199,7 +199,7 @@ def _mask_quotes_and_comments(
 def _parse_numbers(
     values: pa.Array, names: Sequence[str], count: int, span: Span, rows: int
 ) -> NDArray[np.float64]:
-    """Parse numbers. `values` has `count` values of each column in turn."""
+    """Parse numbers. `values` has `count` values of the first column, then of the second, and so on."""
     try:
         parsed = values.cast(pa.string()).cast(pa.float64())
     except pa.ArrowInvalid:

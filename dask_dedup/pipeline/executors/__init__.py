@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Interface of the executors. ``str`` describes the threads or the cluster in use."""
+    """Interface of the executors. ``str(executor)`` describes the threads or the cluster in use."""
 
     #: Level of the log line that says where the run takes place.
     log_level: int
@@ -31,4 +31,4 @@ class Executor(Protocol):
         """Scan all fragments. Yield their summaries in any order."""
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide and write all unwritten fragments. Yield their checkpoints in any order."""
+        """Find duplicates and write all unwritten fragments. Yield their checkpoints in any order."""

@@ -119,7 +119,7 @@ class DistributedExecutor:
             yield from summaries
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide and write all unwritten fragments on the workers."""
+        """Find duplicates and write all unwritten fragments on the workers."""
         shared = (self._share(job), self._share(plan))
         receiving = group_fragments(job, plan.receiving_fragments, MOST_WRITERS)
         others = group_fragments(job, sorted({*plan.unwritten} - {*plan.receiving_fragments}))
@@ -140,7 +140,7 @@ class DistributedExecutor:
     def _exchange(
         self, job: Job, plan: Plan, receiving: list[list[int]], shared: tuple[Future, Future]
     ) -> dd.DataFrame:
-        """Return a Dask frame of decisions about shuffled picks, one partition per receiving group."""
+        """Return a Dask frame of decisions about shuffled picks, with one partition per element of `receiving`."""
         picks = fragment_numbers(group_fragments(job, plan.sending_fragments)).map_partitions(
             _collect, *shared, meta=PICKS_META
         )
@@ -242,7 +242,7 @@ def _task_name(task: Any) -> str:
 
 
 def _describe(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Return a description of the task of each group, for messages."""
+    """Describe the task of each group of fragments, for messages."""
     descriptions = []
     for group in groups:
         first = job.inputs.fragments[group[0]]

@@ -1,4 +1,4 @@
-"""Shuffle picks with Dask, decide each shuffle partition, and shuffle the decisions back.
+"""Shuffle picks with Dask, find the duplicates in each partition, and shuffle the decisions back.
 
 ::
 
@@ -34,7 +34,7 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
 
 
 def empty_frame(dtypes: Dtypes) -> pd.DataFrame:
-    """Return an empty pandas frame with these columns, for use as Dask's ``meta``."""
+    """Return an empty pandas frame with the columns `dtypes`, for use as Dask's ``meta``."""
     return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
 
 
@@ -56,7 +56,7 @@ def exchange(
     dtypes: Dtypes,
     shuffle_method: str | None = None,
 ) -> dd.DataFrame:
-    """Shuffle picks and decide them. Return the decisions, one partition per group of fragments.
+    """Shuffle picks and find duplicates. Return the decisions, one Dask partition per group of fragments.
 
     Parameters
     ----------

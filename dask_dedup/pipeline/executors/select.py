@@ -35,7 +35,7 @@ log = logging.getLogger("dask_dedup")
 def choose_executor(
     stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
 ) -> ThreadExecutor | DistributedExecutor:
-    """Return an executor for a run: the given or configured cluster, threads or a local cluster.
+    """Choose where a run executes: on the given or configured cluster, in threads, or on a local cluster.
 
     `stack` closes new clusters and connections. `rows` is the number of particles in all inputs.
     """

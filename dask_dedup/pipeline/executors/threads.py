@@ -87,7 +87,7 @@ class ThreadExecutor:
                 yield summary
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Decide and write all unwritten fragments in threads."""
+        """Find duplicates and write all unwritten fragments in threads."""
         with self._pool() as run:
             moved = self._exchange(job, plan, run) if plan.sending_fragments else {}
             for number in {*self._picks} - {*plan.unwritten}:
@@ -117,7 +117,7 @@ class ThreadExecutor:
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
     ) -> dict[int, list[Rejections]]:
-        """Decide each shuffle partition. Return a dict of fragment number to rejections."""
+        """Find the duplicates in each shuffle partition. Return the rejections by fragment number."""
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
@@ -149,7 +149,7 @@ class ThreadExecutor:
         return moved
 
     def _moving(self, plan: Plan, number: int) -> Picks | None:
-        """Return a fragment's boundary picks if these include all picks to shuffle, otherwise None."""
+        """Return a fragment's boundary picks. Return None if other picks of the fragment must be shuffled."""
         if number not in self._boundaries:
             return None
         micrographs, picks = self._boundaries[number]
@@ -158,7 +158,7 @@ class ThreadExecutor:
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
-        """Open a thread pool, and yield its `map`, which keeps no results. An error cancels pending calls."""
+        """Yield a `map` on a thread pool that holds no result once it is yielded. An error cancels pending calls."""
         pool = ThreadPoolExecutor(self.threads)
 
         def run(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
@@ -183,7 +183,7 @@ def _boundary_picks(picks: Picks) -> Picks:
 
 
 def _rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Return each distinct number with the row numbers where it occurs, in ascending order."""
+    """Return each distinct value of `number` and the row numbers where it occurs, both ascending."""
     # NumPy sorts 16-bit integers by radix, in two passes.
     small = number.astype(np.uint16) if number.max(initial=0) < 2**16 else number
     order = np.argsort(small, kind="stable")
