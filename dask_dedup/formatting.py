@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from html import escape
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 _SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "span": "spans"}
 
@@ -86,7 +85,7 @@ def duration(seconds: float) -> str:
 def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:
     """Return an HTML table of names and values, for notebooks. All text is escaped.
 
-    A last row links to the report if that file exists.
+    A last row links to the report if that is a local file.
 
     Examples
     --------
@@ -94,7 +93,8 @@ def html_table(caption: str, rows: Mapping[str, object], report: Path | None = N
     '<table><caption>Run &lt;1&gt;</caption><tr><th>kept</th><td>5</td></tr></table>'
     """
     cells = {name: escape(str(value)) for name, value in rows.items()}
-    if report is not None and report.exists():
+    # A notebook shows results by itself, so this must not wait for an object store.
+    if isinstance(report, type(Path())) and report.exists():
         path = escape(str(report))
         cells["report"] = f'<a href="{path}">{path}</a>'
     lines = (f"<tr><th>{escape(name)}</th><td>{cell}</td></tr>" for name, cell in cells.items())

@@ -410,7 +410,7 @@ def test_files_that_are_not_groups_are_refused(tmp_path, content, reason):
 def test_aliases_are_edited_once(tmp_path):
     text = BOMB + (
         "results:\n  blob: &entry {metafile: '>J7_particles.cs', num_items: 999}\n"
-        "  alignments2D: *entry\nversions: [4, 5]\n"
+        "  alignments2D: *entry\nsummary: [{num_items: 999}]\nversions: [4, 5]\n"
     )
     table = open_table(write_group(tmp_path / "in", *members(60), text))
     split(table, np.arange(60) < 11, tmp_path / "out")

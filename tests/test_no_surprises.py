@@ -219,7 +219,7 @@ def test_a_damaged_result_is_not_finished(cli, tmp_path):
     part.write_bytes(part.read_bytes() + b"x")
     outcome = cli("run", path, "-o", out)
     assert outcome.exit_code == 2
-    assert "part-00000.parquet is not as the run left it" in outcome.stderr
+    assert "part-00000.parquet: missing or has another size" in outcome.stderr
     assert cli("run", path, "-o", out, "--overwrite").exit_code == 0
     assert verify(out).verified
 

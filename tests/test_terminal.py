@@ -9,6 +9,7 @@ import re
 import select
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tables import cryosparc, write_file
@@ -91,3 +92,12 @@ def test_quiet_and_json_print_only_the_result(picks, tmp_path, cli):
     found = cli("run", picks, "-o", tmp_path / "j", "--json")
     assert found.stdout.startswith("{")
     assert "particles/s" not in found.stderr
+
+
+def test_a_run_does_not_fail_because_its_log_cannot_be_written(picks, tmp_path):
+    command = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
+    arguments = ["run", picks, "-o", tmp_path / "out", "--no-report"]
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run([*command, *map(str, arguments)], stderr=full, stdout=full)
+    assert process.returncode in (0, 1)
+    assert (tmp_path / "out" / "manifest.json").exists()

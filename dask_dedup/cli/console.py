@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,11 +39,11 @@ def as_flag(hint: Hint) -> str:
     --------
     >>> as_flag(Hint("invalid", "reject")), as_flag(Hint("min_separation"))
     ('--invalid reject', '--min-separation')
-    >>> as_flag(Hint("undo_symmetry_expansion", "True"))
-    '--undo-symmetry-expansion'
+    >>> as_flag(Hint("undo_symmetry_expansion", "True")), as_flag(Hint("seed", "1"))
+    ('--undo-symmetry-expansion', '--seed 1')
     """
     flag = _FLAGS.get(hint.parameter, f"--{hint.parameter.replace('_', '-')}")
-    return flag if hint.value in (None, True) else f"{flag} {hint.text}"
+    return flag if hint.text is None or hint.value is True else f"{flag} {hint.text}"
 
 
 def spelled(message: str, spelling: Callable[[Hint], str] = as_flag) -> str:
@@ -71,18 +71,23 @@ class TerminalLog(logging.Handler):
         line = printable(text % shown if shown else text)
         if record.levelno >= logging.WARNING:
             line = f"warning: {line.removeprefix('warning: ')}"
+        if record.exc_info:
+            line += "\n" + logging.Formatter().formatException(record.exc_info)
         if record.name == "dask_dedup.warnings":
             self._warnings[line] = None
         else:
-            self.write(line)
-        if record.exc_info:
-            self.write(logging.Formatter().formatException(record.exc_info))
+            self._print(line)
 
     def print_warnings(self) -> None:
         """Print and clear the warnings about the data."""
         for line in self._warnings:
-            self.write(line)
+            self._print(line)
         self._warnings.clear()
+
+    def _print(self, line: str) -> None:
+        # A run must not fail because its terminal or log file does.
+        with suppress(OSError):
+            self.write(line)
 
 
 @contextmanager

@@ -6,14 +6,13 @@ of the cluster's authority, on both ends.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from distributed import Security
 
 ROLES = ("scheduler", "worker", "client")
@@ -60,12 +59,21 @@ def _checked(security: Security) -> Security:
         if not files["key"]:
             files["key"] = files["cert"]
             setattr(security, f"tls_{role}_key", files["cert"])
+        for part in ("ca_file", "cert", "key"):
+            _check_readable(files[part])
         try:
             security.get_listen_args(role)
         except OSError as error:
             names = ", ".join(files[part] for part in ("ca_file", "cert", "key"))
             raise InputError(f"the TLS files {names} cannot be used together: {error}") from error
     return security
+
+
+def _check_readable(path: str) -> None:
+    try:
+        Path(path).open("rb").close()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def dashboard_certificate(security: Security | None) -> dict[str, str]:

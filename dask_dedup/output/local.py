@@ -29,7 +29,7 @@ from dask_dedup.output.layout import (
 from dask_dedup.output.lock import find_holder, locked
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.output.store import ResultStore, draft_files
-from dask_dedup.storage.capacity import disk_full_errors
+from dask_dedup.storage.capacity import DISK_FULL_ERRORS, disk_full_errors
 from dask_dedup.storage.files import list_files, list_names, remove, sha256_of
 
 if TYPE_CHECKING:
@@ -86,10 +86,14 @@ class LocalStore(ResultStore):
                 (staging / name).mkdir(parents=True, exist_ok=True)
             if not (staging / REQUEST).exists():
                 _write_json(staging / REQUEST, request)
-        except OSError:
+        except OSError as error:
             if not list_files(staging / CHECKPOINTS):
                 self.discard(staging)
-            raise
+            if error.errno in DISK_FULL_ERRORS:
+                raise
+            raise InputError(
+                f"{self.output}: cannot be written: {error.strerror or error}"
+            ) from error
         return staging
 
     @contextmanager

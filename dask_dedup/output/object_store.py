@@ -221,18 +221,21 @@ class ObjectStore(ResultStore):
         remote: Any = self.output
         bucket, _, prefix = remote.path.partition("/")
         try:
+            # With the slash, the prefix does not match other folders whose names begin alike.
+            prefix = f"{prefix}/" if prefix else ""
             found = remote.fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix)
-            for upload_ in found.get("Uploads") or ():
-                if f"{token}/" in upload_["Key"]:
-                    remote.fs.call_s3(
-                        "abort_multipart_upload",
-                        Bucket=bucket,
-                        Key=upload_["Key"],
-                        UploadId=upload_["UploadId"],
-                    )
         except (OSError, NotImplementedError) as error:
             # Not every store or policy allows this, and the result does not depend on it.
-            log.debug("%s: unfinished uploads cannot be aborted: %s", self.output, error)
+            log.debug("%s: unfinished uploads cannot be listed: %s", self.output, error)
+            return
+        for upload_ in found.get("Uploads") or ():
+            if f"{token}/" not in upload_["Key"]:
+                continue
+            place = {"Bucket": bucket, "Key": upload_["Key"], "UploadId": upload_["UploadId"]}
+            try:
+                remote.fs.call_s3("abort_multipart_upload", **place)
+            except (OSError, NotImplementedError) as error:
+                log.debug("%s: an unfinished upload cannot be aborted: %s", self.output, error)
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:

@@ -243,7 +243,8 @@ class ResultStore(ABC):
 
     def staged_files(self, staging: Path) -> dict[Path, int]:
         """Return the size of each file of an unfinished run."""
-        folders = [staging, *(self.output / table / token_of(staging) for table in TABLES)]
+        # The request in the staging folder comes last: it shows that the other files are a run's.
+        folders = [*(self.output / table / token_of(staging) for table in TABLES), staging]
         return {file: size for folder in folders for file, size in list_files(folder).items()}
 
     @abstractmethod

@@ -36,12 +36,14 @@ from dask_dedup.hints import parameter
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from dask_dedup.formats.cryosparc.cs import CsFile
 
-    #: A result's name, the node of the file it points to, and that of its number of items.
-    _Result = tuple[str, yaml.ScalarNode, yaml.Node | None]
+    #: A result's name, and the node of the file it points to.
+    _Result = tuple[str, yaml.ScalarNode]
 
 #: Real groups have a few kilobytes.
 MAX_BYTES = 2**18
@@ -72,7 +74,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     main, *others = files
     members = (Member(main), *(Member(file, _match_rows(main, file)) for file in others))
     schemas = [arrow_schema(file.dtype, file.path) for file in files]
-    file_of_result = {name: paths.index(path_of[node.value]) for name, node, _ in results}
+    file_of_result = {name: paths.index(path_of[node.value]) for name, node in results}
     member_of: dict[str, int] = {}
     for number, schema in enumerate(schemas):
         for name in schema.names:
@@ -82,12 +84,11 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, fingerprint)
     edits: dict[tuple[int, int], str | None] = {}
-    for _, node, count in results:
+    for _, node in results:
         name = path_of[node.value].name
         if node.value != ">" + name:
             edits[_span(node, text)] = "'>" + name.replace("'", "''") + "'"
-        if isinstance(count, yaml.ScalarNode):
-            edits[_span(count, text)] = None
+    edits |= {_span(count, text): None for count in _find_counts(root)}
     group = GroupText(text, tuple((*span, new) for span, new in sorted(edits.items())))
     return ParticleTable(
         format="csg",
@@ -131,8 +132,26 @@ def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:
         node = _value(entry, "metafile")
         if not isinstance(node, yaml.ScalarNode) or node.tag != "tag:yaml.org,2002:str":
             raise InputError(f"{path}: the result {key.value} has no metafile, or it is not text")
-        found.append((str(key.value), node, _value(entry, "num_items")))
+        found.append((str(key.value), node))
     return found
+
+
+def _find_counts(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
+    """Yield the value of each ``num_items`` at any depth. An aliased node is searched once."""
+    seen: set[int] = set()
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if not isinstance(node, yaml.CollectionNode) or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for name, value in node.value:
+                if name.value == "num_items" and isinstance(value, yaml.ScalarNode):
+                    yield value
+            waiting += [value for _, value in node.value]
+        else:
+            waiting += node.value
 
 
 def _span(node: yaml.Node, text: str) -> tuple[int, int]:
@@ -150,7 +169,7 @@ def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool)
     """Return the path for each ``metafile`` entry. Entries for the same file get the same path."""
     by_target: dict[Path, Path] = {}
     path_of: dict[str, Path] = {}
-    for result, node, _ in results:
+    for result, node in results:
         file = find_metafile(group, result, node.value, allow_outside=allow_outside)
         path_of[node.value] = by_target.setdefault(file.resolve(), file)
     names = [file.name for file in by_target.values()]

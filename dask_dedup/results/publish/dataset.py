@@ -177,6 +177,12 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
         raise InputError(f"{run.output}: the run has no {name}, so there is nothing to publish.")
     with ThreadPoolExecutor() as pool:
         footers = list(pool.map(lambda file: read_metadata(file.path), files))
+    for file, footer in zip(files, footers, strict=True):
+        if footer.num_rows != file.rows:
+            raise InputError(
+                f"{file.path} has {footer.num_rows:,} rows, not {file.rows:,} as in the manifest. "
+                f"Run again with {parameter('overwrite')}, then publish."
+            )
     schema = footers[0].schema.to_arrow_schema()
     _check_constants(run, tags, schema)
     names = _input_names(run)

@@ -77,7 +77,7 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
 
 
 def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
-    """Open the inputs and check that they are unchanged. If the check fails, return None as inputs."""
+    """Open the inputs and check that they are unchanged. Return None as inputs if they are missing or changed."""
     try:
         tables, exposures = _open_tables(run)
         touched = []
@@ -86,9 +86,12 @@ def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
                 raise MismatchError(f"{path} has changed since the run: {change}")
             touched.append(path)
         inputs = make_inputs(tables, exposures, run.params)
-        _check_run_id(run, tables, exposures)
     except FAULTS as error:
         return Check.failed("inputs", error), None
+    try:
+        _check_run_id(run, tables, exposures)
+    except FAULTS as error:
+        return Check.failed("inputs", error), inputs
     finding = f"{sum(table.rows for table in tables):,} particles, unchanged since the run"
     if touched:
         finding += f" except for the modification time of {touched[0]}"
