@@ -38,7 +38,7 @@ cluster_options = together(
         click.option(
             "--interface",
             metavar="NAME",
-            help="Network interface, such as ib0, of the cluster that the run starts.  "
+            help="Network interface (such as ib0) for a cluster started by this run.  "
             "[default on one node: loopback]",
         ),
         click.option(
@@ -58,7 +58,7 @@ cluster_options = together(
         click.option(
             "--dashboard-address",
             metavar="[HOST]:PORT",
-            help="Dashboard address, such as :8787, of the cluster that the run starts.",
+            help="Dashboard address (such as :8787) for a cluster started by this run.",
         ),
         click.option(
             "--tls-ca-file", type=_PEM, metavar="PEM", help="Certificate authority of the cluster."

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     "--output-format",
     type=click.Choice(["native", "parquet"]),
     default="native",
-    help="Write the rows of each INPUT in the format of that INPUT, or those of all INPUTs as Parquet.",
+    help="native: the rows of each INPUT in its own format; parquet: everything as Parquet.",
 )
 @click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."

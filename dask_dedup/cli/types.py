@@ -75,8 +75,8 @@ input_options = together(
             "--score-field",
             default="ncc_score",
             metavar="FIELD",
-            help="Score that decides which duplicate is kept: ncc_score, error, error_min, any "
-            "column as NAME:higher or NAME:lower (higher or lower values win), or none (random choice).",
+            help="Score that decides which duplicate is kept: ncc_score, error or error_min; for any "
+            "other column, NAME:higher (high values win) or NAME:lower; none: choose at random.",
         ),
         click.option(
             "--match-micrographs",
