@@ -1,4 +1,4 @@
-"""Advice of an inspection, and warnings that a run does not give."""
+"""Advice and warnings that an inspection gives and a run does not."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _ENOUGH = 50
 def find_warnings(
     survey: Survey, entries: Sequence[InspectedInput], pairs: Sequence[Pair]
 ) -> Iterator[str]:
-    """Yield the warnings that only an inspection gives."""
+    """Yield warnings about suspicious shifts, inputs that do not match, and uids that were not compared."""
     matches = {
         f"{entries[pair.one].path} and {entries[pair.other].path}": pair.match
         for pair in pairs
@@ -90,7 +90,7 @@ def advise(
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
-    """Choose inputs to flip so that y runs the same way in all. Return their micrograph heights by ordinal.
+    """Choose the inputs whose y axis to flip so that all agree. Return {input number: micrograph height}.
 
     The fewest inputs are chosen. In a tie, inputs that need no height are preferred, then later inputs.
     """
@@ -127,7 +127,7 @@ def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
 
 
 def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, float]) -> str:
-    """Return advice to make y run the same way in all inputs."""
+    """Return the advice on `flip_y` that makes y run the same way in all inputs."""
     wanted = sorted(set(inputs.params.flip_y) ^ set(flips))
     if not wanted:
         return f"y runs one way in all inputs without {parameter('flip_y')}: leave it out"
@@ -145,7 +145,7 @@ def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, fl
 
 
 def _advise_separation(around: Neighbourhood, unit: str) -> str:
-    """Return advice on the range for `min_separation`."""
+    """Return advice on which `min_separation` separates duplicates from real neighbours."""
     separation = parameter("min_separation")
     if around.spacing is None:
         closest = around.nearest.get(5.0, 0.0)

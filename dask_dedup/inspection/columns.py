@@ -36,7 +36,7 @@ _OPTIONAL: dict[str, dict[str, Any]] = {
 
 
 def record(problems: list[str], check: Callable[..., object], *arguments: Any) -> bool:
-    """Run a check and return whether it passed. If it raises InputError, add the message to `problems`."""
+    """Return whether a check passes. If the check raises InputError, add its message to `problems`."""
     try:
         check(*arguments)
     except InputError as error:
@@ -101,14 +101,14 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
 
 
 def with_stand_ins(rows: pa.Table, roles: ColumnRoles) -> pa.Table:
-    """Add the columns that have a role but are missing in the rows. All their values are null."""
+    """Add a column of nulls for each column in `roles` that `rows` lacks."""
     for name in _absent(roles, rows.column_names):
         rows = rows.append_column(name, pa.nulls(rows.num_rows))
     return rows
 
 
 def score_columns(table: ParticleTable, roles: ColumnRoles, params: DedupParams) -> dict[str, str]:
-    """Return the columns that can rank particles, each with the ``score_field`` that selects it."""
+    """Map each column that can rank particles to the ``score_field`` value that selects the column."""
     fields = score_fields(table.schema.names)
     if roles.score is not None:
         fields[roles.score] = params.score_field

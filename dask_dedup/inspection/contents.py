@@ -1,4 +1,4 @@
-"""Results of an inspection: frozen dataclasses for one input, two inputs and their distances."""
+"""Dataclasses for the results of an inspection: inputs, pairs of inputs, and particle distances."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Spacing:
-    """Distances where duplicates end (0 if duplicates are few) and where real neighbours begin."""
+    """Largest distance of duplicates (0 if duplicates are few), and smallest distance of real neighbours."""
 
     duplicates_end: float
     neighbours_begin: float
@@ -15,7 +15,7 @@ class Spacing:
 
 @dataclass(frozen=True, slots=True)
 class Neighbourhood:
-    """Statistics of the distances between the particles of one set.
+    """Statistics of the distances between particles, in one input or in all inputs together.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Neighbourhood:
 
 @dataclass(frozen=True, slots=True)
 class FlipTest:
-    """Test of whether y runs the same way in two inputs.
+    """Result of testing whether y runs the same way in two inputs.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class FlipTest:
 
 @dataclass(frozen=True, slots=True)
 class ShiftTest:
-    """Test of whether shifts must be subtracted (the convention), left out or added.
+    """Result of testing whether shifts must be subtracted (the convention), left out or added.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class ShiftTest:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Matching picks of two inputs on their common micrographs.
+    """Result of matching the picks of two inputs on their common micrographs.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class InspectedInput:
-    """Contents of one input.
+    """Results for one input: columns, counts and distances.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ class InspectedInput:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two inputs, by ordinal. `match` is None if the inputs share no measured micrograph."""
+    """Numbers of two inputs, and the match of their picks: None if no measured micrograph is in both."""
 
     one: int
     other: int

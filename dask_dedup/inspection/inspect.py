@@ -110,7 +110,7 @@ def _open(
 
 
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
-    """Return the unit of all distances, and the inputs with settings for that unit.
+    """Choose angstrom or pixels for all distances. Return the unit, and the inputs set up for that unit.
 
     Distances are in angstrom if every input has a pixel size, else in pixels. Shifts have
     angstrom or pixels of another size, so in pixels they are left out.
@@ -137,7 +137,7 @@ def _conclude(
     *,
     comparable: bool,
 ) -> Inspection:
-    """Measure the samples, compare the inputs and collect advice."""
+    """Measure sampled distances, compare the inputs, and collect the results of the inspection."""
     samples = survey.samples
     several = comparable and len(samples) > 1
     around = measure_neighbourhoods(samples)
@@ -176,7 +176,7 @@ def _conclude(
 
 
 def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
-    """Return the largest distance at which picks match, in pixels: half the spacing of particles."""
+    """Return half the spacing of particles, in pixels. Picks of two inputs within this distance match."""
     known = [one for one in measured if one.nearest]
     begin = [one.spacing.neighbours_begin for one in known if one.spacing]
     apart = begin or [one.nearest[50.0] for one in known if one.nearest[50.0] > 0]

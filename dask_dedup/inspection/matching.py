@@ -21,7 +21,7 @@ _FRACTIONS = np.array([1.0, 2.0, 4.0, 8.0])
 
 
 def match(one: Centres, other: Centres, radius: float) -> Match | None:
-    """Match the picks of two inputs and test axes and shifts. Return None without common micrographs."""
+    """Match the picks of two inputs, and compare y axes and shifts. Return None without common micrographs."""
     common = np.intersect1d(one.micrograph, other.micrograph)
     if not common.size:
         return None
@@ -57,7 +57,7 @@ def _shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
 def _compare_axes(
     one: Centres, other: Centres, radius: float, as_is: tuple[float, float]
 ) -> tuple[FlipTest, tuple[Centres, Centres]]:
-    """Test whether y runs the same way in both inputs. Also return both inputs, with y the same way."""
+    """Test whether y runs the same way in both inputs. Also return both, one flipped if y runs opposite ways."""
     height, flipped_pair = None, None
     if other.has_heights:
         height, flipped_pair = float(np.median(other.height)), (one, other.flipped())
@@ -86,14 +86,14 @@ def _compare_axes(
 
 
 def _clearly_larger(share: float, other: float, picks: int) -> bool:
-    """Return whether one share of matches is significantly larger than another."""
+    """Return whether the fraction `share` of `picks` is significantly larger than the fraction `other`."""
     error = ((share * (1 - share) + other * (1 - other)) / picks) ** 0.5
     above = share - other
     return above > _MARGIN and share > _RATIO * other and above > _SIGNIFICANT * error
 
 
 def estimate_height(one: Centres, other: Centres, radius: float) -> float | None:
-    """Estimate the micrograph height for flipping one input. Return None if no picks agree in x.
+    """Estimate the micrograph height by pairing picks that agree in x. Return None if there is no such pair.
 
     A pick and its flipped partner agree in x, and their y add up to the height. The estimate is the
     most frequent sum over all pairs of picks that agree in x (and z).
@@ -127,7 +127,7 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
 
 
 def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
-    """Find the sign of the shifts for which matching picks of two inputs are closest."""
+    """Test whether matching picks of two inputs are closest with shifts subtracted, left out or added."""
     both = [(one.with_shift(sign), other.with_shift(sign)) for sign in _SIGNS.values()]
     distances = np.array([_partners(*pair, 2 * radius) for pair in both])
     matched = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
@@ -147,7 +147,7 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
 
 
 def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
-    """Find the sign of the shifts that gives the most close pairs within one input.
+    """Test whether one input has the most close pairs with shifts subtracted, left out or added.
 
     Counts pairs within the radius, a half, a quarter and an eighth of it, and uses the radius that
     separates the signs best. Duplicates crowd at short distances. If pairs grow in proportion to

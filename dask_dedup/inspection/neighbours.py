@@ -37,7 +37,7 @@ _BINS = 16
 
 @dataclass(frozen=True, slots=True)
 class Centres:
-    """Particle centres of one input.
+    """Particle centres with micrograph numbers, shifts and micrograph heights.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class Centres:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Centres]) -> Self:
-        """Concatenate parts. The result has shifts only if all parts have shifts."""
+        """Concatenate sets of centres. The result has shifts only if all sets have shifts."""
         shifts = [part.shift for part in parts if part.shift is not None]
         return cls(
             np.concatenate([part.micrograph for part in parts]),
@@ -76,18 +76,18 @@ class Centres:
         )
 
     def take(self, rows: NDArray[np.bool_] | NDArray[np.intp]) -> Centres:
-        """Select rows by mask or by index."""
+        """Select centres by mask or by index."""
         shift = None if self.shift is None else self.shift[rows]
         return Centres(self.micrograph[rows], self.points[rows], shift, self.height[rows])
 
     def with_shift(self, sign: int) -> Self:
-        """Return the centres with shifts subtracted (`sign` -1, as stored), left out (0) or added (1)."""
+        """Return the centres with shifts subtracted (`sign` -1, as in `points`), left out (0) or added (1)."""
         if self.shift is None:
             return self
         return replace(self, points=self.points + (1 + sign) * self.shift)
 
     def flipped(self, height: float = np.nan) -> Self:
-        """Return the centres with y flipped. Use `height` unless the heights of all rows are known."""
+        """Return the centres with y flipped (height - y). Use `height` if any micrograph height is unknown."""
         points, shift = self.points.copy(), self.shift
         points[:, 1] = (self.height if self.has_heights else height) - points[:, 1]
         if shift is not None:
@@ -97,7 +97,7 @@ class Centres:
 
 
 class Cloud:
-    """A KD-tree of centres, in which coincident centres share one point. `reach` limits queries."""
+    """A KD-tree of centres, for distances up to `reach`. Coincident centres share one point."""
 
     def __init__(self, centres: Centres, reach: float) -> None:
         self.reach = reach
@@ -108,7 +108,7 @@ class Cloud:
         self.tree = cKDTree(self.points)
 
     def embed(self, centres: Centres) -> Floats:
-        """Return points with an extra axis that separates micrographs by more than `reach`."""
+        """Add a coordinate that puts the centres of different micrographs more than `reach` apart."""
         return np.column_stack([centres.micrograph * (4.0 * self.reach), centres.points])
 
     def nearest_own(self) -> Floats:
@@ -118,19 +118,19 @@ class Cloud:
         return np.where(self.copies > 1, 0.0, second)[self.index]
 
     def nearest_to(self, centres: Centres) -> Floats:
-        """Return the distance from each given centre to the nearest in the tree, or infinity beyond `reach`."""
+        """Return the distance from each of `centres` to the nearest point of the tree, or infinity beyond `reach`."""
         points = self.embed(centres)
         return np.asarray(self.tree.query(points, distance_upper_bound=self.reach, workers=-1)[0])
 
     def count_pairs(self, radii: Sequence[float] | Floats) -> list[int]:
-        """Count the pairs of centres within each radius."""
+        """Count, for each radius, the pairs of centres at most this far apart."""
         weights = self.copies.astype(np.float64)
         both_ways = self.tree.count_neighbors(self.tree, radii, weights=(weights, weights))
         return [round(pairs) for pairs in ((both_ways - weights.sum()) / 2).tolist()]
 
 
 def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """Find the distinct rows. Return first indices, inverse and counts, as `numpy.unique` does."""
+    """Find distinct points. Return first indices, inverse indices and counts, like `numpy.unique`."""
     key = np.zeros(len(points), dtype=np.uint64)
     for axis in (points + 0.0).T:
         key = splitmix64(key ^ np.ascontiguousarray(axis).view(np.uint64))
@@ -143,7 +143,7 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
 ) -> list[Neighbourhood | None]:
-    """Measure the distances within each set of particles. The result is None for fewer than two particles.
+    """Measure the distances within each set of centres. Return None for a set of fewer than two.
 
     By default, the histograms have bin edges that suit all sets.
     """
@@ -180,7 +180,7 @@ def _nearest_distances(centres: Centres) -> Floats:
 
 
 def _choose_edges(distances: Floats) -> list[float]:
-    """Return bin edges that cover 95 % of the distances. The bin width is a round number."""
+    """Return histogram bin edges that cover 95 % of the distances. The bin width is a round number."""
     top = float(np.percentile(distances, 95)) if distances.size else 0.0
     if top == 0:
         return [0.0, 1.0]
@@ -190,7 +190,7 @@ def _choose_edges(distances: Floats) -> list[float]:
 
 
 def find_spacing(centres: Centres) -> Spacing | None:
-    """Return the gap between duplicates and real neighbours, or None if there is no gap.
+    """Find the gap between distances of duplicates and of real neighbours. Return None without a gap.
 
     The radial density is ``g(r) = pairs(r) / expected(r)``: observed pairs in a shell, divided by
     the pairs of as many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell
@@ -234,7 +234,7 @@ def find_spacing(centres: Centres) -> Spacing | None:
 
 
 def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
-    """Count pairs by distance. Return the bin edges, the observed counts, and the counts expected at random."""
+    """Count pairs of centres per distance bin. Return bin edges, observed counts, and counts expected at random."""
     # Copies of a particle say nothing new about its distance to others.
     first, _, _ = _distinct(np.column_stack([centres.micrograph, centres.points]))
     centres = centres.take(np.sort(first))
@@ -261,7 +261,7 @@ def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
 
 
 def _join_shells(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats, Floats, Floats]:
-    """Join adjacent distance bins until each has enough pairs, observed and expected together."""
+    """Merge adjacent distance bins until observed plus expected pairs are enough in each."""
     enough = np.clip((pairs.sum() + expected.sum()) / 100, *_INTERVAL_PAIRS)
     ends: list[int] = []
     held = 0.0
@@ -283,7 +283,7 @@ def _join_shells(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats
 
 
 def _extent(centres: Centres) -> Floats:
-    """Return the typical extent of the particles of a micrograph along each axis."""
+    """Return, for each axis, the typical range of particle coordinates on one micrograph, (d,) float64."""
     order = np.argsort(centres.micrograph, kind="stable")
     starts = np.flatnonzero(np.diff(centres.micrograph[order], prepend=-1))
     if starts.size == 1:

@@ -56,7 +56,7 @@ class Inspection:
         return {name: _plain(value, spelled) for name, value in asdict(self).items()}
 
     def lines(self, spelled: Callable[[str], str] = str) -> list[str]:
-        """Return the results as text, at most 100 characters per line. For `spelled`, see `to_dict`."""
+        """Return the results as lines of at most 100 characters. For `spelled`, see `to_dict`."""
         return text.describe(
             self.inputs, self.pairs, self.together, self.measured, self._messages(), spelled
         )

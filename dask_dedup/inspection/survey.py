@@ -1,4 +1,4 @@
-"""Read the inputs once: count all rows, and collect the centres of a sample of micrographs."""
+"""Read the inputs once: count all rows, and collect particle centres on a sample of micrographs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UIDS_COMPARED = 20_000_000
 
 @dataclass(frozen=True, slots=True)
 class InputSurvey:
-    """Counts of one input: a summary per fragment, rows by half-set (-1 for no half-set), and score ranges."""
+    """Counts of one input: a summary per fragment, rows by half-set (-1 for none), and ranges of score columns."""
 
     summaries: list[ScanSummary]
     half_sets: Counter[int]
@@ -49,7 +49,7 @@ class InputSurvey:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Counts and sampled centres of all inputs.
+    """Counts of all inputs, and particle centres on a sample of micrographs.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Survey:
 
 
 def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
-    """Return the number of rows on each micrograph, summed over all `summaries`."""
+    """Return the number of rows on each micrograph, in all `summaries` together, (m,) int64."""
     keys = np.concatenate([summary.micrographs for summary in summaries])
     counts = np.concatenate([summary.counts for summary in summaries])
     _, number = np.unique(keys, return_inverse=True)
@@ -77,7 +77,7 @@ def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
 
 
 def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[str]]) -> Survey:
-    """Count all rows, and collect the centres of a sample of micrographs.
+    """Count all rows, and collect particle centres on a sample of micrographs.
 
     Rows are checked with the settings of `inputs`, and centres are computed with those of
     `measured`. `scores` names the score columns of each input.
@@ -120,7 +120,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
 
 
 class _Sample:
-    """Centres on sampled micrographs. Half of the micrographs are dropped when there are too many picks."""
+    """Particle centres on a sample of micrographs. Beyond `PICKS_MEASURED` picks, the sample is halved."""
 
     def __init__(self, inputs: int) -> None:
         self.bits = 0
@@ -139,7 +139,7 @@ class _Sample:
             self.bits, self.picks, self.parts = self.bits + 1, picks, half
 
     def join(self) -> tuple[list[Centres], int]:
-        """Return the centres of each input and the number of micrographs. Number micrographs from 0."""
+        """Return the sampled centres of each input, and the number of micrographs. Number micrographs from 0."""
         samples = [Centres.concatenate(parts) for parts in self.parts]
         keys = np.unique(np.concatenate([sample.micrograph for sample in samples]))
         numbered = [
@@ -150,7 +150,7 @@ class _Sample:
 
 
 def _chosen(keys: NDArray[np.uint64], bits: int) -> NDArray[np.bool_]:
-    """Return a mask that selects about one key in ``2**bits``, by the hash of the key."""
+    """Select about one in ``2**bits`` of the keys, by hash. Return a (n,) bool mask."""
     if not bits:
         return np.ones(keys.size, dtype=bool)
     return np.asarray(splitmix64(keys) >> np.uint64(64 - bits) == 0)
@@ -175,7 +175,7 @@ def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
 
 
 def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
-    """Return the centres on sampled micrographs. Leave out rows without a valid centre."""
+    """Return a fragment's particle centres on sampled micrographs. Leave out rows without a valid centre."""
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
     keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
@@ -202,7 +202,7 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
 def _heights(
     measured: Inputs, fragment: Fragment, rows: pa.Table, keys: NDArray[np.uint64]
 ) -> NDArray[np.float64]:
-    """Return the micrograph height of each row in pixels, or NaN if unknown."""
+    """Return, for each row, the height of its micrograph in pixels, or NaN if unknown, (n,) float64."""
     shape = measured.roles[fragment.source].shape
     if shape:
         return Columns(rows, measured.tables[fragment.source].path).vectors(shape, 2)[:, 0]

@@ -1,4 +1,4 @@
-"""Text of an inspection, for a terminal of 100 columns."""
+"""Format the results of an inspection as text, for a terminal of 100 columns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe(
     messages: Mapping[str, Sequence[str]],
     spelled: Spelling,
 ) -> list[str]:
-    """Return the lines of an inspection.
+    """Format the results of an inspection as lines of text.
 
     The keys of `messages` are titles. `spelled` spells the parameters in messages.
     """
@@ -55,7 +55,7 @@ def describe(
 
 
 def _wrap(*labelled: tuple[str, str]) -> list[str]:
-    """Return labelled texts as wrapped lines. Continuation lines are indented by the width of the label."""
+    """Wrap each text after its label. Continuation lines are indented by the width of the label."""
     return [
         line
         for label, text in labelled
@@ -141,7 +141,7 @@ def _scores(entry: InspectedInput) -> list[str]:
 def _describe_distances(
     around: dict[str, Neighbourhood], unit: str, measured: Mapping[str, int]
 ) -> list[list[str]]:
-    """Return histograms of the distances, and a table of pairs and gaps."""
+    """Return blocks of lines: histograms of nearest-neighbour distances, and a table of pairs and gaps."""
     some, total = list(measured.values())[1:]
     on = f"{'all' if some == total else f'{some:,} of'} {total:,} micrographs"
     on = on if total > 1 else "the micrograph"

@@ -1,4 +1,4 @@
-"""The command line that repeats or resumes a run."""
+"""Shell commands that repeat or resume a run."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
 
 
 def resume_command(request: dict[str, Any], output: str, *, overwrite: bool) -> str:
-    """Return the shell command that resumes a run, with a ``cd`` if the run started elsewhere."""
+    """Return the shell command that resumes a run, with a ``cd`` if the run started in another folder."""
     command = run_command(request, output, overwrite=overwrite)
     folder = request["directory"]
     return command if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && {command}"
 
 
 def _flags(name: str, value: Any) -> list[str]:
-    """Return the command-line arguments that set a parameter."""
+    """Return the command-line arguments that set the parameter `name` to `value`."""
     flag = f"--{name.replace('_', '-')}"
     if value is None or value is False:
         return []

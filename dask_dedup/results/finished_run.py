@@ -97,7 +97,7 @@ class FinishedRun:
 
     @cached_property
     def files(self) -> tuple[ResultFile, ...]:
-        """All files in the manifest, in the manifest's order."""
+        """The output files listed in the manifest, in the manifest's order."""
         inputs = [Path(entry["path"]).suffix for entry in self.manifest["inputs"]]
         return tuple(
             ResultFile(
@@ -115,15 +115,15 @@ class FinishedRun:
         )
 
     def files_of(self, dataset: str) -> list[ResultFile]:
-        """Return the files of one dataset."""
+        """Return the output files of `dataset`, such as "particles_kept"."""
         return [file for file in self.files if file.dataset == dataset]
 
     def by_fragment(self, dataset: str) -> dict[int, ResultFile]:
-        """Return the Parquet files of one dataset by fragment number."""
+        """Map each fragment number to its Parquet file in `dataset`."""
         return {file.fragment: file for file in self.files_of(dataset) if file.fragment is not None}
 
     def native_tables(self, dataset: str) -> dict[int, Path]:
-        """Return the native-format tables of one dataset by input ordinal."""
+        """Map input number to its native-format table in `dataset`, such as the kept particles."""
         tables: dict[int, Path] = {}
         for file in self.files_of(dataset):
             if file.fragment is None and file.holds_rows:
@@ -132,7 +132,7 @@ class FinishedRun:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The files of the three datasets, grouped by fragment or native table."""
+        """The files of the three datasets, as one `Part` per fragment or per input in native format."""
         kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
         parts = [
             Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))
@@ -154,7 +154,7 @@ class FinishedRun:
 
     @cached_property
     def micrographs(self) -> MicrographTable | None:
-        """The micrograph table of the run. None if there was none or it cannot be read."""
+        """The micrograph table of the run. None if the run used no table, or the table cannot be read."""
         given = self.manifest["micrographs"]
         if not given:
             return None
@@ -168,7 +168,7 @@ class FinishedRun:
 
     @property
     def no_distances_because(self) -> str:
-        """The reason why distances cannot be measured. Empty if they can."""
+        """The reason why particle distances cannot be measured, or an empty text."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
             sources = (roles.psize_mic, self.params.micrograph_pixel_size, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
@@ -179,7 +179,7 @@ class FinishedRun:
         return ""
 
     def compared(self, found: Extract) -> NDArray[np.bool_]:
-        """Return a mask of the rows that took part in the comparison: the valid rows, (n,) bool."""
+        """Return a (n,) bool mask of the valid rows of `found`: the rows that the run compared."""
         reasons = ~Reason(0)
         if self.micrographs is None and self.manifest["micrographs"]:
             # Without the micrograph table these reasons apply to every row.
@@ -202,7 +202,7 @@ class FinishedRun:
 
 
 def open_finished_run(output: str | Path) -> FinishedRun:
-    """Open a finished run. The input files are not needed."""
+    """Open the finished run in the folder `output`. The input files need not exist."""
     path = at(output)
     check_access([path])
     return FinishedRun(path, read_manifest(path))

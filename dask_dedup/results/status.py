@@ -1,4 +1,4 @@
-"""Status of an output folder: finished, running or interrupted. Also removes leftovers."""
+"""Show whether an output folder is finished, running or interrupted, and remove leftovers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SAME_COMMAND = "run the same command again"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A run that is not finished.
+    """An unfinished run: running or interrupted.
 
     Attributes
     ----------

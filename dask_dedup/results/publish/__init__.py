@@ -94,7 +94,7 @@ class Publication:
             )
 
     def warnings(self) -> Iterator[Message]:
-        """Yield warnings about missing columns and missing files."""
+        """Yield warnings about columns that the table lacks, and about missing files of the table."""
         if self.left_out:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.left_out.items())
             yield Message(
@@ -167,7 +167,7 @@ def publish(
 
 
 def _publish(dataset: Dataset, table: DeltaLakeTable | IcebergLakeTable, mode: str) -> Publication:
-    """Copy the files into the table's folder, then add them in one commit."""
+    """Copy the files of a dataset into the table's folder, then add the copies in one commit."""
     copies: list[CopiedFile] = []
     # If a commit is interrupted, its files stay: the table may list them.
     uncommitted = True

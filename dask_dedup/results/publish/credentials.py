@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def delta_options(path: Path) -> dict[str, str]:
-    """Return the storage options that `deltalake` needs for a path."""
+    """Return the S3 storage options that `deltalake` needs for a path, or {} for a local path."""
     options = _settings(
         path,
         "AWS_ENDPOINT_URL",
@@ -30,7 +30,7 @@ def delta_options(path: Path) -> dict[str, str]:
 
 
 def iceberg_options(path: Path) -> dict[str, str]:
-    """Return `pyiceberg` properties for a path. The user's configuration overrides them."""
+    """Return the S3 properties of `pyiceberg` for a path. The user's pyiceberg configuration overrides them."""
     names = ("endpoint", "region", "access-key-id", "secret-access-key", "session-token")
     return _settings(path, *(f"s3.{name}" for name in names))
 
@@ -38,7 +38,7 @@ def iceberg_options(path: Path) -> dict[str, str]:
 def _settings(
     path: Path, server: str, region: str, key: str, secret: str, token: str
 ) -> dict[str, str]:
-    """Return the S3 settings that are set, under the given names. Return {} for a local path.
+    """Map the given names to S3 settings. Leave out unset settings. Return {} for a local path.
 
     botocore also finds credentials in profiles. The two libraries search only the environment and
     the machine's role.

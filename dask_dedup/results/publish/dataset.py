@@ -97,7 +97,7 @@ class Dataset:
         return sum(file.rows for file in self.files)
 
     def provenance(self) -> dict[str, str]:
-        """Return commit metadata: run id, inputs, parameters and totals."""
+        """Return metadata for the table's commit: run id, inputs, parameters and totals of the run."""
         manifest = self.run.manifest
         names = _input_names(self.run)
         inputs = [
@@ -118,7 +118,7 @@ class Dataset:
         return {f"dask-dedup.{key}": value for key, value in values.items()}
 
     def check_table(self, target: str, dataset: str, constants: Sequence[str]) -> None:
-        """Check that the table `target` holds this dataset, with the same constant columns."""
+        """Check that the table `target` is for this dataset and has the same constant columns."""
         if dataset != self.name:
             raise InputError(f"{target} is a table of {dataset}, not of {self.name}.")
         if list(constants) != list(self.constants):
@@ -148,7 +148,7 @@ class Dataset:
         return bool(mine)
 
     def check_unchanged(self) -> None:
-        """Check that no other run has replaced the result."""
+        """Check that no other run has replaced the result since the dataset was opened."""
         if read_manifest(self.run.output)["run_id"] != self.run.manifest["run_id"]:
             raise InputError(
                 f"{self.run.output}: another run has replaced this result meanwhile; publish again."
@@ -156,7 +156,7 @@ class Dataset:
 
 
 def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dataset:
-    """Open one dataset of a finished run. `table` is its name in `DATASETS`."""
+    """Open one dataset of a finished run. `table` is a key of `DATASETS`, such as "kept"."""
     run = open_finished_run(output)
     store = open_store(run.output)
     store.check_idle()

@@ -74,7 +74,7 @@ class DeltaLakeTable:
             )
 
     def contents(self) -> list[dict[str, str]]:
-        """Return the values of the constant columns for each file in the table."""
+        """Return one dict per file in the table: the values of the constant columns."""
         if self.table is None:
             return []
         described = self.table.metadata()
@@ -101,7 +101,7 @@ class DeltaLakeTable:
         return Schema.from_arrow(pa.schema([*self.columns.schema, *constants]))
 
     def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Commit the files as a new version. Return False if another process committed first."""
+        """Commit the copied files as a new version. Return False if another process committed first."""
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import (
             AddAction,
@@ -160,7 +160,7 @@ class DeltaLakeTable:
         return str(self.table.version()) if self.table else ""
 
     def missing_files(self) -> list[str]:
-        """Return the files that the table lists but that do not exist."""
+        """Return the paths of files that the table lists but that do not exist."""
         if self.table is None:
             return []
         actions = pa.table(self.table.get_add_actions(flatten=True))
@@ -168,4 +168,4 @@ class DeltaLakeTable:
         return [path for path in actions.column("path").to_pylist() if path not in there]
 
     def close(self) -> None:
-        """Do nothing. A Delta table has no catalog."""
+        """Do nothing: a Delta table has no catalog to close."""

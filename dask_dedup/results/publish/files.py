@@ -75,7 +75,7 @@ def copy_files(
 
 
 def remove_copies(copies: Sequence[CopiedFile]) -> None:
-    """Remove copies and empty folders. The table must not list the copies."""
+    """Remove copied files, and folders that become empty. The table must not list the copies."""
     for copy in copies:
         remove_file(at(copy.root) / copy.relative, at(copy.root))
 

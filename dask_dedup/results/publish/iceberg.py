@@ -32,7 +32,7 @@ _FIRST_OTHER_ID = 1_000_000
 
 
 def _beyond_31_bits(dataset: Dataset) -> set[str]:
-    """Return the uint32 columns with values of 2**31 or more. pyiceberg reads uint32 as signed."""
+    """Return the names of uint32 columns with values of 2**31 or more. pyiceberg reads uint32 as signed."""
     return {
         name
         for file in dataset.files
@@ -105,7 +105,7 @@ class IcebergLakeTable:
         return [task.file for task in self.table.scan().plan_files()] if self.table else []
 
     def contents(self) -> list[dict[str, str]]:
-        """Return the values of the constant columns for each file in the table."""
+        """Return one dict per file in the table: the values of the constant columns."""
         if self.table is None:
             return []
         constants = [field.name for field in self.table.spec().fields]
@@ -142,7 +142,7 @@ class IcebergLakeTable:
         return change
 
     def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Commit the files as a new snapshot. Return False if another process committed first."""
+        """Commit the copied files as a new snapshot. Return False if another process committed first."""
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         change = self.change
@@ -170,7 +170,7 @@ class IcebergLakeTable:
         return str(snapshot.snapshot_id) if snapshot else ""
 
     def missing_files(self) -> list[str]:
-        """Return the files that the table lists but that do not exist."""
+        """Return the paths of files that the table lists but that do not exist."""
         if self.table is None:
             return []
         paths, io = [file.file_path for file in self._files()], self.table.io

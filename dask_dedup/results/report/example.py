@@ -102,7 +102,7 @@ class Example:
 def choose_examples(
     run: FinishedRun, summary: Summary, named: Sequence[str]
 ) -> list[tuple[int, str]]:
-    """Choose micrographs to show. Return the key of each, and the reason for showing it."""
+    """Choose micrographs to show in the report. Return the key of each micrograph, and the reason."""
     if not summary.micrographs.size:
         if named:
             raise InputError(
@@ -142,7 +142,7 @@ def _find(run: FinishedRun, summary: Summary, name: str) -> int:
 
 
 def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Example:
-    """Read the picks and the image of a micrograph."""
+    """Read the picks, winners and image of the micrograph `key`."""
     sample = sample_of(run, summary, key)
     name = summary.name_of(key)
     part, psize, shape = _field(run, summary, key)
@@ -193,7 +193,7 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
 def _field(
     run: FinishedRun, summary: Summary, key: int
 ) -> tuple[Part, float | None, tuple[int, int] | None]:
-    """Find a part of the result with the micrograph. Also return pixel size and shape (ny, nx), if known."""
+    """Find a `Part` with the micrograph. Also return the micrograph's pixel size and shape (ny, nx), if known."""
     for part in summary.parts_of(key):
         roles = run.roles[part.source]
         for path in (part.kept, part.rejected):
@@ -237,7 +237,7 @@ def _image(run: FinishedRun, name: str) -> tuple[MicrographImage | None, str]:
 
 
 def find_image(name: str, folders: Sequence[Path]) -> Path | None:
-    """Find an MRC file by its name in a table. Search `folders` and their parents.
+    """Find the MRC file of a micrograph by its stored name. Search `folders` and their parents.
 
     CryoSPARC may put ``>`` before the name, and RELION an image number and ``@``.
     """
@@ -253,7 +253,7 @@ def find_image(name: str, folders: Sequence[Path]) -> Path | None:
 
 
 def read_image(path: Path) -> MicrographImage:
-    """Read an MRC image, binned to at most `MAX_PIXELS`. The file is memory-mapped."""
+    """Read an MRC image, binned to at most `MAX_PIXELS` per side. The file is memory-mapped."""
     import mrcfile
 
     with warnings.catch_warnings():
@@ -286,7 +286,7 @@ def _binned(data: NDArray[np.generic], factor: int) -> NDArray[np.float32]:
 
 
 def find_winners(sample: Sample) -> NDArray[np.intp]:
-    """Return, for each rejected pick, the index of its winner in `kept`, or `NO_WINNER`, (r,) intp.
+    """Return, for each rejected pick, the index of its winner in `sample.kept`, or `NO_WINNER`, (r,) intp.
 
     Without uids, the winner is the pick of the recorded score whose distance is closest to the recorded one.
     """

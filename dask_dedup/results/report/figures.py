@@ -1,4 +1,4 @@
-"""The figures of the report. Each title answers a question."""
+"""The figures of the report: distances, scores, micrographs, overlap of inputs, and half-sets."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BINS = 80
 
 
 def make_figures(run: FinishedRun, summary: Summary) -> list[Picture]:
-    """Draw all figures. A figure without data is replaced by a note."""
+    """Draw all figures of the report. A figure without data is replaced by a note."""
     return [
         _neighbours(run, summary),
         _scores(run, summary),

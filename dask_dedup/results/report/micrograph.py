@@ -81,7 +81,7 @@ def draw_micrograph(example: Example, separation: float) -> Figure:
 
 
 def _crowded_window(example: Example, diameter: float) -> Window | None:
-    """Find the window with the most rejected particles. Return None if no enlargement is needed."""
+    """Choose a window to enlarge, with many rejected particles. Return None if no enlargement is needed."""
     width, height = example.field
     if not diameter or not len(example.rejected) or diameter > width * _SEEN:
         return None
@@ -97,7 +97,7 @@ def _crowded_window(example: Example, diameter: float) -> Window | None:
 def _draw_pair(
     left: Axes, right: Axes, example: Example, diameter: float, window: Window | None
 ) -> None:
-    """Draw kept particles on `left` and rejected ones on `right`. `window` limits the view."""
+    """Draw kept particles on the axes `left`, and rejected particles on `right`. `window` limits the view."""
     won = np.unique(example.winner[example.winner != NO_WINNER])
     others = np.setdiff1d(np.arange(len(example.kept)), won)
     for axes in (left, right):

@@ -32,7 +32,7 @@ def render(
     drawn: Mapping[str, Mapping[str, bytes]],
     verification: Verification | None,
 ) -> str:
-    """Return the HTML page, with all text escaped. `drawn` has the image files of each picture."""
+    """Return the HTML page, with all text escaped. `drawn` maps the key of each picture to its image files."""
     manifest, totals = run.manifest, run.manifest["totals"]
     environment = Environment(
         loader=PackageLoader("dask_dedup.results.report", "."),

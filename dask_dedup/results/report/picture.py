@@ -74,7 +74,7 @@ def make_figure(width: float, height: float) -> Figure:
 
 
 def draw_files(figure: Figure) -> dict[str, bytes]:
-    """Draw a figure as PNG and SVG. Return the bytes of each file by suffix."""
+    """Draw a figure as PNG and SVG. Return {suffix: bytes of the file}."""
     png, svg = io.BytesIO(), io.BytesIO()
     # Computed once here; a figure with its own layout engine would do it for each file.
     ConstrainedLayoutEngine().execute(figure)
@@ -84,7 +84,7 @@ def draw_files(figure: Figure) -> dict[str, bytes]:
 
 
 def embed(pngs: Sequence[bytes]) -> list[str]:
-    """Convert PNG files to JPEG data URIs. A URI that would exceed what is left of `PAGE_BUDGET` is empty."""
+    """Convert PNG files to JPEG data URIs. Leave a URI empty if the total would exceed `PAGE_BUDGET`."""
     uris, left = [], PAGE_BUDGET
     for png in pngs:
         jpeg = io.BytesIO()

@@ -45,7 +45,7 @@ MAX_THREADS = 8
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All picks of some micrographs.
+    """All picks on some micrographs: kept, rejected, and the winners of the rejected picks.
 
     Attributes
     ----------
@@ -92,12 +92,12 @@ class Summary:
         return self.names.get(key, f"uid {key}")
 
     def parts_of(self, key: int) -> list[Part]:
-        """Return the parts of the result that contain a micrograph."""
+        """Return each `Part` of the result that has particles of the micrograph `key`."""
         return [part for part, micrographs in self.part_micrographs if key in micrographs]
 
     @property
     def drawn_from(self) -> str:
-        """A note on how many micrographs were sampled. Empty if all were."""
+        """A note on how many micrographs were sampled. Empty if every micrograph was."""
         number = self.micrographs.size
         if self.sampled_micrographs == number:
             return ""
@@ -106,7 +106,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Numbers from one `Part`: particles per micrograph, micrograph names, and a sample."""
+    """Numbers from one `Part`: particles per micrograph, micrograph names, and a sample of picks."""
 
     kept: Counter[int]
     rejected: Counter[int]
@@ -115,7 +115,7 @@ class _Reading:
 
 
 def summarize(run: FinishedRun) -> Summary:
-    """Read the datasets of a run once and summarize them."""
+    """Read the datasets of a run once, and return the numbers for the report."""
     share = min(1.0, SAMPLE_ROWS / max(1, run.manifest["totals"]["rows"]))
     limit = np.uint64(min(share * 2.0**64, 2.0**64 - 2048))
 
@@ -147,7 +147,7 @@ def summarize(run: FinishedRun) -> Summary:
 
 
 def sample_of(run: FinishedRun, summary: Summary, key: int) -> Sample:
-    """Read the picks of one micrograph."""
+    """Read all picks on the micrograph `key`."""
     readings = _read_parts(run, summary.parts_of(key), lambda keys: keys == key)
     return _join([reading.sample for reading in readings])
 
@@ -194,7 +194,7 @@ def _names(
     distinct: Keys,
     first: NDArray[np.intp],
 ) -> dict[int, str]:
-    """Return micrograph names by key. For micrographs identified by uid, use the path column."""
+    """Map micrograph key to name. For micrographs identified by uid, the name is in `PATH_COLUMN`."""
     if found.names:
         keyed = keys_of_names(found.names, run.roles[part.source].match)
         return dict(zip(keyed.tolist(), found.names, strict=True))
@@ -244,7 +244,7 @@ def nearest_distances(picks: Picks, reach: float) -> Floats:
 
 
 def found_by(sample: Sample, inputs: list[str]) -> dict[tuple[int, ...], int]:
-    """Count kept particles by the set of inputs that found them: a tuple of ascending ordinals.
+    """Map each combination of input numbers to the count of kept particles that exactly these inputs found.
 
     A particle was found by its own input and by the inputs of its rejected duplicates.
     """

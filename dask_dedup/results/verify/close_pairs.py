@@ -37,7 +37,7 @@ _MAX_NUMBERS = 2.0**62
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Particle centres with micrograph numbers, and labels that exclude pairs.
+    """Particle centres with micrograph numbers, and labels that mark pairs to ignore.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Points:
         return Points(self.micrograph[rows], self.centres[rows], labels)
 
     def labelled(self) -> NDArray[np.bool_]:
-        """Return a mask of the points with any non-negative label."""
+        """Return a (n,) bool mask of the points with any non-negative label."""
         has = np.zeros(len(self), dtype=bool)
         for label in self.labels:
             has |= label >= 0
@@ -143,7 +143,7 @@ def _cells(
 
 
 def _slices(first: Indices, last: Indices) -> Iterator[tuple[Indices, Indices]]:
-    """Yield arrays of slots and of the numbers in ``first[slot]:last[slot]``, about `CANDIDATES` at a time."""
+    """Yield each slot with each number of ``first[slot]:last[slot]``, in two arrays of about `CANDIDATES`."""
     slots = np.flatnonzero(last > first)
     counts = last[slots] - first[slots]
     total = np.cumsum(counts)
@@ -185,7 +185,7 @@ def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indi
 
 
 def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
-    """Return True only if all rows differ. A rare hash collision makes the result False.
+    """Return True only if all rows of the columns `parts` differ. A rare hash collision makes the result False.
 
     Rows with different hashes differ, and sorting hashes is several times faster than sorting rows.
     """
@@ -224,7 +224,7 @@ def closest_pair(points: Points, reach: float) -> tuple[float, int, int] | None:
 def best_within(
     queries: Points, targets: Points, rank: Indices, separation: float
 ) -> NDArray[np.intp]:
-    """Return, for each query, the best-ranked target within the separation, or `NOT_FOUND`.
+    """Return, for each query, the index of the best-ranked target within the separation, or `NOT_FOUND`.
 
     `rank` has the rank of each target. Lower is better, and all ranks differ.
     """

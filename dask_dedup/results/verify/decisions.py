@@ -1,4 +1,4 @@
-"""Check the decisions of a finished run by deriving them from the inputs.
+"""Check which particles a run kept and rejected, by deriving these decisions from the inputs.
 
 Only ``duplicates``, which lists the rejected rows, is read from the result. The centres, labels and
 micrograph keys (`particles.extract`) and the rank keys (`dedup.picks`) are trusted.
@@ -58,13 +58,13 @@ LOOK_AHEAD = 2.0
 
 @dataclass(slots=True)
 class Faults:
-    """The number of rows that fail a check, and a description of the first one."""
+    """The number of rows that fail a check, and a description of the first such row."""
 
     rows: int = 0
     first: str = ""
 
     def add(self, rows: Indices, describe: Callable[[int], str]) -> None:
-        """Add failing rows. `describe` returns the text for a row."""
+        """Count rows that fail the check. `describe` returns the message for a row."""
         if rows.size and not self.rows:
             self.first = describe(int(rows[0]))
         self.rows += rows.size
@@ -79,7 +79,7 @@ class Faults:
 
 @dataclass(slots=True)
 class Findings:
-    """The findings on all micrographs examined so far.
+    """Results of the decision checks on all micrographs examined so far.
 
     Attributes
     ----------
@@ -141,7 +141,7 @@ class _Batch:
 def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
-    """Run the checks in `DECISION_CHECKS`. Also return the smallest distance of kept particles, in angstrom."""
+    """Run the checks in `DECISION_CHECKS`. Also return the smallest distance between kept particles (angstrom)."""
     try:
         findings = examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool)
     except FAULTS as error:
@@ -187,7 +187,7 @@ def _describe_separation(params: DedupParams, closest: float) -> str:
 
 
 def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor) -> Findings:
-    """Derive every decision and compare it with `parts`: one ``duplicates`` file per fragment number."""
+    """Derive the decisions from the inputs, and compare them with `parts`: {fragment number: ``duplicates`` file}."""
     passes = max(1, -(-sum(fragment.rows for fragment in inputs.fragments) // PASS_ROWS))
     findings = Findings()
     for number in range(passes):
@@ -273,7 +273,7 @@ def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
 
 
 def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
-    """Check that the valid rows were kept or rejected as required, and listed with the right winner."""
+    """Check that valid rows were rightly kept or rejected, and that ``duplicates`` has the right winners."""
     params, picks = inputs.params, batch.picks
     name = partial(_name, inputs, picks)
     _, micrograph = np.unique(picks.micrograph, return_inverse=True)
@@ -316,7 +316,7 @@ def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
 def _compare(
     inputs: Inputs, batch: _Batch, expected: dict[str, pa.Array], rows: Indices, faults: Faults
 ) -> None:
-    """Compare the given rows of ``duplicates`` with the expected rows, column by column."""
+    """Compare the given rows of ``duplicates`` with the expected columns. Add rows that differ to `faults`."""
     found = Columns(batch.duplicates, DUPLICATES)
     stored = {name: batch.stored.column(name) for name in batch.stored.column_names}
     right = Columns(pa.table(expected | stored), "the expected rows")

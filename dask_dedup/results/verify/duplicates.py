@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
-    """Read a ``duplicates`` file. Also return the row numbers in the fragment, ascending, (n,) intp."""
+    """Read a ``duplicates`` file. Also return each rejected particle's row in the fragment, ascending, (n,) intp."""
     with pq.ParquetFile(**parquet_source(path)) as file:
         table = file.read(use_threads=False)
     if table.schema.names != DUPLICATES_SCHEMA.names:
@@ -59,7 +59,7 @@ def expected_duplicates(
     winner: Indices,
     distance: NDArray[np.float64],
 ) -> dict[str, pa.Array]:
-    """Return the expected columns of ``duplicates``, except the micrograph.
+    """Map each column name of ``duplicates``, except the micrograph, to the expected values.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def expected_duplicates(
 
 
 def differs(found: Columns, expected: Columns, name: str) -> Bools:
-    """Return a mask of the rows that differ in the column `name`, bit by bit for floats, (n,) bool."""
+    """Return a (n,) bool mask of the rows that differ in the column `name`. Floats are compared bit by bit."""
     kind = expected.rows.schema.field(name).type
     if pa.types.is_dictionary(kind):
         (codes, texts), (expected_codes, expected_texts) = found.texts(name), expected.texts(name)

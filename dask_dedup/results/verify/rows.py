@@ -37,7 +37,7 @@ _PAIR_COLUMNS = ["uid", "winner_uid", "half_set", "winner_half_set", "input", "w
 
 
 def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
-    """Return the Parquet files of each dataset by fragment number. Raise an error if one is missing."""
+    """Map each dataset to {fragment number: Parquet file}. Raise an error if a file is missing."""
     parts = {}
     for dataset in DATASETS:
         native = run.native_tables(dataset)
@@ -100,7 +100,7 @@ def _compare_bytes(
     fragments: Sequence[Fragment],
     duplicates: Mapping[int, Path],
 ) -> None:
-    """Write the native files again from the input, and compare their bytes.
+    """Check the bytes of native-format output by writing the files again from the input.
 
     This finds differences that values do not show: digits, blanks, comments, other tables. The new
     files need temporary disk space.
@@ -129,7 +129,7 @@ def _compare_bytes(
 
 
 def _read_kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np.bool_]:
-    """Return a mask of the kept rows of a fragment: all rows that ``duplicates`` does not list."""
+    """Return a (n,) bool mask of a fragment's kept rows: all rows that ``duplicates`` does not list."""
     _, rows = read_duplicates(duplicates[fragment.number], fragment)
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rows] = False
@@ -191,7 +191,7 @@ def _open(path: Path, schema: pa.Schema, *, native: bool) -> _Output:
 def _compare(
     rows: pa.Table, mask: NDArray[np.bool_], part: pa.Table, fragment: Fragment, output: _Output
 ) -> None:
-    """Compare the input rows that `mask` selects with output rows, column by column."""
+    """Compare the input rows that `mask` selects with the output rows `part`, column by column."""
     selected = pa.array(mask)
     for field in output.schema:
         found = _as_bits(part.column(field.name), field.type)
@@ -208,7 +208,7 @@ def _compare(
 
 
 def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
-    """View floats as integers, so that NaNs are compared too. Decode dictionary-encoded text."""
+    """Prepare a column for bitwise comparison: view floats as integers, and decode dictionaries."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if column.type != kind:
@@ -234,7 +234,7 @@ def _bits_type(kind: pa.DataType) -> pa.DataType:
 
 
 def compare_totals(run: FinishedRun) -> str:
-    """Compare the totals in the manifest with the datasets."""
+    """Check that the totals in the manifest equal counts from the datasets."""
     totals, inputs = run.manifest["totals"], run.manifest["inputs"]
     rows = {name: np.zeros(len(inputs), dtype=np.int64) for name in DATASETS}
     same_uid = across = 0

@@ -28,7 +28,7 @@ InvalidCounts = Counter[tuple[int, str]]
 
 
 def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> NDArray[np.object_]:
-    """Return, for each row, the first reason why it cannot be compared, or "" if it can, (n,) object.
+    """Return the first reason why each row cannot be compared, or "" for a valid row, (n,) object.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def find_reasons(inputs: Inputs, source: int, rows: pa.Table, picks: Picks) -> N
 def _reasons(
     inputs: Inputs, source: int, columns: Columns, picks: Picks
 ) -> Iterator[tuple[str, Bools]]:
-    """Yield each reason and a mask of the rows to which it applies. The first reason has priority."""
+    """Yield each reason why rows cannot be compared, by priority, with a (n,) bool mask of these rows."""
     roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
     yield "micrograph", _empty(columns, roles.micrograph)
@@ -87,7 +87,7 @@ def _reasons(
 
 
 def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:
-    """Return a mask of the rows with a non-finite coordinate.
+    """Return a (n,) bool mask of the rows with a non-finite coordinate.
 
     `names` are one column per axis, or one nested column of pairs.
     """
@@ -97,12 +97,12 @@ def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:
 
 
 def _all(flags: Bools) -> Bools:
-    """Return a mask of the rows of a 2-d array in which all values are True."""
+    """Return a (n,) bool mask of the rows of `flags` in which all values are True."""
     return np.asarray(flags.all(axis=1))
 
 
 def _empty(columns: Columns, name: str) -> Bools:
-    """Return a mask of the rows with a null or an empty text."""
+    """Return a (n,) bool mask of the rows with a null or an empty text."""
     if pa.types.is_integer(columns.rows.schema.field(name).type):
         return columns.nulls(name)
     codes, texts = columns.texts(name)
@@ -110,7 +110,7 @@ def _empty(columns: Columns, name: str) -> Bools:
 
 
 def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts) -> str:
-    """Compare the counts of invalid rows in the manifest with the counts in the inputs."""
+    """Check that the manifest's counts of invalid rows equal the counts in the inputs."""
     by_reason: Counter[str] = Counter()
     by_input = [0] * len(inputs.tables)
     for (source, reason), rows in counts.items():

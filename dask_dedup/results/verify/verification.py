@@ -46,7 +46,7 @@ class Check:
 
     @classmethod
     def of(cls, name: str, examine: Callable[..., str], *arguments: Any) -> Check:
-        """Run a check function and return the outcome: its finding or its error."""
+        """Run a check function. Return a `Check` with the function's finding or error."""
         try:
             return cls(name, passed=True, detail=examine(*arguments))
         except FAULTS as error:
