@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def to_numpy(column: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
-    """Return a column of numbers or booleans as a NumPy array.
+    """Convert an Arrow column of numbers or booleans to a NumPy array.
 
     Only floats may have nulls, which become NaN. Numbers in one chunk without nulls are returned as a read-only view.
     """
@@ -51,7 +51,7 @@ def _unpack_bits(bits: pa.Buffer, start: int, stop: int) -> NDArray[np.bool_]:
 
 
 def from_numpy(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> pa.Array:
-    """Return an Arrow array of numbers or booleans, null where `valid` is False. Contiguous numbers are not copied."""
+    """Convert a NumPy array of numbers or booleans to Arrow, with nulls where `valid` is False."""
     nulls = None
     if valid is not None and not valid.all():
         nulls = pa.py_buffer(np.packbits(valid, bitorder="little"))
@@ -62,7 +62,7 @@ def from_numpy(values: NDArray[Any], valid: NDArray[np.bool_] | None = None) -> 
 
 
 def from_strings(texts: Sequence[str]) -> pa.Array:
-    """Return strings as an Arrow array."""
+    """Convert Python strings to an Arrow array."""
     encoded = [text.encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]

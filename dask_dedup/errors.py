@@ -30,16 +30,16 @@ class DedupError(Exception):
 
     @property
     def raw(self) -> str:
-        """The message with its parameters still marked up, as `hints.spell` expects it."""
+        """The message with marked-up parameters (see `hints.parameter`), as input for `hints.spell`."""
         return super().__str__()
 
     @property
     def hints(self) -> list[Hint]:
-        """The parameters named in the message, with the suggested values."""
+        """The parameters that the message names, with suggested values, in order of appearance."""
         return find_hints(self.raw)
 
     def spelled(self, spelling: Callable[[Hint], str]) -> str:
-        """Return the message on one line. `spelling` formats each parameter."""
+        """Return the message on one line, with each parameter formatted by `spelling`."""
         return printable(spell(self.raw, spelling))
 
     def __str__(self) -> str:
@@ -47,19 +47,19 @@ class DedupError(Exception):
 
 
 class InputError(DedupError, ValueError):
-    """The input tables or the parameters are wrong. Nothing was written."""
+    """Error in the input tables or the parameters. Nothing was written."""
 
 
 class OutputExistsError(InputError):
-    """The output folder holds something other than this run."""
+    """Error for an output folder that is used by another run or holds other files."""
 
 
 class RunError(DedupError, RuntimeError):
-    """The run failed. No result was committed."""
+    """Error that made a run fail. No result was committed."""
 
 
 def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseException]:
-    """Yield an error and its chain of causes, each once. A cycle ends the chain.
+    """Yield an error, its cause, the cause of that cause, and so on. No error is yielded twice.
 
     With `contexts`, follow ``__context__`` where there is no ``__cause__``.
     """
@@ -72,5 +72,5 @@ def causes(error: BaseException, *, contexts: bool = False) -> Iterator[BaseExce
 
 
 def is_system_error(error: BaseException) -> bool:
-    """Return whether a read failed because of a disk or server (maybe temporarily), not because of the file."""
+    """Return whether an error comes from the disk or server, not from the content or absence of the file."""
     return isinstance(error, OSError) and error.errno not in (None, errno.ENOENT)

@@ -13,7 +13,7 @@ _SINGULAR = {"have": "has", "are": "is", "lie": "lies", "occur": "occurs", "span
 
 
 def counted(number: int, noun: str, verb_phrase: str = "") -> str:
-    """Format a number with a noun and an optional verb, both singular if the number is 1.
+    """Format a count with its noun and an optional verb phrase, in the singular if the count is 1.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def counted(number: int, noun: str, verb_phrase: str = "") -> str:
 
 
 def printable(text: str, length: int = 2000) -> str:
-    r"""Escape line breaks and control characters. Cut text over `length` characters in the middle.
+    r"""Escape line breaks and control characters. Replace the middle of text over `length` characters by ``...``.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def printable(text: str, length: int = 2000) -> str:
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Shorten paths to the fewest trailing parts that distinguish them.
+    """Shorten each path to its last parts, as many as distinguish all paths.
 
     Examples
     --------
@@ -67,7 +67,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Format a duration with one or two units.
+    """Format seconds as text with one or two units, such as ``2 h 5 min``.
 
     Examples
     --------
@@ -83,7 +83,7 @@ def duration(seconds: float) -> str:
 
 
 def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:
-    """Return an HTML table of names and values, for notebooks. All text is escaped.
+    """Format `rows` (name to value) as an HTML table for notebooks. All text is escaped.
 
     A last row links to the report if that is a local file.
 

@@ -113,7 +113,7 @@ def remove_duplicates(
 
 
 def _as_frame(given: Any) -> Any:
-    """Convert an object to a supported frame. Raise TypeError if that is impossible."""
+    """Return `given` if its type is supported, otherwise convert it to a pyarrow table."""
     if isinstance(given, pa.Table) or any(map(partial(_is_from, given), _LIBRARIES)):
         return given
     if hasattr(given, "__arrow_c_stream__"):
@@ -136,7 +136,7 @@ def _column_names(frame: Any) -> Sequence[Any]:
 
 
 def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
-    """Convert columns of a frame (default: all) to an Arrow table."""
+    """Convert a frame to an Arrow table with the given columns (default: all)."""
     columns = list(_column_names(frame) if columns is None else columns)
     if isinstance(frame, pa.Table):
         return frame.select(columns)
@@ -152,7 +152,7 @@ def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
 
 
 def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable:
-    """Describe a frame as a `ParticleTable` with one file and one fragment."""
+    """Make a `ParticleTable` that describes a frame in memory: one file, one fragment."""
     schema = StoredSchema.of(pa.schema([(column, pa.null()) for column in columns]))
     slices = (FileSlice(name, 0, rows),) if rows else ()
     files = (InputFile(name, 0, 0, rows, ""),)
@@ -160,7 +160,7 @@ def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable
 
 
 def _read_picks(rows: pa.Table, inputs: Inputs) -> tuple[Picks, list[str]]:
-    """Extract and check the picks of a frame in memory. Return the picks and the warnings."""
+    """Extract the picks from the rows of a frame, and check the rows. Return picks and warnings."""
     (table,), (roles,) = inputs.tables, inputs.roles
     inputs = Inputs.of(
         [_describe(_NAME, table.schema.names, rows.num_rows)],
@@ -244,7 +244,7 @@ def _check_lists(narrow: dd.DataFrame, columns: Sequence[str | None]) -> None:
 def _partition_picks(
     numbers: pd.DataFrame, narrow: pd.DataFrame, lengths: list[int], inputs: Inputs, number: int
 ) -> pd.DataFrame:
-    """Return the picks of a Dask partition, each assigned to one of `number` shuffle partitions."""
+    """Extract the picks of one partition of a Dask frame. Assign each to one of `number` shuffle partitions."""
     from dask_dedup.pipeline.executors.exchange import picks_frame
 
     part, rows = int(numbers["fragment"].iloc[0]), _as_arrow(narrow)

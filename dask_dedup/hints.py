@@ -1,4 +1,4 @@
-"""Parameter names in messages, shown as keywords in Python and as flags on the command line.
+"""Parameters named in messages, which Python shows as keywords and the command line as flags.
 
 The library writes ``f"Fix the rows, or pass {parameter('invalid', 'reject')}."``. The Python API shows
 ``invalid='reject'``, the command line shows the flag.
@@ -26,7 +26,7 @@ class Hint(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """The suggested value as a Python object, or as text if it is not a literal."""
+        """The suggested value as a Python object, or as text if the text is no Python literal."""
         try:
             return ast.literal_eval(self.text or "")
         except (ValueError, SyntaxError):
@@ -42,7 +42,7 @@ def parameter(name: str, value: object = None) -> str:
 
 
 def find_hints(text: str) -> list[Hint]:
-    """Find the parameters named in a message, in order of appearance.
+    """Return the parameters named in a marked-up message, in order of appearance.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def find_hints(text: str) -> list[Hint]:
 
 
 def as_keyword(hint: Hint) -> str:
-    """Format a parameter as a Python keyword, with the suggested value if there is one.
+    """Format a parameter as a Python argument: ``name=value``, or ``name`` if no value is suggested.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def as_keyword(hint: Hint) -> str:
 
 
 def spell(text: str, spelling: Callable[[Hint], str] = as_keyword) -> str:
-    """Replace each marked-up parameter of a message by the text that `spelling` returns.
+    """Replace each marked-up parameter of a message by the text that `spelling` returns for it.
 
     Examples
     --------
@@ -75,12 +75,12 @@ def spell(text: str, spelling: Callable[[Hint], str] = as_keyword) -> str:
 
 
 class Message(str):
-    """A message that shows parameters as Python keywords. In `raw`, they are still marked up."""
+    """Message that shows parameters as Python keywords. The attribute `raw` holds the marked-up message."""
 
     raw: str
 
     def __new__(cls, raw: str) -> Message:
-        """Format `raw` with Python keywords. Return a `Message` unchanged."""
+        """Spell parameters in `raw` as Python arguments. If `raw` is already a `Message`, return it."""
         if isinstance(raw, Message):
             return raw
         message = super().__new__(cls, spell(raw))

@@ -1,4 +1,4 @@
-"""Simulate the picks of several pickers on the same particles.
+"""Simulate the picks of several particle pickers on the same micrographs.
 
 The random numbers of a micrograph depend on the seed and its number, so neither the part size nor
 another picker changes them.
@@ -61,7 +61,7 @@ def simulate_pickers(
     seed: int = 0,
     clustered: bool = True,
 ) -> list[Path]:
-    """Simulate several pickers on the same particles, and write their picks with CryoSPARC columns.
+    """Simulate several particle pickers. Write the picks of each to Parquet files with CryoSPARC columns.
 
     Writes ``FOLDER/PICKER/part-00000.parquet``, ... of about 200,000 rows each, and the micrograph
     table ``FOLDER/micrographs.parquet``. True particles are at least 120 angstrom apart. A picker
@@ -136,7 +136,7 @@ def _random(seed: int, *key: int) -> np.random.Generator:
 
 
 def _uids(seed: int, micrograph: Uints, slot: int, row: Uints) -> Uints:
-    """Return a unique uid for each (micrograph, slot, row). Slot 0 is the micrograph, slot N picker N."""
+    """Return an array of unique uids. Slot 0 is for uids of micrographs, slot N for particles of picker N."""
     number = (micrograph << np.uint64(32)) + (row << np.uint64(8)) + np.uint64(slot)
     return splitmix64(number ^ _random(seed, _UIDS).integers(2**64, dtype=np.uint64))
 
@@ -155,7 +155,7 @@ def _exposures(micrographs: Uints, seed: int) -> pa.Table:
 
 
 def _positions(count: int, rng: np.random.Generator) -> Floats:
-    """Return (count, 2) random centres in angstrom, at least a particle diameter apart.
+    """Return (count, 2) random particle centres in angstrom, at least a particle diameter apart.
 
     Bands are a diameter apart. The particles of a band are hard rods on a line, with the gaps of
     sorted uniform numbers (Tonks 1936, doi:10.1103/PhysRev.50.955).
@@ -173,7 +173,7 @@ def _positions(count: int, rng: np.random.Generator) -> Floats:
 
 
 def _pick(micrograph: int, count: int, picker: _Picker, slot: int, seed: int) -> Floats:
-    """Simulate the picks of one micrograph. Return (n, 15) numbers for `_write`."""
+    """Simulate the picks of one picker on one micrograph. Return (n, 15) numbers for `_write`."""
     truth = _positions(count, _random(seed, _TRUTH, micrograph))
     rng = _random(seed, _PICKS, slot, micrograph)
     found = truth[rng.random(count) < picker.detection]

@@ -1,4 +1,4 @@
-"""Tables whose columns are NumPy arrays, and functions on such columns."""
+"""A base class for tables with NumPy arrays as columns, and functions on such columns."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TABLE_BITS = 18
 
 
 def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
-    """Compute ``numpy.unique(keys, return_inverse=True)``, faster than NumPy if many keys are equal."""
+    """Return the same as ``numpy.unique(keys, return_inverse=True)``, faster if many keys are equal."""
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
     runs = keys[starts]
     rows = np.arange(runs.size, dtype=np.int32)
@@ -42,7 +42,7 @@ def constant_column(value: Any, rows: int) -> NDArray[Any]:
 
 
 class ArrayTable:
-    """Base class of tables, which are frozen dataclasses with one (n,) array per field."""
+    """Base class of tables with n rows. A table is a frozen dataclass; each field is an (n,) array."""
 
     __slots__ = ()
     #: Of the fields, in order; see `dtypes_of`.
@@ -53,27 +53,27 @@ class ArrayTable:
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes. Columns made by `constant_column` count as 0."""
+        """Memory used by the table, in bytes. Columns made by `constant_column` count as 0."""
         return sum(column.nbytes for column in self.columns().values() if any(column.strides))
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
-        """Select rows by number or boolean mask."""
+        """Return a table of the selected rows. `rows` holds row numbers or is a boolean mask."""
         number = int(np.count_nonzero(rows)) if rows.dtype == bool else rows.size
         taken = {name: _take(column, rows, number) for name, column in self.columns().items()}
         return self.from_columns(taken)
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
-        """Return a dict of column name to array."""
+        """Map each column name to its array."""
         return {name: getattr(self, name) for name in self.dtypes}
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, NDArray[np.generic]]) -> Self:
-        """Make a table from a mapping of column name to array. Unknown names are ignored."""
+        """Make a table from arrays by column name. Names that are not fields of the table are ignored."""
         return cls(**{name: np.asarray(columns[name]) for name in cls.dtypes})
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Concatenate tables. Return an empty table if `parts` is empty."""
+        """Concatenate the rows of the tables `parts`. Return an empty table if `parts` is empty."""
         return cls.from_columns(
             {
                 name: np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)])
@@ -83,7 +83,7 @@ class ArrayTable:
 
 
 def dtypes_of(table: type[ArrayTable], *dtypes: str) -> dict[str, np.dtype[np.generic]]:
-    """Return the dtype of each field of a table class. `dtypes` lists them in field order."""
+    """Map each field name of the class `table` to its dtype. Pass the dtypes in the order of the fields."""
     names = (field.name for field in fields(table))  # type: ignore[arg-type]
     return dict(zip(names, map(np.dtype, dtypes), strict=True))
 

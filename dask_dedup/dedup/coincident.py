@@ -1,4 +1,4 @@
-"""Group particles at exactly the same position. Only the best-ranked particle of a group is compared."""
+"""Group particles with exactly the same position, so that only the best-ranked one of each group is compared."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CoincidentGroups:
 
 
 def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
-    """Group the rows with exactly the same position. Return None if no two rows coincide."""
+    """Group the points with the same position, micrograph and labels. Return None if all points differ."""
     n = len(points)
     if n < 2:
         return None
@@ -75,7 +75,7 @@ def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
 
 
 def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Hash each row of the columns `parts`. Different rows may have the same hash."""
+    """Return the hash of each row, (n,). The columns are `parts`. Different rows may have the same hash."""
     mixed = np.zeros(parts[0].size, dtype=np.uint64)
     folded = np.empty_like(mixed)
     for part in parts:
@@ -97,7 +97,7 @@ def _argsort_by_runs(values: NDArray[np.uint64]) -> Indices:
 
 
 def _hashes_collide(parts: Sequence[NDArray[np.uint64]], order: Indices, new_group: Bools) -> bool:
-    """Return whether two different rows have the same hash."""
+    """Return whether two rows with the same hash differ in any column of `parts`."""
     for part in parts:
         values = part[order]
         if not ((values[1:] == values[:-1]) | new_group[1:]).all():
@@ -106,7 +106,7 @@ def _hashes_collide(parts: Sequence[NDArray[np.uint64]], order: Indices, new_gro
 
 
 def _best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
-    """Split the row numbers `order` at `starts`. Return the best-ranked row of each part."""
+    """Split the array `order` of row numbers at `starts`. Return the best-ranked row of each part."""
     for key in keys:
         values = key[order]
         rows = np.diff(starts, append=order.size)

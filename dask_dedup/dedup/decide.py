@@ -1,4 +1,4 @@
-"""Decisions about picks: the rejected particles, their winners, and counts."""
+"""Find the rejected particles among picks, with their winners, and count them by micrograph."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DENSEST = 10
 
 @dataclass(frozen=True, slots=True)
 class Rejections(ArrayTable):
-    """A table of the rejected particles. Particles not in the table are kept.
+    """Table of the rejected particles and their winners. Particles not in the table are kept.
 
     Attributes
     ----------
@@ -59,21 +59,21 @@ class Rejections(ArrayTable):
 
     @property
     def fragment(self) -> NDArray[np.int64]:
-        """Fragment number of each row."""
+        """Number of the fragment that contains each rejected particle, (n,)."""
         return fragment_of(self.row_id)
 
     @property
     def row(self) -> NDArray[np.int64]:
-        """Row number within the fragment."""
+        """Row number of each rejected particle within its fragment, (n,)."""
         return row_of(self.row_id)
 
     @property
     def has_winner(self) -> NDArray[np.bool_]:
-        """Whether each row has a winner."""
+        """Mask of the rejected particles that have a winner, (n,) bool."""
         return np.asarray(self.winner_row_id != NO_ROW_ID)
 
     def in_order(self) -> Self:
-        """Return the rows sorted by row id."""
+        """Return the table sorted by the row id of the rejected particles."""
         return self.take(np.argsort(self.row_id))
 
 
@@ -84,7 +84,7 @@ Rejections.dtypes = dtypes_of(
 
 @dataclass(frozen=True, slots=True)
 class DecisionCounts:
-    """Counts of the micrographs searched for duplicates, of their picks, and of the rejected picks.
+    """Numbers of micrographs, picks and rejected picks, in total and for the densest micrographs.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class DecisionCounts:
     def of(
         cls, keys: NDArray[np.uint64], picks: NDArray[np.int64], rejected: NDArray[np.int64]
     ) -> DecisionCounts:
-        """Sum up counts over m different micrographs. The arrays are (m,), one element per micrograph."""
+        """Make counts from the key, number of picks and number rejected of each micrograph. Each array is (m,)."""
         bins = np.minimum(rejected * FRACTION_BINS // np.maximum(picks, 1), FRACTION_BINS - 1)
         most = np.lexsort((keys, -picks))[:DENSEST]
         rows = zip(keys[most].tolist(), picks[most].tolist(), rejected[most].tolist(), strict=True)
@@ -119,19 +119,19 @@ class DecisionCounts:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts as plain values for JSON."""
+        """Return the counts as a dict for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Restore counts from the result of `to_dict`, or from its JSON."""
+        """Restore counts from the dict that `to_dict` returned, also after a round trip through JSON."""
         densest = tuple((key, picks, rejected) for key, picks, rejected in values["densest"])
         by_fraction = tuple(values["by_fraction"])
         return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
 
 
 def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among picks. Each micrograph must be complete.
+    """Find the duplicates among picks. All picks of a micrograph must be passed together.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
 def _rejections(
     picks: Picks, rows: NDArray[np.intp], winners: NDArray[np.intp], distance: NDArray[np.float64]
 ) -> Rejections:
-    """Make a table of the rejected `rows` of `picks`. `winners` holds row numbers or `NO_WINNER`."""
+    """Make the table of rejected particles. `rows` and `winners` are row numbers in `picks`, or `NO_WINNER`."""
     rejected, winner, none = picks.take(rows), picks.take(winners), winners == NO_WINNER
     return Rejections(
         row_id=rejected.row_id,

@@ -24,7 +24,7 @@ NO_WINNER = -1
 
 @dataclass(frozen=True, slots=True)
 class Suppression:
-    """The decision for each row: rejected or kept, the winner, and the distance to the winner.
+    """Decision about each of n particles: whether it is rejected, by which winner, and at what distance.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ class Suppression:
 
     @classmethod
     def keep_all(cls, n: int) -> Suppression:
-        """Return a decision that keeps all `n` rows."""
+        """Make a decision that keeps all `n` particles."""
         winner = np.full(n, NO_WINNER, dtype=np.intp)
         return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan))
 
     def reject(self, rows: Indices, winner: Indices, distance: Floats) -> None:
-        """Mark rows as rejected, with their winners and distances."""
+        """Mark `rows` as rejected. Record the winner of each and the distance to the winner."""
         self.rejected[rows] = True
         self.winner[rows] = winner
         self.distance[rows] = distance
@@ -116,7 +116,7 @@ def reject_crowded(
 
 
 def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
-    """Decide about all rows, given the decision about the best row of each coincident group."""
+    """Extend the decision about the best row of each coincident group to all rows of the groups."""
     winners = np.where(best.winner == NO_WINNER, NO_WINNER, groups.best[best.winner])
     result = Suppression(
         best.rejected[groups.group], winners[groups.group], best.distance[groups.group]
@@ -131,7 +131,7 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
 
 
 def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) -> Suppression:
-    """Apply the greedy rule to points. No two of them may coincide."""
+    """Apply the greedy rule to points, no two of which coincide."""
     n = len(points)
     if points.are_apart(min_separation):
         return Suppression.keep_all(n)
@@ -144,7 +144,7 @@ def _suppress_distinct(points: pairs.Points, keys: Keys, min_separation: float) 
 
 
 def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> Suppression:
-    """Apply the greedy rule block by block, the best-ranked rows first. A block has about `length` rows.
+    """Apply the greedy rule to blocks of rows in the rank order `order`. The first has about `length` rows.
 
     Each block skips the rows already rejected. The rows that a block keeps reject all undecided rows
     within the separation.
@@ -190,7 +190,7 @@ def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> S
 
 
 def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats) -> Suppression:
-    """Apply the greedy rule to `n` rows, given all pairs of duplicates. Only rows in a pair are ranked."""
+    """Apply the greedy rule to `n` rows, given all pairs (i, j) of duplicates and their distances."""
     in_pair = np.zeros(n, dtype=bool)
     in_pair[i] = in_pair[j] = True
     rows = np.flatnonzero(in_pair)
@@ -205,7 +205,7 @@ def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats
 
 
 def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppression:
-    """Apply the greedy rule to `n` rows numbered by rank. Row 0 is the best.
+    """Apply the greedy rule to `n` rows numbered by rank, row 0 being the best.
 
     Each round keeps the rows that are not the worse one of any undecided pair. They reject the worse rows of their
     pairs. Pairs with a rejected row are then dropped. In each pair, ``better < worse``.

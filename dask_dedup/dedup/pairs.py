@@ -1,4 +1,4 @@
-"""Find pairs of particles within the separation, by a sweep along x or with a KD-tree.
+"""Find all pairs of particles within the separation, with a sweep along x or a KD-tree.
 
 A sweep suits sparse particles. Both methods only propose pairs: `Points.measure` checks the distance.
 """
@@ -36,7 +36,7 @@ _EPS = float(np.finfo(np.float64).eps)
 
 @dataclass(frozen=True, slots=True)
 class Points:
-    """Positions, micrographs and labels of particles. Particles that share a label are not duplicates.
+    """Positions, micrographs and labels of n particles. Particles that share a label are not duplicates.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class Points:
         return len(self.centres)
 
     def take(self, rows: Indices) -> Self:
-        """Select points by row number."""
+        """Return the points with the row numbers `rows`."""
         labels = [label[rows] for label in self.labels]
         return type(self)(self.centres.take(rows, axis=0), self.micrographs[rows], labels)
 
     def measure(self, i: Indices, j: Indices, min_separation: float) -> tuple[Bools, Floats]:
-        """Return a mask of the pairs (i, j) that are duplicates, and the distances of all pairs."""
+        """Measure the pairs (i, j). Return a mask of the duplicates and the distance of each pair, both (p,)."""
         # Plain ufuncs, left to right: a fused multiply-add would round differently on some machines.
         square = np.zeros(i.size)
         for column in self.centres.T:
@@ -75,12 +75,12 @@ class Points:
         return close, distance
 
     def are_apart(self, min_separation: float) -> bool:
-        """Return True if there can be no duplicates. No two points may coincide."""
+        """Return True if no points can be duplicates, given that no two points coincide."""
         return len(self) < 2 or (min_separation == 0 and not self.labels)
 
 
 def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
-    """Find all pairs of duplicates by a sweep along x. Return None if a sweep is unsuitable.
+    """Find all pairs of duplicates with a sweep along x. Return None if a sweep is unsuitable.
 
     Sort by x, with the micrographs side by side. Compare each row with the following rows that are within reach
     along x. A sweep is unsuitable for a separation of 0, or if there are too many pairs.
@@ -113,7 +113,7 @@ def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
 
 
 def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats, float]:
-    """Shift micrographs along x so that they are farther apart than the separation.
+    """Shift points along x so that points on different micrographs are farther apart than the separation.
 
     Returns
     -------
@@ -132,7 +132,7 @@ def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats,
 
 @dataclass(frozen=True, slots=True)
 class PairSearch:
-    """A KD-tree of points, with the micrographs side by side (`layout`)."""
+    """KD-tree of points on all micrographs. In `layout`, the micrographs are side by side."""
 
     points: Points
     min_separation: float
@@ -142,34 +142,34 @@ class PairSearch:
 
     @classmethod
     def over(cls, points: Points, min_separation: float) -> Self:
-        """Build the tree of all points."""
+        """Build the KD-tree of all `points`."""
         layout, reach = arrange_side_by_side(points, min_separation)
         return cls(points, min_separation, layout, reach, _tree(layout))
 
     def take(self, rows: Indices) -> Self:
-        """Build the tree of the points in `rows`."""
+        """Build the KD-tree of the points with the row numbers `rows`."""
         layout = self.layout[rows]
         return replace(self, points=self.points.take(rows), layout=layout, tree=_tree(layout))
 
     def pairs(self) -> Pairs:
-        """Return all pairs of duplicates, each once."""
+        """Return all pairs of duplicates: arrays of row i, row j and distance, each (p,)."""
         found = self.tree.query_pairs(self.reach, output_type="ndarray")
         return _measured(self.points, found[:, 0], found[:, 1], self.min_separation)
 
     def estimate(self) -> float:
-        """Estimate the number of pairs within `reach` from a sample of the points."""
+        """Estimate the number of pairs of points within `reach` from a random sample of points."""
         n = len(self.layout)
         sample = np.random.default_rng(0).integers(n, size=min(n, max(256, n // SAMPLING)))
         neighbours = self._count_neighbours(sample)
         return float(np.mean(neighbours) - 1.0) * n / 2.0
 
     def count(self) -> int:
-        """Count the pairs within `reach` exactly."""
+        """Count the pairs of points within `reach`."""
         ordered = int(self.tree.count_neighbors(self.tree, self.reach))
         return (ordered - len(self.layout)) // 2
 
     def candidates(self, rows: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """Yield all points within `reach` of each of `rows`, in blocks of about `PAIR_BUDGET` pairs.
+        """Yield all pairs of a point in `rows` and a point within `reach`, in blocks of about `PAIR_BUDGET` pairs.
 
         Yields
         ------
@@ -192,7 +192,7 @@ class PairSearch:
 
 
 def all_pairs(points: Points, min_separation: float) -> Iterator[Pairs]:
-    """Yield all pairs of duplicates, in blocks. No two points may coincide."""
+    """Yield all pairs of duplicates in blocks, given that no two points coincide."""
     if points.are_apart(min_separation):
         return
     search = PairSearch.over(points, min_separation)

@@ -1,4 +1,4 @@
-"""The parameters of a run. They are immutable and checked on creation."""
+"""The parameters of deduplication, which are immutable and checked on creation."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "er
 
 @dataclass(frozen=True, slots=True)
 class ScoreField:
-    """A score, and whether higher or lower values are better.
+    """Name of a score, and whether higher or lower values are better.
 
     Attributes
     ----------
@@ -146,12 +146,12 @@ class DedupParams:
 
     @property
     def score(self) -> ScoreField | None:
-        """The parsed `score_field`. None if `score_field` is ``none``."""
+        """The parsed `score_field`, or None if `score_field` is ``none``."""
         return parse_score_field(self.score_field)
 
     @property
     def measures(self) -> bool:
-        """Whether duplicates are defined by a distance in angstrom, not by equal positions or sources."""
+        """Whether duplicates are defined by a distance in angstrom, not by equal coordinates or equal sources."""
         return self.min_separation > 0 and not self.undo_symmetry_expansion
 
     @classmethod
@@ -185,16 +185,16 @@ class DedupParams:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Restore parameters from the result of `to_dict`, or from its JSON."""
+        """Restore parameters from the dict that `to_dict` returned, also after a round trip through JSON."""
         return cls(**{**values, "flip_y": tuple(values["flip_y"])})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the parameters as plain values, for the manifest and the run id."""
+        """Return the parameters as a dict for JSON, for the manifest and the run id."""
         return {**asdict(self), "flip_y": list(self.flip_y)}
 
 
 def parse_score_field(text: str) -> ScoreField | None:
-    """Parse a value of `score_field`. Return None for ``none``.
+    """Parse the text of the parameter `score_field`. Return None for ``none``.
 
     Examples
     --------

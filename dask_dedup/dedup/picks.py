@@ -27,18 +27,18 @@ def row_ids(fragment: int, rows: int) -> NDArray[np.uint64]:
 
 
 def fragment_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Extract the fragment numbers from row ids."""
+    """Return the fragment number in each row id."""
     return (row_id >> _ROW_BITS).astype(np.int64)
 
 
 def row_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Extract the row numbers (counted within the fragment) from row ids."""
+    """Return the row number in each row id, counted within the fragment."""
     return (row_id & _ROW_MASK).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class Picks(ArrayTable):
-    """A table with one row per particle. A row takes about 60 bytes.
+    """Table of the particle columns needed to find duplicates, about 60 bytes per particle.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Picks(ArrayTable):
     invalid: NDArray[np.uint16]
 
     def points(self, params: DedupParams) -> tuple[NDArray[np.float64], float]:
-        """Return the positions to compare, and the largest distance between duplicates.
+        """Return the position of each pick, and the largest distance at which two picks are duplicates.
 
         Returns
         -------
@@ -92,7 +92,7 @@ class Picks(ArrayTable):
         return np.column_stack(axes), params.min_separation
 
     def exclusions(self, params: DedupParams) -> list[NDArray[np.int64]]:
-        """Return columns of labels. Particles that share a label other than -1 are not duplicates."""
+        """Return label columns, each (n,). Two picks with the same label in a column, unless -1, are not duplicates."""
         labels = [self.source.astype(np.int64)] if params.between_inputs_only else []
         return [*labels, self.label] if params.ignore_within_filament else labels
 

@@ -1,4 +1,4 @@
-"""The rank of particles: a total order that decides which duplicate wins.
+"""The rank of particles: a total order that decides which of two duplicates wins.
 
 A rank is a tuple of unsigned 64-bit keys, compared from the first to the last; smaller is better.
 The keys are the input (if its order counts), the score, the seeded hash of the uid, the uid and
@@ -27,7 +27,7 @@ _SIGN = np.uint64(0x8000000000000000)
 
 
 def rank_keys(picks: Picks, params: DedupParams) -> list[NDArray[np.uint64]]:
-    """Return the sort keys that rank picks, the most significant first. Each is (n,)."""
+    """Return the columns that rank picks, each (n,) integers. The first column is the most significant."""
     keys = [splitmix64(picks.uid ^ np.uint64(params.seed)), picks.uid, picks.row_id]
     if params.score is not None:
         keys.insert(0, score_key(picks.score, higher_is_better=params.score.higher_is_better))
@@ -71,7 +71,7 @@ def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[
 
 
 def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
-    """Return the row numbers from best to worst. The first of `keys` is the most significant.
+    """Return the row numbers sorted from best to worst rank. `keys` comes from `rank_keys`.
 
     Only rows that tie in the first key are sorted by the next one.
     """

@@ -1,1 +1,1 @@
-"""Extraction of picks from particle tables: columns, geometry, checks."""
+"""Extraction of picks from particle tables: column names, positions and checks."""

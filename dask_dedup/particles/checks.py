@@ -33,7 +33,7 @@ _SPACING = 2**8
 
 
 def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if a row cannot be compared and the parameter `invalid` is ``error``."""
+    """Raise InputError for rows that cannot be compared, if the parameter `invalid` is ``error``."""
     if inputs.params.invalid != "error":
         return
     lines = _describe(inputs, ((summary, summary.problems) for summary in summaries))
@@ -45,7 +45,7 @@ def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
-    """Describe problems, one line per kind and input. Each line names the first few rows."""
+    """Describe the problems found in each input, one line per kind. A line names the first few rows."""
     sums: dict[tuple[int, str, str], Problem] = {}
     first: dict[tuple[int, str, str], list[str]] = {}
     for summary, problems in found:
@@ -102,7 +102,7 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that the uids of each input are unique. Different inputs may share uids."""
+    """Check that no uid occurs twice in one input. Different inputs may share uids."""
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
         repeated = find_repeated([summary.uids for summary in mine])
@@ -117,7 +117,7 @@ def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 
 def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64) -> str:
-    """List the fragments that contain a uid, as text for a message."""
+    """Return text that names the fragments that contain `uid`, for a message."""
     found = []
     for summary in summaries:
         at = np.searchsorted(summary.uids, uid)
@@ -127,7 +127,7 @@ def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64
 
 
 def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Find the values that occur more than once in the sorted arrays `runs`. The result is sorted.
+    """Return the values that occur more than once in all `runs` together, sorted. Each run must be sorted.
 
     One range of values is processed at a time, because a merged copy of all arrays would double
     the memory.
@@ -150,7 +150,7 @@ CHECKS = (check_rows, check_uids, check_names)
 
 
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return warnings about the inputs."""
+    """Return warnings about the scanned inputs, one line each."""
     lines = _describe(inputs, ((summary, summary.oddities) for summary in summaries))
     lines += _invalid_warnings(inputs, summaries)
     for table in inputs.tables:
@@ -189,7 +189,7 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
 
 
 def score_warnings(column: str, score: ScoreRange) -> list[str]:
-    """Return warnings if scores are all equal or mostly 0, or if some are missing or -999."""
+    """Return warnings about unusable scores in a column: all equal, mostly 0, missing or -999."""
     if score.missing == score.rows:
         return [f"all scores in {column} are missing (NaN); a seeded choice decides"]
     if score.sentinel + score.missing == score.rows:
@@ -270,7 +270,7 @@ def _between_inputs_warnings(
 
 
 def _scale_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return a warning if the scores of the inputs are on different scales."""
+    """Return a list of one warning if the inputs' scores are on different scales, else []."""
     if inputs.params.prefer_input_order or inputs.params.remove_entirely:
         return []
     scores: dict[int, ScoreRange] = {}

@@ -1,4 +1,4 @@
-"""The columns of CryoSPARC and RELION tables by role (micrograph, position, score ...)."""
+"""Find the CryoSPARC or RELION column for each role (micrograph, position, score ...)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """The column names of a program by role. Of several names for a role, the first that a table has is used.
+    """Column names that CryoSPARC or RELION uses for each role, the preferred name first.
 
     ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
     """
@@ -95,7 +95,7 @@ _OTHER_SCORES = {
 
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
-    """The column names of one input table by role."""
+    """Column names of one input table by role, such as micrograph, position and score."""
 
     #: cryosparc or relion.
     convention: str
@@ -125,7 +125,7 @@ class ColumnRoles:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of all columns to read, each once."""
+        """Names of all columns that have a role, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
         named = (*single, self.score, self.uid, self.half, self.label)
         every = (*named, *self.position, *self.shift, *self.subtomogram)
@@ -133,12 +133,12 @@ class ColumnRoles:
 
     @property
     def first_half(self) -> int:
-        """Number of the first half-set: 0 in CryoSPARC, 1 in RELION."""
+        """Number that marks the first half-set: 0 in CryoSPARC, 1 in RELION."""
         return 1 if self.convention == "relion" else 0
 
     @property
     def shift_name(self) -> str:
-        """Names of the shift columns, for messages."""
+        """Names of the shift columns as text for messages, or ``none``."""
         return " ".join(self.shift) if self.shift else "none"
 
 
@@ -151,7 +151,7 @@ class _Shift(NamedTuple):
 
 
 def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> ColumnRoles:
-    """Find the column for each role. `table` is the name of the table in messages.
+    """Find the column for each role among `columns`. Messages name the table by `table`.
 
     Raises
     ------
@@ -262,7 +262,7 @@ def _no_shift() -> str:
 
 
 def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
-    """Return whether all columns are present. Raise InputError if only some are."""
+    """Return whether all `names` are in `present`. Raise InputError if only some are."""
     missing = [name for name in names if name not in present]
     if missing and len(missing) < len(names):
         there = next(name for name in names if name in present)
@@ -273,7 +273,7 @@ def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
 
 
 def _find_label(present: set[str], params: DedupParams, program: Program, table: str) -> str | None:
-    """Return the name of the column that labels filaments or symmetry copies. Return None if neither is needed."""
+    """Return the name of the column with filaments or with symmetry sources. Return None if neither is needed."""
     if params.undo_symmetry_expansion:
         name, needed_by = _SYMMETRY_SOURCE, "undo_symmetry_expansion"
     elif params.ignore_within_filament:
@@ -311,7 +311,7 @@ def _find_score(
 
 
 def score_fields(columns: Collection[str]) -> dict[str, str]:
-    """Map each column that can serve as score to the `score_field` that selects it."""
+    """Map each column that can be a score to the value of `score_field` that selects the column."""
     fields: dict[str, str] = {}
     for program in _PROGRAMS:
         for name, templates in program.scores.items():
@@ -323,7 +323,7 @@ def score_fields(columns: Collection[str]) -> dict[str, str]:
 
 
 def _in_groups(names: Sequence[str], groups: Sequence[str] = _ALIGNMENTS) -> list[str]:
-    """Replace ``{group}`` in column names by each of `groups` (such as alignments3D). Return each name once."""
+    """Replace ``{group}`` in each column name by each of `groups`, such as alignments3D."""
     return list(dict.fromkeys(name.format(group=group) for name in names for group in groups))
 
 
@@ -332,7 +332,7 @@ def _first(present: set[str], names: Sequence[str]) -> str | None:
 
 
 def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
-    """Return whether the micrograph pixel size is needed.
+    """Return whether the micrograph pixel size is needed to compare the positions of a table.
 
     Coordinates in angstrom need none. At separation 0 without a shift, the stored coordinates are
     compared.

@@ -1,4 +1,4 @@
-"""Conversion of Arrow columns, with nulls, to NumPy arrays."""
+"""Conversion of Arrow columns, which may contain nulls, to NumPy arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The columns of an Arrow table as NumPy arrays. A column of the wrong type raises `InputError`."""
+    """Reader of Arrow columns as NumPy arrays. A column of the wrong type raises `InputError`."""
 
     rows: pa.Table
     #: Name of the table, for messages.
@@ -38,7 +38,7 @@ class Columns:
         return column
 
     def nulls(self, name: str) -> NDArray[np.bool_]:
-        """Return an (n,) mask of the rows that are null."""
+        """Return an (n,) mask of the rows in which the column `name` is null."""
         column = self._decoded(name)
         if not column.null_count:
             return np.zeros(len(self), dtype=bool)
@@ -61,7 +61,7 @@ class Columns:
         return np.asarray(to_numpy(column), dtype=np.float64)
 
     def points(self, names: tuple[str, ...]) -> NDArray[np.float64]:
-        """Return d numeric columns as (n, d) float64. Each column is contiguous in memory."""
+        """Return d numeric columns as one (n, d) float64 array, with NaN for nulls."""
         return np.stack([self.floats(name) for name in names]).T
 
     def integers(self, name: str) -> NDArray[np.uint64]:
@@ -75,7 +75,7 @@ class Columns:
         return np.asarray(values, dtype=np.uint64)
 
     def vectors(self, name: str, width: int) -> NDArray[np.float64]:
-        """Return a list column as (n, width) float64, with NaN for nulls."""
+        """Return a column of lists of `width` numbers as (n, width) float64, with NaN for nulls."""
         column = self.rows.column(name)
         kind = column.type
         # Each column contiguous in memory, because NumPy is slow along a short axis.
@@ -109,7 +109,7 @@ class Columns:
         return result
 
     def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
-        """Return a text column as (n,) codes and the list of distinct texts. The code of nulls is -1."""
+        """Return (n,) codes and the distinct texts. Row i holds ``texts[codes[i]]``, or null if its code is -1."""
         column = self.rows.column(name)
         kind = column.type
         if pa.types.is_null(kind):

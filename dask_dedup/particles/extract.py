@@ -1,4 +1,4 @@
-"""Compute picks from the columns of a fragment, and mark the rows that cannot be compared."""
+"""Extract picks from the rows of a fragment, and mark the rows that cannot be compared."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def extract(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> Extract:
-    """Compute the picks of a fragment. `rows` has at least the columns named in `roles`."""
+    """Extract the picks of a fragment from its rows. `rows` must have all columns named in `roles`."""
     columns = Columns(rows, "the table")
     if fragment.slices:
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
@@ -97,7 +97,7 @@ def extract(
 
 
 class _Micrographs(NamedTuple):
-    """The micrograph key, pixel size and shape of each row."""
+    """Micrograph key, pixel size and shape for each row of a fragment."""
 
     keys: NDArray[np.uint64]
     names: list[str]
@@ -145,7 +145,7 @@ class _Reader:
         return _Micrographs(keys, names, constant, stored)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
-        """Return columns as (n, d) float64. Mark rows with a number that is not finite as invalid."""
+        """Read d numbers per row as (n, d) float64. Mark rows with NaN or infinity as invalid."""
         vector = len(names) == 1
         values = self.columns.vectors(names[0], 2) if vector else self.columns.points(names)
         what = f"have no finite {str(reason.name).lower()}"
@@ -153,7 +153,7 @@ class _Reader:
         return values
 
     def shift(self) -> Floats | None:
-        """Return the (n, d) shift in angstrom, or None if no shift is applied."""
+        """Return the (n, d) alignment shift in angstrom. Return None if no shift is applied."""
         roles = self.roles
         if not roles.shift:
             return None
@@ -170,7 +170,7 @@ class _Reader:
         return shift
 
     def flip_y(self, position: Floats, shift: Floats | None, known: _Micrographs) -> None:
-        """Replace y by the micrograph height minus y, in place, and negate the y shift."""
+        """Mirror the y axis of positions and shifts, in place: y becomes the micrograph height minus y."""
         height: Floats | float
         if self.roles.unit == "fraction":
             height = 1.0
@@ -189,7 +189,7 @@ class _Reader:
             shift[:, 1] *= -1
 
     def centres(self, position: Floats, shift: Floats | None, known: _Micrographs) -> Floats:
-        """Return the (n, d) particle centres: in angstrom, or in the stored unit if no pixel size is needed."""
+        """Return the (n, d) particle centres in angstrom, or in the stored unit if no pixel size is needed."""
         roles, problems = self.roles, self.problems
         in_pixels = needs_pixel_size(roles, self.params)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -222,7 +222,7 @@ class _Reader:
         return shape
 
     def uid(self, fragment: Fragment) -> NDArray[np.uint64]:
-        """Return the uids. If there is no uid column, pack source and row number instead."""
+        """Return the (n,) uids. Without a uid column, pack input and row number into one integer."""
         name = self.roles.uid
         if name is None:
             first = np.uint64((fragment.source << _SOURCE_BIT) + fragment.first_row)
@@ -240,7 +240,7 @@ class _Reader:
         return half
 
     def label(self, source: int) -> NDArray[np.int64]:
-        """Return the filament of each row, or the uid of its symmetry source, -1 for rows with neither."""
+        """Return (n,) labels: filaments or uids of symmetry sources, depending on the parameters. -1 means none."""
         none, name = constant_column(np.int64(-1), len(self.columns)), self.roles.label
         if not name:
             return none
@@ -255,7 +255,7 @@ class _Reader:
 
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:
-    """Return a mask of the positions outside the micrograph, False where the micrograph size is unknown."""
+    """Return an (n,) mask of the positions outside their micrograph. Micrographs of unknown size count as unlimited."""
     extent: Floats | float = 1.0
     if roles.unit == "angstrom" or (roles.unit == "pixel" and known.shape is None):
         return np.zeros(len(position), dtype=bool)

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
-    """Convert CryoSPARC's fractional centres to (n, 2) pixels. `shape` holds (ny, nx) of each row."""
+    """Convert CryoSPARC's (n, 2) fractional centres to pixels. `shape` is the (n, 2) micrograph shape (ny, nx)."""
     return fraction * shape[:, ::-1]
 
 
 def centres_in_angstrom(pixels: Floats, psize_mic: Floats, shift: Floats | None = None) -> Floats:
-    """Convert pixels to angstrom, subtract the shift (in angstrom), and return (n, d) centres."""
+    """Convert (n, d) positions in pixels to angstrom, and subtract the shift in angstrom."""
     size = psize_mic[:, np.newaxis]
     return pixels * size if shift is None else (pixels - shift / size) * size
 

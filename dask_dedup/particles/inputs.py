@@ -1,4 +1,4 @@
-"""The inputs of a run: opened tables, their column roles, the parameters and the micrograph table."""
+"""The inputs of a run: particle tables, their column roles, the parameters and the micrograph table."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Inputs:
         params: DedupParams,
         micrographs: MicrographTable | None = None,
     ) -> Self:
-        """Make inputs, and number the fragments of all tables from 0."""
+        """Make inputs from opened tables. The fragments of all tables are numbered consecutively from 0."""
         fragments = [fragment for table in tables for fragment in table.fragments]
         numbered = tuple(replace(part, number=n) for n, part in enumerate(fragments))
         return cls(tuple(tables), numbered, tuple(roles), params, micrographs)
@@ -56,7 +56,7 @@ class Inputs:
 def make_inputs(
     tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
 ) -> Inputs:
-    """Make and check the inputs. No particles are read, only the micrograph table `exposures`.
+    """Make and check the inputs of a run. The micrograph table `exposures` is read, the particles are not.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def make_inputs(
 
 
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
-    """Find the column roles of each table. Micrographs are matched in the same way in all tables."""
+    """Find the column for each role in each table, and how to match micrographs across the tables."""
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
 
@@ -79,7 +79,7 @@ def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[Col
 def compare_roles(
     roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
 ) -> list[ColumnRoles]:
-    """Choose how to match micrographs across inputs. Return the updated roles.
+    """Choose how to match micrographs across inputs. Return the roles with the micrograph columns to match.
 
     Parameters
     ----------

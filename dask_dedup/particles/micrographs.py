@@ -1,4 +1,4 @@
-"""Micrograph keys, and the table of micrograph pixel sizes and shapes."""
+"""Integer keys of micrographs, and the table of micrograph pixel sizes and shapes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 def micrograph_keys(
     columns: Columns, name: str, match: str
 ) -> tuple[NDArray[np.uint64], list[str]]:
-    """Return a 64-bit micrograph key for each row: the uid itself, or a hash of the name.
+    """Return the 64-bit micrograph key of each row (uid or hash of the name), and the distinct names.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def bare_name(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class MicrographTable:
-    """Pixel sizes and shapes of micrographs, sorted by key."""
+    """Table of the pixel size and shape of each micrograph, sorted by micrograph key."""
 
     path: str
     #: (m,)
@@ -89,25 +89,25 @@ class MicrographTable:
     shape: NDArray[np.float64] | None
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """Return the table row of each key, -1 for keys not in the table."""
+        """Return the table row of each micrograph key, -1 for keys not in the table."""
         if not self.keys.size:
             return np.full(keys.size, -1, dtype=np.intp)
         row = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
         return np.where(self.keys[row] == keys, row, -1)
 
     def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
-        """Return the pixel sizes of table rows, NaN for row -1."""
+        """Return the pixel size in each of the table rows `row`, NaN for row -1."""
         return np.append(self.psize, np.nan)[row]
 
     def shape_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
-        """Return the (n, 2) shapes of table rows, NaN for row -1. Return None if there are no shapes."""
+        """Return the (n, 2) shapes in the table rows `row`, NaN for row -1. Return None if the table has no shapes."""
         if self.shape is None:
             return None
         return np.vstack([self.shape, [[np.nan, np.nan]]])[row]
 
 
 def read_micrographs(table: ParticleTable, *, match: str) -> MicrographTable:
-    """Read pixel sizes and shapes from a micrograph (exposures) table."""
+    """Read the pixel size and shape of each micrograph from a micrograph (exposures) table."""
     columns = [name for name in table.schema.names if name in _COLUMNS]
     parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
@@ -130,7 +130,7 @@ _COLUMNS = {"uid", *(name for convention in _CONVENTIONS for name in convention 
 
 
 def micrograph_table(rows: pa.Table, path: str, *, match: str) -> MicrographTable:
-    """Make a `MicrographTable` from the rows of a table. Messages name the table by `path`.
+    """Make a `MicrographTable` from an Arrow table. Error messages name that table by `path`.
 
     Raises
     ------

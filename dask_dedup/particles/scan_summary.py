@@ -1,4 +1,4 @@
-"""Summary of a scanned fragment: rows per micrograph, uids, pixel sizes, scores, problems."""
+"""Summary of each scanned fragment, for the checks and the plan of a run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ScoreRange:
-    """The range of scores, and how many scores are missing, -999 or 0."""
+    """Lowest and highest score, and the numbers of scores that are missing, -999 or 0."""
 
     rows: int
     #: NaN.
@@ -40,7 +40,7 @@ class ScoreRange:
 
     @classmethod
     def of(cls, score: Floats) -> ScoreRange:
-        """Compute the range and counts from an array of scores."""
+        """Compute the range and the counts of an array of scores."""
         sentinel = score == SCORE_SENTINEL
         usable = score[~(np.isnan(score) | sentinel)]
         return cls(
@@ -65,7 +65,7 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class ScanSummary:
-    """Summary of one scanned fragment."""
+    """Summary of one scanned fragment: rows per micrograph, uids, pixel sizes, scores, problems."""
 
     fragment: int
     source: int

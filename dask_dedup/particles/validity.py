@@ -1,4 +1,4 @@
-"""Reasons why rows cannot be compared, and records of the affected rows.
+"""Reasons why rows cannot be compared, and records of the rows and columns affected.
 
 `extract` finds the rows. `results.verify.validity` finds them independently: a new reason goes into both.
 """
@@ -39,7 +39,7 @@ class Reason(IntFlag):
 
 
 def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
-    """Count invalid rows by the name of their first reason, in lower case.
+    """Count invalid rows by their first reason. Return a dict of lower-case reason name to count.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A defect found in some rows of a fragment."""
+    """Defect of one kind in a column of a fragment, with the number of rows that have the defect."""
 
     #: For a message: "have no finite position".
     what: str
@@ -69,7 +69,7 @@ class Problem:
 
     @classmethod
     def of(cls, bad: Mask, what: str, column: str, values: Floats | None = None) -> list[Problem]:
-        """Describe the rows marked in `bad` as a list of one problem. Return [] if no row is marked."""
+        """Make a list of one problem for the rows where the mask `bad` is True. Return [] if there are none."""
         rows = np.flatnonzero(bad)
         if not rows.size:
             return []
@@ -89,7 +89,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Problems:
-    """Problems found in a fragment. `invalid` holds the `Reason` flags of each row."""
+    """Collector of the problems of a fragment. `invalid` holds the `Reason` flags of each row."""
 
     invalid: NDArray[np.uint16]
     found: list[Problem] = field(default_factory=list)
@@ -97,14 +97,14 @@ class Problems:
     def note(
         self, bad: Mask, reason: Reason, what: str, column: str, values: Floats | None = None
     ) -> None:
-        """Mark the rows in `bad` as invalid, and record the problem."""
+        """Mark the rows where the mask `bad` is True as invalid for `reason`, and record the problem."""
         found = Problem.of(bad, what, column, values)
         if found:
             self.found += found
             self.invalid = self.invalid | np.where(bad, np.uint16(reason), np.uint16(0))
 
     def note_pixel_sizes(self, psize: Floats, column: str) -> None:
-        """Mark rows as invalid if their pixel size is missing or out of range."""
+        """Mark rows as invalid if their pixel size (angstrom) is missing, not positive or out of range."""
         missing = not_positive(psize)
         self.note(missing, Reason.PIXEL_SIZE, "have no pixel size above 0", column)
         absurd = ((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE)) & ~missing
@@ -113,17 +113,17 @@ class Problems:
 
 
 def not_finite(values: Floats) -> Mask:
-    """Return a mask of the rows that contain NaN or infinity."""
+    """Return an (n,) mask of the rows of `values` that contain NaN or infinity."""
     return rows_with_any(~np.isfinite(values))
 
 
 def not_positive(values: Floats) -> Mask:
-    """Return a mask of the rows with a value that is NaN, infinite, zero or negative."""
+    """Return an (n,) mask of the rows of `values` that contain NaN, infinity, zero or a negative number."""
     return rows_with_any(~((values > 0) & (values < np.inf)))
 
 
 def rows_with_any(bad: Mask) -> Mask:
-    """Return an (n,) mask of the rows of `bad` that contain True. `bad` is (n,) or (n, d)."""
+    """Return an (n,) mask of the rows that contain True in `bad`, an (n,) or (n, d) mask."""
     if not bad.any():  # the usual case, and faster to find out
         return np.zeros(len(bad), dtype=bool)
     return bad if bad.ndim == 1 else np.asarray(bad.any(axis=1))

@@ -40,7 +40,7 @@ DUPLICATES_SCHEMA = pa.schema(
 def duplicates_table(
     inputs: Inputs, rejections: Rejections, micrographs: pa.ChunkedArray
 ) -> pa.Table:
-    """Make the table of duplicates (see `DUPLICATES_SCHEMA`). Text is dictionary-encoded.
+    """Make the Arrow table of rejected particles and their winners, with the columns of `DUPLICATES_SCHEMA`.
 
     `micrographs` holds the micrograph of each rejected particle.
     """
@@ -83,7 +83,7 @@ def _input_names(
 def _locate(
     inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
-    """Return the file and the row within the file for each row id, null where `known` is False."""
+    """Return the input file of each row id, and the row within that file. Both are null where `known` is False."""
     fragments = [
         inputs.fragments[number] for number in np.unique(fragment_of(row_id[known])).tolist()
     ]

@@ -1,4 +1,4 @@
-"""Events of a run, as small dicts of plain values. `monitoring.progress` adds up the events.
+"""Events that report the progress of a run. Each event is a small dict of plain values.
 
 Every event has a ``kind``. Events of a task have the number of its fragment or shuffle partition, so that a task that
 runs twice counts once::
@@ -67,12 +67,12 @@ def collected(number: int, picks: int, seconds: float) -> Event:
 
 
 def decided(partition: int, counts: DecisionCounts, seconds: float) -> Event:
-    """Return the event for a shuffle partition in which the duplicates were found."""
+    """Return the event for a shuffle partition whose duplicates were found, with its counts."""
     return _done("decided", partition, counts.picks, seconds, counts=counts.to_dict())
 
 
 def written(checkpoint: FragmentCheckpoint, seconds: float) -> Event:
-    """Return the event for a written fragment, with its counts of rows and decisions."""
+    """Return the event for a written fragment, with the numbers of kept and rejected rows."""
     return _done(
         "written",
         checkpoint.fragment,
@@ -89,7 +89,7 @@ def _done(kind: str, number: int, rows: int, seconds: float, **more: Any) -> Eve
 
 
 def finished(manifest: dict[str, Any]) -> Event:
-    """Return the event for a committed result."""
+    """Return the event for a finished run, whose result is committed."""
     return {
         "kind": "finished",
         "run_id": manifest["run_id"],
@@ -105,7 +105,7 @@ def failed(reason: str) -> Event:
 
 
 def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[int, str]]:
-    """Return (key, name) of the densest micrographs, overall and in each shuffle partition."""
+    """Return the keys and names of the micrographs with the most picks, overall and per shuffle partition."""
     keys, counts = [np.empty(0, np.uint64)], [np.empty(0, np.int64)]
     for summary in summaries:
         most = np.argsort(-summary.counts, kind="stable")[:NAMED]

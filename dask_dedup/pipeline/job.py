@@ -1,4 +1,4 @@
-"""The job of a run (its inputs and output settings), and the run id."""
+"""The job of a run (its inputs and output settings), the run id, and checks for changed input files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ OUTPUT_FORMATS = ("native", "parquet")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The inputs and output settings of a run, as needed by stages and workers."""
+    """Inputs and output settings of a run, which every stage and worker needs."""
 
     inputs: Inputs
     #: Of the Parquet files written.
@@ -52,12 +52,12 @@ class Job:
     attempt: str = ""
 
     def dataset_folder(self, dataset: str) -> str:
-        """Return the folder for the files of a dataset, relative to the output folder."""
+        """Return the folder of a dataset, such as particles_kept, relative to the output folder."""
         return f"{dataset}/{self.run_token}" if self.run_token else dataset
 
     @property
     def schema(self) -> pa.Schema:
-        """Schema of the Parquet files to write."""
+        """Arrow schema of the Parquet files to write."""
         return self.stored_schema.load()
 
 
@@ -77,7 +77,7 @@ def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
 
 
 def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
-    """Return the output file name for each input, None for inputs written as Parquet.
+    """Return the output file name for each input. Inputs written as Parquet have None.
 
     An output is named like its input, in a folder ``input-N`` if an earlier input has that name.
     """
@@ -126,7 +126,7 @@ def make_run_id(
     params: DedupParams,
     output_format: str,
 ) -> str:
-    """Return a hash of the algorithm version, inputs, parameters and output format."""
+    """Return the run id: a hash of algorithm version, inputs, parameters and output format."""
 
     def identity(table: ParticleTable) -> dict[str, Any]:
         return {"path": table.path, "files": [asdict(file) for file in table.files]}
@@ -154,7 +154,7 @@ def find_changed(inputs: Inputs) -> str | None:
 
 
 def check_unchanged(inputs: Inputs) -> None:
-    """Check that no input file changed during the run."""
+    """Raise RunError if an input file changed during the run."""
     change = find_changed(inputs)
     if change:
         raise RunError(

@@ -1,4 +1,4 @@
-"""Content of the manifest: inputs, totals and output files of a run."""
+"""Make the content of the manifest: inputs, totals and output files of a run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def make_manifest(
 
 
 def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
-    """Return the settings and software versions of a run, which are needed to resume the run."""
+    """Return the settings and software versions of a run, to be stored for resuming the run."""
     return {
         "run_id": run_id,
         "directory": str(Path.cwd()),
@@ -101,7 +101,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
 
 
 def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:
-    """Add up the counts of all checkpoints. Raise RunError if a fragment lost or gained rows."""
+    """Add up the row counts in all checkpoints. Raise RunError if a fragment lost or gained rows."""
     for checkpoint, fragment in zip(checkpoints, job.inputs.fragments, strict=True):
         if checkpoint.kept + checkpoint.rejected != fragment.rows:
             raise RunError(
@@ -137,7 +137,7 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
 def _outputs(
     job: Job, checkpoints: Sequence[FragmentCheckpoint], totals: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """Assemble the output tables in the input formats. Return a list of all output files."""
+    """Join part files to tables in the formats of the inputs. List all output files, Parquet included."""
     outputs = [
         {
             **asdict(file),
@@ -168,7 +168,7 @@ def _outputs(
 
 
 def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
-    """Return a warning if nearly all particles are rejected."""
+    """Return a list of one warning if nearly all particles are rejected, else []."""
     params = job.inputs.params
     rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
     if params.invalid == "reject":
@@ -185,7 +185,7 @@ def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint])
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of the software that affects the output bytes."""
+    """Map the name of each software that affects the output bytes to its version."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
     return {
         "dask-dedup": __version__,

@@ -1,4 +1,4 @@
-"""The plan of a run: which micrographs are shuffled, and to which shuffle partitions."""
+"""The plan of a run: the micrographs whose picks are shuffled, and their shuffle partitions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def receiving_fragments(self) -> list[int]:
-        """Unwritten fragments that have shuffled picks."""
+        """Numbers of the unwritten fragments that have shuffled picks."""
         return sorted({*self.sending_fragments} & {*self.unwritten})
 
     @property
@@ -65,7 +65,7 @@ class Plan:
         return np.where(moves, self.partition[at], np.int32(-1))[number]
 
     def describe(self) -> list[str]:
-        """Return log lines about the size of the run and of its shuffle."""
+        """Return log lines about the numbers of particles in the run and in the shuffle."""
         lines = [
             f"{counted(self.rows, 'particle')} on {counted(self.micrographs, 'micrograph')}, "
             f"in {counted(self.fragments, 'fragment')}"
@@ -81,7 +81,7 @@ class Plan:
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the counts of the plan as a dict, for the manifest."""
+        """Return the numbers of particles, fragments and shuffled picks as a dict, for the manifest."""
         return {
             "rows": self.rows,
             "fragments": self.fragments,
@@ -95,7 +95,7 @@ class Plan:
 
 
 def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -> Plan:
-    """Make a plan from the summaries of all fragments. Fragments in `written` are already done.
+    """Make the plan of a run from the summaries of all fragments. Fragments in `written` are not written again.
 
     Micrographs found only in written fragments are not shuffled.
     """
@@ -128,7 +128,7 @@ def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -
 
 
 def pack(rows: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Distribute micrographs over partitions of nearly equal size, the largest micrographs first.
+    """Assign each micrograph to a shuffle partition, so that all partitions have nearly equal numbers of picks.
 
     Returns
     -------

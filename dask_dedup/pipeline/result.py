@@ -1,4 +1,4 @@
-"""The result of a run."""
+"""The result of a run, as returned to the caller."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
-    """The result of a run.
+    """Numbers of kept and rejected particles, warnings and manifest of a finished run.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The function `run`, which scans, checks, plans, decides, writes and commits."""
+"""The function `run`, which removes duplicates from particle tables in files."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def _open_inputs(
     store: ResultStore,
     allow_outside: bool,
 ) -> tuple[list[ParticleTable], ParticleTable | None]:
-    """Check the locations of the inputs, then open the tables and the micrograph table."""
+    """Check the paths of inputs and output. Open the particle tables and the micrograph table."""
     if not paths:
         raise InputError("no input: name at least one particle table.")
     given = [*paths, *([micrographs] if micrographs else [])]
@@ -170,7 +170,7 @@ class _Scan:
 
 @dataclass(slots=True)
 class _Run:
-    """A run with opened inputs, and its steps from scan to commit."""
+    """Run with opened inputs, which is scanned, written and committed."""
 
     job: Job
     store: ResultStore
@@ -186,7 +186,7 @@ class _Run:
     def execute(
         self, stack: ExitStack, on_event: EventHandler | None
     ) -> tuple[dict[str, Any], bool]:
-        """Scan, write and commit. Return the manifest, and whether another run wrote the result."""
+        """Scan the inputs, write and commit. Return the manifest, and whether another run wrote the result."""
         self.emit_start()
         scan = self.scan()
         executor = choose_for_moving(stack, self.executor, scan.plan.moving_rows, on_event)
@@ -213,7 +213,7 @@ class _Run:
         self.emit(events.started(self.job, str(self.store.output), str(self.executor)))
 
     def scan(self) -> _Scan:
-        """Scan and check all rows, and plan the run."""
+        """Scan and check all rows of the inputs, then plan the shuffle."""
         inputs = self.job.inputs
         summaries = sorted(self.executor.scan(self.job), key=lambda summary: summary.fragment)
         for check in CHECKS:
@@ -266,7 +266,7 @@ class _Run:
     def write(
         self, job: Job, scan: _Scan, done: list[FragmentCheckpoint]
     ) -> list[FragmentCheckpoint]:
-        """Write all fragments except those already `done`. Return all checkpoints, sorted by fragment."""
+        """Write all fragments that have no checkpoint in `done`. Return all checkpoints, sorted by fragment."""
         plan = scan.plan
         if done:
             fragments = len(job.inputs.fragments)
@@ -289,7 +289,7 @@ def _log_warnings(warnings: Sequence[str]) -> None:
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Convert every unexpected error to a `RunError` with a one-line message."""
+    """Return a context manager that converts unexpected errors to `RunError` with a one-line message."""
     try:
         yield
     except DedupError:
@@ -311,7 +311,7 @@ def _translate_errors() -> Iterator[None]:
 
 
 def _describe(job: Job) -> str:
-    """Describe on one line which particles are duplicates and which one wins."""
+    """Return a log line that states which particles are duplicates and which of them wins."""
     params, roles = job.inputs.params, job.inputs.roles
     if params.undo_symmetry_expansion:
         duplicates = "symmetry copies of one particle (sym_expand/src_uid)"

@@ -1,4 +1,4 @@
-"""The stages of a run: functions that process one fragment, shuffle partition or output table.
+"""The stages of a run: functions that each process one fragment, shuffle partition or output table.
 
 Any stage may run twice, because its results and files depend only on its arguments.
 """
@@ -62,12 +62,12 @@ class Scanned:
 
     @property
     def nbytes(self) -> int:
-        """Memory in bytes."""
+        """Memory used by the picks and names, in bytes."""
         return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
 def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
-    """Read the columns of a fragment that are needed to find duplicates. Return a summary and the picks."""
+    """Read the picks of a fragment. Return a summary of the picks, and the picks themselves."""
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
@@ -81,7 +81,7 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
 def collect_picks(
     job: Job, plan: Plan, number: int, picks: Picks | None = None
 ) -> tuple[Picks, NDArray[np.int32]]:
-    """Return the picks of a fragment that must be shuffled, and the shuffle partition of each.
+    """Return the picks of a fragment that must be shuffled, and the shuffle partition of each pick.
 
     `picks`, if passed, includes at least these picks, so the fragment is not read again.
     """
@@ -93,7 +93,7 @@ def collect_picks(
 
 
 def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates in a fragment, except among its shuffled picks."""
+    """Find the duplicates among the picks of a fragment that are not shuffled."""
     stays = _partitions(plan, picks) < 0
     return decide_picks(job, picks if stays.all() else picks.take(stays))
 
@@ -110,7 +110,7 @@ def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
 
 
 def _name_failure(inputs: Inputs, picks: Picks) -> str:
-    """Return an error message about the largest micrograph that fails."""
+    """Return an error message that names the largest micrograph on which `decide` fails."""
     keys, first, counts = np.unique(picks.micrograph, return_index=True, return_counts=True)
     for worst in np.argsort(-counts, kind="stable"):
         try:
@@ -141,7 +141,7 @@ def write_fragment(
     decided: tuple[Rejections, DecisionCounts] | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
-    """Find the duplicates in a fragment, except among its shuffled picks. Write the kept and rejected rows.
+    """Write the kept and rejected rows of a fragment. First find the duplicates among picks that are not shuffled.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def _check_decisions(
     rejections: Rejections,
     keep: NDArray[np.bool_],
 ) -> None:
-    """Check that no row is rejected twice, and that the number of invalid rows is as in the scan."""
+    """Check that no row is rejected twice, and that as many rows are invalid as in the scan."""
     rejected = np.count_nonzero(~keep)
     if rejected != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {rejected} rows")
@@ -205,7 +205,7 @@ def _write(
     micrograph: pa.ChunkedArray | None,
     draft: Path,
 ) -> FragmentCheckpoint:
-    """Write the files of a fragment to the folder `draft`. Return the checkpoint."""
+    """Write the output files of a fragment to the folder `draft`. Return the fragment's checkpoint."""
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
     name = f"part-{number:05d}.parquet"
@@ -255,7 +255,7 @@ def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[
 
 
 def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
-    """Join the part files of an input's kept or rejected rows into one table in the input's format."""
+    """Join the part files of one input and one outcome (kept or rejected) into a table in the input's format."""
     table = job.inputs.tables[source]
     numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)
@@ -279,7 +279,7 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
 def _decide_rows(
     job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns
 ) -> tuple[Rejections, DecisionCounts]:
-    """Read the picks of a fragment, and pass them to `decide_fragment`."""
+    """Read the picks of a fragment, and find the duplicates among those that are not shuffled."""
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = columns(roles.columns)
     _check_rows(rows, fragment)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Executor(Protocol):
-    """Interface of the executors. ``str(executor)`` describes the threads or the cluster in use."""
+    """Interface of executors, which run the scan and the write stage. ``str(executor)`` says where they run."""
 
     #: Level of the log line that says where the run takes place.
     log_level: int
@@ -28,7 +28,7 @@ class Executor(Protocol):
         """Return a context manager that passes the events of this attempt to `on_event`."""
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan all fragments. Yield their summaries in any order."""
+        """Scan all fragments of the inputs. Yield the summary of each fragment, in any order."""
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
-        """Find duplicates and write all unwritten fragments. Yield their checkpoints in any order."""
+        """Find duplicates and write all unwritten fragments. Yield the checkpoint of each, in any order."""

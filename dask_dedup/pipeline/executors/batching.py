@@ -23,7 +23,7 @@ MOST_WRITERS = 1_000
 
 
 def group_fragments(job: Job, fragments: Sequence[int], most: int | None = None) -> list[list[int]]:
-    """Split consecutive fragments into at most `most` groups of about equal work."""
+    """Split the list `fragments` into at most `most` sublists of about equal work."""
     rows = [job.inputs.fragments[number].rows for number in fragments]
     work = np.array(rows, dtype=np.int64) + FRAGMENT_ROWS
     window = max(TASK_ROWS, -(-int(work.sum()) // most) if most else 0)
@@ -33,7 +33,7 @@ def group_fragments(job: Job, fragments: Sequence[int], most: int | None = None)
 
 
 def groups_of(groups: Sequence[Sequence[int]], fragments: int) -> NDArray[np.int64]:
-    """Return the group number of each fragment, -1 for fragments in no group."""
+    """Return the group number of each fragment, an array. Fragments in no group have -1."""
     numbers = np.full(fragments, -1, dtype=np.int64)
     for number, group in enumerate(groups):
         numbers[list(group)] = number

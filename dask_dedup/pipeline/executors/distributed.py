@@ -61,7 +61,7 @@ SHOWN_FOLDERS = 4
 
 
 class DistributedExecutor:
-    """Executor that runs the stages on Dask workers. All workers need access to inputs and output."""
+    """Executor that runs the stages on Dask workers. Every worker needs access to the inputs and the output."""
 
     log_level = logging.INFO
 
@@ -90,7 +90,7 @@ class DistributedExecutor:
 
     @contextmanager
     def listening(self, attempt: str) -> Iterator[None]:
-        """Pass events of this attempt from the scheduler to `on_event` while the context is open."""
+        """Return a context manager that passes events of this attempt from the scheduler to `on_event`."""
         on_event = self._on_event
         if on_event is None:
             yield
@@ -140,7 +140,7 @@ class DistributedExecutor:
     def _exchange(
         self, job: Job, plan: Plan, receiving: list[list[int]], shared: tuple[Future, Future]
     ) -> dd.DataFrame:
-        """Return a Dask frame of decisions about shuffled picks, with one partition per element of `receiving`."""
+        """Shuffle picks and find duplicates. Return a Dask frame of decisions, a partition per group in `receiving`."""
         picks = fragment_numbers(group_fragments(job, plan.sending_fragments)).map_partitions(
             _collect, *shared, meta=PICKS_META
         )
@@ -156,11 +156,11 @@ class DistributedExecutor:
         )
 
     def _share(self, value: Any) -> Future:
-        """Return a future of a value, for use as a task argument. Each worker fetches the value once."""
+        """Send a value to the cluster, and return its future. Each worker fetches the value once."""
         return self.client.submit(_identity, value, pure=False)
 
     def _results(self, futures: list[Future], descriptions: list[str]) -> Iterator[Any]:
-        """Yield results as tasks finish. Release all futures at the end, also after an error."""
+        """Yield the result of each task as soon as the task finishes. All futures are released at the end."""
         description = dict(zip([future.key for future in futures], descriptions, strict=True))
         watchdog = Watchdog(self.client)
         coming = as_completed(futures)
@@ -187,7 +187,7 @@ class DistributedExecutor:
             raise
 
     def _fetch(self, future: Future, watchdog: Watchdog) -> Any:
-        """Return the result of a finished task. Check the cluster while waiting."""
+        """Fetch the result of a finished task. While waiting, check that the cluster still works."""
         seconds = FETCH_SECONDS[0]
         while True:
             try:
@@ -242,7 +242,7 @@ def _task_name(task: Any) -> str:
 
 
 def _describe(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Describe the task of each group of fragments, for messages."""
+    """Return a description of the task for each group of fragments, for messages."""
     descriptions = []
     for group in groups:
         first = job.inputs.fragments[group[0]]

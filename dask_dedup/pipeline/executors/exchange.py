@@ -1,4 +1,4 @@
-"""Shuffle picks with Dask, find the duplicates in each partition, and shuffle the decisions back.
+"""Shuffle picks by micrograph with Dask, find duplicates, and shuffle the decisions back to the fragments.
 
 ::
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def fragment_numbers(groups: Iterable[Sequence[int]]) -> dd.DataFrame:
-    """Return a Dask frame with the column ``fragment``. Each group of fragments is one partition."""
+    """Return a Dask frame of fragment numbers (column ``fragment``), one partition per group of fragments."""
     return dd.from_map(_numbers, list(groups), meta=_numbers([0]).iloc[:0])
 
 
@@ -34,7 +34,7 @@ def _numbers(fragments: Sequence[int]) -> pd.DataFrame:
 
 
 def empty_frame(dtypes: Dtypes) -> pd.DataFrame:
-    """Return an empty pandas frame with the columns `dtypes`, for use as Dask's ``meta``."""
+    """Return an empty pandas frame with the column names and dtypes in `dtypes`, for Dask's ``meta``."""
     return pd.DataFrame({name: np.empty(0, dtype) for name, dtype in dtypes.items()})
 
 
@@ -43,7 +43,7 @@ PICKS_META = empty_frame({"partition": np.dtype("i4"), **Picks.dtypes})
 
 
 def picks_frame(picks: Picks, partition: NDArray[np.integer]) -> pd.DataFrame:
-    """Return picks and their shuffle partitions as a pandas frame, for `exchange`."""
+    """Convert picks, with the shuffle partition of each, to a pandas frame for `exchange`."""
     return pd.DataFrame({"partition": partition.astype(np.int32, copy=False), **picks.columns()})
 
 
@@ -56,7 +56,7 @@ def exchange(
     dtypes: Dtypes,
     shuffle_method: str | None = None,
 ) -> dd.DataFrame:
-    """Shuffle picks and find duplicates. Return the decisions, one Dask partition per group of fragments.
+    """Shuffle picks and find duplicates. Return a Dask frame of decisions, one partition per group of fragments.
 
     Parameters
     ----------
@@ -88,5 +88,5 @@ def _decide(frame: pd.DataFrame, decide: Callable[..., Arrays], *arguments: Any)
 
 
 def _one_each(number: int) -> tuple[int, ...]:
-    """Return Dask divisions with one partition for each of 0, 1, ..., ``number - 1``."""
+    """Return Dask divisions for an index 0, 1, ..., ``number - 1`` with one partition per value."""
     return (*range(number), number)

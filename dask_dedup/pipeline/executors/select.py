@@ -1,4 +1,4 @@
-"""Choose the executor of a run: threads of this process, or a Dask cluster."""
+"""Choose whether a run uses threads of this process or a Dask cluster."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ log = logging.getLogger("dask_dedup")
 def choose_executor(
     stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
 ) -> ThreadExecutor | DistributedExecutor:
-    """Choose where a run executes: on the given or configured cluster, in threads, or on a local cluster.
+    """Return the executor for a run: the given or configured cluster if any, else threads or a local cluster.
 
     `stack` closes new clusters and connections. `rows` is the number of particles in all inputs.
     """
@@ -51,7 +51,7 @@ def choose_executor(
 def choose_for_moving(
     stack: ExitStack, executor: Executor, moving_rows: int, on_event: EventHandler | None = None
 ) -> Executor:
-    """Replace threads by a local cluster if the picks to shuffle do not fit in memory."""
+    """Return an executor on a local cluster if the picks to shuffle do not fit in memory, else `executor`."""
     if moving_rows <= THREADS_ROWS or not isinstance(executor, ThreadExecutor):
         return executor
     from distributed.system import MEMORY_LIMIT

@@ -117,7 +117,7 @@ class ThreadExecutor:
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
     ) -> dict[int, list[Rejections]]:
-        """Find the duplicates in each shuffle partition. Return the rejections by fragment number."""
+        """Find the duplicates in each shuffle partition. Map each fragment number to its rejected particles."""
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
@@ -149,7 +149,7 @@ class ThreadExecutor:
         return moved
 
     def _moving(self, plan: Plan, number: int) -> Picks | None:
-        """Return a fragment's boundary picks. Return None if other picks of the fragment must be shuffled."""
+        """Return the stored boundary picks of a fragment. Return None unless they include all picks to shuffle."""
         if number not in self._boundaries:
             return None
         micrographs, picks = self._boundaries[number]
@@ -158,7 +158,7 @@ class ThreadExecutor:
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
-        """Yield a `map` on a thread pool that holds no result once it is yielded. An error cancels pending calls."""
+        """Yield a function like `map` that runs calls in a thread pool. An error cancels the pending calls."""
         pool = ThreadPoolExecutor(self.threads)
 
         def run(function: Callable[[int], Any], numbers: Iterable[int]) -> Iterator[Any]:
@@ -174,7 +174,7 @@ class ThreadExecutor:
 
 
 def _boundary_picks(picks: Picks) -> Picks:
-    """Return the picks on the micrographs of the first and the last row.
+    """Return the picks on the micrographs of a fragment's first and last row.
 
     In a table sorted by micrograph, only these two can also have rows in other fragments.
     """
@@ -183,7 +183,7 @@ def _boundary_picks(picks: Picks) -> Picks:
 
 
 def _rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Return each distinct value of `number` and the row numbers where it occurs, both ascending."""
+    """Group rows by value of `number`. Return (value, row numbers) pairs in ascending order."""
     # NumPy sorts 16-bit integers by radix, in two passes.
     small = number.astype(np.uint16) if number.max(initial=0) < 2**16 else number
     order = np.argsort(small, kind="stable")

@@ -1,4 +1,4 @@
-"""Stop a run if its cluster is silent or without running workers for too long."""
+"""Stop a run if the scheduler does not answer, or no worker runs, for too long."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IDLE_SECONDS = 20.0
 
 
 class Watchdog:
-    """Monitor that raises RunError if the scheduler is silent, or no worker runs, for too long."""
+    """Monitor that raises RunError if the scheduler does not answer, or no worker runs, for too long."""
 
     def __init__(self, client: Client) -> None:
         import dask
@@ -42,11 +42,11 @@ class Watchdog:
         self._finished = self._checked
 
     def finished(self) -> None:
-        """Record that a task has finished."""
+        """Record that a task has just finished, so workers are running."""
         self._finished = self._had_workers = time.monotonic()
 
     def check(self) -> None:
-        """Check the scheduler and its workers, at most every `LOOK_SECONDS`."""
+        """Raise RunError if the cluster has failed for too long. Look at most every `LOOK_SECONDS`."""
         if time.monotonic() - self._checked < LOOK_SECONDS:
             return
         if self._replace_ended_jobs:
