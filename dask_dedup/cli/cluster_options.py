@@ -90,7 +90,7 @@ def open_client(
     tls_cert: Path | None,
     tls_key: Path | None,
 ) -> Client | None:
-    """Connect to the cluster that the options select, or start it. Return None if no option is set.
+    """Connect to or start the cluster that the options select. Return its client, or None if no option is set.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Terminal output: log, progress, summary of a run, and parameters spelled as flags."""
+"""Terminal output: log, progress, run summary, and Python parameters shown as command-line flags."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _FLAGS = {"plot_micrographs": "--plot-micrograph", "tags": "--tag"}
 
 
 def as_flag(hint: Hint) -> str:
-    """Return a parameter as a command-line flag.
+    """Format a parameter, with its value if any, as a command-line flag.
 
     Examples
     --------
@@ -47,12 +47,12 @@ def as_flag(hint: Hint) -> str:
 
 
 def spelled(message: str, spelling: Callable[[Hint], str] = as_flag) -> str:
-    """Return a message with its parameters spelled as flags."""
+    """Replace the Python parameters in a message by command-line flags."""
     return spell(message.raw, spelling) if isinstance(message, Message) else message
 
 
 class TerminalLog(logging.Handler):
-    """Log handler that prints to standard error, with parameters spelled as flags.
+    """Log handler that prints to standard error and shows Python parameters as command-line flags.
 
     Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
     printed once each.
@@ -64,7 +64,7 @@ class TerminalLog(logging.Handler):
         self._warnings: dict[str, None] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a record. Keep data warnings for the end."""
+        """Print a log record. Keep warnings about the data for `print_warnings`."""
         arguments = record.args if isinstance(record.args, tuple) else ()
         shown = tuple(spelled(each) if isinstance(each, str) else each for each in arguments)
         text = spelled(record.msg) if isinstance(record.msg, str) else str(record.msg)
@@ -79,7 +79,7 @@ class TerminalLog(logging.Handler):
             self._print(line)
 
     def print_warnings(self) -> None:
-        """Print and clear the warnings about the data."""
+        """Print the warnings that `emit` has kept, then clear them."""
         for line in self._warnings:
             self._print(line)
         self._warnings.clear()
@@ -92,7 +92,7 @@ class TerminalLog(logging.Handler):
 
 @contextmanager
 def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[TerminalLog]:
-    """Print the log to the terminal. `quiet` prints only warnings, `verbose` also DEBUG lines."""
+    """Print the log to the terminal: only warnings if `quiet`, also DEBUG lines if `verbose`."""
     handler = TerminalLog()
     logger = logging.getLogger("dask_dedup")
     logger.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
@@ -107,7 +107,7 @@ def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[Term
 
 @contextmanager
 def showing_progress(log: TerminalLog, *, quiet: bool = False) -> Iterator[EventHandler | None]:
-    """Show the progress of a run: a live bar in a terminal, or else lines at intervals.
+    """Show the progress of a run: a live bar in a terminal, otherwise a log line every `LINE_SECONDS`.
 
     Yield a function to call with each event of the run, or None if `quiet`.
     """
@@ -131,7 +131,7 @@ class _SharedProgress:
             self._progress.note(event)
 
     def shown(self) -> tuple[float, str] | None:
-        """Return the fraction done and a line of text, or None if no run is in progress."""
+        """Return the fraction done and a line about the progress, or None if no run is in progress."""
         with self._lock:
             running = self._progress.status == "running"
             return (self._progress.fraction, describe(self._progress)) if running else None
@@ -139,7 +139,7 @@ class _SharedProgress:
 
 @contextmanager
 def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
-    """Log the progress at intervals, for the log file of a batch job."""
+    """Log the progress every `LINE_SECONDS`, for the log file of a batch job."""
     over = threading.Event()
 
     def print_lines() -> None:
@@ -184,7 +184,7 @@ def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
 
 
 def print_result(result: Publication | Status | Verification, *, as_json: bool) -> None:
-    """Print a result as text or as JSON."""
+    """Print the result of ``publish``, ``status`` or ``verify`` as text or as JSON."""
     for line in [json.dumps(result.to_dict(), indent=2)] if as_json else result.lines():
         click.echo(spelled(line))
 
@@ -192,7 +192,7 @@ def print_result(result: Publication | Status | Verification, *, as_json: bool) 
 def result_lines(
     result: RunResult, verification: Verification | None, report: Path | None
 ) -> list[str]:
-    """Return the summary of a run: counts by input, the verification, and the paths."""
+    """Return the lines of a run's summary: counts by input, verification, paths of result and report."""
     entries = [*result.by_input]
     if len(entries) > 1:
         total = {"path": "all", "rows": result.rows, "kept": result.kept}
@@ -223,7 +223,7 @@ def result_lines(
 
 
 def _native_files(result: RunResult) -> list[str]:
-    """Return the path of each ``particles_kept`` table in native format."""
+    """Return the paths of kept STAR and CryoSPARC tables, relative to the output folder."""
     paths = [entry["path"] for entry in result.by_input]
     return [
         entry["path"]

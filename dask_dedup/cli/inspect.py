@@ -43,7 +43,7 @@ def inspect(
     from dask_dedup.inspection import inspect as inspect_files
 
     def with_path(hint: Hint) -> str:
-        """Return a parameter as a flag. For `flip_y`, replace input numbers by paths."""
+        """Format a parameter as a command-line flag. For `flip_y`, replace input numbers by paths."""
         if hint.parameter != "flip_y" or hint.text is None:
             return as_flag(hint)
         return " ".join(f"--flip-y {shlex.quote(str(inputs[number]))}" for number in hint.value)

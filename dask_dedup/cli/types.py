@@ -29,7 +29,7 @@ class Location(click.ParamType):  # type: ignore[type-arg]
 
 
 def together(options: Sequence[Decorator]) -> Decorator:
-    """Combine several options into one decorator. Help lists them in the given order."""
+    """Combine click options into one decorator. Help lists the options in the given order."""
 
     def add(command: Command) -> Command:
         for option in reversed(options):
@@ -102,7 +102,7 @@ input_options = together(
 
 
 def ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
-    """Return the ordinals of the inputs that --flip-y names. Raise InputError for an unknown name."""
+    """Return the index in `inputs` of each path in `names` (--flip-y). Raise InputError for an unknown path."""
     unknown = [path for path in names if path not in inputs]
     if unknown:
         raise InputError(f"--flip-y {unknown[0]}: not one of the inputs; name it as there")

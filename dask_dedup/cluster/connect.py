@@ -45,7 +45,7 @@ def configured_address() -> str | None:
 
 
 def _may_be_configured() -> bool:
-    """Return whether Dask's configuration may name a scheduler, without importing Dask."""
+    """Check, without importing Dask, whether Dask's configuration may name a scheduler."""
     if "dask" in sys.modules or any(name.startswith("DASK_") for name in os.environ):
         return True
     folders = [Path(root, "etc", "dask") for root in ("/", sys.prefix, *site.PREFIXES)]
@@ -65,7 +65,7 @@ def connect(
     scheduler_file: str | Path | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Connect to a running cluster. The exit stack closes the returned client.
+    """Connect to a running Dask cluster. Return a client, which the exit stack closes.
 
     `address` or `scheduler_file` names the scheduler. By default, address and certificates are read from Dask's
     configuration.
@@ -102,7 +102,7 @@ def connect(
 
 
 def _wait_for_file(file: Path) -> None:
-    """Wait until the scheduler file exists. The scheduler may be starting."""
+    """Wait until the scheduler has written its scheduler file, at most `CONNECT_SECONDS`."""
     name = parameter("scheduler_file", file)
     if not file.parent.is_dir():
         raise InputError(f"{name}: there is no folder {file.parent}")
@@ -176,7 +176,7 @@ def _check_memory(limit: str) -> None:
 
 
 def live_page_link(client: Client) -> str | None:
-    """Return the URL of the live page (`monitoring.dashboard`), or None if the scheduler has none."""
+    """Return the URL of the live page (`monitoring.dashboard`), or None if the scheduler serves no such page."""
     from dask_dedup.monitoring.dashboard import METADATA
 
     page = client.get_metadata([METADATA], None)

@@ -23,7 +23,7 @@ POOL = "ARROW_DEFAULT_MEMORY_POOL"
 
 
 def dask_setup(server: Nanny | Worker) -> None:
-    """Set up a nanny or a worker. Dask calls this when the process starts."""
+    """Apply memory settings to a nanny, or Ctrl-C handling to a worker. Dask calls this when the process starts."""
     from distributed import Nanny
 
     if isinstance(server, Nanny):

@@ -1,4 +1,4 @@
-"""Functions for all started clusters: Dask settings, waiting for workers, and closing."""
+"""Functions shared by local and SLURM clusters: Dask settings, waiting for workers, and closing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def scheduler_settings(security: Security | None = None) -> Iterator[None]:
-    """Set the Dask configuration for a scheduler while the context is open."""
+    """Set the Dask configuration for a scheduler that is started within the context."""
     import dask
 
     from dask_dedup.cluster.tls import dashboard_certificate
@@ -55,7 +55,7 @@ def scheduler_settings(security: Security | None = None) -> Iterator[None]:
 
 @contextmanager
 def closing_quietly(cluster: Cluster) -> Iterator[None]:
-    """Close a cluster on exit. Suppress Dask's log lines about lost connections."""
+    """Close a cluster when the context ends, without Dask's log lines about lost connections."""
     logger = logging.getLogger("distributed")
     level = logger.level
     try:
@@ -69,7 +69,7 @@ def closing_quietly(cluster: Cluster) -> Iterator[None]:
 
 
 def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> None:
-    """Wait for the first worker without a time limit, then a few seconds for the other workers.
+    """Wait for the first worker without a time limit, then `MORE_WORKERS_SECONDS` at most for all `number` workers.
 
     `check` is called repeatedly and raises an error if no worker can connect.
     """
@@ -88,7 +88,7 @@ def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> 
 
 
 def preloads(kind: str, module: str) -> list[str]:
-    """Add a module to the configured preload modules of a scheduler, nanny or worker (`kind`)."""
+    """Return the configured preload modules of a scheduler, nanny or worker (`kind`), followed by `module`."""
     import dask
 
     configured = dask.config.get(f"distributed.{kind}.preload")
@@ -96,7 +96,7 @@ def preloads(kind: str, module: str) -> list[str]:
 
 
 def complete_dashboard_address(address: str | None) -> str:
-    """Return a dashboard address with a host, by default 127.0.0.1.
+    """Complete a dashboard address. The default host is 127.0.0.1, the default port any free port.
 
     Examples
     --------

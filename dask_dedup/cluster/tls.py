@@ -46,7 +46,7 @@ def configured_security() -> Security | None:
 
 
 def _checked(security: Security) -> Security:
-    """Check that TLS settings are complete and their PEM files match. Fill in missing keys."""
+    """Check that TLS settings are complete and PEM files match. Without a key file, use the certificate file."""
     for role in ROLES:
         files = security.get_tls_config_for_role(role)
         if not (files["ca_file"] and files["cert"]):
@@ -77,7 +77,7 @@ def _check_readable(path: str) -> None:
 
 
 def dashboard_certificate(security: Security | None) -> dict[str, str]:
-    """Return settings that serve dashboards by https, or {} without TLS or if a certificate is configured."""
+    """Return Dask settings that serve dashboards by https. Return {} without TLS, or if a certificate is configured."""
     import dask
 
     if security is None or dask.config.get(f"{_DASHBOARD}.cert"):
@@ -87,7 +87,7 @@ def dashboard_certificate(security: Security | None) -> dict[str, str]:
 
 
 def dashboard_environment() -> dict[str, str]:
-    """Return environment variables that pass the dashboard certificates to other processes."""
+    """Return Dask's TLS settings for dashboards as environment variables, for other processes."""
     import dask
 
     prefix = f"DASK_{_DASHBOARD}".replace(".", "__").upper()

@@ -87,12 +87,12 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name. Text is dictionary-encoded."""
+    """Read the named columns of a fragment. Text is dictionary-encoded."""
     return _module(table.format).read(table, fragment, columns)
 
 
 def native_format(table: ParticleTable) -> NativeFormat:
-    """Return the module that writes files in the format of a table, STAR or CryoSPARC."""
+    """Return the module that writes files in the same format as a STAR or CryoSPARC table."""
     return cast("NativeFormat", _module(table.format))
 
 

@@ -47,7 +47,7 @@ class FileSlice:
 
 @dataclass(frozen=True, slots=True)
 class Fragment:
-    """Consecutive rows of an input, which are read and written together.
+    """Consecutive rows of an input table, read and written as one unit.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Fragment:
         return f"{first.path} to {last.path}"
 
     def locate(self, row: int) -> tuple[str, int]:
-        """Return the file that contains a row of the fragment, and the row's number in that file."""
+        """Return the path of the file that contains row `row` of the fragment, and the row's number in that file."""
         for part in self.slices:
             if row < part.rows:
                 return part.path, part.first_row + row
@@ -107,14 +107,14 @@ class Format(Protocol):
     """Interface of the modules that read a file format."""
 
     def open_table(self, path: Path, source: int) -> ParticleTable:
-        """List the files, read the schema and split the rows into fragments."""
+        """Open a table: list its files, read its schema, split its rows into fragments."""
 
     def read(self, table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-        """Read columns of a fragment by name. Text is dictionary-encoded."""
+        """Read the named columns of a fragment. Text is dictionary-encoded."""
 
 
 class NativeFormat(Format, Protocol):
-    """Interface of the modules that also write files. They copy input rows unchanged."""
+    """Interface of the modules that can also write their file format. Input rows are copied unchanged."""
 
     def split(
         self,
@@ -124,7 +124,7 @@ class NativeFormat(Format, Protocol):
         kept: Path,
         rejected: Path,
     ) -> None:
-        """Write a fragment's kept rows to one part file, its rejected rows to another.
+        """Write a fragment's kept rows to the part file `kept`, its rejected rows to the part file `rejected`.
 
         `keep` is a (rows,) bool. A table of several files gets more part files, with suffixes.
         """
@@ -132,7 +132,7 @@ class NativeFormat(Format, Protocol):
     def assemble(
         self, table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
     ) -> list[OutputFile]:
-        """Join the part files of all fragments into the file `name`. `rows` is their total number of rows.
+        """Join the part files of all fragments, which have `rows` rows in total, into the file `name`.
 
         Other files of a group go into the same folder. Part files stay, so this can be repeated after a crash.
         """
@@ -146,7 +146,7 @@ class StoredSchema:
 
     @classmethod
     def of(cls, schema: pa.Schema) -> StoredSchema:
-        """Serialize a schema."""
+        """Serialize an Arrow schema."""
         return cls(schema.serialize().to_pybytes())
 
     def load(self) -> pa.Schema:
@@ -211,7 +211,7 @@ def changed_error(path: object) -> RunError:
 
 
 def read_blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
-    """Read the next `length` bytes of a file in blocks. All blocks share one buffer."""
+    """Yield the next `length` bytes of a file in blocks. Each block overwrites the block before it."""
     buffer = memoryview(bytearray(COPY_BYTES))
     while length > 0:
         count = file.readinto(buffer[:length])
@@ -222,14 +222,14 @@ def read_blocks(file: BufferedReader, length: int) -> Iterator[memoryview]:
 
 
 def read_parts(parts: Iterable[Path]) -> Iterator[memoryview]:
-    """Read part files one after the other, in blocks."""
+    """Yield the content of all part files, one file after the other, in blocks."""
     for part in parts:
         with open_to_read(part, buffering=0) as file:
             yield from read_blocks(file, status_of(part).st_size)
 
 
 def write_blocks(path: Path, rows: int, blocks: Iterable[bytes | memoryview]) -> OutputFile:
-    """Write an output file from blocks of bytes and compute its SHA-256."""
+    """Write blocks of bytes to an output file. Return the file's size and SHA-256."""
     digest, size = hashlib.sha256(), 0
     with path.open("wb") as file:
         for block in blocks:

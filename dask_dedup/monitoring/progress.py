@@ -199,14 +199,14 @@ class Progress:
 
     @property
     def stage(self) -> str:
-        """The first incomplete stage. Empty if the run is not in progress."""
+        """Name of the first incomplete stage, or "" if the run is not in progress."""
         if self.status != "running":
             return ""
         return next((name for name, s in self.stages.items() if s.rows < s.total_rows), "written")
 
     @property
     def fraction(self) -> float:
-        """Fraction of the work that is done, 0 to 1. `STAGES` has the weights of the stages."""
+        """Fraction of the run's work that is done, 0 to 1. `STAGES` has the weight of each stage."""
         if self.status == "finished":
             return 1.0
         todo = sum(STAGES[name] * stage.total_rows for name, stage in self.stages.items())
@@ -214,14 +214,14 @@ class Progress:
         return done / todo if todo else 0.0
 
     def elapsed(self, now: float | None = None) -> float:
-        """Return the seconds since the start, or the duration of a run that has ended."""
+        """Return the seconds since the run started, up to its end if it has ended."""
         now = time.monotonic() if now is None else now
         if self.status == "waiting":
             return 0.0
         return (now if self._ended is None else self._ended) - self._began
 
     def speed(self, now: float | None = None) -> float:
-        """Return the speed of the current stage over the last `SPEED_SECONDS`, in particles per second."""
+        """Return the particles per second of the current stage, averaged over the last `SPEED_SECONDS`."""
         now = time.monotonic() if now is None else now
         self._drop_old(now)
         rows = sum(rows for _, kind, rows in self._recent if kind == self.stage)
@@ -232,7 +232,7 @@ class Progress:
             self._recent.popleft()
 
     def seconds_left(self, now: float | None = None) -> float | None:
-        """Estimate the seconds left. Return None if too little is done."""
+        """Estimate the seconds until the run ends. Return None if too little is done or no run is in progress."""
         if self.status != "running" or self.fraction < 0.02:
             return None
         return self.elapsed(now) * (1 - self.fraction) / self.fraction
@@ -243,7 +243,7 @@ class Progress:
 
 
 def describe(progress: Progress) -> str:
-    """Return the progress of a run as one line."""
+    """Format the progress of a run as one line of text."""
     stage = progress.stages[progress.stage]
     doing = DOING[progress.stage]
     parts = [f"{progress.fraction:4.0%} {doing}: {stage.rows:,} of {stage.total_rows:,}"]

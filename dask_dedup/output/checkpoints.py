@@ -1,4 +1,4 @@
-"""Per-fragment checkpoints, validated on resume."""
+"""Checkpoints of written fragments, validated when a run resumes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FragmentCheckpoint:
     pieces: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the checkpoint as JSON with a checksum."""
+        """Serialize the checkpoint to JSON text that includes a checksum."""
         return json.dumps(with_checksum(asdict(self)))
 
 

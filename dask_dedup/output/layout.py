@@ -35,5 +35,5 @@ def checkpoint_name(fragment: int) -> str:
 
 
 def piece_name(table: str, fragment: int) -> str:
-    """Return the path, in the staging folder, of the rows of one fragment for a native-format table."""
+    """Return the path of a fragment's part of a STAR or CryoSPARC table, relative to the staging folder."""
     return f"{PIECES}/{table}-{fragment:05d}"

@@ -45,7 +45,7 @@ class LocalStore(ResultStore):
     """An output folder on a local file system."""
 
     def check_writable(self) -> None:
-        """Raise an error if the output is a file or is not writable."""
+        """Raise an error if the output path is a file, or the folder is not writable."""
         output = self.output
         nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
         if not nearest.is_dir():
@@ -58,23 +58,23 @@ class LocalStore(ResultStore):
             )
 
     def foreign_names(self, run_id: str) -> list[str]:
-        """Return all names except staging folders. After an interrupted commit of this run, return []."""
+        """Return the names in the output except staging folders. Return [] if a commit of this run was interrupted."""
         if (self.staging(run_id) / MANIFEST).exists():
             return []
         return [name for name in list_names(self.output) if not name.startswith(STAGING_PREFIX)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold a file lock on the folder. The system releases it when the process ends."""
+        """Hold a file lock on the output folder. The operating system releases the lock when the process ends."""
         with disk_full_errors(self.output), locked(self.output):
             yield
 
     def holder(self) -> str | None:
-        """Return the run that holds the folder, or None."""
+        """Return a description of the run that holds the output folder, or None."""
         return find_holder(self.output)
 
     def stage(self, request: dict[str, Any], run_token: str) -> Path:  # noqa: ARG002
-        """Create or reuse the staging folder. Files of a different request are removed."""
+        """Create or reuse a run's staging folder. Files staged for a different request are removed."""
         staging = self.staging(request["run_id"])
         if self.staged_manifest(staging) is not None:
             return staging
@@ -98,7 +98,7 @@ class LocalStore(ResultStore):
 
     @contextmanager
     def draft(self, staging: Path) -> Iterator[Path]:
-        """Yield a temporary folder inside `staging`. Its files are moved to `staging` by rename."""
+        """Yield a temporary folder for new files. At the end, rename the files into `staging`."""
         with (
             disk_full_errors(self.output),
             tempfile.TemporaryDirectory(prefix="dask-dedup-", dir=staging / DRAFTS) as folder,
@@ -110,7 +110,7 @@ class LocalStore(ResultStore):
                 file.replace(target)
 
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
-        """Return a function that checks whether a checkpoint's files exist with the recorded SHA-256."""
+        """Return a function that checks whether all files of a checkpoint exist with the recorded SHA-256."""
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             files = {
@@ -160,7 +160,7 @@ class LocalStore(ResultStore):
         return manifest
 
     def _create_manifest(self, staging: Path) -> None:
-        """Create the manifest. Raise an error if there is one already."""
+        """Create the manifest in the output folder. Raise an error if the folder has a manifest already."""
         source, final = staging / MANIFEST, self.output / MANIFEST
         try:
             os.link(source, final)
@@ -172,7 +172,7 @@ class LocalStore(ResultStore):
                 file.write(source.read_text())
 
     def staged_manifest(self, staging: Path) -> dict[str, Any] | None:
-        """Return the manifest of an interrupted commit. Return None if another run has replaced the result."""
+        """Return the manifest of an interrupted commit that can be continued, or None."""
         path = staging / MANIFEST
         if not path.exists():
             return None
@@ -181,7 +181,7 @@ class LocalStore(ResultStore):
         return None if found and found["run_id"] != manifest["run_id"] else manifest
 
     def leftovers(self) -> list[Path]:
-        """Return the staging folders and the temporary folders of interrupted reports."""
+        """Return the staging folders of interrupted runs and the temporary folders of interrupted reports."""
         reports = [folder for folder in self.output.glob(f"{REPORT_PREFIX}*") if folder.is_dir()]
         return [*self.find_staging().values(), *sorted(reports)]
 

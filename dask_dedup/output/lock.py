@@ -1,4 +1,4 @@
-"""A file lock on a local output folder. The system releases it when the process ends."""
+"""A file lock on a local output folder. The operating system releases the lock when the process ends."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Lock an output folder. Raise `OutputExistsError` if another run holds it.
+    """Lock an output folder within the context. Raise `OutputExistsError` if another run holds the lock.
 
     A missing folder is created, and removed at the end if it is empty. On a file system without locks the run
     continues unlocked: only one of two concurrent runs can create the manifest.
@@ -88,7 +88,7 @@ def _lock(output: Path) -> int:
 
 
 def held_error(output: Path, holder: str) -> OutputExistsError:
-    """Return an error about a folder that another run holds."""
+    """Return the `OutputExistsError` about an output folder that another run holds."""
     return OutputExistsError(
         f"{output}: another run is writing there ({holder}). Wait for it, or choose another folder."
     )

@@ -51,12 +51,12 @@ def find_manifest(output: str | Path) -> dict[str, Any] | None:
 
 
 def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
-    """Return JSON values with a new checksum."""
+    """Return a copy of JSON values with their checksum added."""
     return {**values, CHECKSUM: _digest(values)}
 
 
 def checksum_ok(values: dict[str, Any]) -> bool:
-    """Return whether JSON values match their checksum. Return False if they have none."""
+    """Return whether JSON values contain a checksum that matches them."""
     return values.get(CHECKSUM) == _digest(values)
 
 

@@ -67,7 +67,7 @@ class ObjectStore(ResultStore):
         """Do nothing. `stage` raises an error if it cannot write the request."""
 
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
-        """Return the manifest of a finished run. With `overwrite`, tidy the old result and return None."""
+        """Return the manifest if this run is finished. With `overwrite`, tidy the old result and return None."""
         manifest = find_manifest(self.output) if overwrite else None
         if manifest is not None:
             self.tidy(manifest)
@@ -75,7 +75,7 @@ class ObjectStore(ResultStore):
         return super().find_finished(run_id, overwrite=overwrite)
 
     def foreign_names(self, run_id: str) -> list[str]:  # noqa: ARG002
-        """Return all names, except staging folders and tables with only run folders inside."""
+        """Return the names in the output except staging folders and tables that contain only run folders."""
         if exists(self.output) and not is_folder(self.output):
             raise OutputExistsError(
                 f"{self.output}: cannot be written, because it is a file. Choose another folder."
@@ -88,24 +88,24 @@ class ObjectStore(ResultStore):
         ]
 
     def _run_folders(self, table: str) -> set[str]:
-        """Return the names at the top level of a table's folder. Each run has its own folder there."""
+        """Return the names in a table's folder, in which each run has a subfolder."""
         folder = self.output / table
         return {file.relative_to(folder).parts[0] for file in list_files(folder)}
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Do not lock. Concurrent runs use different files, and only one can create the manifest."""
+        """Lock nothing. Concurrent runs are safe, because only one of them can create the manifest."""
         with disk_full_errors(self.output):
             yield
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
-        """Return 12 digits of a hash of `parts`, different from the replaced result's token."""
+        """Return the first 12 digits of a hash of `parts`, or the next 12 if the replaced result has that token."""
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         taken = replaced is not None and replaced["run_token"] == digest[:12]
         return digest[12:24] if taken else digest[:12]
 
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
-        """Write the request to the staging folder. Warn if the store ignores conditional writes."""
+        """Write the run's request to its staging folder. Warn if the store ignores conditional writes."""
         staging = self.staging(run_token)
         content = (json.dumps(request, indent=2) + "\n").encode()
         try:
@@ -125,7 +125,7 @@ class ObjectStore(ResultStore):
 
     @contextmanager
     def draft(self, staging: Path) -> Iterator[Path]:
-        """Yield a temporary folder. Its tables are uploaded to the output, all other files to `staging`."""
+        """Yield a temporary folder for new files. At the end, upload tables to the output, other files to `staging`."""
         with (
             disk_full_errors(self.output),
             tempfile.TemporaryDirectory(prefix="dask-dedup-") as folder,
@@ -137,7 +137,7 @@ class ObjectStore(ResultStore):
                 upload(file, root / path.as_posix())
 
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
-        """Return a function that checks a checkpoint's files by size. Objects are never incomplete."""
+        """Return a function that checks the files of a checkpoint by size. Uploaded objects are never incomplete."""
         sizes, token = self.staged_files(staging), token_of(staging)
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
@@ -152,7 +152,7 @@ class ObjectStore(ResultStore):
     def commit(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
     ) -> dict[str, Any]:
-        """Check the staged files, then create the manifest or replace the old one."""
+        """Check the files of the run, then create the manifest or replace the old manifest."""
         for path in self.find_damaged(manifest):
             raise RunError(
                 f"{path}: missing or has another size than it was written with; another process changed it. "
@@ -168,7 +168,7 @@ class ObjectStore(ResultStore):
     def _put_manifest(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
     ) -> bool:
-        """Write the manifest. Return False if another run has written one."""
+        """Write the manifest. Return False if another run has written a manifest meanwhile."""
         final = self.output / MANIFEST
         content = (json.dumps(manifest, indent=2) + "\n").encode()
         if replaced is not None:
@@ -185,7 +185,7 @@ class ObjectStore(ResultStore):
         return True
 
     def leftovers(self) -> list[Path]:
-        """Return the staging folders, and a folder of each run that is neither staged nor finished."""
+        """Return the staging folders, and one table folder of each unfinished run that has no staging folder."""
         staging = self.find_staging()
         finished = find_manifest(self.output)
         known = {*staging, finished["run_token"] if finished else ""}
@@ -194,7 +194,7 @@ class ObjectStore(ResultStore):
         return [*staging.values(), *unknown]
 
     def discard(self, folder: Path) -> None:
-        """Remove an unfinished run's files. Of a finished run, remove only the staging folder."""
+        """Remove all files of the run that `folder` belongs to. If the run is finished, only tidy."""
         finished = self.find_concurrent(folder)
         if finished:
             self.tidy(finished)
@@ -215,7 +215,7 @@ class ObjectStore(ResultStore):
         self._abort_uploads(token_of(staging))
 
     def _abort_uploads(self, token: str) -> None:
-        """Abort the multipart uploads of a killed run. They cost money, but no listing shows them."""
+        """Abort the multipart uploads of a killed run. Such uploads cost money, but no file listing shows them."""
         if not is_s3(self.output):
             return
         remote: Any = self.output
@@ -239,7 +239,7 @@ class ObjectStore(ResultStore):
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
-        """Yield a temporary folder for the report. The plots are uploaded first, then the page."""
+        """Yield a temporary folder for the report. At the end, upload the plots, then the page."""
         with tempfile.TemporaryDirectory(prefix="dask-dedup-") as folder:
             yield Path(folder)
             remove(self.output / PLOTS)

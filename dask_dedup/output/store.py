@@ -135,7 +135,7 @@ class ResultStore(ABC):
         return None
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:  # noqa: ARG002
-        """Return the name of a run's folder inside each table, or "".
+        """Return the name of a run's subfolder in each table folder, or "" if a run has no subfolder.
 
         `parts` determines the content of the files. `replaced` is the manifest of the result to be replaced.
         """
@@ -143,14 +143,14 @@ class ResultStore(ABC):
 
     @abstractmethod
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
-        """Create a run's staging folder, or reuse that of an interrupted run with the same request.
+        """Create a staging folder for a run, or reuse the folder of an interrupted run with the same request.
 
         Raise `InputError` if nothing can be written there, `DiskFullError` if the disk is full.
         """
 
     @abstractmethod
     def draft(self, staging: Path) -> AbstractContextManager[Path]:
-        """Yield a local folder for new files. They become files of the run at the end of the block.
+        """Yield a temporary local folder for new files. At the end, add the files to the run.
 
         Their paths are those in `layout`. A repeated task may write them again. Checkpoints are moved last.
         """
@@ -158,7 +158,7 @@ class ResultStore(ABC):
     def find_checkpoints(
         self, staging: Path, fragments: Sequence[Fragment]
     ) -> list[FragmentCheckpoint]:
-        """Return the valid checkpoints. Their fragments need not be written again."""
+        """Return the valid checkpoints of a staged run. Fragments with a checkpoint need not be written again."""
         is_intact = self.make_check(staging)
 
         def read(fragment: Fragment) -> FragmentCheckpoint | None:
@@ -188,7 +188,7 @@ class ResultStore(ABC):
     def close_failed(
         self, staging: Path, fragments: int, is_reusable: Callable[[], bool]
     ) -> dict[str, Any] | None:
-        """Keep the files of a failed run if the same command can resume it. Otherwise remove them.
+        """Keep the files of a failed run if the same command can resume the run. Otherwise remove the files.
 
         Return the manifest if a concurrent run with the same token has finished.
         """
@@ -225,12 +225,12 @@ class ResultStore(ABC):
     # Unfinished runs
 
     def find_staging(self) -> dict[str, Path]:
-        """Return the staging folders by token: a run token or the first digits of a run id."""
+        """Map token to staging folder. The token is a run token or the first digits of a run id."""
         folders = [self.output / name for name in list_names(self.output)]
         return {token_of(each): each for each in folders if _STAGING.fullmatch(each.name)}
 
     def read_request(self, staging: Path) -> dict[str, Any] | None:
-        """Return the request of a staged run, or None if it failed before writing one."""
+        """Return the request of a staged run, or None if the request is missing or unreadable."""
         try:
             request: dict[str, Any] = json.loads(read_bytes(staging / REQUEST))
         except (FileNotFoundError, ValueError):
@@ -238,11 +238,11 @@ class ResultStore(ABC):
         return request
 
     def staged_manifest(self, staging: Path) -> dict[str, Any] | None:  # noqa: ARG002
-        """Return the manifest of an interrupted commit, or None."""
+        """Return the manifest of an interrupted commit, or None if no commit was interrupted."""
         return None
 
     def staged_files(self, staging: Path) -> dict[Path, int]:
-        """Return the size of each file of an unfinished run."""
+        """Map each file of an unfinished run to its size in bytes."""
         # The request in the staging folder comes last: it shows that the other files are a run's.
         folders = [*(self.output / table / token_of(staging) for table in TABLES), staging]
         return {file: size for folder in folders for file, size in list_files(folder).items()}
@@ -252,7 +252,7 @@ class ResultStore(ABC):
         """Return the leftover folders of interrupted runs and reports."""
 
     def discard(self, folder: Path) -> None:
-        """Remove a leftover folder and all other files of its run. Never remove a result."""
+        """Remove a leftover folder and all other files of the same run. Never remove a finished result."""
         remove(folder)
 
     @abstractmethod
@@ -263,10 +263,10 @@ class ResultStore(ABC):
 
     @abstractmethod
     def draft_report(self) -> AbstractContextManager[Path]:
-        """Yield a local folder for the report. Its page and plots replace the old ones at the end."""
+        """Yield a temporary local folder for the report. At the end, replace the old page and plots."""
 
     def finished_meanwhile(self, staging: Path) -> OutputExistsError:
-        """Remove the files of this run. Return the error to raise because another run has finished first."""
+        """Remove the files of this run, because another run has finished first. Return the error to raise."""
         self.discard(staging)
         return OutputExistsError(
             f"{self.output}: another run has finished here meanwhile. Choose another folder."
@@ -274,7 +274,7 @@ class ResultStore(ABC):
 
 
 def token_of(folder: Path) -> str:
-    """Return the end of a staging folder's name: a run token or the first digits of a run id."""
+    """Return the token in a staging folder's name: a run token or the first digits of a run id."""
     return folder.name.removeprefix(STAGING_PREFIX)
 
 

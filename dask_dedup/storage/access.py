@@ -108,7 +108,7 @@ def store_errors(path: Path) -> Iterator[None]:
 
 
 def _translate(error: Exception, path: object) -> Exception | None:
-    """Return the error to raise instead, or None if `error` is not from an object store."""
+    """Return the error to raise instead of `error`, or None if `error` is not from an object store."""
     code, origin = _code(error), _origin(error)
     name = type(origin or error).__name__
     message = " ".join(str(error).split()).rstrip(".")
@@ -140,7 +140,7 @@ def _translate(error: Exception, path: object) -> Exception | None:
 
 
 def _code(error: BaseException) -> str:
-    """Return the server's error code, or ""."""
+    """Return the error code in an object store's response, or "" if the error has no code."""
     for each in causes(error):
         response = getattr(each, "response", None)
         if isinstance(response, dict):
@@ -149,6 +149,6 @@ def _code(error: BaseException) -> str:
 
 
 def _origin(error: BaseException) -> BaseException | None:
-    """Return the first error in the chain of causes that an object store's library raised, or None."""
+    """Return the first of an error's causes that an object store's library raised, or None."""
     modules = ((each, type(each).__module__.partition(".")[0]) for each in causes(error))
     return next((each for each, module in modules if _STORE_MODULES.fullmatch(module)), None)

@@ -68,7 +68,7 @@ def _free_space(folder: Path) -> str:
 
 
 def check_fits(what: str, rows: int, size: float, remedy: str) -> None:
-    """Raise `InputError` if rows of `size` bytes, all needed at once, do not fit into memory.
+    """Raise `InputError` if rows of `size` bytes in total do not fit into memory at once.
 
     `what` names the file or the part of the file.
     """

@@ -62,7 +62,7 @@ class _Object(io.RawIOBase):
 
 
 def _request(method: str, path: Path, *arguments: Any, **options: Any) -> Any:
-    """Call a method of the object's `fsspec` file system, and translate its errors."""
+    """Call a method of an object's `fsspec` file system with the object's path. Translate errors."""
     remote: Any = path
     with store_errors(path):
         return getattr(remote.fs, method)(remote.path, *arguments, **options)
@@ -99,7 +99,7 @@ def is_folder(path: Path) -> bool:
 
 
 def list_names(folder: Path) -> list[str]:
-    """Return the sorted names in a folder. A missing folder has none."""
+    """Return the sorted names of files and folders in a folder. Return [] if the folder is missing."""
     with store_errors(folder):
         entries = folder.iterdir() if folder.is_dir() else ()
         # Object stores may list the folder as an entry without a name.
@@ -130,7 +130,7 @@ def read_ranges(path: Path, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
 
 
 def parquet_source(path: str | Path) -> dict[str, Any]:
-    """Return the arguments of `pyarrow.parquet.ParquetFile` for a file."""
+    """Return the keyword arguments with which `pyarrow.parquet.ParquetFile` opens a file."""
     path = at(path)
     if is_remote(path):
         # Merges the requests of adjacent column chunks.
@@ -159,7 +159,7 @@ def _copies(path: str, modified_ns: int, size: int) -> Any:  # noqa: ARG001
 
 
 def local_copy(path: Path) -> Path:
-    """Return a local path. An object is copied to a temporary file once per process."""
+    """Return a local path to a file. Copy an object to a temporary file, once per process."""
     if not is_remote(path):
         return path
     status = status_of(path)
@@ -169,7 +169,7 @@ def local_copy(path: Path) -> Path:
 
 
 def list_files(folder: Path) -> dict[Path, int]:
-    """Return all files below a folder with their sizes, sorted by path."""
+    """Map each file below a folder, at any depth, to its size in bytes. Files are sorted by path."""
     if not is_remote(folder):
         files = sorted(file for file in folder.rglob("*") if file.is_file())
         return {file: file.stat().st_size for file in files}
@@ -248,7 +248,7 @@ def replace(path: Path, content: bytes, tag: str | None) -> bool:
 
 
 def tag_of(path: Path) -> str | None:
-    """Return the entity tag of an object, or None."""
+    """Return the entity tag of an object, or None if the store has no entity tags."""
     tag: str | None = _request("info", path).get("ETag")
     return tag
 

@@ -39,7 +39,7 @@ _endpoint: ContextVar[str | None] = ContextVar("endpoint", default=None)
 
 
 def at(location: str | Path) -> Path:
-    """Return the path of a location. In an object store it is a `UPath`, which behaves like `pathlib.Path`.
+    """Convert a location to a path. An object store's URI becomes a `UPath`, which behaves like `pathlib.Path`.
 
     Raise `InputError` if a URI holds credentials or wildcards, or its library is not installed.
     """
@@ -119,18 +119,18 @@ def is_remote(path: Path) -> bool:
 
 
 def resolve(path: Path) -> Path:
-    """Resolve symbolic links in a local path. Return other paths unchanged."""
+    """Resolve symbolic links in a local path. Return paths in object stores unchanged."""
     return path if is_remote(path) else path.resolve()
 
 
 def endpoint() -> str | None:
-    """Return the S3 endpoint URL, or None for the default of AWS or the profile."""
+    """Return the configured S3 endpoint URL, or None to use the default of AWS or of the profile."""
     url = _endpoint.get() or next((os.environ[n] for n in ENDPOINTS if os.environ.get(n)), None)
     return check_endpoint(url) if url else None
 
 
 def check_endpoint(url: str) -> str:
-    """Return an S3 endpoint URL. Raise `InputError` if it is no URL or holds credentials."""
+    """Return an S3 endpoint URL unchanged. Raise `InputError` if it is invalid or holds credentials."""
     if "@" in url or _KEYS_IN_QUERY.search(url):
         raise InputError(
             "the endpoint *** must not hold credentials. Set them in the environment or a profile."
@@ -143,7 +143,7 @@ def check_endpoint(url: str) -> str:
 
 @contextmanager
 def using_endpoint(url: str | None) -> Iterator[None]:
-    """Set the S3 endpoint URL of this thread within a `with` block."""
+    """Use an S3 endpoint URL in this thread within the context."""
     token = _endpoint.set(url)
     try:
         yield

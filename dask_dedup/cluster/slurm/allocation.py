@@ -32,7 +32,7 @@ _MB = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Resources that SLURM has given to this job.
+    """Nodes, tasks, cores and memory of the current SLURM job.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def start_in_allocation(
     dashboard_address: str | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Start a scheduler here and workers on all nodes of this job. Wait for workers and return a client.
+    """Start a scheduler in this process and workers on all nodes of this SLURM job. Return a client.
 
     Each task of the job becomes worker processes of four threads, unless ``jobqueue.slurm.processes`` is set.
     The stack closes the cluster.
@@ -122,7 +122,7 @@ def start_in_allocation(
 
 @contextmanager
 def _srun(allocation: Allocation, script: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a shell script in each task of the allocation. On exit, wait for the script to end."""
+    """Run a shell script in each task of the allocation. When the context ends, wait for the scripts to end."""
     command = [
         "srun",
         f"--ntasks={allocation.tasks}",
@@ -153,7 +153,7 @@ def _worker_script(
     interface: str,
     security: Security | None,
 ) -> str:
-    """Return a shell script that starts the workers of one task. The node's shell expands variables."""
+    """Return a shell script that starts the workers of one SLURM task. Variables in it are expanded on the node."""
     words = [
         settings.setting("python", sys.executable),
         "-m",

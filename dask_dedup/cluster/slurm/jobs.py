@@ -72,7 +72,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self.scale(jobs=number)
 
     def replace_ended_jobs(self) -> None:
-        """Resubmit the jobs that have ended. Call this regularly.
+        """Submit a new job for each worker job that has ended. Must be called regularly.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         self.scale(jobs=self._number)
 
     def _find_missing(self) -> dict[str, WorkerJob]:
-        """Return the jobs that have at least one unconnected worker process."""
+        """Map job name to job, for jobs with at least one worker process that is not connected."""
         here = {str(worker["name"]) for worker in list(self.scheduler_info["workers"].values())}
         suffixes = self.new_spec.get("group", [""])
         missing = {}
@@ -118,7 +118,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         return missing
 
     def _check_end(self, job: WorkerJob, state: queue.JobState) -> None:
-        """Log the end of a job. Raise RunError if too many jobs ended before their workers connected."""
+        """Log that a worker job has ended. Raise RunError if too many ended before their workers connected."""
         if job.job_id in self._connected:
             log.warning("job %s has ended (%s): submitting another", job.job_id, state)
             return
@@ -129,7 +129,7 @@ class JobCluster(SLURMCluster):  # type: ignore[misc]
         log.warning("%s: submitting another", text)
 
     def _log_queue(self, states: Mapping[str, queue.JobState]) -> None:
-        """Log the number of pending jobs and the reasons, whenever they change."""
+        """Log how many worker jobs are pending, and why, whenever this changes."""
         reasons = [state.reason for state in states.values() if state.is_pending]
         waiting, why = counted(len(reasons), "job"), ", ".join(dict.fromkeys(reasons))
         text = f"{waiting} in SLURM's queue ({why})"
@@ -145,7 +145,7 @@ def start_jobs(
     dashboard_address: str | None = None,
     security: Security | None = None,
 ) -> Client:
-    """Start a scheduler here and submit worker jobs. Wait for workers and return a client.
+    """Start a scheduler in this process and submit worker jobs to SLURM. Return a client once workers connect.
 
     The stack closes the cluster and cancels the jobs. Certificates must have the same paths on all nodes.
     """
@@ -197,7 +197,7 @@ def _sbatch_message(error: Exception) -> str:
 
 
 def _last_log_line(job: WorkerJob) -> str:
-    """Return the last line of a job's log, for a message. Return no text if the log is unreadable."""
+    """Format the path and last line of a job's log, for a message. Return "" if the log is unreadable."""
     folder = job.log_directory
     name = f"{job.job_name or 'worker'}-{job.job_id}.err" if folder else f"slurm-{job.job_id}.out"
     path = Path(folder or ".") / name

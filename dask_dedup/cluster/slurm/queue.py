@@ -62,7 +62,7 @@ class JobState(NamedTuple):
 
 
 def job_states(jobs: Iterable[str]) -> dict[str, JobState] | None:
-    """Return the states of jobs by id, or None if squeue fails."""
+    """Map job id to the job's state in squeue. Return None if squeue fails."""
     states = dict.fromkeys(jobs, JobState("gone"))
     command = [
         *("squeue", "--noheader", "--states=all", "--format=%i|%T|%r"),

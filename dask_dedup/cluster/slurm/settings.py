@@ -18,7 +18,7 @@ WORKER_OPTIONS = (
 
 
 def setting(name: str, default: Any = None) -> Any:
-    """Return a setting of ``jobqueue.slurm``, or the default if it is missing or null."""
+    """Return a setting of ``jobqueue.slurm``, or `default` if the setting is missing or null."""
     import dask
 
     value = dask.config.get(f"jobqueue.slurm.{name}", None)
@@ -26,7 +26,7 @@ def setting(name: str, default: Any = None) -> Any:
 
 
 def choose_interface(name: str | None, *, one_node: bool = False) -> str:
-    """Return the network interface on which scheduler and workers listen.
+    """Return the name of the network interface on which scheduler and workers listen.
 
     The default is ``jobqueue.slurm.interface``, then the loopback interface if all are on this node.
     """
@@ -46,7 +46,7 @@ def choose_interface(name: str | None, *, one_node: bool = False) -> str:
 
 
 def count_processes(cores: int) -> int:
-    """Return the configured number of worker processes, or by default one per four cores.
+    """Return the configured number of worker processes per job or task. The default is one per four cores.
 
     Examples
     --------
@@ -57,12 +57,12 @@ def count_processes(cores: int) -> int:
 
 
 def worker_options() -> list[str]:
-    """Return options of `dask worker`: the defaults, then configured options."""
+    """Return command-line options of ``dask worker``: the defaults, then the configured options."""
     return [*WORKER_OPTIONS, *map(str, setting("worker-extra-args", []))]
 
 
 def scheduler_options(dashboard_address: str | None) -> dict[str, Any]:
-    """Return options of the scheduler: the dashboard address and the configured options."""
+    """Return keyword arguments for Dask's `Scheduler`: the dashboard address and the configured options."""
     address = complete_dashboard_address(dashboard_address)
     options = {"dashboard_address": address, **setting("scheduler-options", {})}
     return {name: value for name, value in options.items() if value is not None}

@@ -37,7 +37,7 @@ def walltime_seconds(limit: str | int | None) -> float | None:
 
 
 def lifetime_options(limit: str | int | None) -> list[str]:
-    """Return options of `dask worker` that stop workers one by one before a time limit.
+    """Return ``dask worker`` options that stop workers one by one before the time limit of a SLURM job.
 
     Examples
     --------

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
-    """Return the Arrow schema for a NumPy record type. Columns have the names of the fields.
+    """Return the Arrow schema for a structured NumPy dtype: one column with the same name for each field.
 
     Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
     ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
@@ -61,7 +61,7 @@ def _shape(dtype: Dtype) -> tuple[int, ...]:
 def read_fields(
     batches: Iterable[Array | Mapping[str, Array]], dtype: Dtype, rows: int, names: Sequence[str]
 ) -> pa.Table:
-    """Read the named fields of batches of records into one table. Text is dictionary-encoded.
+    """Combine the named fields of all batches into one Arrow table of `rows` rows. Text is dictionary-encoded.
 
     The batches may share one buffer.
     """
@@ -99,7 +99,7 @@ def _nested(values: pa.Array, shape: tuple[int, ...]) -> pa.Array:
 
 
 class _TextColumn:
-    """A text column to which values are added. Consecutive equal values are stored once."""
+    """Builder of an Arrow text column. Consecutive equal values are stored once."""
 
     def __init__(self, dtype: Dtype) -> None:
         self._texts = [np.empty(0, dtype)]

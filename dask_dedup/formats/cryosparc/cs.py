@@ -39,7 +39,7 @@ FRAGMENT_BYTES = 48 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One ``.cs`` file of a table, with the row that matches each row of the main file.
+    """One ``.cs`` file of a table. `order` matches its rows to the rows of the main file.
 
     Attributes
     ----------
@@ -52,14 +52,14 @@ class Member:
     order: NDArray[np.integer] | None = field(default=None, compare=False)
 
     def rows(self, fragment: Fragment) -> Rows:
-        """Return the numbers of the rows in this file that belong to a fragment."""
+        """Return the row numbers that the particles of a fragment have in this file."""
         rows = range(fragment.first_row, fragment.first_row + fragment.rows)
         return rows if self.order is None else self.order[rows.start : rows.stop]
 
 
 @dataclass(frozen=True, slots=True)
 class GroupText:
-    """The text of a ``.csg`` file, and the edits that adapt it to an output with fewer particles.
+    """The text of an input ``.csg`` file, and the edits that turn it into the output's text.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class GroupText:
     edits: tuple[tuple[int, int, str | None], ...]
 
     def with_rows(self, rows: int) -> str:
-        """Return the edited text, for an output of `rows` particles in one folder."""
+        """Return the group's text with its edits applied and its particle counts set to `rows`."""
         text = self.text
         for start, end, new in reversed(self.edits):
             text = text[:start] + (str(rows) if new is None else new) + text[end:]
@@ -81,7 +81,7 @@ class GroupText:
 
 @dataclass(frozen=True, slots=True)
 class CsDetail:
-    """The ``.cs`` files of a table. The first is the main file.
+    """The ``.cs`` files of a table, the main file first.
 
     Attributes
     ----------
@@ -113,7 +113,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def open_file(path: Path) -> CsFile:
-    """Open a ``.cs`` file, NumPy or CSDAT."""
+    """Open a ``.cs`` file in NumPy or CSDAT format."""
     with opening(path):
         (magic,) = read_ranges(path, [(0, min(6, status_of(path).st_size))])
         if magic == npy.MAGIC:
@@ -126,7 +126,7 @@ def open_file(path: Path) -> CsFile:
 
 
 def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]:
-    """Split the rows of joined files into equal fragments of about `FRAGMENT_BYTES`.
+    """Split the rows of a table into fragments of equal size, about `FRAGMENT_BYTES` over all its files.
 
     With a CSDAT file, which cannot be read in parts, there is one fragment.
     """
@@ -144,7 +144,7 @@ def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name. Text is dictionary-encoded."""
+    """Read the named columns of a fragment. Text is dictionary-encoded."""
     detail: CsDetail = table.detail
     found: dict[str, pa.ChunkedArray] = {}
     for number, member in enumerate(detail.members):
@@ -162,7 +162,7 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> None:
-    """Split the records of each file into a kept and a rejected part file.
+    """Write the rows of a fragment to two part files for each ``.cs`` file: kept and rejected rows.
 
     Records are in the main file's order. Parts of the other files end in ``.1``, ``.2`` and so on.
     """
@@ -178,7 +178,7 @@ def _part(path: Path, number: int) -> Path:
 def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Join part files into ``.cs`` files. The ``.cs`` files of a group keep their names."""
+    """Join part files into output ``.cs`` files. The files of a group keep the names of the input files."""
     detail: CsDetail = table.detail
     files = []
     for number, member in enumerate(detail.members):

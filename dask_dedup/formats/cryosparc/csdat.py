@@ -71,7 +71,7 @@ class CsdatFile(RecordFile):
     heap: int
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read the named fields of some rows. Text is dictionary-encoded."""
+        """Read the named fields of the given rows. Text is dictionary-encoded."""
         chosen = slice(rows.start, rows.stop) if isinstance(rows, range) else rows
         with self._open() as file:
             columns = {name: self._column(file, name)[chosen] for name in names}
@@ -84,7 +84,7 @@ class CsdatFile(RecordFile):
         return pa.table([found[name] for name in names], names=list(names))
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Split records into a kept and a rejected part, each a complete CSDAT file.
+        """Write rows to the file `kept` where `keep` is true, else to `rejected`. Both are complete CSDAT files.
 
         Both contain the complete string heap.
         """
@@ -108,7 +108,7 @@ class CsdatFile(RecordFile):
                 file.write(heap)
 
     def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Copy the only part file to `target`."""
+        """Copy the only part file, a complete CSDAT file, to `target`."""
         return write_blocks(target, rows, read_parts(parts))
 
     @contextmanager
@@ -122,7 +122,7 @@ class CsdatFile(RecordFile):
         return self.dtype[name].kind == "O"
 
     def _column(self, file: BinaryIO, name: str) -> NDArray[Any]:
-        """Read a column. For text, return the offsets into the string heap."""
+        """Read a column as a NumPy array. For a text column, return offsets into the string heap."""
         kind = self.dtype[name]
         base = np.dtype("<u8") if self._is_text(name) else kind.base
         offset, stored = self.columns.get(name, (self.heap, 0))
@@ -173,7 +173,7 @@ class CsdatFile(RecordFile):
 
 
 def open_csdat(path: Path) -> CsdatFile:
-    """Open a CSDAT file and check that its columns can have as many rows as the header claims."""
+    """Open a CSDAT file. Check that the size of each column fits the number of rows in the header."""
     status = status_of(path)
     with open_to_read(path) as file:
         header, dtype = _read_header(file, status.st_size, path)
@@ -224,7 +224,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
 def _find_columns(
     file: BinaryIO, header: dict[str, Any], dtype: np.dtype[Any], size: int, path: Path
 ) -> tuple[dict[str, tuple[int, int]], int]:
-    """Return the offset and length of each column, and the offset of the string heap."""
+    """Map column name to offset and length in the file. Also return the offset of the string heap."""
     rows, offset = header["length"], file.tell()
     columns = {}
     for name in (dtype.names or ()) if rows else ():

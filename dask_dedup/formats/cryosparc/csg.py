@@ -51,7 +51,7 @@ _SAME = "The files of a group must contain the same particles."
 
 
 def open_table(path: Path, source: int, *, allow_outside: bool = False) -> ParticleTable:
-    """Open a group and join its files on uid.
+    """Open a ``.csg`` group and join its ``.cs`` files on uid.
 
     The field ``location/...`` is read from the file of the result ``location``, else from the first file that has
     it. The main file is the first: the first one listed that is not a passthrough.
@@ -121,7 +121,7 @@ def _read_text(path: Path) -> tuple[str, yaml.Node | None]:
 
 
 def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:
-    """Return the results that a group lists, such as ``location`` and ``blob``."""
+    """Return the name and the ``metafile`` node of each result in a group, such as ``location``."""
     results = _value(root, "results")
     if not isinstance(results, yaml.MappingNode) or not results.value:
         raise InputError(
@@ -137,7 +137,7 @@ def _find_results(path: Path, root: yaml.Node | None) -> list[_Result]:
 
 
 def _find_counts(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
-    """Yield the value of each ``num_items`` at any depth. An aliased node is searched once."""
+    """Yield the YAML node of each ``num_items`` value, at any depth. An aliased node is searched once."""
     seen: set[int] = set()
     waiting = [root]
     while waiting:
@@ -155,7 +155,7 @@ def _find_counts(root: yaml.Node | None) -> Iterator[yaml.ScalarNode]:
 
 
 def _span(node: yaml.Node, text: str) -> tuple[int, int]:
-    """Return the start and end of a YAML node in the text, without trailing white space."""
+    """Return the start and end of a YAML node in `text`, in characters, without trailing white space."""
     start: int = node.start_mark.index
     return start, start + len(text[start : node.end_mark.index].rstrip())
 
@@ -166,7 +166,7 @@ def _value(node: yaml.Node | None, key: str) -> yaml.Node | None:
 
 
 def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool) -> dict[str, Path]:
-    """Return the path for each ``metafile`` entry. Entries for the same file get the same path."""
+    """Map each ``metafile`` entry of a group to a path. Entries for the same file get the same path."""
     by_target: dict[Path, Path] = {}
     path_of: dict[str, Path] = {}
     for result, node in results:
@@ -183,7 +183,7 @@ def _find_metafiles(group: Path, results: list[_Result], *, allow_outside: bool)
 
 
 def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool = False) -> Path:
-    """Return the path of the file that a result of a group points to.
+    """Return the path of the ``.cs`` file that a ``metafile`` entry of a group names.
 
     A leading ``>`` of `entry` stands for the group's folder. Files outside it are refused unless `allow_outside`.
     """
@@ -209,7 +209,7 @@ def find_metafile(group: Path, result: str, entry: str, *, allow_outside: bool =
 
 
 def _match_rows(main: CsFile, other: CsFile) -> NDArray[np.integer] | None:
-    """Return the row numbers of `other` in the uid order of `main`. Return None if the orders are equal."""
+    """Match the rows of two files by uid. Return `Member.order` for `other`: (n,) integers, or None."""
     if main.rows != other.rows:
         raise InputError(
             f"{other.path}: has {counted(other.rows, 'particle')}, but {main.path} has {main.rows:,}. {_SAME}"

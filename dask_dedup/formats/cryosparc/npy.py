@@ -52,12 +52,12 @@ class NpyFile(RecordFile):
     offset: int
 
     def read(self, rows: Rows, names: Sequence[str]) -> pa.Table:
-        """Read the named fields of some rows. Text is dictionary-encoded."""
+        """Read the named fields of the given rows. Text is dictionary-encoded."""
         batches = (batch.view(self.dtype) for batch in self._batches(rows))
         return read_fields(batches, self.dtype, len(rows), names)
 
     def split(self, rows: Rows, keep: NDArray[np.bool_], kept: Path, rejected: Path) -> None:
-        """Split records into a kept and a rejected part file, without headers."""
+        """Write records to the file `kept` where `keep` is true, else to `rejected`. Neither file has a header."""
         first = 0
         with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
             for batch in self._batches(rows):
@@ -84,7 +84,7 @@ class NpyFile(RecordFile):
         return written
 
     def _batches(self, rows: Rows) -> Iterator[NDArray[np.void]]:
-        """Yield batches of records as `numpy.void` arrays. Batches may share one buffer."""
+        """Yield the records of the given rows in batches: (n,) `numpy.void` arrays, which may share one buffer."""
         cell = np.dtype((np.void, self.dtype.itemsize))
         step = max(1, BATCH_BYTES // cell.itemsize)
         if not isinstance(rows, range):
@@ -104,7 +104,7 @@ class NpyFile(RecordFile):
 
 
 def open_npy(path: Path) -> NpyFile:
-    """Open a NumPy file and check that its header matches its size.
+    """Open a ``.cs`` file in NumPy format. Check that its header matches the file size.
 
     Pickled objects, which can run code when they are loaded, are never read.
     """
@@ -138,7 +138,7 @@ def open_npy(path: Path) -> NpyFile:
 def _read_header(
     file: BinaryIO, size: int, path: Path
 ) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
-    """Read dtype, shape and order from a header. NumPy's own reader takes minutes on some damaged headers."""
+    """Read dtype, shape and Fortran order from a NumPy header. NumPy's reader takes minutes on some damaged files."""
     start = file.read(12)
     if len(start) < 12:
         raise InputError(f"{path}: a NumPy file that is cut off in its first 12 bytes")

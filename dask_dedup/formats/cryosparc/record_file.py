@@ -75,7 +75,7 @@ def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: i
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Convert read errors to `InputError`, except disk and server errors, after which tasks are retried."""
+    """Convert read errors to `InputError`. Disk and server errors stay unchanged, because a retry may succeed."""
     try:
         yield
     except (OSError, ValueError) as error:

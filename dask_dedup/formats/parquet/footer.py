@@ -54,7 +54,7 @@ class Footer:
     groups: tuple[tuple[int, int], ...]
 
     def slices(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
-        """Yield a slice for each non-empty row group, with its approximate uncompressed size in bytes."""
+        """Yield a `FileSlice` and its approximate uncompressed size in bytes for each row group with rows."""
         keys = tuple(
             (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
         )
@@ -74,7 +74,7 @@ class Footer:
 
 
 def _width(kind: pa.DataType) -> float:
-    """Return the minimum memory of one value in bytes. Text counts as a dictionary index."""
+    """Return the minimum memory of one value of an Arrow type, in bytes. Text counts as a dictionary index."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size) * _width(kind.value_type)
     if pa.types.is_dictionary(kind):
@@ -94,7 +94,7 @@ def _key_value(text: str, kind: pa.DataType) -> Any:
 
 
 def read_footer(path: Path, root: Path) -> Footer:
-    """Read the footer of a file, and its hive keys from the folder names below `root`."""
+    """Read the footer of a Parquet file. Hive keys come from the names of the folders below `root`."""
     with opening(path):
         status = status_of(path)
         footer = _read_footer_bytes(path, status.st_size)
@@ -124,7 +124,7 @@ def read_footer(path: Path, root: Path) -> Footer:
 
 
 def _read_footer_bytes(path: Path, size: int) -> bytes:
-    """Return the bytes of a file's footer. Raise `InputError` if the file is not Parquet."""
+    """Read the encoded footer of a Parquet file. Raise `InputError` if the file has another format."""
     begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
         known = ", ".join(OTHER_SUFFIXES)

@@ -96,7 +96,7 @@ def _schema_of_all(footers: list[Footer]) -> pa.Schema:
 
 
 def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
-    """Merge two schemas. Raise an `InputError` about `path` if types in `other` are incompatible."""
+    """Merge `other`, the schema of the file `path`, into `known`. Raise `InputError` if types are incompatible."""
     fields = {field.name: field for field in known}
     for field in other:
         mine = fields.get(field.name)
@@ -114,7 +114,7 @@ def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
 
 
 def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Return a type that can hold the values of both types. Return None if there is none."""
+    """Return an Arrow type that can hold the values of both types, or None if there is no such type."""
     if a == b or pa.types.is_null(b):
         return a
     if pa.types.is_null(a):
@@ -136,7 +136,7 @@ def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Return whether a type is a list of variable or fixed length."""
+    """Return whether an Arrow type is a list type, of variable or fixed length."""
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
@@ -149,7 +149,7 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fragment]:
-    """Group consecutive slices into fragments of about `FRAGMENT_BYTES`."""
+    """Group consecutive file slices into fragments of about `FRAGMENT_BYTES`."""
     groups: list[list[FileSlice]] = [[]]
     size = first_row = 0
     for part, nbytes in slices:
@@ -165,7 +165,7 @@ def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fra
 
 
 def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
-    """Merge consecutive slices of the same file, so that their row groups are read at once."""
+    """Merge consecutive slices of the same file, to read all their row groups at once."""
     for _, group in groupby(slices, key=lambda part: part.path):
         parts = list(group)
         blocks = tuple(block for part in parts for block in part.blocks)
@@ -175,7 +175,7 @@ def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
 def read(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Read columns of a fragment, by default all. Text is dictionary-encoded."""
+    """Read the named columns of a fragment, by default all columns. Text is dictionary-encoded."""
     schema = held_schema(table.schema)
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
@@ -242,7 +242,7 @@ def _read_groups(
 
 @lru_cache(maxsize=64)
 def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
-    """Read a file's footer and cache it. A large footer takes longer to read than a row group."""
+    """Read and cache the footer of a Parquet file. A large footer takes longer to read than a row group."""
     return read_metadata(path)
 
 

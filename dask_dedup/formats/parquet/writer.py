@@ -32,7 +32,7 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> tuple[OutputFile, OutputFile]:
-    """Write a fragment's kept rows to one file, its rejected rows to another.
+    """Write a fragment's kept rows to the file `kept`, its rejected rows to the file `rejected`.
 
     Both files have the columns of `schema`. Columns that `rows` lacks are null.
     """
@@ -55,7 +55,7 @@ def split(
 
 
 def write(table: pa.Table, path: Path) -> OutputFile:
-    """Write a table to one file, with the same settings as `split`."""
+    """Write an Arrow table to one Parquet file, with the same settings as `split`."""
     return _write(table, table.schema, _columns_worth_a_dictionary(table), path)
 
 
@@ -77,7 +77,7 @@ def _write(table: pa.Table, schema: pa.Schema, encoded: list[str], path: Path) -
 
 
 def _columns_worth_a_dictionary(table: pa.Table) -> list[str]:
-    """Return the leaf columns to dictionary-encode. Encoding random floats makes writing 4 times slower."""
+    """Return the names of the columns to dictionary-encode. Encoding random floats makes writing 4 times slower."""
     chosen = []
     sample = table.slice(0, SAMPLE_ROWS)
     for field in table.schema:

@@ -81,7 +81,7 @@ class Layout:
         self._read()
 
     def _read(self) -> None:
-        """Read the file. The rows of each table are scanned in parallel."""
+        """Read the complete STAR file. The rows of each table are scanned in parallel."""
         offset = 0
         with open_to_read(self._path) as file:
             self._check_text(file.read(2**16))
@@ -113,7 +113,7 @@ class Layout:
             raise InputError(f"{self._path}: {problem}")
 
     def _add_header_line(self, text: bytes, start: int, stop: int) -> None:
-        """Add a header line: ``data_name``, ``loop_`` or a label."""
+        """Parse a header line: ``data_name``, ``loop_`` or ``_label`` with an optional value."""
         header = _HEADER_LINE.fullmatch(text)
         if header is None or (self._block is None and header["block"] is None):
             found = text[:_QUOTED].decode(errors="replace")
@@ -136,7 +136,7 @@ class Layout:
             items[self._decode(header["label"], start)] = value
 
     def _end_loop(self, spans: tuple[Span, ...] = ()) -> None:
-        """Add the table whose header was read, if any. Without `spans`, the table has no rows."""
+        """Add the current table, if any, to `loops`. Without `spans`, the table has no rows."""
         if self._labels:
             empty = Span(self._path, self._labels_stop, self._labels_stop, 0, 0)
             self.loops.append(Loop(self._block or "", tuple(self._labels), spans or (empty,)))

@@ -74,7 +74,7 @@ class Span:
     rows: int
 
     def blocks(self) -> Iterator[tuple[int, bytes]]:
-        """Yield blocks of complete lines, each with its offset in the file."""
+        """Yield the byte offset in the file and the text of each block of complete lines."""
         offset = self.start
         with open_to_read(self.path) as file:
             file.seek(offset)
@@ -83,7 +83,7 @@ class Span:
                 offset += len(block)
 
     def error(self, row: int, problem: str) -> InputError:
-        """Return an error about a row of the span, with its line number."""
+        """Return an `InputError` about a row of the span. The message names the row's line."""
         number = self.first_row + row
         for offset, block in self.blocks():
             starts, _ = find_rows(block, self.path, offset)
@@ -115,7 +115,7 @@ def read_lines(file: BinaryIO, length: int) -> Iterator[bytes]:
 
 
 def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], int]:
-    """Find the rows of a table in a block of lines.
+    """Find where each row starts in a block of lines, and where the table ends.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def find_rows(block: bytes, path: Path, offset: int) -> tuple[NDArray[np.intp], 
 
 
 def line_number(path: Path, offset: int) -> int:
-    """Return the line number at a byte offset, counted from 1."""
+    """Return the number, from 1, of the line at a byte offset in a file."""
     number = 1
     with open_to_read(path) as file:
         while offset > 0 and (block := file.read(min(BLOCK_BYTES, offset))):
@@ -173,7 +173,7 @@ def line_number(path: Path, offset: int) -> int:
 
 
 def line_error(path: Path, offset: int, problem: str) -> InputError:
-    """Return an error about the line at a byte offset."""
+    """Return an `InputError` about the line at a byte offset in a file."""
     return InputError(f"{path}: line {line_number(path, offset)}: {problem}")
 
 
@@ -191,7 +191,7 @@ def check_line(path: Path, offset: int, line: bytes) -> None:
 
 
 def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Span, ...], int]:
-    """Scan the rows of a table in parallel. Return their spans and the byte offset where the table ends.
+    """Scan the rows of a table in parallel. Return the spans and the byte offset where the table ends.
 
     The rows begin at byte `start` of `size`. The SHA-256 of each part scanned is added to `digest`.
     """
@@ -215,7 +215,7 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
 
 
 def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield byte ranges of about `FRAGMENT_BYTES` that begin and end between lines."""
+    """Split a file, from byte `start` on, into ranges of about `FRAGMENT_BYTES` that end at line ends."""
     with open_to_read(path) as file:
         while start < size:
             stop = min(start + FRAGMENT_BYTES, size)
@@ -229,7 +229,7 @@ def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, in
 
 
 def _scan(path: Path, start: int, stop: int) -> tuple[Span, int | None, bytes]:
-    """Scan a byte range. Return the span of its rows, the offset where the table ends (or None), and the SHA-256."""
+    """Scan bytes for rows. Return the rows' span, the offset where the table ends or None, and the bytes' SHA-256."""
     rows, first, last_stop, offset, table_stop = 0, 0, 0, start, None
     digest = hashlib.sha256()
     with open_to_read(path) as file:

@@ -83,7 +83,7 @@ class StarDetail:
 
 
 def choose_particles(path: Path, layout: Layout) -> Loop:
-    """Return the table of particles, micrographs or tomograms. Raise `InputError` unless there is exactly one."""
+    """Find the particle table of a STAR file. Raise `InputError` unless exactly one table can hold the particles."""
     loops = [loop for loop in layout.loops if not _OTHER_BLOCKS.fullmatch(loop.block.lower())]
     blocks = {loop.block for loop in loops}
     named = next((name for name in _PARTICLE_BLOCKS if name in blocks), None)
@@ -105,7 +105,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
 
 
 def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
-    """Return the details of a particle table: its rows, optics groups and computed columns."""
+    """Return the details of a particle table: byte range of the rows, optics groups, computed columns."""
     labels = set(loop.labels)
     groups, columns = _read_optics(path, layout, labels) if OPTICS_GROUP in labels else ((), {})
     computed = micrograph = None
@@ -122,7 +122,7 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
 
 
 def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
-    """Return the schema: columns of the table, then columns from the optics groups, then computed columns."""
+    """Return the Arrow schema: first the table's columns, then columns from optics groups, then computed columns."""
     fields = {label: _type_of(label, values) for label, values in _sample(loop).items()}
     fields |= dict.fromkeys(detail.optics_columns, pa.float64())
     if detail.computed_pixel_size:
@@ -133,7 +133,7 @@ def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
 
 
 def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
-    """Return the unparsed values in the first rows, as a dict by column label."""
+    """Map each column label to the unparsed values in the first rows of a table."""
     if not loop.span.rows:
         return {label: [] for label in loop.labels}
     _, block = next(loop.span.blocks())
@@ -142,7 +142,7 @@ def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
 
 
 def _type_of(label: str, values: list[bytes]) -> pa.DataType:
-    """Infer a column's type from its label and first values. Names such as 001 remain text."""
+    """Infer a column's Arrow type from its label and first values. Names such as 001 remain text."""
     if _REAL.fullmatch(label):
         return pa.float64()
     if label == OPTICS_GROUP:
@@ -156,7 +156,7 @@ def _type_of(label: str, values: list[bytes]) -> pa.DataType:
 def _read_optics(
     path: Path, layout: Layout, labels: set[str]
 ) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
-    """Return the sorted optics group numbers, and the pixel size columns that the rows lack."""
+    """Return the sorted group numbers in ``data_optics``, and a dict of pixel size columns that the rows lack."""
     table = _optics_table(layout)
     names = [name for name in _OPTICS_COLUMNS if name in table and name not in labels]
     if not names or OPTICS_GROUP not in table:
@@ -180,7 +180,7 @@ def _read_optics(
 
 
 def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:
-    """Return the values in ``data_optics``, by column label. A single group may be written without a loop."""
+    """Map each label in ``data_optics`` to its unparsed values. A single group may be written without a loop."""
     for loop in layout.loops:
         if loop.block == "optics" and loop.span.rows:
             block = b"".join(block for _, block in loop.span.blocks())

@@ -88,7 +88,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
-    """Read columns of a fragment by name, including computed columns. Text is dictionary-encoded."""
+    """Read the named columns of a fragment, including computed columns. Text is dictionary-encoded."""
     detail: StarDetail = table.detail
     schema = table.schema
     needed = {name: schema.field(name).type for name in columns if name in detail.labels}
@@ -134,7 +134,7 @@ def _unchanged_file(table: ParticleTable) -> Path:
 
 
 def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray[np.intp]:
-    """Return the index of each row's optics group in `detail.optics_groups`."""
+    """Find the optics group of each row in `detail.optics_groups`: (rows,) indices."""
     known, group = np.array(detail.optics_groups), to_numpy(groups)
     index = np.searchsorted(known, group).clip(max=known.size - 1)
     missing = known[index] != group
@@ -152,7 +152,7 @@ def split(
     kept: Path,
     rejected: Path,
 ) -> None:
-    """Write the lines of kept rows to one part file, those of rejected rows to another."""
+    """Write the lines of kept rows to the part file `kept`, the lines of rejected rows to `rejected`."""
     row, span = 0, _span_of(table, fragment)
     with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
         for offset, block in span.blocks():
@@ -180,7 +180,7 @@ def split(
 def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
-    """Write a copy of the input file in which the part files replace the rows."""
+    """Write a copy of the input file in which the rows are replaced by those of the part files."""
     return [write_blocks(folder / name, rows, _join(table, parts))]
 
 

@@ -44,7 +44,7 @@ def is_whole_number(token: bytes) -> bool:
 
 
 def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, list[bytes]]:
-    """Split the first lines of a span into unparsed values, by column label. Quotes are removed."""
+    """Map each column label to its unparsed values in `block`, the first lines of a span. Quotes are removed."""
     bounds, _ = _token_bounds(block, len(labels), span, span.start)
     tokens = bounds.reshape(-1, len(labels), 2)
     if len(tokens) != find_rows(block, span.path, span.start)[0].size:
@@ -61,7 +61,7 @@ def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, li
 def parse_columns(
     span: Span, labels: Sequence[str], wanted: Mapping[str, pa.DataType]
 ) -> dict[str, pa.Array]:
-    """Parse the `wanted` columns of a span.
+    """Parse the `wanted` columns of a span into Arrow arrays.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def parse_columns(
 def _token_bounds(
     block: bytes, columns: int, span: Span, offset: int
 ) -> tuple[NDArray[np.int32], bool]:
-    """Find the start and stop of every value in a block. Each row must have `columns` values.
+    """Find the start and stop byte of every value in a block of lines. Each row must have `columns` values.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _wrong_count_error(span: Span, columns: int) -> InputError | RunError:
 def _mask_quotes_and_comments(
     block: bytes, span: Span, offset: int
 ) -> tuple[NDArray[np.uint8], bool]:
-    """Replace comments and quotes by spaces, and quoted text by ``x``. The length stays the same.
+    """Mask a block: comments and quotes become spaces, quoted text becomes ``x``. The length stays the same.
 
     Quotes open after white space and close before it. In ``O'Neil.mrc``, the quote is a letter.
     """
@@ -199,7 +199,7 @@ def _mask_quotes_and_comments(
 def _parse_numbers(
     values: pa.Array, names: Sequence[str], count: int, span: Span, rows: int
 ) -> NDArray[np.float64]:
-    """Parse numbers. `values` has `count` values of the first column, then of the second, and so on."""
+    """Convert values to float64. `values` has `count` values for each column, one column after the other."""
     try:
         parsed = values.cast(pa.string()).cast(pa.float64())
     except pa.ArrowInvalid:

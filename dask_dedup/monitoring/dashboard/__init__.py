@@ -1,4 +1,4 @@
-"""Dask preload for a live page: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
+"""Dask preload that adds a live page: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
 
 Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same numbers, and ``dask_dedup_*`` to its
 ``/metrics``. The page needs Bokeh, the metrics need prometheus_client; a run needs neither.
@@ -24,7 +24,7 @@ LIBRARIES = {"bokeh": "no live page", "prometheus_client": "no metrics"}
 
 
 def installed(name: str) -> bool:
-    """Return whether a library is installed."""
+    """Return whether a Python library is installed."""
     try:
         return importlib.util.find_spec(name) is not None
     except ValueError:
@@ -33,7 +33,7 @@ def installed(name: str) -> bool:
 
 
 def dask_setup(scheduler: Scheduler) -> None:
-    """Set up a scheduler. Dask calls this function on preload."""
+    """Add the live page, its JSON numbers and the metrics to a scheduler. Dask calls this on preload."""
     if DedupPlugin.name in scheduler.plugins:
         return
     plugin = DedupPlugin(scheduler)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DedupCollector:
-    """Prometheus collector for the runs that a `DedupPlugin` has recorded. Label values are fixed."""
+    """Prometheus collector for the runs that a `DedupPlugin` records. All label values are constants."""
 
     def __init__(self, plugin: DedupPlugin) -> None:
         self.plugin = plugin

@@ -78,7 +78,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
 
 def _plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
-    """Return the data for each plot, as Bokeh columns."""
+    """Map plot name to the plot's data: a dict of Bokeh columns."""
     stages = view["stages"]
     seconds, rows, kept, rejected = np.array(view["curve"], dtype=float).reshape(-1, 4).T
     speed = np.diff(rows) / np.maximum(np.diff(seconds), 1e-3)
@@ -102,7 +102,7 @@ def _plot_data(view: dict[str, Any]) -> dict[str, dict[str, list[Any]]]:
 
 
 def _plots(sources: dict[str, ColumnDataSource]) -> list[Any]:
-    """Return the plots, in the order of the page."""
+    """Return the Bokeh plots in their order on the page."""
     stages = _plot("Fraction done per stage", y_range=[*DOING.values()][::-1])
     for right, colour in ((1, "#eeeeee"), ("done", KEPT)):
         stages.hbar("doing", right=right, height=0.7, color=colour, source=sources["stages"])
@@ -170,7 +170,7 @@ def _headline(view: dict[str, Any]) -> str:
 
 
 def _table(title: str, heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Return an HTML table with all cells escaped."""
+    """Format rows as an HTML table. The text of all cells is escaped."""
 
     def line(cells: tuple[str, ...], tag: str) -> str:
         html = []
@@ -189,7 +189,7 @@ def _short(name: str) -> str:
 
 
 def dedup_doc(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> None:
-    """Fill a new visitor's Bokeh document, in the layout of Dask's own pages."""
+    """Add the live page to a new visitor's Bokeh document, in the layout of Dask's own pages."""
     plugin: DedupPlugin = scheduler.plugins[DedupPlugin.name]
     page = DedupPage(plugin)
     page.update()

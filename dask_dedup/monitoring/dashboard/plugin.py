@@ -48,7 +48,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
         self.scheduler = scheduler
 
     def log_event(self, topic: str, msg: Any) -> None:
-        """Add an event of a run. Ignore a malformed event: any client can write to the topic."""
+        """Update a run's progress with an event. Ignore malformed events: any client can write to the topic."""
         if topic != TOPIC:
             return
         try:
@@ -98,7 +98,7 @@ def _counts(progress: Progress) -> dict[str, int]:
 
 
 def make_view(plugin: DedupPlugin) -> dict[str, Any]:
-    """Return the current numbers as JSON values, for the live page and ``/json/dedup.json``."""
+    """Return the numbers that the live page and ``/json/dedup.json`` show, as JSON values."""
     run = plugin.current
     workers = list(plugin.scheduler.workers.values()) if plugin.scheduler else []
     view: dict[str, Any] = {
@@ -125,7 +125,7 @@ def _headline(run: Progress | None) -> str:
 
 
 def view_run(run: Progress) -> dict[str, Any]:
-    """Return the numbers of a run as JSON values."""
+    """Return the progress of one run as JSON values."""
     densest = sorted(run.densest.items(), key=lambda item: (-item[1][0], item[0]))
     return {
         **{name: getattr(run, name) for name in _SHOWN},
