@@ -106,7 +106,7 @@ class DecisionCounts:
     def of(
         cls, keys: NDArray[np.uint64], picks: NDArray[np.int64], rejected: NDArray[np.int64]
     ) -> DecisionCounts:
-        """Make counts from the key, number of picks and number rejected of each micrograph. Each array is (m,)."""
+        """Summarise decisions, given the key, picks and rejected picks of each micrograph. Each array is (m,)."""
         bins = np.minimum(rejected * FRACTION_BINS // np.maximum(picks, 1), FRACTION_BINS - 1)
         most = np.lexsort((keys, -picks))[:DENSEST]
         rows = zip(keys[most].tolist(), picks[most].tolist(), rejected[most].tolist(), strict=True)

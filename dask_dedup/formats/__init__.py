@@ -92,7 +92,7 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
 
 
 def native_format(table: ParticleTable) -> NativeFormat:
-    """Return the module that writes files in the same format as a STAR or CryoSPARC table."""
+    """Return the module that writes the format of `table`, which must be STAR or CryoSPARC."""
     return cast("NativeFormat", _module(table.format))
 
 

@@ -39,7 +39,7 @@ class LakeColumns:
     left_out: dict[str, str]
 
     def check_fit(self, there: LakeColumns, table: str, advice: str) -> None:
-        """Raise `InputError` if a table with the columns `there` cannot hold the columns of `self`."""
+        """Raise `InputError` if a column is missing from the table's columns (`there`) or has another type."""
         known = {field.name: field.type for field in there.schema} | there.left_out
         for field in self.schema:
             if field.name not in known:

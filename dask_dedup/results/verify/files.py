@@ -135,7 +135,7 @@ def _changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[st
 def _check_run_id(
     run: FinishedRun, tables: list[ParticleTable], exposures: ParticleTable | None
 ) -> None:
-    """Check that the manifest's parameters and the micrograph table give the same run id again."""
+    """Recompute the run id from parameters and inputs, and check that it equals the manifest's."""
     if run.manifest["versions"]["algorithm"] != str(ALGORITHM):
         return
     then = [
