@@ -187,7 +187,8 @@ def distinct(points: Points, rank: Indices | None = None) -> tuple[Indices, Indi
 def _all_differ(parts: Sequence[NDArray[np.generic]]) -> bool:
     """Return True only if no two rows (one value from each column in `parts`) are equal.
 
-    A rare hash collision makes the result False. Rows with different hashes differ, and sorting hashes is several times faster than sorting rows.
+    A rare hash collision makes the result False. Rows with different hashes differ, and sorting
+    hashes is several times faster than sorting rows.
     """
     mixed = np.zeros(parts[0].size, dtype=np.uint64)
     for part in parts:
