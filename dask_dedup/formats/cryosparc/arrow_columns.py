@@ -114,9 +114,12 @@ class _TextColumn:
     def finish(self) -> pa.DictionaryArray:
         """Return the column as a dictionary array. Bytes that are not UTF-8 become backslash escapes."""
         texts = np.concatenate(self._texts)  # in the byte order of this machine
-        # Arrow compares texts of fixed width fastest as bytes.
-        kind = pa.binary(texts.itemsize)
-        cells = pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, pa.py_buffer(texts)])
+        if texts.itemsize:
+            # Arrow compares texts of fixed width fastest as bytes.
+            kind, content = pa.binary(texts.itemsize), pa.py_buffer(texts)
+            cells = pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, content])
+        else:
+            cells = pa.repeat(pa.scalar(b""), texts.size)
         distinct = cells.dictionary_encode()
         codes = np.repeat(to_numpy(distinct.indices), np.concatenate(self._lengths))
         codec = "utf-32-le" if texts.dtype.kind == "U" else "utf-8"
