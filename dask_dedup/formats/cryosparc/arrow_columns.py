@@ -102,6 +102,8 @@ class _TextColumn:
     """Builder of an Arrow text column. Consecutive equal values are stored once."""
 
     def __init__(self, dtype: Dtype) -> None:
+        # Old NumPy turns text of width 0 into text of width 1 when it is copied.
+        self._is_empty = dtype.itemsize == 0
         self._texts = [np.empty(0, dtype)]
         self._lengths = [np.empty(0, np.intp)]
 
@@ -114,12 +116,12 @@ class _TextColumn:
     def finish(self) -> pa.DictionaryArray:
         """Return the column as a dictionary array. Bytes that are not UTF-8 become backslash escapes."""
         texts = np.concatenate(self._texts)  # in the byte order of this machine
-        if texts.itemsize:
+        if self._is_empty:
+            cells = pa.repeat(pa.scalar(b""), texts.size)
+        else:
             # Arrow compares texts of fixed width fastest as bytes.
             kind, content = pa.binary(texts.itemsize), pa.py_buffer(texts)
             cells = pa.FixedSizeBinaryArray.from_buffers(kind, texts.size, [None, content])
-        else:
-            cells = pa.repeat(pa.scalar(b""), texts.size)
         distinct = cells.dictionary_encode()
         codes = np.repeat(to_numpy(distinct.indices), np.concatenate(self._lengths))
         codec = "utf-32-le" if texts.dtype.kind == "U" else "utf-8"
