@@ -98,6 +98,8 @@ def test_a_run_does_not_fail_because_its_log_cannot_be_written(picks, tmp_path):
     command = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
     arguments = ["run", picks, "-o", tmp_path / "out", "--no-report"]
     with Path("/dev/full").open("w") as full:
-        process = subprocess.run([*command, *map(str, arguments)], stderr=full, stdout=full)
-    assert process.returncode in (0, 1)
+        process = subprocess.run(
+            [*command, *map(str, arguments)], stderr=full, stdout=subprocess.DEVNULL
+        )
+    assert process.returncode == 0
     assert (tmp_path / "out" / "manifest.json").exists()

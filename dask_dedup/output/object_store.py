@@ -231,9 +231,9 @@ class ObjectStore(ResultStore):
         for upload_ in found.get("Uploads") or ():
             if f"{token}/" not in upload_["Key"]:
                 continue
-            place = {"Bucket": bucket, "Key": upload_["Key"], "UploadId": upload_["UploadId"]}
+            named = {"Bucket": bucket, "Key": upload_["Key"], "UploadId": upload_["UploadId"]}
             try:
-                remote.fs.call_s3("abort_multipart_upload", **place)
+                remote.fs.call_s3("abort_multipart_upload", **named)
             except (OSError, NotImplementedError) as error:
                 log.debug("%s: an unfinished upload cannot be aborted: %s", self.output, error)
 
