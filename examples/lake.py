@@ -67,7 +67,7 @@ for day in range(1, args.days + 1):
 # %% Open the tables in DuckDB
 connection = duckdb.connect()
 for table in ("kept", "rejected", "duplicates"):
-    connection.register(table, DeltaTable(str(lake / table)).to_pyarrow_dataset())
+    connection.register(table, DeltaTable(str(lake / table)).to_pyarrow_table())
 
 # %% Run the queries of examples/lake.sql
 for question in (Path(__file__).parent / "lake.sql").read_text().split("\n\n")[1:]:
