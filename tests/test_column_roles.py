@@ -355,7 +355,7 @@ def test_a_missing_pixel_size_lists_three_solutions(columns, column):
         assert solution in message
     assert ("rlnImagePixelSize" in message) == (column == "rlnMicrographPixelSize")
     given = DedupParams(score_field="none", micrograph_pixel_size=1.5)
-    check_pixel_size(roles, given, None, "some.star")
+    check_pixel_size(resolve_roles(columns, given, "some.star"), given, None, "some.star")
     check_pixel_size(roles, params, micrograph_table(), "some.star")
 
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.console import as_flag, spelled
-from dask_dedup.cli.types import INPUTS, JSON, input_options, ordinals
-from dask_dedup.dedup.params import DedupParams
+from dask_dedup.cli.types import INPUTS, JSON, dedup_params, input_options
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +47,7 @@ def inspect(
             return as_flag(hint)
         return " ".join(f"--flip-y {shlex.quote(str(inputs[number]))}" for number in hint.value)
 
-    params = DedupParams(**parameters, flip_y=ordinals(flip_y, inputs))
+    params = dedup_params(inputs, flip_y, parameters)
     found = inspect_files(inputs, params=params, micrographs=micrographs)
     if as_json:
         click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))

@@ -12,8 +12,8 @@ import click
 
 from dask_dedup.cli.cluster_options import cluster_options, open_client
 from dask_dedup.cli.console import as_flag, result_lines, showing_progress, terminal_log
-from dask_dedup.cli.types import INPUTS, JSON, PATH, PLOT_MICROGRAPH, input_options, ordinals
-from dask_dedup.dedup.params import INVALID, DedupParams
+from dask_dedup.cli.types import INPUTS, JSON, PATH, PLOT_MICROGRAPH, dedup_params, input_options
+from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
 
 if TYPE_CHECKING:
@@ -106,8 +106,7 @@ def run(
     RELION or CryoSPARC column names.
     """
     quiet = quiet or as_json
-    chosen = {name: parameters.pop(name) for name in DedupParams().to_dict() if name in parameters}
-    params = DedupParams(**chosen, flip_y=ordinals(flip_y, inputs))
+    params = dedup_params(inputs, flip_y, parameters)
     with terminal_log(quiet=quiet, verbose=verbose) as log:
         with ExitStack() as stack:
             client = open_client(stack, **parameters)

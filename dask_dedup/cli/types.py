@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.dedup.params import MATCHES, SHIFT_KEYS
+from dask_dedup.dedup.params import MATCHES, PER_INPUT, SHIFT_KEYS, DedupParams
+from dask_dedup.dedup.per_input import split_input
 from dask_dedup.errors import InputError
 from dask_dedup.storage.paths import at
 
@@ -61,9 +62,15 @@ input_options = together(
         ),
         click.option(
             "--micrograph-pixel-size",
-            type=float,
-            metavar="A",
-            help="Micrograph pixel size in angstrom, if no table has it.",
+            multiple=True,
+            metavar="[INPUT=]A",
+            help="Micrograph pixel size in angstrom, if no table has it; INPUT=A for one INPUT.",
+        ),
+        click.option(
+            "--coordinate-pixel-size",
+            multiple=True,
+            metavar="[INPUT=]A",
+            help="Pixel size of the coordinates in angstrom, whatever the tables say; INPUT=A for one INPUT.",
         ),
         click.option(
             "--shift-key",
@@ -101,7 +108,37 @@ input_options = together(
 )
 
 
-def ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
+def dedup_params(
+    inputs: tuple[Path, ...], flip_y: tuple[Path, ...], given: dict[str, Any]
+) -> DedupParams:
+    """Make the parameters from the options, which are removed from `given`."""
+    names = [str(path) for path in inputs]
+    values: dict[str, Any] = {"flip_y": _ordinals(flip_y, inputs)}
+    for name in DedupParams().to_dict():
+        if name not in given:
+            continue
+        values[name] = given.pop(name)
+        if name in PER_INPUT:
+            values[name] = tuple(_number_for(name, text, names) for text in values[name])
+    return DedupParams(**values)
+
+
+def _number_for(name: str, text: str, inputs: list[str]) -> tuple[str, float]:
+    """Parse ``[INPUT=]NUMBER`` to an input and a number. The input is empty if the number is for all."""
+    path, number = split_input(text, inputs)
+    try:
+        return path, float(number)
+    except ValueError as error:
+        flag = f"--{name.replace('_', '-')} {text}"
+        unknown, equals, _ = number.rpartition("=")
+        if equals:
+            raise InputError(
+                f"{flag}: {unknown} is not one of the inputs. Write it as the input is written."
+            ) from error
+        raise InputError(f"{flag}: {number!r} is not a number.") from error
+
+
+def _ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
     """Return the index in `inputs` of each path in `names` (--flip-y). Raise InputError for an unknown path."""
     unknown = [path for path in names if path not in inputs]
     if unknown:

@@ -8,11 +8,12 @@ from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self
 
+from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
@@ -21,17 +22,21 @@ FARTHEST = 1e9
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
+_PIXEL_SIZE = (
+    *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
+    f"between {LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)",
+)
 #: Kind, least and largest value of each number, and how a message states them.
 _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "min_separation": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
-    "micrograph_pixel_size": (
-        *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
-        f"between {LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)",
-    ),
+    "micrograph_pixel_size": _PIXEL_SIZE,
+    "coordinate_pixel_size": _PIXEL_SIZE,
     "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
     "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
 }
-_OPTIONAL = ("micrograph_pixel_size", "micrograph_height")
+_OPTIONAL = ("micrograph_height",)
+#: Parameters that may have a value for each input.
+PER_INPUT: tuple[str, ...] = ("micrograph_pixel_size", "coordinate_pixel_size")
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
 
 #: Direction of the score fields whose meaning is known.
@@ -68,8 +73,12 @@ class DedupParams:
     min_separation : float
         Minimum distance between two particle centres, in angstrom. Particles at exactly this distance are
         duplicates. At 0, only particles with equal coordinates are duplicates.
-    micrograph_pixel_size : float, optional
-        Micrograph pixel size in angstrom, for tables that do not contain it.
+    micrograph_pixel_size : float or mapping, optional
+        Micrograph pixel size in angstrom, for tables that do not contain it. A mapping
+        {input: value} gives each input, by its path, a value of its own.
+    coordinate_pixel_size : float or mapping, optional
+        Pixel size of the stored coordinates in angstrom, whatever the tables say. As above, one value
+        for all inputs or a mapping.
     shift_key : {"auto", "none", "alignments2D", "alignments3D"}
         Alignment shift that is subtracted from the positions. ``auto`` uses alignments3D if present, else
         alignments2D, else none.
@@ -107,7 +116,8 @@ class DedupParams:
     """
 
     min_separation: float = 20.0
-    micrograph_pixel_size: float | None = None
+    micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
+    coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     shift_key: str = "auto"
     score_field: str = "ncc_score"
     remove_entirely: bool = False
@@ -122,16 +132,15 @@ class DedupParams:
     invalid: str = "error"
 
     def __post_init__(self) -> None:
-        for name, (kind, least, largest, limits) in _NUMBERS.items():
-            value = getattr(self, name)
-            if value is None and name in _OPTIONAL:
-                continue
-            if not isinstance(value, kind):
-                whole = " whole" if kind is Integral else ""
-                raise InputError(f"{parameter(name)} is {value!r}; it must be a{whole} number.")
-            if not least <= value <= largest:
-                shown = f"{value:g}" if isinstance(value, float) else value
-                raise InputError(f"{parameter(name)} is {shown}; it must be {limits}.")
+        for name in PER_INPUT:
+            object.__setattr__(self, name, normalize(name, getattr(self, name)))
+        for name in _NUMBERS:
+            given = getattr(self, name)
+            if name in PER_INPUT:
+                for path, value in given:
+                    _check_number(name, value, f"{path}: " if path else "")
+            elif given is not None or name not in _OPTIONAL:
+                _check_number(name, given)
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -183,6 +192,21 @@ class DedupParams:
             keywords["flip_y"] = tuple(keywords["flip_y"])
         return cls(**keywords)
 
+    def for_input(self, name: str, path: str) -> Any:
+        """Return the value of the per-input parameter `name` for the input `path`, or None."""
+        return value_for(getattr(self, name), path)
+
+    def check_inputs(self, paths: Iterable[str]) -> None:
+        """Raise InputError if a per-input parameter names an input that is not in `paths`."""
+        known = {as_input(path) for path in paths}
+        for name in PER_INPUT:
+            unknown = [path for path, _ in getattr(self, name) if path and path not in known]
+            if unknown:
+                raise InputError(
+                    f"{parameter(name)} names {unknown[0]}, which is not one of the inputs. "
+                    "Write it as the input is written."
+                )
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore parameters from the dict that `to_dict` returned, also after a round trip through JSON."""
@@ -190,7 +214,19 @@ class DedupParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as a dict for JSON, for the manifest and the run id."""
-        return {**asdict(self), "flip_y": list(self.flip_y)}
+        lists = {name: [list(pair) for pair in getattr(self, name)] for name in PER_INPUT}
+        return {**asdict(self), "flip_y": list(self.flip_y), **lists}
+
+
+def _check_number(name: str, value: Any, where: str = "") -> None:
+    """Raise InputError unless the parameter `name` is a number in its range. `where` begins the message."""
+    kind, least, largest, limits = _NUMBERS[name]
+    if not isinstance(value, kind):
+        whole = " whole" if kind is Integral else ""
+        raise InputError(f"{where}{parameter(name)} is {value!r}; it must be a{whole} number.")
+    if not least <= value <= largest:
+        shown = f"{value:g}" if isinstance(value, float) else value
+        raise InputError(f"{where}{parameter(name)} is {shown}; it must be {limits}.")
 
 
 def parse_score_field(text: str) -> ScoreField | None:

@@ -52,6 +52,7 @@ def find_roles(
 
     Raises an InputError if a table has no positions.
     """
+    params.check_inputs(table.path for table in tables)
     found = [_roles_of(table, params, problems) for table in tables]
     names = [
         (table.path, [*table.schema.names, *_absent(roles, table.schema.names)])

@@ -119,13 +119,14 @@ def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
         roles.unit == "angstrom"
         or roles.psize_mic is not None
         or inputs.micrographs is not None
-        or inputs.params.micrograph_pixel_size is not None
+        or roles.given_psize is not None
         for roles in inputs.roles
     ):
         return "A", inputs
-    bare = tuple(replace(roles, psize_mic=None, **NO_SHIFT) for roles in inputs.roles)
-    params = replace(inputs.params, micrograph_pixel_size=1.0)
-    return "px", replace(inputs, roles=bare, params=params)
+    bare = tuple(
+        replace(roles, psize_mic=None, given_psize=1.0, **NO_SHIFT) for roles in inputs.roles
+    )
+    return "px", replace(inputs, roles=bare)
 
 
 def _conclude(
@@ -252,10 +253,12 @@ def _pixel_size_source(inputs: Inputs, source: int) -> str:
     roles = inputs.roles[source]
     if roles.unit == "angstrom":
         return "not needed"
+    if roles.overrides_psize:
+        return Message(parameter("coordinate_pixel_size"))
     if inputs.micrographs is not None:
         return inputs.micrographs.path
     if roles.psize_mic is not None:
         return roles.psize_mic
-    if inputs.params.micrograph_pixel_size:
+    if roles.given_psize:
         return Message(parameter("micrograph_pixel_size"))
     return "unknown"

@@ -217,8 +217,8 @@ def _psize_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary
     used = used[np.isfinite(used)]
     if not used.size:
         return []
-    given, table = inputs.params.micrograph_pixel_size, inputs.micrographs
-    column = inputs.roles[source].psize_mic
+    roles, table = inputs.roles[source], inputs.micrographs
+    given, column = roles.given_psize, roles.psize_mic
     used_range = f"{used.min():g} to {used.max():g} A"
     lines = []
     if given is not None and np.abs(used / given - 1).max() > _PSIZE_TOLERANCE:

@@ -109,6 +109,10 @@ class ColumnRoles:
     shape: str | None = None
     #: Micrograph pixel size.
     psize_mic: str | None = None
+    #: Micrograph pixel size from the parameters, angstrom.
+    given_psize: float | None = None
+    #: Whether `given_psize` overrides what the tables say.
+    overrides_psize: bool = False
     #: One vector column, or one column per axis; empty if no shift is applied.
     shift: tuple[str, ...] = ()
     #: Pixel size of the shift; None for shifts in angstrom.
@@ -166,13 +170,23 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         raise InputError(f"{table}: no micrograph column. It needs {needed}.")
     shift = _find_shift(present, params, program, len(position.columns), table)
     groups = (shift.group,) if shift.group else _ALIGNMENTS
+    override = params.for_input("coordinate_pixel_size", table)
+    if override is not None and position.unit == "angstrom":
+        raise InputError(
+            f"{table}: {position.columns[0]} is in angstrom, so "
+            f"{parameter('coordinate_pixel_size')} cannot apply. Leave it out for this input."
+        )
     return ColumnRoles(
         convention=program.convention,
         micrograph=micrograph,
         position=position.columns,
         unit=position.unit,
         shape=_first(present, program.shape),
-        psize_mic=None if position.unit == "angstrom" else _first(present, program.psize_mic),
+        psize_mic=None
+        if position.unit == "angstrom" or override is not None
+        else _first(present, program.psize_mic),
+        given_psize=override or params.for_input("micrograph_pixel_size", table),
+        overrides_psize=override is not None,
         shift=shift.columns,
         psize_shift=shift.psize,
         subtomogram=shift.subtomogram,

@@ -133,15 +133,15 @@ class _Reader:
             missing = (row < 0) & ~unnamed
             what = f"are on a micrograph missing from {table.path}"
             self.problems.note(missing, Reason.UNKNOWN_MICROGRAPH, what, roles.micrograph)
-            return _Micrographs(
-                keys, names, table.psize_at(row), stored, table.shape_at(row), missing
-            )
+            psize = table.psize_at(row)
+            if roles.overrides_psize:
+                psize = np.full(len(columns), roles.given_psize)
+            return _Micrographs(keys, names, psize, stored, table.shape_at(row), missing)
         if stored is not None:
             if needs_pixel_size(roles, self.params):
                 self.problems.note_pixel_sizes(stored, roles.psize_mic or "")
             return _Micrographs(keys, names, stored, stored)
-        psize = self.params.micrograph_pixel_size
-        constant = np.full(len(columns), np.nan if psize is None else psize)
+        constant = np.full(len(columns), roles.given_psize or np.nan)
         return _Micrographs(keys, names, constant, stored)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:

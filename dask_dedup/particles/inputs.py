@@ -72,6 +72,7 @@ def make_inputs(
 
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
     """Find the column for each role in each table, and how to match micrographs across the tables."""
+    params.check_inputs(table.path for table in tables)
     roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
     return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
 
@@ -153,7 +154,7 @@ def check_pixel_size(
     """Check that the micrograph pixel size and shape are known if they are needed."""
     if not needs_pixel_size(roles, params):
         return
-    if not roles.psize_mic and micrographs is None and params.micrograph_pixel_size is None:
+    if not roles.psize_mic and micrographs is None and roles.given_psize is None:
         program, hint = CRYOSPARC, ""
         if roles.convention == "relion":
             program = RELION

@@ -6,7 +6,8 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from dask_dedup.dedup.params import DedupParams
+from dask_dedup.dedup.params import PER_INPUT, DedupParams
+from dask_dedup.dedup.per_input import normalize
 from dask_dedup.storage.paths import endpoint, is_s3
 
 #: Values of `run`'s own parameters that need no flag.
@@ -23,6 +24,9 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
             settings[name] = value
     # Inputs are stored by ordinal; the command line names them.
     settings["flip_y"] = [inputs[number] for number in settings.get("flip_y", ())]
+    for name in PER_INPUT:
+        pairs = normalize(name, settings.get(name))
+        settings[name] = [f"{path}={_word(value)}" if path else value for path, value in pairs]
     settings |= {
         name: description[name]
         for name, default in _DEFAULTS.items()
@@ -53,5 +57,10 @@ def _flags(name: str, value: Any) -> list[str]:
     if value is True:
         return [flag]
     if isinstance(value, list | tuple):
-        return [word for each in value for word in (flag, str(each))]
-    return [flag, repr(value).removesuffix(".0") if isinstance(value, float) else str(value)]
+        return [word for each in value for word in (flag, _word(each))]
+    return [flag, _word(value)]
+
+
+def _word(value: Any) -> str:
+    """Return a value as one argument of the command line."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

@@ -170,7 +170,7 @@ class FinishedRun:
     def no_distances_because(self) -> str:
         """The reason why particle distances cannot be measured, or an empty text."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
-            sources = (roles.psize_mic, self.params.micrograph_pixel_size, self.micrographs)
+            sources = (roles.psize_mic, roles.given_psize, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
                 return (
                     f"the micrograph table {self.manifest['micrographs']}, which has the pixel "

@@ -203,7 +203,7 @@ def _field(
                 if not at.size:
                     continue
                 psize = found.psize if found.psize is not None else found.stored_psize
-                size = run.params.micrograph_pixel_size
+                size = roles.given_psize
                 if psize is not None and psize[at[0]] > 0:
                     size = float(psize[at[0]])
                 return part, size, _shape(run, part, rows.slice(at[0], 1), key)

@@ -1,0 +1,114 @@
+"""Values of a parameter that may differ between inputs.
+
+They are stored as a tuple of (input, value) pairs. The input is a path as the user wrote it; an empty
+text means every input without a pair of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+Value = TypeVar("Value")
+#: (input, value) pairs.
+PerInput = tuple[tuple[str, Value], ...]
+
+
+def normalize(name: str, given: Any, *, repeatable: bool = False) -> PerInput[Any]:
+    """Return the value of the parameter `name` as (input, value) pairs, in the given order.
+
+    Parameters
+    ----------
+    name : str
+        Of the parameter, for messages.
+    given : object
+        None, a value, a mapping {input: value}, or pairs as this function returns them.
+    repeatable : bool
+        Whether an input may have several values: a list instead of a value.
+
+    Raises
+    ------
+    InputError
+        If an input has two values.
+
+    Examples
+    --------
+    >>> normalize("micrograph_pixel_size", 1.5)
+    (('', 1.5),)
+    >>> normalize("micrograph_pixel_size", {"a.star": 1.5, "./b.star": 2.0})
+    (('a.star', 1.5), ('b.star', 2.0))
+    >>> normalize("rename_micrographs", ["s/a/b/", "s/c/d/"], repeatable=True)
+    (('', 's/a/b/'), ('', 's/c/d/'))
+    """
+    if given is None:
+        return ()
+    if isinstance(given, Mapping):
+        pairs = list(given.items())
+    elif isinstance(given, list | tuple) and all(map(_is_pair, given)):
+        pairs = list(given)
+    else:
+        pairs = [("", given)]
+    found: list[tuple[str, Any]] = []
+    for key, value in pairs:
+        values = value if repeatable and isinstance(value, list | tuple) else [value]
+        found += [(as_input(key), each) for each in values]
+    if not repeatable:
+        inputs = [key for key, _ in found]
+        twice = next((key for key in inputs if inputs.count(key) > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"{parameter(name)} is given twice for {twice or 'all inputs'}. Give it once."
+            )
+    return tuple(found)
+
+
+def values_for(pairs: PerInput[Value], path: str) -> list[Value]:
+    """Return the values for the input `path`: its own, or else those for all inputs.
+
+    Examples
+    --------
+    >>> values_for((("", 1.5), ("b.star", 2.0)), "./b.star")
+    [2.0]
+    """
+    own = [value for key, value in pairs if key and key == as_input(path)]
+    return own or [value for key, value in pairs if not key]
+
+
+def value_for(pairs: PerInput[Value], path: str) -> Value | None:
+    """Return the value for the input `path`, or None if it has none."""
+    return next(iter(values_for(pairs, path)), None)
+
+
+def split_input(text: str, inputs: Sequence[str]) -> tuple[str, str]:
+    """Split ``INPUT=value`` at the last ``=`` whose left part is in `inputs`. Other text is a value for all.
+
+    Examples
+    --------
+    >>> split_input("runs/a=b.star=1.5", ["runs/a=b.star"])
+    ('runs/a=b.star', '1.5')
+    >>> split_input("s/=/-/", ["a.star"])
+    ('', 's/=/-/')
+    """
+    known = {as_input(path): path for path in inputs}
+    end = len(text)
+    while (end := text.rfind("=", 0, end)) > 0:
+        if as_input(text[:end]) in known:
+            return known[as_input(text[:end])], text[end + 1 :]
+    return "", text
+
+
+def _is_pair(each: object) -> bool:
+    return isinstance(each, list | tuple) and len(each) == 2 and isinstance(each[0], str)
+
+
+def as_input(path: object) -> str:
+    """Return a path as text, in one spelling: ``./a.star`` is ``a.star``. URIs stay as they are."""
+    text = str(path)
+    return text if "://" in text or not text else str(PurePath(text))
