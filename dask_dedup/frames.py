@@ -177,7 +177,6 @@ def _read_picks(rows: pa.Table, inputs: Inputs) -> tuple[Picks, list[str]]:
 
 
 def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:
-    import dask
     import dask.dataframe as dd
 
     from dask_dedup.pipeline.executors.exchange import PICKS_META, exchange, fragment_numbers
@@ -185,15 +184,15 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
     _check_client()
     (roles,) = inputs.roles
     narrow = particles[list(roles.columns)]
-    _check_lists(narrow, [roles.shape, *(roles.shift if len(roles.shift) == 1 else ())])
-    # Without uids, row numbers in the whole frame stand in for them.
-    lengths = [] if roles.uid else [dask.delayed(len)(part) for part in narrow.to_delayed()]
+    vectors = [
+        name for name in (*roles.shift, *roles.content) if name.endswith(("/shift", "/pose"))
+    ]
+    _check_lists(narrow, [roles.shape, *vectors])
     number = particles.npartitions
     picks = dd.map_partitions(
         _partition_picks,
         fragment_numbers([part] for part in range(number)),
         narrow,
-        dask.delayed(lengths),
         inputs,
         number,
         meta=PICKS_META,
@@ -242,14 +241,14 @@ def _check_lists(narrow: dd.DataFrame, columns: Sequence[str | None]) -> None:
 
 
 def _partition_picks(
-    numbers: pd.DataFrame, narrow: pd.DataFrame, lengths: list[int], inputs: Inputs, number: int
+    numbers: pd.DataFrame, narrow: pd.DataFrame, inputs: Inputs, number: int
 ) -> pd.DataFrame:
     """Extract the picks of one partition of a Dask frame. Assign each to one of `number` shuffle partitions."""
     from dask_dedup.pipeline.executors.exchange import picks_frame
 
     part, rows = int(numbers["fragment"].iloc[0]), _as_arrow(narrow)
     (roles,), params = inputs.roles, inputs.params
-    fragment = Fragment(part, 0, sum(lengths[:part]), rows.num_rows, ())
+    fragment = Fragment(part, 0, 0, rows.num_rows, ())
     found = extract(rows, fragment, roles, params, inputs.micrographs)
     if found.problems:
         table = _describe(f"partition {part} of {_NAME}", rows.column_names, rows.num_rows)

@@ -6,6 +6,7 @@ Written from the specification; imports nothing from the package.
 from __future__ import annotations
 
 import math
+import struct
 
 import numpy as np
 
@@ -28,6 +29,57 @@ def rank_tuple(*, uid, score=None, higher=True, seed=0, priority=0, source=0, ro
     else:
         by_score = (0, -score if higher else score)
     return (priority, *by_score, splitmix64(uid ^ seed), uid, (source, row))
+
+
+def content_hash(numbers, name=None):
+    """Return the hash that stands in for a uid: of the position, shift, angles and score, then of the particle name."""
+    hashed = 0
+    for number in numbers:
+        if number is None or math.isnan(number):
+            word = 0x7FF8000000000000
+        else:
+            word = struct.unpack("<Q", struct.pack("<d", number or 0.0))[0]
+        hashed = splitmix64(hashed ^ word)
+    text = (name or "").encode()
+    for start in range(0, len(text), 8):
+        hashed = splitmix64(hashed ^ int.from_bytes(text[start : start + 8], "little"))
+    return hashed
+
+
+#: Columns in the content hash besides position and score, in order.
+SHIFTS_AND_ANGLES = [
+    *(f"rlnOrigin{axis}Angst" for axis in "XYZ"),
+    *(f"rlnOrigin{axis}" for axis in "XYZ"),
+    *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+    *(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")),
+]
+CRYOSPARC_SHIFTS_AND_ANGLES = [
+    "alignments3D/shift",
+    "alignments2D/shift",
+    "alignments3D/pose",
+    "alignments2D/pose",
+]
+
+
+def content_hashes(rows, score=None):
+    """Return the hash of each row. `rows` are dicts by column name, `score` is the column that ranks."""
+    found = []
+    for row in rows:
+        if "rlnCenteredCoordinateXAngst" in row:
+            position = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
+        elif "rlnCoordinateX" in row:
+            position = [f"rlnCoordinate{axis}" for axis in "XYZ" if f"rlnCoordinate{axis}" in row]
+        else:
+            position = ["location/center_x_frac", "location/center_y_frac"]
+        others = SHIFTS_AND_ANGLES if "rln" in position[0] else CRYOSPARC_SHIFTS_AND_ANGLES
+        names = [*position, *(name for name in others if name in row), *([score] if score else [])]
+        numbers = []
+        for name in names:
+            value = row[name]
+            numbers += value if isinstance(value, (list, tuple)) else [value]
+        texts = [row[name] for name in ("rlnTomoParticleName", "rlnImageName") if name in row]
+        found.append(content_hash(numbers, texts[0] if texts else None))
+    return found
 
 
 def greedy(centres, micrographs, rank_tuples, min_separation, share_label=None):

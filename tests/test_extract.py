@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from oracle import relion_matrix
+from oracle import content_hashes, relion_matrix
 from tables import (
     MICROGRAPH_UID,
     PSIZE,
@@ -222,13 +222,15 @@ def test_missing_scores_are_nan_and_no_problem():
     np.testing.assert_array_equal(picks.score, [0.5, np.nan, np.nan, -999.0])
 
 
-def test_source_and_row_stand_in_for_a_missing_uid():
+def test_a_content_hash_stands_in_for_a_missing_uid():
     table = relion(5)
-    picks = picks_of(table, source=3, first_row=1_000, number=9)
-    assert picks.uid.tolist() == [(3 << 48) + 1_000 + row for row in range(5)]
+    picks = picks_of(table, source=3, first_row=1_000, number=9, score_field="ncc_score")
+    hashes = content_hashes(table.to_pylist(), "rlnAutopickFigureOfMerit")
+    assert picks.uid.tolist() == hashes
     assert picks.source.tolist() == [3] * 5
     assert picks.row_id.tolist() == [(9 << 32) + row for row in range(5)]
-    assert picks_of(table, source=65_535).uid[-1] == (65_535 << 48) + 4
+    flipped = picks_of(table, flip_y=(0,), micrograph_height=240, score_field="ncc_score")
+    assert flipped.uid.tolist() == hashes
 
 
 def test_micrographs_are_distinguished_by_uid():

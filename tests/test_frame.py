@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from dask.callbacks import Callback
-from oracle import crowded, greedy, rank_tuple
+from oracle import content_hashes, crowded, greedy, rank_tuple
 from tables import (
     MICROGRAPH_UID,
     PSIZE,
@@ -293,7 +293,11 @@ def test_relion_tables(axes):
     shift = [values(table, f"rlnOrigin{axis}Angst") for axis in "XYZ"[:axes]]
     centre = (np.column_stack(position) - np.column_stack(shift) / PSIZE) * PSIZE
     scores = values(table, "rlnAutopickFigureOfMerit").tolist()
-    order = [rank_tuple(uid=row, score=score, row=row) for row, score in enumerate(scores)]
+    hashes = content_hashes(table.to_pylist(), "rlnAutopickFigureOfMerit")
+    order = [
+        rank_tuple(uid=uid, score=score, row=row)
+        for row, (uid, score) in enumerate(zip(hashes, scores, strict=True))
+    ]
     winner, _ = greedy(centre, table.column(0).to_pylist(), order, 20.0)
     rows = table.to_pandas()
     kept, rejected = remove_duplicates(rows)

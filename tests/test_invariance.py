@@ -154,7 +154,7 @@ def test_the_order_of_inputs_does_not_matter_unless_preferred(tmp_path):
     assert first != second
 
 
-def test_without_uids_the_layout_does_not_matter_for_the_same_row_order(tmp_path, small_fragments):
+def test_without_uids_the_layout_does_not_matter(tmp_path, small_fragments):
     table = relion(columns={"rlnAutopickFigureOfMerit": np.zeros(120)})
     kept = []
     for files in (1, 2, 9):

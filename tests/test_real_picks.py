@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from oracle import rank_tuple
+from oracle import content_hash, rank_tuple
 from scipy.spatial import cKDTree
 from tables import Output, values, write_file
 
@@ -117,14 +117,14 @@ def test_kept_per_picker_as_in_the_readme(folders, boxes, tmp_path, prefer, expe
     names, centres, _ = (np.concatenate(part) for part in zip(*boxes.values(), strict=True))
     ranks = [
         rank_tuple(
-            uid=(source << 48) + row,
+            uid=content_hash([*(centre / PSIZE).tolist(), score]),
             score=score,
             priority=source if prefer else 0,
             source=source,
             row=row,
         )
-        for source, (_, _, scores) in enumerate(boxes.values())
-        for row, score in enumerate(scores.tolist())
+        for source, (_, each, scores) in enumerate(boxes.values())
+        for row, (centre, score) in enumerate(zip(each, scores.tolist(), strict=True))
     ]
     kept = greedy(names, centres, ranks, 100)
     source = np.repeat(np.arange(3), list(PICKED.values()))

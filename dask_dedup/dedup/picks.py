@@ -49,7 +49,7 @@ class Picks(ArrayTable):
     score : (n,) float64
         As stored; NaN if there is none.
     uid : (n,) uint64
-        As stored. If the table has no uid, source and row number packed into one integer.
+        As stored, or the content hash if the table has no uid.
     row_id : (n,) uint64
         Fragment and row, packed by `row_ids`. Increases with source and row number.
     source : (n,) uint16

@@ -160,13 +160,6 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
         found = score_warnings(column, reduce(add, scores)) if column and scores else []
         found += _psize_warnings(inputs, table.source, mine)
         lines += [f"{table.path}: {line}" for line in found]
-    without_uid = [t.path for t in inputs.tables if t.rows and inputs.roles[t.source].uid is None]
-    if without_uid:
-        where = ", ".join(without_uid) if len(without_uid) < len(inputs.tables) else "any input"
-        lines.append(
-            f"no uid column in {where}: row numbers decide between equal scores, so the result "
-            "depends on the row order"
-        )
     with_rows = [table.source for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
         lines += _one_input_warnings(inputs)

@@ -80,6 +80,22 @@ _RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
 _SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
 _SYMMETRY_SOURCE = "sym_expand/src_uid"
 
+#: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.
+CONTENT_COLUMNS = {
+    "cryosparc": (
+        *(f"{group}/shift" for group in _ALIGNMENTS),
+        *(f"{group}/pose" for group in _ALIGNMENTS),
+    ),
+    "relion": (
+        *_RELION_SHIFT_ANGSTROM,
+        *_RELION_SHIFT_PIXELS,
+        *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+        *_SUBTOMOGRAM,
+    ),
+}
+#: Names of particles in the content hash, the preferred one first.
+NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName")
+
 #: Columns that are no named score but can be used as one, and which values are better.
 _OTHER_SCORES = {
     "alignments3D/cross_cor": "higher",
@@ -121,6 +137,9 @@ class ColumnRoles:
     subtomogram: tuple[str, ...] = ()
     score: str | None = None
     uid: str | None = None
+    #: Without a uid: shifts, angles and the particle name, for the content hash.
+    content: tuple[str, ...] = ()
+    particle_name: str | None = None
     half: str | None = None
     #: The filament, or the source of a symmetry copy, if the parameters need it.
     label: str | None = None
@@ -131,8 +150,8 @@ class ColumnRoles:
     def columns(self) -> tuple[str, ...]:
         """Names of all columns that have a role, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
-        named = (*single, self.score, self.uid, self.half, self.label)
-        every = (*named, *self.position, *self.shift, *self.subtomogram)
+        named = (*single, self.score, self.uid, self.particle_name, self.half, self.label)
+        every = (*named, *self.position, *self.shift, *self.subtomogram, *self.content)
         return tuple(dict.fromkeys(name for name in every if name is not None))
 
     @property
@@ -176,6 +195,8 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
             f"{table}: {position.columns[0]} is in angstrom, so "
             f"{parameter('coordinate_pixel_size')} cannot apply. Leave it out for this input."
         )
+    uid = _first(present, program.uid)
+    content = () if uid else CONTENT_COLUMNS[program.convention]
     return ColumnRoles(
         convention=program.convention,
         micrograph=micrograph,
@@ -191,7 +212,9 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         psize_shift=shift.psize,
         subtomogram=shift.subtomogram,
         score=_find_score(present, params.score, program, groups, table),
-        uid=_first(present, program.uid),
+        uid=uid,
+        content=tuple(name for name in content if name in present),
+        particle_name=None if uid else _first(present, NAME_COLUMNS),
         half=_first(present, _in_groups(program.half, groups)),
         label=_find_label(present, params, program, table),
         match="uid" if micrograph == MICROGRAPH_UID else "path",

@@ -13,6 +13,7 @@ from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.particles import geometry
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.content_hash import content_hash
 from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.validity import (
     Problem,
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs import MicrographTable
 
     Floats = NDArray[np.float64]
-
-#: A stand-in uid holds the row number in the input below this bit, and the input above.
-_SOURCE_BIT = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def extract(
         y=y,
         z=z[0] if z else constant_column(0.0, len(rows)),
         score=columns.floats(roles.score) if roles.score else constant_column(np.nan, len(rows)),
-        uid=reader.uid(fragment),
+        uid=reader.uid(),
         row_id=row_ids(fragment.number, len(rows)),
         source=constant_column(np.uint16(fragment.source), len(rows)),
         half=reader.half(),
@@ -221,12 +219,11 @@ class _Reader:
         self.problems.note(bad, Reason.SHAPE, what, self.roles.shape or "")
         return shape
 
-    def uid(self, fragment: Fragment) -> NDArray[np.uint64]:
-        """Return the (n,) uids. Without a uid column, pack input and row number into one integer."""
+    def uid(self) -> NDArray[np.uint64]:
+        """Return the (n,) uids, or the content hashes of a table without uids."""
         name = self.roles.uid
         if name is None:
-            first = np.uint64((fragment.source << _SOURCE_BIT) + fragment.first_row)
-            return first + np.arange(len(self.columns), dtype=np.uint64)
+            return content_hash(self.columns, self.roles)
         self.problems.note(self.columns.nulls(name), Reason.UID, "have no uid", name)
         return self.columns.integers(name)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
-ALGORITHM = 3
+ALGORITHM = 4
 OUTPUT_FORMATS = ("native", "parquet")
 
 

@@ -1,12 +1,13 @@
 """Check which particles a run kept and rejected, by deriving these decisions from the inputs.
 
 Only ``duplicates``, which lists the rejected rows, is read from the result. The centres, labels and
-micrograph keys (`particles.extract`) and the rank keys (`dedup.picks`) are trusted.
+micrograph keys (`particles.extract`) and the order of the rank keys (`dedup.rank`) are trusted. The content
+hashes of particles without a uid are computed again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from dask_dedup.results.verify.close_pairs import (
     distances,
     nearest_other,
 )
+from dask_dedup.results.verify.content import content_hashes
 from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
@@ -216,6 +218,8 @@ def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: i
     roles = inputs.roles[fragment.source]
     columns = formats.read(inputs.tables[fragment.source], fragment, roles.columns)
     picks = extract(columns, fragment, roles, inputs.params, inputs.micrographs).picks
+    if roles.uid is None:
+        picks = replace(picks, uid=content_hashes(columns, roles))
     reason = find_reasons(inputs, fragment.source, columns, picks)
     duplicates, rows = read_duplicates(path, fragment)
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
