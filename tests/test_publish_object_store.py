@@ -74,7 +74,7 @@ class TestDelta:
     deltalake = pytest.importorskip("deltalake")
 
     def read(self, uri):
-        from dask_dedup.results.publish.credentials import delta_options
+        from dask_dedup.storage.credentials import delta_options
 
         options = delta_options(at(uri))
         return self.deltalake.DeltaTable(uri, storage_options=options).to_pyarrow_table()
@@ -138,7 +138,7 @@ class TestIceberg:
         assert publish(local, iceberg=("lab", "em.other")).placed == "copied"
         # The run is the same for every output folder.
         assert not publish(local, iceberg=("lab", "em.kept")).changed
-        from dask_dedup.results.publish.credentials import iceberg_options
+        from dask_dedup.storage.credentials import iceberg_options
 
         options = iceberg_options(at(bucket))
         catalog = catalogs.load_catalog("lab", **settings, **options)

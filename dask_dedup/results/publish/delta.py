@@ -9,9 +9,9 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.results.publish.credentials import delta_options
 from dask_dedup.results.publish.dataset import DATASETS, RUN
 from dask_dedup.results.publish.types import lake_columns
+from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.files import exists, is_folder, list_names
 from dask_dedup.storage.paths import resolve
 

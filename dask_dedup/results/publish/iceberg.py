@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.results.publish.credentials import iceberg_options
 from dask_dedup.results.publish.types import lake_columns
+from dask_dedup.storage.credentials import iceberg_options
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
