@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -67,3 +67,59 @@ def from_strings(texts: Sequence[str]) -> pa.Array:
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether an Arrow type is text, perhaps dictionary-encoded."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
+
+
+def without_views(kind: pa.DataType) -> pa.DataType:
+    """Replace the types ``string_view`` and ``binary_view`` within a type. Arrow cannot filter their values.
+
+    Examples
+    --------
+    >>> without_views(pa.list_(pa.string_view()))
+    ListType(list<item: string>)
+    """
+    if pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_binary_view(kind):
+        return pa.binary()
+    return map_children(kind, without_views)
+
+
+def filter_rows(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    """Return the rows of a table where `mask` is True, with the table's types."""
+    plain = pa.schema([field.with_type(without_views(field.type)) for field in table.schema])
+    if plain.equals(table.schema):
+        return table.filter(from_numpy(mask))
+    plain = plain.with_metadata(table.schema.metadata)
+    return table.cast(plain).filter(from_numpy(mask)).cast(table.schema)
+
+
+def map_children(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:
+    """Return a nested type with changed types of its children. Return other types as they are."""
+
+    def changed(field: pa.Field) -> pa.Field:
+        return field.with_type(change(field.type))
+
+    if pa.types.is_struct(kind):
+        return pa.struct([changed(field) for field in kind])
+    if pa.types.is_map(kind):
+        return pa.map_(changed(kind.key_field), changed(kind.item_field), kind.keys_sorted)
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(changed(kind.value_field), kind.list_size)
+    for is_kind, make in (
+        (pa.types.is_list, pa.list_),
+        (pa.types.is_large_list, pa.large_list),
+        (pa.types.is_list_view, pa.list_view),
+        (pa.types.is_large_list_view, pa.large_list_view),
+    ):
+        if is_kind(kind):
+            return make(changed(kind.value_field))
+    return kind

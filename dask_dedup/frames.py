@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.arrow import filter_rows
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.rank import splitmix64
@@ -147,7 +148,7 @@ def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
 
 def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
     if isinstance(frame, pa.Table):
-        return frame.filter(pa.array(mask))
+        return filter_rows(frame, mask)
     return frame.filter(mask) if _is_from(frame, "polars") else frame[mask]
 
 

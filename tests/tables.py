@@ -119,7 +119,10 @@ def bits(array):
         children = zip(*(bits(child) for child in array.flatten()), strict=True)
         present = array.is_valid().to_pylist()
         return [row if there else None for row, there in zip(children, present, strict=True)]
-    if pa.types.is_nested(kind) and not pa.types.is_map(kind):
+    if pa.types.is_map(kind):
+        pairs = pa.list_(pa.struct([("key", kind.key_type), ("value", kind.item_type)]))
+        return bits(array.cast(pairs))
+    if pa.types.is_nested(kind):
         items = iter(bits(array.flatten()))
         lengths = pc.list_value_length(array).to_pylist()
         return [None if n is None else [next(items) for _ in range(n)] for n in lengths]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from decimal import Decimal
 
 import dask
 import dask.dataframe as dd
@@ -463,6 +464,40 @@ def test_other_frames_of_arrow_come_back_as_arrow_tables():
         remove_duplicates(Stream(table)), remove_duplicates(table), strict=True
     ):
         assert part.equals(expected)
+
+
+@pytest.mark.parametrize("name", ["location/micrograph_path", "note"])
+def test_text_of_other_programs_is_read(name):
+    """Polars and DuckDB give `string_view` to other programs."""
+    table = cryosparc(ROWS, columns={"note": pa.array(["x", None, "y" * 40] * (ROWS // 3))})
+    number = table.schema.get_field_index(name)
+    views = table.set_column(number, name, table[name].cast(pa.string_view()))
+    options = {"match_micrographs": "path"}
+    expected = remove_duplicates(table, **options)
+    for part, rows in zip(remove_duplicates(views, **options), expected, strict=True):
+        assert part.schema.field(name).type == pa.string_view()
+        assert part.to_pylist() == rows.to_pylist()
+        assert part.num_rows
+
+
+def test_uids_may_be_decimals(particles):
+    """Delta tables have them for unsigned integers."""
+    kind = pa.decimal128(20, 0)
+    table = cryosparc(ROWS)
+    decimals = table
+    for name in ("uid", UID):
+        number = table.schema.get_field_index(name)
+        decimals = decimals.set_column(number, name, table[name].cast(kind))
+    kept, _ = remove_duplicates(decimals)
+    assert kept["uid"].cast(pa.uint64()).to_pylist() == uids(remove_duplicates(table)[0])
+
+
+@pytest.mark.parametrize("uid", ["-1", "18446744073709551616", "1.5"])
+def test_decimals_that_are_no_uids_are_refused(uid):
+    table = cryosparc(1)
+    number = pa.array([Decimal(uid)])
+    with pytest.raises(InputError, match="the column uid holds decimal"):
+        remove_duplicates(table.set_column(0, "uid", number))
 
 
 def test_an_asynchronous_client_is_refused(particles):

@@ -6,6 +6,7 @@ Each format has a module that follows the protocol `base.Format` or `base.Native
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
@@ -21,7 +22,7 @@ from dask_dedup.formats.base import (
     opening,
 )
 from dask_dedup.storage.files import is_folder, status_of
-from dask_dedup.storage.paths import at
+from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,14 +56,15 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     Parameters
     ----------
     path : str or Path
-        A ``.star``, ``.cs``, ``.csg`` or Parquet file, or a folder of Parquet files, hive-partitioned or not.
+        A ``.star``, ``.cs``, ``.csg`` or Parquet file, a folder of Parquet files, hive-partitioned or not, or
+        a Delta table (``PATH?version=3`` for another version than the newest one).
     source : int
         Ordinal among the inputs.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
     """
-    location = at(path)
     with opening(path):
+        location, version = split_version(path)
         try:
             mode = status_of(location).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
@@ -79,6 +81,12 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )
     name = "parquet" if folder else _SUFFIXES.get(location.suffix.lower(), "parquet")
+    if name == "parquet":
+        from dask_dedup.formats.parquet import table as parquet
+
+        return replace(parquet.open_table(location, source, version), path=str(path))
+    if version is not None:
+        raise InputError(f"{path}: only Delta tables have versions. Pass {location}.")
     if name == "csg":
         from dask_dedup.formats.cryosparc import csg
 

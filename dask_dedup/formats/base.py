@@ -170,6 +170,8 @@ class ParticleTable:
         Numbered from 0; a run renumbers them over all inputs.
     detail : object
         Private to the format.
+    version : int or None
+        Of a Delta table.
     """
 
     format: str
@@ -179,6 +181,7 @@ class ParticleTable:
     files: tuple[InputFile, ...]
     fragments: tuple[Fragment, ...]
     detail: Any = None
+    version: int | None = None
 
     @property
     def schema(self) -> pa.Schema:

@@ -33,7 +33,8 @@ from dask_dedup.output.lock import held_error
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists, list_files, list_names, read_bytes, remove
-from dask_dedup.storage.paths import at, resolve
+from dask_dedup.storage.paths import resolve
+from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +66,7 @@ class ResultStore(ABC):
         """Raise `InputError` if the output is inside an input, or an input is inside a result."""
         target = resolve(self.output)
         for given in inputs:
-            source = resolve(at(given))
+            source = resolve(split_version(given)[0])
             if target == source or source in target.parents:
                 raise InputError(
                     f"{self.output}: the output is inside the input {given}. Choose another folder."

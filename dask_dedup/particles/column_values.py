@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dask_dedup.arrow import to_numpy
+from dask_dedup.arrow import is_text, to_numpy
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,12 +67,23 @@ class Columns:
     def integers(self, name: str) -> NDArray[np.uint64]:
         """Return an integer column as (n,) uint64, with 0 for nulls. Negative values wrap around."""
         column = self._decoded(name)
+        if pa.types.is_decimal(column.type):
+            column = self._whole(column, name)
         if not pa.types.is_integer(column.type):
             raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
         values = to_numpy(column.fill_null(0) if column.null_count else column)
         if values.dtype.kind == "i":
             return np.asarray(values, dtype=np.int64).view(np.uint64)
         return np.asarray(values, dtype=np.uint64)
+
+    def _whole(self, column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+        """Convert decimals to uint64. Delta tables have them for unsigned integers."""
+        try:
+            return column.cast(pa.uint64())
+        except pa.ArrowInvalid as error:
+            raise InputError(
+                f"{self.table}: the column {name} holds {column.type} that are not whole numbers from 0 to 2**64 - 1"
+            ) from error
 
     def vectors(self, name: str, width: int) -> NDArray[np.float64]:
         """Return a column of lists of `width` numbers as (n, width) float64, with NaN for nulls."""
@@ -114,8 +125,9 @@ class Columns:
         kind = column.type
         if pa.types.is_null(kind):
             return np.full(len(self), -1, dtype=np.intp), []
-        value_kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (pa.types.is_string(value_kind) or pa.types.is_large_string(value_kind)):
+        if pa.types.is_string_view(kind):
+            column, kind = column.cast(pa.string()), pa.string()
+        if not is_text(kind):
             raise InputError(f"{self.table}: the column {name} holds {kind}, not text")
         if not pa.types.is_dictionary(kind):
             column = column.dictionary_encode()

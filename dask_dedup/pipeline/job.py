@@ -13,10 +13,11 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema
-from dask_dedup.formats.parquet.table import unify
+from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
+from dask_dedup.storage.table_version import with_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,8 @@ def make_run_id(
     """Return the run id: a hash of algorithm version, inputs, parameters and output format."""
 
     def identity(table: ParticleTable) -> dict[str, Any]:
-        return {"path": table.path, "files": [asdict(file) for file in table.files]}
+        path = with_version(table.path, table.version)
+        return {"path": path, "files": [asdict(file) for file in table.files]}
 
     request = {
         "algorithm": ALGORITHM,

@@ -18,6 +18,7 @@ from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.job import ALGORITHM
+from dask_dedup.storage.table_version import with_version
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any
         "output_format": job.output_format,
         "allow_outside": allow_outside,
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
-        "inputs": [table.path for table in job.inputs.tables],
+        "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
         "fragment_rows": [fragment.rows for fragment in job.inputs.fragments],
         "versions": versions(),
     }
@@ -84,6 +85,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
     roles = job.inputs.roles[table.source]
     return {
         "path": table.path,
+        "version": table.version,
         "rows": table.rows,
         "bytes": table.bytes,
         "convention": roles.convention,

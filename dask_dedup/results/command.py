@@ -9,6 +9,7 @@ from typing import Any
 from dask_dedup.dedup.params import PER_INPUT, DedupParams
 from dask_dedup.dedup.per_input import normalize
 from dask_dedup.storage.paths import endpoint, is_s3
+from dask_dedup.storage.table_version import with_version
 
 #: Values of `run`'s own parameters that need no flag.
 _DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": False}
@@ -16,7 +17,10 @@ _DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": Fa
 
 def run_command(description: dict[str, Any], output: str, *, overwrite: bool = False) -> str:
     """Return the shell command that repeats a run. `description` is the run's manifest or request."""
-    inputs = [each if isinstance(each, str) else each["path"] for each in description["inputs"]]
+    inputs = [
+        each if isinstance(each, str) else with_version(each["path"], each.get("version"))
+        for each in description["inputs"]
+    ]
     settings: dict[str, Any] = {"output": output}
     for name, default in DedupParams().to_dict().items():
         value = description["parameters"].get(name, default)

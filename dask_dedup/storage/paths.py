@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 #: Query parameters that hold secrets: signatures of Amazon, Azure and Google, keys, tokens.
 _KEYS_IN_QUERY = re.compile(r"(?i)[?&;]([\w-]*(signature|credential|token|key|secret)[\w-]*|sig)=")
-_WILDCARDS = re.compile(r"[*?\[\]]")
+_WILDCARDS = re.compile(r"[*\[\]]|\?(?!version=\d+$)")
 #: `botocore` repeats a failed request with growing delays of 20 s at most, and `s3fs` repeats all of that once:
 #: about a minute in all.
 S3_CONFIG = {

@@ -42,15 +42,15 @@ class Footer:
     ----------
     schema : pyarrow.Schema
         Columns in the file.
-    keys : tuple of (str, str)
-        Columns from folder names (hive keys).
+    keys : tuple of (str, object)
+        Columns from folder names (hive keys), as text, or from the log of a Delta table.
     groups : tuple of (int, int)
         Number of rows, and bytes before compression, of each row group.
     """
 
     file: InputFile
     schema: pa.Schema
-    keys: tuple[tuple[str, str], ...]
+    keys: tuple[tuple[str, Any], ...]
     groups: tuple[tuple[int, int], ...]
 
     def slices(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
@@ -87,10 +87,10 @@ def _width(kind: pa.DataType) -> float:
         return 4
 
 
-def _key_value(text: str, kind: pa.DataType) -> Any:
-    if text == NULL_KEY:
+def _key_value(value: Any, kind: pa.DataType) -> Any:
+    if value == NULL_KEY:
         return None
-    return int(text) if pa.types.is_integer(kind) else text
+    return int(value) if isinstance(value, str) and pa.types.is_integer(kind) else value
 
 
 def read_footer(path: Path, root: Path) -> Footer:

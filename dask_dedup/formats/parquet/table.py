@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from dask_dedup.errors import InputError, is_system_error
 from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable, StoredSchema
+from dask_dedup.formats.parquet import lake
 from dask_dedup.formats.parquet.footer import (
     NULL_KEY,
     OTHER_SUFFIXES,
@@ -23,6 +24,7 @@ from dask_dedup.formats.parquet.footer import (
     read_footer,
     reason,
 )
+from dask_dedup.formats.parquet.schema import cast, held_schema, stored_schema, unify
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import (
     is_folder,
@@ -32,7 +34,7 @@ from dask_dedup.storage.files import (
     read_metadata,
     status_of,
 )
-from dask_dedup.storage.paths import at
+from dask_dedup.storage.paths import at, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,26 +44,56 @@ if TYPE_CHECKING:
 FRAGMENT_BYTES = 24 * 2**20
 
 
-def open_table(path: Path, source: int) -> ParticleTable:
-    """Open a Parquet table: list its files, unify their schemas, and split the rows into fragments."""
-    if is_folder(path):
-        paths = [
-            file
-            for file in list_files(path)
-            if file.suffix in SUFFIXES
-            and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
-        ]
-        if not paths:
-            others = [name for name in list_names(path) if name.endswith(OTHER_SUFFIXES)]
-            hint = f". Pass its files by name, such as {others[0]}." if others else ""
-            raise InputError(
-                f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)}){hint}"
-            )
-    else:
-        paths = [path]
+def open_table(path: Path, source: int, version: int | None = None) -> ParticleTable:
+    """Open a Parquet table: list its files, unify their schemas, and split the rows into fragments.
+
+    A Delta table is read at `version`, by default its newest one.
+    """
+    if version is not None or lake.is_delta(path):
+        return _open_delta(path, source, version)
+    paths = _list_parquet(path) if is_folder(path) else [path]
+    if not is_remote(path):
+        lake.check_not_inside(path)
     with ThreadPoolExecutor() as pool:
         footers = list(pool.map(lambda file: read_footer(file, path), paths))
-    schema = _schema_of_all(footers)
+    return _table_of(path, source, footers, _schema_of_all(footers))
+
+
+def _list_parquet(path: Path) -> list[Path]:
+    files = list_files(path)
+    lake.check_no_tables(path, files)
+    paths = [
+        file
+        for file in files
+        if file.suffix in SUFFIXES
+        and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
+    ]
+    if not paths:
+        others = [name for name in list_names(path) if name.endswith(OTHER_SUFFIXES)]
+        hint = f". Pass its files by name, such as {others[0]}." if others else ""
+        raise InputError(f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)}){hint}")
+    return paths
+
+
+def _open_delta(path: Path, source: int, version: int | None) -> ParticleTable:
+    """Open a Delta table. Its columns are those of its files, followed by the partition columns."""
+    snapshot = lake.read_snapshot(path, version)
+    with ThreadPoolExecutor() as pool:
+        footers = list(pool.map(lambda file: read_footer(file, file), snapshot.files))
+    keyed = [
+        replace(footer, keys=tuple((k, v) for k, v in keys.items() if k not in footer.schema.names))
+        for footer, keys in zip(footers, snapshot.keys, strict=True)
+    ]
+    schema = _merge(keyed) if keyed else snapshot.schema
+    for name in snapshot.partitions:
+        if name not in schema.names:
+            schema = schema.append(snapshot.schema.field(name))
+    return replace(_table_of(path, source, keyed, schema), version=snapshot.version)
+
+
+def _table_of(
+    path: Path, source: int, footers: Sequence[Footer], schema: pa.Schema
+) -> ParticleTable:
     slices = [each for footer in footers for each in footer.slices(schema)]
     return ParticleTable(
         format="parquet",
@@ -73,19 +105,9 @@ def open_table(path: Path, source: int) -> ParticleTable:
     )
 
 
-def _schema_of_all(footers: list[Footer]) -> pa.Schema:
+def _schema_of_all(footers: Sequence[Footer]) -> pa.Schema:
     """Merge the schemas of a table's files and add a column for each hive key."""
-    schema = reduce(
-        lambda known, footer: unify(known, footer.schema, footer.file.path),
-        footers[1:],
-        footers[0].schema,
-    )
-    if len(footers) > 1:
-        # Many files may have more categories than the index type of one file can count.
-        for number, field in enumerate(schema):
-            if pa.types.is_dictionary(field.type):
-                wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
-                schema = schema.set(number, field.with_type(wide))
+    schema = _merge(footers)
     names = dict.fromkeys(name for footer in footers for name, _ in footer.keys)
     for name in names:
         values = [dict(footer.keys).get(name, NULL_KEY) for footer in footers]
@@ -95,57 +117,20 @@ def _schema_of_all(footers: list[Footer]) -> pa.Schema:
     return schema
 
 
-def unify(known: pa.Schema, other: pa.Schema, path: str) -> pa.Schema:
-    """Merge `other`, the schema of the file `path`, into `known`. Raise `InputError` if types are incompatible."""
-    fields = {field.name: field for field in known}
-    for field in other:
-        mine = fields.get(field.name)
-        if mine is None:
-            fields[field.name] = field
-            continue
-        kind = _common_type(mine.type, field.type)
-        if kind is None:
-            raise InputError(
-                f"{path}: the column {field.name} has type {field.type}, but {mine.type} in the files before. "
-                "Cast one of them to the type of the other."
-            )
-        fields[field.name] = mine.with_type(kind).with_nullable(mine.nullable or field.nullable)
-    return pa.schema(list(fields.values()), metadata=known.metadata)
-
-
-def _common_type(a: pa.DataType, b: pa.DataType) -> pa.DataType | None:
-    """Return an Arrow type that can hold the values of both types, or None if there is no such type."""
-    if a == b or pa.types.is_null(b):
-        return a
-    if pa.types.is_null(a):
-        return b
-    if _is_text(a) and _is_text(b):
-        return pa.string() if pa.types.is_string(a) or pa.types.is_string(b) else pa.large_string()
-    if is_list(a) and is_list(b) and a.value_type == b.value_type:
-        # Two different fixed lengths are a mistake, not two forms of the same column.
-        fixed = pa.types.is_fixed_size_list(a) and pa.types.is_fixed_size_list(b)
-        return None if fixed else pa.list_(a.value_field)
-    for same_kind in (
-        pa.types.is_signed_integer,
-        pa.types.is_unsigned_integer,
-        pa.types.is_floating,
-    ):
-        if same_kind(a) and same_kind(b):
-            return a if a.bit_width >= b.bit_width else b
-    return None
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Return whether an Arrow type is a list type, of variable or fixed length."""
-    return bool(
-        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+def _merge(footers: Sequence[Footer]) -> pa.Schema:
+    """Merge the schemas of a table's files."""
+    schema = reduce(
+        lambda known, footer: unify(known, footer.schema, footer.file.path),
+        footers[1:],
+        stored_schema(footers[0].schema),
     )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    if len(footers) > 1:
+        # Many files may have more categories than the index type of one file can count.
+        for number, field in enumerate(schema):
+            if pa.types.is_dictionary(field.type):
+                wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
+                schema = schema.set(number, field.with_type(wide))
+    return schema
 
 
 def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fragment]:
@@ -215,7 +200,7 @@ def _read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
     keys = dict(part.keys)
     return pa.table(
         [
-            rows.column(field.name).cast(field.type)
+            cast(rows.column(field.name), field.type, field.name, part.path)
             if field.name in present
             else _constant(keys.get(field.name), part.rows, field.type)
             for field in schema
@@ -244,14 +229,6 @@ def _read_groups(
 def _footer_of(path: str, modified_ns: int, size: int) -> pq.FileMetaData:  # noqa: ARG001
     """Read and cache the footer of a Parquet file. A large footer takes longer to read than a row group."""
     return read_metadata(path)
-
-
-def held_schema(schema: pa.Schema) -> pa.Schema:
-    """Return the schema of rows in memory: text dictionary-encoded, no metadata."""
-    text = pa.dictionary(pa.int32(), pa.string())
-    return pa.schema(
-        [field.with_type(text) if pa.types.is_string(field.type) else field for field in schema]
-    )
 
 
 def _constant(value: Any, rows: int, kind: pa.DataType) -> pa.Array:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.formats.base import OutputFile, write_blocks
-from dask_dedup.formats.parquet.table import held_schema, is_list
+from dask_dedup.formats.parquet.schema import cast, held_schema, is_list
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +40,7 @@ def split(
     present = set(rows.column_names)
     whole = pa.table(
         [
-            rows.column(field.name).cast(field.type)
+            cast(rows.column(field.name), field.type, field.name)
             if field.name in present
             else pa.nulls(rows.num_rows, field.type)
             for field in held

@@ -123,7 +123,7 @@ def _span_of(table: ParticleTable, fragment: Fragment) -> Span:
 
 def _unchanged_file(table: ParticleTable) -> Path:
     """Return the path of a table's file. Raise `RunError` if the file's size has changed."""
-    path = at(table.path)
+    path = at(table.files[0].path)
     try:
         size = status_of(path).st_size
     except OSError as error:

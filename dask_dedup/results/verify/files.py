@@ -22,6 +22,7 @@ from dask_dedup.results.verify.verification import (
 )
 from dask_dedup.storage.files import exists, list_files, sha256_of
 from dask_dedup.storage.paths import at
+from dask_dedup.storage.table_version import split_version, with_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,17 +102,21 @@ def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
 
 def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | None]:
     """Open the inputs and the micrograph table at the paths in the manifest."""
-    paths = [entry["path"] for entry in run.manifest["inputs"]]
+    entries = run.manifest["inputs"]
     micrographs = run.manifest["micrographs"]
-    for path in [*paths, *([micrographs] if micrographs else [])]:
-        if not exists(at(path)):
+    for path in [*(entry["path"] for entry in entries), *([micrographs] if micrographs else [])]:
+        if not exists(split_version(path)[0]):
             folder = "" if at(path).is_absolute() else f" in {Path.cwd()}"
             raise UncheckedError(
                 f"the input {path} is missing{folder}; "
                 f"the run was started in {run.manifest.get('directory', '?')}"
             )
     outside = run.manifest["allow_outside"]
-    tables = [open_table(path, n, allow_outside=outside) for n, path in enumerate(paths)]
+    tables = []
+    for number, entry in enumerate(entries):
+        path = with_version(entry["path"], entry.get("version"))
+        table = open_table(path, number, allow_outside=outside)
+        tables.append(replace(table, path=entry["path"]))
     return tables, open_table(micrographs, allow_outside=outside) if micrographs else None
 
 

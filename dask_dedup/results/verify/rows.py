@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dask_dedup import formats
+from dask_dedup.arrow import map_children, without_views
 from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.column_values import Columns
@@ -209,8 +210,7 @@ def _compare(
 
 def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Prepare a column for bitwise comparison: view floats as integers, and decode dictionaries."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
+    kind = _decoded(kind)
     if column.type != kind:
         column = column.cast(kind)
     bits = _bits_type(kind)
@@ -219,18 +219,16 @@ def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     return pa.chunked_array([chunk.view(bits) for chunk in column.chunks], bits)
 
 
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _decoded(kind.value_type)
+    return map_children(without_views(kind), _decoded)
+
+
 def _bits_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_floating(kind):
         return {16: pa.int16(), 32: pa.int32(), 64: pa.int64()}[kind.bit_width]
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_bits_type(field.type)) for field in kind])
-    if pa.types.is_fixed_size_list(kind):
-        return pa.list_(kind.value_field.with_type(_bits_type(kind.value_type)), kind.list_size)
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(_bits_type(kind.value_type)))
-    if pa.types.is_large_list(kind):
-        return pa.large_list(kind.value_field.with_type(_bits_type(kind.value_type)))
-    return kind
+    return map_children(kind, _bits_type)
 
 
 def compare_totals(run: FinishedRun) -> str:

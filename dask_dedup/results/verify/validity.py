@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.arrow import is_text
 from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns
@@ -103,7 +104,7 @@ def _all(flags: Bools) -> Bools:
 
 def _empty(columns: Columns, name: str) -> Bools:
     """Return a (n,) bool mask of the rows with a null or an empty text."""
-    if pa.types.is_integer(columns.rows.schema.field(name).type):
+    if not is_text(columns.rows.schema.field(name).type):
         return columns.nulls(name)
     codes, texts = columns.texts(name)
     return np.array([*(not text for text in texts), True])[codes]

@@ -1,0 +1,45 @@
+"""Versions of lake tables in paths: ``lake/picks?version=3``."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from dask_dedup.storage.files import exists
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_VERSIONED = re.compile(r"(.+)\?version=(\d+)")
+
+
+def split_version(location: str | Path) -> tuple[Path, int | None]:
+    """Split a location into the path of a table and the version named after it, None if none is named.
+
+    An existing file or folder is never split.
+
+    Examples
+    --------
+    >>> path, version = split_version("lake/picks?version=3")
+    >>> path.as_posix(), version
+    ('lake/picks', 3)
+    """
+    path = at(location)
+    match = _VERSIONED.fullmatch(path.name)
+    if match is None or exists(path):
+        return path, None
+    return path.with_name(match[1]), int(match[2])
+
+
+def with_version(location: str, version: int | None) -> str:
+    """Return a location that names a version, if it names none yet.
+
+    Examples
+    --------
+    >>> with_version("lake/picks", 3), with_version("lake/picks?version=2", 3)
+    ('lake/picks?version=3', 'lake/picks?version=2')
+    """
+    if version is None or _VERSIONED.fullmatch(location):
+        return location
+    return f"{location.rstrip('/')}?version={version}"
