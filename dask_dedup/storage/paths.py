@@ -123,6 +123,11 @@ def resolve(path: Path) -> Path:
     return path if is_remote(path) else path.resolve()
 
 
+def enclosing_folders(path: Path) -> tuple[Path, ...]:
+    """Return the folders around a local path, the nearest first. Return none for a path in an object store."""
+    return () if is_remote(path) else tuple(path.resolve().parents)
+
+
 def endpoint() -> str | None:
     """Return the configured S3 endpoint URL, or None to use the default of AWS or of the profile."""
     url = _endpoint.get() or next((os.environ[n] for n in ENDPOINTS if os.environ.get(n)), None)

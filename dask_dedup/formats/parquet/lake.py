@@ -16,7 +16,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.files import is_folder, list_names
-from dask_dedup.storage.paths import is_remote, resolve
+from dask_dedup.storage.paths import enclosing_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -67,8 +67,8 @@ def is_delta(path: Path) -> bool:
 
 
 def check_not_inside(path: Path) -> None:
-    """Raise `InputError` if a file or folder belongs to a lake table: the table's log may not count it."""
-    for folder in resolve(path).parents:
+    """Raise `InputError` if a local file or folder belongs to a lake table: the table's log may not count it."""
+    for folder in enclosing_folders(path):
         if is_delta(folder):
             raise InputError(f"{path}: belongs to the Delta table {folder}. Pass {folder}.")
         for kind, marker in _OTHERS.items():
@@ -121,9 +121,8 @@ def read_snapshot(path: Path, version: int | None) -> Snapshot:
         raise InputError(
             f"{path}: Delta tables need a library: pip install 'dask-dedup[delta]' ({error})"
         ) from error
-    uri = str(path) if is_remote(path) else str(path.absolute())
     try:
-        table = DeltaTable(uri, storage_options=delta_options(path))
+        table = DeltaTable(str(path.absolute()), storage_options=delta_options(path))
         newest = table.version()
         if version is not None and version <= newest:
             table.load_as_version(version)

@@ -34,7 +34,7 @@ from dask_dedup.storage.files import (
     read_metadata,
     status_of,
 )
-from dask_dedup.storage.paths import at, is_remote
+from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -52,8 +52,7 @@ def open_table(path: Path, source: int, version: int | None = None) -> ParticleT
     if version is not None or lake.is_delta(path):
         return _open_delta(path, source, version)
     paths = _list_parquet(path) if is_folder(path) else [path]
-    if not is_remote(path):
-        lake.check_not_inside(path)
+    lake.check_not_inside(path)
     with ThreadPoolExecutor() as pool:
         footers = list(pool.map(lambda file: read_footer(file, path), paths))
     return _table_of(path, source, footers, _schema_of_all(footers))
