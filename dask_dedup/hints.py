@@ -36,7 +36,7 @@ class Hint(NamedTuple):
 def parameter(name: str, value: object = None) -> str:
     """Return marked-up text that names a parameter, for use in a message.
 
-    The value to suggest, if any, is text, a number, True or a tuple.
+    The value to suggest, if any, is text, a number, True, a tuple, or {input: value}.
     """
     return f"{_START}{name}{'' if value is None else f'={value}'}{_END}"
 

@@ -348,12 +348,15 @@ def test_a_missing_pixel_size_lists_three_solutions(columns, column):
     params = DedupParams(score_field="none")
     roles = resolve_roles(columns, params, "some.star")
     with pytest.raises(InputError) as caught:
-        check_pixel_size(roles, params, None, "some.star")
+        check_pixel_size(roles, params, None, "some.star", columns)
     message = str(caught.value)
     assert message.startswith("some.star: ")
     for solution in ("or micrographs", column, "micrograph_pixel_size"):
         assert solution in message
-    assert ("rlnImagePixelSize" in message) == (column == "rlnMicrographPixelSize")
+    assert ("RELION's Extract" in message) == (column == "rlnMicrographPixelSize")
+    for hint in ("rlnImagePixelSize", "rlnMicrographOriginalPixelSize"):
+        with pytest.raises(InputError, match=hint if "rln" in column else "no micrograph"):
+            check_pixel_size(roles, params, None, "some.star", [*columns, hint])
     given = DedupParams(score_field="none", micrograph_pixel_size=1.5)
     check_pixel_size(resolve_roles(columns, given, "some.star"), given, None, "some.star")
     check_pixel_size(roles, params, micrograph_table(), "some.star")

@@ -219,11 +219,19 @@ class TestPixelSize:
         same(result.decisions, case.brute_force(fraction_centres(table, psize=0.9)))
 
     def test_the_column_of_the_particles_is_used_instead_of_the_option_with_a_warning(self, case):
-        table = cryosparc(drop=["alignments"])
+        sizes = np.full(cryosparc().num_rows, 0.895)
+        columns = {"location/micrograph_psize_A": sizes}
+        table = cryosparc(columns=columns, drop=["alignments"])
         case.add(table)
         result = case.run("--micrograph-pixel-size", 0.9)
         same(result.decisions, case.brute_force(fraction_centres(table)))
         assert "--micrograph-pixel-size 0.9 was not used" in case.log
+
+    def test_an_option_that_contradicts_the_column_is_refused(self, cli, tmp_path):
+        path = write_file(cryosparc(drop=["alignments"]), tmp_path / "picks.parquet")
+        outcome = cli("run", path, "--output", tmp_path / "out", "--micrograph-pixel-size", 0.9)
+        assert outcome.exit_code == 2
+        assert "contradicts the column location/micrograph_psize_A" in outcome.stderr
 
     def test_without_any_the_error_names_three_remedies(self, cli, tmp_path):
         table = cryosparc(drop=["location/micrograph_psize_A"])

@@ -26,6 +26,7 @@ from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs import bare_name, keys_of_names, micrograph_table
+from dask_dedup.particles.pixel_sizes import TABLE
 from dask_dedup.particles.scan_summary import ScoreRange, summarize
 
 SHIFTED = ("alignments2D/", "alignments3D/")
@@ -559,10 +560,10 @@ def test_a_scan_summary_counts_rows_by_micrograph():
 
 def test_a_scan_summary_has_the_pixel_sizes_used_and_stored():
     summary = summary_of(prepare(cryosparc(), exposures()))
-    assert summary.psize == (np.float32(0.8), np.float32(2.0))
+    assert summary.psize == {TABLE: (np.float32(0.8), np.float32(2.0))}
     assert summary.stored_psize == (np.float32(PSIZE), np.float32(PSIZE))
     summary = summary_of(prepare(centred()))
-    assert np.isnan(summary.psize).all()
+    assert summary.psize == {}
     assert np.isnan(summary.stored_psize).all()
 
 

@@ -28,8 +28,7 @@ STARS = {
         "min_separation": 50.0,
     },
     "dynamo2m_chemoreceptor/warp2dynamo_example.star": {
-        "micrograph_pixel_size": 1.0,
-        "min_separation": 5.0,
+        "min_separation": 25.0,
     },
     "dynamo2m_chemoreceptor/relion3.1.star": {"micrograph_pixel_size": 5.0},
     "napari_starfile/example_particles.star": {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -41,8 +42,14 @@ def as_flag(hint: Hint) -> str:
     ('--invalid reject', '--min-separation')
     >>> as_flag(Hint("undo_symmetry_expansion", "True")), as_flag(Hint("seed", "1"))
     ('--undo-symmetry-expansion', '--seed 1')
+    >>> as_flag(Hint("coordinate_pixel_size", "{'a.star': 4.0}"))
+    '--coordinate-pixel-size a.star=4.0'
     """
     flag = _FLAGS.get(hint.parameter, f"--{hint.parameter.replace('_', '-')}")
+    if isinstance(hint.value, dict):
+        return " ".join(
+            f"{flag} {shlex.quote(f'{path}={value}')}" for path, value in hint.value.items()
+        )
     return flag if hint.text is None or hint.value is True else f"{flag} {hint.text}"
 
 

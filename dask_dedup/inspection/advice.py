@@ -137,7 +137,7 @@ def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, fl
         if inputs.roles[number].unit == "pixel" and not known and number in flips:
             size = 1.0
             if unit == "A":
-                sizes = [summary.psize for summary in survey.inputs[number].summaries]
+                sizes = [list(s.psize.values()) for s in survey.inputs[number].summaries]
                 size = float(np.nanmean(sizes))
             parameters += f" {parameter('micrograph_height', round(flips[number] / size))}"
             break

@@ -11,7 +11,7 @@ import numpy as np
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
-from dask_dedup.hints import Message, parameter
+from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
 from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair, Score
@@ -23,12 +23,15 @@ from dask_dedup.particles import checks
 from dask_dedup.particles.column_roles import CRYOSPARC, RELION
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.particles.scales import check_scales, find_scales
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from dask_dedup.particles.scales import InputScale
 
 #: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
 _SEPARATION = 20.0
@@ -85,7 +88,7 @@ def inspect(
     scores = [score_columns(table, roles, params) for table, roles in both]
     survey = survey_inputs(opened, measured, scores)
     for one in survey.inputs:
-        for check in (checks.check_rows, checks.check_names, checks.check_uids):
+        for check in (check_scales, checks.check_rows, checks.check_names, checks.check_uids):
             record(problems, check, opened, one.summaries)
     return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
 
@@ -105,7 +108,8 @@ def _open(
     for table, role in zip(tables, roles, strict=True):
         if table.source in params.flip_y:
             check_flip(role, params, exposures, table.path)
-        record(problems, check_pixel_size, role, params, exposures, table.path)
+        names = table.schema.names
+        record(problems, check_pixel_size, role, params, exposures, table.path, names)
     return Inputs.of(tables, roles, params, exposures), comparable
 
 
@@ -124,7 +128,10 @@ def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
     ):
         return "A", inputs
     bare = tuple(
-        replace(roles, psize_mic=None, given_psize=1.0, **NO_SHIFT) for roles in inputs.roles
+        replace(
+            roles, psize_mic=None, image=None, given_psize=1.0, overrides_psize=True, **NO_SHIFT
+        )
+        for roles in inputs.roles
     )
     return "px", replace(inputs, roles=bare)
 
@@ -157,10 +164,12 @@ def _conclude(
             [sample.flipped(flips[n]) if n in flips else sample for n, sample in enumerate(samples)]
         )
         (together,) = measure_neighbourhoods([alike], measured[0].edges)
-    entries = tuple(
-        _describe(inputs, n, unit, scores[n], survey, around[n]) for n in range(len(samples))
-    )
     summaries = [summary for one in survey.inputs for summary in one.summaries]
+    scales = find_scales(inputs, summaries)
+    entries = tuple(
+        _describe(inputs, n, unit, scores[n], survey, around[n], scales[n])
+        for n in range(len(samples))
+    )
     warnings = checks.find_warnings(inputs, summaries)
     warnings += find_warnings(survey, entries, pairs)
     advice = advise(inputs, survey, entries, pairs, together, flips)
@@ -191,6 +200,7 @@ def _describe(
     fields: dict[str, str],
     survey: Survey,
     around: Neighbourhood | None,
+    scale: InputScale,
 ) -> InspectedInput:
     table, roles = inputs.tables[source], inputs.roles[source]
     found, sample = survey.inputs[source], survey.samples[source]
@@ -207,8 +217,6 @@ def _describe(
         "symmetry source": _SYMMETRY,
     }
     counts = count_rows(found.summaries)
-    sizes = np.array([summary.psize for summary in found.summaries])
-    sizes = sizes[np.isfinite(sizes)]
     shift = None
     if sample.shift is not None and len(sample) > 1:
         spacing = around.spacing.neighbours_begin if around and around.spacing else np.inf
@@ -229,8 +237,8 @@ def _describe(
             for role, names in columns.items()
         },
         position_unit=roles.unit,
-        pixel_size=(float(sizes.min()), float(sizes.max())) if sizes.size else (),
-        pixel_size_source=_pixel_size_source(inputs, source),
+        pixel_size=(scale.least, scale.greatest) if scale.least and scale.greatest else (),
+        pixel_size_source=scale.source,
         unit=unit,
         scores=tuple(
             Score(
@@ -247,18 +255,3 @@ def _describe(
         neighbourhood=around,
         shift=shift,
     )
-
-
-def _pixel_size_source(inputs: Inputs, source: int) -> str:
-    roles = inputs.roles[source]
-    if roles.unit == "angstrom":
-        return "not needed"
-    if roles.overrides_psize:
-        return Message(parameter("coordinate_pixel_size"))
-    if inputs.micrographs is not None:
-        return inputs.micrographs.path
-    if roles.psize_mic is not None:
-        return roles.psize_mic
-    if roles.given_psize:
-        return Message(parameter("micrograph_pixel_size"))
-    return "unknown"

@@ -12,6 +12,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.micrographs import bare_name
+from dask_dedup.particles.scales import check_scales, scale_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
 if TYPE_CHECKING:
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
 
-#: Pixel sizes that differ by more than this fraction are not the same.
-_PSIZE_TOLERANCE = 1e-3
 #: Scores whose ranges differ by more than this factor are not on one scale.
 _SPAN_RATIO = 2.0
 #: Uids sorted at a time: a few MB sort faster than arrays beyond the processor's cache.
@@ -146,7 +145,7 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 
 #: The checks of a run, in order.
-CHECKS = (check_rows, check_uids, check_names)
+CHECKS = (check_scales, check_rows, check_uids, check_names)
 
 
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
@@ -158,7 +157,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
         column = inputs.roles[table.source].score
         scores = [summary.score for summary in mine if summary.score and summary.score.rows]
         found = score_warnings(column, reduce(add, scores)) if column and scores else []
-        found += _psize_warnings(inputs, table.source, mine)
+        found += scale_warnings(inputs, table.source, mine)
         lines += [f"{table.path}: {line}" for line in found]
     with_rows = [table.source for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
@@ -200,31 +199,6 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
         if rows:
             are, rank = ("is", "ranks") if rows == 1 else ("are", "rank")
             lines.append(f"{counted(rows, 'score')} in {column} {are} {what} and {rank} last")
-    return lines
-
-
-def _psize_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
-    stored = np.array([summary.stored_psize for summary in summaries]).reshape(-1, 2)
-    stored = stored[np.isfinite(stored)]
-    used = np.array([summary.psize for summary in summaries]).reshape(-1, 2)
-    used = used[np.isfinite(used)]
-    if not used.size:
-        return []
-    roles, table = inputs.roles[source], inputs.micrographs
-    given, column = roles.given_psize, roles.psize_mic
-    used_range = f"{used.min():g} to {used.max():g} A"
-    lines = []
-    if given is not None and np.abs(used / given - 1).max() > _PSIZE_TOLERANCE:
-        where = table.path if table else f"the column {column}"
-        name = parameter("micrograph_pixel_size", f"{given:g}")
-        lines.append(f"{name} was not used, because {where} has {used_range}")
-    if table and stored.size:
-        off = max(abs(used.min() / stored.min() - 1), abs(used.max() / stored.max() - 1))
-        if off > _PSIZE_TOLERANCE:
-            lines.append(
-                f"the pixel sizes of {table.path} ({used_range}) were used, but {column} has "
-                f"{stored.min():g} to {stored.max():g} A"
-            )
     return lines
 
 

@@ -76,6 +76,10 @@ _ALIGNMENTS = ("alignments3D", "alignments2D")
 _RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 _RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 _RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
+#: Before the binning of motion correction.
+ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
+#: Name of the image, and whether the images are 2-D stacks.
+_RELION_IMAGE = ("rlnImageName", "rlnTomoSubTomosAre2DStacks")
 #: Angles of the frame that the shifts of a RELION sub-tomogram are in.
 _SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
 _SYMMETRY_SOURCE = "sym_expand/src_uid"
@@ -109,6 +113,17 @@ _OTHER_SCORES = {
 }
 
 
+class ImageColumns(NamedTuple):
+    """Columns that show whether a table has coordinates in pixels of exported images, as Warp writes."""
+
+    #: Pixel size of the image.
+    psize: str
+    #: Name of the image.
+    name: str | None
+    #: 1 if the images are 2-D stacks.
+    stacks: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnRoles:
     """Column names of one input table by role, such as micrograph, position and score."""
@@ -129,6 +144,8 @@ class ColumnRoles:
     given_psize: float | None = None
     #: Whether `given_psize` overrides what the tables say.
     overrides_psize: bool = False
+    #: Of tomograms in pixels, unless the parameters give their pixel size.
+    image: ImageColumns | None = None
     #: One vector column, or one column per axis; empty if no shift is applied.
     shift: tuple[str, ...] = ()
     #: Pixel size of the shift; None for shifts in angstrom.
@@ -151,7 +168,8 @@ class ColumnRoles:
         """Names of all columns that have a role, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
         named = (*single, self.score, self.uid, self.particle_name, self.half, self.label)
-        every = (*named, *self.position, *self.shift, *self.subtomogram, *self.content)
+        axes = (*self.position, *self.shift, *self.subtomogram, *self.content)
+        every = (*named, *axes, *(self.image or ()))
         return tuple(dict.fromkeys(name for name in every if name is not None))
 
     @property
@@ -208,6 +226,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         else _first(present, program.psize_mic),
         given_psize=override or params.for_input("micrograph_pixel_size", table),
         overrides_psize=override is not None,
+        image=_find_image(present, position) if override is None else None,
         shift=shift.columns,
         psize_shift=shift.psize,
         subtomogram=shift.subtomogram,
@@ -236,6 +255,13 @@ def _find_position(present: set[str], table: str) -> tuple[Program, _Position]:
             "Remove one of the two sets of columns."
         )
     return found[0]
+
+
+def _find_image(present: set[str], position: _Position) -> ImageColumns | None:
+    psize = _first(present, _RELION_PARTICLE_PSIZE)
+    if psize is None or position.unit != "pixel" or len(position.columns) != 3:
+        return None
+    return ImageColumns(psize, *(_first(present, (name,)) for name in _RELION_IMAGE))
 
 
 def _explain_no_position(present: set[str], table: str) -> str:

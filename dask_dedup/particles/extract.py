@@ -15,6 +15,7 @@ from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
 from dask_dedup.particles.micrographs import micrograph_keys
+from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes, two_readings
 from dask_dedup.particles.validity import (
     Problem,
     Problems,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.micrographs import MicrographTable
+    from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
 
     Floats = NDArray[np.float64]
 
@@ -47,9 +49,12 @@ class Extract:
     problems: list[Problem]
     #: Of valid rows.
     oddities: list[Problem]
-    #: (n,) micrograph pixel size used, and that of the table's own column, angstrom.
+    #: Of the coordinates.
+    sizes: PixelSizes
+    #: (n,) pixel size used, angstrom; None if none is needed.
     psize: Floats | None
-    stored_psize: Floats | None
+    #: Of rows whose pixel size is unclear.
+    two_readings: TwoReadings | None
 
 
 def extract(
@@ -90,8 +95,11 @@ def extract(
         f"are outside the micrograph (beyond {bounds})",
         " ".join(roles.position),
     )
-    psize = known.psize if needs_pixel_size(roles, params) else None
-    return Extract(picks, known.names, reader.problems.found, oddities, psize, known.stored_psize)
+    found, psize, unclear = reader.problems.found, None, None
+    if needs_pixel_size(roles, params):
+        psize = known.sizes.used
+        unclear = two_readings(known.sizes, position, known.keys)
+    return Extract(picks, known.names, found, oddities, known.sizes, psize, unclear)
 
 
 class _Micrographs(NamedTuple):
@@ -99,13 +107,11 @@ class _Micrographs(NamedTuple):
 
     keys: NDArray[np.uint64]
     names: list[str]
-    #: NaN where unknown.
-    psize: Floats
-    stored_psize: Floats | None
+    sizes: PixelSizes
     #: From the micrograph table, (n, 2) as (ny, nx).
-    shape: Floats | None = None
-    #: Rows whose micrograph is missing from the micrograph table, if there is one.
-    missing: NDArray[np.bool_] | None = None
+    shape: Floats | None
+    #: (n,) rows whose micrograph is missing from the micrograph table.
+    missing: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,22 +131,20 @@ class _Reader:
             codes, texts = columns.texts(roles.micrograph)
             unnamed = unnamed | (codes == texts.index(""))
         self.problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
-        stored = columns.floats(roles.psize_mic) if roles.psize_mic else None
+        shape, missing, of_table = None, np.zeros(len(columns), dtype=bool), None
         if table is not None:
             row = table.find(keys)
             missing = (row < 0) & ~unnamed
             what = f"are on a micrograph missing from {table.path}"
             self.problems.note(missing, Reason.UNKNOWN_MICROGRAPH, what, roles.micrograph)
-            psize = table.psize_at(row)
-            if roles.overrides_psize:
-                psize = np.full(len(columns), roles.given_psize)
-            return _Micrographs(keys, names, psize, stored, table.shape_at(row), missing)
-        if stored is not None:
-            if needs_pixel_size(roles, self.params):
-                self.problems.note_pixel_sizes(stored, roles.psize_mic or "")
-            return _Micrographs(keys, names, stored, stored)
-        constant = np.full(len(columns), roles.given_psize or np.nan)
-        return _Micrographs(keys, names, constant, stored)
+            of_table, shape = table.psize_at(row), table.shape_at(row)
+        sizes = find_pixel_sizes(columns, roles, of_table)
+        if needs_pixel_size(roles, self.params):
+            # An inspection reads tables without any pixel size, too.
+            known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
+            column = roles.psize_mic or (roles.image.psize if roles.image else "")
+            self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
+        return _Micrographs(keys, names, sizes, shape, missing)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
         """Read d numbers per row as (n, d) float64. Mark rows with NaN or infinity as invalid."""
@@ -176,9 +180,7 @@ class _Reader:
             height = 0.0
         elif known.shape is not None:
             height = known.shape[:, 0]
-            bad = not_positive(height)
-            if known.missing is not None:
-                bad &= ~known.missing
+            bad = not_positive(height) & ~known.missing
             self.problems.note(bad, Reason.SHAPE, "have no micrograph height above 0", "")
         else:
             height = float(self.params.micrograph_height or np.nan)
@@ -196,12 +198,12 @@ class _Reader:
             else:
                 if roles.unit == "fraction":
                     position = geometry.pixels_from_fractions(position, self._shape(known))
-                centres = geometry.centres_in_angstrom(position, known.psize, shift)
+                centres = geometry.centres_in_angstrom(position, known.sizes.used, shift)
         centres += 0.0  # turns -0.0 into 0.0
         absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
-        if in_pixels and known.missing is None and known.stored_psize is None:
+        if in_pixels:
             # Without any pixel size, which an inspection allows, the distance is unknown.
-            absurd &= np.isfinite(known.psize)
+            absurd &= known.sizes.source != UNKNOWN
         what = f"are more than {FARTHEST:.0e} A away"
         problems.note(absurd, Reason.TOO_FAR, what, " ".join(roles.position))
         return centres

@@ -11,6 +11,7 @@ from dask_dedup.particles.column_roles import (
     CRYOSPARC,
     MICROGRAPH_PATH,
     MICROGRAPH_UID,
+    ORIGINAL_PIXEL_SIZE,
     RELION,
     needs_pixel_size,
     resolve_roles,
@@ -137,7 +138,7 @@ def check_inputs(inputs: Inputs) -> None:
     """Check that every pixel size is known and that `flip_y` can be applied."""
     params, count = inputs.params, len(inputs.tables)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
-        check_pixel_size(roles, params, inputs.micrographs, table.path)
+        check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
         if table.source in params.flip_y:
             check_flip(roles, params, inputs.micrographs, table.path)
     unknown = [source for source in params.flip_y if not 0 <= source < count]
@@ -149,29 +150,47 @@ def check_inputs(inputs: Inputs) -> None:
 
 
 def check_pixel_size(
-    roles: ColumnRoles, params: DedupParams, micrographs: MicrographTable | None, table: str
+    roles: ColumnRoles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
+    table: str,
+    columns: Sequence[str] = (),
 ) -> None:
-    """Check that the micrograph pixel size and shape are known if they are needed."""
+    """Check that the micrograph pixel size and shape are known if they are needed.
+
+    `columns` are the names of all columns, for the message.
+    """
     if not needs_pixel_size(roles, params):
         return
-    if not roles.psize_mic and micrographs is None and roles.given_psize is None:
-        program, hint = CRYOSPARC, ""
-        if roles.convention == "relion":
-            program = RELION
-            hint = (
-                " RELION's Extract drops that column; rlnImagePixelSize is another size if the "
-                "particles were downsampled."
-            )
-        raise InputError(
-            f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "
-            f"{parameter('micrographs')} (a table), or add the column {program.psize_mic[-1]}.{hint}"
-        )
+    sources = (roles.psize_mic, micrographs, roles.given_psize, roles.image)
+    if all(source is None for source in sources):
+        raise no_pixel_size(roles, table, columns)
     shape = roles.shape or (micrographs and micrographs.shape is not None)
     if roles.unit == "fraction" and not shape:
         raise InputError(
             f"{table}: no micrograph shape. Add the column {CRYOSPARC.shape[0]}, or pass "
             f"{parameter('micrographs')}, a table with micrograph_blob/shape."
         )
+
+
+def no_pixel_size(roles: ColumnRoles, table: str, columns: Sequence[str]) -> InputError:
+    """Return the error for a table without any pixel size. It names the ways to give one."""
+    program, hint = CRYOSPARC, ""
+    if roles.convention == "relion":
+        program = RELION
+        hint = " RELION's Extract drops that column"
+        if ORIGINAL_PIXEL_SIZE in columns:
+            hint += (
+                f"; {ORIGINAL_PIXEL_SIZE} is the pixel size of the movies, and of the micrographs "
+                "unless motion correction binned them"
+            )
+        if "rlnImagePixelSize" in columns:
+            hint += "; rlnImagePixelSize is another size if the particles were downsampled"
+        hint += "."
+    return InputError(
+        f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "
+        f"{parameter('micrographs')} (a table), or add the column {program.psize_mic[-1]}.{hint}"
+    )
 
 
 def check_flip(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
     from dask_dedup.particles.validity import Problem
 
     Floats = NDArray[np.float64]
@@ -79,9 +80,10 @@ class ScanSummary:
     names: list[tuple[int, str]]
     #: (n,) sorted; of all rows that have one.
     uids: NDArray[np.uint64]
-    #: Least and greatest micrograph pixel size used, angstrom; NaN if none is.
-    psize: tuple[float, float]
-    #: The same of the table's own column.
+    #: Least and greatest pixel size by its source, such as `pixel_sizes.COLUMN`, angstrom. Empty if
+    #: none is needed.
+    psize: dict[int, tuple[float, float]]
+    #: Least and greatest of the table's own micrograph pixel size column; NaN if none.
     stored_psize: tuple[float, float]
     score: ScoreRange | None
     #: Of invalid rows.
@@ -90,6 +92,8 @@ class ScanSummary:
     oddities: list[Problem] = field(default_factory=list)
     #: Invalid rows by their first reason.
     invalid: dict[str, int] = field(default_factory=dict)
+    #: Rows whose pixel size is unclear.
+    two_readings: TwoReadings | None = None
 
 
 def summarize(
@@ -117,17 +121,26 @@ def summarize(
         counts=np.bincount(number, minlength=keys.size),
         names=names,
         uids=uids,
-        psize=_range(found.psize, compared),
-        stored_psize=_range(found.stored_psize, compared),
+        psize={} if found.psize is None else _ranges(found.sizes, compared),
+        stored_psize=_range(found.sizes.stored, compared),
         score=ScoreRange.of(_select(picks.score, compared)) if roles.score else None,
         problems=found.problems,
         oddities=found.oddities,
         invalid=count_reasons(picks.invalid),
+        two_readings=found.two_readings,
     )
 
 
 def _select(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
     return values if chosen.all() else values[chosen]  # no copy in the usual case
+
+
+def _ranges(sizes: PixelSizes, compared: NDArray[np.bool_]) -> dict[int, tuple[float, float]]:
+    """Return the least and greatest pixel size by source. Sources without a pixel size have NaN."""
+    ranges = {}
+    for source in np.unique(_select(sizes.source, compared)).tolist():
+        ranges[source] = _range(sizes.used, compared & (sizes.source == source))
+    return ranges
 
 
 def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, float]:

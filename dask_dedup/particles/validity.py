@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -103,11 +104,21 @@ class Problems:
             self.found += found
             self.invalid = self.invalid | np.where(bad, np.uint16(reason), np.uint16(0))
 
-    def note_pixel_sizes(self, psize: Floats, column: str) -> None:
-        """Mark rows as invalid if their pixel size (angstrom) is missing, not positive or out of range."""
+    def note_pixel_sizes(
+        self, psize: Floats, column: str, checked: Mask | None = None, option: str = ""
+    ) -> None:
+        """Mark rows as invalid if their pixel size (angstrom) is missing, not positive or out of range.
+
+        `checked` is an (n,) mask of the rows to check. `option` is the parameter that can give the pixel size.
+        """
         missing = not_positive(psize)
-        self.note(missing, Reason.PIXEL_SIZE, "have no pixel size above 0", column)
         absurd = ((psize < LEAST_PIXEL_SIZE) | (psize > LARGEST_PIXEL_SIZE)) & ~missing
+        if checked is not None:
+            missing, absurd = missing & checked, absurd & checked
+        what = "have no pixel size above 0"
+        if option:
+            what += f", which {parameter(option)} can give"
+        self.note(missing, Reason.PIXEL_SIZE, what, column)
         beyond = f"have a pixel size beyond {LEAST_PIXEL_SIZE:g} to {LARGEST_PIXEL_SIZE:g} A"
         self.note(absurd, Reason.PIXEL_SIZE, beyond, column, psize)
 

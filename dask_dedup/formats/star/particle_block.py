@@ -48,6 +48,8 @@ _OPTICS_COLUMNS = (
     "rlnTomoTiltSeriesPixelSize",
     "rlnMicrographOriginalPixelSize",
 )
+#: Values of ``data_general`` that become columns.
+_GENERAL_COLUMNS = ("rlnTomoSubTomosAre2DStacks",)
 _POSITIONS = {"rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 _MICROGRAPH, _TOMOGRAM, _IMAGE = "rlnMicrographName", "rlnTomoName", "rlnImageName"
 _PICKER_SUFFIX = re.compile(r"_(autopick|manualpick|topazpicks?)$")
@@ -67,6 +69,8 @@ class StarDetail:
         Group numbers, ascending.
     optics_columns : dict of str to tuple of float
         Columns of the optics table that the rows lack: one value for each optics group.
+    general_columns : dict of str to int
+        Columns with the same value in all rows, from ``data_general``.
     computed_pixel_size : str or None
         Name of the pixel size computed from detector pixel size and magnification.
     micrograph : str or None
@@ -78,6 +82,7 @@ class StarDetail:
     stop: int
     optics_groups: tuple[int, ...]
     optics_columns: dict[str, tuple[float, ...]]
+    general_columns: dict[str, int]
     computed_pixel_size: str | None
     micrograph: str | None
 
@@ -118,13 +123,23 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
     if labels & _POSITIONS and not named and _PICKER_SUFFIX.search(path.stem):
         micrograph = _PICKER_SUFFIX.sub("", path.stem) + ".mrc"
     span = loop.span
-    return StarDetail(loop.labels, span.start, span.stop, groups, columns, computed, micrograph)
+    return StarDetail(
+        labels=loop.labels,
+        start=span.start,
+        stop=span.stop,
+        optics_groups=groups,
+        optics_columns=columns,
+        general_columns=_read_general(layout, labels),
+        computed_pixel_size=computed,
+        micrograph=micrograph,
+    )
 
 
 def schema_of(loop: Loop, detail: StarDetail) -> pa.Schema:
-    """Return the Arrow schema: first the table's columns, then columns from optics groups, then computed columns."""
+    """Return the Arrow schema: first the table's columns, then columns from other blocks, then computed ones."""
     fields = {label: _type_of(label, values) for label, values in _sample(loop).items()}
     fields |= dict.fromkeys(detail.optics_columns, pa.float64())
+    fields |= dict.fromkeys(detail.general_columns, pa.int64())
     if detail.computed_pixel_size:
         fields[detail.computed_pixel_size] = pa.float64()
     if detail.micrograph:
@@ -177,6 +192,13 @@ def _read_optics(
     groups = tuple(sorted(sizes_of))
     columns = zip(*(sizes_of[group] for group in groups), strict=True)
     return groups, dict(zip(names, columns, strict=True))
+
+
+def _read_general(layout: Layout, labels: set[str]) -> dict[str, int]:
+    """Return the whole numbers in ``data_general`` that become columns, unless the rows have them."""
+    items = layout.items.get("general", {})
+    found = {name: items[name] for name in _GENERAL_COLUMNS if name in items and name not in labels}
+    return {name: int(value) for name, value in found.items() if value in (b"0", b"1")}
 
 
 def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:

@@ -8,6 +8,7 @@ The columns are the table's labels without the leading underscore, followed by c
 
 - ``rlnMicrographPixelSize``, ``rlnImagePixelSize``, ``rlnTomoTiltSeriesPixelSize`` and
   ``rlnMicrographOriginalPixelSize`` of each row's optics group (RELION 3.1 and later);
+- ``rlnTomoSubTomosAre2DStacks`` of the block ``data_general`` (RELION 5, WarpTools);
 - the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): ``rlnImagePixelSize`` for
   particles, ``rlnMicrographPixelSize`` in a table of micrographs;
 - ``rlnMicrographName`` from the name of a picker's coordinate file, if no column names a micrograph, tomogram or
@@ -105,6 +106,8 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
         elif name in detail.optics_columns:
             index = _index_of_group(parsed[OPTICS_GROUP], detail, span)
             result[name] = from_numpy(np.array(detail.optics_columns[name])[index])
+        elif name in detail.general_columns:
+            result[name] = from_numpy(np.full(fragment.rows, detail.general_columns[name]))
         elif name == detail.computed_pixel_size:
             with np.errstate(divide="ignore", invalid="ignore"):
                 size = 1e4 * to_numpy(parsed[DETECTOR_PIXEL_SIZE]) / to_numpy(parsed[MAGNIFICATION])

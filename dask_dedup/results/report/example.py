@@ -202,7 +202,7 @@ def _field(
                 at = np.flatnonzero(here)[:1]
                 if not at.size:
                     continue
-                psize = found.psize if found.psize is not None else found.stored_psize
+                psize = found.psize if found.psize is not None else found.sizes.stored
                 size = roles.given_psize
                 if psize is not None and psize[at[0]] > 0:
                     size = float(psize[at[0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.picks import Picks
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
 
     Bools = NDArray[np.bool_]
 
+_WARP_IMAGE = re.compile(r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$")
 #: Number of rows that cannot be compared, by input and reason.
 InvalidCounts = Counter[tuple[int, str]]
 
@@ -65,10 +68,10 @@ def _reasons(
         if roles.subtomogram:
             yield "angle", _not_finite(columns, roles.subtomogram)
     in_pixels = roles.unit != "angstrom" and (params.measures or bool(roles.shift))
-    sizes = [roles.psize_shift] if roles.shift and roles.psize_shift else []
-    if in_pixels and table is None and roles.psize_mic:
-        sizes.append(roles.psize_mic)
-    for size in map(columns.floats, sizes):
+    sizes = [columns.floats(roles.psize_shift)] if roles.shift and roles.psize_shift else []
+    if in_pixels and not roles.overrides_psize:
+        sizes += _micrograph_sizes(inputs, roles, columns)
+    for size in sizes:
         yield "pixel_size", ~((size >= LEAST_PIXEL_SIZE) & (size <= LARGEST_PIXEL_SIZE))
     flipped = source in params.flip_y and roles.unit == "pixel"
     if (in_pixels and roles.unit == "fraction") or flipped:
@@ -85,6 +88,32 @@ def _reasons(
         yield "uid", _empty(columns, roles.uid)
     if params.undo_symmetry_expansion and roles.label:
         yield "source", _empty(columns, roles.label)
+
+
+def _micrograph_sizes(
+    inputs: Inputs, roles: ColumnRoles, columns: Columns
+) -> Iterator[NDArray[np.float64]]:
+    """Yield the pixel size of each row, (n,), if the rows contain one that can be wrong."""
+    if inputs.micrographs is not None or (roles.psize_mic is None and roles.image is None):
+        return
+    size = np.full(len(columns), np.nan)
+    if roles.psize_mic:
+        size = columns.floats(roles.psize_mic)
+    if roles.given_psize:
+        size[~(size > 0)] = roles.given_psize
+    if roles.image is not None:
+        image = columns.floats(roles.image.psize)
+        exported = np.zeros(len(columns), dtype=bool)
+        if roles.image.name:
+            codes, texts = columns.texts(roles.image.name)
+            named = [_WARP_IMAGE.search(text) for text in texts]
+            in_name = np.array([*(float(each[1]) if each else np.nan for each in named), np.nan])
+            exported = np.abs(in_name[codes] - image) < 0.0101
+        # Stacks decide between two known sizes, so they leave no row without a size.
+        size = np.where(exported & (image > 0), image, size)
+        if roles.image.stacks:
+            size = np.where(np.isnan(size) & (columns.floats(roles.image.stacks) == 1), image, size)
+    yield size
 
 
 def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:

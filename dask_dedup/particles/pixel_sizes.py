@@ -1,0 +1,181 @@
+"""Pixel size of the coordinates of each row, in angstrom, and the source it comes from.
+
+Coordinates of RELION and CryoSPARC are in pixels of the micrograph or tilt series. WarpTools and Warp write the same
+columns in pixels of the exported image. Their tables are recognised row by row, by the image names
+that Warp makes (``TS_1_0000001_4.00A.mrc``, where 4.00 is the image's pixel size), or by 2-D stacks
+of a ``.tomostar`` tomogram. See "Warp: the verdict" in the explanation of coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dask_dedup.arrow import to_numpy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.particles.column_roles import ColumnRoles, ImageColumns
+    from dask_dedup.particles.column_values import Columns
+
+    Floats = NDArray[np.float64]
+    Mask = NDArray[np.bool_]
+
+#: Pixel sizes that differ by more than this fraction contradict each other.
+TOLERANCE = 0.01
+#: Angstrom; largest difference between the pixel size in an image name, of two decimals, and the column.
+_ROUNDING = 0.0101
+#: Names of Warp's exported images. The group is the pixel size.
+_WARP_IMAGE = r"_(?P<size>\d+\.\d\d)A(?:_\d+)?\.mrcs?$"
+#: Names of RELION's pseudo-subtomograms.
+_RELION_IMAGE = r"(^|/)\d+_(data|stack2d)\.mrcs?$"
+_TOMOSTAR = ".tomostar"
+#: Micrographs and picks that a nearest neighbour is measured on, at most.
+_MEASURED_MICROGRAPHS, _MEASURED_PICKS = 20, 20_000
+
+#: Sources of a pixel size: a parameter, the column of the image, the micrograph table, the column of
+#: the micrograph, or nothing.
+COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN = range(6)
+
+
+class TwoReadings(NamedTuple):
+    """Rows whose coordinates can be in pixels of the micrograph or of the exported image."""
+
+    rows: int
+    #: Number of the first such row in the fragment, and its two pixel sizes, angstrom.
+    first: int
+    micrograph_psize: float
+    image_psize: float
+    #: Typical distance to the nearest neighbour in pixels; NaN if there is none.
+    nearest: float
+
+
+@dataclass(frozen=True, slots=True)
+class PixelSizes:
+    """Pixel size of the coordinates of each row of a fragment."""
+
+    #: (n,) angstrom; NaN where unknown.
+    used: Floats
+    #: (n,) of the table's own micrograph pixel size, if it has the column.
+    stored: Floats | None
+    #: (n,) where each of `used` comes from, such as `COLUMN`.
+    source: NDArray[np.uint8]
+    #: (n,) rows that can be read in two ways, and the pixel size of their images.
+    unclear: Mask | None = None
+    image: Floats | None = None
+
+
+def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | None) -> PixelSizes:
+    """Find the pixel size of each row. `of_table` holds those of the micrograph table, if there is one.
+
+    The first of these that a row has is used: the parameter `coordinate_pixel_size`, the image's
+    (Warp), the micrograph table's, the table's own column, the parameter `micrograph_pixel_size`.
+    """
+    count, given = len(columns), np.float64(roles.given_psize or np.nan)
+    stored = columns.floats(roles.psize_mic) if roles.psize_mic else None
+    if roles.overrides_psize:
+        return PixelSizes(
+            np.full(count, given), stored, np.full(count, COORDINATE_OPTION, np.uint8)
+        )
+    if of_table is not None:
+        used, source = of_table, np.full(count, TABLE, np.uint8)
+    else:
+        used, source = np.full(count, given), np.full(count, MICROGRAPH_OPTION, np.uint8)
+        if stored is not None:
+            missing = ~(stored > 0)
+            used = np.where(missing & ~np.isnan(given), given, stored)
+            source = np.where(missing & ~np.isnan(given), source, np.uint8(COLUMN))
+        elif np.isnan(given):
+            source = np.full(count, UNKNOWN, np.uint8)
+    if roles.image is None:
+        return PixelSizes(used, stored, source)
+    return _with_images(columns, roles, roles.image, PixelSizes(used, stored, source))
+
+
+def _with_images(
+    columns: Columns, roles: ColumnRoles, names: ImageColumns, found: PixelSizes
+) -> PixelSizes:
+    """Use the image's pixel size in the rows that Warp exported. Find the rows with two readings."""
+    image = columns.floats(names.psize)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        differ = ~(np.abs(image / found.used - 1) <= TOLERANCE) & (image > 0)
+    if not differ.any():
+        return found
+    tomostar = _matches(columns, roles.micrograph, pc.ends_with, _TOMOSTAR)
+    warp, relion = np.zeros((2, len(columns)), dtype=bool)
+    if names.name:
+        named = _size_in_name(columns, names.name)
+        warp = np.abs(named - image) <= _ROUNDING
+        relion = _matches(columns, names.name, pc.match_substring_regex, _RELION_IMAGE)
+    if names.stacks:
+        warp |= (columns.floats(names.stacks) == 1) & tomostar & ~relion
+    warp &= image > 0
+    from_table = (found.source == TABLE) | (found.source == COLUMN)
+    unclear = differ & tomostar & ~warp & ~relion & from_table & (found.used > 0)
+    used = np.where(warp, image, found.used)
+    source = np.where(warp, np.uint8(IMAGE), found.source)
+    return PixelSizes(used, found.stored, source, unclear if unclear.any() else None, image)
+
+
+def _texts(columns: Columns, name: str) -> tuple[NDArray[np.intp], pa.Array]:
+    codes, texts = columns.texts(name)
+    return codes, pa.array([*texts, None], pa.string())
+
+
+def _matches(
+    columns: Columns, name: str, test: Callable[[pa.Array, str], pa.Array], pattern: str
+) -> Mask:
+    """Return an (n,) mask of the rows whose text passes the Arrow function `test`."""
+    codes, texts = _texts(columns, name)
+    passed = test(texts, pattern).fill_null(fill_value=False)
+    return np.asarray(to_numpy(passed)[codes])
+
+
+def _size_in_name(columns: Columns, name: str) -> Floats:
+    """Return the pixel size in each image name, (n,) float64. NaN where the name is not Warp's."""
+    codes, texts = _texts(columns, name)
+    size = pc.struct_field(pc.extract_regex(texts, _WARP_IMAGE), "size")
+    return np.asarray(to_numpy(size.cast(pa.float64())), dtype=np.float64)[codes]
+
+
+def two_readings(
+    sizes: PixelSizes, position: Floats, keys: NDArray[np.uint64]
+) -> TwoReadings | None:
+    """Describe the rows with two readings. Return None if there are none.
+
+    Parameters
+    ----------
+    sizes : PixelSizes
+    position : (n, 3) float64
+        Coordinates in pixels.
+    keys : (n,) uint64
+        Micrograph keys.
+    """
+    if sizes.unclear is None or sizes.image is None:
+        return None
+    rows = np.flatnonzero(sizes.unclear)
+    first = int(rows[0])
+    nearest = _nearest(position[rows[:_MEASURED_PICKS]], keys[rows[:_MEASURED_PICKS]])
+    psize = float(sizes.used[first]), float(sizes.image[first])
+    return TwoReadings(rows.size, first, *psize, nearest)
+
+
+def _nearest(position: Floats, keys: NDArray[np.uint64]) -> float:
+    """Return the median distance to the nearest neighbour, in pixels. NaN if no micrograph has two picks."""
+    from scipy.spatial import cKDTree
+
+    distances = [np.empty(0)]
+    for key in np.unique(keys)[:_MEASURED_MICROGRAPHS]:
+        points = position[keys == key]
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points) > 1:
+            distances.append(np.asarray(cKDTree(points).query(points, k=2)[0])[:, 1])
+    found = np.concatenate(distances)
+    return float(np.median(found)) if found.size else np.nan

@@ -1,0 +1,187 @@
+"""Pixel size used for each input, where it comes from, and checks of both."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dask_dedup.errors import InputError
+from dask_dedup.formatting import counted
+from dask_dedup.hints import Message, parameter
+from dask_dedup.particles import pixel_sizes
+from dask_dedup.particles.column_roles import needs_pixel_size
+from dask_dedup.particles.inputs import no_pixel_size
+from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
+
+#: Pixel sizes that differ by more than this fraction are reported.
+_NOTABLE = 1e-3
+
+
+class InputScale(NamedTuple):
+    """Pixel size that an input's coordinates were read with."""
+
+    #: Angstrom; None if no pixel size was needed or the input is empty.
+    least: float | None
+    greatest: float | None
+    source: str
+
+    def __str__(self) -> str:
+        if self.least is None or self.greatest is None:
+            return self.source
+        low, high = f"{self.least:g}", f"{self.greatest:g}"
+        return f"{low if low == high else f'{low} to {high}'} A ({self.source})"
+
+
+def find_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[InputScale]:
+    """Return the pixel size used for each input, and its source."""
+    ranges: list[dict[int, tuple[float, float]]] = [{} for _ in inputs.tables]
+    for summary in summaries:
+        mine = ranges[summary.source]
+        for source, (low, high) in summary.psize.items():
+            least, greatest = mine.get(source, (np.inf, -np.inf))
+            mine[source] = (float(np.fmin(least, low)), float(np.fmax(greatest, high)))
+    return [_describe(inputs, number, found) for number, found in enumerate(ranges)]
+
+
+def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]]) -> InputScale:
+    roles = inputs.roles[number]
+    if roles.unit == "angstrom":
+        return InputScale(None, None, "coordinates in angstrom")
+    if not needs_pixel_size(roles, inputs.params):
+        return InputScale(None, None, "not needed")
+    names = {
+        pixel_sizes.COORDINATE_OPTION: Message(parameter("coordinate_pixel_size")),
+        pixel_sizes.IMAGE: f"{roles.image.psize if roles.image else ''}, as exported by Warp",
+        pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
+        pixel_sizes.COLUMN: roles.psize_mic or "",
+        pixel_sizes.MICROGRAPH_OPTION: Message(parameter("micrograph_pixel_size")),
+        UNKNOWN: "unknown",
+    }
+    known = [pair for pair in ranges.values() if pair[0] <= pair[1]]
+    source = Message("; ".join(_raw(names[number]) for number in sorted(ranges)) or "no rows")
+    if not known:
+        return InputScale(None, None, source)
+    return InputScale(min(low for low, _ in known), max(high for _, high in known), source)
+
+
+def _raw(text: str) -> str:
+    return text.raw if isinstance(text, Message) else text
+
+
+def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Check that the pixel size of each input is known, and that parameters and tables agree.
+
+    Raises
+    ------
+    InputError
+        If an input has no pixel size, if its coordinates can be read in two ways, or if a parameter
+        contradicts a table.
+    """
+    for table in inputs.tables:
+        mine = [summary for summary in summaries if summary.source == table.source]
+        _check_known(inputs, table.source, mine)
+        _check_readings(inputs, table.source, mine)
+        _check_option(inputs, table.source, mine)
+
+
+def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
+    roles = inputs.roles[source]
+    sources = {number for summary in summaries for number in summary.psize}
+    if roles.image and sources == {UNKNOWN}:
+        table = inputs.tables[source]
+        raise no_pixel_size(roles, table.path, table.schema.names)
+
+
+def _check_readings(inputs: Inputs, source: int, summaries: Iterable[ScanSummary]) -> None:
+    """Raise InputError if the coordinates can be in pixels of the tilt series or of the exported images."""
+    found = [summary for summary in summaries if summary.two_readings]
+    if not found:
+        return
+    table, roles, one = inputs.tables[source], inputs.roles[source], found[0].two_readings
+    if one is None or roles.image is None:
+        return
+    rows = sum(summary.two_readings.rows for summary in found if summary.two_readings)
+    path, row = inputs.fragments[found[0].fragment].locate(one.first)
+    where = f"row {row}" if path == table.path else f"{path} row {row}"
+    tables = inputs.micrographs.path if inputs.micrographs else roles.psize_mic
+    ways = []
+    for name, psize in ((tables, one.micrograph_psize), (roles.image.psize, one.image_psize)):
+        near = f", nearest neighbour {one.nearest * psize:.4g} A" if one.nearest > 0 else ""
+        ways.append(f"{name} ({psize:g} A{near})")
+    options = [
+        parameter("coordinate_pixel_size", {table.path: psize} if len(inputs.tables) > 1 else psize)
+        for psize in (one.micrograph_psize, one.image_psize)
+    ]
+    raise InputError(
+        f"{table.path}: the coordinates of {counted(rows, 'row')} (first: {where}) may be in pixels of "
+        f"{ways[0]}, as in RELION, or of {ways[1]}, as exported by Warp. "
+        f"Pass {options[0]} or {options[1]}."
+    )
+
+
+def _check_option(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if `micrograph_pixel_size` contradicts the pixel size in a table."""
+    table, roles = inputs.tables[source], inputs.roles[source]
+    given = roles.given_psize
+    if given is None or roles.overrides_psize:
+        return
+    for name, low, high in _from_tables(inputs, source, summaries):
+        if max(abs(low / given - 1), abs(high / given - 1)) > TOLERANCE:
+            span = f"{low:g} A" if low == high else f"{low:g} to {high:g} A"
+            others = ""
+            if len(inputs.tables) > 1:
+                others = f" (for other inputs: {parameter('micrograph_pixel_size', 'INPUT=A')})"
+            raise InputError(
+                f"{table.path}: {parameter('micrograph_pixel_size', f'{given:g}')} contradicts {name}, "
+                f"which has {span}. Leave it out for this input{others}, or pass "
+                f"{parameter('coordinate_pixel_size', f'{given:g}')} to override the table."
+            )
+
+
+def _from_tables(
+    inputs: Inputs, source: int, summaries: Sequence[ScanSummary]
+) -> list[tuple[str, float, float]]:
+    """Return the name and the least and greatest pixel size of each table or column that was used."""
+    roles = inputs.roles[source]
+    names = {
+        pixel_sizes.IMAGE: f"{roles.image.psize} of a Warp export" if roles.image else "",
+        pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
+        pixel_sizes.COLUMN: f"the column {roles.psize_mic}",
+    }
+    found = []
+    for number, name in names.items():
+        pairs = np.array([s.psize[number] for s in summaries if number in s.psize]).reshape(-1, 2)
+        pairs = pairs[np.isfinite(pairs).all(axis=1)]
+        if pairs.size:
+            found.append((name, float(pairs.min()), float(pairs.max())))
+    return found
+
+
+def scale_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return warnings about pixel sizes of an input that differ but do not contradict each other."""
+    given, lines = inputs.roles[source].given_psize, []
+    used = _from_tables(inputs, source, summaries)
+    if given is not None:
+        for name, low, high in used:
+            if max(abs(low / given - 1), abs(high / given - 1)) > _NOTABLE:
+                option = parameter("micrograph_pixel_size", f"{given:g}")
+                lines.append(f"{option} was not used, because {name} has {low:g} to {high:g} A")
+    stored = np.array([summary.stored_psize for summary in summaries]).reshape(-1, 2)
+    stored = stored[np.isfinite(stored)]
+    column = inputs.roles[source].psize_mic
+    if inputs.micrographs and stored.size:
+        for name, low, high in used:
+            off = max(abs(low / stored.min() - 1), abs(high / stored.max() - 1))
+            if name == inputs.micrographs.path and off > _NOTABLE:
+                lines.append(
+                    f"the pixel sizes of {name} ({low:g} to {high:g} A) were used, but {column} has "
+                    f"{stored.min():g} to {stored.max():g} A"
+                )
+    return lines

@@ -1,0 +1,300 @@
+"""Unit of stored coordinates: Warp's exported images, two readings, contradicting pixel sizes."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.spatial import cKDTree
+
+from dask_dedup import InputError, inspect, remove_duplicates, run, verify
+from dask_dedup.formats import open_table, read
+
+UNBINNED, IMAGE = 0.7894, 4.0
+
+
+def star(path, columns, optics=None, general=None):
+    """Write a RELION 3.1 STAR file. `columns` maps labels to values."""
+    lines = []
+    if general:
+        lines += ["data_general", "", *(f"_{name} {value}" for name, value in general.items()), ""]
+    if optics:
+        optics = {"rlnOpticsGroup": 1, **optics}
+        lines += ["data_optics", "", "loop_", *(f"_{name}" for name in optics)]
+        lines += [" ".join(map(str, optics.values())), ""]
+        columns = {**columns, "rlnOpticsGroup": [1] * len(next(iter(columns.values())))}
+    lines += ["data_particles", "", "loop_", *(f"_{name}" for name in columns)]
+    lines += [" ".join(map(str, row)) for row in zip(*columns.values(), strict=True)]
+    path.write_text("\n".join([*lines, ""]))
+    return path
+
+
+def warp(path, *, images="../TS_1/TS_1_000000{}_4.00A.mrc", general=None, optics=None, **more):
+    """Write two particles of a Warp export, 130 A apart."""
+    columns = {
+        "rlnTomoName": ["TS_1.tomostar"] * 2,
+        "rlnCoordinateX": [100.0, 132.5],
+        "rlnCoordinateY": [80.0, 80.0],
+        "rlnCoordinateZ": [60.0, 60.0],
+    }
+    if images:
+        columns["rlnImageName"] = [images.format(n) for n in (1, 2)]
+    sizes = {
+        "rlnTomoTiltSeriesPixelSize": UNBINNED,
+        "rlnTomoSubtomogramBinning": 5.06714,
+        "rlnImagePixelSize": IMAGE,
+    }
+    return star(path, {**columns, **more}, sizes if optics is None else optics, general)
+
+
+def rejected(path, output, **options):
+    result = run(path, output, **{"min_separation": 50, "score_field": "none", **options})
+    assert verify(output).verified
+    return result.rejected
+
+
+class TestWarp:
+    def test_image_names_show_that_coordinates_are_in_pixels_of_the_image(self, tmp_path):
+        path = warp(tmp_path / "particles.star")
+        assert rejected(path, tmp_path / "near", min_separation=129.9) == 0
+        assert rejected(path, tmp_path / "far", min_separation=130.1) == 1
+
+    @pytest.mark.parametrize("images", ["p/TS_1_4.00A_00000{}.mrcs", "TS_1_000000{}_4.00A.mrc"])
+    def test_both_forms_of_warps_image_names_are_recognised(self, tmp_path, images):
+        assert rejected(warp(tmp_path / "p.star", images=images), tmp_path / "out") == 0
+
+    def test_stacks_of_a_tomostar_are_recognised_without_image_names(self, tmp_path):
+        general = {"rlnTomoSubTomosAre2DStacks": 1}
+        path = warp(tmp_path / "p.star", images=None, general=general)
+        assert rejected(path, tmp_path / "out") == 0
+        assert rejected(path, tmp_path / "parquet", output_format="parquet") == 0
+
+    @pytest.mark.parametrize(
+        "images", ["job/Subtomograms/TS_1.tomostar/{}_data.mrc", "job/TS_1/{}_stack2d.mrcs"]
+    )
+    def test_images_of_relion_keep_pixels_of_the_tilt_series(self, tmp_path, images):
+        general = {"rlnTomoSubTomosAre2DStacks": 1}
+        path = warp(tmp_path / "p.star", images=images, general=general)
+        assert rejected(path, tmp_path / "out") == 1
+
+    def test_a_tomogram_of_relion_keeps_pixels_of_the_tilt_series(self, tmp_path):
+        path = warp(tmp_path / "p.star", images=None, rlnTomoName=["TS_1"] * 2)
+        assert rejected(path, tmp_path / "out") == 1
+
+    def test_equal_pixel_sizes_are_never_unclear(self, tmp_path):
+        """WarpTools from 2.0.0dev40 on writes the size of the image in all places."""
+        optics = {"rlnTomoTiltSeriesPixelSize": IMAGE, "rlnImagePixelSize": IMAGE}
+        path = warp(tmp_path / "p.star", images=None, optics=optics)
+        assert rejected(path, tmp_path / "out") == 0
+
+    @pytest.mark.parametrize("images", [None, "TS_1_000000{}_8.00A.mrc", "subtomo_{}.mrc"])
+    def test_without_evidence_both_readings_are_shown(self, tmp_path, cli, images):
+        path = warp(tmp_path / "p.star", images=images)
+        outcome = cli("run", path, "-o", tmp_path / "out", "--score-field", "none")
+        assert outcome.exit_code == 2
+        (line,) = outcome.stderr.strip().splitlines()
+        for part in (
+            "the coordinates of 2 rows (first: row 0)",
+            "rlnTomoTiltSeriesPixelSize (0.7894 A, nearest neighbour 25.66 A), as in RELION",
+            "rlnImagePixelSize (4 A, nearest neighbour 130 A), as exported by Warp",
+            "--coordinate-pixel-size 0.7894 or --coordinate-pixel-size 4",
+        ):
+            assert part in line
+        assert not (tmp_path / "out").exists()
+        for psize, number in ((UNBINNED, 1), (IMAGE, 0)):
+            output = tmp_path / f"out-{psize}"
+            assert rejected(path, output, coordinate_pixel_size=psize) == number
+        found = inspect(path, score_field="none")
+        assert any("may be in pixels of" in problem for problem in found.problems)
+
+    def test_with_several_inputs_the_option_names_the_input(self, tmp_path, cli):
+        known = warp(tmp_path / "known.star")
+        unclear = warp(tmp_path / "unclear.star", images=None)
+        words = ("run", known, unclear, "-o", tmp_path / "out", "--score-field", "none")
+        outcome = cli(*words)
+        assert f"--coordinate-pixel-size {unclear}=4.0" in outcome.stderr
+        outcome = cli(*words, "--coordinate-pixel-size", f"{unclear}=4.0")
+        assert outcome.exit_code == 0
+
+    def test_relion_3_tables_need_no_option(self, tmp_path):
+        """`--3d` exports name no pixel size of a micrograph."""
+        columns = {
+            "rlnMicrographName": ["TS_1.tomostar"] * 2,
+            "rlnCoordinateX": [100.0, 132.5],
+            "rlnCoordinateY": [80.0, 80.0],
+            "rlnCoordinateZ": [60.0, 60.0],
+            "rlnMagnification": [10000.0] * 2,
+            "rlnDetectorPixelSize": [4.0] * 2,
+            "rlnImageName": ["TS_1_0000001_4.00A.mrc", "TS_1_0000002_4.00A.mrc"],
+        }
+        path = star(tmp_path / "p.star", columns)
+        assert rejected(path, tmp_path / "near") == 0
+        assert rejected(path, tmp_path / "far", min_separation=131) == 1
+        unknown = columns | {"rlnImageName": ["1.mrc", "2.mrc"]}
+        with pytest.raises(InputError, match="no micrograph pixel size"):
+            run(star(tmp_path / "q.star", unknown), tmp_path / "out", score_field="none")
+
+    def test_rows_of_relion_and_warp_in_one_table_keep_their_units(self, tmp_path):
+        names = ["TS_1_0000001_4.00A.mrc", "job/Subtomograms/TS_1/2_data.mrc"]
+        x = [100.0, 400.0 / UNBINNED]
+        more = {"rlnImageName": names, "rlnCoordinateX": x}
+        more |= {f"rlnCoordinate{axis}": [0.0, 0.0] for axis in "YZ"}
+        path = warp(tmp_path / "p.star", **more)
+        assert rejected(path, tmp_path / "out", min_separation=0.1) == 1
+
+    def test_frames_are_read_alike(self, tmp_path):
+        table = open_table(warp(tmp_path / "p.star"))
+        rows = read(table, table.fragments[0], table.schema.names)
+        options = {"min_separation": 50, "score_field": "none"}
+        assert remove_duplicates(rows, **options)[1].num_rows == 0
+        dd = pytest.importorskip("dask.dataframe")
+        frame = dd.from_pandas(rows.to_pandas(), npartitions=2)
+        assert len(remove_duplicates(frame, **options)[1].compute()) == 0
+        unclear = rows.drop_columns(["rlnImageName"])
+        with pytest.raises(InputError, match="may be in pixels of"):
+            remove_duplicates(unclear, **options)
+        with pytest.raises(InputError, match="may be in pixels of"):
+            remove_duplicates(dd.from_pandas(unclear.to_pandas(), npartitions=1), **options)[
+                1
+            ].compute()
+
+    def test_the_micrograph_table_does_not_change_the_unit_of_an_export(self, tmp_path):
+        tomograms = {"rlnTomoName": ["TS_1.tomostar"], "rlnTomoTiltSeriesPixelSize": [UNBINNED]}
+        known = tmp_path / "tomograms.parquet"
+        pq.write_table(pa.table(tomograms), known)
+        path = warp(tmp_path / "p.star")
+        assert rejected(path, tmp_path / "out", micrographs=known) == 0
+        unclear = warp(tmp_path / "q.star", images=None)
+        with pytest.raises(InputError, match="may be in pixels of"):
+            run(unclear, tmp_path / "no", micrographs=known, score_field="none")
+
+
+class TestContradictions:
+    def test_an_option_that_contradicts_the_column_is_refused(self, tmp_path, cli):
+        columns = {
+            "rlnMicrographName": ["m.mrc"] * 2,
+            "rlnCoordinateX": [100.0, 110.0],
+            "rlnCoordinateY": [80.0, 80.0],
+            "rlnMicrographPixelSize": [1.0, 1.0],
+        }
+        path = star(tmp_path / "p.star", columns)
+        words = ("run", path, "--score-field", "none", "--micrograph-pixel-size")
+        outcome = cli(*words, 1.02, "-o", tmp_path / "out")
+        assert outcome.exit_code == 2
+        for part in (
+            "--micrograph-pixel-size 1.02 contradicts the column rlnMicrographPixelSize",
+            "which has 1 A",
+            "--coordinate-pixel-size 1.02",
+        ):
+            assert part in outcome.stderr
+        outcome = cli(*words, 1.005, "-o", tmp_path / "out")
+        assert outcome.exit_code == 0
+        assert "--micrograph-pixel-size 1.005 was not used" in outcome.stderr
+
+    def test_an_option_that_contradicts_a_warp_export_is_refused(self, tmp_path):
+        path = warp(tmp_path / "p.star")
+        with pytest.raises(InputError, match=r"contradicts rlnImagePixelSize of a Warp export"):
+            run(path, tmp_path / "out", micrograph_pixel_size=UNBINNED, score_field="none")
+        assert rejected(path, tmp_path / "out", coordinate_pixel_size=UNBINNED) == 1
+
+    def test_the_option_fills_rows_without_a_pixel_size(self, tmp_path):
+        """A column of NaN does not stand in the way of the option."""
+        columns = {
+            "rlnMicrographName": ["m.mrc", "m.mrc", "n.mrc", "n.mrc"],
+            "rlnCoordinateX": [100.0, 110.0] * 2,
+            "rlnCoordinateY": [80.0] * 4,
+            "rlnMicrographPixelSize": ["nan", "nan", 2.0, 2.0],
+        }
+        path = star(tmp_path / "p.star", columns)
+        with pytest.raises(InputError, match="no pixel size above 0, which micrograph_pixel_size"):
+            run(path, tmp_path / "no", score_field="none")
+        options = {"micrograph_pixel_size": 2.0, "min_separation": 15}
+        assert rejected(path, tmp_path / "out", **options) == 0
+        assert rejected(path, tmp_path / "far", **options | {"min_separation": 25}) == 2
+
+
+def coordinates(path, columns):
+    table = open_table(path)
+    rows = pa.concat_tables([read(table, part, columns) for part in table.fragments])
+    return rows.to_pandas()
+
+
+def crowded(path, psize, names, separations, micrograph):
+    """Count by brute force the rows that have another within each separation."""
+    frame = coordinates(path, [*names, micrograph])
+    points = frame[names].to_numpy() * psize
+    found = []
+    for separation in separations:
+        rows = 0
+        for group in frame.groupby(frame[micrograph].astype(str)).indices.values():
+            tree = cKDTree(points[group])
+            rows += sum(len(near) > 1 for near in tree.query_ball_point(points[group], separation))
+        found.append(rows)
+    return found
+
+
+XYZ = [f"rlnCoordinate{axis}" for axis in "XYZ"]
+
+
+@pytest.mark.real_data
+class TestRealTables:
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "tomo_forms_chemoreceptor/warp/matching_dev39.star",
+            "tomo_forms_chemoreceptor/warp/matching_dev40.star",
+            "dynamo2m_chemoreceptor/warp2dynamo_example.star",
+        ],
+    )
+    def test_forms_of_one_warp_export_agree(self, real_data, tmp_path, name):
+        path = real_data / name
+        known = open_table(path).schema.names
+        micrograph = "rlnTomoName" if "rlnTomoName" in known else "rlnMicrographName"
+        separations = [5, 25, 50, 100]
+        expected = crowded(path, 5.0, XYZ, separations, micrograph)
+        assert expected == [36, 69, 85, 139]
+        for separation, rows in zip(separations, expected, strict=True):
+            output = tmp_path / str(separation)
+            assert rejected(path, output, min_separation=separation, remove_entirely=True) == rows
+
+    def test_an_export_without_images_is_refused_or_read_as_told(self, real_data, tmp_path):
+        path = real_data / "tomo_forms_chemoreceptor/warp/matching_dev39.star"
+        table = open_table(path)
+        rows = pa.concat_tables(
+            [read(table, part, table.schema.names) for part in table.fragments]
+        ).drop_columns(["rlnImageName", "rlnTomoSubTomosAre2DStacks"])
+        copy = tmp_path / "copy.parquet"
+        pq.write_table(rows, copy)
+        with pytest.raises(InputError, match=r"of 1,399 rows .* nearest neighbour"):
+            run(copy, tmp_path / "no", score_field="none")
+        options = {"min_separation": 50, "remove_entirely": True}
+        assert rejected(copy, tmp_path / "a", coordinate_pixel_size=5.0, **options) == 85
+        assert rejected(copy, tmp_path / "b", coordinate_pixel_size=1.35, **options) == 1173
+
+    @pytest.mark.parametrize(
+        ("reverse", "separation", "kept"),
+        [
+            (False, 50, (126, 4690)),
+            (False, 80, (126, 4664)),
+            (True, 20, (4815, 75)),
+            (True, 50, (4815, 2)),
+            (True, 80, (4815, 0)),
+        ],
+    )
+    def test_two_programs_with_two_pixel_sizes(
+        self, real_data, tmp_path, reverse, separation, kept
+    ):
+        refined, listed = (
+            str(real_data / "napari_starfile" / name)
+            for name in ("example_particles_with_optics.star", "example_particles.star")
+        )
+        result = run(
+            [listed, refined] if reverse else [refined, listed],
+            tmp_path / "out",
+            min_separation=separation,
+            prefer_input_order=True,
+            score_field="none",
+            micrograph_pixel_size={listed: 20.712},
+        )
+        assert tuple(entry["kept"] for entry in result.by_input) == kept
+        assert verify(tmp_path / "out").verified
