@@ -444,7 +444,7 @@ def test_a_large_image_is_binned_by_averaging(tmp_path):
         [],
         ["--min-separation", "33.25", "--remove-entirely", "--seed", "7"],
         ["--score-field", "pick_stats/ncc_score:lower", "--between-inputs-only"],
-        ["--micrograph-pixel-size", "1.77", "--prefer-input-order", "--output-format", "parquet"],
+        ["--micrograph-pixel-size", "1.2", "--prefer-input-order", "--output-format", "parquet"],
     ],
 )
 def test_the_command_on_the_page_repeats_the_run(tmp_path, cli, options):

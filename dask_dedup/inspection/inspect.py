@@ -20,9 +20,9 @@ from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
-from dask_dedup.particles.column_roles import CRYOSPARC, RELION
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.particles.scales import check_scales, find_scales
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed

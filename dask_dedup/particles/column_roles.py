@@ -8,109 +8,29 @@ from typing import TYPE_CHECKING, NamedTuple
 from dask_dedup.dedup.params import SCORE_DIRECTIONS
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
+from dask_dedup.particles.programs import (
+    ALIGNMENTS,
+    CONTENT_COLUMNS,
+    CRYOSPARC,
+    MICROGRAPH_UID,
+    NAME_COLUMNS,
+    OTHER_SCORES,
+    PROGRAMS,
+    RELION,
+    RELION_IMAGE,
+    RELION_PARTICLE_PSIZE,
+    RELION_SHIFT_ANGSTROM,
+    RELION_SHIFT_PIXELS,
+    RELION_SUBTOMOGRAM,
+    SYMMETRY_SOURCE,
+    Position,
+    Program,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from dask_dedup.dedup.params import DedupParams, ScoreField
-
-MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograph_path"
-
-
-class _Position(NamedTuple):
-    columns: tuple[str, ...]
-    unit: str
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """Column names that CryoSPARC or RELION uses for each role, the preferred name first.
-
-    ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
-    """
-
-    convention: str
-    positions: tuple[_Position, ...]
-    micrograph: tuple[str, ...]
-    psize_mic: tuple[str, ...]
-    filament: str
-    half: tuple[str, ...]
-    scores: dict[str, tuple[str, ...]]
-    shape: tuple[str, ...] = ()
-    uid: tuple[str, ...] = ()
-
-
-CRYOSPARC = Program(
-    convention="cryosparc",
-    positions=(_Position(("location/center_x_frac", "location/center_y_frac"), "fraction"),),
-    micrograph=(MICROGRAPH_UID, MICROGRAPH_PATH),
-    psize_mic=("location/micrograph_psize_A",),
-    filament="filament/filament_uid",
-    half=("{group}/split", "alignments3D/split", "alignments2D/split"),
-    scores={
-        "ncc_score": ("pick_stats/ncc_score",),
-        "error": ("{group}/error",),
-        "error_min": ("{group}/error_min",),
-    },
-    shape=("location/micrograph_shape",),
-    uid=("uid",),
-)
-RELION = Program(
-    convention="relion",
-    positions=(
-        _Position(tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"), "angstrom"),
-        _Position(("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"), "pixel"),
-        _Position(("rlnCoordinateX", "rlnCoordinateY"), "pixel"),
-    ),
-    micrograph=("rlnTomoName", "rlnMicrographName"),
-    psize_mic=("rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize"),
-    filament="rlnHelicalTubeID",
-    half=("rlnRandomSubset",),
-    scores={"ncc_score": ("rlnAutopickFigureOfMerit",)},
-)
-_PROGRAMS = (CRYOSPARC, RELION)
-
-#: CryoSPARC alignments, the preferred one first.
-_ALIGNMENTS = ("alignments3D", "alignments2D")
-#: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
-_RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
-_RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
-_RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
-#: Before the binning of motion correction.
-ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
-#: Name of the image, and whether the images are 2-D stacks.
-_RELION_IMAGE = ("rlnImageName", "rlnTomoSubTomosAre2DStacks")
-#: Angles of the frame that the shifts of a RELION sub-tomogram are in.
-_SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
-_SYMMETRY_SOURCE = "sym_expand/src_uid"
-
-#: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.
-CONTENT_COLUMNS = {
-    "cryosparc": (
-        *(f"{group}/shift" for group in _ALIGNMENTS),
-        *(f"{group}/pose" for group in _ALIGNMENTS),
-    ),
-    "relion": (
-        *_RELION_SHIFT_ANGSTROM,
-        *_RELION_SHIFT_PIXELS,
-        *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
-        *_SUBTOMOGRAM,
-    ),
-}
-#: Names of particles in the content hash, the preferred one first.
-NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName")
-
-#: Columns that are no named score but can be used as one, and which values are better.
-_OTHER_SCORES = {
-    "alignments3D/cross_cor": "higher",
-    "alignments2D/class_posterior": "higher",
-    "alignments2D/class_ess": "lower",
-    "rlnMaxValueProbDistribution": "higher",
-    "rlnLogLikeliContribution": "higher",
-    "rlnLCCmax": "higher",
-    "rlnNrOfSignificantSamples": "lower",
-    "rlnParticleSelectZScore": "lower",
-}
 
 
 class ImageColumns(NamedTuple):
@@ -206,7 +126,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         needed = " or ".join(program.micrograph)
         raise InputError(f"{table}: no micrograph column. It needs {needed}.")
     shift = _find_shift(present, params, program, len(position.columns), table)
-    groups = (shift.group,) if shift.group else _ALIGNMENTS
+    groups = (shift.group,) if shift.group else ALIGNMENTS
     override = params.for_input("coordinate_pixel_size", table)
     if override is not None and position.unit == "angstrom":
         raise InputError(
@@ -240,10 +160,10 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
     )
 
 
-def _find_position(present: set[str], table: str) -> tuple[Program, _Position]:
+def _find_position(present: set[str], table: str) -> tuple[Program, Position]:
     found = [
         (program, position)
-        for program in _PROGRAMS
+        for program in PROGRAMS
         for position in program.positions
         if present.issuperset(position.columns)
     ]
@@ -257,15 +177,15 @@ def _find_position(present: set[str], table: str) -> tuple[Program, _Position]:
     return found[0]
 
 
-def _find_image(present: set[str], position: _Position) -> ImageColumns | None:
-    psize = _first(present, _RELION_PARTICLE_PSIZE)
+def _find_image(present: set[str], position: Position) -> ImageColumns | None:
+    psize = _first(present, RELION_PARTICLE_PSIZE)
     if psize is None or position.unit != "pixel" or len(position.columns) != 3:
         return None
-    return ImageColumns(psize, *(_first(present, (name,)) for name in _RELION_IMAGE))
+    return ImageColumns(psize, *(_first(present, (name,)) for name in RELION_IMAGE))
 
 
 def _explain_no_position(present: set[str], table: str) -> str:
-    known = {name for each in _PROGRAMS for found in each.positions for name in found.columns}
+    known = {name for each in PROGRAMS for found in each.positions for name in found.columns}
     partial = sorted(known & present)
     text = f" (found only {', '.join(partial)})" if partial else ""
     text += (
@@ -283,8 +203,8 @@ def _find_shift(
     present: set[str], params: DedupParams, program: Program, axes: int, table: str
 ) -> _Shift:
     key = params.shift_key
-    groups = [name for name in _ALIGNMENTS if f"{name}/shift" in present]
-    if key in _ALIGNMENTS and (program is RELION or key not in groups):
+    groups = [name for name in ALIGNMENTS if f"{name}/shift" in present]
+    if key in ALIGNMENTS and (program is RELION or key not in groups):
         way_out = f"Pass {parameter('shift_key', 'auto')} (RELION: rlnOrigin*) or {_no_shift()}."
         if groups:
             way_out = f"The table has {' and '.join(groups)}."
@@ -305,19 +225,19 @@ def _find_shift(
 
 
 def _relion_shift(present: set[str], axes: int, table: str) -> _Shift:
-    columns, psize = _RELION_SHIFT_ANGSTROM[:axes], None
+    columns, psize = RELION_SHIFT_ANGSTROM[:axes], None
     if not _all_or_none(present, columns, table):
-        columns = _RELION_SHIFT_PIXELS[:axes]
+        columns = RELION_SHIFT_PIXELS[:axes]
         if not _all_or_none(present, columns, table):
             return _Shift()
-        psize = _first(present, _RELION_PARTICLE_PSIZE)
+        psize = _first(present, RELION_PARTICLE_PSIZE)
         if psize is None:
-            _all_or_none(present, (columns[0], _RELION_PARTICLE_PSIZE[0]), table)
-    if not _all_or_none(present, _SUBTOMOGRAM, table):
+            _all_or_none(present, (columns[0], RELION_PARTICLE_PSIZE[0]), table)
+    if not _all_or_none(present, RELION_SUBTOMOGRAM, table):
         return _Shift(columns, psize)
     if axes == 2:  # cannot be rotated
-        _all_or_none(present, (_SUBTOMOGRAM[0], "rlnCoordinateZ"), table)
-    return _Shift(columns, psize, _SUBTOMOGRAM)
+        _all_or_none(present, (RELION_SUBTOMOGRAM[0], "rlnCoordinateZ"), table)
+    return _Shift(columns, psize, RELION_SUBTOMOGRAM)
 
 
 def _no_shift() -> str:
@@ -338,7 +258,7 @@ def _all_or_none(present: set[str], names: tuple[str, ...], table: str) -> bool:
 def _find_label(present: set[str], params: DedupParams, program: Program, table: str) -> str | None:
     """Return the name of the column with filaments or with symmetry sources. Return None if neither is needed."""
     if params.undo_symmetry_expansion:
-        name, needed_by = _SYMMETRY_SOURCE, "undo_symmetry_expansion"
+        name, needed_by = SYMMETRY_SOURCE, "undo_symmetry_expansion"
     elif params.ignore_within_filament:
         name, needed_by = program.filament, "ignore_within_filament"
     else:
@@ -376,16 +296,16 @@ def _find_score(
 def score_fields(columns: Collection[str]) -> dict[str, str]:
     """Map each column that can be a score to the value of `score_field` that selects the column."""
     fields: dict[str, str] = {}
-    for program in _PROGRAMS:
+    for program in PROGRAMS:
         for name, templates in program.scores.items():
             found = [column for column in _in_groups(templates) if column in columns]
             fields |= {column: f"{column}:{SCORE_DIRECTIONS[name]}" for column in found}
             fields |= dict.fromkeys(found[:1], name)
-    others = {column: value for column, value in _OTHER_SCORES.items() if column in columns}
+    others = {column: value for column, value in OTHER_SCORES.items() if column in columns}
     return fields | {column: f"{column}:{better}" for column, better in others.items()}
 
 
-def _in_groups(names: Sequence[str], groups: Sequence[str] = _ALIGNMENTS) -> list[str]:
+def _in_groups(names: Sequence[str], groups: Sequence[str] = ALIGNMENTS) -> list[str]:
     """Replace ``{group}`` in each column name by each of `groups`, such as alignments3D."""
     return list(dict.fromkeys(name.format(group=group) for name in names for group in groups))
 

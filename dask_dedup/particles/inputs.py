@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Self
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.particles.column_roles import (
+from dask_dedup.particles.column_roles import needs_pixel_size, resolve_roles
+from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.particles.programs import (
     CRYOSPARC,
     MICROGRAPH_PATH,
     MICROGRAPH_UID,
     ORIGINAL_PIXEL_SIZE,
     RELION,
-    needs_pixel_size,
-    resolve_roles,
 )
-from dask_dedup.particles.micrographs import read_micrographs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

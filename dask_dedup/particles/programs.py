@@ -1,0 +1,106 @@
+"""Column names that CryoSPARC and RELION use for each role of a column."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograph_path"
+
+
+class Position(NamedTuple):
+    """Columns of the position, and their unit: fraction, pixel or angstrom."""
+
+    columns: tuple[str, ...]
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """Column names that CryoSPARC or RELION uses for each role, the preferred name first.
+
+    ``{group}`` stands for the alignments whose shift is applied: alignments3D or alignments2D.
+    """
+
+    convention: str
+    positions: tuple[Position, ...]
+    micrograph: tuple[str, ...]
+    psize_mic: tuple[str, ...]
+    filament: str
+    half: tuple[str, ...]
+    scores: dict[str, tuple[str, ...]]
+    shape: tuple[str, ...] = ()
+    uid: tuple[str, ...] = ()
+
+
+CRYOSPARC = Program(
+    convention="cryosparc",
+    positions=(Position(("location/center_x_frac", "location/center_y_frac"), "fraction"),),
+    micrograph=(MICROGRAPH_UID, MICROGRAPH_PATH),
+    psize_mic=("location/micrograph_psize_A",),
+    filament="filament/filament_uid",
+    half=("{group}/split", "alignments3D/split", "alignments2D/split"),
+    scores={
+        "ncc_score": ("pick_stats/ncc_score",),
+        "error": ("{group}/error",),
+        "error_min": ("{group}/error_min",),
+    },
+    shape=("location/micrograph_shape",),
+    uid=("uid",),
+)
+RELION = Program(
+    convention="relion",
+    positions=(
+        Position(tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"), "angstrom"),
+        Position(("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"), "pixel"),
+        Position(("rlnCoordinateX", "rlnCoordinateY"), "pixel"),
+    ),
+    micrograph=("rlnTomoName", "rlnMicrographName"),
+    psize_mic=("rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize"),
+    filament="rlnHelicalTubeID",
+    half=("rlnRandomSubset",),
+    scores={"ncc_score": ("rlnAutopickFigureOfMerit",)},
+)
+PROGRAMS = (CRYOSPARC, RELION)
+
+#: CryoSPARC alignments, the preferred one first.
+ALIGNMENTS = ("alignments3D", "alignments2D")
+#: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
+RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
+RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
+RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
+#: Before the binning of motion correction.
+ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
+#: Name of the image, and whether the images are 2-D stacks.
+RELION_IMAGE = ("rlnImageName", "rlnTomoSubTomosAre2DStacks")
+#: Angles of the frame that the shifts of a RELION sub-tomogram are in.
+RELION_SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
+SYMMETRY_SOURCE = "sym_expand/src_uid"
+
+#: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.
+CONTENT_COLUMNS = {
+    "cryosparc": (
+        *(f"{group}/shift" for group in ALIGNMENTS),
+        *(f"{group}/pose" for group in ALIGNMENTS),
+    ),
+    "relion": (
+        *RELION_SHIFT_ANGSTROM,
+        *RELION_SHIFT_PIXELS,
+        *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+        *RELION_SUBTOMOGRAM,
+    ),
+}
+#: Names of particles in the content hash, the preferred one first.
+NAME_COLUMNS = ("rlnTomoParticleName", "rlnImageName")
+
+#: Columns that are no named score but can be used as one, and which values are better.
+OTHER_SCORES = {
+    "alignments3D/cross_cor": "higher",
+    "alignments2D/class_posterior": "higher",
+    "alignments2D/class_ess": "lower",
+    "rlnMaxValueProbDistribution": "higher",
+    "rlnLogLikeliContribution": "higher",
+    "rlnLCCmax": "higher",
+    "rlnNrOfSignificantSamples": "lower",
+    "rlnParticleSelectZScore": "lower",
+}
