@@ -101,7 +101,7 @@ def remove_duplicates(
     known = None
     if micrographs is not None:
         rows = _as_arrow(_as_frame(micrographs))
-        known = micrograph_table(rows, "micrographs", match=roles.match)
+        known = micrograph_table(rows, "micrographs", roles.naming, roles.groups)
     inputs = Inputs.of([table], [roles], params, known)
     check_inputs(inputs)
     if _is_from(frame, "dask.dataframe"):

@@ -10,7 +10,8 @@ import pytest
 
 from dask_dedup.errors import InputError
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs import keys_of_names, micrograph_keys
+from dask_dedup.particles.micrograph_names import Naming, hash_texts
+from dask_dedup.particles.row_micrographs import RowMicrographs
 
 INTEGERS = [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = [pa.float16(), pa.float32(), pa.float64()]
@@ -227,19 +228,23 @@ def test_other_types_than_text_are_refused(values):
 @pytest.mark.parametrize("kind", TEXTS, ids=str)
 def test_a_micrographs_key_does_not_depend_on_how_its_name_is_stored(kind):
     for values in layouts(["J1/b.mrc", "J1/a.mrc", None, "J1/b.mrc"], kind):
-        keys, names = micrograph_keys(column(values), "c", "path")
-        wanted = keys_of_names(["J1/b.mrc", "J1/a.mrc"], "path").tolist()
-        assert keys.tolist() == [wanted[0], wanted[1], 0, wanted[0]]
-        assert set(names) >= {"J1/a.mrc", "J1/b.mrc"}
+        found = RowMicrographs.read(column(values), "c", Naming("path"))
+        wanted = hash_texts(["J1/b.mrc", "J1/a.mrc"]).tolist()
+        assert found.keys.tolist() == [wanted[0], wanted[1], 0, wanted[0]]
+        assert found.missing.tolist() == [False, False, True, False]
+        assert {(each.key, each.name) for each in found.named()} == {
+            (wanted[0], "J1/b.mrc"),
+            (wanted[1], "J1/a.mrc"),
+        }
 
 
 @pytest.mark.parametrize("kind", [pa.uint64(), pa.dictionary(pa.int32(), pa.uint64())], ids=str)
 def test_a_micrographs_key_is_its_uid(kind):
-    keys, names = micrograph_keys(column(stored_as(kind, [2**63 + 1, 4])), "c", "uid")
-    assert keys.tolist() == [2**63 + 1, 4]
-    assert names == []
+    found = RowMicrographs.read(column(stored_as(kind, [2**63 + 1, 4])), "c", Naming("uid"))
+    assert found.keys.tolist() == [2**63 + 1, 4]
+    assert found.named() == []
 
 
-def test_keys_of_names_are_the_same_on_every_machine():
-    keys = keys_of_names(["J1/a.mrc", ""], "path")
+def test_keys_of_micrograph_names_are_the_same_on_every_machine():
+    keys = Naming("path").keys(["J1/a.mrc", ""])
     assert keys.tolist() == [2068059208678623579, 13020603013274838756]

@@ -14,6 +14,7 @@ from test_cs import PARTICLE, message, particles, plain, rows_of, save, save_csd
 from dask_dedup import DedupParams, run
 from dask_dedup.formats import open_table
 from dask_dedup.formats.cryosparc import cs, csg, npy
+from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrographs import read_micrographs
 
 MAIN = [
@@ -227,11 +228,11 @@ def test_exposures_as_micrographs(tmp_path):
     text = "group: {type: exposure}\nresults:\n  micrograph_blob: {metafile: '>exposures.cs'}\n"
     (tmp_path / "exposures.csg").write_text(text)
     for name in ("exposures.cs", "exposures.csg"):
-        known = read_micrographs(open_table(tmp_path / name), match="uid")
+        known = read_micrographs(open_table(tmp_path / name), Naming("uid"))
         assert known.keys.tolist() == sorted(exposures["uid"].tolist())
         assert known.psize.tolist() == exposures["micrograph_blob/psize_A"][::-1].tolist()
         assert known.shape.tolist() == [[4092, 5760]] * 5
-        assert read_micrographs(open_table(tmp_path / name), match="path").psize.size == 5
+        assert read_micrographs(open_table(tmp_path / name), Naming("path")).psize.size == 5
 
 
 def test_a_run_of_a_group(tmp_path):

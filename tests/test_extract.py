@@ -25,7 +25,8 @@ from dask_dedup.formats import Fragment
 from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import compare_roles
-from dask_dedup.particles.micrographs import bare_name, keys_of_names, micrograph_table
+from dask_dedup.particles.micrograph_names import bare_name, hash_texts
+from dask_dedup.particles.micrographs import micrograph_table
 from dask_dedup.particles.pixel_sizes import TABLE
 from dask_dedup.particles.scan_summary import ScoreRange, summarize
 
@@ -42,7 +43,7 @@ def prepare(table, micrographs=None, *, number=0, source=0, first_row=0, **param
     roles = resolve_roles(table.column_names, params, "some.parquet")
     (roles,) = compare_roles([roles], [("some.parquet", table.column_names)], params)
     if micrographs is not None:
-        micrographs = micrograph_table(micrographs, "exposures", match=roles.match)
+        micrographs = micrograph_table(micrographs, "exposures", roles.naming, roles.groups)
     fragment = Fragment(number, source, first_row, table.num_rows, ())
     return table.select(roles.columns), fragment, roles, params, micrographs
 
@@ -241,7 +242,7 @@ def test_micrographs_are_distinguished_by_uid():
 
 def test_micrographs_are_distinguished_by_path():
     table = cryosparc(drop=[UID])
-    keys = keys_of_names(table.column(PATH).to_pylist(), "path")
+    keys = hash_texts(table.column(PATH).to_pylist())
     np.testing.assert_array_equal(picks_of(table).micrograph, keys)
 
 
@@ -258,7 +259,7 @@ def test_micrographs_are_distinguished_by_bare_name(name):
     assert bare_name(name) == "Grid1_0042"
     table = relion(2, columns={"rlnMicrographName": [name, "other/Grid1_0043.mrc"]})
     picks = picks_of(table, match_micrographs="name")
-    wanted = keys_of_names(["Grid1_0042", "Grid1_0043"], "path")
+    wanted = hash_texts(["Grid1_0042", "Grid1_0043"])
     assert picks.micrograph.tolist() == wanted.tolist()
 
 
@@ -546,13 +547,13 @@ def test_a_scan_summary_counts_rows_by_micrograph():
     summary = summary_of(prepare(table, number=4, source=1))
     paths = table.column(PATH).to_pylist()
     assert (summary.fragment, summary.source, summary.rows) == (4, 1, 120)
-    name_of = dict(summary.names)
+    name_of = {each.key: each.name for each in summary.names}
     counted = zip(summary.micrographs.tolist(), summary.counts.tolist(), strict=True)
     assert {name_of[key]: count for key, count in counted} == {
         path: paths.count(path) for path in set(paths)
     }
-    keys, names = zip(*summary.names, strict=True)
-    np.testing.assert_array_equal(keys, keys_of_names(list(names), "path"))
+    keys, names, _ = zip(*summary.names, strict=True)
+    np.testing.assert_array_equal(keys, hash_texts(list(names)))
     assert summary.uids.tolist() == sorted(uids(table))
     assert summary.problems == []
     assert summary.score is None

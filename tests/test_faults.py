@@ -20,7 +20,7 @@ from test_resume import make_input
 from dask_dedup import RunError, run
 from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.particles.micrographs import keys_of_names
+from dask_dedup.particles.micrograph_names import hash_texts
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.executors import distributed, watchdog
 
@@ -267,7 +267,7 @@ class TestATaskThatAlwaysFails:
     @pytest.fixture
     def bad_micrograph(self, source, monkeypatch):
         name = parquet.pq.read_table(source)["rlnMicrographName"][50].as_py()
-        key = keys_of_names([name], "path")[0]
+        key = hash_texts([name])[0]
         real = stages.decide
 
         def decide(picks, params):

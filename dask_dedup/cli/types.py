@@ -92,6 +92,13 @@ input_options = together(
             help="How to match micrographs across inputs.",
         ),
         click.option(
+            "--group-by",
+            multiple=True,
+            metavar="COLUMN|none",
+            help="Column or hive key, such as session: micrographs of one name are different if its values "
+            "differ; may be repeated. none: they are the same.",
+        ),
+        click.option(
             "--flip-y",
             multiple=True,
             type=PATH,

@@ -101,6 +101,10 @@ class DedupParams:
         How micrographs are matched across inputs. ``name`` ignores folders, CryoSPARC's number and the
         suffixes of motion correction. ``auto`` matches by uid if all inputs have it, else by path. If
         CryoSPARC and RELION tables are mixed, it matches by name.
+    group_by : str or tuple of str
+        Columns (or hive keys) such as ``session``. Particles whose values differ in one of them are on
+        different micrographs, even if the micrographs have one name. ``none`` compares micrographs of
+        one name whatever their hive keys.
     flip_y : tuple of int
         Ordinals (from 0) of the inputs whose y axis points the other way.
     micrograph_height : int, optional
@@ -127,6 +131,7 @@ class DedupParams:
     ignore_within_filament: bool = False
     undo_symmetry_expansion: bool = False
     match_micrographs: str = "auto"
+    group_by: tuple[str, ...] = ()
     flip_y: tuple[int, ...] = ()
     micrograph_height: int | None = None
     invalid: str = "error"
@@ -141,6 +146,13 @@ class DedupParams:
                     _check_number(name, value, f"{path}: " if path else "")
             elif given is not None or name not in _OPTIONAL:
                 _check_number(name, given)
+        given = self.group_by
+        names = (given,) if isinstance(given, str) else tuple(given or ())
+        object.__setattr__(self, "group_by", tuple(dict.fromkeys(names)))
+        if "none" in self.group_by and len(self.group_by) > 1:
+            raise InputError(
+                f"{parameter('group_by', 'none')} excludes other columns. Drop it, or drop them."
+            )
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -157,6 +169,11 @@ class DedupParams:
     def score(self) -> ScoreField | None:
         """The parsed `score_field`, or None if `score_field` is ``none``."""
         return parse_score_field(self.score_field)
+
+    @property
+    def group_columns(self) -> tuple[str, ...]:
+        """The columns in `group_by`, without ``none``."""
+        return tuple(name for name in self.group_by if name != "none")
 
     @property
     def measures(self) -> bool:
@@ -214,8 +231,11 @@ class DedupParams:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as a dict for JSON, for the manifest and the run id."""
-        lists = {name: [list(pair) for pair in getattr(self, name)] for name in PER_INPUT}
-        return {**asdict(self), "flip_y": list(self.flip_y), **lists}
+        lists: dict[str, Any] = {
+            name: [list(pair) for pair in getattr(self, name)] for name in PER_INPUT
+        }
+        lists |= {"flip_y": list(self.flip_y), "group_by": list(self.group_by)}
+        return {**asdict(self), **lists}
 
 
 def _check_number(name: str, value: Any, where: str = "") -> None:

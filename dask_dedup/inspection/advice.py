@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrographs import bare_name
+from dask_dedup.particles.micrograph_names import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -66,7 +66,7 @@ def advise(
     unit = entries[0].unit
     if pairs and not any(pair.match for pair in pairs) and inputs.roles[0].match == "path":
         known = [
-            {bare_name(name) for summary in one.summaries for _, name in summary.names}
+            {bare_name(name) for summary in one.summaries for _, name, _ in summary.names}
             for one in survey.inputs
         ]
         if shared := sum(len(one & other) for one, other in combinations(known, 2)):

@@ -22,6 +22,7 @@ from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
 from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.particles.name_checks import check_groups, check_names
 from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.particles.scales import check_scales, find_scales
 from dask_dedup.storage.access import check_access
@@ -88,8 +89,10 @@ def inspect(
     scores = [score_columns(table, roles, params) for table, roles in both]
     survey = survey_inputs(opened, measured, scores)
     for one in survey.inputs:
-        for check in (check_scales, checks.check_rows, checks.check_names, checks.check_uids):
+        for check in (check_scales, checks.check_rows, check_names, checks.check_uids):
             record(problems, check, opened, one.summaries)
+    every = [summary for one in survey.inputs for summary in one.summaries]
+    record(problems, check_groups, opened, every)
     return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
 
 
@@ -104,7 +107,7 @@ def _open(
     roles, comparable = find_roles(tables, params, problems)
     exposures = None
     if micrographs:
-        exposures = read_micrographs(open_table(micrographs), match=roles[0].match)
+        exposures = read_micrographs(open_table(micrographs), roles[0].naming, roles[0].groups)
     for table, role in zip(tables, roles, strict=True):
         if table.source in params.flip_y:
             check_flip(role, params, exposures, table.path)

@@ -19,7 +19,7 @@ from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.micrographs import micrograph_keys
+from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
 
 if TYPE_CHECKING:
@@ -165,7 +165,7 @@ def _summarize(inputs: Inputs, fragment: Fragment, rows: pa.Table, uid_bits: int
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     summary = summarize(found, fragment, roles, inputs.params)
     # Every fragment can list the same names, so they share one string.
-    names = [(key, sys.intern(name)) for key, name in summary.names]
+    names = [each._replace(name=sys.intern(each.name)) for each in summary.names]
     return replace(summary, names=names, uids=summary.uids[_chosen(summary.uids, uid_bits)])
 
 
@@ -178,8 +178,8 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
     """Return a fragment's particle centres on sampled micrographs. Leave out rows without a valid centre."""
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
-    keys, _ = micrograph_keys(columns, roles.micrograph, roles.match)
-    chosen = _chosen(keys, bits) & ~columns.nulls(roles.micrograph)
+    micrographs = RowMicrographs.of(columns, roles)
+    chosen = _chosen(micrographs.keys, bits) & ~micrographs.missing
     if not chosen.all():
         rows = rows.filter(pa.array(chosen))
 
@@ -194,13 +194,13 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
     height = np.zeros(keys.size)
     if roles.unit != "angstrom":
         psize = 1.0 if found.psize is None else found.psize
-        height = _heights(measured, fragment, rows, keys) * psize
+        height = _heights(measured, fragment, rows, found.micrographs) * psize
     centres = Centres(keys.view(np.int64), points, shift, height)
     return centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)))
 
 
 def _heights(
-    measured: Inputs, fragment: Fragment, rows: pa.Table, keys: NDArray[np.uint64]
+    measured: Inputs, fragment: Fragment, rows: pa.Table, micrographs: RowMicrographs
 ) -> NDArray[np.float64]:
     """Return, for each row, the height of its micrograph in pixels, or NaN if unknown, (n,) float64."""
     shape = measured.roles[fragment.source].shape
@@ -208,5 +208,5 @@ def _heights(
         return Columns(rows, measured.tables[fragment.source].path).vectors(shape, 2)[:, 0]
     if measured.micrographs is not None and measured.micrographs.shape is not None:
         known = np.append(measured.micrographs.shape[:, 0], np.nan)
-        return known[measured.micrographs.find(keys)]
-    return np.full(keys.size, float(measured.params.micrograph_height or np.nan))
+        return known[measured.micrographs.find(micrographs)]
+    return np.full(rows.num_rows, float(measured.params.micrograph_height or np.nan))

@@ -11,7 +11,7 @@ import numpy as np
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
-from dask_dedup.particles.micrographs import bare_name
+from dask_dedup.particles.name_checks import check_groups, check_names
 from dask_dedup.particles.scales import check_scales, scale_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
@@ -73,33 +73,6 @@ def _problem_text(problem: Problem, first: Sequence[str]) -> str:
     return f"{counted(problem.rows, 'row', problem.what)} ({details})"
 
 
-def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that different micrograph names have different keys (hashes).
-
-    Two micrographs of an input may have the same bare name (if these are compared). Any two may have
-    the same 64-bit hash (a chance of 3 in 10**8 for 10**6 micrographs).
-    """
-    compared: dict[int, str] = {}
-    stored: dict[tuple[int, int], str] = {}
-    for summary in summaries:
-        by_bare_name = inputs.roles[summary.source].match == "name"
-        for key, name in summary.names:
-            other = stored.setdefault((summary.source, key), name)
-            if other != name and bare_name(other) == bare_name(name):
-                raise InputError(
-                    f"{inputs.tables[summary.source].path}: the micrographs {other} and {name} "
-                    "have the same bare name, so they cannot be matched by name. "
-                    f"Pass {parameter('match_micrographs', 'path')} or "
-                    f"{parameter('match_micrographs', 'uid')}."
-                )
-            as_compared = bare_name(name) if by_bare_name else name
-            if compared.setdefault(key, as_compared) != as_compared:
-                raise InputError(
-                    f"the micrograph names {compared[key]} and {as_compared} have the same hash. "
-                    "Rename one of them."
-                )
-
-
 def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Check that no uid occurs twice in one input. Different inputs may share uids."""
     for table in inputs.tables:
@@ -145,7 +118,7 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 
 #: The checks of a run, in order.
-CHECKS = (check_scales, check_rows, check_uids, check_names)
+CHECKS = (check_scales, check_rows, check_uids, check_groups, check_names)
 
 
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.dedup.params import SCORE_DIRECTIONS
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
+from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.programs import (
     ALIGNMENTS,
     CONTENT_COLUMNS,
@@ -80,8 +81,10 @@ class ColumnRoles:
     half: str | None = None
     #: The filament, or the source of a symmetry copy, if the parameters need it.
     label: str | None = None
-    #: How micrographs are matched: uid, path or name.
-    match: str = "path"
+    #: How micrographs are matched.
+    naming: Naming = field(default_factory=Naming)
+    #: Columns that micrographs are grouped by.
+    groups: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -89,8 +92,13 @@ class ColumnRoles:
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
         named = (*single, self.score, self.uid, self.particle_name, self.half, self.label)
         axes = (*self.position, *self.shift, *self.subtomogram, *self.content)
-        every = (*named, *axes, *(self.image or ()))
+        every = (*named, *axes, *(self.image or ()), *self.groups)
         return tuple(dict.fromkeys(name for name in every if name is not None))
+
+    @property
+    def match(self) -> str:
+        """How micrographs are matched: uid, path or name."""
+        return self.naming.match
 
     @property
     def first_half(self) -> int:
@@ -156,7 +164,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         particle_name=None if uid else _first(present, NAME_COLUMNS),
         half=_first(present, _in_groups(program.half, groups)),
         label=_find_label(present, params, program, table),
-        match="uid" if micrograph == MICROGRAPH_UID else "path",
+        naming=Naming("uid" if micrograph == MICROGRAPH_UID else "path"),
     )
 
 

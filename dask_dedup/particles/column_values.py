@@ -145,6 +145,26 @@ class Columns:
         renumbered = np.where([text is None for text in texts], -1, number)
         return np.append(renumbered, -1)[np.concatenate(codes)].astype(np.intp), known
 
+    def as_texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
+        """Return codes and distinct texts as `texts` does, for a column of any simple type."""
+        column = self._decoded(name)
+        if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
+            raise InputError(
+                f"{self.table}: the column {name} holds {column.type}, not simple values"
+            )
+        if not _is_text(column.type) and not pa.types.is_null(column.type):
+            encoded = column.dictionary_encode().unify_dictionaries()
+            chunks = [
+                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                for chunk in encoded.chunks
+            ]
+            column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
+        return Columns(pa.table({name: column}), self.table).texts(name)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
 
 def _valid_rows(chunk: pa.Array) -> NDArray[np.intp]:
     return np.flatnonzero(to_numpy(chunk.is_valid()))

@@ -14,8 +14,8 @@ from dask_dedup.particles import geometry
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
-from dask_dedup.particles.micrographs import micrograph_keys
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes, two_readings
+from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.particles.validity import (
     Problem,
     Problems,
@@ -43,8 +43,8 @@ class Extract:
     """The picks of a fragment, in row order, and the problems found in its rows."""
 
     picks: Picks
-    #: Distinct micrograph names, if micrographs go by name.
-    names: list[str]
+    #: Of all rows.
+    micrographs: RowMicrographs
     #: Of invalid rows, which are marked in ``picks.invalid``.
     problems: list[Problem]
     #: Of valid rows.
@@ -77,7 +77,7 @@ def extract(
         reader.flip_y(position, shift, known)
     x, y, *z = map(np.ascontiguousarray, reader.centres(position, shift, known).T)
     picks = Picks(
-        micrograph=known.keys,
+        micrograph=known.rows.keys,
         x=x,
         y=y,
         z=z[0] if z else constant_column(0.0, len(rows)),
@@ -98,15 +98,14 @@ def extract(
     found, psize, unclear = reader.problems.found, None, None
     if needs_pixel_size(roles, params):
         psize = known.sizes.used
-        unclear = two_readings(known.sizes, position, known.keys)
-    return Extract(picks, known.names, found, oddities, known.sizes, psize, unclear)
+        unclear = two_readings(known.sizes, position, known.rows.keys)
+    return Extract(picks, known.rows, found, oddities, known.sizes, psize, unclear)
 
 
 class _Micrographs(NamedTuple):
-    """Micrograph key, pixel size and shape for each row of a fragment."""
+    """Micrograph, pixel size and shape for each row of a fragment."""
 
-    keys: NDArray[np.uint64]
-    names: list[str]
+    rows: RowMicrographs
     sizes: PixelSizes
     #: From the micrograph table, (n, 2) as (ny, nx).
     shape: Floats | None
@@ -125,15 +124,12 @@ class _Reader:
 
     def micrographs(self, table: MicrographTable | None) -> _Micrographs:
         columns, roles = self.columns, self.roles
-        keys, names = micrograph_keys(columns, roles.micrograph, roles.match)
-        unnamed = columns.nulls(roles.micrograph)
-        if "" in names:  # stands for null in formats without nulls
-            codes, texts = columns.texts(roles.micrograph)
-            unnamed = unnamed | (codes == texts.index(""))
+        rows = RowMicrographs.of(columns, roles)
+        unnamed = rows.missing
         self.problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
         shape, missing, of_table = None, np.zeros(len(columns), dtype=bool), None
         if table is not None:
-            row = table.find(keys)
+            row = table.find(rows)
             missing = (row < 0) & ~unnamed
             what = f"are on a micrograph missing from {table.path}"
             self.problems.note(missing, Reason.UNKNOWN_MICROGRAPH, what, roles.micrograph)
@@ -144,7 +140,7 @@ class _Reader:
             known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
             column = roles.psize_mic or (roles.image.psize if roles.image else "")
             self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
-        return _Micrographs(keys, names, sizes, shape, missing)
+        return _Micrographs(rows, sizes, shape, missing)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
         """Read d numbers per row as (n, d) float64. Mark rows with NaN or infinity as invalid."""

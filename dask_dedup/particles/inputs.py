@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import needs_pixel_size, resolve_roles
+from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.programs import (
     CRYOSPARC,
@@ -64,7 +65,9 @@ def make_inputs(
         If a column is missing, or the parameters contradict the tables.
     """
     roles = find_roles(tables, params)
-    micrographs = read_micrographs(exposures, match=roles[0].match) if exposures else None
+    micrographs = None
+    if exposures:
+        micrographs = read_micrographs(exposures, roles[0].naming, roles[0].groups)
     inputs = Inputs.of(tables, roles, params, micrographs)
     check_inputs(inputs)
     return inputs
@@ -80,7 +83,7 @@ def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[Col
 def compare_roles(
     roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
 ) -> list[ColumnRoles]:
-    """Choose how to match micrographs across inputs. Return the roles with the micrograph columns to match.
+    """Choose how to match micrographs across inputs. Return the roles with the columns to match by.
 
     Parameters
     ----------
@@ -113,8 +116,20 @@ def compare_roles(
                 f"{table}: has no column {column} to match micrographs by {match}. Add the "
                 f"column, or choose another {parameter('match_micrographs')}."
             )
-        matched.append(replace(role, micrograph=column, match=match))
+        _check_groups(params.group_columns, columns, table)
+        matched.append(
+            replace(role, micrograph=column, naming=Naming(match), groups=params.group_columns)
+        )
     return matched
+
+
+def _check_groups(groups: Sequence[str], columns: Sequence[str], table: str) -> None:
+    missing = next((name for name in groups if name not in columns), None)
+    if missing is not None:
+        raise InputError(
+            f"{table}: has no column {missing}, which {parameter('group_by', missing)} needs. Add it, or "
+            "pass a folder that has it as a hive key."
+        )
 
 
 def _check_positions(

@@ -9,7 +9,6 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
-from dask_dedup.particles.micrographs import keys_of_names
 from dask_dedup.particles.validity import Reason, count_reasons
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.micrograph_names import MicrographName
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
     from dask_dedup.particles.validity import Problem
 
@@ -75,9 +75,9 @@ class ScanSummary:
     micrographs: NDArray[np.uint64]
     #: (m,) rows of each.
     counts: NDArray[np.int64]
-    #: Every micrograph name with its key; several per key if bare names are compared, none if
-    #: micrographs go by uid.
-    names: list[tuple[int, str]]
+    #: Every micrograph name, also of rows that are not compared; several per key if bare names are
+    #: compared, none if micrographs go by uid and have no group.
+    names: list[MicrographName]
     #: (n,) sorted; of all rows that have one.
     uids: NDArray[np.uint64]
     #: Least and greatest pixel size by its source, such as `pixel_sizes.COLUMN`, angstrom. Empty if
@@ -94,6 +94,9 @@ class ScanSummary:
     invalid: dict[str, int] = field(default_factory=dict)
     #: Rows whose pixel size is unclear.
     two_readings: TwoReadings | None = None
+    #: For each hive key that `group_by` may have to decide about: micrograph names with the values
+    #: that they are under.
+    hive_values: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
 
 
 def summarize(
@@ -105,11 +108,6 @@ def summarize(
     excluded = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
     compared = (picks.invalid & np.uint16(excluded)) == 0
     keys, number = unique_inverse(_select(picks.micrograph, compared))
-    named = (picks.invalid & np.uint16(Reason.MICROGRAPH)) == 0
-    # Names of rows that are not compared count, too: clashes must not depend on the fragments.
-    present = {*keys.tolist(), *np.unique(picks.micrograph[named & ~compared]).tolist()}
-    name_keys = keys_of_names(found.names, roles.match).tolist()
-    names = [pair for pair in zip(name_keys, found.names, strict=True) if pair[0] in present]
     uids = np.empty(0, np.uint64)
     if roles.uid:
         uids = np.sort(_select(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
@@ -119,7 +117,7 @@ def summarize(
         rows=fragment.rows,
         micrographs=keys,
         counts=np.bincount(number, minlength=keys.size),
-        names=names,
+        names=found.micrographs.named(),
         uids=uids,
         psize={} if found.psize is None else _ranges(found.sizes, compared),
         stored_psize=_range(found.sizes.stored, compared),
@@ -128,7 +126,28 @@ def summarize(
         oddities=found.oddities,
         invalid=count_reasons(picks.invalid),
         two_readings=found.two_readings,
+        hive_values={} if params.group_by else _hive_values(found, fragment, roles),
     )
+
+
+def _hive_values(
+    found: Extract, fragment: Fragment, roles: ColumnRoles
+) -> dict[str, set[tuple[str, str]]]:
+    """Return the micrograph names under each value of each hive key. Uids need no group, so they have none."""
+    values: dict[str, set[tuple[str, str]]] = {}
+    names, codes = found.micrographs.names, found.micrographs.codes
+    codes = np.where(found.micrographs.missing, -1, codes) if names else codes
+    start = 0
+    for part in fragment.slices if names else ():
+        present = np.unique(codes[start : start + part.rows]).tolist()
+        start += part.rows
+        for key, value in part.keys:
+            if key != roles.micrograph:
+                text = "null" if value is None else str(value)
+                values.setdefault(key, set()).update(
+                    (names[code], text) for code in present if code >= 0
+                )
+    return values
 
 
 def _select(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:

@@ -12,9 +12,12 @@ from dask_dedup.dedup.picks import NO_HALF, fragment_of
 from dask_dedup.particles.validity import Reason
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.decide import Rejections
+    from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.inputs import Inputs
 
 DUPLICATES_SCHEMA = pa.schema(
@@ -37,12 +40,27 @@ DUPLICATES_SCHEMA = pa.schema(
 )
 
 
-def duplicates_table(
-    inputs: Inputs, rejections: Rejections, micrographs: pa.ChunkedArray
-) -> pa.Table:
-    """Make the Arrow table of rejected particles and their winners, with the columns of `DUPLICATES_SCHEMA`.
+def group_names(params: DedupParams) -> list[str]:
+    """Return the name in ``duplicates`` of each group column: ``group_NAME`` if NAME is another column there."""
+    taken = DUPLICATES_SCHEMA.names
+    return [f"group_{name}" if name in taken else name for name in params.group_columns]
 
-    `micrographs` holds the micrograph of each rejected particle.
+
+def duplicates_schema(params: DedupParams) -> pa.Schema:
+    """Return the columns of ``duplicates``: those of `DUPLICATES_SCHEMA`, then the group columns as text."""
+    groups = [pa.field(name, pa.string()) for name in group_names(params)]
+    return pa.schema([*DUPLICATES_SCHEMA, *groups])
+
+
+def duplicates_table(
+    inputs: Inputs,
+    rejections: Rejections,
+    micrographs: pa.ChunkedArray,
+    groups: Sequence[pa.Array] = (),
+) -> pa.Table:
+    """Make the Arrow table of rejected particles and their winners, with the columns of `duplicates_schema`.
+
+    `micrographs` and `groups` hold the micrograph and the group values of each rejected particle.
     """
     has_winner = rejections.has_winner
     with_uid = np.array([roles.uid is not None for roles in inputs.roles])
@@ -69,8 +87,9 @@ def duplicates_table(
         winner_row,
         from_numpy(rejections.half, rejections.half != NO_HALF),
         from_numpy(rejections.winner_half, rejections.winner_half != NO_HALF),
+        *groups,
     ]
-    return pa.table(columns, names=DUPLICATES_SCHEMA.names)
+    return pa.table(columns, names=duplicates_schema(inputs.params).names)
 
 
 def _input_names(

@@ -118,5 +118,5 @@ def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[in
     _, first_of_partition = np.unique(partition, return_index=True)
     chosen = np.concatenate([order[first_of_partition], order[:NAMED]])[:NAMED]
     wanted = set(distinct[chosen].tolist())
-    names = (pair for summary in summaries for pair in summary.names)
-    return list({key: name[-NAME_LENGTH:] for key, name in names if key in wanted}.items())
+    names = (each for summary in summaries for each in summary.names)
+    return list({n.key: str(n)[-NAME_LENGTH:] for n in names if n.key in wanted}.items())

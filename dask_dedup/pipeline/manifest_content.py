@@ -91,6 +91,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
         "convention": roles.convention,
         "columns": {
             "micrograph": roles.micrograph,
+            "groups": list(roles.groups),
             "position": list(roles.position),
             "shift": list(roles.shift),
             "score": roles.score,

@@ -329,8 +329,11 @@ def _describe(job: Job) -> str:
         outcome = "particles of the first input win"
     else:
         outcome = f"{'one' if params.score is None else 'the best'} of them is kept"
+    how = f"matched by {roles[0].match}"
+    if roles[0].groups:
+        how += f", grouped by {', '.join(roles[0].groups)}"
     shifts = ", ".join(dict.fromkeys(each.shift_name for each in roles))
     return (
-        f"duplicates: {duplicates} on one micrograph (matched by {roles[0].match}); {outcome}; "
+        f"duplicates: {duplicates} on one micrograph ({how}); {outcome}; "
         f"shift: {shifts}; score: {score}"
     )

@@ -32,7 +32,7 @@ from dask_dedup.output.layout import (
 )
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.micrographs import micrograph_keys
+from dask_dedup.particles.row_micrographs import RowGroups, RowMicrographs
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.pipeline.duplicates import duplicates_table
 from dask_dedup.storage.files import sha256_of
@@ -225,7 +225,13 @@ def _write(
     if micrograph is None:
         column = job.inputs.roles[fragment.source].micrograph
         micrograph = columns([column]).column(0)
-    duplicates = duplicates_table(job.inputs, rejections, micrograph.filter(from_numpy(~keep)))
+    groups: Sequence[pa.Array] = ()
+    names = job.inputs.params.group_columns
+    if names:
+        read_groups = RowGroups.of(Columns(columns(names), table.path), names)
+        groups = read_groups.values(np.flatnonzero(~keep))
+    micrograph = micrograph.filter(from_numpy(~keep))
+    duplicates = duplicates_table(job.inputs, rejections, micrograph, groups)
     files[DUPLICATES] = parquet.write(duplicates, draft / job.dataset_folder(DUPLICATES) / name)
     same_uid, across_halves = _count_pairs(job.inputs.roles, rejections)
     return FragmentCheckpoint(
@@ -283,7 +289,7 @@ def _decide_rows(
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = columns(roles.columns)
     _check_rows(rows, fragment)
-    keys, _ = micrograph_keys(Columns(rows, str(fragment)), roles.micrograph, roles.match)
+    keys = RowMicrographs.of(Columns(rows, str(fragment)), roles).keys
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
         return Rejections.concatenate([]), DecisionCounts()
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)

@@ -162,7 +162,8 @@ class FinishedRun:
             path = at(given)
             if not path.is_absolute():
                 path = Path(self.manifest["directory"], path)
-            return read_micrographs(open_table(path, allow_outside=True), match=self.roles[0].match)
+            table, roles = open_table(path, allow_outside=True), self.roles[0]
+            return read_micrographs(table, roles.naming, roles.groups)
         except (DedupError, OSError):
             return None
 

@@ -31,6 +31,11 @@ NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 #: Encoding rarely saves more than this factor; the size of a row group that claims more follows from its rows.
 _SAVING = 8
 
+#: Columns such as location/micrograph_uid are two folders: location and micrograph_uid=5.
+_CRYOSPARC_GROUPS = (
+    *("location", "pick_stats", "blob", "ctf", "filament", "sym_expand", "micrograph_blob"),
+    *("alignments2D", "alignments3D"),
+)
 _HIVE_KEY = re.compile(r"([^=]+)=(.*)")
 
 
@@ -104,11 +109,10 @@ def read_footer(path: Path, root: Path) -> Footer:
     except UNREADABLE as error:
         raise InputError(f"{path}: not a readable Parquet file: {reason(error)}") from error
     names = schema.names
+    keys = tuple((name, value) for name, value in hive_keys(path, root) if name not in names)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise InputError(f"{path}: the column {twice[0]} occurs more than once")
-    parts = path.relative_to(root).parts[:-1] if path != root else ()
-    matches = [match for match in map(_HIVE_KEY.fullmatch, parts) if match]
     row_groups = map(metadata.row_group, range(metadata.num_row_groups))
     groups = [(group.num_rows, group.total_byte_size) for group in row_groups]
     rows = [count for count, _ in groups]
@@ -119,8 +123,36 @@ def read_footer(path: Path, root: Path) -> Footer:
         )
     fingerprint = hashlib.sha256(footer).hexdigest()
     file = InputFile(str(path), status.st_size, status.st_mtime_ns, metadata.num_rows, fingerprint)
-    keys = tuple((match[1], unquote(match[2])) for match in matches if match[1] not in names)
     return Footer(file, schema, keys, tuple(groups))
+
+
+def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
+    """Return the hive keys and values in the names of the folders between `root` and the file `path`.
+
+    Raises
+    ------
+    InputError
+        If a folder below a ``key=value`` folder is no such folder: the value had a slash that the
+        writer did not encode, so it is spread over several folders.
+    """
+    folders = path.relative_to(root).parts[:-1] if path != root else ()
+    keys: list[tuple[str, str]] = []
+    begun = ""
+    for number, folder in enumerate(folders):
+        match = _HIVE_KEY.fullmatch(begun + folder)
+        begun = ""
+        if match:
+            keys.append((unquote(match[1]), unquote(match[2])))
+        elif folder in _CRYOSPARC_GROUPS and "=" in "".join(folders[number + 1 : number + 2]):
+            begun = f"{folder}/"
+        elif keys:
+            above = "/".join(folders[:number])
+            raise InputError(
+                f"{root}: the folder {folder} in {above} is not key=value, so the value of {keys[-1][0]} "
+                "had a slash (Dask writes it so). Write the table again with the slash as %2F, as "
+                "pyarrow, Polars and DuckDB do."
+            )
+    return keys
 
 
 def _read_footer_bytes(path: Path, size: int) -> bytes:

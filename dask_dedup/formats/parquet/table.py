@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+#: Hive keys that are text, even if all values are numbers such as 255.
+_NAMES = ("rlnMicrographName", "rlnTomoName", "location/micrograph_path")
 #: Target size of a fragment before compression: several fit in memory, and there are few tasks.
 FRAGMENT_BYTES = 24 * 2**20
 
@@ -55,7 +57,8 @@ def open_table(path: Path, source: int, version: int | None = None) -> ParticleT
     lake.check_not_inside(path)
     with ThreadPoolExecutor() as pool:
         footers = list(pool.map(lambda file: read_footer(file, path), paths))
-    return _table_of(path, source, footers, _schema_of_all(footers))
+    schema = _schema_of_all(footers)
+    return _table_of(path, source, list(_with_all_keys(footers)), schema)
 
 
 def _list_parquet(path: Path) -> list[Path]:
@@ -107,13 +110,35 @@ def _table_of(
 def _schema_of_all(footers: Sequence[Footer]) -> pa.Schema:
     """Merge the schemas of a table's files and add a column for each hive key."""
     schema = _merge(footers)
-    names = dict.fromkeys(name for footer in footers for name, _ in footer.keys)
-    for name in names:
-        values = [dict(footer.keys).get(name, NULL_KEY) for footer in footers]
-        given = [value for value in values if value != NULL_KEY]
-        whole = bool(given) and all(re.fullmatch(r"-?(0|[1-9]\d{0,17})", value) for value in given)
-        schema = schema.append(pa.field(name, pa.int64() if whole else pa.string()))
+    values: dict[str, set[str]] = {}
+    for footer in footers:
+        for name, value in footer.keys:
+            values.setdefault(name, set()).add(value)
+    for name, given in values.items():
+        if name not in schema.names:  # some files may have it as a column
+            schema = schema.append(pa.field(name, _key_type(name, given - {NULL_KEY})))
     return schema
+
+
+def _key_type(name: str, values: set[str]) -> pa.DataType:
+    """Return the type of a hive key: an integer type that can hold all values, else text."""
+    whole = bool(values) and all(re.fullmatch(r"0|-?[1-9]\d{0,19}", value) for value in values)
+    if whole and name not in _NAMES:
+        least, greatest = min(map(int, values)), max(map(int, values))
+        if least >= -(2**63) and greatest < 2**63:
+            return pa.int64()
+        if least >= 0 and greatest < 2**64:
+            return pa.uint64()
+    return pa.string()
+
+
+def _with_all_keys(footers: Sequence[Footer]) -> Iterator[Footer]:
+    """Add to each footer, as null, the hive keys that only other files have."""
+    names = dict.fromkeys(name for footer in footers for name, _ in footer.keys)
+    for footer in footers:
+        absent = names.keys() - dict(footer.keys) - set(footer.schema.names)
+        keys = (*footer.keys, *((name, NULL_KEY) for name in names if name in absent))
+        yield replace(footer, keys=keys) if absent else footer
 
 
 def _merge(footers: Sequence[Footer]) -> pa.Schema:

@@ -14,7 +14,8 @@ import numpy as np
 
 from dask_dedup.errors import InputError
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs import bare_name
+from dask_dedup.particles.micrograph_names import bare_name
+from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.results.report.summary import sample_of
 
 if TYPE_CHECKING:
@@ -129,8 +130,9 @@ def _find(run: FinishedRun, summary: Summary, name: str) -> int:
     names = {summary.name_of(key): key for key in keys}
     names |= {str(key): key for key in keys}
     bare: dict[str, list[int]] = {}
-    for known, key in names.items():
-        bare.setdefault(bare_name(known), []).append(key)
+    for key in keys:
+        stored = summary.names[key].name if key in summary.names else ""
+        bare.setdefault(bare_name(stored), []).append(key)
     alike = bare.get(bare_name(name), [])
     if name in names:
         return names[name]
@@ -149,7 +151,7 @@ def make_example(run: FinishedRun, summary: Summary, key: int, why: str) -> Exam
     unit = "A" if run.params.measures else run.roles[part.source].unit
     if unit == "angstrom":
         unit = "A"
-    image, note = _image(run, name)
+    image, note = _image(run, summary.names[key].name if key in summary.names else "")
     if image is not None and shape is not None and image.shape != shape:
         note = (
             f"the image has {image.shape[1]} x {image.shape[0]} pixels, but the micrograph "
@@ -206,15 +208,15 @@ def _field(
                 size = roles.given_psize
                 if psize is not None and psize[at[0]] > 0:
                     size = float(psize[at[0]])
-                return part, size, _shape(run, part, rows.slice(at[0], 1), key)
+                return part, size, _shape(run, part, rows.slice(at[0], 1))
     raise InputError(f"{run.output}: the particles of micrograph {key} are missing.")
 
 
-def _shape(run: FinishedRun, part: Part, row: pa.Table, key: int) -> tuple[int, int] | None:
+def _shape(run: FinishedRun, part: Part, row: pa.Table) -> tuple[int, int] | None:
     table, roles = run.micrographs, run.roles[part.source]
     shape = np.array([np.nan, np.nan])
     if table is not None and table.shape is not None:
-        at = table.find(np.array([key], dtype=np.uint64))[0]
+        at = table.find(RowMicrographs.of(Columns(row, "the result"), roles))[0]
         shape = table.shape[at] if at >= 0 else shape
     elif roles.shape:
         shape = Columns(row, "the result").vectors(roles.shape, 2)[0]

@@ -18,7 +18,7 @@ from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.inspection.neighbours import Centres, Cloud
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs import keys_of_names
+from dask_dedup.particles.micrograph_names import MicrographName
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Summary:
         Micrograph keys, sorted.
     kept, rejected : (m,) int64
         Number of particles on each micrograph.
-    names : dict of int to str
+    names : dict of int to MicrographName
         Names of micrographs by key.
     sample : Sample
     sampled_micrographs : int
@@ -82,14 +82,14 @@ class Summary:
     micrographs: Keys
     kept: NDArray[np.int64]
     rejected: NDArray[np.int64]
-    names: dict[int, str]
+    names: dict[int, MicrographName]
     sample: Sample
     sampled_micrographs: int
     part_micrographs: tuple[tuple[Part, set[int]], ...]
 
     def name_of(self, key: int) -> str:
-        """Return the name of a micrograph, or its uid if it has no name."""
-        return self.names.get(key, f"uid {key}")
+        """Return the name of a micrograph, or its uid if it has no name, with its group if it has one."""
+        return str(self.names.get(key, MicrographName(key, "")))
 
     def parts_of(self, key: int) -> list[Part]:
         """Return each `Part` of the result that has particles of the micrograph `key`."""
@@ -110,7 +110,7 @@ class _Reading:
 
     kept: Counter[int]
     rejected: Counter[int]
-    names: dict[int, str]
+    names: dict[int, MicrographName]
     sample: Sample
 
 
@@ -125,7 +125,7 @@ def summarize(run: FinishedRun) -> Summary:
     readings = _read_parts(run, run.parts, choose)
     kept: Counter[int] = Counter()
     rejected: Counter[int] = Counter()
-    names: dict[int, str] = {}
+    names: dict[int, MicrographName] = {}
     for reading in readings:
         kept.update(reading.kept)
         rejected.update(reading.rejected)
@@ -163,7 +163,7 @@ def _read_parts(
 def _read_part(
     run: FinishedRun, choose: Callable[[Keys], NDArray[np.bool_]], part: Part
 ) -> _Reading:
-    names: dict[int, str] = {}
+    names: dict[int, MicrographName] = {}
     counts: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
     picks: tuple[list[Picks], list[Picks]] = ([], [])
     chosen_rejected = [np.empty(0, dtype=bool)]
@@ -175,7 +175,7 @@ def _read_part(
                 some.micrograph, return_index=True, return_counts=True
             )
             counts[outcome].update(dict(zip(distinct.tolist(), number.tolist(), strict=True)))
-            names |= _names(run, part, found, rows, distinct, np.flatnonzero(compared)[first])
+            names |= _names(found, rows, distinct, np.flatnonzero(compared)[first])
             chosen = choose(distinct)[np.searchsorted(distinct, some.micrograph)]
             picks[outcome].append(some.take(chosen))
             if path == part.rejected:
@@ -187,22 +187,19 @@ def _read_part(
 
 
 def _names(
-    run: FinishedRun,
-    part: Part,
-    found: Extract,
-    rows: pa.Table,
-    distinct: Keys,
-    first: NDArray[np.intp],
-) -> dict[int, str]:
+    found: Extract, rows: pa.Table, distinct: Keys, first: NDArray[np.intp]
+) -> dict[int, MicrographName]:
     """Map micrograph key to name. For micrographs identified by uid, the name is in `PATH_COLUMN`."""
-    if found.names:
-        keyed = keys_of_names(found.names, run.roles[part.source].match)
-        return dict(zip(keyed.tolist(), found.names, strict=True))
-    if PATH_COLUMN not in rows.column_names:
-        return {}
+    if found.micrographs.names or PATH_COLUMN not in rows.column_names:
+        return {each.key: each for each in found.micrographs.named()}
     codes, texts = Columns(rows.take(from_numpy(first)), "").texts(PATH_COLUMN)
-    pairs = zip(distinct.tolist(), codes.tolist(), strict=True)
-    return {key: texts[code] for key, code in pairs if code >= 0}
+    describe = found.micrographs.groups.describe
+    every = zip(distinct.tolist(), codes.tolist(), first.tolist(), strict=True)
+    return {
+        key: MicrographName(key, texts[code], describe(row))
+        for key, code, row in every
+        if code >= 0
+    }
 
 
 _WINNERS = pa.schema(

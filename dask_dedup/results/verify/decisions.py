@@ -20,7 +20,8 @@ from dask_dedup.dedup.rank import rank_keys, splitmix64
 from dask_dedup.output.layout import DUPLICATES
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
+from dask_dedup.particles.micrograph_names import is_missing
+from dask_dedup.pipeline.duplicates import duplicates_schema, group_names
 from dask_dedup.results.verify.close_pairs import (
     NOT_FOUND,
     Points,
@@ -36,7 +37,7 @@ from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, fi
 from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -222,12 +223,16 @@ def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: i
         picks = replace(picks, uid=content_hashes(columns, roles))
     reason = find_reasons(inputs, fragment.source, columns, picks)
     duplicates, rows = read_duplicates(path, fragment)
+    if duplicates.schema.names != duplicates_schema(inputs.params).names:
+        raise MismatchError(f"{path}: its columns are {', '.join(duplicates.schema.names)}")
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
     uid = pa.nulls(rows.size, pa.uint64())
     if roles.uid:
         decoded = Columns(columns, "the input")
         uid = pa.array(decoded.integers(roles.uid)[rows], mask=decoded.nulls(roles.uid)[rows])
     stored = pa.table({"micrograph": names.dictionary_encode(), "uid": uid})
+    for name, values in _group_values(inputs, columns, rows):
+        stored = stored.append_column(name, values)
     kept = np.ones(len(picks), dtype=bool)
     kept[rows] = False
     batch = _Batch(picks, kept, reason, duplicates, stored)
@@ -235,6 +240,20 @@ def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: i
         return batch
     # Keys may have a pattern; their hashes spread evenly over the passes.
     return batch.take(splitmix64(picks.micrograph) % np.uint64(passes) == number)
+
+
+def _group_values(
+    inputs: Inputs, columns: pa.Table, rows: Indices
+) -> Iterator[tuple[str, pa.Array]]:
+    """Yield the name in ``duplicates`` of each group column, and its values in the given rows as text."""
+    every = zip(group_names(inputs.params), inputs.params.group_columns, strict=True)
+    for name, column in every:
+        values = columns.column(column).take(pa.array(rows))
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        texts = values.cast(pa.string()).to_pylist()
+        known = [None if text is None or is_missing(text) else text for text in texts]
+        yield name, pa.array(known, pa.string()).dictionary_encode()
 
 
 def _name(inputs: Inputs, picks: Picks, row: int) -> str:
@@ -324,7 +343,7 @@ def _compare(
     found = Columns(batch.duplicates, DUPLICATES)
     stored = {name: batch.stored.column(name) for name in batch.stored.column_names}
     right = Columns(pa.table(expected | stored), "the expected rows")
-    for column in DUPLICATES_SCHEMA.names:
+    for column in duplicates_schema(inputs.params).names:
         wrong = differs(found, right, column)
 
         def describe(n: int, column: str = column) -> str:

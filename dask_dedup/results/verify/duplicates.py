@@ -32,7 +32,7 @@ def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
     """Read a ``duplicates`` file. Also return each rejected particle's row in the fragment, ascending, (n,) intp."""
     with pq.ParquetFile(**parquet_source(path)) as file:
         table = file.read(use_threads=False)
-    if table.schema.names != DUPLICATES_SCHEMA.names:
+    if table.schema.names[: len(DUPLICATES_SCHEMA)] != DUPLICATES_SCHEMA.names:
         raise MismatchError(f"{path}: its columns are {', '.join(table.schema.names)}")
     columns = Columns(table, str(path))
     codes, files = columns.texts("file")

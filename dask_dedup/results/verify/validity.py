@@ -13,6 +13,7 @@ from dask_dedup.arrow import is_text
 from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 _WARP_IMAGE = re.compile(r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$")
+#: Texts that stand for a missing name.
+_NO_NAMES = ("", "None", "none", "null", "NULL", "<NA>", "nan", "NaN")
 #: Number of rows that cannot be compared, by input and reason.
 InvalidCounts = Counter[tuple[int, str]]
 
@@ -60,8 +63,10 @@ def _reasons(
     yield "micrograph", _empty(columns, roles.micrograph)
     listed = np.empty(0, np.intp)
     if table is not None:
-        yield "unknown_micrograph", ~np.isin(picks.micrograph, table.keys)
-        listed = np.searchsorted(table.keys, picks.micrograph)
+        # The table may serve all groups.
+        keys = RowMicrographs.of(columns, roles).keys_within(table.groups)
+        yield "unknown_micrograph", ~np.isin(keys, table.keys)
+        listed = np.searchsorted(table.keys, keys)
     yield "position", _not_finite(columns, roles.position)
     if roles.shift:
         yield "shift", _not_finite(columns, roles.shift)
@@ -136,7 +141,7 @@ def _empty(columns: Columns, name: str) -> Bools:
     if not is_text(columns.rows.schema.field(name).type):
         return columns.nulls(name)
     codes, texts = columns.texts(name)
-    return np.array([*(not text for text in texts), True])[codes]
+    return np.array([*(text.strip() in _NO_NAMES for text in texts), True])[codes]
 
 
 def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts) -> str:

@@ -1,0 +1,87 @@
+"""Micrograph names: which are missing, and in which form they are compared."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
+#: Texts that programs write for a missing name or value. STAR files have no nulls.
+_MISSING = frozenset({"", "None", "none", "null", "NULL", "<NA>", "nan", "NaN"})
+#: CryoSPARC prefixes the names of its files with 15 to 21 digits.
+_NUMBER = re.compile(r"^\d{15,21}_")
+#: Suffixes that programs append to micrograph names.
+_TAIL = re.compile(
+    r"(\.(mrcs?|tiff?|eer|tomostar|star|gz|bz2)"
+    r"|_(patch|rigid|full|local)_aligned|_aligned|_doseweighted|_background|_denoised"
+    r"|_dw|_nodw|_fractions|_movie|_eer)$",
+    re.IGNORECASE,
+)
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a text stands for a missing value, such as ``None``, ``null``, ``<NA>`` or an empty text."""
+    return text.strip() in _MISSING
+
+
+def bare_name(name: str) -> str:
+    """Remove folders, CryoSPARC's number prefix and program suffixes from a micrograph name.
+
+    Examples
+    --------
+    >>> bare_name("J7/motioncorrected/003942345678901234567_Grid1_0042_patch_aligned_doseweighted.mrc")
+    'Grid1_0042'
+    >>> bare_name("MotionCorr/job002/Movies/Grid1_0042_fractions.mrc")
+    'Grid1_0042'
+    """
+    bare = _NUMBER.sub("", name.replace("\\", "/").rsplit("/", 1)[-1])
+    while (shorter := _TAIL.sub("", bare)) not in (bare, ""):
+        bare = shorter
+    return bare
+
+
+def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
+    """Hash texts to 64-bit integers, which are the same on every machine."""
+    digests = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """The form in which the micrograph names of one input are compared.
+
+    Attributes
+    ----------
+    match : {"uid", "path", "name"}
+        Compare uids, names as stored, or bare names.
+    """
+
+    match: str = "path"
+
+    def compared(self, name: str) -> str:
+        """Return the form of a stored name that is compared."""
+        return bare_name(name) if self.match == "name" else name
+
+    def keys(self, names: Iterable[str]) -> NDArray[np.uint64]:
+        """Return the 64-bit key of each stored name: a hash of its compared form."""
+        return hash_texts(map(self.compared, names))
+
+
+class MicrographName(NamedTuple):
+    """Stored name of a micrograph (empty for a uid), with its key and its group, such as ``session=A``."""
+
+    key: int
+    name: str
+    group: str = ""
+
+    def __str__(self) -> str:
+        name = self.name or f"uid {self.key}"
+        return f"{name} ({self.group})" if self.group else name

@@ -1,0 +1,91 @@
+"""Checks of micrograph names: clashes, and names that occur under two values of a hive key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
+from dask_dedup.particles.micrograph_names import bare_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
+
+
+def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Check that different micrographs have different keys (hashes).
+
+    Two micrographs of an input may have the same bare name (if these are compared). Any two may have
+    the same 64-bit hash (a chance of 3 in 10**8 for 10**6 micrographs).
+    """
+    compared: dict[int, str] = {}
+    stored: dict[tuple[int, int], str] = {}
+    for summary in summaries:
+        naming = inputs.roles[summary.source].naming
+        for each in summary.names:
+            name, key = each.name, each.key
+            other = stored.setdefault((summary.source, key), name)
+            if other != name and bare_name(other) == bare_name(name):
+                raise InputError(
+                    f"{inputs.tables[summary.source].path}: the micrographs {other} and {name} "
+                    "have the same bare name, so they cannot be matched by name. "
+                    f"Pass {parameter('match_micrographs', 'path')} or "
+                    f"{parameter('match_micrographs', 'uid')}."
+                )
+            # Groups of uids have no name.
+            as_compared = str(each._replace(name=naming.compared(name))) if name else each.group
+            if compared.setdefault(key, as_compared) != as_compared:
+                raise InputError(
+                    f"the micrographs {compared[key]} and {as_compared} have the same hash. "
+                    "Rename one of them."
+                )
+
+
+def check_groups(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Check that no micrograph name occurs under two values of a hive key, unless `group_by` decides.
+
+    Raises
+    ------
+    InputError
+        The message names every such key, two of its values, and both ways out.
+    """
+    clashes = list(_hive_clashes(inputs, summaries))
+    if not clashes:
+        return
+    places = " and ".join(place for _, place in clashes)
+    keys = " or ".join(parameter("group_by", key) for key, _ in clashes)
+    if len(clashes) > 1:
+        keys += " (repeat it for several)"
+    raise InputError(
+        f"{places}. If these are different micrographs, pass {keys}. If they are the same, as when "
+        f"the key names the picker, pass {parameter('group_by', 'none')}."
+    )
+
+
+def _hive_clashes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[tuple[str, str]]:
+    """Yield each hive key that has one micrograph name under two values, with a description of them."""
+    keys = dict.fromkeys(key for summary in summaries for key in summary.hive_values)
+    for key in keys:
+        first: dict[str, tuple[str, str]] = {}
+        clashes: dict[str, str] = {}
+        for summary in summaries:
+            compared = inputs.roles[summary.source].naming.compared
+            path = inputs.tables[summary.source].path
+            for name, value in sorted(summary.hive_values.get(key, ())):
+                other, other_path = first.setdefault(compared(name), (value, path))
+                if other != value:
+                    where = f" of {path}" if path != other_path else ""
+                    clashes.setdefault(
+                        compared(name),
+                        f"{other_path}: the micrograph {name} is under {key}={other} and "
+                        f"{key}={value}{where}",
+                    )
+        if clashes:
+            description = next(iter(clashes.values()))
+            if len(clashes) > 1:
+                description += f", and {counted(len(clashes) - 1, 'other')} too"
+            yield key, description
