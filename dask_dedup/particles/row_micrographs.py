@@ -135,8 +135,8 @@ class RowMicrographs:
     def named(self) -> list[MicrographName]:
         """Return the distinct names with their keys and groups. Uids are listed only if there are groups."""
         if not self.groups.columns:
-            present = np.bincount(self.codes[~self.missing] if self.names else self.codes)
-            first = _first_rows(self.codes, np.flatnonzero(present))
+            codes = self.codes[~self.missing] if self.names else np.empty(0, np.intp)
+            first = _first_rows(self.codes, np.flatnonzero(np.bincount(codes)))
         else:
             several = (self.codes if self.names else self.stored, *self.groups.codes)
             distinct = np.zeros(self.stored.size, dtype=np.intp)
