@@ -9,6 +9,7 @@ from tables import cryosparc, write_file
 
 from dask_dedup import DedupParams, InputError, RunError, run
 from dask_dedup.cluster import connect as cluster
+from dask_dedup.cluster import handshake
 from dask_dedup.cluster import preload as malloc
 from dask_dedup.monitoring.progress import Progress
 from dask_dedup.pipeline.executors import select
@@ -190,7 +191,7 @@ def test_the_configured_scheduler_is_used(inputs, tmp_path, monkeypatch, caplog)
 
 
 def test_a_missing_scheduler_is_reported(monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.2)
+    monkeypatch.setattr(handshake, "CONNECT_SECONDS", 0.2)
     with (
         ExitStack() as stack,
         pytest.raises(RunError, match="cannot connect to the Dask scheduler"),

@@ -234,7 +234,8 @@ class TestAWorkerThatUsesTooMuchMemory:
             "from dask_dedup.pipeline.executors import batching as groups; groups.TASK_ROWS = 1; "
         )
         program += "from dask_dedup.cli import main; main()"
-        words = ["run", source, "--output", out, "--workers", "2", "--memory-limit", self.LIMIT]
+        words = ["run", source, "--output", out, "--workers", "2", "--threads-per-worker", "1"]
+        words += ["--memory-limit", self.LIMIT]
         preload = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "faulty_worker", "PYTHONPATH": str(HERE)}
         done = subprocess.run(
             [sys.executable, "-c", program, *words],

@@ -185,9 +185,9 @@ class TestExitCodes:
 
     @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "not an address"])
     def test_1_means_no_scheduler_answers(self, cli, arguments, monkeypatch, address):
-        from dask_dedup.cluster import connect as cluster
+        from dask_dedup.cluster import handshake
 
-        monkeypatch.setattr(cluster, "CONNECT_SECONDS", 1)
+        monkeypatch.setattr(handshake, "CONNECT_SECONDS", 1)
         outcome = cli(*arguments, "--scheduler", address)
         assert outcome.exit_code == 1
         (line,) = outcome.stderr.splitlines()

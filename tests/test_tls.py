@@ -26,6 +26,7 @@ from tornado.ioloop import IOLoop
 
 from dask_dedup import run
 from dask_dedup.cluster import connect as cluster
+from dask_dedup.cluster import handshake
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.pipeline.executors import select
 
@@ -63,7 +64,7 @@ def out(tmp_path):
 @pytest.fixture
 def secured(authority, monkeypatch):
     """A client of a cluster with TLS in this process."""
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 10)
+    monkeypatch.setattr(handshake, "CONNECT_SECONDS", 10)
     from dask_dedup.cluster.tls import load_security
 
     security = load_security(authority.ca, authority.certificate, authority.key)
@@ -142,7 +143,7 @@ class TestRunningCluster:
 
 
 def test_a_scheduler_without_tls_is_refused(cli, authority, source, out, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 10)
+    monkeypatch.setattr(handshake, "CONNECT_SECONDS", 10)
     import logging
 
     # A plain scheduler logs a page about a client with TLS.

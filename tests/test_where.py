@@ -13,7 +13,7 @@ import pytest
 from tables import cryosparc, write_file
 
 from dask_dedup import RunError
-from dask_dedup.cluster import connect as cluster
+from dask_dedup.cluster import handshake
 from dask_dedup.cluster.scheduler import closing_quietly, preloads
 from dask_dedup.cluster.slurm import walltime
 from dask_dedup.cluster.slurm.allocation import Allocation
@@ -142,6 +142,15 @@ class TestTimeLimits:
     ("options", "words"),
     [
         (("--memory-limit", "lots"), "--memory-limit lots: not a size"),
+        (("--memory-limit", "8", "--workers", 2), "--memory-limit 8: too little, a worker with"),
+        (
+            ("--memory-limit", "450MB", "--threads-per-worker", 1),
+            "--memory-limit 450MB: too little, a worker with 1 thread needs 500 MB. "
+            "Use --memory-limit 500MB or more",
+        ),
+        (("--memory-limit", "0.0001", "--workers", 2), "--memory-limit 0.0001: too little"),
+        (("--memory-limit", "-8GB", "--workers", 2), "--memory-limit -8GB: too little"),
+        (("--workers", 10_000), "--workers 10000: each worker would have"),
         (("--dashboard-address", "here"), "--dashboard-address here: not an address"),
         (("--dashboard-address", ":99999"), "--dashboard-address :99999: not an address"),
         (
@@ -158,7 +167,7 @@ def test_wrong_values_are_refused_at_once(cli, arguments, options, words):
 
 
 def test_a_missing_scheduler_file_is_named(cli, arguments, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "CONNECT_SECONDS", 0.3)
+    monkeypatch.setattr(handshake, "CONNECT_SECONDS", 0.3)
     outcome = cli(*arguments, "--scheduler-file", tmp_path / "s.json")
     assert outcome.exit_code == 2
     assert "dask scheduler --scheduler-file" in outcome.stderr.splitlines()[-1]

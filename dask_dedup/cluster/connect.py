@@ -7,13 +7,13 @@ import os
 import re
 import site
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dask_dedup.errors import InputError, RunError, causes
-from dask_dedup.hints import parameter
+from dask_dedup.cluster import handshake
+from dask_dedup.cluster.memory import most_workers, worker_memory
+from dask_dedup.errors import RunError
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Threads of each worker process of a local cluster, at most.
 THREADS_PER_WORKER = 4
-#: Seconds to wait for a scheduler, for its file and for its first worker.
-CONNECT_SECONDS = 30
 _SCHEDULER_ADDRESS = re.compile(r"scheduler[-_]address")
 
 log = logging.getLogger("dask_dedup")
@@ -70,51 +68,24 @@ def connect(
     `address` or `scheduler_file` names the scheduler. By default, address and certificates are read from Dask's
     configuration.
     """
-    from distributed import Client
+    from distributed import Client, Security
 
-    if scheduler_file:
-        _wait_for_file(Path(scheduler_file))
-        target = str(scheduler_file)
-    else:
-        target = str(address or configured_address())
+    found = handshake.read_scheduler_file(Path(scheduler_file)) if scheduler_file else address
+    target = str(found or configured_address())
+    handshake.check_scheduler(target, security or Security())
     try:
-        client = Client(
-            address,
-            scheduler_file=scheduler_file and str(scheduler_file),
-            timeout=CONNECT_SECONDS,
-            security=security,
-        )
+        client = Client(target, timeout=handshake.CONNECT_SECONDS, security=security)
         stack.enter_context(client)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
-        reason = [str(each) for each in causes(error, contexts=True) if str(each)][-1]
-        raise RunError(
-            f"cannot connect to the Dask scheduler at {target}: {reason}. Check the address. A scheduler with TLS "
-            f"needs tls:// and certificates of its authority: {parameter('tls_ca_file')}, "
-            f"{parameter('tls_cert')} and {parameter('tls_key')}."
-        ) from error
+        raise handshake.cannot_connect(target, error) from error
     try:
-        client.wait_for_workers(1, timeout=CONNECT_SECONDS)
+        with handshake.waiting_notice(f"the first worker of the scheduler at {target}"):
+            client.wait_for_workers(1, timeout=handshake.CONNECT_SECONDS)
     except TimeoutError as error:
         raise RunError(
             f"the scheduler at {target} has no workers. Start some: dask worker {client.scheduler.address}"
         ) from error
     return client
-
-
-def _wait_for_file(file: Path) -> None:
-    """Wait until the scheduler has written its scheduler file, at most `CONNECT_SECONDS`."""
-    name = parameter("scheduler_file", file)
-    if not file.parent.is_dir():
-        raise InputError(f"{name}: there is no folder {file.parent}")
-    end = time.monotonic() + CONNECT_SECONDS
-    if not file.exists():
-        log.info("waiting up to %d s for %s", CONNECT_SECONDS, file)
-    while not file.exists():
-        if time.monotonic() > end:
-            raise InputError(
-                f"{name}: no such file. A scheduler writes it: dask scheduler --scheduler-file {file}"
-            )
-        time.sleep(0.1)
 
 
 def start_local(
@@ -136,11 +107,11 @@ def start_local(
     from dask_dedup.cluster import scheduler
     from dask_dedup.cluster.tls import configured_security
 
-    _check_memory(memory_limit)
     threads = threads_per_worker or max(
         1, min(available_cores() // (workers or 1), THREADS_PER_WORKER)
     )
-    number = workers or max(1, available_cores() // threads)
+    number = workers or max(1, min(available_cores() // threads, most_workers(threads)))
+    memory = worker_memory(memory_limit, number, threads)
     preloads = {}
     if number > 1:
         for option, kind in (("preload", "worker"), ("preload_nanny", "nanny")):
@@ -151,7 +122,7 @@ def start_local(
         n_workers=number,
         threads_per_worker=threads,
         processes=number > 1,
-        memory_limit=memory_limit,
+        memory_limit=memory,
         host="127.0.0.1" if number > 1 or security else None,
         security=security,
         dashboard_address=scheduler.complete_dashboard_address(dashboard_address),
@@ -161,18 +132,6 @@ def start_local(
     )
     stack.enter_context(scheduler.closing_quietly(cluster))
     return stack.enter_context(Client(cluster))
-
-
-def _check_memory(limit: str) -> None:
-    from dask.utils import parse_bytes
-
-    try:
-        if limit != "auto":
-            parse_bytes(limit)
-    except ValueError as error:
-        raise InputError(
-            f"{parameter('memory_limit', limit)}: not a size. Use 4GiB, 500MB or auto."
-        ) from error
 
 
 def live_page_link(client: Client) -> str | None:
