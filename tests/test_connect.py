@@ -90,7 +90,14 @@ def test_a_port_that_closes_connections(answer, stack):
 
 def test_a_port_without_a_server(answer):
     (line,) = answer("--scheduler", "tcp://127.0.0.1:9")
-    assert "Connection refused. Check the address, and that the scheduler runs." in line
+    assert line.startswith("dask-dedup: cannot connect to the Dask scheduler at tcp://127.0.0.1:9")
+
+
+def test_a_refused_connection_asks_whether_the_scheduler_runs():
+    error = OSError("timed out")
+    error.__cause__ = ConnectionRefusedError(111, "Connection refused")
+    line = str(handshake.cannot_connect("tcp://node1:8786", error))
+    assert line.endswith("Connection refused. Check the address, and that the scheduler runs.")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:8787/status", "127.0.0.1", "node one"])

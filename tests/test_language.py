@@ -23,7 +23,7 @@ OPENINGS = re.compile(
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 #: Flags of other programs, by the module that names them.
 FOREIGN = {
-    "cluster/connect.py": {"--scheduler-file"},  # dask scheduler
+    "cluster/handshake.py": {"--scheduler-file"},  # dask scheduler
     "cluster/preload.py": {"--preload-nanny"},  # dask worker
     "cluster/slurm/allocation.py": {
         # srun
