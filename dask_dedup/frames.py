@@ -110,7 +110,7 @@ def remove_duplicates(
     for line in warnings:
         data_warnings.warning("%s", line)
     rejected = np.zeros(len(picks), dtype=bool)
-    rejected[decide(picks, params)[0].row] = True
+    rejected[decide(picks, params, inputs.higher_is_better)[0].row] = True
     return _filter(frame, ~rejected), _filter(frame, rejected)
 
 
@@ -204,6 +204,7 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
         picks,
         _decide_partition,
         inputs.params,
+        inputs.higher_is_better,
         partitions=number,
         groups=number,
         dtypes={"row": np.dtype("i8")},
@@ -263,8 +264,10 @@ def _partition_picks(
     return picks_frame(found.picks, partition)
 
 
-def _decide_partition(picks: Picks, params: DedupParams) -> dict[str, NDArray[Any]]:
-    rejections, _ = decide(picks, params)
+def _decide_partition(
+    picks: Picks, params: DedupParams, higher_is_better: tuple[bool, ...]
+) -> dict[str, NDArray[Any]]:
+    rejections, _ = decide(picks, params, higher_is_better)
     return {"group": rejections.fragment, "row": rejections.row}
 
 

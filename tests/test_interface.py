@@ -273,7 +273,8 @@ class TestMessages:
     def test_warnings_come_last_and_once(self, cli, tmp_path):
         rows = cryosparc(30, drop=["uid"], columns={"pick_stats/ncc_score": [0.0] * 30})
         path = write_file(rows, tmp_path / "picks.parquet")
-        lines = cli("run", path, "-o", tmp_path / "out").stderr.splitlines()
+        options = ("-o", tmp_path / "out", "--prefer-input-order")
+        lines = cli("run", path, *options).stderr.splitlines()
         warnings = [line for line in lines if line.startswith("warning: ")]
         assert len(warnings) == len(set(warnings)) >= 2
         assert lines[-len(warnings) :] == warnings

@@ -118,7 +118,7 @@ def expected(tables, reasons, params):
             centres.append((pixels - np.array(particle[SHIFT]) * factor / size) * size)
         else:
             centres.append([particle[X], particle[Y]])
-        score = particle[SCORE] if params.score else None
+        score = particle[SCORE] if params.scored else None
         priority = source if params.prefer_input_order else 0
         ranks.append(
             oracle.rank_tuple(

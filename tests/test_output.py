@@ -118,7 +118,8 @@ class TestManifest:
         manifest = json.loads((out / "manifest.json").read_text())
         assert manifest == json.loads(json.dumps(result.manifest))
         found = manifest["parameters"]
-        assert (found["min_separation"], found["score_field"], found["seed"]) == (12.5, "error", 3)
+        assert (found["min_separation"], found["seed"]) == (12.5, 3)
+        assert found["score_field"] == [["", "error"]]
         assert set(found) == set(DedupParams.__slots__)
         assert manifest["versions"]["dask-dedup"] == dask_dedup.__version__
         assert manifest["versions"]["pyarrow"] == pa.__version__

@@ -176,7 +176,8 @@ def test_picks_are_ranked_by_the_documented_order(rows, seed, score_field, prefe
         for row, (score, uid, source) in enumerate(rows)
     ]
     wanted = sorted(range(n), key=tuples.__getitem__)
-    assert total_order(rank_keys(picks, params)).tolist() == wanted
+    higher = [score_field == "ncc_score"] * 3
+    assert total_order(rank_keys(picks, params, higher)).tolist() == wanted
 
 
 def test_another_seed_makes_another_choice_among_ties():

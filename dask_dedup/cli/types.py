@@ -80,10 +80,11 @@ input_options = together(
         ),
         click.option(
             "--score-field",
-            default="ncc_score",
-            metavar="FIELD",
-            help="Score that decides which duplicate is kept: ncc_score, error or error_min; for any "
-            "other column, NAME:higher (high values win) or NAME:lower; none: choose at random.",
+            multiple=True,
+            metavar="[INPUT=]FIELD",
+            help="Score that decides which duplicate is kept: ncc_score (default), error or error_min; for any "
+            "other column, NAME:higher (high values win) or NAME:lower; none: choose at random; INPUT=FIELD "
+            "for one INPUT.",
         ),
         click.option(
             "--match-micrographs",
@@ -126,7 +127,8 @@ def dedup_params(
             continue
         values[name] = given.pop(name)
         if name in PER_INPUT:
-            values[name] = tuple(_number_for(name, text, names) for text in values[name])
+            parse = _score_for if name == "score_field" else _number_for
+            values[name] = tuple(parse(name, text, names) for text in values[name])
     return DedupParams(**values)
 
 
@@ -137,12 +139,24 @@ def _number_for(name: str, text: str, inputs: list[str]) -> tuple[str, float]:
         return path, float(number)
     except ValueError as error:
         flag = f"--{name.replace('_', '-')} {text}"
-        unknown, equals, _ = number.rpartition("=")
-        if equals:
-            raise InputError(
-                f"{flag}: {unknown} is not one of the inputs. Write it as the input is written."
-            ) from error
+        _refuse_unknown_input(flag, number)
         raise InputError(f"{flag}: {number!r} is not a number.") from error
+
+
+def _score_for(name: str, text: str, inputs: list[str]) -> tuple[str, str]:
+    """Split ``[INPUT=]FIELD`` into an input and a score. The input is empty if the score is for all."""
+    path, field = split_input(text, inputs)
+    _refuse_unknown_input(f"--{name.replace('_', '-')} {text}", field)
+    return path, field
+
+
+def _refuse_unknown_input(flag: str, value: str) -> None:
+    """Raise InputError if `value` still has the form ``INPUT=value``."""
+    unknown, equals, _ = value.rpartition("=")
+    if equals:
+        raise InputError(
+            f"{flag}: {unknown} is not one of the inputs. Write it as the input is written."
+        )
 
 
 def _ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:

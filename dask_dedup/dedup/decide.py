@@ -13,7 +13,7 @@ from dask_dedup.dedup.picks import NO_HALF, fragment_of, row_of
 from dask_dedup.dedup.rank import rank_keys
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -130,7 +130,9 @@ class DecisionCounts:
         return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
 
 
-def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCounts]:
+def decide(
+    picks: Picks, params: DedupParams, higher_is_better: Sequence[bool] = (True,)
+) -> tuple[Rejections, DecisionCounts]:
     """Find the duplicates among picks. All picks of a micrograph must be passed together.
 
     Parameters
@@ -138,6 +140,8 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
     picks : Picks
         All picks of each micrograph that occurs, in any order.
     params : DedupParams
+    higher_is_better : sequence of bool
+        Direction of the score of each input.
 
     Returns
     -------
@@ -148,7 +152,7 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
     """
     invalid = picks.invalid != 0
     if invalid.any():
-        rejections, counts = decide(picks.take(~invalid), params)
+        rejections, counts = decide(picks.take(~invalid), params, higher_is_better)
         if params.invalid == "reject":
             set_aside = np.flatnonzero(invalid)
             winners = np.full(set_aside.size, NO_WINNER)
@@ -159,7 +163,8 @@ def decide(picks: Picks, params: DedupParams) -> tuple[Rejections, DecisionCount
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
     keys, number = unique_inverse(picks.micrograph)
-    result = method(points, number, rank_keys(picks, params), separation, picks.exclusions(params))
+    ranks = rank_keys(picks, params, higher_is_better)
+    result = method(points, number, ranks, separation, picks.exclusions(params))
     rows = np.flatnonzero(result.rejected)
     counts = DecisionCounts.of(
         keys,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from math import inf
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for
 from dask_dedup.errors import InputError
@@ -36,11 +36,12 @@ _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
 }
 _OPTIONAL = ("micrograph_height",)
 #: Parameters that may have a value for each input.
-PER_INPUT: tuple[str, ...] = ("micrograph_pixel_size", "coordinate_pixel_size")
+PER_INPUT: tuple[str, ...] = ("micrograph_pixel_size", "coordinate_pixel_size", "score_field")
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
 
 #: Direction of the score fields whose meaning is known.
 SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
+DEFAULT_SCORE = "ncc_score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +83,11 @@ class DedupParams:
     shift_key : {"auto", "none", "alignments2D", "alignments3D"}
         Alignment shift that is subtracted from the positions. ``auto`` uses alignments3D if present, else
         alignments2D, else none.
-    score_field : str
+    score_field : str or dict of str to str
         Score that ranks the particles: ``ncc_score``, ``error``, ``error_min``, or a column with its
-        direction (``NAME:higher`` or ``NAME:lower``). ``none`` ranks at random, by `seed`.
+        direction (``NAME:higher`` or ``NAME:lower``). ``none`` ranks at random, by `seed`. A dict
+        {input: score} sets the score of single inputs; the others have ``ncc_score``, or the score of
+        the key ``""``.
     remove_entirely : bool
         Reject all particles that have another one within the separation. By default the best one is kept.
     seed : int
@@ -123,7 +126,7 @@ class DedupParams:
     micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     shift_key: str = "auto"
-    score_field: str = "ncc_score"
+    score_field: PerInput[str] | Mapping[str, str] | str = DEFAULT_SCORE
     remove_entirely: bool = False
     seed: int = 0
     prefer_input_order: bool = False
@@ -163,12 +166,33 @@ class DedupParams:
                 f"{parameter('ignore_within_filament')} has no effect together with "
                 f"{parameter('undo_symmetry_expansion')}, which compares no distances. Drop one of them."
             )
-        parse_score_field(self.score_field)
+        if "" not in self._score_fields:
+            fields = {"": DEFAULT_SCORE, **self._score_fields}
+            object.__setattr__(self, "score_field", tuple(fields.items()))
+        for field in self._score_fields.values():
+            parse_score_field(field)
 
     @property
-    def score(self) -> ScoreField | None:
-        """The parsed `score_field`, or None if `score_field` is ``none``."""
-        return parse_score_field(self.score_field)
+    def _score_fields(self) -> dict[str, str]:
+        """Map each input that `score_field` names to its score, and "" to that of the others."""
+        return dict(cast("PerInput[str]", self.score_field))
+
+    @property
+    def scored(self) -> bool:
+        """Whether particles of any input are ranked by a score."""
+        return any(map(parse_score_field, self._score_fields.values()))
+
+    def score_of(self, path: str) -> ScoreField | None:
+        """Return the score that ranks the particles of the input `path`, or None for ``none``."""
+        return parse_score_field(self.for_input("score_field", path))
+
+    def has_own_score(self, path: str) -> bool:
+        """Return whether `score_field` names the input `path`."""
+        return as_input(path) in self._score_fields
+
+    def without_score(self, path: str) -> Self:
+        """Return the parameters with the score ``none`` for the input `path`."""
+        return replace(self, score_field={**self._score_fields, as_input(path): "none"})
 
     @property
     def group_columns(self) -> tuple[str, ...]:

@@ -27,11 +27,18 @@ _WORST = np.uint64(0xFFFFFFFFFFFFFFFF)
 _SIGN = np.uint64(0x8000000000000000)
 
 
-def rank_keys(picks: Picks, params: DedupParams) -> list[NDArray[np.uint64]]:
-    """Return the columns that rank picks, each (n,) integers. The first column is the most significant."""
+def rank_keys(
+    picks: Picks, params: DedupParams, higher_is_better: Sequence[bool]
+) -> list[NDArray[np.uint64]]:
+    """Return the columns that rank picks, each (n,) integers. The first column is the most significant.
+
+    `higher_is_better` has the direction of the score of each input.
+    """
     keys = [splitmix64(picks.uid ^ np.uint64(params.seed)), picks.uid, picks.row_id]
-    if params.score is not None:
-        keys.insert(0, score_key(picks.score, higher_is_better=params.score.higher_is_better))
+    if params.scored:
+        same = len({*higher_is_better}) == 1
+        higher = higher_is_better[0] if same else np.array(higher_is_better)[picks.source]
+        keys.insert(0, score_key(picks.score, higher_is_better=higher))
     if params.prefer_input_order:
         keys.insert(0, picks.source.astype(np.uint64))
     return keys
@@ -65,14 +72,19 @@ def splitmix64(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return z
 
 
-def score_key(score: NDArray[np.float64], *, higher_is_better: bool) -> NDArray[np.uint64]:
-    """Convert scores to integers that sort from the best score to the worst.
+def score_key(
+    score: NDArray[np.float64], *, higher_is_better: bool | NDArray[np.bool_]
+) -> NDArray[np.uint64]:
+    """Convert scores to integers that sort from the best score to the worst. The direction may differ by row.
 
     NaN and RELION's sentinel -999 come last and tie. With ``s = -score`` if higher is better, else ``score``,
     and ``b`` its IEEE 754 bits, the key is ``~b`` if ``s`` is negative, else ``b | 2**63``.
     """
     # Adding 0.0 turns -0.0 into 0.0: both are the same score.
-    signed = (-score if higher_is_better else score) + 0.0
+    if isinstance(higher_is_better, bool):
+        signed = (-score if higher_is_better else score) + 0.0
+    else:
+        signed = np.where(higher_is_better, -score, score) + 0.0
     bits = signed.view(np.uint64)
     key = np.where(bits & _SIGN != 0, ~bits, bits | _SIGN)
     return np.where(np.isnan(score) | (score == SCORE_SENTINEL), _WORST, key)

@@ -13,7 +13,11 @@ from dask_dedup.formats import FileSlice, Fragment
 from dask_dedup.hints import Message
 from dask_dedup.particles.column_roles import resolve_roles, score_fields
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.inputs import compare_roles
+from dask_dedup.particles.inputs import (
+    allow_missing_scores,
+    check_directions,
+    compare_roles,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -53,11 +57,13 @@ def find_roles(
     Raises an InputError if a table has no positions.
     """
     params.check_inputs(table.path for table in tables)
-    found = [_roles_of(table, params, problems) for table in tables]
+    eased = allow_missing_scores([(table.path, table.schema.names) for table in tables], params)
+    found = [_roles_of(table, eased, problems) for table in tables]
     names = [
         (table.path, [*table.schema.names, *_absent(roles, table.schema.names)])
         for table, roles in zip(tables, found, strict=True)
     ]
+    record(problems, check_directions, found, [table.path for table in tables], params)
     try:
         return compare_roles(found, names, params), True
     except InputError as error:
@@ -77,11 +83,8 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
 
     def resolve(without: Collection[str]) -> ColumnRoles:
         names = [*table.schema.names, *(_STAND_INS if "micrograph" in without else ())]
-        eased = replace(
-            params,
-            score_field="none" if "score" in without else params.score_field,
-            shift_key="none" if "shift" in without else params.shift_key,
-        )
+        eased = params.without_score(table.path) if "score" in without else params
+        eased = replace(eased, shift_key="none") if "shift" in without else eased
         roles = resolve_roles(names, eased, table.path)
         for part in without:
             roles = replace(roles, **_OPTIONAL[part])
@@ -112,7 +115,7 @@ def score_columns(table: ParticleTable, roles: ColumnRoles, params: DedupParams)
     """Map each column that can rank particles to the ``score_field`` value that selects the column."""
     fields = score_fields(table.schema.names)
     if roles.score is not None:
-        fields[roles.score] = params.score_field
+        fields[roles.score] = str(params.for_input("score_field", table.path))
     numeric = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
     return {
         column: field

@@ -11,6 +11,7 @@ import numpy as np
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
+from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.name_checks import check_groups, check_names
 from dask_dedup.particles.scales import check_scales, scale_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
@@ -125,11 +126,16 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     """Return warnings about the scanned inputs, one line each."""
     lines = _describe(inputs, ((summary, summary.oddities) for summary in summaries))
     lines += _invalid_warnings(inputs, summaries)
+    unscored = _find_unscored(inputs, summaries)
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
         column = inputs.roles[table.source].score
         scores = [summary.score for summary in mine if summary.score and summary.score.rows]
-        found = score_warnings(column, reduce(add, scores)) if column and scores else []
+        found = []
+        if table.source in unscored:
+            found = [_unscored_warning(inputs, unscored[table.source])]
+        elif column and scores:
+            found = score_warnings(column, reduce(add, scores))
         found += scale_warnings(inputs, table.source, mine)
         lines += [f"{table.path}: {line}" for line in found]
     with_rows = [table.source for table in inputs.tables if table.rows]
@@ -151,6 +157,39 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
         f"{counted(rows, 'row', 'are not compared')} and {'goes' if rows == 1 else 'go'} to "
         f"{folder} ({parameter('invalid', option)})",
     ]
+
+
+def _find_unscored(inputs: Inputs, summaries: Sequence[ScanSummary]) -> dict[int, str]:
+    """Return why each input has no scores, if another input has some."""
+    reasons: dict[int, str] = {}
+    scored = False
+    for table in inputs.tables:
+        mine = [summary for summary in summaries if summary.source == table.source]
+        found = [summary.score for summary in mine if summary.score and summary.score.rows]
+        column = inputs.roles[table.source].score
+        if column is None and table.rows:
+            field = inputs.params.score_of(table.path)
+            reason = f"has no score {field.name}" if field else "has no score"
+            usable = [*dict.fromkeys(score_fields(table.schema.names).values())][:NAMED_ROWS]
+            reasons[table.source] = f"{reason} (but {', '.join(usable)})" if usable else reason
+        elif column and found:
+            total = reduce(add, found)
+            if total.sentinel + total.missing < total.rows:
+                scored = True
+            else:
+                what = "-999 (RELION: no score)" if total.sentinel else "missing (NaN)"
+                reasons[table.source] = f"all scores in {column} are {what}"
+    return reasons if scored else {}
+
+
+def _unscored_warning(inputs: Inputs, reason: str) -> str:
+    params = inputs.params
+    if params.remove_entirely or params.prefer_input_order:
+        return f"{reason}; a seeded choice decides between its particles"
+    return (
+        f"{reason}, so it loses every pair against an input with scores. Consider "
+        f"{parameter('prefer_input_order')}, or name its score with {parameter('score_field')}."
+    )
 
 
 def score_warnings(column: str, score: ScoreRange) -> list[str]:

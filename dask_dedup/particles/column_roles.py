@@ -74,6 +74,7 @@ class ColumnRoles:
     #: Angles of the frame the shift is in; empty if there is none.
     subtomogram: tuple[str, ...] = ()
     score: str | None = None
+    higher_is_better: bool = True
     uid: str | None = None
     #: Without a uid: shifts, angles and the particle name, for the content hash.
     content: tuple[str, ...] = ()
@@ -99,6 +100,12 @@ class ColumnRoles:
     def match(self) -> str:
         """How micrographs are matched: uid, path or name."""
         return self.naming.match
+
+    @property
+    def score_name(self) -> str:
+        """Score column and direction as text for messages, or ``none``."""
+        direction = "higher" if self.higher_is_better else "lower"
+        return f"{self.score} ({direction} is better)" if self.score else "none"
 
     @property
     def first_half(self) -> int:
@@ -141,7 +148,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
             f"{table}: {position.columns[0]} is in angstrom, so "
             f"{parameter('coordinate_pixel_size')} cannot apply. Leave it out for this input."
         )
-    uid = _first(present, program.uid)
+    score, uid = params.score_of(table), _first(present, program.uid)
     content = () if uid else CONTENT_COLUMNS[program.convention]
     return ColumnRoles(
         convention=program.convention,
@@ -158,7 +165,8 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         shift=shift.columns,
         psize_shift=shift.psize,
         subtomogram=shift.subtomogram,
-        score=_find_score(present, params.score, program, groups, table),
+        score=_find_score(present, score, program, groups, table),
+        higher_is_better=score is None or score.higher_is_better,
         uid=uid,
         content=tuple(name for name in content if name in present),
         particle_name=None if uid else _first(present, NAME_COLUMNS),
@@ -285,7 +293,7 @@ def _find_score(
 ) -> str | None:
     if score is None:
         return None
-    names = [score.name] if score.custom else _in_groups(program.scores.get(score.name, ()), groups)
+    names = _score_columns(score, program, groups)
     column = _first(present, names)
     if column is not None:
         return column
@@ -298,6 +306,20 @@ def _find_score(
         f"{table}: no score {score.name}{wanted}. Set {parameter('score_field')} to "
         f"{', '.join([*dict.fromkeys(usable), 'none'])} (a seeded choice), or to COLUMN:higher or "
         "COLUMN:lower."
+    )
+
+
+def _score_columns(
+    score: ScoreField, program: Program, groups: Sequence[str] = _ALIGNMENTS
+) -> list[str]:
+    """Return the names that the column of a score may have, the preferred one first."""
+    return [score.name] if score.custom else _in_groups(program.scores.get(score.name, ()), groups)
+
+
+def has_score(columns: Collection[str], score: ScoreField | None) -> bool:
+    """Return whether `columns` include a column of the score, of either program."""
+    return score is not None and any(
+        name in columns for program in _PROGRAMS for name in _score_columns(score, program)
     )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.particles.column_roles import needs_pixel_size, resolve_roles
+from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.programs import (
@@ -39,6 +39,11 @@ class Inputs:
     roles: tuple[ColumnRoles, ...]
     params: DedupParams
     micrographs: MicrographTable | None = None
+
+    @property
+    def higher_is_better(self) -> tuple[bool, ...]:
+        """Whether high scores win, for each input."""
+        return tuple(roles.higher_is_better for roles in self.roles)
 
     @classmethod
     def of(
@@ -76,8 +81,33 @@ def make_inputs(
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
     """Find the column for each role in each table, and how to match micrographs across the tables."""
     params.check_inputs(table.path for table in tables)
-    roles = [resolve_roles(table.schema.names, params, table.path) for table in tables]
-    return compare_roles(roles, [(table.path, table.schema.names) for table in tables], params)
+    return resolve_all([(table.path, table.schema.names) for table in tables], params)
+
+
+def resolve_all(
+    tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
+) -> list[ColumnRoles]:
+    """Return the roles of all inputs, given the name and the column names of each."""
+    eased = allow_missing_scores(tables, params)
+    roles = [resolve_roles(names, eased, table) for table, names in tables]
+    check_directions(roles, [table for table, _ in tables], params)
+    return compare_roles(roles, tables, params)
+
+
+def allow_missing_scores(
+    tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
+) -> DedupParams:
+    """Return the parameters with the score ``none`` for each input that lacks the score.
+
+    An input may lack the score if another input has one, and `score_field` does not name it.
+    """
+    found = {table: has_score(names, params.score_of(table)) for table, names in tables}
+    if not any(found.values()):
+        return params
+    for table in found:
+        if not found[table] and not params.has_own_score(table):
+            params = params.without_score(table)
+    return params
 
 
 def compare_roles(
@@ -145,6 +175,21 @@ def _check_positions(
         listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
         raise InputError(
             f"the positions of the inputs are in different units ({listed}). Run them separately."
+        )
+
+
+def check_directions(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
+    """Raise InputError if high scores win in one input and low scores in another, unless neither is compared."""
+    scored = [pair for pair in zip(tables, roles, strict=True) if pair[1].score]
+    if params.prefer_input_order or params.remove_entirely:
+        return
+    if len({each.higher_is_better for _, each in scored}) > 1:
+        listed = ", ".join(f"{table} {each.score_name}" for table, each in scored)
+        raise InputError(
+            f"the scores of the inputs have different directions ({listed}). Choose columns of one "
+            f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')}."
         )
 
 

@@ -320,15 +320,15 @@ def _describe(job: Job) -> str:
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
     score = "none, seeded choice"
-    if params.score:
-        columns = ", ".join(dict.fromkeys(str(each.score) for each in roles))
-        score = f"{columns} ({'higher' if params.score.higher_is_better else 'lower'} is better)"
+    scored = [each for each in roles if each.score]
+    if scored:
+        score = ", ".join(dict.fromkeys(each.score_name for each in scored))
     if params.remove_entirely:
         outcome = "all of them are rejected"
     elif params.prefer_input_order and len(roles) > 1:
         outcome = "particles of the first input win"
     else:
-        outcome = f"{'one' if params.score is None else 'the best'} of them is kept"
+        outcome = f"{'the best' if scored else 'one'} of them is kept"
     how = f"matched by {roles[0].match}"
     if roles[0].groups:
         how += f", grouped by {', '.join(roles[0].groups)}"

@@ -101,7 +101,7 @@ def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, Dec
 def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
     """Find the duplicates among the picks of complete micrographs. If this fails, a RunError names the micrograph."""
     try:
-        return decide(picks, job.inputs.params)
+        return decide(picks, job.inputs.params, job.inputs.higher_is_better)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, MemoryError):
@@ -114,7 +114,8 @@ def _name_failure(inputs: Inputs, picks: Picks) -> str:
     keys, first, counts = np.unique(picks.micrograph, return_index=True, return_counts=True)
     for worst in np.argsort(-counts, kind="stable"):
         try:
-            decide(picks.take(picks.micrograph == keys[worst]), inputs.params)
+            few = picks.take(picks.micrograph == keys[worst])
+            decide(few, inputs.params, inputs.higher_is_better)
         except Exception:  # noqa: BLE001 (any defect counts)
             break
     row_id = picks.row_id[first[worst : worst + 1]]

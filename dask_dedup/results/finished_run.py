@@ -14,9 +14,9 @@ from dask_dedup.errors import DedupError
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
-from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size, resolve_roles
+from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
-from dask_dedup.particles.inputs import compare_roles
+from dask_dedup.particles.inputs import resolve_all
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
@@ -149,8 +149,13 @@ class FinishedRun:
     def roles(self) -> tuple[ColumnRoles, ...]:
         """The column roles of each input."""
         inputs = [(entry["path"], entry["column_names"]) for entry in self.manifest["inputs"]]
-        roles = [resolve_roles(names, self.params, path) for path, names in inputs]
-        return tuple(compare_roles(roles, inputs, self.params))
+        return tuple(resolve_all(inputs, self.params))
+
+    @property
+    def score_names(self) -> list[str]:
+        """The scores that rank the particles, each with its direction, as text; empty if there are none."""
+        fields = (self.params.score_of(entry["path"]) for entry in self.manifest["inputs"])
+        return list(dict.fromkeys(str(field) for field in fields if field))
 
     @cached_property
     def micrographs(self) -> MicrographTable | None:

@@ -27,8 +27,21 @@ def inputs_micrographs_by_uid_and_by_path(folder):
 
 
 @case
-def inputs_one_has_no_score(folder):
-    return [picks(folder), picks(folder, name="two.parquet", seed=1, drop=["pick_stats/ncc"])]
+def inputs_none_has_the_score(folder):
+    drop = ["pick_stats/ncc"]
+    return [picks(folder, drop=drop), picks(folder, name="two.parquet", seed=1, drop=drop)]
+
+
+@case
+def inputs_scores_of_different_directions(folder):
+    one, two = picks(folder), picks(folder, name="two.parquet", seed=1)
+    return [one, two, "--score-field", f"{two}=error"]
+
+
+@case
+def inputs_one_has_no_score_that_is_named_for_it(folder):
+    one, two = picks(folder), picks(folder, name="two.parquet", seed=1)
+    return [one, two, "--score-field", f"{two}=quality:higher"]
 
 
 @case

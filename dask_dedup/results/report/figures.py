@@ -102,8 +102,7 @@ def _draw_neighbours(before: Floats, after: Floats, separation: float, reach: fl
 
 def _scores(run: FinishedRun, summary: Summary) -> Picture:
     key, question = "scores", "How do the scores of rejected particles differ?"
-    field = run.params.score
-    if field is None:
+    if not run.score_names:
         reason = "This run ranked particles without a score, by a seeded hash."
         return Picture(key, question, note=reason)
     sides = (summary.sample.kept, summary.sample.rejected)
@@ -127,14 +126,15 @@ def _scores(run: FinishedRun, summary: Summary) -> Picture:
         if some.size
     )
     start = f"{printable(path, 40)}: the" if len(paths) > 1 else "The"
-    title = f"{start} median {field.name} is {medians}"
+    field = run.params.score_of(path)
+    title = f"{start} median {field.name if field else 'score'} is {medians}"
     missing = sum(int(np.count_nonzero(~good)) for good in usable)
     notes = [summary.drawn_from]
     if missing:
         notes.append(f"{missing:,} particles without a valid score are not shown.")
     if len(paths) > MAX_PANELS:
         notes.append(f"The first {MAX_PANELS} of {len(paths)} inputs are shown.")
-    return Picture(key, title, _draw_scores(panels, str(field)), _joined(notes))
+    return Picture(key, title, _draw_scores(panels, ", ".join(run.score_names)), _joined(notes))
 
 
 def _draw_scores(panels: list[tuple[str, Floats, Floats]], label: str) -> Figure:

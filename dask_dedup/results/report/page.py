@@ -53,7 +53,7 @@ def render(
         no_examples=run.no_distances_because or "There are no particles to show.",
         figures=figures,
         images=dict(zip(drawn, embed([each[".png"] for each in drawn.values()]), strict=True)),
-        rule=_rule(run.params),
+        rule=_rule(run.params, run.score_names),
         plan=_plan(manifest["plan"]),
         command=run_command(manifest, str(run.output)),
         citation=_citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
@@ -89,10 +89,10 @@ def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
     )
 
 
-def _rule(params: DedupParams) -> str:
-    score = "by a seeded hash of their uids"
-    if params.score:
-        score = f"by {params.score}, then by a seeded hash of their uids"
+def _rule(params: DedupParams, scores: Sequence[str]) -> str:
+    score = "by a seeded hash"
+    if scores:
+        score = f"by {' or '.join(scores)}, then by a seeded hash"
     if params.prefer_input_order:
         score = f"by the order of the inputs, then {score}"
     if params.remove_entirely:

@@ -324,7 +324,8 @@ def _examine(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
         fault = "no other particle is within the separation"
     else:
         rank = np.empty(len(picks), dtype=np.intp)
-        rank[np.lexsort(rank_keys(picks, params)[::-1])] = np.arange(len(picks))
+        keys = rank_keys(picks, params, inputs.higher_is_better)
+        rank[np.lexsort(keys[::-1])] = np.arange(len(picks))
         best = best_within(points.take(rejected), points.take(kept), rank[kept], limit)
         winner = np.append(kept, NOT_FOUND)[best]
         distance = distances(centres[rejected], centres[winner])
