@@ -310,7 +310,7 @@ def _find_score(
 
 
 def _score_columns(
-    score: ScoreField, program: Program, groups: Sequence[str] = _ALIGNMENTS
+    score: ScoreField, program: Program, groups: Sequence[str] = ALIGNMENTS
 ) -> list[str]:
     """Return the names that the column of a score may have, the preferred one first."""
     return [score.name] if score.custom else _in_groups(program.scores.get(score.name, ()), groups)
@@ -319,7 +319,7 @@ def _score_columns(
 def has_score(columns: Collection[str], score: ScoreField | None) -> bool:
     """Return whether `columns` include a column of the score, of either program."""
     return score is not None and any(
-        name in columns for program in _PROGRAMS for name in _score_columns(score, program)
+        name in columns for program in PROGRAMS for name in _score_columns(score, program)
     )
 
 
