@@ -24,7 +24,7 @@ def summary(number, counts):
         counts=rows,
         names=[],
         uids=np.empty(0, np.uint64),
-        psize=(1.0, 1.0),
+        psize={},
         stored_psize=(1.0, 1.0),
         score=None,
         problems=[],

@@ -21,6 +21,7 @@ from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
+from dask_dedup.particles.micrograph_scales import check_extents
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.name_checks import check_groups, check_names
 from dask_dedup.particles.programs import CRYOSPARC, RELION
@@ -93,6 +94,7 @@ def inspect(
             record(problems, check, opened, one.summaries)
     every = [summary for one in survey.inputs for summary in one.summaries]
     record(problems, check_groups, opened, every)
+    record(problems, check_extents, opened, every)
     return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
 
 

@@ -12,6 +12,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_roles import score_fields
+from dask_dedup.particles.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.name_checks import check_groups, check_names
 from dask_dedup.particles.scales import check_scales, scale_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
@@ -119,7 +120,7 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 
 #: The checks of a run, in order.
-CHECKS = (check_scales, check_rows, check_uids, check_groups, check_names)
+CHECKS = (check_scales, check_rows, check_uids, check_groups, check_names, check_extents)
 
 
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
@@ -138,6 +139,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
             found = score_warnings(column, reduce(add, scores))
         found += scale_warnings(inputs, table.source, mine)
         lines += [f"{table.path}: {line}" for line in found]
+    lines += conflict_warnings(inputs, summaries)
     with_rows = [table.source for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
         lines += _one_input_warnings(inputs)

@@ -53,6 +53,8 @@ class Extract:
     sizes: PixelSizes
     #: (n,) pixel size used, angstrom; None if none is needed.
     psize: Floats | None
+    #: (n, 2) micrograph shape (ny, nx) that positions in fractions were read with, pixels.
+    shape: Floats | None
     #: Of rows whose pixel size is unclear.
     two_readings: TwoReadings | None
 
@@ -75,7 +77,10 @@ def extract(
     shift = reader.shift()
     if fragment.source in params.flip_y:
         reader.flip_y(position, shift, known)
-    x, y, *z = map(np.ascontiguousarray, reader.centres(position, shift, known).T)
+    shape = None
+    if roles.unit == "fraction" and needs_pixel_size(roles, params):
+        shape = reader.shape(known)
+    x, y, *z = map(np.ascontiguousarray, reader.centres(position, shift, known, shape).T)
     picks = Picks(
         micrograph=known.rows.keys,
         x=x,
@@ -99,7 +104,7 @@ def extract(
     if needs_pixel_size(roles, params):
         psize = known.sizes.used
         unclear = two_readings(known.sizes, position, known.rows.keys)
-    return Extract(picks, known.rows, found, oddities, known.sizes, psize, unclear)
+    return Extract(picks, known.rows, found, oddities, known.sizes, psize, shape, unclear)
 
 
 class _Micrographs(NamedTuple):
@@ -184,7 +189,9 @@ class _Reader:
         if shift is not None:
             shift[:, 1] *= -1
 
-    def centres(self, position: Floats, shift: Floats | None, known: _Micrographs) -> Floats:
+    def centres(
+        self, position: Floats, shift: Floats | None, known: _Micrographs, shape: Floats | None
+    ) -> Floats:
         """Return the (n, d) particle centres in angstrom, or in the stored unit if no pixel size is needed."""
         roles, problems = self.roles, self.problems
         in_pixels = needs_pixel_size(roles, self.params)
@@ -192,8 +199,8 @@ class _Reader:
             if not in_pixels:
                 centres = position if shift is None else position - shift
             else:
-                if roles.unit == "fraction":
-                    position = geometry.pixels_from_fractions(position, self._shape(known))
+                if shape is not None:
+                    position = geometry.pixels_from_fractions(position, shape)
                 centres = geometry.centres_in_angstrom(position, known.sizes.used, shift)
         centres += 0.0  # turns -0.0 into 0.0
         absurd = rows_with_any(~(np.abs(centres) <= FARTHEST)) & (problems.invalid == 0)
@@ -204,7 +211,7 @@ class _Reader:
         problems.note(absurd, Reason.TOO_FAR, what, " ".join(roles.position))
         return centres
 
-    def _shape(self, known: _Micrographs) -> Floats:
+    def shape(self, known: _Micrographs) -> Floats:
         """Return the micrograph shape (ny, nx) of each row, as an (n, 2) array."""
         if known.shape is not None:  # from the same table as the pixel size
             shape = known.shape

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Pixel sizes that differ by more than this fraction are reported.
 _NOTABLE = 1e-3
+#: Pixel sizes in the log line, at most.
+_LISTED = 5
 
 
 class InputScale(NamedTuple):
@@ -32,11 +34,17 @@ class InputScale(NamedTuple):
     greatest: float | None
     source: str
 
-    def __str__(self) -> str:
+    @property
+    def text(self) -> str:
+        """The pixel size and its source as marked-up text: ``1.35 A (rlnMicrographPixelSize)``."""
         if self.least is None or self.greatest is None:
-            return self.source
+            return _raw(self.source)
         low, high = f"{self.least:g}", f"{self.greatest:g}"
-        return f"{low if low == high else f'{low} to {high}'} A ({self.source})"
+        return f"{low if low == high else f'{low} to {high}'} A ({_raw(self.source)})"
+
+    def to_dict(self) -> dict[str, float | str | None]:
+        """Return the pixel size and its source for JSON."""
+        return {"least": self.least, "greatest": self.greatest, "source": str(self.source)}
 
 
 def find_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[InputScale]:
@@ -48,6 +56,21 @@ def find_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[InputS
             least, greatest = mine.get(source, (np.inf, -np.inf))
             mine[source] = (float(np.fmin(least, low)), float(np.fmax(greatest, high)))
     return [_describe(inputs, number, found) for number, found in enumerate(ranges)]
+
+
+def describe_scales(inputs: Inputs, scales: Sequence[InputScale]) -> Message:
+    """Return a log line with the pixel size of each input and its source. Inputs with the same are counted."""
+    paths: dict[str, list[str]] = {}
+    for table, scale in zip(inputs.tables, scales, strict=True):
+        paths.setdefault(scale.text, []).append(table.path)
+    if len(paths) == 1:
+        return Message(f"pixel size: {next(iter(paths))}")
+    shown = []
+    for text, mine in paths.items():
+        more = f" and {len(mine) - 1} more" if len(mine) > 1 else ""
+        shown.append(f"{mine[0]}{more} {text}")
+    rest = f"; and {len(shown) - _LISTED} more, in the manifest" if len(shown) > _LISTED else ""
+    return Message(f"pixel size: {'; '.join(shown[:_LISTED])}{rest}")
 
 
 def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]]) -> InputScale:

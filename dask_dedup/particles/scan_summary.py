@@ -9,6 +9,7 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
+from dask_dedup.particles.micrograph_scales import MicrographScales, micrograph_scales
 from dask_dedup.particles.validity import Reason, count_reasons
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ class ScanSummary:
     #: For each hive key that `group_by` may have to decide about: micrograph names with the values
     #: that they are under.
     hive_values: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    #: Of the micrographs; None if no pixel size is needed.
+    scales: MicrographScales | None = None
 
 
 def summarize(
@@ -127,6 +130,7 @@ def summarize(
         invalid=count_reasons(picks.invalid),
         two_readings=found.two_readings,
         hive_values={} if params.group_by else _hive_values(found, fragment, roles),
+        scales=micrograph_scales(found, number, keys.size, compared),
     )
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats import ParticleTable
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.scales import InputScale
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -39,6 +40,7 @@ def make_manifest(
     plan: Plan,
     checkpoints: Sequence[FragmentCheckpoint],
     *,
+    scales: Sequence[InputScale],
     warnings: Sequence[str],
     overwrite: bool,
     began: float,
@@ -56,7 +58,9 @@ def make_manifest(
             **{key: value for key, value in request.items() if key != "fragment_rows"},
             "overwrite": overwrite,
             "run_token": job.run_token,
-            "inputs": [_describe_input(job, table) for table in job.inputs.tables],
+            "inputs": [
+                _describe_input(job, table, scales[table.source]) for table in job.inputs.tables
+            ],
             "plan": plan.to_dict(),
             "warnings": list(warnings),
             "totals": totals,
@@ -81,7 +85,7 @@ def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any
     }
 
 
-def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
+def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[str, Any]:
     roles = job.inputs.roles[table.source]
     return {
         "path": table.path,
@@ -98,6 +102,7 @@ def _describe_input(job: Job, table: ParticleTable) -> dict[str, Any]:
             "uid": roles.uid,
             "half_set": roles.half,
         },
+        "pixel_size": scale.to_dict(),
         "column_names": table.schema.names,
         "files": [asdict(file) for file in table.files],
     }

@@ -17,6 +17,7 @@ from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks import CHECKS, find_warnings
 from dask_dedup.particles.inputs import make_inputs
+from dask_dedup.particles.scales import InputScale, describe_scales, find_scales
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
@@ -165,6 +166,7 @@ class _Scan:
     summaries: list[ScanSummary]
     plan: Plan
     planned: Event
+    scales: list[InputScale]
     warnings: list[str]
 
 
@@ -222,13 +224,15 @@ class _Run:
         planned = events.planned(plan, summaries)
         self.emit(planned)
         log.info(_describe(self.job))
+        scales = find_scales(inputs, summaries)
+        log.info(describe_scales(inputs, scales))
         for line in plan.describe():
             log.debug(line)
         warnings = find_warnings(inputs, summaries)
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
         lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
-        return _Scan(lean, plan, planned, warnings)
+        return _Scan(lean, plan, planned, scales, warnings)
 
     def write_and_commit(self, scan: _Scan) -> tuple[dict[str, Any], bool]:
         """Write and commit the result. Return the manifest, and whether another run wrote the result."""
@@ -248,6 +252,7 @@ class _Run:
                     self.request,
                     scan.plan,
                     checkpoints,
+                    scales=scan.scales,
                     warnings=[*scan.warnings, *doubts],
                     overwrite=self.overwrite,
                     began=self.began,

@@ -1,0 +1,179 @@
+"""Pixel size and extent of each micrograph, to find inputs that contradict each other about a micrograph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dask_dedup.errors import InputError
+from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
+from dask_dedup.particles.pixel_sizes import COLUMN, MICROGRAPH_OPTION, TABLE, TOLERANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
+
+    Floats = NDArray[np.float64]
+
+#: Columns of the values: pixel size, height and width, angstrom.
+_PSIZE, _EXTENT = slice(0, 1), slice(1, 3)
+#: Sources of pixel sizes that are those of the micrograph, whatever the coordinates are in.
+_OF_MICROGRAPH = (TABLE, COLUMN, MICROGRAPH_OPTION)
+
+
+@dataclass(frozen=True, slots=True)
+class MicrographScales:
+    """Least and greatest pixel size, height and width of each micrograph of a fragment, angstrom."""
+
+    #: (m, 3), or (1, 3) if all micrographs are alike. NaN where unknown.
+    least: Floats
+    greatest: Floats
+
+
+def micrograph_scales(
+    found: Extract, number: NDArray[np.intp], count: int, compared: NDArray[np.bool_]
+) -> MicrographScales | None:
+    """Summarize the scales of the compared rows. `number` is the micrograph of each, from 0 to `count` - 1."""
+    if found.psize is None or not count:
+        return None
+    size = np.where(np.isin(found.sizes.source, _OF_MICROGRAPH), found.psize, np.nan)
+    values = [size]
+    if found.shape is not None:
+        values += [found.shape[:, 0] * found.psize, found.shape[:, 1] * found.psize]
+    values = [each if compared.all() else each[compared] for each in values]
+    ranges = [(each[:1], each[:1]) for each in values]
+    if not all(((each == each[0]) | np.isnan(each)).all() for each in values):
+        order = np.argsort(number, kind="stable")
+        starts = np.searchsorted(number[order], np.arange(count))
+        ranges = [
+            (np.fmin.reduceat(each[order], starts), np.fmax.reduceat(each[order], starts))
+            for each in values
+        ]
+    ranges += [(np.full_like(ranges[0][0], np.nan),) * 2] * (3 - len(ranges))
+    least, greatest = (np.column_stack([pair[side] for pair in ranges]) for side in (0, 1))
+    return MicrographScales(least, greatest)
+
+
+class _Conflict(NamedTuple):
+    """Micrographs with two values, and the inputs and values of the first one."""
+
+    micrographs: int
+    key: int
+    inputs: tuple[int, int]
+    #: (1 or 2 numbers, 1 or 2 numbers)
+    values: tuple[Floats, Floats]
+
+
+def check_extents(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if a micrograph has two extents, which makes distances on it meaningless."""
+    conflict = _find_conflict(summaries, _EXTENT)
+    if conflict is None:
+        return
+    where = _where(inputs, conflict)
+    sizes = [f"{width:.4g} x {height:.4g} A" for height, width in conflict.values]
+    raise InputError(
+        f"{counted(conflict.micrographs, 'micrograph', 'have')} two extents "
+        f"({_columns(inputs, conflict, shape=True)}; first: {_name(summaries, conflict.key)}, "
+        f"{sizes[0]} in {where[0]}, {sizes[1]} in {where[1]}). "
+        f"Fix the pixel size or the shape, or pass {parameter('coordinate_pixel_size')} for the input that is wrong."
+    )
+
+
+def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return a list of one warning if micrographs have two pixel sizes and no extent that explains them, else []."""
+    conflict = _find_conflict(summaries, _PSIZE)
+    if conflict is None:
+        return []
+    where = _where(inputs, conflict)
+    low, high = (float(value[0]) for value in conflict.values)
+    nanometre = " Is one of them in nm?" if abs(high / low / 10 - 1) <= TOLERANCE else ""
+    return [
+        f"{counted(conflict.micrographs, 'micrograph', 'have')} two pixel sizes "
+        f"({_columns(inputs, conflict, shape=False)}; first: {_name(summaries, conflict.key)}, "
+        f"{low:g} A in {where[0]}, {high:g} A in {where[1]}): unless the coordinates are in pixels of "
+        f"these sizes, distances are wrong.{nanometre} "
+        f"To override one, pass {parameter('coordinate_pixel_size')}."
+    ]
+
+
+def _find_conflict(summaries: Sequence[ScanSummary], which: slice) -> _Conflict | None:
+    """Find micrographs whose values in the columns `which` differ by more than the tolerance."""
+    known = [(summary, summary.scales) for summary in summaries if summary.scales is not None]
+    if not known:
+        return None
+    if not _differ(
+        np.vstack([scales.least for _, scales in known]),
+        np.vstack([scales.greatest for _, scales in known]),
+        np.zeros(1, np.intp),
+    )[:, which].any():
+        return None
+    keys = np.concatenate([summary.micrographs for summary, _ in known])
+    order = np.argsort(keys, kind="stable")
+    keys = keys[order]
+    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    least, greatest = (
+        np.vstack(
+            [
+                np.broadcast_to(getattr(s, side), (summary.micrographs.size, 3))
+                for summary, s in known
+            ]
+        )[order]
+        for side in ("least", "greatest")
+    )
+    differ = _differ(least, greatest, starts)[:, which].any(axis=1)
+    if which == _PSIZE:  # rows with an extent are compared by it
+        unknown = np.isnan(least[:, _EXTENT]).any(axis=1)
+        differ &= np.logical_or.reduceat(unknown, starts)
+    if not differ.any():
+        return None
+    first = int(np.argmax(differ))
+    rows = slice(starts[first], np.append(starts, keys.size)[first + 1])
+    column = which.start + int(
+        np.argmax(_differ(least[rows], greatest[rows], np.zeros(1, int))[0, which])
+    )
+    low = rows.start + int(np.nanargmin(least[rows, column]))
+    high = rows.start + int(np.nanargmax(greatest[rows, column]))
+    source = np.concatenate([np.full(s.micrographs.size, s.source) for s, _ in known])[order]
+    return _Conflict(
+        int(differ.sum()),
+        int(keys[rows.start]),
+        (int(source[low]), int(source[high])),
+        (least[low, which], greatest[high, which]),
+    )
+
+
+def _differ(least: Floats, greatest: Floats, starts: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Return, for each group of rows and each column, whether the values differ by more than the tolerance."""
+    low, high = np.fmin.reduceat(least, starts), np.fmax.reduceat(greatest, starts)
+    with np.errstate(invalid="ignore"):
+        return np.asarray(high > low * (1 + TOLERANCE))
+
+
+def _where(inputs: Inputs, conflict: _Conflict) -> list[str]:
+    return [inputs.tables[source].path for source in conflict.inputs]
+
+
+def _columns(inputs: Inputs, conflict: _Conflict, *, shape: bool) -> str:
+    """Return the names of the columns and parameters that the values come from."""
+    names: dict[str, None] = {}
+    for source in conflict.inputs:
+        roles = inputs.roles[source]
+        psize = roles.psize_mic or parameter("micrograph_pixel_size")
+        if inputs.micrographs is not None:
+            psize = inputs.micrographs.path
+        names[f"{roles.shape} x {psize}" if shape else psize] = None
+    return ", ".join(names)
+
+
+def _name(summaries: Sequence[ScanSummary], key: int) -> str:
+    """Return the name of a micrograph, or its uid if micrographs go by uid."""
+    named = (str(each) for summary in summaries for each in summary.names if each.key == key)
+    return next(named, f"uid {key}")
