@@ -40,6 +40,16 @@ def read(root):
     return open_table(root).to_pyarrow_table()
 
 
+def test_columns_that_differ_by_case_are_refused(tmp_path, lake):
+    """Delta does not distinguish them."""
+    table = cryosparc(50, columns={"Score": [1.0] * 50, "score": [2.0] * 50})
+    path = write_file(table, tmp_path / "a.parquet")
+    out = dask_dedup.run(path, tmp_path / "out").output
+    with pytest.raises(InputError, match=r"kept: the columns Score and score differ only by case"):
+        publish(out, delta=lake)
+    assert not lake.exists()
+
+
 class TestReaders:
     """Two runs in one table: counts and sums of each run and picker, and all values."""
 

@@ -51,6 +51,21 @@ def any_table_of_an_unknown_kind(folder):
 
 
 @case
+def any_table_of_scipion(folder):
+    return put(folder, "particles.sqlite", b"SQLite format 3\0" + bytes(100))
+
+
+@case
+def any_boxes_of_cryolo(folder):
+    return put(folder, "mic1.cbox", b"data_global\n\n_version 1.0\n")
+
+
+@case
+def any_table_of_no_known_suffix(folder):
+    return put(folder, "picks.dat", b"1 2 3\n")
+
+
+@case
 def any_folder_named_like_a_star(folder):
     (folder / "picks.star").mkdir()
     return [folder / "picks.star"]

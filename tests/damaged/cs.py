@@ -101,16 +101,6 @@ def npy_plain_numbers(folder):
 
 
 @case
-def npy_dates(folder):
-    return cs(folder, described("[('uid', '<u8'), ('when', '<M8[s]')]", body=bytes(16)))
-
-
-@case
-def npy_empty_field(folder):
-    return cs(folder, described("[('uid', '<u8'), ('shape', '<f4', (0,))]"))
-
-
-@case
 def npy_field_named_by_an_escape(folder):
     return cs(folder, described(r"[('\x1b[2J', '<u8')]"))
 

@@ -123,6 +123,29 @@ def star_group_twice(folder):
 
 
 @case
+def star_label_twice_in_optics(folder):
+    table = (
+        b"data_optics\nloop_\n_rlnOpticsGroup\n_rlnMicrographPixelSize\n_rlnMicrographPixelSize\n"
+        b"1 1.2 0.6\n"
+    )
+    rows = (
+        b"data_particles\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\n"
+        b"_rlnOpticsGroup\na.mrc 1 2 1\n"
+    )
+    return put(folder, "picks.star", table + rows)
+
+
+@case
+def star_label_twice_in_optics_without_a_loop(folder):
+    table = b"data_optics\n_rlnOpticsGroup 1\n_rlnMicrographPixelSize 1.2\n_rlnMicrographPixelSize 0.6\n"
+    rows = (
+        b"data_particles\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\n"
+        b"_rlnOpticsGroup\na.mrc 1 2 1\n"
+    )
+    return put(folder, "picks.star", table + rows)
+
+
+@case
 def star_pixel_size_negative(folder):
     return star(folder, b"opticsGroup1 1.2", b"opticsGroup1 -1.2")
 

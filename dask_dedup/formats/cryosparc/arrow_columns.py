@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, from_strings, to_numpy
-from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -19,34 +18,40 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 
-def arrow_schema(dtype: Dtype, path: str) -> pa.Schema:
+def arrow_schema(dtype: Dtype) -> pa.Schema:
     """Return the Arrow schema for a structured NumPy dtype: one column with the same name for each field.
 
     Numbers keep their type, text becomes a string. A field of shape (K, 3) becomes a nested
-    ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts.
+    ``fixed_size_list<fixed_size_list<., 3>, K>``, and a complex number a list of its two parts. Fields of
+    other types, such as ``V8``, become their bytes. Fields without bytes get no column.
     """
-    return pa.schema([(name, _column_type(dtype[name], name, path)) for name in dtype.names or ()])
+    names = [name for name in dtype.names or () if dtype[name].itemsize or _is_text(dtype[name])]
+    return pa.schema([(name, _column_type(dtype[name])) for name in names])
 
 
-def _column_type(dtype: Dtype, name: str, path: str) -> pa.DataType:
-    base, shape = dtype.base, _shape(dtype)
-    if base.kind in "biuf" and base.itemsize <= 8:
-        kind = pa.from_numpy_dtype(base.newbyteorder("="))
-    elif base.kind == "c" and base.itemsize <= 16:
+def _column_type(dtype: Dtype) -> pa.DataType:
+    base = dtype.base
+    if _is_raw(base):
+        kind = pa.binary(base.itemsize)
+    elif base.kind == "c":
         kind = pa.from_numpy_dtype(np.dtype(f"f{base.itemsize // 2}"))
-    elif base.kind in "SUO":
+    elif _is_text(base):
         kind = pa.string()
     else:
-        raise InputError(
-            f"{path}: the field {name} has the type {base}, which is not supported. Remove it."
-        )
-    if 0 in shape:
-        raise InputError(
-            f"{path}: the field {name} is empty: its shape is {dtype.shape}. Remove it."
-        )
-    for size in reversed(shape):
+        kind = pa.from_numpy_dtype(base.newbyteorder("="))
+    for size in reversed(_shape(dtype)):
         kind = _list_of(kind, size)
     return kind
+
+
+def _is_text(dtype: Dtype) -> bool:
+    return dtype.kind in "SUO"
+
+
+def _is_raw(base: Dtype) -> bool:
+    """Return whether Arrow has no type for a NumPy type: records, dates, long floats."""
+    largest = {"b": 1, "i": 8, "u": 8, "f": 8, "c": 16}.get(base.kind, 0)
+    return not _is_text(base) and base.itemsize > largest
 
 
 def _list_of(kind: pa.DataType, size: int) -> pa.DataType:
@@ -55,7 +60,8 @@ def _list_of(kind: pa.DataType, size: int) -> pa.DataType:
 
 
 def _shape(dtype: Dtype) -> tuple[int, ...]:
-    return (*dtype.shape, 2) if dtype.base.kind == "c" else dtype.shape
+    pairs = dtype.base.kind == "c" and not _is_raw(dtype.base)
+    return (*dtype.shape, 2) if pairs else dtype.shape
 
 
 def read_fields(
@@ -67,7 +73,7 @@ def read_fields(
     """
     texts = {name: _TextColumn(dtype[name].base) for name in names if dtype[name].base.kind in "SU"}
     numbers = {
-        name: np.empty((rows, *dtype[name].shape), dtype[name].base.newbyteorder("="))
+        name: np.empty((rows, *dtype[name].shape), _held(dtype[name].base))
         for name in names
         if name not in texts
     }
@@ -76,7 +82,10 @@ def read_fields(
         for name, text in texts.items():
             text.add(batch[name])
         for name, values in numbers.items():
-            values[first : first + len(batch[name])] = batch[name]
+            cells = batch[name]
+            values[first : first + len(cells)] = (
+                cells.view(values.dtype) if values.dtype.kind == "V" else cells
+            )
         first += len(batch[names[0]]) if names else 0
     columns = [texts[name].finish() if name in texts else _flat(numbers[name]) for name in names]
     return pa.table(
@@ -85,8 +94,15 @@ def read_fields(
     )
 
 
+def _held(base: Dtype) -> Dtype:
+    return np.dtype((np.void, base.itemsize)) if _is_raw(base) else base.newbyteorder("=")
+
+
 def _flat(values: Array) -> pa.Array:
     flat = values.reshape(-1)
+    if flat.dtype.kind == "V":
+        kind, content = pa.binary(flat.itemsize), pa.py_buffer(flat)
+        return pa.FixedSizeBinaryArray.from_buffers(kind, flat.size, [None, content])
     return from_numpy(flat.view(f"f{flat.itemsize // 2}") if flat.dtype.kind == "c" else flat)
 
 

@@ -100,7 +100,7 @@ class CsDetail:
 def open_table(path: Path, source: int) -> ParticleTable:
     """Open a single ``.cs`` file: read its header and split its rows into fragments."""
     file = open_file(path)
-    schema = arrow_schema(file.dtype, file.path)
+    schema = arrow_schema(file.dtype)
     return ParticleTable(
         format="cs",
         path=str(path),

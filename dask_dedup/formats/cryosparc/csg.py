@@ -73,7 +73,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
     files = [open_file(file) for file in paths]
     main, *others = files
     members = (Member(main), *(Member(file, _match_rows(main, file)) for file in others))
-    schemas = [arrow_schema(file.dtype, file.path) for file in files]
+    schemas = [arrow_schema(file.dtype) for file in files]
     file_of_result = {name: paths.index(path_of[node.value]) for name, node in results}
     member_of: dict[str, int] = {}
     for number, schema in enumerate(schemas):

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import FileSlice, InputFile, opening
+from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
 from dask_dedup.storage.capacity import check_fits
 from dask_dedup.storage.files import read_ranges, status_of
@@ -159,11 +160,7 @@ def _read_footer_bytes(path: Path, size: int) -> bytes:
     """Read the encoded footer of a Parquet file. Raise `InputError` if the file has another format."""
     begin, end = read_ranges(path, [(0, min(4, size)), (max(0, size - 8), size)])
     if path.suffix not in SUFFIXES and b"PAR" not in begin:
-        known = ", ".join(OTHER_SUFFIXES)
-        raise InputError(
-            f"{path}: not a particle table ({known} or Parquet). "
-            "The folder examples/ has converters for .box and .tbl files."
-        )
+        raise InputError(describe_unsupported(path, ", ".join(OTHER_SUFFIXES)))
     if size < 12 or not begin == end[4:] == b"PAR1":
         raise InputError(
             f"{path}: not a readable Parquet file: it does not begin and end with PAR1. "

@@ -133,7 +133,10 @@ class Layout:
             self._labels = []
         else:
             items = self.items.setdefault(self._block or "", {})
-            items[self._decode(header["label"], start)] = value
+            label = self._decode(header["label"], start)
+            if items.setdefault(label, value) != value and self._block == "optics":
+                problem = f"the label _{label} occurs more than once in data_optics"
+                raise line_error(self._path, start, problem)
 
     def _end_loop(self, spans: tuple[Span, ...] = ()) -> None:
         """Add the current table, if any, to `loops`. Without `spans`, the table has no rows."""

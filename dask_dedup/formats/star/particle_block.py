@@ -102,11 +102,15 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
             f"{path}: {count} could hold the particles (found: {', '.join(found) or 'nothing'}). "
             "Put the particles into one table, in a block named data_particles."
         )
-    labels = loops[0].labels
-    twice = next((label for label in labels if labels.count(label) > 1), None)
-    if twice is not None:
-        raise InputError(f"{path}: the label _{twice} occurs more than once")
+    _check_labels(path, loops[0])
     return loops[0]
+
+
+def _check_labels(path: Path, loop: Loop) -> None:
+    twice = next((label for label in loop.labels if loop.labels.count(label) > 1), None)
+    if twice is not None:
+        where = f" in data_{loop.block}" if loop.block == "optics" else ""
+        raise InputError(f"{path}: the label _{twice} occurs more than once{where}")
 
 
 def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
@@ -172,7 +176,7 @@ def _read_optics(
     path: Path, layout: Layout, labels: set[str]
 ) -> tuple[tuple[int, ...], dict[str, tuple[float, ...]]]:
     """Return the sorted group numbers in ``data_optics``, and a dict of pixel size columns that the rows lack."""
-    table = _optics_table(layout)
+    table = _optics_table(path, layout)
     names = [name for name in _OPTICS_COLUMNS if name in table and name not in labels]
     if not names or OPTICS_GROUP not in table:
         return (), {}
@@ -201,10 +205,11 @@ def _read_general(layout: Layout, labels: set[str]) -> dict[str, int]:
     return {name: int(value) for name, value in found.items() if value in (b"0", b"1")}
 
 
-def _optics_table(layout: Layout) -> Mapping[str, list[bytes]]:
+def _optics_table(path: Path, layout: Layout) -> Mapping[str, list[bytes]]:
     """Map each label in ``data_optics`` to its unparsed values. A single group may be written without a loop."""
     for loop in layout.loops:
         if loop.block == "optics" and loop.span.rows:
+            _check_labels(path, loop)
             block = b"".join(block for _, block in loop.span.blocks())
             return read_tokens(block, loop.labels, loop.span)
     items = layout.items.get("optics", {})

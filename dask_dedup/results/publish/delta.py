@@ -10,7 +10,7 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.results.publish.dataset import DATASETS, RUN
-from dask_dedup.results.publish.types import lake_columns
+from dask_dedup.results.publish.types import check_distinct, lake_columns
 from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.files import exists, is_folder, list_names
 from dask_dedup.storage.paths import resolve
@@ -50,6 +50,7 @@ class DeltaLakeTable:
             )
         self.dataset, self.root, self.name = dataset, root, str(root)
         self.uri = str(root.absolute())
+        check_distinct(dataset.schema, self.name)
         self.columns = lake_columns(dataset.schema, unsigned64=True)
         self.options = delta_options(root)
         self.table: DeltaTable | None = None

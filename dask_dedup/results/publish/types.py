@@ -51,6 +51,18 @@ class LakeColumns:
                 )
 
 
+def check_distinct(schema: pa.Schema, table: str) -> None:
+    """Raise `InputError` if two column names differ only by case, which Delta does not distinguish."""
+    known: dict[str, str] = {}
+    for name in schema.names:
+        other = known.setdefault(name.lower(), name)
+        if other != name:
+            raise InputError(
+                f"{table}: the columns {other} and {name} differ only by case, which a Delta table does not "
+                "distinguish. Rename one of them in the input and run again."
+            )
+
+
 def lake_columns(
     stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
 ) -> LakeColumns:

@@ -1,0 +1,57 @@
+"""What to export instead of files of formats that are not read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_STAR = (
+    "Write the picks to a .star or Parquet file with the columns rlnMicrographName, rlnCoordinateX and "
+    "rlnCoordinateY: centres in pixels of the micrograph"
+)
+_TOMOGRAM = (
+    "Write the picks to a .star or Parquet file with the columns rlnTomoName, rlnCoordinateX, rlnCoordinateY and "
+    "rlnCoordinateZ: centres in pixels of the tomogram"
+)
+_CRYOLO = "Pass crYOLO's .star files instead (its output folder STAR)"
+
+#: By suffix: a name of the format, and what to do.
+_FORMATS = {
+    ".box": ("EMAN boxes", "examples/combine_pickers.py converts folders of them"),
+    ".tbl": ("a Dynamo table", "examples/dynamo_table.py converts it"),
+    ".cbox": ("crYOLO boxes", _CRYOLO),
+    ".coords": ("crYOLO coordinates", _TOMOGRAM),
+    ".tloc": ("TomoTwin picks", _TOMOGRAM),
+    ".em": ("an EM motive list", f"{_TOMOGRAM}. The package cryocat converts motive lists"),
+    ".mod": ("an IMOD model", f"{_TOMOGRAM}. IMOD's model2point writes the points as text"),
+    ".mat": ("a MATLAB file", f"{_TOMOGRAM}. emClarity's csv files have them, too"),
+    ".xml": ("a particle list of PyTom or DeepFinder", _TOMOGRAM),
+    ".ndjson": ("points of the CryoET Data Portal", f"{_TOMOGRAM}. The package copick reads them"),
+    ".json": ("JSON", f"{_STAR}. For EMAN2, copick and VIA: their own export"),
+    ".sqlite": ("a Scipion set", "Export the particles from Scipion in RELION's format"),
+    ".db": ("a database", "Export the particles from Scipion in RELION's format"),
+    ".plt": ("cisTEM coordinates", "Export a RELION .star file from cisTEM's Refine Package"),
+    ".par": ("cisTEM or Frealign parameters", "Export a RELION .star file from cisTEM"),
+    ".txt": ("text", f"{_STAR}. For topaz: topaz convert --to star"),
+    ".csv": ("text", _STAR),
+    ".tsv": ("text", _STAR),
+    ".pkl": ("a pickle", _STAR),
+    ".pickle": ("a pickle", _STAR),
+    ".npy": ("a NumPy array", _STAR),
+    ".h5": ("HDF5", _STAR),
+    ".hdf": ("HDF5", _STAR),
+    ".mrc": ("an image", "Pass the table of particles"),
+    ".mrcs": ("images", "Pass the table of particles that lists them"),
+    ".tif": ("an image", "Pass the table of particles"),
+    ".tiff": ("an image", "Pass the table of particles"),
+    ".rec": ("a tomogram", "Pass the table of particles"),
+}
+
+
+def describe_unsupported(path: Path, known: str) -> str:
+    """Return a message about a file that is no particle table. `known` lists the formats that are read."""
+    kind, advice = _FORMATS.get(path.suffix.lower(), ("", _STAR))
+    found = f" but {kind}" if kind else ""
+    return f"{path}: not a particle table ({known} or Parquet){found}. {advice}."
