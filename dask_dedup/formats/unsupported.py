@@ -34,7 +34,7 @@ _FORMATS = {
     ".db": ("a database", "Export the particles from Scipion in RELION's format"),
     ".plt": ("cisTEM coordinates", "Export a RELION .star file from cisTEM's Refine Package"),
     ".par": ("cisTEM or Frealign parameters", "Export a RELION .star file from cisTEM"),
-    ".txt": ("text", f"{_STAR}. For topaz: topaz convert --to star"),
+    ".txt": ("text", f"{_STAR}. For topaz: topaz convert"),
     ".csv": ("text", _STAR),
     ".tsv": ("text", _STAR),
     ".pkl": ("a pickle", _STAR),

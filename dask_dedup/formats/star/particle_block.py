@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.star.values import is_number, is_whole_number, read_tokens
+from dask_dedup.formats.star.values import is_missing, is_number, is_whole_number, read_tokens
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
@@ -166,9 +166,10 @@ def _type_of(label: str, values: list[bytes]) -> pa.DataType:
         return pa.float64()
     if label == OPTICS_GROUP:
         return pa.int64()
-    if _TEXT.fullmatch(label) or not all(map(is_number, values)):
+    numbers = [value for value in values if not is_missing(value)]
+    if _TEXT.fullmatch(label) or not all(map(is_number, numbers)) or (values and not numbers):
         return pa.string()
-    whole = _WHOLE.fullmatch(label) and all(map(is_whole_number, values))
+    whole = _WHOLE.fullmatch(label) and all(map(is_whole_number, numbers))
     return pa.int64() if whole else pa.float64()
 
 

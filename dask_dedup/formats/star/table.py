@@ -138,6 +138,9 @@ def _unchanged_file(table: ParticleTable) -> Path:
 
 def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray[np.intp]:
     """Find the optics group of each row in `detail.optics_groups`: (rows,) indices."""
+    if groups.null_count:
+        row = int(to_numpy(groups.is_null()).argmax())
+        raise span.error(row, "has no optics group")
     known, group = np.array(detail.optics_groups), to_numpy(groups)
     index = np.searchsorted(known, group).clip(max=known.size - 1)
     missing = known[index] != group

@@ -28,6 +28,9 @@ _NUMBER = re.compile(
 #: Whole numbers above this are not exact in float64.
 _EXACT = 2.0**53
 _EMPTY = (b"''", b'""')
+#: Missing numbers, in lower case, as pandas, starfile and other programs write them; ``.`` and ``?`` are of the
+#: STAR standard.
+_MISSING = ("", "''", '""', "<na>", "none", "null", "na", "n/a", "nat", ".", "?")
 _SINGLE, _DOUBLE, _HASH = (ord(character) for character in "'\"#")
 #: A quoted value; the closing quote is followed by a blank.
 _QUOTED = re.compile(rb"(['\"]).*?\1(?=[\0- ])")
@@ -41,6 +44,11 @@ def is_number(token: bytes) -> bool:
 def is_whole_number(token: bytes) -> bool:
     """Return whether a token is a whole number (1 or 1.000) that float64 represents exactly."""
     return is_number(token) and float(token).is_integer() and abs(float(token)) < _EXACT
+
+
+def is_missing(token: bytes) -> bool:
+    """Return whether a token stands for a missing number: ``<NA>``, ``None``, ``null``, an empty text ..."""
+    return token.decode(errors="replace").lower() in _MISSING
 
 
 def read_tokens(block: bytes, labels: Sequence[str], span: Span) -> dict[str, list[bytes]]:
@@ -74,7 +82,8 @@ def parse_columns(
     Returns
     -------
     dict of str to pyarrow.Array
-        Strings are dictionary-encoded with int32 indices. Numbers are the nearest float64.
+        Strings are dictionary-encoded with int32 indices. Numbers are the nearest float64. Missing numbers are
+        NaN, or null in a column of integers.
     """
     numbers = [name for name, kind in wanted.items() if not pa.types.is_string(kind)]
     texts = [name for name in wanted if name not in numbers]
@@ -110,7 +119,7 @@ def parse_columns(
     for name, column in zip(numbers, parsed, strict=True):
         values = np.ascontiguousarray(column)
         whole = pa.types.is_integer(wanted[name])
-        result[name] = from_numpy(_as_whole(name, values, span) if whole else values)
+        result[name] = _as_whole(name, values, span) if whole else from_numpy(values)
     return result
 
 
@@ -199,29 +208,40 @@ def _mask_quotes_and_comments(
 def _parse_numbers(
     values: pa.Array, names: Sequence[str], count: int, span: Span, rows: int
 ) -> NDArray[np.float64]:
-    """Convert values to float64. `values` has `count` values for each column, one column after the other."""
+    """Convert values to float64, missing ones to NaN. `values` has `count` values for each column in turn."""
     try:
-        parsed = values.cast(pa.string()).cast(pa.float64())
+        return _as_floats(values)
     except pa.ArrowInvalid:
         tokens = values.to_pylist()
         for number, token in enumerate(tokens):
-            if not is_number(token):
+            if not (is_number(token) or is_missing(token)):
                 column, row = divmod(number, count)
                 shown = token.decode(errors="replace")
                 problem = f"has {shown!r} for {names[column]}, which is not a number"
                 raise span.error(rows + row, problem) from None
-        return np.array([float(token) for token in tokens])
+        return np.array([float("nan" if is_missing(token) else token) for token in tokens])
+
+
+def _as_floats(values: pa.Array) -> NDArray[np.float64]:
+    texts = values.cast(pa.string())
+    try:
+        parsed = texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        missing = pc.is_in(pc.utf8_lower(texts), pa.array(_MISSING))
+        parsed = pc.if_else(missing, "nan", texts).cast(pa.float64())
     return np.asarray(to_numpy(parsed), dtype=np.float64)
 
 
-def _as_whole(name: str, values: NDArray[np.float64], span: Span) -> NDArray[np.int64]:
+def _as_whole(name: str, values: NDArray[np.float64], span: Span) -> pa.Array:
+    """Convert float64 to int64. NaN becomes null."""
+    missing = np.isnan(values)
     with np.errstate(invalid="ignore"):
-        whole = values.astype(np.int64)
-    bad = (whole != values) | (np.abs(values) >= _EXACT)
+        whole = np.where(missing, 0, values).astype(np.int64)
+    bad = ((whole != values) | (np.abs(values) >= _EXACT)) & ~missing
     if bad.any():
         row = int(bad.argmax())
         raise span.error(row, f"has {values[row]} for {name}, which is not a whole number")
-    return whole
+    return from_numpy(whole, ~missing)
 
 
 def _encode(name: str, parts: list[pa.Array], span: Span) -> pa.DictionaryArray:
