@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import crowded, greedy
+from scipy.spatial import cKDTree
 
 from dask_dedup.dedup import coincident, pairs
 from dask_dedup.dedup import greedy as greedy_rule
@@ -467,3 +468,29 @@ def test_memory_is_bounded_if_all_pairs_are_close():
         [sys.executable, "-c", DENSE], capture_output=True, text=True, check=True, timeout=120
     )
     assert int(done.stdout) < 400
+
+
+@pytest.mark.parametrize("labels", [0, 1])
+def test_removing_entirely_measures_few_pairs_however_dense_the_particles(labels):
+    """Of 30,000 particles with 1,000 neighbours each, also between two inputs only."""
+    case = random_case(30_000, side=194.0, separation=20.0)
+    case = replace(case, labels=(np.arange(30_000) % 2,) * labels)
+    with mock.patch.object(pairs, "PAIR_BUDGET", 100_000):
+        measured = []
+        measure = pairs.Points.measure
+
+        def noted(points, i, j, separation):
+            measured.append(i.size)
+            return measure(points, i, j, separation)
+
+        with mock.patch.object(pairs.Points, "measure", noted):
+            result = case.run(reject_crowded)
+    assert sum(measured) < 8 * 30_000
+    distance = np.full(30_000, np.inf)
+    for side in (0, 1):
+        mine = case.labels[0] == side if labels else np.ones(30_000, dtype=bool)
+        other = case.centres[~mine] if labels else case.centres
+        nearest = cKDTree(other).query(case.centres[mine], [1 if labels else 2])[0]
+        distance[mine] = nearest[:, 0]
+    np.testing.assert_allclose(result.distance, distance, rtol=1e-12)
+    assert result.rejected.all()

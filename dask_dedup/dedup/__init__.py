@@ -10,6 +10,7 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 `decide`          from picks to rejected particles and their winners
 `greedy`          the rule, over pairs of close particles
 `pairs`           how close pairs are found: a sweep along x, or a KD-tree
+`nearest`         the closest duplicate of each particle
 `coincident`      particles at exactly the same position, reduced to the best-ranked one
 `arrays`          tables as NumPy arrays of equal length; distinct values
 ================  =====================================================================================

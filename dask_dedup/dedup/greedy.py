@@ -9,6 +9,7 @@ import numpy as np
 
 from dask_dedup.dedup import pairs
 from dask_dedup.dedup.coincident import find_coincident
+from dask_dedup.dedup.nearest import closest_duplicates, closest_of_pairs
 from dask_dedup.dedup.rank import total_order
 
 if TYPE_CHECKING:
@@ -101,15 +102,13 @@ def reject_crowded(
     points = pairs.Points(centres, micrographs, labels)
     n = len(points)
     swept = pairs.sweep_pairs(points, min_separation)
-    groups = find_coincident(points, keys) if swept is None else None
-    if groups is not None:
-        points = points.take(groups.best)
-    closest = np.full(len(points), np.inf)
-    for i, j, distance in [swept] if swept else pairs.all_pairs(points, min_separation):
-        np.minimum.at(closest, i, distance)
-        np.minimum.at(closest, j, distance)
-    if groups is not None:
+    if swept is not None:
+        closest = closest_of_pairs(n, *swept)
+    elif (groups := find_coincident(points, keys)) is not None:
+        closest = closest_duplicates(points.take(groups.best), min_separation)
         closest = np.where(groups.mutual & (groups.rows > 1), 0.0, closest)[groups.group]
+    else:
+        closest = closest_duplicates(points, min_separation)
     rejected = np.isfinite(closest)
     closest[~rejected] = np.nan
     return Suppression(rejected, np.full(n, NO_WINNER, dtype=np.intp), closest)

@@ -191,19 +191,6 @@ class PairSearch:
         return np.asarray(counts)
 
 
-def all_pairs(points: Points, min_separation: float) -> Iterator[Pairs]:
-    """Yield all pairs of duplicates in blocks, given that no two points coincide."""
-    if points.are_apart(min_separation):
-        return
-    search = PairSearch.over(points, min_separation)
-    if search.estimate() <= PAIR_BUDGET:
-        yield search.pairs()
-        return
-    for i, j in search.candidates(np.arange(len(points))):
-        once = i < j
-        yield _measured(points, i[once], j[once], min_separation)
-
-
 def _measured(points: Points, i: Indices, j: Indices, min_separation: float) -> Pairs:
     close, distance = points.measure(i, j, min_separation)
     return i[close], j[close], distance[close]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CANDIDATES = 2**20
 
 NOT_FOUND = -1
+#: The nearest neighbour is first searched within the separation, halved this number of times.
+_HALVINGS = 6
 
 #: Cells are wider than the reach by this fraction, and at most this many cells are on either side
 #: of the origin. The rounding of ``centre / side`` then stays within the margin.
@@ -245,9 +247,12 @@ def nearest_other(points: Points, separation: float) -> Floats:
     first, group = distinct(points)
     few = points.take(first)
     nearest = np.full(first.size, np.inf)
-    for i, j, distance in close_pairs(few, few, separation):
-        others = i != j
-        np.minimum.at(nearest, i[others], distance[others])
+    # A short reach first: where points are dense, most have a close neighbour and need no more pairs.
+    for halvings in range(_HALVINGS if separation else 0, -1, -1):
+        seeking = np.flatnonzero(np.isinf(nearest))
+        for i, j, distance in close_pairs(few.take(seeking), few, separation / 2**halvings):
+            others = seeking[i] != j
+            np.minimum.at(nearest, seeking[i[others]], distance[others])
     coincident = np.bincount(group, minlength=first.size) > 1
     nearest[coincident & ~few.labelled()] = 0.0
     return nearest[group]
