@@ -213,6 +213,81 @@ class TestContradictions:
         assert rejected(path, tmp_path / "far", **options | {"min_separation": 25}) == 2
 
 
+class TestNormalised:
+    """Warp's template matching writes fractions of the tomogram."""
+
+    def matching(self, path, **more):
+        columns = {
+            "rlnMicrographName": ["TS_1.tomostar"] * 3,
+            "rlnCoordinateX": [0.5, 0.5, 0.5],
+            "rlnCoordinateY": [0.25, 0.25, 0.25],
+            "rlnCoordinateZ": [0.5, 0.51, 0.6],
+            "rlnAutopickFigureOfMerit": [9.0, 8.0, 7.0],
+        }
+        return star(path, {**columns, **more})
+
+    def tomograms(self, path, **more):
+        columns = {
+            "rlnTomoName": ["TS_1.tomostar"],
+            "rlnTomoSizeX": [4000],
+            "rlnTomoSizeY": [3000],
+            "rlnTomoSizeZ": [2000],
+            "rlnTomoTiltSeriesPixelSize": [1.5],
+        }
+        return star(path, {**columns, **more})
+
+    def test_fractions_of_a_tomogram_of_unknown_size_are_refused(self, tmp_path, cli):
+        path = self.matching(tmp_path / "p.star")
+        outcome = cli("run", path, "-o", tmp_path / "out", "--micrograph-pixel-size", 10)
+        assert outcome.exit_code == 2
+        (line,) = outcome.stderr.strip().splitlines()
+        for part in ("from 0 to 1", "template matching", "--micrographs", "rlnTomoSizeX"):
+            assert part in line
+        known = inspect(path, micrograph_pixel_size=10.0)
+        assert any("from 0 to 1" in problem for problem in known.problems)
+
+    def test_a_position_can_be_in_pixels_after_all(self, tmp_path):
+        path = self.matching(tmp_path / "p.star")
+        assert rejected(path, tmp_path / "out", coordinate_pixel_size=10.0) == 2
+
+    def test_stored_coordinates_are_compared_without_a_unit(self, tmp_path):
+        assert rejected(self.matching(tmp_path / "p.star"), tmp_path / "out", min_separation=0) == 0
+
+    def test_sizes_of_tomograms_make_positions_of_fractions(self, tmp_path):
+        path = self.matching(tmp_path / "p.star")
+        known = self.tomograms(tmp_path / "tomograms.star")
+        options = {"micrographs": known, "score_field": "ncc_score"}
+        for separation, number in ((29.9, 0), (30.1, 1), (300.1, 2)):
+            output = tmp_path / str(separation)
+            assert rejected(path, output, min_separation=separation, **options) == number
+        assert inspect(path, micrographs=known).inputs[0].position_unit == "volume"
+
+    def test_a_tomogram_without_a_size_is_an_invalid_row(self, tmp_path):
+        path = self.matching(tmp_path / "p.star")
+        known = self.tomograms(tmp_path / "tomograms.star", rlnTomoSizeZ=[0])
+        with pytest.raises(InputError, match="3 rows have no micrograph shape above 0"):
+            run(path, tmp_path / "no", micrographs=known)
+        assert rejected(path, tmp_path / "out", micrographs=known, invalid="reject") == 3
+
+    def test_fractions_and_pixels_in_one_table_are_refused(self, tmp_path, monkeypatch):
+        path = tmp_path / "p"
+        path.mkdir()
+        for name, x in (("a", 0.5), ("b", 150.0)):
+            columns = {
+                "rlnTomoName": ["TS_1.tomostar"],
+                "rlnCoordinateX": [x],
+                "rlnCoordinateY": [0.5],
+                "rlnCoordinateZ": [0.5],
+            }
+            pq.write_table(pa.table(columns), path / f"{name}.parquet")
+        known = self.tomograms(tmp_path / "tomograms.star")
+        whole = run(path, tmp_path / "out", micrographs=known, score_field="none")
+        assert whole.manifest["inputs"][0]["position_unit"] == "pixel"
+        monkeypatch.setattr("dask_dedup.formats.parquet.table.FRAGMENT_BYTES", 1)
+        with pytest.raises(InputError, match="later rows reach 150"):
+            run(path, tmp_path / "no", micrographs=known, score_field="none")
+
+
 def coordinates(path, columns):
     table = open_table(path)
     rows = pa.concat_tables([read(table, part, columns) for part in table.fragments])
@@ -270,6 +345,25 @@ class TestRealTables:
         options = {"min_separation": 50, "remove_entirely": True}
         assert rejected(copy, tmp_path / "a", coordinate_pixel_size=5.0, **options) == 85
         assert rejected(copy, tmp_path / "b", coordinate_pixel_size=1.35, **options) == 1173
+
+    def test_template_matching_is_read_with_the_sizes_of_tomograms(self, real_data, tmp_path):
+        folder = real_data / "tomo_forms_chemoreceptor/warp"
+        paths = sorted((folder / "matching").glob("*.star"))
+        known = folder / "matching_dev39_tomograms.star"
+        for separation, best, crowd in ((5, 6, 12), (25, 10, 20), (50, 14, 28), (100, 18, 36)):
+            for entirely, number in ((False, best), (True, crowd)):
+                output = tmp_path / f"{separation}-{entirely}"
+                result = run(
+                    paths,
+                    output,
+                    min_separation=separation,
+                    remove_entirely=entirely,
+                    micrographs=known,
+                )
+                assert (result.rows, result.rejected) == (268, number)
+        assert verify(output).verified
+        with pytest.raises(InputError, match="from 0 to 1"):
+            run(paths, tmp_path / "no", micrograph_pixel_size=10.0)
 
     @pytest.mark.parametrize(
         ("reverse", "separation", "kept"),

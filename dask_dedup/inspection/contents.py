@@ -142,7 +142,7 @@ class InspectedInput:
         Least, median and greatest number of particles; empty if there are no micrographs.
     fields : dict of str to tuple of str
         Columns by role; empty if the table has no column for the role.
-    position_unit : {"fraction", "pixel", "angstrom"}
+    position_unit : {"fraction", "pixel", "volume", "angstrom"}
         Unit of the stored positions.
     pixel_size : tuple of float
         Least and greatest micrograph pixel size, angstrom; empty if unknown.

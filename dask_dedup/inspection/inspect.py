@@ -20,7 +20,7 @@ from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
-from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size
+from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size, find_units
 from dask_dedup.particles.micrograph_scales import check_extents
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.name_checks import check_groups, check_names
@@ -110,6 +110,7 @@ def _open(
     exposures = None
     if micrographs:
         exposures = read_micrographs(open_table(micrographs), roles[0].naming, roles[0].groups)
+    roles = find_units(tables, roles, params, exposures)
     for table, role in zip(tables, roles, strict=True):
         if table.source in params.flip_y:
             check_flip(role, params, exposures, table.path)

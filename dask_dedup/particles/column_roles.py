@@ -55,7 +55,7 @@ class ColumnRoles:
     micrograph: str
     #: x, y and, for tomograms, z.
     position: tuple[str, ...]
-    #: Of the position: fraction, pixel or angstrom.
+    #: Of the position: fraction (of the micrograph), pixel, angstrom, or volume (fraction of the tomogram).
     unit: str
     #: Micrograph shape (ny, nx), which turns fractions into pixels.
     shape: str | None = None

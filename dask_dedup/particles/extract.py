@@ -55,6 +55,8 @@ class Extract:
     psize: Floats | None
     #: (n, 2) micrograph shape (ny, nx) that positions in fractions were read with, pixels.
     shape: Floats | None
+    #: Least and greatest stored coordinate of RELION; NaN if there is none.
+    coordinates: tuple[float, float]
     #: Of rows whose pixel size is unclear.
     two_readings: TwoReadings | None
 
@@ -74,11 +76,12 @@ def extract(
     known = reader.micrographs(micrographs)
     position = reader.finite(roles.position, Reason.POSITION)
     outside = _is_outside(position, roles, known)
+    coordinates = _range_of(position) if roles.convention == "relion" else (np.nan, np.nan)
     shift = reader.shift()
     if fragment.source in params.flip_y:
         reader.flip_y(position, shift, known)
     shape = None
-    if roles.unit == "fraction" and needs_pixel_size(roles, params):
+    if roles.unit in ("fraction", "volume") and needs_pixel_size(roles, params):
         shape = reader.shape(known)
     x, y, *z = map(np.ascontiguousarray, reader.centres(position, shift, known, shape).T)
     picks = Picks(
@@ -94,17 +97,27 @@ def extract(
         label=reader.label(fragment.source),
         invalid=reader.problems.invalid,
     )
-    bounds = "0 to 1" if roles.unit == "fraction" else "the micrograph's shape"
+    bounds = "0 to 1" if roles.unit in ("fraction", "volume") else "the micrograph's shape"
     oddities = Problem.of(
         outside & (picks.invalid == 0),
         f"are outside the micrograph (beyond {bounds})",
         " ".join(roles.position),
     )
-    found, psize, unclear = reader.problems.found, None, None
+    psize = unclear = None
     if needs_pixel_size(roles, params):
         psize = known.sizes.used
         unclear = two_readings(known.sizes, position, known.rows.keys)
-    return Extract(picks, known.rows, found, oddities, known.sizes, psize, shape, unclear)
+    return Extract(
+        picks=picks,
+        micrographs=known.rows,
+        problems=reader.problems.found,
+        oddities=oddities,
+        sizes=known.sizes,
+        psize=psize,
+        shape=shape if roles.unit == "fraction" else None,
+        coordinates=coordinates,
+        two_readings=unclear,
+    )
 
 
 class _Micrographs(NamedTuple):
@@ -114,6 +127,8 @@ class _Micrographs(NamedTuple):
     sizes: PixelSizes
     #: From the micrograph table, (n, 2) as (ny, nx).
     shape: Floats | None
+    #: The same of tomograms, (n, 3) as (nz, ny, nx).
+    volume: Floats | None
     #: (n,) rows whose micrograph is missing from the micrograph table.
     missing: NDArray[np.bool_]
 
@@ -132,20 +147,21 @@ class _Reader:
         rows = RowMicrographs.of(columns, roles)
         unnamed = rows.missing
         self.problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
-        shape, missing, of_table = None, np.zeros(len(columns), dtype=bool), None
+        shape, volume, missing, of_table = None, None, np.zeros(len(columns), dtype=bool), None
         if table is not None:
             row = table.find(rows)
             missing = (row < 0) & ~unnamed
             what = f"are on a micrograph missing from {table.path}"
             self.problems.note(missing, Reason.UNKNOWN_MICROGRAPH, what, roles.micrograph)
             of_table, shape = table.psize_at(row), table.shape_at(row)
+            volume = table.volume_at(row)
         sizes = find_pixel_sizes(columns, roles, of_table)
         if needs_pixel_size(roles, self.params):
             # An inspection reads tables without any pixel size, too.
             known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
             column = roles.psize_mic or (roles.image.psize if roles.image else "")
             self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
-        return _Micrographs(rows, sizes, shape, missing)
+        return _Micrographs(rows, sizes, shape, volume, missing)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
         """Read d numbers per row as (n, d) float64. Mark rows with NaN or infinity as invalid."""
@@ -175,7 +191,7 @@ class _Reader:
     def flip_y(self, position: Floats, shift: Floats | None, known: _Micrographs) -> None:
         """Mirror the y axis of positions and shifts, in place: y becomes the micrograph height minus y."""
         height: Floats | float
-        if self.roles.unit == "fraction":
+        if self.roles.unit in ("fraction", "volume"):
             height = 1.0
         elif self.roles.unit == "angstrom":  # centred coordinates
             height = 0.0
@@ -212,8 +228,13 @@ class _Reader:
         return centres
 
     def shape(self, known: _Micrographs) -> Floats:
-        """Return the micrograph shape (ny, nx) of each row, as an (n, 2) array."""
-        if known.shape is not None:  # from the same table as the pixel size
+        """Return the shape of each row's micrograph (ny, nx) or tomogram (nz, ny, nx)."""
+        if self.roles.unit == "volume":
+            width = len(self.roles.position)
+            shape = np.full((len(self.columns), width), np.nan)
+            if known.volume is not None:
+                shape = known.volume
+        elif known.shape is not None:  # from the same table as the pixel size
             shape = known.shape
         elif self.roles.shape:
             shape = self.columns.vectors(self.roles.shape, 2)
@@ -254,6 +275,11 @@ class _Reader:
         if self.roles.convention == "relion":  # numbers the tubes of each input from 1
             label = (label & 0xFFFFFFFF) + (source << 32)
         return np.where(absent, none, label & 0x7FFFFFFFFFFFFFFF)
+
+
+def _range_of(position: Floats) -> tuple[float, float]:
+    finite = position[np.isfinite(position)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
 
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def pixels_from_fractions(fraction: Floats, shape: Floats) -> Floats:
-    """Convert CryoSPARC's (n, 2) fractional centres to pixels. `shape` is the (n, 2) micrograph shape (ny, nx)."""
+    """Convert (n, d) fractions to pixels. `shape` is that of the micrograph (ny, nx) or tomogram (nz, ny, nx)."""
     return fraction * shape[:, ::-1]
 
 

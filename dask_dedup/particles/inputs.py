@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats import read
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.programs import (
@@ -73,9 +75,40 @@ def make_inputs(
     micrographs = None
     if exposures:
         micrographs = read_micrographs(exposures, roles[0].naming, roles[0].groups)
+    roles = find_units(tables, roles, params, micrographs)
     inputs = Inputs.of(tables, roles, params, micrographs)
     check_inputs(inputs)
     return inputs
+
+
+def find_units(
+    tables: Sequence[ParticleTable],
+    roles: Sequence[ColumnRoles],
+    params: DedupParams,
+    micrographs: MicrographTable | None,
+) -> list[ColumnRoles]:
+    """Return the roles with the unit ``volume`` for tables whose positions are fractions of the tomogram.
+
+    Warp's template matching writes them. They can be read if the sizes of the tomograms are known;
+    else they stay pixels, which `scales.check_scales` refuses.
+    """
+    if micrographs is None or micrographs.volume is None:
+        return list(roles)
+    return [
+        replace(role, unit="volume", image=None)
+        if role.unit == "pixel" and needs_pixel_size(role, params) and _is_normalised(table, role)
+        else role
+        for table, role in zip(tables, roles, strict=True)
+    ]
+
+
+def _is_normalised(table: ParticleTable, roles: ColumnRoles) -> bool:
+    """Return whether all coordinates in the first rows of a table of tomograms are from 0 to 1."""
+    fragment = next((each for each in table.fragments if each.rows), None)
+    if fragment is None or len(roles.position) != 3 or roles.overrides_psize:
+        return False
+    position = Columns(read(table, fragment, roles.position), table.path).points(roles.position)
+    return bool(((position >= 0) & (position <= 1)).all())
 
 
 def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:

@@ -39,6 +39,8 @@ class MicrographTable:
     shape: NDArray[np.float64] | None
     #: Group columns that the table has; it serves all groups by other columns.
     groups: tuple[str, ...] = ()
+    #: (m, 3) size of each tomogram as (nz, ny, nx), in pixels of `psize`.
+    volume: NDArray[np.float64] | None = None
 
     def find(self, micrographs: RowMicrographs) -> NDArray[np.intp]:
         """Return the table row of each micrograph, -1 for those not in the table."""
@@ -57,6 +59,12 @@ class MicrographTable:
         if self.shape is None:
             return None
         return np.vstack([self.shape, [[np.nan, np.nan]]])[row]
+
+    def volume_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
+        """Return the (n, 3) tomogram sizes in the table rows `row`, NaN for row -1. Return None if there are none."""
+        if self.volume is None:
+            return None
+        return np.vstack([self.volume, np.full((1, 3), np.nan)])[row]
 
 
 def read_micrographs(
@@ -81,7 +89,8 @@ _CONVENTIONS = (
     _Convention("micrograph_blob/path", "micrograph_blob/psize_A", "micrograph_blob/shape"),
     _Convention("rlnMicrographName", "rlnMicrographPixelSize"),
 )
-_COLUMNS = {"uid", *(name for convention in _CONVENTIONS for name in convention if name)}
+_VOLUME = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
+_COLUMNS = {"uid", *_VOLUME, *(name for convention in _CONVENTIONS for name in convention if name)}
 
 
 def micrograph_table(
@@ -123,6 +132,9 @@ def micrograph_table(
     described = {"pixel sizes": psize}
     if found.shape in names:
         shape = described["shapes"] = columns.vectors(str(found.shape), 2)[order]
+    volume = None
+    if found.name == "rlnTomoName" and set(_VOLUME) <= set(names):
+        volume = described["tomogram sizes"] = columns.points(_VOLUME)[order]
     for what, values in described.items():
         differs = rows_with_any(values[1:] != values[:-1])
         repeated = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
@@ -132,7 +144,7 @@ def micrograph_table(
                 f"{path}: the micrograph of row {order[row + 1]} occurs more than once, with the "
                 f"{what} {values[row]} and {values[row + 1]}."
             )
-    return MicrographTable(path, keys, psize, shape, groups)
+    return MicrographTable(path, keys, psize, shape, groups, volume)
 
 
 def _check_psize(psize: NDArray[np.float64], column: str, path: str) -> None:

@@ -110,6 +110,7 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
         _check_known(inputs, table.source, mine)
+        _check_normalised(inputs, table.source, mine)
         _check_readings(inputs, table.source, mine)
         _check_option(inputs, table.source, mine)
 
@@ -120,6 +121,32 @@ def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) 
     if roles.image and sources == {UNKNOWN}:
         table = inputs.tables[source]
         raise no_pixel_size(roles, table.path, table.schema.names)
+
+
+def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if all pixel coordinates are from 0 to 1, or only some of a table of fractions."""
+    roles, path = inputs.roles[source], inputs.tables[source].path
+    if not needs_pixel_size(roles, inputs.params) or roles.overrides_psize:
+        return
+    ranges = np.array([summary.coordinates for summary in summaries]).reshape(-1, 2)
+    ranges = ranges[np.isfinite(ranges).all(axis=1)]
+    if not ranges.size:
+        return
+    within = ranges.min() >= 0 and ranges.max() <= 1
+    names = " ".join(roles.position)
+    if roles.unit == "volume" and not within:
+        raise InputError(
+            f"{path}: {names} begin as fractions of the tomogram (0 to 1), but later rows reach "
+            f"{ranges.max():g}. Pass {parameter('coordinate_pixel_size')} if all are pixels, or "
+            "split the table."
+        )
+    if roles.unit == "pixel" and within:
+        raise InputError(
+            f"{path}: all of {names} are from 0 to 1, as in the tables of Warp's template matching, "
+            "which are fractions of the tomogram and not pixels. Pass "
+            f"{parameter('micrographs')}, a tomograms.star with rlnTomoSizeX, rlnTomoSizeY and "
+            f"rlnTomoSizeZ; or {parameter('coordinate_pixel_size')} if they are pixels."
+        )
 
 
 def _check_readings(inputs: Inputs, source: int, summaries: Iterable[ScanSummary]) -> None:

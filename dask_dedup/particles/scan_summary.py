@@ -98,6 +98,8 @@ class ScanSummary:
     #: For each hive key that `group_by` may have to decide about: micrograph names with the values
     #: that they are under.
     hive_values: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    #: Least and greatest stored coordinate of RELION; NaN if there is none.
+    coordinates: tuple[float, float] = (np.nan, np.nan)
     #: Of the micrographs; None if no pixel size is needed.
     scales: MicrographScales | None = None
 
@@ -130,6 +132,7 @@ def summarize(
         invalid=count_reasons(picks.invalid),
         two_readings=found.two_readings,
         hive_values={} if params.group_by else _hive_values(found, fragment, roles),
+        coordinates=found.coordinates,
         scales=micrograph_scales(found, number, keys.size, compared),
     )
 

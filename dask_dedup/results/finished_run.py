@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -149,7 +149,11 @@ class FinishedRun:
     def roles(self) -> tuple[ColumnRoles, ...]:
         """The column roles of each input."""
         inputs = [(entry["path"], entry["column_names"]) for entry in self.manifest["inputs"]]
-        return tuple(resolve_all(inputs, self.params))
+        units = [entry.get("position_unit", "") for entry in self.manifest["inputs"]]
+        return tuple(
+            replace(roles, unit="volume", image=None) if unit == "volume" else roles
+            for roles, unit in zip(resolve_all(inputs, self.params), units, strict=True)
+        )
 
     @property
     def score_names(self) -> list[str]:
@@ -176,7 +180,9 @@ class FinishedRun:
     def no_distances_because(self) -> str:
         """The reason why particle distances cannot be measured, or an empty text."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
-            sources = (roles.psize_mic, roles.given_psize, self.micrographs)
+            sources = (roles.psize_mic, roles.given_psize, roles.image, self.micrographs)
+            if roles.unit == "volume":  # needs the sizes of the tomograms
+                sources = (None, None, None, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
                 return (
                     f"the micrograph table {self.manifest['micrographs']}, which has the pixel "

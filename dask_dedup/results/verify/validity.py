@@ -87,6 +87,11 @@ def _reasons(
         elif roles.shape:
             shape = columns.vectors(roles.shape, 2)
         yield "shape", ~_all((shape > 0) & np.isfinite(shape))
+    if in_pixels and roles.unit == "volume":
+        volume = np.full((1, 3), np.nan)
+        if table is not None and table.volume is not None:
+            volume = np.vstack([table.volume, volume])
+        yield "shape", ~_all((volume[listed] > 0) & np.isfinite(volume[listed]))
     centres = np.column_stack([picks.x, picks.y, picks.z])
     yield "too_far", ~_all(np.abs(centres) <= FARTHEST)
     if roles.uid:
