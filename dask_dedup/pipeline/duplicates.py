@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +39,25 @@ DUPLICATES_SCHEMA = pa.schema(
         ("winner_half_set", pa.int8()),
     ]
 )
+
+
+def _pandas_metadata(schema: pa.Schema) -> str:
+    """Return metadata that makes pandas read integers with nulls as integers: as floats, uids would be rounded."""
+    columns = [
+        {
+            "name": field.name,
+            "field_name": field.name,
+            "pandas_type": str(field.type),
+            "numpy_type": str(field.type).replace("int", "Int").replace("uI", "UI"),
+            "metadata": None,
+        }
+        for field in schema
+        if pa.types.is_integer(field.type)
+    ]
+    return json.dumps({"index_columns": [], "column_indexes": [], "columns": columns})
+
+
+_PANDAS = _pandas_metadata(DUPLICATES_SCHEMA)
 
 
 def group_names(params: DedupParams) -> list[str]:
@@ -89,7 +109,8 @@ def duplicates_table(
         from_numpy(rejections.winner_half, rejections.winner_half != NO_HALF),
         *groups,
     ]
-    return pa.table(columns, names=duplicates_schema(inputs.params).names)
+    names = duplicates_schema(inputs.params).names
+    return pa.table(columns, names=names, metadata={"pandas": _PANDAS})
 
 
 def _input_names(
