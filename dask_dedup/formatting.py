@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -80,6 +81,18 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def shell_command(verb: str, path: object, *flags: str) -> str:
+    """Return the shell command of dask-dedup for a path. A path that begins with ``-`` is not read as an option.
+
+    Examples
+    --------
+    >>> shell_command("clean", "my result"), shell_command("report", "-out", "--verify")
+    ("dask-dedup clean 'my result'", 'dask-dedup report --verify -- -out')
+    """
+    dashes = ["--"] if str(path).startswith("-") else []
+    return shlex.join(["dask-dedup", verb, *flags, *dashes, str(path)])
 
 
 def html_table(caption: str, rows: Mapping[str, object], report: Path | None = None) -> str:

@@ -12,9 +12,10 @@ import pytest
 from tables import cryosparc, write_file
 
 
-def interrupted(words, when):
+def interrupted(words, when, patch=""):
     """Send Ctrl-C once `when` is true; return the exit code and the standard error."""
-    command = [sys.executable, "-c", "from dask_dedup.cli import main; main()", *map(str, words)]
+    program = f"{patch}from dask_dedup.cli import main; main()"
+    command = [sys.executable, "-c", program, *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
     while not when():
         assert process.poll() is None, process.stderr.read()
@@ -45,4 +46,23 @@ def test_workers_print_nothing(tmp_path):
     code, printed = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
     assert code == 130
     assert "Traceback" not in printed
-    assert "run the same command again to resume" in printed
+    assert "Run the same command to resume" in printed or "nothing was written" in printed
+    assert printed.splitlines()[-1].startswith("dask-dedup: interrupted")
+
+
+def test_before_the_first_write_nothing_is_promised(tmp_path):
+    source, out = write_file(cryosparc(20), tmp_path / "in.parquet"), tmp_path / "out"
+    began = time.monotonic()
+    words = ["run", source, "-o", out, "-q", "--scheduler-file", tmp_path / "s.json"]
+    code, printed = interrupted(words, lambda: time.monotonic() - began > 5)
+    assert code == 130
+    assert printed == "dask-dedup: interrupted; nothing was written\n"
+
+
+def test_other_commands_promise_nothing(tmp_path):
+    source = write_file(cryosparc(20), tmp_path / "in.parquet")
+    patch = "import dask_dedup.inspection as i, time; i.inspect = lambda *a, **k: time.sleep(60); "
+    began = time.monotonic()
+    code, printed = interrupted(["inspect", source], lambda: time.monotonic() - began > 5, patch)
+    assert code == 130
+    assert printed == "dask-dedup: interrupted\n"

@@ -93,6 +93,30 @@ class TestStatus:
         assert outcome.exit_code == 0
         assert "resuming: " in outcome.stderr
 
+    def test_the_commands_protect_an_output_that_begins_with_a_dash(
+        self, cli, source, tmp_path, monkeypatch
+    ):
+        monkeypatch.chdir(tmp_path)
+        fail_writing(monkeypatch, source, "-out", after=5)
+        lines = status("-out").lines()
+        assert lines[-1] == "To remove it: dask-dedup clean -- -out"
+        words = shlex.split(lines[-2])
+        assert cli(*words[1:]).exit_code == 0
+        (tmp_path / "-out" / ".dask-dedup-0123456789ab").mkdir()
+        assert cli("clean", "--", "-out").stdout.startswith("removed -out/")
+
+    def test_the_command_has_the_options_of_the_cluster(self, cli, source, out, monkeypatch):
+        options = {"workers": "2", "memory_limit": "1GiB", "verify": True, "no_report": False}
+        fail_writing(monkeypatch, source, out, after=5, command_options=options)
+        (attempt,) = status(out).attempts
+        assert attempt.command.endswith(" --workers 2 --memory-limit 1GiB --verify")
+        # Other options resume the same run, and are shown from then on.
+        fail_writing(monkeypatch, source, out, after=0, command_options={"jobs": "2"})
+        (later,) = status(out).attempts
+        assert later.fragments_done >= attempt.fragments_done
+        assert later.command.endswith(f" --output {out} --jobs 2")
+        assert "options" not in run(source, out).manifest
+
     def test_from_another_folder_the_command_changes_to_that_of_the_run(
         self, interrupted, tmp_path, monkeypatch
     ):

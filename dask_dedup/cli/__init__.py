@@ -37,7 +37,7 @@ class _Commands(click.Group):
                 raise  # click ends quietly when the reader of a pipe has gone
             _fail(ctx, printable(str(error)), 1)
         except KeyboardInterrupt:
-            _fail(ctx, "interrupted; run the same command again to resume", 130)
+            _fail(ctx, "interrupted", 130)
         except Exception as error:
             logging.getLogger("dask_dedup").debug("traceback", exc_info=error)
             frame = traceback.extract_tb(error.__traceback__)[-1]

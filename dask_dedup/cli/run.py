@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,9 +14,11 @@ from dask_dedup.cli.console import as_flag, result_lines, showing_progress, term
 from dask_dedup.cli.types import INPUTS, JSON, PATH, PLOT_MICROGRAPH, dedup_params, input_options
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
+from dask_dedup.formatting import shell_command
+from dask_dedup.storage.files import list_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from dask_dedup import RunResult, Verification
@@ -107,8 +108,13 @@ def run(
     """
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters)
+    # What remains are the options of the cluster.
+    options: dict[str, Any] = {
+        name: str(value) for name, value in parameters.items() if value is not None
+    }
+    options |= {"verify": verify, "no_report": no_report}
     with terminal_log(quiet=quiet, verbose=verbose) as log:
-        with ExitStack() as stack:
+        with ExitStack() as stack, _explained_interruption(output):
             client = open_client(stack, **parameters)
             from dask_dedup import run as run_files
 
@@ -123,6 +129,7 @@ def run(
                 allow_outside=allow_outside,
                 overwrite=overwrite,
                 on_event=on_event,
+                command_options=options,
             )
         found = page = None
         try:
@@ -133,7 +140,7 @@ def run(
             if not no_report:
                 page = _write_report(result, plot_micrographs, found)
         except KeyboardInterrupt:
-            again = f"dask-dedup report {'--verify ' if verify else ''}{shlex.quote(str(output))}"
+            again = shell_command("report", output, *(["--verify"] if verify else []))
             click.echo(
                 f"dask-dedup: interrupted, but the result is complete; for its report: {again}",
                 err=True,
@@ -146,6 +153,19 @@ def run(
                 click.echo(line)
     if found and not found.verified:
         sys.exit(1)
+
+
+@contextmanager
+def _explained_interruption(output: Path) -> Iterator[None]:
+    """On Ctrl-C, end with exit code 130, and say so if nothing was written. Warnings name what can be resumed."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        empty = False
+        with suppress(OSError):
+            empty = not list_names(output)
+        click.echo(f"dask-dedup: interrupted{'; nothing was written' if empty else ''}", err=True)
+        sys.exit(130)
 
 
 def _write_report(

@@ -94,6 +94,8 @@ class Progress:
         Seconds since the start, particles done in all stages, kept, rejected.
     result : dict or None
         The event ``finished``.
+    stall : str
+        Why the cluster has stopped working; "" if it works.
     """
 
     run: str = ""
@@ -123,6 +125,8 @@ class Progress:
     names: dict[int, str] = field(default_factory=dict)
     curve: list[tuple[float, int, int, int]] = field(default_factory=list)
     result: dict[str, Any] | None = None
+    stall: str = ""
+    _stall_ends: float = 0.0
     _began: float = 0.0
     _ended: float | None = None
     _point_seconds: float = POINT_SECONDS
@@ -136,6 +140,8 @@ class Progress:
             self._start(event, now)
         elif kind == "planned":
             self._plan(event)
+        elif kind == "stalled":
+            self.stall, self._stall_ends = event["reason"], now + event["seconds_left"]
         elif kind in STAGES:
             self._advance(kind, event, now)
         elif kind in ENDS and self.status == "running":
@@ -237,6 +243,10 @@ class Progress:
             return None
         return self.elapsed(now) * (1 - self.fraction) / self.fraction
 
+    def seconds_to_stop(self, now: float | None = None) -> float:
+        """Return the seconds until a stalled run stops, at least 0."""
+        return max(0.0, self._stall_ends - (time.monotonic() if now is None else now))
+
     def name_of(self, micrograph: int) -> str:
         """Return the name of a micrograph, or its uid if it has no name."""
         return self.names.get(micrograph, f"uid {micrograph}")
@@ -247,6 +257,9 @@ def describe(progress: Progress) -> str:
     stage = progress.stages[progress.stage]
     doing = DOING[progress.stage]
     parts = [f"{progress.fraction:4.0%} {doing}: {stage.rows:,} of {stage.total_rows:,}"]
+    if progress.stall:
+        stops = duration(progress.seconds_to_stop())
+        return f"stops in {stops}: {progress.stall} ({parts[0].strip()})"
     speed = progress.speed()
     if speed:
         parts.append(f"{speed:,.0f} particles/s")

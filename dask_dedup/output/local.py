@@ -84,8 +84,7 @@ class LocalStore(ResultStore):
             remove(staging / DRAFTS)
             for name in (*TABLES, CHECKPOINTS, PIECES, DRAFTS):
                 (staging / name).mkdir(parents=True, exist_ok=True)
-            if not (staging / REQUEST).exists():
-                _write_json(staging / REQUEST, request)
+            _write_json(staging / REQUEST, request)
         except OSError as error:
             if not list_files(staging / CHECKPOINTS):
                 self.discard(staging)
@@ -201,8 +200,9 @@ class LocalStore(ResultStore):
 
 
 def _same_request(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:
-    """Return whether two requests are equal, apart from the working directory."""
-    return one is not None and {**one, "directory": ""} == {**other, "directory": ""}
+    """Return whether two requests are equal, apart from the working directory and the options of the cluster."""
+    ignored: dict[str, Any] = {"directory": "", "options": {}}
+    return one is not None and {**one, **ignored} == {**other, **ignored}
 
 
 def _staged_tables(staging: Path) -> list[str]:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import DedupError, InputError, OutputExistsError
+from dask_dedup.formatting import shell_command
 from dask_dedup.hints import parameter
 from dask_dedup.output.checkpoints import read_checkpoint
 from dask_dedup.output.layout import (
@@ -194,6 +195,7 @@ class ResultStore(ABC):
         Return the manifest if a concurrent run with the same token has finished.
         """
         if self.staged_manifest(staging) is not None:
+            log.warning("the result is complete but not in place. Run the same command to finish.")
             return None
         try:
             # Without an answer, every further request would take minutes to fail.
@@ -209,10 +211,10 @@ class ResultStore(ABC):
         if done and is_reusable():
             log.warning(
                 "%s of %s fragments are written. Run the same command to resume, "
-                "or dask-dedup clean %s to remove them.",
+                "or %s to remove them.",
                 f"{done:,}",
                 f"{fragments:,}",
-                self.output,
+                shell_command("clean", self.output),
             )
         else:
             self.discard(staging)

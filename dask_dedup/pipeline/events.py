@@ -5,6 +5,7 @@ runs twice counts once::
 
     started, planned, finished, failed      emitted by the run
     scanned, collected, decided, written    emitted by a task
+    stalled                                 the cluster has stopped working, or works again
 """
 
 from __future__ import annotations
@@ -97,6 +98,11 @@ def finished(manifest: dict[str, Any]) -> Event:
         "seconds": manifest["seconds"],
         "warnings": len(manifest["warnings"]),
     }
+
+
+def stalled(reason: str, seconds_left: float) -> Event:
+    """Return the event for a cluster that has stopped working, or works again (`reason` is ""). Repeated."""
+    return {"kind": "stalled", "reason": reason, "seconds_left": round(seconds_left, 1)}
 
 
 def failed(reason: str) -> Event:

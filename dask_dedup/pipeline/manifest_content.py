@@ -22,7 +22,7 @@ from dask_dedup.storage.table_version import with_version
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_dedup.formats import ParticleTable
     from dask_dedup.output.checkpoints import FragmentCheckpoint
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
+#: Parts of a request that its manifest does not repeat.
+_REQUEST_ONLY = ("fragment_rows", "options")
 #: A larger fraction of rejected particles than this is probably a mistake.
 _MOST_REJECTED = 0.9
 
@@ -55,7 +57,7 @@ def make_manifest(
         {
             "format": FORMAT,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            **{key: value for key, value in request.items() if key != "fragment_rows"},
+            **{key: value for key, value in request.items() if key not in _REQUEST_ONLY},
             "overwrite": overwrite,
             "run_token": job.run_token,
             "inputs": [
@@ -70,11 +72,17 @@ def make_manifest(
     )
 
 
-def make_request(job: Job, run_id: str, *, allow_outside: bool) -> dict[str, Any]:
-    """Return the settings and software versions of a run, to be stored for resuming the run."""
+def make_request(
+    job: Job, run_id: str, *, allow_outside: bool, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the settings and software versions of a run, to be stored for resuming the run.
+
+    `options` are further options of the command line.
+    """
     return {
         "run_id": run_id,
         "directory": str(Path.cwd()),
+        "options": dict(options),
         "parameters": job.inputs.params.to_dict(),
         "output_format": job.output_format,
         "allow_outside": allow_outside,

@@ -28,7 +28,7 @@ from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at, listed, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from distributed import Client
@@ -58,6 +58,7 @@ def run(
     allow_outside: bool = False,
     overwrite: bool = False,
     on_event: EventHandler | None = None,
+    command_options: Mapping[str, Any] | None = None,
     **keywords: Any,
 ) -> RunResult:
     """Remove duplicates from particle tables in files, and write the result to a folder.
@@ -86,6 +87,9 @@ def run(
         Replace the result of an earlier run.
     on_event : callable, optional
         Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
+    command_options : mapping, optional
+        Further options of the command line, such as ``{"workers": 4}``, for the command that `status` shows. They
+        have no other effect.
     **keywords
         Parameters by name, such as ``min_separation=100``, instead of `params`.
 
@@ -115,7 +119,7 @@ def run(
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     run_token = store.choose_run_token([run_id, versions(), rows], replaced)
     job = make_job(make_inputs(tables, exposures, params), output_format, run_token)
-    request = make_request(job, run_id, allow_outside=allow_outside)
+    request = make_request(job, run_id, allow_outside=allow_outside, options=command_options or {})
     with _translate_errors(), ExitStack() as stack:
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
         stack.enter_context(executor.listening(job.attempt))

@@ -37,6 +37,7 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
         if description[name] != default
     }
     settings["overwrite"] = overwrite
+    settings |= description.get("options", {})
     url = endpoint() if any(map(is_s3, (output, *inputs))) else None
     program = ["dask-dedup", *_flags("endpoint_url", url), "run"]
     flags = [word for name, value in settings.items() for word in _flags(name, value)]

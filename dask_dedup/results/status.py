@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError
+from dask_dedup.formatting import shell_command
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import CHECKPOINTS
@@ -116,7 +116,7 @@ class Status:
         command = f"    {attempt.command or _SAME_COMMAND}"
         if attempt.complete:
             return ["interrupted while the result was put into place. To finish:", command]
-        remove = f"To remove it: dask-dedup clean {shlex.quote(self.output)}"
+        remove = f"To remove it: {shell_command('clean', self.output)}"
         return [f"interrupted: {done}. To resume:", command, remove]
 
 

@@ -69,6 +69,7 @@ class DistributedExecutor:
         self.client = client
         self._address = client.scheduler.address
         self._on_event = on_event
+        self._attempt = ""
         self._lost = False
         self._emitted_end = False
 
@@ -91,7 +92,7 @@ class DistributedExecutor:
     @contextmanager
     def listening(self, attempt: str) -> Iterator[None]:
         """Return a context manager that passes events of this attempt from the scheduler to `on_event`."""
-        on_event = self._on_event
+        self._attempt, on_event = attempt, self._on_event
         if on_event is None:
             yield
             return
@@ -162,7 +163,7 @@ class DistributedExecutor:
     def _results(self, futures: list[Future], descriptions: list[str]) -> Iterator[Any]:
         """Yield the result of each task as soon as the task finishes. All futures are released at the end."""
         description = dict(zip([future.key for future in futures], descriptions, strict=True))
-        watchdog = Watchdog(self.client)
+        watchdog = Watchdog(self.client, self._stall)
         coming = as_completed(futures)
         try:
             while coming.count():
@@ -178,6 +179,11 @@ class DistributedExecutor:
             # Unlike a cancel, a release does not wait for the scheduler.
             for future in futures:
                 future.release()
+
+    def _stall(self, reason: str, seconds: float) -> None:
+        # Not by way of the scheduler, which may not answer.
+        if self._on_event:
+            self._on_event({"run": self._attempt, **events.stalled(reason, seconds)})
 
     def _check(self, watchdog: Watchdog) -> None:
         try:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, shell_command
 from dask_dedup.results.command import run_command
 from dask_dedup.results.report.picture import embed
 
@@ -43,7 +43,7 @@ def render(
     )
     return environment.get_template("page.html.j2").render(
         output=str(run.output),
-        quoted_output=shlex.quote(str(run.output)),
+        verify_command=shell_command("verify", run.output),
         quoted_directory=shlex.quote(manifest["directory"]),
         manifest=manifest,
         sentence=sentence(manifest, run.params),
