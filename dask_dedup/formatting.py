@@ -88,8 +88,8 @@ def shell_command(verb: str, path: object, *flags: str) -> str:
 
     Examples
     --------
-    >>> shell_command("clean", "my result"), shell_command("report", "-out", "--verify")
-    ("dask-dedup clean 'my result'", 'dask-dedup report --verify -- -out')
+    >>> shell_command("clean", "my result"), shell_command("clean", "-out")
+    ("dask-dedup clean 'my result'", 'dask-dedup clean -- -out')
     """
     dashes = ["--"] if str(path).startswith("-") else []
     return shlex.join(["dask-dedup", verb, *flags, *dashes, str(path)])
