@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from scipy.spatial import cKDTree
+from tables import cryosparc, write_file
 
 from dask_dedup import InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.formats import open_table, read
@@ -286,6 +287,18 @@ class TestNormalised:
         monkeypatch.setattr("dask_dedup.formats.parquet.table.FRAGMENT_BYTES", 1)
         with pytest.raises(InputError, match="later rows reach 150"):
             run(path, tmp_path / "no", micrographs=known, score_field="none")
+
+
+def test_shifts_of_several_classes_are_reported(tmp_path):
+    table = cryosparc(20, drop=["alignments"])
+    shifts = pa.array([[1.0, 2.0, 3.0, 4.0]] * 20)
+    table = table.append_column("alignments3D_multi/shift", shifts)
+    path = write_file(table, tmp_path / "a.parquet")
+    (line,) = [w for w in run(path, tmp_path / "a").warnings if "several" in w or "each class" in w]
+    assert "alignments3D_multi/shift" in line
+    assert "shift_key='none'" in line
+    quiet = run(path, tmp_path / "b", shift_key="none").warnings
+    assert not any("each class" in line for line in quiet)
 
 
 def coordinates(path, columns):

@@ -14,6 +14,7 @@ from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.name_checks import check_groups, check_names
+from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.scales import check_scales, scale_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
@@ -138,6 +139,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
         elif column and scores:
             found = score_warnings(column, reduce(add, scores))
         found += scale_warnings(inputs, table.source, mine)
+        found += _shift_warnings(inputs, table.source)
         lines += [f"{table.path}: {line}" for line in found]
     lines += conflict_warnings(inputs, summaries)
     with_rows = [table.source for table in inputs.tables if table.rows]
@@ -214,6 +216,19 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
             are, rank = ("is", "ranks") if rows == 1 else ("are", "rank")
             lines.append(f"{counted(rows, 'score')} in {column} {are} {what} and {rank} last")
     return lines
+
+
+def _shift_warnings(inputs: Inputs, source: int) -> list[str]:
+    """Return a list of one warning if the shifts of several classes are left out, else []."""
+    roles, params = inputs.roles[source], inputs.params
+    unused = f"{SEVERAL_CLASSES}/shift"
+    applies = params.shift_key == "auto" and params.measures and not roles.shift
+    if not applies or unused not in inputs.tables[source].schema.names:
+        return []
+    return [
+        f"{unused} holds a shift for each class and is not applied (shift: none). Use a table of one "
+        f"class, which has alignments3D/shift, or pass {parameter('shift_key', 'none')}."
+    ]
 
 
 def _one_input_warnings(inputs: Inputs) -> list[str]:

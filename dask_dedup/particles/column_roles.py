@@ -24,6 +24,7 @@ from dask_dedup.particles.programs import (
     RELION_SHIFT_PIXELS,
     RELION_SUBTOMOGRAM,
     SYMMETRY_SOURCE,
+    WITHOUT_POSITIONS,
     Position,
     Program,
 )
@@ -201,17 +202,21 @@ def _find_image(present: set[str], position: Position) -> ImageColumns | None:
 
 
 def _explain_no_position(present: set[str], table: str) -> str:
+    kind = next((kind for column, kind in WITHOUT_POSITIONS.items() if column in present), None)
+    if kind:
+        return f": {kind}"
     known = {name for each in PROGRAMS for found in each.positions for name in found.columns}
     partial = sorted(known & present)
     text = f" (found only {', '.join(partial)})" if partial else ""
     text += (
         ". It needs the columns location/center_x_frac and location/center_y_frac (CryoSPARC), or "
-        "rlnCoordinateX and rlnCoordinateY (RELION)."
+        "rlnCoordinateX and rlnCoordinateY, or rlnCenteredCoordinateXAngst, -YAngst and -ZAngst "
+        "(RELION)."
     )
     if "uid" in present and table.endswith(".cs"):
-        text += " If they are in a passthrough file, pass the job's .csg file, which joins the two."
-    elif "rlnMicrographCoordinates" in present:
-        text += " This is a list of coordinate files: pass the particles.star of an Extract job."
+        return text + (
+            " If they are in a passthrough file, pass the job's .csg file, which joins the two."
+        )
     return text
 
 

@@ -65,6 +65,8 @@ PROGRAMS = (CRYOSPARC, RELION)
 
 #: CryoSPARC alignments, the preferred one first.
 ALIGNMENTS = ("alignments3D", "alignments2D")
+#: CryoSPARC alignments to several classes, with one shift for each.
+SEVERAL_CLASSES = "alignments3D_multi"
 #: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
 RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
@@ -103,4 +105,16 @@ OTHER_SCORES = {
     "rlnLCCmax": "higher",
     "rlnNrOfSignificantSamples": "lower",
     "rlnParticleSelectZScore": "lower",
+}
+
+#: Columns of tables that hold no positions: what the table is, and what to pass instead.
+WITHOUT_POSITIONS = {
+    "rlnMicrographCoordinates": "it is a list of coordinate files. Pass the files that it names, "
+    "such as mic1_autopick.star.",
+    "rlnTomoImportParticleFile": "it is a list of particle files for RELION's import. Pass the files "
+    "that it names.",
+    "rlnTomoParticlesFile": "it is an optimisation set. Pass the file that its rlnTomoParticlesFile "
+    "names.",
+    "rlnTomoTiltSeriesStarFile": "it is a list of tomograms. Pass a particles.star.",
+    "cisTEMOriginalXPosition": "it is a cisTEM table. Export the particles from cisTEM for RELION.",
 }

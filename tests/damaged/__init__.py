@@ -12,6 +12,7 @@ from damaged import (  # noqa: F401 - each registers its cases
     options,
     outputs,
     parquet,
+    programs,
     star,
     values,
 )

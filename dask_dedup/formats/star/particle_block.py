@@ -52,6 +52,7 @@ _OPTICS_COLUMNS = (
 _GENERAL_COLUMNS = ("rlnTomoSubTomosAre2DStacks",)
 _POSITIONS = {"rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 _MICROGRAPH, _TOMOGRAM, _IMAGE = "rlnMicrographName", "rlnTomoName", "rlnImageName"
+_SET = "rlnTomoParticlesFile"
 _PICKER_SUFFIX = re.compile(r"_(autopick|manualpick|topazpicks?)$")
 
 
@@ -95,6 +96,11 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
     if named is not None:
         loops = [loop for loop in loops if loop.block == named]
     if len(loops) != 1:
+        named_file = _in_optimisation_set(layout)
+        if named_file:
+            raise InputError(
+                f"{path}: an optimisation set. Pass the file that it names: {named_file}"
+            )
         found = [f"data_{loop.block} ({counted(loop.span.rows, 'row')})" for loop in layout.loops]
         found += [f"data_{block} (not a loop)" for block in layout.items]
         count = "several tables" if loops else "no table"
@@ -104,6 +110,12 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
         )
     _check_labels(path, loops[0])
     return loops[0]
+
+
+def _in_optimisation_set(layout: Layout) -> str:
+    """Return the particles file that RELION's or Warp's optimisation set names, or an empty text."""
+    names = [items[_SET] for items in layout.items.values() if _SET in items]
+    return names[0].strip(b"'\"").decode(errors="replace") if names else ""
 
 
 def _check_labels(path: Path, loop: Loop) -> None:
