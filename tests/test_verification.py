@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -715,3 +716,98 @@ def test_remove_entirely_is_checked_both_ways(tmp_path, row_is_kept):
     nothing = {"same_uid": None, "across_half_sets": None}
     run.edit(lambda manifest: manifest["totals"].update(nothing))
     assert failed(run.verify()) == ({"rejections"} if row_is_kept else {"separation"})
+
+
+STARTED_ELSEWHERE = {
+    "parquet": (["a.parquet", "b.parquet"], {}),
+    "folders": (["x/1.parquet", "y/1.parquet"], {}),
+    "star": (
+        ["a.star", "b.star"],
+        {"micrograph_pixel_size": 1.0, "score_field": "rlnAutopickFigureOfMerit:higher"},
+    ),
+    "star as parquet": (
+        ["a.star"],
+        {
+            "micrograph_pixel_size": 1.0,
+            "score_field": "none",
+            "output_format": "parquet",
+            "invalid": "reject",
+        },
+    ),
+    "cs": (["a.cs", "b.cs"], {}),
+}
+
+
+class TestAnotherFolder:
+    """Relative inputs are those of the folder in which the run was started."""
+
+    def run_in(self, folder, monkeypatch, inputs, write, **options):
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        for number, name in enumerate(inputs):
+            write(Path(name), number)
+        dask_dedup.run(inputs, "out", **options)
+        return folder / "out"
+
+    def parquet(self, path, number):
+        path.parent.mkdir(exist_ok=True, parents=True)
+        pq.write_table(picks(number), path)
+
+    def star(self, path, number):
+        positions = np.random.default_rng(number).integers(0, 300, (80, 2))
+        rows = "".join(f"m.mrc {x} {y} {n / 80}\n" for n, (x, y) in enumerate(positions))
+        labels = ("MicrographName", "CoordinateX", "CoordinateY", "AutopickFigureOfMerit")
+        header = "data_\nloop_\n" + "".join(f"_rln{label}\n" for label in labels)
+        path.write_text(header + rows)
+
+    def records(self, path, number):
+        table = picks(number, extra=False)
+        fields = [("uid", "u8"), ("location/micrograph_uid", "u8")]
+        fields += [(f"location/center_{axis}_frac", "f4") for axis in "xy"]
+        fields += [("location/micrograph_psize_A", "f4"), ("location/micrograph_shape", "u4", (2,))]
+        fields += [("pick_stats/ncc_score", "f4")]
+        records = np.zeros(len(table), fields)
+        for name in records.dtype.names:
+            records[name] = table[name].to_pylist()
+        with path.open("wb") as file:
+            np.save(file, records)
+
+    @pytest.mark.parametrize("case", STARTED_ELSEWHERE)
+    def test_a_result_is_verified_from_any_folder(self, tmp_path, monkeypatch, case):
+        inputs, options = STARTED_ELSEWHERE[case]
+        write = self.star if "star" in case else self.records if case == "cs" else self.parquet
+        out = self.run_in(tmp_path / "project", monkeypatch, inputs, write, **options)
+        assert dask_dedup.verify("out").verified
+        monkeypatch.chdir(tmp_path)
+        for output in (out, "project/out"):
+            verification = dask_dedup.verify(output)
+            assert verification.verified, verification.lines()
+
+    def test_another_table_of_that_name_does_not_count(self, tmp_path, monkeypatch):
+        out = self.run_in(tmp_path / "project", monkeypatch, ["a.parquet"], self.parquet)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        self.parquet(Path("a.parquet"), 7)
+        assert dask_dedup.verify(out).verified
+
+    def test_a_project_that_was_moved(self, tmp_path, monkeypatch):
+        self.run_in(tmp_path / "project", monkeypatch, ["a.parquet"], self.parquet)
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "project").rename(tmp_path / "archive")
+        assert not dask_dedup.verify("archive/out").verified
+        monkeypatch.chdir(tmp_path / "archive")
+        assert dask_dedup.verify("out").verified
+
+    def test_a_wrong_file_name_in_duplicates_is_found(self, tmp_path, monkeypatch):
+        inputs = ["a.parquet", "b.parquet"]
+        out = self.run_in(tmp_path / "project", monkeypatch, inputs, self.parquet)
+        monkeypatch.chdir(tmp_path)
+        (part, *_) = sorted((out / "duplicates").iterdir())
+        table = pq.read_table(part)
+        number = table.schema.get_field_index("winner_file")
+        wrong = pa.array(["c.parquet"] * len(table)).dictionary_encode()
+        pq.write_table(table.set_column(number, "winner_file", wrong), part)
+        verification = dask_dedup.verify(out)
+        (found,) = (check for check in verification.checks if check.name == "duplicates")
+        assert found.passed is False
+        assert "winner_file" in found.detail

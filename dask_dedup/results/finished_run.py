@@ -20,7 +20,9 @@ from dask_dedup.particles.inputs import resolve_all
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
-from dask_dedup.storage.paths import at
+from dask_dedup.storage.files import exists
+from dask_dedup.storage.paths import at, under
+from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -162,15 +164,26 @@ class FinishedRun:
         return list(dict.fromkeys(str(field) for field in fields if field))
 
     @cached_property
+    def folder(self) -> str:
+        """The folder of relative input paths: where the run was started, or "" for the current folder.
+
+        The current folder is the right one if the project was moved.
+        """
+        folder = self.manifest.get("directory") or ""
+        paths = [under(folder, entry["path"]) for entry in self.manifest["inputs"]]
+        started_here = folder == str(Path.cwd())
+        if started_here or not all(exists(split_version(path)[0]) for path in paths):
+            return ""
+        return folder
+
+    @cached_property
     def micrographs(self) -> MicrographTable | None:
         """The micrograph table of the run. None if the run used no table, or the table cannot be read."""
         given = self.manifest["micrographs"]
         if not given:
             return None
         try:
-            path = at(given)
-            if not path.is_absolute():
-                path = Path(self.manifest["directory"], path)
+            path = under(self.manifest["directory"], given)
             table, roles = open_table(path, allow_outside=True), self.roles[0]
             return read_micrographs(table, roles.naming, roles.groups)
         except (DedupError, OSError):

@@ -123,6 +123,19 @@ def resolve(path: Path) -> Path:
     return path if is_remote(path) else path.resolve()
 
 
+def under(folder: str, location: str) -> str:
+    """Return a relative location as a path in `folder`. Return other locations, and all if `folder` is "", unchanged.
+
+    Examples
+    --------
+    >>> under("/data", "a.star"), under("/data", "s3://lab/a.star"), under("", "a.star")
+    ('/data/a.star', 's3://lab/a.star', 'a.star')
+    """
+    if not folder or _URI.match(location):
+        return location
+    return str(Path(folder, location))
+
+
 def enclosing_folders(path: Path) -> tuple[Path, ...]:
     """Return the folders around a local path, the nearest first. Return none for a path in an object store."""
     return () if is_remote(path) else tuple(path.resolve().parents)

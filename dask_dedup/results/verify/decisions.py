@@ -31,15 +31,14 @@ from dask_dedup.results.verify.close_pairs import (
     nearest_other,
 )
 from dask_dedup.results.verify.content import content_hashes
-from dask_dedup.results.verify.duplicates import differs, expected_duplicates, read_duplicates
+from dask_dedup.results.verify.duplicates import DuplicateFiles, differs, expected_duplicates
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
 from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Executor
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -55,6 +54,8 @@ if TYPE_CHECKING:
 DECISION_CHECKS = ("validity", "separation", "rejections", "duplicates")
 #: Picks in memory at a time; each further pass reads the columns of the inputs again.
 PASS_ROWS = 4_000_000
+#: The picks of this many fragments are merged at once: small tables need several times the memory of their rows.
+MERGED_FRAGMENTS = 64
 #: The closest pair of kept particles is searched up to this many separations.
 LOOK_AHEAD = 2.0
 
@@ -124,6 +125,21 @@ class _Batch:
     duplicates: pa.Table
     stored: pa.Table
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[_Batch]) -> _Batch:
+        """Join the picks of all parts, in order, in memory of their own."""
+
+        def joined(tables: list[pa.Table]) -> pa.Table:
+            return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+        return cls(
+            Picks.concatenate([part.picks for part in parts]),
+            np.concatenate([part.kept for part in parts]),
+            np.concatenate([part.reason for part in parts]),
+            joined([part.duplicates for part in parts]),
+            joined([part.stored for part in parts]),
+        )
+
     def take(self, selected: Bools) -> _Batch:
         """Select picks by mask."""
         listed = pa.array(selected[~self.kept])
@@ -146,7 +162,8 @@ def check_decisions(
 ) -> tuple[list[Check], float | None]:
     """Run the checks in `DECISION_CHECKS`. Also return the smallest distance between kept particles (angstrom)."""
     try:
-        findings = examine_decisions(inputs, find_parts(run, inputs)[DUPLICATES], pool)
+        duplicates = DuplicateFiles(find_parts(run, inputs)[DUPLICATES], run.folder)
+        findings = examine_decisions(inputs, duplicates, pool)
     except FAULTS as error:
         return [Check.failed(name, error) for name in DECISION_CHECKS], None
     count = findings.rejected
@@ -189,32 +206,33 @@ def _describe_separation(params: DedupParams, closest: float) -> str:
     return f"no two {kept} have the same coordinates"
 
 
-def examine_decisions(inputs: Inputs, parts: Mapping[int, Path], pool: Executor) -> Findings:
-    """Derive the decisions from the inputs, and compare them with `parts`: {fragment number: ``duplicates`` file}."""
+def examine_decisions(inputs: Inputs, duplicates: DuplicateFiles, pool: Executor) -> Findings:
+    """Derive the decisions from the inputs, and compare them with ``duplicates``."""
     passes = max(1, -(-sum(fragment.rows for fragment in inputs.fragments) // PASS_ROWS))
     findings = Findings()
     for number in range(passes):
 
         def read(fragment: Fragment, number: int = number) -> _Batch:
-            return _read(inputs, fragment, parts[fragment.number], number, passes)
+            return _read(inputs, fragment, duplicates, number, passes)
 
-        batches = list(pool.map(read, inputs.fragments))
-        if batches:
-            batch = _Batch(
-                Picks.concatenate([part.picks for part in batches]),
-                np.concatenate([part.kept for part in batches]),
-                np.concatenate([part.reason for part in batches]),
-                pa.concat_tables([part.duplicates for part in batches]),
-                pa.concat_tables([part.stored for part in batches]),
-            )
-            del batches
+        fragments = inputs.fragments
+        groups = range(0, len(fragments), MERGED_FRAGMENTS)
+        merged = [
+            _Batch.concatenate(list(pool.map(read, fragments[first : first + MERGED_FRAGMENTS])))
+            for first in groups
+        ]
+        if merged:
+            batch = _Batch.concatenate(merged)
+            del merged
             comparable = batch.reason == ""
             _examine_invalid(inputs, batch, findings)
             _examine(inputs, batch if comparable.all() else batch.take(comparable), findings)
     return findings
 
 
-def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: int) -> _Batch:
+def _read(
+    inputs: Inputs, fragment: Fragment, files: DuplicateFiles, number: int, passes: int
+) -> _Batch:
     """Read the picks of one fragment that are checked in pass `number` of `passes`."""
     roles = inputs.roles[fragment.source]
     columns = formats.read(inputs.tables[fragment.source], fragment, roles.columns)
@@ -222,9 +240,10 @@ def _read(inputs: Inputs, fragment: Fragment, path: Path, number: int, passes: i
     if roles.uid is None:
         picks = replace(picks, uid=content_hashes(columns, roles))
     reason = find_reasons(inputs, fragment.source, columns, picks)
-    duplicates, rows = read_duplicates(path, fragment)
+    duplicates, rows = files.read(fragment)
     if duplicates.schema.names != duplicates_schema(inputs.params).names:
-        raise MismatchError(f"{path}: its columns are {', '.join(duplicates.schema.names)}")
+        names = ", ".join(duplicates.schema.names)
+        raise MismatchError(f"{files.paths[fragment.number]}: its columns are {names}")
     names = columns.column(roles.micrograph).take(pa.array(rows)).cast(pa.string())
     uid = pa.nulls(rows.size, pa.uint64())
     if roles.uid:

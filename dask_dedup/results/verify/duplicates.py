@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,7 @@ from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
 from dask_dedup.results.verify.close_pairs import NOT_FOUND
 from dask_dedup.results.verify.verification import MismatchError
 from dask_dedup.storage.files import parquet_source
+from dask_dedup.storage.paths import under
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,12 +30,49 @@ if TYPE_CHECKING:
     Indices = NDArray[np.intp]
 
 
-def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
-    """Read a ``duplicates`` file. Also return each rejected particle's row in the fragment, ascending, (n,) intp."""
-    with pq.ParquetFile(**parquet_source(path)) as file:
-        table = file.read(use_threads=False)
-    if table.schema.names[: len(DUPLICATES_SCHEMA)] != DUPLICATES_SCHEMA.names:
-        raise MismatchError(f"{path}: its columns are {', '.join(table.schema.names)}")
+@dataclass(frozen=True, slots=True)
+class DuplicateFiles:
+    """The files of ``duplicates``.
+
+    Attributes
+    ----------
+    paths : dict of int to Path
+        By fragment number.
+    folder : str
+        Folder of relative paths in the columns ``file`` and ``winner_file``; "" for the current folder.
+    """
+
+    paths: dict[int, Path]
+    folder: str = ""
+
+    def read(self, fragment: Fragment) -> tuple[pa.Table, Indices]:
+        """Read the file of a fragment. Also return each rejected particle's row in the fragment.
+
+        Rows are ascending, (n,) intp. File names are as in the fragments.
+        """
+        path = self.paths[fragment.number]
+        with pq.ParquetFile(**parquet_source(path)) as file:
+            table = file.read(use_threads=False)
+        if table.schema.names[: len(DUPLICATES_SCHEMA)] != DUPLICATES_SCHEMA.names:
+            raise MismatchError(f"{path}: its columns are {', '.join(table.schema.names)}")
+        for name in ("file", "winner_file") if self.folder else ():
+            table = self._located(table, name)
+        return table, _find_rows(table, path, fragment)
+
+    def _located(self, table: pa.Table, name: str) -> pa.Table:
+        column = table.column(name).combine_chunks()
+        if not pa.types.is_dictionary(column.type):
+            column = column.dictionary_encode()
+        names = [
+            None if text is None else under(self.folder, text)
+            for text in column.dictionary.to_pylist()
+        ]
+        located = pa.DictionaryArray.from_arrays(column.indices, pa.array(names, pa.string()))
+        return table.set_column(table.schema.get_field_index(name), name, located)
+
+
+def _find_rows(table: pa.Table, path: Path, fragment: Fragment) -> Indices:
+    """Return the row in the fragment of each row of ``duplicates``, ascending, (n,) intp."""
     columns = Columns(table, str(path))
     codes, files = columns.texts("file")
     # A last slice without rows stands for every file that is not in the fragment.
@@ -49,7 +88,7 @@ def read_duplicates(path: Path, fragment: Fragment) -> tuple[pa.Table, Indices]:
         row = int(np.argmax(wrong))
         name = f"{table.column('file')[row]} row {table.column('row')[row]}"
         raise MismatchError(f"{path}: row {row} names {name}, which is out of place there")
-    return table, rows
+    return np.asarray(rows, dtype=np.intp)
 
 
 def expected_duplicates(

@@ -21,7 +21,7 @@ from dask_dedup.results.verify.verification import (
     UncheckedError,
 )
 from dask_dedup.storage.files import exists, list_files, sha256_of
-from dask_dedup.storage.paths import at
+from dask_dedup.storage.paths import at, under
 from dask_dedup.storage.table_version import split_version, with_version
 
 if TYPE_CHECKING:
@@ -105,8 +105,8 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     entries = run.manifest["inputs"]
     micrographs = run.manifest["micrographs"]
     for path in [*(entry["path"] for entry in entries), *([micrographs] if micrographs else [])]:
-        if not exists(split_version(path)[0]):
-            folder = "" if at(path).is_absolute() else f" in {Path.cwd()}"
+        if not exists(split_version(under(run.folder, path))[0]):
+            folder = "" if at(path).is_absolute() else f" in {run.folder or Path.cwd()}"
             raise UncheckedError(
                 f"the input {path} is missing{folder}; "
                 f"the run was started in {run.manifest.get('directory', '?')}"
@@ -114,10 +114,13 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     outside = run.manifest["allow_outside"]
     tables = []
     for number, entry in enumerate(entries):
-        path = with_version(entry["path"], entry.get("version"))
+        path = with_version(under(run.folder, entry["path"]), entry.get("version"))
         table = open_table(path, number, allow_outside=outside)
         tables.append(replace(table, path=entry["path"]))
-    return tables, open_table(micrographs, allow_outside=outside) if micrographs else None
+    if not micrographs:
+        return tables, None
+    exposures = open_table(under(run.folder, micrographs), allow_outside=outside)
+    return tables, replace(exposures, path=micrographs)
 
 
 def _files_then(run: FinishedRun) -> list[tuple[InputFile, ...]]:
@@ -128,7 +131,7 @@ def _files_then(run: FinishedRun) -> list[tuple[InputFile, ...]]:
 def _changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[str, str]]:
     """Yield the path and the changed attribute of each input file that changed since the run."""
     for table, then in zip(tables, _files_then(run), strict=True):
-        if [file.path for file in then] != [file.path for file in table.files]:
+        if [under(run.folder, file.path) for file in then] != [file.path for file in table.files]:
             yield table.path, "its list of files"
             continue
         for old, new in zip(then, table.files, strict=True):

@@ -18,7 +18,7 @@ from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.pipeline.job import unified_schema
-from dask_dedup.results.verify.duplicates import read_duplicates
+from dask_dedup.results.verify.duplicates import DuplicateFiles
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
 from dask_dedup.storage.files import parquet_source, sha256_of
 from dask_dedup.version import __version__
@@ -60,12 +60,13 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
 def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
+    duplicates = DuplicateFiles(parts[DUPLICATES], run.folder)
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
     schema = unified_schema([t for t in inputs.tables if t.source not in native[KEPT]])
 
     def compare(fragments: Sequence[Fragment], outputs: dict[str, _Output]) -> None:
         for fragment in fragments:
-            keep = _read_kept(fragment, parts[DUPLICATES])
+            keep = _read_kept(fragment, duplicates)
             table = inputs.tables[fragment.source]
             rows = formats.read(table, fragment, table.schema.names)
             for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
@@ -86,7 +87,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
         paths = {dataset: native[dataset][source] for dataset in (KEPT, REJECTED)}
         outputs = {name: _open(path, table.schema, native=True) for name, path in paths.items()}
         compare(fragments, outputs)
-        _compare_bytes(paths, table, fragments, parts[DUPLICATES])
+        _compare_bytes(paths, table, fragments, duplicates)
 
     as_parquet = [part for part in inputs.fragments if part.source not in native[KEPT]]
     list(pool.map(compare_parquet, as_parquet))
@@ -99,7 +100,7 @@ def _compare_bytes(
     paths: Mapping[str, Path],
     table: ParticleTable,
     fragments: Sequence[Fragment],
-    duplicates: Mapping[int, Path],
+    duplicates: DuplicateFiles,
 ) -> None:
     """Check the bytes of native-format output by writing the files again from the input.
 
@@ -129,9 +130,9 @@ def _compare_bytes(
                     )
 
 
-def _read_kept(fragment: Fragment, duplicates: Mapping[int, Path]) -> NDArray[np.bool_]:
+def _read_kept(fragment: Fragment, duplicates: DuplicateFiles) -> NDArray[np.bool_]:
     """Return a (n,) bool mask of a fragment's kept rows: all rows that ``duplicates`` does not list."""
-    _, rows = read_duplicates(duplicates[fragment.number], fragment)
+    _, rows = duplicates.read(fragment)
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rows] = False
     return keep
