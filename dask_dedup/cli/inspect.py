@@ -45,7 +45,8 @@ def inspect(
         """Format a parameter as a command-line flag. For `flip_y`, replace input numbers by paths."""
         if hint.parameter != "flip_y" or hint.text is None:
             return as_flag(hint)
-        return " ".join(f"--flip-y {shlex.quote(str(inputs[number]))}" for number in hint.value)
+        paths = (found.inputs[number].path for number in hint.value)
+        return " ".join(f"--flip-y {shlex.quote(path)}" for path in paths)
 
     params = dedup_params(inputs, flip_y, parameters)
     found = inspect_files(inputs, params=params, micrographs=micrographs)

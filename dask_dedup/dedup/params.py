@@ -13,7 +13,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
@@ -247,6 +247,18 @@ class DedupParams:
                     f"{parameter(name)} names {unknown[0]}, which is not one of the inputs. "
                     "Write it as the input is written."
                 )
+
+    def without_inputs(self, paths: Sequence[str], left_out: Collection[int]) -> Self:
+        """Return the parameters for the inputs `paths` without those whose ordinals are in `left_out`."""
+        remaining = [number for number in range(len(paths)) if number not in left_out]
+        ordinals = {number: new for new, number in enumerate(remaining)}
+        gone = {as_input(paths[number]) for number in left_out}
+        changes: dict[str, Any] = {
+            name: tuple(pair for pair in getattr(self, name) if pair[0] not in gone)
+            for name in PER_INPUT
+        }
+        flipped = (number for number in self.flip_y if number not in left_out)
+        return replace(self, **changes, flip_y=tuple(ordinals.get(n, n) for n in flipped))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

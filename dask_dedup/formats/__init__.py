@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import (
+    EmptyTableError,
     FileSlice,
     Format,
     Fragment,
@@ -38,6 +39,7 @@ __all__ = [
     "StoredSchema",
     "native_format",
     "open_table",
+    "open_tables",
     "read",
 ]
 
@@ -92,6 +94,26 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
 
         return csg.open_table(location, source, allow_outside=allow_outside)
     return _module(name).open_table(location, source)
+
+
+def open_tables(
+    paths: Sequence[str | Path], *, allow_outside: bool = False
+) -> tuple[list[ParticleTable], list[int]]:
+    """Open the tables of several inputs, numbered from 0.
+
+    Also return the ordinals in `paths` of STAR files without a table, which are left out. Programs write such
+    files for micrographs without picks. If all are like this, the first one is an error.
+    """
+    tables: list[ParticleTable] = []
+    empty: dict[int, EmptyTableError] = {}
+    for number, path in enumerate(paths):
+        try:
+            tables.append(open_table(path, len(tables), allow_outside=allow_outside))
+        except EmptyTableError as error:
+            empty[number] = error
+    if not tables:
+        raise next(iter(empty.values()))
+    return tables, list(empty)
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:

@@ -199,6 +199,10 @@ class ParticleTable:
         return sum(file.bytes for file in self.files)
 
 
+class EmptyTableError(InputError):
+    """Error for a file without any table, as some programs write for a micrograph without picks."""
+
+
 @contextmanager
 def opening(path: str | Path) -> Iterator[None]:
     """Convert an OSError within the context to an `InputError` about the input `path`."""

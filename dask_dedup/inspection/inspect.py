@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import open_table
+from dask_dedup.formats import open_table, open_tables
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
@@ -105,7 +105,9 @@ def _open(
     problems: list[str],
 ) -> tuple[Inputs, bool]:
     """Open the tables as inputs. Also return whether the inputs can be compared."""
-    tables = [open_table(path, source) for source, path in enumerate(paths)]
+    tables, empty = open_tables(paths)
+    params = params.without_inputs(list(map(str, paths)), empty)
+    left_out = tuple(str(paths[number]) for number in empty)
     roles, comparable = find_roles(tables, params, problems)
     exposures = None
     if micrographs:
@@ -116,7 +118,7 @@ def _open(
             check_flip(role, params, exposures, table.path)
         names = table.schema.names
         record(problems, check_pixel_size, role, params, exposures, table.path, names)
-    return Inputs.of(tables, roles, params, exposures), comparable
+    return replace(Inputs.of(tables, roles, params, exposures), left_out=left_out), comparable
 
 
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:

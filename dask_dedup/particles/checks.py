@@ -126,7 +126,8 @@ CHECKS = (check_scales, check_rows, check_uids, check_groups, check_names, check
 
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
     """Return warnings about the scanned inputs, one line each."""
-    lines = _describe(inputs, ((summary, summary.oddities) for summary in summaries))
+    lines = left_out_warnings(inputs)
+    lines += _describe(inputs, ((summary, summary.oddities) for summary in summaries))
     lines += _invalid_warnings(inputs, summaries)
     unscored = _find_unscored(inputs, summaries)
     for table in inputs.tables:
@@ -148,6 +149,17 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     else:
         lines += _between_inputs_warnings(inputs, with_rows, summaries)
     return [Message(line) for line in lines]
+
+
+def left_out_warnings(inputs: Inputs) -> list[str]:
+    """Return a list of one warning if inputs have no table, else []."""
+    count = len(inputs.left_out)
+    if not count:
+        return []
+    files = counted(
+        count, "STAR file", "have no table and are" if count > 1 else "has no table and is"
+    )
+    return [f"{files} left out (first: {inputs.left_out[0]})"]
 
 
 def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:

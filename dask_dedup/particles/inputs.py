@@ -41,6 +41,8 @@ class Inputs:
     roles: tuple[ColumnRoles, ...]
     params: DedupParams
     micrographs: MicrographTable | None = None
+    #: Paths of inputs without a table.
+    left_out: tuple[str, ...] = ()
 
     @property
     def higher_is_better(self) -> tuple[bool, ...]:
@@ -62,9 +64,14 @@ class Inputs:
 
 
 def make_inputs(
-    tables: Sequence[ParticleTable], exposures: ParticleTable | None, params: DedupParams
+    tables: Sequence[ParticleTable],
+    exposures: ParticleTable | None,
+    params: DedupParams,
+    left_out: Sequence[str] = (),
 ) -> Inputs:
     """Make and check the inputs of a run. The micrograph table `exposures` is read, the particles are not.
+
+    `left_out` are the paths of inputs without a table.
 
     Raises
     ------
@@ -76,7 +83,7 @@ def make_inputs(
     if exposures:
         micrographs = read_micrographs(exposures, roles[0].naming, roles[0].groups)
     roles = find_units(tables, roles, params, micrographs)
-    inputs = Inputs.of(tables, roles, params, micrographs)
+    inputs = replace(Inputs.of(tables, roles, params, micrographs), left_out=tuple(left_out))
     check_inputs(inputs)
     return inputs
 

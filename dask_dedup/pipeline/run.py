@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
-from dask_dedup.formats import open_table
+from dask_dedup.formats import open_table, open_tables
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks import CHECKS, find_warnings
@@ -107,7 +107,10 @@ def run(
     began = time.perf_counter()
     params = DedupParams.given(params, keywords)
     store = open_store(output)
-    tables, exposures = _open_inputs(listed(inputs), micrographs, store, allow_outside)
+    paths = listed(inputs)
+    tables, empty, exposures = _open_inputs(paths, micrographs, store, allow_outside)
+    params = params.without_inputs(list(map(str, paths)), empty)
+    left_out = [str(paths[number]) for number in empty]
     run_id = make_run_id(tables, exposures, params, output_format)
     store.check_idle()
     finished = store.find_finished(run_id, overwrite=overwrite)
@@ -118,7 +121,8 @@ def run(
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     run_token = store.choose_run_token([run_id, versions(), rows], replaced)
-    job = make_job(make_inputs(tables, exposures, params), output_format, run_token)
+    opened = make_inputs(tables, exposures, params, left_out)
+    job = make_job(opened, output_format, run_token)
     request = make_request(job, run_id, allow_outside=allow_outside, options=command_options or {})
     with _translate_errors(), ExitStack() as stack:
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
@@ -137,8 +141,11 @@ def _open_inputs(
     micrographs: str | Path | None,
     store: ResultStore,
     allow_outside: bool,
-) -> tuple[list[ParticleTable], ParticleTable | None]:
-    """Check the paths of inputs and output. Open the particle tables and the micrograph table."""
+) -> tuple[list[ParticleTable], list[int], ParticleTable | None]:
+    """Check the paths of inputs and output. Open the particle tables and the micrograph table.
+
+    The second value lists the ordinals of inputs without a table.
+    """
     if not paths:
         raise InputError("no input: name at least one particle table.")
     given = [*paths, *([micrographs] if micrographs else [])]
@@ -150,11 +157,9 @@ def _open_inputs(
         if location in seen:
             raise InputError(f"{path}: named twice as an input. Name each table once.")
         seen.add(location)
-    tables = [
-        open_table(path, source, allow_outside=allow_outside) for source, path in enumerate(paths)
-    ]
+    tables, empty = open_tables(paths, allow_outside=allow_outside)
     exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
-    return tables, exposures
+    return tables, empty, exposures
 
 
 def _finished(store: ResultStore, manifest: dict[str, Any], *, already_done: bool) -> RunResult:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats.base import EmptyTableError
 from dask_dedup.formats.star.lines import (
     BLANKS,
     LONGEST_LINE,
@@ -104,8 +105,8 @@ class Layout:
     def _check_text(self, begin: bytes) -> None:
         problem = None
         if not begin:
-            problem = "the file is empty"
-        elif begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise EmptyTableError(f"{self._path}: the file is empty")
+        if begin.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             problem = "the file is UTF-16 text. Save it as UTF-8."
         elif b"\0" in begin:
             problem = "a binary file, not a STAR file"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats.base import EmptyTableError
 from dask_dedup.formats.star.values import is_missing, is_number, is_whole_number, read_tokens
 from dask_dedup.formatting import counted
 
@@ -104,7 +105,8 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
         found = [f"data_{loop.block} ({counted(loop.span.rows, 'row')})" for loop in layout.loops]
         found += [f"data_{block} (not a loop)" for block in layout.items]
         count = "several tables" if loops else "no table"
-        raise InputError(
+        kind = InputError if found else EmptyTableError
+        raise kind(
             f"{path}: {count} could hold the particles (found: {', '.join(found) or 'nothing'}). "
             "Put the particles into one table, in a block named data_particles."
         )
