@@ -21,6 +21,7 @@ from dask_dedup.particles.checks import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
 from dask_dedup.particles.micrographs import micrograph_table
+from dask_dedup.particles.name_checks import check_new_names
 from dask_dedup.particles.scales import check_scales
 from dask_dedup.particles.scan_summary import summarize
 
@@ -253,13 +254,15 @@ def _partition_picks(
     (roles,), params = inputs.roles, inputs.params
     fragment = Fragment(part, 0, 0, rows.num_rows, ())
     found = extract(rows, fragment, roles, params, inputs.micrographs)
-    if found.problems or found.psize is not None:
+    renames = bool(roles.naming.renames or roles.naming.new_names)
+    if found.problems or found.psize is not None or renames:
         table = _describe(f"partition {part} of {_NAME}", rows.column_names, rows.num_rows)
         (fragment,) = table.fragments
         checked = Inputs.of([table], [roles], params, inputs.micrographs)
         summaries = [summarize(found, fragment, roles, params)]
         check_scales(checked, summaries)
         check_rows(checked, summaries)
+        check_new_names(checked, summaries)
     partition = splitmix64(found.picks.micrograph) % np.uint64(number)
     return picks_frame(found.picks, partition)
 

@@ -48,7 +48,7 @@ def inspect(
         paths = (found.inputs[number].path for number in hint.value)
         return " ".join(f"--flip-y {shlex.quote(path)}" for path in paths)
 
-    params = dedup_params(inputs, flip_y, parameters)
+    params = dedup_params(inputs, flip_y, parameters, micrographs)
     found = inspect_files(inputs, params=params, micrographs=micrographs)
     if as_json:
         click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))

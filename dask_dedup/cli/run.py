@@ -107,7 +107,7 @@ def run(
     RELION or CryoSPARC column names.
     """
     quiet = quiet or as_json
-    params = dedup_params(inputs, flip_y, parameters)
+    params = dedup_params(inputs, flip_y, parameters, micrographs)
     # What remains are the options of the cluster.
     options: dict[str, Any] = {
         name: str(value) for name, value in parameters.items() if value is not None

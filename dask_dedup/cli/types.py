@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.dedup.params import MATCHES, PER_INPUT, SHIFT_KEYS, DedupParams
+from dask_dedup.dedup.params import MATCHES, PER_INPUT, RENAMES, SHIFT_KEYS, DedupParams
 from dask_dedup.dedup.per_input import split_input
 from dask_dedup.errors import InputError
 from dask_dedup.storage.paths import at
@@ -93,6 +93,19 @@ input_options = together(
             help="How to match micrographs across inputs.",
         ),
         click.option(
+            "--rename-micrographs",
+            multiple=True,
+            metavar="[INPUT=]s/PATTERN/NEW/",
+            help="Change micrograph names by a regular expression before they are compared; INPUT=s/.../.../ "
+            "for one INPUT; may be repeated.",
+        ),
+        click.option(
+            "--micrograph-map",
+            type=PATH,
+            metavar="CSV",
+            help="Table of old and new micrograph names (from,to), for names that no rule covers.",
+        ),
+        click.option(
             "--group-by",
             multiple=True,
             metavar="COLUMN|none",
@@ -117,7 +130,10 @@ input_options = together(
 
 
 def dedup_params(
-    inputs: tuple[Path, ...], flip_y: tuple[Path, ...], given: dict[str, Any]
+    inputs: tuple[Path, ...],
+    flip_y: tuple[Path, ...],
+    given: dict[str, Any],
+    micrographs: Path | None = None,
 ) -> DedupParams:
     """Make the parameters from the options, which are removed from `given`."""
     names = [str(path) for path in inputs]
@@ -129,7 +145,23 @@ def dedup_params(
         if name in PER_INPUT:
             parse = _score_for if name == "score_field" else _number_for
             values[name] = tuple(parse(name, text, names) for text in values[name])
+        elif name == RENAMES:
+            known = [*names, *([str(micrographs)] if micrographs else [])]
+            values[name] = tuple(_rename_for(text, known) for text in values[name])
+        elif name == "micrograph_map" and values[name]:
+            from dask_dedup.particles.micrograph_map import read_micrograph_map
+
+            values[name] = read_micrograph_map(values[name])
     return DedupParams(**values)
+
+
+def _rename_for(text: str, inputs: list[str]) -> tuple[str, str]:
+    """Split ``[INPUT=]s/PATTERN/NEW/`` into an input and a substitution."""
+    path, rename = split_input(text, inputs)
+    unknown, equals, _ = rename.partition("=s")
+    if equals and not (unknown[:1] == "s" and not unknown[1:2].isalnum()):
+        _refuse_unknown_input(f"--rename-micrographs {text}", f"{unknown}=")
+    return path, rename
 
 
 def _number_for(name: str, text: str, inputs: list[str]) -> tuple[str, float]:

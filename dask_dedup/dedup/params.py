@@ -8,7 +8,8 @@ from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for
+from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for, values_for
+from dask_dedup.dedup.renaming import MicrographMap, parse_rename
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
@@ -37,6 +38,8 @@ _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
 _OPTIONAL = ("micrograph_height",)
 #: Parameters that may have a value for each input.
 PER_INPUT: tuple[str, ...] = ("micrograph_pixel_size", "coordinate_pixel_size", "score_field")
+#: Parameter that may have several values for each input.
+RENAMES = "rename_micrographs"
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
 
 #: Direction of the score fields whose meaning is known.
@@ -104,6 +107,13 @@ class DedupParams:
         How micrographs are matched across inputs. ``name`` ignores folders, CryoSPARC's number and the
         suffixes of motion correction. ``auto`` matches by uid if all inputs have it, else by path. If
         CryoSPARC and RELION tables are mixed, it matches by name.
+    rename_micrographs : str, sequence of str or mapping, optional
+        Substitutions ``s/PATTERN/REPLACEMENT/`` that are applied to micrograph names before they are
+        compared, one after the other; the tables keep their names. A mapping {input: substitutions}
+        gives an input its own instead.
+    micrograph_map : mapping or MicrographMap, optional
+        Old and new names of micrographs, applied after `rename_micrographs`. Every name must be among
+        the old or the new ones.
     group_by : str or tuple of str
         Columns (or hive keys) such as ``session``. Particles whose values differ in one of them are on
         different micrographs, even if the micrographs have one name. ``none`` compares micrographs of
@@ -134,6 +144,8 @@ class DedupParams:
     ignore_within_filament: bool = False
     undo_symmetry_expansion: bool = False
     match_micrographs: str = "auto"
+    rename_micrographs: PerInput[str] | Mapping[str, Any] | Sequence[str] | str | None = ()
+    micrograph_map: MicrographMap | Mapping[str, str] | None = None
     group_by: tuple[str, ...] = ()
     flip_y: tuple[int, ...] = ()
     micrograph_height: int | None = None
@@ -142,6 +154,11 @@ class DedupParams:
     def __post_init__(self) -> None:
         for name in PER_INPUT:
             object.__setattr__(self, name, normalize(name, getattr(self, name)))
+        renames = normalize(RENAMES, self.rename_micrographs, repeatable=True)
+        object.__setattr__(self, RENAMES, renames)
+        for _, rename in renames:
+            parse_rename(rename)
+        object.__setattr__(self, "micrograph_map", MicrographMap.of(self.micrograph_map))
         for name in _NUMBERS:
             given = getattr(self, name)
             if name in PER_INPUT:
@@ -194,6 +211,15 @@ class DedupParams:
         """Return the parameters with the score ``none`` for the input `path`."""
         return replace(self, score_field={**self._score_fields, as_input(path): "none"})
 
+    def renames_of(self, path: str) -> tuple[str, ...]:
+        """Return the substitutions in the micrograph names of the input (or micrograph table) `path`."""
+        return tuple(values_for(cast("PerInput[str]", self.rename_micrographs), path))
+
+    @property
+    def names_of_micrographs(self) -> MicrographMap:
+        """The parameter `micrograph_map`, empty if it was not passed."""
+        return cast("MicrographMap", self.micrograph_map)
+
     @property
     def group_columns(self) -> tuple[str, ...]:
         """The columns in `group_by`, without ``none``."""
@@ -237,10 +263,14 @@ class DedupParams:
         """Return the value of the per-input parameter `name` for the input `path`, or None."""
         return value_for(getattr(self, name), path)
 
-    def check_inputs(self, paths: Iterable[str]) -> None:
-        """Raise InputError if a per-input parameter names an input that is not in `paths`."""
-        known = {as_input(path) for path in paths}
-        for name in PER_INPUT:
+    def check_inputs(self, paths: Iterable[str], micrographs: str | None = None) -> None:
+        """Raise InputError if a per-input parameter names an input that is not in `paths`.
+
+        `rename_micrographs` may name the micrograph table, too.
+        """
+        inputs = {as_input(path) for path in paths}
+        for name in (*PER_INPUT, RENAMES):
+            known = inputs | {as_input(micrographs or "")} if name == RENAMES else inputs
             unknown = [path for path, _ in getattr(self, name) if path and path not in known]
             if unknown:
                 raise InputError(
@@ -268,8 +298,9 @@ class DedupParams:
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as a dict for JSON, for the manifest and the run id."""
         lists: dict[str, Any] = {
-            name: [list(pair) for pair in getattr(self, name)] for name in PER_INPUT
+            name: [list(pair) for pair in getattr(self, name)] for name in (*PER_INPUT, RENAMES)
         }
+        lists["micrograph_map"] = self.names_of_micrographs.to_dict()
         lists |= {"flip_y": list(self.flip_y), "group_by": list(self.group_by)}
         return {**asdict(self), **lists}
 

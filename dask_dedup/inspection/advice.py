@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrograph_names import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -58,20 +55,11 @@ def advise(
     inputs: Inputs,
     survey: Survey,
     entries: Sequence[InspectedInput],
-    pairs: Sequence[Pair],
     together: Neighbourhood | None,
     flips: dict[int, float],
 ) -> Iterator[str]:
     """Yield advice on parameters to change or choose before a run."""
     unit = entries[0].unit
-    if pairs and not any(pair.match for pair in pairs) and inputs.roles[0].match == "path":
-        known = [
-            {bare_name(name) for summary in one.summaries for _, name, _ in summary.names}
-            for one in survey.inputs
-        ]
-        if shared := sum(len(one & other) for one, other in combinations(known, 2)):
-            by_name = parameter("match_micrographs", "name")
-            yield f"{counted(shared, 'micrograph', 'have')} the same bare name: use {by_name}"
     if flips:
         yield _advise_flips(inputs, unit, survey, flips)
     for entry in entries:

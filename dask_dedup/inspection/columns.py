@@ -50,13 +50,16 @@ def record(problems: list[str], check: Callable[..., object], *arguments: Any) -
 
 
 def find_roles(
-    tables: Sequence[ParticleTable], params: DedupParams, problems: list[str]
+    tables: Sequence[ParticleTable],
+    params: DedupParams,
+    problems: list[str],
+    micrographs: str | None = None,
 ) -> tuple[list[ColumnRoles], bool]:
     """Return the column roles of every input, and whether the inputs can be compared.
 
     Raises an InputError if a table has no positions.
     """
-    params.check_inputs(table.path for table in tables)
+    params.check_inputs((table.path for table in tables), micrographs)
     eased = allow_missing_scores([(table.path, table.schema.names) for table in tables], params)
     found = [_roles_of(table, eased, problems) for table in tables]
     names = [

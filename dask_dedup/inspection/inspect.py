@@ -21,9 +21,10 @@ from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size, find_units
+from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrograph_scales import check_extents
 from dask_dedup.particles.micrographs import read_micrographs
-from dask_dedup.particles.name_checks import check_groups, check_names
+from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
 from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.particles.scales import check_scales, find_scales
 from dask_dedup.storage.access import check_access
@@ -93,6 +94,7 @@ def inspect(
         for check in (check_scales, checks.check_rows, check_names, checks.check_uids):
             record(problems, check, opened, one.summaries)
     every = [summary for one in survey.inputs for summary in one.summaries]
+    record(problems, check_new_names, opened, every)
     record(problems, check_groups, opened, every)
     record(problems, check_extents, opened, every)
     return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
@@ -108,10 +110,11 @@ def _open(
     tables, empty = open_tables(paths)
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = tuple(str(paths[number]) for number in empty)
-    roles, comparable = find_roles(tables, params, problems)
+    roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
     exposures = None
     if micrographs:
-        exposures = read_micrographs(open_table(micrographs), roles[0].naming, roles[0].groups)
+        naming = Naming.of(params, roles[0].match, str(micrographs))
+        exposures = read_micrographs(open_table(micrographs), naming, roles[0].groups)
     roles = find_units(tables, roles, params, exposures)
     for table, role in zip(tables, roles, strict=True):
         if table.source in params.flip_y:
@@ -180,7 +183,7 @@ def _conclude(
     )
     warnings = checks.find_warnings(inputs, summaries)
     warnings += find_warnings(survey, entries, pairs)
-    advice = advise(inputs, survey, entries, pairs, together, flips)
+    advice = advise(inputs, survey, entries, together, flips)
     return Inspection(
         inputs=entries,
         pairs=pairs,

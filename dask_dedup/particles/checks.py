@@ -13,7 +13,8 @@ from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.micrograph_scales import check_extents, conflict_warnings
-from dask_dedup.particles.name_checks import check_groups, check_names
+from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
+from dask_dedup.particles.name_warnings import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.scales import check_scales, scale_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
@@ -41,8 +42,8 @@ def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     lines = _describe(inputs, ((summary, summary.problems) for summary in summaries))
     if lines:
         raise InputError(
-            f"{'; '.join(lines)}. Fix them, or pass {parameter('invalid', 'reject')} or "
-            f"{parameter('invalid', 'keep')}."
+            f"{'; '.join(lines)}.{missing_hint(inputs, summaries)} Fix them, or pass "
+            f"{parameter('invalid', 'reject')} or {parameter('invalid', 'keep')}."
         )
 
 
@@ -121,7 +122,10 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 
 #: The checks of a run, in order.
-CHECKS = (check_scales, check_rows, check_uids, check_groups, check_names, check_extents)
+CHECKS = (
+    *(check_scales, check_rows, check_uids),
+    *(check_new_names, check_groups, check_names, check_extents),
+)
 
 
 def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
@@ -143,11 +147,12 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
         found += _shift_warnings(inputs, table.source)
         lines += [f"{table.path}: {line}" for line in found]
     lines += conflict_warnings(inputs, summaries)
+    lines += rename_warnings(inputs, summaries)
     with_rows = [table.source for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
         lines += _one_input_warnings(inputs)
     else:
-        lines += _between_inputs_warnings(inputs, with_rows, summaries)
+        lines += _between_inputs_warnings(inputs, summaries)
     return [Message(line) for line in lines]
 
 
@@ -168,10 +173,12 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
     if not rows or option == "error":
         return []
     folder = "particles_kept" if option == "keep" else "particles_rejected"
+    hint = missing_hint(inputs, summaries).removesuffix(".")
+    hint = f".{hint}" if hint else ""
     return [
         *_describe(inputs, ((summary, summary.problems) for summary in summaries)),
         f"{counted(rows, 'row', 'are not compared')} and {'goes' if rows == 1 else 'go'} to "
-        f"{folder} ({parameter('invalid', option)})",
+        f"{folder} ({parameter('invalid', option)}){hint}",
     ]
 
 
@@ -253,21 +260,8 @@ def _one_input_warnings(inputs: Inputs) -> list[str]:
     return lines
 
 
-def _between_inputs_warnings(
-    inputs: Inputs, sources: Sequence[int], summaries: Sequence[ScanSummary]
-) -> list[str]:
-    lines = []
-    each = [
-        np.unique(np.concatenate([s.micrographs for s in summaries if s.source == source]))
-        for source in sources
-    ]
-    if not find_repeated(each).size:
-        columns = ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
-        lines.append(
-            f"the inputs have no micrograph in common (column {columns}), so no duplicates are "
-            "found between them. Do they come from one import of the movies?"
-        )
-    lines += _scale_warnings(inputs, summaries)
+def _between_inputs_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+    lines = [*shared_warnings(inputs, summaries), *_scale_warnings(inputs, summaries)]
     repeated = find_repeated([summary.uids for summary in summaries])
     if repeated.size:
         lines.append(

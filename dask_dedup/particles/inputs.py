@@ -78,10 +78,11 @@ def make_inputs(
     InputError
         If a column is missing, or the parameters contradict the tables.
     """
-    roles = find_roles(tables, params)
+    roles = find_roles(tables, params, exposures.path if exposures else None)
     micrographs = None
     if exposures:
-        micrographs = read_micrographs(exposures, roles[0].naming, roles[0].groups)
+        naming = Naming.of(params, roles[0].match, exposures.path)
+        micrographs = read_micrographs(exposures, naming, roles[0].groups)
     roles = find_units(tables, roles, params, micrographs)
     inputs = replace(Inputs.of(tables, roles, params, micrographs), left_out=tuple(left_out))
     check_inputs(inputs)
@@ -118,9 +119,14 @@ def _is_normalised(table: ParticleTable, roles: ColumnRoles) -> bool:
     return bool(((position >= 0) & (position <= 1)).all())
 
 
-def find_roles(tables: Sequence[ParticleTable], params: DedupParams) -> list[ColumnRoles]:
-    """Find the column for each role in each table, and how to match micrographs across the tables."""
-    params.check_inputs(table.path for table in tables)
+def find_roles(
+    tables: Sequence[ParticleTable], params: DedupParams, micrographs: str | None = None
+) -> list[ColumnRoles]:
+    """Find the column for each role in each table, and how to match micrographs across the tables.
+
+    `micrographs` is the path of the micrograph table, if there is one.
+    """
+    params.check_inputs((table.path for table in tables), micrographs)
     return resolve_all([(table.path, table.schema.names) for table in tables], params)
 
 
@@ -168,9 +174,17 @@ def compare_roles(
         If the micrographs or the positions cannot be compared.
     """
     _check_positions(roles, [table for table, _ in tables], params)
+    renames = bool(params.rename_micrographs or params.names_of_micrographs.pairs)
     if params.match_micrographs != "auto":
         match = params.match_micrographs
-    elif all(role.micrograph == MICROGRAPH_UID for role in roles):
+        if renames and match == "uid":
+            name = "rename_micrographs" if params.rename_micrographs else "micrograph_map"
+            raise InputError(
+                f"{parameter(name)} changes names, but {parameter('match_micrographs', 'uid')} "
+                f"ignores them. Pass {parameter('match_micrographs', 'path')} or "
+                f"{parameter('match_micrographs', 'name')}."
+            )
+    elif not renames and all(role.micrograph == MICROGRAPH_UID for role in roles):
         match = "uid"
     else:
         match = "name" if len({role.convention for role in roles}) > 1 else "path"
@@ -188,7 +202,12 @@ def compare_roles(
             )
         _check_groups(params.group_columns, columns, table)
         matched.append(
-            replace(role, micrograph=column, naming=Naming(match), groups=params.group_columns)
+            replace(
+                role,
+                micrograph=column,
+                naming=Naming.of(params, match, table),
+                groups=params.group_columns,
+            )
         )
     return matched
 

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
+from dask_dedup.dedup.renaming import parse_rename
+from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
+
+    from dask_dedup.dedup.params import DedupParams
 
 #: Texts that programs write for a missing name or value. STAR files have no nulls.
 _MISSING = frozenset({"", "None", "none", "null", "NULL", "<NA>", "nan", "NaN"})
@@ -62,13 +68,46 @@ class Naming:
     ----------
     match : {"uid", "path", "name"}
         Compare uids, names as stored, or bare names.
+    renames : tuple of str
+        Substitutions in stored names, as of the parameter `rename_micrographs`.
+    new_names : mapping of str to str
+        From the parameter `micrograph_map`; both names in the form that is compared.
     """
 
     match: str = "path"
+    renames: tuple[str, ...] = ()
+    new_names: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, params: DedupParams, match: str, path: str) -> Self:
+        """Make the naming of the input (or micrograph table) `path` from the parameters."""
+        form = cls(match).bare
+        pairs = params.names_of_micrographs.pairs
+        new_names: dict[str, str] = {}
+        for old, new in pairs:
+            if new_names.setdefault(form(old), form(new)) != form(new):
+                raise InputError(
+                    f"{parameter('micrograph_map')}: two names have the bare name {form(old)}, but "
+                    f"different new names ({new_names[form(old)]} and {form(new)}). Pass "
+                    f"{parameter('match_micrographs', 'path')}."
+                )
+        return cls(match, params.renames_of(path), new_names)
+
+    def renamed(self, name: str) -> str:
+        """Return a stored name after all substitutions."""
+        for rename in self.renames:
+            name = parse_rename(rename)(name)
+        return name
+
+    def bare(self, name: str) -> str:
+        """Return a stored name after all substitutions, as a bare name if these are compared."""
+        name = self.renamed(name)
+        return bare_name(name) if self.match == "name" else name
 
     def compared(self, name: str) -> str:
         """Return the form of a stored name that is compared."""
-        return bare_name(name) if self.match == "name" else name
+        name = self.bare(name)
+        return self.new_names.get(name, name)
 
     def keys(self, names: Iterable[str]) -> NDArray[np.uint64]:
         """Return the 64-bit key of each stored name: a hash of its compared form."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from dask_dedup.formats import read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.micrograph_names import bare_name, hash_texts
 from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.particles.validity import rows_with_any
 
@@ -41,6 +42,11 @@ class MicrographTable:
     groups: tuple[str, ...] = ()
     #: (m, 3) size of each tomogram as (nz, ny, nx), in pixels of `psize`.
     volume: NDArray[np.float64] | None = None
+    #: Sorted hashes of the compared names, and of their bare names; empty for uids.
+    name_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    bare_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    #: One of the names.
+    example: str = ""
 
     def find(self, micrographs: RowMicrographs) -> NDArray[np.intp]:
         """Return the table row of each micrograph, -1 for those not in the table."""
@@ -144,7 +150,18 @@ def micrograph_table(
                 f"{path}: the micrograph of row {order[row + 1]} occurs more than once, with the "
                 f"{what} {values[row]} and {values[row + 1]}."
             )
-    return MicrographTable(path, keys, psize, shape, groups, volume)
+    compared = sorted(map(naming.compared, micrographs.names))
+    return MicrographTable(
+        path,
+        keys,
+        psize,
+        shape,
+        groups,
+        volume,
+        name_keys=np.unique(hash_texts(compared)),
+        bare_keys=np.unique(hash_texts(map(bare_name, compared))),
+        example=next(iter(compared), ""),
+    )
 
 
 def _check_psize(psize: NDArray[np.float64], column: str, path: str) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrograph_names import bare_name
+from dask_dedup.particles.validity import NAMED_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,7 +29,8 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         for each in summary.names:
             name, key = each.name, each.key
             other = stored.setdefault((summary.source, key), name)
-            if other != name and bare_name(other) == bare_name(name):
+            same_bare_name = naming.match == "name" and naming.bare(other) == naming.bare(name)
+            if same_bare_name and naming.renamed(other) != naming.renamed(name):
                 raise InputError(
                     f"{inputs.tables[summary.source].path}: the micrographs {other} and {name} "
                     "have the same bare name, so they cannot be matched by name. "
@@ -43,6 +44,35 @@ def check_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
                     f"the micrographs {compared[key]} and {as_compared} have the same hash. "
                     "Rename one of them."
                 )
+
+
+def check_new_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Check that no name becomes empty by `rename_micrographs`, and that `micrograph_map` has every name.
+
+    Raises
+    ------
+    InputError
+        The message names the first micrographs.
+    """
+    listed = inputs.params.names_of_micrographs
+    unlisted: dict[str, None] = {}
+    for summary in summaries:
+        naming = inputs.roles[summary.source].naming
+        known = {*naming.new_names, *naming.new_names.values()}
+        for name in dict.fromkeys(each.name for each in summary.names if each.name):
+            if not naming.renamed(name).strip():
+                raise InputError(
+                    f"{inputs.tables[summary.source].path}: {parameter('rename_micrographs')} leaves "
+                    f"nothing of the micrograph name {name}. Change the pattern."
+                )
+            if known and naming.bare(name) not in known:
+                unlisted[f"{naming.bare(name)} ({inputs.tables[summary.source].path})"] = None
+    if unlisted:
+        raise InputError(
+            f"{counted(len(unlisted), 'micrograph name', 'are')} not in "
+            f"{listed.path or parameter('micrograph_map')}, neither as old nor as new name: "
+            f"{', '.join(list(unlisted)[:NAMED_ROWS])}. Add them."
+        )
 
 
 def check_groups(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:

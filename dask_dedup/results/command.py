@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from dask_dedup.dedup.params import PER_INPUT, DedupParams
+from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
 from dask_dedup.dedup.per_input import normalize
 from dask_dedup.storage.paths import endpoint, is_s3
 from dask_dedup.storage.table_version import with_version
@@ -28,9 +28,11 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
             settings[name] = value
     # Inputs are stored by ordinal; the command line names them.
     settings["flip_y"] = [inputs[number] for number in settings.get("flip_y", ())]
-    for name in PER_INPUT:
-        pairs = normalize(name, settings.get(name))
+    for name in (*PER_INPUT, RENAMES):
+        pairs = normalize(name, settings.get(name), repeatable=name == RENAMES)
         settings[name] = [f"{path}={_word(value)}" if path else value for path, value in pairs]
+    if settings.get("micrograph_map"):
+        settings["micrograph_map"] = settings["micrograph_map"]["path"] or "a CSV of micrograph_map"
     settings |= {
         name: description[name]
         for name, default in _DEFAULTS.items()

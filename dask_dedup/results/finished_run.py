@@ -17,6 +17,7 @@ from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import resolve_all
+from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
@@ -185,7 +186,8 @@ class FinishedRun:
         try:
             path = under(self.manifest["directory"], given)
             table, roles = open_table(path, allow_outside=True), self.roles[0]
-            return read_micrographs(table, roles.naming, roles.groups)
+            naming = Naming.of(self.params, roles.match, given)
+            return read_micrographs(table, naming, roles.groups)
         except (DedupError, OSError):
             return None
 

@@ -1,0 +1,56 @@
+"""Read a map of micrograph names from a CSV file."""
+
+from __future__ import annotations
+
+import csv
+from typing import TYPE_CHECKING
+
+from dask_dedup.dedup.renaming import MicrographMap
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import opening
+from dask_dedup.storage.files import read_bytes
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_HEADER = ["from", "to"]
+
+
+def read_micrograph_map(path: str | Path) -> MicrographMap:
+    """Read a CSV file with two columns: the old and the new name of each micrograph.
+
+    Parameters
+    ----------
+    path : str or Path
+        The first line may be the header ``from,to``. Empty lines are ignored.
+
+    Returns
+    -------
+    MicrographMap
+        Value for the parameter `micrograph_map`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, a line has other than two names, or a name has two new names.
+    """
+    with opening(path):
+        content = read_bytes(at(path))
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a CSV file in UTF-8 ({error}).") from error
+    pairs: list[tuple[str, str]] = []
+    for number, row in enumerate(rows, start=1):
+        if not any(row) or (number == 1 and [cell.lower() for cell in row] == _HEADER):
+            continue
+        if len(row) != 2 or not all(row):
+            raise InputError(
+                f"{path}: line {number} is {','.join(row)!r}. Each line needs two names: from,to."
+            )
+        pairs.append((row[0], row[1]))
+    if not pairs:
+        raise InputError(f"{path}: has no names. Each line needs two names: from,to.")
+    return MicrographMap.of({"pairs": pairs, "path": str(path)})

@@ -1,0 +1,184 @@
+"""Warnings about micrographs that inputs do not share, although another way to match would unite them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from dask_dedup.dedup.renaming import parse_rename
+from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
+from dask_dedup.particles.micrograph_names import bare_name, hash_texts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from dask_dedup.dedup.per_input import PerInput
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
+
+    #: Compared name and group.
+    Name = tuple[str, str]
+
+#: Matching by name is better if it unites more micrographs than matching by path by this factor.
+_CLEARLY_MORE = 1.05
+#: Names listed of each input.
+_NAMED = 3
+
+
+def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
+    """Yield warnings about inputs that share no micrograph, or fewer by path than by bare name."""
+    keys = {
+        source: np.unique(np.concatenate([s.micrographs for s in summaries if s.source == source]))
+        for source in {summary.source for summary in summaries if summary.micrographs.size}
+    }
+    if len(keys) < 2:
+        return
+    distinct, inputs_with = np.unique(np.concatenate(list(keys.values())), return_counts=True)
+    shared = distinct[inputs_with > 1]
+    alone = [source for source in keys if not np.isin(keys[source], shared).any()]
+    names = _compared_names(inputs, summaries, keys)
+    by_path, by_name, clash = _count_shared(names)
+    columns = ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
+    cure = _cure_of_names(inputs)
+    if inputs.roles[0].match == "path" and by_name > _CLEARLY_MORE * by_path:
+        found = f"the inputs have no micrograph in common by path (column {columns})"
+        if by_path:
+            found = f"matching by path unites {counted(by_path, 'micrograph')} of the inputs"
+        yield (
+            f"{found}, but matching by name would unite {by_name:,} ({_examples(inputs, names)}). "
+            f"Pass {cure if clash else parameter('match_micrographs', 'name')}."
+        )
+        alone, cure = (alone, "") if by_path else ([], "")
+    if alone:
+        paths = ", ".join(inputs.tables[source].path for source in alone)
+        which, others = f"{paths}: no", "with the other inputs "
+        if len(alone) == len(keys):
+            which, others = "the inputs have no", ""
+        examples = f"; {_examples(inputs, names)}" if sum(map(bool, names.values())) > 1 else ""
+        line = (
+            f"{which} micrograph in common {others}(column {columns}{examples}), so no duplicates "
+            "are found between them. Do they come from one import of the movies?"
+        )
+        yield f"{line} If the names differ only in form, pass {cure}." if cure else line
+
+
+def _cure_of_names(inputs: Inputs) -> str:
+    if inputs.roles[0].match == "uid":
+        return parameter("match_micrographs", "name")
+    return f"{parameter('rename_micrographs')} or {parameter('micrograph_map')}"
+
+
+def _compared_names(
+    inputs: Inputs, summaries: Sequence[ScanSummary], sources: Mapping[int, object]
+) -> dict[int, set[Name]]:
+    """Return the compared names of the micrographs of each input."""
+    names: dict[int, set[Name]] = {source: set() for source in sources}
+    for summary in summaries:
+        compared = inputs.roles[summary.source].naming.compared
+        found = ((compared(each.name), each.group) for each in summary.names if each.name)
+        names.setdefault(summary.source, set()).update(found)
+    return names
+
+
+def _count_shared(names: Mapping[int, set[Name]]) -> tuple[int, int, bool]:
+    """Count the names and the bare names that several inputs have. Also return whether bare names clash.
+
+    A bare name of two micrographs of one input does not count, because these cannot be matched by it.
+    """
+    by_path = Counter(name for known in names.values() for name in known)
+    by_name: Counter[Name] = Counter()
+    clash = False
+    for known in names.values():
+        bare = Counter((bare_name(name), group) for name, group in known)
+        by_name.update(name for name, count in bare.items() if count == 1)
+        clash |= max(bare.values(), default=0) > 1
+    several = [sum(count > 1 for count in counts.values()) for counts in (by_path, by_name)]
+    return several[0], several[1], clash
+
+
+def _examples(inputs: Inputs, names: Mapping[int, set[Name]]) -> str:
+    """Return up to three names of each of the first two inputs that the other one lacks, for a message."""
+    one, other = sorted(source for source, known in names.items() if known)[:2]
+    return "; ".join(
+        f"{inputs.tables[source].path}: "
+        + ", ".join(name for name, _ in sorted(names[source] - names[rest])[:_NAMED])
+        for source, rest in ((one, other), (other, one))
+        if names[source] - names[rest]
+    )
+
+
+def rename_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
+    """Yield warnings about names of one input that become one, and about substitutions without effect."""
+    idle: dict[tuple[str, str], str] = {}
+    used: set[str] = set()
+    for table, roles in zip(inputs.tables, inputs.roles, strict=True):
+        naming = roles.naming
+        mine = [summary for summary in summaries if summary.source == table.source]
+        names = sorted({(each.name, each.group) for one in mine for each in one.names if each.name})
+        if not names or not (naming.renames or naming.new_names):
+            continue
+        united: dict[Name, list[str]] = {}
+        for name, group in names:
+            united.setdefault((naming.compared(name), group), []).append(name)
+        several = [(new[0], old) for new, old in united.items() if len(old) > 1]
+        if several:
+            new, old = several[0]
+            yield (
+                f"{table.path}: {sum(len(each) for _, each in several):,} micrograph names become "
+                f"{len(several):,} ({old[0]} and {old[1]} both {new}), so their particles are compared. "
+                f"If they are different micrographs, change {_used_for_names(inputs)}."
+            )
+        current = [name for name, _ in names]
+        for rename in naming.renames:
+            changed = list(map(parse_rename(rename), current))
+            if changed == current:
+                idle.setdefault((rename, table.path), current[0])
+            else:
+                used.add(rename)
+            current = changed
+    for (rename, path), name in idle.items():
+        if rename not in used or any(rename == each and given for given, each in _renames(inputs)):
+            used.add(rename)  # one warning for all inputs
+            yield (
+                f"{path}: {parameter('rename_micrographs', rename)} changes no micrograph name "
+                f"(such as {name})"
+            )
+
+
+def _renames(inputs: Inputs) -> PerInput[str]:
+    return cast("PerInput[str]", inputs.params.rename_micrographs)
+
+
+def _used_for_names(inputs: Inputs) -> str:
+    """Return the parameters that change names, of those passed, for a message."""
+    listed = inputs.params.names_of_micrographs.pairs
+    used = [("rename_micrographs", _renames(inputs)), ("micrograph_map", listed)]
+    return " or ".join(parameter(name) for name, value in used if value)
+
+
+def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
+    """Return a sentence on how the micrographs missing from the micrograph table may be found, or ""."""
+    table = inputs.micrographs
+    missing = any("unknown_micrograph" in summary.invalid for summary in summaries)
+    if table is None or not missing or inputs.roles[0].match == "uid":
+        return ""
+    sources = {summary.source: None for summary in summaries}
+    every = _compared_names(inputs, summaries, sources).values()
+    names = sorted({name for known in every for name, _ in known})
+    by_path = np.isin(hash_texts(names), table.name_keys)
+    by_name = np.isin(hash_texts(map(bare_name, names)), table.bare_keys)
+    if inputs.roles[0].match == "path" and by_name.sum() > _CLEARLY_MORE * by_path.sum():
+        return (
+            f" {table.path} has {by_path.sum():,} of {counted(len(names), 'micrograph')} by path, but "
+            f"{by_name.sum():,} by name: pass {parameter('match_micrographs', 'name')}."
+        )
+    absent = [name for name, known in zip(names, by_path.tolist(), strict=True) if not known]
+    if not absent:  # another group
+        return ""
+    return (
+        f" The missing micrographs have names such as {absent[0]}, those of the table such as "
+        f"{table.example}: if these differ only in form, pass {_cure_of_names(inputs)}."
+    )
