@@ -285,7 +285,7 @@ class DedupParams:
         gone = {as_input(paths[number]) for number in left_out}
         changes: dict[str, Any] = {
             name: tuple(pair for pair in getattr(self, name) if pair[0] not in gone)
-            for name in PER_INPUT
+            for name in (*PER_INPUT, RENAMES)
         }
         flipped = (number for number in self.flip_y if number not in left_out)
         return replace(self, **changes, flip_y=tuple(ordinals.get(n, n) for n in flipped))
