@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ import dask_dedup
 from dask_dedup import InputError, run, verify
 from dask_dedup.formats import open_table
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.results.command import run_command
 from dask_dedup.results.publish import publish
 
 deltalake = pytest.importorskip("deltalake")
@@ -172,6 +174,24 @@ class TestColumns:
         assert verify(tmp_path / "again").verified
         assert Output(tmp_path / "again").rejected.num_rows == 0
 
+    def test_rows_read_by_deltalake_and_saved_are_an_input(self, tmp_path):
+        """Unsigned integers come back as decimals, vectors as lists."""
+        out = finished_run(tmp_path / "s1")
+        publish(out, delta=tmp_path / "all")
+        publish(out, delta=tmp_path / "rejected", table="rejected")
+        tables = [
+            deltalake.DeltaTable(str(tmp_path / n)).to_pyarrow_table() for n in ("all", "rejected")
+        ]
+        for number, table in enumerate(tables):
+            assert pa.types.is_decimal(table.schema.field("uid").type)
+            write_file(table, tmp_path / f"{number}.parquet")
+        inputs = [tmp_path / f"{number}.parquet" for number in range(2)]
+        run(inputs, tmp_path / "again", min_separation=SEPARATION)
+        assert verify(tmp_path / "again").verified
+        again = Output(tmp_path / "again")
+        assert {int(uid) for uid in again.kept["uid"].to_pylist()} == set(uids(Output(out).kept))
+        assert again.duplicates["winner_uid"].to_pylist()
+
 
 class TestRefused:
     """Tables that need more than the files named by the log."""
@@ -321,7 +341,8 @@ def test_inspect_and_a_cluster_read_a_version(lake, tmp_path):
     assert set(uids(Output(tmp_path / "out").rejected)) == expected
 
 
-def test_the_report_repeats_the_run_on_the_same_version(lake, tmp_path):
-    run(lake, tmp_path / "out")
-    dask_dedup.report(tmp_path / "out")
-    assert f"{lake}?version=1" in (tmp_path / "out" / "report.html").read_text()
+def test_the_command_in_the_report_names_the_version(lake, tmp_path):
+    manifest = run(lake, tmp_path / "out", score_field={str(lake): "none"}).manifest
+    words = shlex.split(run_command(manifest, "out"))
+    assert words[:3] == ["dask-dedup", "run", f"{lake}?version=1"]
+    assert f"{lake}?version=1=none" in words

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from lake import arrow_sums, finished_run, same, truth
+from tables import Output
 
 import dask_dedup
 from dask_dedup.results.publish import publish
@@ -100,6 +101,21 @@ class TestDelta:
         assert done.placed == "copied"
         table = self.deltalake.DeltaTable(str(tmp_path / "lake")).to_pyarrow_table()
         assert table.num_rows == sum(n for n, _ in truth(local).values())
+
+    def test_a_table_in_a_store_is_an_input(self, cli, local, bucket, tmp_path):
+        publish(local, delta=f"{bucket}/lake/kept")
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(other, delta=f"{bucket}/lake/kept", mode="replace")
+        rows = {
+            number: sum(n for n, _ in truth(run).values())
+            for number, run in enumerate((local, other))
+        }
+        for suffix, version in (("", 1), ("?version=0", 0), ("?version=1", 1)):
+            uri, out = f"{bucket}/lake/kept{suffix}", tmp_path / f"again{suffix}"
+            outcome = cli("run", uri, "--output", out, "--no-report")
+            assert outcome.exit_code == 0, outcome.stderr
+            assert Output(out).manifest["totals"]["rows"] == rows[version]
+            assert dask_dedup.verify(out).verified
 
     def test_missing_files_are_reported(self, cli, local, bucket):
         publish(local, delta=f"{bucket}/lake/kept")

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
-from dask_dedup.dedup.per_input import normalize
+from dask_dedup.dedup.per_input import as_input, normalize
 from dask_dedup.storage.paths import endpoint, is_s3
-from dask_dedup.storage.table_version import with_version
+from dask_dedup.storage.table_version import with_version, without_version
 
 #: Values of `run`'s own parameters that need no flag.
 _DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": False}
@@ -28,9 +28,13 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
             settings[name] = value
     # Inputs are stored by ordinal; the command line names them.
     settings["flip_y"] = [inputs[number] for number in settings.get("flip_y", ())]
+    # The command names the version of a Delta table, which was the newest one at the time.
+    named = {as_input(without_version(path)): path for path in inputs}
     for name in (*PER_INPUT, RENAMES):
         pairs = normalize(name, settings.get(name), repeatable=name == RENAMES)
-        settings[name] = [f"{path}={_word(value)}" if path else value for path, value in pairs]
+        settings[name] = [
+            f"{named.get(path, path)}={_word(value)}" if path else value for path, value in pairs
+        ]
     if settings.get("micrograph_map"):
         settings["micrograph_map"] = settings["micrograph_map"]["path"] or "a CSV of micrograph_map"
     settings |= {

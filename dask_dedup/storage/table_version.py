@@ -32,6 +32,18 @@ def split_version(location: str | Path) -> tuple[Path, int | None]:
     return path.with_name(match[1]), int(match[2])
 
 
+def without_version(location: str) -> str:
+    """Return a location without the version that it names.
+
+    Examples
+    --------
+    >>> without_version("lake/picks?version=2"), without_version("lake/picks")
+    ('lake/picks', 'lake/picks')
+    """
+    match = _VERSIONED.fullmatch(location)
+    return match[1] if match else location
+
+
 def with_version(location: str, version: int | None) -> str:
     """Return a location that names a version, if it names none yet.
 
