@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -214,6 +216,110 @@ class TestContradictions:
         assert rejected(path, tmp_path / "far", **options | {"min_separation": 25}) == 2
 
 
+class TestShiftsInPixels:
+    """RELION 3.0 writes rlnOriginX in pixels of the particle image."""
+
+    def table(self, path, **more):
+        columns = {
+            "rlnMicrographName": ["m.mrc"] * 2,
+            "rlnCoordinateX": [100.0, 120.0],
+            "rlnCoordinateY": [80.0, 80.0],
+            "rlnOriginX": [0.0, 10.0],
+            "rlnOriginY": [0.0, 0.0],
+            "rlnMicrographPixelSize": [1.0, 1.0],
+        }
+        return star(path, {**columns, **more})
+
+    def test_without_the_size_of_particle_pixels_the_option_is_named(self, tmp_path, cli):
+        path = self.table(tmp_path / "p.star")
+        words = ("run", path, "-o", tmp_path / "out", "--score-field", "none")
+        outcome = cli(*words)
+        assert outcome.exit_code == 2
+        for part in ("rlnOriginX in pixels", "--particle-pixel-size", "--shift-key none"):
+            assert part in outcome.stderr
+        outcome = cli(*words, "--min-separation", 0.1, "--particle-pixel-size", f"{path}=2")
+        assert outcome.exit_code == 0, outcome.stderr
+        manifest = json.loads((tmp_path / "out/manifest.json").read_text())
+        assert manifest["totals"]["rejected"] == 1  # 120 - 10 * 2 = 100
+        assert verify(tmp_path / "out").verified
+
+    def test_the_option_fills_rows_and_may_not_contradict_the_column(self, tmp_path):
+        path = self.table(tmp_path / "p.star", rlnImagePixelSize=["nan", "nan"])
+        options = {"min_separation": 0.1, "particle_pixel_size": 2.0}
+        with pytest.raises(InputError, match="which particle_pixel_size can give"):
+            run(path, tmp_path / "no", score_field="none")
+        assert rejected(path, tmp_path / "out", **options) == 1
+        path = self.table(tmp_path / "q.star", rlnImagePixelSize=[2.0, 3.0])
+        message = r"1 row has a pixel size that contradicts particle_pixel_size=2 \(rlnImagePixelSize is 3"
+        with pytest.raises(InputError, match=message):
+            run(path, tmp_path / "no", score_field="none", **options)
+        assert rejected(path, tmp_path / "rejected", **options, invalid="reject") == 1
+
+    @pytest.mark.real_data
+    @pytest.mark.parametrize(("separation", "kept"), [(5, 59), (10, 57)])
+    def test_real_shifts_in_pixels(self, real_data, tmp_path, separation, kept):
+        result = run(
+            real_data / "pyseg_synaptic/particles.star",
+            tmp_path / "out",
+            min_separation=separation,
+            score_field="rlnMaxValueProbDistribution:higher",
+            micrograph_pixel_size=1.0,
+            particle_pixel_size=1.0,
+        )
+        assert result.kept == kept
+        assert verify(tmp_path / "out").verified
+
+
+class TestM:
+    """Species of M are in angstrom from the corner of the tomogram."""
+
+    def species(self, path, x=(400.0, 530.0)):
+        columns = {
+            **{
+                f"wrpCoordinate{axis}1": values
+                for axis, values in zip("XYZ", (x, (320.0, 320.0), (240.0, 240.0)), strict=True)
+            },
+            "wrpRandomSubset": [1, 2],
+            "wrpSourceName": ["TS_1.tomostar"] * 2,
+            "wrpSourceHash": ["69338812", "69338812"],
+        }
+        return star(path, columns)
+
+    def test_species_need_no_pixel_size(self, tmp_path):
+        path = self.species(tmp_path / "p.star")
+        assert rejected(path, tmp_path / "near", min_separation=129.9) == 0
+        assert rejected(path, tmp_path / "far", min_separation=130.1) == 1
+        entry = run(path, tmp_path / "far", min_separation=130.1, score_field="none").manifest
+        described = entry["inputs"][0]
+        assert described["position_unit"] == "angstrom"
+        assert described["pixel_size"]["source"] == "coordinates in angstrom"
+        assert described["columns"]["half_set"] == "wrpRandomSubset"
+        with pytest.raises(InputError, match="wrpCoordinateX1 is in angstrom"):
+            run(path, tmp_path / "no", coordinate_pixel_size=2.0, score_field="none")
+
+    def test_species_are_compared_with_an_export_of_warp(self, tmp_path):
+        species = self.species(tmp_path / "species.star")
+        export = warp(tmp_path / "export.star")
+        result = run(
+            [export, species],
+            tmp_path / "out",
+            min_separation=5,
+            score_field="none",
+            prefer_input_order=True,
+        )
+        assert [entry["rejected"] for entry in result.by_input] == [0, 2]
+        assert verify(tmp_path / "out").verified
+
+    def test_species_are_not_compared_with_centred_coordinates(self, tmp_path):
+        centred = {
+            "rlnTomoName": ["TS_1.tomostar"],
+            **{f"rlnCenteredCoordinate{axis}Angst": [1.0] for axis in "XYZ"},
+        }
+        paths = [self.species(tmp_path / "a.star"), star(tmp_path / "b.star", centred)]
+        with pytest.raises(InputError, match="different units"):
+            run(paths, tmp_path / "out", score_field="none")
+
+
 class TestNormalised:
     """Warp's template matching writes fractions of the tomogram."""
 
@@ -331,15 +437,20 @@ class TestRealTables:
         [
             "tomo_forms_chemoreceptor/warp/matching_dev39.star",
             "tomo_forms_chemoreceptor/warp/matching_dev40.star",
+            "tomo_forms_chemoreceptor/warp/m_species_particles.star",
             "dynamo2m_chemoreceptor/warp2dynamo_example.star",
         ],
     )
     def test_forms_of_one_warp_export_agree(self, real_data, tmp_path, name):
         path = real_data / name
         known = open_table(path).schema.names
-        micrograph = "rlnTomoName" if "rlnTomoName" in known else "rlnMicrographName"
+        names = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
+        micrograph = next(name for name in names if name in known)
         separations = [5, 25, 50, 100]
-        expected = crowded(path, 5.0, XYZ, separations, micrograph)
+        axes, psize = (XYZ, 5.0)
+        if micrograph == "wrpSourceName":
+            axes, psize = [f"wrpCoordinate{axis}1" for axis in "XYZ"], 1.0
+        expected = crowded(path, psize, axes, separations, micrograph)
         assert expected == [36, 69, 85, 139]
         for separation, rows in zip(separations, expected, strict=True):
             output = tmp_path / str(separation)

@@ -73,6 +73,13 @@ input_options = together(
             help="Pixel size of the coordinates in angstrom, whatever the tables say; INPUT=A for one INPUT.",
         ),
         click.option(
+            "--particle-pixel-size",
+            multiple=True,
+            metavar="[INPUT=]A",
+            help="Pixel size of the particle images in angstrom, for shifts in pixels (rlnOriginX), if the "
+            "table has none; INPUT=A for one INPUT.",
+        ),
+        click.option(
             "--shift-key",
             type=click.Choice(SHIFT_KEYS),
             default="auto",

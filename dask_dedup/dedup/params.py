@@ -32,12 +32,16 @@ _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "min_separation": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
     "micrograph_pixel_size": _PIXEL_SIZE,
     "coordinate_pixel_size": _PIXEL_SIZE,
+    "particle_pixel_size": _PIXEL_SIZE,
     "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
     "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
 }
 _OPTIONAL = ("micrograph_height",)
 #: Parameters that may have a value for each input.
-PER_INPUT: tuple[str, ...] = ("micrograph_pixel_size", "coordinate_pixel_size", "score_field")
+PER_INPUT: tuple[str, ...] = (
+    *("micrograph_pixel_size", "coordinate_pixel_size", "particle_pixel_size"),
+    "score_field",
+)
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
@@ -83,6 +87,9 @@ class DedupParams:
     coordinate_pixel_size : float or mapping, optional
         Pixel size of the stored coordinates in angstrom, whatever the tables say. As above, one value
         for all inputs or a mapping.
+    particle_pixel_size : float or mapping, optional
+        Pixel size of the particle images in angstrom, for shifts in pixels (rlnOriginX) of tables that do
+        not contain it.
     shift_key : {"auto", "none", "alignments2D", "alignments3D"}
         Alignment shift that is subtracted from the positions. ``auto`` uses alignments3D if present, else
         alignments2D, else none.
@@ -135,6 +142,7 @@ class DedupParams:
     min_separation: float = 20.0
     micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
+    particle_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     shift_key: str = "auto"
     score_field: PerInput[str] | Mapping[str, str] | str = DEFAULT_SCORE
     remove_entirely: bool = False

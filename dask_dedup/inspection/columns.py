@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 #: Stand in for a missing micrograph column; every value is null.
 _STAND_INS = ("location/micrograph_path", "rlnMicrographName")
-NO_SHIFT: dict[str, Any] = {"shift": (), "psize_shift": None, "subtomogram": ()}
+NO_SHIFT: dict[str, Any] = {
+    "shift": (),
+    "psize_shift": None,
+    "given_psize_shift": None,
+    "subtomogram": (),
+}
 #: Parts of a table that an inspection can do without, and their roles then.
 _OPTIONAL: dict[str, dict[str, Any]] = {
     "score": {"score": None},

@@ -247,7 +247,7 @@ def _describe(
             role: tuple(name for name in names if name and name in table.schema.names)
             for role, names in columns.items()
         },
-        position_unit=roles.unit,
+        position_unit=roles.stored_unit,
         pixel_size=(scale.least, scale.greatest) if scale.least and scale.greatest else (),
         pixel_size_source=scale.source,
         unit=unit,

@@ -66,12 +66,16 @@ class ColumnRoles:
     given_psize: float | None = None
     #: Whether `given_psize` overrides what the tables say.
     overrides_psize: bool = False
+    #: Whether the pixel size is 1 because positions are in angstrom from the corner (M).
+    in_angstrom: bool = False
     #: Of tomograms in pixels, unless the parameters give their pixel size.
     image: ImageColumns | None = None
     #: One vector column, or one column per axis; empty if no shift is applied.
     shift: tuple[str, ...] = ()
     #: Pixel size of the shift; None for shifts in angstrom.
     psize_shift: str | None = None
+    #: Pixel size of shifts in pixels from the parameters, angstrom.
+    given_psize_shift: float | None = None
     #: Angles of the frame the shift is in; empty if there is none.
     subtomogram: tuple[str, ...] = ()
     score: str | None = None
@@ -109,6 +113,11 @@ class ColumnRoles:
         return f"{self.score} ({direction} is better)" if self.score else "none"
 
     @property
+    def stored_unit(self) -> str:
+        """Unit of the position in the table."""
+        return "angstrom" if self.in_angstrom else self.unit
+
+    @property
     def first_half(self) -> int:
         """Number that marks the first half-set: 0 in CryoSPARC, 1 in RELION."""
         return 1 if self.convention == "relion" else 0
@@ -123,6 +132,7 @@ class _Shift(NamedTuple):
     columns: tuple[str, ...] = ()
     psize: str | None = None
     subtomogram: tuple[str, ...] = ()
+    given_psize: float | None = None
     #: Of CryoSPARC: the alignments that the shift belongs to.
     group: str | None = None
 
@@ -139,18 +149,23 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
     program, position = _find_position(present, table)
     micrograph = _first(present, program.micrograph)
     if micrograph is None:
-        needed = " or ".join(program.micrograph)
+        # Columns of M begin with wrp, those of RELION with rln.
+        prefix = position.columns[0][:3]
+        needed = " or ".join(name for name in program.micrograph if name.startswith(prefix))
         raise InputError(f"{table}: no micrograph column. It needs {needed}.")
     shift = _find_shift(present, params, program, len(position.columns), table)
     groups = (shift.group,) if shift.group else ALIGNMENTS
-    override = params.for_input("coordinate_pixel_size", table)
-    if override is not None and position.unit == "angstrom":
+    override: float | None = params.for_input("coordinate_pixel_size", table)
+    if override is not None and position.unit.endswith("angstrom"):
         raise InputError(
             f"{table}: {position.columns[0]} is in angstrom, so "
             f"{parameter('coordinate_pixel_size')} cannot apply. Leave it out for this input."
         )
     score, uid = params.score_of(table), _first(present, program.uid)
     content = () if uid else CONTENT_COLUMNS[program.convention]
+    in_angstrom = position.unit == "corner angstrom"
+    if in_angstrom:  # the same as pixels of 1 A
+        position, override = Position(position.columns, "pixel"), 1.0
     return ColumnRoles(
         convention=program.convention,
         micrograph=micrograph,
@@ -162,9 +177,11 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         else _first(present, program.psize_mic),
         given_psize=override or params.for_input("micrograph_pixel_size", table),
         overrides_psize=override is not None,
+        in_angstrom=in_angstrom,
         image=_find_image(present, position) if override is None else None,
         shift=shift.columns,
         psize_shift=shift.psize,
+        given_psize_shift=shift.given_psize,
         subtomogram=shift.subtomogram,
         score=_find_score(present, score, program, groups, table),
         higher_is_better=score is None or score.higher_is_better,
@@ -236,7 +253,7 @@ def _find_shift(
     if key == "none" or (key == "auto" and not params.measures):
         return _Shift()
     if program is RELION:
-        return _relion_shift(present, axes, table)
+        return _relion_shift(present, axes, params, table)
     if not groups:
         return _Shift()
     group = groups[0] if key == "auto" else key
@@ -245,20 +262,24 @@ def _find_shift(
     return _Shift((shift,), psize, group=group)
 
 
-def _relion_shift(present: set[str], axes: int, table: str) -> _Shift:
-    columns, psize = RELION_SHIFT_ANGSTROM[:axes], None
+def _relion_shift(present: set[str], axes: int, params: DedupParams, table: str) -> _Shift:
+    columns, psize, given = RELION_SHIFT_ANGSTROM[:axes], None, None
     if not _all_or_none(present, columns, table):
         columns = RELION_SHIFT_PIXELS[:axes]
         if not _all_or_none(present, columns, table):
             return _Shift()
         psize = _first(present, RELION_PARTICLE_PSIZE)
-        if psize is None:
-            _all_or_none(present, (columns[0], RELION_PARTICLE_PSIZE[0]), table)
+        given = params.for_input("particle_pixel_size", table)
+        if psize is None and given is None:
+            raise InputError(
+                f"{table}: has {columns[0]} in pixels but no {RELION_PARTICLE_PSIZE[0]}. Pass "
+                f"{parameter('particle_pixel_size')}, add that column, or pass {_no_shift()}."
+            )
     if not _all_or_none(present, RELION_SUBTOMOGRAM, table):
-        return _Shift(columns, psize)
+        return _Shift(columns, psize, given_psize=given)
     if axes == 2:  # cannot be rotated
         _all_or_none(present, (RELION_SUBTOMOGRAM[0], "rlnCoordinateZ"), table)
-    return _Shift(columns, psize, RELION_SUBTOMOGRAM)
+    return _Shift(columns, psize, RELION_SUBTOMOGRAM, given)
 
 
 def _no_shift() -> str:

@@ -10,11 +10,12 @@ import numpy as np
 from dask_dedup.dedup.arrays import constant_column
 from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
+from dask_dedup.hints import parameter
 from dask_dedup.particles import geometry
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
-from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes, two_readings
+from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN, find_pixel_sizes, two_readings
 from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.particles.validity import (
     Problem,
@@ -177,9 +178,8 @@ class _Reader:
         if not roles.shift:
             return None
         shift = self.finite(roles.shift, Reason.SHIFT)
-        if roles.psize_shift:
-            psize = self.columns.floats(roles.psize_shift)
-            self.problems.note_pixel_sizes(psize, roles.psize_shift)
+        psize = self.shift_psize()
+        if psize is not None:
             with np.errstate(invalid="ignore", over="ignore"):
                 shift *= psize[:, np.newaxis]
         if roles.subtomogram:
@@ -187,6 +187,22 @@ class _Reader:
             angles[not_finite(angles)] = 0.0
             shift = geometry.rotate_subtomogram_shift(shift, angles)
         return shift
+
+    def shift_psize(self) -> Floats | None:
+        """Return the (n,) pixel size of the shift. Return None for shifts in angstrom."""
+        name, given = self.roles.psize_shift, self.roles.given_psize_shift
+        if name is None:
+            return None if given is None else np.full(len(self.columns), given)
+        psize, option = self.columns.floats(name), ""
+        if self.roles.convention == "relion":
+            option = "particle_pixel_size"
+        if given is not None:
+            psize = np.where(psize > 0, psize, given)
+            wrong = np.abs(psize / given - 1) > TOLERANCE
+            what = f"have a pixel size that contradicts {parameter(option, f'{given:g}')}"
+            self.problems.note(wrong, Reason.PIXEL_SIZE, what, name, psize)
+        self.problems.note_pixel_sizes(psize, name, option=option)
+        return psize
 
     def flip_y(self, position: Floats, shift: Floats | None, known: _Micrographs) -> None:
         """Mirror the y axis of positions and shifts, in place: y becomes the micrograph height minus y."""

@@ -9,7 +9,10 @@ MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograp
 
 
 class Position(NamedTuple):
-    """Columns of the position, and their unit: fraction, pixel or angstrom."""
+    """Columns of the position, and their unit.
+
+    The unit is fraction, pixel, angstrom (from the middle of the tomogram) or corner angstrom.
+    """
 
     columns: tuple[str, ...]
     unit: str
@@ -48,17 +51,19 @@ CRYOSPARC = Program(
     shape=("location/micrograph_shape",),
     uid=("uid",),
 )
+#: Also Warp, which writes RELION's columns, and M, whose own begin with wrp.
 RELION = Program(
     convention="relion",
     positions=(
         Position(tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"), "angstrom"),
         Position(("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"), "pixel"),
         Position(("rlnCoordinateX", "rlnCoordinateY"), "pixel"),
+        Position(("wrpCoordinateX1", "wrpCoordinateY1", "wrpCoordinateZ1"), "corner angstrom"),
     ),
-    micrograph=("rlnTomoName", "rlnMicrographName"),
+    micrograph=("rlnTomoName", "rlnMicrographName", "wrpSourceName"),
     psize_mic=("rlnTomoTiltSeriesPixelSize", "rlnMicrographPixelSize"),
     filament="rlnHelicalTubeID",
-    half=("rlnRandomSubset",),
+    half=("rlnRandomSubset", "wrpRandomSubset"),
     scores={"ncc_score": ("rlnAutopickFigureOfMerit",)},
 )
 PROGRAMS = (CRYOSPARC, RELION)
@@ -89,6 +94,7 @@ CONTENT_COLUMNS = {
         *RELION_SHIFT_ANGSTROM,
         *RELION_SHIFT_PIXELS,
         *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+        *(f"wrpAngle{angle}1" for angle in ("Rot", "Tilt", "Psi")),
         *RELION_SUBTOMOGRAM,
     ),
 }

@@ -75,7 +75,7 @@ def describe_scales(inputs: Inputs, scales: Sequence[InputScale]) -> Message:
 
 def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]]) -> InputScale:
     roles = inputs.roles[number]
-    if roles.unit == "angstrom":
+    if roles.stored_unit == "angstrom":
         return InputScale(None, None, "coordinates in angstrom")
     if not needs_pixel_size(roles, inputs.params):
         return InputScale(None, None, "not needed")

@@ -110,7 +110,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
             "uid": roles.uid,
             "half_set": roles.half,
         },
-        "position_unit": roles.unit,
+        "position_unit": roles.stored_unit,
         "pixel_size": scale.to_dict(),
         "column_names": table.schema.names,
         "files": [asdict(file) for file in table.files],

@@ -33,15 +33,16 @@ _OTHER_BLOCKS = re.compile(r"optics|general|job.*|pipeline.*|model.*|sampling.*|
 _SAMPLE_BYTES = 2**16
 
 _REAL = re.compile(
-    r"rln((Centered)?Coordinate[XYZ](Angst)?|Origin[XYZ](Angst)?|(Angle|TomoSubtomogram)(Rot|Tilt|Psi)"
+    r"wrp(Coordinate[XYZ]|Angle(Rot|Tilt|Psi))\d+"
+    r"|rln((Centered)?Coordinate[XYZ](Angst)?|Origin[XYZ](Angst)?|(Angle|TomoSubtomogram)(Rot|Tilt|Psi)"
     r"|.*PixelSize|Magnification|.*FigureOfMerit|LCCmax|LogLikeliContribution"
     r"|MaxValueProbDistribution|ParticleSelectZScore)"
 )
-_TEXT = re.compile(r".*(Name|File|Path|Image|Metadata|Spectrum|Tomogram|Comment)")
+_TEXT = re.compile(r".*(Name|Hash|File|Path|Image|Metadata|Spectrum|Tomogram|Comment)")
 _WHOLE = re.compile(
     r"rln(BeamTiltClass|ClassNumber|CtfDataAreCtfPremultiplied|FrameNumber|GroupNumber|HelicalTubeID"
     r"|ImageSize|ImageDimensionality|NrOfFrames|NrOfSignificantSamples|ParticleNumber|RandomSubset"
-    r"|TomoParticleId)"
+    r"|TomoParticleId)|wrpRandomSubset"
 )
 _OPTICS_COLUMNS = (
     "rlnMicrographPixelSize",

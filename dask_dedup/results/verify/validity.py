@@ -73,7 +73,13 @@ def _reasons(
         if roles.subtomogram:
             yield "angle", _not_finite(columns, roles.subtomogram)
     in_pixels = roles.unit != "angstrom" and (params.measures or bool(roles.shift))
-    sizes = [columns.floats(roles.psize_shift)] if roles.shift and roles.psize_shift else []
+    sizes = []
+    if roles.shift and roles.psize_shift:
+        size, given = columns.floats(roles.psize_shift), roles.given_psize_shift
+        if given is not None:
+            size = np.array([value if value > 0 else given for value in size])
+            yield "pixel_size", (size < given * 0.99) | (size > given * 1.01)
+        sizes = [size]
     if in_pixels and not roles.overrides_psize:
         sizes += _micrograph_sizes(inputs, roles, columns)
     for size in sizes:
