@@ -80,7 +80,19 @@ _rlnCenteredCoordinateZAngst
 _rlnRandomSubset
 TS_01 -10.0 20 30 1
 TS_01 11.5 21 31 2"""
-    return [relion31, relion30, single, tomograms]
+    missing = b"""data_
+
+loop_
+_rlnMicrographName
+_rlnCoordinateX
+_rlnCoordinateY
+_rlnHelicalTubeID
+_rlnDefocusU
+a.mrc 1.5 <NA> 1 None
+a.mrc null 2 "" .
+'' NaN N/A ? 1e4
+"""
+    return [relion31, relion30, single, tomograms, missing]
 
 
 def _records(rows: int) -> np.ndarray:
@@ -115,7 +127,9 @@ def _npys() -> list[bytes]:
     plain = _records(5)
     version2 = io.BytesIO()
     np.lib.format.write_array(version2, plain, version=(2, 0))
-    return [_npy(plain), _npy(_records(0)), _npy(_records(200)), version2.getvalue()]
+    others = [("raw", "V8"), ("when", "<M8[s]"), ("nothing", "<f4", (0,)), ("long", "<f16")]
+    other = np.zeros(5, [("uid", "<u8"), *others, ("records", [("a", "<f4"), ("b", "S3")], (2,))])
+    return [*map(_npy, (plain, _records(0), _records(200), other)), version2.getvalue()]
 
 
 def _csdat(records: np.ndarray, *, compressed: bool = False) -> bytes:
@@ -194,6 +208,9 @@ def _parquets() -> list[bytes]:
             "when": pa.array(range(rows), pa.timestamp("us")),
             "flag": pa.array([n % 2 == 0 for n in range(rows)]),
             "class": pa.array([f"c{n % 2}" for n in range(rows)]).dictionary_encode(),
+            "view": pa.array([None if n % 5 else f"v{n}" for n in range(rows)], pa.string_view()),
+            "map": pa.array([[("a", 0.5)], None] * (rows // 2), pa.map_(pa.string(), pa.float32())),
+            "decimal": pa.array([None, *range(1, rows)]).cast(pa.decimal128(20, 0)),
         }
     )
     settings = [

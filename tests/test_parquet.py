@@ -443,6 +443,14 @@ class TestPayload:
         assert both.schema.equals(pq.read_schema(path))
         assert dask_dedup.verify(tmp_path / "out").verified
 
+    def test_extension_types_are_verified(self, tmp_path):
+        tensors = pa.array([[1.0, np.nan]] * 6, pa.list_(pa.float32(), 2))
+        column = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), (2,)), tensors)
+        path = self.stored(tmp_path / "in.parquet", {"extra": column})
+        result = answer(path, tmp_path / "out", min_separation=0)
+        assert result.kept.schema.field("extra").type == column.type
+        assert dask_dedup.verify(tmp_path / "out").verified
+
     def test_a_changed_value_in_a_map_is_found(self, tmp_path):
         path = self.stored(tmp_path / "in.parquet", {"extra": PAYLOADS["maps of floats"]})
         run(path, tmp_path / "out", min_separation=0)

@@ -211,6 +211,9 @@ def _compare(
 
 def _as_bits(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
     """Prepare a column for bitwise comparison: view floats as integers, and decode dictionaries."""
+    if isinstance(kind, pa.BaseExtensionType):
+        kind = kind.storage_type
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], kind)
     kind = _decoded(kind)
     if column.type != kind:
         column = column.cast(kind)
