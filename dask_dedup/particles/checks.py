@@ -12,6 +12,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_roles import score_fields
+from dask_dedup.particles.filaments import find_restarts
 from dask_dedup.particles.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
 from dask_dedup.particles.name_warnings import missing_hint, rename_warnings, shared_warnings
@@ -144,6 +145,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
         elif column and scores:
             found = score_warnings(column, reduce(add, scores))
         found += scale_warnings(inputs, table.source, mine)
+        found += _filament_warnings(mine)
         found += _shift_warnings(inputs, table.source)
         lines += [f"{table.path}: {line}" for line in found]
     lines += conflict_warnings(inputs, summaries)
@@ -165,6 +167,25 @@ def left_out_warnings(inputs: Inputs) -> list[str]:
         count, "STAR file", "have no table and are" if count > 1 else "has no table and is"
     )
     return [f"{files} left out (first: {inputs.left_out[0]})"]
+
+
+def _filament_warnings(summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return a list of one warning if filament numbers of an input stand for several filaments, else []."""
+    restarts = find_restarts([summary.tubes for summary in summaries if summary.tubes])
+    if not restarts:
+        return []
+    names = {name.key: str(name) for summary in summaries for name in summary.names}
+    where, number = min(
+        (names.get(key, f"uid {key}"), label & 0xFFFFFFFF) for key, label in restarts
+    )
+    what = counted(len(restarts), "filament number", "stand for several filaments")
+    if len(restarts) == 1:
+        what = "1 filament number stands for several filaments"
+    return [
+        f"{what} (first: number {number} on {where}): their tracks restart, as after joining "
+        f"files. {parameter('ignore_within_filament')} compares no particles of one number. Pass the "
+        "files as separate inputs, or number the filaments anew."
+    ]
 
 
 def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:

@@ -24,6 +24,7 @@ from dask_dedup.particles.programs import (
     RELION_SHIFT_PIXELS,
     RELION_SUBTOMOGRAM,
     SYMMETRY_SOURCE,
+    TRACK_COLUMNS,
     WITHOUT_POSITIONS,
     Position,
     Program,
@@ -87,6 +88,8 @@ class ColumnRoles:
     half: str | None = None
     #: The filament, or the source of a symmetry copy, if the parameters need it.
     label: str | None = None
+    #: Distance along the filament, if the label is a filament of RELION.
+    track: str | None = None
     #: How micrographs are matched.
     naming: Naming = field(default_factory=Naming)
     #: Columns that micrographs are grouped by.
@@ -96,7 +99,15 @@ class ColumnRoles:
     def columns(self) -> tuple[str, ...]:
         """Names of all columns that have a role, each once."""
         single = (self.micrograph, self.shape, self.psize_mic, self.psize_shift)
-        named = (*single, self.score, self.uid, self.particle_name, self.half, self.label)
+        named = (
+            *single,
+            self.score,
+            self.uid,
+            self.particle_name,
+            self.half,
+            self.label,
+            self.track,
+        )
         axes = (*self.position, *self.shift, *self.subtomogram, *self.content)
         every = (*named, *axes, *(self.image or ()), *self.groups)
         return tuple(dict.fromkeys(name for name in every if name is not None))
@@ -190,6 +201,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         particle_name=None if uid else _first(present, NAME_COLUMNS),
         half=_first(present, _in_groups(program.half, groups)),
         label=_find_label(present, params, program, table),
+        track=_first(present, TRACK_COLUMNS) if params.ignore_within_filament else None,
         naming=Naming("uid" if micrograph == MICROGRAPH_UID else "path"),
     )
 

@@ -15,6 +15,7 @@ from dask_dedup.particles import geometry
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
+from dask_dedup.particles.filaments import find_tubes
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN, find_pixel_sizes, two_readings
 from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.particles.validity import (
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.column_roles import ColumnRoles
+    from dask_dedup.particles.filaments import Tubes
     from dask_dedup.particles.micrographs import MicrographTable
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
 
@@ -60,6 +62,8 @@ class Extract:
     coordinates: tuple[float, float]
     #: Of rows whose pixel size is unclear.
     two_readings: TwoReadings | None
+    #: The filaments, if they have track lengths.
+    tubes: Tubes | None
 
 
 def extract(
@@ -118,6 +122,7 @@ def extract(
         shape=shape if roles.unit == "fraction" else None,
         coordinates=coordinates,
         two_readings=unclear,
+        tubes=reader.tubes(picks),
     )
 
 
@@ -291,6 +296,13 @@ class _Reader:
         if self.roles.convention == "relion":  # numbers the tubes of each input from 1
             label = (label & 0xFFFFFFFF) + (source << 32)
         return np.where(absent, none, label & 0x7FFFFFFFFFFFFFFF)
+
+    def tubes(self, picks: Picks) -> Tubes | None:
+        name = self.roles.track
+        if name is None:
+            return None
+        in_angstrom = self.params.measures and name.endswith("Angst")
+        return find_tubes(picks, self.columns.floats(name), in_angstrom=in_angstrom)
 
 
 def _range_of(position: Floats) -> tuple[float, float]:

@@ -82,6 +82,8 @@ ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
 RELION_IMAGE = ("rlnImageName", "rlnTomoSubTomosAre2DStacks")
 #: Angles of the frame that the shifts of a RELION sub-tomogram are in.
 RELION_SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi"))
+#: Distance of a RELION segment along its filament, in angstrom and, in RELION 3.0, in pixels.
+TRACK_COLUMNS = ("rlnHelicalTrackLengthAngst", "rlnHelicalTrackLength")
 SYMMETRY_SOURCE = "sym_expand/src_uid"
 
 #: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.filaments import Tubes
     from dask_dedup.particles.micrograph_names import MicrographName
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
     from dask_dedup.particles.validity import Problem
@@ -102,6 +103,8 @@ class ScanSummary:
     coordinates: tuple[float, float] = (np.nan, np.nan)
     #: Of the micrographs; None if no pixel size is needed.
     scales: MicrographScales | None = None
+    #: The filaments, if they have track lengths.
+    tubes: Tubes | None = None
 
 
 def summarize(
@@ -134,6 +137,7 @@ def summarize(
         hive_values={} if params.group_by else _hive_values(found, fragment, roles),
         coordinates=found.coordinates,
         scales=micrograph_scales(found, number, keys.size, compared),
+        tubes=found.tubes,
     )
 
 

@@ -240,7 +240,10 @@ class _Run:
         warnings = find_warnings(inputs, summaries)
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
-        lean = [replace(summary, uids=np.empty(0, np.uint64), names=[]) for summary in summaries]
+        lean = [
+            replace(summary, uids=np.empty(0, np.uint64), names=[], tubes=None)
+            for summary in summaries
+        ]
         return _Scan(lean, plan, planned, scales, warnings)
 
     def write_and_commit(self, scan: _Scan) -> tuple[dict[str, Any], bool]:
