@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.hints import parameter
+from dask_dedup.inspection.text import format_offset
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from dask_dedup.inspection.survey import Survey
     from dask_dedup.particles.inputs import Inputs
 
+#: x and y of half a box differ by this fraction at most.
+_HALF_BOX = 0.15
 #: With this many picks on common micrographs, real matches stand out from chance.
 _ENOUGH = 50
 
@@ -23,6 +26,9 @@ def find_warnings(
     survey: Survey, entries: Sequence[InspectedInput], pairs: Sequence[Pair]
 ) -> Iterator[str]:
     """Yield warnings about suspicious shifts, inputs that do not match, and uids that were not compared."""
+    for pair in pairs:
+        if pair.match and pair.match.offset:
+            yield _describe_offset(pair.match.offset.offset, entries[pair.one], entries[pair.other])
     matches = {
         f"{entries[pair.one].path} and {entries[pair.other].path}": pair.match
         for pair in pairs
@@ -42,13 +48,27 @@ def find_warnings(
                 f"use {parameter('shift_key', 'none')} (symmetry copies look the same)"
             )
     for both, match in matches.items():
-        if min(match.picks) >= _ENOUGH and match.flip.verdict == "unclear":
+        if min(match.picks) >= _ENOUGH and match.flip.verdict == "unclear" and match.offset is None:
             yield (
                 f"{both} match no better than chance; check their pixel sizes and origins, and that "
                 "they hold the same kind of particle"
             )
     if survey.uid_share > 1:
         yield f"only one uid in {survey.uid_share} was compared, chosen by hash"
+
+
+def _describe_offset(offset: Sequence[float], one: InspectedInput, other: InspectedInput) -> str:
+    """Return a warning about a constant offset, `other` minus `one`. It names the input to correct, and by how much."""
+    wrong, right, missing = (one, other, np.array(offset))
+    if missing[0] < 0:  # a corner of a box has the smaller coordinates
+        wrong, right, missing = (other, one, -missing)
+    by = format_offset(missing.tolist(), one)
+    text = f"{wrong.path}: positions differ from those of {right.path} by a constant offset. "
+    x, y = missing[:2]
+    if x > 0 and abs(x - y) <= _HALF_BOX * x:
+        size = format_offset([x + y], one).replace("(", "").replace(")", "")
+        text += f"They may be corners of boxes of about {size} instead of centres. "
+    return f"{text}Add {by} to each position, and inspect again."
 
 
 def advise(

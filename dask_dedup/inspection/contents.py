@@ -64,6 +64,23 @@ class FlipTest:
 
 
 @dataclass(frozen=True, slots=True)
+class OffsetTest:
+    """A constant offset between the picks of two inputs.
+
+    Attributes
+    ----------
+    offset : tuple of float
+        Positions in the second input minus those in the first, x, y and, for tomograms, z.
+    as_is, matched : (float, float)
+        Fraction of each input's picks that have a partner: unchanged, and with the offset removed.
+    """
+
+    offset: tuple[float, ...]
+    as_is: tuple[float, float]
+    matched: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
 class ShiftTest:
     """Result of testing whether shifts must be subtracted (the convention), left out or added.
 
@@ -99,6 +116,8 @@ class Match:
         Picks of each input on these micrographs, and picks with a partner.
     flip, shift : FlipTest, ShiftTest
         `shift` is None if neither input has shifts.
+    offset : OffsetTest or None
+        None if there is no offset.
     """
 
     radius: float
@@ -108,6 +127,7 @@ class Match:
     median: float | None
     flip: FlipTest
     shift: ShiftTest | None
+    offset: OffsetTest | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from dask_dedup.inspection.contents import FlipTest, Match, ShiftTest
-from dask_dedup.inspection.neighbours import Centres, Cloud, Floats
+from dask_dedup.inspection.neighbours import (
+    RATIO,
+    SIGNIFICANT,
+    Centres,
+    Cloud,
+    clearly_larger,
+    partners,
+    shares,
+)
+from dask_dedup.inspection.offset import find_offset
 
-#: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
-_MARGIN, _RATIO, _SIGNIFICANT = 0.05, 1.5, 5.0
 #: Number of pairs of equal x from which a height is estimated.
 _VOTES = 1_000_000
 #: Fewer partners than this say nothing about a shift.
@@ -26,9 +33,9 @@ def match(one: Centres, other: Centres, radius: float) -> Match | None:
     if not common.size:
         return None
     one, other = (part.take(np.isin(part.micrograph, common)) for part in (one, other))
-    distances = _partners(one, other, radius)
+    distances = partners(one, other, radius)
     near = distances[np.isfinite(distances)]
-    matched = near.size, int(np.isfinite(_partners(other, one, radius)).sum())
+    matched = near.size, int(np.isfinite(partners(other, one, radius)).sum())
     as_is = matched[0] / len(one), matched[1] / len(other)
     flip, aligned = _compare_axes(one, other, radius, as_is)
     has_shifts = one.shift is not None or other.shift is not None
@@ -40,18 +47,8 @@ def match(one: Centres, other: Centres, radius: float) -> Match | None:
         median=float(np.median(near)) if near.size else None,
         flip=flip,
         shift=_compare_shifts_between(*aligned, radius) if has_shifts else None,
+        offset=find_offset(*aligned, radius),
     )
-
-
-def _partners(one: Centres, other: Centres, radius: float) -> Floats:
-    # The bound of a KD-tree query is exclusive.
-    return Cloud(other, float(np.nextafter(radius, np.inf))).nearest_to(one)
-
-
-def _shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
-    """Return the fraction of each input's picks that have a partner in the other input."""
-    there, back = _partners(one, other, radius), _partners(other, one, radius)
-    return float(np.isfinite(there).mean()), float(np.isfinite(back).mean())
 
 
 def _compare_axes(
@@ -70,26 +67,19 @@ def _compare_axes(
     x = np.concatenate([one.points[:, 0], other.points[:, 0]])
     mirrored = one.points.copy()
     mirrored[:, 0] = np.percentile(x, 1) + np.percentile(x, 99) - mirrored[:, 0]
-    chance = _shares(replace(one, points=mirrored), other, radius)
-    flipped = _shares(*flipped_pair, radius) if flipped_pair else None
+    chance = shares(replace(one, points=mirrored), other, radius)
+    flipped = shares(*flipped_pair, radius) if flipped_pair else None
     # Use the share of the smaller input: most picks of a much larger one have no partner at all.
     side = int(len(other) < len(one))
     picks = min(len(one), len(other))
     same, opposite, random = as_is[side], flipped[side] if flipped else 0.0, chance[side]
     verdict = "unclear"
-    if _clearly_larger(opposite, max(same, random), picks):
+    if clearly_larger(opposite, max(same, random), picks):
         verdict = "opposite"
-    elif same > opposite and _clearly_larger(same, random, picks):
+    elif same > opposite and clearly_larger(same, random, picks):
         verdict = "same"
     test = FlipTest(verdict, height, estimated, as_is, flipped, chance)
     return test, flipped_pair if flipped_pair and verdict == "opposite" else (one, other)
-
-
-def _clearly_larger(share: float, other: float, picks: int) -> bool:
-    """Return whether the fraction `share` of `picks` is significantly larger than the fraction `other`."""
-    error = ((share * (1 - share) + other * (1 - other)) / picks) ** 0.5
-    above = share - other
-    return above > _MARGIN and share > _RATIO * other and above > _SIGNIFICANT * error
 
 
 def estimate_height(one: Centres, other: Centres, radius: float) -> float | None:
@@ -129,7 +119,7 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
 def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> ShiftTest:
     """Test whether matching picks of two inputs are closest with shifts subtracted, left out or added."""
     both = [(one.with_shift(sign), other.with_shift(sign)) for sign in _SIGNS.values()]
-    distances = np.array([_partners(*pair, 2 * radius) for pair in both])
+    distances = np.array([partners(*pair, 2 * radius) for pair in both])
     matched = distances[:, (distances <= radius).any(axis=0)].clip(max=2 * radius)
     picks = matched.shape[1]
     if picks < _FEWEST:
@@ -141,7 +131,7 @@ def _compare_shifts_between(one: Centres, other: Centres, radius: float) -> Shif
         (matched[best] < rest).sum() - (matched[best] > rest).sum()
         for rest in np.delete(matched, best, axis=0)
     ]
-    clear = min(wins) > _SIGNIFICANT * picks**0.5
+    clear = min(wins) > SIGNIFICANT * picks**0.5
     verdict = list(_SIGNS)[best] if clear else "unclear"
     return ShiftTest(verdict, radius, picks, *medians.tolist())
 
@@ -162,6 +152,6 @@ def compare_shifts(centres: Centres, radius: float) -> ShiftTest:
     at = int(np.argmax(sigmas))
     sign = int(np.argmax(counts[:, at]))
     crowded = (counts[sign] * _FRACTIONS >= 2 * counts[sign, 0])[1:].any()
-    clear = best[at] >= _FEWEST and best[at] > _RATIO * second[at] and sigmas[at] > _SIGNIFICANT
+    clear = best[at] >= _FEWEST and best[at] > RATIO * second[at] and sigmas[at] > SIGNIFICANT
     verdict = list(_SIGNS)[sign] if clear and crowded else "unclear"
     return ShiftTest(verdict, float(radii[at]), len(centres), *counts[:, at].astype(float).tolist())

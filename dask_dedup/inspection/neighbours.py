@@ -27,8 +27,10 @@ _SPACINGS = 3.0
 _STEP, _FINEST = 1.04, 0.01
 #: Number of pairs sampled for the radial density, and least and most pairs per interval.
 _PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
-#: A gap ends at this many times its start or beyond, and is significant at this many standard deviations.
-_WIDENING, _SIGNIFICANT = 1.4, 5.0
+#: A gap ends at this many times its start or beyond.
+_WIDENING = 1.4
+#: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
+MARGIN, RATIO, SIGNIFICANT = 0.05, 1.5, 5.0
 #: Distances at which pairs are counted.
 RADII = (5.0, 10.0, 20.0, 50.0, 100.0)
 #: Approximate number of histogram bins.
@@ -140,6 +142,25 @@ def _distinct(points: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArr
     return first, index, copies
 
 
+def partners(one: Centres, other: Centres, radius: float) -> Floats:
+    """Return the distance from each pick of `one` to the nearest of `other`, or infinity beyond `radius`, (n,)."""
+    # The bound of a KD-tree query is exclusive.
+    return Cloud(other, float(np.nextafter(radius, np.inf))).nearest_to(one)
+
+
+def shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
+    """Return the fraction of each input's picks that have a partner in the other input."""
+    there, back = partners(one, other, radius), partners(other, one, radius)
+    return float(np.isfinite(there).mean()), float(np.isfinite(back).mean())
+
+
+def clearly_larger(share: float, other: float, picks: int) -> bool:
+    """Return whether the fraction `share` of `picks` is significantly larger than the fraction `other`."""
+    error = ((share * (1 - share) + other * (1 - other)) / picks) ** 0.5
+    above = share - other
+    return above > MARGIN and share > RATIO * other and above > SIGNIFICANT * error
+
+
 def measure_neighbourhoods(
     sets: Sequence[Centres], edges: Sequence[float] | None = None
 ) -> list[Neighbourhood | None]:
@@ -220,7 +241,7 @@ def find_spacing(centres: Centres) -> Spacing | None:
         predicted = peak / 2 * expected[start:end].sum()
         missing = predicted - observed[start:end].sum()
         width = edges[end] / max(edges[start], edges[-1] * _FINEST)
-        if width >= widest and missing >= _SIGNIFICANT * predicted**0.5:
+        if width >= widest and missing >= SIGNIFICANT * predicted**0.5:
             half = max(start + 1, (start + end) // 2)
             floor = observed[start:half].sum() / expected[start:half].sum()
             begin = end

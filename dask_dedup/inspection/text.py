@@ -202,6 +202,10 @@ def _describe_pair(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedI
         ("partners", f"{a} and {b} have a partner within {match.radius:.3g} {unit}{median}"),
         ("y runs", _flip(match.flip, inputs[pair.other])),
     ]
+    if found := match.offset:
+        text = f"{format_offset(found.offset, inputs[pair.other])}; with it removed, "
+        text += f"{found.matched[0]:.0%} and {found.matched[1]:.0%} have a partner"
+        facts.append(("constant offset", text))
     if test := match.shift:
         text = (
             f"partners are {test.minus:.3g} {unit} apart with shifts subtracted, {test.none:.3g} left "
@@ -211,6 +215,17 @@ def _describe_pair(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedI
         facts.append(("sign of shifts", "too few partners to determine it" if few else text))
     shared = "micrograph" if match.micrographs == 1 else f"{match.micrographs:,} micrographs"
     return _describe_facts(f"{one} and {other}, on the {shared} they share", facts)
+
+
+def format_offset(offset: Sequence[float], entry: InspectedInput) -> str:
+    """Format an offset in pixels and angstrom, if the pixel size is known, such as ``(60, 60) px = (106, 106) A``."""
+
+    def vector(factor: float, unit: str) -> str:
+        return f"({', '.join(f'{part * factor:.4g}' for part in offset)}) {unit}"
+
+    if entry.unit == "px" or not entry.pixel_size or len(set(entry.pixel_size)) > 1:
+        return vector(1.0, entry.unit)
+    return f"{vector(1 / entry.pixel_size[0], 'px')} = {vector(1.0, 'A')}"
 
 
 def _flip(flip: FlipTest, entry: InspectedInput) -> str:

@@ -1,0 +1,96 @@
+"""Find a constant offset between the picks of two inputs, such as corners of boxes against their centres."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.inspection.contents import OffsetTest
+from dask_dedup.inspection.neighbours import Centres, clearly_larger, partners, shares
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.inspection.neighbours import Floats
+
+#: Number of pairs of picks in which the most frequent difference is searched.
+_PAIRS = 1_000_000
+#: Fewer partners than this say nothing about an offset.
+_FEWEST = 20
+#: Bins are numbered with int64.
+_MOST_BINS = 2.0**62
+#: An offset within the matching radius counts if it is this fraction of the radius, and halves the distances.
+_LEAST = 0.25
+
+
+def find_offset(one: Centres, other: Centres, radius: float) -> OffsetTest | None:
+    """Find a constant difference between the picks of two inputs on the same micrographs.
+
+    Returns
+    -------
+    OffsetTest or None
+        None if moving one input does not clearly bring more picks, or the same picks much closer, together.
+    """
+    offset = _most_frequent_difference(one, other, radius)
+    if offset is None or np.hypot.reduce(offset) < _LEAST * radius:
+        return None
+    moved = replace(other, points=other.points - offset)
+    as_is, matched = shares(one, other, radius), shares(one, moved, radius)
+    side, picks = int(len(other) < len(one)), min(len(one), len(other))
+    if matched[side] * picks < _FEWEST:
+        return None
+    more = clearly_larger(matched[side], as_is[side], picks)
+    before, after = partners(one, other, radius), partners(one, moved, radius)
+    closer = (
+        matched[side] >= as_is[side]
+        and np.isfinite(before).any()
+        and np.median(before[np.isfinite(before)]) > 2 * np.median(after[np.isfinite(after)])
+    )
+    if not (more or closer):
+        return None
+    return OffsetTest(tuple(offset.tolist()), as_is, matched)
+
+
+def _most_frequent_difference(one: Centres, other: Centres, radius: float) -> Floats | None:
+    """Return the most frequent difference, other minus one, (d,) float64. Return None if no micrograph has both."""
+    differences = _sample_differences(one, other)
+    if not len(differences):
+        return None
+    width, best, centre = 2 * radius, 0, np.zeros(differences.shape[1])
+    # The peak may straddle bins, so there are grids that are half a bin apart.
+    for half in product((0.0, 0.5), repeat=differences.shape[1]):
+        bins = np.floor(differences / width + half).astype(np.int64)
+        low = bins.min(axis=0)
+        sizes = tuple((np.ptp(bins, axis=0) + 1).tolist())
+        if np.prod(sizes, dtype=np.float64) > _MOST_BINS:
+            return None
+        keys, counts = np.unique(
+            np.ravel_multi_index(tuple((bins - low).T), sizes), return_counts=True
+        )
+        if counts.max() > best:
+            best = int(counts.max())
+            peak = np.array(np.unravel_index(keys[np.argmax(counts)], sizes))
+            centre = (peak + low + 0.5 - half) * width
+    for reach in (2 * radius, radius, radius / 2):  # first the whole bin
+        near = differences[((differences - centre) ** 2).sum(axis=1) <= reach**2]
+        if not len(near):
+            break
+        centre = np.median(near, axis=0)
+    return centre
+
+
+def _sample_differences(one: Centres, other: Centres) -> Floats:
+    """Return differences between picks on the same micrograph, other minus one, (p, d) float64."""
+    order: NDArray[np.intp] = np.argsort(other.micrograph, kind="stable")
+    first = np.searchsorted(other.micrograph[order], one.micrograph, side="left")
+    count = np.searchsorted(other.micrograph[order], one.micrograph, side="right") - first
+    chosen = np.random.default_rng(0).permutation(len(one))
+    chosen = chosen[: max(1, int(np.searchsorted(np.cumsum(count[chosen]), _PAIRS)))]
+    mine = np.repeat(chosen, count[chosen])
+    within = np.arange(mine.size) - np.repeat(
+        np.cumsum(count[chosen]) - count[chosen], count[chosen]
+    )
+    return np.asarray(other.points[order[first[mine] + within]] - one.points[mine])
