@@ -494,6 +494,15 @@ def test_other_words_are_no_numbers(put, token):
         read_all(table, ["rlnCoordinateX"])
 
 
+def test_a_missing_pixel_size_of_an_optics_group_is_missing_in_its_rows(put):
+    labels = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOpticsGroup")
+    optics = loop("optics", ("rlnOpticsGroup", "rlnMicrographPixelSize"), [(1, "<NA>"), (2, 1.5)])
+    table = put(optics + loop("particles", labels, [("a", 1, 2, 1), ("b", 1, 2, 2)]))
+    missing, size = read_all(table, ["rlnMicrographPixelSize"])[0].to_pylist()
+    assert size == 1.5
+    assert math.isnan(missing)
+
+
 def test_a_row_without_an_optics_group_is_refused(put):
     labels = ("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnOpticsGroup")
     table = put(OPTICS + loop("particles", labels, [("a", 1, 2, "<NA>")]))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 _STAR = (
@@ -55,3 +57,13 @@ def describe_unsupported(path: Path, known: str) -> str:
     kind, advice = _FORMATS.get(path.suffix.lower(), ("", _STAR))
     found = f" but {kind}" if kind else ""
     return f"{path}: not a particle table ({known} or Parquet){found}. {advice}."
+
+
+def advise_on_files(names: Iterable[str]) -> str:
+    """Return what to do with a folder of files of a known format, or an empty text."""
+    for name in names:
+        kind, advice = _FORMATS.get(PurePath(name).suffix.lower(), ("", ""))
+        if kind:
+            verb = "is" if kind.startswith(("a ", "an ")) else "holds"
+            return f"{name} {verb} {kind}. {advice}."
+    return ""

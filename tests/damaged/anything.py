@@ -61,6 +61,12 @@ def any_boxes_of_cryolo(folder):
 
 
 @case
+def any_folder_of_boxes(folder):
+    put(folder, "mic1.box", b"10 20 64 64\n")
+    return [folder]
+
+
+@case
 def any_table_of_no_known_suffix(folder):
     return put(folder, "picks.dat", b"1 2 3\n")
 

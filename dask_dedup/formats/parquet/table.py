@@ -25,6 +25,7 @@ from dask_dedup.formats.parquet.footer import (
     reason,
 )
 from dask_dedup.formats.parquet.schema import cast, held_schema, stored_schema, unify
+from dask_dedup.formats.unsupported import advise_on_files
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import (
     is_folder,
@@ -71,9 +72,13 @@ def _list_parquet(path: Path) -> list[Path]:
         and not any(part.startswith(("_", ".")) for part in file.relative_to(path).parts)
     ]
     if not paths:
-        others = [name for name in list_names(path) if name.endswith(OTHER_SUFFIXES)]
-        hint = f". Pass its files by name, such as {others[0]}." if others else ""
-        raise InputError(f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)}){hint}")
+        names = list_names(path)
+        others = [name for name in names if name.endswith(OTHER_SUFFIXES)]
+        hint = f"Pass its files by name, such as {others[0]}." if others else advise_on_files(names)
+        raise InputError(
+            f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)})"
+            + (f". {hint}" if hint else "")
+        )
     return paths
 
 

@@ -5,6 +5,7 @@ What a column means is in `particles.column_roles`.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -198,13 +199,14 @@ def _read_optics(
         return (), {}
     for name in (OPTICS_GROUP, *names):
         valid = is_whole_number if name == OPTICS_GROUP else is_number
-        bad = next((token for token in table[name] if not valid(token)), None)
+        missing = name != OPTICS_GROUP
+        bad = next((t for t in table[name] if not (valid(t) or (missing and is_missing(t)))), None)
         if bad is not None:
             shown = bad.decode(errors="replace")
             raise InputError(f"{path}: data_optics has {shown!r} for {name}, which is not a number")
     sizes_of: dict[int, tuple[float, ...]] = {}
     for group, *values in zip(*(table[name] for name in (OPTICS_GROUP, *names)), strict=True):
-        number, sizes = int(float(group)), tuple(map(float, values))
+        number, sizes = int(float(group)), tuple(map(_size, values))
         if sizes_of.setdefault(number, sizes) != sizes:
             raise InputError(
                 f"{path}: data_optics lists optics group {number} twice, with different pixel sizes"
@@ -212,6 +214,10 @@ def _read_optics(
     groups = tuple(sorted(sizes_of))
     columns = zip(*(sizes_of[group] for group in groups), strict=True)
     return groups, dict(zip(names, columns, strict=True))
+
+
+def _size(token: bytes) -> float:
+    return math.nan if is_missing(token) else float(token)
 
 
 def _read_general(layout: Layout, labels: set[str]) -> dict[str, int]:
