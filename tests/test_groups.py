@@ -305,7 +305,7 @@ def test_decisions_equal_those_of_a_brute_force(picks, group_by):
         {
             "rlnMicrographName": pa.array(names),
             "rlnCoordinateX": np.array(x) * 10.0,
-            "rlnCoordinateY": np.zeros(len(x)),
+            "rlnCoordinateY": np.full(len(x), 50.0),
             "rlnAutopickFigureOfMerit": np.array(scores),
             "session": pa.array(sessions, pa.string()),
             "grid": pa.array(grids, pa.int64()),

@@ -300,7 +300,7 @@ class TestRenameMicrographs:
             {
                 NAME: ["m1_DW.mrc", "m1.mrc"],
                 "rlnCoordinateX": [1.0, 2.0],
-                "rlnCoordinateY": [1.0, 1.0],
+                "rlnCoordinateY": [50.0, 50.0],
                 "rlnAutopickFigureOfMerit": [0.5, 0.6],
                 "rlnMicrographPixelSize": [1.0, 1.0],
             }
