@@ -185,13 +185,15 @@ class TestOrdinaryColumns:
         assert "no column session" in problem
 
     def test_none_is_alone(self):
-        with pytest.raises(InputError, match="excludes other columns"):
+        with pytest.raises(InputError, match="both none and columns"):
             dask_dedup.DedupParams(group_by=("none", "session"))
 
     def test_a_column_of_lists_is_refused(self, tmp_path):
         table = cryosparc(20)
         path = write_file(table, tmp_path / "a.parquet")
-        with pytest.raises(InputError, match=r"location/micrograph_shape holds .*not simple"):
+        with pytest.raises(
+            InputError, match=r"location/micrograph_shape holds .*cannot be grouped"
+        ):
             run(path, tmp_path / "out", group_by="location/micrograph_shape")
 
     def test_a_name_that_duplicates_has_already(self, tmp_path):
@@ -201,6 +203,45 @@ class TestOrdinaryColumns:
         names = Output(tmp_path / "out").duplicates.column_names
         assert names[-1] == "group_input"
         assert verify(tmp_path / "out").verified
+
+
+class TestInputsInFoldersOfKeys:
+    """Folders ``session=A`` and ``session=B`` as two inputs, or with files of any format in them."""
+
+    def inputs(self, tmp_path, *, table=None):
+        table = rows() if table is None else table
+        return [
+            write_file(table, tmp_path / f"session={name}" / "picks.parquet") for name in ("A", "B")
+        ]
+
+    def test_shared_names_are_warned_about(self, tmp_path):
+        inputs = self.inputs(tmp_path)
+        result = run(inputs, tmp_path / "out", **PARAMS)
+        (line,) = (w for w in result.warnings if "session=" in w)
+        assert line == (
+            "1 micrograph name is in inputs of session=A and of session=B, and taken for the same "
+            "micrographs. If they are different, run the inputs separately, or pass the folder "
+            "above them with group_by='session'. If not, pass group_by='none'."
+        )
+        silent = run(inputs, tmp_path / "silent", group_by="none", **PARAMS)
+        assert not any("session=" in w for w in silent.warnings)
+        assert silent.rejected == result.rejected
+        assert any("session=A" in w for w in inspect(inputs, **PARAMS).warnings)
+
+    def test_uids_are_not(self, tmp_path):
+        result = run(self.inputs(tmp_path, table=cryosparc(40)), tmp_path / "out")
+        assert not any("session=" in w for w in result.warnings)
+
+
+class TestDeltaTables:
+    def test_partition_columns_are_keys(self, tmp_path):
+        deltalake = pytest.importorskip("deltalake")
+        deltalake.write_deltalake(str(tmp_path / "in"), rows(), partition_by=["session"])
+        with pytest.raises(InputError, match=r"m1\.mrc is under session=A and session=B"):
+            run(tmp_path / "in", tmp_path / "out", **PARAMS)
+        assert run(tmp_path / "in", tmp_path / "a", group_by="session", **PARAMS).rejected == 0
+        assert run(tmp_path / "in", tmp_path / "b", group_by="none", **PARAMS).rejected == 1
+        assert verify(tmp_path / "a").verified
 
 
 class TestMicrographTables:

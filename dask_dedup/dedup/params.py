@@ -179,7 +179,7 @@ class DedupParams:
         object.__setattr__(self, "group_by", tuple(dict.fromkeys(names)))
         if "none" in self.group_by and len(self.group_by) > 1:
             raise InputError(
-                f"{parameter('group_by', 'none')} excludes other columns. Drop it, or drop them."
+                f"{parameter('group_by')} has both none and columns. Pass one of the two."
             )
         for name, choices in _CHOICES.items():
             value = getattr(self, name)

@@ -227,6 +227,8 @@ def _describe(
         "filament": _FILAMENTS,
         "symmetry source": _SYMMETRY,
     }
+    if roles.groups:
+        columns["groups"] = roles.groups
     counts = count_rows(found.summaries)
     shift = None
     if sample.shift is not None and len(sample) > 1:

@@ -150,7 +150,7 @@ class Columns:
         column = self._decoded(name)
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise InputError(
-                f"{self.table}: the column {name} holds {column.type}, not simple values"
+                f"{self.table}: the column {name} holds {column.type}, so micrographs cannot be grouped by it"
             )
         if not _is_text(column.type) and not pa.types.is_null(column.type):
             encoded = column.dictionary_encode().unify_dictionaries()

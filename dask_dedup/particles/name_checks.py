@@ -117,5 +117,5 @@ def _hive_clashes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[
         if clashes:
             description = next(iter(clashes.values()))
             if len(clashes) > 1:
-                description += f", and {counted(len(clashes) - 1, 'other')} too"
+                description += f" (and {len(clashes) - 1:,} more)"
             yield key, description

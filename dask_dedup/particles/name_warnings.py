@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import combinations
+from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -14,6 +16,8 @@ from dask_dedup.particles.micrograph_names import bare_name, hash_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from dask_dedup.dedup.per_input import PerInput
     from dask_dedup.particles.inputs import Inputs
@@ -57,12 +61,41 @@ def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
         which, others = f"{paths}: no", "with the other inputs "
         if len(alone) == len(keys):
             which, others = "the inputs have no", ""
-        examples = f"; {_examples(inputs, names)}" if sum(map(bool, names.values())) > 1 else ""
+        listed = _examples(inputs, names, alone[0])
+        examples = f"; {listed}" if listed else ""
         line = (
             f"{which} micrograph in common {others}(column {columns}{examples}), so no duplicates "
             "are found between them. Do they come from one import of the movies?"
         )
         yield f"{line} If the names differ only in form, pass {cure}." if cure else line
+    yield from _folder_warnings(inputs, keys)
+
+
+def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> Iterator[str]:
+    """Yield a warning for each ``key=value`` above the inputs that differs although they share micrograph names."""
+    if inputs.params.group_by or inputs.roles[0].match == "uid":
+        return
+    seen: set[str] = set()
+    for one, other in combinations(sorted(keys), 2):
+        folders = (dict(_hive_folders(inputs.tables[source].path)) for source in (one, other))
+        mine, theirs = folders
+        shared = np.intersect1d(keys[one], keys[other]).size
+        for key in mine.keys() & theirs.keys() - seen if shared else ():
+            if mine[key] != theirs[key]:
+                seen.add(key)
+                yield (
+                    f"{counted(shared, 'micrograph name', 'are')} in inputs of {key}={mine[key]} and "
+                    f"of {key}={theirs[key]}, and taken for the same micrographs. If they are "
+                    "different, run the inputs separately, or pass the folder above them with "
+                    f"{parameter('group_by', key)}. If not, pass {parameter('group_by', 'none')}."
+                )
+
+
+def _hive_folders(path: str) -> Iterator[tuple[str, str]]:
+    for part in PurePath(path).parts:
+        key, equals, value = part.partition("=")
+        if key and equals:
+            yield key, value
 
 
 def _cure_of_names(inputs: Inputs) -> str:
@@ -99,9 +132,15 @@ def _count_shared(names: Mapping[int, set[Name]]) -> tuple[int, int, bool]:
     return several[0], several[1], clash
 
 
-def _examples(inputs: Inputs, names: Mapping[int, set[Name]]) -> str:
-    """Return up to three names of each of the first two inputs that the other one lacks, for a message."""
-    one, other = sorted(source for source, known in names.items() if known)[:2]
+def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None = None) -> str:
+    """Return up to three names of each of two inputs that the other one lacks, for a message.
+
+    One of the inputs is `first`, if passed. Return an empty text if no two inputs have names.
+    """
+    known = sorted((source != first, source) for source in names if names[source])
+    if len(known) < 2:
+        return ""
+    one, other = sorted(source for _, source in known[:2])
     return "; ".join(
         f"{inputs.tables[source].path}: "
         + ", ".join(name for name, _ in sorted(names[source] - names[rest])[:_NAMED])

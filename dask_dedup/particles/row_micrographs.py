@@ -138,13 +138,11 @@ class RowMicrographs:
             codes = self.codes[~self.missing] if self.names else np.empty(0, np.intp)
             first = _first_rows(self.codes, np.flatnonzero(np.bincount(codes)))
         else:
-            several = (self.codes if self.names else self.stored, *self.groups.codes)
-            distinct = np.zeros(self.stored.size, dtype=np.intp)
-            for values in several:
-                _, number = np.unique(values, return_inverse=True)
-                _, distinct = np.unique(
-                    distinct * (int(number.max(initial=0)) + 1) + number, return_inverse=True
-                )
+            distinct = self.codes
+            if not self.names:
+                _, distinct = np.unique(self.stored, return_inverse=True)
+            for codes, texts in zip(self.groups.codes, self.groups.texts, strict=True):
+                distinct = distinct * (len(texts) + 1) + codes
             _, rows = np.unique(distinct, return_index=True)
             first = rows[~self.missing[rows]]
         keys = self.keys[first].tolist()

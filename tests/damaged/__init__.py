@@ -8,6 +8,7 @@ from damaged import (  # noqa: F401 - each registers its cases
     columns,
     cs,
     groups,
+    identity,
     inputs,
     options,
     outputs,

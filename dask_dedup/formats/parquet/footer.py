@@ -149,9 +149,9 @@ def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
         elif keys:
             above = "/".join(folders[:number])
             raise InputError(
-                f"{root}: the folder {folder} in {above} is not key=value, so the value of {keys[-1][0]} "
-                "had a slash (Dask writes it so). Write the table again with the slash as %2F, as "
-                "pyarrow, Polars and DuckDB do."
+                f"{root}: the folder {folder} in {above} is not key=value. If it is part of the value of "
+                f"{keys[-1][0]}, with a slash as Dask writes it, write the table again with the slash as "
+                "%2F, as pyarrow, Polars and DuckDB do. Otherwise move its files up."
             )
     return keys
 
