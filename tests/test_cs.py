@@ -558,6 +558,40 @@ def edited(content, **changes):
     return content[:6] + struct.pack("<I", len(new)) + new + content[10 + length :]
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_csdat_fields_of_other_kinds_are_carried(tmp_path, compressed):
+    """cryosparc-tools cannot write them. A column without bytes may have been compressed to one."""
+    columns = {
+        "uid": np.arange(4, dtype="<u8"),
+        "nothing": np.zeros((4, 0), "<f4"),
+        "raw": np.frombuffer(np.random.default_rng(0).bytes(32), "V8"),
+    }
+    kinds = [["uid", "<u8"], ["nothing", "<f4", [0]], ["raw", "|V8"]]
+    header = json.dumps(
+        {
+            "length": 4,
+            "dtype": kinds,
+            "compression": "lz4" if compressed else None,
+            "compressed_fields": list(columns) if compressed else [],
+        }
+    ).encode()
+    content = b"\x95CSDAT" + struct.pack("<I", len(header)) + header
+    for column in columns.values():
+        stored = column.tobytes()
+        if compressed:
+            stored = pa.Codec("lz4_raw").compress(stored, asbytes=True)
+        content += struct.pack("<I", len(stored)) + stored
+    (tmp_path / "a.cs").write_bytes(content)
+    table = open_table(tmp_path / "a.cs")
+    assert table.schema.names == ["uid", "raw"]
+    raw = [cell.tobytes() for cell in columns["raw"]]
+    assert rows_of(table)["raw"].to_pylist() == raw
+    split(table, np.array([True, False, True, True]), tmp_path / "out")
+    kept = rows_of(open_table(tmp_path / "out" / "kept" / "a.cs"))
+    assert kept["uid"].to_pylist() == [0, 2, 3]
+    assert kept["raw"].to_pylist() == [raw[0], raw[2], raw[3]]
+
+
 DAMAGE = {
     "cut in the header": lambda content: content[:50],
     "cut after the magic": lambda content: content[:8],

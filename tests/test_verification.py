@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -716,6 +717,36 @@ def test_remove_entirely_is_checked_both_ways(tmp_path, row_is_kept):
     nothing = {"same_uid": None, "across_half_sets": None}
     run.edit(lambda manifest: manifest["totals"].update(nothing))
     assert failed(run.verify()) == ({"rejections"} if row_is_kept else {"separation"})
+
+
+def test_many_fragments_are_merged_in_groups(tmp_path, monkeypatch):
+    paths = [tmp_path / f"{number}.parquet" for number in range(7)]
+    for number, path in enumerate(paths):
+        pq.write_table(picks(number, 60, micrographs=3), path)
+    dask_dedup.run(paths, tmp_path / "out", min_separation=100)
+    monkeypatch.setattr(decisions, "MERGED_FRAGMENTS", 3)
+    assert dask_dedup.verify(tmp_path / "out").verified
+
+
+@pytest.mark.slow
+def test_many_inputs_do_not_need_more_memory_than_their_rows(tmp_path):
+    """Arrow gives every small table its own pages: 90 KB an input."""
+    for number in range(300):
+        pq.write_table(picks(number, 60, micrographs=1), tmp_path / f"{number:03}.parquet")
+    program = """
+import sys, pyarrow, dask_dedup
+from pathlib import Path
+folder = Path(sys.argv[1])
+if sys.argv[2] == "run":
+    dask_dedup.run(sorted(folder.glob("*.parquet")), folder / "out", min_separation=100)
+else:
+    assert dask_dedup.verify(folder / "out").verified
+    print(pyarrow.default_memory_pool().max_memory())
+"""
+    words = [sys.executable, "-c", program, str(tmp_path)]
+    subprocess.run([*words, "run"], check=True, capture_output=True)
+    done = subprocess.run([*words, "verify"], check=True, capture_output=True, text=True)
+    assert int(done.stdout) < 15e6
 
 
 STARTED_ELSEWHERE = {

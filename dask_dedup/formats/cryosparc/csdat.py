@@ -127,9 +127,11 @@ class CsdatFile(RecordFile):
         base = np.dtype("<u8") if self._is_text(name) else kind.base
         offset, stored = self.columns.get(name, (self.heap, 0))
         file.seek(offset)
-        content = file.read(stored)
         size = self.rows * kind.itemsize
-        if size and name in self.header["compressed_fields"]:
+        if not size:
+            return np.zeros((self.rows, *kind.shape), base)
+        content = file.read(stored)
+        if name in self.header["compressed_fields"]:
             content = self._decompress(content, size, name)
         if len(content) != size:
             raise changed_error(self.path)
@@ -234,7 +236,10 @@ def _find_columns(
         offset += 4 + stored
         needed = rows * dtype[name].itemsize
         compressed = name in header["compressed_fields"]
-        possible = needed <= _EXPANSION * stored if compressed else needed == stored
+        possible = needed == stored
+        if compressed:
+            # No bytes are compressed to one.
+            possible = needed <= _EXPANSION * stored if needed else stored <= 1
         if offset > size or not possible:
             raise InputError(
                 f"{path}: the column {name} does not fit the {counted(rows, 'row')} in the header. {DAMAGED}"
