@@ -202,5 +202,7 @@ def _ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, .
     """Return the index in `inputs` of each path in `names` (--flip-y). Raise InputError for an unknown path."""
     unknown = [path for path in names if path not in inputs]
     if unknown:
-        raise InputError(f"--flip-y {unknown[0]}: not one of the inputs; name it as there")
+        raise InputError(
+            f"--flip-y {unknown[0]}: not one of the inputs. Write it as the input is written."
+        )
     return tuple(number for number, path in enumerate(inputs) if path in names)

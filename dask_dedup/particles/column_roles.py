@@ -163,7 +163,9 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         # Columns of M begin with wrp, those of RELION with rln.
         prefix = position.columns[0][:3]
         needed = " or ".join(name for name in program.micrograph if name.startswith(prefix))
-        raise InputError(f"{table}: no micrograph column. It needs {needed}.")
+        raise InputError(
+            f"{table}: no micrograph column. It needs {needed}.{_in_passthrough(present, table)}"
+        )
     shift = _find_shift(present, params, program, len(position.columns), table)
     groups = (shift.group,) if shift.group else ALIGNMENTS
     override: float | None = params.for_input("coordinate_pixel_size", table)
@@ -242,11 +244,14 @@ def _explain_no_position(present: set[str], table: str) -> str:
         "rlnCoordinateX and rlnCoordinateY, or rlnCenteredCoordinateXAngst, -YAngst and -ZAngst "
         "(RELION)."
     )
+    return text + _in_passthrough(present, table)
+
+
+def _in_passthrough(present: set[str], table: str) -> str:
+    """Return advice for a CryoSPARC table whose missing columns may be in another file, or an empty text."""
     if "uid" in present and table.endswith(".cs"):
-        return text + (
-            " If they are in a passthrough file, pass the job's .csg file, which joins the two."
-        )
-    return text
+        return " If they are in a passthrough file, pass the job's .csg file, which joins the two."
+    return ""
 
 
 def _find_shift(
@@ -318,7 +323,10 @@ def _find_label(present: set[str], params: DedupParams, program: Program, table:
     else:
         return None
     if name not in present:
-        raise InputError(f"{table}: no column {name}, which {parameter(needed_by)} needs.")
+        instead = ""
+        if params.undo_symmetry_expansion:
+            instead = f" {parameter('min_separation', 0)} keeps one of the particles at the same position."
+        raise InputError(f"{table}: no column {name}, which {parameter(needed_by)} needs.{instead}")
     return name
 
 

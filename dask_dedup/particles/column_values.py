@@ -55,7 +55,7 @@ class Columns:
         if pa.types.is_decimal(kind):
             column, kind = column.cast(pa.float64()), pa.float64()
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
-            raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers")
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers. Cast it.")
         if pa.types.is_integer(kind) and column.null_count:
             column = column.cast(pa.float64(), safe=False)
         return np.asarray(to_numpy(column), dtype=np.float64)
@@ -70,7 +70,9 @@ class Columns:
         if pa.types.is_decimal(column.type):
             column = self._whole(column, name)
         if not pa.types.is_integer(column.type):
-            raise InputError(f"{self.table}: the column {name} holds {column.type}, not integers")
+            raise InputError(
+                f"{self.table}: the column {name} holds {column.type}, not integers. Cast it."
+            )
         values = to_numpy(column.fill_null(0) if column.null_count else column)
         if values.dtype.kind == "i":
             return np.asarray(values, dtype=np.int64).view(np.uint64)

@@ -148,7 +148,7 @@ def micrograph_table(
             row = repeated[0]
             raise InputError(
                 f"{path}: the micrograph of row {order[row + 1]} occurs more than once, with the "
-                f"{what} {values[row]} and {values[row + 1]}."
+                f"{what} {values[row]} and {values[row + 1]}. Remove one of the two rows."
             )
     compared = sorted(map(naming.compared, micrographs.names))
     return MicrographTable(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from dask_dedup.hints import parameter
+
 MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograph_path"
 
 
@@ -124,5 +126,12 @@ WITHOUT_POSITIONS = {
     "rlnTomoParticlesFile": "it is an optimisation set. Pass the file that its rlnTomoParticlesFile "
     "names.",
     "rlnTomoTiltSeriesStarFile": "it is a list of tomograms. Pass a particles.star.",
+    "rlnReferenceImage": "it is a list of class averages. Pass the file of the same job and "
+    "iteration that ends in _data.star.",
+    **dict.fromkeys(
+        ("micrograph_blob/path", "rlnCtfImage", "rlnMicrographMetadata"),
+        "it is a list of micrographs. Pass a table of particles, and this list with "
+        f"{parameter('micrographs')}.",
+    ),
     "cisTEMOriginalXPosition": "it is a cisTEM table. Export the particles from cisTEM for RELION.",
 }

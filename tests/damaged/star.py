@@ -223,3 +223,55 @@ def star_no_pixel_size(folder):
 @case
 def star_nan_position(folder):
     return star(folder, b"11.5", b"nan")
+
+
+@case
+def star_list_of_micrographs(folder):
+    content = b"data_micrographs\nloop_\n_rlnMicrographName\n_rlnCtfImage\nm1.mrc m1.ctf\n"
+    return put(folder, "micrographs_ctf.star", content)
+
+
+@case
+def star_class_averages(folder):
+    content = b"data_\nloop_\n_rlnReferenceImage\n_rlnClassDistribution\n1@a.mrcs 0.5\n"
+    return put(folder, "class_averages.star", content)
+
+
+@case
+def star_optimiser(folder):
+    content = b"data_optimiser_general\n_rlnOutputRootName Refine3D/job1/run\n"
+    content += b"_rlnExperimentalDataStarFile Refine3D/job1/run_it025_data.star\n"
+    return put(folder, "run_it025_optimiser.star", content)
+
+
+@case
+def star_model(folder):
+    content = b"data_model_general\n_rlnReferenceDimensionality 3\ndata_model_classes\nloop_\n"
+    content += b"_rlnReferenceImage\n_rlnClassDistribution\na.mrc 1\n"
+    return put(folder, "run_it025_model.star", content)
+
+
+@case
+def star_settings_of_a_job(folder):
+    content = b"data_job\n_rlnJobTypeLabel relion.extract\ndata_joboptions_values\nloop_\n"
+    content += b"_rlnJobOptionVariable\n_rlnJobOptionValue\nbg_diameter -1\n"
+    return put(folder, "job.star", content)
+
+
+@case
+def star_list_of_jobs(folder):
+    content = b"data_pipeline_general\n_rlnPipeLineJobCounter 8\ndata_pipeline_processes\nloop_\n"
+    content += b"_rlnPipeLineProcessName\n_rlnPipeLineProcessAlias\nImport/job001/ None\n"
+    return put(folder, "default_pipeline.star", content)
+
+
+@case
+def star_coords_suffix(folder):
+    return put(folder, "coords_suffix_autopick.star", b"CtfFind/job003/micrographs_ctf.star\n")
+
+
+@case
+def star_folder_of_a_job(folder):
+    for name in ("job.star", "run_it025_optimiser.star", "particles.star"):
+        put(folder, name, b"data_\n")
+    return [folder]

@@ -113,7 +113,9 @@ def read_footer(path: Path, root: Path) -> Footer:
     keys = tuple((name, value) for name, value in hive_keys(path, root) if name not in names)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise InputError(f"{path}: the column {twice[0]} occurs more than once")
+        raise InputError(
+            f"{path}: the column {twice[0]} occurs more than once. Rename or remove one."
+        )
     row_groups = map(metadata.row_group, range(metadata.num_row_groups))
     groups = [(group.num_rows, group.total_byte_size) for group in row_groups]
     rows = [count for count, _ in groups]

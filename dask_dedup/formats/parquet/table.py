@@ -73,13 +73,25 @@ def _list_parquet(path: Path) -> list[Path]:
     ]
     if not paths:
         names = list_names(path)
-        others = [name for name in names if name.endswith(OTHER_SUFFIXES)]
+        others = sorted(
+            (name for name in names if name.endswith(OTHER_SUFFIXES)), key=_unlike_particles
+        )
         hint = f"Pass its files by name, such as {others[0]}." if others else advise_on_files(names)
         raise InputError(
             f"{path}: the folder has no Parquet files ({', '.join(SUFFIXES)})"
             + (f". {hint}" if hint else "")
         )
     return paths
+
+
+def _unlike_particles(name: str) -> tuple[bool, ...]:
+    """Return a sort key that puts the file of a job that probably holds its particles first."""
+    return (
+        not name.endswith(".csg"),
+        "particles" not in name,
+        "passthrough" in name,
+        "data" not in name,
+    )
 
 
 def _open_delta(path: Path, source: int, version: int | None) -> ParticleTable:

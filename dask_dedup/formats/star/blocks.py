@@ -19,6 +19,7 @@ from dask_dedup.formats.star.lines import (
     is_structure,
     line_error,
 )
+from dask_dedup.formats.star.other_files import describe_coords_suffix
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ class Layout:
         """Parse a header line: ``data_name``, ``loop_`` or ``_label`` with an optional value."""
         header = _HEADER_LINE.fullmatch(text)
         if header is None or (self._block is None and header["block"] is None):
+            other = describe_coords_suffix(self._path)
+            if other:
+                raise InputError(other)
             found = text[:_QUOTED].decode(errors="replace")
             problem = f"not STAR: expected data_, loop_ or a label, found {found!r}"
             raise line_error(self._path, start, problem)

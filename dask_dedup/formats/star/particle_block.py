@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import EmptyTableError
+from dask_dedup.formats.star.other_files import describe_other_file
 from dask_dedup.formats.star.values import is_missing, is_number, is_whole_number, read_tokens
 from dask_dedup.formatting import counted
 
@@ -55,7 +56,6 @@ _OPTICS_COLUMNS = (
 _GENERAL_COLUMNS = ("rlnTomoSubTomosAre2DStacks",)
 _POSITIONS = {"rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 _MICROGRAPH, _TOMOGRAM, _IMAGE = "rlnMicrographName", "rlnTomoName", "rlnImageName"
-_SET = "rlnTomoParticlesFile"
 _PICKER_SUFFIX = re.compile(r"_(autopick|manualpick|topazpicks?)$")
 
 
@@ -99,11 +99,9 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
     if named is not None:
         loops = [loop for loop in loops if loop.block == named]
     if len(loops) != 1:
-        named_file = _in_optimisation_set(layout)
-        if named_file:
-            raise InputError(
-                f"{path}: an optimisation set. Pass the file that it names: {named_file}"
-            )
+        other = describe_other_file(path, layout)
+        if other:
+            raise InputError(other)
         found = [f"data_{loop.block} ({counted(loop.span.rows, 'row')})" for loop in layout.loops]
         found += [f"data_{block} (not a loop)" for block in layout.items]
         count = "several tables" if loops else "no table"
@@ -116,17 +114,13 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
     return loops[0]
 
 
-def _in_optimisation_set(layout: Layout) -> str:
-    """Return the particles file that RELION's or Warp's optimisation set names, or an empty text."""
-    names = [items[_SET] for items in layout.items.values() if _SET in items]
-    return names[0].strip(b"'\"").decode(errors="replace") if names else ""
-
-
 def _check_labels(path: Path, loop: Loop) -> None:
     twice = next((label for label in loop.labels if loop.labels.count(label) > 1), None)
     if twice is not None:
         where = f" in data_{loop.block}" if loop.block == "optics" else ""
-        raise InputError(f"{path}: the label _{twice} occurs more than once{where}")
+        raise InputError(
+            f"{path}: the label _{twice} occurs more than once{where}. Remove one of the columns."
+        )
 
 
 def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:

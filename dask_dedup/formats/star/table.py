@@ -147,7 +147,9 @@ def _index_of_group(groups: pa.Array, detail: StarDetail, span: Span) -> NDArray
     if missing.any():
         row = int(missing.argmax())
         listed = ", ".join(map(str, detail.optics_groups))
-        raise span.error(row, f"has optics group {group[row]}, but data_optics has only {listed}")
+        raise span.error(
+            row, f"has optics group {group[row]}, but data_optics has only {listed}. Add it there."
+        )
     return np.asarray(index)
 
 
