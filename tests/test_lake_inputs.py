@@ -278,6 +278,11 @@ class TestRefused:
         with pytest.raises(InputError, match=r"holds the Delta table .*/a\. Name each table"):
             open_table(tmp_path / "lakes")
 
+    def test_a_table_in_a_hidden_folder_is_ignored(self, tmp_path):
+        write(tmp_path / "picks" / ".old" / "a", signed(8))
+        write_file(signed(9), tmp_path / "picks" / "a.parquet")
+        assert open_table(tmp_path / "picks").rows == 9
+
     def test_the_output_inside_the_table(self, lake):
         with pytest.raises(InputError, match="is inside the input"):
             run(f"{lake}?version=0", lake / "out")

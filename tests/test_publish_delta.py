@@ -40,6 +40,21 @@ def read(root):
     return open_table(root).to_pyarrow_table()
 
 
+def test_views_are_published_as_text_and_bytes(tmp_path, lake):
+    views = {
+        "note": pa.array(["x", None] * 25, pa.string_view()),
+        "raw": pa.array([b"x", None] * 25, pa.binary_view()),
+        "names": pa.array([["a"], None] * 25, pa.list_(pa.string_view())),
+    }
+    path = write_file(cryosparc(50, columns=views), tmp_path / "a.parquet")
+    out = dask_dedup.run(path, tmp_path / "out").output
+    assert not publish(out, delta=lake).left_out
+    found, kept = read(lake), Output(out).kept
+    assert found.num_rows == kept.num_rows
+    for name in views:
+        assert sorted(map(str, found[name].to_pylist())) == sorted(map(str, kept[name].to_pylist()))
+
+
 def test_columns_that_differ_by_case_are_refused(tmp_path, lake):
     """Delta does not distinguish them."""
     table = cryosparc(50, columns={"Score": [1.0] * 50, "score": [2.0] * 50})

@@ -103,8 +103,8 @@ def run(
     """Remove duplicates from all INPUTs.
 
     Writes the kept and the rejected particles to OUTPUT. An INPUT is a RELION .star file, a
-    CryoSPARC .cs or .csg file, or Parquet (a file, a folder, or a hive-partitioned folder) with
-    RELION or CryoSPARC column names.
+    CryoSPARC .cs or .csg file, or Parquet (a file, a folder, a hive-partitioned folder, or a Delta
+    table, FOLDER?version=N for an older version) with RELION or CryoSPARC column names.
     """
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)

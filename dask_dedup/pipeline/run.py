@@ -66,8 +66,9 @@ def run(
     Parameters
     ----------
     inputs : path or sequence of paths
-        Parquet files or folders, ``.star``, ``.cs`` or ``.csg`` files. Their order matters for
-        `DedupParams.prefer_input_order`.
+        Parquet files or folders, Delta tables (``FOLDER?version=N`` for an older version), ``.star``,
+        ``.cs`` or ``.csg`` files. Their order matters for `DedupParams.prefer_input_order`. ``.star``
+        files without a table are left out, with a warning.
     output : path
         Folder for the result: new, empty, or used by this run before. An interrupted run is resumed;
         a finished run is not repeated.

@@ -91,6 +91,8 @@ def check_no_tables(path: Path, files: Iterable[Path]) -> None:
     for file in files:
         parts = file.relative_to(path).parts
         for depth in range(len(parts) - 1):
+            if depth and parts[depth - 1].startswith(("_", ".")):
+                break  # hidden folders are not read
             marker = "/".join(parts[depth : depth + 2])
             for kind, pattern in _OTHERS.items():
                 if not pattern.fullmatch(marker):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from dask_dedup.arrow import without_views
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def lake_columns(
     decimals: list[str] = []
     left_out: dict[str, str] = {}
     for field in stored:
-        kind = _lake_type(field.type, unsigned64=unsigned64)
+        kind = _lake_type(without_views(field.type), unsigned64=unsigned64)
         if kind is None or field.name in without:
             left_out[field.name] = str(field.type)
             continue
