@@ -8,10 +8,12 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import Output, cryosparc, relion, write_file, write_folder
+from tables import Output, contents, cryosparc, relion, write_file, write_folder
 
 from dask_dedup import DedupParams, run, verify
+from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines
+from dask_dedup.particles import extract
 from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
@@ -206,3 +208,29 @@ def test_rows_equal_in_everything_are_told_apart_by_input_and_row(tmp_path):
 def test_a_run_of_relion_particles_gives_no_warning_about_uids(tmp_path):
     run(write_file(relion(), tmp_path / "in.parquet"), tmp_path / "out")
     assert Output(tmp_path / "out").manifest["warnings"] == []
+
+
+def test_verify_finds_ties_that_the_row_number_decided(tmp_path):
+    path = write_file(relion(columns={SCORE: np.zeros(120)}), tmp_path / "in.parquet")
+    with pytest.MonkeyPatch.context() as patch:
+        numbers = lambda columns, roles: np.arange(len(columns), dtype=np.uint64)  # noqa: E731
+        patch.setattr(extract, "content_hash", numbers)
+        run(path, tmp_path / "out")
+    assert not verify(tmp_path / "out").passed
+
+
+@pytest.mark.slow
+def test_a_cluster_makes_the_same_files(cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    paths = [
+        write_folder(symmetric(seed=seed), tmp_path / f"in-{seed}", files=4) for seed in (1, 2)
+    ]
+    params = {
+        "score_field": {str(paths[1]): "tag:lower"},
+        "prefer_input_order": True,
+    }
+    run(paths, tmp_path / "here", **params)
+    run(paths, tmp_path / "there", client=cluster, **params)
+    for name in ("particles_kept", "particles_rejected", "duplicates"):
+        assert contents(tmp_path / "here" / name) == contents(tmp_path / "there" / name)
+    assert verify(tmp_path / "there").passed

@@ -209,15 +209,17 @@ class DedupParams:
 
     def score_of(self, path: str) -> ScoreField | None:
         """Return the score that ranks the particles of the input `path`, or None for ``none``."""
-        return parse_score_field(self.for_input("score_field", path))
+        fields = self._score_fields
+        return parse_score_field(fields.get(as_input(path), fields[""]))
 
     def has_own_score(self, path: str) -> bool:
         """Return whether `score_field` names the input `path`."""
         return as_input(path) in self._score_fields
 
-    def without_score(self, path: str) -> Self:
-        """Return the parameters with the score ``none`` for the input `path`."""
-        return replace(self, score_field={**self._score_fields, as_input(path): "none"})
+    def without_scores(self, paths: Iterable[str]) -> Self:
+        """Return the parameters with the score ``none`` for the inputs `paths`."""
+        none = dict.fromkeys(map(as_input, paths), "none")
+        return replace(self, score_field={**self._score_fields, **none})
 
     def renames_of(self, path: str) -> tuple[str, ...]:
         """Return the substitutions in the micrograph names of the input (or micrograph table) `path`."""

@@ -91,7 +91,7 @@ def _roles_of(table: ParticleTable, params: DedupParams, problems: list[str]) ->
 
     def resolve(without: Collection[str]) -> ColumnRoles:
         names = [*table.schema.names, *(_STAND_INS if "micrograph" in without else ())]
-        eased = params.without_score(table.path) if "score" in without else params
+        eased = params.without_scores([table.path]) if "score" in without else params
         eased = replace(eased, shift_key="none") if "shift" in without else eased
         roles = resolve_roles(names, eased, table.path)
         for part in without:

@@ -150,10 +150,8 @@ def allow_missing_scores(
     found = {table: has_score(names, params.score_of(table)) for table, names in tables}
     if not any(found.values()):
         return params
-    for table in found:
-        if not found[table] and not params.has_own_score(table):
-            params = params.without_score(table)
-    return params
+    lacking = [table for table in found if not found[table] and not params.has_own_score(table)]
+    return params.without_scores(lacking) if lacking else params
 
 
 def compare_roles(
