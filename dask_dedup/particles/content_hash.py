@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 _NAN = np.uint64(0x7FF8000000000000)
 _ONES = np.uint64(0xFFFFFFFFFFFFFFFF)
+#: Rows hashed at a time: their arrays fit in the processor's cache.
+_BLOCK_ROWS = 2**14
 
 
 def content_hash(columns: Columns, roles: ColumnRoles) -> Words:
@@ -100,14 +102,28 @@ def _fold_chunk(hashed: Words, texts: pa.Array, index: NDArray[np.integer] | Non
     # Two words more, because a word is cut out of two aligned ones.
     aligned = np.zeros(len(data) // 8 + 3, dtype="<u8")
     aligned.view(np.uint8)[: len(data)] = np.frombuffer(data, np.uint8)
+    for start in range(0, hashed.size, _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        _fold_block(hashed[block], aligned, first[block], length[block])
+
+
+def _fold_block(
+    hashed: Words, aligned: Words, first: NDArray[np.int64], length: NDArray[np.int64]
+) -> None:
+    """Fold the texts at the bytes `first` of `aligned` into the hashes of the rows, in place."""
     for done in range(0, int(length.max(initial=0)), 8):
         left = length - done
         rows = slice(None) if left.min() > 0 else np.flatnonzero(left > 0)
-        at, used = first[rows] + done, np.minimum(left[rows], 8).astype(np.uint64)
-        shift = (at & 7).astype(np.uint64) << np.uint64(3)
+        at, left = first[rows] + done, left[rows]
+        shift = (at & 7).view(np.uint64)
+        shift <<= np.uint64(3)
         at >>= 3
-        word = aligned[at] >> shift
+        word = aligned[at]
+        word >>= shift
+        at += 1
         # NumPy returns 0 for a shift by 64 bits.
-        word |= aligned[at + 1] << (np.uint64(64) - shift)
-        word &= _ONES >> (np.uint64(64) - (used << np.uint64(3)))
+        word |= aligned[at] << (np.uint64(64) - shift)
+        if left.min() < 8:
+            unused = 8 - np.minimum(left, 8)
+            word &= _ONES >> (unused << 3).view(np.uint64)
         hashed[rows] = splitmix64(hashed[rows] ^ word)
