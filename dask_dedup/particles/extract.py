@@ -306,8 +306,13 @@ class _Reader:
 
 
 def _range_of(position: Floats) -> tuple[float, float]:
-    finite = position[np.isfinite(position)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
+    if not position.size:
+        return np.nan, np.nan
+    low, high = float(position.min()), float(position.max())
+    if not np.isfinite([low, high]).all():  # few tables have such rows
+        finite = position[np.isfinite(position)]
+        return _range_of(finite)
+    return low, high
 
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:

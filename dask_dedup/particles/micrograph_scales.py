@@ -44,7 +44,9 @@ def micrograph_scales(
     """Summarize the scales of the compared rows. `number` is the micrograph of each, from 0 to `count` - 1."""
     if found.psize is None or not count:
         return None
-    size = np.where(np.isin(found.sizes.source, _OF_MICROGRAPH), found.psize, np.nan)
+    size = found.psize
+    if not set(found.sizes.sources) <= set(_OF_MICROGRAPH):
+        size = np.where(np.isin(found.sizes.source, _OF_MICROGRAPH), size, np.nan)
     values = [size]
     if found.shape is not None:
         values += [found.shape[:, 0] * found.psize, found.shape[:, 1] * found.psize]

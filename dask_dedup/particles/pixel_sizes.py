@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dask_dedup.arrow import to_numpy
+from dask_dedup.dedup.arrays import constant_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,6 +72,13 @@ class PixelSizes:
     unclear: Mask | None = None
     image: Floats | None = None
 
+    @property
+    def sources(self) -> list[int]:
+        """The distinct sources."""
+        constant = not any(self.source.strides)
+        found: list[int] = np.unique(self.source[:1] if constant else self.source).tolist()
+        return found
+
 
 def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | None) -> PixelSizes:
     """Find the pixel size of each row. `of_table` holds those of the micrograph table, if there is one.
@@ -78,25 +86,23 @@ def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | No
     The first of these that a row has is used: the parameter `coordinate_pixel_size`, the image's
     (Warp), the micrograph table's, the table's own column, the parameter `micrograph_pixel_size`.
     """
-    count, given = len(columns), np.float64(roles.given_psize or np.nan)
+    count, given = len(columns), roles.given_psize
     stored = columns.floats(roles.psize_mic) if roles.psize_mic else None
+    of_option = np.full(count, np.nan if given is None else given)
     if roles.overrides_psize:
-        return PixelSizes(
-            np.full(count, given), stored, np.full(count, COORDINATE_OPTION, np.uint8)
-        )
-    if of_table is not None:
-        used, source = of_table, np.full(count, TABLE, np.uint8)
+        used, source = of_option, COORDINATE_OPTION
+    elif of_table is not None:
+        used, source = of_table, TABLE
+    elif stored is not None:
+        used, source = stored, COLUMN
     else:
-        used, source = np.full(count, given), np.full(count, MICROGRAPH_OPTION, np.uint8)
-        if stored is not None:
-            missing = ~(stored > 0)
-            used = np.where(missing & ~np.isnan(given), given, stored)
-            source = np.where(missing & ~np.isnan(given), source, np.uint8(COLUMN))
-        elif np.isnan(given):
-            source = np.full(count, UNKNOWN, np.uint8)
-    if roles.image is None:
-        return PixelSizes(used, stored, source)
-    return _with_images(columns, roles, roles.image, PixelSizes(used, stored, source))
+        used, source = of_option, UNKNOWN if given is None else MICROGRAPH_OPTION
+    found = PixelSizes(used, stored, constant_column(np.uint8(source), count))
+    if source == COLUMN and given is not None:
+        missing = ~(used > 0)
+        by_row = np.where(missing, np.uint8(MICROGRAPH_OPTION), np.uint8(COLUMN))
+        found = PixelSizes(np.where(missing, given, used), stored, by_row)
+    return _with_images(columns, roles, roles.image, found) if roles.image else found
 
 
 def _with_images(
@@ -116,7 +122,7 @@ def _with_images(
         relion = _matches(columns, names.name, pc.match_substring_regex, _RELION_IMAGE)
     if names.stacks:
         warp |= (columns.floats(names.stacks) == 1) & tomostar & ~relion
-    warp &= image > 0
+    warp &= differ
     from_table = (found.source == TABLE) | (found.source == COLUMN)
     unclear = differ & tomostar & ~warp & ~relion & from_table & (found.used > 0)
     used = np.where(warp, image, found.used)

@@ -167,10 +167,11 @@ def _select(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
 
 def _ranges(sizes: PixelSizes, compared: NDArray[np.bool_]) -> dict[int, tuple[float, float]]:
     """Return the least and greatest pixel size by source. Sources without a pixel size have NaN."""
-    ranges = {}
-    for source in np.unique(_select(sizes.source, compared)).tolist():
-        ranges[source] = _range(sizes.used, compared & (sizes.source == source))
-    return ranges
+    sources = sizes.sources
+    if len(sources) == 1:
+        return {sources[0]: _range(sizes.used, compared)}
+    each = {source: compared & (sizes.source == source) for source in sources}
+    return {source: _range(sizes.used, rows) for source, rows in each.items() if rows.any()}
 
 
 def _range(values: Floats | None, compared: NDArray[np.bool_]) -> tuple[float, float]:

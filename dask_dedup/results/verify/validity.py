@@ -22,11 +22,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.picks import Picks
-    from dask_dedup.particles.column_roles import ColumnRoles
+    from dask_dedup.particles.column_roles import ColumnRoles, ImageColumns
     from dask_dedup.particles.inputs import Inputs
 
     Bools = NDArray[np.bool_]
 
+_RELION_IMAGE = re.compile(r"(?:^|/)[0-9]+_(?:data|stack2d)\.mrcs?$")
 _WARP_IMAGE = re.compile(r"_(\d+\.\d\d)A(_\d+)?\.mrcs?$")
 #: Texts that stand for a missing name.
 _NO_NAMES = ("", "None", "none", "null", "NULL", "<NA>", "nan", "NaN")
@@ -119,17 +120,34 @@ def _micrograph_sizes(
         size[~(size > 0)] = roles.given_psize
     if roles.image is not None:
         image = columns.floats(roles.image.psize)
-        exported = np.zeros(len(columns), dtype=bool)
-        if roles.image.name:
-            codes, texts = columns.texts(roles.image.name)
-            named = [_WARP_IMAGE.search(text) for text in texts]
-            in_name = np.array([*(float(each[1]) if each else np.nan for each in named), np.nan])
-            exported = np.abs(in_name[codes] - image) < 0.0101
-        # Stacks decide between two known sizes, so they leave no row without a size.
-        size = np.where(exported & (image > 0), image, size)
-        if roles.image.stacks:
-            size = np.where(np.isnan(size) & (columns.floats(roles.image.stacks) == 1), image, size)
+        exported = _exported_by_warp(roles, roles.image, columns, image)
+        same = (size * 0.99 <= image) & (image <= size * 1.01)
+        size = np.where(exported & (image > 0) & ~same, image, size)
     yield size
+
+
+def _exported_by_warp(
+    roles: ColumnRoles, names: ImageColumns, columns: Columns, image: NDArray[np.float64]
+) -> Bools:
+    """Return a (n,) bool mask of the rows that Warp exported. `image` is the pixel size of their images."""
+    count = len(columns)
+    tomograms, images = _names(columns, roles.micrograph), [""] * count
+    if names.name:
+        images = _names(columns, names.name)
+    stacks = columns.floats(names.stacks) if names.stacks else np.zeros(count)
+    found = np.zeros(count, dtype=bool)
+    for row, (tomogram, name) in enumerate(zip(tomograms, images, strict=True)):
+        warp = _WARP_IMAGE.search(name)
+        by_name = warp is not None and abs(float(warp[1]) - image[row]) < 0.0101
+        of_relion = _RELION_IMAGE.search(name) is not None
+        stacked = stacks[row] == 1 and tomogram.endswith(".tomostar") and not of_relion
+        found[row] = by_name or stacked
+    return found
+
+
+def _names(columns: Columns, column: str) -> list[str]:
+    codes, texts = columns.texts(column)
+    return [texts[code] if code >= 0 else "" for code in codes.tolist()]
 
 
 def _not_finite(columns: Columns, names: tuple[str, ...]) -> Bools:
