@@ -99,6 +99,35 @@ def test_the_command_line_warns_with_the_flag_and_the_usable_columns(write, cli)
     assert "b.parquet: has no score ncc_score" in seen.stdout + seen.stderr
 
 
+@pytest.mark.parametrize(
+    ("value", "verdict"),
+    [
+        (0.0, "it loses every pair against"),
+        (1.0, "it wins every pair against"),
+        (0.5, "they say nothing against"),
+    ],
+)
+def test_an_input_with_one_score_for_all_is_named(write, value, verdict):
+    tables = [scored(1), scored(2, SCORE, np.full(90, value))]
+    output = check(write(a=tables[0], b=tables[1]), tables, [SCORE, SCORE])
+    (line,) = warnings_of(output)
+    assert line.startswith(f"b.parquet: all scores in {SCORE} are {value:g}, so {verdict}")
+
+
+def test_two_inputs_with_one_score_each(write):
+    tables = [scored(seed, SCORE, np.full(90, seed / 2)) for seed in (1, 2)]
+    output = check(write(a=tables[0], b=tables[1]), tables, [SCORE, SCORE])
+    first, second = warnings_of(output)
+    assert "a.parquet: all scores in rlnAutopickFigureOfMerit are 0.5, so it loses" in first
+    assert "b.parquet: all scores in rlnAutopickFigureOfMerit are 1, so it wins" in second
+
+
+def test_inputs_that_share_one_score_are_ranked_by_chance(write):
+    tables = [scored(seed, SCORE, np.zeros(90)) for seed in (1, 2)]
+    output = check(write(a=tables[0], b=tables[1]), tables, [SCORE, SCORE])
+    assert all("a seeded choice decides" in line for line in warnings_of(output))
+
+
 def test_if_no_input_has_the_score_the_run_is_refused(write):
     paths = write(a=scored(1, OTHER), b=scored(2, OTHER))
     with pytest.raises(InputError, match=r"a.parquet: no score ncc_score .* rlnLCCmax:higher"):

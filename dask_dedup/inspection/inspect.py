@@ -27,6 +27,7 @@ from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
 from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.particles.scales import check_scales, find_scales
+from dask_dedup.particles.score_checks import score_warnings
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
@@ -260,7 +261,7 @@ def _describe(
                 used=column == roles.score,
                 least=stored.low,
                 greatest=stored.high,
-                warnings=tuple(checks.score_warnings(column, stored)) if stored.rows else (),
+                warnings=tuple(score_warnings(column, stored)) if stored.rows else (),
             )
             for column, stored in found.scores.items()
         ),

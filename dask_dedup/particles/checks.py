@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import add
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +9,13 @@ import numpy as np
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
-from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.filaments import find_restarts
 from dask_dedup.particles.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
 from dask_dedup.particles.name_warnings import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.scales import check_scales, scale_warnings
+from dask_dedup.particles.score_checks import find_score_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
 if TYPE_CHECKING:
@@ -26,10 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.particles.inputs import Inputs
-    from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
+    from dask_dedup.particles.scan_summary import ScanSummary
 
-#: Scores whose ranges differ by more than this factor are not on one scale.
-_SPAN_RATIO = 2.0
 #: Uids sorted at a time: a few MB sort faster than arrays beyond the processor's cache.
 _BLOCK_ROWS = 2**18
 #: One in this many uids is sampled to find the bounds between blocks.
@@ -134,20 +130,13 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     lines = left_out_warnings(inputs)
     lines += _describe(inputs, ((summary, summary.oddities) for summary in summaries))
     lines += _invalid_warnings(inputs, summaries)
-    unscored = _find_unscored(inputs, summaries)
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
-        column = inputs.roles[table.source].score
-        scores = [summary.score for summary in mine if summary.score and summary.score.rows]
-        found = []
-        if table.source in unscored:
-            found = [_unscored_warning(inputs, unscored[table.source])]
-        elif column and scores:
-            found = score_warnings(column, reduce(add, scores))
-        found += scale_warnings(inputs, table.source, mine)
+        found = scale_warnings(inputs, table.source, mine)
         found += _filament_warnings(mine)
         found += _shift_warnings(inputs, table.source)
         lines += [f"{table.path}: {line}" for line in found]
+    lines += find_score_warnings(inputs, summaries)
     lines += conflict_warnings(inputs, summaries)
     lines += rename_warnings(inputs, summaries)
     with_rows = [table.source for table in inputs.tables if table.rows]
@@ -203,61 +192,6 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
     ]
 
 
-def _find_unscored(inputs: Inputs, summaries: Sequence[ScanSummary]) -> dict[int, str]:
-    """Return why each input has no scores, if another input has some."""
-    reasons: dict[int, str] = {}
-    scored = False
-    for table in inputs.tables:
-        mine = [summary for summary in summaries if summary.source == table.source]
-        found = [summary.score for summary in mine if summary.score and summary.score.rows]
-        column = inputs.roles[table.source].score
-        if column is None and table.rows:
-            field = inputs.params.score_of(table.path)
-            reason = f"has no score {field.name}" if field else "has no score"
-            usable = [*dict.fromkeys(score_fields(table.schema.names).values())][:NAMED_ROWS]
-            reasons[table.source] = f"{reason} (but {', '.join(usable)})" if usable else reason
-        elif column and found:
-            total = reduce(add, found)
-            if total.sentinel + total.missing < total.rows:
-                scored = True
-            else:
-                what = "-999 (RELION: no score)" if total.sentinel else "missing (NaN)"
-                reasons[table.source] = f"all scores in {column} are {what}"
-    return reasons if scored else {}
-
-
-def _unscored_warning(inputs: Inputs, reason: str) -> str:
-    params = inputs.params
-    if params.remove_entirely or params.prefer_input_order:
-        return f"{reason}; a seeded choice decides between its particles"
-    return (
-        f"{reason}, so it loses every pair against an input with scores. Consider "
-        f"{parameter('prefer_input_order')}, or name its score with {parameter('score_field')}."
-    )
-
-
-def score_warnings(column: str, score: ScoreRange) -> list[str]:
-    """Return warnings about unusable scores in a column: all equal, mostly 0, missing or -999."""
-    if score.missing == score.rows:
-        return [f"all scores in {column} are missing (NaN); a seeded choice decides"]
-    if score.sentinel + score.missing == score.rows:
-        return [f"all scores in {column} are -999 (RELION: no score); a seeded choice decides"]
-    lines = []
-    if score.low == score.high and score.rows > 1:
-        value = "zero-filled" if score.low == 0 else f"all {score.low:g}"
-        lines.append(f"the scores in {column} are {value}; a seeded choice decides")
-    elif score.zero * 2 > score.rows:
-        lines.append(f"{score.zero:,} of {score.rows:,} scores in {column} are 0; are they set?")
-    for rows, what in (
-        (score.missing, "missing (NaN)"),
-        (score.sentinel, "-999 (RELION: no score)"),
-    ):
-        if rows:
-            are, rank = ("is", "ranks") if rows == 1 else ("are", "rank")
-            lines.append(f"{counted(rows, 'score')} in {column} {are} {what} and {rank} last")
-    return lines
-
-
 def _shift_warnings(inputs: Inputs, source: int) -> list[str]:
     """Return a list of one warning if the shifts of several classes are left out, else []."""
     roles, params = inputs.roles[source], inputs.params
@@ -282,7 +216,7 @@ def _one_input_warnings(inputs: Inputs) -> list[str]:
 
 
 def _between_inputs_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    lines = [*shared_warnings(inputs, summaries), *_scale_warnings(inputs, summaries)]
+    lines = list(shared_warnings(inputs, summaries))
     repeated = find_repeated([summary.uids for summary in summaries])
     if repeated.size:
         lines.append(
@@ -290,28 +224,3 @@ def _between_inputs_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -
             "the inputs contain the same particles"
         )
     return lines
-
-
-def _scale_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return a list of one warning if the inputs' scores are on different scales, else []."""
-    if inputs.params.prefer_input_order or inputs.params.remove_entirely:
-        return []
-    scores: dict[int, ScoreRange] = {}
-    for summary in summaries:
-        if summary.score and summary.score.low < summary.score.high:
-            before = scores.get(summary.source)
-            scores[summary.source] = summary.score + before if before else summary.score
-    spans = [score.high - score.low for score in scores.values()]
-    if len(spans) < 2:
-        return []
-    shared = min(s.high for s in scores.values()) - max(s.low for s in scores.values())
-    if max(spans) <= _SPAN_RATIO * min(spans) and shared * _SPAN_RATIO >= min(spans):
-        return []
-    ranges = "; ".join(
-        f"{inputs.tables[source].path}: {score.low:g} to {score.high:g}"
-        for source, score in scores.items()
-    )
-    return [
-        f"the inputs' scores are on different scales ({ranges}), so one input may win by its scale "
-        f"alone. Consider {parameter('prefer_input_order')}."
-    ]

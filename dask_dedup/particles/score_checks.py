@@ -1,0 +1,136 @@
+"""Warnings about scores: unusable ones, inputs without any, and scales that differ between inputs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_roles import score_fields
+from dask_dedup.particles.validity import NAMED_ROWS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
+
+#: Scores whose ranges differ by more than this factor are not on one scale.
+_SPAN_RATIO = 2.0
+
+
+def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return warnings about the scores of all inputs, one line each."""
+    scores = _ranges(summaries)
+    spread = {source: score for source, score in scores.items() if score.low < score.high}
+    usable = {source: score for source, score in scores.items() if score.low <= score.high}
+    lines = []
+    for table in inputs.tables:
+        source, column = table.source, inputs.roles[table.source].score
+        if column is None:
+            found = [_no_column(inputs, source)] if usable and table.rows else []
+        elif source not in scores:
+            found = []
+        elif source not in usable and usable:
+            what = "-999 (RELION: no score)" if scores[source].sentinel else "missing (NaN)"
+            found = [f"all scores in {column} are {what}{_outcome(inputs, 'loses')}"]
+        elif (verdict := _constant_verdict(inputs, source, usable)) is not None:
+            found = [
+                f"all scores in {column} are {scores[source].low:g}{_outcome(inputs, verdict)}"
+            ]
+        else:
+            found = score_warnings(column, scores[source])
+        lines += [f"{table.path}: {line}" for line in found]
+    return lines + _scale_warnings(inputs, spread)
+
+
+def _ranges(summaries: Sequence[ScanSummary]) -> dict[int, ScoreRange]:
+    """Return the range of the scores of each input that has a score column and rows."""
+    scores: dict[int, ScoreRange] = {}
+    for summary in summaries:
+        if summary.score and summary.score.rows:
+            before = scores.get(summary.source)
+            scores[summary.source] = before + summary.score if before else summary.score
+    return scores
+
+
+def _no_column(inputs: Inputs, source: int) -> str:
+    table = inputs.tables[source]
+    field = inputs.params.score_of(table.path)
+    reason = f"has no score {field.name}" if field else "has no score"
+    columns = [*dict.fromkeys(score_fields(table.schema.names).values())][:NAMED_ROWS]
+    if columns:
+        reason += f" (but {', '.join(columns)})"
+    return reason + _outcome(inputs, "loses")
+
+
+def _constant_verdict(inputs: Inputs, source: int, scores: dict[int, ScoreRange]) -> str | None:
+    """Return what it means that all scores of an input are equal: ``wins``, ``loses`` or "" (neither).
+
+    Return None if they differ, or if no input has another score.
+    """
+    mine = scores.get(source)
+    others = [score for other, score in scores.items() if other != source]
+    if mine is None or mine.low < mine.high or mine.rows < 2 or not others:
+        return None
+    low, high = min(score.low for score in others), max(score.high for score in others)
+    below, above = mine.low <= low, mine.low >= high
+    if below and above:
+        return None
+    if not (below or above):
+        return ""
+    return "wins" if above == inputs.roles[source].higher_is_better else "loses"
+
+
+def _outcome(inputs: Inputs, verdict: str) -> str:
+    """Return the rest of a warning about an input without scores that differ."""
+    params = inputs.params
+    if params.remove_entirely or params.prefer_input_order:
+        return "; a seeded choice decides between its particles"
+    effect = f"it {verdict} every pair against" if verdict else "they say nothing against"
+    return (
+        f", so {effect} an input with scores. Consider {parameter('prefer_input_order')}, or name "
+        f"its score with {parameter('score_field')}."
+    )
+
+
+def score_warnings(column: str, score: ScoreRange) -> list[str]:
+    """Return warnings about unusable scores in a column: all equal, mostly 0, missing or -999."""
+    if score.missing == score.rows:
+        return [f"all scores in {column} are missing (NaN); a seeded choice decides"]
+    if score.sentinel + score.missing == score.rows:
+        return [f"all scores in {column} are -999 (RELION: no score); a seeded choice decides"]
+    lines = []
+    if score.low == score.high and score.rows > 1:
+        value = "zero-filled" if score.low == 0 else f"all {score.low:g}"
+        lines.append(f"the scores in {column} are {value}; a seeded choice decides")
+    elif score.zero * 2 > score.rows:
+        lines.append(f"{score.zero:,} of {score.rows:,} scores in {column} are 0; are they set?")
+    for rows, what in (
+        (score.missing, "missing (NaN)"),
+        (score.sentinel, "-999 (RELION: no score)"),
+    ):
+        if rows:
+            are, rank = ("is", "ranks") if rows == 1 else ("are", "rank")
+            lines.append(f"{counted(rows, 'score')} in {column} {are} {what} and {rank} last")
+    return lines
+
+
+def _scale_warnings(inputs: Inputs, scores: dict[int, ScoreRange]) -> list[str]:
+    """Return a list of one warning if the inputs' scores are on different scales, else []."""
+    if inputs.params.prefer_input_order or inputs.params.remove_entirely:
+        return []
+    spans = [score.high - score.low for score in scores.values()]
+    if len(spans) < 2:
+        return []
+    shared = min(s.high for s in scores.values()) - max(s.low for s in scores.values())
+    if max(spans) <= _SPAN_RATIO * min(spans) and shared * _SPAN_RATIO >= min(spans):
+        return []
+    ranges = "; ".join(
+        f"{inputs.tables[source].path}: {score.low:g} to {score.high:g}"
+        for source, score in scores.items()
+    )
+    return [
+        f"the inputs' scores are on different scales ({ranges}), so one input may win by its scale "
+        f"alone. Consider {parameter('prefer_input_order')}."
+    ]
