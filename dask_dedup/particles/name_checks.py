@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
@@ -58,6 +60,8 @@ def check_new_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     unlisted: dict[str, None] = {}
     for summary in summaries:
         naming = inputs.roles[summary.source].naming
+        if not (naming.renames or naming.new_names):
+            continue
         known = {*naming.new_names, *naming.new_names.values()}
         for name in dict.fromkeys(each.name for each in summary.names if each.name):
             if not naming.renamed(name).strip():
@@ -98,24 +102,28 @@ def check_groups(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 
 def _hive_clashes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[tuple[str, str]]:
     """Yield each hive key that has one micrograph name under two values, with a description of them."""
-    keys = dict.fromkeys(key for summary in summaries for key in summary.hive_values)
-    for key in keys:
-        first: dict[str, tuple[str, str]] = {}
-        clashes: dict[str, str] = {}
-        for summary in summaries:
-            compared = inputs.roles[summary.source].naming.compared
-            path = inputs.tables[summary.source].path
-            for name, value in sorted(summary.hive_values.get(key, ())):
-                other, other_path = first.setdefault(compared(name), (value, path))
-                if other != value:
-                    where = f" of {path}" if path != other_path else ""
-                    clashes.setdefault(
-                        compared(name),
-                        f"{other_path}: the micrograph {name} is under {key}={other} and "
-                        f"{key}={value}{where}",
-                    )
-        if clashes:
-            description = next(iter(clashes.values()))
-            if len(clashes) > 1:
-                description += f" (and {len(clashes) - 1:,} more)"
-            yield key, description
+    for hive_key in dict.fromkeys(key for summary in summaries for key in summary.hive_values):
+        found = [
+            (value, summary.source, keys)
+            for summary in summaries
+            for value, keys in summary.hive_values.get(hive_key, {}).items()
+        ]
+        values = sorted({value for value, _, _ in found})
+        keys = np.concatenate([each for _, _, each in found])
+        codes = np.concatenate([np.full(each.size, values.index(v)) for v, _, each in found])
+        sources = np.concatenate([np.full(each.size, source) for _, source, each in found])
+        order = np.lexsort((sources, codes, keys))
+        keys, codes, sources = keys[order], codes[order], sources[order]
+        clash = np.flatnonzero((keys[1:] == keys[:-1]) & (codes[1:] != codes[:-1]))
+        if not clash.size:
+            continue
+        names = {each.key: each.name for summary in summaries for each in summary.names}
+        # The first in the order of names.
+        row = min(clash.tolist(), key=lambda row: names[int(keys[row])])
+        one, other = (inputs.tables[sources[at]].path for at in (row, row + 1))
+        description = (
+            f"{one}: the micrograph {names[int(keys[row])]} is under {hive_key}={values[codes[row]]} and "
+            f"{hive_key}={values[codes[row + 1]]}{f' of {other}' if other != one else ''}"
+        )
+        more = np.unique(keys[clash]).size - 1
+        yield hive_key, description + (f" (and {more:,} more)" if more else "")

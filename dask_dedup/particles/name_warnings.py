@@ -108,12 +108,14 @@ def _compared_names(
     inputs: Inputs, summaries: Sequence[ScanSummary], sources: Mapping[int, object]
 ) -> dict[int, set[Name]]:
     """Return the compared names of the micrographs of each input."""
-    names: dict[int, set[Name]] = {source: set() for source in sources}
+    stored: dict[int, set[Name]] = {source: set() for source in sources}
     for summary in summaries:
-        compared = inputs.roles[summary.source].naming.compared
-        found = ((compared(each.name), each.group) for each in summary.names if each.name)
-        names.setdefault(summary.source, set()).update(found)
-    return names
+        found = ((each.name, each.group) for each in summary.names if each.name)
+        stored.setdefault(summary.source, set()).update(found)
+    return {
+        source: {(inputs.roles[source].naming.compared(name), group) for name, group in names}
+        for source, names in stored.items()
+    }
 
 
 def _count_shared(names: Mapping[int, set[Name]]) -> tuple[int, int, bool]:

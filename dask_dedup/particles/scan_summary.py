@@ -96,9 +96,9 @@ class ScanSummary:
     invalid: dict[str, int] = field(default_factory=dict)
     #: Rows whose pixel size is unclear.
     two_readings: TwoReadings | None = None
-    #: For each hive key that `group_by` may have to decide about: micrograph names with the values
-    #: that they are under.
-    hive_values: dict[str, set[tuple[str, str]]] = field(default_factory=dict)
+    #: For each hive key that `group_by` may have to decide about, and each value of it: the keys of
+    #: the micrographs under it.
+    hive_values: dict[str, dict[str, NDArray[np.uint64]]] = field(default_factory=dict)
     #: Least and greatest stored coordinate of RELION; NaN if there is none.
     coordinates: tuple[float, float] = (np.nan, np.nan)
     #: Of the micrographs; None if no pixel size is needed.
@@ -143,22 +143,22 @@ def summarize(
 
 def _hive_values(
     found: Extract, fragment: Fragment, roles: ColumnRoles
-) -> dict[str, set[tuple[str, str]]]:
-    """Return the micrograph names under each value of each hive key. Uids need no group, so they have none."""
-    values: dict[str, set[tuple[str, str]]] = {}
-    names, codes = found.micrographs.names, found.micrographs.codes
-    codes = np.where(found.micrographs.missing, -1, codes) if names else codes
-    start = 0
-    for part in fragment.slices if names else ():
-        present = np.unique(codes[start : start + part.rows]).tolist()
+) -> dict[str, dict[str, NDArray[np.uint64]]]:
+    """Return the keys of the micrographs under each value of each hive key. Uids need no group, so they have none."""
+    values: dict[str, dict[str, list[NDArray[np.uint64]]]] = {}
+    micrographs, start = found.micrographs, 0
+    for part in fragment.slices if micrographs.names else ():
+        rows = slice(start, start + part.rows)
         start += part.rows
+        keys = np.unique(micrographs.stored[rows][~micrographs.missing[rows]])
         for key, value in part.keys:
             if key != roles.micrograph:
                 text = "null" if value is None else str(value)
-                values.setdefault(key, set()).update(
-                    (names[code], text) for code in present if code >= 0
-                )
-    return values
+                values.setdefault(key, {}).setdefault(text, []).append(keys)
+    return {
+        key: {value: np.unique(np.concatenate(parts)) for value, parts in found.items()}
+        for key, found in values.items()
+    }
 
 
 def _select(values: NDArray[Any], chosen: NDArray[np.bool_]) -> NDArray[Any]:
