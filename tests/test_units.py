@@ -137,6 +137,47 @@ class TestWarp:
         with pytest.raises(InputError, match="no micrograph pixel size"):
             run(star(tmp_path / "q.star", unknown), tmp_path / "out", score_field="none")
 
+    def test_an_inspection_measures_a_relion_3_table_in_angstrom(self, tmp_path):
+        columns = {
+            "rlnMicrographName": ["TS_1.tomostar"] * 2,
+            "rlnCoordinateX": [100.0, 132.5],
+            "rlnCoordinateY": [80.0, 80.0],
+            "rlnCoordinateZ": [60.0, 60.0],
+            "rlnImagePixelSize": [4.0] * 2,
+            "rlnImageName": ["TS_1_0000001_4.00A.mrc", "TS_1_0000002_4.00A.mrc"],
+        }
+        entry = inspect(star(tmp_path / "p.star", columns), score_field="none").inputs[0]
+        assert (entry.unit, entry.pixel_size) == ("A", (4.0, 4.0))
+        assert entry.pixel_size_source == "rlnImagePixelSize, as exported by Warp"
+        unknown = columns | {"rlnImageName": ["1.mrc", "2.mrc"]}
+        found = inspect(star(tmp_path / "q.star", unknown), score_field="none")
+        assert found.inputs[0].unit == "px"
+        assert any("no micrograph pixel size" in problem for problem in found.problems)
+
+    def test_rows_outside_a_known_tomogram_are_reported(self, tmp_path):
+        """A unit that puts particles outside the tomogram is wrong."""
+        tomograms = {
+            "rlnTomoName": ["TS_1.tomostar"],
+            "rlnTomoTiltSeriesPixelSize": [UNBINNED],
+            **{f"rlnTomoSize{axis}": [600] for axis in "XYZ"},
+        }
+        known = tmp_path / "tomograms.parquet"
+        pq.write_table(pa.table(tomograms), known)
+        path = warp(tmp_path / "p.star")
+        options = {"micrographs": known, "score_field": "none"}
+        (line,) = run(path, tmp_path / "out", **options).warnings  # 473 A; 400 and 530 A
+        assert line.startswith(f"{path}: 1 row is outside the micrograph")
+        options["coordinate_pixel_size"] = UNBINNED
+        assert run(path, tmp_path / "fits", **options).warnings == []
+
+    def test_a_cluster_reads_alike(self, cluster, tmp_path):
+        path = warp(tmp_path / "p.star")
+        result = run(path, tmp_path / "out", client=cluster, min_separation=50, score_field="none")
+        assert result.rejected == 0
+        unclear = warp(tmp_path / "q.star", images=None)
+        with pytest.raises(InputError, match="may be in pixels of"):
+            run(unclear, tmp_path / "no", client=cluster, score_field="none")
+
     def test_rows_of_relion_and_warp_in_one_table_keep_their_units(self, tmp_path):
         names = ["TS_1_0000001_4.00A.mrc", "job/Subtomograms/TS_1/2_data.mrc"]
         x = [100.0, 400.0 / UNBINNED]

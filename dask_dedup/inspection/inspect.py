@@ -10,21 +10,29 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import open_table, open_tables
+from dask_dedup.formats import open_table, open_tables, read
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
-from dask_dedup.inspection.columns import NO_SHIFT, find_roles, record, score_columns
+from dask_dedup.inspection.columns import (
+    NO_SHIFT,
+    find_roles,
+    record,
+    score_columns,
+    with_stand_ins,
+)
 from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair, Score
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
 from dask_dedup.particles import checks
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size, find_units
 from dask_dedup.particles.micrograph_names import Naming
 from dask_dedup.particles.micrograph_scales import check_extents
 from dask_dedup.particles.micrographs import read_micrographs
 from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
+from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
 from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.particles.scales import check_scales, find_scales
 from dask_dedup.particles.score_checks import score_warnings
@@ -35,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.scales import InputScale
 
 #: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
@@ -131,13 +140,7 @@ def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
     Distances are in angstrom if every input has a pixel size, else in pixels. Shifts have
     angstrom or pixels of another size, so in pixels they are left out.
     """
-    if all(
-        roles.unit == "angstrom"
-        or roles.psize_mic is not None
-        or inputs.micrographs is not None
-        or roles.given_psize is not None
-        for roles in inputs.roles
-    ):
+    if all(_has_pixel_size(inputs, table) for table in inputs.tables):
         return "A", inputs
     bare = tuple(
         replace(
@@ -146,6 +149,20 @@ def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
         for roles in inputs.roles
     )
     return "px", replace(inputs, roles=bare)
+
+
+def _has_pixel_size(inputs: Inputs, table: ParticleTable) -> bool:
+    """Return whether the pixel size of a table is known. Of a possible export of Warp, the first rows decide."""
+    roles = inputs.roles[table.source]
+    sources = (roles.psize_mic, inputs.micrographs, roles.given_psize)
+    if roles.unit == "angstrom" or any(source is not None for source in sources):
+        return True
+    fragment = next((each for each in table.fragments if each.rows), None)
+    if roles.image is None or fragment is None:
+        return False
+    names = [name for name in roles.columns if name in table.schema.names]
+    rows = Columns(with_stand_ins(read(table, fragment, names), roles), table.path)
+    return UNKNOWN not in find_pixel_sizes(rows, roles, None).sources
 
 
 def _conclude(

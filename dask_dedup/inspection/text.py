@@ -70,6 +70,14 @@ def _wrap(*labelled: tuple[str, str]) -> list[str]:
     ]
 
 
+_UNITS = {
+    "fraction": "fractions",
+    "pixel": "pixels",
+    "volume": "fractions of the tomogram",
+    "angstrom": "angstrom",
+}
+
+
 def _describe_facts(title: str, facts: Sequence[tuple[str, str]]) -> list[str]:
     return [title, *_wrap(*((f"{label:<18}", text) for label, text in facts))]
 
@@ -77,8 +85,7 @@ def _describe_facts(title: str, facts: Sequence[tuple[str, str]]) -> list[str]:
 def _describe_input(entry: InspectedInput, spelled: Spelling) -> list[str]:
     columns = {role: ", ".join(names) for role, names in entry.fields.items()}
     columns["pixel size"] = _pixel_size(entry, spelled)
-    plural = "" if entry.position_unit == "angstrom" else "s"
-    columns["position"] += f", in {entry.position_unit}{plural}"
+    columns["position"] += f", in {_UNITS[entry.position_unit]}"
     if entry.half_sets:
         rows = [f"{n:,} in {'none' if half < 0 else half}" for half, n in entry.half_sets.items()]
         columns["half-set"] += f": {', '.join(rows)}"

@@ -135,6 +135,8 @@ class _Micrographs(NamedTuple):
     shape: Floats | None
     #: The same of tomograms, (n, 3) as (nz, ny, nx).
     volume: Floats | None
+    #: The same in angstrom.
+    extent: Floats | None
     #: (n,) rows whose micrograph is missing from the micrograph table.
     missing: NDArray[np.bool_]
 
@@ -153,7 +155,8 @@ class _Reader:
         rows = RowMicrographs.of(columns, roles)
         unnamed = rows.missing
         self.problems.note(unnamed, Reason.MICROGRAPH, "have no micrograph", roles.micrograph)
-        shape, volume, missing, of_table = None, None, np.zeros(len(columns), dtype=bool), None
+        shape = volume = extent = None
+        missing, of_table = np.zeros(len(columns), dtype=bool), None
         if table is not None:
             row = table.find(rows)
             missing = (row < 0) & ~unnamed
@@ -161,13 +164,15 @@ class _Reader:
             self.problems.note(missing, Reason.UNKNOWN_MICROGRAPH, what, roles.micrograph)
             of_table, shape = table.psize_at(row), table.shape_at(row)
             volume = table.volume_at(row)
+            if volume is not None:
+                extent = volume * of_table[:, np.newaxis]
         sizes = find_pixel_sizes(columns, roles, of_table)
         if needs_pixel_size(roles, self.params):
             # An inspection reads tables without any pixel size, too.
             known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
             column = roles.psize_mic or (roles.image.psize if roles.image else "")
             self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
-        return _Micrographs(rows, sizes, shape, volume, missing)
+        return _Micrographs(rows, sizes, shape, volume, extent, missing)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
         """Read d numbers per row as (n, d) float64. Mark rows with NaN or infinity as invalid."""
@@ -317,11 +322,15 @@ def _range_of(position: Floats) -> tuple[float, float]:
 
 def _is_outside(position: Floats, roles: ColumnRoles, known: _Micrographs) -> NDArray[np.bool_]:
     """Return an (n,) mask of the positions outside their micrograph. Micrographs of unknown size count as unlimited."""
-    extent: Floats | float = 1.0
-    if roles.unit == "angstrom" or (roles.unit == "pixel" and known.shape is None):
+    limit: Floats | float = np.inf
+    if roles.unit in ("fraction", "volume"):
+        limit = 1.0
+    elif roles.unit == "pixel" and known.shape is not None:
+        position, limit = position[:, :2], known.shape[:, ::-1]
+    elif roles.unit == "pixel" and known.extent is not None and position.shape[1] == 3:
+        limit = known.extent[:, ::-1] / known.sizes.used[:, np.newaxis]
+    else:
         return np.zeros(len(position), dtype=bool)
-    if roles.unit == "pixel" and known.shape is not None:
-        position = position[:, :2]
-        extent = np.where(known.shape > 0, known.shape, np.nan)[:, ::-1]
+    limit = np.where(np.greater(limit, 0), limit, np.nan)
     with np.errstate(invalid="ignore"):  # comparison with NaN is False
-        return rows_with_any((position < 0) | (position > extent))
+        return rows_with_any((position < 0) | (position > limit))
