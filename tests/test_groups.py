@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracle import greedy, rank_tuple
-from tables import Output, cryosparc, relion, write_file, write_hive
+from tables import Output, cryosparc, relion, write_file, write_folder, write_hive
 
 import dask_dedup
 from dask_dedup import InputError, inspect, remove_duplicates, run, verify
+from dask_dedup.results.command import run_command
 
 PARAMS = {"min_separation": 20, "micrograph_pixel_size": 1.0}
 #: Two particles 1 A apart, of two sessions; then one more, 100 A away.
@@ -369,3 +371,42 @@ def test_decisions_equal_those_of_a_brute_force(picks, group_by):
     winner, _ = greedy(centres, numbers, ranks, 10)
     wanted = [n + 1 for n in np.flatnonzero(winner >= 0).tolist()]
     assert rejected["uid"].to_pylist() == wanted
+
+
+@pytest.mark.parametrize("where", ["threads", "cluster"])
+def test_a_grouped_run_decides_as_runs_of_each_group(tmp_path, where, request):
+    client = request.getfixturevalue("two_workers") if where == "cluster" else None
+    tables = [
+        relion(
+            300, seed=seed, columns={"session": np.random.default_rng(seed).choice(["A", "B"], 300)}
+        )
+        for seed in (1, 2)
+    ]
+    inputs = [write_folder(table, tmp_path / f"in{n}", files=4) for n, table in enumerate(tables)]
+    out = tmp_path / "out"
+    grouped = run(inputs, out, group_by="session", client=client, min_separation=20)
+    rejected = 0
+    for session in ("A", "B"):
+        parts = [
+            write_file(
+                table.filter(pa.compute.equal(table["session"], session)),
+                tmp_path / session / f"{n}.parquet",
+            )
+            for n, table in enumerate(tables)
+        ]
+        rejected += run(parts, tmp_path / session / "out", min_separation=20).rejected
+    assert grouped.rejected == rejected > 0
+    assert verify(out).verified
+    listed = Output(out).duplicates
+    assert listed["session"].to_pylist() == Output(out).rejected["session"].to_pylist()
+
+
+def test_the_command_of_a_grouped_run_repeats_it(cli, tmp_path):
+    path = write_file(rows(), tmp_path / "a.parquet")
+    options = {"min_separation": 20.0, "micrograph_pixel_size": 1.0}
+    result = run(path, tmp_path / "out", group_by=["session", "rlnCoordinateY"], **options)
+    command = run_command(result.manifest, str(tmp_path / "out"))
+    assert "--group-by session --group-by rlnCoordinateY" in command
+    outcome = cli(*shlex.split(command)[1:])
+    assert outcome.exit_code == 0, outcome.stderr
+    assert "already holds this run" in outcome.stderr
