@@ -479,6 +479,19 @@ class TestFaultyInputs:
         named = inspect([one, two], params=DedupParams(match_micrographs="name"))
         assert named.pairs[0].match.micrographs == 4
 
+    def test_micrographs_of_which_one_in_ten_has_the_same_path_are_pointed_out(self, tmp_path):
+        paths = []
+        for number, folder in enumerate(("mics", "other")):
+            names = [f"{folder if n else 'mics'}/m{n:02}.mrc" for n in range(10)] * 40
+            columns = {"rlnMicrographName": names}
+            table = relion(400, seed=number, columns=columns)
+            paths.append(write_file(table, tmp_path / f"{folder}.parquet"))
+        found = inspect(paths)
+        assert found.pairs[0].match.micrographs == 1
+        (warning,) = (line for line in found.warnings if "matching by name would unite" in line)
+        assert "10 (" in warning
+        assert "match_micrographs='name'" in warning
+
     def test_inputs_that_match_only_by_chance_are_warned_about(self, tmp_path):
         paths = [write_file(relion(400, seed=seed), tmp_path / f"{seed}.pq") for seed in (1, 2)]
         found = inspect(paths, params=DedupParams(min_separation=4))
