@@ -208,6 +208,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             and 0 <= rows < 2**48
             and bool(names)
             and all(name.isprintable() for name in names)
+            and not any(dtype[name].base.shape for name in names)  # an array of arrays
             and not any(dtype[name].hasobject and dtype[name] != np.dtype("O") for name in names)
             and set(header["compressed_fields"]) <= set(names)
         )

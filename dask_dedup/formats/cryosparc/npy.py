@@ -165,7 +165,9 @@ def _read_header(
             dtype = npy.descr_to_dtype(header["descr"])
         if not all(type(extent) is int and extent >= 0 for extent in shape):
             raise ValueError(shape)
-        if not all(name.isprintable() for name in dtype.names or ()):
+        names = dtype.names or ()
+        array_of_arrays = any(dtype[name].base.shape for name in names)
+        if array_of_arrays or not all(name.isprintable() for name in names):
             raise ValueError(dtype)
     except UNREADABLE as error:
         raise InputError(f"{path}: the header describes no array. {DAMAGED}") from error
