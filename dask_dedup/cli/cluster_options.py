@@ -53,7 +53,8 @@ cluster_options = together(
         click.option(
             "--memory-limit",
             metavar="SIZE",
-            help="Memory per local worker, such as 4GiB.  [default: an equal share of the memory]",
+            help="Memory per local worker, such as 4GiB; at least 350MB and 150MB for each thread.  "
+            "[default: an equal share of the memory]",
         ),
         click.option(
             "--dashboard-address",
