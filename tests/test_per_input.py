@@ -136,5 +136,9 @@ def test_coordinates_in_angstrom_have_no_pixel_size(tmp_path):
     axes = {f"rlnCenteredCoordinate{axis}Angst": [1.0, 2.0] for axis in "XYZ"}
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"rlnTomoName": ["t", "t"], **axes}), path)
-    with pytest.raises(InputError, match=r"rlnCenteredCoordinateXAngst is in angstrom"):
-        run(path, tmp_path / "out", score_field="none", coordinate_pixel_size=2.0)
+    for name in ("coordinate_pixel_size", "micrograph_pixel_size"):
+        given = {name: {str(path): 2.0}}
+        with pytest.raises(InputError, match=rf"XAngst is in angstrom, so {name} cannot apply"):
+            run(path, tmp_path / "out", score_field="none", **given)
+    result = run(path, tmp_path / "out", score_field="none", micrograph_pixel_size=2.0)
+    assert result.rejected == 1

@@ -557,3 +557,25 @@ class TestRealTables:
         )
         assert tuple(entry["kept"] for entry in result.by_input) == kept
         assert verify(tmp_path / "out").verified
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "exported"),
+    [
+        ("tomo_forms_chemoreceptor/warp/matching_dev39.star", True),
+        ("napari_starfile/example_particles_with_optics.star", True),
+        ("dynamo2m_chemoreceptor/relion3.1.star", True),
+        ("dynamo2m_chemoreceptor/warp2dynamo_example.star", True),
+        ("napari_starfile/example_particles.star", False),
+        ("cdp_annotations/relion_3_star.star", False),
+        ("cdp_annotations/relion_4_star.star", False),
+        ("cdp_annotations/tomoman_relion_star.star", False),
+        ("cylindra_relion5/refine3d_run_it050_data.star", False),
+        ("mtcurvefit/CCDC147C_001_particles_fitted.star", False),
+        ("pyseg_synaptic/particles.star", False),
+    ],
+)
+def test_only_exports_of_warp_are_recognised(real_data, name, exported):
+    (entry,) = inspect(real_data / name, shift_key="none").inputs
+    assert entry.pixel_size_source.endswith("as exported by Warp") == exported

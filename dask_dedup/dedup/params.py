@@ -212,6 +212,10 @@ class DedupParams:
         fields = self._score_fields
         return parse_score_field(fields.get(as_input(path), fields[""]))
 
+    def names_input(self, name: str, path: str) -> bool:
+        """Return whether the per-input parameter `name` has a value for the input `path` alone."""
+        return any(key and key == as_input(path) for key, _ in getattr(self, name))
+
     def has_own_score(self, path: str) -> bool:
         """Return whether `score_field` names the input `path`."""
         return as_input(path) in self._score_fields

@@ -26,6 +26,7 @@ from dask_dedup.particles.programs import (
     SYMMETRY_SOURCE,
     TRACK_COLUMNS,
     WITHOUT_POSITIONS,
+    ImageColumns,
     Position,
     Program,
 )
@@ -34,17 +35,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from dask_dedup.dedup.params import DedupParams, ScoreField
-
-
-class ImageColumns(NamedTuple):
-    """Columns that show whether a table has coordinates in pixels of exported images, as Warp writes."""
-
-    #: Pixel size of the image.
-    psize: str
-    #: Name of the image.
-    name: str | None
-    #: 1 if the images are 2-D stacks.
-    stacks: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +159,15 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
     shift = _find_shift(present, params, program, len(position.columns), table)
     groups = (shift.group,) if shift.group else ALIGNMENTS
     override: float | None = params.for_input("coordinate_pixel_size", table)
-    if override is not None and position.unit.endswith("angstrom"):
-        raise InputError(
-            f"{table}: {position.columns[0]} is in angstrom, so "
-            f"{parameter('coordinate_pixel_size')} cannot apply. Leave it out for this input."
-        )
+    if position.unit.endswith("angstrom"):
+        useless = "coordinate_pixel_size" if override is not None else ""
+        if params.names_input("micrograph_pixel_size", table):
+            useless = "micrograph_pixel_size"
+        if useless:
+            raise InputError(
+                f"{table}: {position.columns[0]} is in angstrom, so {parameter(useless)} cannot "
+                "apply. Leave it out for this input."
+            )
     score, uid = params.score_of(table), _first(present, program.uid)
     content = () if uid else CONTENT_COLUMNS[program.convention]
     in_angstrom = position.unit == "corner angstrom"

@@ -20,6 +20,17 @@ class Position(NamedTuple):
     unit: str
 
 
+class ImageColumns(NamedTuple):
+    """Columns that show whether a table has coordinates in pixels of exported images, as Warp writes."""
+
+    #: Pixel size of the image.
+    psize: str
+    #: Name of the image.
+    name: str | None
+    #: 1 if the images are 2-D stacks.
+    stacks: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """Column names that CryoSPARC or RELION uses for each role, the preferred name first.
