@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.frames import remove_duplicates as remove_duplicates
     from dask_dedup.inspection import Inspection as Inspection
     from dask_dedup.inspection import inspect as inspect
-    from dask_dedup.particles.micrograph_map import read_micrograph_map as read_micrograph_map
+    from dask_dedup.particles.micrographs.name_map import read_micrograph_map as read_micrograph_map
     from dask_dedup.pipeline.result import RunResult as RunResult
     from dask_dedup.pipeline.run import run as run
     from dask_dedup.results.publish import Publication as Publication
@@ -49,7 +49,7 @@ _MODULES = {
     "clean": "results.status",
     "inspect": "inspection",
     "publish": "results.publish",
-    "read_micrograph_map": "particles.micrograph_map",
+    "read_micrograph_map": "particles.micrographs.name_map",
     "remove_duplicates": "frames",
     "report": "results.report",
     "run": "pipeline.run",

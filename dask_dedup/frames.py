@@ -17,12 +17,12 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
-from dask_dedup.particles.checks import CHECKS, check_rows, find_warnings
+from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
+from dask_dedup.particles.checks.names import check_new_names
+from dask_dedup.particles.checks.scales import check_scales
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
-from dask_dedup.particles.micrographs import micrograph_table
-from dask_dedup.particles.name_checks import check_new_names
-from dask_dedup.particles.scales import check_scales
+from dask_dedup.particles.micrographs.table import micrograph_table
 from dask_dedup.particles.scan_summary import summarize
 
 if TYPE_CHECKING:

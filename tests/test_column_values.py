@@ -10,8 +10,8 @@ import pytest
 
 from dask_dedup.errors import InputError
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrograph_names import Naming, hash_texts
-from dask_dedup.particles.row_micrographs import RowMicrographs
+from dask_dedup.particles.micrographs.names import Naming, hash_texts
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 
 INTEGERS = [getattr(pa, f"{sign}int{bits}")() for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = [pa.float16(), pa.float32(), pa.float64()]

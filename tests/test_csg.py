@@ -14,8 +14,8 @@ from test_cs import PARTICLE, message, particles, plain, rows_of, save, save_csd
 from dask_dedup import DedupParams, run
 from dask_dedup.formats import open_table
 from dask_dedup.formats.cryosparc import cs, csg, npy
-from dask_dedup.particles.micrograph_names import Naming
-from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.micrographs.table import read_micrographs
 
 MAIN = [
     field

@@ -20,7 +20,7 @@ from test_resume import make_input
 from dask_dedup import RunError, run
 from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.particles.micrograph_names import hash_texts
+from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.executors import distributed, watchdog
 

@@ -16,7 +16,7 @@ from tables import Output, cryosparc, relion, write_file
 import dask_dedup
 from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.dedup.renaming import parse_rename
-from dask_dedup.particles.micrograph_names import bare_name
+from dask_dedup.particles.micrographs.names import bare_name
 from dask_dedup.results.command import run_command
 
 PARAMS = {"min_separation": 20}

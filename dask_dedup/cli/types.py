@@ -156,7 +156,7 @@ def dedup_params(
             known = [*names, *([str(micrographs)] if micrographs else [])]
             values[name] = tuple(_rename_for(text, known) for text in values[name])
         elif name == "micrograph_map" and values[name]:
-            from dask_dedup.particles.micrograph_map import read_micrograph_map
+            from dask_dedup.particles.micrographs.name_map import read_micrograph_map
 
             values[name] = read_micrograph_map(values[name])
     return DedupParams(**values)

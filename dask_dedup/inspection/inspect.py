@@ -25,17 +25,17 @@ from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
-from dask_dedup.particles import checks
+from dask_dedup.particles.checks import inputs as checks
+from dask_dedup.particles.checks.micrograph_scales import check_extents
+from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
+from dask_dedup.particles.checks.scales import check_scales, find_scales
+from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size, find_units
-from dask_dedup.particles.micrograph_names import Naming
-from dask_dedup.particles.micrograph_scales import check_extents
-from dask_dedup.particles.micrographs import read_micrographs
-from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
+from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.micrographs.table import read_micrographs
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
 from dask_dedup.particles.programs import CRYOSPARC, RELION
-from dask_dedup.particles.scales import check_scales, find_scales
-from dask_dedup.particles.score_checks import score_warnings
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.formats import ParticleTable
-    from dask_dedup.particles.scales import InputScale
+    from dask_dedup.particles.checks.scales import InputScale
 
 #: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
 _SEPARATION = 20.0

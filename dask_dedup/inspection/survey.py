@@ -19,7 +19,7 @@ from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.row_micrographs import RowMicrographs
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dask_dedup.dedup.params import SCORE_DIRECTIONS
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrograph_names import Naming
+from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.programs import (
     ALIGNMENTS,
     CONTENT_COLUMNS,

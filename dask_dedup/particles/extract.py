@@ -12,12 +12,12 @@ from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.hints import parameter
 from dask_dedup.particles import geometry
+from dask_dedup.particles.checks.filaments import find_tubes
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
-from dask_dedup.particles.filaments import find_tubes
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN, find_pixel_sizes, two_readings
-from dask_dedup.particles.row_micrographs import RowMicrographs
 from dask_dedup.particles.validity import (
     Problem,
     Problems,
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
+    from dask_dedup.particles.checks.filaments import Tubes
     from dask_dedup.particles.column_roles import ColumnRoles
-    from dask_dedup.particles.filaments import Tubes
-    from dask_dedup.particles.micrographs import MicrographTable
+    from dask_dedup.particles.micrographs.table import MicrographTable
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
 
     Floats = NDArray[np.float64]

@@ -10,8 +10,8 @@ from dask_dedup.formats import read
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrograph_names import Naming
-from dask_dedup.particles.micrographs import read_micrographs
+from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.micrographs.table import read_micrographs
 from dask_dedup.particles.programs import (
     CRYOSPARC,
     MICROGRAPH_PATH,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
-    from dask_dedup.particles.micrographs import MicrographTable
+    from dask_dedup.particles.micrographs.table import MicrographTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ def find_units(
     """Return the roles with the unit ``volume`` for tables whose positions are fractions of the tomogram.
 
     Warp's template matching writes them. They can be read if the sizes of the tomograms are known;
-    else they stay pixels, which `scales.check_scales` refuses.
+    else they stay pixels, which `checks.scales` refuses.
     """
     if micrographs is None or micrographs.volume is None:
         return list(roles)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
-from dask_dedup.particles.micrograph_scales import MicrographScales, micrograph_scales
+from dask_dedup.particles.checks.micrograph_scales import MicrographScales, micrograph_scales
 from dask_dedup.particles.validity import Reason, count_reasons
 
 if TYPE_CHECKING:
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment
+    from dask_dedup.particles.checks.filaments import Tubes
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
-    from dask_dedup.particles.filaments import Tubes
-    from dask_dedup.particles.micrograph_names import MicrographName
+    from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
     from dask_dedup.particles.validity import Problem
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats import ParticleTable
     from dask_dedup.output.checkpoints import FragmentCheckpoint
-    from dask_dedup.particles.scales import InputScale
+    from dask_dedup.particles.checks.scales import InputScale
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 

@@ -15,9 +15,9 @@ from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import open_table, open_tables
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
-from dask_dedup.particles.checks import CHECKS, find_warnings
+from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
+from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
 from dask_dedup.particles.inputs import make_inputs
-from dask_dedup.particles.scales import InputScale, describe_scales, find_scales
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id

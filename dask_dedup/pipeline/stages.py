@@ -32,7 +32,7 @@ from dask_dedup.output.layout import (
 )
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.row_micrographs import RowGroups, RowMicrographs
+from dask_dedup.particles.micrographs.row_keys import RowGroups, RowMicrographs
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.pipeline.duplicates import duplicates_table
 from dask_dedup.storage.files import sha256_of

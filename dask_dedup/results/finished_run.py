@@ -17,8 +17,8 @@ from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import resolve_all
-from dask_dedup.particles.micrograph_names import Naming
-from dask_dedup.particles.micrographs import MicrographTable, read_micrographs
+from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.micrographs.table import MicrographTable, read_micrographs
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists

@@ -18,7 +18,7 @@ from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.inspection.neighbours import Centres, Cloud
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrograph_names import MicrographName
+from dask_dedup.particles.micrographs.names import MicrographName
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:

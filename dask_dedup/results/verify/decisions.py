@@ -20,7 +20,7 @@ from dask_dedup.dedup.rank import rank_keys, splitmix64
 from dask_dedup.output.layout import DUPLICATES
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.micrograph_names import is_missing
+from dask_dedup.particles.micrographs.names import is_missing
 from dask_dedup.pipeline.duplicates import duplicates_schema, group_names
 from dask_dedup.results.verify.close_pairs import (
     NOT_FOUND,

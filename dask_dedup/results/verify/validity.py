@@ -13,7 +13,7 @@ from dask_dedup.arrow import is_text
 from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.row_micrographs import RowMicrographs
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ import numpy as np
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
-from dask_dedup.particles.filaments import find_restarts
-from dask_dedup.particles.micrograph_scales import check_extents, conflict_warnings
-from dask_dedup.particles.name_checks import check_groups, check_names, check_new_names
-from dask_dedup.particles.name_warnings import missing_hint, rename_warnings, shared_warnings
+from dask_dedup.particles.checks.filaments import find_restarts
+from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
+from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
+from dask_dedup.particles.checks.scales import check_scales, scale_warnings
+from dask_dedup.particles.checks.scores import find_score_warnings
+from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
-from dask_dedup.particles.scales import check_scales, scale_warnings
-from dask_dedup.particles.score_checks import find_score_warnings
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import numpy as np
 from dask_dedup.dedup.renaming import parse_rename
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrograph_names import bare_name, hash_texts
+from dask_dedup.particles.micrographs.names import bare_name, hash_texts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,8 +14,8 @@ from dask_dedup.formats import read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrograph_names import bare_name, hash_texts
-from dask_dedup.particles.row_micrographs import RowMicrographs
+from dask_dedup.particles.micrographs.names import bare_name, hash_texts
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import ParticleTable
-    from dask_dedup.particles.micrograph_names import Naming
+    from dask_dedup.particles.micrographs.names import Naming
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, from_strings
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.particles.micrograph_names import MicrographName, hash_texts, is_missing
+from dask_dedup.particles.micrographs.names import MicrographName, hash_texts, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.column_values import Columns
-    from dask_dedup.particles.micrograph_names import Naming
+    from dask_dedup.particles.micrographs.names import Naming
 
     Codes = NDArray[np.intp]
     Keys = NDArray[np.uint64]

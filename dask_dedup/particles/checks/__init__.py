@@ -1,0 +1,1 @@
+"""Checks of the scanned inputs: errors that stop a run, and warnings."""

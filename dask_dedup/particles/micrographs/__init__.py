@@ -1,0 +1,1 @@
+"""Names and keys of micrographs, and the micrograph table."""
