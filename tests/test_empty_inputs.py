@@ -19,6 +19,7 @@ WITHOUT_TABLE = {
     "a comment": "# version 30001\n",
     "a block without a loop": "data_\n",
     "a loop without labels": "data_particles\n\nloop_\n",
+    "positions without rows or micrographs": HEADER.replace("_rlnMicrographName\n", ""),
 }
 OPTIONS = {
     "min_separation": 20,
@@ -48,7 +49,7 @@ def test_files_without_a_table_are_left_out_with_one_warning(tmp_path, full, con
     paths = [empty[0], full[0], *empty[1:], full[1]]
     caplog.clear()
     result = dask_dedup.run(paths, tmp_path / "out", **OPTIONS)
-    warning = f"3 STAR files have no table and are left out (first: {empty[0]})"
+    warning = f"3 STAR files have no table or no rows, and are left out (first: {empty[0]})"
     assert result.warnings.count(warning) == 1
     assert caplog.messages.count(warning) == 1
     assert dask_dedup.verify(tmp_path / "out").verified
@@ -66,7 +67,10 @@ def test_files_without_a_table_alone_are_refused(tmp_path, content):
     for path in paths:
         path.write_text(content)
     for inputs in (paths[:1], paths):
-        with pytest.raises(InputError, match=r"a\.star: (the file is empty|no table)"):
+        with pytest.raises(
+            InputError,
+            match=r"a\.star: (the file is empty|no table|the particle table has no rows)",
+        ):
             dask_dedup.run(inputs, tmp_path / "out", **OPTIONS)
     assert not (tmp_path / "out").exists()
 
@@ -112,4 +116,4 @@ def test_the_command_line_leaves_them_out(cli, tmp_path, full):
     )
     assert outcome.exit_code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["rows"] == 160
-    assert outcome.stderr.count("1 STAR file has no table and is left out") == 1
+    assert outcome.stderr.count("1 STAR file has no table or no rows, and is left out") == 1

@@ -142,3 +142,8 @@ def test_coordinates_in_angstrom_have_no_pixel_size(tmp_path):
             run(path, tmp_path / "out", score_field="none", **given)
     result = run(path, tmp_path / "out", score_field="none", micrograph_pixel_size=2.0)
     assert result.rejected == 1
+
+
+def test_whole_and_decimal_separations_are_the_same_parameters():
+    whole, decimal = (DedupParams(min_separation=value).to_dict() for value in (100, 100.0))
+    assert json.dumps(whole) == json.dumps(decimal)

@@ -174,6 +174,8 @@ class DedupParams:
                     _check_number(name, value, f"{path}: " if path else "")
             elif given is not None or name not in _OPTIONAL:
                 _check_number(name, given)
+        # 100 and 100.0 must give the same run id.
+        object.__setattr__(self, "min_separation", float(self.min_separation))
         given = self.group_by
         names = (given,) if isinstance(given, str) else tuple(given or ())
         object.__setattr__(self, "group_by", tuple(dict.fromkeys(names)))

@@ -152,9 +152,8 @@ def left_out_warnings(inputs: Inputs) -> list[str]:
     count = len(inputs.left_out)
     if not count:
         return []
-    files = counted(
-        count, "STAR file", "have no table and are" if count > 1 else "has no table and is"
-    )
+    verbs = ("have", "are") if count > 1 else ("has", "is")
+    files = counted(count, "STAR file", f"{verbs[0]} no table or no rows, and {verbs[1]}")
     return [f"{files} left out (first: {inputs.left_out[0]})"]
 
 
