@@ -271,10 +271,10 @@ class TestATaskThatAlwaysFails:
         key = hash_texts([name])[0]
         real = stages.decide
 
-        def decide(picks, params):
+        def decide(picks, *parameters):
             if (picks.micrograph == key).any():
                 raise MemoryError("Unable to allocate 99 GiB")
-            return real(picks, params)
+            return real(picks, *parameters)
 
         monkeypatch.setattr(stages, "decide", decide)
         return name

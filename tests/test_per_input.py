@@ -144,6 +144,9 @@ def test_coordinates_in_angstrom_have_no_pixel_size(tmp_path):
     assert result.rejected == 1
 
 
-def test_whole_and_decimal_separations_are_the_same_parameters():
-    whole, decimal = (DedupParams(min_separation=value).to_dict() for value in (100, 100.0))
+def test_whole_and_decimal_numbers_are_the_same_parameters():
+    whole, decimal = (
+        DedupParams(min_separation=value, micrograph_pixel_size={"a.star": value}).to_dict()
+        for value in (2, 2.0)
+    )
     assert json.dumps(whole) == json.dumps(decimal)

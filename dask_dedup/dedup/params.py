@@ -23,6 +23,7 @@ FARTHEST = 1e9
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
+_PIXEL_SIZES = ("micrograph_pixel_size", "coordinate_pixel_size", "particle_pixel_size")
 _PIXEL_SIZE = (
     *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
     f"between {LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)",
@@ -30,18 +31,13 @@ _PIXEL_SIZE = (
 #: Kind, least and largest value of each number, and how a message states them.
 _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "min_separation": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
-    "micrograph_pixel_size": _PIXEL_SIZE,
-    "coordinate_pixel_size": _PIXEL_SIZE,
-    "particle_pixel_size": _PIXEL_SIZE,
+    **dict.fromkeys(_PIXEL_SIZES, _PIXEL_SIZE),
     "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
     "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
 }
 _OPTIONAL = ("micrograph_height",)
 #: Parameters that may have a value for each input.
-PER_INPUT: tuple[str, ...] = (
-    *("micrograph_pixel_size", "coordinate_pixel_size", "particle_pixel_size"),
-    "score_field",
-)
+PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field")
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
@@ -176,6 +172,9 @@ class DedupParams:
                 _check_number(name, given)
         # 100 and 100.0 must give the same run id.
         object.__setattr__(self, "min_separation", float(self.min_separation))
+        for name in _PIXEL_SIZES:
+            pairs = tuple((path, float(value)) for path, value in getattr(self, name))
+            object.__setattr__(self, name, pairs)
         given = self.group_by
         names = (given,) if isinstance(given, str) else tuple(given or ())
         object.__setattr__(self, "group_by", tuple(dict.fromkeys(names)))

@@ -137,7 +137,8 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
     if labels & _POSITIONS and not named and _PICKER_SUFFIX.search(path.stem):
         micrograph = _PICKER_SUFFIX.sub("", path.stem) + ".mrc"
     span = loop.span
-    if not (span.rows or named or micrograph):
+    complete = labels >= {"rlnCoordinateX", "rlnCoordinateY"}
+    if complete and not (span.rows or named or micrograph):
         raise EmptyTableError(f"{path}: the particle table has no rows, and names no micrographs")
     return StarDetail(
         labels=loop.labels,
