@@ -165,7 +165,11 @@ def read_tags(file):
 
 
 @pytest.mark.parametrize("form", ["star", "parquet"])
-@pytest.mark.parametrize("params", [{}, {"score_field": "none", "seed": 7}], ids=str)
+@pytest.mark.parametrize(
+    "params",
+    [{}, pytest.param({"score_field": "none", "seed": 7}, marks=pytest.mark.slow)],
+    ids=str,
+)
 def test_five_orders_of_rows_in_one_or_ten_files_give_the_same_decisions(
     tmp_path, monkeypatch, form, params
 ):

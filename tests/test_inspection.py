@@ -248,6 +248,7 @@ class TestDirectionOfY:
         assert again["pairs"][0]["match"]["flip"]["verdict"] == "same"
         assert again["flips"] == []
 
+    @pytest.mark.slow
     @pytest.mark.real_data
     def test_of_four_inputs_the_odd_one_is_flipped(self, repic):
         names = ("curated", "crYOLO", "topaz", "deepPicker")
@@ -595,6 +596,7 @@ class TestOutput:
             wide = [line for line in found.lines() if len(line) > 100]
             assert [line for line in wide if not any(path in line for path in paths)] == []
 
+    @pytest.mark.slow
     @pytest.mark.real_data
     def test_three_real_pickers_show_the_gap(self, repic, cli):
         paths = [repic / f"{name}.parquet" for name in ("crYOLO", "topaz", "deepPicker")]

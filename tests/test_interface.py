@@ -295,6 +295,7 @@ class TestMessages:
         (line,) = outcome.stderr.splitlines()
         assert line.endswith("(ZeroDivisionError: no such thing)")
 
+    @pytest.mark.slow
     def test_the_demo_ends_with_counts_and_verification(self, cli, tmp_path):
         outcome = cli("demo", "--output", tmp_path / "demo", "--particles", 700)
         assert outcome.exit_code == 0, outcome.stderr

@@ -50,6 +50,7 @@ def test_workers_print_nothing(tmp_path):
     assert printed.splitlines()[-1].startswith("dask-dedup: interrupted")
 
 
+@pytest.mark.slow
 def test_before_the_first_write_nothing_is_promised(tmp_path):
     source, out = write_file(cryosparc(20), tmp_path / "in.parquet"), tmp_path / "out"
     began = time.monotonic()
@@ -59,6 +60,7 @@ def test_before_the_first_write_nothing_is_promised(tmp_path):
     assert printed == "dask-dedup: interrupted; nothing was written\n"
 
 
+@pytest.mark.slow
 def test_other_commands_promise_nothing(tmp_path):
     source = write_file(cryosparc(20), tmp_path / "in.parquet")
     patch = "import dask_dedup.inspection as i, time; i.inspect = lambda *a, **k: time.sleep(60); "

@@ -176,6 +176,7 @@ MODES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     rows=st.integers(0, 90),

@@ -332,6 +332,7 @@ class TestOtherLakes:
         assert open_table(tmp_path / "picks").rows == 9
 
 
+@pytest.mark.slow
 def test_inspect_and_a_cluster_read_a_version(lake, tmp_path):
     from distributed import Client, LocalCluster
 

@@ -252,6 +252,7 @@ class TestRenameMicrographs:
         ]
         return run(same, tmp_path / "same", **PARAMS).rejected
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("where", ["threads", "cluster"])
     def test_tomograms_of_warp(self, tmp_path, where, request):
         client = request.getfixturevalue("two_workers") if where == "cluster" else None

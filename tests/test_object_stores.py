@@ -161,11 +161,9 @@ class TestSameBytes:
         [
             "hive",
             "star",
-            "cs",
-            "csg",
             *(
                 pytest.param(kind, marks=pytest.mark.slow)
-                for kind in ("file", "folder", "csg reversed", "micrographs")
+                for kind in ("cs", "csg", "file", "folder", "csg reversed", "micrographs")
             ),
         ],
     )
@@ -187,6 +185,7 @@ class TestSameBytes:
         listed(there)
         assert verify(there / "out").verified
 
+    @pytest.mark.slow
     def test_workers_receive_the_endpoint(self, there, table, tmp_path, cluster):
         """The workers have credentials in their environment, but no endpoint."""
         own = {n: v for n, v in there.store.environment.items() if n != "AWS_ENDPOINT_URL"}
@@ -271,6 +270,7 @@ class TestCommit:
         assert "it is a file" in refused(cli("run", uri, "-o", there / "out/notes.txt"))
         assert there.names("out") == ["notes.txt"]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "kind",
         ["folder", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("star", "csg"))],
@@ -326,6 +326,7 @@ class TestCommit:
         run(uri, there / "out")
         assert verify(there / "out").verified
 
+    @pytest.mark.slow
     def test_clean_removes_an_interrupted_run_and_nothing_else(
         self, there, table, monkeypatch, cli
     ):
@@ -380,6 +381,7 @@ class TestOverwrite:
             for entry in manifest["outputs"]
         )
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("same", [True, False], ids=["the same run", "another run"])
     def test_the_old_result_stays_until_the_new_one_is_complete(self, there, table, same):
         uri = there.put(table)
@@ -413,6 +415,7 @@ class TestOverwrite:
         listed(there)
         assert verify(there / "out").verified
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "after",
         [
@@ -461,6 +464,7 @@ class TestTwoAtOnce:
 
         return on_event
 
+    @pytest.mark.slow
     def test_of_two_different_runs_the_second_to_finish_fails(self, there, table, cli):
         uri = there.put(table)
         other = DedupParams(min_separation=60)
@@ -469,6 +473,7 @@ class TestTwoAtOnce:
         assert listed(there)["parameters"]["min_separation"] == 60
         assert verify(there / "out").verified
 
+    @pytest.mark.slow
     def test_the_same_run_started_twice_is_one_result(self, there, table):
         uri = there.put(table)
         on_event = self.start_another(there, uri, DedupParams())
@@ -497,6 +502,7 @@ class TestTwoAtOnce:
         listed(there)
         assert verify(there / "out").verified
 
+    @pytest.mark.slow
     def test_a_store_without_conditional_writes_is_warned_about(
         self, there, table, monkeypatch, store, caplog
     ):
@@ -662,6 +668,7 @@ class TestSecrets:
         for name in there.names():
             yield there.read(name)
 
+    @pytest.mark.slow
     def test_the_secret_is_in_no_output(
         self, there, table, cli, caplog, capfd, monkeypatch, store, tmp_path
     ):

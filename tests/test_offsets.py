@@ -155,6 +155,7 @@ class TestMessages:
         assert found["pairs"][0]["match"]["offset"]["offset"] == pytest.approx([-177, -177])
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 class TestRealPickers:
     @pytest.fixture

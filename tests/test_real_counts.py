@@ -190,6 +190,7 @@ class TestThreePickers:
         kept = [entry["kept"] for entry in result.by_input]
         assert kept == stored[expected["separations"].index(separation)]
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("separation", [6.25, 25.0, 200.0])
     def test_kept_by_score(self, paths, tmp_path, separation):
         """By brute force: the counts by score in the reference contradict its own representatives."""

@@ -131,6 +131,7 @@ def test_very_long_names_are_shortened(tmp_path):
     assert len(page.source) < 1_000_000
 
 
+@pytest.mark.slow
 def test_a_report_without_the_inputs_is_the_same_page_and_pictures(tmp_path):
     out, before = made(tmp_path, [cryosparc(100)], min_separation=60.0)
     pictures = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
@@ -507,6 +508,7 @@ def test_an_error_in_the_report_leaves_the_result_complete(tmp_path, cli, monkey
     assert cli("report", tmp_path).exit_code == 2
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_picks_are_on_their_real_micrograph(tmp_path, real_data):
     table = real_data / "micrograph_cleaner" / "Ucsf_stack_1142_DW_autopick.star"

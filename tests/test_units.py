@@ -170,6 +170,7 @@ class TestWarp:
         options["coordinate_pixel_size"] = UNBINNED
         assert run(path, tmp_path / "fits", **options).warnings == []
 
+    @pytest.mark.slow
     def test_a_cluster_reads_alike(self, cluster, tmp_path):
         path = warp(tmp_path / "p.star")
         result = run(path, tmp_path / "out", client=cluster, min_separation=50, score_field="none")
