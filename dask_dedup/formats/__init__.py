@@ -1,4 +1,4 @@
-"""Open, read and write particle tables: STAR, CryoSPARC and Parquet files.
+"""Open, read and write particle tables: STAR, CryoSPARC, Parquet and pick files.
 
 Each format has a module that follows the protocol `base.Format` or `base.NativeFormat`.
 """
@@ -22,6 +22,7 @@ from dask_dedup.formats.base import (
     StoredSchema,
     opening,
 )
+from dask_dedup.formats.coordinates.detection import is_coordinates
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
@@ -37,10 +38,13 @@ __all__ = [
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
+    "is_writable",
     "native_format",
     "open_table",
     "open_tables",
+    "output_name",
     "read",
+    "write_lists",
 ]
 
 _SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
@@ -49,6 +53,7 @@ _MODULES = {
     "star": "star.table",
     "cs": "cryosparc.cs",
     "csg": "cryosparc.cs",
+    "coordinates": "coordinates.table",
 }
 
 
@@ -58,8 +63,9 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     Parameters
     ----------
     path : str or Path
-        A ``.star``, ``.cs``, ``.csg`` or Parquet file, a folder of Parquet files, hive-partitioned or not, or
-        a Delta table (``PATH?version=3`` for another version than the newest one).
+        A ``.star``, ``.cs``, ``.csg``, Parquet or pick file, a folder of Parquet files, hive-partitioned or not,
+        a Delta table (``PATH?version=3`` for another version than the newest one), a folder of pick files, or a
+        list of them.
     source : int
         Ordinal among the inputs.
     allow_outside : bool
@@ -83,6 +89,8 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )
     name = "parquet" if folder else _SUFFIXES.get(location.suffix.lower(), "parquet")
+    if name in ("parquet", "star") and is_coordinates(location, folder=folder):
+        name = "coordinates"
     if name == "parquet":
         from dask_dedup.formats.parquet import table as parquet
 
@@ -124,6 +132,31 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
 def native_format(table: ParticleTable) -> NativeFormat:
     """Return the module that writes the format of `table`, which must be STAR or CryoSPARC."""
     return cast("NativeFormat", _module(table.format))
+
+
+def is_writable(table: ParticleTable) -> bool:
+    """Return whether a table's own format can be written."""
+    if table.format != "coordinates":
+        return table.format != "parquet"
+    return bool(table.detail.writable)
+
+
+def output_name(table: ParticleTable) -> str:
+    """Return the name of a table's output in its own format: a file, or a folder of pick files."""
+    tree = table.detail.tree if table.format == "coordinates" else ""
+    return tree or at(table.path).name
+
+
+def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
+    """Write the lists of the pick files that were written as `name` in `folder`. Other tables have none.
+
+    The lists name the files where they will be after the run, in the folder `final`.
+    """
+    if table.format != "coordinates":
+        return []
+    from dask_dedup.formats.coordinates import table as coordinates
+
+    return coordinates.write_lists(table, folder, name, final)
 
 
 def _module(name: str) -> Format:

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.formats import StoredSchema
+from dask_dedup.formats import StoredSchema, is_writable, output_name
 from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import status_of
@@ -90,11 +90,13 @@ def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[st
     names: list[str | None] = []
     taken: set[str] = set()
     for table in tables:
-        if table.format == "parquet" or output_format == "parquet":
+        if output_format == "parquet" or not is_writable(table):
             names.append(None)
             continue
-        name = Path(table.path).name
-        mine = {name, *(Path(file.path).name for file in table.files)}
+        name = output_name(table)
+        mine = {name}
+        if table.format == "csg":
+            mine |= {Path(file.path).name for file in table.files}
         names.append(f"input-{table.source + 1}/{name}" if mine & taken else name)
         taken |= mine
     return names

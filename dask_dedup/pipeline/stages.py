@@ -16,7 +16,7 @@ from dask_dedup.arrow import from_numpy
 from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
 from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
 from dask_dedup.errors import RunError
-from dask_dedup.formats import OutputFile, native_format, read
+from dask_dedup.formats import OutputFile, native_format, read, write_lists
 from dask_dedup.formats.parquet import writer as parquet
 from dask_dedup.output import open_staging
 from dask_dedup.output.checkpoints import FragmentCheckpoint
@@ -272,6 +272,7 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
         folder = draft / target.parent
         folder.mkdir(parents=True)
         files = native_format(table).assemble(table, pieces, rows, folder, target.name)
+        files += write_lists(table, folder, target.name, store.output / target.parent)
     return [replace(file, path=str(target.parent / file.path)) for file in files]
 
 

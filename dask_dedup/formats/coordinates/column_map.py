@@ -1,0 +1,253 @@
+"""Column maps: what the columns of a program's pick files mean.
+
+A column map has a function that recognises the header of a file and names each column by its role:
+
+==================================  =====================================================================
+role                                meaning
+==================================  =====================================================================
+``x``, ``y``, ``z``                 position, in pixels; a corner if there are also ``width`` and ``height``
+``width``, ``height``               size of the box, in pixels; half of it is added to x and y
+``shift_x``, ``shift_y``, ...       shift in pixels, which is added
+``score``                           higher is better; -999 and ``<NA>`` mean that there is none
+``filament``                        number of the filament
+``micrograph``                      name of the micrograph or tomogram; by default the name of the file
+``pixel_size``                      pixel size of the positions, in angstrom
+==================================  =====================================================================
+
+Other columns keep their names, and become columns of the table.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+ROLES = frozenset(
+    {
+        *("x", "y", "z", "width", "height", "shift_x", "shift_y", "shift_z"),
+        *("score", "filament", "micrograph", "pixel_size"),
+    }
+)
+MICROGRAPH, TOMOGRAM = "rlnMicrographName", "rlnTomoName"
+COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+SCORE, FILAMENT = "rlnAutopickFigureOfMerit", "rlnHelicalTubeID"
+PIXEL_SIZE_2D, PIXEL_SIZE_3D = "rlnMicrographPixelSize", "rlnTomoTiltSeriesPixelSize"
+#: Scores that stand for no score.
+DUMMY_SCORE = -999.0
+
+#: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
+_LOOP = re.compile(
+    rb"^[ \t]*data_(\S*)[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
+    rb"((?:[ \t]*(?:_[^\n]*|#[^\n]*)?\r?\n)+)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_LABEL = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of a pick file. Files of one program usually share one.
+
+    Attributes
+    ----------
+    map : str
+        Name of the column map.
+    columns : tuple of str
+        The role of each column, or its name if it has no role; empty for columns that are not read.
+    delimiter : str
+        Between the columns; empty for any number of blanks.
+    scale : tuple of float
+        Factors from the stored coordinates to pixels, one per axis.
+    pixel_size : float or None
+        Pixel size of the positions in angstrom, if the format fixes it.
+    text : tuple of str
+        Columns without a role whose values are text.
+    """
+
+    map: str
+    columns: tuple[str, ...]
+    delimiter: str = ""
+    scale: tuple[float, ...] = ()
+    pixel_size: float | None = None
+    text: tuple[str, ...] = ()
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """Columns that have no role."""
+        return tuple(name for name in self.columns if name and name not in ROLES)
+
+    @property
+    def has_z(self) -> bool:
+        """Whether the picks have three coordinates."""
+        return "z" in self.columns
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A recognised header: the layout of the file and the first byte of its data lines."""
+
+    layout: Layout
+    start: int = 0
+
+
+class Recognise(Protocol):
+    """Function that recognises the header of a file."""
+
+    def __call__(self, head: bytes, path: Path) -> Header | None:
+        """Return the header of a file that begins with `head`. Return None if it is of another format."""
+
+
+class Parse(Protocol):
+    """Function that reads a complete file that has no lines."""
+
+    def __call__(self, content: bytes, path: Path) -> Mapping[str, Any] | None:
+        """Return the columns by role, as arrays. Return None if the file is of another format."""
+
+
+def _never(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnMap:
+    """A format with one pick per line, or with picks in a document that is read as a whole.
+
+    Attributes
+    ----------
+    name : str
+        Of the format, for messages.
+    extensions : tuple of str
+        In lower case, with the dot.
+    recognise : function
+    expected : str
+        What such a file looks like. If not empty, a file with the extension must be in this format.
+    star : bool
+        Whether the file is in STAR format, in which other blocks can follow the picks.
+    helix : bool
+        Whether lines that begin with ``#helix`` begin a new filament.
+    parse : function, optional
+        Reads a document. Lines are not looked for.
+    find_elements : function, optional
+        Returns the start and stop byte of each pick of a document. Without it, the format is read only.
+    """
+
+    name: str
+    extensions: tuple[str, ...]
+    recognise: Recognise = _never
+    expected: str = ""
+    star: bool = False
+    helix: bool = field(default=False, kw_only=True)
+    parse: Parse | None = field(default=None, kw_only=True)
+    find_elements: Callable[[bytes], list[tuple[int, int]]] | None = field(
+        default=None, kw_only=True
+    )
+
+    @property
+    def writable(self) -> bool:
+        """Whether files of this format can be written."""
+        return self.parse is None or self.find_elements is not None
+
+
+def star_map(
+    name: str,
+    roles: Mapping[str, str],
+    *,
+    needs: Sequence[str] = ("x", "y"),
+    refuses: Sequence[str] = (),
+    block: str | None = None,
+    extensions: Sequence[str] = (".star",),
+    expected: str = "",
+    pixel_size: float | None = None,
+) -> ColumnMap:
+    """Return the column map of a STAR format.
+
+    Parameters
+    ----------
+    name : str
+    roles : mapping of str to str
+        Role of each label. The label has no leading underscore.
+    needs : sequence of str
+        Roles or labels that a table of this format has.
+    refuses : sequence of str
+        Labels that it does not have.
+    block : str, optional
+        Name of its block, without ``data_``; by default any.
+    pixel_size : float, optional
+        Of the positions, if fixed.
+    """
+
+    def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+        for found, labels, start in star_loops(head):
+            columns = tuple(roles.get(label, label) for label in labels)
+            if block not in (None, found) or not {*columns, *labels}.issuperset(needs):
+                continue
+            if set(refuses) & set(labels):
+                return None
+            columns = without_empty_roles(columns, first_row(head, start).split())
+            return Header(Layout(name, columns, pixel_size=pixel_size), start)
+        return None
+
+    return ColumnMap(name, tuple(extensions), recognise, expected, star=True)
+
+
+def star_loops(head: bytes) -> list[tuple[str, tuple[str, ...], int]]:
+    """Return the tables at the beginning of a STAR file: block name, labels and first byte of the rows."""
+    return [
+        (
+            loop[1].decode(errors="replace"),
+            tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2])),
+            loop.end(),
+        )
+        for loop in _LOOP.finditer(head)
+    ]
+
+
+def first_row(head: bytes, start: int = 0) -> bytes:
+    """Return the first line at or after byte `start` that is neither blank nor a comment, without its blanks."""
+    while start < len(head):
+        stop = head.find(b"\n", start) + 1 or len(head)
+        line = head[start:stop].strip()
+        if line and not line.startswith(b"#"):
+            return line
+        start = stop
+    return b""
+
+
+def without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
+    """Remove the names of columns whose first value is ``<NA>``, except the score's. They are not read."""
+    if len(values) != len(columns) or b"<NA>" not in values:
+        return columns
+    return tuple(
+        "" if value == b"<NA>" and name in ROLES - {"score"} else name
+        for name, value in zip(columns, values, strict=True)
+    )
+
+
+def centre(
+    layout: Layout, axis: int, values: Mapping[str, NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return the centres along one axis, in pixels: (n,) float64.
+
+    `values` are the columns by role. Half of a box is added to its corner, and shifts are added.
+    """
+    centres = values["xyz"[axis]]
+    if layout.scale:
+        centres = centres * layout.scale[axis]
+    if axis < 2 and "width" in values:
+        centres = centres + values[("width", "height")[axis]] / 2
+    shift = values.get(f"shift_{'xyz'[axis]}")
+    return centres if shift is None else centres + shift
+
+
+def without_dummies(score: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return scores with NaN in place of -999."""
+    return np.where(score == DUMMY_SCORE, np.nan, score)

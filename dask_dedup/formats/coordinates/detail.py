@@ -1,0 +1,76 @@
+"""What is known of the files of a table of picks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dask_dedup.formats.base import FileSlice
+    from dask_dedup.formats.coordinates.column_map import Layout
+    from dask_dedup.formats.coordinates.pick_list import PickList
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One pick file of a table.
+
+    Attributes
+    ----------
+    path : str
+    name : str
+        Its path in the output.
+    micrograph : str
+        Used if the file has no column with micrographs.
+    layout : int
+        Index of its layout.
+    bytes, rows : int
+    start, stop : int
+        Byte range of the lines with picks; equal if there are none.
+    """
+
+    path: str
+    name: str
+    micrograph: str
+    layout: int
+    bytes: int
+    rows: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatesDetail:
+    """The pick files of a table.
+
+    Attributes
+    ----------
+    members : tuple of Member
+        In the order of their names.
+    layouts : tuple of Layout
+    lists : tuple of PickList
+    tomograms : bool
+        Whether the picks are in tomograms.
+    tree : str
+        Name of the output folder for the files; empty for a single file.
+    notes : tuple of str
+        What was ignored.
+    names : tuple of (str, str)
+        Names of micrographs, by the number that stands for them in the files.
+    writable : bool
+        Whether the files can be written.
+    """
+
+    members: tuple[Member, ...]
+    layouts: tuple[Layout, ...]
+    lists: tuple[PickList, ...] = ()
+    tomograms: bool = False
+    tree: str = ""
+    notes: tuple[str, ...] = ()
+    names: tuple[tuple[str, str], ...] = ()
+    writable: bool = True
+
+
+def member_of(part: FileSlice) -> int:
+    """Return the index of the pick file that a slice of a fragment belongs to."""
+    return part.blocks[2]

@@ -1,0 +1,57 @@
+"""Decide whether an input is a table of picks."""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from dask_dedup.formats.base import opening
+from dask_dedup.storage.files import open_to_read
+from dask_dedup.storage.walk import walk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Extensions of pick files. STAR files can be particle tables as well.
+_EXTENSIONS = {*(".box", ".cbox", ".coords", ".txt", ".csv", ".tsv", ".star", ".json")}
+#: A folder is searched to this depth, until this many files are found.
+_DEPTH, _FILES = 8, 1000
+_HEAD = 2**16
+#: Names of columns in a STAR file that only pick files and lists of them have.
+_PICKS = re.compile(
+    rb"^[ \t]*_(?:rlnMicrographCoordinates|rlnTomoImportParticleFile)\b", re.MULTILINE
+)
+_POSITIONS = re.compile(rb"^[ \t]*_rlnCoordinateX\b", re.MULTILINE)
+_NAMED = re.compile(rb"^[ \t]*_rln(?:MicrographName|TomoName|ImageName)\b", re.MULTILINE)
+#: Single files of these names are read as STAR tables.
+_NAMED_BY_FILE = re.compile(r".*_(autopick|manualpick|topazpicks?)\.star", re.IGNORECASE)
+
+
+def is_coordinates(path: Path, *, folder: bool) -> bool:
+    """Return whether an input is a pick file, a folder of pick files, or a list of them.
+
+    A folder that has Parquet files at any depth is none.
+    """
+    if folder:
+        return _holds_picks(path)
+    extension = path.suffix.lower()
+    if extension != ".star":
+        return extension in _EXTENSIONS
+    if path.name.startswith("coords_suffix_"):
+        return True
+    with opening(path), open_to_read(path) as file:
+        head = file.read(_HEAD)
+    unnamed = _POSITIONS.search(head) and not _NAMED.search(head)
+    return bool(_PICKS.search(head) or (unnamed and not _NAMED_BY_FILE.fullmatch(path.name)))
+
+
+def _holds_picks(folder: Path) -> bool:
+    """Return whether a folder has pick files, and no Parquet files."""
+    found = False
+    for file in islice(walk(folder, _DEPTH), _FILES):
+        name = file.name.lower()
+        if name.endswith((".parquet", ".parq", ".pq")) or "=" in name or "_delta_log" in name:
+            return False
+        found = found or file.path.suffix.lower() in _EXTENSIONS
+    return found

@@ -1,0 +1,169 @@
+"""Which files of a folder are the picks of one picker."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.coordinates.programs import EXTENSIONS
+from dask_dedup.formatting import counted
+from dask_dedup.storage.walk import walk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+#: Folders below an input are searched to this depth.
+_DEPTH = 8
+#: What programs append to the name of a micrograph.
+_SUFFIX = re.compile(
+    r"_(autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
+    r"|extract|blob_pick)$"
+)
+#: Files of Gautomatch and RELION that hold other picks, or none.
+_IGNORED = re.compile(
+    r".*_rejected\.\w+|job\.star|.*_pipeline\.star|.*_model\.star|micrographs\w*\.star|run\.(out|err|txt)"
+    r"|note\.txt|readme\w*\.\w+|licen[cs]e\w*\.\w+",
+    re.IGNORECASE,
+)
+_IGNORED_FOLDERS = {"DISTR", "Trash", "gmon"}
+_CRYOLO_FOLDERS = {"CBOX", "EMAN", "STAR"}
+
+
+@dataclass(frozen=True, slots=True)
+class PickPath:
+    """A pick file.
+
+    Attributes
+    ----------
+    path : Path
+    name : str
+        Its path below the input, with ``/``.
+    micrograph : str
+        Name of its micrograph or tomogram.
+    """
+
+    path: Path
+    name: str
+    micrograph: str
+
+
+def suffix_of(name: str) -> str:
+    """Return what a program appended to the name of a micrograph, such as ``_autopick``.
+
+    Examples
+    --------
+    >>> suffix_of("Micrographs/mic1_autopick.star"), suffix_of("mic1.box")
+    ('_autopick', '')
+    """
+    found = _SUFFIX.search(name.rpartition(".")[0] or name)
+    return found[0] if found else ""
+
+
+def micrograph_of(name: str) -> str:
+    """Return the micrograph of a pick file: its path below the input, without suffix and extension.
+
+    Examples
+    --------
+    >>> micrograph_of("Micrographs/mic1_autopick.star"), micrograph_of("00255.box")
+    ('Micrographs/mic1', '00255')
+    """
+    stem = name.rpartition(".")[0] or name
+    return stem.removesuffix(suffix_of(name)) or stem
+
+
+def find_files(folder: Path) -> tuple[list[PickPath], list[PickPath], list[str]]:
+    """Find the files that can be pick files: those in a folder, those in its sub-folders, and notes.
+
+    Raises
+    ------
+    InputError
+        If a file or folder cannot be used: it cannot be read, is no regular file, its name has a line
+        break, or two names differ only by case.
+    """
+    here: list[PickPath] = []
+    below: list[PickPath] = []
+    ignored: Counter[str] = Counter()
+    for path, name, usable in walk(folder, _DEPTH):
+        last = name.rpartition("/")[2]
+        if path.suffix.lower() not in EXTENSIONS:
+            ignored[path.suffix or last] += 1
+        elif _IGNORED.fullmatch(last) or not _IGNORED_FOLDERS.isdisjoint(name.split("/")):
+            ignored["_rejected" if "_rejected" in last else last] += 1
+        elif not name.isprintable():
+            raise InputError(
+                f"{path}: the name of the file has a line break or another control character. Rename it."
+            )
+        elif not usable:
+            raise InputError(f"{path}: a broken link, or not a regular file. Remove it.")
+        else:
+            (below if "/" in name else here).append(PickPath(path, name, micrograph_of(name)))
+    _check_case([*here, *below])
+    notes = []
+    if ignored:
+        kinds = ", ".join(sorted(ignored)[:5]) + (", ..." if len(ignored) > 5 else "")
+        notes.append(f"{counted(ignored.total(), 'other file')} ignored ({kinds})")
+    return here, below, notes
+
+
+def _check_case(files: Sequence[PickPath]) -> None:
+    seen: dict[str, str] = {}
+    for file in files:
+        other = seen.setdefault(file.name.lower(), file.name)
+        if other != file.name:
+            raise InputError(
+                f"{file.path}: differs only by upper and lower case from {other}. Rename one of the two files."
+            )
+
+
+def check_folders(folder: Path, files: Sequence[PickPath], formats: Sequence[str]) -> None:
+    """Check that the pick files in the sub-folders of a folder are those of one picker.
+
+    `formats` are the formats of `files`.
+    """
+    of_folder: dict[str, set[str]] = {}
+    for file, name in zip(files, formats, strict=True):
+        of_folder.setdefault(file.name.partition("/")[0], set()).add(name)
+    cryolo = sorted(_CRYOLO_FOLDERS & of_folder.keys())
+    if len(cryolo) > 1:
+        best = folder / cryolo[0]
+        note = " with the scores" if cryolo[0] == "CBOX" else ""
+        others = " or ".join(str(folder / name) for name in cryolo[1:])
+        raise InputError(
+            f"{folder}: holds the same picks in several formats ({', '.join(cryolo)}). Pass one of its folders: "
+            f"{best}{note}, or {others}."
+        )
+    if len(of_folder) > 1:
+        names = sorted(of_folder)
+        shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise InputError(
+            f"{folder}: has picks in {len(names)} folders ({shown}). Pass one of them, or each as an input."
+        )
+
+
+def check_files(folder: Path, files: Sequence[PickPath], formats: Sequence[str | None]) -> None:
+    """Check that the pick files of a folder have one format, and each micrograph has one file.
+
+    `formats` are the formats of `files`, None for empty files.
+    """
+    counts = Counter(name for name in formats if name)
+    if len(counts) > 1:
+        shown = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in counts.items())
+        raise InputError(
+            f"{folder}: has pick files of several formats: {shown}. Put each format into its own folder."
+        )
+    seen: dict[str, PickPath] = {}
+    for file in files:
+        other = seen.setdefault(file.micrograph, file)
+        if other is not file:
+            suffixes = sorted(
+                each for each in (suffix_of(other.name), suffix_of(file.name)) if each
+            )
+            what = f"{other.path.name} and {file.path.name}"
+            way_out = "Put them into two folders"
+            if len(suffixes) > 1:
+                way_out += f", one for {' and one for '.join(suffixes)}"
+            raise InputError(f"{folder}: has two pick files for one micrograph: {what}. {way_out}.")

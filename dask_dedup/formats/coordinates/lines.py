@@ -1,0 +1,173 @@
+"""Lines of pick files: which of them are picks, and where the picks of a file begin and end.
+
+A file has a header, lines, and a tail. A line is a pick unless it is blank or a comment (``#``). Lines
+that are no picks are copied to kept and rejected files alike.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from itertools import compress, pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import changed_error
+from dask_dedup.storage.files import open_to_read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from io import BufferedReader
+    from pathlib import Path
+    from typing import Any
+
+    from numpy.typing import NDArray
+
+#: Most bytes of a slice. A larger file has several.
+SLICE_BYTES = 8 * 2**20
+#: A file with a longer line is no pick file.
+LONGEST_LINE = 2**20
+
+_BLANK, _COMMENT, _NEWLINE, _PICK = range(4)
+_KIND = np.full(256, _PICK, dtype=np.uint8)
+_KIND[:33] = _BLANK
+_KIND[ord("\n")] = _NEWLINE
+_KIND[ord("#")] = _COMMENT
+#: A line that ends a STAR table.
+_STRUCTURE = re.compile(
+    rb"^[ \t]*(?:data_\S*|loop_|_\S+[^\n]*?)[ \t]*(?:#[^\n]*)?\r?$", re.M | re.I
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Complete lines of a file, as a byte range, and the number of picks in them."""
+
+    start: int
+    stop: int
+    rows: int
+
+
+def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Find the lines of a block, and which of them are picks.
+
+    Returns
+    -------
+    starts : (lines,) intp
+        First byte of each line. The last line may lack its newline.
+    is_pick : (lines,) bool
+    """
+    characters = np.frombuffer(block, dtype=np.uint8)
+    newlines = np.flatnonzero(characters == 10)
+    starts = np.concatenate([[0], newlines + 1])
+    if starts[-1] == len(block):
+        starts = starts[:-1]
+    first, last = starts.copy(), len(block) - 1
+    kind = _KIND[characters[first]]
+    indented = np.flatnonzero(kind == _BLANK)
+    while indented.size:
+        first[indented] += 1
+        indented = indented[first[indented] <= last]
+        kind[indented] = _KIND[characters[first[indented]]]
+        indented = indented[kind[indented] == _BLANK]
+    return starts, kind == _PICK
+
+
+def pick_lines(block: bytes, starts: NDArray[np.intp], is_pick: NDArray[np.bool_]) -> bytes:
+    """Return the lines of a block that are picks. Each ends with a newline."""
+    block = block if block.endswith(b"\n") else block + b"\n"
+    if is_pick.all():
+        return block
+    return b"".join(compress(split_lines(block, starts), is_pick.tolist()))
+
+
+def split_lines(block: bytes, starts: NDArray[np.intp]) -> list[bytes]:
+    """Split a block into its lines, which keep their newlines."""
+    bounds = [*starts.tolist(), len(block)]
+    return [block[start:stop] for start, stop in pairwise(bounds)]
+
+
+def find_spans(
+    file: BufferedReader, head: bytes, start: int, digest: Any, *, star: bool, whole: bool
+) -> list[Span]:
+    """Find the picks of a file, in spans of about `SLICE_BYTES`. Add the bytes after `head` to `digest`.
+
+    Parameters
+    ----------
+    file : file
+        Its position is after `head`.
+    head : bytes
+        The first bytes of the file, at most `SLICE_BYTES`.
+    start : int
+        First byte of the lines.
+    star : bool
+        Whether a line such as ``data_name`` or ``_label`` ends the picks.
+    whole : bool
+        Whether the file must not have several spans.
+    """
+    spans: list[Span] = []
+    offset, block = start, head[start:]
+    more = len(head) >= SLICE_BYTES
+    while True:
+        if more:
+            rest = file.read() if whole else file.readline(LONGEST_LINE)
+            digest.update(rest)
+            block += rest
+            if not whole and rest and not rest.endswith(b"\n") and len(rest) == LONGEST_LINE:
+                raise InputError(f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes.")
+        if b"\0" in block:
+            raise InputError(
+                f"{file.name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
+            )
+        end = _STRUCTURE.search(block) if star else None
+        block = block[: end.start()] if end else block
+        if block:
+            starts, is_pick = find_lines(block)
+            picks = np.flatnonzero(is_pick)
+            if picks.size:
+                last = int(picks[-1]) + 1
+                stop = int(starts[last]) if last < starts.size else len(block)
+                spans.append(Span(offset, offset + stop, int(picks.size)))
+        offset += len(block)
+        following = b"" if end or not more else file.read(SLICE_BYTES)
+        digest.update(following)
+        if not following:
+            break
+        block, more = following, len(following) == SLICE_BYTES
+    for rest in iter(lambda: file.read(SLICE_BYTES), b""):
+        digest.update(rest)
+    # Comments between two spans belong to the first of them.
+    stops = [span.start for span in spans[1:]] + [span.stop for span in spans[-1:]]
+    return [Span(s.start, stop, s.rows) for s, stop in zip(spans, stops, strict=True)]
+
+
+def new_digest(head: bytes) -> Any:
+    """Return a SHA-256 object that has seen the first bytes of a file."""
+    return hashlib.sha256(head)
+
+
+def read_span(path: Path, start: int, stop: int) -> bytes:
+    """Read a byte range of a file. Raise `RunError` if the file is shorter."""
+    try:
+        with open_to_read(path, buffering=0) as file:
+            file.seek(start)
+            block: bytes = file.read(stop - start) if stop > start else b""
+    except FileNotFoundError as error:
+        raise changed_error(path) from error
+    if len(block) != stop - start:
+        raise changed_error(path)
+    return block
+
+
+def number_lines(path: Path, start: int, block: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the number, from 1, and the text of each pick of a block that begins at byte `start`."""
+    before = read_span(path, 0, start).count(b"\n") if start else 0
+    starts, is_pick = find_lines(block) if block else (np.empty(0, int), np.empty(0, bool))
+    for number, (line, pick) in enumerate(
+        zip(split_lines(block, starts), is_pick.tolist(), strict=True), before + 1
+    ):
+        if pick:
+            yield number, line

@@ -1,0 +1,128 @@
+"""One pick file: recognise its format, and find its picks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import InputFile
+from dask_dedup.formats.coordinates.column_map import Layout, first_row
+from dask_dedup.formats.coordinates.lines import SLICE_BYTES, Span, find_spans, new_digest
+from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
+from dask_dedup.formats.coordinates.values import is_numeric
+from dask_dedup.storage.files import open_to_read, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from io import BufferedReader
+    from pathlib import Path
+
+    from dask_dedup.formats.coordinates.column_map import ColumnMap, Header
+
+
+@dataclass(frozen=True, slots=True)
+class PickFile:
+    """A pick file that was read once.
+
+    Attributes
+    ----------
+    info : InputFile
+    layout : Layout or None
+        None for an empty file, which has no picks.
+    spans : tuple of Span
+        The lines with picks.
+    """
+
+    info: InputFile
+    layout: Layout | None
+    spans: tuple[Span, ...]
+
+
+def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
+    """Read a pick file once. Return None if it is in none of the formats `maps`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or has an extension that only one format uses but is not in it.
+    """
+    try:
+        status = status_of(path)
+        with open_to_read(path) as file:
+            head: bytes = file.read(SLICE_BYTES)
+            digest = new_digest(head)
+            found = _read_document(path, head, file, digest, maps) if head.strip() else None
+            found = found or _find_lines(path, head, file, digest, maps)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
+    if found is None:
+        return None
+    layout, spans = found
+    rows = sum(span.rows for span in spans)
+    info = InputFile(str(path), status.st_size, status.st_mtime_ns, rows, digest.hexdigest())
+    return PickFile(info, layout, tuple(spans))
+
+
+_Found = tuple[Layout | None, list[Span]]
+
+
+def _find_lines(
+    path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
+) -> _Found | None:
+    """Return the layout of a file, and the lines with its picks. Return None if its format is unknown."""
+    header = _recognise(head, path, maps) if head.strip() else None
+    if header is None:
+        return None if first_row(head) else (None, [])
+    column_map = MAP_OF[header.layout.map]
+    rest = (file, head, header.start, digest)
+    spans = find_spans(*rest, star=column_map.star, whole=column_map.helix)
+    return _with_types(header.layout, head, spans), spans
+
+
+def _read_document(
+    path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
+) -> _Found | None:
+    """Return the layout of a document, and the bytes with its picks. Return None if the file is no document."""
+    extension = path.suffix.lower()
+    for column_map in maps:
+        if column_map.parse is None or extension not in column_map.extensions:
+            continue
+        rest = file.read()
+        digest.update(rest)
+        head += rest
+        columns = column_map.parse(head, path)
+        if columns is None:
+            continue
+        rows = len(columns["x"])
+        layout = Layout(column_map.name, tuple(columns))
+        if not rows:
+            return layout, []
+        elements = column_map.find_elements(head) if column_map.find_elements else []
+        start, stop = (elements[0][0], elements[-1][1]) if elements else (0, len(head))
+        return layout, [Span(start, stop, rows)]
+    return None
+
+
+def _recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | None:
+    """Return the header of a file in one of the formats `maps`, or None."""
+    text = head if head.endswith(b"\n") else head + b"\n"
+    extension = path.suffix.lower()
+    mine = [each for each in maps if extension in each.extensions]
+    found = (each.recognise(text, path) for each in mine)
+    header = next((each for each in found if each is not None), None)
+    if header is None and mine and mine[0].expected and first_row(head):
+        line = first_row(head)[:60].decode(errors="replace")
+        raise InputError(f"{path}: expected {mine[0].expected}; found {line!r}.")
+    return header
+
+
+def _with_types(layout: Layout, head: bytes, spans: Sequence[Span]) -> Layout:
+    """Return the layout with the names of the columns that hold text, by the first pick."""
+    if not spans or not layout.extra:
+        return layout
+    row = first_row(head, spans[0].start)
+    values = row.split(layout.delimiter.encode()) if layout.delimiter else row.split()
+    pairs = zip(layout.columns, values, strict=False)
+    text = tuple(n for n, value in pairs if n in layout.extra and not is_numeric(value.strip()))
+    return replace(layout, text=text) if text else layout

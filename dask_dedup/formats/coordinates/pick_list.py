@@ -1,0 +1,253 @@
+"""Lists of pick files that RELION writes, and the new lists for the output.
+
+- RELION 4 and later: ``autopick.star``, ``manualpick.star``, ``extractpick.star`` with the columns
+  ``rlnMicrographName`` and ``rlnMicrographCoordinates``. Tomograms: ``rlnTomoName`` and
+  ``rlnTomoImportParticleFile``.
+- RELION 3.1: ``coords_suffix_autopick.star`` holds one line, the path of a table of micrographs.
+
+Paths in a list are relative to the project folder. That is the nearest folder above the list in which they
+exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import InputFile, OutputFile, opening, write_blocks
+from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM, first_row, star_loops
+from dask_dedup.formats.coordinates.folder import PickPath
+from dask_dedup.formats.coordinates.lines import find_lines, split_lines
+from dask_dedup.formatting import counted
+from dask_dedup.storage.files import list_names, read_bytes, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Names of lists in a job folder.
+_LIST_NAMES = ("autopick.star", "manualpick.star", "extractpick.star")
+_SUFFIX_LIST = re.compile(r"coords_suffix_(\w+)\.star")
+#: Columns of a list: the micrograph and its pick file.
+_COLUMNS = (
+    (MICROGRAPH, "rlnMicrographCoordinates"),
+    (TOMOGRAM, "rlnTomoImportParticleFile"),
+)
+_JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
+_VALUE = re.compile(rb"\"[^\"]*\"|'[^']*'|\S+")
+#: Bytes of a file that decide whether it is a list.
+_HEAD = 2**16
+
+
+@dataclass(frozen=True, slots=True)
+class PickList:
+    """A list of pick files.
+
+    Attributes
+    ----------
+    info : InputFile
+    project : str
+        The folder that its paths are relative to.
+    column : int
+        Of the pick files; -1 for RELION 3.1, where it has one path, of micrographs.
+    rows : tuple of (int, int, str)
+        Byte range and output name of each path, in the order of the list.
+    """
+
+    info: InputFile
+    project: str
+    rows: tuple[tuple[int, int, str], ...]
+    suffix: bool = False
+
+    @property
+    def name(self) -> str:
+        """File name of the list."""
+        return Path(self.info.path).name
+
+
+@dataclass(frozen=True, slots=True)
+class ListedPicks:
+    """The pick files that a list names, and the list."""
+
+    files: list[PickPath]
+    lists: tuple[PickList, ...]
+    tomograms: bool = False
+
+
+def find_list(folder: Path) -> Path | None:
+    """Return the list of a RELION job folder. Return None if there is none, or more than one."""
+    names = list_names(folder)
+    found = [name for name in names if name in _LIST_NAMES]
+    found = found or [name for name in names if _SUFFIX_LIST.fullmatch(name)]
+    if len(found) > 1:
+        raise InputError(
+            f"{folder}: has several lists of picks ({', '.join(found)}). Pass one of them."
+        )
+    return folder / found[0] if found else None
+
+
+def is_list(path: Path, head: bytes) -> bool:
+    """Return whether a STAR file that begins with `head` is a list of pick files."""
+    if _SUFFIX_LIST.fullmatch(path.name):
+        return True
+    return any(set(pair) <= set(labels) for _, labels, _ in star_loops(head) for pair in _COLUMNS)
+
+
+def read_list(path: Path) -> ListedPicks:
+    """Read a list of pick files.
+
+    Raises
+    ------
+    InputError
+        If a listed file does not exist, or is listed twice.
+    """
+    with opening(path):
+        status, text = status_of(path), read_bytes(path)
+    digest = hashlib.sha256(text).hexdigest()
+    info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)
+    suffix = _SUFFIX_LIST.fullmatch(path.name)
+    return (
+        _read_suffix_list(path, text, info, suffix[1]) if suffix else _read_star(path, text, info)
+    )
+
+
+def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
+    text += b"" if text.endswith(b"\n") else b"\n"
+    tables = ((labels, start, pair) for _, labels, start in star_loops(text) for pair in _COLUMNS)
+    found = next((table for table in tables if set(table[2]) <= set(table[0])), None)
+    if found is None:
+        raise InputError(f"{path}: not a list of pick files.")
+    labels, start, pair = found
+    rows = _read_rows(path, text, start, labels, pair)
+    project = _find_project(path, [target for _, target, _ in rows])
+    files: dict[str, PickPath] = {}
+    missing: list[str] = []
+    spans = []
+    for micrograph, target, (first, last) in rows:
+        file = project / target
+        if not file.exists():
+            missing.append(target)
+            continue
+        name = _name_in_tree(path, project, target)
+        if name in files:
+            raise InputError(f"{path}: lists {target} twice, or two files of one name.")
+        files[name] = PickPath(file, name, micrograph)
+        spans.append((first, last, name))
+    if missing:
+        shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise InputError(
+            f"{path}: {counted(len(missing), 'listed file', 'are missing')}: {shown}. Paths are relative to the "
+            f"project folder (looked in {project})."
+        )
+    listed = PickList(info, str(project), tuple(spans))
+    return ListedPicks(list(files.values()), (listed,), pair[0] == TOMOGRAM)
+
+
+def _read_rows(
+    path: Path, text: bytes, start: int, labels: Sequence[str], pair: tuple[str, str]
+) -> list[tuple[str, str, tuple[int, int]]]:
+    """Return micrograph, pick file and byte range of the pick file's path, for each row of a list."""
+    rows = []
+    name, target = (labels.index(label) for label in pair)
+    starts, is_row = find_lines(text[start:])
+    lines = split_lines(text[start:], starts)
+    for offset, line, wanted in zip(starts.tolist(), lines, is_row.tolist(), strict=True):
+        if not wanted:
+            continue
+        if line.lstrip().lower().startswith((b"data_", b"loop_")):
+            break
+        values = list(_VALUE.finditer(line))
+        if len(values) != len(labels):
+            number = text[: start + offset].count(b"\n") + 1
+            raise InputError(
+                f"{path}: line {number} has {len(values)} values, but the list has {len(labels)} columns."
+            )
+        span = values[target].span()
+        texts = [values[each][0].decode(errors="replace").strip("'\"") for each in (name, target)]
+        first = start + offset
+        rows.append((texts[0], texts[1], (first + span[0], first + span[1])))
+    return rows
+
+
+def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> ListedPicks:
+    """Read the list of RELION 3.1: picks are in its folder, named by micrograph and suffix."""
+    target = first_row(text).decode(errors="replace")
+    project = _find_project(path, [target])
+    table = project / target
+    if not target or not table.is_file():
+        raise InputError(
+            f"{path}: names the micrographs {target or '(nothing)'}, which do not exist. The path is relative to "
+            f"the project folder (looked in {project})."
+        )
+    files = []
+    for micrograph in _micrographs_of(table):
+        stem = str(PurePosixPath(_JOB_FOLDER.sub("", micrograph)).with_suffix(""))
+        for extension in ("star", "box", "txt"):
+            name = f"{stem}_{suffix}.{extension}"
+            if (path.parent / name).exists():
+                files.append(PickPath(path.parent / name, name, micrograph))
+                break
+    if not files:
+        raise InputError(f"{path}: none of the micrographs in {table} has a file *_{suffix}.star.")
+    start = text.index(first_row(text))
+    listed = PickList(
+        info, str(project), ((start, start + len(first_row(text)), target),), suffix=True
+    )
+    return ListedPicks(files, (listed,))
+
+
+def _micrographs_of(path: Path) -> list[str]:
+    """Return the names in the column rlnMicrographName of a STAR file."""
+    with opening(path):
+        text = read_bytes(path) + b"\n"
+    for _, labels, start in star_loops(text):
+        if MICROGRAPH in labels:
+            rows = _read_rows(path, text, start, labels, (MICROGRAPH, MICROGRAPH))
+            return list(dict.fromkeys(micrograph for micrograph, _, _ in rows))
+    raise InputError(f"{path}: has no column {MICROGRAPH}.")
+
+
+def _find_project(path: Path, targets: Sequence[str]) -> Path:
+    """Return the nearest folder above `path`, else the working folder, in which a listed file exists."""
+    listed = path.absolute().parent
+    folders = [listed, *listed.parents, Path.cwd()]
+    for folder in folders:
+        if any((folder / target).exists() for target in targets[:5]):
+            return folder
+    return next((each for each in folders if any((each / t).exists() for t in targets)), listed)
+
+
+def _name_in_tree(path: Path, project: Path, target: str) -> str:
+    """Return the output name of a listed file: its path below the list's folder, else below the project."""
+    file = Path(os.path.normpath(project / target))
+    for folder in (path.absolute().parent, project):
+        if file.is_relative_to(folder):
+            return file.relative_to(folder).as_posix()
+    return file.name
+
+
+def write_list(picks: PickList, folder: Path, tree: str, final: Path) -> OutputFile:
+    """Write a list that names the new pick files. They will be in the folder `tree` of the folder `final`.
+
+    Paths are relative to the project folder if that contains `final`, else absolute.
+    """
+    text = read_bytes(Path(picks.info.path))
+    project, home = Path(picks.project), (final / tree).absolute()
+    inside = home.is_relative_to(project)
+    base = home.relative_to(project) if inside else home
+    parts, done = [], 0
+    for start, stop, name in picks.rows:
+        new = (base / name).as_posix()
+        if picks.suffix:
+            new = name if inside else (project / name).as_posix()
+        elif any(character.isspace() for character in new):
+            new = f'"{new}"'
+        parts += [text[done:start], new.encode()]
+        done = stop
+    content = b"".join([*parts, text[done:]])
+    written = write_blocks(folder / tree / picks.name, 0, [content])
+    return OutputFile(f"{tree}/{picks.name}", 0, written.bytes, written.sha256)

@@ -1,0 +1,31 @@
+"""Topaz: a table with a header line, of one micrograph or many."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_ROLES = {
+    b"image_name": "micrograph",
+    b"x_coord": "x",
+    b"y_coord": "y",
+    b"z_coord": "z",
+    b"score": "score",
+}
+
+
+def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+    line, _, _ = head.partition(b"\n")
+    delimiter = next((each for each in (b"\t", b",") if each in line), b"")
+    names = [name.strip() for name in (line.split(delimiter) if delimiter else line.split())]
+    if not {b"image_name", b"x_coord", b"y_coord"}.issubset(names):
+        return None
+    columns = tuple(_ROLES.get(name, name.decode(errors="replace")) for name in names)
+    return Header(Layout(TOPAZ.name, columns, delimiter.decode()), min(len(line) + 1, len(head)))
+
+
+TOPAZ = ColumnMap("topaz", (".txt", ".csv", ".tsv"), _recognise)

@@ -1,0 +1,223 @@
+"""Read the columns of pick files as those of RELION."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.arrow import from_numpy, from_strings
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import changed_error
+from dask_dedup.formats.coordinates.column_map import (
+    COORDINATES,
+    FILAMENT,
+    MICROGRAPH,
+    PIXEL_SIZE_2D,
+    PIXEL_SIZE_3D,
+    SCORE,
+    TOMOGRAM,
+    centre,
+    without_dummies,
+)
+from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
+from dask_dedup.formats.coordinates.lines import find_lines, number_lines, pick_lines, read_span
+from dask_dedup.formats.coordinates.programs import MAP_OF
+from dask_dedup.formats.coordinates.values import RowError, Table, to_floats
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable
+    from dask_dedup.formats.coordinates.column_map import Layout
+
+_HELIX = b"#helix"
+_NAMES = (MICROGRAPH, TOMOGRAM)
+_PIXEL_SIZES = (PIXEL_SIZE_2D, PIXEL_SIZE_3D)
+
+
+def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
+    """Read the named columns of a fragment, with centres in pixels. Text is dictionary-encoded."""
+    detail: CoordinatesDetail = table.detail
+    schema = pa.schema([_encoded(table.schema.field(name)) for name in columns])
+    parts = []
+    runs = groupby(fragment.slices, key=lambda part: detail.members[member_of(part)].layout)
+    for layout, slices in runs:
+        parts.append(_read_slices(detail, detail.layouts[layout], list(slices), schema))
+    return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
+
+
+def _encoded(field: pa.Field) -> pa.Field:
+    text = pa.types.is_string(field.type)
+    return field.with_type(pa.dictionary(pa.int32(), pa.string())) if text else field
+
+
+def _read_slices(
+    detail: CoordinatesDetail, layout: Layout, slices: Sequence[FileSlice], schema: pa.Schema
+) -> pa.Table:
+    """Read slices that have the same layout."""
+    if MAP_OF[layout.map].parse:
+        return _read_documents(detail, layout, slices, schema)
+    blocks, rows = [], 0
+    filaments: list[NDArray[np.int64]] = []
+    helix = MAP_OF[layout.map].helix and FILAMENT in schema.names
+    for part in slices:
+        start, stop, _ = part.blocks
+        block = read_span(at(part.path), start, stop)
+        starts, is_pick = find_lines(block)
+        if np.count_nonzero(is_pick) != part.rows:
+            raise changed_error(part.path)
+        blocks.append(pick_lines(block, starts, is_pick))
+        rows += part.rows
+        if helix:
+            filaments.append(_count_helices(block, starts, is_pick))
+    values = Table(b"".join(blocks), layout.columns, layout.delimiter, rows)
+    try:
+        text = values.columns(_needed(layout, schema.names))
+        numbers = {
+            name: to_floats(column, name)
+            for name, column in text.items()
+            if name != "micrograph" and not (name in schema.names and _is_text(schema, name))
+        }
+    except RowError as error:
+        raise _row_error(slices, error) from None
+    if helix:
+        numbers["filament"] = np.concatenate(filaments).astype(np.float64)
+    return pa.table(_columns(detail, layout, slices, text, numbers, schema), schema)
+
+
+def _read_documents(
+    detail: CoordinatesDetail, layout: Layout, slices: Sequence[FileSlice], schema: pa.Schema
+) -> pa.Table:
+    """Read documents that have the same layout."""
+    parse = MAP_OF[layout.map].parse
+    parts = []
+    for part in slices:
+        member = detail.members[member_of(part)]
+        columns = parse(read_span(at(part.path), 0, member.bytes), at(part.path)) if parse else None
+        if columns is None or len(columns["x"]) != part.rows:
+            raise changed_error(part.path)
+        parts.append(columns)
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in layout.columns}
+    text = {
+        name: pa.array(v.tolist(), pa.string())
+        for name, v in joined.items()
+        if v.dtype.kind in "UO"
+    }
+    numbers = {name: values for name, values in joined.items() if name not in text}
+    return pa.table(_columns(detail, layout, slices, text, numbers, schema), schema)
+
+
+def _columns(
+    detail: CoordinatesDetail,
+    layout: Layout,
+    slices: Sequence[FileSlice],
+    text: Mapping[str, pa.Array],
+    numbers: Mapping[str, NDArray[np.float64]],
+    schema: pa.Schema,
+) -> dict[str, pa.Array]:
+    """Return the columns of `schema`, from the columns of the files as text and as numbers."""
+    rows = sum(part.rows for part in slices)
+    result: dict[str, pa.Array] = {}
+    for name in schema.names:
+        if name in _NAMES:
+            if "micrograph" in text:
+                result[name] = _renamed(text["micrograph"].dictionary_encode(), dict(detail.names))
+            else:
+                result[name] = _names_of_files(detail, slices)
+        elif name in COORDINATES:
+            result[name] = from_numpy(centre(layout, COORDINATES.index(name), numbers))
+        elif name == SCORE:
+            score = numbers.get("score", np.full(rows, np.nan))
+            result[name] = from_numpy(without_dummies(score))
+        elif name == FILAMENT:
+            result[name] = _whole(numbers.get("filament"), rows)
+        elif name in _PIXEL_SIZES:
+            size = np.full(rows, layout.pixel_size or np.nan)
+            result[name] = from_numpy(numbers.get("pixel_size", size))
+        elif name in numbers:
+            result[name] = from_numpy(numbers[name])
+        elif name in text:
+            result[name] = text[name].dictionary_encode()
+        else:
+            result[name] = pa.nulls(rows, schema.field(name).type)
+    return result
+
+
+def _needed(layout: Layout, names: Sequence[str]) -> list[str]:
+    """Return the columns of a file that the named columns of the table are computed from."""
+    needed: set[str] = set()
+    for name in names:
+        if name in _NAMES:
+            needed.add("micrograph")
+        elif name in COORDINATES:
+            axis = COORDINATES.index(name)
+            needed |= {"xyz"[axis], f"shift_{'xyz'[axis]}", ("width", "height", "z")[axis]}
+        else:
+            role = {SCORE: "score", FILAMENT: "filament"}.get(name, name)
+            needed.add("pixel_size" if role in _PIXEL_SIZES else role)
+    return [name for name in layout.columns if name in needed]
+
+
+def _is_text(schema: pa.Schema, name: str) -> bool:
+    return bool(pa.types.is_dictionary(schema.field(name).type))
+
+
+def _names_of_files(detail: CoordinatesDetail, slices: Sequence[FileSlice]) -> pa.Array:
+    """Return the micrograph of each row, known from the file's name or the list."""
+    number_of: dict[str, int] = {}
+    codes = [
+        number_of.setdefault(detail.members[member_of(part)].micrograph, len(number_of))
+        for part in slices
+    ]
+    indices = np.repeat(np.array(codes, np.int32), [part.rows for part in slices])
+    return pa.DictionaryArray.from_arrays(from_numpy(indices), from_strings(list(number_of)))
+
+
+def _renamed(names: pa.DictionaryArray, new: dict[str, str]) -> pa.Array:
+    """Return micrographs with their new names. Names that are not in `new` stay."""
+    old = names.dictionary.to_pylist()
+    stripped = [each.strip("'\"") for each in old]
+    changed = [new.get(each, each) for each in stripped]
+    if changed == old:
+        return names
+    number_of: dict[str, int] = {}
+    codes = np.array([number_of.setdefault(each, len(number_of)) for each in changed], np.int32)
+    indices = codes[names.indices.to_numpy()]
+    return pa.DictionaryArray.from_arrays(from_numpy(indices), from_strings(list(number_of)))
+
+
+def _whole(values: NDArray[np.number] | None, rows: int) -> pa.Array:
+    """Return filament numbers as integers, null where there is none."""
+    if values is None:
+        return pa.nulls(rows, pa.int64())
+    number = np.asarray(values, np.float64)
+    valid = np.isfinite(number) & (np.abs(number) < 2**53)
+    return from_numpy(np.where(valid, number, 0).astype(np.int64), valid)
+
+
+def _count_helices(
+    block: bytes, starts: NDArray[np.intp], is_pick: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Return the number of the helix of each pick, which is the number of ``#helix`` lines before it."""
+    comments = starts[~is_pick].tolist()
+    begins = [start for start in comments if block.startswith(_HELIX, start)]
+    return np.searchsorted(begins, starts[is_pick]).astype(np.int64)
+
+
+def _row_error(slices: Sequence[FileSlice], error: RowError) -> InputError:
+    """Return an `InputError` that names the file and the line of a row."""
+    row = error.row
+    for part in slices:
+        if row < part.rows:
+            start, stop, _ = part.blocks
+            lines = number_lines(at(part.path), start, read_span(at(part.path), start, stop))
+            number = next(number for n, (number, _) in enumerate(lines) if n == row)
+            return InputError(f"{part.path}: line {number} {error.problem}.")
+        row -= part.rows
+    raise IndexError(error.row)

@@ -1,0 +1,251 @@
+"""Tables of picks: one pick file, a folder of pick files, or a list of them.
+
+The columns are those of RELION, with centres in pixels:
+
+- ``rlnMicrographName``, for tomograms ``rlnTomoName``: from a column, the list or the file name;
+- ``rlnCoordinateX``, ``rlnCoordinateY``, for tomograms ``rlnCoordinateZ``;
+- ``rlnAutopickFigureOfMerit``: the score, NaN if there is none;
+- ``rlnHelicalTubeID``: the filament, if the format has one;
+- ``rlnMicrographPixelSize`` or ``rlnTomoTiltSeriesPixelSize``, if the format fixes the pixel size;
+- all other columns under their names.
+"""
+
+from __future__ import annotations
+
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable, StoredSchema, opening
+from dask_dedup.formats.coordinates.column_map import (
+    COORDINATES,
+    FILAMENT,
+    MICROGRAPH,
+    PIXEL_SIZE_2D,
+    PIXEL_SIZE_3D,
+    SCORE,
+    TOMOGRAM,
+    Layout,
+)
+from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
+from dask_dedup.formats.coordinates.folder import (
+    PickPath,
+    check_files,
+    check_folders,
+    find_files,
+    micrograph_of,
+)
+from dask_dedup.formats.coordinates.lines import SLICE_BYTES
+from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
+from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
+from dask_dedup.formats.coordinates.programs import MAP_OF
+from dask_dedup.formats.coordinates.reader import read
+from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
+from dask_dedup.formatting import counted
+from dask_dedup.storage.files import open_to_read, status_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+__all__ = ["assemble", "open_table", "read", "split", "write_lists"]
+
+#: Most rows of a fragment, unless a single slice has more.
+_FRAGMENT_ROWS = 100_000
+#: Files opened in one go by a thread.
+_BATCH = 64
+_THREADS = 4
+_HEAD = 2**16
+
+
+def open_table(path: Path, source: int) -> ParticleTable:
+    """Open a pick file, a folder of pick files, or a list of them. Every file is read once.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read, or the files are not those of one picker.
+    """
+    with opening(path):
+        folder = stat.S_ISDIR(status_of(path).st_mode)
+    if folder:
+        listed = find_list(path)
+        if listed is None:
+            return _open_folder(path, source)
+        return _open_list(path, listed, source)
+    with opening(path), open_to_read(path) as file:
+        head = file.read(_HEAD)
+    if path.suffix.lower() == ".star" and is_list(path, head):
+        return _open_list(path, path, source)
+    opened = open_file(path)
+    if opened is None:
+        raise InputError(f"{path}: not a pick file of a known format.")
+    pick_path = PickPath(path, path.name, micrograph_of(path.name))
+    return _make_table(path, source, [(pick_path, opened)])
+
+
+def _open_folder(folder: Path, source: int) -> ParticleTable:
+    """Open the pick files in a folder, or else those in its sub-folders."""
+    here, below, notes = find_files(folder)
+    opened = _open_files(here)
+    if not any(file.layout for _, file in opened):
+        opened = _open_files(below)
+        check_folders(folder, *_with_formats(opened))
+    elif below:
+        notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
+    if not any(file.layout for _, file in opened):
+        empty = len(here) + len(below)
+        reason = f"no picks in {counted(empty, 'file')}" if empty else "no pick files"
+        raise InputError(
+            f"{folder}: {reason}. Leave this input out, or pass the folder of the files."
+        )
+    used = {pick_path.name for pick_path, _ in opened}
+    unknown = [each for each in (here if opened[0][0] in here else below) if each.name not in used]
+    if unknown:
+        notes.append(
+            f"{counted(len(unknown), 'file')} of no known format ignored ({unknown[0].name}, ...)"
+        )
+    files = [pick_path for pick_path, _ in opened]
+    formats = [file.layout.map if file.layout else None for _, file in opened]
+    check_files(folder, files, formats)
+    return _make_table(folder, source, opened, tree=folder.absolute().name, notes=notes)
+
+
+def _with_formats(
+    opened: Sequence[tuple[PickPath, PickFile]],
+) -> tuple[list[PickPath], list[str]]:
+    known = [(path, file.layout.map) for path, file in opened if file.layout]
+    return [path for path, _ in known], [name for _, name in known]
+
+
+def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
+    """Open the pick files that a list names. `path` is the list or the job folder that has it."""
+    picks = read_list(listed)
+    opened = _open_files(picks.files)
+    if len(opened) < len(picks.files):
+        used = {pick_path.name for pick_path, _ in opened}
+        first = next(each for each in picks.files if each.name not in used)
+        raise InputError(f"{listed}: {first.path} is not a pick file of a known format.")
+    notes = []
+    here, below, _ = find_files(listed.parent)
+    names = {each.name for each in picks.files} | {each.name for each in picks.lists}
+    old = [each for each in (*here, *below) if each.name not in names]
+    if old:
+        notes.append(f"{counted(len(old), 'file')} not in the list ignored ({old[0].name}, ...)")
+    return _make_table(
+        *(path, source, opened),
+        tree=listed.absolute().parent.name,
+        lists=picks.lists,
+        notes=notes,
+        tomograms=picks.tomograms,
+    )
+
+
+def _open_files(paths: Sequence[PickPath]) -> list[tuple[PickPath, PickFile]]:
+    """Open files, some at once. Files of no known format are left out."""
+
+    def open_batch(first: int) -> list[tuple[PickPath, PickFile]]:
+        batch = paths[first : first + _BATCH]
+        opened = [(each, open_file(each.path)) for each in batch]
+        return [(each, file) for each, file in opened if file is not None]
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return list(chain.from_iterable(pool.map(open_batch, range(0, len(paths), _BATCH))))
+
+
+def _make_table(
+    path: Path,
+    source: int,
+    opened: Sequence[tuple[PickPath, PickFile]],
+    *,
+    tree: str = "",
+    lists: tuple[PickList, ...] = (),
+    notes: Sequence[str] = (),
+    tomograms: bool = False,
+) -> ParticleTable:
+    number_of: dict[Layout, int] = {}
+    members = []
+    for pick_path, file in opened:
+        layout = -1
+        if file.layout is not None and file.spans:
+            layout = number_of.setdefault(file.layout, len(number_of))
+        start, stop = (file.spans[0].start, file.spans[-1].stop) if file.spans else (0, 0)
+        members.append(
+            Member(
+                path=file.info.path,
+                name=pick_path.name,
+                micrograph=pick_path.micrograph,
+                layout=layout,
+                bytes=file.info.bytes,
+                rows=file.info.rows,
+                start=start,
+                stop=stop,
+            )
+        )
+    layouts = tuple(number_of)
+    tomograms = tomograms or any(layout.has_z for layout in layouts)
+    if len({layout.has_z for layout in layouts}) > 1:
+        raise InputError(f"{path}: some files have z coordinates, and some have not.")
+    detail = CoordinatesDetail(
+        tuple(members),
+        layouts,
+        lists,
+        tomograms=tomograms,
+        tree=tree,
+        notes=tuple(notes),
+        writable=all(MAP_OF[layout.map].writable for layout in layouts),
+    )
+    return ParticleTable(
+        format="coordinates",
+        path=str(path),
+        source=source,
+        stored_schema=StoredSchema.of(_schema_of(layouts, tomograms=tomograms)),
+        files=(*(file.info for _, file in opened), *(each.info for each in lists)),
+        fragments=_make_fragments([file for _, file in opened], source),
+        detail=detail,
+    )
+
+
+def _schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:
+    """Return the columns of a table whose files have these layouts."""
+    roles = {name for layout in layouts for name in layout.columns}
+    axes = 3 if any(layout.has_z for layout in layouts) else 2
+    fields = {TOMOGRAM if tomograms else MICROGRAPH: pa.string()}
+    fields |= dict.fromkeys((*COORDINATES[:axes], SCORE), pa.float64())
+    if "filament" in roles or any(MAP_OF[layout.map].helix for layout in layouts):
+        fields[FILAMENT] = pa.int64()
+    if "pixel_size" in roles or any(layout.pixel_size for layout in layouts):
+        fields[PIXEL_SIZE_3D if axes == 3 else PIXEL_SIZE_2D] = pa.float64()
+    for layout in layouts:
+        for name in layout.extra:
+            text = any(name in each.text for each in layouts)
+            fields.setdefault(name, pa.string() if text else pa.float64())
+    return pa.schema(list(fields.items()))
+
+
+def _make_fragments(files: Sequence[PickFile], source: int) -> tuple[Fragment, ...]:
+    """Group the lines of all files into fragments of at most `SLICE_BYTES` or `_FRAGMENT_ROWS`."""
+    groups: list[list[FileSlice]] = [[]]
+    size = rows = 0
+    for number, file in enumerate(files):
+        first_row = 0
+        for span in file.spans:
+            length = span.stop - span.start
+            if groups[-1] and (size + length > SLICE_BYTES or rows + span.rows > _FRAGMENT_ROWS):
+                groups.append([])
+                size = rows = 0
+            blocks = (span.start, span.stop, number)
+            groups[-1].append(FileSlice(file.info.path, first_row, span.rows, blocks))
+            first_row += span.rows
+            size, rows = size + length, rows + span.rows
+    fragments = []
+    first_row = 0
+    for number, slices in enumerate(groups):
+        rows = sum(part.rows for part in slices)
+        fragments.append(Fragment(number, source, first_row, rows, tuple(slices)))
+        first_row += rows
+    return tuple(fragments)

@@ -1,0 +1,159 @@
+"""Values of the columns of pick files: from lines of text to arrays."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from dask_dedup.arrow import from_numpy, to_numpy
+from dask_dedup.formats.star.values import is_number
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+#: Texts that stand for no value, in lower case.
+_MISSING = ("", "<na>", "na", "n/a", "nan", "none", "null", "-nan", "+nan")
+#: MATLAB writes some numbers as complex numbers.
+_COMPLEX = re.compile(
+    r"(?P<real>[+-]?[\d.]+(?:e[+-]?\d+)?)[+-][\d.]+(?:e[+-]?\d+)?i", re.IGNORECASE
+)
+
+
+class RowError(ValueError):
+    """A row whose values cannot be read. `row` is its number among the rows."""
+
+    def __init__(self, row: int, problem: str) -> None:
+        super().__init__(problem)
+        self.row, self.problem = row, problem
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The values of lines as text, one Arrow array per column."""
+
+    text: bytes
+    names: tuple[str, ...]
+    delimiter: str
+    rows: int
+
+    def columns(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
+        """Return the wanted columns as Arrow arrays of text."""
+        if not self.rows:
+            return {name: pa.array([], pa.string()) for name in wanted}
+        return self._delimited(wanted) if self.delimiter else self._blank_separated(wanted)
+
+    def _blank_separated(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
+        characters = np.frombuffer(self.text, dtype=np.uint8)
+        blank = np.empty(characters.size + 1, dtype=np.bool_)
+        blank[0] = True
+        np.less_equal(characters, 32, out=blank[1:])
+        bounds = np.flatnonzero(blank[1:] != blank[:-1]).astype(np.int32)
+        width = 2 * len(self.names)
+        newlines = np.flatnonzero(characters == 10)
+        if bounds.size != width * self.rows or not self._ends_fit(bounds, width, newlines):
+            raise self._wrong_count(bounds, newlines)
+        # Every second element is the white space between two values, so the text is not copied.
+        values = pa.Array.from_buffers(
+            pa.binary(), bounds.size - 1, [None, pa.py_buffer(bounds), pa.py_buffer(self.text)]
+        )
+        first = np.arange(0, bounds.size, width, dtype=np.int32)
+        return {
+            name: _as_text(values.take(from_numpy(first + np.int32(2 * self.names.index(name)))))
+            for name in wanted
+        }
+
+    @staticmethod
+    def _ends_fit(bounds: NDArray[np.int32], width: int, newlines: NDArray[np.intp]) -> bool:
+        """Return whether the values of each row are on one line."""
+        rows = bounds.reshape(-1, width)
+        return bool((rows[:, -1] <= newlines).all() and (rows[1:, 0] > newlines[:-1]).all())
+
+    def _wrong_count(self, bounds: NDArray[np.int32], newlines: NDArray[np.intp]) -> RowError:
+        counts = np.bincount(np.searchsorted(newlines, bounds[::2]), minlength=newlines.size)
+        row = int((counts != len(self.names)).argmax())
+        return RowError(
+            row, f"has {counts[row]} values, but the file has {len(self.names)} columns"
+        )
+
+    def _delimited(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
+        names = [str(number) for number in range(len(self.names))]
+        kept = [str(self.names.index(name)) for name in wanted]
+        bad: list[int] = []
+
+        def note(row: pa.csv.InvalidRow) -> str:
+            bad.append(row.actual_columns)
+            return "error"
+
+        try:
+            table = pa.csv.read_csv(
+                pa.BufferReader(self.text),
+                read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
+                parse_options=pa.csv.ParseOptions(
+                    delimiter=self.delimiter, invalid_row_handler=note
+                ),
+                convert_options=pa.csv.ConvertOptions(
+                    include_columns=kept,
+                    column_types=dict.fromkeys(names, pa.string()),
+                    strings_can_be_null=False,
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            columns = len(self.names)
+            delimiter = self.delimiter.encode()
+            counts = [line.count(delimiter) + 1 for line in self.text.split(b"\n")]
+            row = next((n for n, count in enumerate(counts) if count != columns), 0)
+            problem = (
+                f"has {bad[0]} values, but the file has {columns} columns" if bad else str(error)
+            )
+            raise RowError(row, problem) from None
+        if table.num_rows != self.rows:
+            raise RowError(0, "cannot be read: a quote is not closed in a line after it")
+        return {
+            name: pc.utf8_trim_whitespace(table.column(number).combine_chunks())
+            for name, number in zip(wanted, kept, strict=True)
+        }
+
+
+def _as_text(values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(pa.string())
+    except pa.ArrowInvalid:
+        text = [value.decode(errors="replace") for value in values.to_pylist()]
+        return pa.array(text, pa.string())
+
+
+def to_floats(values: pa.Array, name: str) -> NDArray[np.float64]:
+    """Convert text to float64, with NaN for missing values. `name` is the column's, for the error."""
+    try:
+        return np.asarray(to_numpy(values.cast(pa.float64())), dtype=np.float64)
+    except pa.ArrowInvalid:
+        pass
+    missing = pc.is_in(pc.utf8_lower(values), pa.array(_MISSING))
+    present = pc.if_else(missing, None, values)
+    try:
+        return np.asarray(to_numpy(present.cast(pa.float64())), dtype=np.float64)
+    except pa.ArrowInvalid:
+        pass
+    found = np.full(len(values), np.nan)
+    for row, text in enumerate(present.to_pylist()):
+        if text is None:
+            continue
+        complex_number = _COMPLEX.fullmatch(text)
+        text = complex_number["real"] if complex_number else text.strip("'\"")
+        if not is_number(text.encode()):
+            raise RowError(row, f"has {text[:40]!r} for {name}, which is not a number")
+        found[row] = float(text)
+    return found
+
+
+def is_numeric(value: bytes) -> bool:
+    """Return whether a value is a number, or stands for no value."""
+    return is_number(value.strip(b"'\"")) or value.decode(errors="replace").lower() in _MISSING

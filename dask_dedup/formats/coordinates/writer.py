@@ -1,0 +1,133 @@
+"""Write kept and rejected picks as pick files with the names and the bytes of the input files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from itertools import compress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.formats.base import OutputFile, changed_error, read_blocks, write_blocks
+from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
+from dask_dedup.formats.coordinates.lines import find_lines, read_span, split_lines
+from dask_dedup.formats.coordinates.pick_list import write_list
+from dask_dedup.storage.files import open_to_read, read_bytes
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats.base import Fragment, ParticleTable
+    from dask_dedup.formats.coordinates.detail import Member
+
+
+def split(
+    table: ParticleTable,  # noqa: ARG001
+    fragment: Fragment,
+    keep: NDArray[np.bool_],
+    kept: Path,
+    rejected: Path,
+) -> None:
+    """Write the lines of kept rows to the part file `kept`, the lines of rejected rows to `rejected`.
+
+    Lines that are no picks go to both. A part file has a second file, ``.index``, with the number of bytes and
+    of rows of each slice of the fragment.
+    """
+    index: dict[Path, list[tuple[int, int]]] = {kept: [], rejected: []}
+    row = 0
+    with kept.open("wb") as kept_file, rejected.open("wb") as rejected_file:
+        for part in fragment.slices:
+            start, stop, _ = part.blocks
+            block = read_span(at(part.path), start, stop)
+            starts, is_pick = find_lines(block)
+            chosen = keep[row : row + part.rows]
+            if np.count_nonzero(is_pick) != chosen.size:
+                raise changed_error(part.path)
+            lines = split_lines(block, starts)
+            for path, file, mask in (
+                (kept, kept_file, chosen),
+                (rejected, rejected_file, ~chosen),
+            ):
+                wanted = ~is_pick
+                wanted[is_pick] = mask
+                text = b"".join(compress(lines, wanted.tolist()))
+                file.write(text)
+                index[path].append((len(text), int(np.count_nonzero(mask))))
+            row += part.rows
+    for path, entries in index.items():
+        _index_path(path).write_bytes(np.array(entries, "<i8").tobytes())
+
+
+def _index_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.index")
+
+
+def assemble(
+    table: ParticleTable,
+    parts: Sequence[Path],
+    rows: int,  # noqa: ARG001
+    folder: Path,
+    name: str,
+) -> list[OutputFile]:
+    """Write the pick files, each with its own header, its lines in the part files, and its tail.
+
+    A single file is written as `name`. The files of a folder or list are written into the folder `name`, with the
+    sub-folders of the input.
+    """
+    detail: CoordinatesDetail = table.detail
+    pieces = _find_pieces(table, parts)
+    made: set[Path] = set()
+    written = []
+    for number, member in enumerate(detail.members):
+        relative = f"{name}/{member.name}" if detail.tree else name
+        target = folder / relative
+        if target.parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(target.parent)
+        mine = pieces.get(number, [])
+        kept = sum(rows for *_, rows in mine)
+        file = write_blocks(target, kept, _join(member, mine))
+        written.append(replace(file, path=relative))
+    return written
+
+
+#: Part file, start, stop and number of rows.
+_Piece = tuple["Path", int, int, int]
+
+
+def _find_pieces(table: ParticleTable, parts: Sequence[Path]) -> dict[int, list[_Piece]]:
+    """Map the index of each file to its pieces."""
+    pieces: dict[int, list[_Piece]] = {}
+    for fragment, path in zip(table.fragments, parts, strict=True):
+        offset = 0
+        entries = np.frombuffer(read_bytes(_index_path(path)), "<i8").reshape(-1, 2).tolist()
+        for piece, (length, rows) in zip(fragment.slices, entries, strict=True):
+            pieces.setdefault(member_of(piece), []).append((path, offset, offset + length, rows))
+            offset += length
+    return pieces
+
+
+@lru_cache(maxsize=4)
+def _read_part(path: Path) -> bytes:
+    """Read a part file. Consecutive files have their lines in the same one."""
+    return read_bytes(path)
+
+
+def _join(member: Member, pieces: Sequence[_Piece]) -> Iterator[bytes | memoryview]:
+    """Yield the content of an output file."""
+    with open_to_read(at(member.path)) as original:
+        yield from read_blocks(original, member.start)
+        for part, start, stop, _ in pieces:
+            yield _read_part(part)[start:stop]
+        original.seek(member.stop)
+        yield from read_blocks(original, member.bytes - member.stop)
+
+
+def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
+    """Write the lists of a table's pick files, which `assemble` wrote. They will be moved to the folder `final`."""
+    return [write_list(each, folder, name, final) for each in table.detail.lists]

@@ -1,0 +1,253 @@
+"""Folders and lists of picks, as crYOLO, topaz, RELION and EMAN write them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+import dask_dedup
+from dask_dedup.errors import InputError
+from dask_dedup.formats import open_table
+
+LAYOUTS = {
+    "cbox": "cryolo/CBOX",
+    "eman": "cryolo/EMAN",
+    "star": "cryolo/STAR",
+    "topaz": "topaz/topaz_picks.txt",
+    "topaz files": "topaz/per_micrograph",
+    "autopick": "relion/AutoPick/job010",
+    "autopick list": "relion/AutoPick/job010/autopick.star",
+    "autopick files": "relion/AutoPick/job010/Micrographs",
+    "manualpick": "relion/ManualPick/job011",
+    "relion 3.1": "relion/AutoPick/job013",
+    "relion 3.1 list": "relion/AutoPick/job013/coords_suffix_autopick.star",
+    "deeppicker": "deeppicker_box",
+    "csv": "csv",
+    "eman2": "eman2",
+    "eman2 info": "eman2/info",
+    "cryosparc": "cryosparc_named/topaz_picks.star",
+}
+ROWS = {
+    **{"cbox": 2719, "eman": 2470, "star": 2470},
+    **dict.fromkeys(("topaz", "topaz files", "autopick", "autopick list", "autopick files"), 3052),
+    **dict.fromkeys(("manualpick", "relion 3.1", "relion 3.1 list", "deeppicker", "csv"), 1363),
+    **dict.fromkeys(("eman2", "eman2 info"), 1363),
+}
+WRITABLE = [name for name in ROWS if not name.startswith("eman2")]
+
+
+@pytest.fixture
+def picks(real_data):
+    return real_data / "pick_folders_10017"
+
+
+def kept(folder, names, output, **options):
+    """Return the number of kept picks of each input."""
+    options = {"min_separation": 80, "prefer_input_order": True, **options}
+    dask_dedup.run(
+        [folder / LAYOUTS[name] for name in names],
+        output,
+        micrograph_pixel_size=1.77,
+        match_micrographs="name",
+        **options,
+    )
+    manifest = json.loads((output / "manifest.json").read_text())
+    return [entry["kept"] for entry in manifest["totals"]["by_input"]]
+
+
+def tree(folder):
+    """Map the relative path of each file in a folder to its content."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ROWS)
+def test_every_layout_has_the_expected_number_of_picks(picks, name):
+    table = open_table(picks / LAYOUTS[name])
+    assert table.rows == ROWS[name]
+    assert table.schema.names[:4] == [
+        *("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit")
+    ]
+
+
+TOPAZ = ("topaz", "topaz files", "autopick", "autopick list", "autopick files")
+DEEPPICKER = ("manualpick", "relion 3.1", "relion 3.1 list", "deeppicker", "csv", "eman2")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        *(((one, other), [2470, 779]) for one in ("star", "eman") for other in TOPAZ),
+        *(((other, one), [3052, 184]) for one in ("star", "eman") for other in TOPAZ),
+        *((("cbox", other), [2719, 620]) for other in TOPAZ),
+        (("cbox", "topaz", "deeppicker"), [2719, 620, 516]),
+        *((("star", "autopick", other), [2470, 779, 532]) for other in DEEPPICKER),
+        (("cryosparc", "star"), [3052, 184]),
+        (("cryosparc", "autopick"), [3052, 0]),
+    ],
+)
+def test_picks_of_two_pickers_in_input_order(picks, tmp_path, names, expected):
+    assert kept(picks, names, tmp_path / "out") == expected
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("names", "separation", "expected"),
+    [
+        (("star", "autopick"), 80, [184, 3052]),
+        (("eman", "topaz files"), 100, [165, 3052]),
+        (("cbox", "topaz"), 80, [319, 2991]),
+        (("cbox", "topaz"), 100, [287, 2990]),
+        (("cbox", "topaz", "deeppicker"), 80, [293, 2964, 572]),
+        (("cbox", "topaz", "deeppicker"), 100, [264, 2960, 550]),
+        (("eman", "autopick", "manualpick"), 80, [154, 3052, 561]),
+        (("star", "autopick", "manualpick"), 100, [137, 3052, 533]),
+        (("star", "autopick", "relion 3.1"), 80, [154, 3011, 602]),
+        (("star", "autopick", "relion 3.1"), 100, [137, 3008, 578]),
+    ],
+)
+def test_picks_of_two_pickers_by_score(picks, tmp_path, names, separation, expected):
+    options = {"prefer_input_order": False, "min_separation": separation}
+    assert kept(picks, names, tmp_path / "out", **options) == expected
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("names", "near"),
+    [(("cbox", "topaz"), 4893), (("star", "topaz"), 4559), (("star", "topaz", "deeppicker"), 5556)],
+)
+def test_picks_with_any_other_pick_nearby(picks, tmp_path, names, near):
+    found = kept(picks, names, tmp_path / "out", prefer_input_order=False, remove_entirely=True)
+    assert sum(ROWS[name] for name in names) - sum(found) == near
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", WRITABLE)
+def test_files_without_duplicates_come_back_byte_for_byte(picks, tmp_path, name):
+    kept(picks, [name], tmp_path / "out", min_separation=0.0001)
+    source = picks / LAYOUTS[name]
+    found = tree(tmp_path / "out" / "particles_kept")
+    if name == "topaz":
+        expected = {source.name: source.read_bytes()}
+    else:
+        root = source.parent if source.is_file() else source
+        expected = {f"{root.name}/{path}": text for path, text in tree(root).items()}
+    lists = [
+        path for path in expected if path.endswith(("job010/autopick.star", "manualpick.star"))
+    ]
+    lists = [path for path in lists if path.count("/") == 1]
+    lists += [path for path in expected if "coords_suffix" in path]
+    assert found.keys() == expected.keys()
+    assert {path for path in found if found[path] != expected[path]} <= set(lists)
+    rejected = tree(tmp_path / "out" / "particles_rejected")
+    assert rejected.keys() == expected.keys()
+    assert sum(map(len, rejected.values())) < sum(map(len, expected.values())) / 2
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", WRITABLE)
+def test_kept_and_rejected_files_have_the_lines_of_the_input(picks, tmp_path, name):
+    """With a large separation, every file loses lines; the others stay unchanged and in order."""
+    kept(
+        picks,
+        [name],
+        tmp_path / "out",
+        min_separation=400,
+        prefer_input_order=False,
+        score_field="none",
+    )
+    source = picks / LAYOUTS[name]
+    for dataset in ("particles_kept", "particles_rejected"):
+        for path, text in tree(tmp_path / "out" / dataset).items():
+            if path.count("/") == 1 and path.endswith((f"/{source.name}", "pick.star")):
+                continue
+            original = source if source.is_file() else source.parent / path
+            if name.endswith("list"):
+                original = source.parent.parent / path
+            lines = iter(original.read_bytes().splitlines(keepends=True))
+            assert all(line in lines for line in text.splitlines(keepends=True)), path
+    both = [open_table(tmp_path / "out" / each / _output(source)) for each in _DATASETS]
+    assert sum(table.rows for table in both) == ROWS[name]
+
+
+_DATASETS = ("particles_kept", "particles_rejected")
+
+
+def _output(source):
+    is_list = source.suffix == ".star" and source.is_file()
+    return source.parent.name if is_list else source.name
+
+
+@pytest.mark.real_data
+def test_a_list_names_the_new_files_from_the_project_folder(picks, tmp_path):
+    project = tmp_path / "relion"
+    shutil.copytree(picks / "relion", project)
+    dask_dedup.run(
+        project / "AutoPick/job010",
+        project / "merged",
+        min_separation=100,
+        micrograph_pixel_size=1.77,
+    )
+    text = (project / "merged/particles_kept/job010/autopick.star").read_text()
+    new = "merged/particles_kept/job010/Micrographs/Falcon_2012_06_12-14_33_35_0_autopick.star"
+    assert f"MotionCorr/job002/Micrographs/Falcon_2012_06_12-14_33_35_0.mrc {new} \n" in text
+    old = (project / "AutoPick/job010/autopick.star").read_text()
+    assert text == old.replace(" AutoPick/job010/", " merged/particles_kept/job010/")
+    assert (project / new).is_file()
+    again = open_table(project / "merged/particles_kept/job010/autopick.star")
+    assert 0 < again.rows <= 3052
+    assert open_table(project / "merged/particles_kept/job010").rows == again.rows
+
+
+@pytest.mark.real_data
+def test_a_list_outside_the_project_folder_has_absolute_paths(picks, tmp_path):
+    kept(picks, ["autopick"], tmp_path / "out")
+    listed = tmp_path / "out/particles_kept/job010/autopick.star"
+    assert f" {listed.parent}/Micrographs/" in listed.read_text()
+    assert open_table(listed).rows == 3052
+
+
+@pytest.mark.real_data
+def test_a_list_of_relion_3_still_names_its_micrographs(picks, tmp_path):
+    kept(picks, ["relion 3.1"], tmp_path / "out")
+    listed = tmp_path / "out/particles_kept/job013/coords_suffix_autopick.star"
+    assert listed.read_text() == f"{picks}/relion/CtfFind/job003/micrographs_ctf.star\n"
+    assert open_table(listed).rows == 1363
+
+
+@pytest.mark.real_data
+def test_the_parent_folder_of_cryolo_is_refused(picks):
+    with pytest.raises(
+        InputError, match=r"several formats \(CBOX, EMAN, STAR\).*CBOX with the scores"
+    ):
+        open_table(picks / "cryolo")
+
+
+@pytest.mark.real_data
+def test_files_that_a_list_does_not_name_are_left_out(picks, tmp_path):
+    project = tmp_path / "relion"
+    shutil.copytree(picks / "relion", project)
+    folder = project / "AutoPick/job010"
+    old = next((folder / "Micrographs").iterdir())
+    shutil.copy(old, old.with_name("old_autopick.star"))
+    table = open_table(folder)
+    assert table.rows == 3052
+    assert table.detail.notes == (
+        "1 file not in the list ignored (Micrographs/old_autopick.star, ...)",
+    )
+
+
+@pytest.mark.real_data
+def test_listed_files_that_are_missing_are_named(picks, tmp_path):
+    project = tmp_path / "relion"
+    shutil.copytree(picks / "relion", project)
+    for path in sorted((project / "AutoPick/job010/Micrographs").iterdir())[1:]:
+        path.unlink()
+    with pytest.raises(
+        InputError, match=r"3 listed files are missing: AutoPick/job010/.*15_17.*15_30"
+    ):
+        open_table(project / "AutoPick/job010")
