@@ -47,7 +47,7 @@ def any_device_instead_of_a_file(folder):
 
 @case
 def any_table_of_an_unknown_kind(folder):
-    return put(folder, "picks.box", b"10\t20\t64\t64\n")
+    return put(folder, "picks.dat", b"10\t20\t64\t64\n")
 
 
 @case

@@ -18,14 +18,10 @@ _EXTENSIONS = {*(".box", ".cbox", ".coords", ".txt", ".csv", ".tsv", ".star", ".
 #: A folder is searched to this depth, until this many files are found.
 _DEPTH, _FILES = 8, 1000
 _HEAD = 2**16
-#: Names of columns in a STAR file that only pick files and lists of them have.
-_PICKS = re.compile(
+#: Names of columns that only lists of pick files have.
+_LISTS = re.compile(
     rb"^[ \t]*_(?:rlnMicrographCoordinates|rlnTomoImportParticleFile)\b", re.MULTILINE
 )
-_POSITIONS = re.compile(rb"^[ \t]*_rlnCoordinateX\b", re.MULTILINE)
-_NAMED = re.compile(rb"^[ \t]*_rln(?:MicrographName|TomoName|ImageName)\b", re.MULTILINE)
-#: Single files of these names are read as STAR tables.
-_NAMED_BY_FILE = re.compile(r".*_(autopick|manualpick|topazpicks?)\.star", re.IGNORECASE)
 
 
 def is_coordinates(path: Path, *, folder: bool) -> bool:
@@ -42,8 +38,7 @@ def is_coordinates(path: Path, *, folder: bool) -> bool:
         return True
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
-    unnamed = _POSITIONS.search(head) and not _NAMED.search(head)
-    return bool(_PICKS.search(head) or (unnamed and not _NAMED_BY_FILE.fullmatch(path.name)))
+    return _LISTS.search(head) is not None
 
 
 def _holds_picks(folder: Path) -> bool:

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Any
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.coordinates.column_map import Layout, first_row
-from dask_dedup.formats.coordinates.lines import SLICE_BYTES, Span, find_spans, new_digest
+from dask_dedup.formats.coordinates.lines import (
+    LONGEST_LINE,
+    SLICE_BYTES,
+    Span,
+    find_spans,
+    new_digest,
+)
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
 from dask_dedup.formats.coordinates.values import is_numeric
 from dask_dedup.storage.files import open_to_read, status_of
@@ -51,6 +57,8 @@ def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
         status = status_of(path)
         with open_to_read(path) as file:
             head: bytes = file.read(SLICE_BYTES)
+            if len(head) == SLICE_BYTES:
+                head += file.readline(LONGEST_LINE)
             digest = new_digest(head)
             found = _read_document(path, head, file, digest, maps) if head.strip() else None
             found = found or _find_lines(path, head, file, digest, maps)
@@ -75,7 +83,7 @@ def _find_lines(
     if header is None:
         return None if first_row(head) else (None, [])
     column_map = MAP_OF[header.layout.map]
-    rest = (file, head, header.start, digest)
+    rest = (file, head, min(header.start, len(head)), digest)
     spans = find_spans(*rest, star=column_map.star, whole=column_map.helix)
     return _with_types(header.layout, head, spans), spans
 

@@ -92,17 +92,15 @@ def _open_folder(folder: Path, source: int) -> ParticleTable:
     """Open the pick files in a folder, or else those in its sub-folders."""
     here, below, notes = find_files(folder)
     opened = _open_files(here)
+    empty = len(opened)
     if not any(file.layout for _, file in opened):
         opened = _open_files(below)
+        empty += len(opened)
         check_folders(folder, *_with_formats(opened))
     elif below:
         notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
     if not any(file.layout for _, file in opened):
-        empty = len(here) + len(below)
-        reason = f"no picks in {counted(empty, 'file')}" if empty else "no pick files"
-        raise InputError(
-            f"{folder}: {reason}. Leave this input out, or pass the folder of the files."
-        )
+        raise _no_picks_error(folder, [*here, *below], empty)
     used = {pick_path.name for pick_path, _ in opened}
     unknown = [each for each in (here if opened[0][0] in here else below) if each.name not in used]
     if unknown:
@@ -113,6 +111,20 @@ def _open_folder(folder: Path, source: int) -> ParticleTable:
     formats = [file.layout.map if file.layout else None for _, file in opened]
     check_files(folder, files, formats)
     return _make_table(folder, source, opened, tree=folder.absolute().name, notes=notes)
+
+
+def _no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
+    """Return an error about a folder without picks, in which `empty` of the files found are empty."""
+    if found and empty == len(found):
+        return InputError(
+            f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
+        )
+    hint = ""
+    if found:
+        hint = f". Pass particle tables by name, such as {found[0].name}"
+    return InputError(
+        f"{folder}: the folder has neither Parquet files nor pick files of a known format{hint}."
+    )
 
 
 def _with_formats(
