@@ -46,9 +46,9 @@ DUMMY_SCORE = -999.0
 
 #: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
 _LOOP = re.compile(
-    rb"^[ \t]*data_(\S*)[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
+    rb"[ \t]*data_(\S*)[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
     rb"((?:[ \t]*(?:_[^\n]*|#[^\n]*)?\r?\n)+)",
-    re.IGNORECASE | re.MULTILINE,
+    re.IGNORECASE,
 )
 _LABEL = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
 
@@ -201,14 +201,17 @@ def star_map(
 
 def star_loops(head: bytes) -> list[tuple[str, tuple[str, ...], int]]:
     """Return the tables at the beginning of a STAR file: block name, labels and first byte of the rows."""
-    return [
-        (
-            loop[1].decode(errors="replace"),
-            tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2])),
-            loop.end(),
-        )
-        for loop in _LOOP.finditer(head)
-    ]
+    found = []
+    lower, start = head.lower(), 0
+    # A search for the whole pattern would try every row.
+    while (start := lower.find(b"data_", start)) >= 0:
+        line = head.rfind(b"\n", 0, start) + 1
+        loop = _LOOP.match(head, line) if not head[line:start].strip() else None
+        if loop:
+            labels = tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2]))
+            found.append((loop[1].decode(errors="replace"), labels, loop.end()))
+        start = loop.end() if loop else start + 1
+    return found
 
 
 def first_row(head: bytes, start: int = 0) -> bytes:

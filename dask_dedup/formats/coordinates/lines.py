@@ -31,11 +31,7 @@ SLICE_BYTES = 8 * 2**20
 #: A file with a longer line is no pick file.
 LONGEST_LINE = 2**20
 
-_BLANK, _COMMENT, _NEWLINE, _PICK = range(4)
-_KIND = np.full(256, _PICK, dtype=np.uint8)
-_KIND[:33] = _BLANK
-_KIND[ord("\n")] = _NEWLINE
-_KIND[ord("#")] = _COMMENT
+_SPACE, _COMMENT = ord(" "), ord("#")
 #: A line that ends a STAR table.
 _STRUCTURE = re.compile(
     rb"^[ \t]*(?:data_\S*|loop_|_\S+[^\n]*?)[ \t]*(?:#[^\n]*)?\r?$", re.M | re.I
@@ -65,15 +61,13 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     starts = np.concatenate([[0], newlines + 1])
     if starts[-1] == len(block):
         starts = starts[:-1]
-    first, last = starts.copy(), len(block) - 1
-    kind = _KIND[characters[first]]
-    indented = np.flatnonzero(kind == _BLANK)
-    while indented.size:
-        first[indented] += 1
-        indented = indented[first[indented] <= last]
-        kind[indented] = _KIND[characters[first[indented]]]
-        indented = indented[kind[indented] == _BLANK]
-    return starts, kind == _PICK
+    dark = np.flatnonzero(characters > _SPACE)
+    # The first character of each line that is no blank; that of a later line if the line is blank.
+    first = np.append(dark, len(block))[np.searchsorted(dark, starts)]
+    stops = np.append(starts[1:], len(block))
+    is_pick = first < stops
+    is_pick[is_pick] = characters[first[is_pick]] != _COMMENT
+    return starts, is_pick
 
 
 def pick_lines(block: bytes, starts: NDArray[np.intp], is_pick: NDArray[np.bool_]) -> bytes:
@@ -122,7 +116,7 @@ def find_spans(
             raise InputError(
                 f"{file.name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
             )
-        end = _STRUCTURE.search(block) if star else None
+        end = _STRUCTURE.search(block) if star and b"_" in block else None
         block = block[: end.start()] if end else block
         if block:
             starts, is_pick = find_lines(block)

@@ -127,10 +127,11 @@ def _recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | N
 
 def _with_types(layout: Layout, head: bytes, spans: Sequence[Span]) -> Layout:
     """Return the layout with the names of the columns that hold text, by the first pick."""
-    if not spans or not layout.extra:
+    extra = layout.extra
+    if not spans or not extra:
         return layout
     row = first_row(head, spans[0].start)
     values = row.split(layout.delimiter.encode()) if layout.delimiter else row.split()
     pairs = zip(layout.columns, values, strict=False)
-    text = tuple(n for n, value in pairs if n in layout.extra and not is_numeric(value.strip()))
+    text = tuple(n for n, value in pairs if n in extra and not is_numeric(value.strip()))
     return replace(layout, text=text) if text else layout

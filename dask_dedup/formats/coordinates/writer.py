@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.formats.base import OutputFile, changed_error, read_blocks, write_blocks
+from dask_dedup.formats.base import (
+    COPY_BYTES,
+    OutputFile,
+    changed_error,
+    read_blocks,
+    write_blocks,
+)
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
 from dask_dedup.formats.coordinates.lines import find_lines, read_span, split_lines
 from dask_dedup.formats.coordinates.pick_list import write_list
@@ -18,6 +24,7 @@ from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from io import BufferedReader
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -121,11 +128,22 @@ def _read_part(path: Path) -> bytes:
 def _join(member: Member, pieces: Sequence[_Piece]) -> Iterator[bytes | memoryview]:
     """Yield the content of an output file."""
     with open_to_read(at(member.path)) as original:
-        yield from read_blocks(original, member.start)
+        yield from _read(original, member.start)
         for part, start, stop, _ in pieces:
             yield _read_part(part)[start:stop]
         original.seek(member.stop)
-        yield from read_blocks(original, member.bytes - member.stop)
+        yield from _read(original, member.bytes - member.stop)
+
+
+def _read(file: BufferedReader, length: int) -> Iterator[bytes | memoryview]:
+    """Yield the next bytes of a file. A header is short, so it needs no buffer."""
+    if length > COPY_BYTES:
+        yield from read_blocks(file, length)
+    elif length:
+        block = file.read(length)
+        if len(block) != length:
+            raise changed_error(file.name)
+        yield block
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
