@@ -22,7 +22,7 @@ from dask_dedup.formats.base import (
     StoredSchema,
     opening,
 )
-from dask_dedup.formats.coordinates.detection import is_coordinates
+from dask_dedup.formats.coordinates.detection import is_coordinates, is_pattern
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
@@ -64,8 +64,8 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
     ----------
     path : str or Path
         A ``.star``, ``.cs``, ``.csg``, Parquet or pick file, a folder of Parquet files, hive-partitioned or not,
-        a Delta table (``PATH?version=3`` for another version than the newest one), a folder of pick files, or a
-        list of them.
+        a Delta table (``PATH?version=3`` for another version than the newest one), a folder of pick files, a
+        pattern such as ``picks/*.box``, or a list of pick files.
     source : int
         Ordinal among the inputs.
     allow_outside : bool
@@ -76,6 +76,8 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         try:
             mode = status_of(location).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
+            if is_pattern(location):
+                return _module("coordinates").open_table(location, source)
             no_bucket = "bucket" in str(error.strerror)
             reason = error.strerror if no_bucket else "no such file or folder"
             raise InputError(f"{path}: {reason}") from error

@@ -138,6 +138,8 @@ class ColumnMap:
         Reads a document. Lines are not looked for.
     find_elements : function, optional
         Returns the start and stop byte of each pick of a document. Without it, the format is read only.
+    by_run : bool
+        Whether each tomogram has its own folder, with files of the same names.
     """
 
     name: str
@@ -150,6 +152,7 @@ class ColumnMap:
     find_elements: Callable[[bytes], list[tuple[int, int]]] | None = field(
         default=None, kw_only=True
     )
+    by_run: bool = field(default=False, kw_only=True)
 
     @property
     def writable(self) -> bool:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.programs.warp import MATCHING
 from dask_dedup.storage.files import open_to_read
 from dask_dedup.storage.walk import walk
 
@@ -14,13 +15,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Extensions of pick files. STAR files can be particle tables as well.
-_EXTENSIONS = {*(".box", ".cbox", ".coords", ".txt", ".csv", ".tsv", ".star", ".json")}
+_EXTENSIONS = {
+    *(".box", ".cbox", ".coords", ".txt", ".csv", ".tsv", ".star", ".json", ".ndjson", ".tbl"),
+    *(".em", ".mod"),
+}
 #: A folder is searched to this depth, until this many files are found.
 _DEPTH, _FILES = 8, 1000
 _HEAD = 2**16
-#: Names of columns that only lists of pick files have.
-_LISTS = re.compile(
-    rb"^[ \t]*_(?:rlnMicrographCoordinates|rlnTomoImportParticleFile)\b", re.MULTILINE
+#: Names that only lists of pick files, and tables of other programs than RELION, have.
+_NAMES = re.compile(
+    rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|_wrpCoordinateX1"
+    rb"|data_stopgap_motivelist)\b",
+    re.MULTILINE,
 )
 
 
@@ -38,7 +44,7 @@ def is_coordinates(path: Path, *, folder: bool) -> bool:
         return True
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
-    return _LISTS.search(head) is not None
+    return _NAMES.search(head) is not None or MATCHING.recognise(head, path) is not None
 
 
 def _holds_picks(folder: Path) -> bool:
@@ -50,3 +56,8 @@ def _holds_picks(folder: Path) -> bool:
             return False
         found = found or file.path.suffix.lower() in _EXTENSIONS
     return found
+
+
+def is_pattern(path: Path) -> bool:
+    """Return whether a path is a pattern of file names, such as ``picks/*.box``."""
+    return any(character in str(path) for character in "*?[")

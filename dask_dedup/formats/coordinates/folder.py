@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.coordinates.programs import EXTENSIONS
+from dask_dedup.formats.coordinates.programs import EXTENSIONS, MAP_OF
 from dask_dedup.formatting import counted
 from dask_dedup.storage.walk import walk
 
@@ -124,6 +124,9 @@ def check_folders(folder: Path, files: Sequence[PickPath], formats: Sequence[str
 
     `formats` are the formats of `files`.
     """
+    if formats and all(MAP_OF[name].by_run for name in formats):
+        _check_names(folder, files)
+        return
     of_folder: dict[str, set[str]] = {}
     for file, name in zip(files, formats, strict=True):
         of_folder.setdefault(file.name.partition("/")[0], set()).add(name)
@@ -141,6 +144,18 @@ def check_folders(folder: Path, files: Sequence[PickPath], formats: Sequence[str
         shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         raise InputError(
             f"{folder}: has picks in {len(names)} folders ({shown}). Pass one of them, or each as an input."
+        )
+
+
+def _check_names(folder: Path, files: Sequence[PickPath]) -> None:
+    """Check that the pick files of all tomograms have one name."""
+    names = sorted({file.path.name for file in files})
+    if len(names) > 1:
+        first = next(file for file in files if file.path.name == names[0])
+        pattern = "/".join(["*" for _ in first.name.split("/")[:-1]] + [names[0]])
+        raise InputError(
+            f"{folder}: has {len(names)} sets of picks ({', '.join(names[:3])}). Pass one of them, such as "
+            f"'{folder / pattern}'."
         )
 
 

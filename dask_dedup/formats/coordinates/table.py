@@ -15,6 +15,7 @@ from __future__ import annotations
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -32,6 +33,7 @@ from dask_dedup.formats.coordinates.column_map import (
     Layout,
 )
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
+from dask_dedup.formats.coordinates.detection import is_pattern
 from dask_dedup.formats.coordinates.folder import (
     PickPath,
     check_files,
@@ -43,14 +45,14 @@ from dask_dedup.formats.coordinates.lines import SLICE_BYTES
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
 from dask_dedup.formats.coordinates.programs import MAP_OF
+from dask_dedup.formats.coordinates.programs.dynamo import read_names
 from dask_dedup.formats.coordinates.reader import read
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import open_to_read, status_of
+from dask_dedup.storage.files import exists, open_to_read, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 __all__ = ["assemble", "open_table", "read", "split", "write_lists"]
 
@@ -71,6 +73,8 @@ def open_table(path: Path, source: int) -> ParticleTable:
         If a file cannot be read, or the files are not those of one picker.
     """
     with opening(path):
+        if is_pattern(path) and not exists(path):
+            return _open_pattern(path, source)
         folder = stat.S_ISDIR(status_of(path).st_mode)
     if folder:
         listed = find_list(path)
@@ -85,32 +89,60 @@ def open_table(path: Path, source: int) -> ParticleTable:
     if opened is None:
         raise InputError(f"{path}: not a pick file of a known format.")
     pick_path = PickPath(path, path.name, micrograph_of(path.name))
-    return _make_table(path, source, [(pick_path, opened)])
+    return _make_table(path, source, [(pick_path, opened)], names=read_names(path))
 
 
 def _open_folder(folder: Path, source: int) -> ParticleTable:
     """Open the pick files in a folder, or else those in its sub-folders."""
     here, below, notes = find_files(folder)
-    opened = _open_files(here)
+    used, opened = here, _open_files(here)
     empty = len(opened)
     if not any(file.layout for _, file in opened):
-        opened = _open_files(below)
+        used, opened = below, _open_files(below)
         empty += len(opened)
         check_folders(folder, *_with_formats(opened))
     elif below:
         notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
     if not any(file.layout for _, file in opened):
         raise _no_picks_error(folder, [*here, *below], empty)
+    return _make_folder(folder, folder, source, used, opened, notes)
+
+
+def _open_pattern(path: Path, source: int) -> ParticleTable:
+    """Open the pick files whose names match a pattern."""
+    parts = path.parts
+    first = next(number for number, part in enumerate(parts) if is_pattern(Path(part)))
+    root = Path(*parts[:first])
+    found = sorted(each for each in root.glob("/".join(parts[first:])) if each.is_file())
+    if not found:
+        raise InputError(f"{path}: no file has a name like this.")
+    files = []
+    for each in found:
+        name = each.relative_to(root).as_posix()
+        files.append(PickPath(each, name, micrograph_of(name)))
+    opened = _open_files(files)
+    if not any(file.layout for _, file in opened):
+        raise _no_picks_error(path, files, len(opened))
+    return _make_folder(path, root, source, files, opened, [])
+
+
+def _make_folder(
+    path: Path,
+    root: Path,
+    source: int,
+    files: Sequence[PickPath],
+    opened: Sequence[tuple[PickPath, PickFile]],
+    notes: list[str],
+) -> ParticleTable:
+    """Make the table of the pick files below the folder `root`."""
     used = {pick_path.name for pick_path, _ in opened}
-    unknown = [each for each in (here if opened[0][0] in here else below) if each.name not in used]
+    unknown = [each for each in files if each.name not in used]
     if unknown:
-        notes.append(
-            f"{counted(len(unknown), 'file')} of no known format ignored ({unknown[0].name}, ...)"
-        )
-    files = [pick_path for pick_path, _ in opened]
+        what = f"{counted(len(unknown), 'file')} of no known format ignored"
+        notes.append(f"{what} ({unknown[0].name}, ...)")
     formats = [file.layout.map if file.layout else None for _, file in opened]
-    check_files(folder, files, formats)
-    return _make_table(folder, source, opened, tree=folder.absolute().name, notes=notes)
+    check_files(path, [pick_path for pick_path, _ in opened], formats)
+    return _make_table(path, source, opened, tree=root.absolute().name, notes=notes)
 
 
 def _no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
@@ -178,6 +210,7 @@ def _make_table(
     lists: tuple[PickList, ...] = (),
     notes: Sequence[str] = (),
     tomograms: bool = False,
+    names: tuple[tuple[str, str], ...] = (),
 ) -> ParticleTable:
     number_of: dict[Layout, int] = {}
     members = []
@@ -209,6 +242,7 @@ def _make_table(
         tomograms=tomograms,
         tree=tree,
         notes=tuple(notes),
+        names=names,
         writable=all(MAP_OF[layout.map].writable for layout in layouts),
     )
     return ParticleTable(

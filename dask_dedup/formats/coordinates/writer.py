@@ -19,22 +19,23 @@ from dask_dedup.formats.base import (
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
 from dask_dedup.formats.coordinates.lines import find_lines, read_span, split_lines
 from dask_dedup.formats.coordinates.pick_list import write_list
+from dask_dedup.formats.coordinates.programs import MAP_OF
 from dask_dedup.storage.files import open_to_read, read_bytes
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from io import BufferedReader
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from dask_dedup.formats.base import Fragment, ParticleTable
+    from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable
     from dask_dedup.formats.coordinates.detail import Member
 
 
 def split(
-    table: ParticleTable,  # noqa: ARG001
+    table: ParticleTable,
     fragment: Fragment,
     keep: NDArray[np.bool_],
     kept: Path,
@@ -51,23 +52,57 @@ def split(
         for part in fragment.slices:
             start, stop, _ = part.blocks
             block = read_span(at(part.path), start, stop)
-            starts, is_pick = find_lines(block)
             chosen = keep[row : row + part.rows]
-            if np.count_nonzero(is_pick) != chosen.size:
-                raise changed_error(part.path)
-            lines = split_lines(block, starts)
-            for path, file, mask in (
-                (kept, kept_file, chosen),
-                (rejected, rejected_file, ~chosen),
-            ):
-                wanted = ~is_pick
-                wanted[is_pick] = mask
-                text = b"".join(compress(lines, wanted.tolist()))
-                file.write(text)
-                index[path].append((len(text), int(np.count_nonzero(mask))))
+            member = table.detail.members[member_of(part)]
+            find = MAP_OF[table.detail.layouts[member.layout].map].find_elements
+            texts = (
+                _split_document(member, find, chosen) if find else _split_lines(part, block, chosen)
+            )
+            kept_text, rejected_text = texts
+            kept_file.write(kept_text)
+            rejected_file.write(rejected_text)
+            index[kept].append((len(kept_text), int(np.count_nonzero(chosen))))
+            index[rejected].append((len(rejected_text), int(np.count_nonzero(~chosen))))
             row += part.rows
     for path, entries in index.items():
         _index_path(path).write_bytes(np.array(entries, "<i8").tobytes())
+
+
+def _split_lines(part: FileSlice, block: bytes, keep: NDArray[np.bool_]) -> tuple[bytes, bytes]:
+    """Return the lines of kept picks and those of rejected picks. Lines that are no picks are in both."""
+    starts, is_pick = find_lines(block)
+    if np.count_nonzero(is_pick) != keep.size:
+        raise changed_error(part.path)
+    lines = split_lines(block, starts)
+    texts = []
+    for mask in (keep, ~keep):
+        wanted = ~is_pick
+        wanted[is_pick] = mask
+        texts.append(b"".join(compress(lines, wanted.tolist())))
+    return texts[0], texts[1]
+
+
+def _split_document(
+    member: Member, find: Callable[[bytes], list[tuple[int, int]]], keep: NDArray[np.bool_]
+) -> tuple[bytes, bytes]:
+    """Return the elements of kept picks and those of rejected picks, each with the text before it.
+
+    The first of them has no text before it: that is at the end of the header.
+    """
+    content = read_span(at(member.path), 0, member.bytes)
+    spans = find(content)
+    if len(spans) != keep.size:
+        raise changed_error(member.path)
+    texts = []
+    for mask in (keep, ~keep):
+        parts: list[bytes] = []
+        for number in np.flatnonzero(mask).tolist():
+            start, stop = spans[number]
+            if parts:
+                start = spans[number - 1][1]
+            parts.append(content[start:stop])
+        texts.append(b"".join(parts))
+    return texts[0], texts[1]
 
 
 def _index_path(part: Path) -> Path:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from dask_dedup.formats.coordinates.programs.copick import COPICK
 from dask_dedup.formats.coordinates.programs.cryolo import CBOX, CBOX_OLD, COORDS
 from dask_dedup.formats.coordinates.programs.delimited import DELIMITED
+from dask_dedup.formats.coordinates.programs.dynamo import DYNAMO
 from dask_dedup.formats.coordinates.programs.eman import BOX, HELIX
 from dask_dedup.formats.coordinates.programs.eman2 import EMAN2
+from dask_dedup.formats.coordinates.programs.imod import IMOD
+from dask_dedup.formats.coordinates.programs.motive_list import MOTIVE_LIST
+from dask_dedup.formats.coordinates.programs.portal import PORTAL
+from dask_dedup.formats.coordinates.programs.pytom import PYTOM
 from dask_dedup.formats.coordinates.programs.relion import RELION
+from dask_dedup.formats.coordinates.programs.stopgap import STOPGAP
 from dask_dedup.formats.coordinates.programs.topaz import TOPAZ
+from dask_dedup.formats.coordinates.programs.warp import M_SPECIES, MATCHING
 
-MAPS = (CBOX, CBOX_OLD, HELIX, BOX, COORDS, TOPAZ, RELION, EMAN2, DELIMITED)
+MAPS = (
+    *(CBOX, CBOX_OLD, HELIX, BOX, COORDS, TOPAZ, DYNAMO),
+    *(STOPGAP, M_SPECIES, MATCHING, PYTOM, RELION),
+    *(COPICK, EMAN2, PORTAL, MOTIVE_LIST, IMOD),
+    DELIMITED,
+)
 MAP_OF = {each.name: each for each in MAPS}
 EXTENSIONS = frozenset(extension for each in MAPS for extension in each.extensions)

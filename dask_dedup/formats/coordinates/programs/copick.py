@@ -1,0 +1,77 @@
+"""copick: picks of a run in a JSON file, in angstrom from the corner of the tomogram.
+
+The centre is the location plus the translation of ``transformation_``.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.formats.coordinates.column_map import ColumnMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_POINTS = '"points"'
+
+
+def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
+    """Return the picks of a file, or None if it is no file of copick."""
+    try:
+        picks = json.loads(content)
+        points = picks["points"]
+        if "pickable_object_name" not in picks:
+            return None
+        location = [[point["location"][axis] for axis in "xyz"] for point in points]
+        moved = [
+            [row[3] for row in (point.get("transformation_") or np.eye(4).tolist())[:3]]
+            for point in points
+        ]
+        score = [point.get("score") for point in points]
+        instance = [point.get("instance_id") for point in points]
+        centres = np.array(location, np.float64).reshape(-1, 3) + np.reshape(moved, (-1, 3))
+        columns = {
+            **dict(zip("xyz", centres.T, strict=True)),
+            "score": np.array(score, np.float64),
+            "instance_id": np.array(instance, np.float64),
+        }
+    except (ValueError, KeyError, TypeError, IndexError):
+        return None
+    return {
+        **columns,
+        "micrograph": np.full(len(points), picks.get("run_name") or _run_of(path), dtype=object),
+        "pixel_size": np.ones(len(points)),
+    }
+
+
+def _run_of(path: Path) -> str:
+    """Return the run of a file ``<run>/Picks/<user>_<session>_<object>.json``."""
+    folders = path.absolute().parts[:-1]
+    return folders[-2] if folders[-1] == "Picks" and len(folders) > 1 else path.stem
+
+
+def _find_elements(content: bytes) -> list[tuple[int, int]]:
+    """Return the byte range of each point."""
+    text = content.decode()
+    decoder, spans = json.JSONDecoder(), []
+    position = text.index("[", text.index(_POINTS)) + 1
+    while True:
+        while text[position] in " \t\r\n,":
+            position += 1
+        if text[position] == "]":
+            break
+        _, stop = decoder.raw_decode(text, position)
+        spans.append((position, stop))
+        position = stop
+    if len(text) == len(content):
+        return spans
+    return [(len(text[:a].encode()), len(text[:b].encode())) for a, b in spans]
+
+
+COPICK = ColumnMap(
+    "copick picks", (".json",), parse=_parse, find_elements=_find_elements, by_run=True
+)

@@ -1,0 +1,54 @@
+"""Dynamo: ``.tbl`` tables. Shifts are added to positions, both in voxels of the tomogram.
+
+Column 20 has the number of the tomogram. A ``.doc`` file of the same name maps numbers to tomograms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, first_row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NAMES = (
+    *("tag", "aligned", "averaged", "shift_x", "shift_y", "shift_z", "tdrot", "tilt", "narot"),
+    *("score", "cc2", "cpu", "ftype", "ymintilt", "ymaxtilt", "xmintilt", "xmaxtilt", "fs1", "fs2"),
+    *(
+        "micrograph",
+        "reg",
+        "class",
+        "annotation",
+        "x",
+        "y",
+        "z",
+        "dshift",
+        "daxis",
+        "dnarot",
+        "dcc",
+    ),
+    *("otag", "npar", "spare", "ref", "sref", "apix", "def"),
+)
+#: A table needs its columns up to z.
+_LEAST = _NAMES.index("z") + 1
+
+
+def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+    count = len(first_row(head).split())
+    if count < _LEAST:
+        return None
+    more = tuple(f"column_{number}" for number in range(len(_NAMES) + 1, count + 1))
+    return Header(Layout(DYNAMO.name, (*_NAMES, *more)[:count]))
+
+
+DYNAMO = ColumnMap("Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers")
+
+
+def read_names(path: Path) -> tuple[tuple[str, str], ...]:
+    """Return the numbers and names of tomograms in the ``.doc`` file of a table, if there is one."""
+    doc = path.with_suffix(".doc")
+    if path.suffix.lower() != ".tbl" or not doc.is_file():
+        return ()
+    lines = (line.split(None, 1) for line in doc.read_text(errors="replace").splitlines())
+    return tuple((line[0], line[1].strip()) for line in lines if len(line) == 2)

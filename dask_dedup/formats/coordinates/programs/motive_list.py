@@ -1,0 +1,43 @@
+"""EM motive lists of TOM, AV3 and ArtiaX, in voxels. Shifts are added. Read only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.formats.coordinates.column_map import ColumnMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+_HEADER, _ROWS = 512, 20
+#: Byte 3 of the header, for 4-byte floats.
+_FLOAT32 = 5
+#: Values of a particle, numbered from 0.
+_SCORE, _TAG, _TOMOGRAM, _CLASS = 0, 3, 4, 19
+_POSITION, _SHIFT = slice(7, 10), slice(10, 13)
+
+
+def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG001
+    if len(content) < _HEADER or content[3] != _FLOAT32:
+        return None
+    order = "<" if content[0] in (1, 6) else ">"
+    nx, ny, nz = np.frombuffer(content, f"{order}i4", 3, 4).tolist()
+    if nx != _ROWS or nz != 1 or len(content) != _HEADER + 4 * nx * ny:
+        return None
+    values = np.frombuffer(content, f"{order}f4", offset=_HEADER).reshape(ny, nx).astype(np.float64)
+    centres = values[:, _POSITION] + values[:, _SHIFT]
+    numbers, index = np.unique(values[:, _TOMOGRAM], return_inverse=True)
+    names = np.array([f"{number:g}" for number in numbers.tolist()], dtype=object)
+    return {
+        "micrograph": names[index] if ny else np.empty(0, object),
+        **dict(zip("xyz", centres.T, strict=True)),
+        "score": values[:, _SCORE],
+        "subtomogram": values[:, _TAG],
+        "class": values[:, _CLASS],
+    }
+
+
+MOTIVE_LIST = ColumnMap("EM motive list", (".em",), parse=_parse)

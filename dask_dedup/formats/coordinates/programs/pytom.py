@@ -1,0 +1,20 @@
+"""pytom-match-pick: particles of a tomogram, in voxels of rlnDetectorPixelSize (which needs no magnification)."""
+
+from __future__ import annotations
+
+from dask_dedup.formats.coordinates.column_map import star_map
+
+PYTOM = star_map(
+    "pytom-match-pick",
+    {
+        "rlnCoordinateX": "x",
+        "rlnCoordinateY": "y",
+        "rlnCoordinateZ": "z",
+        "rlnLCCmax": "score",
+        "rlnDetectorPixelSize": "pixel_size",
+        "rlnMicrographName": "micrograph",
+        "rlnTomoName": "micrograph",
+    },
+    needs=("x", "y", "z", "score", "pixel_size", "micrograph"),
+    refuses=("rlnMagnification", "rlnImageName"),
+)

@@ -1,0 +1,93 @@
+"""Warp and M: species of M in angstrom, and results of template matching from 0 to 1."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.coordinates.column_map import (
+    ColumnMap,
+    Header,
+    Layout,
+    first_row,
+    star_loops,
+    star_map,
+)
+from dask_dedup.formats.coordinates.lines import find_lines, split_lines
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
+_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
+_ROLES = {
+    "rlnCoordinateX": "x",
+    "rlnCoordinateY": "y",
+    "rlnCoordinateZ": "z",
+    "rlnAutopickFigureOfMerit": "score",
+    "rlnMicrographName": "micrograph",
+    "rlnTomoName": "micrograph",
+}
+#: Warp writes fractions with many digits. Positions in pixels are larger.
+_FRACTION = re.compile(rb"[01]\.\d+|[01]")
+
+M_SPECIES = star_map(
+    "M species",
+    {
+        "wrpCoordinateX1": "x",
+        "wrpCoordinateY1": "y",
+        "wrpCoordinateZ1": "z",
+        "wrpSourceName": "micrograph",
+    },
+    needs=("x", "y", "z", "micrograph"),
+    pixel_size=1.0,
+)
+
+
+def _recognise(head: bytes, path: Path) -> Header | None:
+    for _, labels, start in star_loops(head):
+        columns = tuple(_ROLES.get(label, label) for label in labels)
+        if not {"x", "y", "z", "micrograph", "score"} <= set(columns):
+            continue
+        if not _all_fractions(head[start:], [columns.index(axis) for axis in "xyz"]):
+            return None
+        name = first_row(head, start).split()[columns.index("micrograph")].decode()
+        scale = _size_of(name, path)
+        return Header(Layout(MATCHING.name, columns, scale=scale, pixel_size=1.0), start)
+    return None
+
+
+def _all_fractions(text: bytes, columns: list[int]) -> bool:
+    """Return whether the positions of the first lines are from 0 to 1."""
+    if not first_row(text):
+        return False
+    starts, is_pick = find_lines(text)
+    lines = [line for line, pick in zip(split_lines(text, starts), is_pick, strict=True) if pick]
+    rows = [line.split() for line in lines[:100]]
+    return all(
+        len(row) > max(columns)
+        and all(_FRACTION.fullmatch(row[column]) and float(row[column]) <= 1 for column in columns)
+        for row in rows
+    )
+
+
+def _size_of(tomogram: str, path: Path) -> tuple[float, ...]:
+    """Return the size of a tomogram in angstrom, from a table of tomograms in the folders above `path`."""
+    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
+        for table in sorted(folder.glob("*tomograms.star")):
+            text = table.read_bytes()
+            for _, labels, start in star_loops(text):
+                if not {"rlnTomoName", _PIXEL_SIZE, *_SIZES} <= set(labels):
+                    continue
+                for line in text[start:].splitlines():
+                    values = dict(zip(labels, line.decode(errors="replace").split(), strict=False))
+                    if values.get("rlnTomoName") == tomogram:
+                        return tuple(float(values[n]) * float(values[_PIXEL_SIZE]) for n in _SIZES)
+    raise InputError(
+        f"{path}: its positions are fractions of the volume (0 to 1), and no tomograms.star beside it or in the "
+        f"folders above has the size of {tomogram}. Put that table into the folder."
+    )
+
+
+MATCHING = ColumnMap("Warp template matching", (".star",), _recognise, star=True)

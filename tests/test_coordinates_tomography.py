@@ -1,0 +1,225 @@
+"""Picks in tomograms: Dynamo, STOPGAP, EM motive lists, copick, Warp, M, pytom, crYOLO, the data portal, IMOD."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_coordinates_folders import tree
+from test_coordinates_lines import put
+
+import dask_dedup
+from dask_dedup.errors import InputError
+from dask_dedup.formats import open_table, read
+
+pytestmark = pytest.mark.real_data
+CENTRES = ["rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"]
+PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
+
+
+@pytest.fixture
+def forms(real_data):
+    return real_data / "tomo_forms_chemoreceptor"
+
+
+def run(inputs, output, separation, **options):
+    """Return the number of kept picks of each input."""
+    dask_dedup.run(inputs, output, min_separation=separation, **options)
+    manifest = json.loads((output / "manifest.json").read_text())
+    return [entry["kept"] for entry in manifest["totals"]["by_input"]]
+
+
+def points(path):
+    table = open_table(path)
+    rows = [read(table, fragment, CENTRES) for fragment in table.fragments]
+    return [tuple(row.values()) for part in rows for row in part.to_pylist()]
+
+
+REJECTED = {7.5: (160, 316), 15: (173, 342), 30: (191, 379), 60: (245, 480), 90: (347, 689)}
+
+
+@pytest.mark.parametrize("separation", REJECTED)
+@pytest.mark.parametrize("form", ["dynamo", "em", "stopgap"])
+def test_shifts_are_added_to_positions(forms, tmp_path, form, separation):
+    path = {
+        "dynamo": forms.parent / "dynamo2m_chemoreceptor/dynamo2warp_example.tbl",
+        "em": forms / "chemo.em",
+        "stopgap": forms / "chemo_stopgap.star",
+    }[form]
+    rejected, near = REJECTED[separation]
+    options = {"micrograph_pixel_size": 15}
+    (kept,) = run([path], tmp_path / "one", separation, **options)
+    assert 4934 - kept == rejected
+    (kept,) = run([path], tmp_path / "none", separation, remove_entirely=True, **options)
+    assert 4934 - kept == near
+
+
+def test_numbers_of_tomograms_become_names(forms):
+    table = open_table(forms.parent / "dynamo2m_chemoreceptor/dynamo2warp_example.tbl")
+    names = read(table, table.fragments[0], ["rlnTomoName"])["rlnTomoName"].unique().to_pylist()
+    assert len(names) == 48
+    assert names[0].endswith("/tomo_ts01.mrc_15.00Apx.mrc")
+
+
+@pytest.mark.parametrize(("separation", "near"), [(5, 36), (25, 69), (50, 85), (100, 139)])
+def test_m_species_are_in_angstrom(forms, tmp_path, separation, near):
+    path = forms / "warp/m_species_particles.star"
+    (kept,) = run([path], tmp_path / "out", separation, remove_entirely=True)
+    assert 1399 - kept == near
+
+
+@pytest.mark.parametrize(
+    ("separation", "rejected", "near"), [(5, 6, 12), (25, 10, 20), (50, 14, 28), (100, 18, 36)]
+)
+def test_matches_of_warp_are_fractions_of_the_volume(forms, tmp_path, separation, rejected, near):
+    path = forms / "warp/matching"
+    (kept,) = run([path], tmp_path / "one", separation)
+    assert 268 - kept == rejected
+    (kept,) = run([path], tmp_path / "none", separation, remove_entirely=True)
+    assert 268 - kept == near
+
+
+def test_matches_of_warp_without_the_size_of_the_volume_are_refused(forms, tmp_path):
+    (path, *_) = sorted((forms / "warp/matching").iterdir())
+    copy = put(tmp_path, path.name, path.read_bytes())
+    with pytest.raises(
+        InputError, match=r"fractions of the volume \(0 to 1\), and no tomograms\.star"
+    ):
+        open_table(copy)
+
+
+COPICK = {7.5: 32, 15: 34, 30: 36, 60: 42, 90: 50, 120: 98}
+
+
+def picks_of(forms, name):
+    return forms / f"copick/ExperimentRuns/*/Picks/{name}_0_chemoreceptor.json"
+
+
+@pytest.mark.parametrize("separation", COPICK)
+def test_copick_adds_the_translation(forms, tmp_path, separation):
+    (kept,) = run([picks_of(forms, "dynamo")], tmp_path / "out", separation)
+    assert 761 - kept == COPICK[separation]
+
+
+@pytest.mark.parametrize(
+    ("separation", "expected"), [(60, [719, 11]), (90, [711, 2]), (120, [663, 1])]
+)
+def test_two_users_of_copick_in_input_order(forms, tmp_path, separation, expected):
+    inputs = [picks_of(forms, "dynamo"), picks_of(forms, "warp")]
+    assert run(inputs, tmp_path / "out", separation, prefer_input_order=True) == expected
+    kept = tree(tmp_path / "out/particles_kept")
+    counts = [len(json.loads(text)["points"]) for path, text in kept.items() if "/dynamo_0" in path]
+    assert sum(counts) == expected[0]
+
+
+def test_a_copick_project_with_two_users_is_refused(forms):
+    with pytest.raises(InputError, match=r"2 sets of picks.*\*/\*/\*/dynamo_0_chemoreceptor.json"):
+        open_table(forms / "copick")
+
+
+@pytest.mark.parametrize(
+    ("separation", "near"), [(7.5, 64), (15, 68), (30, 72), (60, 84), (90, 98), (120, 204)]
+)
+def test_points_of_the_data_portal_are_in_voxels(forms, tmp_path, separation, near):
+    (kept,) = run([forms / "portal"], tmp_path / "out", separation, remove_entirely=True)
+    assert 761 - kept == near
+    assert list(tree(tmp_path / "out/particles_kept")) == ["part-00000.parquet"]
+
+
+def test_filaments_of_cryolo_in_three_dimensions(real_data, tmp_path):
+    path = real_data / "cryolo_boxmanager/example3D_filament.cbox"
+    (kept,) = run([path], tmp_path / "out", 0.5, micrograph_pixel_size=1.0)
+    assert kept == 1440
+    table = open_table(path)
+    filaments = read(table, table.fragments[0], ["rlnHelicalTubeID"])["rlnHelicalTubeID"]
+    assert len(filaments.unique()) == 95
+
+
+def test_coords_are_centres(real_data):
+    folder = real_data / "cryolo_boxmanager"
+    assert len(points(folder / "example.coords")) == 958
+    assert open_table(folder / "coords_with_fid.coords").rows == 1505
+    assert open_table(folder / "empty.coords").rows == 0
+    helix = open_table(folder / "segmented_filament.box")
+    tubes = read(helix, helix.fragments[0], ["rlnHelicalTubeID"])["rlnHelicalTubeID"]
+    assert tubes.unique().to_pylist() == [1, 3]  # the second helix has no segment
+
+
+def test_positions_of_the_data_portal_fixtures(real_data):
+    folder = real_data / "cdp_annotations"
+    expected = [(2.8, 5.6, 8.8), (7.2, 6.4, 5.2), (5, 2, -1), (3, 8, 1), (8, 7, 2), (5, 4, 3)]
+    assert points(folder / "stopgap_star.star") == pytest.approx(np.array(expected))
+    copick = [(40, 20, 30), (0, 50, 10), (30, 15, 92), (30, 10, 50)]
+    assert points(folder / "copick.json") == copick
+    for name in ("points.csv", "points_with_header.csv", "points_tab_delim.csv"):
+        assert len(points(folder / name)) >= 3, name
+    assert len(points(folder / "points_with_header_pipe_delim.csv")) >= 3
+    table = open_table(folder / "tardis.csv")
+    assert PIXEL_SIZE in table.schema.names
+    assert len(points(folder / "points.mod")) == 3
+    assert len(points(folder / "oriented_points.mod")) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("two_contour_example.mod", 25),
+        ("multiple_objects_example.mod", 6),
+        ("point_sizes_example.mod", 18),
+        ("slicer_angle_example.mod", 4),
+    ],
+)
+def test_points_of_imod_models(real_data, name, count):
+    found = np.array(points(real_data / "imodmodel" / name))
+    assert found.shape == (count, 3)
+    assert (np.abs(found) < 1e5).all()
+
+
+def test_peaks_of_pytom_are_in_voxels_of_their_pixel_size(real_data, tmp_path):
+    path = real_data / "napari_starfile/example_particles.star"
+    copy = put(tmp_path, "peaks/MMM_08_ts_002_particles.star", path.read_bytes())
+    table = open_table(copy.parent)
+    assert table.rows == 4815
+    assert read(table, table.fragments[0], [PIXEL_SIZE])[0][0].as_py() == 20.712
+    (kept,) = run([copy.parent], tmp_path / "out", 80)
+    assert kept == 4815
+    refined = real_data / "napari_starfile/example_particles_with_optics.star"
+    inputs = [refined, copy.parent]
+    options = {"micrograph_pixel_size": 4.0, "prefer_input_order": True, "score_field": "none"}
+    assert run(inputs, tmp_path / "two", 50, **options) == [126, 4690]
+
+
+WRITABLE = {
+    "dynamo": "../dynamo2m_chemoreceptor/dynamo2warp_example.tbl",
+    "stopgap": "chemo_stopgap.star",
+    "m": "warp/m_species_particles.star",
+    "matching": "warp/matching",
+    "copick": "copick/ExperimentRuns/*/Picks/dynamo_0_chemoreceptor.json",
+    "cbox": "../cryolo_boxmanager/example3D_filament.cbox",
+    "coords": "../cryolo_boxmanager/example.coords",
+    "helix": "../cryolo_boxmanager/segmented_filament.box",
+    "tardis": "../cdp_annotations/tardis.csv",
+    "pipes": "../cdp_annotations/points_with_header_pipe_delim.csv",
+}
+
+
+@pytest.mark.parametrize("form", WRITABLE)
+def test_files_without_duplicates_come_back_byte_for_byte(forms, tmp_path, form):
+    path = forms / WRITABLE[form]
+    options = {} if form in ("m", "matching", "copick", "tardis") else {"micrograph_pixel_size": 15}
+    separation = 1e-9 if form == "helix" else 0.0001
+    (kept,) = run([path], tmp_path / "out", separation, **options)
+    rows = open_table(path).rows
+    root = Path(str(path).split("/*")[0])
+    found = tree(tmp_path / "out/particles_kept")
+    expected = {root.name: root.read_bytes()} if root.is_file() else {}
+    if root.is_dir():
+        expected = {f"{root.name}/{name}": text for name, text in tree(root).items()}
+        expected = {name: text for name, text in expected.items() if "/warp_0" not in name}
+    assert found.keys() == expected.keys()
+    if kept == rows:
+        assert found == expected
+    else:
+        assert sum(map(len, found.values())) < sum(map(len, expected.values()))
