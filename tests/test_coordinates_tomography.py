@@ -83,7 +83,7 @@ def test_matches_of_warp_are_fractions_of_the_volume(forms, tmp_path, separation
 
 def test_matches_of_warp_without_the_size_of_the_volume_are_refused(forms, tmp_path):
     (path, *_) = sorted((forms / "warp/matching").iterdir())
-    copy = put(tmp_path, path.name, path.read_bytes())
+    copy = put(tmp_path, f"matching/{path.name}", path.read_bytes()).parent
     with pytest.raises(
         InputError, match=r"fractions of the volume \(0 to 1\), and no tomograms\.star"
     ):
@@ -187,7 +187,7 @@ def test_peaks_of_pytom_are_in_voxels_of_their_pixel_size(real_data, tmp_path):
     assert kept == 4815
     refined = real_data / "napari_starfile/example_particles_with_optics.star"
     inputs = [refined, copy.parent]
-    options = {"micrograph_pixel_size": 4.0, "prefer_input_order": True, "score_field": "none"}
+    options = {"micrograph_pixel_size": {str(refined): 4.0}, "prefer_input_order": True, "score_field": "none"}
     assert run(inputs, tmp_path / "two", 50, **options) == [126, 4690]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import stat
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from dask_dedup.errors import InputError
@@ -28,7 +29,6 @@ from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     import pyarrow as pa
 
@@ -146,7 +146,7 @@ def is_writable(table: ParticleTable) -> bool:
 def output_name(table: ParticleTable) -> str:
     """Return the name of a table's output in its own format: a file, or a folder of pick files."""
     tree = table.detail.tree if table.format == "coordinates" else ""
-    return tree or at(table.path).name
+    return tree or Path(table.path).name
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:

@@ -7,7 +7,6 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.base import opening
-from dask_dedup.formats.coordinates.programs.warp import MATCHING
 from dask_dedup.storage.files import open_to_read
 from dask_dedup.storage.walk import walk
 
@@ -44,7 +43,7 @@ def is_coordinates(path: Path, *, folder: bool) -> bool:
         return True
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
-    return _NAMES.search(head) is not None or MATCHING.recognise(head, path) is not None
+    return _NAMES.search(head) is not None
 
 
 def _holds_picks(folder: Path) -> bool:
