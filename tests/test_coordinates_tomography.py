@@ -187,7 +187,11 @@ def test_peaks_of_pytom_are_in_voxels_of_their_pixel_size(real_data, tmp_path):
     assert kept == 4815
     refined = real_data / "napari_starfile/example_particles_with_optics.star"
     inputs = [refined, copy.parent]
-    options = {"micrograph_pixel_size": {str(refined): 4.0}, "prefer_input_order": True, "score_field": "none"}
+    options = {
+        "micrograph_pixel_size": {str(refined): 4.0},
+        "prefer_input_order": True,
+        "score_field": "none",
+    }
     assert run(inputs, tmp_path / "two", 50, **options) == [126, 4690]
 
 
@@ -223,3 +227,108 @@ def test_files_without_duplicates_come_back_byte_for_byte(forms, tmp_path, form)
         assert found == expected
     else:
         assert sum(map(len, found.values())) < sum(map(len, expected.values()))
+
+
+def star(labels, *rows, block=""):
+    lines = [
+        "",
+        f"data_{block}",
+        "",
+        "loop_",
+        *(f"_{label} #{n}" for n, label in enumerate(labels, 1)),
+    ]
+    return "\n".join([*lines, *(" ".join(map(str, row)) for row in rows), ""]).encode()
+
+
+COORDINATES = ("rlnTomoName", *CENTRES)
+
+
+def project(folder):
+    """Make a RELION 5 project with annotations of two tomograms, in which two picks are 13 A apart."""
+    for number in (1, 2):
+        rows = [
+            (f"TS_0{number}", 10, 20, 30),
+            (f"TS_0{number}", 11, 20, 30),
+            (f"TS_0{number}", 50, 20, 30),
+        ]
+        put(
+            folder,
+            f"Picks/job010/annotations/TS_0{number}_particles.star",
+            star(COORDINATES, *rows),
+        )
+    tomograms = ("rlnTomoName", PIXEL_SIZE, "rlnTomoTomogramBinning")
+    rows = [("TS_01", 1.3, 10), ("TS_02", 1.3, 10)]
+    put(folder, "Tomograms/job009/tomograms.star", star(tomograms, *rows, block="global"))
+    text = "data_\n\n_rlnTomoTomogramsFile Tomograms/job009/tomograms.star\n"
+    put(folder, "Picks/job010/optimisation_set.star", text.encode())
+    return folder / "Picks/job010/annotations"
+
+
+def test_annotations_of_relion_are_in_binned_pixels(tmp_path):
+    folder = project(tmp_path)
+    assert run([folder], tmp_path / "near", 12.9) == [6]
+    assert run([folder], tmp_path / "far", 13.1) == [4]
+    assert run([folder / "TS_01_particles.star"], tmp_path / "one", 13.1) == [2]
+    kept = tree(tmp_path / "near/particles_kept")
+    assert kept == {f"annotations/{name}": text for name, text in tree(folder).items()}
+
+
+def test_annotations_without_the_table_of_tomograms_need_a_pixel_size(tmp_path):
+    folder = project(tmp_path)
+    (tmp_path / "Tomograms/job009/tomograms.star").unlink()
+    with pytest.raises(InputError, match="no micrograph pixel size"):
+        run([folder], tmp_path / "out", 13.1)
+    assert run([folder], tmp_path / "out", 13.1, micrograph_pixel_size=13.0) == [4]
+
+
+def test_a_list_of_tomograms_names_its_files(tmp_path):
+    rows = [(10, 20, 30), (11, 20, 30), (50, 20, 30)]
+    put(tmp_path, "coords/a.star", star(CENTRES, *rows))
+    put(tmp_path, "coords/b.txt", b"1 2 3\n1 2 3\n")
+    names = ("rlnTomoName", "rlnTomoImportParticleFile")
+    listed = put(tmp_path, "import.star", star(names, ("TS_01", "coords/a.star")))
+    table = open_table(listed)
+    assert (
+        read(table, table.fragments[0], ["rlnTomoName"])["rlnTomoName"].to_pylist() == ["TS_01"] * 3
+    )
+    assert run([listed], tmp_path / "out", 1.5, micrograph_pixel_size=1.0) == [2]
+    new = (tmp_path / "out/particles_kept" / tmp_path.name / "import.star").read_text()
+    assert f"TS_01 out/particles_kept/{tmp_path.name}/coords/a.star\n" in new
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "data_\n\n_rlnTomoParticlesFile   Refine/particles.star\n_rlnTomoTomogramsFile Tomograms/t.star\n",
+        "data_optimisation_set\n\nloop_\n_rlnTomoParticlesFile #1\n_rlnTomoTomogramsFile #2\n"
+        "Refine/particles.star Tomograms/t.star\n",
+        '# set\n\ndata_\n\n_rlnTomoParticlesFile Refine/particles.star\n_rlnTomoTrajectoriesFile ""\n',
+    ],
+)
+@pytest.mark.parametrize("inside", [True, False])
+def test_an_optimisation_set_gets_new_sets(tmp_path, text, inside):
+    folder = tmp_path / "relion"
+    rows = [("TS_01", 10, 20, 30), ("TS_01", 11, 20, 30), ("TS_01", 50, 20, 30)]
+    put(folder, "Refine/particles.star", star(COORDINATES, *rows, block="particles"))
+    put(folder, "Tomograms/t.star", b"data_global\n")
+    path = put(folder, "Refine/optimisation_set.star", text.encode())
+    output = (folder if inside else tmp_path) / "out"
+    options = {"micrograph_pixel_size": 1.0, "score_field": "none"}
+    assert run([path], output, 1.5, **options) == [2]
+    for dataset, count in (("particles_kept", 2), ("particles_rejected", 1)):
+        new = (output / dataset / "optimisation_set.star").read_text()
+        base = f"out/{dataset}" if inside else f"{output}/{dataset}"
+        expected = text.replace("Refine/particles.star", f"{base}/particles.star")
+        if not inside:
+            expected = expected.replace("Tomograms/", f"{folder}/Tomograms/")
+        assert new == expected
+        assert open_table(output / dataset / "optimisation_set.star").rows == count
+
+
+def test_a_set_of_warp_has_absolute_paths(forms, tmp_path):
+    path = forms / "warp/matching_dev39_optimisation_set.star"
+    (kept,) = run([path], tmp_path / "out", 50, score_field="none", remove_entirely=True)
+    assert 1399 - kept == 85
+    new = (tmp_path / "out/particles_kept" / path.name).read_text()
+    assert f"_rlnTomoParticlesFile   {tmp_path}/out/particles_kept/matching_dev39.star\n" in new
+    assert f"_rlnTomoTomogramsFile   {path.parent}/matching_dev39_tomograms.star\n" in new

@@ -23,7 +23,7 @@ from dask_dedup.formats.base import (
     StoredSchema,
     opening,
 )
-from dask_dedup.formats.coordinates.detection import is_coordinates, is_pattern
+from dask_dedup.formats.coordinates.detection import detect, is_pattern
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
@@ -54,6 +54,7 @@ _MODULES = {
     "cs": "cryosparc.cs",
     "csg": "cryosparc.cs",
     "coordinates": "coordinates.table",
+    "optimisation_set": "coordinates.optimisation_set",
 }
 
 
@@ -91,8 +92,8 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )
     name = "parquet" if folder else _SUFFIXES.get(location.suffix.lower(), "parquet")
-    if name in ("parquet", "star") and is_coordinates(location, folder=folder):
-        name = "coordinates"
+    if name in ("parquet", "star"):
+        name = detect(location, folder=folder) or name
     if name == "parquet":
         from dask_dedup.formats.parquet import table as parquet
 
@@ -154,11 +155,11 @@ def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> l
 
     The lists name the files where they will be after the run, in the folder `final`.
     """
-    if table.format != "coordinates":
-        return []
-    from dask_dedup.formats.coordinates import table as coordinates
-
-    return coordinates.write_lists(table, folder, name, final)
+    module = _module(table.format)
+    files: list[OutputFile] = []
+    if hasattr(module, "write_lists"):
+        files += module.write_lists(table, folder, name, final)
+    return files
 
 
 def _module(name: str) -> Format:

@@ -95,7 +95,7 @@ def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[st
             continue
         name = output_name(table)
         mine = {name}
-        if table.format == "csg":
+        if table.format in ("csg", "optimisation_set"):
             mine |= {Path(file.path).name for file in table.files}
         names.append(f"input-{table.source + 1}/{name}" if mine & taken else name)
         taken |= mine

@@ -1,4 +1,4 @@
-"""Decide whether an input is a table of picks."""
+"""Find out whether an input is a table of picks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.optimisation_set import is_set
+from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
 from dask_dedup.storage.files import open_to_read
 from dask_dedup.storage.walk import walk
 
@@ -29,21 +31,23 @@ _NAMES = re.compile(
 )
 
 
-def is_coordinates(path: Path, *, folder: bool) -> bool:
-    """Return whether an input is a pick file, a folder of pick files, or a list of them.
+def detect(path: Path, *, folder: bool) -> str | None:
+    """Return the format of an input of picks: ``coordinates`` or ``optimisation_set``. Return None for other inputs.
 
-    A folder that has Parquet files at any depth is none.
+    Picks are a pick file, a list of pick files, or a folder that has pick files and no Parquet files.
     """
     if folder:
-        return _holds_picks(path)
+        return "coordinates" if _holds_picks(path) else None
     extension = path.suffix.lower()
     if extension != ".star":
-        return extension in _EXTENSIONS
-    if path.name.startswith("coords_suffix_"):
-        return True
+        return "coordinates" if extension in _EXTENSIONS else None
+    if path.name.startswith("coords_suffix_") or path.parent.name == ANNOTATIONS_FOLDER:
+        return "coordinates"
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
-    return _NAMES.search(head) is not None
+    if is_set(head):
+        return "optimisation_set"
+    return "coordinates" if _NAMES.search(head) else None
 
 
 def _holds_picks(folder: Path) -> bool:

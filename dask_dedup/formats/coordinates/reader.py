@@ -126,7 +126,7 @@ def _columns(
     result: dict[str, pa.Array] = {}
     for name in schema.names:
         if name in _NAMES:
-            if "micrograph" in text:
+            if "micrograph" in text and not detail.lists:
                 result[name] = _renamed(text["micrograph"].dictionary_encode(), dict(detail.names))
             else:
                 result[name] = _names_of_files(detail, slices)

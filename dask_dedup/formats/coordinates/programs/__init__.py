@@ -12,14 +12,14 @@ from dask_dedup.formats.coordinates.programs.imod import IMOD
 from dask_dedup.formats.coordinates.programs.motive_list import MOTIVE_LIST
 from dask_dedup.formats.coordinates.programs.portal import PORTAL
 from dask_dedup.formats.coordinates.programs.pytom import PYTOM
-from dask_dedup.formats.coordinates.programs.relion import RELION
+from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS, RELION
 from dask_dedup.formats.coordinates.programs.stopgap import STOPGAP
 from dask_dedup.formats.coordinates.programs.topaz import TOPAZ
 from dask_dedup.formats.coordinates.programs.warp import M_SPECIES, MATCHING
 
 MAPS = (
     *(CBOX, CBOX_OLD, HELIX, BOX, COORDS, TOPAZ, DYNAMO),
-    *(STOPGAP, M_SPECIES, MATCHING, PYTOM, RELION),
+    *(ANNOTATIONS, STOPGAP, M_SPECIES, MATCHING, PYTOM, RELION),
     *(COPICK, EMAN2, PORTAL, MOTIVE_LIST, IMOD),
     DELIMITED,
 )

@@ -1,8 +1,24 @@
-"""RELION: picks of one micrograph in a STAR file. crYOLO writes such files, too."""
+"""RELION: picks of one micrograph or tomogram in a STAR file. crYOLO writes such files, too.
+
+Annotations of RELION 5 (``Picks/job010/annotations/TS_01_particles.star``) are in pixels of the binned tomogram.
+"""
 
 from __future__ import annotations
 
-from dask_dedup.formats.coordinates.column_map import star_map
+from typing import TYPE_CHECKING
+
+from dask_dedup.formats.coordinates.column_map import (
+    ColumnMap,
+    Header,
+    Layout,
+    first_row,
+    star_loops,
+    star_map,
+)
+from dask_dedup.formats.coordinates.programs.tomograms import BINNING, PIXEL_SIZE, find_tomogram
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Particle tables are read by `formats.star`, which knows optics groups and shifts.
 _OF_PARTICLES = (
@@ -22,3 +38,25 @@ RELION = star_map(
     _ROLES,
     refuses=(*_OF_PARTICLES, "rlnMicrographName", "rlnTomoName", "rlnDetectorPixelSize"),
 )
+
+
+def _recognise_annotations(head: bytes, path: Path) -> Header | None:
+    if path.absolute().parent.name != ANNOTATIONS_FOLDER:
+        return None
+    roles = {**_ROLES, "rlnTomoName": "micrograph"}
+    for _, labels, start in star_loops(head):
+        columns = tuple(roles.get(label, label) for label in labels)
+        if not {"x", "y", "z", "micrograph"} <= set(columns):
+            continue
+        row = first_row(head, start).split()
+        size = None
+        if len(row) == len(columns):
+            name = row[columns.index("micrograph")].decode(errors="replace")
+            found = find_tomogram(path, name, (PIXEL_SIZE, BINNING))
+            size = float(found[PIXEL_SIZE]) * float(found[BINNING]) if found else None
+        return Header(Layout(ANNOTATIONS.name, columns, pixel_size=size), start)
+    return None
+
+
+ANNOTATIONS_FOLDER = "annotations"
+ANNOTATIONS = ColumnMap("RELION annotations", (".star",), _recognise_annotations, star=True)

@@ -15,12 +15,11 @@ from dask_dedup.formats.coordinates.column_map import (
     star_map,
 )
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
+from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, find_tomogram
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
-_PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 _ROLES = {
     "rlnCoordinateX": "x",
     "rlnCoordinateY": "y",
@@ -74,20 +73,13 @@ def _all_fractions(text: bytes, columns: list[int]) -> bool:
 
 def _size_of(tomogram: str, path: Path) -> tuple[float, ...]:
     """Return the size of a tomogram in angstrom, from a table of tomograms in the folders above `path`."""
-    for folder in (path.parent, path.parent.parent, path.parent.parent.parent):
-        for table in sorted(folder.glob("*tomograms.star")):
-            text = table.read_bytes()
-            for _, labels, start in star_loops(text):
-                if not {"rlnTomoName", _PIXEL_SIZE, *_SIZES} <= set(labels):
-                    continue
-                for line in text[start:].splitlines():
-                    values = dict(zip(labels, line.decode(errors="replace").split(), strict=False))
-                    if values.get("rlnTomoName") == tomogram:
-                        return tuple(float(values[n]) * float(values[_PIXEL_SIZE]) for n in _SIZES)
-    raise InputError(
-        f"{path}: its positions are fractions of the volume (0 to 1), and no tomograms.star beside it or in the "
-        f"folders above has the size of {tomogram}. Put that table into the folder."
-    )
+    row = find_tomogram(path, tomogram, (PIXEL_SIZE, *SIZES))
+    if row is None:
+        raise InputError(
+            f"{path}: its positions are fractions of the volume (0 to 1), and no tomograms.star beside it or in "
+            f"the folders above has the size of {tomogram}. Put that table into the folder."
+        )
+    return tuple(float(row[size]) * float(row[PIXEL_SIZE]) for size in SIZES)
 
 
 MATCHING = ColumnMap("Warp template matching", (".star",), _recognise, star=True)
