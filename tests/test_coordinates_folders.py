@@ -10,6 +10,7 @@ import pytest
 import dask_dedup
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
+from dask_dedup.formats.coordinates import table as coordinates
 
 LAYOUTS = {
     "cbox": "cryolo/CBOX",
@@ -251,3 +252,18 @@ def test_listed_files_that_are_missing_are_named(picks, tmp_path):
         InputError, match=r"3 listed files are missing: AutoPick/job010/.*15_17.*15_30"
     ):
         open_table(project / "AutoPick/job010")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("cbox", "crYOLO CBOX, 4 micrographs, corners, box 180 px, scores 0.30 to 0.90"),
+        ("eman", "EMAN boxes, 4 micrographs, corners, box 180 px, no scores"),
+        ("star", "RELION STAR, 4 micrographs, centres, no scores"),
+        ("topaz", "topaz, 4 micrographs, centres, scores 0.00 to 7.18"),
+        ("eman2", "EMAN2 info, 4 micrographs, centres, no scores, read only"),
+    ],
+)
+def test_an_input_is_described_in_one_line(picks, name, text):
+    assert coordinates.describe(open_table(picks / LAYOUTS[name])) == text

@@ -154,3 +154,33 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
 def test_damaged_files_are_errors_that_name_the_line(tmp_path, name, text, message):
     with pytest.raises(InputError, match=message):
         columns(put(tmp_path, name, text), *CENTRES)
+
+
+@pytest.mark.parametrize(
+    ("text", "given"),
+    [
+        (b"a,b,p\n1,2,0.5\n", {"x": "a", "y": "b", "score": "p"}),
+        (b"x,y,cx,cy,score\n9,9,1,2,0.5\n", {"x": "cx", "y": "cy", "score": "score"}),
+        (b"7 1 2 0.5\n", {"x": "2", "y": "3", "score": "4"}),
+    ],
+)
+def test_columns_of_a_table_can_be_named(tmp_path, text, given):
+    table = coordinates.open_table(put(tmp_path, "m.csv", text), 0, given)
+    rows = coordinates.read(table, table.fragments[0], [*CENTRES, "rlnAutopickFigureOfMerit"])
+    assert rows.to_pylist() == [dict(zip(rows.column_names, (1.0, 2.0, 0.5), strict=True))]
+    every = coordinates.read(table, table.fragments[0], table.schema.names)
+    assert every.num_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"x": "a"}, "x and y are needed"),
+        ({"x": "a", "y": "b", "q": "p"}, "q is no role"),
+        ({"x": "a", "y": "z"}, r"has no column z. Its columns are a, b, p"),
+    ],
+)
+def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
+    path = put(tmp_path, "m.csv", b"a,b,p\n1,2,0.5\n")
+    with pytest.raises(InputError, match=message):
+        coordinates.open_table(path, 0, given)

@@ -91,6 +91,20 @@ def _read_slices(
     return pa.table(_columns(detail, layout, slices, text, numbers, schema), schema)
 
 
+def read_box_sizes(table: ParticleTable) -> NDArray[np.float64]:
+    """Read the widths of the boxes in the first file with picks, in pixels: (n,) float64, or (0,) if there are none."""
+    detail: CoordinatesDetail = table.detail
+    part = next((part for fragment in table.fragments for part in fragment.slices), None)
+    layout = detail.layouts[detail.members[member_of(part)].layout] if part else None
+    if part is None or layout is None or "width" not in layout.columns:
+        return np.empty(0)
+    start, stop, _ = part.blocks
+    block = read_span(at(part.path), start, stop)
+    lines = pick_lines(block, *find_lines(block))
+    values = Table(lines, layout.columns, layout.delimiter, part.rows)
+    return to_floats(values.columns(["width"])["width"], "width")
+
+
 def _read_documents(
     detail: CoordinatesDetail, layout: Layout, slices: Sequence[FileSlice], schema: pa.Schema
 ) -> pa.Table:

@@ -32,6 +32,7 @@ from dask_dedup.formats.coordinates.column_map import (
     TOMOGRAM,
     Layout,
 )
+from dask_dedup.formats.coordinates.description import describe
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
 from dask_dedup.formats.coordinates.detection import is_pattern
 from dask_dedup.formats.coordinates.folder import (
@@ -44,7 +45,8 @@ from dask_dedup.formats.coordinates.folder import (
 from dask_dedup.formats.coordinates.lines import SLICE_BYTES
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
-from dask_dedup.formats.coordinates.programs import MAP_OF
+from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
+from dask_dedup.formats.coordinates.programs.delimited import with_columns
 from dask_dedup.formats.coordinates.programs.dynamo import read_names
 from dask_dedup.formats.coordinates.reader import read
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
@@ -52,9 +54,11 @@ from dask_dedup.formatting import counted
 from dask_dedup.storage.files import exists, open_to_read, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["assemble", "open_table", "read", "split", "write_lists"]
+    from dask_dedup.formats.coordinates.column_map import ColumnMap
+
+__all__ = ["assemble", "describe", "open_table", "read", "split", "write_lists"]
 
 #: Most rows of a fragment, unless a single slice has more.
 _FRAGMENT_ROWS = 100_000
@@ -64,41 +68,49 @@ _THREADS = 4
 _HEAD = 2**16
 
 
-def open_table(path: Path, source: int) -> ParticleTable:
+def open_table(path: Path, source: int, columns: Mapping[str, str] | None = None) -> ParticleTable:
     """Open a pick file, a folder of pick files, or a list of them. Every file is read once.
+
+    Parameters
+    ----------
+    path : Path
+    source : int
+    columns : mapping of str to str, optional
+        Names or numbers of the columns in text tables, by role, such as ``{"x": "cx", "y": "cy"}``.
 
     Raises
     ------
     InputError
         If a file cannot be read, or the files are not those of one picker.
     """
+    maps = (with_columns(columns),) if columns else MAPS
     with opening(path):
         if is_pattern(path) and not exists(path):
-            return _open_pattern(path, source)
+            return _open_pattern(path, source, maps)
         folder = stat.S_ISDIR(status_of(path).st_mode)
     if folder:
         listed = find_list(path)
         if listed is None:
-            return _open_folder(path, source)
+            return _open_folder(path, source, maps)
         return _open_list(path, listed, source)
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
     if path.suffix.lower() == ".star" and is_list(path, head):
         return _open_list(path, path, source)
-    opened = open_file(path)
+    opened = open_file(path, maps)
     if opened is None:
         raise InputError(f"{path}: not a pick file of a known format.")
     pick_path = PickPath(path, path.name, micrograph_of(path.name))
     return _make_table(path, source, [(pick_path, opened)], names=read_names(path))
 
 
-def _open_folder(folder: Path, source: int) -> ParticleTable:
+def _open_folder(folder: Path, source: int, maps: Sequence[ColumnMap]) -> ParticleTable:
     """Open the pick files in a folder, or else those in its sub-folders."""
     here, below, notes = find_files(folder)
-    used, opened = here, _open_files(here)
+    used, opened = here, _open_files(here, maps)
     empty = len(opened)
     if not any(file.layout for _, file in opened):
-        used, opened = below, _open_files(below)
+        used, opened = below, _open_files(below, maps)
         empty += len(opened)
         check_folders(folder, *_with_formats(opened))
     elif below:
@@ -108,7 +120,7 @@ def _open_folder(folder: Path, source: int) -> ParticleTable:
     return _make_folder(folder, folder, source, used, opened, notes)
 
 
-def _open_pattern(path: Path, source: int) -> ParticleTable:
+def _open_pattern(path: Path, source: int, maps: Sequence[ColumnMap]) -> ParticleTable:
     """Open the pick files whose names match a pattern."""
     parts = path.parts
     first = next(number for number, part in enumerate(parts) if is_pattern(Path(part)))
@@ -120,7 +132,7 @@ def _open_pattern(path: Path, source: int) -> ParticleTable:
     for each in found:
         name = each.relative_to(root).as_posix()
         files.append(PickPath(each, name, micrograph_of(name)))
-    opened = _open_files(files)
+    opened = _open_files(files, maps)
     if not any(file.layout for _, file in opened):
         raise _no_picks_error(path, files, len(opened))
     return _make_folder(path, root, source, files, opened, [])
@@ -189,12 +201,14 @@ def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
     )
 
 
-def _open_files(paths: Sequence[PickPath]) -> list[tuple[PickPath, PickFile]]:
+def _open_files(
+    paths: Sequence[PickPath], maps: Sequence[ColumnMap] = MAPS
+) -> list[tuple[PickPath, PickFile]]:
     """Open files, some at once. Files of no known format are left out."""
 
     def open_batch(first: int) -> list[tuple[PickPath, PickFile]]:
         batch = paths[first : first + _BATCH]
-        opened = [(each, open_file(each.path)) for each in batch]
+        opened = [(each, open_file(each.path, maps)) for each in batch]
         return [(each, file) for each, file in opened if file is not None]
 
     with ThreadPoolExecutor(_THREADS) as pool:

@@ -1,0 +1,78 @@
+"""Describe a table of picks in one line, as `inspect` shows it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.arrow import to_numpy
+from dask_dedup.formats.coordinates.column_map import MICROGRAPH, SCORE, TOMOGRAM
+from dask_dedup.formats.coordinates.reader import read, read_box_sizes
+from dask_dedup.formatting import counted
+
+if TYPE_CHECKING:
+    from dask_dedup.formats.base import ParticleTable
+    from dask_dedup.formats.coordinates.detail import CoordinatesDetail
+
+
+def describe(table: ParticleTable) -> str:
+    """Describe a table of picks: format, micrographs, meaning of the positions, range of the scores.
+
+    Examples
+    --------
+    ``crYOLO CBOX, 997 micrographs, corners, box 180 px, scores 0.30 to 0.90``
+    """
+    detail: CoordinatesDetail = table.detail
+    if not detail.layouts:
+        return f"{counted(len(detail.members), 'file')} without picks"
+    formats = dict.fromkeys(layout.map for layout in detail.layouts)
+    name = TOMOGRAM if detail.tomograms else MICROGRAPH
+    number, low, high = _survey(table, name)
+    parts = [
+        " and ".join(formats),
+        counted(number, "tomogram" if detail.tomograms else "micrograph"),
+        _positions(table),
+        f"scores {low:.2f} to {high:.2f}" if np.isfinite(low) else "no scores",
+    ]
+    empty = sum(not member.rows for member in detail.members)
+    if empty:
+        parts.append(f"{counted(empty, 'file')} without picks")
+    if not detail.writable:
+        parts.append("read only")
+    return ", ".join(parts)
+
+
+def _survey(table: ParticleTable, name: str) -> tuple[int, float, float]:
+    """Return the number of micrographs, with those of empty files, and the least and greatest score."""
+    detail: CoordinatesDetail = table.detail
+    names = {member.micrograph for member in detail.members if not member.rows}
+    low, high = np.inf, -np.inf
+    for fragment in table.fragments:
+        rows = read(table, fragment, [name, SCORE])
+        for chunk in rows[name].chunks:
+            names.update(chunk.dictionary.to_pylist())
+        scores = to_numpy(rows[SCORE])
+        scores = scores[np.isfinite(scores)]
+        if scores.size:
+            low, high = min(low, float(scores.min())), max(high, float(scores.max()))
+    return len(names), low, high
+
+
+def _positions(table: ParticleTable) -> str:
+    """Describe what the positions are, by the first file with picks."""
+    detail: CoordinatesDetail = table.detail
+    layout = detail.layouts[0]
+    if any(layout.scale):
+        return "fractions of the volume"
+    if layout.pixel_size == 1.0:
+        return "centres in angstrom"
+    text = "centres"
+    sizes = read_box_sizes(table)
+    if sizes.size and sizes.any():
+        least, greatest = float(sizes.min()), float(sizes.max())
+        size = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
+        text = f"corners, box {size} px"
+    elif any(name.startswith("shift_") for name in layout.columns):
+        text = "centres with shifts"
+    return f"{text}, {layout.pixel_size:g} A per pixel" if layout.pixel_size else text
