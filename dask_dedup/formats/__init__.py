@@ -38,6 +38,7 @@ __all__ = [
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
+    "is_tree",
     "is_writable",
     "native_format",
     "open_table",
@@ -58,7 +59,9 @@ _MODULES = {
 }
 
 
-def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False) -> ParticleTable:
+def open_table(
+    path: str | Path, source: int = 0, *, allow_outside: bool = False, allow_empty: bool = False
+) -> ParticleTable:
     """Open a particle table: list its files, read its schema, split its rows into fragments.
 
     Parameters
@@ -71,6 +74,8 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         Ordinal among the inputs.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
+    allow_empty : bool
+        Whether all pick files of a folder may be empty.
     """
     with opening(path):
         location, version = split_version(path)
@@ -104,6 +109,10 @@ def open_table(path: str | Path, source: int = 0, *, allow_outside: bool = False
         from dask_dedup.formats.cryosparc import csg
 
         return csg.open_table(location, source, allow_outside=allow_outside)
+    if name == "coordinates":
+        from dask_dedup.formats.coordinates import table as coordinates
+
+        return coordinates.open_table(location, source, allow_empty=allow_empty)
     return _module(name).open_table(location, source)
 
 
@@ -142,6 +151,13 @@ def is_writable(table: ParticleTable) -> bool:
     if table.format != "coordinates":
         return table.format != "parquet"
     return bool(table.detail.writable)
+
+
+def is_tree(table: ParticleTable) -> bool:
+    """Return whether a table is written as several files: pick files, or particles with their optimisation set."""
+    return table.format == "optimisation_set" or (
+        table.format == "coordinates" and table.detail.writable and bool(table.detail.tree)
+    )
 
 
 def output_name(table: ParticleTable) -> str:

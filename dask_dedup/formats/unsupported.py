@@ -17,28 +17,25 @@ _TOMOGRAM = (
     "Write the picks to a .star or Parquet file with the columns rlnTomoName, rlnCoordinateX, rlnCoordinateY and "
     "rlnCoordinateZ: centres in pixels of the tomogram"
 )
-_CRYOLO = "Pass crYOLO's .star files instead (its output folder STAR)"
 
 #: By suffix: a name of the format, and what to do.
 _FORMATS = {
-    ".box": ("EMAN boxes", "examples/combine_pickers.py converts folders of them"),
-    ".tbl": ("a Dynamo table", "examples/dynamo_table.py converts it"),
-    ".cbox": ("crYOLO boxes", _CRYOLO),
-    ".coords": ("crYOLO coordinates", _TOMOGRAM),
     ".tloc": ("TomoTwin picks", _TOMOGRAM),
-    ".em": ("an EM motive list", f"{_TOMOGRAM}. The package cryocat converts motive lists"),
-    ".mod": ("an IMOD model", f"{_TOMOGRAM}. IMOD's model2point writes the points as text"),
+    ".em": ("no motive list of 20 rows", f"{_TOMOGRAM}. The package cryocat converts motive lists"),
+    ".mod": (
+        "no readable IMOD model",
+        f"{_TOMOGRAM}. IMOD's model2point writes the points as text",
+    ),
     ".mat": ("a MATLAB file", f"{_TOMOGRAM}. emClarity's csv files have them, too"),
     ".xml": ("a particle list of PyTom or DeepFinder", _TOMOGRAM),
-    ".ndjson": ("points of the CryoET Data Portal", f"{_TOMOGRAM}. The package copick reads them"),
-    ".json": ("JSON", f"{_STAR}. For EMAN2, copick and VIA: their own export"),
+    ".json": ("JSON of another program than EMAN2 and copick", f"{_STAR}. For VIA: its own export"),
     ".sqlite": ("a Scipion set", "Export the particles from Scipion in RELION's format"),
     ".db": ("a database", "Export the particles from Scipion in RELION's format"),
     ".plt": ("cisTEM coordinates", "Export a RELION .star file from cisTEM's Refine Package"),
     ".par": ("cisTEM or Frealign parameters", "Export a RELION .star file from cisTEM"),
-    ".txt": ("text", f"{_STAR}. For topaz: topaz convert"),
-    ".csv": ("text", _STAR),
-    ".tsv": ("text", _STAR),
+    ".txt": ("text without known columns", _STAR),
+    ".csv": ("text without known columns", _STAR),
+    ".tsv": ("text without known columns", _STAR),
     ".pkl": ("a pickle", _STAR),
     ".pickle": ("a pickle", _STAR),
     ".npy": ("a NumPy array", _STAR),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import RunError
+from dask_dedup.formats import is_tree
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
@@ -114,6 +115,8 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
         "pixel_size": scale.to_dict(),
         "column_names": table.schema.names,
         "files": [asdict(file) for file in table.files],
+        # Of an input that is written as several files, which are opened by this name.
+        **({"output": job.native_names[table.source]} if is_tree(table) else {}),
     }
 
 

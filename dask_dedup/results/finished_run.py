@@ -109,13 +109,27 @@ class FinishedRun:
                 source=entry["input"],
                 fragment=entry.get("fragment"),
                 holds_rows="fragment" in entry
-                or Path(entry["path"]).suffix == inputs[entry["input"]],
+                or (
+                    entry["input"] not in self._trees
+                    and Path(entry["path"]).suffix == inputs[entry["input"]]
+                ),
                 rows=entry["rows"],
                 bytes=entry["bytes"],
                 sha256=entry["sha256"],
             )
             for entry in self.manifest["outputs"]
         )
+
+    @cached_property
+    def _trees(self) -> dict[int, str]:
+        """Map the number of each input that was written as several files to the name of its output."""
+        entries = enumerate(self.manifest["inputs"])
+        return {source: entry["output"] for source, entry in entries if entry.get("output")}
+
+    def count_trees(self, dataset: str) -> dict[int, int]:
+        """Count the rows of each input that was written as several files, in the files of `dataset`."""
+        tables = self.native_tables(dataset)
+        return {n: open_table(tables[n], allow_empty=True).rows for n in self._trees}
 
     def files_of(self, dataset: str) -> list[ResultFile]:
         """Return the output files of `dataset`, such as "particles_kept"."""
@@ -127,7 +141,9 @@ class FinishedRun:
 
     def native_tables(self, dataset: str) -> dict[int, Path]:
         """Map input number to its native-format table in `dataset`, such as the kept particles."""
-        tables: dict[int, Path] = {}
+        folder = self.output / dataset / (self.manifest["run_token"] or "")
+        trees = {} if dataset == DUPLICATES else self._trees
+        tables = {source: folder / name for source, name in trees.items()}
         for file in self.files_of(dataset):
             if file.fragment is None and file.holds_rows:
                 tables.setdefault(file.source, file.path)
@@ -221,7 +237,7 @@ class FinishedRun:
         `columns` are further columns to read, if the table has them.
         """
         roles = self.roles[part.source]
-        table = open_table(path, part.source, allow_outside=True)
+        table = open_table(path, part.source, allow_outside=True, allow_empty=True)
         names = (*roles.columns, *(name for name in columns if name in table.schema.names))
         for fragment in table.fragments:
             rows = read(table, fragment, tuple(dict.fromkeys(names)))

@@ -59,6 +59,8 @@ class CoordinatesDetail:
         Names of micrographs, by the number that stands for them in the files.
     writable : bool
         Whether the files can be written.
+    companions : tuple of (str, str)
+        Path of each file that the pick files cannot be read without, and what follows the name of its copy.
     """
 
     members: tuple[Member, ...]
@@ -69,6 +71,7 @@ class CoordinatesDetail:
     notes: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     writable: bool = True
+    companions: tuple[tuple[str, str], ...] = ()
 
 
 def member_of(part: FileSlice) -> int:

@@ -63,4 +63,4 @@ def _holds_picks(folder: Path) -> bool:
 
 def is_pattern(path: Path) -> bool:
     """Return whether a path is a pattern of file names, such as ``picks/*.box``."""
-    return any(character in str(path) for character in "*?[")
+    return any(character in str(path) for character in "*?")

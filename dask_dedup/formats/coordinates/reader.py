@@ -29,7 +29,7 @@ from dask_dedup.formats.coordinates.values import RowError, Table, to_floats
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,12 +44,19 @@ _PIXEL_SIZES = (PIXEL_SIZE_2D, PIXEL_SIZE_3D)
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read the named columns of a fragment, with centres in pixels. Text is dictionary-encoded."""
     detail: CoordinatesDetail = table.detail
-    schema = pa.schema([_encoded(table.schema.field(name)) for name in columns])
+    known = table.schema
+    if not fragment.slices:  # files without picks do not show which columns the others have
+        known = pa.unify_schemas([known, _numbers(set(columns) - set(known.names))])
+    schema = pa.schema([_encoded(known.field(name)) for name in columns])
     parts = []
     runs = groupby(fragment.slices, key=lambda part: detail.members[member_of(part)].layout)
     for layout, slices in runs:
         parts.append(_read_slices(detail, detail.layouts[layout], list(slices), schema))
     return pa.concat_tables(parts).combine_chunks() if parts else schema.empty_table()
+
+
+def _numbers(names: Iterable[str]) -> pa.Schema:
+    return pa.schema([(name, pa.float64()) for name in names])
 
 
 def _encoded(field: pa.Field) -> pa.Field:

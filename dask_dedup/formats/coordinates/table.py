@@ -21,7 +21,14 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable, StoredSchema, opening
+from dask_dedup.formats.base import (
+    FileSlice,
+    Fragment,
+    InputFile,
+    ParticleTable,
+    StoredSchema,
+    opening,
+)
 from dask_dedup.formats.coordinates.column_map import (
     COORDINATES,
     FILAMENT,
@@ -48,10 +55,14 @@ from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_lis
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
 from dask_dedup.formats.coordinates.programs.delimited import with_columns
 from dask_dedup.formats.coordinates.programs.dynamo import read_names
+from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS
+from dask_dedup.formats.coordinates.programs.tomograms import find_table
+from dask_dedup.formats.coordinates.programs.warp import MATCHING
 from dask_dedup.formats.coordinates.reader import read
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
+from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import exists, open_to_read, status_of
+from dask_dedup.storage.files import exists, open_to_read, sha256_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -68,7 +79,13 @@ _THREADS = 4
 _HEAD = 2**16
 
 
-def open_table(path: Path, source: int, columns: Mapping[str, str] | None = None) -> ParticleTable:
+def open_table(
+    path: Path,
+    source: int,
+    columns: Mapping[str, str] | None = None,
+    *,
+    allow_empty: bool = False,
+) -> ParticleTable:
     """Open a pick file, a folder of pick files, or a list of them. Every file is read once.
 
     Parameters
@@ -77,6 +94,8 @@ def open_table(path: Path, source: int, columns: Mapping[str, str] | None = None
     source : int
     columns : mapping of str to str, optional
         Names or numbers of the columns in text tables, by role, such as ``{"x": "cx", "y": "cy"}``.
+    allow_empty : bool
+        Whether all files of a folder may be empty.
 
     Raises
     ------
@@ -91,7 +110,7 @@ def open_table(path: Path, source: int, columns: Mapping[str, str] | None = None
     if folder:
         listed = find_list(path)
         if listed is None:
-            return _open_folder(path, source, maps)
+            return _open_folder(path, source, maps, allow_empty=allow_empty)
         return _open_list(path, listed, source)
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
@@ -99,12 +118,14 @@ def open_table(path: Path, source: int, columns: Mapping[str, str] | None = None
         return _open_list(path, path, source)
     opened = open_file(path, maps)
     if opened is None:
-        raise InputError(f"{path}: not a pick file of a known format.")
+        raise InputError(describe_unsupported(path, ".star, .cs, .csg, pick files"))
     pick_path = PickPath(path, path.name, micrograph_of(path.name))
     return _make_table(path, source, [(pick_path, opened)], names=read_names(path))
 
 
-def _open_folder(folder: Path, source: int, maps: Sequence[ColumnMap]) -> ParticleTable:
+def _open_folder(
+    folder: Path, source: int, maps: Sequence[ColumnMap], *, allow_empty: bool
+) -> ParticleTable:
     """Open the pick files in a folder, or else those in its sub-folders."""
     here, below, notes = find_files(folder)
     used, opened = here, _open_files(here, maps)
@@ -116,7 +137,9 @@ def _open_folder(folder: Path, source: int, maps: Sequence[ColumnMap]) -> Partic
     elif below:
         notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
     if not any(file.layout for _, file in opened):
-        raise _no_picks_error(folder, [*here, *below], empty)
+        if not (allow_empty and 0 < empty == len(here) + len(below)):
+            raise _no_picks_error(folder, [*here, *below], empty)
+        used, opened = [*here, *below], _open_files([*here, *below], maps)
     return _make_folder(folder, folder, source, used, opened, notes)
 
 
@@ -249,6 +272,7 @@ def _make_table(
     tomograms = tomograms or any(layout.has_z for layout in layouts)
     if len({layout.has_z for layout in layouts}) > 1:
         raise InputError(f"{path}: some files have z coordinates, and some have not.")
+    companions = _find_companions(path, opened, layouts)
     detail = CoordinatesDetail(
         tuple(members),
         layouts,
@@ -258,16 +282,39 @@ def _make_table(
         notes=tuple(notes),
         names=names,
         writable=all(MAP_OF[layout.map].writable for layout in layouts),
+        companions=tuple((info.path, suffix) for info, suffix in companions),
     )
     return ParticleTable(
         format="coordinates",
         path=str(path),
         source=source,
         stored_schema=StoredSchema.of(_schema_of(layouts, tomograms=tomograms)),
-        files=(*(file.info for _, file in opened), *(each.info for each in lists)),
+        files=(
+            *(file.info for _, file in opened),
+            *(each.info for each in lists),
+            *(info for info, _ in companions),
+        ),
         fragments=_make_fragments([file for _, file in opened], source),
         detail=detail,
     )
+
+
+def _find_companions(
+    path: Path, opened: Sequence[tuple[PickPath, PickFile]], layouts: Sequence[Layout]
+) -> list[tuple[InputFile, str]]:
+    """Return the files that the pick files cannot be read without, and what follows the names of their copies."""
+    found: list[tuple[Path, str]] = []
+    if {layout.map for layout in layouts} & {ANNOTATIONS.name, MATCHING.name}:
+        tomograms = find_table(opened[0][0].path)
+        found += [(tomograms, "_tomograms.star")] if tomograms else []
+    if read_names(path):
+        found.append((path.with_suffix(".doc"), ".doc"))
+    companions = []
+    for file, suffix in found:
+        status = status_of(file)
+        info = InputFile(str(file), status.st_size, status.st_mtime_ns, 0, sha256_of(file))
+        companions.append((info, suffix))
+    return companions
 
 
 def _schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:

@@ -182,5 +182,13 @@ def _read(file: BufferedReader, length: int) -> Iterator[bytes | memoryview]:
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:
-    """Write the lists of a table's pick files, which `assemble` wrote. They will be moved to the folder `final`."""
-    return [write_list(each, folder, name, final) for each in table.detail.lists]
+    """Write the files that go with pick files, which `assemble` wrote: their lists, and tables that they need.
+
+    All will be moved to the folder `final`. A table is written beside the pick files.
+    """
+    detail: CoordinatesDetail = table.detail
+    files = [write_list(each, folder, name, final) for each in detail.lists]
+    for path, suffix in detail.companions:
+        copy = f"{name if detail.tree else name.rpartition('.')[0]}{suffix}"
+        files.append(write_blocks(folder / copy, 0, [read_bytes(at(path))]))
+    return files

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.formats import open_table
 from dask_dedup.formats.base import InputFile
+from dask_dedup.formats.coordinates.detection import is_pattern
 from dask_dedup.formats.parquet import footer as parquet_footer
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import MANIFEST, TABLES
@@ -105,7 +106,8 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     entries = run.manifest["inputs"]
     micrographs = run.manifest["micrographs"]
     for path in [*(entry["path"] for entry in entries), *([micrographs] if micrographs else [])]:
-        if not exists(split_version(under(run.folder, path))[0]):
+        location = split_version(under(run.folder, path))[0]
+        if not exists(location) and not is_pattern(location):
             folder = "" if at(path).is_absolute() else f" in {run.folder or Path.cwd()}"
             raise UncheckedError(
                 f"the input {path} is missing{folder}; "

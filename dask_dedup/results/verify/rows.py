@@ -123,6 +123,7 @@ def _compare_bytes(
             files = formats.native_format(table).assemble(
                 table, pieces[dataset], rows[dataset], folder, path.name
             )
+            files += formats.write_lists(table, folder, path.name, path.parent)
             for file in files:
                 if sha256_of(path.parent / file.path) != file.sha256:
                     raise MismatchError(
@@ -178,8 +179,8 @@ class _Output:
 
 def _open(path: Path, schema: pa.Schema, *, native: bool) -> _Output:
     """Open an output file with the column types of the input."""
-    table = formats.open_table(path)
-    same = table.schema.names == schema.names
+    table = formats.open_table(path, allow_empty=True)
+    same = table.schema.names == schema.names or (native and not table.rows)
     if not native:
         same = table.schema.equals(schema, check_metadata=True)
     if not same:
@@ -252,6 +253,9 @@ def compare_totals(run: FinishedRun) -> str:
                 pairs = content.read(_PAIR_COLUMNS)
             same_uid += pc.sum(pc.equal(pairs["uid"], pairs["winner_uid"])).as_py() or 0
             across += _count_across(Columns(pairs, str(file.path)), run)
+    for dataset in (KEPT, REJECTED):
+        for source, number in run.count_trees(dataset).items():
+            rows[dataset][source] += number
     kept, rejected, listed = (rows[name] for name in DATASETS)
     if (rejected != listed).any():
         raise MismatchError(

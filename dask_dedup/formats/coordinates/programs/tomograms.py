@@ -33,6 +33,11 @@ def find_tomogram(path: Path, name: str, needs: tuple[str, ...]) -> dict[str, st
     return None
 
 
+def find_table(path: Path) -> Path | None:
+    """Return the table of tomograms that `find_tomogram` reads first, if there is one."""
+    return next(iter(_find_tables(path.absolute().parent)), None)
+
+
 @lru_cache(maxsize=16)
 def _find_tables(folder: Path) -> list[Path]:
     return list(_tables_near(folder))
