@@ -9,7 +9,7 @@ import pytest
 
 import dask_dedup
 from dask_dedup.errors import InputError
-from dask_dedup.formats import open_table
+from dask_dedup.formats import group_files, open_table
 from dask_dedup.formats.coordinates import table as coordinates
 
 LAYOUTS = {
@@ -267,3 +267,29 @@ def test_listed_files_that_are_missing_are_named(picks, tmp_path):
 )
 def test_an_input_is_described_in_one_line(picks, name, text):
     assert coordinates.describe(open_table(picks / LAYOUTS[name])) == text
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["cbox", "eman", "star", "csv", "autopick files"])
+def test_files_named_one_by_one_are_one_input(picks, name):
+    files = sorted((picks / LAYOUTS[name]).iterdir())
+    (pattern,) = group_files(files)
+    assert open_table(pattern).rows == ROWS[name]
+    assert group_files(files[:2]) == files[:2]
+    assert group_files(["a.star", *files, "b.cs"]) == ["a.star", pattern, "b.cs"]
+
+
+@pytest.mark.real_data
+def test_files_that_name_their_micrographs_stay_inputs_of_their_own(picks, real_data):
+    files = sorted((picks / LAYOUTS["topaz files"]).iterdir())
+    assert group_files(files) == files
+    tables = sorted((real_data / "cylindra_relion5").glob("*.star"))
+    assert group_files(tables) == tables
+
+
+@pytest.mark.real_data
+def test_boxes_below_the_threshold_of_cryolo_are_counted(picks, tmp_path):
+    kept(picks, ["cbox", "eman"], tmp_path / "out")
+    warnings = json.loads((tmp_path / "out/manifest.json").read_text())["warnings"]
+    (warning,) = [each for each in warnings if "confidence" in each]
+    assert "249 of 2,719 boxes have a confidence below 0.5" in warning

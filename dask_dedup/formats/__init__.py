@@ -24,6 +24,7 @@ from dask_dedup.formats.base import (
     opening,
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
+from dask_dedup.formats.coordinates.grouping import group_files
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
@@ -38,6 +39,8 @@ __all__ = [
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
+    "find_notes",
+    "group_files",
     "is_tree",
     "is_writable",
     "native_format",
@@ -151,6 +154,15 @@ def is_writable(table: ParticleTable) -> bool:
     if table.format != "coordinates":
         return table.format != "parquet"
     return bool(table.detail.writable)
+
+
+def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
+    """Return notes about what was ignored in an input of picks, and warnings about its picks."""
+    if table.format != "coordinates":
+        return [], []
+    from dask_dedup.formats.coordinates.description import find_warnings
+
+    return [f"{table.path}: {note}" for note in table.detail.notes], find_warnings(table)
 
 
 def is_tree(table: ParticleTable) -> bool:

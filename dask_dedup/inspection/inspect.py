@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import open_table, open_tables, read
+from dask_dedup.formats import group_files, open_table, open_tables, read
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import (
@@ -90,7 +90,7 @@ def inspect(
         undo_symmetry_expansion=False,
         ignore_within_filament=False,
     )
-    paths = listed(inputs)
+    paths = group_files(listed(inputs))
     if not paths:
         raise InputError("no input: name at least one particle table")
     check_access([*paths, *([micrographs] if micrographs else [])])

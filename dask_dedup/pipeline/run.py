@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
-from dask_dedup.formats import open_table, open_tables
+from dask_dedup.formats import find_notes, group_files, open_table, open_tables
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
@@ -67,8 +67,8 @@ def run(
     ----------
     inputs : path or sequence of paths
         Parquet files or folders, Delta tables (``FOLDER?version=N`` for an older version), ``.star``,
-        ``.cs`` or ``.csg`` files. Their order matters for `DedupParams.prefer_input_order`. ``.star``
-        files without a table are left out, with a warning.
+        ``.cs`` or ``.csg`` files, pick files, folders and lists of them. Their order matters for
+        `DedupParams.prefer_input_order`. ``.star`` files without a table are left out, with a warning.
     output : path
         Folder for the result: new, empty, or used by this run before. An interrupted run is resumed;
         a finished run is not repeated.
@@ -108,7 +108,7 @@ def run(
     began = time.perf_counter()
     params = DedupParams.given(params, keywords)
     store = open_store(output)
-    paths = listed(inputs)
+    paths = group_files(listed(inputs))
     tables, empty, exposures = _open_inputs(paths, micrographs, store, allow_outside)
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = [str(paths[number]) for number in empty]
@@ -239,6 +239,11 @@ class _Run:
         for line in plan.describe():
             log.debug(line)
         warnings = find_warnings(inputs, summaries)
+        for table in inputs.tables:
+            notes, more = find_notes(table)
+            for note in notes:
+                log.info("%s", note)
+            warnings += more
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
         lean = [

@@ -108,6 +108,11 @@ def _options(location: str) -> dict[str, Any]:
     return options
 
 
+def is_uri(location: str | Path) -> bool:
+    """Return whether a location is in an object store: a URI, or a path made of one."""
+    return not isinstance(location, str | Path) or _URI.match(str(location)) is not None
+
+
 def is_s3(location: str | Path) -> bool:
     """Return whether a location is an S3 URI, ``s3://`` or ``s3a://``."""
     return str(location).startswith(("s3://", "s3a://"))

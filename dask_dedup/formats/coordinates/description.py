@@ -8,12 +8,16 @@ import numpy as np
 
 from dask_dedup.arrow import to_numpy
 from dask_dedup.formats.coordinates.column_map import MICROGRAPH, SCORE, TOMOGRAM
+from dask_dedup.formats.coordinates.programs.cryolo import CBOX, CBOX_OLD
 from dask_dedup.formats.coordinates.reader import read, read_box_sizes
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
     from dask_dedup.formats.base import ParticleTable
     from dask_dedup.formats.coordinates.detail import CoordinatesDetail
+
+#: Boxes below this confidence are counted.
+_THRESHOLD = 0.5
 
 
 def describe(table: ParticleTable) -> str:
@@ -76,3 +80,20 @@ def _positions(table: ParticleTable) -> str:
     elif any(name.startswith("shift_") for name in layout.columns):
         text = "centres with shifts"
     return f"{text}, {layout.pixel_size:g} A per pixel" if layout.pixel_size else text
+
+
+def find_warnings(table: ParticleTable) -> list[str]:
+    """Return a warning if a table has boxes below the threshold that crYOLO applies to its other output."""
+    detail: CoordinatesDetail = table.detail
+    if not {layout.map for layout in detail.layouts} & {CBOX.name, CBOX_OLD.name}:
+        return []
+    below = 0
+    for fragment in table.fragments:
+        scores = to_numpy(read(table, fragment, [SCORE])[SCORE])
+        below += int(np.count_nonzero(scores < _THRESHOLD))
+    if not below:
+        return []
+    return [
+        f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files hold all boxes; "
+        "crYOLO's folders EMAN and STAR hold only those above its threshold."
+    ]

@@ -79,7 +79,7 @@ def _find_lines(
     path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
 ) -> _Found | None:
     """Return the layout of a file, and the lines with its picks. Return None if its format is unknown."""
-    header = _recognise(head, path, maps) if head.strip() else None
+    header = recognise(head, path, maps) if head.strip() else None
     if header is None:
         return None if first_row(head) else (None, [])
     column_map = MAP_OF[header.layout.map]
@@ -112,7 +112,7 @@ def _read_document(
     return None
 
 
-def _recognise(head: bytes, path: Path, maps: Sequence[ColumnMap]) -> Header | None:
+def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap] = MAPS) -> Header | None:
     """Return the header of a file in one of the formats `maps`, or None."""
     text = head if head.endswith(b"\n") else head + b"\n"
     extension = path.suffix.lower()
