@@ -94,6 +94,6 @@ def find_warnings(table: ParticleTable) -> list[str]:
     if not below:
         return []
     return [
-        f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files hold all boxes; "
-        "crYOLO's folders EMAN and STAR hold only those above its threshold."
+        f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files hold "
+        "all boxes; crYOLO's folders EMAN and STAR hold only those above its threshold."
     ]
