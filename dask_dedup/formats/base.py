@@ -92,6 +92,10 @@ class InputFile:
     rows: int
     fingerprint: str
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes. Unlike `dataclasses.asdict`, this is fast for thousands of files."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
@@ -101,6 +105,10 @@ class OutputFile:
     rows: int
     bytes: int
     sha256: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Format(Protocol):

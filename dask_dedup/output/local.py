@@ -103,10 +103,14 @@ class LocalStore(ResultStore):
             tempfile.TemporaryDirectory(prefix="dask-dedup-", dir=staging / DRAFTS) as folder,
         ):
             yield Path(folder)
-            for file in draft_files(Path(folder)):
-                target = staging / file.relative_to(folder)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
+            made: set[str] = set()
+            for file in map(str, draft_files(Path(folder))):
+                target = f"{staging}{file.removeprefix(folder)}"
+                parent = target.rpartition("/")[0]
+                if parent not in made:
+                    Path(parent).mkdir(parents=True, exist_ok=True)
+                    made.add(parent)
+                os.replace(file, target)  # noqa: PTH105 (thousands of pick files)
 
     def make_check(self, staging: Path) -> Callable[[FragmentCheckpoint], bool]:
         """Return a function that checks whether all files of a checkpoint exist with the recorded SHA-256."""

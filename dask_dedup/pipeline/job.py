@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -133,7 +133,7 @@ def make_run_id(
 
     def identity(table: ParticleTable) -> dict[str, Any]:
         path = with_version(table.path, table.version)
-        return {"path": path, "files": [asdict(file) for file in table.files]}
+        return {"path": path, "files": [file.to_dict() for file in table.files]}
 
     request = {
         "algorithm": ALGORITHM,

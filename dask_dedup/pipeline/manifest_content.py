@@ -6,7 +6,6 @@ import platform
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -114,7 +113,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
         "position_unit": roles.stored_unit,
         "pixel_size": scale.to_dict(),
         "column_names": table.schema.names,
-        "files": [asdict(file) for file in table.files],
+        "files": [file.to_dict() for file in table.files],
         # Of an input that is written as several files, which are opened by this name.
         **({"output": job.native_names[table.source]} if is_tree(table) else {}),
     }
@@ -160,7 +159,7 @@ def _outputs(
     """Join part files to tables in the formats of the inputs. List all output files, Parquet included."""
     outputs = [
         {
-            **asdict(file),
+            **file.to_dict(),
             "path": f"{job.dataset_folder(folder)}/{file.path}",
             "fragment": checkpoint.fragment,
             "input": checkpoint.source,
@@ -180,7 +179,7 @@ def _outputs(
             for folder, key in ((KEPT, "kept"), (REJECTED, "rejected"))
         ]
         outputs += [
-            {**asdict(file), "input": source}
+            {**file.to_dict(), "input": source}
             for source, files in assembled
             for file in files.result()
         ]

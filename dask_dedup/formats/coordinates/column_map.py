@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -202,7 +203,8 @@ def star_map(
     return ColumnMap(name, tuple(extensions), recognise, expected, star=True)
 
 
-def star_loops(head: bytes) -> list[tuple[str, tuple[str, ...], int]]:
+@lru_cache(maxsize=16)  # several formats look at each file
+def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
     """Return the tables at the beginning of a STAR file: block name, labels and first byte of the rows."""
     found = []
     lower, start = head.lower(), 0
@@ -214,7 +216,7 @@ def star_loops(head: bytes) -> list[tuple[str, tuple[str, ...], int]]:
             labels = tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2]))
             found.append((loop[1].decode(errors="replace"), labels, loop.end()))
         start = loop.end() if loop else start + 1
-    return found
+    return tuple(found)
 
 
 def first_row(head: bytes, start: int = 0) -> bytes:

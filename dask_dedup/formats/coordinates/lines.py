@@ -31,7 +31,7 @@ SLICE_BYTES = 8 * 2**20
 #: A file with a longer line is no pick file.
 LONGEST_LINE = 2**20
 
-_SPACE, _COMMENT = ord(" "), ord("#")
+_NEWLINE, _SPACE, _COMMENT = ord("\n"), ord(" "), ord("#")
 #: A line that ends a STAR table.
 _STRUCTURE = re.compile(
     rb"^[ \t]*(?:data_\S*|loop_|_\S+[^\n]*?)[ \t]*(?:#[^\n]*)?\r?$", re.M | re.I
@@ -57,16 +57,22 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     is_pick : (lines,) bool
     """
     characters = np.frombuffer(block, dtype=np.uint8)
-    newlines = np.flatnonzero(characters == 10)
-    starts = np.concatenate([[0], newlines + 1])
-    if starts[-1] == len(block):
-        starts = starts[:-1]
-    dark = np.flatnonzero(characters > _SPACE)
+    newlines = np.flatnonzero(characters == _NEWLINE)
+    stops = newlines + 1
+    if not stops.size or stops[-1] < len(block):
+        stops = np.append(stops, len(block))
+    starts = np.empty_like(stops)
+    starts[:1] = 0
+    starts[1:] = stops[:-1]
     # The first character of each line that is no blank; that of a later line if the line is blank.
-    first = np.append(dark, len(block))[np.searchsorted(dark, starts)]
-    stops = np.append(starts[1:], len(block))
+    dark = np.flatnonzero(characters > _SPACE)
+    index = np.searchsorted(dark, starts)
+    if index.size and index[-1] == dark.size:
+        dark = np.append(dark, len(block))
+    first = dark[index]
     is_pick = first < stops
-    is_pick[is_pick] = characters[first[is_pick]] != _COMMENT
+    if b"#" in block:
+        is_pick[is_pick] = characters[first[is_pick]] != _COMMENT
     return starts, is_pick
 
 
