@@ -62,7 +62,7 @@ def any_boxes_of_cryolo(folder):
 
 @case
 def any_folder_of_boxes(folder):
-    put(folder, "mic1.box", b"10 20 64 64\n")
+    put(folder, "mic1.box", b"10 20 64\n")
     return [folder]
 
 
