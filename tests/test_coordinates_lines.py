@@ -184,3 +184,34 @@ def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
     path = put(tmp_path, "m.csv", b"a,b,p\n1,2,0.5\n")
     with pytest.raises(InputError, match=message):
         coordinates.open_table(path, 0, given)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", b'x,y\n1,2\n"3,4\n'),
+        ("m.csv", b"x,y\n1,2\n3,\xff\xfe\n"),
+        ("m.csv", b"x,y\n1,2\r3,4\n"),
+        ("m.csv", b"x\ry,z\n1,2\n"),
+        ("m_info.json", b'{"boxes": [["manual"]]}'),
+        ("m_info.json", b'{"boxes": [[1, 2, "manual"], 3]}'),
+        ("m.json", b'{"pickable_object_name": "a", "points": [{"location": null}]}'),
+        ("m.ndjson", b'{"location": {"x": 1}}\n'),
+        ("m.em", b"\6\0\0\5" + bytes(508)),
+        ("m.mod", b"IMODV1.2" + bytes(232) + b"CONT\x7f\xff\xff\xff" + bytes(12)),
+    ],
+)
+def test_damaged_files_are_input_errors(tmp_path, name, text):
+    with pytest.raises(InputError):
+        columns(put(tmp_path, name, text), *CENTRES)
+
+
+def test_part_files_are_read_again(tmp_path):
+    """Two runs may have part files of the same names."""
+    for text in (b"1 2 3 4\n", b"5 6 7 8\n"):
+        table = open_table(put(tmp_path, "m.box", text))
+        coordinates.split(
+            table, table.fragments[0], np.array([True]), tmp_path / "a", tmp_path / "b"
+        )
+        coordinates.assemble(table, [tmp_path / "a"], 1, tmp_path, "out.box")
+        assert (tmp_path / "out.box").read_bytes() == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -86,40 +87,41 @@ class Table:
     def _delimited(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
         names = [str(number) for number in range(len(self.names))]
         kept = [str(self.names.index(name)) for name in wanted]
-        bad: list[int] = []
-
-        def note(row: pa.csv.InvalidRow) -> str:
-            bad.append(row.actual_columns)
-            return "error"
-
         try:
             table = pa.csv.read_csv(
                 pa.BufferReader(self.text),
                 read_options=pa.csv.ReadOptions(column_names=names, use_threads=False),
-                parse_options=pa.csv.ParseOptions(
-                    delimiter=self.delimiter, invalid_row_handler=note
-                ),
+                parse_options=pa.csv.ParseOptions(delimiter=self.delimiter),
                 convert_options=pa.csv.ConvertOptions(
                     include_columns=kept,
-                    column_types=dict.fromkeys(names, pa.string()),
+                    column_types=dict.fromkeys(names, pa.binary()),
                     strings_can_be_null=False,
+                    check_utf8=False,
                 ),
             )
-        except pa.ArrowInvalid as error:
-            columns = len(self.names)
-            delimiter = self.delimiter.encode()
-            counts = [line.count(delimiter) + 1 for line in self.text.split(b"\n")]
-            row = next((n for n, count in enumerate(counts) if count != columns), 0)
-            problem = (
-                f"has {bad[0]} values, but the file has {columns} columns" if bad else str(error)
-            )
-            raise RowError(row, problem) from None
+        except pa.ArrowInvalid:
+            raise self._wrong_fields() from None
         if table.num_rows != self.rows:
-            raise RowError(0, "cannot be read: a quote is not closed in a line after it")
+            raise self._wrong_fields()
         return {
-            name: pc.utf8_trim_whitespace(table.column(number).combine_chunks())
+            name: pc.utf8_trim_whitespace(_as_text(table.column(number).combine_chunks()))
             for name, number in zip(wanted, kept, strict=True)
         }
+
+    def _wrong_fields(self) -> RowError:
+        """Return an error about the first line that has too few or too many fields."""
+        columns = len(self.names)
+        for row, line in enumerate(self.text.split(b"\n")[: self.rows]):
+            try:
+                text = line.rstrip(b"\r").decode(errors="replace")
+                (fields,) = csv.reader([text], delimiter=self.delimiter, strict=True)
+            except (csv.Error, ValueError):
+                return RowError(row, "has a quote that is not closed, or control characters")
+            if len(fields) != columns:
+                return RowError(
+                    row, f"has {len(fields)} values, but the file has {columns} columns"
+                )
+        return RowError(0, "or a line after it is no row of a text table")
 
 
 def _as_text(values: pa.Array) -> pa.Array:

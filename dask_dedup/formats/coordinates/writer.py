@@ -123,6 +123,8 @@ def assemble(
     """
     detail: CoordinatesDetail = table.detail
     pieces = _find_pieces(table, parts)
+    # Consecutive files have their lines in the same part file.
+    read_part = lru_cache(maxsize=2)(read_bytes)
     made: set[Path] = set()
     written = []
     for number, member in enumerate(detail.members):
@@ -133,7 +135,7 @@ def assemble(
             made.add(target.parent)
         mine = pieces.get(number, [])
         kept = sum(rows for *_, rows in mine)
-        file = write_blocks(target, kept, _join(member, mine))
+        file = write_blocks(target, kept, _join(member, mine, read_part))
         written.append(replace(file, path=relative))
     return written
 
@@ -154,18 +156,14 @@ def _find_pieces(table: ParticleTable, parts: Sequence[Path]) -> dict[int, list[
     return pieces
 
 
-@lru_cache(maxsize=4)
-def _read_part(path: Path) -> bytes:
-    """Read a part file. Consecutive files have their lines in the same one."""
-    return read_bytes(path)
-
-
-def _join(member: Member, pieces: Sequence[_Piece]) -> Iterator[bytes | memoryview]:
+def _join(
+    member: Member, pieces: Sequence[_Piece], read_part: Callable[[Path], bytes]
+) -> Iterator[bytes | memoryview]:
     """Yield the content of an output file."""
     with open_to_read(at(member.path)) as original:
         yield from _read(original, member.start)
         for part, start, stop, _ in pieces:
-            yield _read_part(part)[start:stop]
+            yield read_part(part)[start:stop]
         original.seek(member.stop)
         yield from _read(original, member.bytes - member.stop)
 

@@ -39,7 +39,7 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
             "score": np.array(score, np.float64),
             "instance_id": np.array(instance, np.float64),
         }
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
     return {
         **columns,

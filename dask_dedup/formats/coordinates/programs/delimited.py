@@ -64,6 +64,8 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
     text = line.decode(errors="replace")
     delimiter = next((each for each in _DELIMITERS if each in text), "")
     names = _split(text, delimiter)
+    if not names:
+        return None
     if all(is_numeric(name.encode()) for name in names):
         if given:
             roles = _roles_by_number(names, given, path)
@@ -86,7 +88,10 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
 def _split(text: str, delimiter: str) -> list[str]:
     if not delimiter:
         return text.split()
-    return [value.strip() for value in next(csv.reader([text], delimiter=delimiter))]
+    try:
+        return [value.strip() for value in next(csv.reader([text], delimiter=delimiter))]
+    except csv.Error:
+        return []
 
 
 def _roles_by_name(names: Sequence[str], given: Mapping[str, str], path: Path) -> tuple[str, ...]:

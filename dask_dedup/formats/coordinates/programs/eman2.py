@@ -20,11 +20,10 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         return None
     try:
         info = json.loads(content)
-    except ValueError:
+        boxes = [(float(x), float(y)) for x, y, *_ in info["boxes"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
-    if not isinstance(info, dict) or not isinstance(info.get("boxes"), list):
-        return None
-    points = np.array([box[:2] for box in info["boxes"]], dtype=np.float64).reshape(-1, 2)
+    points = np.array(boxes, dtype=np.float64).reshape(-1, 2)
     return {"x": points[:, 0], "y": points[:, 1]}
 
 

@@ -51,8 +51,10 @@ def _recognise(head: bytes, path: Path) -> Header | None:
             continue
         if not _all_fractions(head[start:], [columns.index(axis) for axis in "xyz"]):
             return None
-        name = first_row(head, start).split()[columns.index("micrograph")].decode()
-        scale = _size_of(name, path)
+        row = first_row(head, start).split()
+        if len(row) != len(columns):
+            return None
+        scale = _size_of(row[columns.index("micrograph")].decode(errors="replace"), path)
         return Header(Layout(MATCHING.name, columns, scale=scale, pixel_size=1.0), start)
     return None
 
