@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import native_format, open_table, read
+from dask_dedup.formats import is_writable, native_format, open_table, read
+from dask_dedup.formats.coordinates import table as picks  # noqa: F401 - imported once, before the fork
 from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - imported once, before the fork
 from dask_dedup.formats.parquet import writer
 from dask_dedup.formats.star import table as star  # noqa: F401 - imported once, before the fork
@@ -104,14 +105,14 @@ def _use(path: Path, scratch: Path) -> None:
         keep = np.arange(fragment.rows) % 3 > 0
         wanted += int(keep.sum())
         files = [scratch / f"{name}-{fragment.number}" for name in ("kept", "rejected")]
-        if table.format == "parquet":
+        if not is_writable(table):
             rows = read(table, fragment, table.schema.names)
             writer.split(rows, keep, table.schema, *files)
         else:
             native_format(table).split(table, fragment, keep, *files)
         for outcome, file in zip(parts, files, strict=True):
             outcome.append(file)
-    if table.format == "parquet":
+    if not is_writable(table):
         found = [
             sum(open_table(part.rename(part.with_suffix(".parquet"))).rows for part in outcome)
             for outcome in parts

@@ -269,6 +269,7 @@ def _parquet_page(content: bytes, random: Random) -> bytes:
 
 _OF_FORMAT: dict[str, list[Mutation]] = {
     "star": [_words, _words, _lines],
+    "picks": [_words, _words, _lines],
     "npy": [_npy_header, _npy_header, _npy_header],
     "csdat": [_csdat_header, _csdat_lengths],
     "csg": [_yaml, _yaml, _lines],

@@ -51,7 +51,7 @@ def damaged_files(form: str, seed: int, number: int) -> Files:
     names = list(files)
     # Of the files of a group, mostly its text is damaged.
     name = names[0] if random.random() < 0.7 else random.choice(names)
-    other = random.choice(valid)[names[0]]
+    other = next(iter(random.choice(valid).values()))
     kind = form if name == names[0] else "npy" if files[name].startswith(b"\x93") else "csdat"
     files[name] = mutate(kind, files[name], other, random)[:MAX_BYTES]
     return files

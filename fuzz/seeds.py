@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib.recfunctions import repack_fields
 
-FORMATS = ("star", "npy", "csdat", "csg", "parquet")
+FORMATS = ("star", "npy", "csdat", "csg", "parquet", "picks")
 #: Suffix of the file that is opened.
 SUFFIX = {"star": ".star", "npy": ".cs", "csdat": ".cs", "csg": ".csg", "parquet": ".parquet"}
 
@@ -19,9 +19,11 @@ Files = dict[str, bytes]
 
 def seeds(form: str) -> list[Files]:
     """Return valid inputs of a format, each as its files by name; the first file is the one to open."""
-    suffix = SUFFIX[form]
+    suffix = SUFFIX.get(form, "")
     if form == "csg":
         return [_group(passthrough) for passthrough in (_npy(_records(6)), _csdat(_records(6)))]
+    if form == "picks":
+        return [{f"picks{suffix}": content} for suffix, content in PICKS]
     contents = {"star": _stars, "npy": _npys, "csdat": _csdats, "parquet": _parquets}[form]()
     return [{f"picks{suffix}": content} for content in contents]
 
@@ -235,3 +237,63 @@ def _parquets() -> list[bytes]:
         pq.write_table(part, sink, **options)
         contents.append(sink.getvalue())
     return contents
+
+
+_CBOX = b"""data_global
+_cbox_format_version 1.0
+
+data_cryolo
+loop_
+_CoordinateX #1
+_CoordinateY #2
+_CoordinateZ #3
+_Width #4
+_Height #5
+_Confidence #6
+10.5 20 <NA> 180 180 0.9
+30.5 20 <NA> 180 180 <NA>
+
+data_cryolo_include
+loop_
+_slice_index #1
+"""
+_COPICK = {
+    "pickable_object_name": "a",
+    "run_name": None,
+    "points": [
+        {"location": {"x": 1, "y": 2.5, "z": 3}, "transformation_": np.eye(4).tolist(), "score": 1},
+        {"location": {"x": 4, "y": 5, "z": 6}, "instance_id": 2},
+    ],
+}
+_MOTIVE_LIST = b"\6\0\0\5" + np.array([20, 2, 1], "<i4").tobytes() + bytes(496)
+_CONTOUR = np.array([2, 0, 0, 0], ">i4").tobytes() + np.arange(6).astype(">f4").tobytes()
+#: Suffix and content of a file of each format of picks.
+PICKS = (
+    (".cbox", _CBOX.replace(b"\n", b"\r\n")),
+    (".cbox", b"10 20 64 64 0.5 60 60\n11 21 64 64 0.6 60 60\n"),
+    (".box", b"10\t20\t64\t64\t0.5\n11\t21\t64\t64\t<NA>\n"),
+    (".box", b"#micrograph: a.mrc\n#helix: (1,2),(3,4),26\n1 2\n3 4\n#helix: (5,6),(7,8),26\n5 6"),
+    (".coords", b"1 2 3 0\n\n4 5 6 1\n"),
+    (".txt", b"image_name\tx_coord\ty_coord\tscore\na\t1\t2\t-5.5\nb c\t3\t4\tnan\n"),
+    (".csv", b'name,X-Coordinate,Y-Coordinate\n"a, b",1,2\nc,3,4\n'),
+    (".tsv", b"x\ty\tscore\n1\t2\t\n3\t4\t0.5"),
+    (
+        ".tbl",
+        b"".join(b"%d 1 1 %s\n" % (n, b" ".join(b"%d" % k for k in range(32))) for n in (1, 2)),
+    ),
+    (
+        ".star",
+        b"\ndata_stopgap_motivelist\n\nloop_\n_tomo_num\n_orig_x\n_orig_y\n_orig_z\n\n1 2 3 4\n",
+    ),
+    (
+        ".star",
+        b"data_\n\nloop_\n_wrpCoordinateX1\n_wrpCoordinateY1\n_wrpCoordinateZ1\n_wrpSourceName\n1 2 3 a\n",
+    ),
+    (".json", json.dumps(_COPICK, indent=2).encode()),
+    (
+        ".ndjson",
+        b'{"location": {"x": 1, "y": 2, "z": 3}}\n{"location": {"x": 4, "y": 5, "z": 6}}\n',
+    ),
+    (".em", _MOTIVE_LIST + np.arange(40).astype("<f4").tobytes()),
+    (".mod", b"IMODV1.2" + bytes(232) + b"OBJT" + bytes(176) + b"CONT" + _CONTOUR + b"IEOF"),
+)

@@ -57,3 +57,12 @@ def test_a_run_that_rejects_nothing_has_empty_files(tmp_path):
     put(tmp_path, "picks/b.box", BOX)
     verified([tmp_path / "picks"], tmp_path / "out", 1, **PIXELS)
     assert tree(tmp_path / "out/particles_rejected") == {"picks/a.box": b"", "picks/b.box": b""}
+
+
+@pytest.mark.real_data
+def test_picks_in_an_object_store(real_data, there):
+    folder = real_data / "pick_folders_10017"
+    inputs = [there.put(folder / LAYOUTS["cbox"]), folder / LAYOUTS["autopick"]]
+    options = {"prefer_input_order": True, "match_micrographs": "name", **PIXELS}
+    result = verified(inputs, there / "out", **options)
+    assert result.kept == 2719 + 620

@@ -231,11 +231,11 @@ def first_row(head: bytes, start: int = 0) -> bytes:
 
 
 def without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
-    """Remove the names of columns whose first value is ``<NA>``, except the score's. They are not read."""
+    """Remove the names of columns whose first value is ``<NA>``, except x, y and the score. They are not read."""
     if len(values) != len(columns) or b"<NA>" not in values:
         return columns
     return tuple(
-        "" if value == b"<NA>" and name in ROLES - {"score"} else name
+        "" if value == b"<NA>" and name in ROLES - {"score", "x", "y"} else name
         for name, value in zip(columns, values, strict=True)
     )
 
@@ -250,8 +250,9 @@ def centre(
     centres = values["xyz"[axis]]
     if layout.scale:
         centres = centres * layout.scale[axis]
-    if axis < 2 and "width" in values:
-        centres = centres + values[("width", "height")[axis]] / 2
+    size = values.get(("width", "height", "")[axis])
+    if size is not None:
+        centres = centres + size / 2
     shift = values.get(f"shift_{'xyz'[axis]}")
     return centres if shift is None else centres + shift
 

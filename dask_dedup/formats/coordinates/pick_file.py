@@ -83,6 +83,10 @@ def _find_lines(
     if header is None:
         return None if first_row(head) else (None, [])
     column_map = MAP_OF[header.layout.map]
+    names = [name for name in header.layout.columns if name]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise InputError(f"{path}: the column {twice} occurs more than once. Rename or remove one.")
     rest = (file, head, min(header.start, len(head)), digest)
     spans = find_spans(*rest, star=column_map.star, whole=column_map.helix)
     return _with_types(header.layout, head, spans), spans

@@ -24,7 +24,8 @@ from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM, firs
 from dask_dedup.formats.coordinates.folder import PickPath
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import list_names, read_bytes, status_of
+from dask_dedup.storage.files import exists, list_names, read_bytes, status_of
+from dask_dedup.storage.paths import at, is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,8 +129,8 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
     missing: list[str] = []
     spans = []
     for micrograph, target, (first, last) in rows:
-        file = project / target
-        if not file.exists():
+        file = _below(project, target)
+        if not exists(file):
             missing.append(target)
             continue
         name = _name_in_tree(path, project, target)
@@ -188,7 +189,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
         stem = str(PurePosixPath(_JOB_FOLDER.sub("", micrograph)).with_suffix(""))
         for extension in ("star", "box", "txt"):
             name = f"{stem}_{suffix}.{extension}"
-            if (path.parent / name).exists():
+            if exists(path.parent / name):
                 files.append(PickPath(path.parent / name, name, micrograph))
                 break
     if not files:
@@ -216,13 +217,24 @@ def _find_project(path: Path, targets: Sequence[str]) -> Path:
     listed = path.absolute().parent
     folders = [listed, *listed.parents, Path.cwd()]
     for folder in folders:
-        if any((folder / target).exists() for target in targets[:5]):
+        if any(exists(_below(folder, target)) for target in targets[:5]):
             return folder
-    return next((each for each in folders if any((each / t).exists() for t in targets)), listed)
+    return next((each for each in folders if any(exists(_below(each, t)) for t in targets)), listed)
+
+
+def _below(folder: Path, target: str) -> Path:
+    """Return the path of a listed file, which may be absolute or a URI."""
+    return at(target) if is_uri(target) else folder / target
 
 
 def _name_in_tree(path: Path, project: Path, target: str) -> str:
     """Return the output name of a listed file: its path below the list's folder, else below the project."""
+    if is_uri(target):
+        return (
+            target.removeprefix(f"{path.parent}/")
+            if target.startswith(f"{path.parent}/")
+            else Path(target).name
+        )
     file = Path(os.path.normpath(project / target))
     for folder in (path.absolute().parent, project):
         if file.is_relative_to(folder):
@@ -235,15 +247,15 @@ def write_list(picks: PickList, folder: Path, tree: str, final: Path) -> OutputF
 
     Paths are relative to the project folder if that contains `final`, else absolute.
     """
-    text = read_bytes(Path(picks.info.path))
+    text = read_bytes(at(picks.info.path))
     project, home = Path(picks.project), (final / tree).absolute()
     inside = home.is_relative_to(project)
     base = home.relative_to(project) if inside else home
     parts, done = [], 0
     for start, stop, name in picks.rows:
-        new = (base / name).as_posix()
+        new = str(base / name)
         if picks.suffix:
-            new = name if inside else (project / name).as_posix()
+            new = name if inside else str(project / name)
         elif any(character.isspace() for character in new):
             new = f'"{new}"'
         parts += [text[done:start], new.encode()]

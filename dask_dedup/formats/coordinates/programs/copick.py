@@ -43,7 +43,9 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         return None
     return {
         **columns,
-        "micrograph": np.full(len(points), picks.get("run_name") or _run_of(path), dtype=object),
+        "micrograph": np.full(
+            len(points), str(picks.get("run_name") or _run_of(path)), dtype=object
+        ),
         "pixel_size": np.ones(len(points)),
     }
 

@@ -27,8 +27,10 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG
     nx, ny, nz = np.frombuffer(content, f"{order}i4", 3, 4).tolist()
     if nx != _ROWS or nz != 1 or len(content) != _HEADER + 4 * nx * ny:
         return None
-    values = np.frombuffer(content, f"{order}f4", offset=_HEADER).reshape(ny, nx).astype(np.float64)
-    centres = values[:, _POSITION] + values[:, _SHIFT]
+    with np.errstate(invalid="ignore", over="ignore"):
+        values = np.frombuffer(content, f"{order}f4", offset=_HEADER).astype(np.float64)
+        values = values.reshape(ny, nx)
+        centres = values[:, _POSITION] + values[:, _SHIFT]
     numbers, index = np.unique(values[:, _TOMOGRAM], return_inverse=True)
     names = np.array([f"{number:g}" for number in numbers.tolist()], dtype=object)
     return {
