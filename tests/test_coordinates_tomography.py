@@ -49,7 +49,7 @@ def test_shifts_are_added_to_positions(forms, tmp_path, form, separation):
         "stopgap": forms / "chemo_stopgap.star",
     }[form]
     rejected, near = REJECTED[separation]
-    options = {"micrograph_pixel_size": 15}
+    options = {"micrograph_pixel_size": 15.0}
     (kept,) = run([path], tmp_path / "one", separation, **options)
     assert 4934 - kept == rejected
     (kept,) = run([path], tmp_path / "none", separation, remove_entirely=True, **options)
@@ -212,7 +212,7 @@ WRITABLE = {
 @pytest.mark.parametrize("form", WRITABLE)
 def test_files_without_duplicates_come_back_byte_for_byte(forms, tmp_path, form):
     path = forms / WRITABLE[form]
-    options = {} if form in ("m", "matching", "copick", "tardis") else {"micrograph_pixel_size": 15}
+    options = {} if form in ("m", "matching", "copick", "tardis") else {"micrograph_pixel_size": 15.0}
     separation = 1e-9 if form == "helix" else 0.0001
     (kept,) = run([path], tmp_path / "out", separation, **options)
     rows = open_table(path).rows
