@@ -165,7 +165,7 @@ def test_damaged_files_are_errors_that_name_the_line(tmp_path, name, text, messa
     ],
 )
 def test_columns_of_a_table_can_be_named(tmp_path, text, given):
-    table = coordinates.open_table(put(tmp_path, "m.csv", text), 0, given)
+    table = open_table(put(tmp_path, "m.csv", text), columns=given)
     rows = coordinates.read(table, table.fragments[0], [*CENTRES, "rlnAutopickFigureOfMerit"])
     assert rows.to_pylist() == [dict(zip(rows.column_names, (1.0, 2.0, 0.5), strict=True))]
     every = coordinates.read(table, table.fragments[0], table.schema.names)

@@ -212,7 +212,9 @@ WRITABLE = {
 @pytest.mark.parametrize("form", WRITABLE)
 def test_files_without_duplicates_come_back_byte_for_byte(forms, tmp_path, form):
     path = forms / WRITABLE[form]
-    options = {} if form in ("m", "matching", "copick", "tardis") else {"micrograph_pixel_size": 15.0}
+    options = (
+        {} if form in ("m", "matching", "copick", "tardis") else {"micrograph_pixel_size": 15.0}
+    )
     separation = 1e-9 if form == "helix" else 0.0001
     (kept,) = run([path], tmp_path / "out", separation, **options)
     rows = open_table(path).rows

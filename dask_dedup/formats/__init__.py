@@ -29,7 +29,7 @@ from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
@@ -63,7 +63,12 @@ _MODULES = {
 
 
 def open_table(
-    path: str | Path, source: int = 0, *, allow_outside: bool = False, allow_empty: bool = False
+    path: str | Path,
+    source: int = 0,
+    *,
+    allow_outside: bool = False,
+    allow_empty: bool = False,
+    columns: Mapping[str, str] | None = None,
 ) -> ParticleTable:
     """Open a particle table: list its files, read its schema, split its rows into fragments.
 
@@ -79,6 +84,8 @@ def open_table(
         Whether a ``.csg`` may point to files outside its folder.
     allow_empty : bool
         Whether all pick files of a folder may be empty.
+    columns : mapping of str to str, optional
+        Names or numbers of the columns of pick files in text tables, by role: x, y, z, score ...
     """
     with opening(path):
         location, version = split_version(path)
@@ -86,7 +93,9 @@ def open_table(
             mode = status_of(location).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
             if is_pattern(location):
-                return _module("coordinates").open_table(location, source)
+                from dask_dedup.formats.coordinates import table as coordinates
+
+                return coordinates.open_table(location, source, columns)
             no_bucket = "bucket" in str(error.strerror)
             reason = error.strerror if no_bucket else "no such file or folder"
             raise InputError(f"{path}: {reason}") from error
@@ -115,7 +124,7 @@ def open_table(
     if name == "coordinates":
         from dask_dedup.formats.coordinates import table as coordinates
 
-        return coordinates.open_table(location, source, allow_empty=allow_empty)
+        return coordinates.open_table(location, source, columns, allow_empty=allow_empty)
     return _module(name).open_table(location, source)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.optimisation_set import is_set
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
-from dask_dedup.storage.files import open_to_read
+from dask_dedup.storage.files import list_names, open_to_read
 from dask_dedup.storage.walk import walk
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _EXTENSIONS = {
     *(".box", ".cbox", ".coords", ".txt", ".csv", ".tsv", ".star", ".json", ".ndjson", ".tbl"),
     *(".em", ".mod"),
 }
+_PARQUET = (".parquet", ".parq", ".pq")
 #: A folder is searched to this depth, until this many files are found.
 _DEPTH, _FILES = 8, 1000
 _HEAD = 2**16
@@ -52,13 +53,20 @@ def detect(path: Path, *, folder: bool) -> str | None:
 
 def _holds_picks(folder: Path) -> bool:
     """Return whether a folder has pick files, and no Parquet files."""
+    # The names in the folder alone spare a listing of a data set in an object store.
+    if any(map(_is_parquet, list_names(folder))):
+        return False
     found = False
     for file in islice(walk(folder, _DEPTH), _FILES):
-        name = file.name.lower()
-        if name.endswith((".parquet", ".parq", ".pq")) or "=" in name or "_delta_log" in name:
+        if _is_parquet(file.name):
             return False
         found = found or file.path.suffix.lower() in _EXTENSIONS
     return found
+
+
+def _is_parquet(name: str) -> bool:
+    """Return whether a file or folder name is one of a Parquet data set."""
+    return name.endswith(_PARQUET) or "=" in name or "_delta_log" in name
 
 
 def is_pattern(path: Path) -> bool:
