@@ -293,3 +293,33 @@ def test_boxes_below_the_threshold_of_cryolo_are_counted(picks, tmp_path):
     warnings = json.loads((tmp_path / "out/manifest.json").read_text())["warnings"]
     (warning,) = [each for each in warnings if "confidence" in each]
     assert "249 of 2,719 boxes have a confidence below 0.5" in warning
+
+
+@pytest.mark.real_data
+def test_the_table_of_micrographs_has_the_pixel_size(picks, tmp_path):
+    inputs = [picks / LAYOUTS[name] for name in ("star", "autopick")]
+    result = dask_dedup.run(
+        inputs,
+        tmp_path / "out",
+        min_separation=80,
+        prefer_input_order=True,
+        micrographs=picks / "relion/CtfFind/job003/micrographs_ctf.star",
+        match_micrographs="name",
+    )
+    assert result.kept == 2470 + 779
+    assert dask_dedup.verify(tmp_path / "out").verified
+
+
+@pytest.mark.real_data
+def test_a_run_of_picks_is_resumed_and_not_repeated(picks, tmp_path):
+    first = kept(picks, ["cbox", "topaz"], tmp_path / "out")
+    before = tree(tmp_path / "out")
+    assert kept(picks, ["cbox", "topaz"], tmp_path / "out") == first
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.real_data
+def test_picks_as_parquet_have_the_columns_of_relion(picks, tmp_path):
+    kept(picks, ["cbox", "manualpick"], tmp_path / "out", output_format="parquet")
+    names = open_table(tmp_path / "out/particles_kept").schema.names
+    assert {"rlnCoordinateX", "rlnAutopickFigureOfMerit", "rlnParticleSelectionType"} <= set(names)

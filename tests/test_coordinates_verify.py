@@ -66,3 +66,12 @@ def test_picks_in_an_object_store(real_data, there):
     options = {"prefer_input_order": True, "match_micrographs": "name", **PIXELS}
     result = verified(inputs, there / "out", **options)
     assert result.kept == 2719 + 620
+
+
+@pytest.mark.real_data
+def test_picks_on_a_cluster(real_data, tmp_path, cluster):
+    folder = real_data / "pick_folders_10017"
+    inputs = [folder / LAYOUTS[name] for name in ("cbox", "autopick", "eman2")]
+    options = {"prefer_input_order": True, "match_micrographs": "name", **PIXELS}
+    result = verified(inputs, tmp_path / "out", client=cluster, **options)
+    assert result.kept == 2719 + 620 + 516
