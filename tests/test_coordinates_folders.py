@@ -133,7 +133,7 @@ def test_files_without_duplicates_come_back_byte_for_byte(picks, tmp_path, name)
     source = picks / LAYOUTS[name]
     found = tree(tmp_path / "out" / "particles_kept")
     if name == "topaz":
-        expected = {source.name: source.read_bytes()}
+        expected = {f"{source.parent.name}/{source.name}": source.read_bytes()}
     else:
         root = source.parent if source.is_file() else source
         expected = {f"{root.name}/{path}": text for path, text in tree(root).items()}
@@ -166,9 +166,8 @@ def test_kept_and_rejected_files_have_the_lines_of_the_input(picks, tmp_path, na
         for path, text in tree(tmp_path / "out" / dataset).items():
             if path.count("/") == 1 and path.endswith((f"/{source.name}", "pick.star")):
                 continue
-            original = source if source.is_file() else source.parent / path
-            if name.endswith("list"):
-                original = source.parent.parent / path
+            root = source.parent if source.is_file() else source
+            original = root.parent / path
             lines = iter(original.read_bytes().splitlines(keepends=True))
             assert all(line in lines for line in text.splitlines(keepends=True)), path
     both = [open_table(tmp_path / "out" / each / _output(source)) for each in _DATASETS]
@@ -179,8 +178,9 @@ _DATASETS = ("particles_kept", "particles_rejected")
 
 
 def _output(source):
-    is_list = source.suffix == ".star" and source.is_file()
-    return source.parent.name if is_list else source.name
+    if source.suffix == ".txt":
+        return f"{source.parent.name}/{source.name}"
+    return source.parent.name if source.is_file() else source.name
 
 
 @pytest.mark.real_data

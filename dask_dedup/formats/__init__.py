@@ -29,7 +29,7 @@ from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -181,10 +181,17 @@ def is_tree(table: ParticleTable) -> bool:
     )
 
 
-def output_name(table: ParticleTable) -> str:
-    """Return the name of a table's output in its own format: a file, or a folder of pick files."""
-    tree = table.detail.tree if table.format == "coordinates" else ""
-    return tree or Path(table.path).name
+def output_name(table: ParticleTable, taken: Collection[str] = ()) -> str:
+    """Return the name of a table's output in its own format: a file, or a folder of pick files.
+
+    A folder has none of the names in `taken`.
+    """
+    if table.format != "coordinates":
+        return Path(table.path).name
+    from dask_dedup.formats.coordinates.picker import distinct_name, picker_name
+
+    folder = distinct_name(picker_name(table.path), taken)
+    return folder if table.detail.tree else f"{folder}/{Path(table.path).name}"
 
 
 def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> list[OutputFile]:

@@ -80,7 +80,8 @@ def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
 def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[str | None]:
     """Return the output file name for each input. Inputs written as Parquet have None.
 
-    An output is named like its input, in a folder ``input-N`` if an earlier input has that name.
+    An output is named like its input, in a folder ``input-N`` if an earlier input has that name. Pick files are in a
+    folder named after their picker.
     """
     if output_format not in OUTPUT_FORMATS:
         raise InputError(
@@ -93,8 +94,10 @@ def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[st
         if output_format == "parquet" or not is_writable(table):
             names.append(None)
             continue
-        name = output_name(table)
+        name = output_name(table, taken)
         mine = {name}
+        if table.format == "coordinates":
+            mine = {name.split("/")[0].casefold()}
         if table.format in ("csg", "optimisation_set"):
             mine |= {Path(file.path).name for file in table.files}
         names.append(f"input-{table.source + 1}/{name}" if mine & taken else name)

@@ -1,0 +1,45 @@
+"""Names of pickers, which are the names of the output folders of pick files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.storage.files import is_folder
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from collections.abc import Container
+    from pathlib import Path
+
+
+def picker_name(path: str | Path) -> str:
+    """Return the name of the picker whose picks are at `path`: that of the folder with the pick files.
+
+    Examples
+    --------
+    >>> picker_name("AutoPick/job010/autopick.star"), picker_name("CBOX/*.cbox")
+    ('job010', 'CBOX')
+    """
+    folder = at(path)
+    if is_pattern(folder):
+        while is_pattern(folder):
+            folder = folder.parent
+    elif not is_folder(folder):
+        folder = folder.parent
+    return folder.absolute().name or "picks"
+
+
+def distinct_name(name: str, taken: Container[str]) -> str:
+    """Return `name`, or ``name-2``, ``name-3`` ... if `taken` has it. Upper and lower case count as equal.
+
+    Examples
+    --------
+    >>> distinct_name("CBOX", {"cbox"})
+    'CBOX-2'
+    """
+    number, new = 1, name
+    while new.casefold() in taken:
+        number += 1
+        new = f"{name}-{number}"
+    return new
