@@ -237,5 +237,6 @@ def _native_files(result: RunResult) -> list[str]:
         for entry in result.manifest["outputs"]
         if "fragment" not in entry
         and entry["path"].startswith("particles_kept/")
+        and entry["input"] is not None
         and Path(entry["path"]).name == Path(paths[entry["input"]]).name
     ]

@@ -65,9 +65,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--output-format",
-    type=click.Choice(["native", "parquet"]),
+    type=click.Choice(["native", "parquet", "star", "relion-coordinates"]),
     default="native",
-    help="native: the rows of each INPUT in its own format; parquet: everything as Parquet.",
+    help="native: the rows of each INPUT in its own format; parquet: everything as Parquet; star: one RELION "
+    "STAR file; relion-coordinates: a coordinate file per micrograph, for RELION's Extract.",
 )
 @click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."

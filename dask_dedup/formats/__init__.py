@@ -48,6 +48,7 @@ __all__ = [
     "open_tables",
     "output_name",
     "read",
+    "read_text",
     "write_lists",
 ]
 
@@ -151,6 +152,17 @@ def open_tables(
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read the named columns of a fragment. Text is dictionary-encoded."""
     return _module(table.format).read(table, fragment, columns)
+
+
+def read_text(
+    table: ParticleTable, fragment: Fragment, columns: Sequence[str]
+) -> dict[str, pa.Array]:
+    """Read columns of a fragment as the text in the file, if the format is text. Else return no columns.
+
+    Values that the file does not have as text are null.
+    """
+    read_columns = getattr(_module(table.format), "read_text", None)
+    return read_columns(table, fragment, columns) if read_columns else {}
 
 
 def native_format(table: ParticleTable) -> NativeFormat:

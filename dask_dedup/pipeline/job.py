@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 
+from dask_dedup.conversion import CONVERSIONS
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema, is_writable, output_name
 from dask_dedup.formats.parquet.schema import unify
@@ -22,13 +23,14 @@ from dask_dedup.storage.table_version import with_version
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dask_dedup.conversion import Conversion
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.inputs import Inputs
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
 ALGORITHM = 4
-OUTPUT_FORMATS = ("native", "parquet")
+OUTPUT_FORMATS = ("native", "parquet", *CONVERSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Job:
     #: For each input, the name of its kept and rejected files in the input's format; None for
     #: Parquet output.
     native_names: tuple[str | None, ...]
-    #: native or parquet.
+    #: native, parquet or one of `conversion.CONVERSIONS`.
     output_format: str
     #: Folder for the parts until the commit.
     staging: str = ""
@@ -51,6 +53,8 @@ class Job:
     endpoint_url: str | None = None
     #: Identifies the events of this attempt.
     attempt: str = ""
+    #: Made after the scan, if the output format is a conversion.
+    conversion: Conversion | None = None
 
     def dataset_folder(self, dataset: str) -> str:
         """Return the folder of a dataset, such as particles_kept, relative to the output folder."""
@@ -66,6 +70,8 @@ def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
     """Make the job of a run from its inputs and output format."""
     native = native_names(inputs.tables, output_format)
     as_parquet = [t for t, name in zip(inputs.tables, native, strict=True) if name is None]
+    if output_format in CONVERSIONS:
+        as_parquet = []
     return Job(
         inputs=inputs,
         stored_schema=StoredSchema.of(unified_schema(as_parquet)),
@@ -91,7 +97,7 @@ def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[st
     names: list[str | None] = []
     taken: set[str] = set()
     for table in tables:
-        if output_format == "parquet" or not is_writable(table):
+        if output_format != "native" or not is_writable(table):
             names.append(None)
             continue
         name = output_name(table, taken)

@@ -183,6 +183,11 @@ def _outputs(
             for source, files in assembled
             for file in files.result()
         ]
+    outputs += [
+        {**file.to_dict(), "input": None}
+        for folder in (KEPT, REJECTED)
+        for file in stages.assemble_conversion(job, folder)
+    ]
     return outputs
 
 

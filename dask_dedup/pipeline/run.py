@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import find_notes, group_files, open_table, open_tables
@@ -79,9 +80,9 @@ def run(
         machine if there is not enough memory, or more cores than one process can use.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
-    output_format : {"native", "parquet"}
+    output_format : {"native", "parquet", "star", "relion-coordinates"}
         Write each table in its input's format (Parquet inputs as one dataset), or all of them as one
-        Parquet dataset.
+        Parquet dataset, as one STAR file of RELION, or as coordinate files for RELION's Extract.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
     overwrite : bool
@@ -128,7 +129,7 @@ def run(
     with _translate_errors(), ExitStack() as stack:
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
         stack.enter_context(executor.listening(job.attempt))
-        at_work = _Run(job, store, request, overwrite, replaced, began, executor)
+        at_work = _Run(job, store, request, overwrite, replaced, began, executor, exposures)
         try:
             manifest, already_done = at_work.execute(stack, on_event)
         except BaseException as error:
@@ -191,6 +192,7 @@ class _Run:
     replaced: dict[str, Any] | None
     began: float
     executor: Executor
+    exposures: ParticleTable | None
 
     def emit(self, event: Event) -> None:
         self.executor.emit({"run": self.job.attempt, **event})
@@ -238,7 +240,11 @@ class _Run:
         log.info(describe_scales(inputs, scales))
         for line in plan.describe():
             log.debug(line)
-        warnings = find_warnings(inputs, summaries)
+        conversion, warnings = make_conversion(
+            self.job.output_format, inputs, summaries, self.exposures
+        )
+        self.job = replace(self.job, conversion=conversion)
+        warnings += find_warnings(inputs, summaries)
         for table in inputs.tables:
             notes, more = find_notes(table)
             for note in notes:

@@ -159,7 +159,7 @@ def write_fragment(
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
     columns: _ReadColumns = partial(read, table, fragment)
-    if not job.native_names[fragment.source]:
+    if not (job.native_names[fragment.source] or job.conversion):
         columns = columns(table.schema.names).select
     rejections, counts = decided or _decide_rows(job, plan, fragment, columns)
     rejections = Rejections.concatenate([rejections, moved]).in_order()
@@ -212,9 +212,12 @@ def _write(
     name = f"part-{number:05d}.parquet"
     files: dict[str, OutputFile] = {}
     pieces: dict[str, str] = {}
-    if job.native_names[fragment.source]:
+    if job.conversion or job.native_names[fragment.source]:
         two = [draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)]
-        native_format(table).split(table, fragment, keep, *two)
+        if job.conversion:
+            job.conversion.split(job.inputs, fragment, keep, *two)
+        else:
+            native_format(table).split(table, fragment, keep, *two)
         pieces = {f"{PIECES}/{each.name}": sha256_of(each) for each in (draft / PIECES).iterdir()}
     else:
         rows = columns(table.schema.names)
@@ -274,6 +277,18 @@ def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]
         files = native_format(table).assemble(table, pieces, rows, folder, target.name)
         files += write_lists(table, folder, target.name, store.output / target.parent)
     return [replace(file, path=str(target.parent / file.path)) for file in files]
+
+
+def assemble_conversion(job: Job, outcome: str) -> list[OutputFile]:
+    """Join the part files of all inputs and one outcome (kept or rejected), if the output is a conversion."""
+    if job.conversion is None:
+        return []
+    store, staging = open_staging(job.staging)
+    pieces = [staging / piece_name(outcome, part.number) for part in job.inputs.fragments]
+    target = job.dataset_folder(outcome)
+    with store.draft(staging) as draft:
+        files = job.conversion.assemble(pieces, draft / target, store.output / target)
+    return [replace(file, path=f"{target}/{file.path}") for file in files]
 
 
 def _check_rows(table: pa.Table, fragment: Fragment) -> None:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dask_dedup.arrow import from_numpy
+from dask_dedup.conversion import CONVERSIONS
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.errors import DedupError
+from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
@@ -23,13 +25,15 @@ from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at, under
-from dask_dedup.storage.table_version import split_version
+from dask_dedup.storage.table_version import split_version, with_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
+
+    from dask_dedup.formats import ParticleTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +46,9 @@ class ResultFile:
     dataset : str
         "particles_kept", "particles_rejected" or "duplicates".
     source : int
-        Ordinal of the input.
+        Ordinal of the input; -1 for a file with the particles of all inputs.
     fragment : int or None
-        Number of the fragment; None for a file in the input's own format.
+        Number of the fragment; None for a file that is not Parquet.
     holds_rows : bool
         False for the files that accompany a table of several files.
     rows, bytes : int
@@ -106,11 +110,12 @@ class FinishedRun:
             ResultFile(
                 path=self.output / entry["path"],
                 dataset=entry["path"].split("/", 1)[0],
-                source=entry["input"],
+                source=-1 if entry["input"] is None else entry["input"],
                 fragment=entry.get("fragment"),
                 holds_rows="fragment" in entry
                 or (
-                    entry["input"] not in self._trees
+                    entry["input"] is not None
+                    and entry["input"] not in self._trees
                     and Path(entry["path"]).suffix == inputs[entry["input"]]
                 ),
                 rows=entry["rows"],
@@ -119,6 +124,11 @@ class FinishedRun:
             )
             for entry in self.manifest["outputs"]
         )
+
+    @property
+    def is_conversion(self) -> bool:
+        """Whether kept and rejected particles are in files that hold the particles of all inputs."""
+        return self.manifest["output_format"] in CONVERSIONS
 
     @cached_property
     def _trees(self) -> dict[int, str]:
@@ -153,16 +163,25 @@ class FinishedRun:
     def parts(self) -> tuple[Part, ...]:
         """The files of the three datasets, as one `Part` per fragment or per input in native format."""
         kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
+        if self.is_conversion:
+            # The converted files do not show which input a row is from: the inputs are read instead.
+            return tuple(
+                Part(source, Path(KEPT), Path(REJECTED), self._duplicates_of(source))
+                for source in range(len(self.manifest["inputs"]))
+            )
         parts = [
             Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))
             for number, file in kept.items()
         ]
         native = self.native_tables(REJECTED)
         for source, path in self.native_tables(KEPT).items():
-            theirs = [file for _, file in sorted(duplicates.items()) if file.source == source]
-            paths = tuple(file.path for file in theirs)
-            parts.append(Part(source, path, native[source], paths))
+            parts.append(Part(source, path, native[source], self._duplicates_of(source)))
         return tuple(parts)
+
+    def _duplicates_of(self, source: int) -> tuple[Path, ...]:
+        """Return the files of ``duplicates`` for one input, in the order of its fragments."""
+        files = sorted(self.by_fragment(DUPLICATES).items())
+        return tuple(file.path for _, file in files if file.source == source)
 
     @cached_property
     def roles(self) -> tuple[ColumnRoles, ...]:
@@ -237,11 +256,43 @@ class FinishedRun:
         `columns` are further columns to read, if the table has them.
         """
         roles = self.roles[part.source]
-        table = open_table(path, part.source, allow_outside=True, allow_empty=True)
+        masks: Iterator[NDArray[np.bool_]] | None = None
+        if self.is_conversion:
+            table = self._open_input(part.source)
+            masks = self._masks(part, table, kept=path == part.kept)
+        else:
+            table = open_table(path, part.source, allow_outside=True, allow_empty=True)
         names = (*roles.columns, *(name for name in columns if name in table.schema.names))
         for fragment in table.fragments:
             rows = read(table, fragment, tuple(dict.fromkeys(names)))
+            if masks is not None:
+                rows = rows.filter(from_numpy(next(masks)))
             yield extract(rows, fragment, roles, self.params, self.micrographs), rows
+
+    def _open_input(self, source: int) -> ParticleTable:
+        """Open an input at its path in the manifest."""
+        entry = self.manifest["inputs"][source]
+        path = with_version(under(self.folder, entry["path"]), entry.get("version"))
+        table = open_table(path, source, allow_outside=True)
+        if table.rows != entry["rows"]:
+            raise InputError(f"{path}: has changed since the run.")
+        return table
+
+    def _masks(
+        self, part: Part, table: ParticleTable, *, kept: bool
+    ) -> Iterator[NDArray[np.bool_]]:
+        """Yield a mask of the kept or rejected rows of each fragment of an input."""
+        from dask_dedup.results.verify.duplicates import DuplicateFiles
+
+        if len(part.duplicates) != len(table.fragments):
+            raise InputError(f"{table.path}: has other fragments than in the run.")
+        files = dict(zip((each.number for each in table.fragments), part.duplicates, strict=True))
+        duplicates = DuplicateFiles(files, self.folder)
+        for fragment in table.fragments:
+            _, rows = duplicates.read(fragment)
+            rejected = np.zeros(fragment.rows, dtype=bool)
+            rejected[rows] = True
+            yield ~rejected if kept else rejected
 
 
 def open_finished_run(output: str | Path) -> FinishedRun:

@@ -108,6 +108,13 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
     return star.read(_particles(table), fragment, columns)
 
 
+def read_text(
+    table: ParticleTable, fragment: Fragment, labels: Sequence[str]
+) -> dict[str, pa.Array]:
+    """Read columns of a fragment as the text in the file."""
+    return star.read_text(_particles(table), fragment, labels)
+
+
 def _particles(table: ParticleTable) -> ParticleTable:
     """Return the table of the particles, with the columns of `table`."""
     detail: SetDetail = table.detail

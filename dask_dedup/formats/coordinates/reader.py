@@ -98,6 +98,33 @@ def _read_slices(
     return pa.table(_columns(detail, layout, slices, text, numbers, schema), schema)
 
 
+def read_text(
+    table: ParticleTable, fragment: Fragment, names: Sequence[str]
+) -> dict[str, pa.Array]:
+    """Read columns of a fragment as the text in the files. Coordinates are those in the files: corners of boxes.
+
+    Values that the files do not have as text are null.
+    """
+    detail: CoordinatesDetail = table.detail
+    roles = {SCORE: "score", FILAMENT: "filament"}
+    roles |= dict(zip(COORDINATES, "xyz", strict=True))
+    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
+    runs = groupby(fragment.slices, key=lambda part: detail.members[member_of(part)].layout)
+    for number, slices in runs:
+        layout, members = detail.layouts[number], list(slices)
+        has_text = MAP_OF[layout.map].parse is None
+        rows = sum(part.rows for part in members)
+        blocks = [read_span(at(part.path), *part.blocks[:2]) for part in members if has_text]
+        text = b"".join(pick_lines(block, *find_lines(block)) for block in blocks)
+        wanted = [roles.get(name, name) for name in names]
+        known = [role for role in wanted if role in layout.columns and has_text]
+        found = Table(text, layout.columns, layout.delimiter, rows).columns(known)
+        for name, role in zip(names, wanted, strict=True):
+            missing = pa.nulls(rows, pa.string())
+            parts[name].append(found.get(role, missing))
+    return {name: pa.concat_arrays([pa.array([], pa.string()), *parts[name]]) for name in names}
+
+
 def read_box_sizes(table: ParticleTable) -> NDArray[np.float64]:
     """Read the widths of the boxes in the first file with picks, in pixels: (n,) float64, or (0,) if there are none."""
     detail: CoordinatesDetail = table.detail

@@ -58,7 +58,7 @@ from dask_dedup.formats.coordinates.programs.dynamo import read_names
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS
 from dask_dedup.formats.coordinates.programs.tomograms import find_table
 from dask_dedup.formats.coordinates.programs.warp import MATCHING
-from dask_dedup.formats.coordinates.reader import read
+from dask_dedup.formats.coordinates.reader import read, read_text
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
@@ -69,7 +69,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats.coordinates.column_map import ColumnMap
 
-__all__ = ["assemble", "describe", "open_table", "read", "split", "write_lists"]
+__all__ = ["assemble", "describe", "open_table", "read", "read_text", "split", "write_lists"]
 
 #: Most rows of a fragment, unless a single slice has more.
 _FRAGMENT_ROWS = 100_000

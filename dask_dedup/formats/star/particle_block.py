@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -79,6 +79,10 @@ class StarDetail:
         Name of the pixel size computed from detector pixel size and magnification.
     micrograph : str or None
         Name of the micrograph, if it is known only from the file name.
+    optics : dict of str to tuple of str
+        The table ``data_optics`` as text: for each label, one value for each group.
+    general : dict of str to str
+        The values in ``data_general`` as text.
     """
 
     labels: tuple[str, ...]
@@ -89,6 +93,8 @@ class StarDetail:
     general_columns: dict[str, int]
     computed_pixel_size: str | None
     micrograph: str | None
+    optics: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    general: dict[str, str] = field(default_factory=dict)
 
 
 def choose_particles(path: Path, layout: Layout) -> Loop:
@@ -149,6 +155,16 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
         general_columns=_read_general(layout, labels),
         computed_pixel_size=computed,
         micrograph=micrograph,
+        optics={
+            label: tuple(value.decode(errors="replace") for value in values)
+            for label, values in (
+                _optics_table(path, layout) if OPTICS_GROUP in labels else {}
+            ).items()
+        },
+        general={
+            label: value.strip(b"'\"").decode(errors="replace")
+            for label, value in layout.items.get("general", {}).items()
+        },
     )
 
 

@@ -118,6 +118,15 @@ def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa
     return pa.table(result)
 
 
+def read_text(
+    table: ParticleTable, fragment: Fragment, labels: Sequence[str]
+) -> dict[str, pa.Array]:
+    """Read columns of a fragment as the text in the file, without quotes. Text is dictionary-encoded."""
+    detail: StarDetail = table.detail
+    span = _span_of(table, fragment)
+    return parse_columns(span, detail.labels, dict.fromkeys(labels, pa.string()))
+
+
 def _span_of(table: ParticleTable, fragment: Fragment) -> Span:
     """Return the span of a fragment's rows."""
     start, stop = fragment.slices[0].blocks if fragment.slices else (0, 0)

@@ -18,6 +18,7 @@ from dask_dedup.formats.base import StoredSchema
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.pipeline.job import unified_schema
+from dask_dedup.results.verify.conversions import compare_conversion, count_rows
 from dask_dedup.results.verify.duplicates import DuplicateFiles
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
 from dask_dedup.storage.files import parquet_source, sha256_of
@@ -44,6 +45,8 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
         native = run.native_tables(dataset)
         files = run.by_fragment(dataset)
         parts[dataset] = {number: file.path for number, file in files.items()}
+        if run.is_conversion and dataset != DUPLICATES:
+            continue
         expected = [(p.number, p.source) for p in inputs.fragments if p.source not in native]
         if sorted((number, file.source) for number, file in files.items()) != expected:
             message = (
@@ -61,6 +64,8 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
     duplicates = DuplicateFiles(parts[DUPLICATES], run.folder)
+    if run.is_conversion:
+        return compare_conversion(run, inputs, duplicates)
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
     schema = unified_schema([t for t in inputs.tables if t.source not in native[KEPT]])
 
@@ -256,6 +261,15 @@ def compare_totals(run: FinishedRun) -> str:
     for dataset in (KEPT, REJECTED):
         for source, number in run.count_trees(dataset).items():
             rows[dataset][source] += number
+    if run.is_conversion:
+        rows[REJECTED] = rows[DUPLICATES]
+        rows[KEPT] = np.array([entry["rows"] for entry in inputs]) - rows[REJECTED]
+        for dataset in (KEPT, REJECTED):
+            number = count_rows(run, dataset)
+            if number != rows[dataset].sum():
+                raise MismatchError(
+                    f"{dataset} has {number:,} rows, but {rows[dataset].sum():,} by {DUPLICATES}"
+                )
     kept, rejected, listed = (rows[name] for name in DATASETS)
     if (rejected != listed).any():
         raise MismatchError(

@@ -1,0 +1,79 @@
+"""Conversions: the particles of all inputs in one format, whatever the formats of the inputs.
+
+- ``star``: one STAR file of RELION with optics groups;
+- ``relion-coordinates``: one coordinate file per micrograph, and the list that RELION's Extract reads.
+
+Text of the inputs is copied unchanged where possible. Positions that are not centres in pixels of the micrograph
+are converted.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from dask_dedup.conversion.coordinates import make_coordinates
+from dask_dedup.conversion.star import make_star
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats import Fragment, OutputFile, ParticleTable
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
+
+__all__ = ["CONVERSIONS", "Conversion", "make_conversion"]
+
+CONVERSIONS = ("star", "relion-coordinates")
+
+
+class Conversion(Protocol):
+    """Interface of a conversion. It is pickled for the workers of a cluster."""
+
+    def split(
+        self,
+        inputs: Inputs,
+        fragment: Fragment,
+        keep: NDArray[np.bool_],
+        kept: Path,
+        rejected: Path,
+    ) -> None:
+        """Write a fragment's kept rows to the part file `kept`, its rejected rows to `rejected`."""
+
+    def assemble(self, parts: Sequence[Path], folder: Path, final: Path) -> list[OutputFile]:
+        """Join the part files of all fragments into the output files in `folder`.
+
+        The files will be moved to the folder `final`.
+        """
+
+
+def make_conversion(
+    output_format: str,
+    inputs: Inputs,
+    summaries: Sequence[ScanSummary],
+    exposures: ParticleTable | None,
+) -> tuple[Conversion | None, list[str]]:
+    """Return the conversion for an output format, None for formats that are none. Also return warnings.
+
+    Parameters
+    ----------
+    output_format : str
+    inputs : Inputs
+    summaries : sequence of ScanSummary
+        Of all fragments.
+    exposures : ParticleTable, optional
+        The micrograph table.
+
+    Raises
+    ------
+    InputError
+        If the inputs cannot be converted.
+    """
+    if output_format == "star":
+        return make_star(inputs, summaries, exposures)
+    if output_format == "relion-coordinates":
+        return make_coordinates(inputs, summaries, exposures)
+    return None, []

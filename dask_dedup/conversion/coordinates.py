@@ -1,0 +1,302 @@
+"""Coordinate files of RELION, one per micrograph, and the lists that RELION's Extract reads.
+
+The files have one table without a name and without optics groups, as RELION writes them: Extract reads the first
+table of a file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.arrow import from_numpy
+from dask_dedup.conversion.micrographs import (
+    MicrographNames,
+    check_positions,
+    find_names,
+    micrograph_pixel_sizes,
+)
+from dask_dedup.conversion.text import (
+    NO_CLASS,
+    NO_VALUE,
+    as_text,
+    choose_text,
+    constant,
+    header,
+    join_lines,
+    quote,
+    to_bytes,
+)
+from dask_dedup.errors import InputError
+from dask_dedup.formats import read, read_text
+from dask_dedup.formats.base import OutputFile, write_blocks
+from dask_dedup.hints import parameter
+from dask_dedup.particles.extract import extract
+from dask_dedup.storage.files import exists, read_bytes
+from dask_dedup.storage.paths import at, is_uri
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats import Fragment, ParticleTable
+    from dask_dedup.particles.column_roles import ColumnRoles
+    from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
+
+LABELS = (
+    *("rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"),
+    *("rlnClassNumber", "rlnAnglePsi"),
+)
+X, Y, SCORE, CLASS, PSI = LABELS
+#: The lists of RELION 4 and later, and of RELION 3.1.
+LIST, SUFFIX_LIST = "autopick.star", "coords_suffix_autopick.star"
+LIST_LABELS = ("rlnMicrographName", "rlnMicrographCoordinates")
+_SUFFIX = "_autopick.star"
+_JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
+#: Names of micrographs may have other dots.
+_EXTENSION = re.compile(r"\.(mrcs?|tiff?|eer|spi|img|hdf|rec|st)$", re.IGNORECASE)
+#: A project folder of RELION has one of these.
+_PROJECT_FILES = ("default_pipeline.star", ".gui_projectdir")
+#: Pixel sizes of one micrograph may differ by this fraction, through rounding.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatesConversion:
+    """Conversion to coordinate files.
+
+    Attributes
+    ----------
+    names : MicrographNames
+    files : tuple of str
+        Path of the file of each micrograph in `names`, in the output folder.
+    micrographs : str
+        Path of the STAR file with the micrographs, for the list of RELION 3.1; empty if there is none.
+    """
+
+    names: MicrographNames
+    files: tuple[str, ...]
+    micrographs: str = ""
+
+    def split(
+        self,
+        inputs: Inputs,
+        fragment: Fragment,
+        keep: NDArray[np.bool_],
+        kept: Path,
+        rejected: Path,
+    ) -> None:
+        """Write the lines of a fragment, ordered by micrograph.
+
+        A part file has a second file, ``.index``: micrograph, bytes and rows of each group of lines.
+        """
+        table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
+        rows = read(table, fragment, roles.columns)
+        found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
+        lines = join_lines(_columns(inputs, table, fragment, found, roles))
+        number = self.names.numbers(found.picks.micrograph)
+        for path, mask in ((kept, keep), (rejected, ~keep)):
+            chosen = np.flatnonzero(mask & (number >= 0))
+            order = chosen[np.argsort(number[chosen], kind="stable")]
+            distinct, start = np.unique(number[order], return_index=True)
+            index = []
+            with path.open("wb") as file:
+                groups = np.split(order, start[1:])  # one, if there are no rows
+                for micrograph, group in zip(distinct.tolist(), groups, strict=False):
+                    text = to_bytes(lines.take(from_numpy(group)))
+                    file.write(text)
+                    index.append((micrograph, len(text), group.size))
+            _index_path(path).write_bytes(np.array(index, "<i8").tobytes())
+
+    def assemble(self, parts: Sequence[Path], folder: Path, final: Path) -> list[OutputFile]:
+        """Write the coordinate files of all micrographs that have rows, and the lists."""
+        pieces: dict[int, list[tuple[Path, int, int, int]]] = {}
+        for part in parts:
+            offset = 0
+            for micrograph, length, rows in (
+                np.frombuffer(read_bytes(_index_path(part)), "<i8").reshape(-1, 3).tolist()
+            ):
+                piece = (part, offset, offset + length, rows)
+                pieces.setdefault(micrograph, []).append(piece)
+                offset += length
+        content: dict[Path, bytes] = {}
+        written = []
+        folder.mkdir(parents=True, exist_ok=True)
+        numbers = sorted(pieces, key=lambda number: self.files[number])
+        for number in numbers:
+            target = folder / self.files[number]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            blocks = [header("", LABELS)]
+            rows = 0
+            for part, start, stop, count in pieces[number]:
+                if part not in content:
+                    content[part] = read_bytes(part)
+                blocks.append(content[part][start:stop])
+                rows += count
+            file = write_blocks(target, rows, [*blocks, b"\n"])
+            written.append(OutputFile(self.files[number], rows, file.bytes, file.sha256))
+        return [*written, *self._write_lists(numbers, folder, final)]
+
+    def _write_lists(self, numbers: Sequence[int], folder: Path, final: Path) -> list[OutputFile]:
+        names = [self.names.names[number] for number in numbers]
+        project = find_project(final, names)
+        home = final.absolute()
+        base = home.relative_to(project).as_posix() if project else str(home)
+        paths = [f"{base}/{self.files[number]}" for number in numbers]
+        lines = [
+            f"{name} {path}\n" for name, path in zip(_quoted(names), _quoted(paths), strict=True)
+        ]
+        text = header("coordinate_files", LIST_LABELS) + "".join(lines).encode() + b"\n"
+        files = [write_blocks(folder / LIST, 0, [text])]
+        if self.micrographs:
+            table = at(self.micrographs).absolute()
+            inside = project is not None and table.is_relative_to(project)
+            shown = table.relative_to(project) if project and inside else table
+            files.append(write_blocks(folder / SUFFIX_LIST, 0, [f"{shown}\n".encode()]))
+        return files
+
+
+def _quoted(texts: Sequence[str]) -> list[str]:
+    import pyarrow as pa
+
+    quoted: list[str] = quote(pa.array(list(texts), pa.string())).to_pylist()
+    return quoted
+
+
+def _index_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.index")
+
+
+def _columns(
+    inputs: Inputs, table: ParticleTable, fragment: Fragment, found: Extract, roles: ColumnRoles
+) -> list[pa.Array]:
+    """Return the columns `LABELS` of a fragment as text."""
+    names = table.schema.names
+    own = [label for label in LABELS if label in names]
+    stored = read_text(table, fragment, own)
+    stored = {label: _decoded(column) for label, column in stored.items()}
+    size = micrograph_pixel_sizes(found, roles, inputs)
+    columns = [
+        choose_text(centre / size, stored.get(label))
+        for label, centre in ((X, found.picks.x), (Y, found.picks.y))
+    ]
+    score = "pick_stats/ncc_score" if roles.convention == "cryosparc" else SCORE
+    for label, column, missing in (
+        (SCORE, score, NO_VALUE),
+        (CLASS, CLASS, NO_CLASS),
+        (PSI, PSI, NO_VALUE),
+    ):
+        if column not in names:
+            columns.append(constant(missing, fragment.rows))
+            continue
+        from dask_dedup.particles.column_values import Columns
+
+        values = Columns(read(table, fragment, [column]), table.path).floats(column)
+        text = choose_text(values, stored.get(label), missing=missing)
+        if label == CLASS:
+            whole = np.nan_to_num(values, nan=float(NO_CLASS)).astype(np.int64)
+            text = as_text(from_numpy(whole))
+        columns.append(text)
+    return columns
+
+
+def _decoded(column: pa.Array) -> pa.Array:
+    import pyarrow as pa
+
+    return column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column
+
+
+def file_of(micrograph: str) -> str:
+    """Return the path of a micrograph's coordinate file below a job folder, as RELION forms it.
+
+    Examples
+    --------
+    >>> file_of("MotionCorr/job002/Movies/mic1.mrc")
+    'Movies/mic1_autopick.star'
+    """
+    path = PurePosixPath(_JOB_FOLDER.sub("", micrograph.replace("\\", "/")).split("://")[-1])
+    parts = [part for part in path.parts if part not in ("/", "..", ".")]
+    stem = PurePosixPath(*parts) if parts else PurePosixPath("micrograph")
+    return f"{_EXTENSION.sub('', str(stem))}{_SUFFIX}"
+
+
+def find_project(final: Path, micrographs: Sequence[str]) -> Path | None:
+    """Return the RELION project folder that contains the folder `final`, None if there is none.
+
+    It holds RELION's list of jobs, or the first micrograph under its name.
+    """
+    if is_uri(str(final)):
+        return None
+    home = final.absolute()
+    relative = [name for name in micrographs[:1] if name and not PurePosixPath(name).is_absolute()]
+    for folder in home.parents:
+        if any(exists(folder / name) for name in (*_PROJECT_FILES, *relative)):
+            return folder
+    return None
+
+
+def make_coordinates(
+    inputs: Inputs, summaries: Sequence[ScanSummary], exposures: ParticleTable | None
+) -> tuple[CoordinatesConversion, list[str]]:
+    """Return the conversion to coordinate files.
+
+    Raises
+    ------
+    InputError
+        If the inputs have tomograms, several pixel sizes, or two micrographs with one file.
+    """
+    check_positions(inputs, "relion-coordinates")
+    for table, roles in zip(inputs.tables, inputs.roles, strict=True):
+        if len(roles.position) == 3:
+            raise InputError(
+                f"{table.path}: has tomograms, for which RELION has no such files. Pass "
+                f"{parameter('output_format', 'star')}."
+            )
+    _check_pixel_sizes(inputs, summaries)
+    names = find_names(inputs, summaries, exposures)
+    files = tuple(map(file_of, names.names))
+    twice = [file for file, count in Counter(map(str.casefold, files)).items() if count > 1]
+    if twice:
+        clash = [
+            name
+            for name, file in zip(names.names, files, strict=True)
+            if file.casefold() == twice[0]
+        ]
+        raise InputError(
+            f"the micrographs {clash[0]} and {clash[1]} have the same coordinate file ({twice[0]}). Rename one "
+            f"with {parameter('rename_micrographs')}."
+        )
+    is_star = exposures is not None and exposures.format == "star"
+    return CoordinatesConversion(names, files, exposures.path if exposures and is_star else ""), []
+
+
+def _check_pixel_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if the inputs have micrographs of different pixel sizes, and no table tells which count."""
+    if inputs.micrographs is not None:
+        return
+    sizes: dict[int, list[float]] = {}
+    for summary in summaries:
+        overrides = inputs.roles[summary.source].overrides_psize
+        pairs = [summary.stored_psize] if overrides else summary.psize.values()
+        found = [size for pair in pairs for size in pair if np.isfinite(size)]
+        sizes.setdefault(summary.source, []).extend(found)
+    means = {source: float(np.mean(found)) for source, found in sizes.items() if found}
+    if len(means) < 2:
+        return
+    low, high = min(means, key=means.__getitem__), max(means, key=means.__getitem__)
+    if means[high] > means[low] * (1 + _TOLERANCE):
+        raise InputError(
+            f"the pixel sizes of the micrographs differ: {inputs.tables[low].path} {means[low]:g} A, "
+            f"{inputs.tables[high].path} {means[high]:g} A. Coordinates in one file need one. Pass "
+            f"{parameter('micrographs')}, and {parameter('coordinate_pixel_size')} for the inputs picked on "
+            "binned micrographs."
+        )

@@ -1,0 +1,304 @@
+"""Optics groups of several inputs, merged into one table without clashes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.conversion.micrographs import NAME_COLUMNS
+from dask_dedup.errors import InputError
+from dask_dedup.formats import read
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.particles.inputs import Inputs
+
+    Group = Mapping[str, str]
+
+GROUP, NAME = "rlnOpticsGroup", "rlnOpticsGroupName"
+#: What RELION needs of each optics group, besides a pixel size.
+REQUIRED = ("rlnVoltage", "rlnSphericalAberration")
+MICROGRAPH_SIZE = "rlnMicrographPixelSize"
+PIXEL_SIZES = (MICROGRAPH_SIZE, "rlnImagePixelSize", "rlnTomoTiltSeriesPixelSize")
+#: Optics in the rows of a table, and the labels of RELION for them.
+_OF_RELION = {name: name for name in (NAME, *REQUIRED, "rlnAmplitudeContrast")}
+_OF_CRYOSPARC = {
+    "ctf/accel_kv": "rlnVoltage",
+    "ctf/cs_mm": "rlnSphericalAberration",
+    "ctf/amp_contrast": "rlnAmplitudeContrast",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class InputOptics:
+    """The optics groups of one input, and how its rows name them.
+
+    Attributes
+    ----------
+    groups : list of dict of str to str
+        Labels and values of each group.
+    numbers : (g,) int64
+        For rows with a group number: the number of each group, ascending.
+    keys, group_of_key : (m,) uint64 and (m,) intp
+        For rows without one: the sorted keys of the micrographs, and the group of each.
+    columns : tuple of str
+        For rows with the optics themselves: these columns.
+    """
+
+    groups: list[dict[str, str]]
+    numbers: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
+    group_of_key: NDArray[np.intp] = field(default_factory=lambda: np.empty(0, np.intp))
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MergedOptics:
+    """One optics table for all inputs.
+
+    Attributes
+    ----------
+    labels : tuple of str
+    rows : tuple of tuple of str
+    inputs : tuple of InputOptics
+    new : tuple of tuple of int
+        For each input, the new number of each of its groups.
+    dropped : tuple of str
+        Labels that not all groups have.
+    """
+
+    labels: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    inputs: tuple[InputOptics, ...]
+    new: tuple[tuple[int, ...], ...]
+    dropped: tuple[str, ...]
+
+    def numbers(
+        self, source: int, keys: NDArray[np.uint64], rows: pa.Table, path: str
+    ) -> NDArray[np.int64]:
+        """Return the (n,) new group numbers of rows of the input `source`, whose micrographs have these keys."""
+        optics, new = self.inputs[source], np.array(self.new[source])
+        if optics.numbers.size:
+            old = Columns(rows, path).floats(GROUP)
+            index = np.searchsorted(optics.numbers, old).clip(max=optics.numbers.size - 1)
+            known = optics.numbers[index] == old
+        elif optics.columns:
+            index = _match(_values(rows, optics.columns, path), optics)
+            known = index >= 0
+        else:
+            place = np.searchsorted(optics.keys, keys).clip(max=max(0, optics.keys.size - 1))
+            known = optics.keys[place] == keys
+            index = optics.group_of_key[place]
+        if not known.all():
+            row = int(np.argmin(known))
+            raise InputError(
+                f"{path}: {np.sum(~known)} rows have no optics group (first: row {row} of a part)."
+            )
+        return np.asarray(new[index], dtype=np.int64)
+
+
+def find_optics(
+    inputs: Inputs, exposures: ParticleTable | None, sizes: Sequence[float | None]
+) -> MergedOptics:
+    """Find the optics groups of all inputs, and merge them.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    exposures : ParticleTable, optional
+        The micrograph table, for inputs without optics.
+    sizes : sequence of float or None
+        Pixel size of each input's micrographs, if there is one for all.
+
+    Raises
+    ------
+    InputError
+        If an input's optics lack what RELION needs.
+    """
+    found = []
+    for table, size in zip(inputs.tables, sizes, strict=True):
+        optics = _optics_of(inputs, table, exposures)
+        for group in optics.groups:
+            if size is not None and group.get(MICROGRAPH_SIZE, "") == "":
+                group[MICROGRAPH_SIZE] = f"{size:.6f}"
+            _check(group, table, optics)
+        found.append(optics)
+    return merge_optics(found)
+
+
+def _optics_of(
+    inputs: Inputs, table: ParticleTable, exposures: ParticleTable | None
+) -> InputOptics:
+    detail = star_detail(table)
+    if detail is not None and GROUP in detail.optics and GROUP in detail.labels:
+        return _of_table(detail.optics)
+    names = table.schema.names
+    for columns in (_OF_CRYOSPARC, _OF_RELION):
+        if {column for column, label in columns.items() if label in REQUIRED} <= set(names):
+            wanted = [column for column in columns if column in names]
+            parts = [read(table, fragment, wanted) for fragment in table.fragments]
+            return _of_rows(parts, {column: columns[column] for column in wanted}, table.path)
+    if exposures is None or "rlnMicrographCoordinates" in exposures.schema.names:
+        raise _no_optics(table)
+    return _of_micrographs(inputs, exposures, table)
+
+
+def _no_optics(table: ParticleTable) -> InputError:
+    if table.format == "star":
+        return InputError(
+            f"{table.path}: has no optics groups. Convert it with relion_convert_star, or pass "
+            f"{parameter('output_format', 'native')}."
+        )
+    return InputError(
+        f"{table.path}: has no optics (voltage, spherical aberration), which RELION needs. Pass "
+        f"{parameter('micrographs')}, a micrographs.star of RELION with optics groups."
+    )
+
+
+def star_detail(table: ParticleTable):  # type: ignore[no-untyped-def]
+    """Return the details of the particle table in a STAR file, None for other tables."""
+    if table.format == "optimisation_set":
+        return table.detail.particles.detail
+    return table.detail if table.format == "star" else None
+
+
+def _of_table(optics: Mapping[str, tuple[str, ...]]) -> InputOptics:
+    rows = [dict(zip(optics, values, strict=True)) for values in zip(*optics.values(), strict=True)]
+    by_number = {int(float(row[GROUP])): row for row in rows}
+    numbers = sorted(by_number)
+    return InputOptics(
+        [by_number[number] for number in numbers], numbers=np.array(numbers, np.int64)
+    )
+
+
+def _of_rows(parts: Sequence[pa.Table], labels: Mapping[str, str], path: str) -> InputOptics:
+    columns = tuple(column for column in labels if labels[column] != NAME)
+    values = np.unique(np.concatenate([_values(rows, columns, path) for rows in parts]), axis=0)
+    groups = [
+        {
+            NAME: f"opticsGroup{number}",
+            **{labels[c]: f"{v:.6f}" for c, v in zip(columns, row, strict=True)},
+        }
+        for number, row in enumerate(values.tolist(), 1)
+    ]
+    return InputOptics(groups, columns=columns)
+
+
+def _values(rows: pa.Table, columns: Sequence[str], path: str) -> NDArray[np.float64]:
+    """Return (n, c) values of columns, rounded as in the optics table."""
+    return np.round(Columns(rows, path).points(tuple(columns)), 6)
+
+
+def _match(values: NDArray[np.float64], optics: InputOptics) -> NDArray[np.intp]:
+    """Return the group whose values each row has, -1 for none."""
+    index = np.full(len(values), -1, dtype=np.intp)
+    labels = [_OF_CRYOSPARC.get(column, column) for column in optics.columns]
+    for number, group in enumerate(optics.groups):
+        own = np.array([float(group[label]) for label in labels])
+        index[(values == own).all(axis=1)] = number
+    return index
+
+
+def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTable) -> InputOptics:
+    """Return the optics of the micrograph table, whose groups the rows have by their micrographs."""
+    detail = star_detail(exposures)
+    roles = inputs.roles[table.source]
+    column = next((name for name in NAME_COLUMNS if name in exposures.schema.names), None)
+    has_groups = detail is not None and GROUP in detail.optics and GROUP in detail.labels
+    if column is None or not has_groups or roles.match == "uid" or roles.groups:
+        raise InputError(
+            f"{table.path}: has no optics (voltage, spherical aberration), and {exposures.path} has no optics "
+            f"groups. Pass {parameter('micrographs')}, a micrographs.star of RELION 3.1 or later."
+        )
+    optics = _of_table(detail.optics)
+    naming = Naming.of(inputs.params, roles.match, exposures.path)
+    keys, numbers = [], []
+    for fragment in exposures.fragments:
+        columns = Columns(read(exposures, fragment, [column, GROUP]), exposures.path)
+        keys.append(RowMicrographs.read(columns, column, naming).keys)
+        numbers.append(columns.floats(GROUP))
+    distinct, first = np.unique(np.concatenate(keys), return_index=True)
+    index = np.searchsorted(optics.numbers, np.concatenate(numbers)[first])
+    groups = [dict(group) for group in optics.groups]
+    return InputOptics(groups, keys=distinct, group_of_key=index)
+
+
+def _check(group: Mapping[str, str], table: ParticleTable, optics: InputOptics) -> None:
+    """Raise InputError if a group lacks what RELION needs."""
+    missing = [label for label in REQUIRED if not _is_number(group.get(label, ""))]
+    if not any(_is_number(group.get(label, "")) for label in PIXEL_SIZES):
+        missing.append(f"a pixel size ({MICROGRAPH_SIZE})")
+    if not missing:
+        return
+    where = "its optics groups" if optics.numbers.size else "its optics"
+    cure = f"Add them to data_optics, or pass {parameter('output_format', 'native')}."
+    if optics.keys.size:
+        where, cure = (
+            "the optics groups of its micrographs",
+            "Add them to data_optics of that table.",
+        )
+    elif optics.columns:
+        cure = f"Pass {parameter('micrograph_pixel_size')}."
+    raise InputError(f"{table.path}: {where} lack {', '.join(missing)}, which RELION needs. {cure}")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
+def merge_optics(found: Sequence[InputOptics]) -> MergedOptics:
+    """Merge the optics groups of all inputs. Groups of equal names and values in two inputs are one.
+
+    A name that stands for other values is changed. Labels that not all groups have are left out.
+    """
+    every = [group for optics in found for group in optics.groups]
+    common = [label for label in every[0] if all(label in group for group in every)]
+    dropped = dict.fromkeys(label for group in every for label in group if label not in common)
+    dropped.pop(NAME, None)
+    labels = [label for label in common if label not in (GROUP, NAME)]
+    rows: list[tuple[str, ...]] = []
+    named: dict[str, tuple[str, ...]] = {}
+    number_of: dict[str, int] = {}
+    new = []
+    for optics in found:
+        mine: list[int] = []
+        own: set[str] = set()
+        for place, group in enumerate(optics.groups, 1):
+            name = group.get(NAME, f"opticsGroup{place}")
+            values = tuple(group[label] for label in labels)
+            unique, count = name, 1
+            while unique in own or (unique in named and not _equal(named[unique], values)):
+                count += 1
+                unique = f"{name}_{count}"
+            if unique not in named:
+                named[unique] = values
+                number_of[unique] = len(rows) + 1
+                rows.append((str(len(rows) + 1), unique, *values))
+            own.add(unique)
+            mine.append(number_of[unique])
+        new.append(tuple(mine))
+    return MergedOptics(
+        (GROUP, NAME, *labels), tuple(rows), tuple(found), tuple(new), tuple(dropped)
+    )
+
+
+def _equal(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether the values of two groups are equal, as numbers where they are numbers."""
+    return all(
+        a == b or (_is_number(a) and _is_number(b) and float(a) == float(b))
+        for a, b in zip(one, other, strict=True)
+    )

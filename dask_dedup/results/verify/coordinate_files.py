@@ -1,0 +1,149 @@
+"""Check the coordinate files, one per micrograph, that a run has written for all inputs."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup import formats
+from dask_dedup.output.layout import KEPT, REJECTED
+from dask_dedup.particles.extract import extract
+from dask_dedup.results.verify.converted import (
+    ROUNDING,
+    SCORE,
+    Converted,
+    Names,
+    micrograph_sizes,
+)
+from dask_dedup.results.verify.verification import MismatchError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_dedup.formats import Fragment
+    from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.results.finished_run import FinishedRun
+    from dask_dedup.results.verify.converted import Mask
+
+
+class CoordinateFiles(Converted):
+    """The coordinate files of a dataset."""
+
+    def __init__(self, run: FinishedRun, folder: Path, inputs: Inputs) -> None:
+        super().__init__()
+        self.inputs, self.folder = inputs, folder
+        self.files = {
+            file.path
+            for file in run.files_of(
+                folder.name if folder.name in (KEPT, REJECTED) else folder.parent.name
+            )
+            if file.rows
+        }
+        self.names = Names()
+        self.name_of_key: dict[int, str] | None = None
+        self.listed = self._read_list(folder / "autopick.star")
+        #: For each micrograph: rows that are not compared yet.
+        self.content: dict[str, list[list[str]]] = {}
+
+    def _read_list(self, path: Path) -> dict[str, Path]:
+        """Map each micrograph in the list to its file. Check that the list has exactly the files of the run."""
+        listed: dict[str, Path] = {}
+        files: set[Path] = set()
+        for name, target in _rows(path):
+            # The result may have been moved: only the end of a path is sure.
+            parts = PurePosixPath(target).parts
+            ends = (self.folder.joinpath(*parts[n:]) for n in range(len(parts)))
+            file = next((each for each in ends if each in self.files), None)
+            if file is None or name in listed or file in files:
+                raise MismatchError(f"{path}: {target} is no file of this run, or is listed twice")
+            listed[name] = file
+            files.add(file)
+        if files != self.files:
+            raise MismatchError(f"{path}: lists {len(listed)} of {len(self.files)} files")
+        return listed
+
+    def compare(self, fragment: Fragment, mask: Mask) -> None:
+        """Compare the rows of a fragment that `mask` selects with the next rows of the files of their micrographs."""
+        table, roles = self.inputs.tables[fragment.source], self.inputs.roles[fragment.source]
+        rows = formats.read(table, fragment, roles.columns)
+        found = extract(rows, fragment, roles, self.inputs.params, self.inputs.micrographs)
+        size = micrograph_sizes(found, roles, self.inputs)
+        stated = found.micrographs.missing
+        chosen = mask & ~stated
+        keys = found.picks.micrograph
+        numbers = np.flatnonzero(chosen)
+        names = [self._name_of(int(keys[row]), found, row) for row in numbers.tolist()]
+        written = []
+        for name in names:
+            rest = self._rest(name)
+            if not rest:
+                raise MismatchError(f"{self.listed[name]}: fewer rows than by duplicates")
+            written.append(rest.pop())
+        values = np.array([[float(text) for text in row] for row in written]).reshape(-1, 5)
+        scale = size[numbers][:, None]
+        centres = np.column_stack([found.picks.x, found.picks.y])[numbers]
+        moved = values[:, :2] * scale
+        wrong = (np.abs(moved - centres) > ROUNDING * scale + 1e-12 * np.abs(centres)).any(axis=1)
+        if roles.score in (SCORE, "pick_stats/ncc_score"):
+            score = found.picks.score[numbers]
+            wrong |= ~(
+                np.isnan(score)
+                | (np.abs(values[:, 2] - score) <= ROUNDING * np.maximum(1, np.abs(score)))
+            )
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            raise MismatchError(f"{self.listed[names[row]]}: a row from {fragment} has changed")
+        three = np.column_stack([moved, np.zeros(len(moved))])
+        self.add(names, three, found, chosen, self.inputs)
+
+    def _name_of(self, key: int, found: Extract, row: int) -> str:
+        """Return the listed name of a row's micrograph."""
+        if key not in self.names.name_of:
+            name = self._search(key, found, row)
+            self.names.check(np.array([key], np.uint64), [name], self.folder)
+        return self.names.name_of[key]
+
+    def _search(self, key: int, found: Extract, row: int) -> str:
+        if self.name_of_key is None:
+            self.name_of_key = {}
+            names = list(self.listed)
+            for roles in self.inputs.roles:
+                if roles.match != "uid" and not roles.groups:
+                    keys = roles.naming.keys(names).tolist()
+                    self.name_of_key |= dict(zip(keys, names, strict=True))
+        stored = found.micrographs.names
+        own = stored[found.micrographs.codes[row]] if stored else ""
+        name = self.name_of_key.get(key, own)
+        if name not in self.listed:
+            raise MismatchError(
+                f"{self.folder}: the micrograph {own or key} is not in autopick.star"
+            )
+        return name
+
+    def _rest(self, name: str) -> list[list[str]]:
+        """Return the rows of a micrograph that are not compared yet, the next one last."""
+        if name not in self.content:
+            self.content[name] = list(_rows(self.listed[name]))[::-1]
+        return self.content[name]
+
+    def finish(self) -> None:
+        """Check that no file has more rows."""
+        for name in self.listed:
+            if name not in self.content or self.content[name]:
+                raise MismatchError(f"{self.listed[name]}: more rows than by duplicates")
+
+
+def _rows(path: Path) -> list[list[str]]:
+    """Return the values in the first table of a STAR file."""
+    rows = []
+    for line in path.read_text().splitlines():
+        text = line.strip()
+        if text and not text.startswith(("#", "data_", "loop_", "_")):
+            rows.append(
+                [a or b or c for a, b, c in re.findall(r"\"([^\"]*)\"|'([^']*)'|(\S+)", text)]
+            )
+    return rows
