@@ -20,9 +20,11 @@ from dask_dedup.formats.base import InputFile
 from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
 from dask_dedup.particles.checks.scales import check_scales
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
-from dask_dedup.particles.micrographs.table import micrograph_table
+from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, use_stripping
+from dask_dedup.particles.micrographs.name_match import NameMatch, Names, choose, distinct_names
+from dask_dedup.particles.micrographs.table import micrograph_table, name_column
 from dask_dedup.particles.scan_summary import summarize
 
 if TYPE_CHECKING:
@@ -33,12 +35,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.picks import Picks
+    from dask_dedup.particles.column_roles import ColumnRoles
 
 Frame = TypeVar("Frame")
 
 _LIBRARIES = ("pandas", "polars", "dask.dataframe")
 #: Name of a frame in messages.
 _NAME = "the table"
+_TABLE = "micrographs"
 
 data_warnings = logging.getLogger("dask_dedup.warnings")
 
@@ -100,12 +104,15 @@ def remove_duplicates(
     table = _describe(_NAME, columns)
     (roles,) = find_roles([table], params)
     known = None
-    if micrographs is not None:
-        rows = _as_arrow(_as_frame(micrographs))
-        known = micrograph_table(rows, "micrographs", roles.naming, roles.groups)
+    lazy = _is_from(frame, "dask.dataframe")
+    rows = None if micrographs is None else _as_arrow(_as_frame(micrographs))
+    if roles.match == "name" and not (lazy and rows is not None):
+        roles = _with_matched_names(frame, roles, rows, params)
+    if rows is not None:
+        known = micrograph_table(rows, _TABLE, roles.naming, roles.groups)
     inputs = Inputs.of([table], [roles], params, known)
     check_inputs(inputs)
-    if _is_from(frame, "dask.dataframe"):
+    if lazy:
         return _split_dask(frame, inputs)
     picks, warnings = _read_picks(_as_arrow(frame, roles.columns), inputs)
     for line in warnings:
@@ -113,6 +120,20 @@ def remove_duplicates(
     rejected = np.zeros(len(picks), dtype=bool)
     rejected[decide(picks, params, inputs.higher_is_better)[0].row] = True
     return _filter(frame, ~rejected), _filter(frame, rejected)
+
+
+def _with_matched_names(
+    frame: Any, roles: ColumnRoles, micrographs: pa.Table | None, params: DedupParams
+) -> ColumnRoles:
+    """Return the roles with the stripping by which names of a frame match those of the micrograph table."""
+    found = NameMatch()
+    if micrographs is not None:
+        column = _as_arrow(frame, [roles.micrograph])
+        names = distinct_names(Columns(column, _NAME), roles.micrograph)
+        key = name_column(micrographs.column_names)
+        listed = distinct_names(Columns(micrographs, _TABLE), key) if key else set()
+        found = choose([Names(_NAME, frozenset(names))], Names(_TABLE, frozenset(listed)), params)
+    return use_stripping([_NAME], [roles], params, found.stripping)[0]
 
 
 def _as_frame(given: Any) -> Any:

@@ -25,7 +25,8 @@ from dask_dedup.formats import Fragment
 from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import compare_roles
-from dask_dedup.particles.micrographs.names import bare_name, hash_texts
+from dask_dedup.particles.micrographs.names import hash_texts
+from dask_dedup.particles.micrographs.stripping import bare_name
 from dask_dedup.particles.micrographs.table import micrograph_table
 from dask_dedup.particles.pixel_sizes import TABLE
 from dask_dedup.particles.scan_summary import ScoreRange, summarize

@@ -119,12 +119,11 @@ class TestANameUnderTwoValuesOfAHiveKey:
             run(tmp_path / "in", tmp_path / "out", **PARAMS)
         assert "group_by='session' or group_by='grid' (repeat it" in str(caught.value)
 
-    def test_bare_names_count_if_they_are_compared(self, tmp_path):
+    def test_names_that_differ_by_folder_stay_distinct(self, tmp_path):
         table = rows(rlnMicrographName=["a/m1.mrc", "b/m1.mrc", "a/m1.mrc"])
         folder = write_hive(table, tmp_path / "in", "session")
         assert run(folder, tmp_path / "by_path", **PARAMS).rejected == 0
-        with pytest.raises(InputError, match=r"session=A and session=B"):
-            run(folder, tmp_path / "by_name", match_micrographs="name", **PARAMS)
+        assert run(folder, tmp_path / "by_name", match_micrographs="name", **PARAMS).rejected == 0
 
     def test_uids_need_no_group(self, tmp_path):
         table = cryosparc(40, columns={"session": ["A", "B"] * 20})

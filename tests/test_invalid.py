@@ -516,7 +516,7 @@ def test_the_error_about_repeated_uids_names_the_files(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("files", [1, 2])
-def test_names_of_invalid_rows_clash_like_others(tmp_path, files):
+def test_names_of_invalid_rows_stay_distinct_like_others(tmp_path, files):
     x = values(cryosparc(20), X)
     x[19] = np.nan
     names = ["a/mic1.mrc"] * 19 + ["b/mic1.mrc"]
@@ -524,8 +524,13 @@ def test_names_of_invalid_rows_clash_like_others(tmp_path, files):
     table = cryosparc(20, columns=columns, drop=["location/micrograph_uid"])
     folder = write_folder(table, tmp_path / "in", files=files)
     params = DedupParams(invalid="reject", match_micrographs="name")
-    with pytest.raises(InputError, match="have the same bare name"):
-        run(folder, tmp_path / "out", params)
+    assert run(folder, tmp_path / "out", params).manifest["plan"]["micrographs"] == 1
+    other = write_file(
+        cryosparc(1, columns={"location/micrograph_path": ["c/mic1.mrc"]}), tmp_path / "o.parquet"
+    )
+    result = run([folder, other], tmp_path / "both", params)
+    assert [each["shared"] for each in result.manifest["micrograph_names"]["inputs"]] == [0, 0]
+    assert any("a/mic1.mrc and b/mic1.mrc" in line for line in result.warnings)
 
 
 def test_an_unknown_choice_is_refused(cli, tmp_path):

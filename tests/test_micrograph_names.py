@@ -16,7 +16,7 @@ from tables import Output, cryosparc, relion, write_file
 import dask_dedup
 from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.dedup.renaming import parse_rename
-from dask_dedup.particles.micrographs.names import bare_name
+from dask_dedup.particles.micrographs.stripping import bare_name
 from dask_dedup.results.command import run_command
 
 PARAMS = {"min_separation": 20}
@@ -166,21 +166,20 @@ class TestMicrographsMissingFromTheTable:
         assert "10 by name" in problem
 
     def test_other_names_are_shown(self, tmp_path):
-        source = picks(tmp_path / "a.parquet", 1, lambda n: f"X{n}_fractions_aligned_mic_DW.mrc")
+        source = picks(tmp_path / "a.parquet", 1, lambda n: f"X{n}_odd_frames_avg.mrc")
         known = self.table(tmp_path, lambda n: f"X{n}.mrc")
         with pytest.raises(InputError) as caught:
             run(source, tmp_path / "out", micrographs=known, **PARAMS)
-        assert (
-            "names such as X0_fractions_aligned_mic_DW.mrc, those of the table such as X0.mrc"
-            in str(caught.value)
+        assert "names such as X0_odd_frames_avg.mrc, those of the table such as X0.mrc" in str(
+            caught.value
         )
         assert "pass rename_micrographs or micrograph_map" in str(caught.value)
-        rename = "s/_fractions_aligned_mic_DW//"
+        rename = "s/_odd_frames_avg//"
         options = {"micrographs": known, "rename_micrographs": rename}
         result = run(source, tmp_path / "out", **options, **PARAMS)
         assert verify(tmp_path / "out").verified
         # A substitution of the table alone.
-        options["rename_micrographs"] = {str(known): r"s/\.mrc/_fractions_aligned_mic_DW.mrc/"}
+        options["rename_micrographs"] = {str(known): r"s/\.mrc/_odd_frames_avg.mrc/"}
         assert run(source, tmp_path / "other", **options, **PARAMS).rejected == result.rejected
         assert verify(tmp_path / "other").verified
 
@@ -191,53 +190,71 @@ class TestMicrographsMissingFromTheTable:
         assert any("10 by name" in line for line in result.warnings)
 
 
-#: Real names of programs, the name that they have in common, and a substitution (None: bare names do).
-REAL_NAMES = [
-    (
-        "J2/motioncorrected/009270517818331954156_14sep05c_00024sq_00003hl_00002es.frames"
-        "_patch_aligned_doseweighted.mrc",
-        "14sep05c_00024sq_00003hl_00002es",
-        r"s/\.frames//",
-    ),
-    ("MotionCorr/job002/Movies/20170629_00021_frameImage.mrc", "20170629_00021_frameImage", None),
-    ("Micrographs/mic1_autopick.star", "mic1", "s/_autopick//"),
-    (
-        "FoilHole_8636125_Data_8578080_8578082_20220309_232859_fractions_aligned_mic_DW.mrc",
-        "FoilHole_8636125_Data_8578080_8578082_20220309_232859",
-        "s/_aligned_mic_DW//",
-    ),
-    (
-        "x/FoilHole_8636125_Data_8578080_8578082_20220309_232859_EER.eer",
-        "FoilHole_8636125_Data_8578080_8578082",
-        r"s/.*(FoilHole_\d+_Data_\d+_\d+).*/\1/",
-    ),
-    ("20dec04c_Grey1_00003enn2-a-DW.mrc", "20dec04c_Grey1_00003enn2", "s/-a-DW//"),
-    ("TcdA1-0018_frames_sum.cbox", "TcdA1-0018", r"s/_frames_sum\.cbox$//"),
-    ("TS_1.tomostar", "TS_1", None),
-    ("reconstruction/TS_1_10.00Apx.mrc", "TS_1", r"s/_10\.00Apx//"),
-    ("matching/TS_1_10.00Apx_emd_15854_clean.star", "TS_1", r"s/_\d+\.\d+Apx.*//"),
-    ("tomo_ts01.mrc_15.00Apx.mrc", "tomo_ts01", r"s/_\d+\.\d+Apx//"),
-    ("Position_2_7_ali_7.90Apx.mrc", "Position_2_7_ali", r"s/_\d+\.\d+Apx//"),
-    ("rec_TS_01_half1.mrc", "TS_01", r"s/^rec_|_half[12]//g"),
-    ("TS_01.rec", "TS_01", r"s/\.rec$//"),
-    ("TS_001_aligned.st:mrc", "TS_001", r"s/\.st:mrc$//"),
-    ("Position_1_Vol.mrc", "Position_1", "s/_Vol//"),
-    ("00255", "00255", None),
-]
+#: Real names of programs, and the name that they have in common.
+FOIL_HOLE = "FoilHole_8636125_Data_8578080_8578082_20220309_232859"
+SARCOMERE = "SarcDros_20201107_tomo3"
+REAL_NAMES = {
+    "J2/motioncorrected/009270517818331954156_14sep05c_00024sq_00003hl_00002es.frames"
+    "_patch_aligned_doseweighted.mrc": "14sep05c_00024sq_00003hl_00002es",
+    "MotionCorr/job002/Movies/20170629_00021_frameImage.mrc": "20170629_00021_frameImage",
+    "AutoPick/job010/Micrographs/mic1_autopick.star": "mic1",
+    "ManualPick/job011/Movies/mic1_manualpick.star": "mic1",
+    "mic1_topazpicks.star": "mic1",
+    "mic1_automatch.box": "mic1",
+    "info/mic1_info.json": "mic1",
+    f"{FOIL_HOLE}_fractions_aligned_mic_DW.mrc": FOIL_HOLE,
+    f"{FOIL_HOLE}_fractions.tiff": FOIL_HOLE,
+    f"x/{FOIL_HOLE}_EER.eer": FOIL_HOLE,
+    "20dec04c_Grey1_00003enn2-a-DW.mrc": "20dec04c_Grey1_00003enn2",
+    "TcdA1-0018_frames_sum.cbox": "TcdA1-0018",
+    "TS_1.tomostar": "TS_1",
+    "reconstruction/TS_1_10.00Apx.mrc": "TS_1",
+    "matching/TS_1_10.00Apx_emd_15854_clean.star": "TS_1",
+    "tomo_ts01.mrc_15.00Apx.mrc": "tomo_ts01",
+    "Position_2_7_ali_7.90Apx.mrc": "Position_2_7",
+    "Position_2_7_ali.tomostar": "Position_2_7",
+    "rec_TS_01.mrc": "TS_01",
+    "rec_TS_01_half1.mrc": "TS_01",
+    "Picks/job012/annotations/TS_01_particles.star": "TS_01",
+    "TS_01.rec": "TS_01",
+    "TS_001_aligned.st:mrc": "TS_001",
+    "Position_1_Vol.mrc": "Position_1",
+    f"{SARCOMERE}_10.96Apx_bin4_lp60.tomostar": SARCOMERE,
+    "20211007_tomo10.mrc.tomostar": "20211007_tomo10",
+    "20": "20",
+    "00255": "00255",
+    "Movies\\Grid1_0042.tiff": "Grid1_0042",
+}
 
 
-@pytest.mark.parametrize(("stored", "name", "rename"), REAL_NAMES)
-def test_a_substitution_makes_the_common_name_of_a_real_name(tmp_path, stored, name, rename):
-    assert bare_name(parse_rename(rename)(stored) if rename else stored) == name
+@pytest.mark.parametrize("stored", REAL_NAMES)
+def test_real_names_of_programs_match_without_options_but_by_name(tmp_path, stored):
+    name = REAL_NAMES[stored]
+    assert bare_name(stored) == name
     one = picks(tmp_path / "a.parquet", 1, lambda n: stored)
     other = picks(tmp_path / "b.parquet", 2, lambda n: name)
-    result = run(
-        [one, other],
-        tmp_path / "out",
-        rename_micrographs={str(one): rename} if rename else None,
-        match_micrographs="name",
-        **PARAMS,
-    )
+    result = run([one, other], tmp_path / "out", match_micrographs="name", **PARAMS)
+    assert result.manifest["plan"]["micrographs"] == 1
+    assert [e["shared"] for e in result.manifest["micrograph_names"]["inputs"]] == [1, 1]
+
+
+#: Names that need a substitution: EPU's id; `_ali` of an input that has the name with and without it.
+@pytest.mark.parametrize(
+    ("stored", "name", "rename"),
+    [
+        (
+            f"x/{FOIL_HOLE}_EER.eer",
+            "FoilHole_8636125_Data_8578080_8578082",
+            r"s/.*(FoilHole_\d+_Data_\d+_\d+).*/\1/",
+        ),
+        ("TS_1_v2.mrc", "TS_1", "s/_v2//"),
+    ],
+)
+def test_a_substitution_makes_the_common_name(tmp_path, stored, name, rename):
+    one = picks(tmp_path / "a.parquet", 1, lambda n: stored)
+    other = picks(tmp_path / "b.parquet", 2, lambda n: name)
+    options = {"rename_micrographs": {str(one): rename}, "match_micrographs": "name"}
+    result = run([one, other], tmp_path / "out", **options, **PARAMS)
     assert result.manifest["plan"]["micrographs"] == 1
 
 

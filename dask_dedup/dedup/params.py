@@ -107,9 +107,10 @@ class DedupParams:
     undo_symmetry_expansion : bool
         Treat the symmetry copies of a particle (equal ``sym_expand/src_uid``) as duplicates, at any distance.
     match_micrographs : {"auto", "uid", "path", "name"}
-        How micrographs are matched across inputs. ``name`` ignores folders, CryoSPARC's number and the
-        suffixes of motion correction. ``auto`` matches by uid if all inputs have it, else by path. If
-        CryoSPARC and RELION tables are mixed, it matches by name.
+        How micrographs are matched across inputs. ``name`` takes off what programs add to names (folders,
+        CryoSPARC's number, usual endings): as little as matches the most micrographs, and only if names
+        stay distinct within each input. ``auto`` matches by name if an input is of pick files or the
+        tables are of different programs, by uid if all inputs have it, else by path.
     rename_micrographs : str, sequence of str or mapping, optional
         Substitutions ``s/PATTERN/REPLACEMENT/`` that are applied to micrograph names before they are
         compared, one after the other; the tables keep their names. A mapping {input: substitutions}

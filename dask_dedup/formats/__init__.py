@@ -43,6 +43,7 @@ __all__ = [
     "group_files",
     "is_tree",
     "is_writable",
+    "names_of_files",
     "native_format",
     "open_table",
     "open_tables",
@@ -184,6 +185,16 @@ def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
     from dask_dedup.formats.coordinates.description import find_warnings
 
     return [f"{table.path}: {note}" for note in table.detail.notes], find_warnings(table)
+
+
+def names_of_files(table: ParticleTable) -> list[str] | None:
+    """Return the micrographs of pick files that are named by the files or their list. Other tables have None."""
+    if table.format != "coordinates":
+        return None
+    detail = table.detail
+    if not detail.lists and any("micrograph" in layout.columns for layout in detail.layouts):
+        return None
+    return [member.micrograph for member in detail.members]
 
 
 def is_tree(table: ParticleTable) -> bool:

@@ -73,7 +73,8 @@ def find_roles(
     ]
     record(problems, check_directions, found, [table.path for table in tables], params)
     try:
-        return compare_roles(found, names, params), True
+        by_name = any(table.format == "coordinates" for table in tables)
+        return compare_roles(found, names, params, by_name=by_name), True
     except InputError as error:
         if params.match_micrographs != "auto":
             raise

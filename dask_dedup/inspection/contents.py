@@ -170,6 +170,9 @@ class InspectedInput:
         Unit of all distances.
     half_sets : dict of int to int
         Rows of each half-set; -1 means none.
+    matched : str
+        How many micrographs have the name of one of another input, and what was taken off the names; empty if
+        micrographs are not matched by name.
     neighbourhood : Neighbourhood or None
         None with fewer than two particles to measure.
     shift : ShiftTest or None
@@ -191,6 +194,7 @@ class InspectedInput:
     unit: str
     scores: tuple[Score, ...]
     half_sets: dict[int, int]
+    matched: str
     neighbourhood: Neighbourhood | None
     shift: ShiftTest | None
 

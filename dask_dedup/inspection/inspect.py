@@ -31,9 +31,14 @@ from dask_dedup.particles.checks.names import check_groups, check_names, check_n
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size, find_units
-from dask_dedup.particles.micrographs.names import Naming
-from dask_dedup.particles.micrographs.table import read_micrographs
+from dask_dedup.particles.inputs import (
+    Inputs,
+    check_flip,
+    check_pixel_size,
+    find_units,
+    read_exposures,
+    with_matched_names,
+)
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
 from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.storage.access import check_access
@@ -121,17 +126,17 @@ def _open(
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = tuple(str(paths[number]) for number in empty)
     roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
-    exposures = None
-    if micrographs:
-        naming = Naming.of(params, roles[0].match, str(micrographs))
-        exposures = read_micrographs(open_table(micrographs), naming, roles[0].groups)
+    listed = open_table(micrographs) if micrographs else None
+    roles, names = with_matched_names(tables, roles, params, listed)
+    exposures = read_exposures(listed, roles[0], params) if listed else None
     roles = find_units(tables, roles, params, exposures)
     for table, role in zip(tables, roles, strict=True):
         if table.source in params.flip_y:
             check_flip(role, params, exposures, table.path)
-        names = table.schema.names
-        record(problems, check_pixel_size, role, params, exposures, table.path, names)
-    return replace(Inputs.of(tables, roles, params, exposures), left_out=left_out), comparable
+        columns = table.schema.names
+        record(problems, check_pixel_size, role, params, exposures, table.path, columns)
+    inputs = Inputs.of(tables, roles, params, exposures)
+    return replace(inputs, left_out=left_out, names=names), comparable
 
 
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
@@ -283,6 +288,7 @@ def _describe(
             for column, stored in found.scores.items()
         ),
         half_sets=dict(sorted(found.half_sets.items())),
+        matched=inputs.names.inputs[source].counts if inputs.names and inputs.names.inputs else "",
         neighbourhood=around,
         shift=shift,
     )

@@ -97,6 +97,7 @@ def _describe_input(entry: InspectedInput, spelled: Spelling) -> list[str]:
             f"{entry.rows:,}, in {counted(entry.files, 'file')} of {decimal(entry.bytes)}",
         ),
         ("micrographs", _micrographs(entry)),
+        *([("matched by name", entry.matched)] if entry.matched else []),
         ("columns of", "CryoSPARC" if entry.convention == "cryosparc" else "RELION"),
         *((role, text) for role, text in columns.items() if text and role != "score"),
         *zip(("scores", *[""] * len(scores)), scores, strict=False),

@@ -10,6 +10,7 @@ from dask_dedup.formats import read
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.micrographs.name_match import NameMatch, match_names
 from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import read_micrographs
 from dask_dedup.particles.programs import (
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
+    from dask_dedup.particles.micrographs.stripping import Stripping
     from dask_dedup.particles.micrographs.table import MicrographTable
 
 
@@ -43,6 +45,8 @@ class Inputs:
     micrographs: MicrographTable | None = None
     #: Paths of inputs without a table.
     left_out: tuple[str, ...] = ()
+    #: If micrographs are matched by name.
+    names: NameMatch | None = None
 
     @property
     def higher_is_better(self) -> tuple[bool, ...]:
@@ -79,14 +83,50 @@ def make_inputs(
         If a column is missing, or the parameters contradict the tables.
     """
     roles = find_roles(tables, params, exposures.path if exposures else None)
-    micrographs = None
-    if exposures:
-        naming = Naming.of(params, roles[0].match, exposures.path)
-        micrographs = read_micrographs(exposures, naming, roles[0].groups)
+    roles, names = with_matched_names(tables, roles, params, exposures)
+    micrographs = read_exposures(exposures, roles[0], params) if exposures else None
     roles = find_units(tables, roles, params, micrographs)
-    inputs = replace(Inputs.of(tables, roles, params, micrographs), left_out=tuple(left_out))
+    inputs = Inputs.of(tables, roles, params, micrographs)
+    inputs = replace(inputs, left_out=tuple(left_out), names=names)
     check_inputs(inputs)
     return inputs
+
+
+def with_matched_names(
+    tables: Sequence[ParticleTable],
+    roles: Sequence[ColumnRoles],
+    params: DedupParams,
+    exposures: ParticleTable | None,
+) -> tuple[list[ColumnRoles], NameMatch | None]:
+    """Choose what is taken off names, if micrographs are matched by name. Return the roles with it, and the match."""
+    if roles[0].match != "name":
+        return list(roles), None
+    found = match_names(tables, roles, params, exposures)
+    return use_stripping([table.path for table in tables], roles, params, found.stripping), found
+
+
+def use_stripping(
+    paths: Sequence[str],
+    roles: Sequence[ColumnRoles],
+    params: DedupParams,
+    stripping: Stripping,
+) -> list[ColumnRoles]:
+    """Return the roles of the inputs `paths` with this stripping of micrograph names."""
+    return [
+        replace(role, naming=Naming.of(params, role.match, path, stripping))
+        for path, role in zip(paths, roles, strict=True)
+    ]
+
+
+def read_exposures(
+    exposures: ParticleTable, roles: ColumnRoles, params: DedupParams, given: str = ""
+) -> MicrographTable:
+    """Read the micrograph table, with names in the form in which those of the input with `roles` are compared.
+
+    `given` is its path as the parameters name it, if that is another one.
+    """
+    naming = Naming.of(params, roles.match, given or exposures.path, roles.naming.stripping)
+    return read_micrographs(exposures, naming, roles.groups)
 
 
 def find_units(
@@ -127,17 +167,22 @@ def find_roles(
     `micrographs` is the path of the micrograph table, if there is one.
     """
     params.check_inputs((table.path for table in tables), micrographs)
-    return resolve_all([(table.path, table.schema.names) for table in tables], params)
+    by_name = any(table.format == "coordinates" for table in tables)
+    named = [(table.path, table.schema.names) for table in tables]
+    return resolve_all(named, params, by_name=by_name)
 
 
 def resolve_all(
-    tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
+    tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams, *, by_name: bool = False
 ) -> list[ColumnRoles]:
-    """Return the roles of all inputs, given the name and the column names of each."""
+    """Return the roles of all inputs, given the name and the column names of each.
+
+    For `by_name`, see `compare_roles`.
+    """
     eased = allow_missing_scores(tables, params)
     roles = [resolve_roles(names, eased, table) for table, names in tables]
     check_directions(roles, [table for table, _ in tables], params)
-    return compare_roles(roles, tables, params)
+    return compare_roles(roles, tables, params, by_name=by_name)
 
 
 def allow_missing_scores(
@@ -155,7 +200,11 @@ def allow_missing_scores(
 
 
 def compare_roles(
-    roles: Sequence[ColumnRoles], tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams
+    roles: Sequence[ColumnRoles],
+    tables: Sequence[tuple[str, Sequence[str]]],
+    params: DedupParams,
+    *,
+    by_name: bool = False,
 ) -> list[ColumnRoles]:
     """Choose how to match micrographs across inputs. Return the roles with the columns to match by.
 
@@ -165,6 +214,9 @@ def compare_roles(
     tables : sequence of (str, sequence of str)
         Name and column names of each input.
     params : DedupParams
+    by_name : bool
+        Whether micrographs are matched by name unless the parameters say otherwise: if an input is of pick
+        files, which are often named by the micrograph without its folder.
 
     Raises
     ------
@@ -185,7 +237,8 @@ def compare_roles(
     elif not renames and all(role.micrograph == MICROGRAPH_UID for role in roles):
         match = "uid"
     else:
-        match = "name" if len({role.convention for role in roles}) > 1 else "path"
+        by_name = by_name or len({role.convention for role in roles}) > 1
+        match = "name" if by_name else "path"
     matched = []
     for role, (table, columns) in zip(roles, tables, strict=True):
         column = role.micrograph

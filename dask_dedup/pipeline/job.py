@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
-ALGORITHM = 4
+ALGORITHM = 5
 OUTPUT_FORMATS = ("native", "parquet", *CONVERSIONS)
 
 

@@ -63,6 +63,7 @@ def make_manifest(
             "inputs": [
                 _describe_input(job, table, scales[table.source]) for table in job.inputs.tables
             ],
+            "micrograph_names": _describe_names(job),
             "plan": plan.to_dict(),
             "warnings": list(warnings),
             "totals": totals,
@@ -117,6 +118,13 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
         # Of an input that is written as several files, which are opened by this name.
         **({"output": job.native_names[table.source]} if is_tree(table) else {}),
     }
+
+
+def _describe_names(job: Job) -> dict[str, Any]:
+    """Return how micrographs were matched, and for names how many of each input."""
+    inputs = job.inputs
+    match = {"match": inputs.roles[0].match, "stripping": "", "inputs": []}
+    return match | (inputs.names.to_dict() if inputs.names else {})
 
 
 def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> dict[str, Any]:

@@ -238,6 +238,8 @@ class _Run:
         log.info(_describe(self.job))
         scales = find_scales(inputs, summaries)
         log.info(describe_scales(inputs, scales))
+        if inputs.names and inputs.names.inputs:
+            log.info("%s", inputs.names)
         for line in plan.describe():
             log.debug(line)
         conversion, warnings = make_conversion(

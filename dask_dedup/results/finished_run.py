@@ -18,9 +18,8 @@ from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
-from dask_dedup.particles.inputs import resolve_all
-from dask_dedup.particles.micrographs.names import Naming
-from dask_dedup.particles.micrographs.table import MicrographTable, read_micrographs
+from dask_dedup.particles.inputs import read_exposures, resolve_all, use_stripping
+from dask_dedup.particles.micrographs.stripping import Stripping
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import ParticleTable
+    from dask_dedup.particles.micrographs.table import MicrographTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +188,16 @@ class FinishedRun:
         """The column roles of each input."""
         inputs = [(entry["path"], entry["column_names"]) for entry in self.manifest["inputs"]]
         units = [entry.get("position_unit", "") for entry in self.manifest["inputs"]]
+        params, names = self.params, self.manifest.get("micrograph_names")
+        if names:
+            params = replace(params, match_micrographs=names["match"])
+        found = resolve_all(inputs, params)
+        if names:
+            paths = [path for path, _ in inputs]
+            found = use_stripping(paths, found, params, Stripping.parse(names["stripping"]))
         return tuple(
             replace(roles, unit="volume", image=None) if unit == "volume" else roles
-            for roles, unit in zip(resolve_all(inputs, self.params), units, strict=True)
+            for roles, unit in zip(found, units, strict=True)
         )
 
     @property
@@ -220,9 +227,8 @@ class FinishedRun:
             return None
         try:
             path = under(self.manifest["directory"], given)
-            table, roles = open_table(path, allow_outside=True), self.roles[0]
-            naming = Naming.of(self.params, roles.match, given)
-            return read_micrographs(table, naming, roles.groups)
+            table = open_table(path, allow_outside=True)
+            return read_exposures(table, self.roles[0], self.params, given)
         except (DedupError, OSError):
             return None
 

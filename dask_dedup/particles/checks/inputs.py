@@ -15,6 +15,7 @@ from dask_dedup.particles.checks.names import check_groups, check_names, check_n
 from dask_dedup.particles.checks.scales import check_scales, scale_warnings
 from dask_dedup.particles.checks.scores import find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
+from dask_dedup.particles.micrographs.name_match import clash_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
@@ -139,6 +140,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     lines += find_score_warnings(inputs, summaries)
     lines += conflict_warnings(inputs, summaries)
     lines += rename_warnings(inputs, summaries)
+    lines += clash_warnings(inputs.names)
     with_rows = [table.source for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
         lines += _one_input_warnings(inputs)

@@ -12,7 +12,8 @@ import numpy as np
 from dask_dedup.dedup.renaming import parse_rename
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.particles.micrographs.names import bare_name, hash_texts
+from dask_dedup.particles.micrographs.names import hash_texts
+from dask_dedup.particles.micrographs.stripping import bare_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

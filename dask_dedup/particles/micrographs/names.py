@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, Self
 
@@ -12,6 +11,7 @@ import numpy as np
 from dask_dedup.dedup.renaming import parse_rename
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
+from dask_dedup.particles.micrographs.stripping import FULL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,39 +19,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.particles.micrographs.stripping import Stripping
 
 #: Texts that programs write for a missing name or value. STAR files have no nulls.
 _MISSING = frozenset({"", "None", "none", "null", "NULL", "<NA>", "nan", "NaN"})
-#: CryoSPARC prefixes the names of its files with 15 to 21 digits.
-_NUMBER = re.compile(r"^\d{15,21}_")
-#: Suffixes that programs append to micrograph names.
-_TAIL = re.compile(
-    r"(\.(mrcs?|tiff?|eer|tomostar|star|gz|bz2)"
-    r"|_(patch|rigid|full|local)_aligned|_aligned|_doseweighted|_background|_denoised"
-    r"|_dw|_nodw|_fractions|_movie|_eer)$",
-    re.IGNORECASE,
-)
 
 
 def is_missing(text: str) -> bool:
     """Return whether a text stands for a missing value, such as ``None``, ``null``, ``<NA>`` or an empty text."""
     return text.strip() in _MISSING
-
-
-def bare_name(name: str) -> str:
-    """Remove folders, CryoSPARC's number prefix and program suffixes from a micrograph name.
-
-    Examples
-    --------
-    >>> bare_name("J7/motioncorrected/003942345678901234567_Grid1_0042_patch_aligned_doseweighted.mrc")
-    'Grid1_0042'
-    >>> bare_name("MotionCorr/job002/Movies/Grid1_0042_fractions.mrc")
-    'Grid1_0042'
-    """
-    bare = _NUMBER.sub("", name.replace("\\", "/").rsplit("/", 1)[-1])
-    while (shorter := _TAIL.sub("", bare)) not in (bare, ""):
-        bare = shorter
-    return bare
 
 
 def hash_texts(texts: Iterable[str]) -> NDArray[np.uint64]:
@@ -72,16 +48,19 @@ class Naming:
         Substitutions in stored names, as of the parameter `rename_micrographs`.
     new_names : mapping of str to str
         From the parameter `micrograph_map`; both names in the form that is compared.
+    stripping : Stripping
+        What is taken off bare names.
     """
 
     match: str = "path"
     renames: tuple[str, ...] = ()
     new_names: Mapping[str, str] = field(default_factory=dict)
+    stripping: Stripping = FULL
 
     @classmethod
-    def of(cls, params: DedupParams, match: str, path: str) -> Self:
+    def of(cls, params: DedupParams, match: str, path: str, stripping: Stripping = FULL) -> Self:
         """Make the naming of the input (or micrograph table) `path` from the parameters."""
-        form = cls(match).bare
+        form = cls(match, stripping=stripping).bare
         pairs = params.names_of_micrographs.pairs
         new_names: dict[str, str] = {}
         for old, new in pairs:
@@ -91,7 +70,7 @@ class Naming:
                     f"different new names ({new_names[form(old)]} and {form(new)}). Pass "
                     f"{parameter('match_micrographs', 'path')}."
                 )
-        return cls(match, params.renames_of(path), new_names)
+        return cls(match, params.renames_of(path), new_names, stripping)
 
     def renamed(self, name: str) -> str:
         """Return a stored name after all substitutions."""
@@ -102,7 +81,7 @@ class Naming:
     def bare(self, name: str) -> str:
         """Return a stored name after all substitutions, as a bare name if these are compared."""
         name = self.renamed(name)
-        return bare_name(name) if self.match == "name" else name
+        return self.stripping(name) if self.match == "name" else name
 
     def compared(self, name: str) -> str:
         """Return the form of a stored name that is compared."""

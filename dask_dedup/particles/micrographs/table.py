@@ -14,8 +14,9 @@ from dask_dedup.formats import read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs.names import bare_name, hash_texts
+from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.micrographs.stripping import bare_name
 from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:
@@ -97,6 +98,12 @@ _CONVENTIONS = (
 )
 _VOLUME = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
 _COLUMNS = {"uid", *_VOLUME, *(name for convention in _CONVENTIONS for name in convention if name)}
+
+
+def name_column(columns: Sequence[str]) -> str | None:
+    """Return the column of a micrograph table that has the names, or None."""
+    found = next((each.name for each in _CONVENTIONS if each.psize in columns), None)
+    return found if found in columns else None
 
 
 def micrograph_table(

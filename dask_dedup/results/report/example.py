@@ -14,8 +14,8 @@ import numpy as np
 
 from dask_dedup.errors import InputError
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs.names import bare_name
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.micrographs.stripping import bare_name
 from dask_dedup.results.report.summary import sample_of
 
 if TYPE_CHECKING:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Maximum number of output files in the list.
 LISTED_FILES = 500
+#: Maximum number of inputs in the line about micrograph names.
+LISTED_INPUTS = 20
 
 
 def render(
@@ -55,6 +57,7 @@ def render(
         images=dict(zip(drawn, embed([each[".png"] for each in drawn.values()]), strict=True)),
         rule=_rule(run.params, run.score_names),
         plan=_plan(manifest["plan"]),
+        names=_names(manifest.get("micrograph_names") or {}),
         command=run_command(manifest, str(run.output)),
         citation=_citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
         files=manifest["outputs"][:LISTED_FILES],
@@ -116,6 +119,22 @@ def _plan(plan: dict[str, Any]) -> str:
         f"{counted(plan['moving_rows'], 'pick')} shuffled into {counted(plan['partitions'], 'partition')} "
         f"(largest: {counted(plan['largest_partition_rows'], 'pick')})."
     )
+
+
+def _names(match: Mapping[str, Any]) -> str:
+    """Return how many micrographs of each input matched by name, as text; empty if they go otherwise."""
+    lines = []
+    for entry in match.get("inputs", [])[:LISTED_INPUTS]:
+        counts = []
+        if entry["shared"] is not None:
+            counts.append(f"{entry['shared']:,} of {counted(entry['micrographs'], 'micrograph')}")
+        if entry["in_table"] is not None:
+            counts.append(f"{entry['in_table']:,} in the micrograph table")
+        without = f" (without {entry['removed']})" if entry["removed"] else ""
+        lines.append(f"{entry['path']} {', '.join(counts)}{without}")
+    more = len(match.get("inputs", [])) - len(lines)
+    rest = f"; and {more:,} more inputs, in the manifest" if more > 0 else ""
+    return f"Matched by name with another input: {'; '.join(lines)}{rest}." if lines else ""
 
 
 def _citation(version: str, year: str) -> str:

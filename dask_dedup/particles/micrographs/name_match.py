@@ -1,0 +1,284 @@
+"""Choose what is taken off micrograph names so that those of different programs match.
+
+Keys of micrographs are hashes of names, made by the scan. So names are read before it, from the
+micrograph column only, and only if micrographs are matched by name.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats import names_of_files, read
+from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.micrographs.names import Naming, is_missing
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.micrographs.stripping import STRIPPINGS, Stripping
+from dask_dedup.particles.micrographs.table import name_column
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.formats import Fragment, ParticleTable
+    from dask_dedup.particles.column_roles import ColumnRoles
+
+    #: Name and group.
+    Name = tuple[str, str]
+
+#: Fragments whose names are read at a time.
+_THREADS = 4
+#: Inputs and endings in a log line, at most.
+_LISTED = 5
+_ENDINGS = 2
+
+
+class Names(NamedTuple):
+    """Micrograph names of an input, or of the micrograph table: stored, with the group."""
+
+    path: str
+    names: frozenset[Name]
+    #: Whether its names are in groups, as those of all inputs are.
+    grouped: bool = True
+
+
+class InputMatch(NamedTuple):
+    """How many micrographs of an input were matched."""
+
+    path: str
+    micrographs: int
+    #: That another input has; None for a single input.
+    shared: int | None
+    #: That the micrograph table has; None without one.
+    in_table: int | None
+    #: What was taken off the names.
+    removed: str
+
+    @property
+    def counts(self) -> str:
+        """The counts and what was taken off, for a message."""
+        found = []
+        if self.shared is not None:
+            found.append(f"{self.shared:,} of {self.micrographs:,}")
+        if self.in_table is not None:
+            found.append(f"{self.in_table:,} in the micrograph table")
+        without = f" (without {self.removed})" if self.removed else ""
+        return f"{', '.join(found)}{without}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameMatch:
+    """How the names of micrographs were matched.
+
+    Attributes
+    ----------
+    stripping : Stripping
+        What was taken off all names.
+    inputs : tuple of InputMatch
+        Empty if nothing had to be matched.
+    clash : str
+        Why more was not taken off, although more micrographs would match; or empty.
+    """
+
+    stripping: Stripping = STRIPPINGS[0]
+    inputs: tuple[InputMatch, ...] = ()
+    clash: str = ""
+
+    def __str__(self) -> str:
+        shown = "; ".join(f"{each.path} {each.counts}" for each in self.inputs[:_LISTED])
+        more = len(self.inputs) - _LISTED
+        rest = f"; and {more} more, in the manifest" if more > 0 else ""
+        return f"micrographs matched by name: {shown}{rest}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the match for JSON."""
+        return {
+            "stripping": str(self.stripping),
+            "inputs": [each._asdict() for each in self.inputs],
+        }
+
+
+def match_names(
+    tables: Sequence[ParticleTable],
+    roles: Sequence[ColumnRoles],
+    params: DedupParams,
+    exposures: ParticleTable | None,
+) -> NameMatch:
+    """Read the micrograph names of all inputs and of the micrograph table, and choose how they match."""
+    if len(tables) + (exposures is not None) < 2:
+        return NameMatch()
+    inputs = [_read_names(table, role) for table, role in zip(tables, roles, strict=True)]
+    listed = None
+    if exposures:
+        groups = params.group_columns
+        column = name_column(exposures.schema.names)
+        grouped = set(groups) <= set(exposures.schema.names)
+        found = _read_column(exposures, column, groups if grouped else ()) if column else ()
+        listed = Names(exposures.path, frozenset(found), grouped)
+    return choose(inputs, listed, params)
+
+
+def _read_names(table: ParticleTable, roles: ColumnRoles) -> Names:
+    """Return the names of an input. Those of pick files are known from opening them."""
+    names: Iterable[Name] = ()
+    known = names_of_files(table)
+    if known is not None:
+        names = ((name, "") for name in known)
+    elif roles.micrograph in table.schema.names:  # else a problem that is reported elsewhere
+        names = _read_column(table, roles.micrograph, roles.groups)
+    return Names(table.path, frozenset(names))
+
+
+def _read_column(table: ParticleTable, column: str, groups: Sequence[str]) -> set[Name]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        found = pool.map(partial(_read_fragment, table, column, groups), table.fragments)
+        return set().union(*found)
+
+
+def _read_fragment(
+    table: ParticleTable, column: str, groups: Sequence[str], fragment: Fragment
+) -> set[Name]:
+    return distinct_names(
+        Columns(read(table, fragment, [column, *groups]), table.path), column, groups
+    )
+
+
+def distinct_names(columns: Columns, column: str, groups: Sequence[str] = ()) -> set[Name]:
+    """Return the distinct names in a column, with their groups."""
+    rows = RowMicrographs.read(columns, column, Naming(), groups)
+    return {(each.name, each.group) for each in rows.named()}
+
+
+class _Overlap(NamedTuple):
+    #: Names that are not in the parameter `micrograph_map`, negative.
+    unlisted: int
+    #: Micrographs that another input or the table has, summed over the inputs.
+    matched: int
+    #: Of each input; None for a single input, or without a table.
+    shared: tuple[int | None, ...]
+    in_table: tuple[int | None, ...]
+    clash: str
+    complete: bool
+
+
+def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -> NameMatch:
+    """Choose what to take off the names of all inputs, and of the micrograph table `listed`.
+
+    A stripping counts only if the names stay distinct within each input and within the table. The first
+    one, in the order of `STRIPPINGS`, with the most matches is used. The order of inputs does not matter.
+    """
+    parties = [*inputs, *([listed] if listed else [])]
+    renamed = [_renamed(party, params) for party in parties]
+    best: tuple[Stripping, _Overlap] | None = None
+    refused: list[_Overlap] = []
+    for stripping in STRIPPINGS:
+        try:
+            namings = [Naming.of(params, "name", party.path, stripping) for party in parties]
+        except InputError:  # two names of the map become one
+            continue
+        found = _overlap(parties, renamed, namings, has_table=listed is not None)
+        if found.clash:
+            refused.append(found)
+            continue
+        if best is None or found[:2] > best[1][:2]:
+            best = stripping, found
+        if found.complete:
+            break
+    if best is None:  # for the error of the parameter `micrograph_map`
+        return NameMatch()
+    stripping, overlap = best
+    more = [found for found in refused if found[:2] > overlap[:2]]
+    return NameMatch(
+        stripping,
+        tuple(
+            InputMatch(party.path, len(names), shared, in_table, _describe(names, stripping))
+            for party, names, shared, in_table in zip(
+                inputs, renamed, overlap.shared, overlap.in_table, strict=False
+            )
+        ),
+        max(more, key=lambda found: found[:2]).clash if more else "",
+    )
+
+
+def _renamed(party: Names, params: DedupParams) -> list[Name]:
+    """Return the distinct names after the substitutions of the parameter `rename_micrographs`, sorted."""
+    naming = Naming.of(params, "path", party.path)
+    names = {(naming.renamed(name), group) for name, group in party.names if not is_missing(name)}
+    return sorted(names)
+
+
+def _overlap(
+    parties: Sequence[Names],
+    renamed: Sequence[Sequence[Name]],
+    namings: Sequence[Naming],
+    *,
+    has_table: bool,
+) -> _Overlap:
+    """Count the names that match if `namings` are used."""
+    compared: list[set[Name]] = []
+    clash, unlisted = "", 0
+    for party, names, naming in zip(parties, renamed, namings, strict=True):
+        first: dict[Name, str] = {}
+        known = {*naming.new_names, *naming.new_names.values()}
+        for name, group in names:
+            bare = naming.stripping(name)
+            other = first.setdefault((bare, group), name)
+            if other != name and not clash:
+                clash = f"{other} and {name} of {party.path} would both be {bare}"
+            unlisted += bool(known) and bare not in known
+        compared.append({(naming.new_names.get(bare, bare), group) for bare, group in first})
+    inputs = compared[:-1] if has_table else compared
+    counts = Counter(name for names in inputs for name in names)
+    several = len(inputs) > 1
+    shared = [sum(counts[name] > 1 for name in names) if several else None for names in inputs]
+    in_table: list[int | None] = [None] * len(inputs)
+    if has_table:
+        known_names = _of_table(compared[-1], grouped=parties[-1].grouped)
+        in_table = [
+            len(_of_table(names, grouped=parties[-1].grouped) & known_names) for names in inputs
+        ]
+    matched = sum(each or 0 for each in (*shared, *in_table))
+    possible = sum(map(len, inputs)) * (several + has_table)
+    return _Overlap(
+        -unlisted,
+        matched,
+        tuple(shared),
+        tuple(in_table),
+        clash,
+        complete=matched == possible and not unlisted,
+    )
+
+
+def _of_table(names: Iterable[Name], *, grouped: bool) -> set[Name]:
+    """Return names without their groups if the micrograph table has none."""
+    return {(name, group if grouped else "") for name, group in names}
+
+
+def _describe(names: Sequence[Name], stripping: Stripping) -> str:
+    """Describe what a stripping takes off the names of an input."""
+    fronts: Counter[str] = Counter()
+    ends: Counter[str] = Counter()
+    for name, _ in names:
+        _, front, end = stripping.split(name)
+        fronts.update(front)
+        ends.update([end] if end else [])
+    shown = [end for end, _ in ends.most_common(_ENDINGS)]
+    shown += [f"{counted(len(ends) - _ENDINGS, 'other ending')}"] if len(ends) > _ENDINGS else []
+    return ", ".join([*sorted(fronts), *shown])
+
+
+def clash_warnings(found: NameMatch | None) -> list[str]:
+    """Return a list of one warning if more micrographs would match under names that are not distinct, else []."""
+    if found is None or not found.clash:
+        return []
+    return [
+        f"more micrographs would match by shorter names, but {found.clash}. So folders and endings "
+        f"that keep them apart stay. Pass {parameter('rename_micrographs')} or "
+        f"{parameter('micrograph_map')} if micrographs are not matched."
+    ]
