@@ -17,6 +17,7 @@ import click
 from dask_dedup.formatting import counted, printable
 from dask_dedup.hints import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
+from dask_dedup.output.layout import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -200,7 +201,13 @@ def result_lines(
     result: RunResult, verification: Verification | None, report: Path | None
 ) -> list[str]:
     """Return the lines of a run's summary: counts by input, verification, paths of result and report."""
-    entries = [*result.by_input]
+    names = result.manifest["names"]
+    entries = [
+        entry | {"path": f"{names[entry['path']]}={entry['path']}"}
+        if entry["path"] in names
+        else entry
+        for entry in result.by_input
+    ]
     if len(entries) > 1:
         total = {"path": "all", "rows": result.rows, "kept": result.kept}
         entries.append(total | {"rejected": result.rejected})
@@ -219,6 +226,8 @@ def result_lines(
         reasons = ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in rows)
         invalid = counted(result.invalid, "row")
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
+    if result.low_score:
+        lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     lines += verification.lines() if verification else []
@@ -230,12 +239,16 @@ def result_lines(
 
 
 def _native_files(result: RunResult) -> list[str]:
-    """Return the paths of kept STAR and CryoSPARC tables, relative to the output folder."""
+    """Return the paths of kept STAR and CryoSPARC tables and folders of picks, relative to the output folder."""
     paths = [entry["path"] for entry in result.by_input]
-    return [
+    token = result.manifest["run_token"]
+    folder = f"{KEPT}/{token}" if token else KEPT
+    trees = [entry["output"] for entry in result.manifest["inputs"] if "output" in entry]
+    return [f"{folder}/{name}" for name in trees] + [
         entry["path"]
         for entry in result.manifest["outputs"]
         if "fragment" not in entry
+        and "output" not in result.manifest["inputs"][entry["input"]]
         and entry["path"].startswith("particles_kept/")
         and entry["input"] is not None
         and Path(entry["path"]).name == Path(paths[entry["input"]]).name

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.console import as_flag, spelled
-from dask_dedup.cli.types import INPUTS, JSON, dedup_params, input_options
+from dask_dedup.cli.types import INPUTS, JSON, dedup_params, input_options, names_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dask_dedup.cli.types import NamedPath
     from dask_dedup.hints import Hint
 
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 @input_options
 @JSON
 def inspect(
-    inputs: tuple[Path, ...],
+    inputs: tuple[NamedPath, ...],
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
     as_json: bool,
@@ -45,11 +46,12 @@ def inspect(
         """Format a parameter as a command-line flag. For `flip_y`, replace input numbers by paths."""
         if hint.parameter != "flip_y" or hint.text is None:
             return as_flag(hint)
-        paths = (found.inputs[number].path for number in hint.value)
-        return " ".join(f"--flip-y {shlex.quote(path)}" for path in paths)
+        flipped = (found.inputs[number].path for number in hint.value)
+        return " ".join(f"--flip-y {shlex.quote(path)}" for path in flipped)
 
     params = dedup_params(inputs, flip_y, parameters, micrographs)
-    found = inspect_files(inputs, params=params, micrographs=micrographs)
+    paths = [path for path, _ in inputs]
+    found = inspect_files(paths, params=params, micrographs=micrographs, names=names_of(inputs))
     if as_json:
         click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))
     else:

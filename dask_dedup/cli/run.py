@@ -11,7 +11,15 @@ import click
 
 from dask_dedup.cli.cluster_options import cluster_options, open_client
 from dask_dedup.cli.console import as_flag, result_lines, showing_progress, terminal_log
-from dask_dedup.cli.types import INPUTS, JSON, PATH, PLOT_MICROGRAPH, dedup_params, input_options
+from dask_dedup.cli.types import (
+    INPUTS,
+    JSON,
+    PATH,
+    PLOT_MICROGRAPH,
+    dedup_params,
+    input_options,
+    names_of,
+)
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
@@ -22,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup import RunResult, Verification
+    from dask_dedup.cli.types import NamedPath
 
 
 @click.command()
@@ -86,7 +95,7 @@ if TYPE_CHECKING:
 )
 @JSON
 def run(
-    inputs: tuple[Path, ...],
+    inputs: tuple[NamedPath, ...],
     output: Path,
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
@@ -104,8 +113,10 @@ def run(
     """Remove duplicates from all INPUTs.
 
     Writes the kept and the rejected particles to OUTPUT. An INPUT is a RELION .star file, a
-    CryoSPARC .cs or .csg file, or Parquet (a file, a folder, a hive-partitioned folder, or a Delta
-    table, FOLDER?version=N for an older version) with RELION or CryoSPARC column names.
+    CryoSPARC .cs or .csg file, a folder, job folder, list or quoted pattern of pick files, or Parquet
+    (a file, a folder, a hive-partitioned folder, or a Delta table, FOLDER?version=N for an older
+    version) with RELION or CryoSPARC column names. NAME=INPUT names its picker: NAME stands for INPUT in
+    options, and names its output folder.
     """
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)
@@ -121,7 +132,7 @@ def run(
 
             on_event = stack.enter_context(showing_progress(log, quiet=quiet))
             result = run_files(
-                inputs,
+                [path for path, _ in inputs],
                 output,
                 params,
                 client,
@@ -130,6 +141,7 @@ def run(
                 allow_outside=allow_outside,
                 overwrite=overwrite,
                 on_event=on_event,
+                names=names_of(inputs),
                 command_options=options,
             )
         found = page = None

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from dask_dedup.dedup.params import MATCHES, PER_INPUT, RENAMES, SHIFT_KEYS, DedupParams
-from dask_dedup.dedup.per_input import split_input
+from dask_dedup.dedup.per_input import as_input, is_picker_name, split_input
 from dask_dedup.errors import InputError
+from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     Command = Callable[..., Any]
     Decorator = Callable[[Command], Command]
+
+
+class NamedPath(NamedTuple):
+    """An input of the command line: the path, and the name of its picker if one was given."""
+
+    path: Path
+    name: str = ""
+
+
+class NamedLocation(click.ParamType):  # type: ignore[type-arg]
+    """Parameter type for an input, PATH or NAME=PATH. A text that exists as a path is a path."""
+
+    name = "input"
+
+    def convert(self, value: str | NamedPath, *_: object) -> NamedPath:
+        """Convert a command-line argument to a path and a name."""
+        if isinstance(value, NamedPath):
+            return value
+        name, equals, path = value.partition("=")
+        if not (equals and path and is_picker_name(name)) or exists(at(value)):
+            return NamedPath(at(value))
+        return NamedPath(at(path), name)
 
 
 class Location(click.ParamType):  # type: ignore[type-arg]
@@ -42,7 +65,9 @@ def together(options: Sequence[Decorator]) -> Decorator:
 
 PATH = Location()
 OUTPUT = click.argument("output", type=PATH)
-INPUTS = click.argument("inputs", nargs=-1, required=True, type=PATH, metavar="INPUT...")
+INPUTS = click.argument(
+    "inputs", nargs=-1, required=True, type=NamedLocation(), metavar="[NAME=]INPUT..."
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 PLOT_MICROGRAPH = click.option(
     "--plot-micrograph",
@@ -59,6 +84,13 @@ input_options = together(
             type=PATH,
             metavar="TABLE",
             help="Table with the pixel size and shape of each micrograph.",
+        ),
+        click.option(
+            "--columns",
+            multiple=True,
+            metavar="[INPUT=]x=COLUMN,y=COLUMN,...",
+            help="Columns of text tables of picks (.csv, .tsv, .txt), by name or number: x, y and, if there "
+            "are any, z, score, micrograph; INPUT=... for one INPUT.",
         ),
         click.option(
             "--micrograph-pixel-size",
@@ -92,6 +124,12 @@ input_options = together(
             help="Score that decides which duplicate is kept: ncc_score (default), error or error_min; for any "
             "other column, NAME:higher (high values win) or NAME:lower; none: choose at random; INPUT=FIELD "
             "for one INPUT.",
+        ),
+        click.option(
+            "--min-score",
+            multiple=True,
+            metavar="[INPUT=]X",
+            help="Reject particles with a worse score, before any are compared; INPUT=X for one INPUT.",
         ),
         click.option(
             "--match-micrographs",
@@ -136,30 +174,45 @@ input_options = together(
 )
 
 
+def names_of(inputs: Sequence[NamedPath]) -> dict[str, str]:
+    """Return the given names of pickers by input."""
+    return {str(path): name for path, name in inputs if name}
+
+
 def dedup_params(
-    inputs: tuple[Path, ...],
-    flip_y: tuple[Path, ...],
+    inputs: Sequence[NamedPath],
+    flip_y: Sequence[Path],
     given: dict[str, Any],
     micrographs: Path | None = None,
 ) -> DedupParams:
-    """Make the parameters from the options, which are removed from `given`."""
-    names = [str(path) for path in inputs]
-    values: dict[str, Any] = {"flip_y": _ordinals(flip_y, inputs)}
+    """Make the parameters from the options, which are removed from `given`. Options name inputs by path or name."""
+    paths = {as_input(path): [str(path)] for path, _ in inputs}
+    for path, name in inputs:
+        if name and name not in (str(each.path) for each in inputs):
+            paths.setdefault(name, []).append(str(path))
+    values: dict[str, Any] = {"flip_y": _ordinals(flip_y, inputs, paths)}
     for name in DedupParams().to_dict():
         if name not in given:
             continue
         values[name] = given.pop(name)
         if name in PER_INPUT:
-            parse = _score_for if name == "score_field" else _number_for
-            values[name] = tuple(parse(name, text, names) for text in values[name])
+            parse = _PARSERS.get(name, _number_for)
+            values[name] = _by_path((parse(name, text, [*paths]) for text in values[name]), paths)
         elif name == RENAMES:
-            known = [*names, *([str(micrographs)] if micrographs else [])]
-            values[name] = tuple(_rename_for(text, known) for text in values[name])
+            known = [*paths, *([str(micrographs)] if micrographs else [])]
+            values[name] = _by_path((_rename_for(text, known) for text in values[name]), paths)
         elif name == "micrograph_map" and values[name]:
             from dask_dedup.particles.micrographs.name_map import read_micrograph_map
 
             values[name] = read_micrograph_map(values[name])
     return DedupParams(**values)
+
+
+def _by_path(
+    pairs: Iterable[tuple[str, Any]], paths: Mapping[str, Sequence[str]]
+) -> tuple[tuple[str, Any], ...]:
+    """Replace each name of a picker by the paths of its inputs."""
+    return tuple((path, value) for key, value in pairs for path in paths.get(as_input(key), [key]))
 
 
 def _rename_for(text: str, inputs: list[str]) -> tuple[str, str]:
@@ -189,6 +242,17 @@ def _score_for(name: str, text: str, inputs: list[str]) -> tuple[str, str]:
     return path, field
 
 
+def _columns_for(name: str, text: str, inputs: list[str]) -> tuple[str, str]:  # noqa: ARG001
+    """Split ``[INPUT=]x=COLUMN,y=COLUMN`` into an input and the columns."""
+    return split_input(text, inputs)
+
+
+_PARSERS: dict[str, Callable[[str, str, list[str]], tuple[str, Any]]] = {
+    "score_field": _score_for,
+    "columns": _columns_for,
+}
+
+
 def _refuse_unknown_input(flag: str, value: str) -> None:
     """Raise InputError if `value` still has the form ``INPUT=value``."""
     unknown, equals, _ = value.rpartition("=")
@@ -198,11 +262,14 @@ def _refuse_unknown_input(flag: str, value: str) -> None:
         )
 
 
-def _ordinals(names: tuple[Path, ...], inputs: tuple[Path, ...]) -> tuple[int, ...]:
-    """Return the index in `inputs` of each path in `names` (--flip-y). Raise InputError for an unknown path."""
-    unknown = [path for path in names if path not in inputs]
+def _ordinals(
+    given: Sequence[Path], inputs: Sequence[NamedPath], paths: Mapping[str, Sequence[str]]
+) -> tuple[int, ...]:
+    """Return the index in `inputs` of each input in `given` (--flip-y). Raise InputError for an unknown one."""
+    unknown = [path for path in given if as_input(path) not in paths]
     if unknown:
         raise InputError(
             f"--flip-y {unknown[0]}: not one of the inputs. Write it as the input is written."
         )
-    return tuple(number for number, path in enumerate(inputs) if path in names)
+    flipped = {path for each in given for path in paths[as_input(each)]}
+    return tuple(number for number, (path, _) in enumerate(inputs) if str(path) in flipped)

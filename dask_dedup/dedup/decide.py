@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, unique_inverse
 from dask_dedup.dedup.greedy import NO_WINNER, reject_crowded, suppress
-from dask_dedup.dedup.picks import NO_HALF, fragment_of, row_of
+from dask_dedup.dedup.picks import LOW_SCORE, NO_HALF, fragment_of, row_of
 from dask_dedup.dedup.rank import rank_keys
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Rejections(ArrayTable):
     row_id : (n,) uint64
         As in `Picks`, like uid, score, source and half. Fields with ``winner_`` describe the winner.
     winner_row_id : (n,) uint64
-        `NO_ROW_ID` if there is no winner: the row is invalid, or duplicates are removed entirely.
+        `NO_ROW_ID` if there is no winner: the row was set aside, or duplicates are removed entirely.
     distance : (n,) float64
         Angstrom (in stored units at separation 0); NaN for invalid rows.
     invalid : (n,) uint16
@@ -146,15 +146,17 @@ def decide(
     Returns
     -------
     rejections : Rejections
-        In the order of `picks`. Invalid rows, if rejected, come last.
+        In the order of `picks`. Rows with a low score and, if rejected, invalid rows come last.
     counts : DecisionCounts
         Of the valid picks.
     """
     invalid = picks.invalid != 0
     if invalid.any():
         rejections, counts = decide(picks.take(~invalid), params, higher_is_better)
-        if params.invalid == "reject":
-            set_aside = np.flatnonzero(invalid)
+        reject_all = params.invalid == "reject"
+        rejected = invalid if reject_all else (picks.invalid & np.uint16(LOW_SCORE)) != 0
+        if rejected.any():
+            set_aside = np.flatnonzero(rejected)
             winners = np.full(set_aside.size, NO_WINNER)
             distance = np.full(set_aside.size, np.nan)
             more = _rejections(picks, set_aside, winners, distance)

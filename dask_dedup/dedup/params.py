@@ -9,6 +9,7 @@ from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for, values_for
+from dask_dedup.dedup.pick_columns import as_text, for_all_inputs, parse_columns
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
@@ -34,10 +35,11 @@ _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     **dict.fromkeys(_PIXEL_SIZES, _PIXEL_SIZE),
     "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
     "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
+    "min_score": (Real, -FARTHEST, FARTHEST, "between -1e9 and 1e9"),
 }
 _OPTIONAL = ("micrograph_height",)
 #: Parameters that may have a value for each input.
-PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field")
+PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field", "min_score", "columns")
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
@@ -77,6 +79,9 @@ class DedupParams:
     min_separation : float
         Minimum distance between two particle centres, in angstrom. Particles at exactly this distance are
         duplicates. At 0, only particles with equal coordinates are duplicates.
+    columns : str or mapping, optional
+        Columns of text tables of picks by role, as names or numbers: ``"x=cx,y=cy,score=p"`` or
+        ``{"x": "cx", "y": "cy"}``. A mapping {input: columns} is for single inputs.
     micrograph_pixel_size : float or mapping, optional
         Micrograph pixel size in angstrom, for tables that do not contain it. A mapping
         {input: value} gives each input, by its path, a value of its own.
@@ -94,6 +99,10 @@ class DedupParams:
         direction (``NAME:higher`` or ``NAME:lower``). ``none`` ranks at random, by `seed`. A dict
         {input: score} sets the score of single inputs; the others have ``ncc_score``, or the score of
         the key ``""``.
+    min_score : float or mapping, optional
+        Particles with a worse score are rejected and compete with no others: lower values if high
+        scores win, else higher ones. Particles without a score are compared. As above, one value for
+        all inputs that have a score, or a mapping.
     remove_entirely : bool
         Reject all particles that have another one within the separation. By default the best one is kept.
     seed : int
@@ -137,11 +146,13 @@ class DedupParams:
     """
 
     min_separation: float = 20.0
+    columns: PerInput[str] | Mapping[str, Any] | str | None = ()
     micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     particle_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
     shift_key: str = "auto"
     score_field: PerInput[str] | Mapping[str, str] | str = DEFAULT_SCORE
+    min_score: PerInput[float] | Mapping[str, float] | float | None = ()
     remove_entirely: bool = False
     seed: int = 0
     prefer_input_order: bool = False
@@ -157,6 +168,7 @@ class DedupParams:
     invalid: str = "error"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "columns", for_all_inputs(self.columns))
         for name in PER_INPUT:
             object.__setattr__(self, name, normalize(name, getattr(self, name)))
         renames = normalize(RENAMES, self.rename_micrographs, repeatable=True)
@@ -173,9 +185,11 @@ class DedupParams:
                 _check_number(name, given)
         # 100 and 100.0 must give the same run id.
         object.__setattr__(self, "min_separation", float(self.min_separation))
-        for name in _PIXEL_SIZES:
+        for name in (*_PIXEL_SIZES, "min_score"):
             pairs = tuple((path, float(value)) for path, value in getattr(self, name))
             object.__setattr__(self, name, pairs)
+        columns = tuple((path, as_text(each)) for path, each in cast("PerInput[Any]", self.columns))
+        object.__setattr__(self, "columns", columns)
         given = self.group_by
         names = (given,) if isinstance(given, str) else tuple(given or ())
         object.__setattr__(self, "group_by", tuple(dict.fromkeys(names)))
@@ -213,6 +227,18 @@ class DedupParams:
         """Return the score that ranks the particles of the input `path`, or None for ``none``."""
         fields = self._score_fields
         return parse_score_field(fields.get(as_input(path), fields[""]))
+
+    def columns_of(self, path: str) -> dict[str, str]:
+        """Return the columns by role of the input `path`, empty if the parameter `columns` names none."""
+        text = self.for_input("columns", path)
+        return parse_columns(text) if text else {}
+
+    def min_score_of(self, path: str) -> float | None:
+        """Return the `min_score` of the input `path`, or None if it has none or is not ranked by a score."""
+        if self.score_of(path) is None:
+            return None
+        limit: float | None = self.for_input("min_score", path)
+        return limit
 
     def names_input(self, name: str, path: str) -> bool:
         """Return whether the per-input parameter `name` has a value for the input `path` alone."""

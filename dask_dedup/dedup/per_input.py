@@ -6,6 +6,7 @@ text means every input without a pair of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Value = TypeVar("Value")
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
 #: (input, value) pairs.
 PerInput = tuple[tuple[str, Value], ...]
 
@@ -102,6 +104,11 @@ def split_input(text: str, inputs: Sequence[str]) -> tuple[str, str]:
         if as_input(text[:end]) in known:
             return known[as_input(text[:end])], text[end + 1 :]
     return "", text
+
+
+def is_picker_name(text: str) -> bool:
+    """Return whether a text can name a picker: letters, digits, ``_`` and ``-``."""
+    return _NAME.fullmatch(text) is not None
 
 
 def _is_pair(each: object) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 #: Half-set of a particle that has none.
 NO_HALF = -1
+#: Flag in `Picks.invalid` of a row whose score is worse than the parameter `min_score`.
+LOW_SCORE = 1
 
 _ROW_BITS = np.uint64(32)
 _ROW_MASK = np.uint64(0xFFFFFFFF)

@@ -25,6 +25,7 @@ from dask_dedup.formats.base import (
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
 from dask_dedup.formats.coordinates.grouping import group_files
+from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
@@ -33,12 +34,15 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from dask_dedup.dedup.params import DedupParams
+
 __all__ = [
     "FileSlice",
     "Fragment",
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
+    "describe_picks",
     "find_notes",
     "group_files",
     "is_tree",
@@ -131,9 +135,13 @@ def open_table(
 
 
 def open_tables(
-    paths: Sequence[str | Path], *, allow_outside: bool = False
+    paths: Sequence[str | Path],
+    params: DedupParams,
+    *,
+    names: Mapping[str, str] | None = None,
+    allow_outside: bool = False,
 ) -> tuple[list[ParticleTable], list[int]]:
-    """Open the tables of several inputs, numbered from 0.
+    """Open the tables of several inputs, numbered from 0. `names` maps inputs to the names of their pickers.
 
     Also return the ordinals in `paths` of STAR files without a table, which are left out. Programs write such
     files for micrographs without picks. If all are like this, the first one is an error.
@@ -142,12 +150,37 @@ def open_tables(
     empty: dict[int, EmptyTableError] = {}
     for number, path in enumerate(paths):
         try:
-            tables.append(open_table(path, len(tables), allow_outside=allow_outside))
+            columns = params.columns_of(str(path))
+            table = open_table(path, len(tables), allow_outside=allow_outside, columns=columns)
+            tables.append(replace(table, picker=(names or {}).get(str(path), "")))
         except EmptyTableError as error:
             empty[number] = error
     if not tables:
         raise next(iter(empty.values()))
+    _check_columns(tables, params)
     return tables, list(empty)
+
+
+def _check_columns(tables: Sequence[ParticleTable], params: DedupParams) -> None:
+    """Raise InputError if the parameter `columns` is for an input that is no text table, or for all and none is."""
+    others = [table.path for table in tables if not _is_text_table(table)]
+    named = next((path for path in others if params.names_input("columns", path)), None)
+    if named is not None:
+        raise InputError(
+            f"{named}: no text table, so {parameter('columns')} cannot apply. Leave it out for this input."
+        )
+    if params.columns and len(others) == len(tables):
+        raise InputError(
+            f"{parameter('columns')} is for text tables of picks (.csv, .tsv, .txt), but no input is one."
+        )
+
+
+def _is_text_table(table: ParticleTable) -> bool:
+    if table.format != "coordinates":
+        return False
+    from dask_dedup.formats.coordinates.programs.delimited import DELIMITED
+
+    return any(layout.map == DELIMITED.name for layout in table.detail.layouts)
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
@@ -195,6 +228,15 @@ def names_of_files(table: ParticleTable) -> list[str] | None:
     if not detail.lists and any("micrograph" in layout.columns for layout in detail.layouts):
         return None
     return [member.micrograph for member in detail.members]
+
+
+def describe_picks(table: ParticleTable) -> str:
+    """Return one line about an input of picks, or an empty text for other tables."""
+    if table.format != "coordinates":
+        return ""
+    from dask_dedup.formats.coordinates.description import describe
+
+    return describe(table)
 
 
 def is_tree(table: ParticleTable) -> bool:

@@ -180,6 +180,8 @@ class ParticleTable:
         Private to the format.
     version : int or None
         Of a Delta table.
+    picker : str
+        Name of the picker, if the user gave one.
     """
 
     format: str
@@ -190,6 +192,7 @@ class ParticleTable:
     fragments: tuple[Fragment, ...]
     detail: Any = None
     version: int | None = None
+    picker: str = ""
 
     @property
     def schema(self) -> pa.Schema:

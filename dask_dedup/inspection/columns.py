@@ -16,6 +16,7 @@ from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import (
     allow_missing_scores,
     check_directions,
+    check_min_scores,
     compare_roles,
 )
 
@@ -71,7 +72,8 @@ def find_roles(
         (table.path, [*table.schema.names, *_absent(roles, table.schema.names)])
         for table, roles in zip(tables, found, strict=True)
     ]
-    record(problems, check_directions, found, [table.path for table in tables], params)
+    for check in (check_directions, check_min_scores):
+        record(problems, check, found, [table.path for table in tables], params)
     try:
         by_name = any(table.format == "coordinates" for table in tables)
         return compare_roles(found, names, params, by_name=by_name), True

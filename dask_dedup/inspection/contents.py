@@ -158,6 +158,10 @@ class InspectedInput:
 
     Attributes
     ----------
+    picker : str
+        Name of the picker, if the user gave one.
+    description : str
+        Format, number of micrographs, meaning of the positions and range of the scores of picks; empty for others.
     per_micrograph : tuple of float
         Least, median and greatest number of particles; empty if there are no micrographs.
     fields : dict of str to tuple of str
@@ -180,7 +184,9 @@ class InspectedInput:
     """
 
     path: str
+    picker: str
     format: str
+    description: str
     convention: str
     rows: int
     files: int

@@ -10,7 +10,7 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import group_files, open_table, open_tables, read
+from dask_dedup.formats import describe_picks, group_files, open_table, open_tables, read
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import (
@@ -25,6 +25,7 @@ from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
 from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
+from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
 from dask_dedup.particles.checks.micrograph_scales import check_extents
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
@@ -45,7 +46,7 @@ from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from dask_dedup.formats import ParticleTable
@@ -62,6 +63,7 @@ def inspect(
     *,
     params: DedupParams | None = None,
     micrographs: str | Path | None = None,
+    names: Mapping[str, str] | None = None,
     **keywords: Any,
 ) -> Inspection:
     """Read particle tables and report contents, problems, and whether the tables fit together.
@@ -74,6 +76,8 @@ def inspect(
         Parameters that choose columns. Picks of two inputs match within `min_separation`.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
+    names : mapping, optional
+        Names of the pickers of inputs, {input: name}.
     **keywords
         Parameters by name, such as ``min_separation=100``, instead of `params`.
 
@@ -95,12 +99,13 @@ def inspect(
         undo_symmetry_expansion=False,
         ignore_within_filament=False,
     )
-    paths = group_files(listed(inputs))
+    names = pickers.check_names(listed(inputs), names)
+    paths = group_files(listed(inputs), names)
     if not paths:
         raise InputError("no input: name at least one particle table")
     check_access([*paths, *([micrographs] if micrographs else [])])
     problems: list[str] = []
-    opened, comparable = _open(paths, micrographs, params, problems)
+    opened, comparable = _open(paths, names, micrographs, params, problems)
     unit, measured = _choose_unit(opened)
     both = zip(opened.tables, opened.roles, strict=True)
     scores = [score_columns(table, roles, params) for table, roles in both]
@@ -117,12 +122,13 @@ def inspect(
 
 def _open(
     paths: Sequence[str | Path],
+    names: Mapping[str, str],
     micrographs: str | Path | None,
     params: DedupParams,
     problems: list[str],
 ) -> tuple[Inputs, bool]:
     """Open the tables as inputs. Also return whether the inputs can be compared."""
-    tables, empty = open_tables(paths)
+    tables, empty = open_tables(paths, params, names=names)
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = tuple(str(paths[number]) for number in empty)
     roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
@@ -259,7 +265,9 @@ def _describe(
         shift = compare_shifts(sample, min(inputs.params.min_separation, spacing / 2))
     return InspectedInput(
         path=table.path,
+        picker=table.picker,
         format=table.format,
+        description=describe_picks(table),
         convention=roles.convention,
         rows=table.rows,
         files=len(table.files),

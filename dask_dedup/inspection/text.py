@@ -41,7 +41,9 @@ def describe(
 
     The keys of `messages` are titles. `spelled` spells the parameters in messages.
     """
-    names = short_names([entry.path for entry in inputs])
+    short = short_names([entry.path for entry in inputs])
+    names = [entry.picker or name for entry, name in zip(inputs, short, strict=True)]
+    names = names if len({*names}) == len(names) else short
     sets = dict(zip(names, (entry.neighbourhood for entry in inputs), strict=True))
     around = {name: one for name, one in (sets | {"together": together}).items() if one}
     blocks = [_describe_input(entry, spelled) for entry in inputs]
@@ -91,7 +93,8 @@ def _describe_input(entry: InspectedInput, spelled: Spelling) -> list[str]:
         columns["half-set"] += f": {', '.join(rows)}"
     scores = _scores(entry)
     columns["score"] = "; ".join(scores)
-    facts = [
+    facts = [("picks of", entry.description)] if entry.description else []
+    facts += [
         (
             "particles",
             f"{entry.rows:,}, in {counted(entry.files, 'file')} of {decimal(entry.bytes)}",
@@ -110,7 +113,8 @@ def _describe_input(entry: InspectedInput, spelled: Spelling) -> list[str]:
             f"{test.none:,.0f} left out, {test.plus:,.0f} added: {_SIGNS[test.verdict]}"
         )
         facts.append(("sign of shifts", text))
-    return _describe_facts(entry.path, facts)
+    title = f"{entry.picker}={entry.path}" if entry.picker else entry.path
+    return _describe_facts(title, facts)
 
 
 def _micrographs(entry: InspectedInput) -> str:

@@ -71,6 +71,8 @@ class ColumnRoles:
     subtomogram: tuple[str, ...] = ()
     score: str | None = None
     higher_is_better: bool = True
+    #: Rows with a worse score are set aside.
+    min_score: float | None = None
     uid: str | None = None
     #: Without a uid: shifts, angles and the particle name, for the content hash.
     content: tuple[str, ...] = ()
@@ -192,6 +194,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         subtomogram=shift.subtomogram,
         score=_find_score(present, score, program, groups, table),
         higher_is_better=score is None or score.higher_is_better,
+        min_score=params.min_score_of(table),
         uid=uid,
         content=tuple(name for name in content if name in present),
         particle_name=None if uid else _first(present, NAME_COLUMNS),

@@ -10,6 +10,7 @@ import numpy as np
 from dask_dedup.dedup.arrays import constant_column
 from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
+from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.hints import parameter
 from dask_dedup.particles import geometry
 from dask_dedup.particles.checks.filaments import find_tubes
@@ -48,7 +49,7 @@ class Extract:
     picks: Picks
     #: Of all rows.
     micrographs: RowMicrographs
-    #: Of invalid rows, which are marked in ``picks.invalid``.
+    #: Of invalid rows. These and rows with a low score are marked in ``picks.invalid``.
     problems: list[Problem]
     #: Of valid rows.
     oddities: list[Problem]
@@ -79,6 +80,7 @@ def extract(
         columns = Columns(rows, fragment.slices[0].path, fragment.locate)
     reader = _Reader(columns, roles, params, Problems(constant_column(np.uint16(0), len(columns))))
     known = reader.micrographs(micrographs)
+    score = reader.score()
     position = reader.finite(roles.position, Reason.POSITION)
     outside = _is_outside(position, roles, known)
     coordinates = _range_of(position) if roles.convention == "relion" else (np.nan, np.nan)
@@ -94,7 +96,7 @@ def extract(
         x=x,
         y=y,
         z=z[0] if z else constant_column(0.0, len(rows)),
-        score=columns.floats(roles.score) if roles.score else constant_column(np.nan, len(rows)),
+        score=score,
         uid=reader.uid(),
         row_id=row_ids(fragment.number, len(rows)),
         source=constant_column(np.uint16(fragment.source), len(rows)),
@@ -173,6 +175,16 @@ class _Reader:
             column = roles.psize_mic or (roles.image.psize if roles.image else "")
             self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
         return _Micrographs(rows, sizes, shape, volume, extent, missing)
+
+    def score(self) -> Floats:
+        """Return the (n,) scores, NaN if there are none. Mark those worse than the parameter `min_score`."""
+        if self.roles.score is None:
+            return constant_column(np.nan, len(self.columns))
+        score, limit = self.columns.floats(self.roles.score), self.roles.min_score
+        if limit is not None:
+            worse = score < limit if self.roles.higher_is_better else score > limit
+            self.problems.set_aside(worse & (score != SCORE_SENTINEL), Reason.SCORE)
+        return score
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:
         """Read d numbers per row as (n, d) float64. Mark rows with NaN or infinity as invalid."""

@@ -181,6 +181,7 @@ def resolve_all(
     """
     eased = allow_missing_scores(tables, params)
     roles = [resolve_roles(names, eased, table) for table, names in tables]
+    check_min_scores(roles, [table for table, _ in tables], params)
     check_directions(roles, [table for table, _ in tables], params)
     return compare_roles(roles, tables, params, by_name=by_name)
 
@@ -300,6 +301,23 @@ def check_directions(
         raise InputError(
             f"the scores of the inputs have different directions ({listed}). Choose columns of one "
             f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')}."
+        )
+
+
+def check_min_scores(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
+    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one."""
+    for table, each in zip(tables, roles, strict=True):
+        if each.score is None and params.names_input("min_score", table):
+            raise InputError(
+                f"{table}: has no score for {parameter('min_score')}. Name its score with "
+                f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
+            )
+    if params.min_score and not any(each.score for each in roles):
+        raise InputError(
+            f"{parameter('min_score')} needs a score, but no input has one. Name it with "
+            f"{parameter('score_field')}."
         )
 
 

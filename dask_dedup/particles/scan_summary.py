@@ -92,7 +92,7 @@ class ScanSummary:
     problems: list[Problem]
     #: Of valid rows; reason for a warning.
     oddities: list[Problem] = field(default_factory=list)
-    #: Invalid rows by their first reason.
+    #: Rows that are not compared, by their first reason.
     invalid: dict[str, int] = field(default_factory=dict)
     #: Rows whose pixel size is unclear.
     two_readings: TwoReadings | None = None
@@ -113,7 +113,8 @@ def summarize(
     """Summarize the picks and problems extracted from a fragment."""
     picks = found.picks
     # If invalid rows are an error, the message also names what else is wrong with them.
-    excluded = Reason.MICROGRAPH if params.invalid == "error" else ~Reason(0)
+    refused = params.invalid == "error"
+    excluded = Reason.SCORE | Reason.MICROGRAPH if refused else ~Reason(0)
     compared = (picks.invalid & np.uint16(excluded)) == 0
     keys, number = unique_inverse(_select(picks.micrograph, compared))
     uids = np.empty(0, np.uint64)

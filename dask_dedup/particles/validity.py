@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.dedup.picks import LOW_SCORE
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
@@ -25,8 +26,12 @@ NAMED_ROWS = 3
 
 
 class Reason(IntFlag):
-    """Reason why a row cannot be compared. A row with several reasons counts under the first."""
+    """Reason why a row is not compared. A row with several reasons counts under the first.
 
+    Rows with a low score are rejected; the parameter `invalid` decides about all others.
+    """
+
+    SCORE = LOW_SCORE
     MICROGRAPH = auto()
     UNKNOWN_MICROGRAPH = auto()
     POSITION = auto()
@@ -44,15 +49,25 @@ def count_reasons(invalid: NDArray[np.uint16]) -> dict[str, int]:
 
     Examples
     --------
-    >>> count_reasons(np.array([0, 1, 4, 4 + 256], np.uint16))
+    >>> count_reasons(np.array([0, 2, 8, 8 + 512], np.uint16))
     {'micrograph': 1, 'position': 2}
     """
-    lowest = invalid & (~invalid + np.uint16(1))
-    bits, counts = np.unique(lowest[lowest != 0], return_counts=True)
+    bits, counts = np.unique(first_reasons(invalid), return_counts=True)
     return {
-        (Reason(bit).name or "").lower(): count
+        reason_name(bit): count
         for bit, count in zip(bits.tolist(), counts.tolist(), strict=True)
+        if bit
     }
+
+
+def first_reasons(invalid: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """Return the first `Reason` of each row, 0 for rows that are compared: (n,) uint16."""
+    return invalid & (~invalid + np.uint16(1))
+
+
+def reason_name(reason: int) -> str:
+    """Return the name of a `Reason` in lower case, as in ``duplicates`` and the manifest."""
+    return (Reason(reason).name or "").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +117,12 @@ class Problems:
         found = Problem.of(bad, what, column, values)
         if found:
             self.found += found
-            self.invalid = self.invalid | np.where(bad, np.uint16(reason), np.uint16(0))
+            self.set_aside(bad, reason)
+
+    def set_aside(self, rows: Mask, reason: Reason) -> None:
+        """Mark the rows where the mask `rows` is True as not compared for `reason`."""
+        if rows.any():
+            self.invalid = self.invalid | np.where(rows, np.uint16(reason), np.uint16(0))
 
     def note_pixel_sizes(
         self, psize: Floats, column: str, checked: Mask | None = None, option: str = ""

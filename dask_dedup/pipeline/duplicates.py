@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy, from_strings
 from dask_dedup.dedup.picks import NO_HALF, fragment_of
-from dask_dedup.particles.validity import Reason
+from dask_dedup.particles.validity import Reason, first_reasons, reason_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.inputs import Inputs
 
+#: Reason of a particle that was rejected in favour of another.
+DUPLICATE = "duplicate"
 DUPLICATES_SCHEMA = pa.schema(
     [
+        ("reason", pa.string()),
         ("uid", pa.uint64()),
         ("winner_uid", pa.uint64()),
         ("distance_A", pa.float64()),
@@ -93,6 +96,7 @@ def duplicates_table(
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
     columns = [
+        _reasons(rejections.invalid),
         from_numpy(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
         from_numpy(rejections.winner_uid, with_uid[winner_source] & has_winner),
         from_numpy(rejections.distance, rejections.invalid == 0),
@@ -111,6 +115,13 @@ def duplicates_table(
     ]
     names = duplicates_schema(inputs.params).names
     return pa.table(columns, names=names, metadata={"pandas": _PANDAS})
+
+
+def _reasons(invalid: NDArray[np.uint16]) -> pa.DictionaryArray:
+    """Return why each row was rejected: ``duplicate``, or the `Reason` why it was not compared."""
+    distinct, codes = np.unique(first_reasons(invalid), return_inverse=True)
+    names = [reason_name(each) if each else DUPLICATE for each in distinct.tolist()]
+    return pa.DictionaryArray.from_arrays(from_numpy(codes.astype(np.int32)), from_strings(names))
 
 
 def _input_names(

@@ -142,7 +142,8 @@ def make_run_id(
 
     def identity(table: ParticleTable) -> dict[str, Any]:
         path = with_version(table.path, table.version)
-        return {"path": path, "files": [file.to_dict() for file in table.files]}
+        name = {"picker": table.picker} if table.picker else {}
+        return {"path": path, "files": [file.to_dict() for file in table.files], **name}
 
     request = {
         "algorithm": ALGORITHM,

@@ -16,13 +16,14 @@ from dask_dedup.formats import is_tree
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
+from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.job import ALGORITHM
 from dask_dedup.storage.table_version import with_version
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dask_dedup.formats import ParticleTable
     from dask_dedup.output.checkpoints import FragmentCheckpoint
@@ -89,6 +90,7 @@ def make_request(
         "allow_outside": allow_outside,
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
         "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
+        "names": {table.path: table.picker for table in job.inputs.tables if table.picker},
         "fragment_rows": [fragment.rows for fragment in job.inputs.fragments],
         "versions": versions(),
     }
@@ -98,6 +100,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
     roles = job.inputs.roles[table.source]
     return {
         "path": table.path,
+        "picker": name_pickers(job.inputs.tables)[table.source],
         "version": table.version,
         "rows": table.rows,
         "bytes": table.bytes,
@@ -138,18 +141,20 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
     by_input: list[dict[str, Any]] = []
     for table in job.inputs.tables:
         mine = [checkpoint for checkpoint in checkpoints if checkpoint.source == table.source]
-        invalid = [plan.invalid.get(checkpoint.fragment, {}) for checkpoint in mine]
+        reasons = _sum(plan.invalid.get(checkpoint.fragment, {}) for checkpoint in mine)
         by_input.append(
             {
                 "path": table.path,
                 "rows": table.rows,
                 "kept": sum(checkpoint.kept for checkpoint in mine),
                 "rejected": sum(checkpoint.rejected for checkpoint in mine),
-                "invalid": sum(sum(reasons.values()) for reasons in invalid),
+                "invalid": reasons.total() - reasons["score"],
+                "low_score": reasons["score"],
             }
         )
-    names = ("rows", "kept", "rejected", "invalid")
-    by_reason = sum((Counter(reasons) for reasons in plan.invalid.values()), Counter[str]())
+    names = ("rows", "kept", "rejected", "invalid", "low_score")
+    by_reason = _sum(plan.invalid.values())
+    del by_reason["score"]
     # With `remove_entirely` there are no winners, so no pairs to count.
     winners = not job.inputs.params.remove_entirely
     return {
@@ -159,6 +164,10 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
         "across_half_sets": sum(each.across_halves for each in checkpoints) if winners else None,
         "by_input": by_input,
     }
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
+    return sum(map(Counter, counts), Counter())
 
 
 def _outputs(
@@ -203,8 +212,8 @@ def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint])
     """Return a list of one warning if nearly all particles are rejected, else []."""
     params = job.inputs.params
     rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
-    if params.invalid == "reject":
-        rejected -= sum(checkpoint.rows for checkpoint in checkpoints) - plan.rows
+    for reasons in plan.invalid.values():
+        rejected -= sum(reasons.values()) if params.invalid == "reject" else reasons.get("score", 0)
     if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
         return []
     return [

@@ -23,8 +23,10 @@ class RunResult:
         ``kept + rejected == rows``.
     invalid : int
         Rows that could not be compared. They are counted in `kept` or `rejected` too.
+    low_score : int
+        Rows with a score worse than `min_score`. They are counted in `rejected` too.
     by_input : list of dict
-        ``path``, ``rows``, ``kept``, ``rejected`` and ``invalid`` of each input.
+        ``path``, ``rows``, ``kept``, ``rejected``, ``invalid`` and ``low_score`` of each input.
     warnings : list of str
     already_done : bool
         Whether an earlier or concurrent run of the same id wrote the result.
@@ -37,6 +39,7 @@ class RunResult:
     kept: int
     rejected: int
     invalid: int
+    low_score: int
     by_input: list[dict[str, Any]]
     warnings: list[str]
     already_done: bool
@@ -48,7 +51,9 @@ class RunResult:
         totals = manifest["totals"]
         return cls(
             output=output,
-            **{key: totals[key] for key in ("rows", "kept", "rejected", "invalid", "by_input")},
+            **{key: totals[key] for key in ("rows", "kept", "rejected", "invalid")},
+            low_score=totals["low_score"],
+            by_input=totals["by_input"],
             warnings=manifest["warnings"],
             already_done=already_done,
             manifest=manifest,

@@ -14,11 +14,13 @@ from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import find_notes, group_files, open_table, open_tables
+from dask_dedup.hints import Message
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
 from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
 from dask_dedup.particles.inputs import make_inputs
+from dask_dedup.particles.pickers import check_names
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
@@ -59,6 +61,7 @@ def run(
     allow_outside: bool = False,
     overwrite: bool = False,
     on_event: EventHandler | None = None,
+    names: Mapping[str, str] | None = None,
     command_options: Mapping[str, Any] | None = None,
     **keywords: Any,
 ) -> RunResult:
@@ -89,6 +92,8 @@ def run(
         Replace the result of an earlier run.
     on_event : callable, optional
         Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
+    names : mapping, optional
+        Names of the pickers of inputs, {input: name}. By default they come from names of folders.
     command_options : mapping, optional
         Further options of the command line, such as ``{"workers": 4}``, for the command that `status` shows. They
         have no other effect.
@@ -109,8 +114,11 @@ def run(
     began = time.perf_counter()
     params = DedupParams.given(params, keywords)
     store = open_store(output)
-    paths = group_files(listed(inputs))
-    tables, empty, exposures = _open_inputs(paths, micrographs, store, allow_outside)
+    names = check_names(listed(inputs), names)
+    paths = group_files(listed(inputs), names)
+    tables, empty, exposures = _open_inputs(
+        paths, params, names, micrographs, store, allow_outside=allow_outside
+    )
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = [str(paths[number]) for number in empty]
     run_id = make_run_id(tables, exposures, params, output_format)
@@ -140,8 +148,11 @@ def run(
 
 def _open_inputs(
     paths: list[str | Path],
+    params: DedupParams,
+    names: Mapping[str, str],
     micrographs: str | Path | None,
     store: ResultStore,
+    *,
     allow_outside: bool,
 ) -> tuple[list[ParticleTable], list[int], ParticleTable | None]:
     """Check the paths of inputs and output. Open the particle tables and the micrograph table.
@@ -159,7 +170,7 @@ def _open_inputs(
         if location in seen:
             raise InputError(f"{path}: named twice as an input. Name each table once.")
         seen.add(location)
-    tables, empty = open_tables(paths, allow_outside=allow_outside)
+    tables, empty = open_tables(paths, params, names=names, allow_outside=allow_outside)
     exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
     return tables, empty, exposures
 
@@ -251,7 +262,8 @@ class _Run:
             notes, more = find_notes(table)
             for note in notes:
                 log.info("%s", note)
-            warnings += more
+            # A limit says what to do about low scores.
+            warnings += map(Message, more) if inputs.roles[table.source].min_score is None else []
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
         lean = [

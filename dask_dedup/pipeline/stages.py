@@ -186,9 +186,10 @@ def _check_decisions(
     rejected = np.count_nonzero(~keep)
     if rejected != len(rejections):
         raise RunError(f"{fragment}: {len(rejections)} decisions about {rejected} rows")
-    invalid = 0
+    reasons = plan.invalid.get(fragment.number, {})
+    invalid = reasons.get("score", 0)
     if inputs.params.invalid == "reject":
-        invalid = sum(plan.invalid.get(fragment.number, {}).values())
+        invalid = sum(reasons.values())
     if np.count_nonzero(rejections.invalid) != invalid:
         raise RunError(
             f"{fragment}: has other invalid rows than at the start of the run. "

@@ -30,6 +30,9 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
     settings["flip_y"] = [inputs[number] for number in settings.get("flip_y", ())]
     # The command names the version of a Delta table, which was the newest one at the time.
     named = {as_input(without_version(path)): path for path in inputs}
+    names = {
+        as_input(without_version(path)): name for path, name in description.get("names", {}).items()
+    }
     for name in (*PER_INPUT, RENAMES):
         pairs = normalize(name, settings.get(name), repeatable=name == RENAMES)
         settings[name] = [
@@ -46,11 +49,13 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
     settings |= description.get("options", {})
     url = endpoint() if any(map(is_s3, (output, *inputs))) else None
     program = ["dask-dedup", *_flags("endpoint_url", url), "run"]
+    given = [names.get(as_input(without_version(path))) for path in inputs]
+    words = [f"{name}={path}" if name else path for name, path in zip(given, inputs, strict=True)]
     flags = [word for name, value in settings.items() for word in _flags(name, value)]
-    if any(path.startswith("-") for path in inputs):
+    if any(word.startswith("-") for word in words):
         # After a double dash, no word is read as an option.
-        return shlex.join([*program, *flags, "--", *inputs])
-    return shlex.join([*program, *inputs, *flags])
+        return shlex.join([*program, *flags, "--", *words])
+    return shlex.join([*program, *words, *flags])
 
 
 def resume_command(request: dict[str, Any], output: str, *, overwrite: bool) -> str:

@@ -102,6 +102,12 @@ class FinishedRun:
         """The parameters of the run."""
         return DedupParams.from_dict(self.manifest["parameters"])
 
+    @property
+    def given_names(self) -> dict[str, str]:
+        """The names of pickers that the user gave, by input."""
+        names: dict[str, str] = self.manifest["names"]
+        return names
+
     @cached_property
     def files(self) -> tuple[ResultFile, ...]:
         """The output files listed in the manifest, in the manifest's order."""
@@ -139,7 +145,14 @@ class FinishedRun:
     def count_trees(self, dataset: str) -> dict[int, int]:
         """Count the rows of each input that was written as several files, in the files of `dataset`."""
         tables = self.native_tables(dataset)
-        return {n: open_table(tables[n], allow_empty=True).rows for n in self._trees}
+        return {n: self.open_output(tables[n], n).rows for n in self._trees}
+
+    def open_output(self, path: Path, source: int) -> ParticleTable:
+        """Open a table of the result, which has rows of the input `source`."""
+        given = self.params.columns_of(self.manifest["inputs"][source]["path"])
+        # In Parquet files the columns have other names.
+        columns = {} if path.suffix == ".parquet" else given
+        return open_table(path, source, allow_outside=True, allow_empty=True, columns=columns)
 
     def files_of(self, dataset: str) -> list[ResultFile]:
         """Return the output files of `dataset`, such as "particles_kept"."""
@@ -267,7 +280,7 @@ class FinishedRun:
             table = self._open_input(part.source)
             masks = self._masks(part, table, kept=path == part.kept)
         else:
-            table = open_table(path, part.source, allow_outside=True, allow_empty=True)
+            table = self.open_output(path, part.source)
         names = (*roles.columns, *(name for name in columns if name in table.schema.names))
         for fragment in table.fragments:
             rows = read(table, fragment, tuple(dict.fromkeys(names)))

@@ -11,6 +11,7 @@ from dask_dedup.formats.coordinates.column_map import MICROGRAPH, SCORE, TOMOGRA
 from dask_dedup.formats.coordinates.programs.cryolo import CBOX, CBOX_OLD
 from dask_dedup.formats.coordinates.reader import read, read_box_sizes
 from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from dask_dedup.formats.base import ParticleTable
@@ -93,7 +94,9 @@ def find_warnings(table: ParticleTable) -> list[str]:
         below += int(np.count_nonzero(scores < _THRESHOLD))
     if not below:
         return []
+    advice = parameter("min_score", {table.path: _THRESHOLD})
     return [
         f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files hold "
-        "all boxes; crYOLO's folders EMAN and STAR hold only those above its threshold."
+        "all boxes; crYOLO's folders EMAN and STAR hold only those above its threshold. Pass one of these, or "
+        f"{advice}."
     ]

@@ -12,23 +12,26 @@ from dask_dedup.storage.files import open_to_read
 from dask_dedup.storage.paths import is_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 #: Extensions of formats with one file per micrograph, which does not name it.
 _EXTENSIONS = {".box", ".cbox", ".coords", ".csv", ".tsv", ".star"}
 _HEAD = 2**16
 
 
-def group_files(paths: Sequence[str | Path]) -> list[str | Path]:
+def group_files(
+    paths: Sequence[str | Path], names: Mapping[str, str] | None = None
+) -> list[str | Path]:
     """Replace pick files of one folder by a pattern, if all files that match the pattern are named.
 
     Only files that do not name their micrographs are replaced: they cannot be tables of several micrographs.
+    Files that `names` maps to a picker stay.
 
     Examples
     --------
     ``["a/1.box", "a/2.box", "b.star"]`` becomes ``["a/*.box", "b.star"]``.
     """
-    keys = [_key(path) for path in paths]
+    keys = [None if str(path) in (names or {}) else _key(path) for path in paths]
     counts = Counter(key for key in keys if key)
     patterns: dict[tuple[Path, str], bool] = {}
     grouped: list[str | Path] = []

@@ -102,7 +102,7 @@ def open_table(
     InputError
         If a file cannot be read, or the files are not those of one picker.
     """
-    maps = (with_columns(columns),) if columns else MAPS
+    maps = (with_columns(columns), *MAPS) if columns else MAPS
     with opening(path):
         if is_pattern(path) and not exists(path):
             return _open_pattern(path, source, maps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -179,7 +180,8 @@ def _filament_warnings(summaries: Sequence[ScanSummary]) -> list[str]:
 
 
 def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    rows = sum(sum(summary.invalid.values()) for summary in summaries)
+    reasons = sum((Counter(summary.invalid) for summary in summaries), Counter[str]())
+    rows = reasons.total() - reasons["score"]
     option = inputs.params.invalid
     if not rows or option == "error":
         return []

@@ -77,6 +77,10 @@ def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
             aside = f"; {counted(invalid, 'row')} could not be compared and {verb} rejected, too"
     if params.invalid == "reject":
         rejected -= invalid
+    low = totals["low_score"]
+    rejected -= low
+    if low:
+        aside += f"; {counted(low, 'row', 'have a score worse than the limit and are rejected')}"
     share = f" ({rejected / rows:.1%})" if rows else ""
     if params.undo_symmetry_expansion:
         why = "are symmetry copies of a kept particle"

@@ -299,18 +299,22 @@ def _examine_invalid(inputs: Inputs, batch: _Batch, findings: Findings) -> None:
     set_aside = np.zeros(len(picks), dtype=bool)
     set_aside[batch.rejected] = Columns(batch.duplicates, DUPLICATES).nulls("distance_A")
     add(set_aside & ~invalid, "was set aside, but is valid")
+    low = batch.reason == "score"
+    add(low & batch.kept, "has a score worse than the limit, but is kept")
+    others = invalid & ~low
     if option == "error":
-        add(invalid, "cannot be compared, but was not refused")
-        return
-    outcome = "kept" if option == "reject" else "rejected"
-    misplaced = invalid & (batch.kept != (option == "keep"))
-    add(misplaced, f"cannot be compared, but is {outcome}")
+        add(others, "cannot be compared, but was not refused")
+    else:
+        outcome = "kept" if option == "reject" else "rejected"
+        misplaced = others & (batch.kept != (option == "keep"))
+        add(misplaced, f"cannot be compared, but is {outcome}")
     aside = batch.take(invalid & ~batch.kept)
     count = len(aside.picks)
     if not count:
         return
     every, not_found = np.arange(count), np.full(count, NOT_FOUND)
     expected = expected_duplicates(inputs, aside.picks, every, not_found, np.full(count, np.nan))
+    expected["reason"] = pa.array(aside.reason.tolist(), pa.string()).dictionary_encode()
     _compare(inputs, aside, expected, every, faults)
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from dask_dedup.dedup.picks import NO_HALF
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.pipeline.duplicates import DUPLICATES_SCHEMA
+from dask_dedup.pipeline.duplicates import DUPLICATE, DUPLICATES_SCHEMA
 from dask_dedup.results.verify.close_pairs import NOT_FOUND
 from dask_dedup.results.verify.verification import MismatchError
 from dask_dedup.storage.files import parquet_source
@@ -98,7 +98,7 @@ def expected_duplicates(
     winner: Indices,
     distance: NDArray[np.float64],
 ) -> dict[str, pa.Array]:
-    """Map each column name of ``duplicates``, except the micrograph, to the expected values.
+    """Map each column name of ``duplicates``, except the micrograph, to the expected values of duplicates.
 
     Parameters
     ----------
@@ -126,7 +126,8 @@ def expected_duplicates(
     def text(codes: NDArray[np.generic], values: pa.Array, where: Bools) -> pa.Array:
         return pa.DictionaryArray.from_arrays(known(codes.astype(np.int32), where), values)
 
-    columns = {"distance_A": known(distance, ~np.isnan(distance))}
+    duplicate = pa.array([DUPLICATE] * rejected.size, pa.string()).dictionary_encode()
+    columns = {"reason": duplicate, "distance_A": known(distance, ~np.isnan(distance))}
     every, has_winner = np.ones(rejected.size, dtype=bool), winner != NOT_FOUND
     for prefix, side, where in (
         ("", picks.take(rejected), every),

@@ -117,8 +117,11 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     tables = []
     for number, entry in enumerate(entries):
         path = with_version(under(run.folder, entry["path"]), entry.get("version"))
-        table = open_table(path, number, allow_outside=outside)
-        tables.append(replace(table, path=entry["path"]))
+        columns = run.params.columns_of(entry["path"])
+        table = open_table(path, number, allow_outside=outside, columns=columns)
+        tables.append(
+            replace(table, path=entry["path"], picker=run.given_names.get(entry["path"], ""))
+        )
     if not micrographs:
         return tables, None
     exposures = open_table(under(run.folder, micrographs), allow_outside=outside)

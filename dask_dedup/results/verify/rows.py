@@ -83,14 +83,20 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
 
     def compare_parquet(fragment: Fragment) -> None:
         paths = {dataset: parts[dataset][fragment.number] for dataset in (KEPT, REJECTED)}
-        outputs = {name: _open(path, schema, native=False) for name, path in paths.items()}
+        outputs = {
+            name: _open(formats.open_table(path), path, schema, native=False)
+            for name, path in paths.items()
+        }
         compare([fragment], outputs)
 
     def compare_native(source: int) -> None:
         table = inputs.tables[source]
         fragments = [part for part in inputs.fragments if part.source == source]
         paths = {dataset: native[dataset][source] for dataset in (KEPT, REJECTED)}
-        outputs = {name: _open(path, table.schema, native=True) for name, path in paths.items()}
+        outputs = {
+            name: _open(run.open_output(path, source), path, table.schema, native=True)
+            for name, path in paths.items()
+        }
         compare(fragments, outputs)
         _compare_bytes(paths, table, fragments, duplicates)
 
@@ -182,9 +188,8 @@ class _Output:
             raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
 
 
-def _open(path: Path, schema: pa.Schema, *, native: bool) -> _Output:
-    """Open an output file with the column types of the input."""
-    table = formats.open_table(path, allow_empty=True)
+def _open(table: ParticleTable, path: Path, schema: pa.Schema, *, native: bool) -> _Output:
+    """Open the output file `table` at `path` with the column types of the input."""
     same = table.schema.names == schema.names or (native and not table.rows)
     if not native:
         same = table.schema.equals(schema, check_metadata=True)
@@ -249,7 +254,7 @@ def compare_totals(run: FinishedRun) -> str:
     for file in run.files:
         if not file.holds_rows:
             continue
-        number = formats.open_table(file.path).rows
+        number = run.open_output(file.path, file.source).rows
         if number != file.rows:
             raise MismatchError(f"{file.path} has {number} rows, but {file.rows} in the manifest")
         rows[file.dataset][file.source] += number

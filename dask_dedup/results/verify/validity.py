@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from dask_dedup.arrow import is_text
 from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
@@ -62,6 +63,11 @@ def _reasons(
     """Yield each reason why rows cannot be compared, by priority, with a (n,) bool mask of these rows."""
     roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
+    limit = params.for_input("min_score", inputs.tables[source].path)
+    if limit is not None and roles.score:
+        score = columns.floats(roles.score)
+        acceptable = score >= limit if roles.higher_is_better else score <= limit
+        yield "score", ~(acceptable | np.isnan(score) | (score == SCORE_SENTINEL))
     yield "micrograph", _empty(columns, roles.micrograph)
     listed = np.empty(0, np.intp)
     if table is not None:
@@ -177,20 +183,30 @@ def _empty(columns: Columns, name: str) -> Bools:
 def compare_counts(inputs: Inputs, totals: dict[str, Any], counts: InvalidCounts) -> str:
     """Check that the manifest's counts of invalid rows equal the counts in the inputs."""
     by_reason: Counter[str] = Counter()
-    by_input = [0] * len(inputs.tables)
+    by_input, low_scores = [0] * len(inputs.tables), [0] * len(inputs.tables)
     for (source, reason), rows in counts.items():
+        if reason == "score":
+            low_scores[source] += rows
+            continue
         by_reason[reason] += rows
         by_input[source] += rows
-    number = sum(by_input)
+    number, low = sum(by_input), sum(low_scores)
     for key, stated, value in (
+        ("low_score", totals["low_score"], low),
+        ("low_score by input", [entry["low_score"] for entry in totals["by_input"]], low_scores),
         ("invalid", totals["invalid"], number),
         ("invalid_by_reason", totals["invalid_by_reason"], dict(by_reason)),
         ("invalid by input", [entry["invalid"] for entry in totals["by_input"]], by_input),
     ):
         if stated != value:
             raise MismatchError(f"{key} is {stated} in the manifest, but {value} in the inputs")
-    if not number:
+    if not number + low:
         return "every row can be compared"
-    outcome = "kept" if inputs.params.invalid == "keep" else "rejected"
-    what = "is" if number == 1 else "are"
-    return f"{counted(number, 'row')} cannot be compared and {what} {outcome}; no other row was set aside"
+    found = []
+    if low:
+        found.append(counted(low, "row", "have a score worse than the limit and are rejected"))
+    if number:
+        outcome = "kept" if inputs.params.invalid == "keep" else "rejected"
+        what = "is" if number == 1 else "are"
+        found.append(f"{counted(number, 'row')} cannot be compared and {what} {outcome}")
+    return f"{'; '.join(found)}; no other row was set aside"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.column_map import ROLES, ColumnMap, Header, Layout, first_row
 from dask_dedup.formats.coordinates.values import is_numeric
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -134,7 +135,9 @@ def with_columns(given: Mapping[str, str]) -> ColumnMap:
     unknown = next((role for role in given if role not in ROLES), None)
     if unknown or not {"x", "y"} <= given.keys():
         problem = f"{unknown} is no role" if unknown else "x and y are needed"
-        raise InputError(f"columns: {problem}. Roles are {', '.join(sorted(ROLES))}.")
+        raise InputError(
+            f"{parameter('columns')}: {problem}. Roles are {', '.join(sorted(ROLES))}."
+        )
 
     def recognise(head: bytes, path: Path) -> Header | None:
         return _read_header(head, path, given)

@@ -1,0 +1,217 @@
+"""Inputs on the command line: NAME=PATH names a picker, and options name inputs by path or name."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+import dask_dedup
+from dask_dedup import DedupParams, InputError
+from dask_dedup.formats import open_table
+from dask_dedup.particles.pickers import name_pickers
+
+SIZE = ("--micrograph-pixel-size", "1", "--min-separation", "20")
+
+
+def boxes(folder, shift=0, names=("m1", "m2")):
+    """Write EMAN boxes of 10 px whose centres are at x = 100 and 200, plus `shift`."""
+    folder.mkdir(parents=True)
+    for name in names:
+        lines = [f"{x - 5 + shift} 95 10 10" for x in (100, 200)]
+        (folder / f"{name}.box").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def manifest(output):
+    return json.loads((output / "manifest.json").read_text())
+
+
+def test_a_name_names_the_picker(cli, tmp_path):
+    one, two = boxes(tmp_path / "a" / "EMAN"), boxes(tmp_path / "b" / "EMAN", 3)
+    output = tmp_path / "out"
+    found = cli("run", f"topaz={one}", two, "-o", output, "--prefer-input-order", *SIZE)
+    assert found.exit_code == 0, found.stderr
+    assert f"topaz={one}" in found.stdout
+    entries = manifest(output)["inputs"]
+    assert [entry["path"] for entry in entries] == [str(one), str(two)]
+    assert [entry["picker"] for entry in entries] == ["topaz", "EMAN"]
+    assert [entry["kept"] for entry in manifest(output)["totals"]["by_input"]] == [4, 0]
+    assert dask_dedup.verify(output).verified
+
+
+def test_an_argument_that_exists_is_a_path(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "topaz=EMAN")
+    boxes(tmp_path / "EMAN", 50)
+    assert cli("run", "topaz=EMAN", "-o", "one", *SIZE).exit_code == 0
+    assert manifest(tmp_path / "one")["inputs"][0]["path"] == "topaz=EMAN"
+    assert cli("run", "x=topaz=EMAN", "-o", "two", *SIZE).exit_code == 0
+    (entry,) = manifest(tmp_path / "two")["inputs"]
+    assert (entry["path"], entry["picker"]) == ("topaz=EMAN", "x")
+
+
+def test_a_pattern_can_have_a_name(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "EMAN")
+    assert cli("run", "mine=EMAN/*.box", "-o", "out", *SIZE).exit_code == 0
+    (entry,) = manifest(tmp_path / "out")["inputs"]
+    assert (entry["path"], entry["picker"], entry["rows"]) == ("EMAN/*.box", "mine", 4)
+
+
+@pytest.mark.parametrize("word", ["a.b=EMAN", "=EMAN", "topaz=", "a b=EMAN"])
+def test_other_texts_are_paths(cli, tmp_path, monkeypatch, word):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "EMAN")
+    found = cli("run", word, "-o", "out", *SIZE)
+    assert found.exit_code == 2
+    assert f"{word}: no such file or folder" in found.stderr
+
+
+def test_options_name_inputs_by_name_or_path(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "a" / "EMAN")
+    boxes(tmp_path / "b" / "EMAN", 3)
+    options = ("--micrograph-pixel-size", "one=1", "--micrograph-pixel-size", "b/EMAN/=1.001")
+    found = cli(
+        *("run", "one=a/EMAN", "two=b/EMAN", "-o", "out", *options),
+        *("--flip-y", "two", "--micrograph-height", "200", "--rename-micrographs", "two=s/x/y/"),
+    )
+    assert found.exit_code == 0, found.stderr
+    parameters = manifest(tmp_path / "out")["parameters"]
+    assert parameters["micrograph_pixel_size"] == [["a/EMAN", 1.0], ["b/EMAN", 1.001]]
+    assert parameters["rename_micrographs"] == [["b/EMAN", "s/x/y/"]]
+    assert parameters["flip_y"] == [1]
+    found = cli("run", "one=a/EMAN", "-o", "out2", "--micrograph-pixel-size", "three=1")
+    assert found.exit_code == 2
+    assert "three is not one of the inputs" in found.stderr
+
+
+def test_a_name_of_several_inputs_stands_for_all(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "a")
+    boxes(tmp_path / "b", 3, names=("m3",))
+    found = cli("run", "t=a", "t=b", "-o", "out", "--micrograph-pixel-size", "t=1.5")
+    assert found.exit_code == 0, found.stderr
+    content = manifest(tmp_path / "out")
+    assert content["parameters"]["micrograph_pixel_size"] == [["a", 1.5], ["b", 1.5]]
+    assert [entry["picker"] for entry in content["inputs"]] == ["t", "t"]
+
+
+def test_the_command_of_a_run_has_the_names(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "a")
+    (tmp_path / "t.csv").write_text("cx,cy\n100,100\n")
+    first = cli(
+        *("run", "one=a", "t.csv", "-o", "out", *SIZE, "--columns", "t.csv=x=cx,y=cy"),
+        no_report=False,
+    )
+    assert first.exit_code == 0, first.stderr
+    page = (tmp_path / "out" / "report.html").read_text()
+    command = page.partition("dask-dedup run one=a")[2].partition("<")[0]
+    assert "--columns t.csv=x=cx,y=cy" in command
+    again = cli("run", "one=a", *shlex.split(command))
+    assert again.exit_code == 0
+    assert "already holds this run" in again.stderr
+
+
+def test_names_are_part_of_the_run_id(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "a")
+    assert cli("run", "one=a", "-o", "out", *SIZE).exit_code == 0
+    assert cli("run", "two=a", "-o", "out", *SIZE).exit_code == 2
+
+
+def test_other_names_are_those_of_folders_and_files_and_differ(tmp_path):
+    paths = [boxes(tmp_path / name / "EMAN") for name in "ab"]
+    star = tmp_path / "eman.star"
+    star.write_text(
+        "data_particles\n\nloop_\n_rlnMicrographName\n_rlnCoordinateX\n_rlnCoordinateY\na.mrc 1 2\n"
+    )
+    tables = [open_table(path) for path in [*paths, star, tmp_path / "a/EMAN/m1.box"]]
+    assert name_pickers(tables) == ["EMAN", "EMAN-2", "eman-3", "EMAN-4"]
+
+
+def test_names_in_python(tmp_path):
+    folder = boxes(tmp_path / "EMAN")
+    result = dask_dedup.run(
+        folder, tmp_path / "out", names={str(folder): "mine"}, micrograph_pixel_size=1
+    )
+    assert result.manifest["inputs"][0]["picker"] == "mine"
+    found = dask_dedup.inspect(folder, names={f"{folder}/": "mine"}, micrograph_pixel_size=1)
+    assert found.inputs[0].picker == "mine"
+    with pytest.raises(InputError, match="'my picks' cannot name a picker"):
+        dask_dedup.run(folder, tmp_path / "out", names={str(folder): "my picks"})
+    with pytest.raises(InputError, match="names names elsewhere, which is not one of the inputs"):
+        dask_dedup.run(folder, tmp_path / "out", names={"elsewhere": "mine"})
+
+
+TEXT = "cx,cy,x,p\n10,20,99,0.5\n300,40,99,0.25\n"
+
+
+def test_columns_of_text_tables(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "a")
+    folder = tmp_path / "text"
+    folder.mkdir()
+    (folder / "m1.csv").write_text(TEXT)
+    (folder / "m2.csv").write_text(TEXT)
+    found = cli("run", "text", "a", "-o", "out", *SIZE, "--columns", "x=cx,y=cy,score=p")
+    assert found.exit_code == 0, found.stderr
+    content = manifest(tmp_path / "out")
+    assert content["parameters"]["columns"] == [["", "x=cx,y=cy,score=p"]]
+    assert (tmp_path / "out/particles_kept/text/m1.csv").read_text() == TEXT
+    assert dask_dedup.verify("out").verified
+    assert "verified" in dask_dedup.report("out").read_text()
+
+
+@pytest.mark.parametrize("extension", ["csv", "tsv", "txt"])
+def test_columns_by_number_and_for_one_input(tmp_path, extension):
+    delimiter = "," if extension == "csv" else "\t"
+    path = tmp_path / f"mic.{extension}"
+    path.write_text(
+        "".join(delimiter.join(row) + "\n" for row in (["9", "5", "0.1"], ["7", "30", "0.9"]))
+    )
+    other = boxes(tmp_path / "a")
+    result = dask_dedup.run(
+        [path, other],
+        tmp_path / "out",
+        columns={str(path): {"x": 2, "y": 1, "score": 3}},
+        micrograph_pixel_size=1,
+        min_score={str(path): 0.5},
+    )
+    assert [entry["kept"] for entry in result.by_input] == [1, 4]
+    assert dask_dedup.verify(tmp_path / "out").verified
+
+
+def test_columns_that_cannot_apply(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxes(tmp_path / "a")
+    (tmp_path / "t.csv").write_text(TEXT)
+    for columns, problem in (
+        ("x=cx", "x and y are needed"),
+        ("x=cx,y=cy,z2=p", "z2 is no role"),
+        ("x=cx,y=q", "t.csv: has no column q. Its columns are cx, cy, x, p"),
+        ("a=x=cx,y=cy", "a: no text table, so --columns cannot apply"),
+        ("x", "it must be x=COLUMN,y=COLUMN"),
+        ("x=1,x=2", "each role once"),
+    ):
+        found = cli("run", "t.csv", "a", "-o", "out", *SIZE, "--columns", columns)
+        assert found.exit_code == 2, columns
+        assert problem in found.stderr
+    found = cli("run", "a", "-o", "out", *SIZE, "--columns", "x=cx,y=cy")
+    assert (
+        "--columns is for text tables of picks (.csv, .tsv, .txt), but no input is one"
+        in found.stderr
+    )
+
+
+def test_columns_as_a_parameter():
+    text = (("", "x=cx,y=cy"),)
+    assert DedupParams(columns="x=cx, y=cy").columns == text
+    assert DedupParams(columns={"x": "cx", "y": "cy"}).columns == text
+    one = DedupParams(columns={"a.csv": {"x": 1, "y": 2}})
+    assert one.columns_of("a.csv") == {"x": "1", "y": "2"}
+    assert one.columns_of("b.csv") == {}
+    assert DedupParams.from_dict(json.loads(json.dumps(one.to_dict()))) == one
