@@ -27,7 +27,7 @@ from dask_dedup.output.layout import (
     TABLES,
 )
 from dask_dedup.output.lock import find_holder, locked
-from dask_dedup.output.manifest import find_manifest
+from dask_dedup.output.manifest import find_manifest, to_json
 from dask_dedup.output.store import ResultStore, draft_files
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS, disk_full_errors
 from dask_dedup.storage.files import list_files, list_names, remove, sha256_of
@@ -215,5 +215,5 @@ def _staged_tables(staging: Path) -> list[str]:
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     draft = path.with_name(f"{path.name}.draft")
-    draft.write_text(json.dumps(content, indent=2) + "\n")
+    draft.write_text(to_json(content) + "\n")
     draft.rename(path)

@@ -50,6 +50,35 @@ def find_manifest(output: str | Path) -> dict[str, Any] | None:
     return manifest
 
 
+def to_json(values: Any, indent: str = "") -> str:
+    """Return JSON text with one line for each file, and for each other object or list without nested ones.
+
+    Examples
+    --------
+    >>> print(to_json({"rows": 3, "outputs": [{"path": "a", "rows": 1}, {"path": "b", "rows": 2}]}))
+    {
+      "rows": 3,
+      "outputs": [
+        {"path": "a", "rows": 1},
+        {"path": "b", "rows": 2}
+      ]
+    }
+    """
+    # `json.dumps` with an indentation takes seconds for thousands of files.
+    is_dict = isinstance(values, dict)
+    parts = values.values() if is_dict else values if isinstance(values, list | tuple) else ()
+    if not any(isinstance(part, dict | list | tuple) for part in parts):
+        return json.dumps(values)
+    inner = indent + "  "
+    lines = [to_json(part, inner) for part in parts]
+    if is_dict:
+        names = (json.dumps(str(name)) for name in values)
+        lines = [f"{name}: {line}" for name, line in zip(names, lines, strict=True)]
+    joined = f",\n{inner}".join(lines)
+    opening, closing = "{}" if is_dict else "[]"
+    return f"{opening}\n{inner}{joined}\n{indent}{closing}"
+
+
 def with_checksum(values: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of JSON values with their checksum added."""
     return {**values, CHECKSUM: _digest(values)}

@@ -30,7 +30,7 @@ from dask_dedup.output.layout import (
     STAGING_PREFIX,
     TABLES,
 )
-from dask_dedup.output.manifest import find_manifest, read_manifest
+from dask_dedup.output.manifest import find_manifest, read_manifest, to_json
 from dask_dedup.output.store import TOKEN, ResultStore, draft_files, token_of
 from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import (
@@ -107,7 +107,7 @@ class ObjectStore(ResultStore):
     def stage(self, request: dict[str, Any], run_token: str) -> Path:
         """Write the run's request to its staging folder. Warn if the store ignores conditional writes."""
         staging = self.staging(run_token)
-        content = (json.dumps(request, indent=2) + "\n").encode()
+        content = (to_json(request) + "\n").encode()
         try:
             create(staging / REQUEST, content)
             # The store must refuse this one.
@@ -170,7 +170,7 @@ class ObjectStore(ResultStore):
     ) -> bool:
         """Write the manifest. Return False if another run has written a manifest meanwhile."""
         final = self.output / MANIFEST
-        content = (json.dumps(manifest, indent=2) + "\n").encode()
+        content = (to_json(manifest) + "\n").encode()
         if replaced is not None:
             tag = tag_of(final)
             if json.loads(read_bytes(final)) != replaced:
