@@ -38,7 +38,20 @@ def test_a_name_names_the_picker(cli, tmp_path):
     assert [entry["path"] for entry in entries] == [str(one), str(two)]
     assert [entry["picker"] for entry in entries] == ["topaz", "EMAN"]
     assert [entry["kept"] for entry in manifest(output)["totals"]["by_input"]] == [4, 0]
+    assert len(list((output / "particles_kept" / "topaz").iterdir())) == 2
+    assert len(list((output / "particles_rejected" / "EMAN").iterdir())) == 2
+    kept = [line for line in found.stdout.splitlines() if line.startswith("kept: ")]
+    assert kept == [f"kept: {output}/particles_kept/{name}" for name in ("topaz", "EMAN")]
     assert dask_dedup.verify(output).verified
+
+
+def test_a_given_name_goes_before_one_of_a_folder(cli, tmp_path):
+    one, two = boxes(tmp_path / "topaz"), boxes(tmp_path / "b" / "EMAN", 3)
+    found = cli("run", one, f"topaz={two}", "-o", tmp_path / "out", *SIZE)
+    assert found.exit_code == 0, found.stderr
+    entries = manifest(tmp_path / "out")["inputs"]
+    for name in ("picker", "output"):
+        assert [entry[name] for entry in entries] == ["topaz-2", "topaz"]
 
 
 def test_an_argument_that_exists_is_a_path(cli, tmp_path, monkeypatch):

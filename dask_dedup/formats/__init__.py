@@ -246,16 +246,16 @@ def is_tree(table: ParticleTable) -> bool:
     )
 
 
-def output_name(table: ParticleTable, taken: Collection[str] = ()) -> str:
+def output_name(table: ParticleTable, picker: str, taken: Collection[str] = ()) -> str:
     """Return the name of a table's output in its own format: a file, or a folder of pick files.
 
-    A folder has none of the names in `taken`.
+    The folder is named after the picker. It has none of the names in `taken`.
     """
     if table.format != "coordinates":
         return Path(table.path).name
-    from dask_dedup.formats.coordinates.picker import distinct_name, picker_name
+    from dask_dedup.formats.coordinates.picker import distinct_name
 
-    folder = distinct_name(picker_name(table.path), taken)
+    folder = distinct_name(picker, taken)
     return folder if table.detail.tree else f"{folder}/{Path(table.path).name}"
 
 

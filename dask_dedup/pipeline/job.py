@@ -16,6 +16,7 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema, is_writable, output_name
 from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
+from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
 from dask_dedup.storage.table_version import with_version
@@ -96,11 +97,11 @@ def native_names(tables: Sequence[ParticleTable], output_format: str) -> list[st
         )
     names: list[str | None] = []
     taken: set[str] = set()
-    for table in tables:
+    for table, picker in zip(tables, name_pickers(tables), strict=True):
         if output_format != "native" or not is_writable(table):
             names.append(None)
             continue
-        name = output_name(table, taken)
+        name = output_name(table, picker, taken)
         mine = {name}
         if table.format == "coordinates":
             mine = {name.split("/")[0].casefold()}
