@@ -52,6 +52,24 @@ class _Picker(NamedTuple):
 _KNOWN = {"blob": _Picker(0.75, 6, 0.2, 0, 5), "template": _Picker(0.85, 3, 0.1, 0.1, 0.9)}
 
 
+#: Width of the boxes of `simulate_project`, in pixels.
+BOX = 180
+# The threshold of crYOLO leaves out boxes with a confidence below 0.5.
+_CRYOLO, _TOPAZ, _RELION = _Picker(0.85, 4, 0.15, 0.2, 1), _Picker(0.9, 3, 0.2, -3, 5), _Picker()
+_CBOX_COLUMNS = (
+    *(f"Coordinate{axis}" for axis in "XYZ"),
+    *("Width", "Height", "Depth", "Confidence"),
+)
+_PICK_COLUMNS = (
+    *("CoordinateX", "CoordinateY", "AutopickFigureOfMerit", "ClassNumber", "AnglePsi"),
+)
+_OPTICS_COLUMNS = (
+    *("OpticsGroupName", "OpticsGroup", "MicrographPixelSize"),
+    *("Voltage", "SphericalAberration", "AmplitudeContrast"),
+)
+_OPTICS = f"opticsGroup1 1 {PSIZE_MIC} 300.0 2.7 0.1"
+
+
 def simulate_pickers(
     folder: str | Path,
     *,
@@ -218,3 +236,79 @@ def _write(rows: Floats, path: Path, slot: int, seed: int) -> None:
         "alignments2D/split": (2 * chance[6]).astype("u4"),
     }
     pq.write_table(pa.table(columns), path, use_dictionary=_REPEATED, compression="zstd")
+
+
+def simulate_project(
+    folder: str | Path, *, particles: int = 3_000, micrographs: int = 12, seed: int = 0
+) -> None:
+    """Simulate the pick files of three pickers in a RELION project.
+
+    Writes ``CBOX/*.cbox`` (crYOLO, all boxes), ``topaz/topaz_picks.txt``, the RELION job
+    ``AutoPick/job010`` with its list, and the micrograph table ``CtfFind/job003/micrographs_ctf.star``.
+    The pickers find the same particles, as in `simulate_pickers`.
+
+    Parameters
+    ----------
+    folder : str or Path
+        New folder.
+    particles, micrographs, seed : int
+        As in `simulate_pickers`.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of range, or the particles do not fit on the micrographs.
+    OutputExistsError
+        If the folder exists.
+    """
+    _check(particles, micrographs, ("crYOLO", "topaz", "RELION"), seed)
+    project = Path(folder)
+    if project.exists():
+        raise OutputExistsError(f"{project} exists; remove it or simulate into another folder")
+    autopick = "AutoPick/job010/Micrographs"
+    for name in ("CBOX", "topaz", autopick, "CtfFind/job003"):
+        (project / name).mkdir(parents=True)
+    topaz = ["image_name\tx_coord\ty_coord\tscore\n"]
+    listed, known = [], []
+    ends = [number * particles // micrographs for number in range(micrographs + 1)]
+    for number, (start, stop) in enumerate(pairwise(ends)):
+        name = f"mic_{number:04d}"
+        path = f"MotionCorr/job002/Micrographs/{name}.mrc"
+        boxes, found, picked = (
+            _in_pixels(_pick(number, stop - start, picker, slot, seed))
+            for slot, picker in enumerate((_CRYOLO, _TOPAZ, _RELION), start=1)
+        )
+        half = BOX / 2
+        lines = [
+            f"{x - half:.3f} {y - half:.3f} <NA> {BOX} {BOX} <NA> {s:.6f}" for x, y, s in boxes
+        ]
+        (project / "CBOX" / f"{name}.cbox").write_text(
+            "data_global\n\n_cbox_format_version 1.0\n\n"
+            + _star("cryolo", [f"_{column}" for column in _CBOX_COLUMNS], lines)
+        )
+        topaz += [f"{name}\t{x:.0f}\t{y:.0f}\t{s:.4f}\n" for x, y, s in found]
+        lines = [f"{x:.3f} {y:.3f} {s:.6f} 1 0.0" for x, y, s in picked]
+        (project / autopick / f"{name}_autopick.star").write_text(
+            _star("", [f"_rln{column}" for column in _PICK_COLUMNS], lines)
+        )
+        listed.append(f"{path} {autopick}/{name}_autopick.star")
+        known.append(f"{path} 1")
+    (project / "topaz/topaz_picks.txt").write_text("".join(topaz))
+    labels = ["_rlnMicrographName", "_rlnMicrographCoordinates"]
+    (project / "AutoPick/job010/autopick.star").write_text(
+        _star("coordinate_files", labels, listed)
+    )
+    (project / "CtfFind/job003/micrographs_ctf.star").write_text(
+        _star("optics", [f"_rln{column}" for column in _OPTICS_COLUMNS], [_OPTICS])
+        + _star("micrographs", ["_rlnMicrographName", "_rlnOpticsGroup"], known)
+    )
+
+
+def _in_pixels(picks: Floats) -> list[list[float]]:
+    """Return x and y in pixels and the score of each pick that `_pick` returns."""
+    return np.column_stack([picks[:, 4:6] / PSIZE_MIC, picks[:, 6]]).tolist()
+
+
+def _star(block: str, labels: Sequence[str], rows: Sequence[str]) -> str:
+    names = [f"{label} #{number}" for number, label in enumerate(labels, start=1)]
+    return "\n".join([f"\ndata_{block}\n", "loop_", *names, *rows, "", ""])

@@ -8,7 +8,6 @@ import sys
 import pytest
 import yaml
 from conftest import REPOSITORY
-from tables import Output
 
 from dask_dedup import verify
 
@@ -25,35 +24,6 @@ def test_undo_symmetry_expansion(tmp_path):
     assert "each particle is kept exactly once" in outcome.stdout
     report = verify(tmp_path / "result")
     assert report.passed, report.lines()
-
-
-@pytest.mark.real_data
-def test_combine_pickers(real_data, tmp_path):
-    folders = [real_data / "repic_empiar10017" / name for name in ("crYOLO", "topaz", "deepPicker")]
-    options = ("--pixel-size", 1.77, "--output", tmp_path)
-    outcome = script("combine_pickers", *folders, *options)
-    assert outcome.returncode == 0, outcome.stderr
-    assert "topaz:  9,518 picks,  9,176 kept" in outcome.stdout
-    assert Output(tmp_path / "result").manifest["totals"]["rows"] == 22_390
-
-
-def test_combine_pickers_of_two_small_folders(tmp_path):
-    for name, score in (("first", 0.9), ("second", 0.8)):
-        (tmp_path / name).mkdir()
-        lines = [f"{x}\t10\t64\t64\t{score}\n" for x in (0, 500, 1000)]
-        (tmp_path / name / "grid_1.box").write_text("".join(lines))
-    arguments = ("combine_pickers", "first", "second", "--pixel-size", 1, "--output", "out")
-    for _ in range(2):
-        outcome = script(*arguments, cwd=tmp_path)
-        assert outcome.returncode == 0, outcome.stderr
-        assert "first:      3 picks,      3 kept" in outcome.stdout
-        assert "second:      3 picks,      0 kept" in outcome.stdout
-
-
-def test_combine_pickers_refuses_a_folder_without_box_files(tmp_path):
-    outcome = script("combine_pickers", tmp_path, "--pixel-size", 1, "--output", tmp_path / "out")
-    assert outcome.returncode == 1
-    assert outcome.stderr == f"{tmp_path}: no .box files\n"
 
 
 @pytest.mark.slow

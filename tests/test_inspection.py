@@ -36,8 +36,7 @@ from dask_dedup.inspection.neighbours import (
 from dask_dedup.simulation import simulate_pickers
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
-from combine_pickers import read_boxes
-from dynamo_table import read_dynamo
+from converters import read_boxes, read_dynamo
 
 NO_SCORE = DedupParams(score_field="none")
 NAME = "Falcon_2012_06_12-14_33_35_0.mrc"

@@ -18,7 +18,7 @@ from dask_dedup.inspection.matching import match
 from dask_dedup.inspection.offset import find_offset
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
-from combine_pickers import read_boxes
+from converters import read_boxes
 
 PSIZE = 1.77
 

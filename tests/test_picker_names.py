@@ -156,7 +156,9 @@ def test_names_in_python(tmp_path):
     assert found.inputs[0].picker == "mine"
     with pytest.raises(InputError, match="'my picks' cannot name a picker"):
         dask_dedup.run(folder, tmp_path / "out", names={str(folder): "my picks"})
-    with pytest.raises(InputError, match="names names elsewhere, which is not one of the inputs"):
+    with pytest.raises(
+        InputError, match="elsewhere: has the name mine of a picker, but is not one of the inputs"
+    ):
         dask_dedup.run(folder, tmp_path / "out", names={"elsewhere": "mine"})
 
 

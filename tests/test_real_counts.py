@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import sys
 
 import numpy as np
@@ -22,7 +21,7 @@ from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
-from combine_pickers import read_boxes
+from converters import read_boxes, read_dynamo
 
 pytestmark = pytest.mark.real_data
 
@@ -92,7 +91,7 @@ def test_centres_are_those_of_the_data_portal(real_data, file, psize):
 
 @pytest.fixture(scope="module")
 def convert():
-    return runpy.run_path(str(REPOSITORY / "examples" / "dynamo_table.py"))["read_dynamo"]
+    return read_dynamo
 
 
 class TestDynamo:

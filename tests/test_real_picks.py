@@ -14,7 +14,7 @@ from tables import Output, values, write_file
 from dask_dedup import DedupParams, run, verify
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
-from combine_pickers import combine, read_boxes
+from converters import combine, read_boxes
 
 pytestmark = pytest.mark.real_data
 

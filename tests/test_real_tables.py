@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import runpy
-import sys
-
 import numpy as np
 import oracle
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from conftest import REPOSITORY
+from converters import read_dynamo
 from scipy.spatial import cKDTree
 from tables import Output
 
@@ -120,9 +118,8 @@ def read_star(path):
 
 @pytest.fixture
 def dynamo(real_data):
-    example = runpy.run_path(str(REPOSITORY / "examples" / "dynamo_table.py"))
     path = real_data / "dynamo2m_chemoreceptor" / "dynamo2warp_example.tbl"
-    return path, example["read_dynamo"](path, 1.0)
+    return path, read_dynamo(path, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +138,18 @@ def test_duplicates_of_chemoreceptors_appear_only_after_shifts(dynamo, reach, wi
 @pytest.mark.parametrize(
     ("reach", "rejected"), [(0.5, 160), (1, 173), (2, 191), (4, 245), (8, 825)]
 )
+@pytest.mark.parametrize("converted", [False, True])
 def test_chemoreceptors_lose_as_many_as_in_a_greedy_walk(
-    dynamo, tmp_path, monkeypatch, capsys, reach, rejected
+    dynamo, tmp_path, reach, rejected, converted
 ):
-    path, _ = dynamo
-    arguments = ["--pixel-size", "1", "--min-separation", str(reach), "--output", str(tmp_path)]
-    monkeypatch.setattr(sys, "argv", ["dynamo_table.py", str(path), *arguments])
-    runpy.run_path(str(REPOSITORY / "examples" / "dynamo_table.py"), run_name="__main__")
-    assert f"with shifts: {rejected} of 4,934" in capsys.readouterr().out
+    path, table = dynamo
+    options = {"micrograph_pixel_size": 1.0}
+    if converted:
+        path = tmp_path / "converted.parquet"
+        pq.write_table(table, path)
+        options = {"score_field": "rlnLCCmax:higher"}
+    result = run(path, tmp_path / "out", min_separation=reach, **options)
+    assert (result.rows, result.rejected) == (4934, rejected)
 
 
 def test_an_empty_cs_of_cryosparc(real_data, tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,14 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import describe_picks, group_files, open_table, open_tables, read
+from dask_dedup.formats import (
+    describe_picks,
+    find_notes,
+    group_files,
+    open_table,
+    open_tables,
+    read,
+)
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import (
@@ -193,10 +202,13 @@ def _conclude(
     pairs: tuple[Pair, ...] = ()
     if several:
         radius = inputs.params.min_separation if unit == "A" else _radius_in_pixels(measured)
-        pairs = tuple(
-            Pair(one, other, match(samples[one], samples[other], radius))
-            for one, other in combinations(range(len(samples)), 2)
-        )
+
+        def compare(numbers: tuple[int, int]) -> Pair:
+            one, other = numbers
+            return Pair(one, other, match(samples[one], samples[other], radius))
+
+        with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+            pairs = tuple(pool.map(compare, combinations(range(len(samples)), 2)))
     flips = choose_flips(inputs, pairs)
     together = None
     if several and measured:
@@ -211,6 +223,9 @@ def _conclude(
         for n in range(len(samples))
     )
     warnings = checks.find_warnings(inputs, summaries)
+    for table, roles in zip(inputs.tables, inputs.roles, strict=True):
+        if roles.min_score is None:
+            warnings += find_notes(table)[1]
     warnings += find_warnings(survey, entries, pairs)
     advice = advise(inputs, survey, entries, together, flips)
     return Inspection(

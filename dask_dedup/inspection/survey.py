@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.dedup.params import FARTHEST
+from dask_dedup.dedup.picks import LOW_SCORE
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
 #: Distances are measured on whole micrographs with at most this many picks; everything is counted.
-PICKS_MEASURED = 500_000
+PICKS_MEASURED = 250_000
 #: At most about this many uids are compared: a share chosen by hash, which keeps repeated uids together.
 UIDS_COMPARED = 20_000_000
 
@@ -175,7 +176,7 @@ def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
 
 
 def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
-    """Return a fragment's particle centres on sampled micrographs. Leave out rows without a valid centre."""
+    """Return a fragment's particle centres on sampled micrographs. Leave out rows without a valid centre and low scores."""
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
     micrographs = RowMicrographs.of(columns, roles)
@@ -196,7 +197,8 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
         psize = 1.0 if found.psize is None else found.psize
         height = _heights(measured, fragment, rows, found.micrographs) * psize
     centres = Centres(keys.view(np.int64), points, shift, height)
-    return centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)))
+    low = (found.picks.invalid & np.uint16(LOW_SCORE)) != 0
+    return centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)) & ~low)
 
 
 def _heights(

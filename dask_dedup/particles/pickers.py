@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from dask_dedup.dedup.per_input import as_input, is_picker_name
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.picker import distinct_name, picker_name
-from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +33,8 @@ def check_names(inputs: Sequence[str | Path], names: Mapping[str, str] | None) -
             )
         if as_input(path) not in spelling:
             raise InputError(
-                f"{parameter('names')} names {path}, which is not one of the inputs. Write it as the "
-                "input is written."
+                f"{path}: has the name {name} of a picker, but is not one of the inputs. Write it as "
+                "the input is written."
             )
         found[spelling[as_input(path)]] = name
     return found

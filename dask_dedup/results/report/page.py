@@ -60,9 +60,32 @@ def render(
         names=_names(manifest.get("micrograph_names") or {}),
         command=run_command(manifest, str(run.output)),
         citation=_citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
-        files=manifest["outputs"][:LISTED_FILES],
+        files=list_outputs(manifest)[:LISTED_FILES],
+        listed=len(list_outputs(manifest)),
         output_bytes=sum(entry["bytes"] for entry in manifest["outputs"]),
     )
+
+
+def list_outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the output files for the list in the report. Pick files of one input are one entry: their folder."""
+    listed: list[dict[str, Any]] = []
+    folders: dict[tuple[str, int], dict[str, Any]] = {}
+    for entry in manifest["outputs"]:
+        source = entry["input"]
+        output = manifest["inputs"][source].get("output")
+        dataset = entry["path"].partition("/")[0]
+        folder = f"{'/'.join(filter(None, (dataset, manifest['run_token'], output)))}/"
+        if output is None or not entry["path"].startswith(folder):
+            listed.append(entry)
+            continue
+        if (dataset, source) not in folders:
+            folders[dataset, source] = {"path": folder, "rows": 0, "bytes": 0, "files": 0}
+            listed.append(folders[dataset, source])
+        one = folders[dataset, source]
+        one["files"] += 1
+        for name in ("rows", "bytes"):
+            one[name] += entry[name]
+    return listed
 
 
 def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
