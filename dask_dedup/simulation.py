@@ -306,7 +306,8 @@ def simulate_project(
 
 def _in_pixels(picks: Floats) -> list[list[float]]:
     """Return x and y in pixels and the score of each pick that `_pick` returns."""
-    return np.column_stack([picks[:, 4:6] / PSIZE_MIC, picks[:, 6]]).tolist()
+    rows: list[list[float]] = np.column_stack([picks[:, 4:6] / PSIZE_MIC, picks[:, 6]]).tolist()
+    return rows
 
 
 def _star(block: str, labels: Sequence[str], rows: Sequence[str]) -> str:

@@ -131,13 +131,13 @@ def inspect(
 
 def _open(
     paths: Sequence[str | Path],
-    names: Mapping[str, str],
+    pickers_of: Mapping[str, str],
     micrographs: str | Path | None,
     params: DedupParams,
     problems: list[str],
 ) -> tuple[Inputs, bool]:
     """Open the tables as inputs. Also return whether the inputs can be compared."""
-    tables, empty = open_tables(paths, params, names=names)
+    tables, empty = open_tables(paths, params, names=pickers_of)
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = tuple(str(paths[number]) for number in empty)
     roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))

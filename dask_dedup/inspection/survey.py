@@ -176,7 +176,7 @@ def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
 
 
 def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
-    """Return a fragment's particle centres on sampled micrographs. Leave out rows without a valid centre and low scores."""
+    """Return a fragment's particle centres on sampled micrographs. Leave out invalid rows and low scores."""
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
     micrographs = RowMicrographs.of(columns, roles)

@@ -292,7 +292,8 @@ class FinishedRun:
         """Open an input at its path in the manifest."""
         entry = self.manifest["inputs"][source]
         path = with_version(under(self.folder, entry["path"]), entry.get("version"))
-        table = open_table(path, source, allow_outside=True)
+        columns = self.params.columns_of(entry["path"])
+        table = open_table(path, source, allow_outside=True, columns=columns)
         if table.rows != entry["rows"]:
             raise InputError(f"{path}: has changed since the run.")
         return table
