@@ -148,7 +148,8 @@ input_options = together(
             "--micrograph-map",
             type=PATH,
             metavar="CSV",
-            help="Table of old and new micrograph names (from,to), for names that no rule covers.",
+            help="Table of old and new micrograph names (from,to), or Dynamo's .doc file, for names that no rule "
+            "covers.",
         ),
         click.option(
             "--group-by",

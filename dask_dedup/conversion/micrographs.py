@@ -114,7 +114,7 @@ def _keys_of_table(
     inputs: Inputs, exposures: ParticleTable, column: str
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.intp], list[str]]]:
     roles = inputs.roles[0]
-    naming = Naming.of(inputs.params, roles.match, exposures.path)
+    naming = Naming.of(inputs.params, roles.match, exposures.path, roles.naming.stripping)
     key = "uid" if roles.match == "uid" else column
     for fragment in exposures.fragments:
         wanted = list(dict.fromkeys([key, column, *roles.groups]))

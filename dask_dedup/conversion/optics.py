@@ -222,7 +222,7 @@ def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTab
             f"groups. Pass {parameter('micrographs')}, a micrographs.star of RELION 3.1 or later."
         )
     optics = _of_table(detail.optics)
-    naming = Naming.of(inputs.params, roles.match, exposures.path)
+    naming = Naming.of(inputs.params, roles.match, exposures.path, roles.naming.stripping)
     keys, numbers = [], []
     for fragment in exposures.fragments:
         columns = Columns(read(exposures, fragment, [column, GROUP]), exposures.path)

@@ -25,6 +25,7 @@ from dask_dedup.formats.base import (
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
 from dask_dedup.formats.coordinates.grouping import group_files
+from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FileSlice",
     "Fragment",
+    "JobMicrographs",
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
@@ -47,6 +49,7 @@ __all__ = [
     "group_files",
     "is_tree",
     "is_writable",
+    "micrographs_of_job",
     "names_of_files",
     "native_format",
     "open_table",

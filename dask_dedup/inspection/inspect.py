@@ -49,6 +49,7 @@ from dask_dedup.particles.inputs import (
     read_exposures,
     with_matched_names,
 )
+from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
 from dask_dedup.particles.programs import CRYOSPARC, RELION
 from dask_dedup.storage.access import check_access
@@ -140,18 +141,19 @@ def _open(
     tables, empty = open_tables(paths, params, names=pickers_of)
     params = params.without_inputs(list(map(str, paths)), empty)
     left_out = tuple(str(paths[number]) for number in empty)
-    roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
     listed = open_table(micrographs) if micrographs else None
+    params, psize_sources = pixel_sizes_of_jobs(tables, params, listed)
+    roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
     roles, names = with_matched_names(tables, roles, params, listed)
     exposures = read_exposures(listed, roles[0], params) if listed else None
     roles = find_units(tables, roles, params, exposures)
     for table, role in zip(tables, roles, strict=True):
         if table.source in params.flip_y:
             check_flip(role, params, exposures, table.path)
-        columns = table.schema.names
+        columns = () if table.format == "coordinates" else table.schema.names
         record(problems, check_pixel_size, role, params, exposures, table.path, columns)
     inputs = Inputs.of(tables, roles, params, exposures)
-    return replace(inputs, left_out=left_out, names=names), comparable
+    return replace(inputs, left_out=left_out, names=names, psize_sources=psize_sources), comparable
 
 
 def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:

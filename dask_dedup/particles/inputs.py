@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from dask_dedup.errors import InputError
@@ -22,7 +22,7 @@ from dask_dedup.particles.programs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
@@ -47,6 +47,8 @@ class Inputs:
     left_out: tuple[str, ...] = ()
     #: If micrographs are matched by name.
     names: NameMatch | None = None
+    #: Where pixel sizes in the parameters come from, by input, if RELION jobs named them.
+    psize_sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> tuple[bool, ...]:
@@ -72,10 +74,11 @@ def make_inputs(
     exposures: ParticleTable | None,
     params: DedupParams,
     left_out: Sequence[str] = (),
+    psize_sources: Mapping[str, str] | None = None,
 ) -> Inputs:
     """Make and check the inputs of a run. The micrograph table `exposures` is read, the particles are not.
 
-    `left_out` are the paths of inputs without a table.
+    `left_out` are the paths of inputs without a table. For `psize_sources`, see `Inputs`.
 
     Raises
     ------
@@ -87,7 +90,9 @@ def make_inputs(
     micrographs = read_exposures(exposures, roles[0], params) if exposures else None
     roles = find_units(tables, roles, params, micrographs)
     inputs = Inputs.of(tables, roles, params, micrographs)
-    inputs = replace(inputs, left_out=tuple(left_out), names=names)
+    inputs = replace(
+        inputs, left_out=tuple(left_out), names=names, psize_sources=psize_sources or {}
+    )
     check_inputs(inputs)
     return inputs
 
@@ -325,7 +330,8 @@ def check_inputs(inputs: Inputs) -> None:
     """Check that every pixel size is known and that `flip_y` can be applied."""
     params, count = inputs.params, len(inputs.tables)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
-        check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
+        columns = () if table.format == "coordinates" else table.schema.names
+        check_pixel_size(roles, params, inputs.micrographs, table.path, columns)
         if table.source in params.flip_y:
             check_flip(roles, params, inputs.micrographs, table.path)
     unknown = [source for source in params.flip_y if not 0 <= source < count]
@@ -345,7 +351,7 @@ def check_pixel_size(
 ) -> None:
     """Check that the micrograph pixel size and shape are known if they are needed.
 
-    `columns` are the names of all columns, for the message.
+    `columns` are the names of all columns, for the message; none for pick files.
     """
     if not needs_pixel_size(roles, params):
         return
@@ -361,7 +367,15 @@ def check_pixel_size(
 
 
 def no_pixel_size(roles: ColumnRoles, table: str, columns: Sequence[str]) -> InputError:
-    """Return the error for a table without any pixel size. It names the ways to give one."""
+    """Return the error for a table without any pixel size. It names the ways to give one.
+
+    Without `columns`, the table is of pick files, which cannot have the column.
+    """
+    if not columns:
+        return InputError(
+            f"{table}: no micrograph pixel size. Pass {parameter('micrographs')}, such as RELION's "
+            f"micrographs_ctf.star, or {parameter('micrograph_pixel_size')}."
+        )
     program, hint = CRYOSPARC, ""
     if roles.convention == "relion":
         program = RELION

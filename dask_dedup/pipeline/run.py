@@ -20,6 +20,7 @@ from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
 from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
 from dask_dedup.particles.inputs import make_inputs
+from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pickers import check_names
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
@@ -120,6 +121,7 @@ def run(
         paths, params, names, micrographs, store, allow_outside=allow_outside
     )
     params = params.without_inputs(list(map(str, paths)), empty)
+    params, psize_sources = pixel_sizes_of_jobs(tables, params, exposures)
     left_out = [str(paths[number]) for number in empty]
     run_id = make_run_id(tables, exposures, params, output_format)
     store.check_idle()
@@ -131,7 +133,7 @@ def run(
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     run_token = store.choose_run_token([run_id, versions(), rows], replaced)
-    opened = make_inputs(tables, exposures, params, left_out)
+    opened = make_inputs(tables, exposures, params, left_out, psize_sources)
     job = make_job(opened, output_format, run_token)
     request = make_request(job, run_id, allow_outside=allow_outside, options=command_options or {})
     with _translate_errors(), ExitStack() as stack:

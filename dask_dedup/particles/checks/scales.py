@@ -84,7 +84,9 @@ def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]
         pixel_sizes.IMAGE: f"{roles.image.psize if roles.image else ''}, as exported by Warp",
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
         pixel_sizes.COLUMN: roles.psize_mic or "",
-        pixel_sizes.MICROGRAPH_OPTION: Message(parameter("micrograph_pixel_size")),
+        pixel_sizes.MICROGRAPH_OPTION: inputs.psize_sources.get(
+            inputs.tables[number].path, Message(parameter("micrograph_pixel_size"))
+        ),
         UNKNOWN: "unknown",
     }
     known = [pair for pair in ranges.values() if pair[0] <= pair[1]]

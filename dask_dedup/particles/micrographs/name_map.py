@@ -1,4 +1,4 @@
-"""Read a map of micrograph names from a CSV file."""
+"""Read a map of micrograph names from a CSV file, or from a ``.doc`` file of Dynamo."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ _HEADER = ["from", "to"]
 
 
 def read_micrograph_map(path: str | Path) -> MicrographMap:
-    """Read a CSV file with two columns: the old and the new name of each micrograph.
+    """Read a file with two columns: the old and the new name of each micrograph.
 
     Parameters
     ----------
     path : str or Path
-        The first line may be the header ``from,to``. Empty lines are ignored.
+        A CSV file, whose first line may be the header ``from,to``; or a ``.doc`` file of Dynamo, with the
+        number and the path of a tomogram in each line. Empty lines are ignored.
 
     Returns
     -------
@@ -39,7 +40,11 @@ def read_micrograph_map(path: str | Path) -> MicrographMap:
         content = read_bytes(at(path))
     try:
         lines = content.decode("utf-8-sig").splitlines()
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, strict=True)]
+        of_dynamo = str(path).lower().endswith(".doc")
+        cells = (
+            (line.split(None, 1) for line in lines) if of_dynamo else csv.reader(lines, strict=True)
+        )
+        rows = [[cell.strip() for cell in row] for row in cells]
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: not a CSV file in UTF-8 ({error}).") from error
     pairs: list[tuple[str, str]] = []
@@ -47,8 +52,9 @@ def read_micrograph_map(path: str | Path) -> MicrographMap:
         if not any(row) or (number == 1 and [cell.lower() for cell in row] == _HEADER):
             continue
         if len(row) != 2 or not all(row):
+            wanted = "a number and a path" if of_dynamo else "two names: from,to"
             raise InputError(
-                f"{path}: line {number} is {','.join(row)!r}. Each line needs two names: from,to."
+                f"{path}: line {number} is {','.join(row)!r}. Each line needs {wanted}."
             )
         pairs.append((row[0], row[1]))
     if not pairs:

@@ -1,0 +1,67 @@
+"""The table of micrographs that a RELION job picked on, as its ``job.star`` or its list names it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, NamedTuple
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.column_map import star_loops
+from dask_dedup.storage.files import exists, read_bytes
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dask_dedup.formats.base import ParticleTable
+
+#: Options of the jobs AutoPick, ManualPick, Extract and External that name their micrographs.
+_OPTIONS = ("fn_input_autopick", "fn_in", "star_mics", "in_mic")
+_JOB = re.compile(r"job\d{3,}")
+_OPTION = re.compile(r"^\s*(\w+)\s+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
+_NAMES = {"rlnJobOptionVariable", "rlnJobOptionValue"}
+
+
+class JobMicrographs(NamedTuple):
+    """Path of the micrographs, and of the file that names them."""
+
+    path: str
+    named_by: str
+
+
+def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
+    """Return the table of micrographs of the job that wrote the picks of `table`.
+
+    Return None if the picks are not in a job folder, or the table does not exist.
+    """
+    if table.format != "coordinates" or table.detail.tomograms:
+        return None
+    for picks in table.detail.lists:
+        if picks.suffix:
+            path = at(picks.project) / picks.rows[0][2]
+            return JobMicrographs(str(path), picks.info.path) if exists(path) else None
+    start = at(table.path).absolute()
+    job = next((each for each in (start, *start.parents) if _JOB.fullmatch(each.name)), None)
+    if job is None or not exists(job / "job.star"):
+        return None
+    for target in _read_options(job / "job.star"):
+        for folder in job.parents:
+            if target.endswith(".star") and exists(folder / target):
+                return JobMicrographs(str(folder / target), str(job / "job.star"))
+    return None
+
+
+def _read_options(path: Path) -> list[str]:
+    """Return the values of the options of a job that can name its micrographs."""
+    try:
+        with opening(path):
+            text = read_bytes(path) + b"\n"
+    except InputError:
+        return []
+    for _, labels, start in star_loops(text):
+        if set(labels) == _NAMES:
+            rows = _OPTION.findall(text[start:].decode(errors="replace"))
+            values = {name: value.strip("'\"") for name, value in rows}
+            return [values[name] for name in _OPTIONS if values.get(name)]
+    return []

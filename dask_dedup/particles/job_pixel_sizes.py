@@ -1,0 +1,85 @@
+"""Pixel sizes of pick files from the table of micrographs that their RELION job names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from dask_dedup.dedup.per_input import as_input
+from dask_dedup.errors import InputError
+from dask_dedup.formats import micrographs_of_job, open_table, read
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.programs import RELION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.formats import ParticleTable
+
+_COLUMN = "rlnMicrographPixelSize"
+_OPTIONS = ("micrograph_pixel_size", "coordinate_pixel_size")
+
+
+class JobPixelSizes(NamedTuple):
+    """The parameters with the pixel sizes that jobs name, and where these come from by input."""
+
+    params: DedupParams
+    sources: dict[str, str]
+
+
+def pixel_sizes_of_jobs(
+    tables: Sequence[ParticleTable], params: DedupParams, exposures: ParticleTable | None
+) -> JobPixelSizes:
+    """Find the pixel size of each input of pick files in a RELION job folder that has none.
+
+    A micrograph table, a column and a parameter come before. The result is the parameter
+    `micrograph_pixel_size` of that input, so it is in the run id and in the manifest.
+
+    Raises
+    ------
+    InputError
+        If the micrographs of a job have several pixel sizes.
+    """
+    if exposures is not None or not params.measures:
+        return JobPixelSizes(params, {})
+    found: dict[str, float] = {}
+    sources: dict[str, str] = {}
+    for table in tables:
+        given = any(params.for_input(name, table.path) is not None for name in _OPTIONS)
+        if given or not set(RELION.psize_mic).isdisjoint(table.schema.names):
+            continue
+        named = micrographs_of_job(table)
+        sizes = _read_sizes(named.path) if named else None
+        if named is None or sizes is None or not sizes.size:
+            continue
+        if sizes.size > 1:
+            raise InputError(
+                f"{table.path}: the micrographs of its job have pixel sizes from {sizes[0]:g} to "
+                f"{sizes[-1]:g} A ({named.path}). Pass {parameter('micrographs', named.path)}."
+            )
+        found[as_input(table.path)] = float(sizes[0])
+        sources[table.path] = f"{named.path}, named by {Path(named.named_by).name}"
+    if not found:
+        return JobPixelSizes(params, {})
+    sizes_of = (*params.micrograph_pixel_size, *found.items())  # type: ignore[misc]
+    return JobPixelSizes(replace(params, micrograph_pixel_size=sizes_of), sources)
+
+
+def _read_sizes(path: str) -> NDArray[np.float64] | None:
+    """Return the distinct pixel sizes in a table of micrographs, sorted. Return None if it has none."""
+    table = open_table(path)
+    if _COLUMN not in table.schema.names:
+        return None
+    parts = [
+        Columns(read(table, fragment, [_COLUMN]), path).floats(_COLUMN)
+        for fragment in table.fragments
+    ]
+    sizes: NDArray[np.float64] = np.unique(np.concatenate([np.empty(0), *parts]))
+    return np.asarray(sizes[np.isfinite(sizes)])
