@@ -84,15 +84,10 @@ def test_the_list_of_relion_3_names_them(picks, tmp_path):
 @pytest.mark.real_data
 def test_the_run_is_resumed_with_the_command_that_status_shows(project, tmp_path):
     out = tmp_path / "out"
-    result = run(project / "AutoPick/job010", out, **OPTIONS)
-    assert run(project / "AutoPick/job010", out, **OPTIONS).already_done
-    again = run(
-        project / "AutoPick/job010",
-        out,
-        micrograph_pixel_size={str(project / "AutoPick/job010"): 1.77},
-        **OPTIONS,
-    )
-    assert again.already_done
+    job = project / "AutoPick/job010"
+    result = run(job, out, **OPTIONS)
+    assert run(job, out, **OPTIONS).already_done
+    assert run(job, out, micrograph_pixel_size={str(job): 1.77}, **OPTIONS).already_done
     assert "--micrograph-pixel-size" in run_command(result.manifest, str(out))
 
 
