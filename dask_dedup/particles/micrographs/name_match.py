@@ -19,7 +19,12 @@ from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import Naming, is_missing
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
-from dask_dedup.particles.micrographs.stripping import STRIPPINGS, Stripping
+from dask_dedup.particles.micrographs.stripping import (
+    STRIPPINGS,
+    Stripping,
+    take_off_endings,
+    take_off_front,
+)
 from dask_dedup.particles.micrographs.table import name_column
 
 if TYPE_CHECKING:
@@ -155,6 +160,29 @@ def distinct_names(columns: Columns, column: str, groups: Sequence[str] = ()) ->
     return {(each.name, each.group) for each in rows.named()}
 
 
+class _Forms:
+    """Names of one input in the forms that strippings give them. Each kind of endings goes on from the one before."""
+
+    def __init__(self, names: Sequence[Name]) -> None:
+        self.names = [name for name, _ in names]
+        self.folders: list[str] = []
+        self.of_kind: dict[str, list[str]] = {}
+
+    def of(self, stripping: Stripping) -> list[str]:
+        """Return the form of each name."""
+        kind = stripping.endings
+        if not kind:
+            return self.names
+        if not self.of_kind:
+            fronts = [take_off_front(name) for name in self.names]
+            self.folders = [folder for folder, _, _ in fronts]
+            self.of_kind[""] = [rest for _, rest, _ in fronts]
+        if kind not in self.of_kind:
+            before = list(self.of_kind.values())[-1]
+            self.of_kind[kind] = [take_off_endings(name, kind) for name in before]
+        return list(map(stripping.join, self.folders, self.of_kind[kind]))
+
+
 class _Overlap(NamedTuple):
     #: Names that are not in the parameter `micrograph_map`, negative.
     unlisted: int
@@ -175,14 +203,20 @@ def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -
     """
     parties = [*inputs, *([listed] if listed else [])]
     renamed = [_renamed(party, params) for party in parties]
+    forms = [_Forms(names) for names in renamed]
     best: tuple[Stripping, _Overlap] | None = None
     refused: list[_Overlap] = []
+    last: list[list[str]] = []
     for stripping in STRIPPINGS:
+        bare = [each.of(stripping) for each in forms]
+        if bare == last:  # nothing more was taken off
+            continue
+        last = bare
         try:
             namings = [Naming.of(params, "name", party.path, stripping) for party in parties]
         except InputError:  # two names of the map become one
             continue
-        found = _overlap(parties, renamed, namings, has_table=listed is not None)
+        found = _overlap(parties, renamed, bare, namings, has_table=listed is not None)
         if found.clash:
             refused.append(found)
             continue
@@ -216,18 +250,18 @@ def _renamed(party: Names, params: DedupParams) -> list[Name]:
 def _overlap(
     parties: Sequence[Names],
     renamed: Sequence[Sequence[Name]],
+    forms: Sequence[Sequence[str]],
     namings: Sequence[Naming],
     *,
     has_table: bool,
 ) -> _Overlap:
-    """Count the names that match if `namings` are used."""
+    """Count the names that match in the given forms. `namings` have the map of names in these forms."""
     compared: list[set[Name]] = []
     clash, unlisted = "", 0
-    for party, names, naming in zip(parties, renamed, namings, strict=True):
+    for party, names, form, naming in zip(parties, renamed, forms, namings, strict=True):
         first: dict[Name, str] = {}
         known = {*naming.new_names, *naming.new_names.values()}
-        for name, group in names:
-            bare = naming.stripping(name)
+        for (name, group), bare in zip(names, form, strict=True):
             other = first.setdefault((bare, group), name)
             if other != name and not clash:
                 clash = f"{other} and {name} of {party.path} would both be {bare}"

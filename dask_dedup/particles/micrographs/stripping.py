@@ -16,29 +16,63 @@ _JOB = re.compile(r"^(?:.*/)?[A-Za-z]\w*/job\d{3,}/")
 #: CryoSPARC prefixes the names of its files with 15 to 21 digits.
 _NUMBER = re.compile(r"^\d{15,21}_")
 _RECONSTRUCTION = "rec_"
-_TYPES = (
-    r"\.(?:mrcs?|tiff?|eer|rec|st|ali|tomostar|star|box|cbox|txt|csv|tsv|json|coords|gz|bz2)"
-    r"|:mrcs?"
-)
-_PICKS = (
-    r"_(?:autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
-    r"|extract|blob_pick)"
-)
-_MOVIES = (
-    r"_(?:patch|rigid|full|local)_aligned|_aligned(?:_mic)?|_doseweighted|_background|_denoised"
-    r"|_dw|_nodw|-a-dw|[._]frames|_fractions|_movie|_eer"
-)
-#: Some of these may be part of a real name.
-_OTHERS = r"_\d+\.\d+Apx.*|_bin\d+|_half[12]|_vol|_rec|_ali|_mic|_sum"
-#: Kinds of endings. Each also covers those before it.
-_KINDS = ("file types", "picks", "movies", "all")
+#: Endings by the character that they begin with, and by kind. Some of the last kind may be part of a
+#: real name. Each kind also covers those before it.
+_ENDINGS = {
+    "file types": {
+        ".": "mrcs?|tiff?|eer|rec|st|ali|tomostar|star|box|cbox|txt|csv|tsv|json|coords|gz|bz2",
+        ":": "mrcs?",
+    },
+    "picks": {
+        "_": "autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
+        "|extract|blob_pick",
+    },
+    "movies": {
+        "_": "(?:patch|rigid|full|local)_aligned|aligned(?:_mic)?|doseweighted|background|denoised"
+        "|dw|nodw|frames|fractions|movie|eer",
+        ".": "frames",
+        "-": "a-dw",
+    },
+    "all": {"_": r"\d+\.\d+Apx.*|bin\d+|half[12]|vol|rec|ali|mic|sum"},
+}
+KINDS = tuple(_ENDINGS)
 
 
-@lru_cache(maxsize=len(_KINDS))
+@lru_cache(maxsize=len(KINDS))
 def _endings(kind: str) -> re.Pattern[str]:
-    parts = (_TYPES, _PICKS, _MOVIES, _OTHERS)[: _KINDS.index(kind) + 1]
-    # The leftmost match wins, so `_patch_aligned` goes as a whole.
-    return re.compile(rf"(?:{'|'.join(parts)})\Z", re.IGNORECASE)
+    ways = [
+        f"(?<={re.escape(first)})(?:{endings})"
+        for each in KINDS[: KINDS.index(kind) + 1]
+        for first, endings in _ENDINGS[each].items()
+    ]
+    # The set in front lets the search skip to these characters. The leftmost match wins, so
+    # `_patch_aligned` goes as a whole.
+    return re.compile(rf"[._:-](?:{'|'.join(ways)})\Z", re.IGNORECASE)
+
+
+def take_off_front(name: str) -> tuple[str, str, list[str]]:
+    """Split a name into folder and rest, without RELION's job folder and CryoSPARC's number.
+
+    Also return which of the two there were, as ``folders`` and ``number``.
+    """
+    given = name.replace("\\", "/")
+    inside = _JOB.sub("", given) if "/job" in given else given
+    folder, _, base = inside.rpartition("/")
+    rest = _NUMBER.sub("", base) or base
+    return folder, rest, ["folders"] * (inside != given) + ["number"] * (rest != base)
+
+
+def take_off_endings(bare: str, kind: str) -> str:
+    """Return a name without folders and without its endings up to this kind. Something is always left."""
+    find = _endings(kind).search
+    while True:
+        ending = find(bare)
+        shorter = bare[: ending.start()] if ending else bare
+        if kind == KINDS[-1]:
+            shorter = shorter.removeprefix(_RECONSTRUCTION)
+        if shorter in (bare, ""):
+            return bare
+        bare = shorter
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,23 +105,19 @@ class Stripping:
         """
         if not self.endings:
             return name, [], ""
-        given = name.replace("\\", "/")
-        inside = _JOB.sub("", given)
-        folder, _, base = inside.rpartition("/")
-        whole = bare = _NUMBER.sub("", base)
-        pattern, start = _endings(self.endings), 0
-        while True:
-            shorter = pattern.sub("", bare)
-            if self.endings == _KINDS[-1] and shorter.startswith(_RECONSTRUCTION):
-                shorter = shorter.removeprefix(_RECONSTRUCTION)
-                start += len(_RECONSTRUCTION) if shorter else 0
-            if shorter in (bare, ""):
-                break
-            bare = shorter
-        removed = ["folders"] * (inside != given or (self.folders and bool(folder)))
-        removed += ["number"] * (whole != base) + [_RECONSTRUCTION] * (start > 0)
-        result = f"{folder}/{bare}" if folder and not self.folders else bare
-        return result, removed, whole[start + len(bare) :]
+        folder, whole, removed = take_off_front(name)
+        bare = whole
+        for kind in KINDS[: KINDS.index(self.endings) + 1]:
+            bare = take_off_endings(bare, kind)
+        start = whole.find(bare)  # at the front but for `rec_`
+        if self.folders and folder and "folders" not in removed:
+            removed = ["folders", *removed]
+        removed += [_RECONSTRUCTION] * (start > 0)
+        return self.join(folder, bare), removed, whole[start + len(bare) :]
+
+    def join(self, folder: str, bare: str) -> str:
+        """Return a name made of its folder and the rest."""
+        return f"{folder}/{bare}" if folder and not self.folders else bare
 
     def __str__(self) -> str:
         return f"{self.endings}{', folders' if self.folders else ''}"
@@ -102,8 +132,8 @@ class Stripping:
 #: From the one that takes off least to the one that takes off most.
 STRIPPINGS = (
     Stripping(),
-    *(Stripping(kind) for kind in _KINDS),
-    *(Stripping(kind, folders=True) for kind in _KINDS),
+    *(Stripping(kind) for kind in KINDS),
+    *(Stripping(kind, folders=True) for kind in KINDS),
 )
 FULL = STRIPPINGS[-1]
 
