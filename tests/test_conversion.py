@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import numpy as np
 import pytest
 from test_coordinates_folders import LAYOUTS, tree
@@ -422,13 +420,63 @@ def test_remaining_options(tmp_path, form):
     assert again.already_done
 
 
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_a_cluster_writes_the_same_files(tmp_path, cluster, form):
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    inputs = pickers(tmp_path)
+    results = [
+        run(inputs, tmp_path / name / "out", form, client=client, **options)
+        for name, client in (("one", None), ("two", cluster))
+    ]
+    digests = [
+        {entry["path"]: entry["sha256"] for entry in result.manifest["outputs"]}
+        for result in results
+    ]
+    for found in digests:  # holds absolute paths
+        found.pop("particles_kept/autopick.star", None)
+        found.pop("particles_rejected/autopick.star", None)
+        found.pop("particles_kept/coords_suffix_autopick.star", None)
+        found.pop("particles_rejected/coords_suffix_autopick.star", None)
+    assert digests[0] == digests[1]
+
+
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_an_object_store(tmp_path, there, form):
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    result = dask_dedup.run(
+        pickers(tmp_path), f"{there}/out", min_separation=20, output_format=form, **options
+    )
+    outcome = dask_dedup.verify(f"{there}/out")
+    assert outcome.verified, [check for check in outcome.checks if not check.passed]
+    assert result.kept == 3
+
+
+def test_rows_without_a_micrograph_have_no_coordinate_file(tmp_path):
+    path = star(tmp_path, "one.star", LABELS, ["m1.mrc 11 1 0.5 1", "None 12 1 0.5 1"])
+    with pytest.raises(InputError, match=r"one.star: 1 row has no micrograph"):
+        run([path], tmp_path / "out", "relion-coordinates", invalid="reject")
+    run([path], tmp_path / "out", "star", invalid="reject")
+
+
+def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    inputs = pickers(tmp_path)
+    whole = run(inputs, tmp_path / "whole", **options)
+    from dask_dedup.conversion import star as module
+
+    def fail(*_):
+        raise OSError("interrupted")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.StarConversion, "assemble", fail)
+        with pytest.raises(dask_dedup.RunError):
+            run(inputs, tmp_path / "out", **options)
+    again = run(inputs, tmp_path / "out", **options)
+    assert again.manifest["outputs"][-2:] == whole.manifest["outputs"][-2:]
+
+
 def test_the_report_of_a_conversion(tmp_path):
     options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
     run(pickers(tmp_path), tmp_path / "out", **options)
     dask_dedup.report(tmp_path / "out")
     assert (tmp_path / "out/report.html").exists()
-
-
-@pytest.mark.skipif(not shutil.which("relion_star_handler"), reason="RELION is not installed")
-def test_relion_reads_the_files(tmp_path):
-    raise NotImplementedError

@@ -35,6 +35,7 @@ from dask_dedup.conversion.text import (
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read, read_text
 from dask_dedup.formats.base import OutputFile, write_blocks
+from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.extract import extract
 from dask_dedup.storage.files import exists, read_bytes
@@ -149,7 +150,7 @@ class CoordinatesConversion:
     def _write_lists(self, numbers: Sequence[int], folder: Path, final: Path) -> list[OutputFile]:
         names = [self.names.names[number] for number in numbers]
         project = find_project(final, names)
-        home = final.absolute()
+        home = final if is_uri(str(final)) else final.absolute()
         base = home.relative_to(project).as_posix() if project else str(home)
         paths = [f"{base}/{self.files[number]}" for number in numbers]
         lines = [
@@ -158,7 +159,8 @@ class CoordinatesConversion:
         text = header("coordinate_files", LIST_LABELS) + "".join(lines).encode() + b"\n"
         files = [write_blocks(folder / LIST, 0, [text])]
         if self.micrographs:
-            table = at(self.micrographs).absolute()
+            table = at(self.micrographs)
+            table = table if is_uri(str(table)) else table.absolute()
             inside = project is not None and table.is_relative_to(project)
             shown = table.relative_to(project) if project and inside else table
             files.append(write_blocks(folder / SUFFIX_LIST, 0, [f"{shown}\n".encode()]))
@@ -262,6 +264,13 @@ def make_coordinates(
                 f"{parameter('output_format', 'star')}."
             )
     _check_pixel_sizes(inputs, summaries)
+    for summary in summaries:
+        if "micrograph" in summary.invalid:
+            raise InputError(
+                f"{inputs.tables[summary.source].path}: {counted(summary.invalid['micrograph'], 'row', 'have no')} "
+                f"micrograph, so no coordinate file can have them. Remove them, or pass "
+                f"{parameter('output_format', 'star')}."
+            )
     names = find_names(inputs, summaries, exposures)
     files = tuple(map(file_of, names.names))
     twice = [file for file, count in Counter(map(str.casefold, files)).items() if count > 1]

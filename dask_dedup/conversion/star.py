@@ -296,9 +296,11 @@ def _one_size(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> 
 def _general(inputs: Inputs) -> tuple[tuple[str, str], ...]:
     """Return the values of ``data_general``, which must be the same in all inputs."""
     found = [getattr(star_detail(table), "general", {}) for table in inputs.tables]
-    if any(each != found[0] for each in found):
+    other = next((n for n, each in enumerate(found) if each != found[0]), None)
+    if other is not None:
         raise InputError(
-            f"the inputs differ in data_general ({found}). Pass {parameter('output_format', 'native')}."
+            f"{inputs.tables[other].path}: has another data_general block than {inputs.tables[0].path}, so one table "
+            f"cannot stand for both. Pass {parameter('output_format', 'native')}."
         )
     return tuple(found[0].items())
 
