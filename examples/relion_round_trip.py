@@ -31,7 +31,10 @@ _rlnOpticsGroupName #1
 _rlnOpticsGroup #2
 _rlnMicrographPixelSize #3
 _rlnImagePixelSize #4
-opticsGroup1 1 0.830000 1.660000
+_rlnVoltage #5
+_rlnSphericalAberration #6
+_rlnAmplitudeContrast #7
+opticsGroup1 1 0.830000 1.660000 300.000000 2.700000 0.100000
 
 
 # version 30001

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+import sys
 
 import numpy as np
 import pytest
+from conftest import REPOSITORY
 from test_conversion import GROUP, LABELS, columns_of, run, star
 from test_coordinates_lines import put
 
@@ -98,6 +100,16 @@ def test_relion_reads_files_in_the_form_of_the_input(tmp_path):
         for path in (tmp_path / "out" / dataset).rglob("particles.star"):
             expected = [float(x) for (x,) in columns_of(path, "rlnCoordinateX")]
             assert read_by_relion(tmp_path, path) == pytest.approx(expected)
+
+
+def test_relion_reads_the_result_of_the_example(tmp_path):
+    name = "relion_round_trip.py"
+    command = [sys.executable, str(REPOSITORY / "examples" / name), "--output", str(tmp_path)]
+    subprocess.run([*command, "--particles", "500"], check=True, capture_output=True)
+    for path in sorted((tmp_path / "result/particles_kept").iterdir()):
+        expected = [float(x) for (x,) in columns_of(path, "rlnCoordinateX")]
+        assert len(expected) > 100
+        assert read_by_relion(tmp_path, path) == pytest.approx(expected)
 
 
 SIZE, BOX = 512, 32
