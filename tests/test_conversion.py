@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from test_coordinates_folders import LAYOUTS, tree
 from test_coordinates_lines import put
 
 import dask_dedup
+from dask_dedup.cli import main
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
 
@@ -475,8 +477,18 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     assert again.manifest["outputs"][-2:] == whole.manifest["outputs"][-2:]
 
 
-def test_the_report_of_a_conversion(tmp_path):
-    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
-    run(pickers(tmp_path), tmp_path / "out", **options)
-    dask_dedup.report(tmp_path / "out")
-    assert (tmp_path / "out/report.html").exists()
+@pytest.mark.parametrize(
+    ("form", "shown", "listed"),
+    [("star", "particles.star", "particles.star"), ("relion-coordinates", "autopick.star", "")],
+)
+def test_the_command_and_the_report(tmp_path, form, shown, listed):
+    paths = [*pickers(tmp_path), "-o", tmp_path / "out", "--micrographs", micrographs(tmp_path)]
+    options = ["--match-micrographs", "name", "--min-separation", "20", "--verify"]
+    command = ["run", *map(str, paths), *options, "--output-format", form]
+    outcome = CliRunner().invoke(main, command)
+    assert outcome.exit_code == 0, outcome.output
+    assert f"kept: {tmp_path}/out/particles_kept/{shown}\n" in outcome.output
+    assert "is verified" in outcome.output
+    page = (tmp_path / "out/report.html").read_text()
+    assert f"particles_kept/{listed}<" in page
+    assert "Micrographs/a_autopick.star" not in page

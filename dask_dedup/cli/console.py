@@ -239,10 +239,16 @@ def result_lines(
 
 
 def _native_files(result: RunResult) -> list[str]:
-    """Return the paths of kept STAR and CryoSPARC tables and folders of picks, relative to the output folder."""
+    """Return the paths of kept STAR and CryoSPARC tables and folders of picks, relative to the output folder.
+
+    If all inputs are in one table, or in the coordinate files of one list, return the path of that.
+    """
     paths = [entry["path"] for entry in result.by_input]
     token = result.manifest["run_token"]
     folder = f"{KEPT}/{token}" if token else KEPT
+    if any(entry["input"] is None for entry in result.manifest["outputs"]):
+        listed = result.manifest["output_format"] == "relion-coordinates"
+        return [f"{folder}/{'autopick.star' if listed else 'particles.star'}"]
     trees = [entry["output"] for entry in result.manifest["inputs"] if "output" in entry]
     return [f"{folder}/{name}" for name in trees] + [
         entry["path"]
@@ -250,6 +256,5 @@ def _native_files(result: RunResult) -> list[str]:
         if "fragment" not in entry
         and "output" not in result.manifest["inputs"][entry["input"]]
         and entry["path"].startswith("particles_kept/")
-        and entry["input"] is not None
         and Path(entry["path"]).name == Path(paths[entry["input"]]).name
     ]

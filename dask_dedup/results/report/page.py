@@ -67,12 +67,18 @@ def render(
 
 
 def list_outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the output files for the list in the report. Pick files of one input are one entry: their folder."""
+    """Return the output files for the list in the report. Pick files of one input are one entry: their folder.
+
+    Coordinate files with the picks of all inputs are one entry, too.
+    """
     listed: list[dict[str, Any]] = []
-    folders: dict[tuple[str, int], dict[str, Any]] = {}
+    folders: dict[tuple[str, int | None], dict[str, Any]] = {}
     for entry in manifest["outputs"]:
         source = entry["input"]
-        output = manifest["inputs"][source].get("output")
+        if source is None:
+            output = "" if manifest["output_format"] == "relion-coordinates" else None
+        else:
+            output = manifest["inputs"][source].get("output")
         dataset = entry["path"].partition("/")[0]
         folder = f"{'/'.join(filter(None, (dataset, manifest['run_token'], output)))}/"
         if output is None or not entry["path"].startswith(folder):
