@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 
 import pytest
@@ -122,6 +123,29 @@ def test_another_input_still_needs_its_own(cli, project, picks, tmp_path):
 def test_a_job_that_names_nothing(project, tmp_path, content):
     (project / "AutoPick/job010/job.star").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"job010: no micrograph pixel size\. Pass micrographs"):
+        run(project / "AutoPick/job010", tmp_path / "out", **OPTIONS)
+
+
+@pytest.mark.real_data
+def test_micrographs_that_cannot_be_read(project, tmp_path):
+    (project / MICROGRAPHS).write_text(
+        "data_micrographs\n\nloop_\n_rlnMicrographName #1\na.mrc b\n"
+    )
+    with pytest.raises(
+        InputError, match="cannot read the micrographs that its job names: "
+    ) as caught:
+        run(project / "AutoPick/job010", tmp_path / "out", **OPTIONS)
+    assert str(caught.value).endswith("Pass micrographs or micrograph_pixel_size.")
+    options = {"micrograph_pixel_size": 1.77, **OPTIONS}
+    assert run(project / "AutoPick/job010", tmp_path / "out", **options).kept == 3052
+
+
+@pytest.mark.real_data
+def test_a_job_file_that_is_a_pipe_is_not_read(project, tmp_path):
+    path = project / "AutoPick/job010/job.star"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(InputError, match="no micrograph pixel size"):
         run(project / "AutoPick/job010", tmp_path / "out", **OPTIONS)
 
 

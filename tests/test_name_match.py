@@ -197,6 +197,17 @@ def test_programs_match_by_default(picks, tmp_path, inputs, wanted, caplog):
 
 
 @pytest.mark.real_data
+@pytest.mark.parametrize("inputs", [["autopick"], ["star", "autopick"], ["cryosparc", "cbox"]])
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_conversions_find_the_micrographs_in_the_table(picks, tmp_path, inputs, form):
+    paths = [picks / NAMED[name] for name in inputs]
+    table = picks / "relion/CtfFind/job003/micrographs_ctf.star"
+    options = {"micrographs": table, "min_separation": 80, "output_format": form}
+    run(paths, tmp_path / "out", **options)
+    assert verify(tmp_path / "out").verified
+
+
+@pytest.mark.real_data
 def test_the_command_of_a_practitioner(cli, picks, tmp_path):
     paths = [picks / NAMED[name] for name in ("cbox", "autopick")]
     table = picks / "relion/CtfFind/job003/micrographs_ctf.star"

@@ -45,7 +45,7 @@ def pixel_sizes_of_jobs(
     Raises
     ------
     InputError
-        If the micrographs of a job have several pixel sizes.
+        If the micrographs of a job cannot be read, or have several pixel sizes.
     """
     if exposures is not None or not params.measures:
         return JobPixelSizes(params, {})
@@ -56,8 +56,16 @@ def pixel_sizes_of_jobs(
         if given or not set(RELION.psize_mic).isdisjoint(table.schema.names):
             continue
         named = micrographs_of_job(table)
-        sizes = _read_sizes(named.path) if named else None
-        if named is None or sizes is None or not sizes.size:
+        if named is None:
+            continue
+        try:
+            sizes = _read_sizes(named.path)
+        except InputError as error:
+            raise InputError(
+                f"{table.path}: cannot read the micrographs that its job names: {error.raw.removesuffix('.')}. "
+                f"Pass {parameter('micrographs')} or {parameter('micrograph_pixel_size')}."
+            ) from error
+        if not sizes.size:
             continue
         if sizes.size > 1:
             raise InputError(
@@ -72,11 +80,11 @@ def pixel_sizes_of_jobs(
     return JobPixelSizes(replace(params, micrograph_pixel_size=sizes_of), sources)
 
 
-def _read_sizes(path: str) -> NDArray[np.float64] | None:
-    """Return the distinct pixel sizes in a table of micrographs, sorted. Return None if it has none."""
+def _read_sizes(path: str) -> NDArray[np.float64]:
+    """Return the distinct pixel sizes in a table of micrographs, sorted."""
     table = open_table(path)
     if _COLUMN not in table.schema.names:
-        return None
+        return np.empty(0)
     parts = [
         Columns(read(table, fragment, [_COLUMN]), path).floats(_COLUMN)
         for fragment in table.fragments
