@@ -327,9 +327,12 @@ def test_the_same_picks_under_the_names_of_two_programs(real_data, tmp_path):
     named = folder / "cryosparc_named" / "topaz_picks.star"
     picks = sorted((folder / "relion/AutoPick/job010").rglob("*_autopick.star"))
     assert len(picks) == 4
-    options = {"min_separation": 80, "prefer_input_order": True, "match_micrographs": "name"}
-    psizes = {str(path): 1.77 for path in picks}
-    result = run([named, *picks], tmp_path / "out", micrograph_pixel_size=psizes, **options)
+    options = {"min_separation": 80, "prefer_input_order": True, "micrograph_pixel_size": 1.77}
+    result = run([named, *picks], tmp_path / "out", **options)
     assert result.rows == 6104
-    assert [entry["kept"] for entry in result.by_input] == [3052, 0, 0, 0, 0]
+    assert [entry["kept"] for entry in result.by_input] == [
+        3052,
+        0,
+    ]  # all of a folder are one input
+    assert result.manifest["micrograph_names"]["match"] == "name"
     assert verify(tmp_path / "out").verified
