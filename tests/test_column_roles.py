@@ -7,8 +7,9 @@ import pytest
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
+from dask_dedup.particles.checks.pixel_size import check_pixel_size
 from dask_dedup.particles.column_roles import needs_pixel_size, resolve_roles
-from dask_dedup.particles.inputs import check_pixel_size, compare_roles
+from dask_dedup.particles.inputs import compare_roles
 from dask_dedup.particles.micrographs.table import MicrographTable
 
 POSITION = ("location/center_x_frac", "location/center_y_frac")

@@ -107,11 +107,11 @@ def test_another_input_still_needs_its_own(cli, project, picks, tmp_path):
     inputs = [picks / "cryolo/STAR", project / "AutoPick/job010"]
     outcome = cli("run", *inputs, "-o", tmp_path / "out", "--min-separation", 80)
     assert outcome.exit_code == 2
-    assert (
-        f"{inputs[0]}: no micrograph pixel size. Pass --micrographs, such as RELION's"
-        in outcome.stderr
-    )
+    way = f"Pass --micrographs {project / MICROGRAPHS}, which another input names, or"
+    assert f"{inputs[0]}: no micrograph pixel size. {way}" in outcome.stderr
     assert "or --micrograph-pixel-size" in outcome.stderr
+    alone = cli("run", inputs[0], "-o", tmp_path / "out", "--min-separation", 80)
+    assert "Pass --micrographs, such as RELION's micrographs_ctf.star, or" in alone.stderr
     given = {str(inputs[0]): 1.77}
     assert run(inputs, tmp_path / "out", micrograph_pixel_size=given, **OPTIONS).kept == 3249
 

@@ -38,13 +38,13 @@ from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
 from dask_dedup.particles.checks.micrograph_scales import check_extents
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
+from dask_dedup.particles.checks.pixel_size import check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.inputs import (
     Inputs,
     check_flip,
-    check_pixel_size,
     find_units,
     read_exposures,
     with_matched_names,

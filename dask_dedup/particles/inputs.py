@@ -8,24 +8,22 @@ from typing import TYPE_CHECKING, Self
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
 from dask_dedup.hints import parameter
+from dask_dedup.particles.checks.pixel_size import check_pixel_size
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.name_match import NameMatch, match_names
 from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import read_micrographs
 from dask_dedup.particles.programs import (
-    CRYOSPARC,
     MICROGRAPH_PATH,
     MICROGRAPH_UID,
-    ORIGINAL_PIXEL_SIZE,
-    RELION,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.formats import Fragment, ParticleTable
+    from dask_dedup.formats import Fragment, JobMicrographs, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.micrographs.stripping import Stripping
     from dask_dedup.particles.micrographs.table import MicrographTable
@@ -48,7 +46,7 @@ class Inputs:
     #: If micrographs are matched by name.
     names: NameMatch | None = None
     #: Where pixel sizes in the parameters come from, by input, if RELION jobs named them.
-    psize_sources: Mapping[str, str] = field(default_factory=dict)
+    psize_sources: Mapping[str, JobMicrographs] = field(default_factory=dict)
 
     @property
     def higher_is_better(self) -> tuple[bool, ...]:
@@ -74,7 +72,7 @@ def make_inputs(
     exposures: ParticleTable | None,
     params: DedupParams,
     left_out: Sequence[str] = (),
-    psize_sources: Mapping[str, str] | None = None,
+    psize_sources: Mapping[str, JobMicrographs] | None = None,
 ) -> Inputs:
     """Make and check the inputs of a run. The micrograph table `exposures` is read, the particles are not.
 
@@ -329,9 +327,10 @@ def check_min_scores(
 def check_inputs(inputs: Inputs) -> None:
     """Check that every pixel size is known and that `flip_y` can be applied."""
     params, count = inputs.params, len(inputs.tables)
+    known = next((job.path for job in inputs.psize_sources.values()), "")
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         columns = () if table.format == "coordinates" else table.schema.names
-        check_pixel_size(roles, params, inputs.micrographs, table.path, columns)
+        check_pixel_size(roles, params, inputs.micrographs, table.path, columns, known)
         if table.source in params.flip_y:
             check_flip(roles, params, inputs.micrographs, table.path)
     unknown = [source for source in params.flip_y if not 0 <= source < count]
@@ -340,58 +339,6 @@ def check_inputs(inputs: Inputs) -> None:
             f"{parameter('flip_y')} names input {unknown[0]}; inputs are numbered from 0 "
             f"to {count - 1}."
         )
-
-
-def check_pixel_size(
-    roles: ColumnRoles,
-    params: DedupParams,
-    micrographs: MicrographTable | None,
-    table: str,
-    columns: Sequence[str] = (),
-) -> None:
-    """Check that the micrograph pixel size and shape are known if they are needed.
-
-    `columns` are the names of all columns, for the message; none for pick files.
-    """
-    if not needs_pixel_size(roles, params):
-        return
-    sources = (roles.psize_mic, micrographs, roles.given_psize, roles.image)
-    if all(source is None for source in sources):
-        raise no_pixel_size(roles, table, columns)
-    shape = roles.shape or (micrographs and micrographs.shape is not None)
-    if roles.unit == "fraction" and not shape:
-        raise InputError(
-            f"{table}: no micrograph shape. Add the column {CRYOSPARC.shape[0]}, or pass "
-            f"{parameter('micrographs')}, a table with micrograph_blob/shape."
-        )
-
-
-def no_pixel_size(roles: ColumnRoles, table: str, columns: Sequence[str]) -> InputError:
-    """Return the error for a table without any pixel size. It names the ways to give one.
-
-    Without `columns`, the table is of pick files, which cannot have the column.
-    """
-    if not columns:
-        return InputError(
-            f"{table}: no micrograph pixel size. Pass {parameter('micrographs')}, such as RELION's "
-            f"micrographs_ctf.star, or {parameter('micrograph_pixel_size')}."
-        )
-    program, hint = CRYOSPARC, ""
-    if roles.convention == "relion":
-        program = RELION
-        hint = " RELION's Extract drops that column"
-        if ORIGINAL_PIXEL_SIZE in columns:
-            hint += (
-                f"; {ORIGINAL_PIXEL_SIZE} is the pixel size of the movies, and of the micrographs "
-                "unless motion correction binned them"
-            )
-        if "rlnImagePixelSize" in columns:
-            hint += "; rlnImagePixelSize is another size if the particles were downsampled"
-        hint += "."
-    return InputError(
-        f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "
-        f"{parameter('micrographs')} (a table), or add the column {program.psize_mic[-1]}.{hint}"
-    )
 
 
 def check_flip(

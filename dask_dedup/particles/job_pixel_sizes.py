@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.formats import ParticleTable
+    from dask_dedup.formats import JobMicrographs, ParticleTable
 
 _COLUMN = "rlnMicrographPixelSize"
 _OPTIONS = ("micrograph_pixel_size", "coordinate_pixel_size")
@@ -31,7 +30,7 @@ class JobPixelSizes(NamedTuple):
     """The parameters with the pixel sizes that jobs name, and where these come from by input."""
 
     params: DedupParams
-    sources: dict[str, str]
+    sources: dict[str, JobMicrographs]
 
 
 def pixel_sizes_of_jobs(
@@ -50,7 +49,7 @@ def pixel_sizes_of_jobs(
     if exposures is not None or not params.measures:
         return JobPixelSizes(params, {})
     found: dict[str, float] = {}
-    sources: dict[str, str] = {}
+    sources: dict[str, JobMicrographs] = {}
     for table in tables:
         given = any(params.for_input(name, table.path) is not None for name in _OPTIONS)
         if given or not set(RELION.psize_mic).isdisjoint(table.schema.names):
@@ -73,7 +72,7 @@ def pixel_sizes_of_jobs(
                 f"{sizes[-1]:g} A ({named.path}). Pass {parameter('micrographs', named.path)}."
             )
         found[as_input(table.path)] = float(sizes[0])
-        sources[table.path] = f"{named.path}, named by {Path(named.named_by).name}"
+        sources[table.path] = named
     if not found:
         return JobPixelSizes(params, {})
     sizes_of = (*params.micrograph_pixel_size, *found.items())  # type: ignore[misc]

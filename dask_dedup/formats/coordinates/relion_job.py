@@ -29,6 +29,9 @@ class JobMicrographs(NamedTuple):
     path: str
     named_by: str
 
+    def __str__(self) -> str:
+        return f"{self.path}, named by {self.named_by.rpartition('/')[2]}"
+
 
 def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
     """Return the table of micrographs of the job that wrote the picks of `table`.

@@ -10,8 +10,8 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
+from dask_dedup.particles.checks.pixel_size import no_pixel_size
 from dask_dedup.particles.column_roles import needs_pixel_size
-from dask_dedup.particles.inputs import no_pixel_size
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN
 
 if TYPE_CHECKING:
@@ -79,14 +79,15 @@ def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]
         return InputScale(None, None, "coordinates in angstrom")
     if not needs_pixel_size(roles, inputs.params):
         return InputScale(None, None, "not needed")
+    job = inputs.psize_sources.get(inputs.tables[number].path)
     names = {
         pixel_sizes.COORDINATE_OPTION: Message(parameter("coordinate_pixel_size")),
         pixel_sizes.IMAGE: f"{roles.image.psize if roles.image else ''}, as exported by Warp",
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
         pixel_sizes.COLUMN: roles.psize_mic or "",
-        pixel_sizes.MICROGRAPH_OPTION: inputs.psize_sources.get(
-            inputs.tables[number].path, Message(parameter("micrograph_pixel_size"))
-        ),
+        pixel_sizes.MICROGRAPH_OPTION: str(job)
+        if job
+        else Message(parameter("micrograph_pixel_size")),
         UNKNOWN: "unknown",
     }
     known = [pair for pair in ranges.values() if pair[0] <= pair[1]]

@@ -1,0 +1,76 @@
+"""Check that the pixel size of an input is known before it is read."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
+from dask_dedup.particles.column_roles import needs_pixel_size
+from dask_dedup.particles.programs import CRYOSPARC, ORIGINAL_PIXEL_SIZE, RELION
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.particles.column_roles import ColumnRoles
+    from dask_dedup.particles.micrographs.table import MicrographTable
+
+
+def check_pixel_size(
+    roles: ColumnRoles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
+    table: str,
+    columns: Sequence[str] = (),
+    known: str = "",
+) -> None:
+    """Check that the micrograph pixel size and shape are known if they are needed.
+
+    `columns` are the names of all columns, for the message; none for pick files. `known` is the path of a
+    table of micrographs of another input, or empty.
+    """
+    if not needs_pixel_size(roles, params):
+        return
+    sources = (roles.psize_mic, micrographs, roles.given_psize, roles.image)
+    if all(source is None for source in sources):
+        raise no_pixel_size(roles, table, columns, known)
+    shape = roles.shape or (micrographs and micrographs.shape is not None)
+    if roles.unit == "fraction" and not shape:
+        raise InputError(
+            f"{table}: no micrograph shape. Add the column {CRYOSPARC.shape[0]}, or pass "
+            f"{parameter('micrographs')}, a table with micrograph_blob/shape."
+        )
+
+
+def no_pixel_size(
+    roles: ColumnRoles, table: str, columns: Sequence[str], known: str = ""
+) -> InputError:
+    """Return the error for a table without any pixel size. It names the ways to give one.
+
+    Without `columns`, the table is of pick files, which cannot have the column. `known` is the path of a
+    table of micrographs of another input, or empty.
+    """
+    if not columns:
+        way = f"{parameter('micrographs')}, such as RELION's micrographs_ctf.star,"
+        if known:
+            way = f"{parameter('micrographs', known)}, which another input names,"
+        return InputError(
+            f"{table}: no micrograph pixel size. Pass {way} or {parameter('micrograph_pixel_size')}."
+        )
+    program, hint = CRYOSPARC, ""
+    if roles.convention == "relion":
+        program = RELION
+        hint = " RELION's Extract drops that column"
+        if ORIGINAL_PIXEL_SIZE in columns:
+            hint += (
+                f"; {ORIGINAL_PIXEL_SIZE} is the pixel size of the movies, and of the micrographs "
+                "unless motion correction binned them"
+            )
+        if "rlnImagePixelSize" in columns:
+            hint += "; rlnImagePixelSize is another size if the particles were downsampled"
+        hint += "."
+    return InputError(
+        f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "
+        f"{parameter('micrographs')} (a table), or add the column {program.psize_mic[-1]}.{hint}"
+    )
