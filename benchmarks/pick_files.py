@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=1000)
     parser.add_argument("--picks", type=int, default=160)
     parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--commands", default="run,inspect,verify")
     options = parser.parse_args()
     kinds = [*_EXTENSIONS] * options.pickers
     folders = [
@@ -51,12 +52,13 @@ def main() -> None:
     shutil.rmtree(result, ignore_errors=True)
     program = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
     inputs = [*map(str, folders), "--min-separation", "80", "--micrograph-pixel-size", "1"]
-    inputs += ["--match-micrographs", "name"]
     for name, command in (
         ("run", ["run", *inputs, "--output", str(result), "--prefer-input-order", "--no-report"]),
         ("inspect", ["inspect", *inputs]),
         ("verify", ["verify", str(result)]),
     ):
+        if name not in options.commands.split(","):
+            continue
         cost = measure([*program, *command])
         print(f"{name:<8} {cost.wall:6.1f} s, CPU {cost.cpu:6.1f} s, {cost.rss / 1e6:6.0f} MB")
 

@@ -233,13 +233,16 @@ def names_of_files(table: ParticleTable) -> list[str] | None:
     return [member.micrograph for member in detail.members]
 
 
-def describe_picks(table: ParticleTable) -> str:
-    """Return one line about an input of picks, or an empty text for other tables."""
+def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:
+    """Return one line about an input of picks, or an empty text for other tables.
+
+    `known` has the number of micrographs with picks, and the least and greatest score.
+    """
     if table.format != "coordinates":
         return ""
     from dask_dedup.formats.coordinates.description import describe
 
-    return describe(table)
+    return describe(table, known)
 
 
 def is_tree(table: ParticleTable) -> bool:

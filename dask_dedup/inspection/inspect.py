@@ -33,7 +33,7 @@ from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair, 
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
-from dask_dedup.inspection.survey import Survey, count_rows, survey_inputs
+from dask_dedup.inspection.survey import InputSurvey, Survey, count_rows, survey_inputs
 from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
 from dask_dedup.particles.checks.micrograph_scales import check_extents
@@ -250,6 +250,12 @@ def _radius_in_pixels(measured: Sequence[Neighbourhood]) -> float:
     return min(apart) / 2 if apart else 1.0
 
 
+def _range_of_scores(found: InputSurvey, table: ParticleTable) -> tuple[float, float]:
+    """Return the least and greatest score in the first score column of a table; infinite if there are none."""
+    stored = next((found.scores[name] for name in table.schema.names if name in found.scores), None)
+    return (stored.low, stored.high) if stored else (np.inf, -np.inf)
+
+
 def _describe(
     inputs: Inputs,
     source: int,
@@ -284,7 +290,7 @@ def _describe(
         path=table.path,
         picker=table.picker,
         format=table.format,
-        description=describe_picks(table),
+        description=describe_picks(table, (counts.size, *_range_of_scores(found, table))),
         convention=roles.convention,
         rows=table.rows,
         files=len(table.files),

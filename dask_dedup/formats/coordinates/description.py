@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 _THRESHOLD = 0.5
 
 
-def describe(table: ParticleTable) -> str:
+def describe(table: ParticleTable, known: tuple[int, float, float] | None = None) -> str:
     """Describe a table of picks: format, micrographs, meaning of the positions, range of the scores.
+
+    `known` has the number of micrographs with picks, and the least and greatest score, if they were counted.
 
     Examples
     --------
@@ -33,14 +35,17 @@ def describe(table: ParticleTable) -> str:
         return f"{counted(len(detail.members), 'file')} without picks"
     formats = dict.fromkeys(layout.map for layout in detail.layouts)
     name = TOMOGRAM if detail.tomograms else MICROGRAPH
-    number, low, high = _survey(table, name)
+    empty = sum(not member.rows for member in detail.members)
+    if known is None:
+        number, low, high = _survey(table, name)
+    else:
+        number, low, high = known[0] + empty, *known[1:]
     parts = [
         " and ".join(formats),
         counted(number, "tomogram" if detail.tomograms else "micrograph"),
         _positions(table),
         f"scores {low:.2f} to {high:.2f}" if np.isfinite(low) else "no scores",
     ]
-    empty = sum(not member.rows for member in detail.members)
     if empty:
         parts.append(f"{counted(empty, 'file')} without picks")
     if not detail.writable:
