@@ -54,6 +54,27 @@ def test_a_given_name_goes_before_one_of_a_folder(cli, tmp_path):
         assert [entry[name] for entry in entries] == ["topaz-2", "topaz"]
 
 
+def test_thousands_of_files_are_one_row(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    names = [f"m{number}" for number in range(300)]
+    boxes(tmp_path / "one", names=names)
+    boxes(tmp_path / "two", 3, names=names)
+    found = cli("run", "one", "two", "-o", "out", *SIZE, no_report=False)
+    assert found.exit_code == 0, found.stderr
+    assert len(found.stdout.splitlines() + found.stderr.splitlines()) < 20
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert page.count(".box") == 0
+    for name in ("particles_kept/one/", "particles_rejected/two/"):
+        assert page.count(f'<td class="path">{name}</td>') == 1
+    assert page.count("300 files") == 4
+    shown = cli("inspect", "one", "two", *SIZE)
+    assert len(shown.stdout.splitlines()) < 200
+    assert (
+        "picks of          EMAN boxes, 300 micrographs, corners, box 10 px, no scores"
+        in shown.stdout
+    )
+
+
 def test_an_argument_that_exists_is_a_path(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     boxes(tmp_path / "topaz=EMAN")

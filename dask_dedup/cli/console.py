@@ -243,18 +243,17 @@ def _native_files(result: RunResult) -> list[str]:
 
     If all inputs are in one table, or in the coordinate files of one list, return the path of that.
     """
-    paths = [entry["path"] for entry in result.by_input]
-    token = result.manifest["run_token"]
+    inputs, token = result.manifest["inputs"], result.manifest["run_token"]
     folder = f"{KEPT}/{token}" if token else KEPT
     if any(entry["input"] is None for entry in result.manifest["outputs"]):
         listed = result.manifest["output_format"] == "relion-coordinates"
         return [f"{folder}/{'autopick.star' if listed else 'particles.star'}"]
-    trees = [entry["output"] for entry in result.manifest["inputs"] if "output" in entry]
-    return [f"{folder}/{name}" for name in trees] + [
+    trees = [f"{folder}/{entry['output']}" for entry in inputs if entry.get("output")]
+    return trees + [
         entry["path"]
         for entry in result.manifest["outputs"]
         if "fragment" not in entry
-        and "output" not in result.manifest["inputs"][entry["input"]]
-        and entry["path"].startswith("particles_kept/")
-        and Path(entry["path"]).name == Path(paths[entry["input"]]).name
+        and entry["path"].startswith(f"{KEPT}/")
+        and not inputs[entry["input"]].get("output")
+        and Path(entry["path"]).name == Path(inputs[entry["input"]]["path"]).name
     ]
