@@ -11,12 +11,11 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment
 from dask_dedup.hints import Message
+from dask_dedup.particles.checks.scores import check_directions, check_min_scores
 from dask_dedup.particles.column_roles import resolve_roles, score_fields
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import (
     allow_missing_scores,
-    check_directions,
-    check_min_scores,
     compare_roles,
 )
 

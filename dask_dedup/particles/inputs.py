@@ -9,6 +9,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import read
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_pixel_size
+from dask_dedup.particles.checks.scores import check_directions, check_min_scores
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.name_match import NameMatch, match_names
@@ -289,38 +290,6 @@ def _check_positions(
         listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
         raise InputError(
             f"the positions of the inputs are in different units ({listed}). Run them separately."
-        )
-
-
-def check_directions(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
-) -> None:
-    """Raise InputError if high scores win in one input and low scores in another, unless neither is compared."""
-    scored = [pair for pair in zip(tables, roles, strict=True) if pair[1].score]
-    if params.prefer_input_order or params.remove_entirely:
-        return
-    if len({each.higher_is_better for _, each in scored}) > 1:
-        listed = ", ".join(f"{table} {each.score_name}" for table, each in scored)
-        raise InputError(
-            f"the scores of the inputs have different directions ({listed}). Choose columns of one "
-            f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')}."
-        )
-
-
-def check_min_scores(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
-) -> None:
-    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one."""
-    for table, each in zip(tables, roles, strict=True):
-        if each.score is None and params.names_input("min_score", table):
-            raise InputError(
-                f"{table}: has no score for {parameter('min_score')}. Name its score with "
-                f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
-            )
-    if params.min_score and not any(each.score for each in roles):
-        raise InputError(
-            f"{parameter('min_score')} needs a score, but no input has one. Name it with "
-            f"{parameter('score_field')}."
         )
 
 

@@ -1,9 +1,10 @@
-"""Warnings about scores: unusable ones, inputs without any, and scales that differ between inputs."""
+"""Checks of scores, and warnings: unusable ones, inputs without any, and scales that differ between inputs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import score_fields
@@ -12,11 +13,45 @@ from dask_dedup.particles.validity import NAMED_ROWS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
 
 #: Scores whose ranges differ by more than this factor are not on one scale.
 _SPAN_RATIO = 2.0
+
+
+def check_directions(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
+    """Raise InputError if high scores win in one input and low scores in another, unless neither is compared."""
+    scored = [pair for pair in zip(tables, roles, strict=True) if pair[1].score]
+    if params.prefer_input_order or params.remove_entirely:
+        return
+    if len({each.higher_is_better for _, each in scored}) > 1:
+        listed = ", ".join(f"{table} {each.score_name}" for table, each in scored)
+        raise InputError(
+            f"the scores of the inputs have different directions ({listed}). Choose columns of one "
+            f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')}."
+        )
+
+
+def check_min_scores(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
+    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one."""
+    for table, each in zip(tables, roles, strict=True):
+        if each.score is None and params.names_input("min_score", table):
+            raise InputError(
+                f"{table}: has no score for {parameter('min_score')}. Name its score with "
+                f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
+            )
+    if params.min_score and not any(each.score for each in roles):
+        raise InputError(
+            f"{parameter('min_score')} needs a score, but no input has one. Name it with "
+            f"{parameter('score_field')}."
+        )
 
 
 def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
