@@ -121,6 +121,89 @@ def test_optics_groups_of_one_name_and_other_values_are_kept_apart(tmp_path):
     assert columns_of(kept, "rlnCoordinateX", "rlnOpticsGroup") == [("11", "1"), ("900", "2")]
 
 
+def test_a_pixel_size_from_an_option_is_written(tmp_path):
+    optics = (*OPTICS[:5], "rlnImagePixelSize")
+    one = star(tmp_path, "one.star", LABELS, ["m1.mrc 11 1 0.5 1"])
+    two = star(tmp_path, "two.star", LABELS, ["m1.mrc 900 1 0.5 1"], optics=optics)
+    sizes = {str(two): 2.0}
+    run([one, two], tmp_path / "out", micrograph_pixel_size=sizes)
+    kept = tmp_path / "out/particles_kept/particles.star"
+    found = columns_of(kept, "rlnMicrographPixelSize", block="optics")
+    assert {float(size) for (size,) in found} == {2.0}
+    assert run([kept], tmp_path / "again", "native").kept == 2
+
+
+def random_tables(folder, seed):
+    """Write two tables in which many particles are near each other, with shifts and two optics groups."""
+    random = np.random.default_rng(seed)
+    labels = (*LABELS, "rlnOriginXAngst", "rlnOriginYAngst", "rlnHelicalTubeID", "rlnComment")
+    paths = []
+    for name, voltage in (("one", "200"), ("two", "100")):
+        rows = [
+            f"m{random.integers(3)}.mrc {x:.3f} {y:.2f} {score:g} {random.integers(1, 3)} "
+            f"{dx:.4f} {dy:.1e} {random.integers(1, 4)} 'a b{random.integers(9)}'"
+            for x, y, score, dx, dy in random.uniform(0, 300, (200, 5))
+        ]
+        other = GROUP.replace("opticsGroup1 1 300", f"opticsGroup2 2 {voltage}")
+        groups = [GROUP, other]
+        paths.append(star(folder, f"{name}/particles.star", labels, rows, groups))
+    return paths
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_merged_rows_are_those_of_the_separate_files(tmp_path, seed):
+    inputs = random_tables(tmp_path, seed)
+    run(inputs, tmp_path / "apart", "native", 30)
+    run(inputs, tmp_path / "out", "star", 30)
+    for dataset in ("particles_kept", "particles_rejected"):
+        parts = [
+            tmp_path / "apart" / dataset / name
+            for name in ("particles.star", "input-2/particles.star")
+        ]
+        voltages = []
+        expected = []
+        for path in parts:
+            labels, rows = rows_of(path)
+            group, tube = labels.index("rlnOpticsGroup"), labels.index("rlnHelicalTubeID")
+            by_number = dict(columns_of(path, "rlnOpticsGroup", "rlnVoltage", block="optics"))
+            voltages += [by_number[row[group]] for row in rows]
+            shift = 0 if path == parts[0] else 3
+            expected += [
+                [
+                    str(int(value) + shift) if number == tube else value.replace("'", '"')
+                    for number, value in enumerate(row)
+                    if number != group
+                ]
+                for row in rows
+            ]
+        merged = tmp_path / "out" / dataset / "particles.star"
+        _, rows = rows_of(merged)
+        assert [row[:-1] for row in rows] == expected
+        by_number = dict(columns_of(merged, "rlnOpticsGroup", "rlnVoltage", block="optics"))
+        assert [by_number[row[-1]] for row in rows] == voltages
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("opticsGroup2 200.000000", "opticsGroup2 210.000000"),
+        ("_rlnVoltage", "_rlnVoltages"),
+        (" 4 ", " 2 "),
+        ("m1.mrc", "m2.mrc"),
+        ('"a b', '"a c'),
+        ("_rlnComment", "_rlnRemark"),
+    ],
+)
+def test_a_changed_particle_table_is_found(tmp_path, old, new):
+    run(random_tables(tmp_path, 5), tmp_path / "out", "star", 30)
+    path = tmp_path / "out/particles_kept/particles.star"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    rows = {check.name: check.passed for check in dask_dedup.verify(tmp_path / "out").checks}
+    assert rows["rows"] is False
+
+
 def test_tubes_of_two_inputs_have_different_ids(tmp_path):
     labels = (*LABELS, "rlnHelicalTubeID")
     one = star(tmp_path, "one.star", labels, ["m1.mrc 1 1 0.5 1 1", "m1.mrc 99 1 0.5 1 3"])
