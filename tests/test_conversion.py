@@ -204,6 +204,24 @@ def test_a_changed_particle_table_is_found(tmp_path, old, new):
     assert rows["rows"] is False
 
 
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_picks_without_a_known_centre_are_not_kept(tmp_path, form):
+    """The micrograph x.mrc is not in the table, which has the pixel sizes."""
+    put(tmp_path, "EMAN/x.box", BOX)
+    put(tmp_path, "EMAN/a.box", BOX)
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    with pytest.raises(
+        InputError, match=r"EMAN: 2 rows that cannot be compared .*invalid='reject'"
+    ):
+        run([tmp_path / "EMAN"], tmp_path / "out", form, invalid="keep", **options)
+
+
+def test_a_row_with_an_unknown_optics_group_is_named(tmp_path):
+    path = star(tmp_path, "one.star", LABELS, ["m1.mrc 11 1 0.5 1", "m1.mrc 99 1 0.5 7"])
+    with pytest.raises(dask_dedup.DedupError, match=r"one.star: row 1 .*optics group 7"):
+        run([path], tmp_path / "out")
+
+
 def test_tubes_of_two_inputs_have_different_ids(tmp_path):
     labels = (*LABELS, "rlnHelicalTubeID")
     one = star(tmp_path, "one.star", labels, ["m1.mrc 1 1 0.5 1 1", "m1.mrc 99 1 0.5 1 3"])
@@ -503,6 +521,15 @@ def test_remaining_options(tmp_path, form):
     assert (result.kept, result.rejected) == (1, 3)
     again = dask_dedup.run(path, tmp_path / "out", min_separation=20, output_format=form, **options)
     assert again.already_done
+
+
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_low_scores_and_names_of_pickers(tmp_path, form):
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    folder, topaz = pickers(tmp_path)
+    result = run([folder, topaz], tmp_path / "out", form, min_score={str(topaz): 0.0}, **options)
+    # The pick with -1.5 is set aside; one of the two near picks on a.mrc is a duplicate.
+    assert (result.kept, result.rejected, result.low_score) == (2, 2, 1)
 
 
 @pytest.mark.parametrize("form", ["star", "relion-coordinates"])

@@ -17,6 +17,7 @@ import numpy as np
 from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion.micrographs import (
     MicrographNames,
+    check_kept_rows,
     check_positions,
     find_names,
     micrograph_pixel_sizes,
@@ -264,6 +265,7 @@ def make_coordinates(
                 f"{parameter('output_format', 'star')}."
             )
     _check_pixel_sizes(inputs, summaries)
+    check_kept_rows(inputs, summaries, set(range(len(inputs.tables))))
     for summary in summaries:
         if "micrograph" in summary.invalid:
             raise InputError(

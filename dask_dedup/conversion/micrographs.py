@@ -11,6 +11,7 @@ import pyarrow as pa
 from dask_dedup.arrow import from_numpy
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
+from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import Naming
@@ -153,6 +154,19 @@ def micrograph_pixel_sizes(
     if roles.overrides_psize and found.sizes.stored is not None:
         return found.sizes.stored
     return found.sizes.used
+
+
+def check_kept_rows(inputs: Inputs, summaries: Sequence[ScanSummary], sources: set[int]) -> None:
+    """Raise InputError if rows of the inputs `sources` are kept although their centres are unknown."""
+    if inputs.params.invalid != "keep":
+        return
+    for summary in summaries:
+        unknown = sum(n for reason, n in summary.invalid.items() if reason != "score")
+        if unknown and summary.source in sources:
+            raise InputError(
+                f"{inputs.tables[summary.source].path}: {counted(unknown, 'row')} that cannot be compared would be "
+                f"kept, but have no centre in pixels. Pass {parameter('invalid', 'reject')}."
+            )
 
 
 def check_positions(inputs: Inputs, output_format: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from dask_dedup.conversion.micrographs import NAME_COLUMNS
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read
+from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import Naming
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import ParticleTable
+    from dask_dedup.formats import Fragment, ParticleTable
+    from dask_dedup.formats.star.particle_block import StarDetail
     from dask_dedup.particles.inputs import Inputs
 
     Group = Mapping[str, str]
@@ -85,9 +87,10 @@ class MergedOptics:
     dropped: tuple[str, ...]
 
     def numbers(
-        self, source: int, keys: NDArray[np.uint64], rows: pa.Table, path: str
+        self, fragment: Fragment, keys: NDArray[np.uint64], rows: pa.Table
     ) -> NDArray[np.int64]:
-        """Return the (n,) new group numbers of rows of the input `source`, whose micrographs have these keys."""
+        """Return the (n,) new group numbers of a fragment's rows, whose micrographs have these keys."""
+        source, path = fragment.source, str(fragment)
         optics, new = self.inputs[source], np.array(self.new[source])
         if optics.numbers.size:
             old = Columns(rows, path).floats(GROUP)
@@ -101,9 +104,10 @@ class MergedOptics:
             known = optics.keys[place] == keys
             index = optics.group_of_key[place]
         if not known.all():
-            row = int(np.argmin(known))
+            path, row = fragment.locate(int(np.argmin(known)))
+            what = counted(int(np.sum(~known)), "row", "have no optics group")
             raise InputError(
-                f"{path}: {np.sum(~known)} rows have no optics group (first: row {row} of a part)."
+                f"{path}: {what} (first: row {row}). Add the group, or pass {parameter('output_format', 'native')}."
             )
         return np.asarray(new[index], dtype=np.int64)
 
@@ -166,11 +170,12 @@ def _no_optics(table: ParticleTable) -> InputError:
     )
 
 
-def star_detail(table: ParticleTable):  # type: ignore[no-untyped-def]
+def star_detail(table: ParticleTable) -> StarDetail | None:
     """Return the details of the particle table in a STAR file, None for other tables."""
+    detail: StarDetail | None = table.detail if table.format == "star" else None
     if table.format == "optimisation_set":
-        return table.detail.particles.detail
-    return table.detail if table.format == "star" else None
+        detail = table.detail.particles.detail
+    return detail
 
 
 def _of_table(optics: Mapping[str, tuple[str, ...]]) -> InputOptics:
@@ -215,8 +220,13 @@ def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTab
     detail = star_detail(exposures)
     roles = inputs.roles[table.source]
     column = next((name for name in NAME_COLUMNS if name in exposures.schema.names), None)
-    has_groups = detail is not None and GROUP in detail.optics and GROUP in detail.labels
-    if column is None or not has_groups or roles.match == "uid" or roles.groups:
+    if (
+        detail is None
+        or not {GROUP} <= set(detail.optics) & set(detail.labels)
+        or column is None
+        or roles.match == "uid"
+        or roles.groups
+    ):
         raise InputError(
             f"{table.path}: has no optics (voltage, spherical aberration), and {exposures.path} has no optics "
             f"groups. Pass {parameter('micrographs')}, a micrographs.star of RELION 3.1 or later."

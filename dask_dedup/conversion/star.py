@@ -12,6 +12,7 @@ import pyarrow as pa
 from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion.micrographs import (
     MicrographNames,
+    check_kept_rows,
     check_positions,
     find_names,
     micrograph_pixel_sizes,
@@ -115,7 +116,7 @@ class StarConversion:
             new = shifted + self.first_tubes[fragment.source]
             whole = np.where(np.isnan(new), 0, new).astype(np.int64)
             texts[TUBE] = as_text(from_numpy(whole))
-        numbers = self.optics.numbers(fragment.source, keys, rows, table.path)
+        numbers = self.optics.numbers(fragment, keys, rows)
         zeros = constant("0.000000", fragment.rows)
         columns = [texts.get(label, zeros) for label in self.labels]
         return [*columns, as_text(from_numpy(numbers))]
@@ -209,6 +210,12 @@ def make_star(
     """Return the conversion to a STAR file, and a warning about columns that are left out."""
     check_positions(inputs, "star")
     _check_alike(inputs, summaries)
+    computed = {
+        table.source
+        for table, roles in zip(inputs.tables, inputs.roles, strict=True)
+        if table.format == "coordinates" or roles.convention == "cryosparc"
+    }
+    check_kept_rows(inputs, summaries, computed)
     names = find_names(inputs, summaries, exposures)
     sizes = [_one_size(inputs, source, summaries) for source in range(len(inputs.tables))]
     optics = find_optics(inputs, exposures, sizes)
