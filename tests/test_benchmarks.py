@@ -13,6 +13,8 @@ sys.path.insert(0, str(REPOSITORY))
 
 from benchmarks.compare import DECIDING, NAMES, compare, lines
 from benchmarks.generate import CASES, generate
+from benchmarks.pick_files import write_picker
+from dask_dedup.formats import open_table
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -48,3 +50,18 @@ def test_all_programs_keep_the_same_particles(tmp_path, case):
     taken = compare(inputs, names, 1, tmp_path, ["--no-report"])
     assert {name for name, rounds in taken.items() if rounds[0].wall > 0} == set(names)
     assert len(lines(taken)) == len(names) + 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "format_"),
+    [
+        ("cbox", "crYOLO CBOX"),
+        ("star", "RELION STAR"),
+        ("topaz", "topaz"),
+        ("box", "EMAN boxes"),
+    ],
+)
+def test_generated_pick_files_are_those_of_a_program(tmp_path, kind, format_):
+    table = open_table(write_picker(tmp_path / kind, kind, files=3, picks=5, seed=0))
+    assert (table.rows, len(table.files)) == (15, 3)
+    assert [layout.map for layout in table.detail.layouts] == [format_]

@@ -225,3 +225,26 @@ def test_a_limit_on_cryolo_boxes_gives_what_its_other_folders_hold(tmp_path, rea
     assert "249 of 2,719 boxes" in line
     assert "EMAN and STAR" in line
     assert f"min_score={{'{cbox}': 0.5}}" in line
+
+
+def test_a_cluster_decides_like_threads(tmp_path, two_workers):
+    frames = [picks(seed=0), picks(seed=1)]
+    paths = write(tmp_path, frames)
+    options = {"min_separation": 12, "micrograph_pixel_size": 1.0, "min_score": 0.5}
+    here = dask_dedup.run(paths, tmp_path / "here", **options)
+    there = dask_dedup.run(paths, tmp_path / "there", client=two_workers, **options)
+    assert there.low_score == here.low_score > 0
+    hashes = [
+        {each["path"]: each["sha256"] for each in result.manifest["outputs"]}
+        for result in (here, there)
+    ]
+    assert hashes[0] == hashes[1]
+
+
+def test_an_inspection_leaves_low_scores_out(tmp_path):
+    (path,) = write(tmp_path, [picks()])
+    options = {"min_separation": 12, "micrograph_pixel_size": 1.0}
+    every = dask_dedup.inspect(path, **options).inputs[0].neighbourhood.picks
+    some = dask_dedup.inspect(path, min_score=0.5, **options).inputs[0].neighbourhood.picks
+    _, low = expected([picks()], [0.5], 12)
+    assert every - some == len(low)

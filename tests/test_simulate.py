@@ -10,6 +10,7 @@ from scipy.spatial import cKDTree
 
 from dask_dedup import simulation as simulate
 from dask_dedup.errors import InputError, OutputExistsError
+from dask_dedup.formats import open_table
 from dask_dedup.simulation import simulate_pickers
 
 TYPES = {
@@ -256,3 +257,27 @@ def test_an_existing_folder_is_refused(tmp_path):
     with pytest.raises(OutputExistsError, match="exists"):
         simulate_pickers(tmp_path, particles=10, micrographs=1)
     assert contents(tmp_path) == before
+
+
+def test_a_project_has_the_picks_of_three_programs(tmp_path):
+    simulate.simulate_project(tmp_path / "project", particles=300, micrographs=3)
+    described = {}
+    for name in ("CBOX", "topaz", "AutoPick/job010"):
+        table = open_table(tmp_path / "project" / name)
+        described[name] = table.detail.layouts[0].map
+        assert 200 < table.rows < 400
+    assert described == {"CBOX": "crYOLO CBOX", "topaz": "topaz", "AutoPick/job010": "RELION STAR"}
+    again = tmp_path / "again"
+    simulate.simulate_project(again, particles=300, micrographs=3)
+    first, second = (
+        {
+            path.relative_to(folder): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
+        for folder in (again, tmp_path / "project")
+    )
+    assert first == second
+    assert len(first) == 9
+    with pytest.raises(OutputExistsError, match="exists; remove it"):
+        simulate.simulate_project(again)
