@@ -9,7 +9,6 @@ import click
 from dask_dedup.dedup.params import MATCHES, PER_INPUT, RENAMES, SHIFT_KEYS, DedupParams
 from dask_dedup.dedup.per_input import as_input, is_picker_name, split_input
 from dask_dedup.errors import InputError
-from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -37,7 +36,11 @@ class NamedLocation(click.ParamType):  # type: ignore[type-arg]
         if isinstance(value, NamedPath):
             return value
         name, equals, path = value.partition("=")
-        if not (equals and path and is_picker_name(name)) or exists(at(value)):
+        if not (equals and path and is_picker_name(name)):
+            return NamedPath(at(value))
+        from dask_dedup.storage.files import exists
+
+        if exists(at(value)):
             return NamedPath(at(value))
         return NamedPath(at(path), name)
 
