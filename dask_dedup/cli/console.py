@@ -17,7 +17,6 @@ import click
 from dask_dedup.formatting import counted, printable
 from dask_dedup.hints import Hint, Message, spell
 from dask_dedup.monitoring.progress import Progress, describe
-from dask_dedup.output.layout import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -243,6 +242,8 @@ def _native_files(result: RunResult) -> list[str]:
 
     If all inputs are in one table, or in the coordinate files of one list, return the path of that.
     """
+    from dask_dedup.output.layout import KEPT
+
     inputs, token = result.manifest["inputs"], result.manifest["run_token"]
     folder = f"{KEPT}/{token}" if token else KEPT
     if any(entry["input"] is None for entry in result.manifest["outputs"]):
