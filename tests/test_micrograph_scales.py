@@ -94,7 +94,7 @@ class TestPixelSizes:
         one = relion(tmp_path / "a.parquet", 1.35)
         other = relion(tmp_path / "b.parquet", 0.135)
         (line,) = warnings_of([one, other], tmp_path / "out")
-        assert "Is one of them in nm?" in line
+        assert "A factor of 10 suggests nanometres." in line
 
     def test_two_optics_groups_of_one_micrograph_are_reported(self, tmp_path):
         (line,) = warnings_of([relion(tmp_path / "a.parquet", [1.0, 2.0, 3.0])], tmp_path / "out")

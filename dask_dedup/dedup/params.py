@@ -79,9 +79,9 @@ class DedupParams:
         duplicates. At 0, only particles with equal coordinates are duplicates.
     micrograph_pixel_size : float or mapping, optional
         Micrograph pixel size in angstrom, for tables that do not contain it. A mapping
-        {input: value} gives each input, by its path, a value of its own.
+        {input: value} gives a value for each input, by its path.
     coordinate_pixel_size : float or mapping, optional
-        Pixel size of the stored coordinates in angstrom, whatever the tables say. As above, one value
+        Pixel size of the stored coordinates in angstrom, which overrides the tables. As above, one value
         for all inputs or a mapping.
     particle_pixel_size : float or mapping, optional
         Pixel size of the particle images in angstrom, for shifts in pixels (rlnOriginX) of tables that do
@@ -99,7 +99,7 @@ class DedupParams:
     seed : int
         Seed of the random choice between equal scores, from 0 to 2**64 - 1.
     prefer_input_order : bool
-        Prefer particles of the first input, then of the second, and so on, whatever their scores.
+        Prefer particles of the first input, then of the second, and so on, at any score.
     between_inputs_only : bool
         Compare particles of different inputs only.
     ignore_within_filament : bool
@@ -113,14 +113,14 @@ class DedupParams:
     rename_micrographs : str, sequence of str or mapping, optional
         Substitutions ``s/PATTERN/REPLACEMENT/`` that are applied to micrograph names before they are
         compared, one after the other; the tables keep their names. A mapping {input: substitutions}
-        gives an input its own instead.
+        gives one input another score.
     micrograph_map : mapping or MicrographMap, optional
         Old and new names of micrographs, applied after `rename_micrographs`. Every name must be among
         the old or the new ones.
     group_by : str or tuple of str
         Columns (or hive keys) such as ``session``. Particles whose values differ in one of them are on
         different micrographs, even if the micrographs have one name. ``none`` compares micrographs of
-        one name whatever their hive keys.
+        one name under all hive keys.
     flip_y : tuple of int
         Ordinals (from 0) of the inputs whose y axis points the other way.
     micrograph_height : int, optional

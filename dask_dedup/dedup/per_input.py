@@ -1,7 +1,7 @@
 """Values of a parameter that may differ between inputs.
 
 They are stored as a tuple of (input, value) pairs. The input is a path as the user wrote it; an empty
-text means every input without a pair of its own.
+text means every input that no pair names.
 """
 
 from __future__ import annotations

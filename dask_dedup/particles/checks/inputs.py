@@ -172,7 +172,7 @@ def _filament_warnings(summaries: Sequence[ScanSummary]) -> list[str]:
     return [
         f"{what} (first: number {number} on {where}): their tracks restart, as after joining "
         f"files. {parameter('ignore_within_filament')} compares no particles of one number. Pass the "
-        "files as separate inputs, or number the filaments anew."
+        "files as separate inputs, or renumber the filaments."
     ]
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Columns of the values: pixel size, height and width, angstrom.
 _PSIZE, _EXTENT = slice(0, 1), slice(1, 3)
-#: Sources of pixel sizes that are those of the micrograph, whatever the coordinates are in.
+#: Sources of pixel sizes that are the micrograph's, in any unit of the coordinates.
 _OF_MICROGRAPH = (TABLE, COLUMN, MICROGRAPH_OPTION)
 
 
@@ -96,7 +96,9 @@ def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
         return []
     where = _where(inputs, conflict)
     low, high = (float(value[0]) for value in conflict.values)
-    nanometre = " Is one of them in nm?" if abs(high / low / 10 - 1) <= TOLERANCE else ""
+    nanometre = (
+        " A factor of 10 suggests nanometres." if abs(high / low / 10 - 1) <= TOLERANCE else ""
+    )
     return [
         f"{counted(conflict.micrographs, 'micrograph', 'have')} two pixel sizes "
         f"({_columns(inputs, conflict, shape=False)}; first: {_name(summaries, conflict.key)}, "

@@ -127,7 +127,7 @@ class _Batch:
 
     @classmethod
     def concatenate(cls, parts: Sequence[_Batch]) -> _Batch:
-        """Join the picks of all parts, in order, in memory of their own."""
+        """Join the picks of all parts, in order, in new memory."""
 
         def joined(tables: list[pa.Table]) -> pa.Table:
             return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
