@@ -154,6 +154,36 @@ class TestOrdinaryColumns:
         assert sorted(listed["session"].to_pylist(), key=str) == ["2", None]
         assert verify(tmp_path / "out").verified
 
+    @pytest.mark.parametrize(
+        "sessions",
+        [
+            # float64 cannot tell these apart
+            ("123456789012345678", "123456789012345679", "123456789012345680"),
+            ("01", "1", "1.0"),
+            ("20240307001", "20240307002", "x1"),
+        ],
+    )
+    def test_text_of_a_star_file_is_compared_as_written(self, tmp_path, sessions):
+        lines = [f"m1 {10 + n} 10 {session}" for n, session in enumerate(sessions)]
+        whole = star(tmp_path / "whole.star", lines)
+        parts = [star(tmp_path / f"{n}.star", [line]) for n, line in enumerate(lines)]
+        options = {**PARAMS, "group_by": "session", "score_field": "none"}
+        for name, inputs in (("whole", whole), ("parts", parts), ("twice", [whole, *parts])):
+            out = tmp_path / name
+            result = run(inputs, out, **options)
+            assert (result.kept, result.rejected) == (3, 3 if name == "twice" else 0)
+            assert verify(out).verified
+            listed = Output(out).duplicates["session"].to_pylist()
+            assert sorted(listed) == (sorted(sessions) if name == "twice" else [])
+
+    def test_a_group_of_a_star_micrograph_table_is_compared_as_written(self, tmp_path):
+        labels = ("rlnMicrographName", "rlnMicrographPixelSize", "session")
+        known = star(tmp_path / "m.star", ["m1 1 20240307001", "m1 2 20240307002"], labels)
+        path = star(tmp_path / "a.star", ["m1 10 10 20240307001", "m1 25 10 20240307002"])
+        options = {"min_separation": 20, "score_field": "none", "group_by": "session"}
+        assert run(path, tmp_path / "out", micrographs=known, **options).kept == 2
+        assert verify(tmp_path / "out").verified
+
     def test_types_do_not_matter_between_inputs(self, tmp_path):
         lines = ["m1 10 10 1", "m1 100 10 2"]
         one = star(tmp_path / "a.star", lines)

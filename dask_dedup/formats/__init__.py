@@ -26,7 +26,7 @@ from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -41,6 +41,7 @@ __all__ = [
     "open_table",
     "open_tables",
     "read",
+    "with_texts",
 ]
 
 _SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
@@ -119,6 +120,18 @@ def open_tables(
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read the named columns of a fragment. Text is dictionary-encoded."""
     return _module(table.format).read(table, fragment, columns)
+
+
+def with_texts(table: ParticleTable, columns: Collection[str]) -> ParticleTable:
+    """Return the table with `columns` of a STAR file as text, exactly as written.
+
+    STAR files do not define the types of columns. Numbers of other formats are exact already.
+    """
+    if table.format != "star" or not columns:
+        return table
+    from dask_dedup.formats.star import table as star
+
+    return star.with_texts(table, columns)
 
 
 def native_format(table: ParticleTable) -> NativeFormat:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read
+from dask_dedup.formats import read, with_texts
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
@@ -58,6 +58,7 @@ class Inputs:
         micrographs: MicrographTable | None = None,
     ) -> Self:
         """Make inputs from opened tables. The fragments of all tables are numbered consecutively from 0."""
+        tables = [with_texts(table, params.group_columns) for table in tables]
         fragments = [fragment for table in tables for fragment in table.fragments]
         numbered = tuple(replace(part, number=n) for n, part in enumerate(fragments))
         return cls(tuple(tables), numbered, tuple(roles), params, micrographs)

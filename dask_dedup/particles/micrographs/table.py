@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read
+from dask_dedup.formats import read, with_texts
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
@@ -77,6 +77,7 @@ def read_micrographs(
     table: ParticleTable, naming: Naming, group_by: Sequence[str] = ()
 ) -> MicrographTable:
     """Read the pixel size and shape of each micrograph from a micrograph (exposures) table."""
+    table = with_texts(table, set(group_by) - _COLUMNS)
     columns = [name for name in table.schema.names if name in {*_COLUMNS, *group_by}]
     parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
