@@ -8,7 +8,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for, values_for
+from dask_dedup.dedup.per_input import PerInput, as_input, normalize
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
@@ -136,9 +136,9 @@ class DedupParams:
     """
 
     min_separation: float = 20.0
-    micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
-    coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
-    particle_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
+    micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = None
+    coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = None
+    particle_pixel_size: PerInput[float] | Mapping[str, float] | float | None = None
     shift_key: str = "auto"
     score_field: PerInput[str] | Mapping[str, str] | str = DEFAULT_SCORE
     remove_entirely: bool = False
@@ -173,7 +173,7 @@ class DedupParams:
         # 100 and 100.0 must give the same run id.
         object.__setattr__(self, "min_separation", float(self.min_separation))
         for name in _PIXEL_SIZES:
-            pairs = tuple((path, float(value)) for path, value in getattr(self, name))
+            pairs = PerInput((path, float(value)) for path, value in getattr(self, name))
             object.__setattr__(self, name, pairs)
         given = self.group_by
         names = (given,) if isinstance(given, str) else tuple(given or ())
@@ -192,43 +192,38 @@ class DedupParams:
                 f"{parameter('ignore_within_filament')} has no effect together with "
                 f"{parameter('undo_symmetry_expansion')}, which compares no distances. Drop one of them."
             )
-        if "" not in self._score_fields:
-            fields = {"": DEFAULT_SCORE, **self._score_fields}
-            object.__setattr__(self, "score_field", tuple(fields.items()))
-        for field in self._score_fields.values():
+        if "" not in dict(self._score_fields):
+            fields = PerInput([("", DEFAULT_SCORE), *self._score_fields])
+            object.__setattr__(self, "score_field", fields)
+        for _, field in self._score_fields:
             parse_score_field(field)
 
     @property
-    def _score_fields(self) -> dict[str, str]:
-        """Map each input that `score_field` names to its score, and "" to that of the others."""
-        return dict(cast("PerInput[str]", self.score_field))
+    def _score_fields(self) -> PerInput[str]:
+        return cast("PerInput[str]", self.score_field)
 
     @property
     def scored(self) -> bool:
         """Whether particles of any input are ranked by a score."""
-        return any(map(parse_score_field, self._score_fields.values()))
+        return any(parse_score_field(field) for _, field in self._score_fields)
 
     def score_of(self, path: str) -> ScoreField | None:
         """Return the score that ranks the particles of the input `path`, or None for ``none``."""
-        fields = self._score_fields
-        return parse_score_field(fields.get(as_input(path), fields[""]))
+        return parse_score_field(self.for_input("score_field", path))
 
     def names_input(self, name: str, path: str) -> bool:
         """Return whether the per-input parameter `name` has a value for the input `path` alone."""
-        return any(key and key == as_input(path) for key, _ in getattr(self, name))
-
-    def has_own_score(self, path: str) -> bool:
-        """Return whether `score_field` names the input `path`."""
-        return as_input(path) in self._score_fields
+        pairs: PerInput[Any] = getattr(self, name)
+        return pairs.names(path)
 
     def without_scores(self, paths: Iterable[str]) -> Self:
         """Return the parameters with the score ``none`` for the inputs `paths`."""
         none = dict.fromkeys(map(as_input, paths), "none")
-        return replace(self, score_field={**self._score_fields, **none})
+        return replace(self, score_field={**dict(self._score_fields), **none})
 
     def renames_of(self, path: str) -> tuple[str, ...]:
         """Return the substitutions in the micrograph names of the input (or micrograph table) `path`."""
-        return tuple(values_for(cast("PerInput[str]", self.rename_micrographs), path))
+        return tuple(cast("PerInput[str]", self.rename_micrographs).values_for(path))
 
     @property
     def names_of_micrographs(self) -> MicrographMap:
@@ -276,7 +271,8 @@ class DedupParams:
 
     def for_input(self, name: str, path: str) -> Any:
         """Return the value of the per-input parameter `name` for the input `path`, or None."""
-        return value_for(getattr(self, name), path)
+        pairs: PerInput[Any] = getattr(self, name)
+        return pairs.value_for(path)
 
     def check_inputs(self, paths: Iterable[str], micrographs: str | None = None) -> None:
         """Raise InputError if a per-input parameter names an input that is not in `paths`.

@@ -151,7 +151,11 @@ def allow_missing_scores(
     found = {table: has_score(names, params.score_of(table)) for table, names in tables}
     if not any(found.values()):
         return params
-    lacking = [table for table in found if not found[table] and not params.has_own_score(table)]
+    lacking = [
+        table
+        for table, has in found.items()
+        if not (has or params.names_input("score_field", table))
+    ]
     return params.without_scores(lacking) if lacking else params
 
 
