@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import filter_rows
+from dask_dedup.arrow import cast_views, filter_rows
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.rank import splitmix64
@@ -142,7 +142,7 @@ def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     """Convert a frame to an Arrow table with the given columns (default: all)."""
     columns = list(_column_names(frame) if columns is None else columns)
     if isinstance(frame, pa.Table):
-        return frame.select(columns)
+        return cast_views(frame.select(columns))
     if _is_from(frame, "polars"):
         return frame.select(columns).to_arrow()
     return pa.Table.from_pandas(frame[columns], preserve_index=False)

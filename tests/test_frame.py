@@ -480,6 +480,34 @@ def test_text_of_other_programs_is_read(name):
         assert part.num_rows
 
 
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_views_of_other_programs_decide_as_text_does(dtype):
+    """Without uids the image names decide between equal scores."""
+
+    class Stream:
+        def __init__(self, frame):
+            self.frame = frame
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return self.frame.__arrow_c_stream__(requested_schema)
+
+    names = [f"{row:06d}@Extract/a.mrcs" for row in range(ROWS)]
+    columns = {"rlnImageName": names, "rlnAutopickFigureOfMerit": np.zeros(ROWS)}
+    table = relion(ROWS, columns=columns)
+    # All picks of a micrograph at one position, so names decide everything.
+    for axis in "XY":
+        name = f"rlnCoordinate{axis}"
+        number = table.schema.get_field_index(name)
+        table = table.set_column(number, name, pa.array(np.full(ROWS, 5.0)))
+    views = pl.DataFrame(pl.from_arrow(table)).with_columns(pl.col(pl.String).cast(dtype))
+    expected = remove_duplicates(table, shift_key="none")
+    results = remove_duplicates(Stream(views), shift_key="none")
+    for part, rows in zip(results, expected, strict=True):
+        assert "string_view" in str(part.schema.field("rlnImageName").type)
+        assert part["rlnImageName"].to_pylist() == rows["rlnImageName"].to_pylist()
+        assert part.num_rows
+
+
 def test_uids_may_be_decimals(particles):
     """Delta tables have them for unsigned integers."""
     kind = pa.decimal128(20, 0)

@@ -53,8 +53,9 @@ class Columns:
         if pa.types.is_null(kind):
             return np.full(len(column), np.nan)
         if pa.types.is_decimal(kind):
-            column, kind = column.cast(pa.float64()), pa.float64()
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            # Arrow's own cast does not always return the nearest float, but its parser does.
+            column, kind = column.cast(pa.string()).cast(pa.float64()), pa.float64()
+        if not _is_number(kind):
             raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers. Cast it.")
         if pa.types.is_integer(kind) and column.null_count:
             column = column.cast(pa.float64(), safe=False)
@@ -95,11 +96,7 @@ class Columns:
         result = np.full((width, len(self)), np.nan).T
         if pa.types.is_null(kind):
             return result
-        if not (
-            pa.types.is_list(kind)
-            or pa.types.is_large_list(kind)
-            or pa.types.is_fixed_size_list(kind)
-        ):
+        if not _is_list(kind):
             raise InputError(
                 f"{self.table}: the column {name} holds {kind}, not {width} numbers a row"
             )
@@ -120,6 +117,20 @@ class Columns:
             result[rows] = values.reshape(-1, width)
             start += len(chunk)
         return result
+
+    def optional(self, name: str, width: int) -> NDArray[np.float64]:
+        """Return `width` numbers per row as (n, width) float64, with NaN for nulls.
+
+        All are NaN if there is no column `name` of such numbers, or lists of numbers if `width` > 1.
+        """
+        kind = self.rows.schema.field(name).type if name in self.rows.schema.names else pa.null()
+        if width > 1 and _is_list(kind) and _is_number(kind.value_type):
+            return self.vectors(name, width)
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if width == 1 and _is_number(kind):
+            return self.floats(name)[:, np.newaxis]
+        return np.broadcast_to(np.nan, (len(self), width))
 
     def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
         """Return (n,) codes and the distinct texts. Row i holds ``texts[codes[i]]``, or null if its code is -1."""
@@ -162,6 +173,18 @@ class Columns:
             ]
             column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
         return Columns(pa.table({name: column}), self.table).texts(name)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -100,17 +100,23 @@ TRACK_COLUMNS = ("rlnHelicalTrackLengthAngst", "rlnHelicalTrackLength")
 SYMMETRY_SOURCE = "sym_expand/src_uid"
 
 #: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.
+#: Each with its numbers per row.
 CONTENT_COLUMNS = {
-    "cryosparc": (
-        *(f"{group}/shift" for group in ALIGNMENTS),
-        *(f"{group}/pose" for group in ALIGNMENTS),
-    ),
-    "relion": (
-        *RELION_SHIFT_ANGSTROM,
-        *RELION_SHIFT_PIXELS,
-        *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
-        *(f"wrpAngle{angle}1" for angle in ("Rot", "Tilt", "Psi")),
-        *RELION_SUBTOMOGRAM,
+    "cryosparc": {
+        "alignments3D/shift": 2,
+        "alignments2D/shift": 2,
+        "alignments3D/pose": 3,
+        "alignments2D/pose": 1,
+    },
+    "relion": dict.fromkeys(
+        (
+            *RELION_SHIFT_ANGSTROM,
+            *RELION_SHIFT_PIXELS,
+            *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+            *(f"wrpAngle{angle}1" for angle in ("Rot", "Tilt", "Psi")),
+            *RELION_SUBTOMOGRAM,
+        ),
+        1,
     ),
 }
 #: Names of particles in the content hash, the preferred one first.
