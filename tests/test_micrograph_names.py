@@ -393,6 +393,7 @@ def test_a_wrong_substitution_is_refused(text, why):
         (r"s/(a)|(b)/[\2]/", "a", "[]"),
         (r"s/b/\\/", "b", "\\"),
         ("s,/,_,g", "a/b/c", "a_b_c"),
+        (r"s/(a)/\²/", "a", "²"),
     ],
 )
 def test_substitutions_are_those_of_sed(text, name, result):

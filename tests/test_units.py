@@ -395,6 +395,23 @@ class TestNormalised:
         known = inspect(path, micrograph_pixel_size=10.0)
         assert any("from 0 to 1" in problem for problem in known.problems)
 
+    @pytest.mark.parametrize("axes", [2, 3])
+    def test_picks_at_the_corner_are_not_taken_for_fractions(self, tmp_path, axes):
+        columns = {f"rlnCoordinate{axis}": [0, 1, 1] for axis in "XYZ"[:axes]}
+        path = star(tmp_path / "p.star", {"rlnTomoName": ["TS_1.tomostar"] * 3, **columns})
+        options = {"min_separation": 5, "score_field": "none"}
+        known = self.tomograms(tmp_path / "tomograms.star")
+        assert run(path, tmp_path / "out", micrograph_pixel_size=10.0, **options).rejected == 1
+        assert rejected(path, tmp_path / "known", micrographs=known, min_separation=1) == 1
+        assert inspect(path, micrographs=known).inputs[0].position_unit == "pixel"
+
+    def test_fractions_of_micrographs_do_not_ask_for_tomograms(self, tmp_path):
+        columns = {"rlnMicrographName": ["m.mrc"] * 2, "rlnCoordinateX": [0.5, 0.6]}
+        path = star(tmp_path / "p.star", {**columns, "rlnCoordinateY": [0.5, 0.5]})
+        with pytest.raises(InputError, match="as fractions of the micrograph are") as caught:
+            run(path, tmp_path / "out", micrograph_pixel_size=1.0, score_field="none")
+        assert "tomogram" not in str(caught.value)
+
     def test_a_position_can_be_in_pixels_after_all(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
         assert rejected(path, tmp_path / "out", coordinate_pixel_size=10.0) == 2

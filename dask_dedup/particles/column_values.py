@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dask_dedup.arrow import is_text, to_numpy
 from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -85,7 +86,8 @@ class Columns:
             return column.cast(pa.uint64())
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"{self.table}: the column {name} holds {column.type} that are not whole numbers from 0 to 2**64 - 1"
+                f"{self.table}: the column {name} holds {column.type} that are not whole numbers from 0 to 2**64 - 1. "
+                "Cast it."
             ) from error
 
     def vectors(self, name: str, width: int) -> NDArray[np.float64]:
@@ -98,7 +100,8 @@ class Columns:
             return result
         if not _is_list(kind):
             raise InputError(
-                f"{self.table}: the column {name} holds {kind}, not {width} numbers a row"
+                f"{self.table}: the column {name} holds {kind}, not {width} numbers a row. "
+                f"Replace it by lists of {width} numbers."
             )
         start = 0
         for chunk in column.chunks:
@@ -108,7 +111,8 @@ class Columns:
                 row = start + int(_valid_rows(chunk)[np.argmax(lengths != width)])
                 path, row = self.locate(row) if self.locate else (self.table, row)
                 raise InputError(
-                    f"{path}: the column {name} must hold {width} numbers a row (row {row})"
+                    f"{path}: the column {name} must hold {width} numbers a row (row {row} does not). "
+                    "Fix this row, or remove it."
                 )
             values = self._floats(pa.chunked_array([present.flatten()]), name)
             rows = (
@@ -141,7 +145,7 @@ class Columns:
         if pa.types.is_string_view(kind):
             column, kind = column.cast(pa.string()), pa.string()
         if not is_text(kind):
-            raise InputError(f"{self.table}: the column {name} holds {kind}, not text")
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not text. Cast it.")
         if not pa.types.is_dictionary(kind):
             column = column.dictionary_encode()
         column = column.unify_dictionaries()
@@ -163,7 +167,8 @@ class Columns:
         column = self._decoded(name)
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise InputError(
-                f"{self.table}: the column {name} holds {column.type}, so micrographs cannot be grouped by it"
+                f"{self.table}: the column {name} holds {column.type}, so micrographs cannot be grouped by it. "
+                f"Cast it to text, or choose another {parameter('group_by')}."
             )
         if not _is_text(column.type) and not pa.types.is_null(column.type):
             encoded = column.dictionary_encode().unify_dictionaries()

@@ -17,7 +17,13 @@ from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
-from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN, find_pixel_sizes, two_readings
+from dask_dedup.particles.pixel_sizes import (
+    IMAGE,
+    TOLERANCE,
+    UNKNOWN,
+    find_pixel_sizes,
+    two_readings,
+)
 from dask_dedup.particles.validity import (
     Problem,
     Problems,
@@ -58,7 +64,7 @@ class Extract:
     psize: Floats | None
     #: (n, 2) micrograph shape (ny, nx) that positions in fractions were read with, pixels.
     shape: Floats | None
-    #: Least and greatest stored coordinate of RELION; NaN if there is none.
+    #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float]
     #: Of rows whose pixel size is unclear.
     two_readings: TwoReadings | None
@@ -170,7 +176,11 @@ class _Reader:
         if needs_pixel_size(roles, self.params):
             # An inspection reads tables without any pixel size, too.
             known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
-            column = roles.psize_mic or (roles.image.psize if roles.image else "")
+            if roles.image:
+                of_image = sizes.source == IMAGE
+                self.problems.note_pixel_sizes(sizes.used, roles.image.psize, known & of_image)
+                known &= ~of_image
+            column = roles.psize_mic or ""
             self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
         return _Micrographs(rows, sizes, shape, volume, extent, missing)
 
@@ -311,9 +321,12 @@ class _Reader:
 
 
 def _range_of(position: Floats) -> tuple[float, float]:
+    """Return the least and greatest coordinate. Return NaN if all are 0 or 1, which may be pixels or fractions."""
     if not position.size:
         return np.nan, np.nan
     low, high = float(position.min()), float(position.max())
+    if low >= 0 and high <= 1 and (position == np.rint(position)).all():
+        return np.nan, np.nan
     if not np.isfinite([low, high]).all():  # few tables have such rows
         finite = position[np.isfinite(position)]
         return _range_of(finite)

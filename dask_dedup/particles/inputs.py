@@ -117,7 +117,8 @@ def _is_normalised(table: ParticleTable, roles: ColumnRoles) -> bool:
     if fragment is None or len(roles.position) != 3 or roles.overrides_psize:
         return False
     position = Columns(read(table, fragment, roles.position), table.path).points(roles.position)
-    return bool(((position >= 0) & (position <= 1)).all())
+    # Zeros and ones may be pixels or fractions.
+    return bool(((position >= 0) & (position <= 1)).all() and (position % 1 > 0).any())
 
 
 def find_roles(

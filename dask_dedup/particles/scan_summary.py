@@ -99,7 +99,7 @@ class ScanSummary:
     #: For each hive key that `group_by` may have to decide about, and each value of it: the keys of
     #: the micrographs under it.
     hive_values: dict[str, dict[str, NDArray[np.uint64]]] = field(default_factory=dict)
-    #: Least and greatest stored coordinate of RELION; NaN if there is none.
+    #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float] = (np.nan, np.nan)
     #: Of the micrographs; None if no pixel size is needed.
     scales: MicrographScales | None = None

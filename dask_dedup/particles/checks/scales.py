@@ -124,7 +124,7 @@ def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) 
 
 
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if all pixel coordinates are from 0 to 1, or only some of a table of fractions."""
+    """Raise InputError if all pixel coordinates are from 0 to 1, or not all of a table of fractions."""
     roles, path = inputs.roles[source], inputs.tables[source].path
     if not needs_pixel_size(roles, inputs.params) or roles.overrides_psize:
         return
@@ -141,6 +141,11 @@ def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSumma
             "split the table."
         )
     if roles.unit == "pixel" and within:
+        if len(roles.position) == 2:
+            raise InputError(
+                f"{path}: all of {names} are from 0 to 1, as fractions of the micrograph are. Pass "
+                f"{parameter('coordinate_pixel_size')} if they are pixels; otherwise convert them to pixels."
+            )
         raise InputError(
             f"{path}: all of {names} are from 0 to 1, as in the tables of Warp's template matching, "
             "which are fractions of the tomogram and not pixels. Pass "

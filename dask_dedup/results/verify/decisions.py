@@ -22,6 +22,7 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.names import is_missing
 from dask_dedup.pipeline.duplicates import duplicates_schema, group_names
+from dask_dedup.pipeline.job import ALGORITHM
 from dask_dedup.results.verify.close_pairs import (
     NOT_FOUND,
     Points,
@@ -34,7 +35,7 @@ from dask_dedup.results.verify.content import content_hashes
 from dask_dedup.results.verify.duplicates import DuplicateFiles, differs, expected_duplicates
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
-from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
+from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError, UncheckedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,11 +158,22 @@ class _Batch:
         return np.flatnonzero(~self.kept)
 
 
+def _check_algorithm(run: FinishedRun) -> None:
+    """Raise UncheckedError if the run was decided by another algorithm."""
+    versions = run.manifest["versions"]
+    if versions["algorithm"] != str(ALGORITHM):
+        raise UncheckedError(
+            f"not checked: made by algorithm {versions['algorithm']}, but this version has algorithm "
+            f"{ALGORITHM}. Use version {versions['dask-dedup']}, which made the run"
+        )
+
+
 def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
     """Run the checks in `DECISION_CHECKS`. Also return the smallest distance between kept particles (angstrom)."""
     try:
+        _check_algorithm(run)
         duplicates = DuplicateFiles(find_parts(run, inputs)[DUPLICATES], run.folder)
         findings = examine_decisions(inputs, duplicates, pool)
     except FAULTS as error:
