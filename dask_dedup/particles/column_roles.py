@@ -29,6 +29,7 @@ from dask_dedup.particles.programs import (
     ImageColumns,
     Position,
     Program,
+    is_annotation,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class ColumnRoles:
     overrides_psize: bool = False
     #: Whether the pixel size is 1 because positions are in angstrom from the corner (M).
     in_angstrom: bool = False
+    #: Whether positions are in pixels of the binned tomogram, unless the parameters give their size.
+    binned: bool = False
     #: Of tomograms in pixels, unless the parameters give their pixel size.
     image: ImageColumns | None = None
     #: One vector column, or one column per axis; empty if no shift is applied.
@@ -116,6 +119,8 @@ class ColumnRoles:
     @property
     def stored_unit(self) -> str:
         """Unit of the position in the table."""
+        if self.binned:
+            return "binned pixel"
         return "angstrom" if self.in_angstrom else self.unit
 
     @property
@@ -185,6 +190,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         given_psize=override or params.for_input("micrograph_pixel_size", table),
         overrides_psize=override is not None,
         in_angstrom=in_angstrom,
+        binned=override is None and position.unit == "pixel" and is_annotation(present, table),
         image=_find_image(present, position) if override is None else None,
         shift=shift.columns,
         psize_shift=shift.psize,

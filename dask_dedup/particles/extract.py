@@ -172,6 +172,8 @@ class _Reader:
             volume = table.volume_at(row)
             if volume is not None:
                 extent = volume * of_table[:, np.newaxis]
+            if roles.binned:
+                of_table = table.binned_at(row)
         sizes = find_pixel_sizes(columns, roles, of_table)
         if needs_pixel_size(roles, self.params):
             # An inspection reads tables without any pixel size, too.
@@ -181,7 +183,8 @@ class _Reader:
                 self.problems.note_pixel_sizes(sizes.used, roles.image.psize, known & of_image)
                 known &= ~of_image
             column = roles.psize_mic or ""
-            self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
+            option = "coordinate_pixel_size" if roles.binned else "micrograph_pixel_size"
+            self.problems.note_pixel_sizes(sizes.used, column, known, option)
         return _Micrographs(rows, sizes, shape, volume, extent, missing)
 
     def finite(self, names: tuple[str, ...], reason: Reason) -> Floats:

@@ -18,6 +18,7 @@ from dask_dedup.particles.programs import (
     MICROGRAPH_UID,
     ORIGINAL_PIXEL_SIZE,
     RELION,
+    TOMOGRAM_BINNING,
 )
 
 if TYPE_CHECKING:
@@ -284,6 +285,12 @@ def check_pixel_size(
     """
     if not needs_pixel_size(roles, params):
         return
+    if roles.binned and (micrographs is None or micrographs.binned is None):
+        raise InputError(
+            f"{table}: RELION's annotations are in pixels of the binned tomogram. Pass "
+            f"{parameter('micrographs')}, a tomograms.star with {TOMOGRAM_BINNING}; or "
+            f"{parameter('coordinate_pixel_size')}, which is {RELION.psize_mic[0]} x {TOMOGRAM_BINNING}."
+        )
     sources = (roles.psize_mic, micrographs, roles.given_psize, roles.image)
     if all(source is None for source in sources):
         raise no_pixel_size(roles, table, columns)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.hints import parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograph_path"
 
@@ -89,6 +93,8 @@ SEVERAL_CLASSES = "alignments3D_multi"
 RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
+#: Of tomograms that RELION 5 reconstructed.
+TOMOGRAM_BINNING = "rlnTomoTomogramBinning"
 #: Before the binning of motion correction.
 ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
 #: Name of the image, and whether the images are 2-D stacks.
@@ -152,3 +158,15 @@ WITHOUT_POSITIONS = {
     ),
     "cisTEMOriginalXPosition": "it is a cisTEM table. Export the particles from cisTEM for RELION.",
 }
+
+
+def is_annotation(columns: Collection[str], table: str) -> bool:
+    """Return whether a table has picks of RELION 5 in pixels of the binned tomogram. Its path shows this."""
+    path = Path(table).absolute()
+    psize = (*RELION.psize_mic, *RELION_PARTICLE_PSIZE)
+    return (
+        "annotations" in path.parts[:-1]
+        and path.name.endswith("_particles.star")
+        and {"rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"} <= {*columns}
+        and not any(name in columns for name in psize)
+    )

@@ -154,7 +154,9 @@ class FinishedRun:
         inputs = [(entry["path"], entry["column_names"]) for entry in self.manifest["inputs"]]
         units = [entry.get("position_unit", "") for entry in self.manifest["inputs"]]
         return tuple(
-            replace(roles, unit="volume", image=None) if unit == "volume" else roles
+            replace(roles, unit="volume", image=None)
+            if unit == "volume"
+            else replace(roles, binned=unit == "binned pixel")
             for roles, unit in zip(resolve_all(inputs, self.params), units, strict=True)
         )
 
@@ -196,7 +198,7 @@ class FinishedRun:
         """The reason why particle distances cannot be measured, or an empty text."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
             sources = (roles.psize_mic, roles.given_psize, roles.image, self.micrographs)
-            if roles.unit == "volume":  # needs the sizes of the tomograms
+            if roles.unit == "volume" or roles.binned:  # needs the tomograms
                 sources = (None, None, None, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
                 return (

@@ -13,6 +13,7 @@ from dask_dedup.particles import pixel_sizes
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.inputs import no_pixel_size
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN
+from dask_dedup.particles.programs import TOMOGRAM_BINNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -79,10 +80,12 @@ def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]
         return InputScale(None, None, "coordinates in angstrom")
     if not needs_pixel_size(roles, inputs.params):
         return InputScale(None, None, "not needed")
+    binned = f"{inputs.micrographs.path}, {TOMOGRAM_BINNING}" if inputs.micrographs else ""
     names = {
         pixel_sizes.COORDINATE_OPTION: Message(parameter("coordinate_pixel_size")),
         pixel_sizes.IMAGE: f"{roles.image.psize if roles.image else ''}, as exported by Warp",
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
+        pixel_sizes.BINNED: binned,
         pixel_sizes.COLUMN: roles.psize_mic or "",
         pixel_sizes.MICROGRAPH_OPTION: Message(parameter("micrograph_pixel_size")),
         UNKNOWN: "unknown",
@@ -208,6 +211,9 @@ def _from_tables(
     names = {
         pixel_sizes.IMAGE: f"{roles.image.psize} of a Warp export" if roles.image else "",
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
+        pixel_sizes.BINNED: f"{TOMOGRAM_BINNING} of {inputs.micrographs.path}"
+        if inputs.micrographs
+        else "",
         pixel_sizes.COLUMN: f"the column {roles.psize_mic}",
     }
     found = []

@@ -16,6 +16,7 @@ from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import bare_name, hash_texts
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.programs import TOMOGRAM_BINNING
 from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class MicrographTable:
     groups: tuple[str, ...] = ()
     #: (m, 3) size of each tomogram as (nz, ny, nx), in pixels of `psize`.
     volume: NDArray[np.float64] | None = None
+    #: (m,) pixel size of the binned tomograms, angstrom; NaN where unknown.
+    binned: NDArray[np.float64] | None = None
     #: Sorted hashes of the compared names, and of their bare names; empty for uids.
     name_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     bare_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
@@ -59,6 +62,11 @@ class MicrographTable:
     def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the pixel size in each of the table rows `row`, NaN for row -1."""
         return np.append(self.psize, np.nan)[row]
+
+    def binned_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the binned pixel size in each of the table rows `row`, NaN where unknown."""
+        binned = np.full(self.psize.size, np.nan) if self.binned is None else self.binned
+        return np.append(binned, np.nan)[row]
 
     def shape_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return the (n, 2) shapes in the table rows `row`, NaN for row -1. Return None if the table has no shapes."""
@@ -97,7 +105,8 @@ _CONVENTIONS = (
     _Convention("rlnMicrographName", "rlnMicrographPixelSize"),
 )
 _VOLUME = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
-_COLUMNS = {"uid", *_VOLUME, *(name for convention in _CONVENTIONS for name in convention if name)}
+_COLUMNS = {"uid", *_VOLUME, TOMOGRAM_BINNING}
+_COLUMNS |= {*(name for convention in _CONVENTIONS for name in convention if name)}
 
 
 def micrograph_table(
@@ -142,6 +151,9 @@ def micrograph_table(
     volume = None
     if found.name == "rlnTomoName" and set(_VOLUME) <= set(names):
         volume = described["tomogram sizes"] = columns.points(_VOLUME)[order]
+    binned = None
+    if found.name == "rlnTomoName" and TOMOGRAM_BINNING in names:
+        binned = described["binned pixel sizes"] = psize * columns.floats(TOMOGRAM_BINNING)[order]
     for what, values in described.items():
         differs = rows_with_any(values[1:] != values[:-1])
         repeated = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
@@ -159,6 +171,7 @@ def micrograph_table(
         shape,
         groups,
         volume,
+        binned,
         name_keys=np.unique(hash_texts(compared)),
         bare_keys=np.unique(hash_texts(map(bare_name, compared))),
         example=next(iter(compared), ""),

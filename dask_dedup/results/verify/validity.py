@@ -85,6 +85,8 @@ def _reasons(
         sizes = [size]
     if in_pixels and not roles.overrides_psize:
         sizes += _micrograph_sizes(inputs, roles, columns, listed)
+        if roles.binned and table is not None and table.binned is not None:
+            sizes.append(np.append(table.binned, np.nan)[listed])
     for size in sizes:
         yield "pixel_size", ~((size >= LEAST_PIXEL_SIZE) & (size <= LARGEST_PIXEL_SIZE))
     flipped = source in params.flip_y and roles.unit == "pixel"
