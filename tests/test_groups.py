@@ -260,6 +260,14 @@ class TestInputsInFoldersOfKeys:
         assert silent.rejected == result.rejected
         assert any("session=A" in w for w in inspect(inputs, **PARAMS).warnings)
 
+    def test_values_are_decoded_as_in_folders_of_one_input(self, tmp_path):
+        inputs = [
+            write_file(rows(), tmp_path / f"session={name}" / "picks.parquet")
+            for name in ("A%20B", "A B")
+        ]
+        silent = run(inputs, tmp_path / "out", **PARAMS)
+        assert not any("in inputs of session=" in w for w in silent.warnings)
+
     def test_uids_are_not(self, tmp_path):
         result = run(self.inputs(tmp_path, table=cryosparc(40)), tmp_path / "out")
         assert not any("session=" in w for w in result.warnings)

@@ -460,6 +460,15 @@ class TestMicrographMap:
         options = {"rename_micrographs": "s|J2/(X.)_.*|\\1|", "micrograph_map": names}
         assert run(inputs, tmp_path / "out", **options, **PARAMS).rejected == wanted
 
+    def test_the_path_and_the_order_of_the_map_do_not_count(self, tmp_path):
+        path = picks(tmp_path / "a.parquet", 1, lambda n: f"m{n}")
+        rows = [f"m{n},x{n}" for n in range(MICROGRAPHS)]
+        for number, lines in enumerate((rows, rows[::-1])):
+            (tmp_path / f"{number}.csv").write_text("\n".join(lines))
+            names = dask_dedup.read_micrograph_map(tmp_path / f"{number}.csv")
+            result = run(path, tmp_path / "out", micrograph_map=names, **PARAMS)
+            assert result.already_done == bool(number)
+
     def test_a_name_that_is_not_in_it_is_refused(self, inputs, tmp_path):
         table = dask_dedup.read_micrograph_map(self.csv(tmp_path / "m.csv", self.rows(8)))
         with pytest.raises(InputError) as caught:

@@ -20,6 +20,7 @@ from dask_dedup.formats.base import (
     OutputFile,
     ParticleTable,
     StoredSchema,
+    by_source,
     opening,
 )
 from dask_dedup.storage.files import is_folder, status_of
@@ -37,6 +38,7 @@ __all__ = [
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
+    "by_source",
     "native_format",
     "open_table",
     "open_tables",

@@ -32,7 +32,6 @@ from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.inputs import Inputs, check_flip, check_pixel_size, find_units
-from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import read_micrographs
 from dask_dedup.particles.pixel_sizes import UNKNOWN, find_pixel_sizes
 from dask_dedup.particles.programs import CRYOSPARC, RELION
@@ -123,7 +122,7 @@ def _open(
     roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))
     exposures = None
     if micrographs:
-        naming = Naming.of(params, roles[0].match, str(micrographs))
+        naming = roles[0].naming.for_input(params, str(micrographs))
         exposures = read_micrographs(open_table(micrographs), naming, roles[0].groups)
     roles = find_units(tables, roles, params, exposures)
     for table, role in zip(tables, roles, strict=True):

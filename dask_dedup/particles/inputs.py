@@ -83,7 +83,7 @@ def make_inputs(
     roles = find_roles(tables, params, exposures.path if exposures else None)
     micrographs = None
     if exposures:
-        naming = Naming.of(params, roles[0].match, exposures.path)
+        naming = roles[0].naming.for_input(params, exposures.path)
         micrographs = read_micrographs(exposures, naming, roles[0].groups)
     roles = find_units(tables, roles, params, micrographs)
     inputs = replace(Inputs.of(tables, roles, params, micrographs), left_out=tuple(left_out))
@@ -193,6 +193,7 @@ def compare_roles(
         match = "uid"
     else:
         match = "name" if len({role.convention for role in roles}) > 1 else "path"
+    naming = Naming.of(params, match)
     matched = []
     for role, (table, columns) in zip(roles, tables, strict=True):
         column = role.micrograph
@@ -210,7 +211,7 @@ def compare_roles(
             replace(
                 role,
                 micrograph=column,
-                naming=Naming.of(params, match, table),
+                naming=naming.for_input(params, table),
                 groups=params.group_columns,
             )
         )

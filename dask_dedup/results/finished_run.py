@@ -11,13 +11,12 @@ import numpy as np
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError
-from dask_dedup.formats import open_table, read
+from dask_dedup.formats import by_source, open_table, read
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import resolve_all
-from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import MicrographTable, read_micrographs
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
@@ -142,9 +141,9 @@ class FinishedRun:
             for number, file in kept.items()
         ]
         native = self.native_tables(REJECTED)
+        of_input = by_source(file for _, file in sorted(duplicates.items()))
         for source, path in self.native_tables(KEPT).items():
-            theirs = [file for _, file in sorted(duplicates.items()) if file.source == source]
-            paths = tuple(file.path for file in theirs)
+            paths = tuple(file.path for file in of_input[source])
             parts.append(Part(source, path, native[source], paths))
         return tuple(parts)
 
@@ -188,7 +187,7 @@ class FinishedRun:
         try:
             path = under(self.manifest["directory"], given)
             table, roles = open_table(path, allow_outside=True), self.roles[0]
-            naming = Naming.of(self.params, roles.match, given)
+            naming = roles.naming.for_input(self.params, given)
             return read_micrographs(table, naming, roles.groups)
         except (DedupError, OSError):
             return None

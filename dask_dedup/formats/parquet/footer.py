@@ -138,6 +138,18 @@ def read_footer(path: Path, root: Path) -> Footer:
     return Footer(file, schema, keys, tuple(groups))
 
 
+def parse_hive_key(folder: str) -> tuple[str, str] | None:
+    """Return the hive key and the value in the name of a folder, or None if it is not ``key=value``.
+
+    Examples
+    --------
+    >>> parse_hive_key("session=A%2FB"), parse_hive_key("picks")
+    (('session', 'A/B'), None)
+    """
+    match = _HIVE_KEY.fullmatch(folder)
+    return (unquote(match[1]), unquote(match[2])) if match else None
+
+
 def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
     """Return the hive keys and values in the names of the folders between `root` and the file `path`.
 
@@ -151,10 +163,10 @@ def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
     keys: list[tuple[str, str]] = []
     begun = ""
     for number, folder in enumerate(folders):
-        match = _HIVE_KEY.fullmatch(begun + folder)
+        key = parse_hive_key(begun + folder)
         begun = ""
-        if match:
-            keys.append((unquote(match[1]), unquote(match[2])))
+        if key:
+            keys.append(key)
         elif folder in _CRYOSPARC_GROUPS and "=" in "".join(folders[number + 1 : number + 2]):
             begun = f"{folder}/"
         elif keys:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.checks.filaments import find_restarts
@@ -76,8 +77,9 @@ def _problem_text(problem: Problem, first: Sequence[str]) -> str:
 
 def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Check that no uid occurs twice in one input. Different inputs may share uids."""
+    of_input = by_source(summaries)
     for table in inputs.tables:
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         repeated = find_repeated([summary.uids for summary in mine])
         if repeated.size:
             some = ", ".join(
@@ -130,8 +132,9 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     lines = left_out_warnings(inputs)
     lines += _describe(inputs, ((summary, summary.oddities) for summary in summaries))
     lines += _invalid_warnings(inputs, summaries)
+    of_input = by_source(summaries)
     for table in inputs.tables:
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         found = scale_warnings(inputs, table.source, mine)
         found += _filament_warnings(mine)
         found += _shift_warnings(inputs, table.source)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
@@ -110,8 +111,9 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         If an input has no pixel size, if its coordinates can be read in two ways, or if a parameter
         contradicts a table.
     """
+    of_input = by_source(summaries)
     for table in inputs.tables:
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         _check_known(inputs, table.source, mine)
         _check_normalised(inputs, table.source, mine)
         _check_readings(inputs, table.source, mine)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from dask_dedup.dedup.renaming import parse_rename
+from dask_dedup.formats import by_source
+from dask_dedup.formats.parquet.footer import parse_hive_key
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.particles.checks.names import KeyClashes
 from dask_dedup.particles.micrographs.names import bare_name, hash_texts
+from dask_dedup.storage.table_version import without_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +38,8 @@ _NAMED = 3
 def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
     """Yield warnings about inputs that share no micrograph, or fewer by path than by bare name."""
     keys = {
-        source: np.unique(np.concatenate([s.micrographs for s in summaries if s.source == source]))
-        for source in {summary.source for summary in summaries if summary.micrographs.size}
+        source: np.unique(np.concatenate([summary.micrographs for summary in mine]))
+        for source, mine in by_source(s for s in summaries if s.micrographs.size).items()
     }
     if len(keys) < 2:
         return
@@ -75,27 +78,22 @@ def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> 
     """Yield a warning for each ``key=value`` above the inputs that differs although they share micrograph names."""
     if inputs.params.group_by or inputs.roles[0].match == "uid":
         return
-    seen: set[str] = set()
-    for one, other in combinations(sorted(keys), 2):
-        folders = (dict(_hive_folders(inputs.tables[source].path)) for source in (one, other))
-        mine, theirs = folders
-        shared = np.intersect1d(keys[one], keys[other]).size
-        for key in mine.keys() & theirs.keys() - seen if shared else ():
-            if mine[key] != theirs[key]:
-                seen.add(key)
-                yield (
-                    f"{counted(shared, 'micrograph name', 'are')} in inputs of {key}={mine[key]} and "
-                    f"of {key}={theirs[key]}, and taken for the same micrographs. If they are "
-                    "different, run the inputs separately, or pass the folder above them with "
-                    f"{parameter('group_by', key)}. If not, pass {parameter('group_by', 'none')}."
-                )
-
-
-def _hive_folders(path: str) -> Iterator[tuple[str, str]]:
-    for part in PurePath(path).parts:
-        key, equals, value = part.partition("=")
-        if key and equals:
-            yield key, value
+    found: dict[str, list[tuple[str, int, NDArray[np.uint64]]]] = {}
+    for source in sorted(keys):
+        path = without_version(inputs.tables[source].path)
+        for key, value in dict(filter(None, map(parse_hive_key, PurePath(path).parts))).items():
+            found.setdefault(key, []).append((value, source, keys[source]))
+    for key, values in found.items():
+        clashes = KeyClashes.find(values)
+        if clashes.keys.size:
+            codes, shared = np.unique(clashes.codes, axis=0, return_counts=True)
+            one, other = (clashes.values[code] for code in codes[0])
+            yield (
+                f"{counted(int(shared[0]), 'micrograph name', 'are')} in inputs of {key}={one} and "
+                f"of {key}={other}, and taken for the same micrographs. If they are "
+                "different, run the inputs separately, or pass the folder above them with "
+                f"{parameter('group_by', key)}. If not, pass {parameter('group_by', 'none')}."
+            )
 
 
 def _cure_of_names(inputs: Inputs) -> str:
@@ -155,9 +153,10 @@ def rename_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
     """Yield warnings about names of one input that become one, and about substitutions without effect."""
     idle: dict[tuple[str, str], str] = {}
     used: set[str] = set()
+    of_input = by_source(summaries)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         naming = roles.naming
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         names = sorted({(each.name, each.group) for one in mine for each in one.names if each.name})
         if not names or not (naming.renames or naming.new_names):
             continue

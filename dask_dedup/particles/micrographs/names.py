@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -79,8 +79,8 @@ class Naming:
     new_names: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, params: DedupParams, match: str, path: str) -> Self:
-        """Make the naming of the input (or micrograph table) `path` from the parameters."""
+    def of(cls, params: DedupParams, match: str) -> Self:
+        """Make the naming of inputs without substitutions from the parameters."""
         form = cls(match).bare
         pairs = params.names_of_micrographs.pairs
         new_names: dict[str, str] = {}
@@ -91,7 +91,14 @@ class Naming:
                     f"different new names ({new_names[form(old)]} and {form(new)}). Pass "
                     f"{parameter('match_micrographs', 'path')}."
                 )
-        return cls(match, params.renames_of(path), new_names)
+        return cls(match, new_names=new_names)
+
+    def for_input(self, params: DedupParams, path: str) -> Self:
+        """Return this naming with the substitutions of the input (or micrograph table) `path`.
+
+        All inputs share one `new_names`, which may have millions of names.
+        """
+        return replace(self, renames=params.renames_of(path))
 
     def renamed(self, name: str) -> str:
         """Return a stored name after all substitutions."""
