@@ -19,14 +19,14 @@ from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
-from dask_dedup.particles.checks.scales import check_scales
+from dask_dedup.particles.checks.scales import check_row_scales
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles
+from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, find_unit
 from dask_dedup.particles.micrographs.table import micrograph_table
 from dask_dedup.particles.scan_summary import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import dask.dataframe as dd
     import pandas as pd
@@ -77,7 +77,9 @@ def remove_duplicates(
     Dask frames stay lazy. One shuffle moves the picks (numbers only: position, score, uid) by
     micrograph, and both results share it; the rows stay in their partitions. The partitions are read
     twice, so they must be the same each time. Repeated uids, clashing micrograph names and odd
-    scores are not detected in Dask frames.
+    scores are not detected in Dask frames, nor are pixel coordinates that are all from 0 to 1.
+    If `micrographs` has the sizes of tomograms, the first partition is computed at once, because
+    its coordinates may be fractions of the tomogram.
 
     Examples
     --------
@@ -99,10 +101,13 @@ def remove_duplicates(
     columns = [str(name) for name in _column_names(frame)]
     table = _describe(_NAME, columns)
     (roles,) = find_roles([table], params)
+    if _is_from(frame, "dask.dataframe"):
+        _check_client()
     known = None
     if micrographs is not None:
         rows = _as_arrow(_as_frame(micrographs))
         known = micrograph_table(rows, "micrographs", roles.naming, roles.groups)
+    roles = find_unit(roles, params, known, _NAME, _parts(frame, roles.position))
     inputs = Inputs.of([table], [roles], params, known)
     check_inputs(inputs)
     if _is_from(frame, "dask.dataframe"):
@@ -148,6 +153,15 @@ def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     return pa.Table.from_pandas(frame[columns], preserve_index=False)
 
 
+def _parts(frame: Any, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the rows of a frame, with the given columns. The partitions of a Dask frame are computed one by one."""
+    if not _is_from(frame, "dask.dataframe"):
+        yield _as_arrow(frame, columns)
+        return
+    for part in frame[list(columns)].partitions:
+        yield _as_arrow(part.compute())
+
+
 def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
     if isinstance(frame, pa.Table):
         return filter_rows(frame, mask)
@@ -184,7 +198,6 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
 
     from dask_dedup.pipeline.executors.exchange import PICKS_META, exchange, fragment_numbers
 
-    _check_client()
     (roles,) = inputs.roles
     narrow = particles[list(roles.columns)]
     vectors = [
@@ -260,7 +273,7 @@ def _partition_picks(
         (fragment,) = table.fragments
         checked = Inputs.of([table], [roles], params, inputs.micrographs)
         summaries = [summarize(found, fragment, roles, params)]
-        check_scales(checked, summaries)
+        check_row_scales(checked, summaries)
         check_rows(checked, summaries)
         check_new_names(checked, summaries)
     partition = splitmix64(found.picks.micrograph) % np.uint64(number)

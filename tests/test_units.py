@@ -428,6 +428,12 @@ class TestNormalised:
             assert rejected(path, output, min_separation=separation, **options) == number
         assert inspect(path, micrographs=known).inputs[0].position_unit == "volume"
 
+    def test_a_row_without_a_position_does_not_make_pixels_of_fractions(self, tmp_path):
+        path = self.matching(tmp_path / "p.star", rlnCoordinateX=["nan", 0.5, 0.5])
+        known = self.tomograms(tmp_path / "tomograms.star")
+        options = {"micrographs": known, "min_separation": 300, "invalid": "reject"}
+        assert rejected(path, tmp_path / "out", **options) == 2
+
     def test_a_tomogram_without_a_size_is_an_invalid_row(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
         known = self.tomograms(tmp_path / "tomograms.star", rlnTomoSizeZ=[0])

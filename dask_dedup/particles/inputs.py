@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read, with_texts
 from dask_dedup.hints import parameter
@@ -22,7 +24,9 @@ from dask_dedup.particles.programs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
+
+    import pyarrow as pa
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, ParticleTable
@@ -97,29 +101,40 @@ def find_units(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> list[ColumnRoles]:
-    """Return the roles with the unit ``volume`` for tables whose positions are fractions of the tomogram.
+    """Return the roles of each table with the unit that `find_unit` finds."""
+    found = []
+    for table, role in zip(tables, roles, strict=True):
+        parts = (read(table, each, role.position) for each in table.fragments if each.rows)
+        found.append(find_unit(role, params, micrographs, table.path, parts))
+    return found
+
+
+def find_unit(
+    roles: ColumnRoles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
+    table: str,
+    parts: Iterable[pa.Table],
+) -> ColumnRoles:
+    """Return the roles with the unit ``volume`` if the positions are fractions of the tomogram.
 
     Warp's template matching writes them. They can be read if the sizes of the tomograms are known;
-    else they stay pixels, which `checks.scales` refuses.
+    else they stay pixels, which `checks.scales` refuses. `parts` are the rows of the table, and
+    the first one that cannot be both decides.
     """
+    in_pixels = roles.unit == "pixel" and len(roles.position) == 3 and not roles.overrides_psize
     if micrographs is None or micrographs.volume is None:
-        return list(roles)
-    return [
-        replace(role, unit="volume", image=None)
-        if role.unit == "pixel" and needs_pixel_size(role, params) and _is_normalised(table, role)
-        else role
-        for table, role in zip(tables, roles, strict=True)
-    ]
-
-
-def _is_normalised(table: ParticleTable, roles: ColumnRoles) -> bool:
-    """Return whether all coordinates in the first rows of a table of tomograms are from 0 to 1."""
-    fragment = next((each for each in table.fragments if each.rows), None)
-    if fragment is None or len(roles.position) != 3 or roles.overrides_psize:
-        return False
-    position = Columns(read(table, fragment, roles.position), table.path).points(roles.position)
-    # Zeros and ones may be pixels or fractions.
-    return bool(((position >= 0) & (position <= 1)).all() and (position % 1 > 0).any())
+        return roles
+    if in_pixels and needs_pixel_size(roles, params):
+        for rows in parts:
+            position = Columns(rows, table).points(roles.position)
+            position = position[np.isfinite(position).all(axis=1)]
+            if ((position < 0) | (position > 1)).any():
+                break
+            # Zeros and ones may be pixels or fractions.
+            if (position % 1 > 0).any():
+                return replace(roles, unit="volume", image=None)
+    return roles
 
 
 def find_roles(

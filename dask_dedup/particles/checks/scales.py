@@ -115,6 +115,21 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     for table in inputs.tables:
         mine = of_input[table.source]
         _check_known(inputs, table.source, mine)
+        _check_not_normalised(inputs, table.source, mine)
+    check_row_scales(inputs, summaries)
+
+
+def check_row_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Run the checks of `check_scales` that each part of a table must pass.
+
+    Raises
+    ------
+    InputError
+        If coordinates can be read in two ways or are no fractions in a table of fractions, or if a
+        parameter contradicts a table.
+    """
+    for table in inputs.tables:
+        mine = [summary for summary in summaries if summary.source == table.source]
         _check_normalised(inputs, table.source, mine)
         _check_readings(inputs, table.source, mine)
         _check_option(inputs, table.source, mine)
@@ -128,24 +143,33 @@ def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) 
         raise no_pixel_size(roles, table.path, table.schema.names)
 
 
+def _coordinate_range(summaries: Sequence[ScanSummary]) -> tuple[float, float]:
+    """Return the least and greatest stored coordinate of RELION; NaN if there is none."""
+    ranges = np.array([summary.coordinates for summary in summaries]).reshape(-1, 2)
+    ranges = ranges[np.isfinite(ranges).all(axis=1)]
+    return (float(ranges.min()), float(ranges.max())) if ranges.size else (np.nan, np.nan)
+
+
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if all pixel coordinates are from 0 to 1, or not all of a table of fractions."""
+    """Raise InputError if a table of fractions has other coordinates, too."""
+    roles, path = inputs.roles[source], inputs.tables[source].path
+    low, high = _coordinate_range(summaries)
+    if roles.unit == "volume" and (low < 0 or high > 1):
+        raise InputError(
+            f"{path}: {' '.join(roles.position)} begin as fractions of the tomogram (0 to 1), but later "
+            f"rows reach {high:g}. Pass {parameter('coordinate_pixel_size')} if all are pixels, or "
+            "split the table."
+        )
+
+
+def _check_not_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if all pixel coordinates are from 0 to 1."""
     roles, path = inputs.roles[source], inputs.tables[source].path
     if not needs_pixel_size(roles, inputs.params) or roles.overrides_psize:
         return
-    ranges = np.array([summary.coordinates for summary in summaries]).reshape(-1, 2)
-    ranges = ranges[np.isfinite(ranges).all(axis=1)]
-    if not ranges.size:
-        return
-    within = ranges.min() >= 0 and ranges.max() <= 1
+    low, high = _coordinate_range(summaries)
     names = " ".join(roles.position)
-    if roles.unit == "volume" and not within:
-        raise InputError(
-            f"{path}: {names} begin as fractions of the tomogram (0 to 1), but later rows reach "
-            f"{ranges.max():g}. Pass {parameter('coordinate_pixel_size')} if all are pixels, or "
-            "split the table."
-        )
-    if roles.unit == "pixel" and within:
+    if roles.unit == "pixel" and low >= 0 and high <= 1:
         if len(roles.position) == 2:
             raise InputError(
                 f"{path}: all of {names} are from 0 to 1, as fractions of the micrograph are. Pass "
