@@ -18,7 +18,7 @@ from dask_dedup.particles.micrographs.names import bare_name, hash_texts
 from dask_dedup.storage.table_version import without_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,34 +44,112 @@ def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
     if len(keys) < 2:
         return
     distinct, inputs_with = np.unique(np.concatenate(list(keys.values())), return_counts=True)
-    shared = distinct[inputs_with > 1]
-    alone = [source for source in keys if not np.isin(keys[source], shared).any()]
+    common = {
+        source: int((inputs_with[np.searchsorted(distinct, mine)] > 1).sum())
+        for source, mine in keys.items()
+    }
     names = _compared_names(inputs, summaries, keys)
-    by_path, by_name, clash = _count_shared(names)
-    columns = ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
-    cure = _cure_of_names(inputs)
-    if inputs.roles[0].match == "path" and by_name > _CLEARLY_MORE * by_path:
-        found = f"the inputs have no micrograph in common by path (column {columns})"
-        if by_path:
-            found = f"matching by path unites {counted(by_path, 'micrograph')} of the inputs"
-        yield (
-            f"{found}, but matching by name would unite {by_name:,} ({_examples(inputs, names)}). "
-            f"Pass {cure if clash else parameter('match_micrographs', 'name')}."
-        )
-        alone, cure = (alone, "") if by_path else ([], "")
-    if alone:
-        paths = ", ".join(inputs.tables[source].path for source in alone)
-        which, others = f"{paths}: no", "with the other inputs "
-        if len(alone) == len(keys):
-            which, others = "the inputs have no", ""
-        listed = _examples(inputs, names, alone[0])
-        examples = f"; {listed}" if listed else ""
-        line = (
-            f"{which} micrograph in common {others}(column {columns}{examples}), so no duplicates "
-            "are found between them. Do they come from one import of the movies?"
-        )
-        yield f"{line} If the names differ only in form, pass {cure}." if cure else line
+    moved = _shared_more_by_name(names) if inputs.roles[0].match == "path" else {}
+    if moved:
+        yield _by_name_warning(inputs, names, max(moved, key=lambda each: moved[each]))
+    alone = [source for source in keys if not common[source] and source not in moved]
+    normal = _one_micrograph_each(inputs, names, alone)
+    if strange := [source for source in alone if source not in normal]:
+        yield _nothing_shared_warning(inputs, names, strange, every=len(strange) == len(keys))
+    yield from _few_shared_warnings(inputs, names, keys, common, distinct.size, moved)
     yield from _folder_warnings(inputs, keys)
+
+
+def _by_name_warning(inputs: Inputs, names: Mapping[int, set[Name]], moved: int) -> str:
+    """Warn about an input of which matching by name would unite more micrographs with another input."""
+    unique = _unique_bare(names[moved])
+    pairs = [
+        (len(unique & _unique_bare(known)), len(names[moved] & known), source)
+        for source, known in names.items()
+        if source != moved
+    ]
+    by_name, by_path, other = max(pairs, key=lambda pair: pair[0] - pair[1])
+    one, two = sorted((moved, other))
+    who = "the inputs"
+    if len(names) > 2:
+        who = f"{inputs.tables[one].path} and {inputs.tables[two].path}"
+    found = f"{who} have no micrograph in common by path (column {_columns(inputs)})"
+    if by_path:
+        found = f"matching by path unites {counted(by_path, 'micrograph')} of {who}"
+    clash = any(len(_bare(known)) > len(_unique_bare(known)) for known in names.values())
+    cure = _cure_of_names(inputs) if clash else parameter("match_micrographs", "name")
+    examples = _examples(inputs, {one: names[one], two: names[two]})
+    return f"{found}, but matching by name would unite {by_name:,} ({examples}). Pass {cure}."
+
+
+def _nothing_shared_warning(
+    inputs: Inputs, names: Mapping[int, set[Name]], alone: Sequence[int], *, every: bool
+) -> str:
+    paths = ", ".join(inputs.tables[source].path for source in alone)
+    which, others = f"{paths}: no", "with the other inputs "
+    if every:
+        which, others = "the inputs have no", ""
+    listed = _examples(inputs, names, alone[0])
+    examples = f"; {listed}" if listed else ""
+    line = (
+        f"{which} micrograph in common {others}(column {_columns(inputs)}{examples}), so no duplicates "
+        "are found between them."
+    )
+    mine = {name for name, _ in names[alone[0]]}
+    theirs = {name for source in names if source != alone[0] for name, _ in names[source]}
+    if 2 * len(mine & theirs) > len(mine):
+        groups = " or ".join(inputs.params.group_columns)
+        return (
+            f"{line} The names are the same, but the groups (column {groups}) differ. If these are "
+            f"the same micrographs, pass another {parameter('group_by')} or "
+            f"{parameter('group_by', 'none')}."
+        )
+    return (
+        f"{line} Do they come from one import of the movies? If the names differ only in form, "
+        f"pass {_cure_of_names(inputs)}."
+    )
+
+
+def _few_shared_warnings(
+    inputs: Inputs,
+    names: Mapping[int, set[Name]],
+    keys: Mapping[int, NDArray[np.uint64]],
+    common: Mapping[int, int],
+    total: int,
+    moved: Collection[int],
+) -> Iterator[str]:
+    """Yield a warning about the input with the fewest common micrographs, if these are under half.
+
+    An input with more micrographs than the others is compared with their number. There are `total`
+    micrographs.
+    """
+    found = []
+    for source, mine in keys.items():
+        others = total - (mine.size - common[source])
+        if 0 < 2 * common[source] < min(mine.size, others) and source not in moved:
+            found.append((common[source] / mine.size, source))
+    if found:
+        _, source = min(found)
+        listed = _examples(inputs, names, source)
+        yield (
+            f"{inputs.tables[source].path}: only {common[source]:,} of "
+            f"{counted(keys[source].size, 'micrograph')} in common with the other "
+            f"inputs (column {_columns(inputs)}{f'; {listed}' if listed else ''}). If the names differ only "
+            f"in form, pass {_cure_of_names(inputs)}."
+        )
+
+
+def _one_micrograph_each(
+    inputs: Inputs, names: Mapping[int, set[Name]], alone: Sequence[int]
+) -> set[int]:
+    """Return the inputs with the same columns and one micrograph each, all different: files of one picker."""
+    files: dict[tuple[str, ...], dict[str, int]] = {}
+    for source in alone:
+        if len(names[source]) == 1:
+            ((name, _),) = names[source]
+            files.setdefault(tuple(inputs.tables[source].schema.names), {})[name] = source
+    largest = max(files.values(), key=len, default={})
+    return set(largest.values()) if len(largest) > 1 else set()
 
 
 def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> Iterator[str]:
@@ -116,20 +194,34 @@ def _compared_names(
     }
 
 
-def _count_shared(names: Mapping[int, set[Name]]) -> tuple[int, int, bool]:
-    """Count the names and the bare names that several inputs have. Also return whether bare names clash.
+def _shared_more_by_name(names: Mapping[int, set[Name]]) -> dict[int, int]:
+    """Return the inputs that share clearly more micrographs by bare name than by path, and how many more.
 
-    A bare name of two micrographs of one input does not count, because these cannot be matched by it.
+    A micrograph counts once for each other input that has it.
     """
+    unique = {source: _unique_bare(known) for source, known in names.items()}
     by_path = Counter(name for known in names.values() for name in known)
-    by_name: Counter[Name] = Counter()
-    clash = False
-    for known in names.values():
-        bare = Counter((bare_name(name), group) for name, group in known)
-        by_name.update(name for name, count in bare.items() if count == 1)
-        clash |= max(bare.values(), default=0) > 1
-    several = [sum(count > 1 for count in counts.values()) for counts in (by_path, by_name)]
-    return several[0], several[1], clash
+    by_name = Counter(name for known in unique.values() for name in known)
+    more = {}
+    for source, known in names.items():
+        paths = sum(by_path[name] - 1 for name in known)
+        bare = sum(by_name[name] - 1 for name in unique[source])
+        if bare > _CLEARLY_MORE * paths:
+            more[source] = bare - paths
+    return more
+
+
+def _bare(names: set[Name]) -> list[Name]:
+    return [(bare_name(name), group) for name, group in names]
+
+
+def _unique_bare(names: set[Name]) -> set[Name]:
+    """Return the bare names that only one micrograph of an input has. Others cannot be matched by name."""
+    return {name for name, count in Counter(_bare(names)).items() if count == 1}
+
+
+def _columns(inputs: Inputs) -> str:
+    return ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
 
 
 def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None = None) -> str:
@@ -143,7 +235,10 @@ def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None 
     one, other = sorted(source for _, source in known[:2])
     return "; ".join(
         f"{inputs.tables[source].path}: "
-        + ", ".join(name for name, _ in sorted(names[source] - names[rest])[:_NAMED])
+        + ", ".join(
+            f"{name} ({group})" if group else name
+            for name, group in sorted(names[source] - names[rest])[:_NAMED]
+        )
         for source, rest in ((one, other), (other, one))
         if names[source] - names[rest]
     )
