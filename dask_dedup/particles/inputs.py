@@ -277,7 +277,8 @@ def check_inputs(inputs: Inputs) -> None:
     """Check that every pixel size is known and that `flip_y` can be applied."""
     params, count = inputs.params, len(inputs.tables)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
-        check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
+        if table.rows:
+            check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
         if table.source in params.flip_y:
             check_flip(roles, params, inputs.micrographs, table.path)
     unknown = [source for source in params.flip_y if not 0 <= source < count]

@@ -148,7 +148,11 @@ WITHOUT_POSITIONS = {
     "that it names.",
     "rlnTomoParticlesFile": "it is an optimisation set. Pass the file that its rlnTomoParticlesFile "
     "names.",
-    "rlnTomoTiltSeriesStarFile": "it is a list of tomograms. Pass a particles.star.",
+    **dict.fromkeys(
+        ("rlnTomoTiltSeriesStarFile", "rlnTomoSizeX"),
+        "it is a list of tomograms. Pass a particles.star, and this list with "
+        f"{parameter('micrographs')}.",
+    ),
     "rlnReferenceImage": "it is a list of class averages. Pass the file of the same job and "
     "iteration that ends in _data.star.",
     **dict.fromkeys(
