@@ -204,6 +204,23 @@ class TestOrdinaryColumns:
             assert (result.kept, result.rejected) == (3, 1)
             assert verify(out).verified
 
+    @pytest.mark.parametrize("zone", [None, "UTC"])
+    def test_the_unit_of_timestamps_does_not_matter(self, tmp_path, zone):
+        times = pa.array([1_709_769_600_000, 1_709_769_600_120, None], pa.timestamp("ms", zone))
+        paths = [
+            write_file(
+                rows(session=times.cast(pa.timestamp(unit, zone))), tmp_path / f"{unit}.parquet"
+            )
+            for unit in ("ns", "us", "ms")
+        ]
+        out = tmp_path / "out"
+        result = run(paths, out, group_by="session", **PARAMS)
+        assert (result.kept, result.rejected) == (3, 6)
+        assert verify(out).verified
+        seconds = times.cast(pa.timestamp("s", zone), safe=False)
+        whole = [write_file(rows(session=seconds), tmp_path / "s.parquet"), paths[0]]
+        assert run(whole, tmp_path / "whole", group_by="session", **PARAMS).rejected == 3
+
     def test_an_input_without_the_column_is_refused(self, cli, tmp_path):
         one = write_file(rows(), tmp_path / "a.parquet")
         other = write_file(rows().drop_columns(["session"]), tmp_path / "b.parquet")

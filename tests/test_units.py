@@ -352,6 +352,20 @@ class TestM:
         assert [entry["rejected"] for entry in result.by_input] == [0, 2]
         assert verify(tmp_path / "out").verified
 
+    def test_stored_coordinates_of_species_are_not_compared_with_pixels(self, tmp_path):
+        paths = [self.species(tmp_path / "species.star"), warp(tmp_path / "export.star")]
+        with pytest.raises(InputError, match="different units"):
+            run(paths, tmp_path / "out", min_separation=0, score_field="none")
+        copy = self.species(tmp_path / "copy.star")
+        options = {"min_separation": 0, "score_field": "none"}
+        assert run([paths[0], copy], tmp_path / "copies", **options).rejected == 2
+
+    def test_a_pixel_size_that_stored_coordinates_do_not_need_is_reported(self, tmp_path):
+        options = {"min_separation": 0, "score_field": "none", "coordinate_pixel_size": 2.0}
+        result = run(warp(tmp_path / "p.star"), tmp_path / "out", **options)
+        (line,) = (each for each in result.warnings if "coordinate_pixel_size" in each)
+        assert "was not used, because the stored coordinates are compared" in line
+
     def test_species_are_not_compared_with_centred_coordinates(self, tmp_path):
         centred = {
             "rlnTomoName": ["TS_1.tomostar"],

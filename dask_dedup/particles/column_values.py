@@ -173,7 +173,7 @@ class Columns:
         if not _is_text(column.type) and not pa.types.is_null(column.type):
             encoded = column.dictionary_encode().unify_dictionaries()
             chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                pa.DictionaryArray.from_arrays(chunk.indices, _to_texts(chunk.dictionary))
                 for chunk in encoded.chunks
             ]
             column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
@@ -190,6 +190,14 @@ def _is_list(kind: pa.DataType) -> bool:
     return bool(
         pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     )
+
+
+def _to_texts(values: pa.Array) -> pa.Array:
+    """Convert values to text. Times of equal value have equal text, whatever their unit."""
+    texts, kind = values.cast(pa.string()), values.type
+    if (pa.types.is_timestamp(kind) or pa.types.is_time(kind)) and kind.unit != "s":
+        return pc.replace_substring_regex(texts, r"\.?0+(Z|[+-]\d+)?$", r"\1")
+    return texts
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -250,8 +250,9 @@ def _check_positions(
         raise InputError(
             f"{flat}: has no z coordinate, but another input has. Run them separately."
         )
-    units = {role.unit for role in roles}
-    if len(units) > 1 and ("angstrom" in units or not params.measures):
+    # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
+    units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}
+    if len(units) > 1 and (("angstrom", False) in units or not params.measures):
         listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
         raise InputError(
             f"the positions of the inputs are in different units ({listed}). Run them separately."

@@ -254,6 +254,11 @@ def _from_tables(
 def scale_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
     """Return warnings about pixel sizes of an input that differ but do not contradict each other."""
     given, lines = inputs.roles[source].given_psize, []
+    path = inputs.tables[source].path
+    override: float | None = inputs.params.for_input("coordinate_pixel_size", path)
+    if override is not None and not needs_pixel_size(inputs.roles[source], inputs.params):
+        option = parameter("coordinate_pixel_size", f"{override:g}")
+        lines.append(f"{option} was not used, because the stored coordinates are compared")
     used = _from_tables(inputs, source, summaries)
     if given is not None:
         for name, low, high in used:

@@ -7,6 +7,7 @@ hashes of particles without a uid are computed again.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -59,6 +60,8 @@ PASS_ROWS = 4_000_000
 MERGED_FRAGMENTS = 64
 #: The closest pair of kept particles is searched up to this many separations.
 LOOK_AHEAD = 2.0
+#: Of seconds, in a time as text.
+_FRACTION = re.compile(r"\.\d+")
 
 
 @dataclass(slots=True)
@@ -283,8 +286,14 @@ def _group_values(
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
         texts = values.cast(pa.string()).to_pylist()
+        if pa.types.is_timestamp(values.type) or pa.types.is_time(values.type):
+            texts = [text and _FRACTION.sub(_shorten, text) for text in texts]
         known = [None if text is None or is_missing(text) else text for text in texts]
         yield name, pa.array(known, pa.string()).dictionary_encode()
+
+
+def _shorten(fraction: re.Match[str]) -> str:
+    return fraction[0].rstrip("0").rstrip(".")
 
 
 def _name(inputs: Inputs, picks: Picks, row: int) -> str:
