@@ -95,6 +95,16 @@ class TestANameUnderTwoValuesOfAHiveKey:
         assert result.rejected == sum(each.rejected for each in separately)
         assert verify(tmp_path / "out").verified
 
+    @pytest.mark.parametrize("key", ["rlnRandomSubset", "rlnClassNumber", "alignments3D/split"])
+    def test_is_no_question_if_the_key_is_a_column_of_particles(self, tmp_path, key):
+        table = rows().drop_columns(["session"]).append_column(key, pa.array([1, 2, 1]))
+        folder = write_hive(table, tmp_path / "in", key)
+        assert run(folder, tmp_path / "out", **PARAMS).rejected == 1
+        parts = [next(folder.rglob(f"*={half}")) for half in (1, 2)]
+        result = run(parts, tmp_path / "parts", **PARAMS)
+        assert result.rejected == 1
+        assert not any("group_by" in line for line in result.warnings)
+
     def test_is_refused_if_the_two_values_are_in_two_inputs(self, tmp_path):
         table = rows()
         for name in ("A", "B"):

@@ -85,6 +85,13 @@ RELION = Program(
 )
 PROGRAMS = (CRYOSPARC, RELION)
 
+
+def is_column(name: str) -> bool:
+    """Return whether a hive key is a particle column of RELION, Warp or CryoSPARC. Others may be sessions."""
+    # The key of alignments3D/split is split, if that is in the path of an input.
+    return name.startswith(("rln", "wrp")) or "/" in name or name in ("split", "class")
+
+
 #: CryoSPARC alignments, the preferred one first.
 ALIGNMENTS = ("alignments3D", "alignments2D")
 #: CryoSPARC alignments to several classes, with one shift for each.

@@ -10,6 +10,7 @@ import numpy as np
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.particles.checks.micrograph_scales import MicrographScales, micrograph_scales
+from dask_dedup.particles.programs import is_column
 from dask_dedup.particles.validity import Reason, count_reasons
 
 if TYPE_CHECKING:
@@ -134,17 +135,15 @@ def summarize(
         oddities=found.oddities,
         invalid=count_reasons(picks.invalid),
         two_readings=found.two_readings,
-        hive_values={} if params.group_by else _hive_values(found, fragment, roles),
+        hive_values={} if params.group_by else _hive_values(found, fragment),
         coordinates=found.coordinates,
         scales=micrograph_scales(found, number, keys.size, compared),
         tubes=found.tubes,
     )
 
 
-def _hive_values(
-    found: Extract, fragment: Fragment, roles: ColumnRoles
-) -> dict[str, dict[str, NDArray[np.uint64]]]:
-    """Return the keys of the micrographs under each value of each hive key. Uids need no group, so they have none."""
+def _hive_values(found: Extract, fragment: Fragment) -> dict[str, dict[str, NDArray[np.uint64]]]:
+    """Return the keys of the micrographs under each value of each hive key. Uids have none."""
     values: dict[str, dict[str, list[NDArray[np.uint64]]]] = {}
     micrographs, start = found.micrographs, 0
     for part in fragment.slices if micrographs.names else ():
@@ -152,7 +151,7 @@ def _hive_values(
         start += part.rows
         keys = np.unique(micrographs.stored[rows][~micrographs.missing[rows]])
         for key, value in part.keys:
-            if key != roles.micrograph:
+            if not is_column(key):
                 text = "null" if value is None else str(value)
                 values.setdefault(key, {}).setdefault(text, []).append(keys)
     return {

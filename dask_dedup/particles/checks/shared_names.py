@@ -15,6 +15,7 @@ from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.names import KeyClashes
 from dask_dedup.particles.micrographs.names import bare_name, hash_texts
+from dask_dedup.particles.programs import MICROGRAPH_PATH, is_column
 from dask_dedup.storage.table_version import without_version
 
 if TYPE_CHECKING:
@@ -160,6 +161,8 @@ def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> 
     for source in sorted(keys):
         path = without_version(inputs.tables[source].path)
         for key, value in dict(filter(None, map(parse_hive_key, PurePath(path).parts))).items():
+            if is_column(key):
+                continue
             found.setdefault(key, []).append((value, source, keys[source]))
     for key, values in found.items():
         clashes = KeyClashes.find(values)
@@ -295,7 +298,14 @@ def _used_for_names(inputs: Inputs) -> str:
 
 
 def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
-    """Return a sentence on how the micrographs missing from the micrograph table may be found, or ""."""
+    """Return a sentence on how missing micrographs may be found, or ""."""
+    if inputs.roles[0].match == "uid":
+        unnamed = {summary.source for summary in summaries if "micrograph" in summary.invalid}
+        if any(MICROGRAPH_PATH in inputs.tables[source].schema.names for source in unnamed):
+            return (
+                f" Micrographs whose uid is null or 0 may have a name: pass "
+                f"{parameter('match_micrographs', 'path')}."
+            )
     table = inputs.micrographs
     missing = any("unknown_micrograph" in summary.invalid for summary in summaries)
     if table is None or not missing or inputs.roles[0].match == "uid":
