@@ -203,7 +203,38 @@ class TestNamesThatMatchOnlyInPart:
         strangers = {"location/micrograph_uid": np.arange(1, 31, dtype=np.uint64)}
         other = write_file(cryosparc(30, seed=1, columns=strangers), tmp_path / "2.parquet")
         (line,) = (w for w in run([one, other], tmp_path / "out").warnings if "common" in w)
-        assert line.endswith("If the names differ only in form, pass match_micrographs='name'.")
+        assert "no micrograph in common by uid" in line
+        assert line.endswith("matching by name would unite 4. Pass match_micrographs='name'.")
+
+    def test_uids_of_two_imports_that_have_one_in_common(self, cli, tmp_path):
+        one = write_file(cryosparc(90), tmp_path / "1.parquet")
+        rows = cryosparc(90, seed=1)
+        uids = rows["location/micrograph_uid"].to_numpy()
+        rows = cryosparc(
+            90, seed=1, columns={"location/micrograph_uid": uids + np.uint64(7) * (uids > uids[0])}
+        )
+        other = write_file(rows, tmp_path / "2.parquet")
+        (line,) = (w for w in run([one, other], tmp_path / "out").warnings if "by name" in w)
+        assert line == (
+            "matching by uid unites 1 micrograph of the inputs, but matching by name would unite 4. "
+            "Pass match_micrographs='name'."
+        )
+        assert "matching by uid unites 1" in " ".join(cli("inspect", one, other).stdout.split())
+        assert verify(tmp_path / "out").verified
+        unnamed = [write_file(rows.drop_columns(["location/micrograph_path"]), other), one]
+        assert not any("by name" in w for w in run(unnamed, tmp_path / "unnamed").warnings)
+
+    def test_one_uid_of_two_micrographs(self, tmp_path):
+        rows = cryosparc(90)
+        uid = rows["location/micrograph_uid"][0].as_py()
+        same = {"location/micrograph_uid": np.full(90, uid)}
+        one = write_file(cryosparc(90, columns=same), tmp_path / "1.parquet")
+        other = write_file(cryosparc(90, seed=1), tmp_path / "2.parquet")
+        (line,) = (
+            w for w in run([one, other], tmp_path / "out").warnings if "have the same uid" in w
+        )
+        assert line.startswith(f"{one}: the micrographs ")
+        assert line.endswith("pass match_micrographs='path'.")
 
 
 class TestMicrographsMissingFromTheTable:

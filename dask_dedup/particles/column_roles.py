@@ -91,6 +91,8 @@ class ColumnRoles:
     naming: Naming = field(default_factory=Naming)
     #: Columns that micrographs are grouped by.
     groups: tuple[str, ...] = ()
+    #: Path of micrographs that are matched by uid, for warnings; only of several inputs.
+    micrograph_path: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -108,6 +110,11 @@ class ColumnRoles:
         axes = (*self.position, *self.shift, *self.subtomogram, *self.content)
         every = (*named, *axes, *(self.image or ()), *self.groups)
         return tuple(dict.fromkeys(name for name in every if name is not None))
+
+    @property
+    def scanned_columns(self) -> tuple[str, ...]:
+        """The same, and the path of micrographs that are matched by uid."""
+        return tuple(dict.fromkeys((*self.columns, *filter(None, [self.micrograph_path]))))
 
     @property
     def match(self) -> str:

@@ -212,8 +212,10 @@ def compare_roles(
     matched = []
     for role, (table, columns) in zip(roles, tables, strict=True):
         column = role.micrograph
+        path = None
         if match == "uid":
             column = MICROGRAPH_UID
+            path = MICROGRAPH_PATH if len(tables) > 1 and MICROGRAPH_PATH in columns else None
         elif role.convention == "cryosparc":
             column = MICROGRAPH_PATH
         if column not in columns:
@@ -228,6 +230,7 @@ def compare_roles(
                 micrograph=column,
                 naming=naming.for_input(params, table),
                 groups=params.group_columns,
+                micrograph_path=path,
             )
         )
     return matched

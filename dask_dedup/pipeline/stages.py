@@ -71,7 +71,7 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
-    rows = read(inputs.tables[fragment.source], fragment, roles.columns)
+    rows = read(inputs.tables[fragment.source], fragment, roles.scanned_columns)
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)

@@ -50,22 +50,34 @@ def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
         for source, mine in keys.items()
     }
     names = _compared_names(inputs, summaries, keys)
-    moved = _shared_more_by_name(names) if inputs.roles[0].match == "path" else {}
+    stored = _stored_keys(summaries)
+    moved = _shared_more_by_name(names, stored) if inputs.roles[0].match != "name" else {}
     if moved:
-        yield _by_name_warning(inputs, names, max(moved, key=lambda each: moved[each]))
+        yield _by_name_warning(inputs, names, stored, max(moved, key=lambda each: moved[each]))
     alone = [source for source in keys if not common[source] and source not in moved]
     normal = _one_micrograph_each(inputs, names, alone)
     if strange := [source for source in alone if source not in normal]:
         yield _nothing_shared_warning(inputs, names, strange, every=len(strange) == len(keys))
     yield from _few_shared_warnings(inputs, names, keys, common, distinct.size, moved)
     yield from _folder_warnings(inputs, keys)
+    yield from _uid_warnings(inputs, summaries)
 
 
-def _by_name_warning(inputs: Inputs, names: Mapping[int, set[Name]], moved: int) -> str:
+def _stored_keys(summaries: Sequence[ScanSummary]) -> dict[int, set[int]]:
+    """Return the keys of all named micrographs of each input."""
+    stored: dict[int, set[int]] = {}
+    for summary in summaries:
+        stored.setdefault(summary.source, set()).update(each.key for each in summary.names)
+    return stored
+
+
+def _by_name_warning(
+    inputs: Inputs, names: Mapping[int, set[Name]], stored: Mapping[int, set[int]], moved: int
+) -> str:
     """Warn about an input of which matching by name would unite more micrographs with another input."""
     unique = _unique_bare(names[moved])
     pairs = [
-        (len(unique & _unique_bare(known)), len(names[moved] & known), source)
+        (len(unique & _unique_bare(known)), len(stored[moved] & stored[source]), source)
         for source, known in names.items()
         if source != moved
     ]
@@ -74,13 +86,15 @@ def _by_name_warning(inputs: Inputs, names: Mapping[int, set[Name]], moved: int)
     who = "the inputs"
     if len(names) > 2:
         who = f"{inputs.tables[one].path} and {inputs.tables[two].path}"
-    found = f"{who} have no micrograph in common by path (column {_columns(inputs)})"
+    match = inputs.roles[0].match
+    found = f"{who} have no micrograph in common by {match} (column {_columns(inputs)})"
     if by_path:
-        found = f"matching by path unites {counted(by_path, 'micrograph')} of {who}"
+        found = f"matching by {match} unites {counted(by_path, 'micrograph')} of {who}"
     clash = any(len(_bare(known)) > len(_unique_bare(known)) for known in names.values())
     cure = _cure_of_names(inputs) if clash else parameter("match_micrographs", "name")
     examples = _examples(inputs, {one: names[one], two: names[two]})
-    return f"{found}, but matching by name would unite {by_name:,} ({examples}). Pass {cure}."
+    listed = f" ({examples})" if examples else ""
+    return f"{found}, but matching by name would unite {by_name:,}{listed}. Pass {cure}."
 
 
 def _nothing_shared_warning(
@@ -153,6 +167,23 @@ def _one_micrograph_each(
     return set(largest.values()) if len(largest) > 1 else set()
 
 
+def _uid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
+    """Yield a warning for each input in which one uid has two paths with different bare names."""
+    known: dict[tuple[int, int], str] = {}
+    warned: set[int] = set()
+    for summary in summaries:
+        for each in summary.names if summary.source not in warned else ():
+            other = known.setdefault((summary.source, each.key), each.path) or each.path
+            if other != each.path and each.path and bare_name(other) != bare_name(each.path):
+                warned.add(summary.source)
+                yield (
+                    f"{inputs.tables[summary.source].path}: the micrographs {other} and {each.path} "
+                    "have the same uid, so their particles are compared. If they are different, "
+                    f"pass {parameter('match_micrographs', 'path')}."
+                )
+                break
+
+
 def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> Iterator[str]:
     """Yield a warning for each ``key=value`` above the inputs that differs although they share micrograph names."""
     if inputs.params.group_by or inputs.roles[0].match == "uid":
@@ -189,7 +220,8 @@ def _compared_names(
     """Return the compared names of the micrographs of each input."""
     stored: dict[int, set[Name]] = {source: set() for source in sources}
     for summary in summaries:
-        found = ((each.name, each.group) for each in summary.names if each.name)
+        listed = ((each.name or each.path, each.group) for each in summary.names)
+        found = (each for each in listed if each[0])
         stored.setdefault(summary.source, set()).update(found)
     return {
         source: {(inputs.roles[source].naming.compared(name), group) for name, group in names}
@@ -197,20 +229,22 @@ def _compared_names(
     }
 
 
-def _shared_more_by_name(names: Mapping[int, set[Name]]) -> dict[int, int]:
-    """Return the inputs that share clearly more micrographs by bare name than by path, and how many more.
+def _shared_more_by_name(
+    names: Mapping[int, set[Name]], stored: Mapping[int, set[int]]
+) -> dict[int, int]:
+    """Return the inputs that share clearly more micrographs by bare name than by key, and how many more.
 
     A micrograph counts once for each other input that has it.
     """
     unique = {source: _unique_bare(known) for source, known in names.items()}
-    by_path = Counter(name for known in names.values() for name in known)
+    by_key = Counter(key for source in names for key in stored[source])
     by_name = Counter(name for known in unique.values() for name in known)
     more = {}
-    for source, known in names.items():
-        paths = sum(by_path[name] - 1 for name in known)
+    for source in names:
+        keys = sum(by_key[key] - 1 for key in stored[source])
         bare = sum(by_name[name] - 1 for name in unique[source])
-        if bare > _CLEARLY_MORE * paths:
-            more[source] = bare - paths
+        if bare > _CLEARLY_MORE * keys:
+            more[source] = bare - keys
     return more
 
 

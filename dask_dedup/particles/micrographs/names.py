@@ -122,11 +122,15 @@ class Naming:
 
 
 class MicrographName(NamedTuple):
-    """Stored name of a micrograph (empty for a uid), with its key and its group, such as ``session=A``."""
+    """Stored name of a micrograph (empty for a uid), with its key and its group, such as ``session=A``.
+
+    Micrographs that are matched by uid may have a path.
+    """
 
     key: int
     name: str
     group: str = ""
+    path: str = ""
 
     def __str__(self) -> str:
         name = self.name or f"uid {self.key}"
