@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -132,10 +133,14 @@ class TestWarp:
         }
         path = star(tmp_path / "p.star", columns)
         assert rejected(path, tmp_path / "near") == 0
+        (entry,) = json.loads((tmp_path / "near" / "manifest.json").read_text())["inputs"]
+        source = "rlnDetectorPixelSize/rlnMagnification, as exported by Warp"
+        assert entry["pixel_size"]["source"] == source
         assert rejected(path, tmp_path / "far", min_separation=131) == 1
         unknown = columns | {"rlnImageName": ["1.mrc", "2.mrc"]}
-        with pytest.raises(InputError, match="no micrograph pixel size"):
+        with pytest.raises(InputError, match="no micrograph pixel size") as caught:
             run(star(tmp_path / "q.star", unknown), tmp_path / "out", score_field="none")
+        assert "rlnImagePixelSize" not in str(caught.value)
 
     def test_an_inspection_measures_a_relion_3_table_in_angstrom(self, tmp_path):
         columns = {
@@ -433,6 +438,52 @@ class TestNormalised:
     def test_stored_coordinates_are_compared_without_a_unit(self, tmp_path):
         assert rejected(self.matching(tmp_path / "p.star"), tmp_path / "out", min_separation=0) == 0
 
+    def fractions(self, path, x, micrographs):
+        columns = {"rlnMicrographName": micrographs, "rlnCoordinateX": x}
+        columns |= {f"rlnCoordinate{axis}": [0.5] * len(x) for axis in "YZ"}
+        return star(path, columns)
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_nearly_all_fractions_are_refused_with_the_number_outside(self, tmp_path, known):
+        x = [*(n / 100 for n in range(1, 100)), 1.01]
+        path = self.fractions(tmp_path / "p.star", x, ["TS_1.tomostar"] * 100)
+        options = {"micrograph_pixel_size": 10.0}
+        if known:
+            options = {"micrographs": self.tomograms(tmp_path / "tomograms.star")}
+        text = "in 99 rows .*TS_1.tomostar.* outside 0 to 1 in 1"
+        with pytest.raises(InputError, match=text):
+            run(path, tmp_path / "no", score_field="none", **options)
+        run(path, tmp_path / "out", score_field="none", coordinate_pixel_size=10.0)
+
+    def test_one_tomogram_in_fractions_among_pixels_is_refused(self, tmp_path):
+        x = [0.25, 100.5, 0.75, 200.5, 300.5]
+        names = [f"TS_{n}.tomostar" for n in (1, 2, 1, 2, 2)]
+        path = self.fractions(tmp_path / "p.star", x, names)
+        with pytest.raises(InputError, match=r"in 2 rows \(first micrograph: TS_1.tomostar"):
+            run(path, tmp_path / "no", score_field="none", micrograph_pixel_size=10.0)
+
+    def test_fractions_are_reported_before_a_missing_pixel_size(self, tmp_path):
+        path = self.matching(tmp_path / "p.star")
+        with pytest.raises(InputError, match="template matching"):
+            run(path, tmp_path / "no", score_field="none")
+
+    @pytest.mark.parametrize("min_separation", [0, 50])
+    def test_zero_filled_coordinates_are_refused(self, tmp_path, min_separation):
+        columns = {"rlnMicrographName": ["m.mrc"] * 3, "rlnMicrographPixelSize": [1.0] * 3}
+        columns |= {f"rlnCoordinate{axis}": [0.0] * 3 for axis in "XY"}
+        zeros = np.zeros(40, np.float32)
+        table = {f"location/center_{axis}_frac": zeros for axis in "xy"}
+        picks = write_file(cryosparc(40, columns=table), tmp_path / "p.parquet")
+        for path in (star(tmp_path / "p.star", columns), picks):
+            with pytest.raises(InputError, match="are zero-filled"):
+                run(path, tmp_path / "no", score_field="none", min_separation=min_separation)
+
+    def test_pixels_in_columns_of_fractions_are_refused(self, tmp_path):
+        x = np.linspace(0.5, 4000, 40, dtype=np.float32)
+        table = cryosparc(40, columns={"location/center_x_frac": x})
+        with pytest.raises(InputError, match=r"39 rows of 40 .* must hold fractions"):
+            run(write_file(table, tmp_path / "p.parquet"), tmp_path / "no")
+
     def test_sizes_of_tomograms_make_positions_of_fractions(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
         known = self.tomograms(tmp_path / "tomograms.star")
@@ -470,7 +521,7 @@ class TestNormalised:
         whole = run(path, tmp_path / "out", micrographs=known, score_field="none")
         assert whole.manifest["inputs"][0]["position_unit"] == "pixel"
         monkeypatch.setattr("dask_dedup.formats.parquet.table.FRAGMENT_BYTES", 1)
-        with pytest.raises(InputError, match="later rows reach 150"):
+        with pytest.raises(InputError, match=r"later rows reach 150 \(1 row in all\)"):
             run(path, tmp_path / "no", micrographs=known, score_field="none")
 
 

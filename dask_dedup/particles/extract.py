@@ -64,6 +64,10 @@ class Extract:
     psize: Floats | None
     #: (n, 2) micrograph shape (ny, nx) that positions in fractions were read with, pixels.
     shape: Floats | None
+    #: (n,) rows whose pixel coordinates are fractions from 0 to 1; None if there are none.
+    fractional: NDArray[np.bool_] | None
+    #: Whether all coordinates are 0.
+    zero_filled: bool
     #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float]
     #: Of rows whose pixel size is unclear.
@@ -88,6 +92,8 @@ def extract(
     position = reader.finite(roles.position, Reason.POSITION)
     outside = _is_outside(position, roles, known)
     coordinates = _range_of(position) if roles.convention == "relion" else (np.nan, np.nan)
+    fractional = _fractional(position) if roles.unit == "pixel" else None
+    zero_filled = bool(len(position)) and not position.any()
     shift = reader.shift()
     if fragment.source in params.flip_y:
         reader.flip_y(position, shift, known)
@@ -126,6 +132,8 @@ def extract(
         sizes=known.sizes,
         psize=psize,
         shape=shape if roles.unit == "fraction" else None,
+        fractional=fractional,
+        zero_filled=zero_filled,
         coordinates=coordinates,
         two_readings=unclear,
         tubes=reader.tubes(picks),
@@ -321,6 +329,13 @@ class _Reader:
             return None
         in_angstrom = self.params.measures and name.endswith("Angst")
         return find_tubes(picks, self.columns.floats(name), in_angstrom=in_angstrom)
+
+
+def _fractional(position: Floats) -> NDArray[np.bool_] | None:
+    within = ((position >= 0) & (position <= 1)).all(axis=1)
+    if not within.any():  # the usual case
+        return None
+    return np.asarray(within & (position % 1 > 0).any(axis=1))
 
 
 def _range_of(position: Floats) -> tuple[float, float]:

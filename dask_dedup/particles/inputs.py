@@ -20,6 +20,7 @@ from dask_dedup.particles.programs import (
     MICROGRAPH_UID,
     ORIGINAL_PIXEL_SIZE,
     RELION,
+    RELION_PARTICLE_PSIZE,
     TOMOGRAM_BINNING,
 )
 
@@ -125,16 +126,21 @@ def find_unit(
     in_pixels = roles.unit == "pixel" and len(roles.position) == 3 and not roles.overrides_psize
     if micrographs is None or micrographs.volume is None:
         return roles
-    if in_pixels and needs_pixel_size(roles, params):
-        for rows in parts:
-            position = Columns(rows, table).points(roles.position)
-            position = position[np.isfinite(position).all(axis=1)]
-            if ((position < 0) | (position > 1)).any():
-                break
-            # Zeros and ones may be pixels or fractions.
-            if (position % 1 > 0).any():
-                return replace(roles, unit="volume", image=None)
+    if in_pixels and needs_pixel_size(roles, params) and _are_fractions(roles, table, parts):
+        return replace(roles, unit="volume", image=None)
     return roles
+
+
+def _are_fractions(roles: ColumnRoles, table: str, parts: Iterable[pa.Table]) -> bool:
+    for rows in parts:
+        position = Columns(rows, table).points(roles.position)
+        position = position[np.isfinite(position).all(axis=1)]
+        if ((position < 0) | (position > 1)).any():
+            break
+        # Zeros and ones may be pixels or fractions.
+        if (position % 1 > 0).any():
+            return True
+    return False
 
 
 def find_roles(
@@ -281,8 +287,14 @@ def check_inputs(inputs: Inputs) -> None:
     """Check that every pixel size is known and that `flip_y` can be applied."""
     params, count = inputs.params, len(inputs.tables)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
-        if table.rows:
-            check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
+        try:
+            if table.rows:
+                check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
+        except InputError:  # a pixel size would not help
+            parts = (read(table, each, roles.position) for each in table.fragments if each.rows)
+            if roles.unit == "pixel" and _are_fractions(roles, table.path, parts):
+                raise fractions_error(roles, table.path) from None
+            raise
         if table.source in params.flip_y:
             check_flip(roles, params, inputs.micrographs, table.path)
     unknown = [source for source in params.flip_y if not 0 <= source < count]
@@ -323,6 +335,22 @@ def check_pixel_size(
         )
 
 
+def fractions_error(roles: ColumnRoles, table: str) -> InputError:
+    """Return the error for a table with pixel coordinates that are all from 0 to 1."""
+    names = " ".join(roles.position)
+    if len(roles.position) == 2:
+        return InputError(
+            f"{table}: all of {names} are from 0 to 1, as fractions of the micrograph are. Pass "
+            f"{parameter('coordinate_pixel_size')} if they are pixels; otherwise convert them to pixels."
+        )
+    return InputError(
+        f"{table}: all of {names} are from 0 to 1, as in the tables of Warp's template matching, "
+        "which are fractions of the tomogram and not pixels. Pass "
+        f"{parameter('micrographs')}, a tomograms.star with rlnTomoSizeX, rlnTomoSizeY and "
+        f"rlnTomoSizeZ; or {parameter('coordinate_pixel_size')} if they are pixels."
+    )
+
+
 def no_pixel_size(roles: ColumnRoles, table: str, columns: Sequence[str]) -> InputError:
     """Return the error for a table without any pixel size. It names the ways to give one."""
     program, hint = CRYOSPARC, ""
@@ -334,8 +362,9 @@ def no_pixel_size(roles: ColumnRoles, table: str, columns: Sequence[str]) -> Inp
                 f"; {ORIGINAL_PIXEL_SIZE} is the pixel size of the movies, and of the micrographs "
                 "unless motion correction binned them"
             )
-        if "rlnImagePixelSize" in columns:
-            hint += "; rlnImagePixelSize is another size if the particles were downsampled"
+        particle = next((name for name in RELION_PARTICLE_PSIZE if name in columns), None)
+        if particle:
+            hint += f"; {particle} is another size if the particles were downsampled"
         hint += "."
     return InputError(
         f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "

@@ -99,7 +99,12 @@ SEVERAL_CLASSES = "alignments3D_multi"
 #: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
 RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
-RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
+#: The last is computed from the two columns of RELION 3.0 and before, see `formats.star`.
+RELION_PARTICLE_PSIZE = (
+    "rlnImagePixelSize",
+    "rlnPixelSize",
+    "rlnDetectorPixelSize/rlnMagnification",
+)
 #: Of tomograms that RELION 5 reconstructed.
 TOMOGRAM_BINNING = "rlnTomoTomogramBinning"
 #: Before the binning of motion correction.

@@ -102,6 +102,10 @@ class ScanSummary:
     hive_values: dict[str, dict[str, NDArray[np.uint64]]] = field(default_factory=dict)
     #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float] = (np.nan, np.nan)
+    #: (m,) rows of each micrograph whose pixel coordinates are fractions; None if there are none.
+    fractional: NDArray[np.int64] | None = None
+    #: Whether all coordinates are 0.
+    zero_filled: bool = False
     #: Of the micrographs; None if no pixel size is needed.
     scales: MicrographScales | None = None
     #: The filaments, if they have track lengths.
@@ -120,6 +124,10 @@ def summarize(
     uids = np.empty(0, np.uint64)
     if roles.uid:
         uids = np.sort(_select(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
+    fractional = None
+    if found.fractional is not None:
+        of_rows = number[_select(found.fractional, compared)]
+        fractional = np.bincount(of_rows, minlength=keys.size)
     return ScanSummary(
         fragment=fragment.number,
         source=fragment.source,
@@ -137,6 +145,8 @@ def summarize(
         two_readings=found.two_readings,
         hive_values={} if params.group_by else _hive_values(found, fragment),
         coordinates=found.coordinates,
+        fractional=fractional,
+        zero_filled=found.zero_filled,
         scales=micrograph_scales(found, number, keys.size, compared),
         tubes=found.tubes,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.dedup.params import LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted
@@ -39,10 +40,29 @@ def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         return
     lines = _describe(inputs, ((summary, summary.problems) for summary in summaries))
     if lines:
+        hints = missing_hint(inputs, summaries) + _nanometre_hint(inputs, summaries)
         raise InputError(
-            f"{'; '.join(lines)}.{missing_hint(inputs, summaries)} Fix them, or pass "
+            f"{'; '.join(lines)}.{hints} Fix them, or pass "
             f"{parameter('invalid', 'reject')} or {parameter('invalid', 'keep')}."
         )
+
+
+def _nanometre_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
+    """Return advice for micrograph pixel sizes that are too small for angstrom, or an empty text."""
+    for summary in summaries:
+        for problem in summary.problems:
+            low, high = problem.value_range or (0.0, np.inf)
+            if (
+                problem.column == inputs.roles[summary.source].psize_mic
+                and 0 < high < LEAST_PIXEL_SIZE
+            ):
+                value = float(f"{10 * low:.6g}")
+                path = inputs.tables[summary.source].path
+                option = parameter(
+                    "coordinate_pixel_size", {path: value} if len(inputs.tables) > 1 else value
+                )
+                return f" If the pixel size is in nanometres, pass {option}."
+    return ""
 
 
 def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:

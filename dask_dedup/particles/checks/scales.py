@@ -11,8 +11,9 @@ from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
+from dask_dedup.particles.checks.micrograph_scales import micrograph_name
 from dask_dedup.particles.column_roles import needs_pixel_size
-from dask_dedup.particles.inputs import no_pixel_size
+from dask_dedup.particles.inputs import fractions_error, no_pixel_size
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN
 from dask_dedup.particles.programs import TOMOGRAM_BINNING
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Pixel sizes that differ by more than this fraction are reported.
 _NOTABLE = 1e-3
+#: Positions are fractions if at least this part of the rows is from 0 to 1.
+_NEARLY_ALL = 0.95
 #: Pixel sizes in the log line, at most.
 _LISTED = 5
 
@@ -114,6 +117,7 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     of_input = by_source(summaries)
     for table in inputs.tables:
         mine = of_input[table.source]
+        _check_filled(inputs, table.source, mine)
         _check_known(inputs, table.source, mine)
         _check_not_normalised(inputs, table.source, mine)
     check_row_scales(inputs, summaries)
@@ -150,14 +154,31 @@ def _coordinate_range(summaries: Sequence[ScanSummary]) -> tuple[float, float]:
     return (float(ranges.min()), float(ranges.max())) if ranges.size else (np.nan, np.nan)
 
 
+def _check_filled(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if all coordinates are 0, or if fractions of the micrograph are beyond 0 to 1."""
+    roles, path = inputs.roles[source], inputs.tables[source].path
+    filled, names = [each for each in summaries if each.rows], " ".join(roles.position)
+    rows = sum(summary.rows for summary in filled)
+    if rows > 1 and all(summary.zero_filled for summary in filled):
+        raise InputError(f"{path}: {names} are zero-filled. Pass a table with positions.")
+    outside = sum(problem.rows for summary in summaries for problem in summary.oddities)
+    if roles.unit == "fraction" and outside > rows / 2:
+        raise InputError(
+            f"{path}: {counted(outside, 'row')} of {rows:,} are outside the micrograph, because {names} "
+            "must hold fractions of the micrograph (0 to 1). Divide pixels by its width and height."
+        )
+
+
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
     """Raise InputError if a table of fractions has other coordinates, too."""
     roles, path = inputs.roles[source], inputs.tables[source].path
     low, high = _coordinate_range(summaries)
     if roles.unit == "volume" and (low < 0 or high > 1):
+        outside = sum(problem.rows for summary in summaries for problem in summary.oddities)
         raise InputError(
             f"{path}: {' '.join(roles.position)} begin as fractions of the tomogram (0 to 1), but later "
-            f"rows reach {high:g}. Pass {parameter('coordinate_pixel_size')} if all are pixels, or "
+            f"rows reach {high:g} ({counted(outside, 'row')} in all). Pass "
+            f"{parameter('coordinate_pixel_size')} if all are pixels, or "
             "split the table."
         )
 
@@ -170,17 +191,35 @@ def _check_not_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanS
     low, high = _coordinate_range(summaries)
     names = " ".join(roles.position)
     if roles.unit == "pixel" and low >= 0 and high <= 1:
-        if len(roles.position) == 2:
-            raise InputError(
-                f"{path}: all of {names} are from 0 to 1, as fractions of the micrograph are. Pass "
-                f"{parameter('coordinate_pixel_size')} if they are pixels; otherwise convert them to pixels."
-            )
-        raise InputError(
-            f"{path}: all of {names} are from 0 to 1, as in the tables of Warp's template matching, "
-            "which are fractions of the tomogram and not pixels. Pass "
-            f"{parameter('micrographs')}, a tomograms.star with rlnTomoSizeX, rlnTomoSizeY and "
-            f"rlnTomoSizeZ; or {parameter('coordinate_pixel_size')} if they are pixels."
-        )
+        raise fractions_error(roles, path)
+    if roles.unit == "pixel":
+        _check_fractional(path, names, summaries)
+
+
+def _check_fractional(path: str, names: str, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if the coordinates of a micrograph, or of nearly all rows, are fractions."""
+    if all(summary.fractional is None for summary in summaries):
+        return
+    keys, number = np.unique(
+        np.concatenate([summary.micrographs for summary in summaries]), return_inverse=True
+    )
+    rows = np.bincount(number, np.concatenate([summary.counts for summary in summaries]))
+    found = [
+        np.zeros(summary.counts.size) if summary.fractional is None else summary.fractional
+        for summary in summaries
+    ]
+    fractional = np.bincount(number, np.concatenate(found))
+    # A single pick may be in the corner of a micrograph.
+    wrong = (fractional >= _NEARLY_ALL * rows) & (fractional > 1)
+    if not wrong.any() and fractional.sum() < max(_NEARLY_ALL * rows.sum(), 2):
+        return
+    first = micrograph_name(summaries, int(keys[np.argmax(wrong if wrong.any() else fractional)]))
+    outside = int(rows.sum() - fractional.sum())
+    raise InputError(
+        f"{path}: {names} are fractions (0 to 1) in {counted(int(fractional.sum()), 'row')} (first micrograph: "
+        f"{first}) and pixels or outside 0 to 1 in {outside:,}. Split the table or fix these rows, or pass "
+        f"{parameter('coordinate_pixel_size')} if all are pixels."
+    )
 
 
 def _check_readings(inputs: Inputs, source: int, summaries: Iterable[ScanSummary]) -> None:
@@ -274,6 +313,7 @@ def scale_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]
             if name == inputs.micrographs.path and off > _NOTABLE:
                 lines.append(
                     f"the pixel sizes of {name} ({low:g} to {high:g} A) were used, but {column} has "
-                    f"{stored.min():g} to {stored.max():g} A"
+                    f"{stored.min():g} to {stored.max():g} A. If the coordinates are in pixels of "
+                    f"{column}, pass {parameter('coordinate_pixel_size', f'{stored.min():g}')}"
                 )
     return lines
