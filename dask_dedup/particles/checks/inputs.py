@@ -158,6 +158,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
         found = scale_warnings(inputs, table.source, mine)
         found += _filament_warnings(mine)
         found += _shift_warnings(inputs, table.source)
+        found += _uid_warnings(inputs, mine)
         lines += [f"{table.path}: {line}" for line in found]
     lines += find_score_warnings(inputs, summaries)
     lines += conflict_warnings(inputs, summaries)
@@ -224,6 +225,17 @@ def _shift_warnings(inputs: Inputs, source: int) -> list[str]:
     return [
         f"{unused} holds a shift for each class and is not applied (shift: none). Use a table of one "
         f"class, which has alignments3D/shift, or pass {parameter('shift_key', 'none')}."
+    ]
+
+
+def _uid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return a list of one warning if all micrograph uids of an input are 0, else []."""
+    keys = [summary.micrographs for summary in summaries if summary.micrographs.size]
+    if inputs.roles[0].match != "uid" or not keys or any(each.any() for each in keys):
+        return []
+    return [
+        f"all values of {inputs.roles[0].micrograph} are 0, so all particles are on one micrograph. "
+        f"If the column is zero-filled, pass {parameter('match_micrographs', 'path')}."
     ]
 
 

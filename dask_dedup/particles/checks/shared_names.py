@@ -337,7 +337,7 @@ def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
         unnamed = {summary.source for summary in summaries if "micrograph" in summary.invalid}
         if any(MICROGRAPH_PATH in inputs.tables[source].schema.names for source in unnamed):
             return (
-                f" Micrographs whose uid is null or 0 may have a name: pass "
+                f" Micrographs without a uid may have a name: pass "
                 f"{parameter('match_micrographs', 'path')}."
             )
     table = inputs.micrographs

@@ -124,8 +124,7 @@ class RowMicrographs:
         groups = RowGroups.of(columns, group_by)
         if naming.match == "uid":
             uids = columns.integers(name)
-            # Null, or zero-filled.
-            return cls(uids, uids == 0, np.empty(0, np.intp), [], groups)
+            return cls(uids, columns.nulls(name), np.empty(0, np.intp), [], groups)
         codes, names = columns.texts(name)
         keys = np.append(naming.keys(names), np.uint64(0))[codes]
         missing = np.array([*map(is_missing, names), True])[codes]

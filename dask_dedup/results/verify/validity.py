@@ -63,10 +63,7 @@ def _reasons(
     """Yield each reason why rows cannot be compared, by priority, with a (n,) bool mask of these rows."""
     roles, params, table = inputs.roles[source], inputs.params, inputs.micrographs
 
-    unnamed = _empty(columns, roles.micrograph)
-    if roles.match == "uid":
-        unnamed |= columns.integers(roles.micrograph) == 0
-    yield "micrograph", unnamed
+    yield "micrograph", _empty(columns, roles.micrograph)
     listed = np.empty(0, np.intp)
     if table is not None:
         # The table may serve all groups.
