@@ -592,9 +592,8 @@ def test_contradictory_optics_groups_are_refused(put):
 
 def test_relion_3_0_particle_pixel_size_is_computed_from_detector_and_magnification(put):
     table = put(relion30())
-    name = "rlnDetectorPixelSize/rlnMagnification"
-    assert table.schema.names[-1] == name
-    assert set(read_all(table, [name])[0].to_pylist()) == {1e4 * 3.54 / 1e4}
+    assert table.schema.names[-1] == "rlnImagePixelSize"
+    assert set(read_all(table, ["rlnImagePixelSize"])[0].to_pylist()) == {1e4 * 3.54 / 1e4}
 
 
 def test_relion_3_0_micrograph_pixel_size_is_computed_in_micrograph_tables(put):

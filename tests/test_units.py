@@ -134,13 +134,12 @@ class TestWarp:
         path = star(tmp_path / "p.star", columns)
         assert rejected(path, tmp_path / "near") == 0
         (entry,) = json.loads((tmp_path / "near" / "manifest.json").read_text())["inputs"]
-        source = "rlnDetectorPixelSize/rlnMagnification, as exported by Warp"
+        source = "rlnImagePixelSize, as exported by Warp"
         assert entry["pixel_size"]["source"] == source
         assert rejected(path, tmp_path / "far", min_separation=131) == 1
         unknown = columns | {"rlnImageName": ["1.mrc", "2.mrc"]}
-        with pytest.raises(InputError, match="no micrograph pixel size") as caught:
+        with pytest.raises(InputError, match="no micrograph pixel size"):
             run(star(tmp_path / "q.star", unknown), tmp_path / "out", score_field="none")
-        assert "rlnImagePixelSize" not in str(caught.value)
 
     def test_an_inspection_measures_a_relion_3_table_in_angstrom(self, tmp_path):
         columns = {

@@ -99,12 +99,7 @@ SEVERAL_CLASSES = "alignments3D_multi"
 #: RELION shifts in angstrom, and in RELION 3.0 in pixels of the particle image.
 RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
-#: The last is computed from the two columns of RELION 3.0 and before, see `formats.star`.
-RELION_PARTICLE_PSIZE = (
-    "rlnImagePixelSize",
-    "rlnPixelSize",
-    "rlnDetectorPixelSize/rlnMagnification",
-)
+RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
 #: Of tomograms that RELION 5 reconstructed.
 TOMOGRAM_BINNING = "rlnTomoTomogramBinning"
 #: Before the binning of motion correction.

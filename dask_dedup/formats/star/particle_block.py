@@ -130,9 +130,8 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
     computed = micrograph = None
     if {DETECTOR_PIXEL_SIZE, MAGNIFICATION} <= labels:
         of_micrographs = _MICROGRAPH in labels and not labels & {*_POSITIONS, _IMAGE}
-        usual = "rlnMicrographPixelSize" if of_micrographs else "rlnImagePixelSize"
-        computed = usual if of_micrographs else f"{DETECTOR_PIXEL_SIZE}/{MAGNIFICATION}"
-        if usual in labels or usual in columns:
+        computed = "rlnMicrographPixelSize" if of_micrographs else "rlnImagePixelSize"
+        if computed in labels or computed in columns:
             computed = None
     named = labels & {_MICROGRAPH, _TOMOGRAM, _IMAGE}
     if labels & _POSITIONS and not named and _PICKER_SUFFIX.search(path.stem):

@@ -9,8 +9,8 @@ The columns are the table's labels without the leading underscore, followed by c
 - ``rlnMicrographPixelSize``, ``rlnImagePixelSize``, ``rlnTomoTiltSeriesPixelSize`` and
   ``rlnMicrographOriginalPixelSize`` of each row's optics group (RELION 3.1 and later);
 - ``rlnTomoSubTomosAre2DStacks`` of the block ``data_general`` (RELION 5, WarpTools);
-- the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before):
-  ``rlnDetectorPixelSize/rlnMagnification`` for particles, ``rlnMicrographPixelSize`` in a table of micrographs;
+- the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): ``rlnImagePixelSize`` for
+  particles, ``rlnMicrographPixelSize`` in a table of micrographs;
 - ``rlnMicrographName`` from the name of a picker's coordinate file, if no column names a micrograph, tomogram or
   image: ``mic1_autopick.star`` belongs to ``mic1.mrc`` (also ``_manualpick`` and ``_topazpicks``).
 """
