@@ -467,21 +467,28 @@ class TestNormalised:
             run(path, tmp_path / "no", score_field="none")
 
     @pytest.mark.parametrize("min_separation", [0, 50])
-    def test_zero_filled_coordinates_are_refused(self, tmp_path, min_separation):
+    def test_zero_filled_coordinates_are_warned_about(self, tmp_path, min_separation):
         columns = {"rlnMicrographName": ["m.mrc"] * 3, "rlnMicrographPixelSize": [1.0] * 3}
         columns |= {f"rlnCoordinate{axis}": [0.0] * 3 for axis in "XY"}
         zeros = np.zeros(40, np.float32)
         table = {f"location/center_{axis}_frac": zeros for axis in "xy"}
         picks = write_file(cryosparc(40, columns=table), tmp_path / "p.parquet")
         for path in (star(tmp_path / "p.star", columns), picks):
-            with pytest.raises(InputError, match="are zero-filled"):
-                run(path, tmp_path / "no", score_field="none", min_separation=min_separation)
+            result = run(
+                path,
+                tmp_path / path.stem / path.suffix[1:],
+                score_field="none",
+                min_separation=min_separation,
+            )
+            assert any(
+                "are 0 in all rows. If they are zero-filled" in line for line in result.warnings
+            )
 
-    def test_pixels_in_columns_of_fractions_are_refused(self, tmp_path):
+    def test_pixels_in_columns_of_fractions_are_warned_about(self, tmp_path):
         x = np.linspace(0.5, 4000, 40, dtype=np.float32)
         table = cryosparc(40, columns={"location/center_x_frac": x})
-        with pytest.raises(InputError, match=r"39 rows of 40 .* must hold fractions"):
-            run(write_file(table, tmp_path / "p.parquet"), tmp_path / "no")
+        result = run(write_file(table, tmp_path / "p.parquet"), tmp_path / "out")
+        assert any("39 rows of 40" in line and "must hold" in line for line in result.warnings)
 
     def test_sizes_of_tomograms_make_positions_of_fractions(self, tmp_path):
         path = self.matching(tmp_path / "p.star")

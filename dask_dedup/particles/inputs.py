@@ -288,7 +288,8 @@ def check_inputs(inputs: Inputs) -> None:
     params, count = inputs.params, len(inputs.tables)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         try:
-            if table.rows:
+            # A frame has no bytes, and its rows are not counted yet.
+            if table.rows or not table.bytes:
                 check_pixel_size(roles, params, inputs.micrographs, table.path, table.schema.names)
         except InputError:  # a pixel size would not help
             parts = (read(table, each, roles.position) for each in table.fragments if each.rows)

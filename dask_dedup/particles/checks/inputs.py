@@ -14,7 +14,7 @@ from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.checks.filaments import find_restarts
 from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
-from dask_dedup.particles.checks.scales import check_scales, scale_warnings
+from dask_dedup.particles.checks.scales import check_scales, position_warnings, scale_warnings
 from dask_dedup.particles.checks.scores import find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
@@ -156,6 +156,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     for table in inputs.tables:
         mine = of_input[table.source]
         found = scale_warnings(inputs, table.source, mine)
+        found += position_warnings(inputs, table.source, mine)
         found += _filament_warnings(mine)
         found += _shift_warnings(inputs, table.source)
         found += _uid_warnings(inputs, mine)

@@ -117,7 +117,6 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     of_input = by_source(summaries)
     for table in inputs.tables:
         mine = of_input[table.source]
-        _check_filled(inputs, table.source, mine)
         _check_known(inputs, table.source, mine)
         _check_not_normalised(inputs, table.source, mine)
     check_row_scales(inputs, summaries)
@@ -154,19 +153,22 @@ def _coordinate_range(summaries: Sequence[ScanSummary]) -> tuple[float, float]:
     return (float(ranges.min()), float(ranges.max())) if ranges.size else (np.nan, np.nan)
 
 
-def _check_filled(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if all coordinates are 0, or if fractions of the micrograph are beyond 0 to 1."""
-    roles, path = inputs.roles[source], inputs.tables[source].path
+def position_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return warnings if all coordinates are 0, or if most fractions of the micrograph are beyond 0 to 1."""
+    roles, lines = inputs.roles[source], []
     filled, names = [each for each in summaries if each.rows], " ".join(roles.position)
     rows = sum(summary.rows for summary in filled)
     if rows > 1 and all(summary.zero_filled for summary in filled):
-        raise InputError(f"{path}: {names} are zero-filled. Pass a table with positions.")
+        lines.append(
+            f"{names} are 0 in all rows. If they are zero-filled, pass a table with positions."
+        )
     outside = sum(problem.rows for summary in summaries for problem in summary.oddities)
     if roles.unit == "fraction" and outside > rows / 2:
-        raise InputError(
-            f"{path}: {counted(outside, 'row')} of {rows:,} are outside the micrograph, because {names} "
-            "must hold fractions of the micrograph (0 to 1). Divide pixels by its width and height."
+        lines.append(
+            f"{counted(outside, 'row')} of {rows:,} are outside the micrograph, but {names} must hold "
+            "fractions of the micrograph (0 to 1). Divide pixels by its width and height."
         )
+    return lines
 
 
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
