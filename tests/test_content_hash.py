@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import Output, contents, cryosparc, relion, write_file, write_folder
+from tables import Output, casts_views, contents, cryosparc, relion, write_file, write_folder
 
 from dask_dedup import DedupParams, run, verify
 from dask_dedup.formats.parquet import table as parquet
@@ -166,6 +166,7 @@ def test_files_with_different_columns_are_one_input_or_two_alike(tmp_path):
     assert len({tag < 120 for tag in apart}) == 2
 
 
+@casts_views
 @pytest.mark.parametrize("encode", [False, True])
 def test_names_may_be_views(encode):
     names = pa.array(["1@a.mrcs", None, "", "000002@long/folder/a.mrcs"])

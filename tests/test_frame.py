@@ -21,6 +21,7 @@ from tables import (
     PSIZE,
     PSIZE_3D,
     SHAPE,
+    casts_views,
     cryosparc,
     exposures,
     relion,
@@ -513,6 +514,7 @@ def test_other_frames_of_arrow_come_back_as_arrow_tables():
         assert part.equals(expected)
 
 
+@casts_views
 @pytest.mark.parametrize("name", ["location/micrograph_path", "note"])
 def test_text_of_other_programs_is_read(name):
     """Polars and DuckDB give `string_view` to other programs."""
@@ -527,6 +529,7 @@ def test_text_of_other_programs_is_read(name):
         assert part.num_rows
 
 
+@casts_views
 @pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
 def test_views_of_other_programs_decide_as_text_does(dtype):
     """Without uids the image names decide between equal scores."""
