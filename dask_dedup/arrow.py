@@ -90,16 +90,23 @@ def without_views(kind: pa.DataType) -> pa.DataType:
         return pa.string()
     if pa.types.is_binary_view(kind):
         return pa.binary()
+    if pa.types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, without_views(kind.value_type), kind.ordered)
     return map_children(kind, without_views)
+
+
+def cast_views(table: pa.Table) -> pa.Table:
+    """Return a table whose columns have the types `without_views`."""
+    plain = pa.schema([field.with_type(without_views(field.type)) for field in table.schema])
+    if plain.equals(table.schema):
+        return table
+    return table.cast(plain.with_metadata(table.schema.metadata))
 
 
 def filter_rows(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
     """Return the rows of a table where `mask` is True, with the table's types."""
-    plain = pa.schema([field.with_type(without_views(field.type)) for field in table.schema])
-    if plain.equals(table.schema):
-        return table.filter(from_numpy(mask))
-    plain = plain.with_metadata(table.schema.metadata)
-    return table.cast(plain).filter(from_numpy(mask)).cast(table.schema)
+    rows = cast_views(table).filter(from_numpy(mask))
+    return rows if rows.schema.equals(table.schema) else rows.cast(table.schema)
 
 
 def map_children(kind: pa.DataType, change: Callable[[pa.DataType], pa.DataType]) -> pa.DataType:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import filter_rows
+from dask_dedup.arrow import cast_views, filter_rows
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.rank import splitmix64
@@ -19,16 +19,16 @@ from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
-from dask_dedup.particles.checks.scales import check_scales
+from dask_dedup.particles.checks.scales import check_row_scales
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, use_stripping
+from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, find_unit, use_stripping
 from dask_dedup.particles.micrographs.name_match import NameMatch, Names, choose, distinct_names
 from dask_dedup.particles.micrographs.table import micrograph_table, name_column
 from dask_dedup.particles.scan_summary import summarize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import dask.dataframe as dd
     import pandas as pd
@@ -81,7 +81,9 @@ def remove_duplicates(
     Dask frames stay lazy. One shuffle moves the picks (numbers only: position, score, uid) by
     micrograph, and both results share it; the rows stay in their partitions. The partitions are read
     twice, so they must be the same each time. Repeated uids, clashing micrograph names and odd
-    scores are not detected in Dask frames.
+    scores are not detected in Dask frames, nor are pixel coordinates that are all from 0 to 1.
+    If `micrographs` has the sizes of tomograms, the first partition is computed at once, because
+    its coordinates may be fractions of the tomogram.
 
     Examples
     --------
@@ -103,13 +105,16 @@ def remove_duplicates(
     columns = [str(name) for name in _column_names(frame)]
     table = _describe(_NAME, columns)
     (roles,) = find_roles([table], params)
-    known = None
     lazy = _is_from(frame, "dask.dataframe")
+    if lazy:
+        _check_client()
+    known = None
     rows = None if micrographs is None else _as_arrow(_as_frame(micrographs))
     if roles.match == "name" and not (lazy and rows is not None):
         roles = _with_matched_names(frame, roles, rows, params)
     if rows is not None:
         known = micrograph_table(rows, _TABLE, roles.naming, roles.groups)
+    roles = find_unit(roles, params, known, _NAME, _parts(frame, roles.position))
     inputs = Inputs.of([table], [roles], params, known)
     check_inputs(inputs)
     if lazy:
@@ -163,10 +168,19 @@ def _as_arrow(frame: Any, columns: Sequence[str] | None = None) -> pa.Table:
     """Convert a frame to an Arrow table with the given columns (default: all)."""
     columns = list(_column_names(frame) if columns is None else columns)
     if isinstance(frame, pa.Table):
-        return frame.select(columns)
+        return cast_views(frame.select(columns))
     if _is_from(frame, "polars"):
         return frame.select(columns).to_arrow()
     return pa.Table.from_pandas(frame[columns], preserve_index=False)
+
+
+def _parts(frame: Any, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """Yield the rows of a frame, with the given columns. The partitions of a Dask frame are computed one by one."""
+    if not _is_from(frame, "dask.dataframe"):
+        yield _as_arrow(frame, columns)
+        return
+    for part in frame[list(columns)].partitions:
+        yield _as_arrow(part.compute())
 
 
 def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
@@ -205,7 +219,6 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
 
     from dask_dedup.pipeline.executors.exchange import PICKS_META, exchange, fragment_numbers
 
-    _check_client()
     (roles,) = inputs.roles
     narrow = particles[list(roles.columns)]
     vectors = [
@@ -281,7 +294,7 @@ def _partition_picks(
         (fragment,) = table.fragments
         checked = Inputs.of([table], [roles], params, inputs.micrographs)
         summaries = [summarize(found, fragment, roles, params)]
-        check_scales(checked, summaries)
+        check_row_scales(checked, summaries)
         check_rows(checked, summaries)
         check_new_names(checked, summaries)
     partition = splitmix64(found.picks.micrograph) % np.uint64(number)

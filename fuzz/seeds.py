@@ -14,6 +14,9 @@ FORMATS = ("star", "npy", "csdat", "csg", "parquet", "picks")
 #: Suffix of the file that is opened.
 SUFFIX = {"star": ".star", "npy": ".cs", "csdat": ".cs", "csg": ".csg", "parquet": ".parquet"}
 
+#: pyarrow 17 cannot write views.
+_VIEW = pa.string() if pa.__version__.startswith("17.") else pa.string_view()
+
 Files = dict[str, bytes]
 
 
@@ -210,7 +213,7 @@ def _parquets() -> list[bytes]:
             "when": pa.array(range(rows), pa.timestamp("us")),
             "flag": pa.array([n % 2 == 0 for n in range(rows)]),
             "class": pa.array([f"c{n % 2}" for n in range(rows)]).dictionary_encode(),
-            "view": pa.array([None if n % 5 else f"v{n}" for n in range(rows)], pa.string_view()),
+            "view": pa.array([None if n % 5 else f"v{n}" for n in range(rows)], _VIEW),
             "map": pa.array([[("a", 0.5)], None] * (rows // 2), pa.map_(pa.string(), pa.float32())),
             "decimal": pa.array([None, *range(1, rows)]).cast(pa.decimal128(20, 0)),
         }

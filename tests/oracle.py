@@ -51,6 +51,7 @@ SHIFTS_AND_ANGLES = [
     *(f"rlnOrigin{axis}Angst" for axis in "XYZ"),
     *(f"rlnOrigin{axis}" for axis in "XYZ"),
     *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+    *(f"wrpAngle{angle}1" for angle in ("Rot", "Tilt", "Psi")),
     *(f"rlnTomoSubtomogram{angle}" for angle in ("Rot", "Tilt", "Psi")),
 ]
 CRYOSPARC_SHIFTS_AND_ANGLES = [
@@ -59,6 +60,8 @@ CRYOSPARC_SHIFTS_AND_ANGLES = [
     "alignments3D/pose",
     "alignments2D/pose",
 ]
+#: Numbers of a vector. Other columns have one number a row.
+LENGTHS = {"alignments3D/shift": 2, "alignments2D/shift": 2, "alignments3D/pose": 3}
 
 
 def content_hashes(rows, score=None):
@@ -72,11 +75,11 @@ def content_hashes(rows, score=None):
         else:
             position = ["location/center_x_frac", "location/center_y_frac"]
         others = SHIFTS_AND_ANGLES if "rln" in position[0] else CRYOSPARC_SHIFTS_AND_ANGLES
-        names = [*position, *(name for name in others if name in row), *([score] if score else [])]
         numbers = []
-        for name in names:
-            value = row[name]
-            numbers += value if isinstance(value, (list, tuple)) else [value]
+        for name in [*position, *others, score]:
+            value = row.get(name)
+            length = LENGTHS.get(name, 1)
+            numbers += [value] if length == 1 else value or [None] * length
         texts = [row[name] for name in ("rlnTomoParticleName", "rlnImageName") if name in row]
         found.append(content_hash(numbers, texts[0] if texts else None))
     return found

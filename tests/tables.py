@@ -156,9 +156,13 @@ def write_file(table, path, **options):
     return Path(path)
 
 
+OLD_PYARROW = int(pa.__version__.split(".")[0]) < 18
+casts_views = pytest.mark.skipif(OLD_PYARROW, reason="pyarrow 17 cannot cast string_view")
+
+
 def let_off_old_pyarrow(error):
     """Skip a test if pyarrow is older than 18 and cannot do it."""
-    if int(pa.__version__.split(".")[0]) >= 18:
+    if not OLD_PYARROW:
         raise error
     pytest.skip(f"pyarrow {pa.__version__} cannot store this: {error}")
 

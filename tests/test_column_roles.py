@@ -479,3 +479,19 @@ def test_symmetry_copies_need_neither_shift_nor_pixel_size():
     roles = resolve_roles((*columns, "sym_expand/src_uid"), params, "some.cs")
     assert roles.shift == ()
     assert not needs_pixel_size(roles, params)
+
+
+@pytest.mark.parametrize(
+    ("table", "cure"),
+    [
+        (
+            "in/rlnMicrographName=m1.mrc/a.parquet",
+            "Pass the folder above rlnMicrographName=m1.mrc.",
+        ),
+        ("STAR/m1.star", "If the picks are of m1.mrc, rename the file to m1_autopick.star."),
+    ],
+)
+def test_a_path_that_names_the_micrograph_is_used_in_the_cure(table, cure):
+    with pytest.raises(InputError, match="no micrograph column") as caught:
+        resolve_roles(["rlnCoordinateX", "rlnCoordinateY"], DedupParams(), table)
+    assert str(caught.value).endswith(cure)

@@ -93,6 +93,14 @@ def test_dictionary_numbers_and_decimals_read_as_numbers():
     np.testing.assert_array_equal(column(exact).floats("c"), [1.25, np.nan])
 
 
+def test_decimals_become_the_nearest_float():
+    numbers = np.random.default_rng(0).integers(-(10**17), 10**17, 1000)
+    exact = [decimal.Decimal(int(number)).scaleb(-9) for number in numbers]
+    for kind in (pa.decimal128(38, 9), pa.decimal256(60, 9)):
+        read = column(pa.array(exact, kind)).floats("c")
+        assert read.tolist() == [float(number) for number in exact]
+
+
 def test_a_column_of_nothing_is_all_nan():
     read = column(pa.nulls(3))
     assert np.isnan(read.floats("c")).all()

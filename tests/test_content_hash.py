@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import datetime
+
 import numpy as np
 import oracle
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tables import Output, contents, cryosparc, relion, write_file, write_folder
+from tables import Output, casts_views, contents, cryosparc, relion, write_file, write_folder
 
 from dask_dedup import DedupParams, run, verify
 from dask_dedup.formats.parquet import table as parquet
@@ -116,11 +118,67 @@ def test_a_particle_name_is_preferred_to_an_image_name():
     assert hashes(both) == hashes(relion(5, columns=names))
 
 
-@pytest.mark.parametrize("value", [pa.array(["text"] * 5), pa.array([True] * 5), pa.nulls(5)])
-def test_columns_of_another_type_stop_no_run(tmp_path, value):
-    path = write_file(relion(5, columns={"rlnAngleRot": value}), tmp_path / "in.parquet")
-    run(path, tmp_path / "out")
+@pytest.mark.parametrize(
+    "value",
+    [
+        pa.array(["text"] * 5),
+        pa.array([True] * 5),
+        pa.nulls(5),
+        pa.array([datetime.date(2026, 1, 2)] * 5),
+        pa.array([[1.0, 2.0]] * 5),
+        pa.array([{"x": 1.0}] * 5),
+    ],
+    ids=lambda value: str(value.type),
+)
+def test_columns_of_another_type_stop_no_run_and_count_as_missing(tmp_path, value):
+    table = relion(5, columns={"rlnAngleRot": value})
+    assert hashes(table) == hashes(relion(5))
+    run(write_file(table, tmp_path / "in.parquet"), tmp_path / "out")
     assert verify(tmp_path / "out").passed
+
+
+@pytest.mark.parametrize("name", ["alignments3D/pose", "alignments2D/pose", "alignments2D/shift"])
+def test_absent_and_null_numbers_and_vectors_are_the_same(name):
+    table = cryosparc(drop=["uid", name])
+    kind = pa.float32() if name == "alignments2D/pose" else pa.list_(pa.float32())
+    for other in (pa.nulls(120, kind), pa.nulls(120), pa.array(["text"] * 120)):
+        assert hashes(table.append_column(name, other)) == hashes(table)
+
+
+def test_a_missing_angle_is_not_another_missing_angle():
+    first, second = (
+        relion(5, columns={name: pa.array([5.0] * 5)}) for name in ("rlnAngleRot", "rlnAnglePsi")
+    )
+    assert not set(hashes(first)) & set(hashes(second))
+
+
+def test_files_with_different_columns_are_one_input_or_two_alike(tmp_path):
+    """Only the second file has angles. Every particle is in both, at the same score."""
+    first = relion(columns={SCORE: np.zeros(120), "tag": np.arange(120)})
+    angles = {"rlnAngleRot": np.arange(120.0), "tag": np.arange(120, 240)}
+    second = relion(columns={SCORE: np.zeros(120), **angles})
+    paths = [
+        write_file(table, tmp_path / "in" / f"{number}.parquet")
+        for number, table in enumerate((first, second))
+    ]
+    apart = decisions(paths, tmp_path / "two")
+    assert decisions(tmp_path / "in", tmp_path / "one") == apart
+    assert len({tag < 120 for tag in apart}) == 2
+
+
+@casts_views
+@pytest.mark.parametrize("encode", [False, True])
+def test_names_may_be_views(encode):
+    names = pa.array(["1@a.mrcs", None, "", "000002@long/folder/a.mrcs"])
+    views = names.cast(pa.string_view())
+    if encode:
+        names = names.dictionary_encode()
+        views = pa.DictionaryArray.from_arrays(
+            names.indices, names.dictionary.cast(pa.string_view())
+        )
+    tables = [relion(4, columns={"rlnImageName": each}) for each in (names, views)]
+    assert hashes(tables[1]) == hashes(tables[0])
+    assert hashes(tables[0]) != hashes(relion(4))
 
 
 def symmetric(rows=60, copies=3, seed=0):

@@ -117,3 +117,11 @@ def test_the_command_line_leaves_them_out(cli, tmp_path, full):
     assert outcome.exit_code == 0, outcome.stderr
     assert json.loads(outcome.stdout)["rows"] == 160
     assert outcome.stderr.count("1 STAR file has no table or no rows, and is left out") == 1
+
+
+def test_a_table_without_rows_needs_no_pixel_size(tmp_path, full):
+    empty = tmp_path / "empty.star"
+    empty.write_text(HEADER)
+    options = OPTIONS | {"micrograph_pixel_size": {str(path): 1.0 for path in full}}
+    result = dask_dedup.run([*full, empty], tmp_path / "out", **options)
+    assert [entry["rows"] for entry in result.by_input] == [80, 80, 0]

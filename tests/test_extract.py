@@ -553,7 +553,7 @@ def test_a_scan_summary_counts_rows_by_micrograph():
     assert {name_of[key]: count for key, count in counted} == {
         path: paths.count(path) for path in set(paths)
     }
-    keys, names, _ = zip(*summary.names, strict=True)
+    keys, names, *_ = zip(*summary.names, strict=True)
     np.testing.assert_array_equal(keys, hash_texts(list(names)))
     assert summary.uids.tolist() == sorted(uids(table))
     assert summary.problems == []

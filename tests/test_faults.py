@@ -132,7 +132,7 @@ def test_without_workers_the_run_stops_and_resumes_when_there_are_some(
     with cluster(tmp_path / "cluster", workers=1) as (there, client):
         on_event = when_checkpoints(out, 3, there.workers[0].kill)
         with (
-            dask.config.set({watchdog.NO_WORKERS: "2s"}),
+            dask.config.set({watchdog.NO_WORKERS: "6s"}),
             pytest.raises(RunError, match="has had no workers for"),
         ):
             run(source, out, client=client, on_event=on_event)

@@ -21,6 +21,7 @@ from tables import (
     PSIZE,
     PSIZE_3D,
     SHAPE,
+    casts_views,
     cryosparc,
     exposures,
     relion,
@@ -337,6 +338,53 @@ def test_a_missing_pixel_size_is_refused(particles):
     )
 
 
+def tomograms():
+    sizes = {f"rlnTomoSize{axis}": [1000.0] for axis in "XYZ"}
+    return pa.table({"rlnTomoName": ["TS_1"], "rlnTomoTiltSeriesPixelSize": [2.0], **sizes})
+
+
+def in_tomogram(positions, **columns):
+    axes = {f"rlnCoordinate{axis}": positions[:, at] for at, axis in enumerate("XYZ")}
+    scores = np.random.default_rng(1).random(len(positions))
+    given = {"rlnTomoName": "TS_1", **axes, "rlnAutopickFigureOfMerit": scores}
+    return pd.DataFrame({**given, **columns})
+
+
+def test_fractions_of_a_tomogram_are_read_with_its_size():
+    """Warp's template matching writes them. The first rows may have no position."""
+    positions = np.random.default_rng(0).random((ROWS, 3))
+    options = {"micrographs": tomograms(), "min_separation": 200, "invalid": "reject"}
+    positions[:40, 0] = np.nan
+    rows = in_tomogram(positions)
+    expected = remove_duplicates(in_tomogram(positions * 1000.0), **options)
+    results = remove_duplicates(rows, **options)
+    assert results[0].index.equals(expected[0].index)
+    assert len(results[1]) > 60
+    # The first of 10 partitions has no position at all.
+    assert_same_frames(remove_duplicates(lazy(rows, 10), **options), results)
+    positions[-1] = 150.0
+    later, _ = remove_duplicates(lazy(in_tomogram(positions), 10), **options)
+    with pytest.raises(InputError, match="later rows reach 150"):
+        later.compute()
+
+
+def test_partitions_of_dask_are_not_checked_as_whole_tables():
+    """One pick near the corner is alone in its partition; in another no row has a pixel size."""
+    positions = np.random.default_rng(0).random((ROWS, 3)) * 900 + 2
+    positions[0] = 0.5
+    names = np.full(ROWS, "TS_1_000001_1.50A.mrcs", dtype=object)
+    sizes = np.full(ROWS, 1.5)
+    names[10:20], sizes[10:20] = "a.mrcs", np.nan
+    rows = in_tomogram(positions, rlnImageName=names, rlnImagePixelSize=sizes)
+    parts = dd.concat(
+        [lazy(rows[:1], 1), lazy(rows[1:10], 1), lazy(rows[10:20], 1), lazy(rows[20:])]
+    )
+    options = {"min_separation": 100, "invalid": "reject"}
+    expected = remove_duplicates(rows, **options)
+    assert_same_frames(remove_duplicates(parts, **options), expected)
+    assert 10 < len(expected[1]) < ROWS
+
+
 def test_rows_without_a_position_are_counted_and_named(particles):
     rows = particles.reset_index(drop=True)
     rows.loc[[7, 120, 299], "location/center_x_frac"] = np.nan
@@ -466,6 +514,7 @@ def test_other_frames_of_arrow_come_back_as_arrow_tables():
         assert part.equals(expected)
 
 
+@casts_views
 @pytest.mark.parametrize("name", ["location/micrograph_path", "note"])
 def test_text_of_other_programs_is_read(name):
     """Polars and DuckDB give `string_view` to other programs."""
@@ -477,6 +526,35 @@ def test_text_of_other_programs_is_read(name):
     for part, rows in zip(remove_duplicates(views, **options), expected, strict=True):
         assert part.schema.field(name).type == pa.string_view()
         assert part.to_pylist() == rows.to_pylist()
+        assert part.num_rows
+
+
+@casts_views
+@pytest.mark.parametrize("dtype", [pl.String, pl.Categorical])
+def test_views_of_other_programs_decide_as_text_does(dtype):
+    """Without uids the image names decide between equal scores."""
+
+    class Stream:
+        def __init__(self, frame):
+            self.frame = frame
+
+        def __arrow_c_stream__(self, requested_schema=None):
+            return self.frame.__arrow_c_stream__(requested_schema)
+
+    names = [f"{row:06d}@Extract/a.mrcs" for row in range(ROWS)]
+    columns = {"rlnImageName": names, "rlnAutopickFigureOfMerit": np.zeros(ROWS)}
+    table = relion(ROWS, columns=columns)
+    # All picks of a micrograph at one position, so names decide everything.
+    for axis in "XY":
+        name = f"rlnCoordinate{axis}"
+        number = table.schema.get_field_index(name)
+        table = table.set_column(number, name, pa.array(np.full(ROWS, 5.0)))
+    views = pl.DataFrame(pl.from_arrow(table)).with_columns(pl.col(pl.String).cast(dtype))
+    expected = remove_duplicates(table, shift_key="none")
+    results = remove_duplicates(Stream(views), shift_key="none")
+    for part, rows in zip(results, expected, strict=True):
+        assert "string_view" in str(part.schema.field("rlnImageName").type)
+        assert part["rlnImageName"].to_pylist() == rows["rlnImageName"].to_pylist()
         assert part.num_rows
 
 

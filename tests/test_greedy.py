@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from oracle import crowded, greedy
 from scipy.spatial import cKDTree
 
-from dask_dedup.dedup import coincident, pairs
+from dask_dedup.dedup import coincident, nearest, pairs
 from dask_dedup.dedup import greedy as greedy_rule
 from dask_dedup.dedup.greedy import reject_crowded, suppress
 
@@ -494,3 +494,23 @@ def test_removing_entirely_measures_few_pairs_however_dense_the_particles(labels
         distance[mine] = nearest[:, 0]
     np.testing.assert_allclose(result.distance, distance, rtol=1e-12)
     assert result.rejected.all()
+
+
+def test_points_without_a_label_need_no_more_searches():
+    """The number of searches depends on the number of labels, not of points."""
+    rng = np.random.default_rng(0)
+
+    def searches(n):
+        sources, tubes = rng.integers(0, 2, n), rng.integers(0, 4, n)
+        tubes[::2] = -1
+        micrographs, keys = np.zeros(n, np.intp), (np.arange(n, dtype=np.uint64),)
+        case = Case(rng.uniform(0, 100, (n, 2)), micrographs, keys, 20.0, (sources, tubes))
+        expected = case.run(reject_crowded)
+        with tuned(budget=1), mock.patch.object(nearest, "_search_nearest", wraps=search) as calls:
+            found = case.run(reject_crowded)
+        assert np.array_equal(found.rejected, expected.rejected)
+        assert np.array_equal(found.distance, expected.distance, equal_nan=True)
+        return calls.call_count
+
+    search = nearest._search_nearest
+    assert searches(100) == searches(400)

@@ -95,6 +95,16 @@ class TestANameUnderTwoValuesOfAHiveKey:
         assert result.rejected == sum(each.rejected for each in separately)
         assert verify(tmp_path / "out").verified
 
+    @pytest.mark.parametrize("key", ["rlnRandomSubset", "rlnClassNumber", "alignments3D/split"])
+    def test_is_no_question_if_the_key_is_a_column_of_particles(self, tmp_path, key):
+        table = rows().drop_columns(["session"]).append_column(key, pa.array([1, 2, 1]))
+        folder = write_hive(table, tmp_path / "in", key)
+        assert run(folder, tmp_path / "out", **PARAMS).rejected == 1
+        parts = [next(folder.rglob(f"*={half}")) for half in (1, 2)]
+        result = run(parts, tmp_path / "parts", **PARAMS)
+        assert result.rejected == 1
+        assert not any("group_by" in line for line in result.warnings)
+
     def test_is_refused_if_the_two_values_are_in_two_inputs(self, tmp_path):
         table = rows()
         for name in ("A", "B"):
@@ -153,6 +163,36 @@ class TestOrdinaryColumns:
         assert sorted(listed["session"].to_pylist(), key=str) == ["2", None]
         assert verify(tmp_path / "out").verified
 
+    @pytest.mark.parametrize(
+        "sessions",
+        [
+            # float64 cannot tell these apart
+            ("123456789012345678", "123456789012345679", "123456789012345680"),
+            ("01", "1", "1.0"),
+            ("20240307001", "20240307002", "x1"),
+        ],
+    )
+    def test_text_of_a_star_file_is_compared_as_written(self, tmp_path, sessions):
+        lines = [f"m1 {10 + n} 10 {session}" for n, session in enumerate(sessions)]
+        whole = star(tmp_path / "whole.star", lines)
+        parts = [star(tmp_path / f"{n}.star", [line]) for n, line in enumerate(lines)]
+        options = {**PARAMS, "group_by": "session", "score_field": "none"}
+        for name, inputs in (("whole", whole), ("parts", parts), ("twice", [whole, *parts])):
+            out = tmp_path / name
+            result = run(inputs, out, **options)
+            assert (result.kept, result.rejected) == (3, 3 if name == "twice" else 0)
+            assert verify(out).verified
+            listed = Output(out).duplicates["session"].to_pylist()
+            assert sorted(listed) == (sorted(sessions) if name == "twice" else [])
+
+    def test_a_group_of_a_star_micrograph_table_is_compared_as_written(self, tmp_path):
+        labels = ("rlnMicrographName", "rlnMicrographPixelSize", "session")
+        known = star(tmp_path / "m.star", ["m1 1 20240307001", "m1 2 20240307002"], labels)
+        path = star(tmp_path / "a.star", ["m1 10 10 20240307001", "m1 25 10 20240307002"])
+        options = {"min_separation": 20, "score_field": "none", "group_by": "session"}
+        assert run(path, tmp_path / "out", micrographs=known, **options).kept == 2
+        assert verify(tmp_path / "out").verified
+
     def test_types_do_not_matter_between_inputs(self, tmp_path):
         lines = ["m1 10 10 1", "m1 100 10 2"]
         one = star(tmp_path / "a.star", lines)
@@ -172,6 +212,23 @@ class TestOrdinaryColumns:
             result = run([one, path], out, group_by="session", score_field="none", **PARAMS)
             assert (result.kept, result.rejected) == (3, 1)
             assert verify(out).verified
+
+    @pytest.mark.parametrize("zone", [None, "UTC"])
+    def test_the_unit_of_timestamps_does_not_matter(self, tmp_path, zone):
+        times = pa.array([1_709_769_600_000, 1_709_769_600_120, None], pa.timestamp("ms", zone))
+        paths = [
+            write_file(
+                rows(session=times.cast(pa.timestamp(unit, zone))), tmp_path / f"{unit}.parquet"
+            )
+            for unit in ("ns", "us", "ms")
+        ]
+        out = tmp_path / "out"
+        result = run(paths, out, group_by="session", **PARAMS)
+        assert (result.kept, result.rejected) == (3, 6)
+        assert verify(out).verified
+        seconds = times.cast(pa.timestamp("s", zone), safe=False)
+        whole = [write_file(rows(session=seconds), tmp_path / "s.parquet"), paths[0]]
+        assert run(whole, tmp_path / "whole", group_by="session", **PARAMS).rejected == 3
 
     def test_an_input_without_the_column_is_refused(self, cli, tmp_path):
         one = write_file(rows(), tmp_path / "a.parquet")
@@ -228,6 +285,14 @@ class TestInputsInFoldersOfKeys:
         assert not any("session=" in w for w in silent.warnings)
         assert silent.rejected == result.rejected
         assert any("session=A" in w for w in inspect(inputs, **PARAMS).warnings)
+
+    def test_values_are_decoded_as_in_folders_of_one_input(self, tmp_path):
+        inputs = [
+            write_file(rows(), tmp_path / f"session={name}" / "picks.parquet")
+            for name in ("A%20B", "A B")
+        ]
+        silent = run(inputs, tmp_path / "out", **PARAMS)
+        assert not any("in inputs of session=" in w for w in silent.warnings)
 
     def test_uids_are_not(self, tmp_path):
         result = run(self.inputs(tmp_path, table=cryosparc(40)), tmp_path / "out")

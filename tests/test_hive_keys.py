@@ -223,3 +223,19 @@ def test_the_micrograph_table_must_have_names(tmp_path, word):
     path = write_file(relion(20), tmp_path / "a.parquet")
     with pytest.raises(InputError, match="1 row has no rlnMicrographName"):
         run(path, tmp_path / "out", micrographs=known)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64()])
+def test_a_key_that_is_no_value_of_the_column_of_other_files_is_named(tmp_path, kind):
+    table = relion(20, columns={"session": pa.array([1] * 20, kind)})
+    folder = tmp_path / "in"
+    write_file(table, folder / "a.parquet")
+    other = write_file(table.drop_columns(["session"]), folder / "session=abc" / "b.parquet")
+    with pytest.raises(InputError) as caught:
+        run(folder, tmp_path / "out", min_separation=20)
+    assert str(caught.value) == (
+        f"{other}: the folder session=abc is no value of the column session, which is {kind} in other "
+        "files. Rename the folder, or cast the column to text."
+    )
+    other.parent.rename(folder / "session=2")
+    assert set(read_back(folder, "session")[0]) == {1, 2}

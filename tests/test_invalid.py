@@ -744,3 +744,51 @@ def test_vectors_of_nan_are_a_missing_shift(tmp_path):
     # Without shifts, NaN in them does not matter.
     result = run(path, tmp_path / "out-2", DedupParams(invalid="reject", shift_key="none"))
     assert result.invalid == 0
+
+
+def test_pixel_sizes_at_the_tolerance_are_judged_alike_in_verification(tmp_path):
+    table = relion(30, drop=("rlnOriginXAngst", "rlnOriginYAngst"))
+    zeros = pa.array(np.zeros(30))
+    table = table.append_column("rlnOriginX", zeros).append_column("rlnOriginY", zeros)
+    if "rlnImagePixelSize" in table.column_names:
+        table = table.drop_columns(["rlnImagePixelSize"])
+    table = table.append_column("rlnImagePixelSize", pa.array([1.01, 1.0, 0.99] * 10))
+    path = write_file(table, tmp_path / "a.parquet")
+    options = {"particle_pixel_size": 1.0, "invalid": "reject", "min_separation": 20}
+    run(path, tmp_path / "out", **options)
+    assert verify(tmp_path / "out").verified
+
+
+def warp_export(path, image, name="TS_1_0000001_400.00A.mrc"):
+    labels = ("rlnTomoName", *(f"rlnCoordinate{axis}" for axis in "XYZ"), "rlnImageName")
+    head = "".join(f"_{label}\n" for label in (*labels, "rlnImagePixelSize"))
+    rows = "".join(f"TS_1.tomostar {x}.5 20 20 {name} {image}\n" for x in (10, 900))
+    path.write_text(f"data_particles\n\nloop_\n{head}{rows}")
+    return path
+
+
+def tomograms(path):
+    path.write_text(
+        "data_tomograms\n\nloop_\n_rlnTomoName\n_rlnTomoTiltSeriesPixelSize\nTS_1.tomostar 1.0\n"
+    )
+    return path
+
+
+def test_absurd_sizes_of_exported_images_are_found_beside_a_micrograph_table(tmp_path):
+    path, known = warp_export(tmp_path / "p.star", 400), tomograms(tmp_path / "t.star")
+    options = {"micrographs": known, "score_field": "none"}
+    with pytest.raises(InputError, match=r"\(rlnImagePixelSize is 400; first: row 0"):
+        run(path, tmp_path / "no", **options)
+    assert run(path, tmp_path / "out", invalid="reject", **options).rejected == 2
+    assert verify(tmp_path / "out").verified
+
+
+def test_a_missing_micrograph_pixel_size_is_not_blamed_on_the_images(tmp_path):
+    path = warp_export(tmp_path / "p.star", 4, "TS_1_0000001_4.00A.mrc")
+    text = path.read_text().replace("TS_1_0000001_4.00A.mrc 4\nTS_1", "1_data.mrc 4\nTS_1")
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        run(path, tmp_path / "no", score_field="none")
+    assert "1 row has no pixel size above 0" in str(caught.value)
+    assert "(first: row 0)" in str(caught.value)
+    assert "rlnImagePixelSize" not in str(caught.value)

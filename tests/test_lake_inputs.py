@@ -8,11 +8,13 @@ import shlex
 import numpy as np
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 from lake import finished_run
 from tables import Output, cryosparc, uids, write_file
 
 import dask_dedup
 from dask_dedup import InputError, run, verify
+from dask_dedup.cli import main
 from dask_dedup.formats import open_table
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.results.command import run_command
@@ -352,3 +354,13 @@ def test_the_command_in_the_report_names_the_version(lake, tmp_path):
     words = shlex.split(run_command(manifest, "out"))
     assert words[:3] == ["dask-dedup", "run", f"{lake}?version=1"]
     assert f"{lake}?version=1=none" in words
+
+
+@pytest.mark.parametrize("suffix", ["", "?version=1"])
+def test_the_command_in_the_report_is_the_same_run(lake, tmp_path, suffix):
+    path = f"{lake}{suffix}"
+    first = run(path, tmp_path / "out", score_field={path: "none"})
+    words = shlex.split(run_command(first.manifest, str(tmp_path / "out")))
+    done = CliRunner().invoke(main, words[1:])
+    assert done.exit_code == 0, done.output
+    assert Output(tmp_path / "out").manifest == first.manifest

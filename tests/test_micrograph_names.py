@@ -125,6 +125,59 @@ class TestNamesThatMatchOnlyInPart:
         (line,) = (w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "common" in w)
         assert line.startswith(f"{inputs[2]}: no micrograph in common with the other inputs")
 
+    def test_one_of_three_inputs_is_named_with_its_counts(self, tmp_path):
+        inputs = [picks(tmp_path / f"{n}.parquet", n, relion_name) for n in (1, 2)]
+        inputs.append(picks(tmp_path / "3.parquet", 3, moved))
+        (line,) = (w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "by name" in w)
+        found = f"matching by path unites 1 micrograph of {inputs[0]} and {inputs[2]}, but"
+        assert line.startswith(f"{found} matching by name would unite 10 (")
+        assert line.endswith("Pass match_micrographs='name'.")
+
+    def test_one_of_three_inputs_without_any_common_path(self, tmp_path):
+        inputs = [picks(tmp_path / f"{n}.parquet", n, relion_name) for n in (1, 2)]
+        inputs.append(picks(tmp_path / "3.parquet", 3, lambda n: f"J7/mic{n}.mrc"))
+        (line,) = run(inputs, tmp_path / "out", **PARAMS).warnings
+        assert f"{inputs[0]} and {inputs[2]} have no micrograph in common by path" in line
+        assert line.endswith("Pass match_micrographs='name'.")
+
+    def test_two_pairs_of_inputs_with_the_same_paths(self, tmp_path):
+        inputs = [
+            picks(tmp_path / f"{n}.parquet", n, lambda m, n=n: f"J{n // 2}/mic{m}.mrc")
+            for n in range(4)
+        ]
+        (line,) = run(inputs, tmp_path / "out", **PARAMS).warnings
+        assert f"{inputs[0]} and {inputs[2]} have no micrograph in common by path" in line
+
+    def test_few_common_names_are_counted(self, tmp_path):
+        inputs = [
+            picks(tmp_path / "1.parquet", 1, lambda n: f"TS_{n:02}", axes=3),
+            picks(
+                tmp_path / "2.parquet",
+                2,
+                lambda n: f"TS_{n:02}{'.mrc_10.00Apx' if n else ''}",
+                axes=3,
+            ),
+        ]
+        (line,) = (w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "common" in w)
+        assert line.startswith(f"{inputs[0]}: only 1 of 10 micrographs in common with the other")
+        assert "TS_01, TS_02" in line
+        assert "TS_01.mrc_10.00Apx" in line
+        assert "pass rename_micrographs" in line
+
+    def test_an_input_with_few_of_the_micrographs_is_normal(self, tmp_path):
+        inputs = [
+            picks(tmp_path / "1.parquet", 1, relion_name),
+            picks(tmp_path / "2.parquet", 2, lambda n: relion_name(0)),
+        ]
+        assert not run(inputs, tmp_path / "out", **PARAMS).warnings
+
+    def test_files_of_one_micrograph_each_are_normal(self, tmp_path):
+        inputs = [picks(tmp_path / f"{n}.parquet", n, lambda _, n=n: f"TS_{n}") for n in range(3)]
+        assert not run(inputs, tmp_path / "out", **PARAMS).warnings
+        inputs.append(picks(tmp_path / "other.parquet", 3, lambda n: f"TS_{n}_10.00Apx"))
+        (line,) = run(inputs, tmp_path / "both", **PARAMS).warnings
+        assert line.startswith(f"{inputs[3]}: no micrograph in common with the other inputs")
+
     def test_groups_are_compared_with_their_names(self, tmp_path):
         tables = []
         for seed, name in ((1, relion_name), (2, moved)):
@@ -134,14 +187,54 @@ class TestNamesThatMatchOnlyInPart:
             tables.append(write_file(grouped, path))
         result = run(tables, tmp_path / "out", group_by="session", **PARAMS)
         assert not any("matching" in w for w in result.warnings)
-        assert any("no micrograph in common" in w for w in result.warnings)
+        (line,) = (w for w in result.warnings if "no micrograph in common" in w)
+        assert "The names are the same, but the groups (column session) differ." not in line
+        same = [picks(tmp_path / f"{n}.parquet", n, relion_name) for n in (1, 2)]
+        for number, path in enumerate(same):
+            rows = pa.parquet.read_table(path)
+            write_file(rows.append_column("session", pa.array([f"S{number}"] * len(rows))), path)
+        (line,) = run(same, tmp_path / "same", group_by="session", **PARAMS).warnings
+        assert f"{relion_name(0)} (session=S0)" in line
+        assert "The names are the same, but the groups (column session) differ." in line
+        assert "rename_micrographs" not in line
 
     def test_uids_of_two_imports(self, tmp_path):
         one = write_file(cryosparc(30), tmp_path / "1.parquet")
         strangers = {"location/micrograph_uid": np.arange(30, dtype=np.uint64)}
         other = write_file(cryosparc(30, seed=1, columns=strangers), tmp_path / "2.parquet")
         (line,) = (w for w in run([one, other], tmp_path / "out").warnings if "common" in w)
-        assert line.endswith("If the names differ only in form, pass match_micrographs='name'.")
+        assert "no micrograph in common by uid" in line
+        assert line.endswith("matching by name would unite 4. Pass match_micrographs='name'.")
+
+    def test_uids_of_two_imports_that_have_one_in_common(self, cli, tmp_path):
+        one = write_file(cryosparc(90), tmp_path / "1.parquet")
+        rows = cryosparc(90, seed=1)
+        uids = rows["location/micrograph_uid"].to_numpy()
+        rows = cryosparc(
+            90, seed=1, columns={"location/micrograph_uid": uids + np.uint64(7) * (uids > uids[0])}
+        )
+        other = write_file(rows, tmp_path / "2.parquet")
+        (line,) = (w for w in run([one, other], tmp_path / "out").warnings if "by name" in w)
+        assert line == (
+            "matching by uid unites 1 micrograph of the inputs, but matching by name would unite 4. "
+            "Pass match_micrographs='name'."
+        )
+        assert "matching by uid unites 1" in " ".join(cli("inspect", one, other).stdout.split())
+        assert verify(tmp_path / "out").verified
+        unnamed = [write_file(rows.drop_columns(["location/micrograph_path"]), other), one]
+        assert not any("by name" in w for w in run(unnamed, tmp_path / "unnamed").warnings)
+
+    def test_one_uid_of_two_micrographs(self, tmp_path):
+        rows = cryosparc(90)
+        uid = rows["location/micrograph_uid"][0].as_py()
+        same = {"location/micrograph_uid": np.full(90, uid)}
+        one = write_file(cryosparc(90, columns=same), tmp_path / "1.parquet")
+        other = write_file(cryosparc(90, seed=1), tmp_path / "2.parquet")
+        (line,) = (
+            w for w in run([one, other], tmp_path / "out").warnings if "have the same uid" in w
+        )
+        assert line.startswith(f"{one}: the micrographs ")
+        assert line.endswith("pass match_micrographs='path'.")
 
 
 class TestMicrographsMissingFromTheTable:
@@ -410,6 +503,7 @@ def test_a_wrong_substitution_is_refused(text, why):
         (r"s/(a)|(b)/[\2]/", "a", "[]"),
         (r"s/b/\\/", "b", "\\"),
         ("s,/,_,g", "a/b/c", "a_b_c"),
+        (r"s/(a)/\²/", "a", "²"),
     ],
 )
 def test_substitutions_are_those_of_sed(text, name, result):
@@ -475,6 +569,15 @@ class TestMicrographMap:
         names = {f"X{n}": relion_name(n) for n in range(MICROGRAPHS)}
         options = {"rename_micrographs": "s|J2/(X.)_.*|\\1|", "micrograph_map": names}
         assert run(inputs, tmp_path / "out", **options, **PARAMS).rejected == wanted
+
+    def test_the_path_and_the_order_of_the_map_do_not_count(self, tmp_path):
+        path = picks(tmp_path / "a.parquet", 1, lambda n: f"m{n}")
+        rows = [f"m{n},x{n}" for n in range(MICROGRAPHS)]
+        for number, lines in enumerate((rows, rows[::-1])):
+            (tmp_path / f"{number}.csv").write_text("\n".join(lines))
+            names = dask_dedup.read_micrograph_map(tmp_path / f"{number}.csv")
+            result = run(path, tmp_path / "out", micrograph_map=names, **PARAMS)
+            assert result.already_done == bool(number)
 
     def test_a_name_that_is_not_in_it_is_refused(self, inputs, tmp_path):
         table = dask_dedup.read_micrograph_map(self.csv(tmp_path / "m.csv", self.rows(8)))

@@ -79,8 +79,35 @@ class TestExtents:
         with pytest.raises(InputError, match="two extents"):
             remove_duplicates(table)
 
+    def test_the_parameter_passed_is_named_and_not_offered(self, tmp_path):
+        one = fractions(tmp_path / "a.parquet", [400, 500], 1.1)
+        other = fractions(tmp_path / "b.parquet", [400, 600], 1.1)
+        with pytest.raises(InputError, match="two extents") as caught:
+            run([one, other], tmp_path / "out", coordinate_pixel_size={str(other): 1.1})
+        assert "location/micrograph_shape x coordinate_pixel_size; first" in str(caught.value)
+        assert "micrograph_pixel_size" not in str(caught.value)
+        assert str(caught.value).endswith("Fix the pixel size or the shape.")
+
 
 class TestPixelSizes:
+    def test_the_warning_about_a_micrograph_table_names_the_cure(self, tmp_path):
+        one = relion(tmp_path / "a.parquet", 1.0)
+        table = {"rlnMicrographName": ["a.mrc", "b.mrc"], "rlnMicrographPixelSize": [2.0, 2.0]}
+        pq.write_table(pa.table(table), tmp_path / "m.parquet")
+        (line,) = warnings_of([one], tmp_path / "out", micrographs=tmp_path / "m.parquet")
+        assert "pass coordinate_pixel_size=1" in line
+
+    @pytest.mark.parametrize("inputs", [1, 2])
+    def test_pixel_sizes_in_nanometres_are_suspected(self, tmp_path, inputs):
+        paths = [relion(tmp_path / "a.parquet", 0.09), relion(tmp_path / "b.parquet", 0.9)][:inputs]
+        value = {str(paths[0]): 0.9} if inputs > 1 else 0.9
+        with pytest.raises(InputError) as caught:
+            run(paths, tmp_path / "no", score_field="none")
+        assert "If the pixel size is in nanometres, pass coordinate_pixel_size=" in str(
+            caught.value
+        )
+        run(paths, tmp_path / "out", score_field="none", coordinate_pixel_size=value)
+
     def test_two_pixel_sizes_of_one_micrograph_are_reported(self, tmp_path):
         one = relion(tmp_path / "a.parquet", 1.35)
         other = relion(tmp_path / "b.parquet", 1.5)
@@ -94,7 +121,8 @@ class TestPixelSizes:
         one = relion(tmp_path / "a.parquet", 1.35)
         other = relion(tmp_path / "b.parquet", 0.135)
         (line,) = warnings_of([one, other], tmp_path / "out")
-        assert "Is one of them in nm?" in line
+        assert "A factor of 10 suggests nanometres." in line
+        assert line.endswith(f"pass coordinate_pixel_size 1.35 for {other}.")
 
     def test_two_optics_groups_of_one_micrograph_are_reported(self, tmp_path):
         (line,) = warnings_of([relion(tmp_path / "a.parquet", [1.0, 2.0, 3.0])], tmp_path / "out")

@@ -158,13 +158,19 @@ def test_an_input_to_flip_must_exist(tmp_path):
         run(path, tmp_path / "out", DedupParams(flip_y=(7,)))
 
 
-def test_a_micrograph_with_uid_zero_is_a_micrograph(tmp_path):
+def test_a_micrograph_with_uid_zero_is_a_micrograph_and_warned_about(tmp_path):
     zeros = pa.array(np.zeros(60, np.uint64))
     path = write_file(
         cryosparc(60, columns={"location/micrograph_uid": zeros}), tmp_path / "a.parquet"
     )
     found = dask_dedup.inspect(path).to_dict()
     assert found["inputs"][0]["micrographs"] == 1
+    by_uid = run(path, tmp_path / "out")
+    (line,) = [line for line in by_uid.warnings if "are 0" in line]
+    assert "match_micrographs='path'" in line
+    by_path = run(path, tmp_path / "path", match_micrographs="path")
+    assert by_path.rejected < by_uid.rejected
+    assert not any("are 0" in line for line in by_path.warnings)
 
 
 def test_an_error_while_scanning_is_one_line(cli, tmp_path, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,7 +13,8 @@ from click.testing import CliRunner
 
 from dask_dedup import DedupParams, InputError, remove_duplicates, run, verify
 from dask_dedup.cli import main
-from dask_dedup.dedup.per_input import normalize, split_input, values_for
+from dask_dedup.dedup import per_input
+from dask_dedup.dedup.per_input import as_input, normalize, split_input
 from dask_dedup.results.command import run_command
 
 
@@ -47,8 +50,41 @@ def test_an_input_has_one_value_unless_the_parameter_is_repeatable():
         DedupParams(micrograph_pixel_size=(("a.star", 1.0), ("./a.star", 2.0)))
     pairs = normalize("rename", {"a": ["x", "y"], "": "z"}, repeatable=True)
     assert pairs == (("a", "x"), ("a", "y"), ("", "z"))
-    assert values_for(pairs, "a") == ["x", "y"]
-    assert values_for(pairs, "b") == ["z"]
+    assert pairs.values_for("a") == ["x", "y"]
+    assert pairs.values_for("b") == ["z"]
+
+
+def test_the_cost_of_values_per_input_is_linear(monkeypatch):
+    calls = Counter()
+
+    class Text(str):
+        __slots__ = ()
+
+        def __eq__(self, other):
+            calls["eq"] += 1
+            return str.__eq__(self, other)
+
+        __hash__ = str.__hash__
+
+    def counting(path):
+        calls["as_input"] += 1
+        return Text(as_input(path))
+
+    monkeypatch.setattr(per_input, "as_input", counting)
+    paths = [f"picks/{number}.star" for number in range(500)]
+    params = DedupParams(micrograph_pixel_size=dict.fromkeys(paths, 1.5))
+    for path in paths:
+        assert params.for_input("micrograph_pixel_size", path) == 1.5
+        assert params.names_input("micrograph_pixel_size", path)
+    assert calls.total() < 20 * len(paths)
+
+
+def test_values_per_input_are_the_same_after_a_lookup():
+    params = DedupParams(micrograph_pixel_size={"a": 1.5})
+    before = pickle.dumps(params)
+    params.for_input("micrograph_pixel_size", "a")
+    assert pickle.dumps(params) == before
+    assert pickle.loads(before) == params
 
 
 def test_an_option_is_split_at_the_last_equals_sign_after_an_input():

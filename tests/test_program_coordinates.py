@@ -115,6 +115,37 @@ def test_relion_5_tomograms_have_angstrom_from_the_middle(tmp_path, are_apart):
     are_apart(star(tmp_path / "p.star", columns, optics), 80)
 
 
+def test_relion_5_annotations_have_pixels_of_the_binned_tomogram(tmp_path, are_apart):
+    folder = tmp_path / "Picks" / "job007" / "annotations"
+    folder.mkdir(parents=True)
+    columns = pair((100.0, 110.0), z=(50.0, 50.0), name="rlnTomoName", micrograph="TS_1")
+    path = star(folder / "TS_1_particles.star", columns)
+    table = {"rlnTomoName": ["TS_1"], "rlnTomoTiltSeriesPixelSize": [2.0]}
+    table |= {f"rlnTomoSize{axis}": [600] for axis in "XYZ"}
+    unbinned = star(tmp_path / "tilt_series.star", table)
+    wrong = {"micrographs": unbinned}, {"micrograph_pixel_size": 2.0}, {}
+    for options in wrong:
+        with pytest.raises(InputError, match="binned tomogram") as error:
+            run(path, tmp_path / "no", score_field="none", **options)
+        assert "micrograph_pixel_size" not in str(error.value)
+    are_apart(path, 80, coordinate_pixel_size=8.0)
+    table["rlnTomoTomogramBinning"] = [4.0]
+    known = star(tmp_path / "tomograms.star", table)
+    are_apart(path, 80, micrographs=known)
+    # The same particles, in unbinned pixels
+    columns |= {
+        f"rlnCoordinate{axis}": [4 * x for x in columns[f"rlnCoordinate{axis}"]] for axis in "XYZ"
+    }
+    other = star(tmp_path / "particles.star", columns, {"rlnTomoTiltSeriesPixelSize": 2.0})
+    both = run(
+        [path, other], tmp_path / "both", score_field="none", micrographs=known, min_separation=0.1
+    )
+    assert (both.kept, both.rejected, both.warnings) == (2, 2, [])
+    inputs = json.loads((tmp_path / "both" / "manifest.json").read_text())["inputs"]
+    assert [entry["position_unit"] for entry in inputs] == ["binned pixel", "pixel"]
+    assert verify(tmp_path / "both").verified
+
+
 def warp(path, *, unbinned, **more):
     columns = pair((100.0, 120.0), z=(50.0, 50.0), name="rlnTomoName", micrograph="TS_1.tomostar")
     columns["rlnImageName"] = [f"../TS_1/TS_1_4.00A_00000{n}.mrcs" for n in (1, 2)]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import REPOSITORY
-from oracle import content_hash, rank_tuple
+from oracle import content_hashes, rank_tuple
 from tables import Output, write_file
 from test_real_picks import greedy
 
@@ -199,7 +199,7 @@ class TestThreePickers:
             for row, each in enumerate(rows):
                 position = each["rlnCoordinateX"], each["rlnCoordinateY"]
                 score = each["rlnAutopickFigureOfMerit"]
-                uid = content_hash([*position, score])
+                (uid,) = content_hashes([each], "rlnAutopickFigureOfMerit")
                 ranks.append(rank_tuple(uid=uid, score=score, source=source, row=row))
                 centres.append(position)
             names += [each["rlnMicrographName"] for each in rows]

@@ -7,7 +7,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import REPOSITORY
-from oracle import content_hash, rank_tuple
+from oracle import content_hashes, rank_tuple
 from scipy.spatial import cKDTree
 from tables import Output, values, write_file
 
@@ -115,9 +115,12 @@ def test_kept_per_picker_as_in_the_readme(folders, boxes, tmp_path, prefer, expe
     by_input = combine(folders, tmp_path, params).by_input
     assert dict(zip(PICKERS, (entry["kept"] for entry in by_input), strict=True)) == expected
     names, centres, _ = (np.concatenate(part) for part in zip(*boxes.values(), strict=True))
+    columns = ["rlnCoordinateX", "rlnCoordinateY", "score"]
     ranks = [
         rank_tuple(
-            uid=content_hash([*(centre / PSIZE).tolist(), score]),
+            uid=content_hashes(
+                [dict(zip(columns, [*(centre / PSIZE).tolist(), score], strict=True))], "score"
+            )[0],
             score=score,
             priority=source if prefer else 0,
             source=source,

@@ -94,7 +94,7 @@ def test_filaments_lose_about_as_many_rows_as_with_the_tool_of_their_authors(rea
     centres = [[row[f"rlnCoordinate{axis}"] for axis in "XYZ"] for row in rows]
     winner, _ = oracle.greedy(centres, [row["rlnTomoName"] for row in rows], ranks, 5.0)
     expected = {row: won for row, won in enumerate(winner.tolist()) if won >= 0}
-    assert len(expected) == 22
+    assert len(expected) == 20
     run(path, tmp_path / "out", params)
     found = Output(tmp_path / "out").decisions.items()
     assert {row: won for (_, row), ((_, won), _) in found} == expected

@@ -104,7 +104,7 @@ def test_the_command_line_warns_with_the_flag_and_the_usable_columns(write, cli)
     [
         (0.0, "it loses every pair against"),
         (1.0, "it wins every pair against"),
-        (0.5, "they say nothing against"),
+        (0.5, "they cannot be compared with those of"),
     ],
 )
 def test_an_input_with_one_score_for_all_is_named(write, value, verdict):

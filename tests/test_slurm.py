@@ -162,6 +162,10 @@ def submit(
     return outcome.stdout.strip()
 
 
+# Slurm lists a job under each of these before the state it ends in.
+UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "SIGNALING", "STAGE_OUT", "COMPLETING")
+
+
 def state_at_the_end(job):
     """Wait for a job to end and return its state."""
     end = time.monotonic() + LONG
@@ -173,7 +177,7 @@ def state_at_the_end(job):
             check=True,
         )
         state = queue.stdout.strip()
-        if state not in ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING"):
+        if state not in UNFINISHED:
             return state
         time.sleep(0.2)
     pytest.fail(f"job {job} is still {state}")

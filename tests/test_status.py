@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from pathlib import Path
 
 import pytest
 from tables import contents, cryosparc, write_file
@@ -69,6 +70,19 @@ class TestStatus:
         text = "\n".join(status(interrupted).lines())
         assert f"{attempt.fragments_done} of 10 fragments written" in text
         assert f"dask-dedup clean {interrupted}" in text
+
+    def test_a_run_of_another_algorithm_cannot_be_resumed(self, cli, interrupted):
+        (attempt,) = status(interrupted).attempts
+        path = Path(attempt.folder, "request.json")
+        request = json.loads(path.read_text())
+        request["versions"] |= {"algorithm": "3", "dask-dedup": "0.1"}
+        path.write_text(json.dumps(request))
+        text = cli("status", interrupted).stdout
+        assert "This version cannot resume it: it was made by version 0.1" in text
+        assert "To resume" not in text
+        assert "To remove it: dask-dedup clean" in text
+        assert cli("clean", interrupted).exit_code == 0
+        assert not Path(attempt.folder).exists()
 
     @pytest.mark.parametrize("params", [DedupParams(), PARAMS], ids=["plain", "many"])
     def test_the_command_it_shows_resumes_the_run(self, cli, source, out, monkeypatch, params):

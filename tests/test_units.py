@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -132,6 +133,9 @@ class TestWarp:
         }
         path = star(tmp_path / "p.star", columns)
         assert rejected(path, tmp_path / "near") == 0
+        (entry,) = json.loads((tmp_path / "near" / "manifest.json").read_text())["inputs"]
+        source = "rlnImagePixelSize, as exported by Warp"
+        assert entry["pixel_size"]["source"] == source
         assert rejected(path, tmp_path / "far", min_separation=131) == 1
         unknown = columns | {"rlnImageName": ["1.mrc", "2.mrc"]}
         with pytest.raises(InputError, match="no micrograph pixel size"):
@@ -352,6 +356,20 @@ class TestM:
         assert [entry["rejected"] for entry in result.by_input] == [0, 2]
         assert verify(tmp_path / "out").verified
 
+    def test_stored_coordinates_of_species_are_not_compared_with_pixels(self, tmp_path):
+        paths = [self.species(tmp_path / "species.star"), warp(tmp_path / "export.star")]
+        with pytest.raises(InputError, match="different units"):
+            run(paths, tmp_path / "out", min_separation=0, score_field="none")
+        copy = self.species(tmp_path / "copy.star")
+        options = {"min_separation": 0, "score_field": "none"}
+        assert run([paths[0], copy], tmp_path / "copies", **options).rejected == 2
+
+    def test_a_pixel_size_that_stored_coordinates_do_not_need_is_reported(self, tmp_path):
+        options = {"min_separation": 0, "score_field": "none", "coordinate_pixel_size": 2.0}
+        result = run(warp(tmp_path / "p.star"), tmp_path / "out", **options)
+        (line,) = (each for each in result.warnings if "coordinate_pixel_size" in each)
+        assert "was not used, because the stored coordinates are compared" in line
+
     def test_species_are_not_compared_with_centred_coordinates(self, tmp_path):
         centred = {
             "rlnTomoName": ["TS_1.tomostar"],
@@ -395,12 +413,82 @@ class TestNormalised:
         known = inspect(path, micrograph_pixel_size=10.0)
         assert any("from 0 to 1" in problem for problem in known.problems)
 
+    @pytest.mark.parametrize("axes", [2, 3])
+    def test_picks_at_the_corner_are_not_taken_for_fractions(self, tmp_path, axes):
+        columns = {f"rlnCoordinate{axis}": [0, 1, 1] for axis in "XYZ"[:axes]}
+        path = star(tmp_path / "p.star", {"rlnTomoName": ["TS_1.tomostar"] * 3, **columns})
+        options = {"min_separation": 5, "score_field": "none"}
+        known = self.tomograms(tmp_path / "tomograms.star")
+        assert run(path, tmp_path / "out", micrograph_pixel_size=10.0, **options).rejected == 1
+        assert rejected(path, tmp_path / "known", micrographs=known, min_separation=1) == 1
+        assert inspect(path, micrographs=known).inputs[0].position_unit == "pixel"
+
+    def test_fractions_of_micrographs_do_not_ask_for_tomograms(self, tmp_path):
+        columns = {"rlnMicrographName": ["m.mrc"] * 2, "rlnCoordinateX": [0.5, 0.6]}
+        path = star(tmp_path / "p.star", {**columns, "rlnCoordinateY": [0.5, 0.5]})
+        with pytest.raises(InputError, match="as fractions of the micrograph are") as caught:
+            run(path, tmp_path / "out", micrograph_pixel_size=1.0, score_field="none")
+        assert "tomogram" not in str(caught.value)
+
     def test_a_position_can_be_in_pixels_after_all(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
         assert rejected(path, tmp_path / "out", coordinate_pixel_size=10.0) == 2
 
     def test_stored_coordinates_are_compared_without_a_unit(self, tmp_path):
         assert rejected(self.matching(tmp_path / "p.star"), tmp_path / "out", min_separation=0) == 0
+
+    def fractions(self, path, x, micrographs):
+        columns = {"rlnMicrographName": micrographs, "rlnCoordinateX": x}
+        columns |= {f"rlnCoordinate{axis}": [0.5] * len(x) for axis in "YZ"}
+        return star(path, columns)
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_nearly_all_fractions_are_refused_with_the_number_outside(self, tmp_path, known):
+        x = [*(n / 100 for n in range(1, 100)), 1.01]
+        path = self.fractions(tmp_path / "p.star", x, ["TS_1.tomostar"] * 100)
+        options = {"micrograph_pixel_size": 10.0}
+        if known:
+            options = {"micrographs": self.tomograms(tmp_path / "tomograms.star")}
+        text = "in 99 rows .*TS_1.tomostar.* outside 0 to 1 in 1"
+        with pytest.raises(InputError, match=text):
+            run(path, tmp_path / "no", score_field="none", **options)
+        run(path, tmp_path / "out", score_field="none", coordinate_pixel_size=10.0)
+
+    def test_one_tomogram_in_fractions_among_pixels_is_refused(self, tmp_path):
+        x = [0.25, 100.5, 0.75, 200.5, 300.5]
+        names = [f"TS_{n}.tomostar" for n in (1, 2, 1, 2, 2)]
+        path = self.fractions(tmp_path / "p.star", x, names)
+        with pytest.raises(InputError, match=r"in 2 rows \(first micrograph: TS_1.tomostar"):
+            run(path, tmp_path / "no", score_field="none", micrograph_pixel_size=10.0)
+
+    def test_fractions_are_reported_before_a_missing_pixel_size(self, tmp_path):
+        path = self.matching(tmp_path / "p.star")
+        with pytest.raises(InputError, match="template matching"):
+            run(path, tmp_path / "no", score_field="none")
+
+    @pytest.mark.parametrize("min_separation", [0, 50])
+    def test_zero_filled_coordinates_are_warned_about(self, tmp_path, min_separation):
+        columns = {"rlnMicrographName": ["m.mrc"] * 3, "rlnMicrographPixelSize": [1.0] * 3}
+        columns |= {f"rlnCoordinate{axis}": [0.0] * 3 for axis in "XY"}
+        zeros = np.zeros(40, np.float32)
+        table = {f"location/center_{axis}_frac": zeros for axis in "xy"}
+        picks = write_file(cryosparc(40, columns=table), tmp_path / "p.parquet")
+        for path in (star(tmp_path / "p.star", columns), picks):
+            result = run(
+                path,
+                tmp_path / path.stem / path.suffix[1:],
+                score_field="none",
+                min_separation=min_separation,
+            )
+            assert any(
+                "are 0 in all rows. If they are zero-filled" in line for line in result.warnings
+            )
+
+    def test_pixels_in_columns_of_fractions_are_warned_about(self, tmp_path):
+        x = np.linspace(0.5, 4000, 40, dtype=np.float32)
+        table = cryosparc(40, columns={"location/center_x_frac": x})
+        result = run(write_file(table, tmp_path / "p.parquet"), tmp_path / "out")
+        assert any("39 rows of 40" in line and "must hold" in line for line in result.warnings)
 
     def test_sizes_of_tomograms_make_positions_of_fractions(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
@@ -410,6 +498,12 @@ class TestNormalised:
             output = tmp_path / str(separation)
             assert rejected(path, output, min_separation=separation, **options) == number
         assert inspect(path, micrographs=known).inputs[0].position_unit == "volume"
+
+    def test_a_row_without_a_position_does_not_make_pixels_of_fractions(self, tmp_path):
+        path = self.matching(tmp_path / "p.star", rlnCoordinateX=["nan", 0.5, 0.5])
+        known = self.tomograms(tmp_path / "tomograms.star")
+        options = {"micrographs": known, "min_separation": 300, "invalid": "reject"}
+        assert rejected(path, tmp_path / "out", **options) == 2
 
     def test_a_tomogram_without_a_size_is_an_invalid_row(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
@@ -433,7 +527,7 @@ class TestNormalised:
         whole = run(path, tmp_path / "out", micrographs=known, score_field="none")
         assert whole.manifest["inputs"][0]["position_unit"] == "pixel"
         monkeypatch.setattr("dask_dedup.formats.parquet.table.FRAGMENT_BYTES", 1)
-        with pytest.raises(InputError, match="later rows reach 150"):
+        with pytest.raises(InputError, match=r"later rows reach 150 \(1 row in all\)"):
             run(path, tmp_path / "no", micrographs=known, score_field="none")
 
 

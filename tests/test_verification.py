@@ -546,6 +546,14 @@ def test_a_manifest_without_required_keys_fails(run):
     assert unchecked(verification) == {"rows", *DECISIONS}
 
 
+def test_decisions_of_another_algorithm_are_not_checked(run):
+    run.edit(lambda manifest: manifest["versions"].update(algorithm="3"))
+    verification = run.verify()
+    assert verification.passed
+    assert unchecked(verification) == {"validity", "separation", "rejections", "duplicates"}
+    assert "made by algorithm 3" in detail(verification, "separation")
+
+
 def test_changed_parameters_are_found(run):
     run.edit(lambda manifest: manifest["parameters"].update(min_separation=19.999))
     assert "inputs" in failed(run.verify())

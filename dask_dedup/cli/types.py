@@ -105,7 +105,7 @@ input_options = together(
             "--coordinate-pixel-size",
             multiple=True,
             metavar="[INPUT=]A",
-            help="Pixel size of the coordinates in angstrom, whatever the tables say; INPUT=A for one INPUT.",
+            help="Pixel size of the coordinates in angstrom, which overrides the tables; INPUT=A for one INPUT.",
         ),
         click.option(
             "--particle-pixel-size",

@@ -14,7 +14,7 @@ WORKER_BYTES, THREAD_BYTES = 350_000_000, 150_000_000
 
 
 def least_memory(threads: int) -> int:
-    """Return the bytes that a worker with so many threads needs.
+    """Return the bytes that a worker with this number of threads needs.
 
     Examples
     --------
@@ -25,7 +25,7 @@ def least_memory(threads: int) -> int:
 
 
 def most_workers(threads: int) -> int:
-    """Return how many workers with so many threads fit into the memory of this machine, at least 1."""
+    """Return the number of workers with this number of threads that fit into memory, at least 1."""
     from distributed.system import MEMORY_LIMIT
 
     return max(1, int(MEMORY_LIMIT) // least_memory(threads))

@@ -14,7 +14,6 @@ from dask_dedup.formats import read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.programs import MICROGRAPH_PATH
 
@@ -115,7 +114,7 @@ def _keys_of_table(
     inputs: Inputs, exposures: ParticleTable, column: str
 ) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.intp], list[str]]]:
     roles = inputs.roles[0]
-    naming = Naming.of(inputs.params, roles.match, exposures.path, roles.naming.stripping)
+    naming = roles.naming.for_input(inputs.params, exposures.path)
     key = "uid" if roles.match == "uid" else column
     for fragment in exposures.fragments:
         wanted = list(dict.fromkeys([key, column, *roles.groups]))

@@ -13,7 +13,6 @@ from dask_dedup.formats import read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
-from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 
 if TYPE_CHECKING:
@@ -232,7 +231,7 @@ def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTab
             f"groups. Pass {parameter('micrographs')}, a micrographs.star of RELION 3.1 or later."
         )
     optics = _of_table(detail.optics)
-    naming = Naming.of(inputs.params, roles.match, exposures.path, roles.naming.stripping)
+    naming = roles.naming.for_input(inputs.params, exposures.path)
     keys, numbers = [], []
     for fragment in exposures.fragments:
         columns = Columns(read(exposures, fragment, [column, GROUP]), exposures.path)

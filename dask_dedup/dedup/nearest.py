@@ -73,30 +73,30 @@ def _search_nearest(
 def _comparable(points: Points) -> Iterator[tuple[Bools, Bools]]:
     """Yield masks of queries and targets: all of these may be duplicates, and all that may be are in some.
 
-    Two labels differ if a binary digit of their numbers differs, so there are two pairs of masks for each digit.
+    Two labels differ if a binary digit of their numbers differs, so there are two pairs of masks for each digit,
+    and three for points without a label. The masks of a pair are equal or disjoint.
     """
     whole = np.ones(len(points), dtype=bool)
     found = [(whole, whole)]
     for label in points.labels:
+        without = label < 0
+        sides = [(without, without), (without, ~without), (~without, without)]
         number = _number_labels(points.micrographs, label)
-        digits = [
-            (number >> digit & 1).astype(bool) for digit in range(int(number.max()).bit_length())
-        ]
+        for bit in range(int(number.max()).bit_length()):
+            digit = (number >> bit & 1).astype(bool)
+            sides += [(digit & ~without, ~digit & ~without), (~digit & ~without, digit & ~without)]
         found = [
-            (queries & (digit == side), targets & (digit != side))
-            for queries, targets in found
-            for digit in digits
-            for side in (False, True)
+            (queries & one, targets & other) for queries, targets in found for one, other in sides
         ]
     yield from found
 
 
 def _number_labels(micrographs: Indices, label: Indices) -> Indices:
-    """Number the distinct labels of each micrograph from 0. Each point without a label has its own number."""
+    """Number the distinct labels of each micrograph from 0."""
     order = np.lexsort([label, micrographs])
     ordered, micrograph = label[order], micrographs[order]
     start = np.append(True, micrograph[1:] != micrograph[:-1])
-    new = start | np.append(True, ordered[1:] != ordered[:-1]) | (ordered < 0)
+    new = start | np.append(True, ordered[1:] != ordered[:-1])
     number = np.cumsum(new)
     first = np.repeat(number[start], np.diff(np.flatnonzero(np.append(start, True))))
     result = np.empty(label.size, dtype=np.intp)

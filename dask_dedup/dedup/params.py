@@ -8,7 +8,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from dask_dedup.dedup.per_input import PerInput, as_input, normalize, value_for, values_for
+from dask_dedup.dedup.per_input import PerInput, as_input, normalize
 from dask_dedup.dedup.pick_columns import as_text, for_all_inputs, parse_columns
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
 from dask_dedup.errors import InputError
@@ -84,9 +84,9 @@ class DedupParams:
         ``{"x": "cx", "y": "cy"}``. A mapping {input: columns} is for single inputs.
     micrograph_pixel_size : float or mapping, optional
         Micrograph pixel size in angstrom, for tables that do not contain it. A mapping
-        {input: value} gives each input, by its path, a value of its own.
+        {input: value} gives a value for each input, by its path.
     coordinate_pixel_size : float or mapping, optional
-        Pixel size of the stored coordinates in angstrom, whatever the tables say. As above, one value
+        Pixel size of the stored coordinates in angstrom, which overrides the tables. As above, one value
         for all inputs or a mapping.
     particle_pixel_size : float or mapping, optional
         Pixel size of the particle images in angstrom, for shifts in pixels (rlnOriginX) of tables that do
@@ -108,7 +108,7 @@ class DedupParams:
     seed : int
         Seed of the random choice between equal scores, from 0 to 2**64 - 1.
     prefer_input_order : bool
-        Prefer particles of the first input, then of the second, and so on, whatever their scores.
+        Prefer particles of the first input, then of the second, and so on, at any score.
     between_inputs_only : bool
         Compare particles of different inputs only.
     ignore_within_filament : bool
@@ -123,14 +123,14 @@ class DedupParams:
     rename_micrographs : str, sequence of str or mapping, optional
         Substitutions ``s/PATTERN/REPLACEMENT/`` that are applied to micrograph names before they are
         compared, one after the other; the tables keep their names. A mapping {input: substitutions}
-        gives an input its own instead.
+        gives one input another score.
     micrograph_map : mapping or MicrographMap, optional
         Old and new names of micrographs, applied after `rename_micrographs`. Every name must be among
         the old or the new ones.
     group_by : str or tuple of str
         Columns (or hive keys) such as ``session``. Particles whose values differ in one of them are on
         different micrographs, even if the micrographs have one name. ``none`` compares micrographs of
-        one name whatever their hive keys.
+        one name under all hive keys.
     flip_y : tuple of int
         Ordinals (from 0) of the inputs whose y axis points the other way.
     micrograph_height : int, optional
@@ -146,13 +146,13 @@ class DedupParams:
     """
 
     min_separation: float = 20.0
-    columns: PerInput[str] | Mapping[str, Any] | str | None = ()
-    micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
-    coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
-    particle_pixel_size: PerInput[float] | Mapping[str, float] | float | None = ()
+    columns: PerInput[str] | Mapping[str, Any] | str | None = None
+    micrograph_pixel_size: PerInput[float] | Mapping[str, float] | float | None = None
+    coordinate_pixel_size: PerInput[float] | Mapping[str, float] | float | None = None
+    particle_pixel_size: PerInput[float] | Mapping[str, float] | float | None = None
     shift_key: str = "auto"
     score_field: PerInput[str] | Mapping[str, str] | str = DEFAULT_SCORE
-    min_score: PerInput[float] | Mapping[str, float] | float | None = ()
+    min_score: PerInput[float] | Mapping[str, float] | float | None = None
     remove_entirely: bool = False
     seed: int = 0
     prefer_input_order: bool = False
@@ -186,9 +186,11 @@ class DedupParams:
         # 100 and 100.0 must give the same run id.
         object.__setattr__(self, "min_separation", float(self.min_separation))
         for name in (*_PIXEL_SIZES, "min_score"):
-            pairs = tuple((path, float(value)) for path, value in getattr(self, name))
+            pairs = PerInput((path, float(value)) for path, value in getattr(self, name))
             object.__setattr__(self, name, pairs)
-        columns = tuple((path, as_text(each)) for path, each in cast("PerInput[Any]", self.columns))
+        columns = PerInput(
+            (path, as_text(each)) for path, each in cast("PerInput[Any]", self.columns)
+        )
         object.__setattr__(self, "columns", columns)
         given = self.group_by
         names = (given,) if isinstance(given, str) else tuple(given or ())
@@ -207,26 +209,24 @@ class DedupParams:
                 f"{parameter('ignore_within_filament')} has no effect together with "
                 f"{parameter('undo_symmetry_expansion')}, which compares no distances. Drop one of them."
             )
-        if "" not in self._score_fields:
-            fields = {"": DEFAULT_SCORE, **self._score_fields}
-            object.__setattr__(self, "score_field", tuple(fields.items()))
-        for field in self._score_fields.values():
+        if "" not in dict(self._score_fields):
+            fields = PerInput([("", DEFAULT_SCORE), *self._score_fields])
+            object.__setattr__(self, "score_field", fields)
+        for _, field in self._score_fields:
             parse_score_field(field)
 
     @property
-    def _score_fields(self) -> dict[str, str]:
-        """Map each input that `score_field` names to its score, and "" to that of the others."""
-        return dict(cast("PerInput[str]", self.score_field))
+    def _score_fields(self) -> PerInput[str]:
+        return cast("PerInput[str]", self.score_field)
 
     @property
     def scored(self) -> bool:
         """Whether particles of any input are ranked by a score."""
-        return any(map(parse_score_field, self._score_fields.values()))
+        return any(parse_score_field(field) for _, field in self._score_fields)
 
     def score_of(self, path: str) -> ScoreField | None:
         """Return the score that ranks the particles of the input `path`, or None for ``none``."""
-        fields = self._score_fields
-        return parse_score_field(fields.get(as_input(path), fields[""]))
+        return parse_score_field(self.for_input("score_field", path))
 
     def columns_of(self, path: str) -> dict[str, str]:
         """Return the columns by role of the input `path`, empty if the parameter `columns` names none."""
@@ -242,20 +242,17 @@ class DedupParams:
 
     def names_input(self, name: str, path: str) -> bool:
         """Return whether the per-input parameter `name` has a value for the input `path` alone."""
-        return any(key and key == as_input(path) for key, _ in getattr(self, name))
-
-    def has_own_score(self, path: str) -> bool:
-        """Return whether `score_field` names the input `path`."""
-        return as_input(path) in self._score_fields
+        pairs: PerInput[Any] = getattr(self, name)
+        return pairs.names(path)
 
     def without_scores(self, paths: Iterable[str]) -> Self:
         """Return the parameters with the score ``none`` for the inputs `paths`."""
         none = dict.fromkeys(map(as_input, paths), "none")
-        return replace(self, score_field={**self._score_fields, **none})
+        return replace(self, score_field={**dict(self._score_fields), **none})
 
     def renames_of(self, path: str) -> tuple[str, ...]:
         """Return the substitutions in the micrograph names of the input (or micrograph table) `path`."""
-        return tuple(values_for(cast("PerInput[str]", self.rename_micrographs), path))
+        return tuple(cast("PerInput[str]", self.rename_micrographs).values_for(path))
 
     @property
     def names_of_micrographs(self) -> MicrographMap:
@@ -303,7 +300,8 @@ class DedupParams:
 
     def for_input(self, name: str, path: str) -> Any:
         """Return the value of the per-input parameter `name` for the input `path`, or None."""
-        return value_for(getattr(self, name), path)
+        pairs: PerInput[Any] = getattr(self, name)
+        return pairs.value_for(path)
 
     def check_inputs(self, paths: Iterable[str], micrographs: str | None = None) -> None:
         """Raise InputError if a per-input parameter names an input that is not in `paths`.

@@ -1,13 +1,15 @@
 """Values of a parameter that may differ between inputs.
 
 They are stored as a tuple of (input, value) pairs. The input is a path as the user wrote it; an empty
-text means every input without a pair of its own.
+text means every input that no pair names.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,8 +21,39 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
-#: (input, value) pairs.
-PerInput = tuple[tuple[str, Value], ...]
+
+
+class PerInput(tuple[tuple[str, Value], ...]):
+    """(input, value) pairs, which can be looked up by input.
+
+    Examples
+    --------
+    >>> pairs = normalize("micrograph_pixel_size", {"": 1.5, "b.star": 2.0})
+    >>> pairs.values_for("./b.star"), pairs.value_for("c.star")
+    ([2.0], 1.5)
+    """
+
+    @cached_property
+    def _by_input(self) -> dict[str, list[Value]]:
+        values: dict[str, list[Value]] = {}
+        for key, value in self:
+            values.setdefault(key, []).append(value)
+        return values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PerInput, (tuple(self),)
+
+    def names(self, path: str) -> bool:
+        """Return whether the input `path` has values that are not those for all inputs."""
+        return bool(path) and as_input(path) in self._by_input
+
+    def values_for(self, path: str) -> list[Value]:
+        """Return the values for the input `path`: its own, or else those for all inputs."""
+        return self._by_input.get(as_input(path), self._by_input.get("", []))
+
+    def value_for(self, path: str) -> Value | None:
+        """Return the value for the input `path`, or None if it has none."""
+        return next(iter(self.values_for(path)), None)
 
 
 def normalize(name: str, given: Any, *, repeatable: bool = False) -> PerInput[Any]:
@@ -50,7 +83,7 @@ def normalize(name: str, given: Any, *, repeatable: bool = False) -> PerInput[An
     (('', 's/a/b/'), ('', 's/c/d/'))
     """
     if given is None:
-        return ()
+        return PerInput()
     if isinstance(given, Mapping):
         pairs = list(given.items())
     elif isinstance(given, list | tuple) and all(map(_is_pair, given)):
@@ -62,30 +95,13 @@ def normalize(name: str, given: Any, *, repeatable: bool = False) -> PerInput[An
         values = value if repeatable and isinstance(value, list | tuple) else [value]
         found += [(as_input(key), each) for each in values]
     if not repeatable:
-        inputs = [key for key, _ in found]
-        twice = next((key for key in inputs if inputs.count(key) > 1), None)
+        inputs = Counter(key for key, _ in found)
+        twice = next((key for key, count in inputs.items() if count > 1), None)
         if twice is not None:
             raise InputError(
                 f"{parameter(name)} is given twice for {twice or 'all inputs'}. Give it once."
             )
-    return tuple(found)
-
-
-def values_for(pairs: PerInput[Value], path: str) -> list[Value]:
-    """Return the values for the input `path`: its own, or else those for all inputs.
-
-    Examples
-    --------
-    >>> values_for((("", 1.5), ("b.star", 2.0)), "./b.star")
-    [2.0]
-    """
-    own = [value for key, value in pairs if key and key == as_input(path)]
-    return own or [value for key, value in pairs if not key]
-
-
-def value_for(pairs: PerInput[Value], path: str) -> Value | None:
-    """Return the value for the input `path`, or None if it has none."""
-    return next(iter(values_for(pairs, path)), None)
+    return PerInput(found)
 
 
 def split_input(text: str, inputs: Sequence[str]) -> tuple[str, str]:

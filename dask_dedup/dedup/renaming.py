@@ -79,7 +79,7 @@ def parse_rename(text: str) -> Rename:
     for found in _REFERENCE.finditer(target):
         escaped = found[1]
         parts += [target[end : found.start()]]
-        parts += [0 if escaped is None else int(escaped) if escaped.isdigit() else escaped]
+        parts += [0 if escaped is None else int(escaped) if escaped.isdecimal() else escaped]
         end = found.end()
     parts += [target[end:]]
     groups = [part for part in parts if isinstance(part, int) and part > pattern.groups]

@@ -21,6 +21,7 @@ from dask_dedup.formats.base import (
     OutputFile,
     ParticleTable,
     StoredSchema,
+    by_source,
     opening,
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
@@ -44,6 +45,7 @@ __all__ = [
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
+    "by_source",
     "describe_picks",
     "find_notes",
     "group_files",
@@ -57,6 +59,7 @@ __all__ = [
     "output_name",
     "read",
     "read_text",
+    "with_texts",
     "write_lists",
 ]
 
@@ -200,6 +203,18 @@ def read_text(
     """
     read_columns = getattr(_module(table.format), "read_text", None)
     return read_columns(table, fragment, columns) if read_columns else {}
+
+
+def with_texts(table: ParticleTable, columns: Collection[str]) -> ParticleTable:
+    """Return the table with `columns` of a STAR file as text, exactly as written.
+
+    STAR files do not define the types of columns. Numbers of other formats are exact already.
+    """
+    if table.format != "star" or not columns:
+        return table
+    from dask_dedup.formats.star import table as star
+
+    return star.with_texts(table, columns)
 
 
 def native_format(table: ParticleTable) -> NativeFormat:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pyarrow as pa
 
@@ -22,6 +23,22 @@ if TYPE_CHECKING:
 
 #: Files are copied in blocks of this size.
 COPY_BYTES = 2**20
+
+
+class _OfInput(Protocol):
+    @property
+    def source(self) -> int: ...
+
+
+Item = TypeVar("Item", bound=_OfInput)
+
+
+def by_source(items: Iterable[Item]) -> defaultdict[int, list[Item]]:
+    """Group fragments, or anything else with a `source`, by their input. Inputs without any have an empty list."""
+    groups: defaultdict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        groups[item.source].append(item)
+    return groups
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,8 @@ def _choose_unit(inputs: Inputs) -> tuple[str, Inputs]:
 def _has_pixel_size(inputs: Inputs, table: ParticleTable) -> bool:
     """Return whether the pixel size of a table is known. Of a possible export of Warp, the first rows decide."""
     roles = inputs.roles[table.source]
+    if roles.binned:
+        return inputs.micrographs is not None and inputs.micrographs.binned is not None
     sources = (roles.psize_mic, inputs.micrographs, roles.given_psize)
     if roles.unit == "angstrom" or any(source is not None for source in sources):
         return True

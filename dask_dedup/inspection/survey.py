@@ -94,7 +94,7 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     ) -> tuple[ScanSummary, Counter[int], dict[str, ScoreRange], Centres]:
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
         fields = scores[fragment.source]
-        names = dict.fromkeys((*roles.columns, *fields))
+        names = dict.fromkeys((*roles.scanned_columns, *fields))
         present = [name for name in names if name in table.schema.names]
         rows = with_stand_ins(read(table, fragment, present), roles)
         columns = Columns(rows, table.path)

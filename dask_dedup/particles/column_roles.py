@@ -9,6 +9,11 @@ from dask_dedup.dedup.params import SCORE_DIRECTIONS
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.particles.micrographs.names import Naming
+from dask_dedup.particles.missing_columns import (
+    explain_no_micrograph,
+    explain_no_position,
+    in_passthrough,
+)
 from dask_dedup.particles.programs import (
     ALIGNMENTS,
     CONTENT_COLUMNS,
@@ -25,10 +30,10 @@ from dask_dedup.particles.programs import (
     RELION_SUBTOMOGRAM,
     SYMMETRY_SOURCE,
     TRACK_COLUMNS,
-    WITHOUT_POSITIONS,
     ImageColumns,
     Position,
     Program,
+    is_annotation,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +64,8 @@ class ColumnRoles:
     overrides_psize: bool = False
     #: Whether the pixel size is 1 because positions are in angstrom from the corner (M).
     in_angstrom: bool = False
+    #: Whether positions are in pixels of the binned tomogram, unless the parameters give their size.
+    binned: bool = False
     #: Of tomograms in pixels, unless the parameters give their pixel size.
     image: ImageColumns | None = None
     #: One vector column, or one column per axis; empty if no shift is applied.
@@ -86,6 +93,8 @@ class ColumnRoles:
     naming: Naming = field(default_factory=Naming)
     #: Columns that micrographs are grouped by.
     groups: tuple[str, ...] = ()
+    #: Path of micrographs that are matched by uid, for warnings; only of several inputs.
+    micrograph_path: str | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -105,6 +114,11 @@ class ColumnRoles:
         return tuple(dict.fromkeys(name for name in every if name is not None))
 
     @property
+    def scanned_columns(self) -> tuple[str, ...]:
+        """The same, and the path of micrographs that are matched by uid."""
+        return tuple(dict.fromkeys((*self.columns, *filter(None, [self.micrograph_path]))))
+
+    @property
     def match(self) -> str:
         """How micrographs are matched: uid, path or name."""
         return self.naming.match
@@ -118,6 +132,8 @@ class ColumnRoles:
     @property
     def stored_unit(self) -> str:
         """Unit of the position in the table."""
+        if self.binned:
+            return "binned pixel"
         return "angstrom" if self.in_angstrom else self.unit
 
     @property
@@ -156,7 +172,8 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         prefix = position.columns[0][:3]
         needed = " or ".join(name for name in program.micrograph if name.startswith(prefix))
         raise InputError(
-            f"{table}: no micrograph column. It needs {needed}.{_in_passthrough(present, table)}"
+            f"{table}: no micrograph column. It needs {needed}.{explain_no_micrograph(table, needed)}"
+            f"{in_passthrough(present, table)}"
         )
     shift = _find_shift(present, params, program, len(position.columns), table)
     groups = (shift.group,) if shift.group else ALIGNMENTS
@@ -187,6 +204,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         given_psize=override or params.for_input("micrograph_pixel_size", table),
         overrides_psize=override is not None,
         in_angstrom=in_angstrom,
+        binned=override is None and position.unit == "pixel" and is_annotation(present, table),
         image=_find_image(present, position) if override is None else None,
         shift=shift.columns,
         psize_shift=shift.psize,
@@ -213,7 +231,7 @@ def _find_position(present: set[str], table: str) -> tuple[Program, Position]:
         if present.issuperset(position.columns)
     ]
     if not found:
-        raise InputError(f"{table}: no particle positions{_explain_no_position(present, table)}")
+        raise InputError(f"{table}: no particle positions{explain_no_position(present, table)}")
     if len({program.convention for program, _ in found}) > 1:
         raise InputError(
             f"{table}: has both {CRYOSPARC.positions[0].columns[0]} and RELION coordinates. "
@@ -227,28 +245,6 @@ def _find_image(present: set[str], position: Position) -> ImageColumns | None:
     if psize is None or position.unit != "pixel" or len(position.columns) != 3:
         return None
     return ImageColumns(psize, *(_first(present, (name,)) for name in RELION_IMAGE))
-
-
-def _explain_no_position(present: set[str], table: str) -> str:
-    kind = next((kind for column, kind in WITHOUT_POSITIONS.items() if column in present), None)
-    if kind:
-        return f": {kind}"
-    known = {name for each in PROGRAMS for found in each.positions for name in found.columns}
-    partial = sorted(known & present)
-    text = f" (found only {', '.join(partial)})" if partial else ""
-    text += (
-        ". It needs the columns location/center_x_frac and location/center_y_frac (CryoSPARC), or "
-        "rlnCoordinateX and rlnCoordinateY, or rlnCenteredCoordinateXAngst, -YAngst and -ZAngst "
-        "(RELION)."
-    )
-    return text + _in_passthrough(present, table)
-
-
-def _in_passthrough(present: set[str], table: str) -> str:
-    """Return advice for a CryoSPARC table whose missing columns may be in another file, or an empty text."""
-    if "uid" in present and table.endswith(".cs"):
-        return " If they are in a passthrough file, pass the job's .csg file, which joins the two."
-    return ""
 
 
 def _find_shift(

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from dask_dedup.arrow import is_text, to_numpy
 from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,8 +54,9 @@ class Columns:
         if pa.types.is_null(kind):
             return np.full(len(column), np.nan)
         if pa.types.is_decimal(kind):
-            column, kind = column.cast(pa.float64()), pa.float64()
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            # Arrow's own cast does not always return the nearest float, but its parser does.
+            column, kind = column.cast(pa.string()).cast(pa.float64()), pa.float64()
+        if not _is_number(kind):
             raise InputError(f"{self.table}: the column {name} holds {kind}, not numbers. Cast it.")
         if pa.types.is_integer(kind) and column.null_count:
             column = column.cast(pa.float64(), safe=False)
@@ -84,7 +86,8 @@ class Columns:
             return column.cast(pa.uint64())
         except pa.ArrowInvalid as error:
             raise InputError(
-                f"{self.table}: the column {name} holds {column.type} that are not whole numbers from 0 to 2**64 - 1"
+                f"{self.table}: the column {name} holds {column.type} that are not whole numbers from 0 to 2**64 - 1. "
+                "Cast it."
             ) from error
 
     def vectors(self, name: str, width: int) -> NDArray[np.float64]:
@@ -95,13 +98,10 @@ class Columns:
         result = np.full((width, len(self)), np.nan).T
         if pa.types.is_null(kind):
             return result
-        if not (
-            pa.types.is_list(kind)
-            or pa.types.is_large_list(kind)
-            or pa.types.is_fixed_size_list(kind)
-        ):
+        if not _is_list(kind):
             raise InputError(
-                f"{self.table}: the column {name} holds {kind}, not {width} numbers a row"
+                f"{self.table}: the column {name} holds {kind}, not {width} numbers a row. "
+                f"Replace it by lists of {width} numbers."
             )
         start = 0
         for chunk in column.chunks:
@@ -111,7 +111,8 @@ class Columns:
                 row = start + int(_valid_rows(chunk)[np.argmax(lengths != width)])
                 path, row = self.locate(row) if self.locate else (self.table, row)
                 raise InputError(
-                    f"{path}: the column {name} must hold {width} numbers a row (row {row})"
+                    f"{path}: the column {name} must hold {width} numbers a row (row {row} does not). "
+                    "Fix this row, or remove it."
                 )
             values = self._floats(pa.chunked_array([present.flatten()]), name)
             rows = (
@@ -120,6 +121,20 @@ class Columns:
             result[rows] = values.reshape(-1, width)
             start += len(chunk)
         return result
+
+    def optional(self, name: str, width: int) -> NDArray[np.float64]:
+        """Return `width` numbers per row as (n, width) float64, with NaN for nulls.
+
+        All are NaN if there is no column `name` of such numbers, or lists of numbers if `width` > 1.
+        """
+        kind = self.rows.schema.field(name).type if name in self.rows.schema.names else pa.null()
+        if width > 1 and _is_list(kind) and _is_number(kind.value_type):
+            return self.vectors(name, width)
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if width == 1 and _is_number(kind):
+            return self.floats(name)[:, np.newaxis]
+        return np.broadcast_to(np.nan, (len(self), width))
 
     def texts(self, name: str) -> tuple[NDArray[np.intp], list[str]]:
         """Return (n,) codes and the distinct texts. Row i holds ``texts[codes[i]]``, or null if its code is -1."""
@@ -130,7 +145,7 @@ class Columns:
         if pa.types.is_string_view(kind):
             column, kind = column.cast(pa.string()), pa.string()
         if not is_text(kind):
-            raise InputError(f"{self.table}: the column {name} holds {kind}, not text")
+            raise InputError(f"{self.table}: the column {name} holds {kind}, not text. Cast it.")
         if not pa.types.is_dictionary(kind):
             column = column.dictionary_encode()
         column = column.unify_dictionaries()
@@ -152,16 +167,37 @@ class Columns:
         column = self._decoded(name)
         if pa.types.is_nested(column.type) or pa.types.is_binary(column.type):
             raise InputError(
-                f"{self.table}: the column {name} holds {column.type}, so micrographs cannot be grouped by it"
+                f"{self.table}: the column {name} holds {column.type}, so micrographs cannot be grouped by it. "
+                f"Cast it to text, or choose another {parameter('group_by')}."
             )
         if not _is_text(column.type) and not pa.types.is_null(column.type):
             encoded = column.dictionary_encode().unify_dictionaries()
             chunks = [
-                pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.string()))
+                pa.DictionaryArray.from_arrays(chunk.indices, _to_texts(chunk.dictionary))
                 for chunk in encoded.chunks
             ]
             column = pa.chunked_array(chunks, pa.dictionary(pa.int32(), pa.string()))
         return Columns(pa.table({name: column}), self.table).texts(name)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    )
+
+
+def _to_texts(values: pa.Array) -> pa.Array:
+    """Convert values to text. Times of equal value have equal text, whatever their unit."""
+    texts, kind = values.cast(pa.string()), values.type
+    if (pa.types.is_timestamp(kind) or pa.types.is_time(kind)) and kind.unit != "s":
+        return pc.replace_substring_regex(texts, r"\.?0+(Z|[+-]\d+)?$", r"\1")
+    return texts
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -4,11 +4,13 @@ It depends on the particle and not on its file or row number, so neither decides
 ``h = 0`` at first, each 64-bit word of the row is folded in: ``h = splitmix64(h ^ word)``. The words are, in order:
 
 1. the stored position (`ColumnRoles.position`), as in the table: before any shift, unit or flip,
-2. the shifts, then the angles, that the table has, applied or not (`CONTENT_COLUMNS`),
-3. the score (`ColumnRoles.score`), if the run uses one,
+2. the shifts, then the angles, applied or not: all columns in `CONTENT_COLUMNS`,
+3. the score (`ColumnRoles.score`),
 4. the particle name, if the table has one: the first of `NAME_COLUMNS`.
 
 A number is one word, its float64 bits. -0.0 counts as 0.0, and a missing number as the NaN 0x7FF8000000000000.
+Numbers are missing if the value is null or NaN, or if the table has no such column of numbers. So it does not
+matter whether files with different columns are read as one table or as several.
 A text is its UTF-8 bytes in words of 8 bytes, little-endian, the last one filled up with zero bytes. A missing or
 empty text has no words. The micrograph's name is left out, so the result is the same after folders were moved.
 """
@@ -20,12 +22,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import to_numpy
+from dask_dedup.arrow import is_text, to_numpy
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.particles.programs import CONTENT_COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from dask_dedup.particles.column_roles import ColumnRoles
@@ -42,36 +43,23 @@ _BLOCK_ROWS = 2**14
 def content_hash(columns: Columns, roles: ColumnRoles) -> Words:
     """Return the (n,) content hash of each row."""
     hashed = np.zeros(len(columns), dtype=np.uint64)
-    names = (*roles.position, *roles.content, *([roles.score] if roles.score else ()))
-    for name in names:
-        for words in _number_words(columns, name):
-            hashed ^= words
-            hashed = splitmix64(hashed)
+    position = dict.fromkeys(roles.position, 1)
+    others = CONTENT_COLUMNS[roles.convention]
+    for name, width in (*position.items(), *others.items(), (roles.score or "", 1)):
+        for values in columns.optional(name, width).T:
+            _fold_numbers(hashed, values)
     if roles.particle_name:
         _fold_texts(hashed, columns.rows.column(roles.particle_name))
     return hashed
 
 
-def _number_words(columns: Columns, name: str) -> Iterator[Words]:
-    """Yield the words of a column of numbers, or of lists of numbers. A column of another type has none."""
-    kind = columns.rows.schema.field(name).type
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_nested(kind):
-        vectors = columns.vectors(name, 3 if name.endswith("/pose") else 2)
-        yield from map(_float_words, vectors.T)
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        yield _float_words(columns.floats(name))
-    elif pa.types.is_null(kind):
-        yield np.full(len(columns), _NAN)
-
-
-def _float_words(values: NDArray[np.float64]) -> Words:
-    words = (values + 0.0).view(np.uint64)  # turns -0.0 into 0.0
-    missing = np.isnan(values)
-    if missing.any():
-        words[missing] = _NAN
-    return words
+def _fold_numbers(hashed: Words, values: NDArray[np.float64]) -> None:
+    """Fold one number per row into the hashes of the rows, in place."""
+    for start in range(0, hashed.size, _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        words = (values[block] + 0.0).view(np.uint64)  # turns -0.0 into 0.0
+        words[np.isnan(values[block])] = _NAN
+        hashed[block] = splitmix64(hashed[block] ^ words)
 
 
 def _fold_texts(hashed: Words, column: pa.ChunkedArray) -> None:
@@ -84,7 +72,7 @@ def _fold_texts(hashed: Words, column: pa.ChunkedArray) -> None:
             # An index beyond the texts stands for null.
             index = to_numpy(chunk.indices.fill_null(len(chunk.dictionary)))
             chunk = chunk.dictionary
-        if pa.types.is_string(chunk.type) or pa.types.is_large_string(chunk.type):
+        if is_text(chunk.type):
             _fold_chunk(hashed[start:stop], chunk, index)
         start = stop
 

@@ -18,7 +18,13 @@ from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.content_hash import content_hash
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
-from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN, find_pixel_sizes, two_readings
+from dask_dedup.particles.pixel_sizes import (
+    IMAGE,
+    TOLERANCE,
+    UNKNOWN,
+    find_pixel_sizes,
+    two_readings,
+)
 from dask_dedup.particles.validity import (
     Problem,
     Problems,
@@ -59,7 +65,11 @@ class Extract:
     psize: Floats | None
     #: (n, 2) micrograph shape (ny, nx) that positions in fractions were read with, pixels.
     shape: Floats | None
-    #: Least and greatest stored coordinate of RELION; NaN if there is none.
+    #: (n,) rows whose pixel coordinates are fractions from 0 to 1; None if there are none.
+    fractional: NDArray[np.bool_] | None
+    #: Whether all coordinates are 0.
+    zero_filled: bool
+    #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float]
     #: Of rows whose pixel size is unclear.
     two_readings: TwoReadings | None
@@ -84,6 +94,8 @@ def extract(
     position = reader.finite(roles.position, Reason.POSITION)
     outside = _is_outside(position, roles, known)
     coordinates = _range_of(position) if roles.convention == "relion" else (np.nan, np.nan)
+    fractional = _fractional(position) if roles.unit == "pixel" else None
+    zero_filled = bool(len(position)) and not position.any()
     shift = reader.shift()
     if fragment.source in params.flip_y:
         reader.flip_y(position, shift, known)
@@ -122,6 +134,8 @@ def extract(
         sizes=known.sizes,
         psize=psize,
         shape=shape if roles.unit == "fraction" else None,
+        fractional=fractional,
+        zero_filled=zero_filled,
         coordinates=coordinates,
         two_readings=unclear,
         tubes=reader.tubes(picks),
@@ -168,12 +182,19 @@ class _Reader:
             volume = table.volume_at(row)
             if volume is not None:
                 extent = volume * of_table[:, np.newaxis]
+            if roles.binned:
+                of_table = table.binned_at(row)
         sizes = find_pixel_sizes(columns, roles, of_table)
         if needs_pixel_size(roles, self.params):
             # An inspection reads tables without any pixel size, too.
             known = ~missing if roles.image else ~missing & (sizes.source != UNKNOWN)
-            column = roles.psize_mic or (roles.image.psize if roles.image else "")
-            self.problems.note_pixel_sizes(sizes.used, column, known, "micrograph_pixel_size")
+            if roles.image:
+                of_image = sizes.source == IMAGE
+                self.problems.note_pixel_sizes(sizes.used, roles.image.psize, known & of_image)
+                known &= ~of_image
+            column = roles.psize_mic or ""
+            option = "coordinate_pixel_size" if roles.binned else "micrograph_pixel_size"
+            self.problems.note_pixel_sizes(sizes.used, column, known, option)
         return _Micrographs(rows, sizes, shape, volume, extent, missing)
 
     def score(self) -> Floats:
@@ -322,10 +343,20 @@ class _Reader:
         return find_tubes(picks, self.columns.floats(name), in_angstrom=in_angstrom)
 
 
+def _fractional(position: Floats) -> NDArray[np.bool_] | None:
+    within = ((position >= 0) & (position <= 1)).all(axis=1)
+    if not within.any():  # the usual case
+        return None
+    return np.asarray(within & (position % 1 > 0).any(axis=1))
+
+
 def _range_of(position: Floats) -> tuple[float, float]:
+    """Return the least and greatest coordinate. Return NaN if all are 0 or 1, which may be pixels or fractions."""
     if not position.size:
         return np.nan, np.nan
     low, high = float(position.min()), float(position.max())
+    if low >= 0 and high <= 1 and (position == np.rint(position)).all():
+        return np.nan, np.nan
     if not np.isfinite([low, high]).all():  # few tables have such rows
         finite = position[np.isfinite(position)]
         return _range_of(finite)

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
+import numpy as np
+
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read
+from dask_dedup.formats import read, with_texts
 from dask_dedup.hints import parameter
-from dask_dedup.particles.checks.pixel_size import check_pixel_size
+from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
 from dask_dedup.particles.checks.scores import check_directions, check_min_scores
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
@@ -21,7 +23,9 @@ from dask_dedup.particles.programs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    import pyarrow as pa
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, JobMicrographs, ParticleTable
@@ -63,6 +67,7 @@ class Inputs:
         micrographs: MicrographTable | None = None,
     ) -> Self:
         """Make inputs from opened tables. The fragments of all tables are numbered consecutively from 0."""
+        tables = [with_texts(table, params.group_columns) for table in tables]
         fragments = [fragment for table in tables for fragment in table.fragments]
         numbered = tuple(replace(part, number=n) for n, part in enumerate(fragments))
         return cls(tuple(tables), numbered, tuple(roles), params, micrographs)
@@ -116,8 +121,9 @@ def use_stripping(
     stripping: Stripping,
 ) -> list[ColumnRoles]:
     """Return the roles of the inputs `paths` with this stripping of micrograph names."""
+    naming = Naming.of(params, roles[0].match, stripping)
     return [
-        replace(role, naming=Naming.of(params, role.match, path, stripping))
+        replace(role, naming=naming.for_input(params, path))
         for path, role in zip(paths, roles, strict=True)
     ]
 
@@ -129,7 +135,7 @@ def read_exposures(
 
     `given` is its path as the parameters name it, if that is another one.
     """
-    naming = Naming.of(params, roles.match, given or exposures.path, roles.naming.stripping)
+    naming = roles.naming.for_input(params, given or exposures.path)
     return read_micrographs(exposures, naming, roles.groups)
 
 
@@ -139,28 +145,45 @@ def find_units(
     params: DedupParams,
     micrographs: MicrographTable | None,
 ) -> list[ColumnRoles]:
-    """Return the roles with the unit ``volume`` for tables whose positions are fractions of the tomogram.
+    """Return the roles of each table with the unit that `find_unit` finds."""
+    found = []
+    for table, role in zip(tables, roles, strict=True):
+        parts = (read(table, each, role.position) for each in table.fragments if each.rows)
+        found.append(find_unit(role, params, micrographs, table.path, parts))
+    return found
+
+
+def find_unit(
+    roles: ColumnRoles,
+    params: DedupParams,
+    micrographs: MicrographTable | None,
+    table: str,
+    parts: Iterable[pa.Table],
+) -> ColumnRoles:
+    """Return the roles with the unit ``volume`` if the positions are fractions of the tomogram.
 
     Warp's template matching writes them. They can be read if the sizes of the tomograms are known;
-    else they stay pixels, which `checks.scales` refuses.
+    else they stay pixels, which `checks.scales` refuses. `parts` are the rows of the table, and
+    the first one that cannot be both decides.
     """
+    in_pixels = roles.unit == "pixel" and len(roles.position) == 3 and not roles.overrides_psize
     if micrographs is None or micrographs.volume is None:
-        return list(roles)
-    return [
-        replace(role, unit="volume", image=None)
-        if role.unit == "pixel" and needs_pixel_size(role, params) and _is_normalised(table, role)
-        else role
-        for table, role in zip(tables, roles, strict=True)
-    ]
+        return roles
+    if in_pixels and needs_pixel_size(roles, params) and _are_fractions(roles, table, parts):
+        return replace(roles, unit="volume", image=None)
+    return roles
 
 
-def _is_normalised(table: ParticleTable, roles: ColumnRoles) -> bool:
-    """Return whether all coordinates in the first rows of a table of tomograms are from 0 to 1."""
-    fragment = next((each for each in table.fragments if each.rows), None)
-    if fragment is None or len(roles.position) != 3 or roles.overrides_psize:
-        return False
-    position = Columns(read(table, fragment, roles.position), table.path).points(roles.position)
-    return bool(((position >= 0) & (position <= 1)).all())
+def _are_fractions(roles: ColumnRoles, table: str, parts: Iterable[pa.Table]) -> bool:
+    for rows in parts:
+        position = Columns(rows, table).points(roles.position)
+        position = position[np.isfinite(position).all(axis=1)]
+        if ((position < 0) | (position > 1)).any():
+            break
+        # Zeros and ones may be pixels or fractions.
+        if (position % 1 > 0).any():
+            return True
+    return False
 
 
 def find_roles(
@@ -200,7 +223,11 @@ def allow_missing_scores(
     found = {table: has_score(names, params.score_of(table)) for table, names in tables}
     if not any(found.values()):
         return params
-    lacking = [table for table in found if not found[table] and not params.has_own_score(table)]
+    lacking = [
+        table
+        for table, has in found.items()
+        if not (has or params.names_input("score_field", table))
+    ]
     return params.without_scores(lacking) if lacking else params
 
 
@@ -244,11 +271,14 @@ def compare_roles(
     else:
         by_name = by_name or len({role.convention for role in roles}) > 1
         match = "name" if by_name else "path"
+    naming = Naming.of(params, match)
     matched = []
     for role, (table, columns) in zip(roles, tables, strict=True):
         column = role.micrograph
+        path = None
         if match == "uid":
             column = MICROGRAPH_UID
+            path = MICROGRAPH_PATH if len(tables) > 1 and MICROGRAPH_PATH in columns else None
         elif role.convention == "cryosparc":
             column = MICROGRAPH_PATH
         if column not in columns:
@@ -261,8 +291,9 @@ def compare_roles(
             replace(
                 role,
                 micrograph=column,
-                naming=Naming.of(params, match, table),
+                naming=naming.for_input(params, table),
                 groups=params.group_columns,
+                micrograph_path=path,
             )
         )
     return matched
@@ -285,8 +316,9 @@ def _check_positions(
         raise InputError(
             f"{flat}: has no z coordinate, but another input has. Run them separately."
         )
-    units = {role.unit for role in roles}
-    if len(units) > 1 and ("angstrom" in units or not params.measures):
+    # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
+    units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}
+    if len(units) > 1 and (("angstrom", False) in units or not params.measures):
         listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
         raise InputError(
             f"the positions of the inputs are in different units ({listed}). Run them separately."
@@ -299,7 +331,15 @@ def check_inputs(inputs: Inputs) -> None:
     known = next((job.path for job in inputs.psize_sources.values()), "")
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         columns = () if table.format == "coordinates" else table.schema.names
-        check_pixel_size(roles, params, inputs.micrographs, table.path, columns, known)
+        try:
+            # A frame has no bytes, and its rows are not counted yet.
+            if table.rows or not table.bytes:
+                check_pixel_size(roles, params, inputs.micrographs, table.path, columns, known)
+        except InputError:  # a pixel size would not help
+            parts = (read(table, each, roles.position) for each in table.fragments if each.rows)
+            if roles.unit == "pixel" and _are_fractions(roles, table.path, parts):
+                raise fractions_error(roles, table.path) from None
+            raise
         if table.source in params.flip_y:
             check_flip(roles, params, inputs.micrographs, table.path)
     unknown = [source for source in params.flip_y if not 0 <= source < count]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from dask_dedup.dedup.per_input import as_input
+from dask_dedup.dedup.per_input import PerInput, as_input
 from dask_dedup.errors import InputError
 from dask_dedup.formats import micrographs_of_job, open_table, read
 from dask_dedup.hints import parameter
@@ -75,7 +75,8 @@ def pixel_sizes_of_jobs(
         sources[table.path] = named
     if not found:
         return JobPixelSizes(params, {})
-    sizes_of = (*params.micrograph_pixel_size, *found.items())  # type: ignore[misc]
+    stored = cast("PerInput[float]", params.micrograph_pixel_size)
+    sizes_of = PerInput([*stored, *found.items()])
     return JobPixelSizes(replace(params, micrograph_pixel_size=sizes_of), sources)
 
 

@@ -42,9 +42,9 @@ _TOMOSTAR = ".tomostar"
 #: Micrographs and picks that a nearest neighbour is measured on, at most.
 _MEASURED_MICROGRAPHS, _MEASURED_PICKS = 20, 20_000
 
-#: Sources of a pixel size: a parameter, the column of the image, the micrograph table, the column of
-#: the micrograph, or nothing.
-COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN = range(6)
+#: Sources of a pixel size: a parameter, the column of the image, the micrograph table (of the
+#: micrograph or of the binned tomogram), the column of the micrograph, or nothing.
+COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN, BINNED = range(7)
 
 
 class TwoReadings(NamedTuple):
@@ -93,7 +93,7 @@ def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | No
     if roles.overrides_psize:
         used, source = of_option, COORDINATE_OPTION
     elif of_table is not None:
-        used, source = of_table, TABLE
+        used, source = of_table, BINNED if roles.binned else TABLE
     elif stored is not None:
         used, source = stored, COLUMN
     else:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.hints import parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 MICROGRAPH_UID, MICROGRAPH_PATH = "location/micrograph_uid", "location/micrograph_path"
 
@@ -81,6 +85,13 @@ RELION = Program(
 )
 PROGRAMS = (CRYOSPARC, RELION)
 
+
+def is_column(name: str) -> bool:
+    """Return whether a hive key is a particle column of RELION, Warp or CryoSPARC. Others may be sessions."""
+    # The key of alignments3D/split is split, if that is in the path of an input.
+    return name.startswith(("rln", "wrp")) or "/" in name or name in ("split", "class")
+
+
 #: CryoSPARC alignments, the preferred one first.
 ALIGNMENTS = ("alignments3D", "alignments2D")
 #: CryoSPARC alignments to several classes, with one shift for each.
@@ -89,6 +100,8 @@ SEVERAL_CLASSES = "alignments3D_multi"
 RELION_SHIFT_ANGSTROM = ("rlnOriginXAngst", "rlnOriginYAngst", "rlnOriginZAngst")
 RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
+#: Of tomograms that RELION 5 reconstructed.
+TOMOGRAM_BINNING = "rlnTomoTomogramBinning"
 #: Before the binning of motion correction.
 ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
 #: Name of the image, and whether the images are 2-D stacks.
@@ -100,17 +113,23 @@ TRACK_COLUMNS = ("rlnHelicalTrackLengthAngst", "rlnHelicalTrackLength")
 SYMMETRY_SOURCE = "sym_expand/src_uid"
 
 #: Columns in the content hash of particles without a uid, besides position, score and name: shifts, then angles.
+#: Each with its numbers per row.
 CONTENT_COLUMNS = {
-    "cryosparc": (
-        *(f"{group}/shift" for group in ALIGNMENTS),
-        *(f"{group}/pose" for group in ALIGNMENTS),
-    ),
-    "relion": (
-        *RELION_SHIFT_ANGSTROM,
-        *RELION_SHIFT_PIXELS,
-        *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
-        *(f"wrpAngle{angle}1" for angle in ("Rot", "Tilt", "Psi")),
-        *RELION_SUBTOMOGRAM,
+    "cryosparc": {
+        "alignments3D/shift": 2,
+        "alignments2D/shift": 2,
+        "alignments3D/pose": 3,
+        "alignments2D/pose": 1,
+    },
+    "relion": dict.fromkeys(
+        (
+            *RELION_SHIFT_ANGSTROM,
+            *RELION_SHIFT_PIXELS,
+            *(f"rlnAngle{angle}" for angle in ("Rot", "Tilt", "Psi")),
+            *(f"wrpAngle{angle}1" for angle in ("Rot", "Tilt", "Psi")),
+            *RELION_SUBTOMOGRAM,
+        ),
+        1,
     ),
 }
 #: Names of particles in the content hash, the preferred one first.
@@ -136,7 +155,11 @@ WITHOUT_POSITIONS = {
     "that it names.",
     "rlnTomoParticlesFile": "it is an optimisation set. Pass the file that its rlnTomoParticlesFile "
     "names.",
-    "rlnTomoTiltSeriesStarFile": "it is a list of tomograms. Pass a particles.star.",
+    **dict.fromkeys(
+        ("rlnTomoTiltSeriesStarFile", "rlnTomoSizeX"),
+        "it is a list of tomograms. Pass a particles.star, and this list with "
+        f"{parameter('micrographs')}.",
+    ),
     "rlnReferenceImage": "it is a list of class averages. Pass the file of the same job and "
     "iteration that ends in _data.star.",
     **dict.fromkeys(
@@ -146,3 +169,15 @@ WITHOUT_POSITIONS = {
     ),
     "cisTEMOriginalXPosition": "it is a cisTEM table. Export the particles from cisTEM for RELION.",
 }
+
+
+def is_annotation(columns: Collection[str], table: str) -> bool:
+    """Return whether a table has picks of RELION 5 in pixels of the binned tomogram. Its path shows this."""
+    path = Path(table).absolute()
+    psize = (*RELION.psize_mic, *RELION_PARTICLE_PSIZE)
+    return (
+        "annotations" in path.parts[:-1]
+        and path.name.endswith("_particles.star")
+        and {"rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"} <= {*columns}
+        and not any(name in columns for name in psize)
+    )

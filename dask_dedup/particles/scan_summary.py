@@ -10,6 +10,7 @@ import numpy as np
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.particles.checks.micrograph_scales import MicrographScales, micrograph_scales
+from dask_dedup.particles.programs import is_column
 from dask_dedup.particles.validity import Reason, count_reasons
 
 if TYPE_CHECKING:
@@ -99,8 +100,12 @@ class ScanSummary:
     #: For each hive key that `group_by` may have to decide about, and each value of it: the keys of
     #: the micrographs under it.
     hive_values: dict[str, dict[str, NDArray[np.uint64]]] = field(default_factory=dict)
-    #: Least and greatest stored coordinate of RELION; NaN if there is none.
+    #: Least and greatest stored coordinate of RELION; NaN if there are none but 0 and 1.
     coordinates: tuple[float, float] = (np.nan, np.nan)
+    #: (m,) rows of each micrograph whose pixel coordinates are fractions; None if there are none.
+    fractional: NDArray[np.int64] | None = None
+    #: Whether all coordinates are 0.
+    zero_filled: bool = False
     #: Of the micrographs; None if no pixel size is needed.
     scales: MicrographScales | None = None
     #: The filaments, if they have track lengths.
@@ -120,6 +125,10 @@ def summarize(
     uids = np.empty(0, np.uint64)
     if roles.uid:
         uids = np.sort(_select(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
+    fractional = None
+    if found.fractional is not None:
+        of_rows = number[_select(found.fractional, compared)]
+        fractional = np.bincount(of_rows, minlength=keys.size)
     return ScanSummary(
         fragment=fragment.number,
         source=fragment.source,
@@ -135,17 +144,17 @@ def summarize(
         oddities=found.oddities,
         invalid=count_reasons(picks.invalid),
         two_readings=found.two_readings,
-        hive_values={} if params.group_by else _hive_values(found, fragment, roles),
+        hive_values={} if params.group_by else _hive_values(found, fragment),
         coordinates=found.coordinates,
+        fractional=fractional,
+        zero_filled=found.zero_filled,
         scales=micrograph_scales(found, number, keys.size, compared),
         tubes=found.tubes,
     )
 
 
-def _hive_values(
-    found: Extract, fragment: Fragment, roles: ColumnRoles
-) -> dict[str, dict[str, NDArray[np.uint64]]]:
-    """Return the keys of the micrographs under each value of each hive key. Uids need no group, so they have none."""
+def _hive_values(found: Extract, fragment: Fragment) -> dict[str, dict[str, NDArray[np.uint64]]]:
+    """Return the keys of the micrographs under each value of each hive key. Uids have none."""
     values: dict[str, dict[str, list[NDArray[np.uint64]]]] = {}
     micrographs, start = found.micrographs, 0
     for part in fragment.slices if micrographs.names else ():
@@ -153,7 +162,7 @@ def _hive_values(
         start += part.rows
         keys = np.unique(micrographs.stored[rows][~micrographs.missing[rows]])
         for key, value in part.keys:
-            if key != roles.micrograph:
+            if not is_column(key):
                 text = "null" if value is None else str(value)
                 values.setdefault(key, {}).setdefault(text, []).append(keys)
     return {

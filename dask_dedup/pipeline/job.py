@@ -12,6 +12,8 @@ from uuid import uuid4
 import pyarrow as pa
 
 from dask_dedup.conversion import CONVERSIONS
+from dask_dedup.dedup.params import PER_INPUT, RENAMES
+from dask_dedup.dedup.per_input import as_input
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema, is_writable, output_name
 from dask_dedup.formats.parquet.schema import unify
@@ -146,9 +148,16 @@ def make_run_id(
         name = {"picker": table.picker} if table.picker else {}
         return {"path": path, "files": [file.to_dict() for file in table.files], **name}
 
+    parameters = params.to_dict()
+    # The same names as in the command that repeats the run.
+    named = {as_input(table.path): with_version(table.path, table.version) for table in tables}
+    for name in (*PER_INPUT, RENAMES):
+        parameters[name] = [[named.get(path, path), value] for path, value in parameters[name]]
+    # The path and the order of the map do not count.
+    parameters["micrograph_map"] = sorted(params.names_of_micrographs.pairs)
     request = {
         "algorithm": ALGORITHM,
-        "parameters": params.to_dict(),
+        "parameters": parameters,
         "output_format": output_format,
         "inputs": [identity(table) for table in tables],
         "micrographs": identity(exposures) if exposures else None,

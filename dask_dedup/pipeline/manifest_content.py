@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import RunError
-from dask_dedup.formats import is_tree
+from dask_dedup.formats import by_source, is_tree
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
@@ -139,8 +139,9 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
                 "rows. This is a bug in dask-dedup; nothing was committed."
             )
     by_input: list[dict[str, Any]] = []
+    of_input = by_source(checkpoints)
     for table in job.inputs.tables:
-        mine = [checkpoint for checkpoint in checkpoints if checkpoint.source == table.source]
+        mine = of_input[table.source]
         reasons = _sum(plan.invalid.get(checkpoint.fragment, {}) for checkpoint in mine)
         by_input.append(
             {
@@ -186,9 +187,15 @@ def _outputs(
         for file in [checkpoint.files.get(folder)]
         if file is not None
     ]
+    of_input = by_source(job.inputs.fragments)
     with ThreadPoolExecutor() as pool:
         assembled = [
-            (table.source, pool.submit(stages.assemble, job, table.source, folder, count[key]))
+            (
+                table.source,
+                pool.submit(
+                    stages.assemble, job, table, of_input[table.source], folder, count[key]
+                ),
+            )
             for table, name, count in zip(
                 job.inputs.tables, job.native_names, totals["by_input"], strict=True
             )

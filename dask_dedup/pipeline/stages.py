@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment
+    from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.job import Job
@@ -71,7 +71,7 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
-    rows = read(inputs.tables[fragment.source], fragment, roles.columns)
+    rows = read(inputs.tables[fragment.source], fragment, roles.scanned_columns)
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
@@ -265,13 +265,13 @@ def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[
     return int(same_uid.sum()), int((both & (half != winner_half)).sum())
 
 
-def assemble(job: Job, source: int, outcome: str, rows: int) -> list[OutputFile]:
+def assemble(
+    job: Job, table: ParticleTable, fragments: Sequence[Fragment], outcome: str, rows: int
+) -> list[OutputFile]:
     """Join the part files of one input and one outcome (kept or rejected) into a table in the input's format."""
-    table = job.inputs.tables[source]
-    numbers = [fragment.number for fragment in job.inputs.fragments if fragment.source == source]
     store, staging = open_staging(job.staging)
-    pieces = [staging / piece_name(outcome, number) for number in numbers]
-    target = Path(job.dataset_folder(outcome)) / (job.native_names[source] or "")
+    pieces = [staging / piece_name(outcome, fragment.number) for fragment in fragments]
+    target = Path(job.dataset_folder(outcome)) / (job.native_names[table.source] or "")
     with store.draft(staging) as draft:
         folder = draft / target.parent
         folder.mkdir(parents=True)

@@ -13,13 +13,14 @@ from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion import CONVERSIONS
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.formats import open_table, read
+from dask_dedup.formats import by_source, open_table, read
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import read_exposures, resolve_all, use_stripping
 from dask_dedup.particles.micrographs.stripping import Stripping
+from dask_dedup.particles.micrographs.table import MicrographTable
 from dask_dedup.particles.validity import Reason
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
@@ -176,10 +177,15 @@ class FinishedRun:
     def parts(self) -> tuple[Part, ...]:
         """The files of the three datasets, as one `Part` per fragment or per input in native format."""
         kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
+        of_input = by_source(file for _, file in sorted(duplicates.items()))
+
+        def duplicates_of(source: int) -> tuple[Path, ...]:
+            return tuple(file.path for file in of_input[source])
+
         if self.is_conversion:
             # The converted files do not show which input a row is from: the inputs are read instead.
             return tuple(
-                Part(source, Path(KEPT), Path(REJECTED), self._duplicates_of(source))
+                Part(source, Path(KEPT), Path(REJECTED), duplicates_of(source))
                 for source in range(len(self.manifest["inputs"]))
             )
         parts = [
@@ -188,13 +194,8 @@ class FinishedRun:
         ]
         native = self.native_tables(REJECTED)
         for source, path in self.native_tables(KEPT).items():
-            parts.append(Part(source, path, native[source], self._duplicates_of(source)))
+            parts.append(Part(source, path, native[source], duplicates_of(source)))
         return tuple(parts)
-
-    def _duplicates_of(self, source: int) -> tuple[Path, ...]:
-        """Return the files of ``duplicates`` for one input, in the order of its fragments."""
-        files = sorted(self.by_fragment(DUPLICATES).items())
-        return tuple(file.path for _, file in files if file.source == source)
 
     @cached_property
     def roles(self) -> tuple[ColumnRoles, ...]:
@@ -209,7 +210,9 @@ class FinishedRun:
             paths = [path for path, _ in inputs]
             found = use_stripping(paths, found, params, Stripping.parse(names["stripping"]))
         return tuple(
-            replace(roles, unit="volume", image=None) if unit == "volume" else roles
+            replace(roles, unit="volume", image=None)
+            if unit == "volume"
+            else replace(roles, binned=unit == "binned pixel")
             for roles, unit in zip(found, units, strict=True)
         )
 
@@ -250,7 +253,7 @@ class FinishedRun:
         """The reason why particle distances cannot be measured, or an empty text."""
         for entry, roles in zip(self.manifest["inputs"], self.roles, strict=True):
             sources = (roles.psize_mic, roles.given_psize, roles.image, self.micrographs)
-            if roles.unit == "volume":  # needs the sizes of the tomograms
+            if roles.unit == "volume" or roles.binned:  # needs the tomograms
                 sources = (None, None, None, self.micrographs)
             if needs_pixel_size(roles, self.params) and all(found is None for found in sources):
                 return (

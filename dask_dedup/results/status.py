@@ -11,6 +11,7 @@ from dask_dedup.hints import Message, parameter
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import CHECKPOINTS
 from dask_dedup.output.manifest import find_manifest
+from dask_dedup.pipeline.job import ALGORITHM
 from dask_dedup.results.command import resume_command
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import is_folder
@@ -40,6 +41,8 @@ class Attempt:
         Command that resumes the run; empty if unknown.
     complete : bool
         Whether only the commit was interrupted.
+    made_by : str
+        Version of dask-dedup that cannot be resumed by this version; else empty.
     """
 
     folder: str
@@ -50,6 +53,7 @@ class Attempt:
     bytes: int
     command: str
     complete: bool
+    made_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,12 @@ class Status:
         if attempt.complete:
             return ["interrupted while the result was put into place. To finish:", command]
         remove = f"To remove it: {shell_command('clean', self.output)}"
+        if attempt.made_by:
+            return [
+                f"interrupted: {done}. This version cannot resume it: it was made by version "
+                f"{attempt.made_by}, with another algorithm.",
+                remove,
+            ]
         return [f"interrupted: {done}. To resume:", command, remove]
 
 
@@ -187,6 +197,8 @@ def clean(output: str | Path) -> list[str]:
 def _attempt(store: ResultStore, staging: Path, *, overwrite: bool) -> Attempt:
     request = store.read_request(staging)
     rows = request["fragment_rows"] if request else []
+    made = request.get("versions", {}) if request else {}
+    outdated = request is not None and made.get("algorithm") != str(ALGORITHM)
     files = store.staged_files(staging)
     done = [int(file.stem) for file in files if file.parent == staging / CHECKPOINTS]
     return Attempt(
@@ -198,4 +210,5 @@ def _attempt(store: ResultStore, staging: Path, *, overwrite: bool) -> Attempt:
         bytes=sum(files.values()),
         command=resume_command(request, str(store.output), overwrite=overwrite) if request else "",
         complete=store.staged_manifest(staging) is not None,
+        made_by=made.get("dask-dedup", "unknown") if outdated else "",
     )

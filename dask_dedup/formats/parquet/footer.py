@@ -11,6 +11,7 @@ from urllib.parse import unquote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dask_dedup.arrow import is_text
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import FileSlice, InputFile, opening
 from dask_dedup.formats.unsupported import describe_unsupported
@@ -62,7 +63,7 @@ class Footer:
     def slices(self, schema: pa.Schema) -> Iterator[tuple[FileSlice, int]]:
         """Yield a `FileSlice` and its approximate uncompressed size in bytes for each row group with rows."""
         keys = tuple(
-            (name, _key_value(value, schema.field(name).type)) for name, value in self.keys
+            (name, self._key_value(value, schema.field(name))) for name, value in self.keys
         )
         width = sum(map(_width, schema.types))
         first = 0
@@ -78,6 +79,20 @@ class Footer:
                 yield rows_of_group, max(size, int(rows * width) // _SAVING)
             first += rows
 
+    def _key_value(self, value: Any, field: pa.Field) -> Any:
+        """Convert the value of a hive key to the type of its column."""
+        if value == NULL_KEY:
+            return None
+        if not isinstance(value, str) or is_text(field.type):
+            return value
+        try:
+            return pa.array([value], pa.string()).cast(field.type)[0].as_py()
+        except pa.ArrowException as error:
+            raise InputError(
+                f"{self.file.path}: the folder {field.name}={value} is no value of the column {field.name}, "
+                f"which is {field.type} in other files. Rename the folder, or cast the column to text."
+            ) from error
+
 
 def _width(kind: pa.DataType) -> float:
     """Return the minimum memory of one value of an Arrow type, in bytes. Text counts as a dictionary index."""
@@ -91,12 +106,6 @@ def _width(kind: pa.DataType) -> float:
         return int(kind.bit_width) / 8
     except ValueError:
         return 4
-
-
-def _key_value(value: Any, kind: pa.DataType) -> Any:
-    if value == NULL_KEY:
-        return None
-    return int(value) if isinstance(value, str) and pa.types.is_integer(kind) else value
 
 
 def read_footer(path: Path, root: Path) -> Footer:
@@ -129,6 +138,18 @@ def read_footer(path: Path, root: Path) -> Footer:
     return Footer(file, schema, keys, tuple(groups))
 
 
+def parse_hive_key(folder: str) -> tuple[str, str] | None:
+    """Return the hive key and the value in the name of a folder, or None if it is not ``key=value``.
+
+    Examples
+    --------
+    >>> parse_hive_key("session=A%2FB"), parse_hive_key("picks")
+    (('session', 'A/B'), None)
+    """
+    match = _HIVE_KEY.fullmatch(folder)
+    return (unquote(match[1]), unquote(match[2])) if match else None
+
+
 def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
     """Return the hive keys and values in the names of the folders between `root` and the file `path`.
 
@@ -142,10 +163,10 @@ def hive_keys(path: Path, root: Path) -> list[tuple[str, str]]:
     keys: list[tuple[str, str]] = []
     begun = ""
     for number, folder in enumerate(folders):
-        match = _HIVE_KEY.fullmatch(begun + folder)
+        key = parse_hive_key(begun + folder)
         begun = ""
-        if match:
-            keys.append((unquote(match[1]), unquote(match[2])))
+        if key:
+            keys.append(key)
         elif folder in _CRYOSPARC_GROUPS and "=" in "".join(folders[number + 1 : number + 2]):
             begun = f"{folder}/"
         elif keys:

@@ -19,7 +19,7 @@ from dask_dedup.formats.star.values import is_missing, is_number, is_whole_numbe
 from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from dask_dedup.formats.star.blocks import Layout, Loop
@@ -187,6 +187,21 @@ def _sample(loop: Loop) -> Mapping[str, list[bytes]]:
     _, block = next(loop.span.blocks())
     cut = block.find(b"\n", _SAMPLE_BYTES) + 1
     return read_tokens(block[:cut] if cut else block, loop.labels, loop.span)
+
+
+def as_texts(schema: pa.Schema, detail: StarDetail, columns: Collection[str]) -> pa.Schema:
+    """Return the schema with text as the type of `columns`, except for labels whose type RELION defines.
+
+    Text keeps all digits and leading zeros, and does not depend on the other values of the column.
+    """
+    texts = {name for name in columns if name in detail.labels and not _has_known_type(name)}
+    return pa.schema(
+        [each.with_type(pa.string()) if each.name in texts else each for each in schema]
+    )
+
+
+def _has_known_type(label: str) -> bool:
+    return label == OPTICS_GROUP or bool(_REAL.fullmatch(label) or _WHOLE.fullmatch(label))
 
 
 def _type_of(label: str, values: list[bytes]) -> pa.DataType:

@@ -17,6 +17,7 @@ The columns are the table's labels without the leading underscore, followed by c
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,6 +45,7 @@ from dask_dedup.formats.star.particle_block import (
     MAGNIFICATION,
     OPTICS_GROUP,
     StarDetail,
+    as_texts,
     choose_particles,
     describe,
     schema_of,
@@ -53,7 +55,7 @@ from dask_dedup.storage.files import open_to_read, status_of
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -125,6 +127,12 @@ def read_text(
     detail: StarDetail = table.detail
     span = _span_of(table, fragment)
     return parse_columns(span, detail.labels, dict.fromkeys(labels, pa.string()))
+
+
+def with_texts(table: ParticleTable, columns: Collection[str]) -> ParticleTable:
+    """Return the table with `columns` as text, exactly as written, unless RELION defines their type."""
+    schema = as_texts(table.schema, table.detail, columns)
+    return replace(table, stored_schema=StoredSchema.of(schema))
 
 
 def _span_of(table: ParticleTable, fragment: Fragment) -> Span:

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.dedup.params import LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
+from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.checks.filaments import find_restarts
 from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
-from dask_dedup.particles.checks.scales import check_scales, scale_warnings
+from dask_dedup.particles.checks.scales import check_scales, position_warnings, scale_warnings
 from dask_dedup.particles.checks.scores import find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.micrographs.name_match import clash_warnings
@@ -40,10 +42,29 @@ def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         return
     lines = _describe(inputs, ((summary, summary.problems) for summary in summaries))
     if lines:
+        hints = missing_hint(inputs, summaries) + _nanometre_hint(inputs, summaries)
         raise InputError(
-            f"{'; '.join(lines)}.{missing_hint(inputs, summaries)} Fix them, or pass "
+            f"{'; '.join(lines)}.{hints} Fix them, or pass "
             f"{parameter('invalid', 'reject')} or {parameter('invalid', 'keep')}."
         )
+
+
+def _nanometre_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
+    """Return advice for micrograph pixel sizes that are too small for angstrom, or an empty text."""
+    for summary in summaries:
+        for problem in summary.problems:
+            low, high = problem.value_range or (0.0, np.inf)
+            if (
+                problem.column == inputs.roles[summary.source].psize_mic
+                and 0 < high < LEAST_PIXEL_SIZE
+            ):
+                value = float(f"{10 * low:.6g}")
+                path = inputs.tables[summary.source].path
+                option = parameter(
+                    "coordinate_pixel_size", {path: value} if len(inputs.tables) > 1 else value
+                )
+                return f" If the pixel size is in nanometres, pass {option}."
+    return ""
 
 
 def _describe(inputs: Inputs, found: Iterable[tuple[ScanSummary, Sequence[Problem]]]) -> list[str]:
@@ -78,8 +99,9 @@ def _problem_text(problem: Problem, first: Sequence[str]) -> str:
 
 def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     """Check that no uid occurs twice in one input. Different inputs may share uids."""
+    of_input = by_source(summaries)
     for table in inputs.tables:
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         repeated = find_repeated([summary.uids for summary in mine])
         if repeated.size:
             some = ", ".join(
@@ -132,11 +154,14 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     lines = left_out_warnings(inputs)
     lines += _describe(inputs, ((summary, summary.oddities) for summary in summaries))
     lines += _invalid_warnings(inputs, summaries)
+    of_input = by_source(summaries)
     for table in inputs.tables:
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         found = scale_warnings(inputs, table.source, mine)
+        found += position_warnings(inputs, table.source, mine)
         found += _filament_warnings(mine)
         found += _shift_warnings(inputs, table.source)
+        found += _uid_warnings(inputs, mine)
         lines += [f"{table.path}: {line}" for line in found]
     lines += find_score_warnings(inputs, summaries)
     lines += conflict_warnings(inputs, summaries)
@@ -175,7 +200,7 @@ def _filament_warnings(summaries: Sequence[ScanSummary]) -> list[str]:
     return [
         f"{what} (first: number {number} on {where}): their tracks restart, as after joining "
         f"files. {parameter('ignore_within_filament')} compares no particles of one number. Pass the "
-        "files as separate inputs, or number the filaments anew."
+        "files as separate inputs, or renumber the filaments."
     ]
 
 
@@ -205,6 +230,17 @@ def _shift_warnings(inputs: Inputs, source: int) -> list[str]:
     return [
         f"{unused} holds a shift for each class and is not applied (shift: none). Use a table of one "
         f"class, which has alignments3D/shift, or pass {parameter('shift_key', 'none')}."
+    ]
+
+
+def _uid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return a list of one warning if all micrograph uids of an input are 0, else []."""
+    keys = [summary.micrographs for summary in summaries if summary.micrographs.size]
+    if inputs.roles[0].match != "uid" or not keys or any(each.any() for each in keys):
+        return []
+    return [
+        f"all values of {inputs.roles[0].micrograph} are 0, so all particles are on one micrograph. "
+        f"If the column is zero-filled, pass {parameter('match_micrographs', 'path')}."
     ]
 
 

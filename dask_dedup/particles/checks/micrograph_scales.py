@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: Columns of the values: pixel size, height and width, angstrom.
 _PSIZE, _EXTENT = slice(0, 1), slice(1, 3)
-#: Sources of pixel sizes that are those of the micrograph, whatever the coordinates are in.
+#: Sources of pixel sizes that are the micrograph's, in any unit of the coordinates.
 _OF_MICROGRAPH = (TABLE, COLUMN, MICROGRAPH_OPTION)
 
 
@@ -80,13 +80,22 @@ def check_extents(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
     if conflict is None:
         return
     where = _where(inputs, conflict)
+    cure = f", or pass {parameter('coordinate_pixel_size')} for the input that is wrong"
+    if any(inputs.roles[source].overrides_psize for source in conflict.inputs):
+        cure = ""
+    alike = _is_ten(*(float(value[1]) for value in conflict.values))
+    nanometre = "A factor of 10 suggests nanometres. " if alike else ""
     sizes = [f"{width:.4g} x {height:.4g} A" for height, width in conflict.values]
     raise InputError(
         f"{counted(conflict.micrographs, 'micrograph', 'have')} two extents "
-        f"({_columns(inputs, conflict, shape=True)}; first: {_name(summaries, conflict.key)}, "
+        f"({_columns(inputs, conflict, shape=True)}; first: {micrograph_name(summaries, conflict.key)}, "
         f"{sizes[0]} in {where[0]}, {sizes[1]} in {where[1]}). "
-        f"Fix the pixel size or the shape, or pass {parameter('coordinate_pixel_size')} for the input that is wrong."
+        f"{nanometre}Fix the pixel size or the shape{cure}."
     )
+
+
+def _is_ten(one: float, other: float) -> bool:
+    return bool(abs(max(one, other) / min(one, other) / 10 - 1) <= TOLERANCE)
 
 
 def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
@@ -96,13 +105,15 @@ def conflict_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
         return []
     where = _where(inputs, conflict)
     low, high = (float(value[0]) for value in conflict.values)
-    nanometre = " Is one of them in nm?" if abs(high / low / 10 - 1) <= TOLERANCE else ""
+    nanometre = cure = ""
+    if _is_ten(low, high):
+        nanometre, cure = " A factor of 10 suggests nanometres.", f" {10 * low:g} for {where[0]}"
     return [
         f"{counted(conflict.micrographs, 'micrograph', 'have')} two pixel sizes "
-        f"({_columns(inputs, conflict, shape=False)}; first: {_name(summaries, conflict.key)}, "
+        f"({_columns(inputs, conflict, shape=False)}; first: {micrograph_name(summaries, conflict.key)}, "
         f"{low:g} A in {where[0]}, {high:g} A in {where[1]}): unless the coordinates are in pixels of "
         f"these sizes, distances are wrong.{nanometre} "
-        f"To override one, pass {parameter('coordinate_pixel_size')}."
+        f"To override one, pass {parameter('coordinate_pixel_size')}{cure}."
     ]
 
 
@@ -169,13 +180,15 @@ def _columns(inputs: Inputs, conflict: _Conflict, *, shape: bool) -> str:
     for source in conflict.inputs:
         roles = inputs.roles[source]
         psize = roles.psize_mic or parameter("micrograph_pixel_size")
-        if inputs.micrographs is not None:
+        if roles.overrides_psize:
+            psize = parameter("coordinate_pixel_size")
+        elif inputs.micrographs is not None:
             psize = inputs.micrographs.path
         names[f"{roles.shape} x {psize}" if shape else psize] = None
     return ", ".join(names)
 
 
-def _name(summaries: Sequence[ScanSummary], key: int) -> str:
+def micrograph_name(summaries: Sequence[ScanSummary], key: int) -> str:
     """Return the name of a micrograph, or its uid if micrographs go by uid."""
     named = (str(each) for summary in summaries for each in summary.names if each.key == key)
     return next(named, f"uid {key}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
 
@@ -12,7 +12,9 @@ from dask_dedup.hints import parameter
 from dask_dedup.particles.validity import NAMED_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
@@ -57,12 +59,13 @@ def check_new_names(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         The message names the first micrographs.
     """
     listed = inputs.params.names_of_micrographs
+    new_names = inputs.roles[0].naming.new_names
+    known = {*new_names, *new_names.values()}
     unlisted: dict[str, None] = {}
     for summary in summaries:
         naming = inputs.roles[summary.source].naming
-        if not (naming.renames or naming.new_names):
+        if not (naming.renames or known):
             continue
-        known = {*naming.new_names, *naming.new_names.values()}
         for name in dict.fromkeys(each.name for each in summary.names if each.name):
             if not naming.renamed(name).strip():
                 raise InputError(
@@ -103,27 +106,58 @@ def check_groups(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
 def _hive_clashes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[tuple[str, str]]:
     """Yield each hive key that has one micrograph name under two values, with a description of them."""
     for hive_key in dict.fromkeys(key for summary in summaries for key in summary.hive_values):
-        found = [
+        clashes = KeyClashes.find(
             (value, summary.source, keys)
             for summary in summaries
             for value, keys in summary.hive_values.get(hive_key, {}).items()
-        ]
-        values = sorted({value for value, _, _ in found})
-        keys = np.concatenate([each for _, _, each in found])
-        codes = np.concatenate([np.full(each.size, values.index(v)) for v, _, each in found])
-        sources = np.concatenate([np.full(each.size, source) for _, source, each in found])
-        order = np.lexsort((sources, codes, keys))
-        keys, codes, sources = keys[order], codes[order], sources[order]
-        clash = np.flatnonzero((keys[1:] == keys[:-1]) & (codes[1:] != codes[:-1]))
-        if not clash.size:
+        )
+        if not clashes.keys.size:
             continue
         names = {each.key: each.name for summary in summaries for each in summary.names}
         # The first in the order of names.
-        row = min(clash.tolist(), key=lambda row: names[int(keys[row])])
-        one, other = (inputs.tables[sources[at]].path for at in (row, row + 1))
+        row = min(range(clashes.keys.size), key=lambda row: names[int(clashes.keys[row])])
+        one, other = (inputs.tables[source].path for source in clashes.sources[row])
+        value, other_value = (clashes.values[code] for code in clashes.codes[row])
         description = (
-            f"{one}: the micrograph {names[int(keys[row])]} is under {hive_key}={values[codes[row]]} and "
-            f"{hive_key}={values[codes[row + 1]]}{f' of {other}' if other != one else ''}"
+            f"{one}: the micrograph {names[int(clashes.keys[row])]} is under {hive_key}={value} and "
+            f"{hive_key}={other_value}{f' of {other}' if other != one else ''}"
         )
-        more = np.unique(keys[clash]).size - 1
+        more = np.unique(clashes.keys).size - 1
         yield hive_key, description + (f" (and {more:,} more)" if more else "")
+
+
+class KeyClashes(NamedTuple):
+    """Micrograph keys that occur under two values of a hive key.
+
+    Attributes
+    ----------
+    values : list of str
+        All values of the hive key, sorted.
+    keys : ndarray of uint64, (n,)
+        A key occurs n - 1 times if it is under n values.
+    codes : ndarray of int, (n, 2)
+        Indices in `values` of two values that the key is under.
+    sources : ndarray of int, (n, 2)
+        An input that has the key under each of them.
+    """
+
+    values: list[str]
+    keys: NDArray[np.uint64]
+    codes: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+    @classmethod
+    def find(cls, found: Iterable[tuple[str, int, NDArray[np.uint64]]]) -> Self:
+        """Find the clashes among (value, source, micrograph keys)."""
+        texts, inputs, parts = zip(*found, strict=True)
+        values = sorted(set(texts))
+        code_of = {value: code for code, value in enumerate(values)}
+        sizes = [part.size for part in parts]
+        keys = np.concatenate(parts)
+        codes = np.repeat([code_of[text] for text in texts], sizes)
+        sources = np.repeat(inputs, sizes)
+        order = np.lexsort((sources, codes, keys))
+        keys, codes, sources = keys[order], codes[order], sources[order]
+        row = np.flatnonzero((keys[1:] == keys[:-1]) & (codes[1:] != codes[:-1]))
+        two = np.column_stack((row, row + 1))
+        return cls(values, keys[row], codes[two], sources[two])

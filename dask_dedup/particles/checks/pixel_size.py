@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import needs_pixel_size
-from dask_dedup.particles.programs import CRYOSPARC, ORIGINAL_PIXEL_SIZE, RELION
+from dask_dedup.particles.programs import (
+    CRYOSPARC,
+    ORIGINAL_PIXEL_SIZE,
+    RELION,
+    RELION_PARTICLE_PSIZE,
+    TOMOGRAM_BINNING,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +38,12 @@ def check_pixel_size(
     """
     if not needs_pixel_size(roles, params):
         return
+    if roles.binned and (micrographs is None or micrographs.binned is None):
+        raise InputError(
+            f"{table}: RELION's annotations are in pixels of the binned tomogram. Pass "
+            f"{parameter('micrographs')}, a tomograms.star with {TOMOGRAM_BINNING}; or "
+            f"{parameter('coordinate_pixel_size')}, which is {RELION.psize_mic[0]} x {TOMOGRAM_BINNING}."
+        )
     sources = (roles.psize_mic, micrographs, roles.given_psize, roles.image)
     if all(source is None for source in sources):
         raise no_pixel_size(roles, table, columns, known)
@@ -41,6 +53,22 @@ def check_pixel_size(
             f"{table}: no micrograph shape. Add the column {CRYOSPARC.shape[0]}, or pass "
             f"{parameter('micrographs')}, a table with micrograph_blob/shape."
         )
+
+
+def fractions_error(roles: ColumnRoles, table: str) -> InputError:
+    """Return the error for a table with pixel coordinates that are all from 0 to 1."""
+    names = " ".join(roles.position)
+    if len(roles.position) == 2:
+        return InputError(
+            f"{table}: all of {names} are from 0 to 1, as fractions of the micrograph are. Pass "
+            f"{parameter('coordinate_pixel_size')} if they are pixels; otherwise convert them to pixels."
+        )
+    return InputError(
+        f"{table}: all of {names} are from 0 to 1, as in the tables of Warp's template matching, "
+        "which are fractions of the tomogram and not pixels. Pass "
+        f"{parameter('micrographs')}, a tomograms.star with rlnTomoSizeX, rlnTomoSizeY and "
+        f"rlnTomoSizeZ; or {parameter('coordinate_pixel_size')} if they are pixels."
+    )
 
 
 def no_pixel_size(
@@ -67,8 +95,9 @@ def no_pixel_size(
                 f"; {ORIGINAL_PIXEL_SIZE} is the pixel size of the movies, and of the micrographs "
                 "unless motion correction binned them"
             )
-        if "rlnImagePixelSize" in columns:
-            hint += "; rlnImagePixelSize is another size if the particles were downsampled"
+        particle = next((name for name in RELION_PARTICLE_PSIZE if name in columns), None)
+        if particle:
+            hint += f"; {particle} is another size if the particles were downsampled"
         hint += "."
     return InputError(
         f"{table}: no micrograph pixel size. Pass {parameter('micrograph_pixel_size')} or "

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
-from dask_dedup.particles.checks.pixel_size import no_pixel_size
+from dask_dedup.particles.checks.micrograph_scales import micrograph_name
+from dask_dedup.particles.checks.pixel_size import fractions_error, no_pixel_size
 from dask_dedup.particles.column_roles import needs_pixel_size
 from dask_dedup.particles.pixel_sizes import TOLERANCE, UNKNOWN
+from dask_dedup.particles.programs import TOMOGRAM_BINNING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Pixel sizes that differ by more than this fraction are reported.
 _NOTABLE = 1e-3
+#: Positions are fractions if at least this part of the rows is from 0 to 1.
+_NEARLY_ALL = 0.95
 #: Pixel sizes in the log line, at most.
 _LISTED = 5
 
@@ -80,10 +85,12 @@ def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]
     if not needs_pixel_size(roles, inputs.params):
         return InputScale(None, None, "not needed")
     job = inputs.psize_sources.get(inputs.tables[number].path)
+    binned = f"{inputs.micrographs.path}, {TOMOGRAM_BINNING}" if inputs.micrographs else ""
     names = {
         pixel_sizes.COORDINATE_OPTION: Message(parameter("coordinate_pixel_size")),
         pixel_sizes.IMAGE: f"{roles.image.psize if roles.image else ''}, as exported by Warp",
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
+        pixel_sizes.BINNED: binned,
         pixel_sizes.COLUMN: roles.psize_mic or "",
         pixel_sizes.MICROGRAPH_OPTION: str(job)
         if job
@@ -110,9 +117,25 @@ def check_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
         If an input has no pixel size, if its coordinates can be read in two ways, or if a parameter
         contradicts a table.
     """
+    of_input = by_source(summaries)
+    for table in inputs.tables:
+        mine = of_input[table.source]
+        _check_known(inputs, table.source, mine)
+        _check_not_normalised(inputs, table.source, mine)
+    check_row_scales(inputs, summaries)
+
+
+def check_row_scales(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Run the checks of `check_scales` that each part of a table must pass.
+
+    Raises
+    ------
+    InputError
+        If coordinates can be read in two ways or are no fractions in a table of fractions, or if a
+        parameter contradicts a table.
+    """
     for table in inputs.tables:
         mine = [summary for summary in summaries if summary.source == table.source]
-        _check_known(inputs, table.source, mine)
         _check_normalised(inputs, table.source, mine)
         _check_readings(inputs, table.source, mine)
         _check_option(inputs, table.source, mine)
@@ -126,30 +149,82 @@ def _check_known(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) 
         raise no_pixel_size(roles, table.path, table.schema.names)
 
 
+def _coordinate_range(summaries: Sequence[ScanSummary]) -> tuple[float, float]:
+    """Return the least and greatest stored coordinate of RELION; NaN if there is none."""
+    ranges = np.array([summary.coordinates for summary in summaries]).reshape(-1, 2)
+    ranges = ranges[np.isfinite(ranges).all(axis=1)]
+    return (float(ranges.min()), float(ranges.max())) if ranges.size else (np.nan, np.nan)
+
+
+def position_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
+    """Return warnings if all coordinates are 0, or if most fractions of the micrograph are beyond 0 to 1."""
+    roles, lines = inputs.roles[source], []
+    filled, names = [each for each in summaries if each.rows], " ".join(roles.position)
+    rows = sum(summary.rows for summary in filled)
+    if rows > 1 and all(summary.zero_filled for summary in filled):
+        lines.append(
+            f"{names} are 0 in all rows. If they are zero-filled, pass a table with positions."
+        )
+    outside = sum(problem.rows for summary in summaries for problem in summary.oddities)
+    if roles.unit == "fraction" and outside > rows / 2:
+        lines.append(
+            f"{counted(outside, 'row')} of {rows:,} are outside the micrograph, but {names} must hold "
+            "fractions of the micrograph (0 to 1). Divide pixels by its width and height."
+        )
+    return lines
+
+
 def _check_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
-    """Raise InputError if all pixel coordinates are from 0 to 1, or only some of a table of fractions."""
+    """Raise InputError if a table of fractions has other coordinates, too."""
+    roles, path = inputs.roles[source], inputs.tables[source].path
+    low, high = _coordinate_range(summaries)
+    if roles.unit == "volume" and (low < 0 or high > 1):
+        outside = sum(problem.rows for summary in summaries for problem in summary.oddities)
+        raise InputError(
+            f"{path}: {' '.join(roles.position)} begin as fractions of the tomogram (0 to 1), but later "
+            f"rows reach {high:g} ({counted(outside, 'row')} in all). Pass "
+            f"{parameter('coordinate_pixel_size')} if all are pixels, or "
+            "split the table."
+        )
+
+
+def _check_not_normalised(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if all pixel coordinates are from 0 to 1."""
     roles, path = inputs.roles[source], inputs.tables[source].path
     if not needs_pixel_size(roles, inputs.params) or roles.overrides_psize:
         return
-    ranges = np.array([summary.coordinates for summary in summaries]).reshape(-1, 2)
-    ranges = ranges[np.isfinite(ranges).all(axis=1)]
-    if not ranges.size:
-        return
-    within = ranges.min() >= 0 and ranges.max() <= 1
+    low, high = _coordinate_range(summaries)
     names = " ".join(roles.position)
-    if roles.unit == "volume" and not within:
-        raise InputError(
-            f"{path}: {names} begin as fractions of the tomogram (0 to 1), but later rows reach "
-            f"{ranges.max():g}. Pass {parameter('coordinate_pixel_size')} if all are pixels, or "
-            "split the table."
-        )
-    if roles.unit == "pixel" and within:
-        raise InputError(
-            f"{path}: all of {names} are from 0 to 1, as in the tables of Warp's template matching, "
-            "which are fractions of the tomogram and not pixels. Pass "
-            f"{parameter('micrographs')}, a tomograms.star with rlnTomoSizeX, rlnTomoSizeY and "
-            f"rlnTomoSizeZ; or {parameter('coordinate_pixel_size')} if they are pixels."
-        )
+    if roles.unit == "pixel" and low >= 0 and high <= 1:
+        raise fractions_error(roles, path)
+    if roles.unit == "pixel":
+        _check_fractional(path, names, summaries)
+
+
+def _check_fractional(path: str, names: str, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if the coordinates of a micrograph, or of nearly all rows, are fractions."""
+    if all(summary.fractional is None for summary in summaries):
+        return
+    keys, number = np.unique(
+        np.concatenate([summary.micrographs for summary in summaries]), return_inverse=True
+    )
+    rows = np.bincount(number, np.concatenate([summary.counts for summary in summaries]))
+    found = [
+        np.zeros(summary.counts.size) if summary.fractional is None else summary.fractional
+        for summary in summaries
+    ]
+    fractional = np.bincount(number, np.concatenate(found))
+    # A single pick may be in the corner of a micrograph.
+    wrong = (fractional >= _NEARLY_ALL * rows) & (fractional > 1)
+    if not wrong.any() and fractional.sum() < max(_NEARLY_ALL * rows.sum(), 2):
+        return
+    first = micrograph_name(summaries, int(keys[np.argmax(wrong if wrong.any() else fractional)]))
+    outside = int(rows.sum() - fractional.sum())
+    raise InputError(
+        f"{path}: {names} are fractions (0 to 1) in {counted(int(fractional.sum()), 'row')} (first micrograph: "
+        f"{first}) and pixels or outside 0 to 1 in {outside:,}. Split the table or fix these rows, or pass "
+        f"{parameter('coordinate_pixel_size')} if all are pixels."
+    )
 
 
 def _check_readings(inputs: Inputs, source: int, summaries: Iterable[ScanSummary]) -> None:
@@ -206,6 +281,9 @@ def _from_tables(
     names = {
         pixel_sizes.IMAGE: f"{roles.image.psize} of a Warp export" if roles.image else "",
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
+        pixel_sizes.BINNED: f"{TOMOGRAM_BINNING} of {inputs.micrographs.path}"
+        if inputs.micrographs
+        else "",
         pixel_sizes.COLUMN: f"the column {roles.psize_mic}",
     }
     found = []
@@ -220,6 +298,11 @@ def _from_tables(
 def scale_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]) -> list[str]:
     """Return warnings about pixel sizes of an input that differ but do not contradict each other."""
     given, lines = inputs.roles[source].given_psize, []
+    path = inputs.tables[source].path
+    override: float | None = inputs.params.for_input("coordinate_pixel_size", path)
+    if override is not None and not needs_pixel_size(inputs.roles[source], inputs.params):
+        option = parameter("coordinate_pixel_size", f"{override:g}")
+        lines.append(f"{option} was not used, because the stored coordinates are compared")
     used = _from_tables(inputs, source, summaries)
     if given is not None:
         for name, low, high in used:
@@ -235,6 +318,7 @@ def scale_warnings(inputs: Inputs, source: int, summaries: Sequence[ScanSummary]
             if name == inputs.micrographs.path and off > _NOTABLE:
                 lines.append(
                     f"the pixel sizes of {name} ({low:g} to {high:g} A) were used, but {column} has "
-                    f"{stored.min():g} to {stored.max():g} A"
+                    f"{stored.min():g} to {stored.max():g} A. If the coordinates are in pixels of "
+                    f"{column}, pass {parameter('coordinate_pixel_size', f'{stored.min():g}')}"
                 )
     return lines

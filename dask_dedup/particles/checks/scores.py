@@ -122,7 +122,9 @@ def _outcome(inputs: Inputs, verdict: str) -> str:
     params = inputs.params
     if params.remove_entirely or params.prefer_input_order:
         return "; a seeded choice decides between its particles"
-    effect = f"it {verdict} every pair against" if verdict else "they say nothing against"
+    effect = (
+        f"it {verdict} every pair against" if verdict else "they cannot be compared with those of"
+    )
     return (
         f", so {effect} an input with scores. Consider {parameter('prefer_input_order')}, or name "
         f"its score with {parameter('score_field')}."

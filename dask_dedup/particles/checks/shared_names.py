@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import combinations
 from pathlib import PurePath
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from dask_dedup.dedup.renaming import parse_rename
+from dask_dedup.formats import by_source
+from dask_dedup.formats.parquet.footer import parse_hive_key
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.particles.checks.names import KeyClashes
 from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.particles.micrographs.stripping import bare_name
+from dask_dedup.particles.programs import MICROGRAPH_PATH, is_column
+from dask_dedup.storage.table_version import without_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,67 +40,173 @@ _NAMED = 3
 def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
     """Yield warnings about inputs that share no micrograph, or fewer by path than by bare name."""
     keys = {
-        source: np.unique(np.concatenate([s.micrographs for s in summaries if s.source == source]))
-        for source in {summary.source for summary in summaries if summary.micrographs.size}
+        source: np.unique(np.concatenate([summary.micrographs for summary in mine]))
+        for source, mine in by_source(s for s in summaries if s.micrographs.size).items()
     }
     if len(keys) < 2:
         return
     distinct, inputs_with = np.unique(np.concatenate(list(keys.values())), return_counts=True)
-    shared = distinct[inputs_with > 1]
-    alone = [source for source in keys if not np.isin(keys[source], shared).any()]
+    common = {
+        source: int((inputs_with[np.searchsorted(distinct, mine)] > 1).sum())
+        for source, mine in keys.items()
+    }
     names = _compared_names(inputs, summaries, keys)
-    by_path, by_name, clash = _count_shared(names)
-    columns = ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
-    cure = _cure_of_names(inputs)
-    if inputs.roles[0].match == "path" and by_name > _CLEARLY_MORE * by_path:
-        found = f"the inputs have no micrograph in common by path (column {columns})"
-        if by_path:
-            found = f"matching by path unites {counted(by_path, 'micrograph')} of the inputs"
-        yield (
-            f"{found}, but matching by name would unite {by_name:,} ({_examples(inputs, names)}). "
-            f"Pass {cure if clash else parameter('match_micrographs', 'name')}."
-        )
-        alone, cure = (alone, "") if by_path else ([], "")
-    if alone:
-        paths = ", ".join(inputs.tables[source].path for source in alone)
-        which, others = f"{paths}: no", "with the other inputs "
-        if len(alone) == len(keys):
-            which, others = "the inputs have no", ""
-        listed = _examples(inputs, names, alone[0])
-        examples = f"; {listed}" if listed else ""
-        line = (
-            f"{which} micrograph in common {others}(column {columns}{examples}), so no duplicates "
-            "are found between them. Do they come from one import of the movies?"
-        )
-        yield f"{line} If the names differ only in form, pass {cure}." if cure else line
+    stored = _stored_keys(summaries)
+    moved = _shared_more_by_name(names, stored) if inputs.roles[0].match != "name" else {}
+    if moved:
+        yield _by_name_warning(inputs, names, stored, max(moved, key=lambda each: moved[each]))
+    alone = [source for source in keys if not common[source] and source not in moved]
+    normal = _one_micrograph_each(inputs, names, alone)
+    if strange := [source for source in alone if source not in normal]:
+        yield _nothing_shared_warning(inputs, names, strange, every=len(strange) == len(keys))
+    yield from _few_shared_warnings(inputs, names, keys, common, distinct.size, moved)
     yield from _folder_warnings(inputs, keys)
+    yield from _uid_warnings(inputs, summaries)
+
+
+def _stored_keys(summaries: Sequence[ScanSummary]) -> dict[int, set[int]]:
+    """Return the keys of all named micrographs of each input."""
+    stored: dict[int, set[int]] = {}
+    for summary in summaries:
+        stored.setdefault(summary.source, set()).update(each.key for each in summary.names)
+    return stored
+
+
+def _by_name_warning(
+    inputs: Inputs, names: Mapping[int, set[Name]], stored: Mapping[int, set[int]], moved: int
+) -> str:
+    """Warn about an input of which matching by name would unite more micrographs with another input."""
+    unique = _unique_bare(names[moved])
+    pairs = [
+        (len(unique & _unique_bare(known)), len(stored[moved] & stored[source]), source)
+        for source, known in names.items()
+        if source != moved
+    ]
+    by_name, by_path, other = max(pairs, key=lambda pair: pair[0] - pair[1])
+    one, two = sorted((moved, other))
+    who = "the inputs"
+    if len(names) > 2:
+        who = f"{inputs.tables[one].path} and {inputs.tables[two].path}"
+    match = inputs.roles[0].match
+    found = f"{who} have no micrograph in common by {match} (column {_columns(inputs)})"
+    if by_path:
+        found = f"matching by {match} unites {counted(by_path, 'micrograph')} of {who}"
+    clash = any(len(_bare(known)) > len(_unique_bare(known)) for known in names.values())
+    cure = _cure_of_names(inputs) if clash else parameter("match_micrographs", "name")
+    examples = _examples(inputs, {one: names[one], two: names[two]})
+    listed = f" ({examples})" if examples else ""
+    return f"{found}, but matching by name would unite {by_name:,}{listed}. Pass {cure}."
+
+
+def _nothing_shared_warning(
+    inputs: Inputs, names: Mapping[int, set[Name]], alone: Sequence[int], *, every: bool
+) -> str:
+    paths = ", ".join(inputs.tables[source].path for source in alone)
+    which, others = f"{paths}: no", "with the other inputs "
+    if every:
+        which, others = "the inputs have no", ""
+    listed = _examples(inputs, names, alone[0])
+    examples = f"; {listed}" if listed else ""
+    line = (
+        f"{which} micrograph in common {others}(column {_columns(inputs)}{examples}), so no duplicates "
+        "are found between them."
+    )
+    mine = {name for name, _ in names[alone[0]]}
+    theirs = {name for source in names if source != alone[0] for name, _ in names[source]}
+    if 2 * len(mine & theirs) > len(mine):
+        groups = " or ".join(inputs.params.group_columns)
+        return (
+            f"{line} The names are the same, but the groups (column {groups}) differ. If these are "
+            f"the same micrographs, pass another {parameter('group_by')} or "
+            f"{parameter('group_by', 'none')}."
+        )
+    return (
+        f"{line} Do they come from one import of the movies? If the names differ only in form, "
+        f"pass {_cure_of_names(inputs)}."
+    )
+
+
+def _few_shared_warnings(
+    inputs: Inputs,
+    names: Mapping[int, set[Name]],
+    keys: Mapping[int, NDArray[np.uint64]],
+    common: Mapping[int, int],
+    total: int,
+    moved: Collection[int],
+) -> Iterator[str]:
+    """Yield a warning about the input with the fewest common micrographs, if these are under half.
+
+    An input with more micrographs than the others is compared with their number. There are `total`
+    micrographs.
+    """
+    found = []
+    for source, mine in keys.items():
+        others = total - (mine.size - common[source])
+        if 0 < 2 * common[source] < min(mine.size, others) and source not in moved:
+            found.append((common[source] / mine.size, source))
+    if found:
+        _, source = min(found)
+        listed = _examples(inputs, names, source)
+        yield (
+            f"{inputs.tables[source].path}: only {common[source]:,} of "
+            f"{counted(keys[source].size, 'micrograph')} in common with the other "
+            f"inputs (column {_columns(inputs)}{f'; {listed}' if listed else ''}). If the names differ only "
+            f"in form, pass {_cure_of_names(inputs)}."
+        )
+
+
+def _one_micrograph_each(
+    inputs: Inputs, names: Mapping[int, set[Name]], alone: Sequence[int]
+) -> set[int]:
+    """Return the inputs with the same columns and one micrograph each, all different: files of one picker."""
+    files: dict[tuple[str, ...], dict[str, int]] = {}
+    for source in alone:
+        if len(names[source]) == 1:
+            ((name, _),) = names[source]
+            files.setdefault(tuple(inputs.tables[source].schema.names), {})[name] = source
+    largest = max(files.values(), key=len, default={})
+    return set(largest.values()) if len(largest) > 1 else set()
+
+
+def _uid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
+    """Yield a warning for each input in which one uid has two paths with different bare names."""
+    known: dict[tuple[int, int], str] = {}
+    warned: set[int] = set()
+    for summary in summaries:
+        for each in summary.names if summary.source not in warned else ():
+            other = known.setdefault((summary.source, each.key), each.path) or each.path
+            if other != each.path and each.path and bare_name(other) != bare_name(each.path):
+                warned.add(summary.source)
+                yield (
+                    f"{inputs.tables[summary.source].path}: the micrographs {other} and {each.path} "
+                    "have the same uid, so their particles are compared. If they are different, "
+                    f"pass {parameter('match_micrographs', 'path')}."
+                )
+                break
 
 
 def _folder_warnings(inputs: Inputs, keys: Mapping[int, NDArray[np.uint64]]) -> Iterator[str]:
     """Yield a warning for each ``key=value`` above the inputs that differs although they share micrograph names."""
     if inputs.params.group_by or inputs.roles[0].match == "uid":
         return
-    seen: set[str] = set()
-    for one, other in combinations(sorted(keys), 2):
-        folders = (dict(_hive_folders(inputs.tables[source].path)) for source in (one, other))
-        mine, theirs = folders
-        shared = np.intersect1d(keys[one], keys[other]).size
-        for key in mine.keys() & theirs.keys() - seen if shared else ():
-            if mine[key] != theirs[key]:
-                seen.add(key)
-                yield (
-                    f"{counted(shared, 'micrograph name', 'are')} in inputs of {key}={mine[key]} and "
-                    f"of {key}={theirs[key]}, and taken for the same micrographs. If they are "
-                    "different, run the inputs separately, or pass the folder above them with "
-                    f"{parameter('group_by', key)}. If not, pass {parameter('group_by', 'none')}."
-                )
-
-
-def _hive_folders(path: str) -> Iterator[tuple[str, str]]:
-    for part in PurePath(path).parts:
-        key, equals, value = part.partition("=")
-        if key and equals:
-            yield key, value
+    found: dict[str, list[tuple[str, int, NDArray[np.uint64]]]] = {}
+    for source in sorted(keys):
+        path = without_version(inputs.tables[source].path)
+        for key, value in dict(filter(None, map(parse_hive_key, PurePath(path).parts))).items():
+            if is_column(key):
+                continue
+            found.setdefault(key, []).append((value, source, keys[source]))
+    for key, values in found.items():
+        clashes = KeyClashes.find(values)
+        if clashes.keys.size:
+            codes, shared = np.unique(clashes.codes, axis=0, return_counts=True)
+            one, other = (clashes.values[code] for code in codes[0])
+            yield (
+                f"{counted(int(shared[0]), 'micrograph name', 'are')} in inputs of {key}={one} and "
+                f"of {key}={other}, and taken for the same micrographs. If they are "
+                "different, run the inputs separately, or pass the folder above them with "
+                f"{parameter('group_by', key)}. If not, pass {parameter('group_by', 'none')}."
+            )
 
 
 def _cure_of_names(inputs: Inputs) -> str:
@@ -111,7 +221,8 @@ def _compared_names(
     """Return the compared names of the micrographs of each input."""
     stored: dict[int, set[Name]] = {source: set() for source in sources}
     for summary in summaries:
-        found = ((each.name, each.group) for each in summary.names if each.name)
+        listed = ((each.name or each.path, each.group) for each in summary.names)
+        found = (each for each in listed if each[0])
         stored.setdefault(summary.source, set()).update(found)
     return {
         source: {(inputs.roles[source].naming.compared(name), group) for name, group in names}
@@ -119,20 +230,36 @@ def _compared_names(
     }
 
 
-def _count_shared(names: Mapping[int, set[Name]]) -> tuple[int, int, bool]:
-    """Count the names and the bare names that several inputs have. Also return whether bare names clash.
+def _shared_more_by_name(
+    names: Mapping[int, set[Name]], stored: Mapping[int, set[int]]
+) -> dict[int, int]:
+    """Return the inputs that share clearly more micrographs by bare name than by key, and how many more.
 
-    A bare name of two micrographs of one input does not count, because these cannot be matched by it.
+    A micrograph counts once for each other input that has it.
     """
-    by_path = Counter(name for known in names.values() for name in known)
-    by_name: Counter[Name] = Counter()
-    clash = False
-    for known in names.values():
-        bare = Counter((bare_name(name), group) for name, group in known)
-        by_name.update(name for name, count in bare.items() if count == 1)
-        clash |= max(bare.values(), default=0) > 1
-    several = [sum(count > 1 for count in counts.values()) for counts in (by_path, by_name)]
-    return several[0], several[1], clash
+    unique = {source: _unique_bare(known) for source, known in names.items()}
+    by_key = Counter(key for source in names for key in stored[source])
+    by_name = Counter(name for known in unique.values() for name in known)
+    more = {}
+    for source in names:
+        keys = sum(by_key[key] - 1 for key in stored[source])
+        bare = sum(by_name[name] - 1 for name in unique[source])
+        if bare > _CLEARLY_MORE * keys:
+            more[source] = bare - keys
+    return more
+
+
+def _bare(names: set[Name]) -> list[Name]:
+    return [(bare_name(name), group) for name, group in names]
+
+
+def _unique_bare(names: set[Name]) -> set[Name]:
+    """Return the bare names that only one micrograph of an input has. Others cannot be matched by name."""
+    return {name for name, count in Counter(_bare(names)).items() if count == 1}
+
+
+def _columns(inputs: Inputs) -> str:
+    return ", ".join(dict.fromkeys(roles.micrograph for roles in inputs.roles))
 
 
 def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None = None) -> str:
@@ -146,7 +273,10 @@ def _examples(inputs: Inputs, names: Mapping[int, set[Name]], first: int | None 
     one, other = sorted(source for _, source in known[:2])
     return "; ".join(
         f"{inputs.tables[source].path}: "
-        + ", ".join(name for name, _ in sorted(names[source] - names[rest])[:_NAMED])
+        + ", ".join(
+            f"{name} ({group})" if group else name
+            for name, group in sorted(names[source] - names[rest])[:_NAMED]
+        )
         for source, rest in ((one, other), (other, one))
         if names[source] - names[rest]
     )
@@ -156,9 +286,10 @@ def rename_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
     """Yield warnings about names of one input that become one, and about substitutions without effect."""
     idle: dict[tuple[str, str], str] = {}
     used: set[str] = set()
+    of_input = by_source(summaries)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         naming = roles.naming
-        mine = [summary for summary in summaries if summary.source == table.source]
+        mine = of_input[table.source]
         names = sorted({(each.name, each.group) for one in mine for each in one.names if each.name})
         if not names or not (naming.renames or naming.new_names):
             continue
@@ -202,7 +333,14 @@ def _used_for_names(inputs: Inputs) -> str:
 
 
 def missing_hint(inputs: Inputs, summaries: Sequence[ScanSummary]) -> str:
-    """Return a sentence on how the micrographs missing from the micrograph table may be found, or ""."""
+    """Return a sentence on how missing micrographs may be found, or ""."""
+    if inputs.roles[0].match == "uid":
+        unnamed = {summary.source for summary in summaries if "micrograph" in summary.invalid}
+        if any(MICROGRAPH_PATH in inputs.tables[source].schema.names for source in unnamed):
+            return (
+                f" Micrographs without a uid may have a name: pass "
+                f"{parameter('match_micrographs', 'path')}."
+            )
     table = inputs.micrographs
     missing = any("unknown_micrograph" in summary.invalid for summary in summaries)
     if table is None or not missing or inputs.roles[0].match == "uid":

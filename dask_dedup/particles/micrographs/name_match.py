@@ -213,9 +213,10 @@ def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -
             continue
         last = bare
         try:
-            namings = [Naming.of(params, "name", party.path, stripping) for party in parties]
+            naming = Naming.of(params, "name", stripping)
         except InputError:  # two names of the map become one
             continue
+        namings = [naming.for_input(params, party.path) for party in parties]
         found = _overlap(parties, renamed, bare, namings, has_table=listed is not None)
         if found.clash:
             refused.append(found)
@@ -242,7 +243,7 @@ def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -
 
 def _renamed(party: Names, params: DedupParams) -> list[Name]:
     """Return the distinct names after the substitutions of the parameter `rename_micrographs`, sorted."""
-    naming = Naming.of(params, "path", party.path)
+    naming = Naming().for_input(params, party.path)
     names = {(naming.renamed(name), group) for name, group in party.names if not is_missing(name)}
     return sorted(names)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 import numpy as np
@@ -58,8 +58,8 @@ class Naming:
     stripping: Stripping = FULL
 
     @classmethod
-    def of(cls, params: DedupParams, match: str, path: str, stripping: Stripping = FULL) -> Self:
-        """Make the naming of the input (or micrograph table) `path` from the parameters."""
+    def of(cls, params: DedupParams, match: str, stripping: Stripping = FULL) -> Self:
+        """Make the naming of inputs without substitutions from the parameters."""
         form = cls(match, stripping=stripping).bare
         pairs = params.names_of_micrographs.pairs
         new_names: dict[str, str] = {}
@@ -70,7 +70,14 @@ class Naming:
                     f"different new names ({new_names[form(old)]} and {form(new)}). Pass "
                     f"{parameter('match_micrographs', 'path')}."
                 )
-        return cls(match, params.renames_of(path), new_names, stripping)
+        return cls(match, new_names=new_names, stripping=stripping)
+
+    def for_input(self, params: DedupParams, path: str) -> Self:
+        """Return this naming with the substitutions of the input (or micrograph table) `path`.
+
+        All inputs share one `new_names`, which may have millions of names.
+        """
+        return replace(self, renames=params.renames_of(path))
 
     def renamed(self, name: str) -> str:
         """Return a stored name after all substitutions."""
@@ -94,11 +101,15 @@ class Naming:
 
 
 class MicrographName(NamedTuple):
-    """Stored name of a micrograph (empty for a uid), with its key and its group, such as ``session=A``."""
+    """Stored name of a micrograph (empty for a uid), with its key and its group, such as ``session=A``.
+
+    Micrographs that are matched by uid may have a path.
+    """
 
     key: int
     name: str
     group: str = ""
+    path: str = ""
 
     def __str__(self) -> str:
         name = self.name or f"uid {self.key}"

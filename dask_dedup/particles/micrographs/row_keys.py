@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, from_strings
+from dask_dedup.arrow import from_numpy, from_strings, is_text
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.particles.micrographs.names import MicrographName, hash_texts, is_missing
 
@@ -96,6 +96,8 @@ class RowMicrographs:
     names : list of str
         The distinct names as stored; empty for uids.
     groups : RowGroups
+    paths : tuple of (n,) intp and list of str
+        Of uids: the number of each row's path, and the distinct paths; None if these are not read.
     """
 
     stored: Keys
@@ -103,11 +105,16 @@ class RowMicrographs:
     codes: Codes
     names: list[str]
     groups: RowGroups
+    paths: tuple[Codes, list[str]] | None = None
 
     @classmethod
     def of(cls, columns: Columns, roles: ColumnRoles) -> Self:
-        """Read the micrograph column and the group columns of a table."""
-        return cls.read(columns, roles.micrograph, roles.naming, roles.groups)
+        """Read the micrograph column and the group columns of a table, and the paths if it has them."""
+        found = cls.read(columns, roles.micrograph, roles.naming, roles.groups)
+        path = roles.micrograph_path or ""
+        if path in columns.rows.column_names and is_text(columns.rows.schema.field(path).type):
+            return replace(found, paths=columns.texts(path))
+        return found
 
     @classmethod
     def read(
@@ -133,22 +140,29 @@ class RowMicrographs:
         return self.groups.mixed_into(self.stored, columns)
 
     def named(self) -> list[MicrographName]:
-        """Return the distinct names with their keys and groups. Uids are listed only if there are groups."""
-        if not self.groups.columns:
+        """Return the distinct names with their keys and groups. Uids need groups or paths to be listed."""
+        codes_of_path, paths = self.paths or (np.full(self.stored.size, -1, dtype=np.intp), [])
+        if not (self.groups.columns or self.paths):
             codes = self.codes[~self.missing] if self.names else np.empty(0, np.intp)
             first = _first_rows(self.codes, np.flatnonzero(np.bincount(codes)))
         else:
             distinct = self.codes
             if not self.names:
                 _, distinct = np.unique(self.stored, return_inverse=True)
-            for codes, texts in zip(self.groups.codes, self.groups.texts, strict=True):
+            for codes, texts in (
+                *zip(self.groups.codes, self.groups.texts, strict=True),
+                (codes_of_path, paths),
+            ):
                 distinct = distinct * (len(texts) + 1) + codes
             _, rows = np.unique(distinct, return_index=True)
             first = rows[~self.missing[rows]]
         keys = self.keys[first].tolist()
         return [
             MicrographName(
-                key, self.names[self.codes[row]] if self.names else "", self.groups.describe(row)
+                key,
+                self.names[self.codes[row]] if self.names else "",
+                self.groups.describe(row),
+                [*paths, ""][codes_of_path[row]],
             )
             for key, row in zip(keys, first.tolist(), strict=True)
         ]

@@ -10,13 +10,14 @@ import pyarrow as pa
 
 from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read
+from dask_dedup.formats import read, with_texts
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.micrographs.stripping import bare_name
+from dask_dedup.particles.programs import TOMOGRAM_BINNING
 from dask_dedup.particles.validity import rows_with_any
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class MicrographTable:
     groups: tuple[str, ...] = ()
     #: (m, 3) size of each tomogram as (nz, ny, nx), in pixels of `psize`.
     volume: NDArray[np.float64] | None = None
+    #: (m,) pixel size of the binned tomograms, angstrom; NaN where unknown.
+    binned: NDArray[np.float64] | None = None
     #: Sorted hashes of the compared names, and of their bare names; empty for uids.
     name_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     bare_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
@@ -61,6 +64,11 @@ class MicrographTable:
         """Return the pixel size in each of the table rows `row`, NaN for row -1."""
         return np.append(self.psize, np.nan)[row]
 
+    def binned_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
+        """Return the binned pixel size in each of the table rows `row`, NaN where unknown."""
+        binned = np.full(self.psize.size, np.nan) if self.binned is None else self.binned
+        return np.append(binned, np.nan)[row]
+
     def shape_at(self, row: NDArray[np.intp]) -> NDArray[np.float64] | None:
         """Return the (n, 2) shapes in the table rows `row`, NaN for row -1. Return None if the table has no shapes."""
         if self.shape is None:
@@ -78,6 +86,7 @@ def read_micrographs(
     table: ParticleTable, naming: Naming, group_by: Sequence[str] = ()
 ) -> MicrographTable:
     """Read the pixel size and shape of each micrograph from a micrograph (exposures) table."""
+    table = with_texts(table, set(group_by) - _COLUMNS)
     columns = [name for name in table.schema.names if name in {*_COLUMNS, *group_by}]
     parts = [read(table, fragment, columns) for fragment in table.fragments]
     rows = pa.concat_tables(parts).unify_dictionaries()
@@ -97,7 +106,8 @@ _CONVENTIONS = (
     _Convention("rlnMicrographName", "rlnMicrographPixelSize"),
 )
 _VOLUME = ("rlnTomoSizeZ", "rlnTomoSizeY", "rlnTomoSizeX")
-_COLUMNS = {"uid", *_VOLUME, *(name for convention in _CONVENTIONS for name in convention if name)}
+_COLUMNS = {"uid", *_VOLUME, TOMOGRAM_BINNING}
+_COLUMNS |= {*(name for convention in _CONVENTIONS for name in convention if name)}
 
 
 def name_column(columns: Sequence[str]) -> str | None:
@@ -148,6 +158,9 @@ def micrograph_table(
     volume = None
     if found.name == "rlnTomoName" and set(_VOLUME) <= set(names):
         volume = described["tomogram sizes"] = columns.points(_VOLUME)[order]
+    binned = None
+    if found.name == "rlnTomoName" and TOMOGRAM_BINNING in names:
+        binned = described["binned pixel sizes"] = psize * columns.floats(TOMOGRAM_BINNING)[order]
     for what, values in described.items():
         differs = rows_with_any(values[1:] != values[:-1])
         repeated = np.flatnonzero((keys[1:] == keys[:-1]) & differs)
@@ -165,6 +178,7 @@ def micrograph_table(
         shape,
         groups,
         volume,
+        binned,
         name_keys=np.unique(hash_texts(compared)),
         bare_keys=np.unique(hash_texts(map(bare_name, compared))),
         example=next(iter(compared), ""),

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.programs import CONTENT_COLUMNS
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.particles.column_roles import ColumnRoles
@@ -24,10 +25,10 @@ _MISSING = np.uint64(0x7FF8000000000000)
 def content_hashes(rows: pa.Table, roles: ColumnRoles) -> NDArray[np.uint64]:
     """Return the (n,) content hash of each row of a table without uids."""
     columns = Columns(rows, "the input")
-    score = () if roles.score is None else (roles.score,)
     found = np.zeros(rows.num_rows, dtype=np.uint64)
-    for name in (*roles.position, *roles.content, *score):
-        for values in _numbers(columns, name):
+    others = CONTENT_COLUMNS[roles.convention]
+    for name in (*roles.position, *others, roles.score or ""):
+        for values in columns.optional(name, others.get(name, 1)).T:
             # Equality with 0 covers -0.0.
             bits = np.where(values == 0, 0.0, values).view(np.uint64)
             bits[np.isnan(values)] = _MISSING
@@ -41,13 +42,3 @@ def content_hashes(rows: pa.Table, roles: ColumnRoles) -> NDArray[np.uint64]:
         for number, word in enumerate(words.T):
             found = np.where(8 * number < length, splitmix64(found ^ word), found)
     return found
-
-
-def _numbers(columns: Columns, name: str) -> list[NDArray[np.float64]]:
-    kind = columns.rows.schema.field(name).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_nested(kind):
-        return list(columns.vectors(name, 3 if "pose" in name else 2).T.copy())
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_boolean(kind):
-        return []
-    return [columns.floats(name).copy()]

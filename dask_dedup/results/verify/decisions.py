@@ -7,6 +7,7 @@ hashes of particles without a uid are computed again.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.names import is_missing
 from dask_dedup.pipeline.duplicates import duplicates_schema, group_names
+from dask_dedup.pipeline.job import ALGORITHM
 from dask_dedup.results.verify.close_pairs import (
     NOT_FOUND,
     Points,
@@ -34,7 +36,7 @@ from dask_dedup.results.verify.content import content_hashes
 from dask_dedup.results.verify.duplicates import DuplicateFiles, differs, expected_duplicates
 from dask_dedup.results.verify.rows import find_parts
 from dask_dedup.results.verify.validity import InvalidCounts, compare_counts, find_reasons
-from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
+from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError, UncheckedError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -58,6 +60,8 @@ PASS_ROWS = 4_000_000
 MERGED_FRAGMENTS = 64
 #: The closest pair of kept particles is searched up to this many separations.
 LOOK_AHEAD = 2.0
+#: Of seconds, in a time as text.
+_FRACTION = re.compile(r"\.\d+")
 
 
 @dataclass(slots=True)
@@ -127,7 +131,7 @@ class _Batch:
 
     @classmethod
     def concatenate(cls, parts: Sequence[_Batch]) -> _Batch:
-        """Join the picks of all parts, in order, in memory of their own."""
+        """Join the picks of all parts, in order, in new memory."""
 
         def joined(tables: list[pa.Table]) -> pa.Table:
             return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
@@ -157,11 +161,22 @@ class _Batch:
         return np.flatnonzero(~self.kept)
 
 
+def _check_algorithm(run: FinishedRun) -> None:
+    """Raise UncheckedError if the run was decided by another algorithm."""
+    versions = run.manifest["versions"]
+    if versions["algorithm"] != str(ALGORITHM):
+        raise UncheckedError(
+            f"not checked: made by algorithm {versions['algorithm']}, but this version has algorithm "
+            f"{ALGORITHM}. Use version {versions['dask-dedup']}, which made the run"
+        )
+
+
 def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
     """Run the checks in `DECISION_CHECKS`. Also return the smallest distance between kept particles (angstrom)."""
     try:
+        _check_algorithm(run)
         duplicates = DuplicateFiles(find_parts(run, inputs)[DUPLICATES], run.folder)
         findings = examine_decisions(inputs, duplicates, pool)
     except FAULTS as error:
@@ -271,8 +286,14 @@ def _group_values(
         if pa.types.is_dictionary(values.type):
             values = values.cast(values.type.value_type)
         texts = values.cast(pa.string()).to_pylist()
+        if pa.types.is_timestamp(values.type) or pa.types.is_time(values.type):
+            texts = [text and _FRACTION.sub(_shorten, text) for text in texts]
         known = [None if text is None or is_missing(text) else text for text in texts]
         yield name, pa.array(known, pa.string()).dictionary_encode()
+
+
+def _shorten(fraction: re.Match[str]) -> str:
+    return fraction[0].rstrip("0").rstrip(".")
 
 
 def _name(inputs: Inputs, picks: Picks, row: int) -> str:

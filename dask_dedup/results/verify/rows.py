@@ -91,7 +91,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
 
     def compare_native(source: int) -> None:
         table = inputs.tables[source]
-        fragments = [part for part in inputs.fragments if part.source == source]
+        fragments = of_input[source]
         paths = {dataset: native[dataset][source] for dataset in (KEPT, REJECTED)}
         outputs = {
             name: _open(run.open_output(path, source), path, table.schema, native=True)
@@ -100,6 +100,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
         compare(fragments, outputs)
         _compare_bytes(paths, table, fragments, duplicates)
 
+    of_input = formats.by_source(inputs.fragments)
     as_parquet = [part for part in inputs.fragments if part.source not in native[KEPT]]
     list(pool.map(compare_parquet, as_parquet))
     list(pool.map(compare_native, native[KEPT]))

@@ -15,6 +15,7 @@ from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.pixel_sizes import TOLERANCE
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
@@ -86,10 +87,12 @@ def _reasons(
         size, given = columns.floats(roles.psize_shift), roles.given_psize_shift
         if given is not None:
             size = np.array([value if value > 0 else given for value in size])
-            yield "pixel_size", (size < given * 0.99) | (size > given * 1.01)
+            yield "pixel_size", np.abs(size / given - 1) > TOLERANCE
         sizes = [size]
     if in_pixels and not roles.overrides_psize:
-        sizes += _micrograph_sizes(inputs, roles, columns)
+        sizes += _micrograph_sizes(inputs, roles, columns, listed)
+        if roles.binned and table is not None and table.binned is not None:
+            sizes.append(np.append(table.binned, np.nan)[listed])
     for size in sizes:
         yield "pixel_size", ~((size >= LEAST_PIXEL_SIZE) & (size <= LARGEST_PIXEL_SIZE))
     flipped = source in params.flip_y and roles.unit == "pixel"
@@ -115,20 +118,26 @@ def _reasons(
 
 
 def _micrograph_sizes(
-    inputs: Inputs, roles: ColumnRoles, columns: Columns
+    inputs: Inputs, roles: ColumnRoles, columns: Columns, listed: NDArray[np.intp]
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield the pixel size of each row, (n,), if the rows contain one that can be wrong."""
-    if inputs.micrographs is not None or (roles.psize_mic is None and roles.image is None):
+    """Yield the pixel size of each row, (n,), if the rows contain one that can be wrong.
+
+    `listed` are the numbers of the rows' micrographs in the micrograph table.
+    """
+    table, size = inputs.micrographs, np.full(len(columns), np.nan)
+    if roles.image is None and (table is not None or roles.psize_mic is None):
         return
-    size = np.full(len(columns), np.nan)
-    if roles.psize_mic:
+    if table is not None:
+        size = np.append(table.psize, np.nan)[listed]
+    elif roles.psize_mic:
         size = columns.floats(roles.psize_mic)
-    if roles.given_psize:
-        size[~(size > 0)] = roles.given_psize
+    if table is None and roles.given_psize:
+        size = np.where(size > 0, size, roles.given_psize)
     if roles.image is not None:
         image = columns.floats(roles.image.psize)
         exported = _exported_by_warp(roles, roles.image, columns, image)
-        same = (size * 0.99 <= image) & (image <= size * 1.01)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            same = np.abs(image / size - 1) <= TOLERANCE
         size = np.where(exported & (image > 0) & ~same, image, size)
     yield size
 
@@ -145,7 +154,7 @@ def _exported_by_warp(
     found = np.zeros(count, dtype=bool)
     for row, (tomogram, name) in enumerate(zip(tomograms, images, strict=True)):
         warp = _WARP_IMAGE.search(name)
-        by_name = warp is not None and abs(float(warp[1]) - image[row]) < 0.0101
+        by_name = warp is not None and abs(float(warp[1]) - image[row]) <= 0.0101
         of_relion = _RELION_IMAGE.search(name) is not None
         stacked = stacks[row] == 1 and tomogram.endswith(".tomostar") and not of_relion
         found[row] = by_name or stacked
