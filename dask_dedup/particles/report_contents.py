@@ -1,0 +1,80 @@
+"""The object that a report page is made from, besides the manifest: exact counts and a sample of picks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.particles.micrographs.names import MicrographName
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.particles.sample import SampleChoice, SampledMicrographs, SampledPicks
+
+    Ints = NDArray[np.int64]
+
+#: Bins of the distances from rejected picks to their winners, from 0 to the separation.
+DISTANCE_BINS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ReportContents:
+    """Counts over all rows, and the sample. Rows that could not be compared are in neither.
+
+    The numbers of rows, kept and rejected of each input are in the manifest.
+
+    Attributes
+    ----------
+    lost_to : (i, i) int64
+        Rejected picks by their input (first axis) and the input of their winner (second axis).
+    decided_by_row_order : int
+        Rejected picks that equal their winner in everything that ranks them but the row number.
+    distances : (64,) int64
+        Rejected picks by distance to their winner, in `DISTANCE_BINS` equal bins from 0 to the separation. All 0 if the
+        run measured no distances.
+    micrographs : (m,) uint64
+        Keys of all micrographs, sorted.
+    kept, rejected : (m,) int64
+        Picks on each micrograph.
+    names : dict of int to MicrographName
+        Names of micrographs by key; the first in alphabetical order if a micrograph has several.
+    choice : SampleChoice
+    sample : SampledPicks
+        In order.
+    sampled : SampledMicrographs
+        One row for each key of `choice`.
+    """
+
+    lost_to: Ints
+    decided_by_row_order: int
+    distances: Ints
+    micrographs: NDArray[np.uint64]
+    kept: Ints
+    rejected: Ints
+    names: dict[int, MicrographName]
+    choice: SampleChoice
+    sample: SampledPicks
+    sampled: SampledMicrographs
+
+    def name_of(self, key: int) -> str:
+        """Return the name of a micrograph, its path or its uid, with its group if it has one."""
+        found = self.names.get(key, MicrographName(key, ""))
+        return str(found._replace(name=found.name or found.path))
+
+
+def bin_distances(distances: NDArray[np.float64], separation: float) -> Ints:
+    """Count distances to winners in `DISTANCE_BINS` bins from 0 to `separation`; all 0 if that is 0."""
+    if not separation:
+        return np.zeros(DISTANCE_BINS, dtype=np.int64)
+    return np.histogram(distances, DISTANCE_BINS, (0.0, separation))[0].astype(np.int64)
+
+
+def count_lost_to(
+    source: NDArray[np.uint16], winner_source: NDArray[np.uint16], inputs: int
+) -> Ints:
+    """Count rejected picks that have a winner by their input and the input of the winner, (inputs, inputs)."""
+    pair = source.astype(np.int64) * inputs + winner_source
+    return np.bincount(pair, minlength=inputs * inputs).reshape(inputs, inputs)

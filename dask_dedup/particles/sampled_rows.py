@@ -1,0 +1,112 @@
+"""Read from the rows of a fragment what a report needs to know about the sampled micrographs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.arrow import from_numpy
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.micrographs.names import MicrographName
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.programs import MICROGRAPH_PATH
+from dask_dedup.particles.sample import SampledMicrographs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from dask_dedup.particles.column_roles import ColumnRoles
+    from dask_dedup.particles.extract import Extract
+    from dask_dedup.particles.micrographs.table import MicrographTable
+
+    Floats = NDArray[np.float64]
+
+
+def sampled_columns(roles: ColumnRoles, names: Iterable[str]) -> tuple[str, ...]:
+    """Return the columns to read for `sampled_micrographs` and `sampled_paths`, of a table with the columns `names`."""
+    more = [MICROGRAPH_PATH] if MICROGRAPH_PATH in {*names} else []
+    return tuple(dict.fromkeys((*roles.scanned_columns, *more)))
+
+
+def sampled_paths(
+    found: Extract, rows: pa.Table, chosen: NDArray[np.bool_]
+) -> dict[int, MicrographName]:
+    """Return the paths of the micrographs of the `chosen` rows by key, if these are matched by uid."""
+    if found.micrographs.names or MICROGRAPH_PATH not in rows.column_names:
+        return {}
+    codes, paths = Columns(rows, "").texts(MICROGRAPH_PATH)
+    keys, describe = found.picks.micrograph, found.micrographs.groups.describe
+    at = np.flatnonzero(chosen & (codes >= 0))
+    pairs = np.column_stack([keys[at], codes[at].astype(np.uint64)])
+    _, first = np.unique(pairs, axis=0, return_index=True)
+    return first_names(
+        MicrographName(int(keys[row]), "", describe(row), paths[codes[row]])
+        for row in at[first].tolist()
+    )
+
+
+def first_names(names: Iterable[MicrographName]) -> dict[int, MicrographName]:
+    """Map micrograph key to name: of several, the first in alphabetical order."""
+    found: dict[int, MicrographName] = {}
+    for name in names:
+        found[name.key] = min(name, found.get(name.key, name))
+    return found
+
+
+def sampled_micrographs(
+    found: Extract,
+    rows: pa.Table,
+    roles: ColumnRoles,
+    table: MicrographTable | None,
+    chosen: NDArray[np.bool_],
+    row: NDArray[np.int64],
+) -> SampledMicrographs:
+    """Return the pixel size and size of the micrographs of the `chosen` rows of a fragment.
+
+    `row` holds the number of each row in the input.
+    """
+    at = np.flatnonzero(chosen)
+    psize = found.psize if found.psize is not None else found.sizes.stored
+    if psize is None:
+        psize = np.full(len(row), roles.given_psize or np.nan)
+    psize = np.where(psize[at] > 0, psize[at], np.nan)
+    scale = psize if found.psize is not None else np.ones(at.size)
+    size = _sizes(Columns(rows.take(from_numpy(at)), ""), roles, table, scale)
+    if found.psize is None and roles.unit == "fraction":
+        size = np.where(np.arange(3) < 2, 1.0, np.nan) + np.zeros((at.size, 1))
+    width, height, depth = np.where(size > 0, size, np.nan).T
+    picks = found.picks.take(at)
+    columns: dict[str, NDArray[Any]] = {
+        "key": picks.micrograph,
+        "source": picks.source,
+        "row": row[at],
+        "psize": psize,
+    }
+    columns |= {"width": width, "height": height, "depth": depth}
+    return SampledMicrographs.from_columns(columns).firsts()
+
+
+def _sizes(
+    columns: Columns, roles: ColumnRoles, table: MicrographTable | None, scale: Floats
+) -> Floats:
+    """Return the size of each row's micrograph as (n, 3): x, y and z, NaN where unknown.
+
+    `scale` is the length of a pixel in the unit of the centres, (n,).
+    """
+    size = np.full((len(columns), 3), np.nan)
+    if table is not None and (table.shape is not None or table.volume is not None):
+        at = table.find(RowMicrographs.of(columns, roles))
+        shape, volume = table.shape_at(at), table.volume_at(at)
+        if shape is not None:
+            size[:, :2] = shape[:, ::-1]
+        if volume is not None:
+            size[:] = volume[:, ::-1]
+            if roles.binned:  # the volume is not
+                scale = scale * table.psize_at(at) / table.binned_at(at)
+    elif roles.shape and roles.shape in columns.rows.column_names:
+        size[:, :2] = columns.vectors(roles.shape, 2)[:, ::-1]
+    return size * scale[:, np.newaxis]

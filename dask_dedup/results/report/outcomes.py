@@ -1,0 +1,142 @@
+"""What became of each row of a part of the result, read from ``duplicates``."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dask_dedup.errors import RunError
+from dask_dedup.output.layout import KEPT, REJECTED
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.sample import NO_ROW
+from dask_dedup.storage.files import parquet_source
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.results.finished_run import FinishedRun, Part
+
+    Ints = NDArray[np.int64]
+
+_COLUMNS = ("distance_A", "uid", "score", "file", "row")
+_WINNER_COLUMNS = ("winner_uid", "winner_score", "winner_input", "winner_file", "winner_row")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """The outcome of each row of a part, in the order of the input.
+
+    Attributes
+    ----------
+    first_row : int
+        Number of the first row in the input.
+    kept : (n,) bool
+    winner_source, winner_row : (n,) int64
+        Input of the winner and its row there; `NO_ROW` without a winner.
+    distance : (n,) float64
+        Distance to the winner in angstrom; NaN without a winner.
+    tied : (n,) bool
+        Rejected rows with the position, score and uid of their winner. If the tables have no uids, only the content
+        hashes can tell whether the order of rows decided.
+    """
+
+    first_row: int
+    kept: NDArray[np.bool_]
+    winner_source: Ints
+    winner_row: Ints
+    distance: NDArray[np.float64]
+    tied: NDArray[np.bool_]
+
+
+def rows_of_parts(run: FinishedRun) -> list[range]:
+    """Return the numbers, in its input, of the rows of each part."""
+    by_fragment = {
+        file.path: file.rows
+        for dataset in (KEPT, REJECTED)
+        for file in run.by_fragment(dataset).values()
+    }
+    next_row: defaultdict[int, int] = defaultdict(int)
+    ranges = []
+    for part in run.parts:
+        first = next_row[part.source]
+        rows = run.manifest["inputs"][part.source]["rows"]
+        if part.kept in by_fragment:
+            rows = by_fragment[part.kept] + by_fragment[part.rejected]
+        ranges.append(range(first, first + rows))
+        next_row[part.source] += rows
+    return ranges
+
+
+def first_rows_of_files(run: FinishedRun) -> dict[tuple[int, str], int]:
+    """Map input number and path of each input file to the number of its first row in the input."""
+    found = {}
+    for source, entry in enumerate(run.manifest["inputs"]):
+        row = 0
+        for file in entry["files"]:
+            found[source, file["path"]] = row
+            row += file["rows"]
+    return found
+
+
+def read_outcomes(
+    run: FinishedRun, part: Part, rows: range, first_rows: dict[tuple[int, str], int]
+) -> Outcomes:
+    """Read the outcomes of the rows of a part. See `rows_of_parts` and `first_rows_of_files`."""
+    tables = [_read(path) for path in part.duplicates]
+    columns = Columns(pa.concat_tables(tables), str(part.duplicates[0].parent))
+    sources = np.full(len(columns), part.source, dtype=np.int64)
+    at = _row_numbers(columns, "file", "row", sources, first_rows) - rows.start
+    codes, paths = columns.texts("winner_input")
+    inputs = {entry["path"]: source for source, entry in enumerate(run.manifest["inputs"])}
+    winner_source = np.array([*(inputs[path] for path in paths), 0], dtype=np.int64)[codes]
+    winner_row = _row_numbers(columns, "winner_file", "winner_row", winner_source, first_rows)
+    if at.size and not (at.min() >= 0 and at.max() < len(rows)):
+        raise RunError(f"{columns.table}: lists rows that are not among the rejected ones.")
+    distance = np.where(winner_row == NO_ROW, np.nan, columns.floats("distance_A"))
+    score, winner_score = columns.floats("score"), columns.floats("winner_score")
+    tied = (distance == 0) & (columns.integers("uid") == columns.integers("winner_uid"))
+    tied &= (score == winner_score) | (np.isnan(score) & np.isnan(winner_score))
+    if run.params.prefer_input_order:
+        tied &= winner_source == part.source
+    outcomes = Outcomes(
+        first_row=rows.start,
+        kept=np.ones(len(rows), dtype=bool),
+        winner_source=np.zeros(len(rows), dtype=np.int64),
+        winner_row=np.full(len(rows), NO_ROW, dtype=np.int64),
+        distance=np.full(len(rows), np.nan),
+        tied=np.zeros(len(rows), dtype=bool),
+    )
+    outcomes.kept[at] = False
+    outcomes.winner_source[at] = winner_source
+    outcomes.winner_row[at] = winner_row
+    outcomes.distance[at] = distance
+    outcomes.tied[at] = tied
+    return outcomes
+
+
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(**parquet_source(path)) as file:
+        return file.read([*_COLUMNS, *_WINNER_COLUMNS], use_threads=False)
+
+
+def _row_numbers(
+    columns: Columns, file: str, row: str, sources: Ints, first_rows: dict[tuple[int, str], int]
+) -> Ints:
+    """Return the number of each row in its input, from its file and row; `NO_ROW` where these are null."""
+    codes, paths = columns.texts(file)
+    first = np.zeros(len(columns), dtype=np.int64)
+    pairs = sources * (len(paths) + 1) + codes
+    distinct, number = np.unique(pairs, return_inverse=True)
+    known = [
+        first_rows.get((pair // (len(paths) + 1), [*paths, ""][pair % (len(paths) + 1)]), 0)
+        for pair in distinct.tolist()
+    ]
+    first = np.array([*known, 0], dtype=np.int64)[number]
+    return np.where(columns.nulls(row), NO_ROW, first + columns.integers(row).astype(np.int64))
