@@ -30,7 +30,6 @@ from dask_dedup.inspection.matching import compare_shifts, estimate_height, matc
 from dask_dedup.inspection.neighbours import (
     Centres,
     Cloud,
-    find_spacing,
     measure_neighbourhoods,
 )
 from dask_dedup.simulation import simulate_pickers
@@ -149,28 +148,6 @@ class TestSpacing:
         assert 3 < simulated.together.spacing.duplicates_end < 20
         assert 105 < simulated.together.spacing.neighbours_begin < 125
         assert "choose min_separation between the two" in simulated.advice[-1]
-
-    @pytest.mark.parametrize("axes", [2, 3])
-    def test_of_a_lattice_is_its_constant(self, axes):
-        lattice = centres(grid(80, 30 if axes == 2 else 12, axes))
-        assert find_spacing(lattice).neighbours_begin == pytest.approx(80, rel=0.05)
-        found = find_spacing(both(lattice, jittered(lattice, 2)))
-        assert 3 < found.duplicates_end < 15
-        assert 65 < found.neighbours_begin < 85
-
-    def test_of_a_filament_is_its_repeat(self):
-        line = np.arange(400) * 40.0
-        filaments = [np.column_stack([line, np.full(400, y), line / 3]) for y in (0.0, 900.0)]
-        found = find_spacing(centres(np.concatenate(filaments)))
-        assert found.neighbours_begin == pytest.approx(40 * np.hypot(1, 1 / 3), rel=0.05)
-
-    def test_of_random_picks_is_none(self):
-        some = field()
-        assert find_spacing(some) is None
-        assert find_spacing(both(some, jittered(some, 5))) is None
-
-    def test_of_few_picks_is_none(self):
-        assert find_spacing(field(12, 3)) is None
 
     @pytest.mark.real_data
     def test_of_real_alignments_is_found_only_with_shifts(self, real_data, tmp_path):

@@ -15,8 +15,8 @@ from tables import Output, write_file
 from test_real_picks import greedy
 
 from dask_dedup import DedupParams, InputError, run, verify
+from dask_dedup.dedup.spacing import find_spacing
 from dask_dedup.formats import open_table, read
-from dask_dedup.inspection.neighbours import Centres, find_spacing
 from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
 
@@ -220,17 +220,17 @@ class TestThreePickers:
                 assert [entry["kept"] for entry in result.by_input] == one["representatives"]
 
 
-def test_the_gap_of_six_sets_of_points(real_data):
+def test_the_gap_and_the_recommended_separation_of_six_sets_of_points(real_data):
     sets = json.loads((real_data / "consensus_cases" / "recommended_separation.json").read_text())
     assert len(sets) == 6
     for one in sets:
         _, micrograph, x, y = np.array(one["points"], dtype=float).T
-        centres = Centres(
-            micrograph.astype(np.int64), np.column_stack([x, y]), None, np.full(x.size, np.nan)
-        )
-        found, gap = find_spacing(centres), one["expected"]["gap"]
+        found = find_spacing(np.column_stack([x, y]), micrograph.astype(np.intp))
         ends = found and [round(found.duplicates_end, 1), round(found.neighbours_begin, 1)]
-        assert ends == gap, one["name"]
+        assert ends == one["expected"]["gap"], one["name"]
+        number, sensible = found and found.recommended, one["expected"]["sensible"]
+        assert number == one["expected"]["recommended"], one["name"]
+        assert sensible is None or sensible[0] <= number <= sensible[1]
 
 
 SIDE = 2.0**20

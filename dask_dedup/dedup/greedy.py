@@ -13,8 +13,13 @@ from dask_dedup.dedup.nearest import closest_duplicates, closest_of_pairs
 from dask_dedup.dedup.rank import total_order
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from dask_dedup.dedup.coincident import CoincidentGroups
     from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Labels
+
+    #: True or False, or one bit for each of several separations.
+    Bits = NDArray[np.bool_] | NDArray[np.uint32]
 
 #: Vectorised rounds before the loop over pairs. Random ranks need fewer; a chain of rising ranks would need n.
 ROUNDS = 12
@@ -204,29 +209,8 @@ def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats
 
 
 def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppression:
-    """Apply the greedy rule to `n` rows numbered by rank, row 0 being the best.
-
-    Each round keeps the rows that are not the worse one of any undecided pair. They reject the worse rows of their
-    pairs. Pairs with a rejected row are then dropped. In each pair, ``better < worse``.
-    """
-    rejected = np.zeros(n, dtype=bool)
-    a, b = better, worse
-    for _ in range(ROUNDS):
-        if not a.size:
-            break
-        waits = np.zeros(n, dtype=bool)
-        waits[b] = True
-        rejected[b[~waits[a]]] = True
-        undecided = ~(rejected[a] | rejected[b])
-        a, b = a[undecided], b[undecided]
-    if a.size:
-        # Sorted by the better row: all pairs that could reject it come earlier.
-        by_rank = np.argsort(a, kind="stable")
-        lost = bytearray(rejected)
-        for first, second in zip(a[by_rank].tolist(), b[by_rank].tolist(), strict=True):
-            if not lost[first]:
-                lost[second] = True
-        rejected = np.frombuffer(lost, dtype=bool)
+    """Apply the greedy rule to `n` rows numbered by rank, row 0 being the best. In each pair, ``better < worse``."""
+    rejected = reject_worse(better, worse, np.ones(better.size, dtype=bool), n)
     winner = np.full(n, n, dtype=np.intp)
     to_winner = np.full(n, np.nan)
     by_kept = ~rejected[better]
@@ -236,3 +220,52 @@ def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppre
     to_winner[worse[best]] = distance[best]
     winner[winner == n] = NO_WINNER
     return Suppression(rejected, winner, to_winner)
+
+
+def reject_worse(better: Indices, worse: Indices, bits: Bits, n: int) -> Bits:
+    """Apply the greedy rule at one separation, or at several at once. Return the bits at which each row is rejected.
+
+    Each round keeps the rows that are not the worse one of any undecided pair. They reject the worse rows of their
+    pairs. Pairs with a rejected row are then dropped.
+
+    Parameters
+    ----------
+    better, worse : (p,) intp
+        The rows of each pair, numbered by rank, row 0 being the best: ``better < worse``.
+    bits : (p,) bool or unsigned integer
+        True, or one bit for each separation at which the two rows are duplicates. No pair is without bits.
+    n : int
+        Number of rows.
+
+    Returns
+    -------
+    rejected : (n,) array of the dtype of `bits`
+    """
+    rejected = np.zeros(n, dtype=bits.dtype)
+    a, b, undecided = better, worse, bits
+    for _ in range(ROUNDS):
+        if not a.size:
+            return rejected
+        waits = np.zeros_like(rejected)
+        _add_bits(waits, b, undecided)
+        lost = undecided & ~waits[a]
+        some = lost.astype(bool, copy=False)
+        _add_bits(rejected, b[some], lost[some])
+        undecided = undecided & ~(rejected[a] | rejected[b])
+        some = undecided.astype(bool, copy=False)
+        a, b, undecided = a[some], b[some], undecided[some]
+    # Sorted by the better row: all pairs that could reject it come earlier.
+    by_rank = np.argsort(a, kind="stable")
+    numbers = bytearray(rejected) if rejected.dtype == bool else rejected.tolist()
+    left = (a[by_rank], b[by_rank], undecided[by_rank].astype(np.uint32))
+    for first, second, both in zip(*(part.tolist() for part in left), strict=True):
+        numbers[second] |= both & ~numbers[first]
+    return np.array(numbers, dtype=bits.dtype)
+
+
+def _add_bits(target: Bits, rows: Indices, bits: Bits) -> None:
+    """Set `bits`, of which none is empty, in the given rows of `target`. Rows may be repeated."""
+    if target.dtype == bool:
+        target[rows] = True
+    else:
+        np.bitwise_or.at(target, rows, bits)

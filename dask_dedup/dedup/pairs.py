@@ -30,6 +30,8 @@ PAIR_BUDGET = 4_000_000
 SAMPLING = 64
 #: A sweep is given up above this many candidates a row within reach along x, or this many pairs a row.
 MOST_CANDIDATES, MOST_PAIRS = 16, 2
+#: With many pairs, a sweep is as fast as a KD-tree up to this many candidates a row, and needs no import of SciPy.
+SWEEP_CANDIDATES = 100
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -79,11 +81,16 @@ class Points:
         return len(self) < 2 or (min_separation == 0 and not self.labels)
 
 
-def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
+def sweep_pairs(
+    points: Points,
+    min_separation: float,
+    most_candidates: float = MOST_CANDIDATES,
+    most_pairs: float = MOST_PAIRS,
+) -> Pairs | None:
     """Find all pairs of duplicates with a sweep along x. Return None if a sweep is unsuitable.
 
     Sort by x, with the micrographs side by side. Compare each row with the following rows that are within reach
-    along x. A sweep is unsuitable for a separation of 0, or if there are too many pairs.
+    along x. A sweep is unsuitable for a separation of 0, or if there are too many candidates or pairs a row.
     """
     n = len(points)
     if n < 2 or min_separation == 0:
@@ -93,7 +100,7 @@ def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
     x, y = layout[order, 0], layout[order, 1]
     sample = np.random.default_rng(0).integers(n, size=min(n, 1024))
     following = np.searchsorted(x, x[sample] + reach, side="right") - sample - 1
-    if following.mean() > MOST_CANDIDATES:
+    if following.mean() > most_candidates:
         return None
     found: list[Pairs] = []
     number, start = 0, np.arange(n)
@@ -105,7 +112,7 @@ def sweep_pairs(points: Points, min_separation: float) -> Pairs | None:
         near = start[np.abs(y[start + apart] - y[start]) <= reach]
         found.append(_measured(points, order[near], order[near + apart], min_separation))
         number += found[-1][0].size
-        if number > n * MOST_PAIRS:
+        if number > n * most_pairs:
             return None
     none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     i, j, distance = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
@@ -150,6 +157,11 @@ class PairSearch:
         """Build the KD-tree of the points with the row numbers `rows`."""
         layout = self.layout[rows]
         return replace(self, points=self.points.take(rows), layout=layout, tree=_tree(layout))
+
+    def within(self, min_separation: float) -> Self:
+        """Return the same tree for a smaller separation."""
+        reach = self.reach - self.min_separation + min_separation
+        return replace(self, min_separation=min_separation, reach=reach)
 
     def pairs(self) -> Pairs:
         """Return all pairs of duplicates: arrays of row i, row j and distance, each (p,)."""

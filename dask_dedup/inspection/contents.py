@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-
-@dataclass(frozen=True, slots=True)
-class Spacing:
-    """Largest distance of duplicates (0 if duplicates are few), and smallest distance of real neighbours."""
-
-    duplicates_end: float
-    neighbours_begin: float
+if TYPE_CHECKING:
+    from dask_dedup.dedup.spacing import Spacing
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,21 +14,14 @@ from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.inspection.contents import Neighbourhood, Spacing
+from dask_dedup.dedup.spacing import find_spacing
+from dask_dedup.inspection.contents import Neighbourhood
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Floats = NDArray[np.float64]
 
-#: The radial density covers this many mean spacings.
-_SPACINGS = 3.0
-#: Ratio of consecutive shell radii, and the first radius as a fraction of the range.
-_STEP, _FINEST = 1.04, 0.01
-#: Number of pairs sampled for the radial density, and least and most pairs per interval.
-_PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
-#: A gap ends at this many times its start or beyond.
-_WIDENING = 1.4
 #: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
 MARGIN, RATIO, SIGNIFICANT = 0.05, 1.5, 5.0
 #: Distances at which pairs are counted.
@@ -187,7 +180,7 @@ def measure_neighbourhoods(
                 nearest={p: float(np.percentile(known, p)) for p in percentiles},
                 edges=tuple(edges),
                 histogram=(*counts, nearest.size - sum(counts)),
-                spacing=find_spacing(centres),
+                spacing=find_spacing(centres.points, centres.micrograph),
             )
         )
     return found
@@ -208,108 +201,3 @@ def _choose_edges(distances: Floats) -> list[float]:
     widths = np.array([1.0, 2.0, 5.0, 10.0]) * 10.0 ** np.floor(np.log10(top / _BINS))
     width = widths[np.argmin(np.abs(np.log(widths / (top / _BINS))))]
     return [float(edge) for edge in width * np.arange(math.ceil(top / width) + 1)]
-
-
-def find_spacing(centres: Centres) -> Spacing | None:
-    """Find the gap between distances of duplicates and of real neighbours. Return None without a gap.
-
-    The radial density is ``g(r) = pairs(r) / expected(r)``: observed pairs in a shell, divided by
-    the pairs of as many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell
-    / area`` (volume for tomograms). Coincident particles count once. Let ``P(r)`` be the greatest
-    ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
-
-    - has ``g <= P(v) / 2``, and ``g >= P(v) / 2`` at its end,
-    - is wide: ``s >= 1.4 v``,
-    - holds fewer pairs than ``g = P(v) / 2`` predicts, by 5 standard deviations.
-
-    The gap with the greatest ``s / v`` counts. Duplicates end at ``v`` if ``g`` up to there is
-    ``P(v) / 2`` or more. Neighbours begin where ``g`` last rises, before ``s``, through a tenth of
-    the way from the floor of the gap (mean ``g`` over its first half) to ``P(v)``.
-    """
-    edges, observed, expected = _radial_pairs(centres)
-    if len(observed) < 3:
-        return None
-    density = observed / expected
-    later = np.maximum.accumulate(density[::-1])[::-1]
-    widest, spacing, start = _WIDENING, None, 0
-    while start < len(density) - 1:
-        peak = later[start + 1]
-        if density[start] > peak / 2:
-            start += 1
-            continue
-        end = start + 1 + int(np.argmax(density[start + 1 :] >= peak / 2))
-        predicted = peak / 2 * expected[start:end].sum()
-        missing = predicted - observed[start:end].sum()
-        width = edges[end] / max(edges[start], edges[-1] * _FINEST)
-        if width >= widest and missing >= SIGNIFICANT * predicted**0.5:
-            half = max(start + 1, (start + end) // 2)
-            floor = observed[start:half].sum() / expected[start:half].sum()
-            begin = end
-            while begin > start + 1 and density[begin - 1] > floor + (peak - floor) / 10:
-                begin -= 1
-            crowded = observed[:start].sum() >= peak / 2 * expected[:start].sum()
-            spacing = Spacing(float(edges[start]) if crowded else 0.0, float(edges[begin]))
-            widest = width
-        start = end
-    return spacing
-
-
-def _radial_pairs(centres: Centres) -> tuple[Floats, Floats, Floats]:
-    """Count pairs of centres per distance bin. Return bin edges, observed counts, and counts expected at random."""
-    # Copies of a particle say nothing new about its distance to others.
-    first, _, _ = _distinct(np.column_stack([centres.micrograph, centres.points]))
-    centres = centres.take(np.sort(first))
-    others = np.bincount(centres.micrograph)[centres.micrograph] - 1.0
-    extent = _extent(centres)
-    extent = extent[extent > 0]
-    if not extent.size or not others.any():
-        return np.zeros(1), np.zeros(0), np.zeros(0)
-    axes, volume = extent.size, float(np.prod(extent))
-    spacing = (volume / others.mean()) ** (1 / axes)
-    reach = min(_SPACINGS * spacing, extent.min() / 2)
-    cloud = Cloud(centres, reach)
-    order = np.random.default_rng(0).permutation(len(centres))
-    points = cloud.embed(centres)
-    probe = cloud.tree.query_ball_point(points[order[:500]], reach, return_length=True)
-    order = order[: max(500, int(_PAIRS / probe.mean()))]
-    found = cKDTree(points[order]).sparse_distance_matrix(cloud.tree, reach, output_type="ndarray")
-    steps = round(-np.log(_FINEST) / np.log(_STEP))
-    radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
-    pairs = np.histogram(found["v"], radii)[0]
-    pairs[0] -= order.size  # each centre paired with itself
-    ball = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[axes] * radii**axes
-    return _join_shells(radii, pairs, np.diff(ball) * others[order].sum() / volume)
-
-
-def _join_shells(radii: Floats, pairs: Floats, expected: Floats) -> tuple[Floats, Floats, Floats]:
-    """Merge adjacent distance bins until observed plus expected pairs are enough in each."""
-    enough = np.clip((pairs.sum() + expected.sum()) / 100, *_INTERVAL_PAIRS)
-    ends: list[int] = []
-    held = 0.0
-    for step, (seen, chance) in enumerate(zip(pairs, expected, strict=True)):
-        if seen >= enough > held > 0:
-            # Keep a sharp rise apart from the sparse shells before it.
-            ends.append(step)
-            held = 0.0
-        held += seen + chance
-        if held >= enough:
-            ends.append(step + 1)
-            held = 0.0
-    bounds = np.array([0, *dict.fromkeys(ends)], dtype=np.intp)
-    if bounds.size < 2:
-        return np.zeros(1), np.zeros(0), np.zeros(0)
-    starts, last = bounds[:-1], bounds[-1]
-    observed = np.add.reduceat(pairs[:last], starts)
-    return radii[bounds], observed, np.add.reduceat(expected[:last], starts)
-
-
-def _extent(centres: Centres) -> Floats:
-    """Return, for each axis, the typical range of particle coordinates on one micrograph, (d,) float64."""
-    order = np.argsort(centres.micrograph, kind="stable")
-    starts = np.flatnonzero(np.diff(centres.micrograph[order], prepend=-1))
-    if starts.size == 1:
-        low, high = np.percentile(centres.points, [1, 99], axis=0)
-        return np.asarray((high - low) / 0.98)
-    points = centres.points[order]
-    size = np.maximum.reduceat(points, starts) - np.minimum.reduceat(points, starts)
-    return np.asarray(np.percentile(size, 75, axis=0))

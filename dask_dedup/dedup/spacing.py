@@ -1,0 +1,237 @@
+"""Find the gap between the distances of duplicates and those of real neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.dedup.pairs import SWEEP_CANDIDATES, PairSearch, Points, sweep_pairs
+
+if TYPE_CHECKING:
+    from dask_dedup.dedup.pairs import Floats, Indices
+
+#: The radial density covers this many mean spacings.
+_SPACINGS = 3.0
+#: Ratio of consecutive shell radii, and the first radius as a fraction of the range.
+_STEP, _FINEST = 1.04, 0.01
+#: Pairs sampled for the radial density, each counted from both ends; least and most of them per interval.
+_PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
+#: A gap ends at this many times its start or beyond.
+_WIDENING = 1.4
+#: A gap has fewer pairs than predicted, by this many standard deviations.
+_SIGNIFICANT = 5.0
+#: Pairs per angstrom are counted from a distance divided by this, to the distance times this.
+_WINDOW = 1.15
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Distances of duplicates and of real neighbours, and the separation between them.
+
+    Attributes
+    ----------
+    duplicates_end : float
+        Largest distance of duplicates, 0 if duplicates are few.
+    neighbours_begin : float
+        Smallest distance of real neighbours.
+    recommended : float or None
+        The separation with the fewest pairs per angstrom, to two digits. None without duplicates.
+    """
+
+    duplicates_end: float
+    neighbours_begin: float
+    recommended: float | None = None
+
+    def includes(self, separation: float) -> bool:
+        """Return whether a separation is in the gap, where it separates duplicates from neighbours."""
+        return self.duplicates_end <= separation <= self.neighbours_begin
+
+
+@dataclass(frozen=True, slots=True)
+class _RadialPairs:
+    """Pairs of points by distance.
+
+    Attributes
+    ----------
+    distances : (p,) float64
+        Each pair from both ends.
+    edges : (s + 1,) float64
+        Of shells.
+    observed, expected : (s,) float64
+        Pairs in each shell, and those of as many particles placed at random.
+    """
+
+    distances: Floats
+    edges: Floats
+    observed: Floats
+    expected: Floats
+
+
+def find_spacing(centres: Floats, micrographs: Indices) -> Spacing | None:
+    """Find the gap between distances of duplicates and of real neighbours. Return None without a gap.
+
+    The radial density is ``g(r) = pairs(r) / expected(r)``: observed pairs in a shell, divided by
+    the pairs of as many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell
+    / area`` (volume for tomograms). Coincident particles count once. Let ``P(r)`` be the greatest
+    ``g`` beyond ``r``. A gap is an interval ``[v, s)`` that
+
+    - has ``g <= P(v) / 2``, and ``g >= P(v) / 2`` at its end,
+    - is wide: ``s >= 1.4 v``,
+    - holds fewer pairs than ``g = P(v) / 2`` predicts, by 5 standard deviations.
+
+    The gap with the greatest ``s / v`` counts. Duplicates end at ``v`` if ``g`` up to there is
+    ``P(v) / 2`` or more. Neighbours begin where ``g`` last rises, before ``s``, through a tenth of
+    the way from the floor of the gap (mean ``g`` over its first half) to ``P(v)``.
+
+    The recommended separation is where an error matters least: among ``r`` of the gap, from a
+    twentieth of where neighbours begin, those with the fewest pairs per angstrom between
+    ``r / 1.15`` and ``1.15 r``; of several, the geometric mean.
+
+    Parameters
+    ----------
+    centres : (n, 2) or (n, 3) float64
+        Finite; in angstrom, or in any unit. The order of the rows does not matter.
+    micrographs : (n,) intp
+        Dense micrograph numbers, 0 and up.
+    """
+    radial = _radial_pairs(_distinct(centres, micrographs))
+    edges, observed, expected = radial.edges, radial.observed, radial.expected
+    if len(observed) < 3:
+        return None
+    density = observed / expected
+    later = np.maximum.accumulate(density[::-1])[::-1]
+    widest, gap, start = _WIDENING, None, 0
+    while start < len(density) - 1:
+        peak = later[start + 1]
+        if density[start] > peak / 2:
+            start += 1
+            continue
+        end = start + 1 + int(np.argmax(density[start + 1 :] >= peak / 2))
+        predicted = peak / 2 * expected[start:end].sum()
+        missing = predicted - observed[start:end].sum()
+        width = edges[end] / max(edges[start], edges[-1] * _FINEST)
+        if width >= widest and missing >= _SIGNIFICANT * predicted**0.5:
+            half = max(start + 1, (start + end) // 2)
+            floor = observed[start:half].sum() / expected[start:half].sum()
+            begin = end
+            while begin > start + 1 and density[begin - 1] > floor + (peak - floor) / 10:
+                begin -= 1
+            crowded = observed[:start].sum() >= peak / 2 * expected[:start].sum()
+            gap = float(edges[start]) if crowded else 0.0, float(edges[begin])
+            widest = width
+        start = end
+    if gap is None:
+        return None
+    return Spacing(*gap, _recommend(radial, *gap) if gap[0] else None)
+
+
+def _recommend(radial: _RadialPairs, end: float, begin: float) -> float:
+    """Return the separation in the gap from `end` to `begin` with the fewest pairs per angstrom, to two digits."""
+    first = max(end, begin / 20)
+    # Beyond the last shell, pairs are not counted.
+    last = max(first, min(begin, radial.edges[-1] / _WINDOW))
+    tried = first * np.exp(0.01 * np.arange(int(np.log(last / first) / 0.01 + 1e-9) + 1))
+    near = (radial.distances >= first / _WINDOW) & (radial.distances <= last * _WINDOW)
+    distances = np.sort(radial.distances[near])
+    within = np.searchsorted(distances, tried * _WINDOW, side="right")
+    pairs = within - np.searchsorted(distances, tried / _WINDOW)
+    density = pairs / (tried * (_WINDOW - 1 / _WINDOW))
+    best = float(np.exp(np.log(tried[density == density.min()]).mean()))
+    # Rounding must not leave the gap.
+    rounded = (float(f"{best:.{digits}g}") for digits in (2, 3, 4))
+    return next((each for each in rounded if end <= each <= begin), best)
+
+
+def _distinct(centres: Floats, micrographs: Indices) -> Points:
+    """Return the distinct points in an order that depends on nothing but the points.
+
+    Copies of a particle say nothing new about its distance to others.
+    """
+    order = np.lexsort([*centres.T, micrographs])
+    points = Points(centres, micrographs, ()).take(order)
+    new = np.ones(len(points), dtype=bool)
+    new[1:] = points.micrographs[1:] != points.micrographs[:-1]
+    new[1:] |= (points.centres[1:] != points.centres[:-1]).any(axis=1)
+    return points if new.all() else points.take(np.flatnonzero(new))
+
+
+def _radial_pairs(points: Points) -> _RadialPairs:
+    """Count pairs of distinct points per shell, and those expected at random."""
+    none = _RadialPairs(np.zeros(0), np.zeros(1), np.zeros(0), np.zeros(0))
+    if not len(points):
+        return none
+    others = np.bincount(points.micrographs)[points.micrographs] - 1.0
+    extent = _extent(points)
+    extent = extent[extent > 0]
+    if not extent.size or not others.any():
+        return none
+    axes, volume = extent.size, float(np.prod(extent))
+    spacing = (volume / others.mean()) ** (1 / axes)
+    reach = min(_SPACINGS * spacing, extent.min() / 2)
+    distances, counted = _sample_distances(points, reach)
+    steps = round(-np.log(_FINEST) / np.log(_STEP))
+    radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
+    ball = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[axes] * radii**axes
+    expected = np.diff(ball) * others[counted].sum() / volume
+    return _RadialPairs(
+        distances, *_join_shells(radii, np.histogram(distances, radii)[0], expected)
+    )
+
+
+def _sample_distances(points: Points, reach: float) -> tuple[Floats, Indices]:
+    """Measure the distances from many points to all points within reach.
+
+    Returns
+    -------
+    distances : (p,) float64
+    counted : (m,) intp
+        Row numbers of the points from which the distances were measured.
+    """
+    n = len(points)
+    swept = sweep_pairs(points, reach, SWEEP_CANDIDATES, _PAIRS / 2 / n)
+    if swept is not None:
+        return np.repeat(swept[2], 2), np.arange(n)
+    search = PairSearch.over(points, reach)
+    order = np.random.default_rng(0).permutation(n)
+    each = 2.0 * search.estimate() / n
+    counted = order[: max(500, int(_PAIRS / (1.0 + each)))]
+    parts = [np.zeros(0)]
+    for k, j in search.candidates(counted):
+        close, distance = points.measure(counted[k], j, reach)
+        parts.append(distance[close & (counted[k] != j)])
+    return np.concatenate(parts), counted
+
+
+def _join_shells(radii: Floats, pairs: Indices, expected: Floats) -> tuple[Floats, Floats, Floats]:
+    """Merge adjacent shells until observed plus expected pairs are enough in each."""
+    enough = np.clip((pairs.sum() + expected.sum()) / 100, *_INTERVAL_PAIRS)
+    ends: list[int] = []
+    held = 0.0
+    for step, (seen, chance) in enumerate(zip(pairs, expected, strict=True)):
+        if seen >= enough > held > 0:
+            # Keep a sharp rise apart from the sparse shells before it.
+            ends.append(step)
+            held = 0.0
+        held += seen + chance
+        if held >= enough:
+            ends.append(step + 1)
+            held = 0.0
+    bounds = np.array([0, *dict.fromkeys(ends)], dtype=np.intp)
+    if bounds.size < 2:
+        return np.zeros(1), np.zeros(0), np.zeros(0)
+    starts, last = bounds[:-1], bounds[-1]
+    observed = np.add.reduceat(pairs[:last], starts)
+    return radii[bounds], observed, np.add.reduceat(expected[:last], starts)
+
+
+def _extent(points: Points) -> Floats:
+    """Return, for each axis, the typical range of coordinates on one micrograph, (d,) float64."""
+    # The points are sorted by micrograph.
+    starts = np.flatnonzero(np.diff(points.micrographs, prepend=-1))
+    if starts.size == 1:
+        low, high = np.percentile(points.centres, [1, 99], axis=0)
+        return np.asarray((high - low) / 0.98)
+    size = np.maximum.reduceat(points.centres, starts) - np.minimum.reduceat(points.centres, starts)
+    return np.asarray(np.percentile(size, 75, axis=0))
