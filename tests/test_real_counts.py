@@ -15,10 +15,13 @@ from tables import Output, write_file
 from test_real_picks import greedy
 
 from dask_dedup import DedupParams, InputError, run, verify
+from dask_dedup.dedup.picks import Picks
+from dask_dedup.dedup.separation import analyse_separations
 from dask_dedup.dedup.spacing import find_spacing
-from dask_dedup.formats import open_table, read
+from dask_dedup.formats import open_table, open_tables, read
 from dask_dedup.particles.column_roles import resolve_roles
 from dask_dedup.particles.extract import extract
+from dask_dedup.particles.inputs import make_inputs
 
 sys.path.insert(0, str(REPOSITORY / "examples"))
 from converters import read_boxes, read_dynamo
@@ -169,6 +172,18 @@ def reference(real_data):
     return json.loads((real_data / "consensus_cases" / "reference_repic.json").read_text())
 
 
+def read_picks(paths, **options):
+    """Return the inputs and all picks of some tables."""
+    params = DedupParams(**options)
+    inputs = make_inputs(open_tables(paths, params)[0], None, params)
+    parts = []
+    for each in inputs.fragments:
+        roles = inputs.roles[each.source]
+        rows = read(inputs.tables[each.source], each, roles.columns)
+        parts.append(extract(rows, each, roles, inputs.params, None).picks)
+    return inputs, Picks.concatenate(parts)
+
+
 class TestThreePickers:
     """crYOLO, topaz and DeepPicker on 12 micrographs, 1.77 A a pixel."""
 
@@ -188,6 +203,30 @@ class TestThreePickers:
         result = run(paths, tmp_path / "out", prefer_input_order=True, **options)
         kept = [entry["kept"] for entry in result.by_input]
         assert kept == stored[expected["separations"].index(separation)]
+
+    def test_kept_in_input_order_at_all_separations_at_once(self, paths, reference):
+        expected = reference["kept_at"]
+        (stored,) = (one["by_input"] for one in expected["runs"] if one["prefer_input_order"])
+        options = {"min_separation": 100, "micrograph_pixel_size": 1.77}
+        inputs, picks = read_picks(paths, prefer_input_order=True, **options)
+        directions = inputs.higher_is_better
+        found = analyse_separations(picks, inputs.params, directions, expected["separations"])
+        assert found.kept.tolist() == stored
+        assert found.recommended == reference["recommended"]["rounded"] == 90
+        assert found.duplicates_end == pytest.approx(reference["recommended"]["duplicates_end"])
+        begin = reference["recommended"]["neighbours_begin"]
+        assert found.neighbours_begin == pytest.approx(begin)
+
+    @pytest.mark.parametrize("options", [{}, {"between_inputs_only": True}])
+    def test_kept_by_score_at_several_separations(self, paths, tmp_path, options):
+        options = {"min_separation": 95, "micrograph_pixel_size": 1.77, **options}
+        inputs, picks = read_picks(paths, **options)
+        found = analyse_separations(picks, inputs.params, inputs.higher_is_better)
+        for separation in (9.5, 95.0, 142.5, 180.0):
+            options["min_separation"] = separation
+            result = run(paths, tmp_path / str(separation), **options)
+            at = found.separations.tolist().index(separation)
+            assert found.kept[at].tolist() == [entry["kept"] for entry in result.by_input]
 
     @pytest.mark.slow
     @pytest.mark.parametrize("separation", [6.25, 25.0, 200.0])
@@ -315,6 +354,12 @@ def test_representatives_of_the_consensus_cases(real_data, tmp_path, number):
         for name, rejection in expected["rejected"].items():
             if rejection["reason"] == "duplicate":
                 assert decisions[name] == rejection["winner"]
+        if kept_at := expected.get("kept_at"):
+            inputs, picks = read_picks(paths, **options)
+            directions = inputs.higher_is_better
+            found = analyse_separations(picks, inputs.params, directions, kept_at["separations"])
+            by_input = dict(zip(found.separations.tolist(), found.kept.tolist(), strict=True))
+            assert [by_input[each] for each in kept_at["separations"]] == kept_at["by_input"]
         for position, separation in enumerate(expected.get("kept_at", {}).get("separations", ())):
             again = {**options, "min_separation": separation}
             result = run(paths, folder / f"at-{separation}", **again)

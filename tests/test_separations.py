@@ -12,12 +12,18 @@ from hypothesis import strategies as st
 from oracle import crowded
 from test_greedy import brute_force, cases, random_case, without_sweep
 
-from dask_dedup.dedup import separations
+from dask_dedup.dedup import separation as separations
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.greedy import reject_crowded, suppress
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks, row_ids
-from dask_dedup.dedup.separations import KeptAt, kept_at, reject_at
+from dask_dedup.dedup.separation import (
+    analyse_separations,
+    keep_at,
+    reject_at,
+    round_separations,
+    separations_around,
+)
 
 
 def several(separation):
@@ -132,7 +138,9 @@ def picks_of(rows, seed, *, inputs=3, tubes=4, invalid=True, spread=2.0):
         source=np.sort(random.integers(0, inputs, rows)).astype(np.uint16),
         half=np.full(rows, -1, np.int8),
         label=random.integers(-1, tubes, rows),
-        invalid=(random.random(rows) < 0.1).astype(np.uint16) * np.uint16(invalid),
+        invalid=(random.random(rows) < 0.1).astype(np.uint16)
+        * random.choice(np.array([1, 2, 8], np.uint16), rows)
+        * np.uint16(invalid),
     )
 
 
@@ -155,44 +163,76 @@ def test_the_bit_of_the_runs_own_separation_is_the_runs_decision(options, own, s
     params = DedupParams(min_separation=own, **{"invalid": "reject", **options})
     picks = picks_of(400, seed=int(own), spread=spread)
     directions = (True, False, True)
-    found = kept_at(picks, params, directions, np.arange(1, 31) * 5.0)
+    with tuned():
+        found = analyse_separations(picks, params, directions, np.arange(1, 31) * 5.0)
     rejections, _ = decide(picks, params, directions)
     kept = np.ones(len(picks), dtype=bool)
     kept[rejections.row] = False
     np.testing.assert_array_equal(found.at(own), kept)
-    for separation in found.separations.tolist():
+    assert not found.cut_short
+    for separation, counts in zip(found.separations.tolist(), found.kept.tolist(), strict=True):
         at = DedupParams.from_dict({**params.to_dict(), "min_separation": separation})
-        lost = decide(picks, at, directions)[0].row
-        assert found.at(separation).sum() == len(picks) - lost.size
-        assert not found.at(separation)[lost].any()
+        kept = np.ones(len(picks), dtype=bool)
+        kept[decide(picks, at, directions)[0].row] = False
+        np.testing.assert_array_equal(found.at(separation), kept)
+        assert counts == np.bincount(picks.source[kept], minlength=3).tolist()
 
 
 @pytest.mark.parametrize("own", [20.0, 300.0])
-def test_the_runs_own_separation_is_decided_however_many_pairs_there_are(own):
+@pytest.mark.parametrize("entirely", [False, True])
+def test_the_runs_own_separation_is_decided_however_many_pairs_there_are(own, entirely):
     picks = picks_of(3_000, seed=1, invalid=False)
-    params = DedupParams(min_separation=own)
-    found = kept_at(picks, params, (True,) * 3, [5.0, 100.0, 200.0])
+    params = DedupParams(min_separation=own, remove_entirely=entirely)
+    found = analyse_separations(picks, params, (True,) * 3, [5.0, 100.0, 200.0])
     assert found.cut_short
-    assert found.separations.tolist() == [*([5.0] if own > 20 else [5.0]), own]
+    assert found.separations.tolist() == [5.0, own]
     lost = decide(picks, params, (True,) * 3)[0].row
     assert found.at(own).sum() == len(picks) - lost.size
     assert not found.at(own)[lost].any()
 
 
-def test_counts_by_input():
-    found = KeptAt(np.array([10.0, 20.0]), np.array([3, 1, 2, 0], dtype=np.uint32), cut_short=False)
-    assert found.counts(np.array([0, 0, 2, 2], dtype=np.uint16), 3).tolist() == [
-        [2, 0, 0],
-        [1, 0, 1],
-    ]
-
-
 def test_no_picks_have_no_decisions():
-    found = kept_at(Picks.concatenate([]), DedupParams(), (True,), [10.0])
-    assert found.kept.size == 0
+    found = analyse_separations(Picks.concatenate([]), DedupParams(), (True,), [10.0])
+    assert found.bits.size == 0
     assert found.separations.tolist() == [10.0, 20.0]
+    assert found.kept.tolist() == [[0], [0]]
+    assert found.reason == "there is no gap between duplicates and real neighbours"
 
 
 def test_more_than_32_separations_are_an_error():
     with pytest.raises(ValueError, match="33 separations"):
-        kept_at(Picks.concatenate([]), DedupParams(), (True,), np.arange(1, 33) * 0.3)
+        keep_at(Picks.concatenate([]), DedupParams(), (True,), np.arange(1.0, 34.0))
+
+
+@settings(max_examples=300)
+@given(own=st.floats(0.01, 1e4), farthest=st.floats(0.0, 1e5))
+def test_separations_around_the_runs_own(own, farthest):
+    found = separations_around(own, farthest)
+    assert own in found
+    assert 15 <= found.size <= 31
+    assert (np.diff(found) > 0).all()
+    assert found[0] == pytest.approx(own / 10)
+    assert found[-1] >= min(farthest, 1.5 * own) * (1 - 1e-12)
+    if farthest > 1.5 * own:
+        assert found[-1] >= farthest * (1 - 1e-12)
+
+
+def test_the_separations_of_an_example():
+    tenths = [*range(10, 160, 10)]
+    assert separations_around(100.0, 120.0).tolist() == tenths
+    assert separations_around(100.0, 208.0).tolist() == [*tenths, *range(155, 215, 5)]
+    assert separations_around(20.0, 208.0).tolist() == [*range(2, 32, 2), *range(40, 240, 20)]
+
+
+def test_round_separations():
+    assert round_separations(208.0).tolist() == [*range(10, 220, 10)]
+    assert round_separations(32.0).tolist() == [*range(1, 33)]
+    assert round_separations(0.9).tolist() == pytest.approx([k * 0.05 for k in range(1, 19)])
+
+
+@settings(max_examples=200)
+@given(st.floats(0.01, 1e5))
+def test_round_separations_are_few_and_reach_the_farthest(farthest):
+    found = round_separations(farthest)
+    assert 12 <= found.size <= 32
+    assert 0.9 * farthest <= found[-1] <= 1.1 * farthest

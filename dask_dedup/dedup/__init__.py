@@ -11,6 +11,8 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 `greedy`          the rule, over pairs of close particles
 `pairs`           how close pairs are found: a sweep along x, or a KD-tree
 `nearest`         the closest duplicate of each particle
+`spacing`         the gap between the distances of duplicates and of real neighbours
+`separation`      what is kept at several separations at once, and the recommended one
 `coincident`      particles at exactly the same position, reduced to the best-ranked one
 `arrays`          tables as NumPy arrays of equal length; distinct values
 ================  =====================================================================================

@@ -153,8 +153,7 @@ def decide(
     invalid = picks.invalid != 0
     if invalid.any():
         rejections, counts = decide(picks.take(~invalid), params, higher_is_better)
-        reject_all = params.invalid == "reject"
-        rejected = invalid if reject_all else (picks.invalid & np.uint16(LOW_SCORE)) != 0
+        rejected = rejected_uncompared(picks, params)
         if rejected.any():
             set_aside = np.flatnonzero(rejected)
             winners = np.full(set_aside.size, NO_WINNER)
@@ -174,6 +173,12 @@ def decide(
         np.bincount(number[rows], minlength=keys.size),
     )
     return _rejections(picks, rows, result.winner[rows], result.distance[rows]), counts
+
+
+def rejected_uncompared(picks: Picks, params: DedupParams) -> NDArray[np.bool_]:
+    """Return a mask of the picks that are rejected without a comparison, (n,): low scores, perhaps invalid rows."""
+    reasons = ~np.uint16(0) if params.invalid == "reject" else np.uint16(LOW_SCORE)
+    return np.asarray((picks.invalid & reasons) != 0)
 
 
 def _rejections(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Labels
 
     #: True or False, or one bit for each of several separations.
-    Bits = NDArray[np.bool_] | NDArray[np.uint32]
+    Bits = NDArray[Any]
 
 #: Vectorised rounds before the loop over pairs. Random ranks need fewer; a chain of rising ranks would need n.
 ROUNDS = 12
@@ -256,7 +256,7 @@ def reject_worse(better: Indices, worse: Indices, bits: Bits, n: int) -> Bits:
         a, b, undecided = a[some], b[some], undecided[some]
     # Sorted by the better row: all pairs that could reject it come earlier.
     by_rank = np.argsort(a, kind="stable")
-    numbers = bytearray(rejected) if rejected.dtype == bool else rejected.tolist()
+    numbers: Any = bytearray(rejected) if rejected.dtype == bool else rejected.tolist()
     left = (a[by_rank], b[by_rank], undecided[by_rank].astype(np.uint32))
     for first, second, both in zip(*(part.tolist() for part in left), strict=True):
         numbers[second] |= both & ~numbers[first]

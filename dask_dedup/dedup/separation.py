@@ -5,24 +5,51 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from dask_dedup.dedup import pairs
+from dask_dedup.dedup.arrays import unique_inverse
+from dask_dedup.dedup.coincident import find_coincident
+from dask_dedup.dedup.decide import rejected_uncompared
+from dask_dedup.dedup.greedy import reject_crowded, reject_worse, suppress
+from dask_dedup.dedup.rank import rank_keys, total_order
+from dask_dedup.dedup.spacing import Spacing, find_spacing, nearest_distance
+
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
+
+    from dask_dedup.dedup.pairs import Floats, Indices, Keys
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.dedup.picks import Picks
+
+    Bits = NDArray[np.uint32]
 
 #: The largest number of separations that are tried: one bit each.
 MOST_SEPARATIONS = 32
+#: Picks decided at a time: whole micrographs, one of which may have more.
+BATCH_PICKS = 400_000
+#: Above this many pairs a pick, or pairs in all, larger separations are left out.
+MOST_PAIRS, PAIR_BUDGET = 20, 8_000_000
+#: Separations are tried up to this many times the distance at which neighbours begin.
+_BEYOND = 1.5
+#: Separations around the run's own, from a tenth of it; larger ones are round numbers.
+_TENTHS, _COARSE = 15, 14
+_ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
 class SeparationAnalysis:
-    """The decisions about some whole micrographs at several separations.
+    """The decisions about some whole micrographs at several separations, and the gap between their picks.
 
     Attributes
     ----------
     separations : (s,) float64
         Angstrom, rising; at most `MOST_SEPARATIONS`. The run's own separation is among them.
     bits : (n,) uint32
-        For each pick, bit k is set if it is kept at ``separations[k]`` before any vote.
+        For each pick, bit k is set if it is kept at ``separations[k]`` before any vote. Of a pick that is not
+        compared, all bits are set or none, as the run keeps or rejects it.
     kept : (s, i) int64
         Kept picks by separation and input.
     duplicates_end, neighbours_begin : float or None
@@ -30,14 +57,286 @@ class SeparationAnalysis:
         `duplicates_end` is 0 if there are few duplicates.
     recommended : float or None
         The recommended separation, angstrom.
-    reason : str
-        Why that number, or why none, in one sentence.
+    cut_short : bool
+        Whether larger separations were left out because too many pairs are that close.
     """
 
-    separations: NDArray[np.float64]
-    bits: NDArray[np.uint32]
+    separations: Floats
+    bits: Bits
     kept: NDArray[np.int64]
     duplicates_end: float | None
     neighbours_begin: float | None
     recommended: float | None
-    reason: str
+    cut_short: bool = False
+
+    @property
+    def reason(self) -> str:
+        """Why that number is recommended, or why none is, in one sentence without a full stop."""
+        return explain(self.spacing)
+
+    @property
+    def spacing(self) -> Spacing | None:
+        """The gap, or None without one."""
+        if self.duplicates_end is None or self.neighbours_begin is None:
+            return None
+        return Spacing(self.duplicates_end, self.neighbours_begin, self.recommended)
+
+    def at(self, separation: float) -> NDArray[np.bool_]:
+        """Return a mask of the picks that are kept at one of `separations`, (n,)."""
+        return kept_at(self.bits, self.separations, separation)
+
+
+def analyse_separations(
+    picks: Picks,
+    params: DedupParams,
+    higher_is_better: Sequence[bool],
+    separations: Sequence[float] | Floats | None = None,
+) -> SeparationAnalysis:
+    """Find the gap between duplicates and neighbours, and what a run keeps at several separations.
+
+    Parameters
+    ----------
+    picks : Picks
+        All picks of each micrograph that occurs, in any order.
+    params : DedupParams
+        Duplicates must be defined by a distance in angstrom (`DedupParams.measures`).
+    higher_is_better : sequence of bool
+        Direction of the score of each input.
+    separations : sequence of float, optional
+        Angstrom. By default those of `separations_around` the run's own. `min_separation` is added to them.
+    """
+    spacing = spacing_of(picks, params)
+    own = params.min_separation
+    if separations is None:
+        separations = separations_around(own, _farthest(picks, params, spacing))
+    wanted = np.unique([*separations, own])
+    found, bits = keep_at(picks, params, higher_is_better, wanted)
+    inputs = len(higher_is_better)
+    counts = [
+        np.bincount(picks.source[kept_at(bits, found, each)], minlength=inputs) for each in found
+    ]
+    return SeparationAnalysis(
+        separations=found,
+        bits=bits,
+        kept=np.array(counts, dtype=np.int64).reshape(found.size, inputs),
+        duplicates_end=spacing.duplicates_end if spacing else None,
+        neighbours_begin=spacing.neighbours_begin if spacing else None,
+        recommended=spacing.recommended if spacing else None,
+        cut_short=found.size < wanted.size,
+    )
+
+
+def spacing_of(picks: Picks, params: DedupParams) -> Spacing | None:
+    """Find the gap between the distances of duplicates and of real neighbours among picks that can be compared."""
+    return find_spacing(*_centres(picks, params))
+
+
+def explain(spacing: Spacing | None) -> str:
+    """Return why a gap recommends its separation, or why none is recommended, in one sentence without a full stop."""
+    if spacing is None:
+        return "there is no gap between duplicates and real neighbours"
+    begin = f"{spacing.neighbours_begin:.3g} A"
+    if spacing.recommended is None:
+        return f"there are no duplicates to separate; neighbours begin at {begin}"
+    return (
+        f"duplicates end at {spacing.duplicates_end:.3g} A, neighbours begin at {begin}, and the fewest "
+        f"pairs lie about {spacing.recommended:g} A"
+    )
+
+
+def separations_around(own: float, farthest: float) -> Floats:
+    """Return tenths of the run's own separation up to 1.5 times it, and round multiples up to `farthest` or beyond."""
+    fine = [own if k == 10 else own * k / 10 for k in range(1, _TENTHS + 1)]
+    step = _round_up((farthest - fine[-1]) / _COARSE)
+    first = int(np.floor(fine[-1] / step)) + 1
+    coarse = step * np.arange(first, first + _COARSE + 1)
+    reached = int(np.searchsorted(coarse, farthest)) + 1
+    return np.array([*fine, *coarse[: reached if farthest > fine[-1] else 0]])
+
+
+def round_separations(farthest: float) -> Floats:
+    """Return multiples of a round step (1, 2, 2.5 or 5 times a power of ten) up to about `farthest`."""
+    step = _round_up(farthest / MOST_SEPARATIONS)
+    return np.asarray(step * np.arange(1, int(np.floor(farthest / step + 0.5)) + 1))
+
+
+def _round_up(least: float) -> float:
+    """Return the smallest of 1, 2, 2.5 and 5 times a power of ten that is `least` or more."""
+    if least <= 0:
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(least))
+    return float(next(each * power for each in _ROUND if each * power >= least))
+
+
+def _centres(picks: Picks, params: DedupParams) -> tuple[Floats, Indices]:
+    """Return the centre and the micrograph number of each pick that can be compared."""
+    some = picks.take(picks.invalid == 0) if picks.invalid.any() else picks
+    return some.points(params)[0], unique_inverse(some.micrograph)[1]
+
+
+def _farthest(picks: Picks, params: DedupParams, spacing: Spacing | None) -> float:
+    """Return the largest separation of interest."""
+    if spacing:
+        return _BEYOND * spacing.neighbours_begin
+    return max(2.0 * params.min_separation, nearest_distance(*_centres(picks, params)))
+
+
+def kept_at(bits: Bits, separations: Floats, separation: float) -> NDArray[np.bool_]:
+    """Return a mask of the picks that are kept at one of `separations`, given the bits of `keep_at`."""
+    number = np.uint32(np.flatnonzero(separations == separation)[0])
+    return np.asarray((bits >> number & np.uint32(1)).astype(bool))
+
+
+def keep_at(
+    picks: Picks,
+    params: DedupParams,
+    higher_is_better: Sequence[bool],
+    separations: Floats,
+) -> tuple[Floats, Bits]:
+    """Find the picks that a run keeps at each of several separations.
+
+    Parameters are as in `analyse_separations`; `separations` are rising, and the run's own is among them.
+
+    Returns
+    -------
+    separations : (s,) float64
+        Those that were decided. Of the largest ones, with too many pairs, only the run's own was.
+    bits : (n,) uint32
+        As in `SeparationAnalysis`.
+    """
+    if separations.size > MOST_SEPARATIONS:
+        raise ValueError(f"{separations.size} separations; at most {MOST_SEPARATIONS} are possible")
+    compared = picks.invalid == 0
+    some = picks if compared.all() else picks.take(compared)
+    points, own = some.points(params)
+    _, number = unique_inverse(some.micrograph)
+    ranks = rank_keys(some, params, higher_is_better)
+    labels, entirely = some.exclusions(params), params.remove_entirely
+    rejected, known = reject_at(points, number, ranks, separations, labels, entirely=entirely)
+    decided = separations[:known]
+    if own not in decided:
+        method = reject_crowded if entirely else suppress
+        lost = method(points, number, ranks, own, labels).rejected
+        rejected |= lost.astype(np.uint32) << np.uint32(known)
+        decided = np.append(decided, own)
+    every = np.uint32((1 << decided.size) - 1)
+    bits = np.where(rejected_uncompared(picks, params), np.uint32(0), every)
+    bits[compared] = ~rejected & every
+    return decided, bits
+
+
+def reject_at(
+    centres: Floats,
+    micrographs: Indices,
+    keys: Keys,
+    separations: Floats,
+    labels: pairs.Labels = (),
+    *,
+    entirely: bool = False,
+) -> tuple[Bits, int]:
+    """Apply the rule of `greedy.suppress` at several separations at once, or that of `greedy.reject_crowded`.
+
+    Parameters are as in `greedy.suppress`; `separations` are at most `MOST_SEPARATIONS`, ascending.
+
+    Returns
+    -------
+    rejected : (n,) uint32
+        Bit k is set if the row is rejected at ``separations[k]``.
+    known : int
+        Number of separations that were decided. The others, which are larger, have too many pairs.
+    """
+    points = pairs.Points(centres, micrographs, labels)
+    rejected = np.zeros(len(points), dtype=np.uint32)
+    known = separations.size
+    for rows in _batches(micrographs):
+        part = points.take(rows)
+        some = [key[rows] for key in keys]
+        rejected[rows], known = _reject(part, some, separations[:known], entirely=entirely)
+    return rejected & np.uint32((1 << known) - 1), known
+
+
+def _batches(micrographs: Indices) -> Iterator[Indices]:
+    """Yield row numbers: all rows of some micrographs at a time, about `BATCH_PICKS` of them."""
+    if not micrographs.size:
+        return
+    order = np.argsort(micrographs, kind="stable")
+    ends = np.cumsum(np.bincount(micrographs))
+    start = 0
+    while start < micrographs.size:
+        last = int(np.searchsorted(ends, start + BATCH_PICKS))
+        end = int(ends[min(last, ends.size - 1)])
+        yield order[start:end]
+        start = end
+
+
+def _reject(
+    points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool
+) -> tuple[Bits, int]:
+    """Do what `reject_at` does, for one batch."""
+    n, known = len(points), separations.size
+    if n < 2 or not known:
+        return np.zeros(n, dtype=np.uint32), known
+    method = _crowded_bits if entirely else _greedy_bits
+    swept = pairs.sweep_pairs(points, separations[-1], pairs.SWEEP_CANDIDATES, MOST_PAIRS)
+    if swept is not None:
+        return method(n, keys, *swept, separations), known
+    groups = find_coincident(points, keys)
+    if groups is not None:
+        best = points.take(groups.best)
+        few, known = _reject_distinct(
+            best, [key[groups.best] for key in keys], separations, entirely=entirely
+        )
+        rejected = few[groups.group]
+        copies = groups.mutual[groups.group] & (groups.rows[groups.group] > 1)
+        if not entirely:
+            copies[groups.best] = False
+        rejected[copies] = np.uint32(0xFFFFFFFF)
+        return rejected, known
+    return _reject_distinct(points, keys, separations, entirely=entirely)
+
+
+def _reject_distinct(
+    points: pairs.Points, keys: Keys, separations: Floats, *, entirely: bool
+) -> tuple[Bits, int]:
+    """Do what `_reject` does, for points no two of which coincide, with a KD-tree."""
+    n, known = len(points), separations.size
+    search = pairs.PairSearch.over(points, separations[-1])
+    most = min(MOST_PAIRS * n, PAIR_BUDGET)
+    while known and search.within(separations[known - 1]).estimate() > most:
+        known -= 1
+    if not known:
+        return np.zeros(n, dtype=np.uint32), 0
+    found = search.within(separations[known - 1]).pairs()
+    method = _crowded_bits if entirely else _greedy_bits
+    return method(n, keys, *found, separations[:known]), known
+
+
+def _greedy_bits(
+    n: int, keys: Keys, i: Indices, j: Indices, distance: Floats, separations: Floats
+) -> Bits:
+    order = total_order(keys)
+    rank = np.empty(n, dtype=np.intp)
+    rank[order] = np.arange(n)
+    i, j = rank[i], rank[j]
+    bits = _bits_of(distance, separations)
+    ranked = reject_worse(np.minimum(i, j), np.maximum(i, j), bits, n)
+    rejected = np.empty(n, dtype=np.uint32)
+    rejected[order] = ranked
+    return rejected
+
+
+def _crowded_bits(
+    n: int, keys: Keys, i: Indices, j: Indices, distance: Floats, separations: Floats
+) -> Bits:
+    del keys
+    rejected = np.zeros(n, dtype=np.uint32)
+    bits = _bits_of(distance, separations)
+    np.bitwise_or.at(rejected, i, bits)
+    np.bitwise_or.at(rejected, j, bits)
+    return rejected
+
+
+def _bits_of(distance: Floats, separations: Floats) -> Bits:
+    """Return a bit for each separation at which a pair at this distance are duplicates, (p,)."""
+    of = np.array([0xFFFFFFFF << k & 0xFFFFFFFF for k in range(separations.size)], dtype=np.uint32)
+    return of[np.searchsorted(separations, distance)]

@@ -57,6 +57,8 @@ class _RadialPairs:
     ----------
     distances : (p,) float64
         Each pair from both ends.
+    nearest : (m,) float64
+        Distance from each of the points to its nearest neighbour, or the largest distance searched.
     edges : (s + 1,) float64
         Of shells.
     observed, expected : (s,) float64
@@ -64,6 +66,7 @@ class _RadialPairs:
     """
 
     distances: Floats
+    nearest: Floats
     edges: Floats
     observed: Floats
     expected: Floats
@@ -127,6 +130,15 @@ def find_spacing(centres: Floats, micrographs: Indices) -> Spacing | None:
     return Spacing(*gap, _recommend(radial, *gap) if gap[0] else None)
 
 
+def nearest_distance(centres: Floats, micrographs: Indices) -> float:
+    """Return the distance within which 95 % of the points have a neighbour, or else the largest that was searched.
+
+    Parameters are as in `find_spacing`. Copies of a point do not count.
+    """
+    radial = _radial_pairs(_distinct(centres, micrographs))
+    return float(np.percentile(radial.nearest, 95)) if radial.nearest.size else 0.0
+
+
 def _recommend(radial: _RadialPairs, end: float, begin: float) -> float:
     """Return the separation in the gap from `end` to `begin` with the fewest pairs per angstrom, to two digits."""
     first = max(end, begin / 20)
@@ -159,7 +171,7 @@ def _distinct(centres: Floats, micrographs: Indices) -> Points:
 
 def _radial_pairs(points: Points) -> _RadialPairs:
     """Count pairs of distinct points per shell, and those expected at random."""
-    none = _RadialPairs(np.zeros(0), np.zeros(1), np.zeros(0), np.zeros(0))
+    none = _RadialPairs(np.zeros(0), np.zeros(0), np.zeros(1), np.zeros(0), np.zeros(0))
     if not len(points):
         return none
     others = np.bincount(points.micrographs)[points.micrographs] - 1.0
@@ -170,38 +182,45 @@ def _radial_pairs(points: Points) -> _RadialPairs:
     axes, volume = extent.size, float(np.prod(extent))
     spacing = (volume / others.mean()) ** (1 / axes)
     reach = min(_SPACINGS * spacing, extent.min() / 2)
-    distances, counted = _sample_distances(points, reach)
+    counted, start, distances = _sample_distances(points, reach)
+    nearest = np.full(len(points), reach)
+    np.minimum.at(nearest, start, distances)
     steps = round(-np.log(_FINEST) / np.log(_STEP))
     radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
     ball = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[axes] * radii**axes
     expected = np.diff(ball) * others[counted].sum() / volume
-    return _RadialPairs(
-        distances, *_join_shells(radii, np.histogram(distances, radii)[0], expected)
-    )
+    shells = _join_shells(radii, np.histogram(distances, radii)[0], expected)
+    return _RadialPairs(distances, nearest[counted], *shells)
 
 
-def _sample_distances(points: Points, reach: float) -> tuple[Floats, Indices]:
+def _sample_distances(points: Points, reach: float) -> tuple[Indices, Indices, Floats]:
     """Measure the distances from many points to all points within reach.
 
     Returns
     -------
-    distances : (p,) float64
     counted : (m,) intp
         Row numbers of the points from which the distances were measured.
+    start : (p,) intp
+        The point from which each distance was measured.
+    distances : (p,) float64
     """
     n = len(points)
     swept = sweep_pairs(points, reach, SWEEP_CANDIDATES, _PAIRS / 2 / n)
     if swept is not None:
-        return np.repeat(swept[2], 2), np.arange(n)
+        i, j, distance = swept
+        return np.arange(n), np.concatenate([i, j]), np.concatenate([distance, distance])
     search = PairSearch.over(points, reach)
     order = np.random.default_rng(0).permutation(n)
     each = 2.0 * search.estimate() / n
     counted = order[: max(500, int(_PAIRS / (1.0 + each)))]
-    parts = [np.zeros(0)]
+    starts, parts = [np.zeros(0, np.intp)], [np.zeros(0)]
     for k, j in search.candidates(counted):
-        close, distance = points.measure(counted[k], j, reach)
-        parts.append(distance[close & (counted[k] != j)])
-    return np.concatenate(parts), counted
+        i = counted[k]
+        close, distance = points.measure(i, j, reach)
+        close &= i != j
+        starts.append(i[close])
+        parts.append(distance[close])
+    return counted, np.concatenate(starts), np.concatenate(parts)
 
 
 def _join_shells(radii: Floats, pairs: Indices, expected: Floats) -> tuple[Floats, Floats, Floats]:
