@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 from html import escape
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
@@ -81,6 +82,13 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def clock(seconds: float) -> str:
+    """Format a time in seconds since 1970 as local time, with the date unless it is today."""
+    then, today = time.localtime(seconds), time.localtime()
+    same_day = then[:3] == today[:3]
+    return time.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M:%S", then)
 
 
 def shell_command(verb: str, path: object, *flags: str) -> str:

@@ -25,7 +25,8 @@ from conftest import REPOSITORY
 from tables import cryosparc, relion, write_file
 
 from dask_dedup import DedupParams, run
-from dask_dedup.cluster.connect import live_page_link, start_local
+from dask_dedup.cluster.connect import start_local
+from dask_dedup.cluster.live_page import live_page_link
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.monitoring.dashboard.plugin import MOST_RUNS, DedupPlugin, make_view
 from dask_dedup.monitoring.progress import TOPIC
@@ -111,7 +112,7 @@ def test_malformed_events_are_ignored(event):
 
 def test_the_view_is_json_and_its_headline_has_the_outcome():
     plugin = received()
-    assert make_view(plugin)["headline"] == "No run yet."
+    assert make_view(plugin)["headline"].startswith("No run yet.")
     plugin = received(started("a"), written("a", 0))
     view = make_view(plugin)
     assert json.loads(json.dumps(view)) == view

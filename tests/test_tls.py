@@ -27,6 +27,7 @@ from tornado.ioloop import IOLoop
 from dask_dedup import run
 from dask_dedup.cluster import connect as cluster
 from dask_dedup.cluster import handshake
+from dask_dedup.cluster.live_page import live_page_link
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.pipeline.executors import select
 
@@ -131,7 +132,7 @@ class TestRunningCluster:
         assert plain in line
 
     def test_pages_are_served_by_https_only(self, secured, authority):
-        link = cluster.live_page_link(secured)
+        link = live_page_link(secured)
         assert link.startswith("https://127.0.0.1:")
         page = link.replace("/dedup", "/json/dedup.json")
         context = ssl.create_default_context(cafile=str(authority.ca))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 _POSITIVE = click.IntRange(1)
 _PEM = click.Path(path_type=Path)
+
+log = logging.getLogger("dask_dedup")
 
 cluster_options = together(
     [
@@ -57,6 +60,12 @@ cluster_options = together(
             "[default: an equal share of the memory]",
         ),
         click.option(
+            "--dashboard",
+            is_flag=True,
+            help="Serve a live page of this run, on this machine, until its report is written. The run then "
+            "uses a Dask cluster inside this process, with all cores.",
+        ),
+        click.option(
             "--dashboard-address",
             metavar="[HOST]:PORT",
             help="Dashboard address (such as :8787) for a cluster started by this run.",
@@ -86,6 +95,7 @@ def open_client(
     workers: int | None,
     threads_per_worker: int | None,
     memory_limit: str | None,
+    dashboard: bool,
     dashboard_address: str | None,
     tls_ca_file: Path | None,
     tls_cert: Path | None,
@@ -126,22 +136,51 @@ def open_client(
         from dask_dedup.cluster.tls import load_security
 
         security = load_security(tls_ca_file, tls_cert, tls_key)
+    if dashboard:
+        _check_bokeh()
     if cluster:
         return _start_on_slurm(stack, jobs, interface, dashboard_address, security)
-    from dask_dedup.cluster.connect import configured_address, connect, start_local
+    from dask_dedup.cluster.connect import (
+        available_cores,
+        configured_address,
+        connect,
+        start_local,
+    )
 
-    if connects:
-        return connect(stack, scheduler, scheduler_file, security)
-    if local or dashboard_address:
-        memory_limit = memory_limit or "auto"
-        return start_local(
-            stack, workers, threads_per_worker, memory_limit, dashboard_address, security
-        )
-    if security and not configured_address():
+    client: Client | None = None
+    if connects or (configured_address() and not (local or dashboard_address)):
+        client = connect(stack, scheduler, scheduler_file, security)
+    elif dashboard and not local:
+        address = dashboard_address
+        client = start_local(stack, 1, available_cores(), "auto", address, security)
+    elif local or dashboard_address:
+        limit = memory_limit or "auto"
+        client = start_local(stack, workers, threads_per_worker, limit, dashboard_address, security)
+    elif security:
         raise click.UsageError(
             "--tls-ca-file and --tls-cert need a cluster: add --scheduler, --cluster or --workers"
         )
-    return connect(stack, security=security) if security else None
+    if dashboard and client:
+        _warn_without_page(client)
+    return client
+
+
+def _check_bokeh() -> None:
+    from dask_dedup.monitoring import dashboard
+
+    if not dashboard.installed("bokeh"):
+        raise InputError("--dashboard needs a library: pip install 'dask-dedup[dashboard]'")
+
+
+def _warn_without_page(client: Client) -> None:
+    from dask_dedup.cluster.live_page import live_page_link
+
+    if not live_page_link(client):
+        log.warning(
+            "the scheduler at %s has no live page. Start it with: "
+            "dask scheduler --preload dask_dedup.monitoring.dashboard",
+            client.scheduler.address,
+        )
 
 
 def _start_on_slurm(

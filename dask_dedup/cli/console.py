@@ -196,10 +196,13 @@ def print_result(result: Publication | Status | Verification, *, as_json: bool) 
         click.echo(spelled(line))
 
 
-def result_lines(
-    result: RunResult, verification: Verification | None, report: Path | None
-) -> list[str]:
-    """Return the lines of a run's summary: counts by input, verification, paths of result and report."""
+def report_line(page: Path) -> str:
+    """Return the line that names the report."""
+    return printable(f"report: {page}")
+
+
+def summary_lines(result: RunResult) -> list[str]:
+    """Return the lines of a run's summary: counts by input, and the paths of the result."""
     names = result.manifest["names"]
     entries = [
         entry | {"path": f"{names[entry['path']]}={entry['path']}"}
@@ -229,11 +232,8 @@ def result_lines(
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
-    lines += verification.lines() if verification else []
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
     lines.append(f"result: {result.output}")
-    if report:
-        lines.append(f"report: {report}")
     return [printable(line) for line in lines]
 
 

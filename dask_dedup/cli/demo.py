@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from dask_dedup.cli.console import result_lines, showing_progress, terminal_log
+from dask_dedup.cli.console import report_line, showing_progress, summary_lines, terminal_log
 from dask_dedup.cli.types import PATH
 from dask_dedup.errors import OutputExistsError
 
@@ -46,7 +46,9 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool) -> None:
     with terminal_log() as log:
         with showing_progress(log) as on_event:
             result = run(pickers, result_folder, params, overwrite=overwrite, on_event=on_event)
-        verification = verify(result_folder)
-        page = report(result_folder, verification=verification)
-        for line in result_lines(result, verification, page):
+        for line in summary_lines(result):
             click.echo(line)
+        verification = verify(result_folder)
+        for line in verification.lines():
+            click.echo(line)
+        click.echo(report_line(report(result_folder, verification=verification)))

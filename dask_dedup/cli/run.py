@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from dask_dedup.cli.cluster_options import cluster_options, open_client
-from dask_dedup.cli.console import as_flag, result_lines, showing_progress, terminal_log
+from dask_dedup.cli.console import (
+    as_flag,
+    report_line,
+    showing_progress,
+    spelled,
+    summary_lines,
+    terminal_log,
+)
 from dask_dedup.cli.types import (
     INPUTS,
     JSON,
@@ -27,7 +35,8 @@ from dask_dedup.storage.files import list_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
+
+    from distributed import Client
 
     from dask_dedup import RunResult, Verification
     from dask_dedup.cli.types import NamedPath
@@ -122,34 +131,41 @@ def run(
     params = dedup_params(inputs, flip_y, parameters, micrographs)
     # What remains are the options of the cluster.
     options: dict[str, Any] = {
-        name: str(value) for name, value in parameters.items() if value is not None
+        name: value if isinstance(value, bool) else str(value)
+        for name, value in parameters.items()
+        if value is not None
     }
-    options |= {"verify": verify, "no_report": no_report}
-    with terminal_log(quiet=quiet, verbose=verbose) as log:
-        with ExitStack() as stack, _explained_interruption(output):
+    options |= {"verify": verify, "no_report": no_report, "plot_micrograph": plot_micrographs}
+    with terminal_log(quiet=quiet, verbose=verbose) as log, ExitStack() as stack:
+        with _explained_interruption(output):
             client = open_client(stack, **parameters)
             from dask_dedup import run as run_files
 
-            on_event = stack.enter_context(showing_progress(log, quiet=quiet))
-            result = run_files(
-                [path for path, _ in inputs],
-                output,
-                params,
-                client,
-                micrographs=micrographs,
-                output_format=output_format,
-                allow_outside=allow_outside,
-                overwrite=overwrite,
-                on_event=on_event,
-                names=names_of(inputs),
-                command_options=options,
-            )
+            with showing_progress(log, quiet=quiet) as on_event:
+                result = run_files(
+                    [path for path, _ in inputs],
+                    output,
+                    params,
+                    client,
+                    micrographs=micrographs,
+                    output_format=output_format,
+                    allow_outside=allow_outside,
+                    overwrite=overwrite,
+                    on_event=on_event,
+                    names=names_of(inputs),
+                    command_options=options,
+                )
+        print_line = (lambda _: None) if quiet else click.echo
+        for line in summary_lines(result):
+            print_line(line)
         found = page = None
         try:
             if verify:
                 from dask_dedup import verify as verify_files
 
                 found = verify_files(output)
+                for line in found.lines():
+                    print_line(spelled(line))
             if not no_report:
                 page = _write_report(result, plot_micrographs, found)
         except KeyboardInterrupt:
@@ -159,11 +175,12 @@ def run(
                 err=True,
             )
             sys.exit(130)
+        if page:
+            print_line(report_line(page))
+            if client:
+                _show_on_live_page(client, result, page)
         if as_json:
             click.echo(json.dumps(_as_dict(result, found, page), indent=2))
-        elif not quiet:
-            for line in result_lines(result, found, page):
-                click.echo(line)
     if found and not found.verified:
         sys.exit(1)
 
@@ -203,6 +220,14 @@ def _write_report(
         text = error.spelled(as_flag)
         click.echo(f"warning: the result is complete, but has no report: {text}", err=True)
         return None
+
+
+def _show_on_live_page(client: Client, result: RunResult, page: Path) -> None:
+    from dask_dedup.cluster.live_page import show_report
+    from dask_dedup.pipeline.events import reported
+
+    is_local = isinstance(page, type(Path()))
+    show_report(client, reported(result.manifest, str(page.absolute() if is_local else page)))
 
 
 def _as_dict(result: RunResult, found: Verification | None, page: Path | None) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import site
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from dask_dedup.cluster import handshake
+from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.memory import most_workers, worker_memory
 from dask_dedup.errors import RunError
 
@@ -131,24 +131,6 @@ def start_local(
         **preloads,
     )
     stack.enter_context(scheduler.closing_quietly(cluster))
-    return stack.enter_context(Client(cluster))
-
-
-def live_page_link(client: Client) -> str | None:
-    """Return the URL of the live page (`monitoring.dashboard`), or None if the scheduler serves no such page."""
-    from dask_dedup.monitoring.dashboard import METADATA
-
-    page = client.get_metadata([METADATA], None)
-    link: str = client.dashboard_link or ""
-    if not (page and link):
-        return None
-    if client.scheduler.address.startswith("inproc://"):
-        # Dask then shows the machine's network address, where the page may not listen.
-        options = getattr(client.cluster, "scheduler_spec", {}).get("options", {})
-        host = str(options.get("dashboard_address", "")).rpartition(":")[0]
-        if host in ("0.0.0.0", ""):
-            host = "127.0.0.1"
-        link = urlsplit(link)._replace(netloc=f"{host}:{urlsplit(link).port}").geturl()
-    if page["https"]:
-        link = link.replace("http://", "https://", 1)
-    return link.removesuffix("/status") + str(page["path"])
+    client = stack.enter_context(Client(cluster))
+    stack.callback(wait_for_visitors, client)
+    return client

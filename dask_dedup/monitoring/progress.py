@@ -28,6 +28,8 @@ DOING = {
 }
 #: Kinds of a run's last event.
 ENDS = ("finished", "failed")
+#: States of a run that has no last event yet: at work, or its driver is not heard of.
+OPEN = ("running", "lost")
 #: Number of micrographs and of tasks that are listed.
 LISTED = 10
 #: Seconds between two points of the curve at first. A full curve drops every second point.
@@ -68,8 +70,15 @@ class Progress:
     ----------
     run : str
         Identifies an attempt at a run.
-    status : {"waiting", "running", "finished", "failed"}
+    status : {"waiting", "running", "finished", "failed", "lost"}
+        ``lost``: the program that started the run, its driver, has gone or is silent.
     output, executor, reason : str
+    client : str
+        Id of the driver's Dask client; "" without a cluster.
+    started_at, heard_at : float
+        Start of the run, and the last sign of a lost driver. Seconds since 1970.
+    report : str
+        Path of the report, once it is written.
     inputs : list of str
     rows, payload_bytes, fragments, partitions, micrographs : int
     partition_rows : list of int
@@ -103,6 +112,10 @@ class Progress:
     output: str = ""
     executor: str = ""
     reason: str = ""
+    client: str = ""
+    started_at: float = 0.0
+    heard_at: float = 0.0
+    report: str = ""
     inputs: list[str] = field(default_factory=list)
     rows: int = 0
     payload_bytes: int = 0
@@ -144,15 +157,27 @@ class Progress:
             self.stall, self._stall_ends = event["reason"], now + event["seconds_left"]
         elif kind in STAGES:
             self._advance(kind, event, now)
-        elif kind in ENDS and self.status == "running":
+        elif kind == "reported":
+            self.report = event["page"]
+        elif kind in ENDS and self.status in OPEN:
             self.status, self._ended = kind, now
             self.result = event if kind == "finished" else None
             self.reason = event.get("reason", "")
             self._add_point(now)
 
+    def lose(self, heard_at: float, now: float | None = None) -> None:
+        """Mark a run as lost: its driver was last heard of at `heard_at`, in seconds since 1970."""
+        self.status, self.heard_at = "lost", heard_at
+        self._ended = time.monotonic() if now is None else now
+
+    def regain(self) -> None:
+        """Mark a lost run as running again."""
+        self.status, self._ended = "running", None
+
     def _start(self, event: Event, now: float) -> None:
         self.run, self.status, self._began = event.get("run", ""), "running", now
         self.output, self.executor = event["output"], event["executor"]
+        self.client, self.started_at = event.get("client", ""), time.time()
         self.inputs, self.fragments = event["inputs"], event["fragments"]
         self.rows, self.payload_bytes = event["rows"], event["bytes"]
         # Before the plan, all picks may have to be shuffled.

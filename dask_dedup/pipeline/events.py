@@ -4,6 +4,7 @@ Every event has a ``kind``. Events of a task have the number of its fragment or 
 runs twice counts once::
 
     started, planned, finished, failed      emitted by the run
+    reported                                the report of a finished run is written
     scanned, collected, decided, written    emitted by a task
     stalled                                 the cluster has stopped working, or works again
 """
@@ -100,6 +101,11 @@ def finished(manifest: dict[str, Any]) -> Event:
     }
 
 
+def reported(manifest: dict[str, Any], page: str) -> Event:
+    """Return the event for the written report of a finished run. `page` is its absolute path or URI."""
+    return {"kind": "reported", "run_id": manifest["run_id"], "page": page}
+
+
 def stalled(reason: str, seconds_left: float) -> Event:
     """Return the event for a cluster that has stopped working, or works again (`reason` is ""). Repeated."""
     return {"kind": "stalled", "reason": reason, "seconds_left": round(seconds_left, 1)}
@@ -125,4 +131,4 @@ def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[in
     chosen = np.concatenate([order[first_of_partition], order[:NAMED]])[:NAMED]
     wanted = set(distinct[chosen].tolist())
     names = (each for summary in summaries for each in summary.names)
-    return list({n.key: str(n)[-NAME_LENGTH:] for n in names if n.key in wanted}.items())
+    return list({n.key: n.shown[-NAME_LENGTH:] for n in names if n.key in wanted}.items())

@@ -1,22 +1,27 @@
 """Dask preload that adds a live page: ``dask scheduler --preload dask_dedup.monitoring.dashboard``.
 
-Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same numbers, and ``dask_dedup_*`` to its
-``/metrics``. The page needs Bokeh, the metrics need prometheus_client; a run needs neither.
+Adds ``/dedup`` to the scheduler's dashboard, ``/json/dedup.json`` with the same numbers, ``/dedup-report`` with the
+report of a finished run, and ``dask_dedup_*`` to its ``/metrics``. The page needs Bokeh, the metrics need
+prometheus_client; a run needs neither.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dask
 
-from dask_dedup.monitoring.dashboard.plugin import DedupPlugin, make_view
+from dask_dedup.monitoring.dashboard.plugin import REPORT, DedupPlugin, make_view
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
 PAGE, JSON = "/dedup", "/json/dedup.json"
+#: Name of a report's file. No other file is served.
+PAGE_NAME = "report.html"
 #: Key of the scheduler's metadata: path of the page, and whether it is served by https.
 METADATA = "dask-dedup-page"
 #: Optional libraries, and what is missing without them.
@@ -38,7 +43,7 @@ def dask_setup(scheduler: Scheduler) -> None:
         return
     plugin = DedupPlugin(scheduler)
     scheduler.add_plugin(plugin)
-    _add_json(scheduler, plugin)
+    _add_routes(scheduler, plugin)
     if installed("prometheus_client"):
         from dask_dedup.monitoring.dashboard.metrics import COLLECTOR
 
@@ -49,16 +54,31 @@ def dask_setup(scheduler: Scheduler) -> None:
         scheduler.set_metadata(keys=[METADATA], value=page)
 
 
-def _add_json(scheduler: Scheduler, plugin: DedupPlugin) -> None:
-    from tornado.web import RequestHandler
+def _add_routes(scheduler: Scheduler, plugin: DedupPlugin) -> None:
+    from tornado.web import HTTPError, RequestHandler
 
     class Json(RequestHandler):  # type: ignore[misc]
         def get(self, *_: Any) -> None:
             self.write(make_view(plugin))
 
+    class Report(RequestHandler):  # type: ignore[misc]
+        async def get(self, *_: Any) -> None:
+            run = plugin.runs.get(self.get_query_argument("run", ""))
+            path = Path(run.report if run else "")
+            if path.name != PAGE_NAME:
+                raise HTTPError(404, reason="No such report")
+            try:
+                content = await asyncio.to_thread(path.read_bytes)
+            except OSError as error:
+                self.set_status(404)
+                self.set_header("Content-Type", "text/plain; charset=utf-8")
+                self.write(f"{path}: the scheduler cannot read the report ({error.strerror}).")
+                return
+            self.write(content)
+
     application = getattr(scheduler, "http_application", None)
     if application is not None:
-        application.add_handlers(r".*", [(JSON, Json)])
+        application.add_handlers(r".*", [(JSON, Json), (REPORT, Report)])
 
 
 # Dask reads its list of pages when it creates a scheduler, before it calls `dask_setup`.

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
+#: States in which a run counts as ended.
+_ENDED = (*ENDS, "lost")
+
 
 class DedupCollector:
     """Prometheus collector for the runs that a `DedupPlugin` records. All label values are constants."""
@@ -24,13 +27,14 @@ class DedupCollector:
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric with its current value."""
-        totals, run = self.plugin.totals, self.plugin.current
+        run = self.plugin.current
+        totals = self.plugin.totals
         if run is None or run.status != "running":
             run = Progress()
         for name, text, label, keys in (
             ("particles", "Particles written", "outcome", ("kept", "rejected")),
             ("tasks", "Fragments or shuffle partitions done", "stage", STAGES),
-            ("runs", "Runs that ended", "status", ENDS),
+            ("runs", "Runs that ended, or whose driver was lost", "status", _ENDED),
         ):
             family = CounterMetricFamily(f"dask_dedup_{name}", text, labels=[label])
             for key in keys:

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.scheduler import heartbeat_interval
 
-from dask_dedup.formatting import duration
-from dask_dedup.monitoring.progress import DOING, TOPIC, Progress, describe
+from dask_dedup.formatting import clock, duration, shell_command
+from dask_dedup.monitoring.progress import DOING, OPEN, TOPIC, Progress, describe
 
 if TYPE_CHECKING:
     from distributed import Scheduler
 
+    from dask_dedup.monitoring.dashboard.page import DedupPage
     from dask_dedup.monitoring.progress import Event
 
 log = logging.getLogger("dask_dedup.monitoring.dashboard")
 
+#: Path of the reports on the scheduler's dashboard.
+REPORT = "/dedup-report"
 #: Number of runs to keep, the newest.
 MOST_RUNS = 5
+#: Seconds to wait before a cluster closes, until open pages show how the run ended.
+VISITOR_SECONDS = 3.0
+#: Seconds that a heartbeat of a driver may be late before the driver counts as lost.
+LATE_SECONDS = 7.0
 #: Attributes of a run that the view shows as they are.
 _SHOWN = (
     *("run", "output", "executor", "inputs", "stage", "fraction", "rows", "kept", "rejected"),
     *("fragments", "micrographs", "decided_micrographs", "by_fraction", "partition_rows"),
-    *("moved_bytes", "payload_bytes", "repeats", "lost_workers", "result", "reason"),
+    *("moved_bytes", "payload_bytes", "repeats", "lost_workers", "result", "reason", "report"),
+    *("partitions", "started_at", "heard_at", "stall"),
 )
 
 
@@ -36,16 +47,17 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
     runs : dict of str to Progress
         The newest last, at most `MOST_RUNS`.
     totals : dict of str to int
-        Over all runs since the scheduler started: kept, rejected, moved_bytes, repeats, finished and failed runs,
-        workers lost during a run, and fragments or shuffle partitions done in each stage.
+        Over all runs since the scheduler started: kept, rejected, moved_bytes, repeats, finished, failed and lost
+        runs, workers lost during a run, and fragments or shuffle partitions done in each stage.
     """
 
     name = "dask-dedup"
 
     def __init__(self, scheduler: Scheduler | None = None) -> None:
         self.runs: dict[str, Progress] = {}
-        self.totals = dict.fromkeys((*_counts(Progress()), "lost_workers"), 0)
+        self.totals = dict.fromkeys((*_counts(Progress()), "lost", "lost_workers"), 0)
         self.scheduler = scheduler
+        self.visitors: WeakSet[DedupPage] = WeakSet()
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Update a run's progress with an event. Ignore malformed events: any client can write to the topic."""
@@ -56,7 +68,25 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             log.debug("ignored a malformed event: %r (%r)", msg, error)
 
+    @property
+    def shown(self) -> tuple[str, str, str]:
+        """What a page that is up to date shows: the run, its status and its report."""
+        run = self.current or Progress()
+        return run.run, run.status, run.report
+
+    async def wait_for_visitors(self) -> None:
+        """Wait until all open pages are up to date, `VISITOR_SECONDS` at most."""
+        ends = time.monotonic() + VISITOR_SECONDS
+        while any(page.shown != self.shown for page in self.visitors) and time.monotonic() < ends:
+            await asyncio.sleep(0.05)
+        if self.visitors:
+            # For the way to the browser.
+            await asyncio.sleep(0.2)
+
     def _note(self, event: Event) -> None:
+        if event["kind"] == "reported":
+            self._note_report(event)
+            return
         run = event["run"]
         if event["kind"] == "started":
             self.runs[run] = Progress()
@@ -71,6 +101,40 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
         for name, count in _counts(progress).items():
             self.totals[name] += count - before[name]
 
+    def _note_report(self, event: Event) -> None:
+        """Record the report in the newest attempt at its run."""
+        for run in reversed(self.runs.values()):
+            if run.result and run.result["run_id"] == event["run_id"]:
+                run.note(event)
+                return
+
+    def remove_client(self, scheduler: Scheduler, client: str) -> None:  # noqa: ARG002
+        """Mark the unfinished runs of a client whose connection has ended as lost."""
+        for run in self.runs.values():
+            if run.client == client and run.status == "running":
+                self._lose(run, time.time())
+
+    def check_drivers(self) -> None:
+        """Mark runs whose driver is silent as lost, and lost runs whose driver is heard of as running."""
+        if self.scheduler is None:
+            return
+        clients = self.scheduler.clients
+        # As the scheduler asks of its clients: every 5 s, and less often if there are many.
+        limit = 10 * heartbeat_interval(len(clients)) + LATE_SECONDS
+        for run in self.runs.values():
+            if run.status not in OPEN or run.client not in clients:
+                continue
+            heard_at = clients[run.client].last_seen
+            silent = time.time() - heard_at > limit
+            if silent and run.status == "running":
+                self._lose(run, heard_at)
+            elif not silent and run.status == "lost":
+                run.regain()
+
+    def _lose(self, run: Progress, heard_at: float) -> None:
+        run.lose(heard_at)
+        self.totals["lost"] += 1
+
     def remove_worker(self, scheduler: Scheduler, worker: str, **_: Any) -> None:  # noqa: ARG002
         """Count a lost worker, if a run is in progress."""
         if self.current and self.current.status == "running":
@@ -80,6 +144,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
     @property
     def current(self) -> Progress | None:
         """The newest run in progress, or else the newest run."""
+        self.check_drivers()
         newest = list(reversed(self.runs.values()))
         running = (run for run in newest if run.status == "running")
         return next(running, newest[0] if newest else None)
@@ -105,17 +170,33 @@ def make_view(plugin: DedupPlugin) -> dict[str, Any]:
         "status": run.status if run else "waiting",
         "headline": _headline(run),
         "workers": len(workers),
+        "paused_workers": sum(worker.status.name == "paused" for worker in workers),
         "threads": sum(worker.nthreads for worker in workers),
         "totals": dict(plugin.totals),
+        "runs": [
+            {
+                "run": each.run,
+                "output": each.output,
+                "status": each.status,
+                "started_at": each.started_at,
+                "headline": _headline(each),
+            }
+            for each in reversed(plugin.runs.values())
+        ],
     }
     return view | (view_run(run) if run else {})
 
 
 def _headline(run: Progress | None) -> str:
     if run is None:
-        return "No run yet."
+        return "No run yet. This page shows the next one on this cluster."
     if run.status == "running":
         return describe(run).strip()
+    if run.status == "lost":
+        return (
+            f"Driver lost, last heard of at {clock(run.heard_at)}, at {run.fraction:.0%} of the work. "
+            f"The same command continues; {shell_command('status', run.output)} shows it."
+        )
     if run.status == "failed":
         return f"Failed after {duration(run.elapsed())}: {run.reason}"
     return (

@@ -112,5 +112,13 @@ class MicrographName(NamedTuple):
     path: str = ""
 
     def __str__(self) -> str:
-        name = self.name or f"uid {self.key}"
+        return self._with_group(self.name)
+
+    @property
+    def shown(self) -> str:
+        """The name for people, with the group: the path of a uid, if it has one."""
+        return self._with_group(self.name or self.path)
+
+    def _with_group(self, name: str) -> str:
+        name = name or f"uid {self.key}"
         return f"{name} ({self.group})" if self.group else name

@@ -86,7 +86,7 @@ class DistributedExecutor:
         # Monitoring must not make a run fail, nor delay the message of why it failed.
         with suppress(OSError, TimeoutError):
             if self.client.status == "running" and not self._lost:
-                self.client.log_event(TOPIC, event)
+                self.client.log_event(TOPIC, {"client": self.client.id, **event})
                 self._emitted_end = event["kind"] in ENDS
 
     @contextmanager

@@ -9,9 +9,9 @@ from dask_dedup.cluster.connect import (
     available_cores,
     configured_address,
     connect,
-    live_page_link,
     start_local,
 )
+from dask_dedup.cluster.live_page import live_page_link
 from dask_dedup.errors import InputError
 from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
 
