@@ -35,7 +35,7 @@ class Rejections(ArrayTable):
     Attributes
     ----------
     row_id : (n,) uint64
-        As in `Picks`, like uid, score, source and half. Fields with ``winner_`` describe the winner.
+        As in `Picks`, like micrograph, uid, score, source and half. Fields with ``winner_`` describe the winner.
     winner_row_id : (n,) uint64
         `NO_ROW_ID` if there is no winner: the row was set aside, or duplicates are removed entirely.
     distance : (n,) float64
@@ -45,6 +45,7 @@ class Rejections(ArrayTable):
     """
 
     row_id: NDArray[np.uint64]
+    micrograph: NDArray[np.uint64]
     uid: NDArray[np.uint64]
     score: NDArray[np.float64]
     source: NDArray[np.uint16]
@@ -63,6 +64,11 @@ class Rejections(ArrayTable):
         return fragment_of(self.row_id)
 
     @property
+    def winner_fragment(self) -> NDArray[np.int64]:
+        """Number of the fragment that contains the winner of each, (n,); meaningless without a winner."""
+        return fragment_of(self.winner_row_id)
+
+    @property
     def row(self) -> NDArray[np.int64]:
         """Row number of each rejected particle within its fragment, (n,)."""
         return row_of(self.row_id)
@@ -78,7 +84,7 @@ class Rejections(ArrayTable):
 
 
 Rejections.dtypes = dtypes_of(
-    Rejections, "u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8", "u2"
+    Rejections, "u8", "u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8", "u2"
 )
 
 
@@ -188,6 +194,7 @@ def _rejections(
     rejected, winner, none = picks.take(rows), picks.take(winners), winners == NO_WINNER
     return Rejections(
         row_id=rejected.row_id,
+        micrograph=rejected.micrograph,
         uid=rejected.uid,
         score=rejected.score,
         source=rejected.source,

@@ -76,6 +76,11 @@ class Picks(ArrayTable):
     label: NDArray[np.int64]
     invalid: NDArray[np.uint16]
 
+    @property
+    def fragment(self) -> NDArray[np.int64]:
+        """Number of the fragment that contains each pick, (n,)."""
+        return fragment_of(self.row_id)
+
     def points(self, params: DedupParams) -> tuple[NDArray[np.float64], float]:
         """Return the position of each pick, and the largest distance at which two picks are duplicates.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 from dask_dedup.dedup.decide import DecisionCounts
 from dask_dedup.formats import OutputFile
@@ -19,22 +19,52 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class PairCounts:
+    """Counts of the pairs of a rejected row and its winner.
+
+    Attributes
+    ----------
+    same_uid : int
+        Pairs with the same uid.
+    across_halves : int
+        Pairs in two half-sets.
+    by_row_order : int
+        Pairs that are equal in everything that ranks them but the row number.
+    lost_to : tuple of int
+        Pairs by the input of the winner.
+    distances : tuple of int
+        Pairs by distance, in equal bins from 0 to the separation.
+    """
+
+    same_uid: int
+    across_halves: int
+    by_row_order: int
+    lost_to: tuple[int, ...]
+    distances: tuple[int, ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Restore counts from JSON."""
+        lists = {name: tuple(values[name]) for name in ("lost_to", "distances")}
+        return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True, slots=True)
 class FragmentCheckpoint:
     """Counts and files of a fragment that has been written.
 
     Attributes
     ----------
     fragment, source, rows, kept, rejected : int
-    same_uid : int
-        Rejected rows whose winner has the same uid.
-    across_halves : int
-        Rejected rows whose winner is in the other half-set.
+    pairs : PairCounts
+    sample : str
+        Hash of the choice of the sample that was noted.
     counts : DecisionCounts
         Counts for the micrographs that are entirely in the fragment.
     files : dict of str to OutputFile
         Parquet files, by table.
     pieces : dict of str to str
-        SHA-256 of each STAR or CryoSPARC part file, by its path in the staging folder.
+        SHA-256 of the notes and of each STAR or CryoSPARC part file, by path in the staging folder.
     """
 
     fragment: int
@@ -42,8 +72,8 @@ class FragmentCheckpoint:
     rows: int
     kept: int
     rejected: int
-    same_uid: int
-    across_halves: int
+    pairs: PairCounts
+    sample: str
     counts: DecisionCounts
     files: dict[str, OutputFile]
     pieces: dict[str, str] = field(default_factory=dict)
@@ -60,6 +90,7 @@ def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | N
         if not checksum_ok(values):
             return None
         del values[CHECKSUM]
+        values["pairs"] = PairCounts.from_dict(values["pairs"])
         values["counts"] = DecisionCounts.from_dict(values["counts"])
         values["files"] = {table: OutputFile(**file) for table, file in values["files"].items()}
         found = FragmentCheckpoint(**values)

@@ -6,7 +6,7 @@
     OUT/report.html  plots/                                the report
     OUT/manifest.json                                      written last: with it the result is finished
     OUT/.dask-dedup-<id>/                                  the staging folder of an unfinished run:
-        request.json  checkpoints/  pieces/                (and, on a local file system, its tables)
+        request.json  checkpoints/  notes/  pieces/        (and, on a local file system, its tables)
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ REPORT_PREFIX = f"{STAGING_PREFIX}report-"
 REQUEST = "request.json"
 #: One file per written fragment.
 CHECKPOINTS = "checkpoints"
+#: One file per written fragment, with what the report shows of it.
+NOTES = "notes"
 #: Fragments of tables in the input's own format, before they are joined.
 PIECES = "pieces"
 #: Folders in which tasks write before they move their files.
@@ -32,6 +34,11 @@ DRAFTS = "drafts"
 def checkpoint_name(fragment: int) -> str:
     """Return the path of a fragment's checkpoint, relative to the staging folder."""
     return f"{CHECKPOINTS}/{fragment:05d}.json"
+
+
+def notes_name(fragment: int) -> str:
+    """Return the path of the notes about a fragment, relative to the staging folder."""
+    return f"{NOTES}/{fragment:05d}.arrow"
 
 
 def piece_name(table: str, fragment: int) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     import pyarrow as pa
+    from numpy.typing import NDArray
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import Fragment, JobMicrographs, ParticleTable
@@ -57,6 +58,19 @@ class Inputs:
     def higher_is_better(self) -> tuple[bool, ...]:
         """Whether high scores win, for each input."""
         return tuple(roles.higher_is_better for roles in self.roles)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+    @property
+    def first_rows(self) -> NDArray[np.int64]:
+        """Number of the first row of each fragment within its input, (f,)."""
+        rows = np.array([fragment.rows for fragment in self.fragments], dtype=np.int64)
+        source = np.array([fragment.source for fragment in self.fragments], dtype=np.int64)
+        before = np.cumsum(rows) - rows
+        return before - before[np.searchsorted(source, source)]
 
     @classmethod
     def of(

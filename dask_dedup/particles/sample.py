@@ -153,10 +153,14 @@ class SampleChoice:
 
     def find(self, keys: Keys) -> NDArray[np.intp]:
         """Return the row number in `keys` of each micrograph key, -1 for those not in the sample."""
+        found = np.full(keys.size, -1, dtype=np.intp)
         if not self.keys.size:
-            return np.full(keys.size, -1, dtype=np.intp)
-        at = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
-        return np.where(self.keys[at] == keys, at, -1)
+            return found
+        # Few keys of a large table are in the sample, and hashes are faster than a search.
+        few = np.flatnonzero(splitmix64(keys) <= splitmix64(self.keys).max())
+        at = np.searchsorted(self.keys, keys[few]).clip(max=self.keys.size - 1)
+        found[few] = np.where(self.keys[at] == keys[few], at, -1)
+        return found
 
     def chosen(self, micrograph: Keys, x: Floats, y: Floats) -> Bools:
         """Return an (n,) mask of the picks that belong to the sample."""
@@ -166,6 +170,10 @@ class SampleChoice:
             left, top, right, bottom = self.windows[at].T
             chosen &= (x >= left) & (x <= right) & (y >= top) & (y <= bottom)
         return np.asarray(chosen)
+
+
+#: The choice of no micrograph.
+NO_SAMPLE = SampleChoice(np.empty(0, np.uint64), np.empty((0, 4)))
 
 
 def choose_sample(

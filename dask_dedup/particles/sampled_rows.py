@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.arrow import from_numpy
+from dask_dedup.arrow import cast_views, from_numpy, is_text
+from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import MicrographName
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
@@ -38,14 +39,18 @@ def sampled_paths(
     """Return the paths of the micrographs of the `chosen` rows by key, if these are matched by uid."""
     if found.micrographs.names or MICROGRAPH_PATH not in rows.column_names:
         return {}
-    codes, paths = Columns(rows, "").texts(MICROGRAPH_PATH)
+    if not is_text(rows.schema.field(MICROGRAPH_PATH).type):
+        return {}
+    at = np.flatnonzero(chosen)
+    column = cast_views(rows.select([MICROGRAPH_PATH]))
+    codes, paths = Columns(column.take(from_numpy(at)), "").texts(MICROGRAPH_PATH)
+    at, codes = at[codes >= 0], codes[codes >= 0]
+    _, number = unique_inverse(found.picks.micrograph[at])
+    _, first = np.unique(number * len(paths) + codes, return_index=True)
     keys, describe = found.picks.micrograph, found.micrographs.groups.describe
-    at = np.flatnonzero(chosen & (codes >= 0))
-    pairs = np.column_stack([keys[at], codes[at].astype(np.uint64)])
-    _, first = np.unique(pairs, axis=0, return_index=True)
     return first_names(
-        MicrographName(int(keys[row]), "", describe(row), paths[codes[row]])
-        for row in at[first].tolist()
+        MicrographName(int(keys[row]), "", describe(row), paths[code])
+        for row, code in zip(at[first].tolist(), codes[first].tolist(), strict=True)
     )
 
 
@@ -75,7 +80,7 @@ def sampled_micrographs(
         psize = np.full(len(row), roles.given_psize or np.nan)
     psize = np.where(psize[at] > 0, psize[at], np.nan)
     scale = psize if found.psize is not None else np.ones(at.size)
-    size = _sizes(Columns(rows.take(from_numpy(at)), ""), roles, table, scale)
+    size = _sizes(Columns(cast_views(rows).take(from_numpy(at)), ""), roles, table, scale)
     if found.psize is None and roles.unit == "fraction":
         size = np.where(np.arange(3) < 2, 1.0, np.nan) + np.zeros((at.size, 1))
     width, height, depth = np.where(size > 0, size, np.nan).T

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
+    from dask_dedup.particles.scanned_sample import ScannedSample
     from dask_dedup.particles.validity import Problem
 
     Floats = NDArray[np.float64]
@@ -110,6 +111,8 @@ class ScanSummary:
     scales: MicrographScales | None = None
     #: The filaments, if they have track lengths.
     tubes: Tubes | None = None
+    #: For the report; None if none is made.
+    sample: ScannedSample | None = None
 
 
 def summarize(

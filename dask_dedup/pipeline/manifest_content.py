@@ -161,8 +161,10 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
     return {
         **{name: sum(entry[name] for entry in by_input) for name in names},
         "invalid_by_reason": dict(sorted(by_reason.items())),
-        "same_uid": sum(each.same_uid for each in checkpoints) if winners else None,
-        "across_half_sets": sum(each.across_halves for each in checkpoints) if winners else None,
+        "same_uid": sum(each.pairs.same_uid for each in checkpoints) if winners else None,
+        "across_half_sets": sum(each.pairs.across_halves for each in checkpoints)
+        if winners
+        else None,
         "by_input": by_input,
     }
 

@@ -10,18 +10,56 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.formatting import counted
+from dask_dedup.particles.sample import NO_SAMPLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from numpy.typing import NDArray
 
+    from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
 
 #: Picks per shuffle partition: few large partitions shuffle faster and still fit in memory.
 PARTITION_ROWS = 400_000
 #: Shuffle partitions, at most: a shuffle has tasks for every pair of partitions.
 MOST_PARTITIONS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The micrographs of all fragments.
+
+    Attributes
+    ----------
+    keys : (m,) uint64
+        Sorted.
+    rows : (m,) int64
+        Particles on each that are compared.
+    fragments : (m,) int64
+        Fragments with particles of each.
+    fragment, number : (k,) int64
+        Each pair of a fragment and a micrograph on it: number of the fragment, and index of the micrograph in `keys`.
+    """
+
+    keys: NDArray[np.uint64]
+    rows: NDArray[np.int64]
+    fragments: NDArray[np.int64]
+    fragment: NDArray[np.int64]
+    number: NDArray[np.int64]
+
+
+def count_micrographs(summaries: Sequence[ScanSummary]) -> Census:
+    """Count the particles on each micrograph of all fragments."""
+    keys = np.concatenate([np.empty(0, np.uint64), *(summary.micrographs for summary in summaries)])
+    counts = np.concatenate([np.empty(0, np.int64), *(summary.counts for summary in summaries)])
+    fragment = np.repeat(
+        np.array([summary.fragment for summary in summaries], dtype=np.int64),
+        [summary.micrographs.size for summary in summaries],
+    )
+    distinct, number, fragments = np.unique(keys, return_inverse=True, return_counts=True)
+    rows = np.bincount(number, weights=counts, minlength=distinct.size).astype(np.int64)
+    return Census(distinct, rows, fragments, fragment, number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +82,8 @@ class Plan:
     unwritten: tuple[int, ...]
     #: Rows that are not compared, by fragment and reason; they never move.
     invalid: dict[int, dict[str, int]] = field(default_factory=dict)
+    #: The micrographs whose picks are noted for the report.
+    sample: SampleChoice = NO_SAMPLE
 
     @property
     def receiving_fragments(self) -> list[int]:
@@ -94,21 +134,21 @@ class Plan:
         }
 
 
-def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -> Plan:
+def make_plan(
+    summaries: Sequence[ScanSummary],
+    written: Collection[int] = (),
+    *,
+    census: Census | None = None,
+    sample: SampleChoice = NO_SAMPLE,
+) -> Plan:
     """Make the plan of a run from the summaries of all fragments. Fragments in `written` are not written again.
 
-    Micrographs found only in written fragments are not shuffled.
+    Micrographs found only in written fragments are not shuffled. `census` is that of `summaries`, if it is known.
     """
-    keys = np.concatenate([np.empty(0, np.uint64), *(summary.micrographs for summary in summaries)])
-    counts = np.concatenate([np.empty(0, np.int64), *(summary.counts for summary in summaries)])
-    fragment = np.repeat(
-        np.array([summary.fragment for summary in summaries], dtype=np.int64),
-        [summary.micrographs.size for summary in summaries],
-    )
-    distinct, number, fragments = np.unique(keys, return_inverse=True, return_counts=True)
-    rows = np.bincount(number, weights=counts, minlength=distinct.size).astype(np.int64)
+    census = census or count_micrographs(summaries)
+    distinct, rows, fragment, number = census.keys, census.rows, census.fragment, census.number
     unwritten = sorted({summary.fragment for summary in summaries} - set(written))
-    straddles = fragments > 1
+    straddles = census.fragments > 1
     if written:
         needed = np.zeros(distinct.size, dtype=bool)
         needed[number[np.isin(fragment, unwritten)]] = True
@@ -124,6 +164,7 @@ def make_plan(summaries: Sequence[ScanSummary], written: Collection[int] = ()) -
         sending_fragments=tuple(np.unique(fragment[straddles[number]]).tolist()),
         unwritten=tuple(unwritten),
         invalid={summary.fragment: summary.invalid for summary in summaries if summary.invalid},
+        sample=sample,
     )
 
 

@@ -11,6 +11,8 @@ from dask_dedup.output.layout import PAGE
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from dask_dedup.particles.report_contents import ReportContents
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RunResult:
@@ -32,6 +34,8 @@ class RunResult:
         Whether an earlier or concurrent run of the same id wrote the result.
     manifest : dict
         Content of ``manifest.json``.
+    report_contents : ReportContents or None
+        What the report shows, noted during the run; None if the datasets must be read for it.
     """
 
     output: Path
@@ -44,9 +48,17 @@ class RunResult:
     warnings: list[str]
     already_done: bool
     manifest: dict[str, Any]
+    report_contents: ReportContents | None = None
 
     @classmethod
-    def of(cls, output: Path, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
+    def of(
+        cls,
+        output: Path,
+        manifest: dict[str, Any],
+        *,
+        already_done: bool,
+        contents: ReportContents | None = None,
+    ) -> RunResult:
         """Make the result of a run from its manifest."""
         totals = manifest["totals"]
         return cls(
@@ -57,6 +69,7 @@ class RunResult:
             warnings=manifest["warnings"],
             already_done=already_done,
             manifest=manifest,
+            report_contents=contents,
         )
 
     def __repr__(self) -> str:

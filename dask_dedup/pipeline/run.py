@@ -26,7 +26,8 @@ from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
-from dask_dedup.pipeline.plan import make_plan
+from dask_dedup.pipeline.plan import count_micrographs, make_plan
+from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at, listed, resolve
@@ -41,10 +42,12 @@ if TYPE_CHECKING:
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.output.store import ResultStore
+    from dask_dedup.particles.report_contents import ReportContents
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+    from dask_dedup.pipeline.report_draft import ReportDraft
 
 log = logging.getLogger("dask_dedup")
 #: Warnings about the data; the command line prints them last.
@@ -145,7 +148,8 @@ def run(
         except BaseException as error:
             at_work.emit(events.failed(str(error) or "interrupted"))
             raise
-    return _finished(store, manifest, already_done=already_done)
+    contents = None if already_done else at_work.contents
+    return _finished(store, manifest, already_done=already_done, contents=contents)
 
 
 def _open_inputs(
@@ -177,10 +181,16 @@ def _open_inputs(
     return tables, empty, exposures
 
 
-def _finished(store: ResultStore, manifest: dict[str, Any], *, already_done: bool) -> RunResult:
+def _finished(
+    store: ResultStore,
+    manifest: dict[str, Any],
+    *,
+    already_done: bool,
+    contents: ReportContents | None = None,
+) -> RunResult:
     if already_done:
         log.info("%s already holds this run; nothing to do", store.output)
-    return RunResult.of(store.output, manifest, already_done=already_done)
+    return RunResult.of(store.output, manifest, already_done=already_done, contents=contents)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +202,7 @@ class _Scan:
     planned: Event
     scales: list[InputScale]
     warnings: list[str]
+    draft: ReportDraft
 
 
 @dataclass(slots=True)
@@ -206,6 +217,7 @@ class _Run:
     began: float
     executor: Executor
     exposures: ParticleTable | None
+    contents: ReportContents | None = None
 
     def emit(self, event: Event) -> None:
         self.executor.emit({"run": self.job.attempt, **event})
@@ -245,7 +257,9 @@ class _Run:
         summaries = sorted(self.executor.scan(self.job), key=lambda summary: summary.fragment)
         for check in CHECKS:
             check(inputs, summaries)
-        plan = make_plan(summaries)
+        census = count_micrographs(summaries)
+        draft = draft_report(summaries, census)
+        plan = make_plan(summaries, census=census, sample=draft.choice)
         planned = events.planned(plan, summaries)
         self.emit(planned)
         log.info(_describe(self.job))
@@ -269,10 +283,10 @@ class _Run:
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
         lean = [
-            replace(summary, uids=np.empty(0, np.uint64), names=[], tubes=None)
+            replace(summary, uids=np.empty(0, np.uint64), names=[], tubes=None, sample=None)
             for summary in summaries
         ]
-        return _Scan(lean, plan, planned, scales, warnings)
+        return _Scan(lean, plan, planned, scales, warnings, draft)
 
     def write_and_commit(self, scan: _Scan) -> tuple[dict[str, Any], bool]:
         """Write and commit the result. Return the manifest, and whether another run wrote the result."""
@@ -284,6 +298,7 @@ class _Run:
                 job = replace(self.job, staging=str(staging))
                 done = store.find_checkpoints(staging, inputs.fragments)
                 checkpoints = self.write(job, scan, done)
+                self.contents = scan.draft.complete(inputs, staging, checkpoints)
                 check_unchanged(inputs)
                 doubts = find_doubts(job, scan.plan, checkpoints)
                 _log_warnings(doubts)
@@ -320,7 +335,8 @@ class _Run:
                 f"{len(done):,}",
                 f"{fragments:,}",
             )
-            plan = make_plan(scan.summaries, [checkpoint.fragment for checkpoint in done])
+            written = [checkpoint.fragment for checkpoint in done]
+            plan = make_plan(scan.summaries, written, sample=plan.sample)
             for checkpoint in done:
                 self.emit(events.written(checkpoint, 0.0))
         checkpoints = [*done, *self.executor.write(job, plan)]

@@ -14,7 +14,7 @@ import numpy as np
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
-from dask_dedup.dedup.picks import NO_HALF, Picks, fragment_of, row_of
+from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
 from dask_dedup.formats.parquet import writer as parquet
@@ -24,17 +24,22 @@ from dask_dedup.output.layout import (
     CHECKPOINTS,
     DUPLICATES,
     KEPT,
+    NOTES,
     PIECES,
     REJECTED,
     TABLES,
     checkpoint_name,
+    notes_name,
     piece_name,
 )
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowGroups, RowMicrographs
+from dask_dedup.particles.sampled_rows import sampled_columns
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
+from dask_dedup.particles.scanned_sample import scan_sample
 from dask_dedup.pipeline.duplicates import duplicates_table
+from dask_dedup.pipeline.notes import count_pairs, digest_of, note_rows, take_sampled
 from dask_dedup.storage.files import sha256_of
 
 if TYPE_CHECKING:
@@ -44,7 +49,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.formats import Fragment, ParticleTable
-    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
@@ -71,11 +75,16 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
-    rows = read(inputs.tables[fragment.source], fragment, roles.scanned_columns)
+    table = inputs.tables[fragment.source]
+    rows = read(table, fragment, sampled_columns(roles, table.schema.names))
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
-    return summarize(found, fragment, roles, inputs.params), Scanned(found.picks, names)
+    sample = scan_sample(
+        found, rows, roles, inputs.micrographs, int(inputs.first_rows[number]), inputs.rows
+    )
+    summary = replace(summarize(found, fragment, roles, inputs.params), sample=sample)
+    return summary, Scanned(found.picks, names)
 
 
 def collect_picks(
@@ -92,10 +101,23 @@ def collect_picks(
     return picks.take(moves), partition[moves]
 
 
-def decide_fragment(job: Job, plan: Plan, picks: Picks) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among the picks of a fragment that are not shuffled."""
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """Decisions about the picks of a fragment that are not shuffled, and its picks of the report's sample."""
+
+    rejections: Rejections
+    counts: DecisionCounts
+    sampled: Picks
+
+
+def decide_fragment(job: Job, plan: Plan, picks: Picks) -> Decided:
+    """Find the duplicates among the picks of a fragment that are not shuffled.
+
+    Of the shuffled picks, only those of the sample are needed.
+    """
     stays = _partitions(plan, picks) < 0
-    return decide_picks(job, picks if stays.all() else picks.take(stays))
+    rejections, counts = decide_picks(job, picks if stays.all() else picks.take(stays))
+    return Decided(rejections, counts, take_sampled(plan.sample, picks))
 
 
 def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
@@ -139,7 +161,7 @@ def write_fragment(
     plan: Plan,
     number: int,
     moved: Rejections,
-    decided: tuple[Rejections, DecisionCounts] | None = None,
+    decided: Decided | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
     """Write the kept and rejected rows of a fragment. First find the duplicates among picks that are not shuffled.
@@ -151,7 +173,7 @@ def write_fragment(
     number : int
     moved : Rejections
         Decisions about rows of this fragment that were made in shuffle partitions.
-    decided : tuple, optional
+    decided : Decided, optional
         The result of `decide_fragment`, if it has been called.
     micrograph : pyarrow.ChunkedArray, optional
         As in `Scanned`; read if not passed.
@@ -161,16 +183,30 @@ def write_fragment(
     columns: _ReadColumns = partial(read, table, fragment)
     if not (job.native_names[fragment.source] or job.conversion):
         columns = columns(table.schema.names).select
-    rejections, counts = decided or _decide_rows(job, plan, fragment, columns)
-    rejections = Rejections.concatenate([rejections, moved]).in_order()
+    decided = decided or _decide_rows(job, plan, fragment, columns)
+    rejections = Rejections.concatenate([decided.rejections, moved]).in_order()
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
     _check_decisions(job.inputs, plan, fragment, rejections, keep)
     store, staging = open_staging(job.staging)
     with store.draft(staging) as draft:
-        for folder in (*map(job.dataset_folder, TABLES), PIECES, CHECKPOINTS):
+        for folder in (*map(job.dataset_folder, TABLES), PIECES, NOTES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
-        checkpoint = _write(job, number, columns, keep, rejections, counts, micrograph, draft)
+        files = _write(job, number, columns, keep, rejections, micrograph, draft)
+        note_rows(job.inputs, decided.sampled, rejections).write(draft / notes_name(number))
+        staged = [*(draft / PIECES).iterdir(), draft / notes_name(number)]
+        checkpoint = FragmentCheckpoint(
+            fragment=number,
+            source=fragment.source,
+            rows=fragment.rows,
+            kept=files[KEPT].rows if KEPT in files else int(keep.sum()),
+            rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
+            pairs=count_pairs(job.inputs, rejections),
+            sample=digest_of(plan.sample),
+            counts=decided.counts,
+            files=files,
+            pieces={str(file.relative_to(draft)): sha256_of(file) for file in staged},
+        )
         (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
     return checkpoint
 
@@ -203,23 +239,20 @@ def _write(
     columns: _ReadColumns,
     keep: NDArray[np.bool_],
     rejections: Rejections,
-    counts: DecisionCounts,
     micrograph: pa.ChunkedArray | None,
     draft: Path,
-) -> FragmentCheckpoint:
-    """Write the output files of a fragment to the folder `draft`. Return the fragment's checkpoint."""
+) -> dict[str, OutputFile]:
+    """Write the output files of a fragment to the folder `draft`. Return the Parquet files by table."""
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
     name = f"part-{number:05d}.parquet"
     files: dict[str, OutputFile] = {}
-    pieces: dict[str, str] = {}
     if job.conversion or job.native_names[fragment.source]:
         two = [draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)]
         if job.conversion:
             job.conversion.split(job.inputs, fragment, keep, *two)
         else:
             native_format(table).split(table, fragment, keep, *two)
-        pieces = {f"{PIECES}/{each.name}": sha256_of(each) for each in (draft / PIECES).iterdir()}
     else:
         rows = columns(table.schema.names)
         _check_rows(rows, fragment)
@@ -238,31 +271,7 @@ def _write(
     micrograph = micrograph.filter(from_numpy(~keep))
     duplicates = duplicates_table(job.inputs, rejections, micrograph, groups)
     files[DUPLICATES] = parquet.write(duplicates, draft / job.dataset_folder(DUPLICATES) / name)
-    same_uid, across_halves = _count_pairs(job.inputs.roles, rejections)
-    return FragmentCheckpoint(
-        fragment=number,
-        source=fragment.source,
-        rows=fragment.rows,
-        kept=files[KEPT].rows if KEPT in files else int(keep.sum()),
-        rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
-        same_uid=same_uid,
-        across_halves=across_halves,
-        counts=counts,
-        files=files,
-        pieces=pieces,
-    )
-
-
-def _count_pairs(roles: Sequence[ColumnRoles], rejections: Rejections) -> tuple[int, int]:
-    """Count the rejected rows whose winner has the same uid, and those whose winner is in the other half-set."""
-    both = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
-    first = np.array([each.first_half for each in roles], dtype=np.int8)
-    half = rejections.half - first[rejections.source]
-    winner_half = rejections.winner_half - first[rejections.winner_source]
-    has_uid = np.array([each.uid is not None for each in roles])
-    named = has_uid[rejections.source] & has_uid[rejections.winner_source] & rejections.has_winner
-    same_uid = named & (rejections.uid == rejections.winner_uid)
-    return int(same_uid.sum()), int((both & (half != winner_half)).sum())
+    return files
 
 
 def assemble(
@@ -300,15 +309,20 @@ def _check_rows(table: pa.Table, fragment: Fragment) -> None:
         )
 
 
-def _decide_rows(
-    job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns
-) -> tuple[Rejections, DecisionCounts]:
+def _decide_rows(job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns) -> Decided:
     """Read the picks of a fragment, and find the duplicates among those that are not shuffled."""
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = columns(roles.columns)
     _check_rows(rows, fragment)
     keys = RowMicrographs.of(Columns(rows, str(fragment)), roles).keys
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
-        return Rejections.concatenate([]), DecisionCounts()
+        sampled = np.flatnonzero(plan.sample.find(keys) >= 0)
+        found = extract(
+            rows.take(from_numpy(sampled)), fragment, roles, inputs.params, inputs.micrographs
+        )
+        picks = replace(found.picks, row_id=row_ids(fragment.number, fragment.rows)[sampled])
+        return Decided(
+            Rejections.concatenate([]), DecisionCounts(), take_sampled(plan.sample, picks)
+        )
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     return decide_fragment(job, plan, found.picks)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.decide import DecisionCounts, Rejections
+from dask_dedup.dedup.decide import Rejections
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.formatting import counted
 from dask_dedup.pipeline import events, stages
+from dask_dedup.pipeline.notes import take_sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -94,7 +95,7 @@ class ThreadExecutor:
                 del self._picks[number]
 
             # Decide before any payload is read, so that picks and payloads do not add up in memory.
-            def decide(number: int) -> tuple[int, tuple[Rejections, DecisionCounts]]:
+            def decide(number: int) -> tuple[int, stages.Decided]:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 
             decided = dict(run(decide, list(self._picks)))
@@ -125,7 +126,7 @@ class ThreadExecutor:
             picks, partition = stages.collect_picks(job, plan, number, held)
             self.emit(events.collected(number, len(picks), time.perf_counter() - began))
             if number in self._picks and len(picks) == job.inputs.fragments[number].rows:
-                self._picks[number] = Picks.concatenate([])
+                self._picks[number] = take_sampled(plan.sample, self._picks[number])
             return [(number, picks.take(rows)) for number, rows in _rows_by(partition)]
 
         partitions: list[list[Picks]] = [[] for _ in plan.partition_rows]

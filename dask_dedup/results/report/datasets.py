@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     Keys = NDArray[np.uint64]
     #: Returns a mask of the picks to sample, from their micrographs, x and y.
     Choose = Callable[[Keys, Floats, Floats], Bools]
+    #: Returns a mask of the picks whose micrographs are described.
+    Describe = Callable[[Keys], Bools]
 
 #: Maximum number of threads that read.
 MAX_THREADS = 8
@@ -67,7 +69,7 @@ def read_contents(run: FinishedRun, named: Sequence[str] = ()) -> ReportContents
         few = np.bincount(number, minlength=distinct.size) <= MOST_ON_ONE
         return np.asarray((few & ((share == 1) | (splitmix64(distinct) < limit)))[number])
 
-    read = _read_all(run, likely, paths_of_all=bool(named))
+    read = _read_all(run, likely, likely, paths_of_all=bool(named))
     keys = np.unique(np.concatenate([np.empty(0, np.uint64), *(each.keys for each in read)]))
     kept, rejected, extents = _per_micrograph(keys, read)
     names = first_names(name for each in read for name in each.names)
@@ -76,7 +78,7 @@ def read_contents(run: FinishedRun, named: Sequence[str] = ()) -> ReportContents
     choice = choose_sample(keys, kept + rejected, extents, wanted)
     picks_of_choice = (kept + rejected)[np.searchsorted(keys, choice.keys)]
     if not likely(np.repeat(choice.keys, picks_of_choice)).all():
-        read = _read_all(run, choice.chosen)
+        read = _read_all(run, choice.chosen, lambda keys: choice.find(keys) >= 0)
         paths = first_names(name for each in read for name in each.paths)
     sample = SampledPicks.concatenate([each.sample for each in read])
     sampled = SampledMicrographs.concatenate([each.sampled for each in read])
@@ -119,12 +121,14 @@ class _Read:
     sampled: SampledMicrographs
 
 
-def _read_all(run: FinishedRun, choose: Choose, *, paths_of_all: bool = False) -> list[_Read]:
+def _read_all(
+    run: FinishedRun, choose: Choose, describe: Describe, *, paths_of_all: bool = False
+) -> list[_Read]:
     first_rows = first_rows_of_files(run)
 
     def read(part: Part, rows: range) -> _Read:
         outcomes = read_outcomes(run, part, rows, first_rows)
-        return _read_part(run, choose, part, outcomes, paths_of_all=paths_of_all)
+        return _read_part(run, choose, describe, part, outcomes, paths_of_all=paths_of_all)
 
     threads = min(len(sched_getaffinity(0)), MAX_THREADS)
     with ThreadPoolExecutor(threads) as pool:
@@ -132,7 +136,13 @@ def _read_all(run: FinishedRun, choose: Choose, *, paths_of_all: bool = False) -
 
 
 def _read_part(
-    run: FinishedRun, choose: Choose, part: Part, outcomes: Outcomes, *, paths_of_all: bool
+    run: FinishedRun,
+    choose: Choose,
+    describe: Describe,
+    part: Part,
+    outcomes: Outcomes,
+    *,
+    paths_of_all: bool,
 ) -> _Read:
     """Read the kept and the rejected rows of a part."""
     roles, inputs = run.roles[part.source], run.manifest["inputs"]
@@ -147,11 +157,11 @@ def _read_part(
         for found, table in run.read_picks(part, path, columns):
             mine, row = row[: len(found.picks)], row[len(found.picks) :]
             compared = run.compared(found)
-            chosen = compared & choose(found.picks.micrograph, found.picks.x, found.picks.y)
+            described = compared & describe(found.picks.micrograph)
             names += found.micrographs.named()
-            paths += sampled_paths(found, table, compared if paths_of_all else chosen).values()
+            paths += sampled_paths(found, table, compared if paths_of_all else described).values()
             in_input = mine + outcomes.first_row
-            size = sampled_micrographs(found, table, roles, run.micrographs, chosen, in_input)
+            size = sampled_micrographs(found, table, roles, run.micrographs, described, in_input)
             sampled.append(size)
             picks.append(found.picks.take(compared))
             numbers.append(mine[compared])

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from dask_dedup.dedup.rank import score_key
 from dask_dedup.errors import RunError
 from dask_dedup.output.layout import KEPT, REJECTED
 from dask_dedup.particles.column_values import Columns
@@ -43,8 +44,8 @@ class Outcomes:
     distance : (n,) float64
         Distance to the winner in angstrom; NaN without a winner.
     tied : (n,) bool
-        Rejected rows with the position, score and uid of their winner. If the tables have no uids, only the content
-        hashes can tell whether the order of rows decided.
+        Rejected rows with the score and uid of their winner. If the tables have no uids, only the content hashes can
+        tell whether the order of rows decided.
     """
 
     first_row: int
@@ -101,8 +102,10 @@ def read_outcomes(
         raise RunError(f"{columns.table}: lists rows that are not among the rejected ones.")
     distance = np.where(winner_row == NO_ROW, np.nan, columns.floats("distance_A"))
     score, winner_score = columns.floats("score"), columns.floats("winner_score")
-    tied = (distance == 0) & (columns.integers("uid") == columns.integers("winner_uid"))
-    tied &= (score == winner_score) | (np.isnan(score) & np.isnan(winner_score))
+    tied = (winner_row != NO_ROW) & (columns.integers("uid") == columns.integers("winner_uid"))
+    tied &= score_key(score, higher_is_better=True) == score_key(
+        winner_score, higher_is_better=True
+    )
     if run.params.prefer_input_order:
         tied &= winner_source == part.source
     outcomes = Outcomes(

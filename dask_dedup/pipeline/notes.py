@@ -1,0 +1,161 @@
+"""Notes for the report: what it shows of the rows of a fragment, taken while the fragment is written.
+
+They depend only on the rows of the fragment and the decisions about these, so a repeated task notes the same. The
+commit joins the notes of all fragments to `ReportContents`; no dataset is read again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from dask_dedup.arrow import from_numpy, to_numpy
+from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, unique_inverse
+from dask_dedup.dedup.picks import NO_HALF, row_of
+from dask_dedup.dedup.rank import score_key
+from dask_dedup.output.checkpoints import PairCounts
+from dask_dedup.particles.report_contents import bin_distances, count_lost_to
+from dask_dedup.particles.sample import NO_ROW, SampledPicks
+from dask_dedup.storage.files import read_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.decide import Rejections
+    from dask_dedup.dedup.picks import Picks
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.sample import SampleChoice
+
+Table = TypeVar("Table", bound=ArrayTable)
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedCounts(ArrayTable):
+    """Table of the duplicates on each micrograph of a fragment that has any: key and number of rejected picks."""
+
+    micrograph: NDArray[np.uint64]
+    rejected: NDArray[np.uint32]
+
+
+RejectedCounts.dtypes = dtypes_of(RejectedCounts, "u8", "u4")
+
+
+class FragmentNotes(NamedTuple):
+    """The notes about a fragment: counts by micrograph, and its picks of the sample with their outcomes."""
+
+    rejected: RejectedCounts
+    sample: SampledPicks
+
+    def write(self, path: Path) -> None:
+        """Write the notes to a local file: two Arrow IPC streams, one after the other."""
+        with path.open("wb") as file:
+            for table in self:
+                columns = {name: from_numpy(column) for name, column in table.columns().items()}
+                batch = pa.record_batch(list(columns.values()), list(columns))
+                with pa.ipc.new_stream(file, batch.schema) as stream:
+                    stream.write_batch(batch)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read the notes that `write` wrote."""
+        content = pa.BufferReader(read_bytes(path))
+        return cls(_read_table(content, RejectedCounts), _read_table(content, SampledPicks))
+
+
+def _read_table(content: pa.BufferReader, kind: type[Table]) -> Table:
+    with pa.ipc.open_stream(content) as stream:
+        table = stream.read_all()
+    return kind.from_columns({name: to_numpy(table.column(name)) for name in kind.dtypes})
+
+
+def digest_of(choice: SampleChoice) -> str:
+    """Return a short hash of the choice of a sample, to recognise notes about another sample."""
+    content = choice.keys.tobytes() + choice.windows.tobytes()
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def take_sampled(choice: SampleChoice, picks: Picks) -> Picks:
+    """Return the picks of a fragment that belong to the sample."""
+    chosen = choice.chosen(picks.micrograph, picks.x, picks.y)
+    return picks.take(np.flatnonzero(chosen & (picks.invalid == 0)))
+
+
+def note_rows(inputs: Inputs, sampled: Picks, rejections: Rejections) -> FragmentNotes:
+    """Make the notes about a fragment.
+
+    `sampled` are its picks of the sample, `rejections` all its rejected rows in order.
+    """
+    duplicates = rejections.micrograph[rejections.invalid == 0]
+    keys, number = unique_inverse(duplicates)
+    counts = RejectedCounts(keys, np.bincount(number, minlength=keys.size).astype(np.uint32))
+    return FragmentNotes(counts, _with_outcomes(inputs, sampled, rejections))
+
+
+def _with_outcomes(inputs: Inputs, sampled: Picks, rejections: Rejections) -> SampledPicks:
+    """Combine picks of one fragment with what became of them."""
+    first_rows = inputs.first_rows
+    at = np.searchsorted(rejections.row_id, sampled.row_id)
+    lost = np.append(rejections.row_id, np.uint64(0))[at] == sampled.row_id
+    lost &= at < len(rejections)
+    has_winner = np.zeros(len(sampled), dtype=bool)
+    has_winner[lost] = rejections.has_winner[at[lost]]
+    winners = rejections.take(at[has_winner])
+    winner_source = np.zeros(len(sampled), dtype=np.uint16)
+    winner_source[has_winner] = winners.winner_source
+    winner_row = np.full(len(sampled), NO_ROW, dtype=np.int64)
+    winner_row[has_winner] = first_rows[winners.winner_fragment] + row_of(winners.winner_row_id)
+    distance = np.full(len(sampled), np.nan)
+    distance[has_winner] = winners.distance
+    return SampledPicks.from_columns(
+        {
+            **sampled.columns(),
+            "row": first_rows[sampled.fragment] + row_of(sampled.row_id),
+            "kept": ~lost,
+            "winner_source": winner_source,
+            "winner_row": winner_row,
+            "distance": distance,
+        }
+    )
+
+
+def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
+    """Count the pairs of a rejected row and its winner in several ways."""
+    params, roles = inputs.params, inputs.roles
+    both = (rejections.half != NO_HALF) & (rejections.winner_half != NO_HALF)
+    first = np.array([each.first_half for each in roles], dtype=np.int8)
+    half = rejections.half - first[rejections.source]
+    winner_half = rejections.winner_half - first[rejections.winner_source]
+    has_uid = np.array([each.uid is not None for each in roles])
+    won = rejections.has_winner
+    named = won & has_uid[rejections.source] & has_uid[rejections.winner_source]
+    lost_to = count_lost_to(
+        rejections.source[won], rejections.winner_source[won], len(inputs.tables)
+    )
+    separation = params.min_separation if params.measures else 0.0
+    return PairCounts(
+        same_uid=int((named & (rejections.uid == rejections.winner_uid)).sum()),
+        across_halves=int((both & (half != winner_half)).sum()),
+        by_row_order=_count_by_row_order(inputs, rejections),
+        lost_to=tuple(lost_to.sum(axis=0).tolist()),
+        distances=tuple(bin_distances(rejections.distance[won], separation).tolist()),
+    )
+
+
+def _count_by_row_order(inputs: Inputs, rejections: Rejections) -> int:
+    """Count the rejected rows that equal their winner in everything that ranks them but the row number."""
+    alike = rejections.has_winner & (rejections.uid == rejections.winner_uid)
+    if inputs.params.prefer_input_order:
+        alike &= rejections.source == rejections.winner_source
+    some = rejections.take(np.flatnonzero(alike))
+    if inputs.params.scored:
+        higher = np.array(inputs.higher_is_better)
+        own = score_key(some.score, higher_is_better=higher[some.source])
+        winners = score_key(some.winner_score, higher_is_better=higher[some.winner_source])
+        some = some.take(np.flatnonzero(own == winners))
+    return len(some)

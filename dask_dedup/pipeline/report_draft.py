@@ -1,0 +1,124 @@
+"""The contents of the report of a run: prepared from the scan, and completed from the notes about the fragments."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.output.layout import notes_name
+from dask_dedup.particles.report_contents import DISTANCE_BINS, ReportContents
+from dask_dedup.particles.sample import SampledMicrographs, SampledPicks, choose_sample
+from dask_dedup.particles.sampled_rows import first_names
+from dask_dedup.pipeline.notes import FragmentNotes, digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.micrographs.names import MicrographName
+    from dask_dedup.particles.sample import SampleChoice
+    from dask_dedup.particles.scan_summary import ScanSummary
+    from dask_dedup.particles.scanned_sample import ScannedSample
+    from dask_dedup.pipeline.plan import Census
+
+
+@dataclass(frozen=True, slots=True)
+class ReportDraft:
+    """What the report shows that is known before the fragments are written.
+
+    Attributes
+    ----------
+    micrographs, rows : (m,) uint64, (m,) int64
+        Keys of all micrographs, and particles on each.
+    names : dict of int to MicrographName
+    choice : SampleChoice
+    sampled : SampledMicrographs
+    """
+
+    micrographs: NDArray[np.uint64]
+    rows: NDArray[np.int64]
+    names: dict[int, MicrographName]
+    choice: SampleChoice
+    sampled: SampledMicrographs
+
+    def complete(
+        self, inputs: Inputs, staging: Path, checkpoints: Sequence[FragmentCheckpoint]
+    ) -> ReportContents | None:
+        """Add what was noted about the fragments. Return None if another sample was noted, or not all of this one."""
+        if not np.array_equal(self.sampled.key, self.choice.keys):
+            return None
+        digest = digest_of(self.choice)
+        if any(checkpoint.sample != digest for checkpoint in checkpoints):
+            return None
+        rejected = np.zeros(self.rows.size, dtype=np.int64)
+        samples = []
+        paths = [staging / notes_name(checkpoint.fragment) for checkpoint in checkpoints]
+        with ThreadPoolExecutor() as pool:
+            for counts, sample in pool.map(FragmentNotes.read, paths):
+                rejected[np.searchsorted(self.micrographs, counts.micrograph)] += counts.rejected
+                samples.append(sample)
+        lost_to = np.zeros((len(inputs.tables),) * 2, dtype=np.int64)
+        distances = np.zeros(DISTANCE_BINS, dtype=np.int64)
+        for checkpoint in checkpoints:
+            lost_to[checkpoint.source] += checkpoint.pairs.lost_to
+            distances += checkpoint.pairs.distances
+        return ReportContents(
+            lost_to=lost_to,
+            decided_by_row_order=sum(each.pairs.by_row_order for each in checkpoints),
+            distances=distances,
+            micrographs=self.micrographs,
+            kept=self.rows - rejected,
+            rejected=rejected,
+            names=self.names,
+            choice=self.choice,
+            sample=SampledPicks.concatenate(samples).in_order(),
+            sampled=self.sampled,
+        )
+
+
+def draft_report(summaries: Sequence[ScanSummary], census: Census) -> ReportDraft:
+    """Choose the sample of the report, and collect what the scan has noted about it."""
+    scanned = [summary.sample for summary in summaries if summary.sample is not None]
+    choice = choose_sample(census.keys, census.rows, _extents(scanned, census.keys))
+    sampled = SampledMicrographs.concatenate([each.micrographs for each in scanned])
+    chosen = {*choice.keys.tolist()}
+    paths = first_names(name for each in scanned for name in each.paths if name.key in chosen)
+    return ReportDraft(
+        micrographs=census.keys,
+        rows=census.rows,
+        names=paths | _names(summaries),
+        choice=choice,
+        sampled=sampled.take(choice.find(sampled.key) >= 0).firsts(),
+    )
+
+
+def _extents(scanned: Iterable[ScannedSample], keys: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return the least x and y, and the greatest x and y, of the picks on each micrograph, NaN where unknown."""
+    extents = np.full((keys.size, 4), np.nan)
+    for each in scanned:
+        for key, (left, top, right, bottom) in each.extents.items():
+            at = np.searchsorted(keys, np.uint64(key))
+            extents[at, :2] = np.fmin(extents[at, :2], (left, top))
+            extents[at, 2:] = np.fmax(extents[at, 2:], (right, bottom))
+    return extents
+
+
+def _names(summaries: Sequence[ScanSummary]) -> dict[int, MicrographName]:
+    """Map micrograph key to name: of several, the first in alphabetical order."""
+    names: dict[int, MicrographName] = {}
+    for summary in summaries:
+        new = {name.key: name for name in summary.names}
+        if len(new) < len(summary.names) or any(
+            names.get(key, name) != name for key, name in new.items()
+        ):
+            names = first_names([*names.values(), *summary.names])
+        else:
+            names |= new
+    return names
