@@ -118,7 +118,9 @@ def test_the_address_of_a_worker_names_the_scheduler(answer, two_workers):
 def test_a_slow_answer_is_announced_with_the_time_it_ends(answer, monkeypatch):
     monkeypatch.setattr(handshake, "NOTICE_SECONDS", 0.1)
     notice, error = answer("--scheduler", "tcp://127.0.0.1:9")
-    assert notice.startswith("waiting for the Dask scheduler at tcp://127.0.0.1:9 until ")
+    waiting = "waiting for the Dask scheduler at tcp://127.0.0.1:9; the run stops at "
+    assert notice.startswith(waiting)
+    assert notice.endswith(" without it")
     assert error.startswith("dask-dedup: cannot connect")
 
 

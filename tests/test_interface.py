@@ -211,6 +211,16 @@ class TestExitCodes:
         (line,) = outcome.stderr.splitlines()
         assert line == "dask-dedup: interrupted; nothing was written"
 
+    def test_an_interrupted_overwrite_says_that_the_earlier_result_is_unchanged(
+        self, cli, arguments, monkeypatch
+    ):
+        assert cli(*arguments).exit_code == 0
+        self.failing(monkeypatch, KeyboardInterrupt())
+        outcome = cli(*arguments, "--overwrite", "--seed", 1)
+        assert outcome.exit_code == 130
+        line = outcome.stderr.splitlines()[-1]
+        assert line == "dask-dedup: interrupted; the earlier result is unchanged"
+
     def test_an_interrupt_before_any_fragment_is_written_leaves_nothing(
         self, cli, arguments, monkeypatch, tmp_path
     ):

@@ -109,7 +109,7 @@ def test_a_warning_within_10_seconds_and_an_error_at_the_end(there, caplog, faul
         fault(there)
         began = there.now
         seconds = check_every_second(dog, there, lambda: caplog.records)
-        assert seconds <= (12 if fault in (mute, silent) else 10)
+        assert seconds <= 10
         (line,) = caplog.messages
         assert line.startswith(warning)
         assert line.endswith("unless this changes.")
@@ -138,6 +138,66 @@ def test_a_cluster_that_works_again(there, caplog, fault, warning, error):
     for _ in range(1000):
         there.now += 1.0
         dog.check()
+
+
+def test_a_lost_worker_is_named_within_10_seconds(there, caplog):
+    dog = Watchdog(there, lambda *_: None)
+    check_every_second(dog, there, lambda: there.now > 1010)
+    del there.workers["b"]
+    assert check_every_second(dog, there, lambda: caplog.records) <= 10
+    assert caplog.messages == [
+        "1 of 2 workers was lost (b). Its tasks are repeated now, on 1 worker."
+    ]
+    check_every_second(dog, there, lambda: there.now > 1100)
+    assert len(caplog.messages) == 1
+
+
+def test_workers_that_are_replaced_are_named_as_lost(there, caplog):
+    dog = Watchdog(there, lambda *_: None)
+    there.workers = dict.fromkeys("abcd", "running")
+    check_every_second(dog, there, lambda: there.now > 1010)
+    dog.start()  # of the next stage
+    there.workers = dict.fromkeys("efgh", "running")
+    check_every_second(dog, there, lambda: caplog.records)
+    assert caplog.messages == [
+        "4 of 4 workers were lost (a, b, c, ...). Their tasks are repeated now, on 4 workers."
+    ]
+
+
+def test_workers_that_are_all_lost_are_named_once(there, caplog):
+    dog = Watchdog(there, lambda *_: None)
+    check_every_second(dog, there, lambda: there.now > 1010)
+    there.workers = {}
+    check_every_second(dog, there, lambda: there.now > 1030)
+    there.workers = {"c": "running"}
+    check_every_second(dog, there, lambda: there.now > 1050)
+    (line,) = caplog.messages
+    assert "has no workers" in line
+
+
+def test_a_paused_worker_is_named_once_within_10_seconds(there, caplog):
+    dog = Watchdog(there, lambda *_: None)
+    check_every_second(dog, there, lambda: there.now > 1010)
+    there.workers["b"] = "paused"
+    assert check_every_second(dog, there, lambda: caplog.records) <= 10
+    assert caplog.messages == [
+        "1 of 2 workers is paused because its memory is full (b). The others work on, and it continues as soon as "
+        "memory is free."
+    ]
+    for status in ("running", "paused", "running"):
+        there.workers["b"] = status
+        began = there.now
+        check_every_second(dog, there, lambda began=began: there.now > began + 30)
+    assert len(caplog.messages) == 1
+
+
+def test_a_short_pause_is_not_named(there, caplog):
+    dog = Watchdog(there, lambda *_: None)
+    for second in range(100):
+        there.workers["b"] = "paused" if second % 10 < 2 else "running"
+        there.now += 1.0
+        dog.check()
+    assert not caplog.records
 
 
 def test_a_restart_of_all_workers_is_not_a_stall(there, caplog):

@@ -31,6 +31,7 @@ from dask_dedup.cli.types import (
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
+from dask_dedup.output.manifest import find_manifest
 from dask_dedup.storage.files import list_names
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def run(
     }
     options |= {"verify": verify, "no_report": no_report, "plot_micrograph": plot_micrographs}
     with terminal_log(quiet=quiet, verbose=verbose) as log, ExitStack() as stack:
-        with _explained_interruption(output):
+        with _explained_interruption(output, overwrite=overwrite):
             client = open_client(stack, **parameters)
             from dask_dedup import run as run_files
 
@@ -186,15 +187,18 @@ def run(
 
 
 @contextmanager
-def _explained_interruption(output: Path) -> Iterator[None]:
-    """On Ctrl-C, end with exit code 130, and say so if nothing was written. Warnings name what can be resumed."""
+def _explained_interruption(output: Path, *, overwrite: bool) -> Iterator[None]:
+    """On Ctrl-C, end with exit code 130, and say what OUTPUT holds. Warnings name what can be resumed."""
     try:
         yield
     except KeyboardInterrupt:
-        empty = False
-        with suppress(OSError):
-            empty = not list_names(output)
-        click.echo(f"dask-dedup: interrupted{'; nothing was written' if empty else ''}", err=True)
+        held = ""
+        with suppress(OSError, DedupError):
+            if not list_names(output):
+                held = "; nothing was written"
+            elif find_manifest(output):
+                held = f"; the {'earlier result is unchanged' if overwrite else 'result is complete'}"
+        click.echo(f"dask-dedup: interrupted{held}", err=True)
         sys.exit(130)
 
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError, RunError, causes
+from dask_dedup.formatting import clock
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
@@ -35,9 +36,9 @@ log = logging.getLogger("dask_dedup")
 
 @contextmanager
 def waiting_notice(what: str) -> Iterator[None]:
-    """Log what the program waits for, and until when, if the block takes over `NOTICE_SECONDS`."""
-    until = time.strftime("%H:%M:%S", time.localtime(time.time() + CONNECT_SECONDS))
-    notice = threading.Timer(NOTICE_SECONDS, log.info, ("waiting for %s until %s", what, until))
+    """Log what the program waits for, and when it gives up, if the block takes over `NOTICE_SECONDS`."""
+    words = ("waiting for %s; the run stops at %s without it", what, clock(time.time() + CONNECT_SECONDS))
+    notice = threading.Timer(NOTICE_SECONDS, log.info, words)
     notice.daemon = True
     notice.start()
     try:

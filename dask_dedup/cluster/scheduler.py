@@ -25,6 +25,8 @@ LOG_LEVEL = logging.ERROR
 #: Seconds to wait for more workers after the first: a shuffle uses only the workers present when it starts.
 MORE_WORKERS_SECONDS = 10.0
 POLL_SECONDS = 0.1
+#: Seconds without a worker after which a waiting program says so.
+NOTICE_SECONDS = 5.0
 HIGHEST_PORT = 65535
 
 _EXTRA = "pip install 'dask-dedup[dashboard]'"
@@ -74,9 +76,13 @@ def wait_for_workers(client: Client, number: int, check: Callable[[], None]) -> 
     `check` is called repeatedly and raises an error if no worker can connect.
     """
     first: float | None = None
+    began, noticed = time.monotonic(), False
     while True:
         check()
         connected = len(client.nthreads())
+        if not (connected or noticed) and time.monotonic() - began > NOTICE_SECONDS:
+            log.info("no worker has connected yet; the run starts when the first one does")
+            noticed = True
         if connected and first is None:
             first = time.monotonic()
         if connected >= number:

@@ -168,7 +168,7 @@ def make_view(plugin: DedupPlugin) -> dict[str, Any]:
     workers = list(plugin.scheduler.workers.values()) if plugin.scheduler else []
     view: dict[str, Any] = {
         "status": run.status if run else "waiting",
-        "headline": _headline(run),
+        "headline": _headline(run, len(workers) if plugin.scheduler else None),
         "workers": len(workers),
         "paused_workers": sum(worker.status.name == "paused" for worker in workers),
         "threads": sum(worker.nthreads for worker in workers),
@@ -187,11 +187,13 @@ def make_view(plugin: DedupPlugin) -> dict[str, Any]:
     return view | (view_run(run) if run else {})
 
 
-def _headline(run: Progress | None) -> str:
+def _headline(run: Progress | None, workers: int | None = None) -> str:
     if run is None:
         return "No run yet. This page shows the next one on this cluster."
     if run.status == "running":
-        return describe(run).strip()
+        doing = describe(run).strip()
+        waits = workers == 0 and not run.stall
+        return f"No workers: the run waits for new ones ({doing})" if waits else doing
     if run.status == "lost":
         return (
             f"Driver lost, last heard of at {clock(run.heard_at)}, at {run.fraction:.0%} of the work. "

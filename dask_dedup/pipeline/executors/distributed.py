@@ -72,6 +72,7 @@ class DistributedExecutor:
         self._attempt = ""
         self._lost = False
         self._emitted_end = False
+        self._watchdog: Watchdog | None = None
 
     def __str__(self) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -163,7 +164,8 @@ class DistributedExecutor:
     def _results(self, futures: list[Future], descriptions: list[str]) -> Iterator[Any]:
         """Yield the result of each task as soon as the task finishes. All futures are released at the end."""
         description = dict(zip([future.key for future in futures], descriptions, strict=True))
-        watchdog = Watchdog(self.client, self._stall)
+        watchdog = self._watchdog = self._watchdog or Watchdog(self.client, self._stall)
+        watchdog.start()
         coming = as_completed(futures)
         try:
             while coming.count():
@@ -181,9 +183,11 @@ class DistributedExecutor:
                 future.release()
 
     def _stall(self, reason: str, seconds: float) -> None:
-        # Not by way of the scheduler, which may not answer.
-        if self._on_event:
-            self._on_event({"run": self._attempt, **events.stalled(reason, seconds)})
+        event = {"run": self._attempt, **events.stalled(reason, seconds)}
+        if self._watchdog and self._watchdog.answers:
+            self.emit(event)
+        elif self._on_event:
+            self._on_event(event)
 
     def _check(self, watchdog: Watchdog) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Warn if the scheduler does not answer or no worker runs, and stop the run if this lasts too long."""
+"""Warn about lost and paused workers and about a cluster that has stopped working, and stop the run if that lasts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import time
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import RunError
-from dask_dedup.formatting import duration
+from dask_dedup.formatting import counted, duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Mapping
 
     from distributed import Client
 
@@ -23,6 +23,11 @@ DEFAULT_NO_WORKERS_QUEUE = "7 days"
 SILENT_SECONDS, LOOK_SECONDS, ANSWER_SECONDS = 60.0, 2.0, 6.0
 #: Seconds without a finished task after which workers are checked, and of trouble before a warning.
 IDLE_SECONDS, NOTICE_SECONDS = 3.0, 5.0
+#: Seconds that a single worker is paused before a warning: short pauses are normal.
+PAUSED_SECONDS = 3.0
+
+#: Workers that a message names, at most.
+NAMED_WORKERS = 3
 
 _NO_ANSWER = "the scheduler at {address} does not answer"
 _NO_WORKERS = "the cluster at {address} has no workers"
@@ -46,6 +51,9 @@ log = logging.getLogger("dask_dedup")
 class Watchdog:
     """Monitor of a cluster: warns if the cluster stops working, and raises RunError if this lasts too long.
 
+    Also warns about each worker that is lost or paused while others work. `answers` is whether the scheduler answered
+    at the last check.
+
     `on_stall` is called after each check during a stall with the reason and the seconds until the error, and at the
     end of the stall with "" and 0.
     """
@@ -63,10 +71,19 @@ class Watchdog:
         default = DEFAULT_NO_WORKERS_QUEUE if self._replace_ended_jobs else DEFAULT_NO_WORKERS
         self._no_workers_seconds = float(parse_timedelta(dask.config.get(NO_WORKERS, default)))
         self._address = client.scheduler.address
+        self._reason = ""
+        self.answers = True
+        #: The workers at the last check, and since when each of them is paused.
+        self._workers: set[str] = set()
+        self._paused: dict[str, float] = {}
+        self._named_as_paused: set[str] = set()
+        self.start()
+
+    def start(self) -> None:
+        """Begin to watch a stage. What is known about the workers stays."""
         self._checked = self._answered = self._worked = self._finished = time.monotonic()
         #: Time of the newest message from a worker, by the clocks of the scheduler and of this process.
         self._heard = (0.0, self._checked)
-        self._reason = ""
 
     def finished(self) -> None:
         """Record that a task has just finished, so workers are running."""
@@ -80,6 +97,7 @@ class Watchdog:
         if self._replace_ended_jobs:
             self._replace_ended_jobs()
         problem = self._find_problem()
+        self.answers = problem != _NO_ANSWER
         self._checked = now = time.monotonic()
         if problem is None:
             self._answered = self._worked = now
@@ -98,25 +116,63 @@ class Watchdog:
             self._warn(problem.format(address=self._address), limit - (now - since))
 
     def _find_problem(self) -> str | None:
-        """Return what is wrong with the cluster now, or None."""
+        """Return what is wrong with the whole cluster now, or None."""
         try:
             workers = self._client.nthreads(callback_timeout=ANSWER_SECONDS)
         except (OSError, TimeoutError):
             return _NO_ANSWER
         if not workers:
             return _NO_WORKERS
+        found = self._client.scheduler_info(n_workers=-1)["workers"]
         now = time.monotonic()
-        if now - self._finished < IDLE_SECONDS:
-            return None
-        found = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        if found and all(worker["status"] == "paused" for worker in found):
-            return _PAUSED
-        newest = max((worker["last_seen"] for worker in found), default=0.0)
+        newest = max((worker["last_seen"] for worker in found.values()), default=0.0)
         if newest != self._heard[0]:
             self._heard = newest, now
-        return _SILENT if now - self._heard[1] > LOOK_SECONDS else None
+        if found and all(worker["status"] == "paused" for worker in found.values()):
+            return _PAUSED if now - self._finished >= IDLE_SECONDS else None
+        self._warn_about_lost(found.keys())
+        self._warn_about_paused(found)
+        idle = now - self._finished >= IDLE_SECONDS
+        return _SILENT if idle and now - self._heard[1] > LOOK_SECONDS else None
+
+    def _warn_about_lost(self, now_here: Iterable[str]) -> None:
+        """Warn about workers that were there at the last check and are not any more."""
+        before, self._workers = self._workers, set(now_here)
+        lost = before - self._workers
+        if lost:
+            log.warning(
+                "%s of %s lost (%s). %s tasks are repeated now, on %s.",
+                f"{len(lost):,}",
+                counted(len(before), "worker") + (" was" if len(lost) == 1 else " were"),
+                _listed(lost),
+                "Its" if len(lost) == 1 else "Their",
+                counted(len(self._workers), "worker"),
+            )
+
+    def _warn_about_paused(self, workers: Mapping[str, Mapping[str, str]]) -> None:
+        """Warn, once for each, about workers that have been paused for some seconds while others work."""
+        now = time.monotonic()
+        self._paused = {
+            name: self._paused.get(name, now)
+            for name, worker in workers.items()
+            if worker["status"] == "paused"
+        }
+        late = {name for name, since in self._paused.items() if now - since > PAUSED_SECONDS}
+        if new := late - self._named_as_paused:
+            self._named_as_paused |= new
+            log.warning(
+                "%s of %s paused because %s memory is full (%s). The others work on, and %s as soon as memory is "
+                "free.",
+                f"{len(new):,}",
+                counted(len(workers), "worker") + (" is" if len(new) == 1 else " are"),
+                "its" if len(new) == 1 else "their",
+                _listed(new),
+                "it continues" if len(new) == 1 else "they continue",
+            )
 
     def _warn(self, reason: str, seconds: float) -> None:
+        # Said of all workers, so not again of each.
+        self._workers = set()
         if reason != self._reason:
             log.warning("%s. The run stops in %s unless this changes.", reason, duration(seconds))
         self._reason = reason
@@ -127,3 +183,9 @@ class Watchdog:
             log.info("the cluster works again")
             self._reason = ""
             self._on_stall("", 0.0)
+
+
+def _listed(workers: set[str]) -> str:
+    """Return the addresses of some workers as text."""
+    more = ", ..." if len(workers) > NAMED_WORKERS else ""
+    return ", ".join(sorted(workers)[:NAMED_WORKERS]) + more
