@@ -1,4 +1,4 @@
-# make demo    simulate two pickers, remove the duplicates, print the paths of the results
+# make demo    one job in one process and on a Dask cluster: the same bytes, verified, with a report
 # make test    the fast tests, then the slow ones
 # make lint    ruff, mypy --strict and import-linter
 # make docs    the documentation site, in build/docs/index.html

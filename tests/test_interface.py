@@ -305,16 +305,6 @@ class TestMessages:
         (line,) = outcome.stderr.splitlines()
         assert line.endswith("(ZeroDivisionError: no such thing)")
 
-    @pytest.mark.slow
-    def test_the_demo_ends_with_counts_and_verification(self, cli, tmp_path):
-        outcome = cli("demo", "--output", tmp_path / "demo", "--particles", 700)
-        assert outcome.exit_code == 0, outcome.stderr
-        assert "kept" in outcome.stdout
-        assert f"{tmp_path / 'demo' / 'result'} is verified" in outcome.stdout
-        assert cli("demo", "--output", tmp_path / "demo", "--particles", 700).exit_code == 2
-        again = cli("demo", "--output", tmp_path / "demo", "--particles", 700, "--overwrite")
-        assert again.exit_code == 0
-
 
 def test_an_error_names_its_parameters_for_programs():
     with pytest.raises(dask_dedup.InputError) as caught:

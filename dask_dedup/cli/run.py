@@ -197,7 +197,9 @@ def _explained_interruption(output: Path, *, overwrite: bool) -> Iterator[None]:
             if not list_names(output):
                 held = "; nothing was written"
             elif find_manifest(output):
-                held = f"; the {'earlier result is unchanged' if overwrite else 'result is complete'}"
+                held = (
+                    f"; the {'earlier result is unchanged' if overwrite else 'result is complete'}"
+                )
         click.echo(f"dask-dedup: interrupted{held}", err=True)
         sys.exit(130)
 

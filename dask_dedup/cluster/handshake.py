@@ -37,7 +37,11 @@ log = logging.getLogger("dask_dedup")
 @contextmanager
 def waiting_notice(what: str) -> Iterator[None]:
     """Log what the program waits for, and when it gives up, if the block takes over `NOTICE_SECONDS`."""
-    words = ("waiting for %s; the run stops at %s without it", what, clock(time.time() + CONNECT_SECONDS))
+    words = (
+        "waiting for %s; the run stops at %s without it",
+        what,
+        clock(time.time() + CONNECT_SECONDS),
+    )
     notice = threading.Timer(NOTICE_SECONDS, log.info, words)
     notice.daemon = True
     notice.start()
