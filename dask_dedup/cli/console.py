@@ -16,12 +16,12 @@ import click
 
 from dask_dedup.formatting import counted, printable
 from dask_dedup.hints import Hint, Message, spell
-from dask_dedup.monitoring.progress import Progress, describe
+from dask_dedup.monitoring.progress_bar import SharedProgress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from dask_dedup.monitoring.progress import Event, EventHandler
+    from dask_dedup.monitoring.progress import EventHandler
     from dask_dedup.pipeline.result import RunResult
     from dask_dedup.results.publish import Publication
     from dask_dedup.results.status import Status
@@ -121,31 +121,13 @@ def showing_progress(log: TerminalLog, *, quiet: bool = False) -> Iterator[Event
     if quiet:
         yield None
         return
-    progress = _SharedProgress()
+    progress = SharedProgress()
     with _live_bar(progress, log) if sys.stderr.isatty() else _plain_lines(progress):
         yield progress.note
 
 
-class _SharedProgress:
-    """Progress that one thread updates and another thread shows."""
-
-    def __init__(self) -> None:
-        self._progress = Progress()
-        self._lock = threading.Lock()
-
-    def note(self, event: Event) -> None:
-        with self._lock:
-            self._progress.note(event)
-
-    def shown(self) -> tuple[float, str] | None:
-        """Return the fraction done and a line about the progress, or None if no run is in progress."""
-        with self._lock:
-            running = self._progress.status == "running"
-            return (self._progress.fraction, describe(self._progress)) if running else None
-
-
 @contextmanager
-def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
+def _plain_lines(progress: SharedProgress) -> Iterator[None]:
     """Log the progress every `LINE_SECONDS`, for the log file of a batch job."""
     over = threading.Event()
 
@@ -164,27 +146,19 @@ def _plain_lines(progress: _SharedProgress) -> Iterator[None]:
 
 
 @contextmanager
-def _live_bar(progress: _SharedProgress, log: TerminalLog) -> Iterator[None]:
+def _live_bar(progress: SharedProgress, log: TerminalLog) -> Iterator[None]:
     """Show a progress bar at the bottom of the terminal. Print the log above the bar."""
     from rich.console import Console
     from rich.live import Live
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
     from rich.text import Text
 
     console = Console(stderr=True)
-
-    def bar() -> Table:
-        grid = Table.grid()
-        if shown := progress.shown():
-            grid.add_row(ProgressBar(total=1.0, completed=shown[0]))
-            grid.add_row(Text(shown[1], overflow="ellipsis", no_wrap=True))
-        return grid
-
     before = log.write
     log.write = lambda line: console.print(Text(line), soft_wrap=True)
     try:
-        with Live(get_renderable=bar, console=console, refresh_per_second=5, transient=True):
+        with Live(
+            get_renderable=progress.bar, console=console, refresh_per_second=5, transient=True
+        ):
             yield
     finally:
         log.write = before

@@ -31,7 +31,6 @@ from dask_dedup.cli.types import (
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
-from dask_dedup.output.manifest import find_manifest
 from dask_dedup.storage.files import list_names
 
 if TYPE_CHECKING:
@@ -192,6 +191,8 @@ def _explained_interruption(output: Path, *, overwrite: bool) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        from dask_dedup.output.manifest import find_manifest
+
         held = ""
         with suppress(OSError, DedupError):
             if not list_names(output):

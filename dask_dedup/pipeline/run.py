@@ -15,6 +15,7 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formats import find_notes, group_files, open_table, open_tables
 from dask_dedup.hints import Message
+from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
@@ -96,6 +97,7 @@ def run(
         Replace the result of an earlier run.
     on_event : callable, optional
         Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
+        By default, a notebook shows a progress bar.
     names : mapping, optional
         Names of the pickers of inputs, {input: name}. By default they come from names of folders.
     command_options : mapping, optional
@@ -140,6 +142,8 @@ def run(
     job = make_job(opened, output_format, run_token)
     request = make_request(job, run_id, allow_outside=allow_outside, options=command_options or {})
     with _translate_errors(), ExitStack() as stack:
+        if on_event is None and in_notebook():
+            on_event = stack.enter_context(notebook_bar())
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
         stack.enter_context(executor.listening(job.attempt))
         at_work = _Run(job, store, request, overwrite, replaced, began, executor, exposures)

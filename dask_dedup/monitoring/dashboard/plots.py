@@ -171,6 +171,9 @@ def make_panels() -> dict[str, Panel]:
         each.plot.xaxis.formatter = NumeralTickFormatter(format="0%")
     for each in (speed, outcome, fractions, partitions):
         each.plot.y_range.start = 0
+    # Workers that are still starting finish no task: the plots begin with the run.
+    for each in (speed, outcome):
+        each.plot.x_range.start = 0
     for axis in (fractions.plot.yaxis, partitions.plot.xaxis, partitions.plot.yaxis):
         axis.ticker.min_interval = 1
     return {

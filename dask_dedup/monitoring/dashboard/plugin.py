@@ -192,6 +192,7 @@ def _headline(run: Progress | None, workers: int | None = None) -> str:
         return "No run yet. This page shows the next one on this cluster."
     if run.status == "running":
         doing = describe(run).strip()
+        doing = doing[:1].upper() + doing[1:]
         waits = workers == 0 and not run.stall
         return f"No workers: the run waits for new ones ({doing})" if waits else doing
     if run.status == "lost":
