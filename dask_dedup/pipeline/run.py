@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
-from dask_dedup.errors import DedupError, InputError, RunError
+from dask_dedup.errors import InputError
 from dask_dedup.formats import find_notes, group_files, open_table, open_tables
 from dask_dedup.hints import Message
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
@@ -25,6 +25,7 @@ from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pickers import check_names
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
+from dask_dedup.pipeline.failure import translate_errors
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
@@ -34,7 +35,7 @@ from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at, listed, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from distributed import Client
@@ -141,7 +142,7 @@ def run(
     opened = make_inputs(tables, exposures, params, left_out, psize_sources)
     job = make_job(opened, output_format, run_token)
     request = make_request(job, run_id, allow_outside=allow_outside, options=command_options or {})
-    with _translate_errors(), ExitStack() as stack:
+    with translate_errors(), ExitStack() as stack:
         if on_event is None and in_notebook():
             on_event = stack.enter_context(notebook_bar())
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
@@ -350,29 +351,6 @@ class _Run:
 def _log_warnings(warnings: Sequence[str]) -> None:
     for line in warnings:
         data_warnings.warning("%s", line)
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Return a context manager that converts unexpected errors to `RunError` with a one-line message."""
-    try:
-        yield
-    except DedupError:
-        raise
-    except OSError as error:
-        if type(error).__module__.startswith("distributed"):
-            raise RunError(
-                f"the connection to the cluster was lost ({error}). Run the same command again."
-            ) from error
-        where = f"{error.filename}: " if error.filename else ""
-        raise RunError(
-            f"{where}{error.strerror or error}. Fix this and run the same command again."
-        ) from error
-    except Exception as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise RunError(
-            f"the run failed, nothing was committed ({type(error).__name__}: {reason})"
-        ) from error
 
 
 def _describe(job: Job) -> str:
