@@ -20,6 +20,7 @@ from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines as star_lines
 from dask_dedup.particles import sample as sampling
 from dask_dedup.particles import scanned_sample
+from dask_dedup.particles.micrographs.names import MicrographName
 from dask_dedup.pipeline import notes, stages
 from dask_dedup.pipeline.executors import threads
 from dask_dedup.pipeline.notes import FragmentNotes, digest_of
@@ -201,7 +202,7 @@ def test_a_very_large_micrograph_is_noted_by_a_window(tmp_path, monkeypatch):
 
 
 def test_likely_micrographs_contain_the_sample(tmp_path, monkeypatch):
-    monkeypatch.setattr(scanned_sample, "FEW_MICROGRAPHS", 2)
+    monkeypatch.setattr(scanned_sample, "_LEAST", 0)
     for module in (sampling, datasets, scanned_sample):
         monkeypatch.setattr(module, "SAMPLE_PICKS", 400)
     path = write_folder(scrambled(cryosparc(2_000, micrographs=50)), tmp_path / "in", files=2)
@@ -320,10 +321,14 @@ def test_notes_are_read_as_they_were_written(tmp_path, data):
     counts = kind(*(rng.integers(0, 9, size).astype(dtype) for dtype in kind.dtypes.values()))
     kind = sampling.SampledPicks
     sample = kind(*(rng.integers(0, 9, size).astype(dtype) for dtype in kind.dtypes.values()))
-    FragmentNotes(counts, sample).write(tmp_path / "notes.arrow")
+    texts = st.text(st.characters(exclude_categories=["Cs"]))
+    keys = data.draw(st.dictionaries(st.integers(0, 2**64 - 1), st.tuples(texts, texts)))
+    paths = {key: MicrographName(key, "", *more) for key, more in keys.items()}
+    FragmentNotes(counts, sample, paths).write(tmp_path / "notes.arrow")
     read = FragmentNotes.read(tmp_path / "notes.arrow")
     assert_same(read.rejected, counts)
     assert_same(read.sample, sample)
+    assert read.paths == paths
 
 
 def test_the_digest_tells_samples_apart():

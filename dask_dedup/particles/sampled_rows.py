@@ -5,19 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from dask_dedup.arrow import cast_views, from_numpy, is_text
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.names import MicrographName
-from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.micrographs.row_keys import RowGroups, RowMicrographs
 from dask_dedup.particles.programs import MICROGRAPH_PATH
 from dask_dedup.particles.sample import SampledMicrographs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
-    import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.particles.column_roles import ColumnRoles
@@ -37,20 +37,45 @@ def sampled_paths(
     found: Extract, rows: pa.Table, chosen: NDArray[np.bool_]
 ) -> dict[int, MicrographName]:
     """Return the paths of the micrographs of the `chosen` rows by key, if these are matched by uid."""
-    if found.micrographs.names or MICROGRAPH_PATH not in rows.column_names:
+    if found.micrographs.names:
         return {}
-    if not is_text(rows.schema.field(MICROGRAPH_PATH).type):
+    groups = found.micrographs.groups.columns
+    return micrograph_paths(rows, found.picks.micrograph, np.flatnonzero(chosen), groups)
+
+
+def micrograph_paths(
+    rows: pa.Table, keys: NDArray[np.uint64], at: NDArray[np.intp], groups: Sequence[str]
+) -> dict[int, MicrographName]:
+    """Return the paths of micrographs that are matched by uid: of several, the first in alphabetical order.
+
+    Parameters
+    ----------
+    rows : pyarrow.Table
+    keys : (n,) uint64
+        Micrograph of each row.
+    at : (k,) intp
+        Numbers of the rows to look at.
+    groups : sequence of str
+        Group columns.
+    """
+    if MICROGRAPH_PATH not in rows.column_names or not at.size:
         return {}
-    at = np.flatnonzero(chosen)
-    column = cast_views(rows.select([MICROGRAPH_PATH]))
-    codes, paths = Columns(column.take(from_numpy(at)), "").texts(MICROGRAPH_PATH)
-    at, codes = at[codes >= 0], codes[codes >= 0]
-    _, number = unique_inverse(found.picks.micrograph[at])
-    _, first = np.unique(number * len(paths) + codes, return_index=True)
-    keys, describe = found.picks.micrograph, found.micrographs.groups.describe
+    kind = rows.schema.field(MICROGRAPH_PATH).type
+    if not is_text(kind):
+        return {}
+    some = cast_views(rows.select([MICROGRAPH_PATH, *groups])).take(from_numpy(at))
+    if pa.types.is_dictionary(kind):  # its dictionary may have many other paths
+        some = some.set_column(0, MICROGRAPH_PATH, some.column(0).cast(kind.value_type))
+    columns = Columns(some, "")
+    codes, paths = columns.texts(MICROGRAPH_PATH)
+    describe = RowGroups.of(columns, groups).describe
+    keys = keys[at]
+    _, number = unique_inverse(keys)
+    _, first = np.unique(number * (len(paths) + 1) + codes, return_index=True)
     return first_names(
-        MicrographName(int(keys[row]), "", describe(row), paths[code])
-        for row, code in zip(at[first].tolist(), codes[first].tolist(), strict=True)
+        MicrographName(int(keys[row]), "", describe(row), paths[codes[row]])
+        for row in first.tolist()
+        if codes[row] >= 0
     )
 
 

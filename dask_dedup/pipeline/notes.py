@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, to_numpy
-from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, unique_inverse
+from dask_dedup.arrow import from_numpy, from_strings, to_numpy
+from dask_dedup.dedup.arrays import ArrayTable, dtypes_of
 from dask_dedup.dedup.picks import NO_HALF, row_of
 from dask_dedup.dedup.rank import score_key
 from dask_dedup.output.checkpoints import PairCounts
+from dask_dedup.particles.micrographs.names import MicrographName
 from dask_dedup.particles.report_contents import bin_distances, count_lost_to
 from dask_dedup.particles.sample import NO_ROW, SampledPicks
 from dask_dedup.storage.files import read_bytes
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.sample import SampleChoice
 
-Table = TypeVar("Table", bound=ArrayTable)
-
 
 @dataclass(frozen=True, slots=True)
 class RejectedCounts(ArrayTable):
@@ -46,32 +45,55 @@ class RejectedCounts(ArrayTable):
 RejectedCounts.dtypes = dtypes_of(RejectedCounts, "u8", "u4")
 
 
+_PATHS = MicrographName._fields
+
+
 class FragmentNotes(NamedTuple):
-    """The notes about a fragment: counts by micrograph, and its picks of the sample with their outcomes."""
+    """The notes about a fragment.
+
+    Attributes
+    ----------
+    rejected : RejectedCounts
+    sample : SampledPicks
+        Its picks of the sample.
+    paths : dict of int to MicrographName
+        Of sampled micrographs, if these are matched by uid.
+    """
 
     rejected: RejectedCounts
     sample: SampledPicks
+    paths: dict[int, MicrographName]
 
     def write(self, path: Path) -> None:
-        """Write the notes to a local file: two Arrow IPC streams, one after the other."""
+        """Write the notes to a local file: Arrow IPC streams, one after the other."""
+        tables = [
+            pa.table({name: from_numpy(column) for name, column in table.columns().items()})
+            for table in (self.rejected, self.sample)
+        ]
+        paths = [(str(key), *path[1:]) for key, path in self.paths.items()]
+        columns = zip(*paths, strict=True) if paths else [()] * len(_PATHS)
+        tables.append(pa.table([from_strings(each) for each in columns], list(_PATHS)))
         with path.open("wb") as file:
-            for table in self:
-                columns = {name: from_numpy(column) for name, column in table.columns().items()}
-                batch = pa.record_batch(list(columns.values()), list(columns))
-                with pa.ipc.new_stream(file, batch.schema) as stream:
-                    stream.write_batch(batch)
+            for table in tables:
+                with pa.ipc.new_stream(file, table.schema) as stream:
+                    stream.write_table(table)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Read the notes that `write` wrote."""
         content = pa.BufferReader(read_bytes(path))
-        return cls(_read_table(content, RejectedCounts), _read_table(content, SampledPicks))
+        rejected = RejectedCounts.from_columns(_read_columns(content))
+        sample = SampledPicks.from_columns(_read_columns(content))
+        with pa.ipc.open_stream(content) as stream:
+            paths = stream.read_all().to_pylist()
+        named = [MicrographName(**{**each, "key": int(each["key"])}) for each in paths]
+        return cls(rejected, sample, {name.key: name for name in named})
 
 
-def _read_table(content: pa.BufferReader, kind: type[Table]) -> Table:
+def _read_columns(content: pa.BufferReader) -> dict[str, NDArray[Any]]:
     with pa.ipc.open_stream(content) as stream:
         table = stream.read_all()
-    return kind.from_columns({name: to_numpy(table.column(name)) for name in kind.dtypes})
+    return {name: to_numpy(table.column(name)) for name in table.column_names}
 
 
 def digest_of(choice: SampleChoice) -> str:
@@ -86,15 +108,18 @@ def take_sampled(choice: SampleChoice, picks: Picks) -> Picks:
     return picks.take(np.flatnonzero(chosen & (picks.invalid == 0)))
 
 
-def note_rows(inputs: Inputs, sampled: Picks, rejections: Rejections) -> FragmentNotes:
+def note_rows(
+    inputs: Inputs, sampled: Picks, rejections: Rejections, paths: dict[int, MicrographName]
+) -> FragmentNotes:
     """Make the notes about a fragment.
 
-    `sampled` are its picks of the sample, `rejections` all its rejected rows in order.
+    `sampled` are its picks of the sample, `rejections` all its rejected rows in order. For `paths`, see
+    `FragmentNotes`.
     """
     duplicates = rejections.micrograph[rejections.invalid == 0]
-    keys, number = unique_inverse(duplicates)
-    counts = RejectedCounts(keys, np.bincount(number, minlength=keys.size).astype(np.uint32))
-    return FragmentNotes(counts, _with_outcomes(inputs, sampled, rejections))
+    keys, rejected = np.unique(duplicates, return_counts=True)
+    counts = RejectedCounts(keys, rejected.astype(np.uint32))
+    return FragmentNotes(counts, _with_outcomes(inputs, sampled, rejections), paths)
 
 
 def _with_outcomes(inputs: Inputs, sampled: Picks, rejections: Rejections) -> SampledPicks:

@@ -58,12 +58,13 @@ class ReportDraft:
         if any(checkpoint.sample != digest for checkpoint in checkpoints):
             return None
         rejected = np.zeros(self.rows.size, dtype=np.int64)
-        samples = []
         paths = [staging / notes_name(checkpoint.fragment) for checkpoint in checkpoints]
         with ThreadPoolExecutor() as pool:
-            for counts, sample in pool.map(FragmentNotes.read, paths):
-                rejected[np.searchsorted(self.micrographs, counts.micrograph)] += counts.rejected
-                samples.append(sample)
+            notes = list(pool.map(FragmentNotes.read, paths))
+        for each in notes:
+            at = np.searchsorted(self.micrographs, each.rejected.micrograph)
+            rejected[at] += each.rejected.rejected
+        found = first_names(path for each in notes for path in each.paths.values())
         lost_to = np.zeros((len(inputs.tables),) * 2, dtype=np.int64)
         distances = np.zeros(DISTANCE_BINS, dtype=np.int64)
         for checkpoint in checkpoints:
@@ -76,9 +77,9 @@ class ReportDraft:
             micrographs=self.micrographs,
             kept=self.rows - rejected,
             rejected=rejected,
-            names=self.names,
+            names=found | self.names,
             choice=self.choice,
-            sample=SampledPicks.concatenate(samples).in_order(),
+            sample=SampledPicks.concatenate([each.sample for each in notes]).in_order(),
             sampled=self.sampled,
         )
 
@@ -88,12 +89,10 @@ def draft_report(summaries: Sequence[ScanSummary], census: Census) -> ReportDraf
     scanned = [summary.sample for summary in summaries if summary.sample is not None]
     choice = choose_sample(census.keys, census.rows, _extents(scanned, census.keys))
     sampled = SampledMicrographs.concatenate([each.micrographs for each in scanned])
-    chosen = {*choice.keys.tolist()}
-    paths = first_names(name for each in scanned for name in each.paths if name.key in chosen)
     return ReportDraft(
         micrographs=census.keys,
         rows=census.rows,
-        names=paths | _names(summaries),
+        names=_names(summaries),
         choice=choice,
         sampled=sampled.take(choice.find(sampled.key) >= 0).firsts(),
     )

@@ -35,7 +35,8 @@ from dask_dedup.output.layout import (
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowGroups, RowMicrographs
-from dask_dedup.particles.sampled_rows import sampled_columns
+from dask_dedup.particles.programs import MICROGRAPH_PATH
+from dask_dedup.particles.sampled_rows import micrograph_paths
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.particles.scanned_sample import scan_sample
 from dask_dedup.pipeline.duplicates import duplicates_table
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -75,15 +77,14 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
-    table = inputs.tables[fragment.source]
-    rows = read(table, fragment, sampled_columns(roles, table.schema.names))
+    rows = read(inputs.tables[fragment.source], fragment, roles.scanned_columns)
     _check_rows(rows, fragment)
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
-    sample = scan_sample(
-        found, rows, roles, inputs.micrographs, int(inputs.first_rows[number]), inputs.rows
-    )
-    summary = replace(summarize(found, fragment, roles, inputs.params), sample=sample)
+    summary = summarize(found, fragment, roles, inputs.params)
+    first_row = int(inputs.first_rows[number])
+    sample = scan_sample(found, rows, roles, inputs.micrographs, summary, first_row, inputs.rows)
+    summary = replace(summary, sample=sample)
     return summary, Scanned(found.picks, names)
 
 
@@ -193,7 +194,9 @@ def write_fragment(
         for folder in (*map(job.dataset_folder, TABLES), PIECES, NOTES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
         files = _write(job, number, columns, keep, rejections, micrograph, draft)
-        note_rows(job.inputs, decided.sampled, rejections).write(draft / notes_name(number))
+        paths = _paths(job.inputs, fragment, columns, decided.sampled)
+        notes = note_rows(job.inputs, decided.sampled, rejections, paths)
+        notes.write(draft / notes_name(number))
         staged = [*(draft / PIECES).iterdir(), draft / notes_name(number)]
         checkpoint = FragmentCheckpoint(
             fragment=number,
@@ -272,6 +275,20 @@ def _write(
     duplicates = duplicates_table(job.inputs, rejections, micrograph, groups)
     files[DUPLICATES] = parquet.write(duplicates, draft / job.dataset_folder(DUPLICATES) / name)
     return files
+
+
+def _paths(
+    inputs: Inputs, fragment: Fragment, columns: _ReadColumns, sampled: Picks
+) -> dict[int, MicrographName]:
+    """Return the paths of the sampled micrographs, if micrographs are matched by uid."""
+    roles, names = inputs.roles[fragment.source], inputs.tables[fragment.source].schema.names
+    if roles.match != "uid" or MICROGRAPH_PATH not in names or not len(sampled):
+        return {}
+    rows = columns([MICROGRAPH_PATH, *roles.groups])
+    at = row_of(sampled.row_id)
+    keys = np.zeros(fragment.rows, dtype=np.uint64)
+    keys[at] = sampled.micrograph
+    return micrograph_paths(rows, keys, at, roles.groups)
 
 
 def assemble(
