@@ -17,6 +17,7 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
+from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
 from dask_dedup.particles.checks.scales import check_row_scales
@@ -26,6 +27,7 @@ from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, find_u
 from dask_dedup.particles.micrographs.name_match import NameMatch, Names, choose, distinct_names
 from dask_dedup.particles.micrographs.table import micrograph_table, name_column
 from dask_dedup.particles.scan_summary import summarize
+from dask_dedup.pipeline.separation import spacing_of_picks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -102,10 +104,15 @@ def remove_duplicates(
     """
     params = DedupParams.given(params, keywords)
     frame = _as_frame(particles)
+    lazy = _is_from(frame, "dask.dataframe")
+    if lazy and params.chooses_separation:
+        raise InputError(
+            f"{parameter('min_separation', 'auto')} needs the particles at once, but a Dask frame is lazy. "
+            "Pass a number; inspect recommends one for particles in files."
+        )
     columns = [str(name) for name in _column_names(frame)]
     table = _describe(_NAME, columns)
     (roles,) = find_roles([table], params)
-    lazy = _is_from(frame, "dask.dataframe")
     if lazy:
         _check_client()
     known = None
@@ -120,6 +127,10 @@ def remove_duplicates(
     if lazy:
         return _split_dask(frame, inputs)
     picks, warnings = _read_picks(_as_arrow(frame, roles.columns), inputs)
+    if params.measures:
+        found = spacing_of_picks(picks, params)
+        params = found.choose(params) if params.chooses_separation else params
+        warnings += found.doubts(params)
     for line in warnings:
         data_warnings.warning("%s", line)
     rejected = np.zeros(len(picks), dtype=bool)

@@ -24,6 +24,7 @@ from dask_dedup.cli.types import (
     JSON,
     PATH,
     PLOT_MICROGRAPH,
+    Separation,
     dedup_params,
     input_options,
     names_of,
@@ -48,8 +49,10 @@ if TYPE_CHECKING:
 @click.option(
     "--min-separation",
     default=20.0,
-    metavar="A",
-    help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal coordinates.",
+    type=Separation(),
+    metavar="A|auto",
+    help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal coordinates; "
+    "auto: the separation that inspect recommends.",
 )
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
@@ -241,6 +244,7 @@ def _as_dict(result: RunResult, found: Verification | None, page: Path | None) -
     return {
         "output": str(result.output),
         "already_done": result.already_done,
+        "min_separation": result.manifest["parameters"]["min_separation"],
         **result.manifest["totals"],
         "warnings": result.warnings,
         "run_id": result.manifest["run_id"],

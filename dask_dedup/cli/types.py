@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from dask_dedup.dedup.params import MATCHES, PER_INPUT, RENAMES, SHIFT_KEYS, DedupParams
+from dask_dedup.dedup.params import AUTO, MATCHES, PER_INPUT, RENAMES, SHIFT_KEYS, DedupParams
 from dask_dedup.dedup.per_input import as_input, is_picker_name, split_input
 from dask_dedup.errors import InputError
 from dask_dedup.storage.paths import at
@@ -53,6 +53,23 @@ class Location(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: str | Path, *_: object) -> Path:
         """Convert a command-line argument to a path."""
         return at(value)
+
+
+class Separation(click.ParamType):  # type: ignore[type-arg]
+    """Parameter type for a separation: a number in angstrom, or ``auto``."""
+
+    name = "separation"
+
+    def convert(
+        self, value: str | float, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str | float:
+        """Convert a command-line argument to a number, unless it is ``auto``."""
+        if value == AUTO:
+            return AUTO
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number in angstrom nor {AUTO}.", param, ctx)
 
 
 def together(options: Sequence[Decorator]) -> Decorator:

@@ -38,6 +38,8 @@ _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "min_score": (Real, -FARTHEST, FARTHEST, "between -1e9 and 1e9"),
 }
 _OPTIONAL = ("micrograph_height",)
+#: Value of `min_separation` for the recommended separation.
+AUTO = "auto"
 #: Parameters that may have a value for each input.
 PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field", "min_score", "columns")
 #: Parameter that may have several values for each input.
@@ -76,9 +78,9 @@ class DedupParams:
 
     Parameters
     ----------
-    min_separation : float
+    min_separation : float or "auto"
         Minimum distance between two particle centres, in angstrom. Particles at exactly this distance are
-        duplicates. At 0, only particles with equal coordinates are duplicates.
+        duplicates. At 0, only those with equal coordinates are. ``auto``: as `inspect` recommends.
     columns : str or mapping, optional
         Columns of text tables of picks by role, as names or numbers: ``"x=cx,y=cy,score=p"`` or
         ``{"x": "cx", "y": "cy"}``. A mapping {input: columns} is for single inputs.
@@ -183,8 +185,9 @@ class DedupParams:
                     _check_number(name, value, f"{path}: " if path else "")
             elif given is not None or name not in _OPTIONAL:
                 _check_number(name, given)
-        # 100 and 100.0 must give the same run id.
-        object.__setattr__(self, "min_separation", float(self.min_separation))
+        if not self.chooses_separation:
+            # 100 and 100.0 must give the same run id.
+            object.__setattr__(self, "min_separation", float(self.min_separation))
         for name in (*_PIXEL_SIZES, "min_score"):
             pairs = PerInput((path, float(value)) for path, value in getattr(self, name))
             object.__setattr__(self, name, pairs)
@@ -204,10 +207,14 @@ class DedupParams:
             if value not in choices:
                 listed = ", ".join(choices)
                 raise InputError(f"{parameter(name)} is {value!r}; it must be one of {listed}.")
-        if self.undo_symmetry_expansion and self.ignore_within_filament:
+        if self.undo_symmetry_expansion and (
+            self.ignore_within_filament or self.chooses_separation
+        ):
+            auto = parameter("min_separation", AUTO)
+            unused = parameter("ignore_within_filament") if self.ignore_within_filament else auto
             raise InputError(
-                f"{parameter('ignore_within_filament')} has no effect together with "
-                f"{parameter('undo_symmetry_expansion')}, which compares no distances. Drop one of them."
+                f"{unused} has no effect together with {parameter('undo_symmetry_expansion')}, "
+                "which compares no distances. Drop one of them."
             )
         if "" not in dict(self._score_fields):
             fields = PerInput([("", DEFAULT_SCORE), *self._score_fields])
@@ -267,7 +274,12 @@ class DedupParams:
     @property
     def measures(self) -> bool:
         """Whether duplicates are defined by a distance in angstrom, not by equal coordinates or equal sources."""
-        return self.min_separation > 0 and not self.undo_symmetry_expansion
+        return not self.undo_symmetry_expansion and cast("object", self.min_separation) != 0
+
+    @property
+    def chooses_separation(self) -> bool:
+        """Whether `min_separation` is ``auto``, which must be replaced by a number before particles are compared."""
+        return cast("object", self.min_separation) == AUTO
 
     @classmethod
     def given(cls, params: Self | None = None, keywords: Mapping[str, Any] | None = None) -> Self:
@@ -347,6 +359,8 @@ class DedupParams:
 
 def _check_number(name: str, value: Any, where: str = "") -> None:
     """Raise InputError unless the parameter `name` is a number in its range. `where` begins the message."""
+    if (name, value) == ("min_separation", AUTO):
+        return
     kind, least, largest, limits = _NUMBERS[name]
     if not isinstance(value, kind):
         whole = " whole" if kind is Integral else ""

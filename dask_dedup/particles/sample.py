@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 #: Micrographs are sampled until they have this many picks.
 SAMPLE_PICKS = 60_000
+#: Picks that are kept as candidates of the sample, before the picks on all micrographs are counted.
+_CANDIDATES = 3 * SAMPLE_PICKS
 #: Of a micrograph with more picks, a window is sampled.
 MOST_ON_ONE = 250_000
 #: Row of the winner of a pick that has none.
@@ -174,6 +176,17 @@ class SampleChoice:
 
 #: The choice of no micrograph.
 NO_SAMPLE = SampleChoice(np.empty(0, np.uint64), np.empty((0, 4)))
+
+
+def likely_sampled(micrographs: Keys, rows: int) -> Bools:
+    """Return an (n,) mask of the micrograph keys that a sample of `rows` rows probably consists of.
+
+    It does where no key of the sample is left out, as three times as many picks as are sampled are expected.
+    """
+    share = _CANDIDATES / max(1, rows)
+    if share >= 1:
+        return np.ones(micrographs.size, dtype=bool)
+    return np.asarray(splitmix64(micrographs) <= np.uint64(share * 2.0**64))
 
 
 def choose_sample(

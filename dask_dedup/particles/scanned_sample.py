@@ -12,13 +12,14 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.particles.sample import MOST_ON_ONE, SAMPLE_PICKS
+from dask_dedup.particles.sample import MOST_ON_ONE, SAMPLE_PICKS, likely_sampled
 from dask_dedup.particles.sampled_rows import sampled_micrographs
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from dask_dedup.dedup.picks import Picks
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.micrographs.table import MicrographTable
@@ -42,10 +43,13 @@ class ScannedSample:
     micrographs : SampledMicrographs
     extents : dict of int to tuple of float
         Least x and y, and greatest x and y, of the picks on micrographs that may need a window.
+    picks : Picks
+        Compared picks on the micrographs that the sample probably consists of (`likely_sampled`).
     """
 
     micrographs: SampledMicrographs
     extents: dict[int, tuple[float, float, float, float]]
+    picks: Picks
 
 
 def scan_sample(
@@ -82,7 +86,9 @@ def scan_sample(
     if roles.shape and np.isnan(micrographs.width).any():  # perhaps another row has the size
         micrographs = sampled_micrographs(found, rows, roles, table, likely, row)
     extents = _extents(found, compared, summary) if total_rows > MOST_ON_ONE else {}
-    return ScannedSample(micrographs, extents)
+    at = np.flatnonzero(likely)
+    at = at[likely_sampled(found.picks.micrograph[at], total_rows)]
+    return ScannedSample(micrographs, extents, found.picks.take(at))
 
 
 def _likely_rows(

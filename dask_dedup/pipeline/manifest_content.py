@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.checks.scales import InputScale
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+    from dask_dedup.pipeline.separation import FoundSpacing
 
 #: Parts of a request that its manifest does not repeat.
 _REQUEST_ONLY = ("fragment_rows", "options")
@@ -44,6 +45,7 @@ def make_manifest(
     checkpoints: Sequence[FragmentCheckpoint],
     *,
     scales: Sequence[InputScale],
+    spacing: FoundSpacing | None,
     warnings: Sequence[str],
     overwrite: bool,
     began: float,
@@ -65,6 +67,7 @@ def make_manifest(
                 _describe_input(job, table, scales[table.source]) for table in job.inputs.tables
             ],
             "micrograph_names": _describe_names(job),
+            "separation": spacing.to_dict() if spacing else None,
             "plan": plan.to_dict(),
             "warnings": list(warnings),
             "totals": totals,

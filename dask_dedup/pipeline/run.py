@@ -6,6 +6,7 @@ import logging
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,11 +32,13 @@ from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, mak
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
+from dask_dedup.pipeline.rule import describe_rule
+from dask_dedup.pipeline.separation import FoundSpacing, choose_separation
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at, listed, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from distributed import Client
@@ -129,25 +132,34 @@ def run(
     params = params.without_inputs(list(map(str, paths)), empty)
     params, psize_sources = pixel_sizes_of_jobs(tables, params, exposures)
     left_out = [str(paths[number]) for number in empty]
-    run_id = make_run_id(tables, exposures, params, output_format)
+    make_id = partial(make_run_id, tables, exposures, output_format=output_format)
     store.check_idle()
-    finished = store.find_finished(run_id, overwrite=overwrite)
-    if finished:
-        return _finished(store, finished, already_done=True)
+    # With an automatic separation, the run id is known only after the scan.
+    if not params.chooses_separation:
+        finished = store.find_finished(make_id(params=params), overwrite=overwrite)
+        if finished:
+            return _finished(store, finished, already_done=True)
     store.check_writable()
 
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
-    run_token = store.choose_run_token([run_id, versions(), rows], replaced)
     opened = make_inputs(tables, exposures, params, left_out, psize_sources)
-    job = make_job(opened, output_format, run_token)
-    request = make_request(job, run_id, allow_outside=allow_outside, options=command_options or {})
+    job = make_job(opened, output_format)
+
+    def identify(job: Job) -> tuple[Job, dict[str, Any]]:
+        """Return the job with its run token, and the request."""
+        run_id = make_id(params=job.inputs.params)
+        run_token = store.choose_run_token([run_id, versions(), rows], replaced)
+        job = replace(job, run_token=run_token)
+        options = command_options or {}
+        return job, make_request(job, run_id, allow_outside=allow_outside, options=options)
+
     with translate_errors(), ExitStack() as stack:
         if on_event is None and in_notebook():
             on_event = stack.enter_context(notebook_bar())
         executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
         stack.enter_context(executor.listening(job.attempt))
-        at_work = _Run(job, store, request, overwrite, replaced, began, executor, exposures)
+        at_work = _Run(job, store, identify, overwrite, replaced, began, executor, exposures)
         try:
             manifest, already_done = at_work.execute(stack, on_event)
         except BaseException as error:
@@ -208,6 +220,8 @@ class _Scan:
     scales: list[InputScale]
     warnings: list[str]
     draft: ReportDraft
+    #: None if the run measures no distances.
+    spacing: FoundSpacing | None
 
 
 @dataclass(slots=True)
@@ -216,7 +230,7 @@ class _Run:
 
     job: Job
     store: ResultStore
-    request: dict[str, Any]
+    identify: Callable[[Job], tuple[Job, dict[str, Any]]]
     overwrite: bool
     replaced: dict[str, Any] | None
     began: float
@@ -245,11 +259,12 @@ class _Run:
         # As text first: a cluster queried within the log handler would block its own log lines.
         where = str(executor)
         log.log(executor.log_level, "running %s", where)
+        self.job, request = self.identify(self.job)
         with self.store.lock():
-            manifest = self.store.find_finished(self.request["run_id"], overwrite=self.overwrite)
+            manifest = self.store.find_finished(request["run_id"], overwrite=self.overwrite)
             already_done = manifest is not None
             if manifest is None:
-                manifest, already_done = self.write_and_commit(scan)
+                manifest, already_done = self.write_and_commit(scan, request)
         self.emit(events.finished(manifest))
         return manifest, already_done
 
@@ -267,7 +282,11 @@ class _Run:
         plan = make_plan(summaries, census=census, sample=draft.choice)
         planned = events.planned(plan, summaries)
         self.emit(planned)
-        log.info(_describe(self.job))
+        self.job, spacing, doubts = choose_separation(
+            self.executor, self.job, summaries, draft.choice
+        )
+        inputs = self.job.inputs
+        log.info(describe_rule(inputs))
         scales = find_scales(inputs, summaries)
         log.info(describe_scales(inputs, scales))
         if inputs.names and inputs.names.inputs:
@@ -285,18 +304,19 @@ class _Run:
                 log.info("%s", note)
             # A limit says what to do about low scores.
             warnings += map(Message, more) if inputs.roles[table.source].min_score is None else []
+        warnings += doubts
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
         lean = [
             replace(summary, uids=np.empty(0, np.uint64), names=[], tubes=None, sample=None)
             for summary in summaries
         ]
-        return _Scan(lean, plan, planned, scales, warnings, draft)
+        return _Scan(lean, plan, planned, scales, warnings, draft, spacing)
 
-    def write_and_commit(self, scan: _Scan) -> tuple[dict[str, Any], bool]:
+    def write_and_commit(self, scan: _Scan, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Write and commit the result. Return the manifest, and whether another run wrote the result."""
         store, inputs = self.store, self.job.inputs
-        staging = store.stage(self.request, self.job.run_token)
+        staging = store.stage(request, self.job.run_token)
         try:
             manifest = store.staged_manifest(staging)
             if manifest is None:
@@ -309,10 +329,11 @@ class _Run:
                 _log_warnings(doubts)
                 manifest = make_manifest(
                     job,
-                    self.request,
+                    request,
                     scan.plan,
                     checkpoints,
                     scales=scan.scales,
+                    spacing=scan.spacing,
                     warnings=[*scan.warnings, *doubts],
                     overwrite=self.overwrite,
                     began=self.began,
@@ -351,32 +372,3 @@ class _Run:
 def _log_warnings(warnings: Sequence[str]) -> None:
     for line in warnings:
         data_warnings.warning("%s", line)
-
-
-def _describe(job: Job) -> str:
-    """Return a log line that states which particles are duplicates and which of them wins."""
-    params, roles = job.inputs.params, job.inputs.roles
-    if params.undo_symmetry_expansion:
-        duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
-    elif params.min_separation == 0:
-        duplicates = "particles with the same stored coordinates"
-    else:
-        duplicates = f"particles at most {params.min_separation:g} A apart"
-    score = "none, seeded choice"
-    scored = [each for each in roles if each.score]
-    if scored:
-        score = ", ".join(dict.fromkeys(each.score_name for each in scored))
-    if params.remove_entirely:
-        outcome = "all of them are rejected"
-    elif params.prefer_input_order and len(roles) > 1:
-        outcome = "particles of the first input win"
-    else:
-        outcome = f"{'the best' if scored else 'one'} of them is kept"
-    how = f"matched by {roles[0].match}"
-    if roles[0].groups:
-        how += f", grouped by {', '.join(roles[0].groups)}"
-    shifts = ", ".join(dict.fromkeys(each.shift_name for each in roles))
-    return (
-        f"duplicates: {duplicates} on one micrograph ({how}); {outcome}; "
-        f"shift: {shifts}; score: {score}"
-    )

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.micrographs.names import MicrographName
+    from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
 
@@ -100,6 +101,13 @@ def collect_picks(
     partition = _partitions(plan, picks)
     moves = partition >= 0
     return picks.take(moves), partition[moves]
+
+
+def sample_fragment(
+    job: Job, choice: SampleChoice, number: int, picks: Picks | None = None
+) -> Picks:
+    """Return the picks of a fragment that belong to a sample. `picks` are all its picks, if passed."""
+    return take_sampled(choice, scan_fragment(job, number)[1].picks if picks is None else picks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from dask_dedup.dedup.picks import Picks
     from dask_dedup.monitoring.progress import Event
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
@@ -29,6 +31,9 @@ class Executor(Protocol):
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Scan all fragments of the inputs. Yield the summary of each fragment, in any order."""
+
+    def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
+        """Yield the picks of some scanned fragments that belong to a sample and are compared, in any order."""
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Find duplicates and write all unwritten fragments. Yield the checkpoint of each, in any order."""

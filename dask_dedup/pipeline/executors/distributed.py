@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
@@ -119,6 +120,13 @@ class DistributedExecutor:
         futures = self.client.map(_scan, groups, job=self._share(job), pure=False)
         for summaries in self._results(futures, _describe("counting", job, groups)):
             yield from summaries
+
+    def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
+        """Select the picks of a sample on the workers."""
+        groups = group_fragments(job, fragments)
+        shared = self._share(job), self._share(choice)
+        futures = self.client.map(_sample, groups, job=shared[0], choice=shared[1], pure=False)
+        yield from self._results(futures, _describe("sampling", job, groups))
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Find duplicates and write all unwritten fragments on the workers."""
@@ -280,6 +288,11 @@ def _scan(group: Sequence[int], job: Job) -> list[ScanSummary]:
             summaries.append(stages.scan_fragment(job, number)[0])
         _emit(job, events.scanned(summaries[-1], time.perf_counter() - began))
     return summaries
+
+
+def _sample(group: Sequence[int], job: Job, choice: SampleChoice) -> Picks:
+    with using_endpoint(job.endpoint_url):
+        return Picks.concatenate([stages.sample_fragment(job, choice, number) for number in group])
 
 
 def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.notes import take_sampled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     import pyarrow as pa
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
@@ -86,6 +87,15 @@ class ThreadExecutor:
                     boundary = _boundary_picks(scanned.picks)
                     self._boundaries[summary.fragment] = summary.micrographs, boundary
                 yield summary
+
+    def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
+        """Select the picks of a sample in threads."""
+
+        def select(number: int) -> Picks:
+            return stages.sample_fragment(job, choice, number, self._picks.get(number))
+
+        with self._pool() as run:
+            yield from run(select, fragments)
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Find duplicates and write all unwritten fragments in threads."""

@@ -1,0 +1,37 @@
+"""The rule of a run, in one line for the log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dask_dedup.particles.inputs import Inputs
+
+
+def describe_rule(inputs: Inputs) -> str:
+    """Return a log line that states which particles are duplicates and which of them wins."""
+    params, roles = inputs.params, inputs.roles
+    if params.undo_symmetry_expansion:
+        duplicates = "symmetry copies of one particle (sym_expand/src_uid)"
+    elif params.min_separation == 0:
+        duplicates = "particles with the same stored coordinates"
+    else:
+        duplicates = f"particles at most {params.min_separation:g} A apart"
+    score = "none, seeded choice"
+    scored = [each for each in roles if each.score]
+    if scored:
+        score = ", ".join(dict.fromkeys(each.score_name for each in scored))
+    if params.remove_entirely:
+        outcome = "all of them are rejected"
+    elif params.prefer_input_order and len(roles) > 1:
+        outcome = "particles of the first input win"
+    else:
+        outcome = f"{'the best' if scored else 'one'} of them is kept"
+    how = f"matched by {roles[0].match}"
+    if roles[0].groups:
+        how += f", grouped by {', '.join(roles[0].groups)}"
+    shifts = ", ".join(dict.fromkeys(each.shift_name for each in roles))
+    return (
+        f"duplicates: {duplicates} on one micrograph ({how}); {outcome}; "
+        f"shift: {shifts}; score: {score}"
+    )
