@@ -46,6 +46,7 @@ def test_workers_print_nothing(tmp_path):
     code, printed = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
     assert code == 130
     assert "Traceback" not in printed
+    assert " - ERROR - " not in printed
     assert "Run the same command to resume" in printed or "nothing was written" in printed
     assert printed.splitlines()[-1].startswith("dask-dedup: interrupted")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,6 +204,26 @@ def test_the_densest_micrographs_have_names_cut_to_a_length(tmp_path):
     run(path, tmp_path / "out", on_event=progress.note)
     shown = {progress.name_of(key): picks for key, (picks, _) in progress.densest.items()}
     assert shown == {long[-NAME_LENGTH:]: 60, "<b>.mrc": 40}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tables", [1, 2])
+def test_on_a_cluster_micrographs_that_go_by_uid_are_shown_by_their_paths(
+    tmp_path, cluster, tables
+):
+    table = cryosparc(2_000, micrographs=7)
+    uids = table.column("location/micrograph_uid").to_pylist()
+    path = "location/micrograph_path"
+    paths = pa.array([f"J1/{uid}.mrc" for uid in uids])
+    table = table.set_column(table.column_names.index(path), path, paths)
+    inputs = [
+        write_file(table, tmp_path / f"{number}.parquet", row_group_size=300)
+        for number in range(tables)
+    ]
+    progress = Progress()
+    run(inputs, tmp_path / "out", client=cluster, on_event=progress.note)
+    shown = {progress.name_of(key) for key in progress.densest}
+    assert shown == {f"J1/{uid}.mrc" for uid in set(uids)}
 
 
 def test_a_failed_run_has_a_reason(tmp_path, monkeypatch):

@@ -163,6 +163,12 @@ class TestStatus:
         assert found.totals is not None
         assert found.attempts[0].command.endswith("--overwrite")
 
+    def test_a_running_run_shows_its_command(self, cli, interrupted):
+        with lock.locked(interrupted):
+            text = cli("status", interrupted).stdout
+        assert "To resume" not in text
+        assert f"dask-dedup run {interrupted.parent}" in text.partition("Its command:\n")[2]
+
     def test_a_missing_file_is_named(self, cli, source, out):
         run(source, out)
         (out / "particles_kept" / "part-00003.parquet").unlink()

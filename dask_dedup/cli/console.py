@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+import signal
 import sys
 import threading
 from contextlib import contextmanager, suppress
@@ -110,6 +111,31 @@ def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[Term
         yield handler
     finally:
         handler.print_warnings()
+
+
+@contextmanager
+def silencing_dask_on_interrupt() -> Iterator[None]:
+    """On Ctrl-C, silence Dask, which prints tracebacks about the work it drops. The program ends then."""
+
+    def interrupt(*_: object) -> None:
+        for name in ("distributed", "tornado.application"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    ours = before is signal.default_int_handler and in_main_thread()
+    if ours:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGINT, before)
+
+
+def in_main_thread() -> bool:
+    """Return whether this is the main thread, which alone can handle signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from dask_dedup.cli.console import (
     as_flag,
     report_line,
     showing_progress,
+    silencing_dask_on_interrupt,
     spelled,
     summary_lines,
     terminal_log,
@@ -192,7 +193,8 @@ def run(
 def _explained_interruption(output: Path, *, overwrite: bool) -> Iterator[None]:
     """On Ctrl-C, end with exit code 130, and say what OUTPUT holds. Warnings name what can be resumed."""
     try:
-        yield
+        with silencing_dask_on_interrupt():
+            yield
     except KeyboardInterrupt:
         from dask_dedup.output.manifest import find_manifest
 

@@ -188,11 +188,12 @@ class ResultStore(ABC):
         """
 
     def close_failed(
-        self, staging: Path, fragments: int, is_reusable: Callable[[], bool]
+        self, staging: Path, rows: Sequence[int], is_reusable: Callable[[], bool]
     ) -> dict[str, Any] | None:
         """Keep the files of a failed run if the same command can resume the run. Otherwise remove the files.
 
-        Return the manifest if a concurrent run with the same token has finished.
+        `rows` has the number of rows of each fragment. Return the manifest if a concurrent run with the same token
+        has finished.
         """
         if self.staged_manifest(staging) is not None:
             log.warning("the result is complete but not in place. Run the same command to finish.")
@@ -207,13 +208,14 @@ class ResultStore(ABC):
         if finished is not None:
             self.tidy(finished)
             return finished
-        done = len(list_files(staging / CHECKPOINTS))
+        files = list_files(staging / CHECKPOINTS)
+        done = [int(file.stem) for file in files if file.suffix == ".json"]
         if done and is_reusable():
             log.warning(
-                "%s of %s fragments are written. Run the same command to resume, "
+                "%s of %s particles are written and kept. Run the same command to resume, "
                 "or %s to remove them.",
-                f"{done:,}",
-                f"{fragments:,}",
+                f"{sum(rows[number] for number in done):,}",
+                f"{sum(rows):,}",
                 shell_command("clean", self.output),
             )
         else:

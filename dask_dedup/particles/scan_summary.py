@@ -96,6 +96,8 @@ class ScanSummary:
     oddities: list[Problem] = field(default_factory=list)
     #: Rows that are not compared, by their first reason.
     invalid: dict[str, int] = field(default_factory=dict)
+    #: Of micrographs that go by uid: the paths of those with the most rows.
+    densest_paths: list[MicrographName] = field(default_factory=list)
     #: Rows whose pixel size is unclear.
     two_readings: TwoReadings | None = None
     #: For each hive key that `group_by` may have to decide about, and each value of it: the keys of

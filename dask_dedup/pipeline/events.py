@@ -130,5 +130,5 @@ def _name_densest(plan: Plan, summaries: Sequence[ScanSummary]) -> list[tuple[in
     _, first_of_partition = np.unique(partition, return_index=True)
     chosen = np.concatenate([order[first_of_partition], order[:NAMED]])[:NAMED]
     wanted = set(distinct[chosen].tolist())
-    names = (each for summary in summaries for each in summary.names)
+    names = (each for s in summaries for each in (*s.densest_paths, *s.names))
     return list({n.key: n.shown[-NAME_LENGTH:] for n in names if n.key in wanted}.items())

@@ -342,7 +342,9 @@ class _Run:
         except BaseException as error:
             reusable = not isinstance(error, InputError)
             finished = store.close_failed(
-                staging, len(inputs.fragments), lambda: reusable and not find_changed(inputs)
+                staging,
+                [fragment.rows for fragment in inputs.fragments],
+                lambda: reusable and not find_changed(inputs),
             )
             if finished is None or not isinstance(error, Exception):
                 raise

@@ -18,6 +18,7 @@ from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
 from dask_dedup.formats.parquet import writer as parquet
+from dask_dedup.monitoring.progress import LISTED
 from dask_dedup.output import open_staging
 from dask_dedup.output.checkpoints import FragmentCheckpoint
 from dask_dedup.output.layout import (
@@ -73,8 +74,13 @@ class Scanned:
         return self.picks.nbytes + (0 if self.micrograph is None else int(self.micrograph.nbytes))
 
 
-def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
-    """Read the picks of a fragment. Return a summary of the picks, and the picks themselves."""
+def scan_fragment(
+    job: Job, number: int, *, name_densest: bool = False
+) -> tuple[ScanSummary, Scanned]:
+    """Read the picks of a fragment. Return a summary of the picks, and the picks themselves.
+
+    `name_densest` adds paths for the live page, which lists the densest micrographs.
+    """
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
@@ -86,6 +92,12 @@ def scan_fragment(job: Job, number: int) -> tuple[ScanSummary, Scanned]:
     first_row = int(inputs.first_rows[number])
     sample = scan_sample(found, rows, roles, inputs.micrographs, summary, first_row, inputs.rows)
     summary = replace(summary, sample=sample)
+    if name_densest:
+        keys = summary.micrographs[np.argsort(-summary.counts, kind="stable")[:LISTED]]
+        picks = found.picks.take(np.isin(found.picks.micrograph, keys))
+        columns = partial(read, inputs.tables[fragment.source], fragment)
+        paths = _paths(inputs, fragment, columns, picks)
+        summary = replace(summary, densest_paths=list(paths.values()))
     return summary, Scanned(found.picks, names)
 
 

@@ -115,9 +115,9 @@ class Status:
             f"{attempt.fragments_done:,} of {attempt.fragments:,} fragments written "
             f"({share:.0%} of {attempt.rows:,} particles, {attempt.bytes / 1e6:,.1f} MB)"
         )
-        if self.holder:
-            return [f"so far {done}"]
         command = f"    {attempt.command or _SAME_COMMAND}"
+        if self.holder:
+            return [f"so far {done}. Its command:", command]
         if attempt.complete:
             return ["interrupted while the result was put into place. To finish:", command]
         remove = f"To remove it: {shell_command('clean', self.output)}"

@@ -285,7 +285,7 @@ def _scan(group: Sequence[int], job: Job) -> list[ScanSummary]:
     for number in group:
         began = time.perf_counter()
         with using_endpoint(job.endpoint_url):
-            summaries.append(stages.scan_fragment(job, number)[0])
+            summaries.append(stages.scan_fragment(job, number, name_densest=True)[0])
         _emit(job, events.scanned(summaries[-1], time.perf_counter() - began))
     return summaries
 
