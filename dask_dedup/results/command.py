@@ -65,9 +65,14 @@ def resume_command(request: dict[str, Any], output: str, *, overwrite: bool) -> 
     return command if folder == str(Path.cwd()) else f"cd {shlex.quote(folder)} && {command}"
 
 
+def as_flag(name: str) -> str:
+    """Return the command-line flag of the parameter `name`."""
+    return f"--{name.replace('_', '-')}"
+
+
 def _flags(name: str, value: Any) -> list[str]:
     """Return the command-line arguments that set the parameter `name` to `value`."""
-    flag = f"--{name.replace('_', '-')}"
+    flag = as_flag(name)
     if value is None or value is False:
         return []
     if value is True:

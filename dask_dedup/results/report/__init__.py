@@ -1,4 +1,4 @@
-"""The report of a finished run: one page with pictures and figures.
+"""The report of a finished run: one page that anyone can check the result with.
 
 It is made from the manifest and the datasets, so the inputs are not needed.
 """
@@ -33,7 +33,7 @@ def report(
     output : str or Path
         Folder of the run.
     plot_micrographs : sequence of str
-        Micrographs to show besides the default examples. Name each by its full name, its name
+        Micrographs to show besides those that are chosen. Name each by its full name, its name
         without folders and suffix, or its uid.
     verification : Verification, optional
         Result of `verify` to show in the report.
@@ -64,33 +64,17 @@ def report(
 
 
 def _write(run: FinishedRun, named: Sequence[str], verification: Verification | None) -> Path:
-    from matplotlib import rc_context
-
-    from dask_dedup.results.report.example import choose_examples, make_example
-    from dask_dedup.results.report.figures import make_figures
-    from dask_dedup.results.report.micrograph import make_picture
+    from dask_dedup.results.report.datasets import read_contents
+    from dask_dedup.results.report.named import find_micrographs
     from dask_dedup.results.report.page import render
-    from dask_dedup.results.report.picture import STYLE, draw_files
-    from dask_dedup.results.report.summary import summarize
+    from dask_dedup.results.report.subject import Subject
 
-    summary = summarize(run)
-    chosen = choose_examples(run, summary, named)
-    if run.no_distances_because:
-        chosen = []
-    separation = run.params.min_separation if run.params.measures else 0.0
-    with rc_context(STYLE):
-        pictures = [
-            make_picture(f"micrograph-{n}", make_example(run, summary, key, why), separation)
-            for n, (key, why) in enumerate(chosen, start=1)
-        ]
-        figures = make_figures(run, summary)
-        drawn = {each.key: draw_files(each.figure) for each in (*pictures, *figures) if each.figure}
-    page = render(run, pictures, figures, drawn, verification)
-
+    contents = read_contents(run, named)
+    keys = find_micrographs(run.output, contents, named)
+    page, plots = render(Subject(run, contents, None, verification), keys)
     with open_store(run.output).draft_report() as folder:
         (folder / PLOTS).mkdir()
-        for key, files in drawn.items():
-            for suffix, content in files.items():
-                (folder / PLOTS / f"{key}{suffix}").write_bytes(content)
+        for name, text in plots.items():
+            (folder / PLOTS / f"{name}.svg").write_text(text, encoding="utf-8")
         (folder / PAGE).write_text(page, encoding="utf-8")
     return run.output / PAGE

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.particles.micrographs.names import MicrographName
+    from dask_dedup.particles.report_contents import ReportContents
 
 
 def find_micrograph(
@@ -43,3 +44,9 @@ def find_micrograph(
     near = [full[key] for key in alike[:3]]
     near = near or difflib.get_close_matches(name, by_name, n=3, cutoff=0.3) or list(by_name)[:3]
     raise InputError(f"{output}: no micrograph {name!r}. Similar names: {', '.join(near)}.")
+
+
+def find_micrographs(output: Path, contents: ReportContents, names: Sequence[str]) -> list[int]:
+    """Return the keys of the micrographs `names`, which are in the sample."""
+    keys = contents.micrographs.tolist()
+    return [find_micrograph(output, keys, contents.names, name) for name in names]

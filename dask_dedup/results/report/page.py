@@ -2,40 +2,94 @@
 
 from __future__ import annotations
 
-import shlex
+import base64
+import hashlib
+import json
+from datetime import datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
-from dask_dedup.formatting import counted, shell_command
-from dask_dedup.results.command import run_command
-from dask_dedup.results.report.picture import embed
+from dask_dedup.formatting import shell_command
+from dask_dedup.results.command import as_flag
+from dask_dedup.results.report.plots import make_plots
+from dask_dedup.results.report.sections.agreement import agreement
+from dask_dedup.results.report.sections.halves import halves
+from dask_dedup.results.report.sections.micrographs import micrographs
+from dask_dedup.results.report.sections.outcome import outcome
+from dask_dedup.results.report.sections.provenance import provenance, reproduce
+from dask_dedup.results.report.sections.scores import scores
+from dask_dedup.results.report.sections.separation import find_pairs, measure, separation
+from dask_dedup.results.report.sections.settings import settings
+from dask_dedup.results.report.subject import COLOURS
+from dask_dedup.results.report.ticks import round_step
+from dask_dedup.results.report.viewer import make_viewer, pack
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection
 
-    from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.results.finished_run import FinishedRun
-    from dask_dedup.results.report.picture import Picture
-    from dask_dedup.results.verify import Verification
+    from dask_dedup.results.report.sections.separation import SeparationFigures
+    from dask_dedup.results.report.subject import Subject
+    from dask_dedup.results.report.viewer import Viewer
 
-#: Maximum number of output files in the list.
-LISTED_FILES = 500
-#: Maximum number of inputs in the line about micrograph names.
-LISTED_INPUTS = 20
+#: Thicknesses of the slab of a tomogram, in separations.
+_SLABS = (1.0, 4.0, 16.0)
 
 
-def render(
-    run: FinishedRun,
-    examples: Sequence[Picture],
-    figures: Sequence[Picture],
-    drawn: Mapping[str, Mapping[str, bytes]],
-    verification: Verification | None,
-) -> str:
-    """Return the HTML page, with all text escaped. `drawn` maps the key of each picture to its image files."""
-    manifest, totals = run.manifest, run.manifest["totals"]
+def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str, str]]:
+    """Return the HTML page, with all text escaped, and its figures as SVG files by name.
+
+    `named` are keys of micrographs that the user asked for.
+    """
+    pairs = find_pairs(subject)
+    numbers = measure(subject, pairs)
+    viewer = make_viewer(subject, named)
+    shown: dict[str, Any] = {
+        "micrographs": micrographs(subject, viewer),
+        "separation": separation(subject, numbers),
+        "agreement": agreement(subject, pairs),
+        "scores": scores(subject),
+        "halves": halves(subject),
+    }
+    script = _script()
+    page = (
+        _environment()
+        .get_template("page.html.j2")
+        .render(
+            **shown,
+            outcome=outcome(subject),
+            settings=settings(subject),
+            reproduce=reproduce(subject),
+            provenance=provenance(subject),
+            sections=_sections(shown),
+            viewer=viewer,
+            pickers=subject.pickers,
+            noun=subject.noun,
+            place=subject.place,
+            unit=subject.unit,
+            chosen=f"{subject.separation:g}",
+            output=str(subject.run.output),
+            created=_date(subject.manifest["created"]),
+            warnings=subject.manifest["warnings"],
+            run_id=subject.manifest["run_id"][:12],
+            micrographs_in_all=subject.contents.micrographs.size,
+            verify_command=shell_command("report", subject.run.output, as_flag("verify")),
+            plot_command=shell_command(
+                "report", subject.run.output, f"{as_flag('plot_micrograph')}=NAME"
+            ),
+            thicknesses=_thicknesses(subject),
+            style=Markup("".join(map(_asset, ("palette.css", "chart.css", "page.css")))),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            data=_data(subject, viewer, numbers, shown["separation"]),
+        )
+    )
+    return page, make_plots(subject, shown)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("dask_dedup.results.report", "."),
         autoescape=True,
@@ -43,142 +97,101 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("page.html.j2").render(
-        output=str(run.output),
-        verify_command=shell_command("verify", run.output),
-        quoted_directory=shlex.quote(manifest["directory"]),
-        manifest=manifest,
-        sentence=sentence(manifest, run.params),
-        rows=[*totals["by_input"], *([{**totals, "path": "all"}] * (len(totals["by_input"]) > 1))],
-        verification=verification,
-        examples=examples,
-        no_examples=run.no_distances_because or "There are no particles to show.",
-        figures=figures,
-        images=dict(zip(drawn, embed([each[".png"] for each in drawn.values()]), strict=True)),
-        rule=_rule(run.params, run.score_names),
-        plan=_plan(manifest["plan"]),
-        names=_names(manifest.get("micrograph_names") or {}),
-        command=run_command(manifest, str(run.output)),
-        citation=_citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
-        files=list_outputs(manifest)[:LISTED_FILES],
-        listed=len(list_outputs(manifest)),
-        output_bytes=sum(entry["bytes"] for entry in manifest["outputs"]),
-    )
+    environment.filters["size"] = show_size
+    return environment
 
 
-def list_outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the output files for the list in the report. Pick files of one input are one entry: their folder.
+def _asset(*path: str) -> str:
+    return files("dask_dedup.results.report").joinpath(*path).read_text("utf-8")
 
-    Coordinate files with the picks of all inputs are one entry, too.
+
+def _script() -> str:
+    return f"{_asset('vendor', 'd3-zoom.min.js')}\n{_asset('page.js')}"
+
+
+def _sections(shown: dict[str, Any]) -> list[tuple[str, str]]:
+    names = [
+        ("micrographs", "Micrographs", shown["micrographs"]),
+        ("separation", "Separation", shown["separation"]),
+        ("pickers", "Pickers", shown["agreement"]),
+        ("scores", "Scores", shown["scores"]),
+        ("halves", "Half-sets", shown["halves"]),
+        ("settings", "Settings", True),
+        ("again", "Reproduce and cite", True),
+        ("provenance", "Provenance", True),
+    ]
+    return [(anchor, name) for anchor, name, there in names if there]
+
+
+def _date(created: str) -> str:
+    """Return a time stamp for people.
+
+    Examples
+    --------
+    >>> _date("2026-11-27T16:14:03+00:00")
+    '27 November 2026, 16:14 UTC'
     """
-    listed: list[dict[str, Any]] = []
-    folders: dict[tuple[str, int | None], dict[str, Any]] = {}
-    for entry in manifest["outputs"]:
-        source = entry["input"]
-        if source is None:
-            output = "" if manifest["output_format"] == "relion-coordinates" else None
-        else:
-            output = manifest["inputs"][source].get("output")
-        dataset = entry["path"].partition("/")[0]
-        folder = f"{'/'.join(filter(None, (dataset, manifest['run_token'], output)))}/"
-        if output is None or not entry["path"].startswith(folder):
-            listed.append(entry)
-            continue
-        if (dataset, source) not in folders:
-            folders[dataset, source] = {"path": folder, "rows": 0, "bytes": 0, "files": 0}
-            listed.append(folders[dataset, source])
-        one = folders[dataset, source]
-        one["files"] += 1
-        for name in ("rows", "bytes"):
-            one[name] += entry[name]
-    return listed
+    return f"{datetime.fromisoformat(created):%-d %B %Y, %H:%M} UTC"
 
 
-def sentence(manifest: dict[str, Any], params: DedupParams) -> str:
-    """Return the outcome of the run in one sentence."""
-    totals, tables = manifest["totals"], len(manifest["inputs"])
-    rows, rejected, invalid = totals["rows"], totals["rejected"], totals["invalid"]
-    aside = ""
-    if invalid:
-        aside = f", including {counted(invalid, 'row')} that could not be compared"
-        if params.invalid != "keep":
-            verb = "was" if invalid == 1 else "were"
-            aside = f"; {counted(invalid, 'row')} could not be compared and {verb} rejected, too"
-    if params.invalid == "reject":
-        rejected -= invalid
-    low = totals["low_score"]
-    rejected -= low
-    if low:
-        aside += f"; {counted(low, 'row', 'have a score worse than the limit and are rejected')}"
-    share = f" ({rejected / rows:.1%})" if rows else ""
-    if params.undo_symmetry_expansion:
-        why = "are symmetry copies of a kept particle"
-    elif params.remove_entirely:
-        why = f"are within {params.min_separation:g} Å of another on the same micrograph"
-    elif params.min_separation == 0:
-        why = "have the coordinates of a better one on the same micrograph"
-    else:
-        why = f"are within {params.min_separation:g} Å of a better one on the same micrograph"
-    return (
-        f"Of {rows:,} particles in {counted(tables, 'table')}, {rejected:,}{share} {why}; {totals['kept']:,} are kept"
-        f"{aside}."
-    )
+def show_size(size: int) -> str:
+    """Format a number of bytes.
+
+    Examples
+    --------
+    >>> show_size(900), show_size(121_900), show_size(3_200_000)
+    ('900 B', '122 kB', '3.2 MB')
+    """
+    if size < 1000:
+        return f"{size} B"
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
-def _rule(params: DedupParams, scores: Sequence[str]) -> str:
-    score = "by a seeded hash"
-    if scores:
-        score = f"by {' or '.join(scores)}, then by a seeded hash"
-    if params.prefer_input_order:
-        score = f"by the order of the inputs, then {score}"
-    if params.remove_entirely:
-        return "Every particle that has a duplicate is rejected."
-    near = "with equal values" if not params.measures else f"within {params.min_separation:g} Å"
-    return (
-        f"Particles are ranked {score}. In this order, a particle is kept unless a particle {near} "
-        "on the same micrograph is kept already; the best of these is its winner."
-    )
+def _thicknesses(subject: Subject) -> list[float]:
+    if not subject.is_tomogram:
+        return []
+    return [round_step(subject.separation * each) for each in _SLABS if subject.separation] or [
+        10.0,
+        50.0,
+    ]
 
 
-def _plan(plan: dict[str, Any]) -> str:
-    text = (
-        f"Particles: {plan['rows']:,}; micrographs: {plan['micrographs']:,}; fragments of files: "
-        f"{plan['fragments']:,}. "
-    )
-    if not plan["straddling_micrographs"]:
-        return text + "Each micrograph is in one fragment, so nothing was shuffled."
-    return text + (
-        f"{counted(plan['straddling_micrographs'], 'micrograph')} in more than one fragment: "
-        f"{counted(plan['moving_rows'], 'pick')} shuffled into {counted(plan['partitions'], 'partition')} "
-        f"(largest: {counted(plan['largest_partition_rows'], 'pick')})."
-    )
-
-
-def _names(match: Mapping[str, Any]) -> str:
-    """Return how many micrographs of each input matched by name, as text; empty if they go otherwise."""
-    lines = []
-    for entry in match.get("inputs", [])[:LISTED_INPUTS]:
-        counts = []
-        if entry["shared"] is not None:
-            counts.append(f"{entry['shared']:,} of {counted(entry['micrographs'], 'micrograph')}")
-        if entry["in_table"] is not None:
-            counts.append(f"{entry['in_table']:,} in the micrograph table")
-        without = f" (without {entry['removed']})" if entry["removed"] else ""
-        lines.append(f"{entry['path']} {', '.join(counts)}{without}")
-    more = len(match.get("inputs", [])) - len(lines)
-    rest = f"; and {more:,} more inputs, in the manifest" if more > 0 else ""
-    return f"Matched by name with another input: {'; '.join(lines)}{rest}." if lines else ""
-
-
-def _citation(version: str, year: str) -> str:
-    """Return a BibTeX entry for the version of dask-dedup that made the result."""
-    citation = yaml.safe_load(files("dask_dedup").joinpath("CITATION.cff").read_text("utf-8"))
-    authors = " and ".join(f"{{{author['name']}}}" for author in citation["authors"])
-    return (
-        "@software{dask_dedup,\n"
-        f"  title   = {{{citation['title']}}},\n"
-        f"  author  = {{{authors}}},\n"
-        f"  version = {{{version}}},\n"
-        f"  year    = {{{year}}}\n"
-        "}"
-    )
+def _data(
+    subject: Subject,
+    viewer: Viewer,
+    numbers: SeparationFigures | None,
+    section: dict[str, Any] | None,
+) -> Markup:
+    """Return the data of the script as JSON that cannot end the script element."""
+    data: dict[str, Any] = {
+        "unit": subject.unit,
+        "noun": subject.noun,
+        "circles": subject.draws_circles,
+        "winners": subject.has_winners,
+        "rejected": subject.manifest["totals"]["rejected"],
+        "filaments": subject.params.ignore_within_filament,
+        "uid": all(entry["columns"]["uid"] for entry in subject.manifest["inputs"]),
+        "pickers": [picker.name for picker in subject.pickers],
+        "tables": [picker.paths[0] for picker in subject.pickers],
+        "colours": COLOURS,
+        "separations": [subject.separation],
+        "at": 0,
+        "first": viewer.first,
+        "micrographs": [pack(subject, shown) for shown in viewer.micrographs],
+    }
+    if numbers is not None and section is not None:
+        data |= {"separations": numbers.separations, "at": numbers.at}
+        data["what"] = {
+            "kept": numbers.kept,
+            "total": len(subject.contents.sample),
+            "limit": numbers.limit,
+            "before": numbers.before,
+            "after": numbers.after,
+            "afterTop": section["after_top"],
+            "curveTop": section["curve_top"],
+            "flag": as_flag("min_separation"),
+        }
+    text = json.dumps(data, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c"))

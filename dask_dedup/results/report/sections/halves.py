@@ -1,0 +1,33 @@
+"""Duplicates in both half-sets."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dask_dedup.results.report.subject import Subject
+
+
+def halves(subject: Subject) -> dict[str, Any] | None:
+    """Return the section on half-sets, or None without half-sets, duplicates or winners."""
+    across = subject.manifest["totals"]["across_half_sets"]
+    has_halves = any(entry["columns"]["half_set"] for entry in subject.manifest["inputs"])
+    number = subject.duplicates
+    if not has_halves or across is None or not number:
+        return None
+    text = (
+        f"{across:,} of the {number:,} rejected {subject.noun}s ({across / number:.0%}) had their duplicate in "
+        "the other half-set."
+    )
+    return {
+        "text": text,
+        "why": "A particle in both half-sets makes the halves agree for no good reason, and the FSC resolution "
+        "look better than it is. Those duplicates are gone now; refine again from the particles kept."
+        if across
+        else "So the duplicates did not make the FSC resolution look better than it is.",
+        "rows": [
+            ("in different half-sets", across, ""),
+            ("in the same, or not known", number - across, "r"),
+        ],
+        "number": number,
+    }

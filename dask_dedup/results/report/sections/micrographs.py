@@ -1,0 +1,160 @@
+"""The micrographs: those that are embedded, and the share rejected on each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.formatting import counted, printable
+from dask_dedup.results.report.chart import Axis, dots, draw_chart
+from dask_dedup.results.report.still import draw_still
+from dask_dedup.results.report.wording import circles
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from numpy.typing import NDArray
+
+    from dask_dedup.results.report.subject import Subject
+    from dask_dedup.results.report.viewer import Viewer
+
+#: Micrographs in the table, and dots in the chart.
+_LISTED, _MOST_DOTS = 20, 500
+
+
+def micrographs(subject: Subject, viewer: Viewer) -> dict[str, Any] | None:
+    """Return the section on micrographs, or None if there are none."""
+    contents = subject.contents
+    if not contents.micrographs.size:
+        return None
+    share = contents.rejected / np.maximum(contents.kept + contents.rejected, 1)
+    found: dict[str, Any] = {
+        "meaning": circles(subject),
+        "notes": _notes(subject, viewer),
+        "still": [],
+        "title": f"Every {subject.place}",
+        "text": _text(subject, share),
+        "chart": _chart(subject, share),
+        "listed": _list(subject, share),
+        "why_none": f"Positions are not shown: {subject.run.no_distances_because}."
+        if subject.run.no_distances_because
+        else "",
+    }
+    if viewer.micrographs:
+        shown = viewer.micrographs[viewer.first]
+        found["still"] = draw_still(subject, shown)
+        found["caption"] = _caption(subject, viewer)
+    return found
+
+
+def _caption(subject: Subject, viewer: Viewer) -> str:
+    shown = viewer.micrographs[viewer.first]
+    typical = f", a typical {subject.place}" if len(subject.contents.choice.keys) > 2 else ""
+    text = f"{shown.short}{typical}: {shown.rejected:,} of its {shown.number:,} {subject.noun}s were rejected."
+    if shown.is_window:
+        text += f" This is the window with the most rejected {subject.noun}s."
+    if len(draw_still(subject, shown)) > 1:
+        text += " Right: the framed area, enlarged."
+    return text
+
+
+def _notes(subject: Subject, viewer: Viewer) -> list[str]:
+    contents, place, noun = subject.contents, subject.place, subject.noun
+    notes = []
+    number, total = len(viewer.micrographs), contents.micrographs.size
+    if 0 < number < total:
+        notes.append(
+            f"{number:,} of {total:,} {place}s are embedded: those with the largest and the smallest share "
+            "rejected, and others chosen at random."
+        )
+    windows = [each for each in viewer.micrographs if each.is_window]
+    if windows:
+        which = "this" if number == 1 else "a"
+        notes.append(
+            f"Of {which} {place} with more than 5,000 {noun}s, the window with the most rejected ones is shown."
+        )
+    if any(not each.is_micrograph for each in viewer.micrographs) and not windows:
+        notes.append(
+            f"The tables do not tell how large the {place}s are, so the frame is as large as the {noun}s need."
+        )
+    if viewer.images.left_out:
+        notes.append(
+            f"{counted(viewer.images.left_out, 'more image')} would make the page too large."
+        )
+    notes += list(dict.fromkeys(viewer.images.problems))[:3]
+    return notes
+
+
+def _text(subject: Subject, share: NDArray[np.float64]) -> str:
+    contents, place, noun = subject.contents, subject.place, subject.noun
+    if share.size == 1:
+        name = printable(contents.name_of(int(contents.micrographs[0])), 80)
+        picks, rejected = int(contents.kept[0] + contents.rejected[0]), int(contents.rejected[0])
+        return f"{rejected:,} of the {picks:,} {noun}s on {name} were rejected ({share[0]:.1%})."
+    if not share.any():
+        return f"No {place} had a duplicate."
+    low, middle, high = np.percentile(share, [0, 50, 100])
+    return (
+        f"Between {low:.0%} and {high:.0%} of each {place}\u2019s {noun}s were rejected (median {middle:.0%}). "
+        "One that stands out may be worth a look."
+    )
+
+
+def _chart(subject: Subject, share: NDArray[np.float64]) -> Markup | None:
+    contents = subject.contents
+    if share.size < 3 or not share.any():
+        return None
+    number = contents.kept + contents.rejected
+    low, high = int(number.min()), int(number.max())
+    margin = max(0.04 * (high - low), 1.0)
+    x = Axis.over(max(0.0, low - margin), high + margin, 5)
+    x = Axis(x.low, x.high, tuple(tick for tick in x.ticks if tick == round(tick)))
+    top = max(0.05, float(share.max())) * 1.06
+    y = Axis.over(0.0, min(top, 1.03), 4)
+    y = Axis(0.0, y.high, y.ticks, per_cent=True)
+    rows = _spread(contents.micrographs, share, number)
+    points = [(float(number[row]), float(share[row])) for row in rows]
+    titles = [
+        f"{_name(subject, row)}: {contents.rejected[row]:,} of {number[row]:,} rejected ({share[row]:.1%})"
+        for row in rows
+    ]
+    shown = "one dot each" if len(rows) == share.size else f"{len(rows):,} of them drawn"
+    label = f"Share rejected against number of {subject.noun}s on {share.size:,} {subject.place}s, {shown}."
+    return draw_chart(x, y, 190, label, marks=dots(x, y, points, titles))
+
+
+def _spread(
+    keys: NDArray[np.uint64], share: NDArray[np.float64], number: NDArray[np.int64]
+) -> list[int]:
+    """Return row numbers for the chart: all, or every n-th in order of the share with the extremes."""
+    order = np.lexsort((keys, number, share))
+    if order.size > _MOST_DOTS:
+        order = order[np.unique(np.linspace(0, order.size - 1, _MOST_DOTS).round().astype(int))]
+    return [int(row) for row in order]
+
+
+def _list(subject: Subject, share: NDArray[np.float64]) -> list[dict[str, Any]]:
+    contents = subject.contents
+    if share.size < 2 or not share.any():
+        return []
+    number = contents.kept + contents.rejected
+    order = np.lexsort((contents.micrographs, -number, -share))[:_LISTED].tolist()
+    return [
+        {
+            "name": printable(contents.name_of(int(contents.micrographs[row])), 200),
+            "short": _name(subject, row),
+            "picks": int(number[row]),
+            "rejected": int(contents.rejected[row]),
+            "share": float(share[row]),
+        }
+        for row in order
+    ]
+
+
+def _name(subject: Subject, row: int) -> str:
+    """Return the short name of a micrograph of all micrographs."""
+    contents = subject.contents
+    at = int(contents.choice.find(contents.micrographs[row : row + 1])[0])
+    if at >= 0:
+        return subject.short_names[at]
+    return printable(contents.name_of(int(contents.micrographs[row])), 60)

@@ -1,0 +1,51 @@
+"""Headline, rule, and the table of kept and rejected picks of each picker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.formatting import counted
+from dask_dedup.results.report.wording import headline, rule
+
+if TYPE_CHECKING:
+    from dask_dedup.results.report.subject import Subject
+
+
+def outcome(subject: Subject) -> dict[str, Any]:
+    """Return headline, rule, verification and the rows of the table."""
+    totals = subject.manifest["totals"]
+    by_input = totals["by_input"]
+    rows = []
+    for picker in subject.pickers:
+        entries = [by_input[source] for source in picker.sources]
+        rows.append(
+            {
+                "picker": picker,
+                **{name: sum(entry[name] for entry in entries) for name in ("rows", "kept")},
+                "rejected": sum(entry["rejected"] for entry in entries),
+            }
+        )
+    return {
+        "headline": headline(subject),
+        "rule": rule(subject),
+        "rows": rows,
+        "most": max((row["rows"] for row in rows), default=0) or 1,
+        "total": totals,
+        "verification": _verification(subject),
+    }
+
+
+def _verification(subject: Subject) -> dict[str, Any]:
+    found = subject.verification
+    if found is None:
+        return {"state": "open"}
+    failed = [check for check in found.checks if check.passed is False]
+    unknown = [check for check in found.checks if check.passed is None]
+    number = counted(len(found.checks), "check")
+    if failed:
+        text = f"The result is not correct: {len(failed)} of {number} failed."
+        return {"state": "failed", "text": text, "checks": found.checks}
+    if unknown:
+        text = f"Not verified: {len(unknown)} of {number} could not be made."
+        return {"state": "unknown", "text": text, "checks": found.checks}
+    return {"state": "passed", "text": f"all {number} passed.", "checks": found.checks}

@@ -1,0 +1,163 @@
+"""Where the result comes from: inputs, checks, files, the command, the citation, and how it was computed."""
+
+from __future__ import annotations
+
+import shlex
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.formatting import counted
+from dask_dedup.results.command import run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dask_dedup.results.report.subject import Subject
+
+#: Inputs and output files that are listed, and inputs in the line about micrograph names.
+_INPUTS, _FILES, _NAMED = 100, 500, 20
+
+
+def provenance(subject: Subject) -> dict[str, Any]:
+    """Return inputs, output files and versions."""
+    manifest = subject.manifest
+    outputs = list_outputs(manifest)
+    entries = manifest["inputs"]
+    return {
+        "inputs": [_input(entry) for entry in entries[:_INPUTS]],
+        "more_inputs": len(entries) - _INPUTS,
+        "micrographs": manifest["micrographs"],
+        "names": _names(manifest.get("micrograph_names") or {}),
+        "files": outputs[:_FILES],
+        "more_files": max(0, len(outputs) - _FILES),
+        "written": counted(len(outputs), "file", "written"),
+        "computed": _computed(subject),
+        "versions": " · ".join(
+            f"{name} {version}" for name, version in manifest["versions"].items()
+        ),
+    }
+
+
+def _input(entry: dict[str, Any]) -> dict[str, Any]:
+    columns: list[str] = []
+    for column in entry["columns"].values():
+        columns += column if isinstance(column, list) else [column] if column else []
+    size, text = entry.get("pixel_size") or {}, ""
+    if size.get("least"):
+        text = f"{size['least']:g}"
+        if size["greatest"] != size["least"]:
+            text += f" to {size['greatest']:g}"
+        text += f" Å per pixel ({size['source']})"
+    return {**entry, "columns": ", ".join(dict.fromkeys(columns)), "pixel_size": text}
+
+
+def _computed(subject: Subject) -> str:
+    """Return how the run compared the rows, in plain words."""
+    plan, noun, place = subject.manifest["plan"], subject.noun, subject.place
+    text = (
+        f"{counted(plan['rows'], noun)} on {counted(plan['micrographs'], place)} "
+        f"{'was' if plan['rows'] == 1 else 'were'} read in {counted(plan['fragments'], 'part')}."
+    )
+    if plan["straddling_micrographs"]:
+        number = plan["straddling_micrographs"]
+        text += (
+            f" {counted(number, place)} {'was' if number == 1 else 'were'} spread over several parts; their "
+            "positions and scores were brought together to be compared, the rest of each row stayed where it was."
+        )
+    tied = subject.contents.decided_by_row_order
+    if not subject.has_winners:
+        return text
+    if tied:
+        return (
+            f"{text} {counted(tied, noun)} {'was' if tied == 1 else 'were'} chosen by the order of rows, because "
+            "everything that ranks them is equal."
+        )
+    return f"{text} No decision depended on the order of rows."
+
+
+def reproduce(subject: Subject) -> dict[str, str]:
+    """Return the command that repeats the run, and the citation."""
+    manifest = subject.manifest
+    command = run_command(manifest, str(subject.run.output))
+    return {
+        "command": f"cd {shlex.quote(manifest['directory'])}\n{wrap(command)}",
+        "citation": _citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
+    }
+
+
+def wrap(command: str) -> str:
+    r"""Put each option of a command on a line.
+
+    Examples
+    --------
+    >>> print(wrap("dask-dedup run 'a b.star' --output out --seed 7"))
+    dask-dedup run 'a b.star' \
+        --output out \
+        --seed 7
+    """
+    lines: list[list[str]] = [[]]
+    for word in shlex.split(command):
+        if word.startswith("--") and len(lines[0]) > 1:
+            lines.append([])
+        lines[-1].append(word)
+    return " \\\n    ".join(map(shlex.join, lines))
+
+
+def _citation(version: str, year: str) -> str:
+    """Return a BibTeX entry for the version of dask-dedup that made the result."""
+    import yaml
+
+    citation = yaml.safe_load(files("dask_dedup").joinpath("CITATION.cff").read_text("utf-8"))
+    authors = " and ".join(f"{{{author['name']}}}" for author in citation["authors"])
+    return (
+        "@software{dask_dedup,\n"
+        f"  title   = {{{citation['title']}}},\n"
+        f"  author  = {{{authors}}},\n"
+        f"  version = {{{version}}},\n"
+        f"  year    = {{{year}}}\n"
+        "}"
+    )
+
+
+def list_outputs(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the output files for the list in the report. Pick files of one input are one entry: their folder.
+
+    Coordinate files with the picks of all inputs are one entry, too.
+    """
+    listed: list[dict[str, Any]] = []
+    folders: dict[tuple[str, int | None], dict[str, Any]] = {}
+    for entry in manifest["outputs"]:
+        source = entry["input"]
+        if source is None:
+            output = "" if manifest["output_format"] == "relion-coordinates" else None
+        else:
+            output = manifest["inputs"][source].get("output")
+        dataset = entry["path"].partition("/")[0]
+        folder = f"{'/'.join(filter(None, (dataset, manifest['run_token'], output)))}/"
+        if output is None or not entry["path"].startswith(folder):
+            listed.append(entry)
+            continue
+        if (dataset, source) not in folders:
+            folders[dataset, source] = {"path": folder, "rows": 0, "bytes": 0, "files": 0}
+            listed.append(folders[dataset, source])
+        one = folders[dataset, source]
+        one["files"] += 1
+        for name in ("rows", "bytes"):
+            one[name] += entry[name]
+    return listed
+
+
+def _names(match: Mapping[str, Any]) -> str:
+    """Return how many micrographs of each input matched by name, as text; empty if they go otherwise."""
+    lines = []
+    for entry in match.get("inputs", [])[:_NAMED]:
+        counts = []
+        if entry["shared"] is not None:
+            counts.append(f"{entry['shared']:,} of {counted(entry['micrographs'], 'micrograph')}")
+        if entry["in_table"] is not None:
+            counts.append(f"{entry['in_table']:,} in the micrograph table")
+        without = f" (without {entry['removed']})" if entry["removed"] else ""
+        lines.append(f"{entry['path']} {', '.join(counts)}{without}")
+    more = len(match.get("inputs", [])) - len(lines)
+    rest = f"; and {more:,} more inputs, in the manifest" if more > 0 else ""
+    return f"Matched by name with another input: {'; '.join(lines)}{rest}." if lines else ""

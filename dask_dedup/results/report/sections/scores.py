@@ -1,0 +1,117 @@
+"""The scores of kept and rejected picks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.dedup.rank import SCORE_SENTINEL
+from dask_dedup.results.report import chart
+from dask_dedup.results.report.chart import Axis, draw_chart
+from dask_dedup.results.report.ticks import figures
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.results.report.subject import Picker, Subject
+
+#: Charts, at most.
+_PANELS = 6
+#: The range is without this percentage at either end, which would squeeze the rest into one bar.
+_TAILS = 0.1
+
+
+def scores(subject: Subject) -> dict[str, Any] | None:
+    """Return the section on scores, or None if no input has any, or all are equal."""
+    if not subject.run.score_names:
+        return None
+    sample = subject.contents.sample
+    usable = np.isfinite(sample.score) & (sample.score != SCORE_SENTINEL)
+    panels = [
+        panel
+        for picker in subject.pickers
+        if (panel := _panel(subject, picker, usable & (subject.picker == picker.number)))
+    ]
+    if not panels:
+        return None
+    missing = int(np.count_nonzero(~usable))
+    notes = [subject.sampled_from]
+    if missing:
+        notes.append(f"{missing:,} {subject.noun}s have no score and are not shown.")
+    if len(panels) > _PANELS:
+        notes.append(f"The first {_PANELS} of {len(panels)} pickers are shown.")
+    return {
+        "text": _text(subject, panels),
+        "panels": panels[:_PANELS],
+        "notes": " ".join(filter(None, notes)),
+    }
+
+
+def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[str, Any] | None:
+    sample = subject.contents.sample
+    values = sample.score[rows]
+    if values.size < 3 or values.min() == values.max():
+        return None
+    low, high = np.percentile(values, (_TAILS, 100 - _TAILS)).tolist()
+    if low == high:
+        low, high = float(values.min()), float(values.max())
+    bins = int(np.clip(values.size // 12, 12, 40))
+    edges = np.linspace(low, high, bins + 1)
+    sides = [sample.score[rows & (sample.kept == outcome)] for outcome in (True, False)]
+    kept, rejected = (np.histogram(each.clip(low, high), edges)[0] for each in sides)
+    y = Axis.counts(int(max(kept.max(), rejected.max())), 3)
+    x = Axis.over(low, high, 4)
+    data = chart.path("area", chart.steps(kept, y))
+    if rejected.any():
+        data += chart.path("line", chart.steps(rejected, y))
+    medians = [float(np.median(each)) if each.size else None for each in sides]
+    entry = subject.manifest["inputs"][picker.sources[0]]
+    field = subject.params.score_of(entry["path"])
+    return {
+        "picker": picker,
+        "column": entry["columns"]["score"] or (field.name if field else "score"),
+        "medians": _medians(medians),
+        "worse_kept": _worse(medians, higher=field is None or field.higher_is_better),
+        "range": (float(values.min()), float(values.max())),
+        "chart": draw_chart(
+            x, y, 120, f"{picker.name}: scores of kept and rejected {subject.noun}s.", data=data
+        ),
+    }
+
+
+def _medians(medians: list[float | None]) -> str:
+    named = zip(("kept", "rejected"), medians, strict=True)
+    return "median " + ", ".join(
+        f"{name} {figures(value, 3)}" for name, value in named if value is not None
+    )
+
+
+def _worse(medians: list[float | None], *, higher: bool) -> bool:
+    kept, rejected = medians
+    if kept is None or rejected is None:
+        return False
+    return rejected > kept if higher else rejected < kept
+
+
+def _text(subject: Subject, panels: list[dict[str, Any]]) -> str:
+    noun = subject.noun
+    if subject.params.prefer_input_order and len(subject.pickers) > 1:
+        text = "Between tables the order decided, not the score."
+        worse = [panel["picker"].name for panel in panels if panel["worse_kept"]]
+        if worse:
+            text += (
+                f" So rejected {_listed(worse)} {noun}s tend to score better than kept ones: the best of "
+                "them were already in an earlier table."
+            )
+        return text
+    if subject.params.remove_entirely:
+        return ""
+    worse = [panel["picker"].name for panel in panels if panel["worse_kept"]]
+    if not worse and subject.duplicates and subject.params.scored:
+        return f"Kept {noun}s tend to score better than rejected ones, as the rule has it."
+    return ""
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,231 @@
+"""Whether the separation suits the picks: neighbours, the gap, and what other separations would keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from dask_dedup.results.report import chart
+from dask_dedup.results.report.chart import Axis, draw_chart
+from dask_dedup.results.report.neighbours import find_close_pairs
+from dask_dedup.results.report.ticks import figures, round_step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.separation import SeparationAnalysis
+    from dask_dedup.results.report.neighbours import ClosePairs
+    from dask_dedup.results.report.subject import Subject
+
+    Counts = NDArray[np.int64]
+
+#: Number of bins of a histogram, at most; fewer for few picks.
+_BINS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class SeparationFigures:
+    """The numbers of the charts.
+
+    Attributes
+    ----------
+    separations : list of float
+        That the slider offers.
+    at : int
+        Which of them is the run's.
+    kept : list of int
+        Picks kept at each.
+    edges : list of float
+        Bin edges of the distances, from 0 to the end of the axis.
+    before : list of int
+        All picks by distance to the nearest other pick.
+    after : list of list of int
+        The same of the picks kept at each separation.
+    beyond : int
+        Picks without another one within the axis.
+    closest : float
+        Least distance of two kept picks; infinite if there are none within the axis.
+    """
+
+    separations: list[float]
+    at: int
+    kept: list[int]
+    edges: list[float]
+    before: list[int]
+    after: list[list[int]]
+    beyond: int
+    closest: float
+
+    @property
+    def limit(self) -> float:
+        """The end of the axis."""
+        return self.edges[-1]
+
+
+def measure(subject: Subject, pairs: ClosePairs | None) -> SeparationFigures | None:
+    """Compute the numbers of the charts, or None if there is nothing to compare."""
+    analysis = subject.analysis
+    if analysis is None or pairs is None or len(analysis.bits) < 3:
+        return None
+    separations = [float(each) for each in analysis.separations]
+    at = int(np.argmin(np.abs(analysis.separations - subject.separation)))
+    limit = min(separations[-1], pairs.reach)
+    edges = _edges(limit, len(analysis.bits))
+    after, closest = [], np.inf
+    for bit in range(len(separations)):
+        kept = ((analysis.bits >> np.uint32(bit)) & np.uint32(1)).astype(bool)
+        if bit == at:
+            kept = subject.contents.sample.kept
+        nearest = pairs.nearest(kept)
+        after.append(np.histogram(nearest[np.isfinite(nearest)], edges)[0].tolist())
+        if bit == at:
+            closest = float(np.nanmin(nearest, initial=np.inf))
+    before = pairs.nearest()
+    counts = np.histogram(before[np.isfinite(before)], edges)[0]
+    kept_at = analysis.kept.sum(axis=1).tolist()
+    kept_at[at] = int(np.count_nonzero(subject.contents.sample.kept))
+    return SeparationFigures(
+        separations=separations,
+        at=at,
+        kept=kept_at,
+        edges=edges.tolist(),
+        before=counts.tolist(),
+        after=after,
+        beyond=int(before.size - counts.sum()),
+        closest=closest,
+    )
+
+
+def _edges(limit: float, picks: int) -> NDArray[np.float64]:
+    """Return bin edges from 0 to `limit`: round bins, fewer for few picks."""
+    bins = min(_BINS, max(20, picks // 4))
+    width = round_step(limit / bins)
+    return np.asarray(width * np.arange(int(np.ceil(limit / width - 1e-9)) + 1))
+
+
+def find_pairs(subject: Subject) -> ClosePairs | None:
+    """Find the close pairs of the sample, as far as the charts reach."""
+    if not subject.draws_circles or not len(subject.contents.sample):
+        return None
+    reach = subject.separation * 2.5
+    if subject.analysis is not None:
+        reach = float(subject.analysis.separations[-1])
+    return find_close_pairs(
+        subject.contents.sample, subject.micrograph, max(reach, subject.separation)
+    )
+
+
+def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str, Any] | None:
+    """Return the section on the separation, or None without distances."""
+    analysis = subject.analysis
+    if numbers is None or analysis is None:
+        return None
+    chosen = numbers.separations[numbers.at]
+    x = Axis.over(0.0, numbers.limit, 6)
+    shade = gap = Markup()
+    if analysis.duplicates_end is not None and analysis.neighbours_begin is not None:
+        shade, gap = chart.band(x, analysis.duplicates_end, analysis.neighbours_begin, "gap")
+    line = chart.vertical(x, chosen, "sep")
+    marks = line
+    named = chart.vertical(x, chosen, "sep", f"{chosen:g} Å")
+    preview = chart.vertical(x, chosen, "what").replace("<line ", "<line hidden ", 1)
+    all_picks, noun = f"{len(subject.contents.sample):,}", subject.noun
+    kept = f"{numbers.kept[numbers.at]:,}"
+    before_y = Axis.counts(max(numbers.before), 3)
+    after_y = Axis.counts(max(1, *(max(each) for each in numbers.after[numbers.at :])), 3)
+    curve_y = Axis.counts(max(numbers.kept), 3)
+    titles = [
+        f"All {all_picks} {noun}s, by distance to the nearest other {noun}",
+        f"The {kept} {noun}s kept, by distance to the nearest other kept {noun}",
+        f"{noun.capitalize()}s kept, by separation",
+    ]
+    handle = Markup('<circle class="handle" id="handle" r="5" cx="{}" cy="{}"/>').format(
+        x.place(chosen), curve_y.height(numbers.kept[numbers.at])
+    )
+    before = chart.path("line", chart.steps(numbers.before, before_y), "d-before")
+    after = chart.path("area", chart.steps(numbers.after[numbers.at], after_y), "d-after")
+    curve = chart.path("curve", chart.curve(numbers.separations, numbers.kept, x, curve_y))
+    label = "{}, 0 to {:g} Å."
+    panels = [
+        draw_chart(
+            x, before_y, 104, label.format(titles[0], numbers.limit), name="p-before",
+            data=before, marks=named + gap + Markup(preview), below=shade,
+        ),
+        draw_chart(
+            x, after_y, 104, label.format(titles[1], numbers.limit), name="p-after",
+            data=after, marks=marks + Markup(preview), below=shade,
+        ),
+        draw_chart(
+            x, curve_y, 150, label.format(titles[2], numbers.limit), name="p-curve",
+            data=curve, marks=marks + Markup(preview) + handle, below=shade,
+        ),
+    ]  # fmt: skip
+    return {
+        "title": f"Is {chosen:g} Å the right separation?",
+        "text": verdict(subject, analysis),
+        "panels": list(zip(("t-before", "t-after", "t-curve"), titles, panels, strict=True)),
+        "caption": _caption(subject, numbers, has_gap=bool(shade)),
+        "after_top": after_y.high,
+        "curve_top": curve_y.high,
+    }
+
+
+def verdict(subject: Subject, analysis: SeparationAnalysis) -> str:
+    """Return an answer to whether the separation is right, with the reason."""
+    noun, chosen = subject.noun, subject.separation
+    end, begin = analysis.duplicates_end, analysis.neighbours_begin
+    if end is None or begin is None:
+        return (
+            f"The data do not tell: there is no clear gap between duplicates and real neighbours. Judge by "
+            f"the {subject.place}s and by the curve. The particle\u2019s own diameter is a good upper limit."
+        )
+    best = ""
+    if analysis.recommended is not None:
+        best = f" The fewest pairs lie about {analysis.recommended:g} Å apart"
+    far = figures(begin, 3)
+    if not end:
+        found = f"There are few duplicates, and the nearest real neighbours begin at about {far} Å."
+        if chosen < begin:
+            return f"It does no harm. {found}"
+        return f"It looks too large. {found} Some real neighbours were rejected as duplicates."
+    both = (
+        f"{noun.capitalize()}s of the same particle lie up to about {figures(end, 2)} Å apart, and the nearest "
+        f"real neighbours begin at about {far} Å."
+    )
+    if chosen <= end:
+        return f"It looks too small: duplicates are left. {both}{best}{'; that is a better choice.' if best else ''}"
+    if chosen >= begin:
+        return (
+            f"It looks too large: real neighbours were rejected as duplicates. {both}{best}"
+            f"{'; that is a better choice.' if best else ''}"
+        )
+    return (
+        f"It looks right. {both} {chosen:g} Å falls in the gap between, so it removes duplicates without "
+        f"touching neighbours.{best}{'.' if best else ''}"
+    )
+
+
+def _caption(subject: Subject, numbers: SeparationFigures, *, has_gap: bool) -> str:
+    noun = subject.noun
+    sentences = []
+    if has_gap:
+        sentences.append("The shaded band is the gap between duplicates and real neighbours.")
+    if np.isfinite(numbers.closest):
+        sentences.append(
+            f"After the run the two closest {noun}s are {figures(numbers.closest, 4)} Å apart."
+        )
+    if numbers.beyond:
+        sentences.append(
+            f"{numbers.beyond:,} {noun}s have no neighbour within {numbers.limit:g} Å and are not in the "
+            "first histogram."
+        )
+    sentences.append(
+        "The curve was computed by the same rule as the run, for each of "
+        f"{len(numbers.separations)} separations."
+    )
+    if subject.params.between_inputs_only or subject.params.ignore_within_filament:
+        sentences.append("The histograms include pairs that the run did not compare.")
+    return " ".join([*sentences, *filter(None, [subject.sampled_from])])

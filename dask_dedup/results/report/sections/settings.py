@@ -1,0 +1,97 @@
+"""The settings of the run: first those that were changed, then all."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from dask_dedup.dedup.params import DedupParams
+from dask_dedup.results.command import as_flag
+
+if TYPE_CHECKING:
+    from dask_dedup.results.report.subject import Subject
+
+#: What each parameter means, of a run on picks.
+_MEANINGS = {
+    "min_separation": "picks at most this far apart are one particle",
+    "columns": "columns that hold positions and scores",
+    "micrograph_pixel_size": "Å per pixel of the micrographs",
+    "coordinate_pixel_size": "Å per pixel of the coordinates, whatever the tables say",
+    "particle_pixel_size": "Å per pixel of the particle images, for shifts",
+    "shift_key": "alignment shifts that move the centres",
+    "score_field": "decides which pick of a group is kept",
+    "min_score": "picks with a worse score are rejected beforehand",
+    "remove_entirely": "reject every pick that has a duplicate",
+    "seed": "chooses between equal scores",
+    "prefer_input_order": "the table listed first wins, whatever the scores",
+    "between_inputs_only": "picks of one table are never duplicates of each other",
+    "ignore_within_filament": "picks of one filament are never duplicates of each other",
+    "undo_symmetry_expansion": "copies of one particle are the duplicates",
+    "match_micrographs": "how micrographs of several tables are matched",
+    "rename_micrographs": "changes to micrograph names before they are matched",
+    "micrograph_map": "old and new names of micrographs",
+    "group_by": "columns whose values keep micrographs apart",
+    "flip_y": "tables whose y axis runs the other way",
+    "micrograph_height": "pixels along y, to flip it",
+    "invalid": "rows without a position or micrograph",
+    "micrographs": "table of pixel sizes and shapes",
+    "output_format": "format of the tables written",
+    "allow_outside": "a group may name files outside its folder",
+}
+
+
+class Setting(NamedTuple):
+    """One line of the table of settings."""
+
+    flag: str
+    value: str
+    meaning: str
+    is_default: bool
+
+
+def settings(subject: Subject) -> dict[str, Any]:
+    """Return the settings that were changed, and all settings."""
+    manifest = subject.manifest
+    defaults = {**DedupParams().to_dict(), "micrographs": None, "output_format": "native"}
+    given = {
+        **manifest["parameters"],
+        **{name: manifest[name] for name in ("micrographs", "output_format")},
+    }
+    inputs = [entry["path"] for entry in manifest["inputs"]]
+    every = [
+        Setting(
+            as_flag(name),
+            _show(name, value, inputs),
+            _MEANINGS.get(name, "").replace("pick", subject.noun),
+            value == defaults.get(name),
+        )
+        for name, value in given.items()
+    ]
+    changed = [each for each in every if not each.is_default]
+    first = next(each for each in every if each.flag == as_flag("min_separation"))
+    if first.is_default and subject.params.measures:
+        changed.insert(0, first)
+    return {"changed": changed, "all": every}
+
+
+def _show(name: str, value: Any, inputs: list[str]) -> str:
+    if name == "micrograph_map":
+        return str(value["path"]) if value and value["path"] else "not set"
+    if value is None or value == [] or value == "":
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name == "min_separation":
+        return f"{value:g} Å"
+    if name == "flip_y":
+        return ", ".join(inputs[number] for number in value)
+    if isinstance(value, list):
+        return "; ".join(_pair(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _pair(each: Any) -> str:
+    if not isinstance(each, list):
+        return str(each)
+    path, value = each
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{path}: {shown}" if path else shown

@@ -1,0 +1,163 @@
+"""A micrograph as SVG, for paper and for browsers without JavaScript."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from markupsafe import Markup
+
+from dask_dedup.results.report.ticks import round_step
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.results.report.subject import Subject
+    from dask_dedup.results.report.viewer import EmbeddedMicrograph
+
+    Bools = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+
+#: Width of the picture; circles have at least this radius.
+_WIDTH, _LEAST_RADIUS = 1000.0, 3.5
+#: An enlarged window is this many separations wide, or has about this many picks.
+_WINDOW_SEPARATIONS, _WINDOW_PICKS = 16.0, 25.0
+#: Lines to winners are drawn if circles have at least this radius.
+_LINES_FROM = 8.0
+#: Length of the scale bar as a fraction of the width.
+_BAR = 0.09
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """The part of a micrograph that is drawn: least x and y, width and height."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+    @property
+    def scale(self) -> float:
+        return _WIDTH / self.width
+
+    def place(self, points: Floats) -> Floats:
+        return (points - (self.left, self.top)) * self.scale
+
+
+def draw_still(subject: Subject, shown: EmbeddedMicrograph) -> list[Markup]:
+    """Draw a micrograph as a whole and, if picks are small on it, its busiest part enlarged."""
+    sample = subject.contents.sample
+    points = np.column_stack([sample.x[shown.picks], sample.y[shown.picks]])
+    whole = _View(*shown.field)
+    counts = f"{shown.number - shown.rejected:,} kept, {shown.rejected:,} rejected"
+    label = f"{subject.place.capitalize()} {shown.name}: {counts}."
+    window = _window(points, ~sample.kept[shown.picks], whole, subject.separation)
+    pictures = [_draw(subject, shown, points, whole, label, window)]
+    if window is not None:
+        enlarged = "The framed part of it, enlarged."
+        pictures.append(_draw(subject, shown, points, window, enlarged))
+    return pictures
+
+
+def _window(points: Floats, rejected: Bools, whole: _View, separation: float) -> _View | None:
+    """Return the part with the most rejected picks, or None if the whole picture shows enough."""
+    span = max(
+        separation * _WINDOW_SEPARATIONS,
+        float(np.sqrt(whole.width * whole.height * _WINDOW_PICKS / len(points))),
+    )
+    if span > 0.6 * min(whole.width, whole.height):
+        return None
+    corner = np.array([whole.left, whole.top])
+    cells = np.floor((points - corner) / (span / 2)).astype(np.int64)
+    distinct, counts = np.unique(
+        cells[rejected] if rejected.any() else cells, axis=0, return_counts=True
+    )
+    low = corner + distinct[np.argmax(counts)] * span / 2 - span / 4
+    farthest = corner + np.array([whole.width - span, whole.height - span])
+    left, top = np.clip(low, corner, farthest).tolist()
+    return _View(left, top, span, span)
+
+
+def _draw(
+    subject: Subject,
+    shown: EmbeddedMicrograph,
+    points: Floats,
+    view: _View,
+    label: str,
+    frame: _View | None = None,
+) -> Markup:
+    sample, picks = subject.contents.sample, shown.picks
+    height = min(2 * _WIDTH, view.height * view.scale)
+    places = view.place(points)
+    radius = max(subject.separation / 2 * view.scale, _LEAST_RADIUS)
+    inside: Bools = np.asarray(
+        ((places > -radius) & (places < (_WIDTH + radius, height + radius))).all(axis=1)
+    )
+    parts = [_image(shown, view)]
+    kept = sample.kept[picks]
+    for outcome, kind in ((False, "r"), (True, "k")):
+        for picker in subject.pickers:
+            some = inside & (kept == outcome) & (subject.picker[picks] == picker.number)
+            if some.any():
+                parts.append(
+                    Markup('<path class="{} {}" d="{}"/>').format(
+                        picker.colour, kind, _circles(places[some], radius)
+                    )
+                )
+    if radius >= _LINES_FROM or not subject.separation:
+        parts.append(_lines(subject, shown, places, inside))
+    if frame is not None:
+        (x, y), side = view.place(np.array([frame.left, frame.top])), frame.width * view.scale
+        parts.append(
+            Markup(
+                '<rect class="win" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}"/>'
+            ).format(x, y, side, side)
+        )
+    parts.append(_scale_bar(subject.unit, view, height))
+    return Markup('<svg viewBox="0 0 1000 {:.0f}" role="img" aria-label="{}">{}</svg>').format(
+        height, label, Markup().join(parts)
+    )
+
+
+def _image(shown: EmbeddedMicrograph, view: _View) -> Markup:
+    if shown.image is None:
+        return Markup()
+    left, top, width, height = shown.field
+    (x, y), scale = view.place(np.array([left, top])), view.scale
+    return Markup(
+        '<image href="{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}" '
+        'preserveAspectRatio="none" opacity=".75"/>'
+    ).format(shown.image.uri, x, y, width * scale, height * scale)
+
+
+def _circles(places: Floats, radius: float) -> str:
+    r, d = f"{radius:.1f}", f"{2 * radius:.1f}"
+    arcs = f"a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0-{d} 0"
+    return "".join(f"M{x - radius:.1f} {y:.1f}{arcs}" for x, y in places.tolist())
+
+
+def _lines(subject: Subject, shown: EmbeddedMicrograph, places: Floats, inside: Bools) -> Markup:
+    place = np.full(len(subject.contents.sample), -1, dtype=np.intp)
+    place[shown.picks] = np.arange(shown.picks.size)
+    winner = subject.winner[shown.picks]
+    won = np.where(winner >= 0, place[winner], -1)
+    rows = np.flatnonzero(inside & (won >= 0))
+    if not rows.size:
+        return Markup()
+    ends = np.hstack([places[rows], places[won[rows]]]).tolist()
+    d = "".join(f"M{a:.1f} {b:.1f}L{c:.1f} {e:.1f}" for a, b, c, e in ends)
+    return Markup('<path class="tie" d="{}"/>').format(d)
+
+
+def _scale_bar(unit: str, view: _View, height: float) -> Markup:
+    if not unit:
+        return Markup()
+    length = round_step(view.width * _BAR, steps=(1.0, 2.0, 5.0, 10.0))
+    text = f"{length:g} px"
+    if unit == "Å":
+        text = f"{length / 10:g} nm" if length >= 10 else f"{length:g} Å"
+    return Markup(
+        '<path class="sbar" d="M30 {:.0f}h{:.0f}"/><text x="30" y="{:.0f}">{}</text>'
+    ).format(height - 30, length * view.scale, height - 48, text)

@@ -1,0 +1,220 @@
+"""What a report is about: the manifest, the contents, and what follows from both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.formatting import printable
+from dask_dedup.particles.micrographs.stripping import bare_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.dedup.separation import SeparationAnalysis
+    from dask_dedup.particles.report_contents import ReportContents
+    from dask_dedup.results.finished_run import FinishedRun
+    from dask_dedup.results.verify import Verification
+
+#: Pickers that have a colour; the others are grey.
+COLOURS = 4
+#: Characters of a name of a picker or a micrograph.
+_LENGTH = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Picker:
+    """One or more inputs that are shown in one colour.
+
+    Attributes
+    ----------
+    number : int
+        Position among the pickers.
+    name : str
+    sources : tuple of int
+        Ordinals of the inputs.
+    paths : tuple of str
+    """
+
+    number: int
+    name: str
+    sources: tuple[int, ...]
+    paths: tuple[str, ...]
+
+    @property
+    def colour(self) -> str:
+        """CSS class of the colour."""
+        return f"c{self.number}" if self.number < COLOURS else "cg"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Everything that the sections of a report are made from.
+
+    Attributes
+    ----------
+    run : FinishedRun
+        Only its manifest is read.
+    contents : ReportContents
+    analysis : SeparationAnalysis or None
+        Of the picks of the sample that are on whole micrographs, in order. None if no distances were measured.
+    verification : Verification or None
+    """
+
+    run: FinishedRun
+    contents: ReportContents
+    analysis: SeparationAnalysis | None = None
+    verification: Verification | None = None
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        """The manifest of the run."""
+        return self.run.manifest
+
+    @property
+    def params(self) -> DedupParams:
+        """The parameters of the run."""
+        return self.run.params
+
+    @cached_property
+    def pickers(self) -> list[Picker]:
+        """The pickers, in the order of their first inputs."""
+        entries = self.manifest["inputs"]
+        sources: dict[str, list[int]] = {}
+        for source, entry in enumerate(entries):
+            sources.setdefault(entry["picker"], []).append(source)
+        return [
+            Picker(n, printable(name, _LENGTH), tuple(s), tuple(entries[i]["path"] for i in s))
+            for n, (name, s) in enumerate(sources.items())
+        ]
+
+    @cached_property
+    def picker_of_source(self) -> NDArray[np.int64]:
+        """Number of the picker of each input, (i,)."""
+        found = np.zeros(len(self.manifest["inputs"]), dtype=np.int64)
+        for picker in self.pickers:
+            found[list(picker.sources)] = picker.number
+        return found
+
+    @cached_property
+    def picker(self) -> NDArray[np.int64]:
+        """Number of the picker of each pick of the sample, (n,)."""
+        return np.asarray(self.picker_of_source[self.contents.sample.source])
+
+    @cached_property
+    def winner(self) -> NDArray[np.intp]:
+        """Row number of the winner of each pick of the sample, -1 without one, (n,)."""
+        return self.contents.sample.winners()
+
+    @cached_property
+    def micrograph(self) -> NDArray[np.intp]:
+        """For each pick of the sample, the row number of its micrograph in ``contents.choice``, (n,)."""
+        return self.contents.choice.find(self.contents.sample.micrograph)
+
+    @cached_property
+    def is_tomogram(self) -> bool:
+        """Whether picks have three coordinates."""
+        return bool(self.contents.sample.z.any())
+
+    @property
+    def whole_sample(self) -> bool:
+        """Whether the sample has all picks of all micrographs."""
+        contents = self.contents
+        return contents.choice.keys.size == contents.micrographs.size and bool(
+            contents.choice.whole.all()
+        )
+
+    @property
+    def sampled_from(self) -> str:
+        """A sentence on the number of micrographs in the sample. Empty if it has all picks."""
+        if self.whole_sample:
+            return ""
+        number, all_of_them = self.contents.choice.keys.size, self.contents.micrographs.size
+        if number == all_of_them:
+            return "This is from a part of the picks."
+        return f"This is from {number:,} of {all_of_them:,} {self.place}s."
+
+    @cached_property
+    def noun(self) -> str:
+        """What a row is called: pick or particle."""
+        columns = [entry["columns"] for entry in self.manifest["inputs"]]
+        aligned = any(each["shift"] or each["half_set"] for each in columns)
+        return "particle" if aligned and len(self.pickers) == 1 else "pick"
+
+    @property
+    def place(self) -> str:
+        """What a picture is called: micrograph or tomogram."""
+        return "tomogram" if self.is_tomogram else "micrograph"
+
+    @cached_property
+    def unit(self) -> str:
+        """Unit of the centres: Å, px, or empty."""
+        if self.params.measures:
+            return "Å"
+        units = {entry["position_unit"] for entry in self.manifest["inputs"]}
+        return (
+            {"pixel": "px", "binned pixel": "px", "angstrom": "Å"}.get(*units) or ""
+            if (len(units) == 1)
+            else ""
+        )
+
+    @property
+    def draws_circles(self) -> bool:
+        """Whether circles of the separation's width can be drawn."""
+        return self.params.measures and not self.run.no_distances_because
+
+    @property
+    def has_winners(self) -> bool:
+        """Whether rejected picks lost to a kept one."""
+        return not self.params.remove_entirely
+
+    @property
+    def separation(self) -> float:
+        """The separation in angstrom, or 0 if the run measured no distances."""
+        return self.params.min_separation if self.params.measures else 0.0
+
+    @property
+    def duplicates(self) -> int:
+        """Number of rows that were rejected as duplicates."""
+        totals = self.manifest["totals"]
+        return int(sum(self.duplicates_of(entry) for entry in totals["by_input"]))
+
+    def duplicates_of(self, totals: dict[str, Any]) -> int:
+        """Return the number of duplicates in an entry of ``totals``."""
+        invalid = totals["invalid"] if self.params.invalid == "reject" else 0
+        return int(totals["rejected"] - invalid - totals["low_score"])
+
+    @cached_property
+    def short_names(self) -> list[str]:
+        """The name of each sampled micrograph without what all of them share, in the order of ``choice``."""
+        full = [self.contents.name_of(key) for key in self.contents.choice.keys.tolist()]
+        bare = [bare_name(name) for name in full]
+        return shorten(bare if len(set(bare)) == len(set(full)) else full)
+
+    @property
+    def command(self) -> str:
+        """The result's folder as in a command."""
+        return str(self.run.output)
+
+
+def shorten(names: list[str]) -> list[str]:
+    """Leave out the beginning that all names share, up to a hyphen, an underscore or a slash.
+
+    Examples
+    --------
+    >>> shorten(["Falcon_2012_06-15_53_09", "Falcon_2012_06-14_33_35"])
+    ['15_53_09', '14_33_35']
+    >>> shorten(["grid"])
+    ['grid']
+    """
+    shared = 0
+    if len(set(names)) > 1:
+        first, last = min(names), max(names)
+        while shared < min(len(first), len(last)) and first[shared] == last[shared]:
+            shared += 1
+        shared = max(first.rfind(mark, 0, shared) for mark in "-/ ") + 1
+    return [printable(name[shared:], _LENGTH) for name in names]

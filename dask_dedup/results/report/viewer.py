@@ -1,0 +1,301 @@
+"""The micrographs that the page embeds, and their picks as arrays for the script."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.results.report.image import Images, MicrographImage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.results.report.subject import Subject
+
+    Floats = NDArray[np.float64]
+    Indices = NDArray[np.intp]
+
+#: Micrographs and picks that are embedded, and picks of one micrograph.
+MOST_MICROGRAPHS, MOST_PICKS, MOST_ON_ONE = 40, 40_000, 5_000
+#: Micrographs with the largest and with the smallest share rejected that are embedded.
+WORST, BEST = 8, 4
+#: Picks may lie outside the micrograph by this fraction of its size.
+_OUTSIDE = 0.02
+#: The winner of a pick that has none on the page, and the bit of a kept pick.
+_NONE, _KEPT = 0xFFFF, 0x8000
+#: Number of steps along each axis.
+_STEPS = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedMicrograph:
+    """A micrograph in the page.
+
+    Attributes
+    ----------
+    row : int
+        Row number in ``contents.choice``.
+    name, short : str
+    picks : (n,) intp
+        Row numbers in the sample of the picks that are embedded.
+    number, rejected : int
+        All picks of the micrograph, and those that were rejected.
+    field : (4,) float
+        Least x and y, width and height of the drawn field, in the unit of the centres.
+    is_micrograph : bool
+        Whether the field is the micrograph, not the extent of picks.
+    image : MicrographImage or None
+    """
+
+    row: int
+    name: str
+    short: str
+    picks: Indices
+    number: int
+    rejected: int
+    field: tuple[float, float, float, float]
+    is_micrograph: bool
+    image: MicrographImage | None
+
+    @property
+    def is_window(self) -> bool:
+        """Whether only the picks in a window are embedded."""
+        return self.picks.size < self.number
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """The micrographs in the page, and the one that is shown first.
+
+    Attributes
+    ----------
+    micrographs : list of EmbeddedMicrograph
+    first : int
+    images : Images
+    """
+
+    micrographs: list[EmbeddedMicrograph]
+    first: int
+    images: Images
+
+
+def make_viewer(subject: Subject, named: Collection[int] = ()) -> Viewer:
+    """Choose the micrographs to embed. `named` are keys that the user asked for."""
+    contents = subject.contents
+    start = Path(subject.manifest["directory"])
+    tables = [start / entry["path"] for entry in subject.manifest["inputs"]]
+    images = Images(list(dict.fromkeys([start, *(table.parent for table in tables)])))
+    if subject.run.no_distances_because or not len(contents.sample):
+        return Viewer([], 0, images)
+    at = np.searchsorted(contents.micrographs, contents.choice.keys)
+    number = (contents.kept + contents.rejected)[at]
+    rejected = contents.rejected[at]
+    chosen, typical = choose(contents.choice.keys, number, rejected, named)
+    micrographs = [_embed(subject, row, number, rejected, images) for row in chosen]
+    return Viewer(micrographs, chosen.index(typical), images)
+
+
+def choose(
+    keys: NDArray[np.uint64],
+    number: NDArray[np.int64],
+    rejected: NDArray[np.int64],
+    named: Collection[int] = (),
+) -> tuple[list[int], int]:
+    """Choose micrographs to embed: those with the largest and the smallest share rejected, and others at random.
+
+    Returns
+    -------
+    chosen : list of int
+        Row numbers, from the largest share rejected to the smallest.
+    typical : int
+        The one with the median share.
+    """
+    share = rejected / np.maximum(number, 1)
+    order = np.lexsort((keys, -number, -share)).tolist()
+    typical = order[len(order) // 2]
+    asked = [row for row in order if int(keys[row]) in named]
+    others = np.argsort(splitmix64(keys)).tolist()
+    wanted = [*asked, typical, *order[:WORST], *order[::-1][:BEST], *others]
+    chosen: dict[int, None] = {}
+    picks = 0
+    for row in wanted:
+        size = min(int(number[row]), MOST_ON_ONE)
+        if row in chosen or len(chosen) == MOST_MICROGRAPHS or picks + size > MOST_PICKS:
+            continue
+        chosen[row] = None
+        picks += size
+    return [row for row in order if row in chosen], typical
+
+
+def _embed(
+    subject: Subject,
+    row: int,
+    number: NDArray[np.int64],
+    rejected: NDArray[np.int64],
+    images: Images,
+) -> EmbeddedMicrograph:
+    contents = subject.contents
+    picks = np.flatnonzero(subject.micrograph == row)
+    points = np.column_stack([contents.sample.x[picks], contents.sample.y[picks]])
+    field, is_micrograph = find_field(points, *_size(subject, row))
+    stored = contents.names.get(int(contents.choice.keys[row]))
+    image = images.read(stored.name or stored.path) if stored else None
+    if image is not None:
+        field, is_micrograph, image = _fit(subject, row, image, field, is_micrograph, images)
+    if picks.size > MOST_ON_ONE:
+        inside, field = busiest_window(points, ~contents.sample.kept[picks], field)
+        picks, image = picks[inside], None
+    return EmbeddedMicrograph(
+        row=row,
+        name=contents.name_of(int(contents.choice.keys[row])),
+        short=subject.short_names[row],
+        picks=picks,
+        number=int(number[row]),
+        rejected=int(rejected[row]),
+        field=field,
+        is_micrograph=is_micrograph,
+        image=image,
+    )
+
+
+def _size(subject: Subject, row: int) -> tuple[float, float]:
+    sampled = subject.contents.sampled
+    at = np.searchsorted(sampled.key, subject.contents.choice.keys[row])
+    return float(sampled.width[at]), float(sampled.height[at])
+
+
+def _fit(
+    subject: Subject,
+    row: int,
+    image: MicrographImage,
+    field: tuple[float, float, float, float],
+    is_micrograph: bool,
+    images: Images,
+) -> tuple[tuple[float, float, float, float], bool, MicrographImage | None]:
+    """Fit the field to the image if the size of the micrograph is not known; else check that both agree."""
+    sampled = subject.contents.sampled
+    at = np.searchsorted(sampled.key, subject.contents.choice.keys[row])
+    pixel = float(sampled.psize[at]) if subject.unit == "Å" else 1.0
+    height, width = image.shape[0] * pixel, image.shape[1] * pixel
+    if not is_micrograph:
+        left, top, wide, high = field
+        inside = left >= -_OUTSIDE * width and top >= -_OUTSIDE * height
+        inside &= left + wide <= (1 + _OUTSIDE) * width and top + high <= (1 + _OUTSIDE) * height
+        if np.isfinite(pixel) and subject.unit and inside:
+            return (0.0, 0.0, width, height), True, image
+        images.problems.append("An image was left out, because the picks do not fit on it.")
+        return field, is_micrograph, None
+    ratio = field[2] / field[3] * image.shape[0] / image.shape[1]
+    if not 0.98 < ratio < 1.02 or (np.isfinite(pixel) and not 0.98 < field[2] / width < 1.02):
+        known = f"{field[2] / pixel:.0f} x {field[3] / pixel:.0f}"
+        images.problems.append(
+            f"An image has {image.shape[1]} x {image.shape[0]} pixels, but the micrograph {known}. "
+            "It is not shown."
+        )
+        return field, is_micrograph, None
+    return field, is_micrograph, image
+
+
+def find_field(
+    points: Floats, width: float, height: float
+) -> tuple[tuple[float, float, float, float], bool]:
+    """Return the field to draw as least x and y, width and height, and whether it is the micrograph.
+
+    The micrograph begins at 0, or has 0 in its middle (centred coordinates). If its size is not known, or picks lie
+    outside, the field is the extent of the picks.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    size = np.array([width, height])
+    if np.isfinite(size).all():
+        for corner in (np.zeros(2), -size / 2):
+            slack = _OUTSIDE * size
+            if (low >= corner - slack).all() and (high <= corner + size + slack).all():
+                return (float(corner[0]), float(corner[1]), width, height), True
+    corner = np.minimum(low, 0.0) if (high - low > 0.3 * high).all() else low
+    size = np.maximum(high - corner, 1e-9)
+    margin = 0.02 * size.max()
+    left, top = (corner - np.where(corner < 0, margin, 0)).tolist()
+    right, bottom = (high + margin).tolist()
+    return (left, top, right - left, bottom - top), False
+
+
+def busiest_window(
+    points: Floats, rejected: NDArray[np.bool_], field: tuple[float, float, float, float]
+) -> tuple[NDArray[np.bool_], tuple[float, float, float, float]]:
+    """Return a mask of the at most `MOST_ON_ONE` picks in the window with most rejected picks, and the window."""
+    corner, size = np.array(field[:2]), np.array(field[2:])
+    share = np.sqrt(MOST_ON_ONE / len(points)) * 0.9
+    while True:
+        half = size * share / 2
+        cells = np.floor((points - corner) / half).astype(np.int64)
+        counted = cells[rejected] if rejected.any() else cells
+        distinct, counts = np.unique(counted, axis=0, return_counts=True)
+        middle = corner + (distinct[np.argmax(counts)] + 0.5) * half
+        low = np.clip(middle - half, corner, corner + size - 2 * half)
+        inside = ((points >= low) & (points <= low + 2 * half)).all(axis=1)
+        if np.count_nonzero(inside) <= MOST_ON_ONE:
+            left, top = low.tolist()
+            width, height = (2 * half).tolist()
+            return inside, (left, top, width, height)
+        share *= 0.8
+
+
+def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
+    """Return a micrograph for the script: numbers, and its picks as arrays in base64, the widest first."""
+    sample, picks = subject.contents.sample, shown.picks
+    few = sample.take(picks)
+    has_uid = all(entry["columns"]["uid"] for entry in subject.manifest["inputs"])
+    place = np.full(len(sample), _NONE, dtype=np.int64)
+    place[picks] = np.arange(picks.size)
+    winner = subject.winner[picks]
+    left, top, width, height = shown.field
+    bits = few.kept.astype(np.uint32)
+    if subject.analysis is not None:
+        bits = subject.analysis.bits[picks]
+    arrays = [
+        few.uid.astype("<u8") if has_uid else few.row.astype("<u4"),
+        few.score.astype("<f4"),
+        few.distance.astype("<f4"),
+        bits.astype("<u4"),
+        _scaled(few.x, left, width),
+        _scaled(few.y, top, height),
+        np.where(winner >= 0, place[winner], _NONE).astype("<u2"),
+        (subject.picker[picks] | np.where(few.kept, _KEPT, 0)).astype("<u2"),
+    ]
+    found: dict[str, Any] = {
+        "n": shown.name,
+        "s": shown.short,
+        "w": _round(width),
+        "h": _round(height),
+        "c": shown.number,
+        "r": shown.rejected,
+        "p": int(picks.size),
+    }
+    if subject.is_tomogram:
+        low, high = float(few.z.min(initial=0)), float(few.z.max(initial=1))
+        found |= {"z": [_round(low), _round(high)]}
+        arrays.append(_scaled(few.z, low, high - low))
+    if subject.params.ignore_within_filament:
+        _, number = np.unique(few.label, return_inverse=True)
+        arrays.append(np.where(few.label >= 0, number.clip(max=_NONE - 1), _NONE).astype("<u2"))
+    data = b"".join(array.tobytes() for array in arrays)
+    found["d"] = base64.b64encode(data).decode()
+    if shown.image:
+        found["i"] = shown.image.uri
+    return found
+
+
+def _scaled(values: Floats, low: float, size: float) -> NDArray[np.uint16]:
+    steps = np.rint((values - low) / (size or 1.0) * _STEPS)
+    return np.asarray(np.clip(steps, 0, _STEPS), dtype="<u2")
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.7g}")

@@ -1,0 +1,178 @@
+"""The sentences at the beginning of a report: what happened, and by which rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.formatting import counted
+from dask_dedup.results.report.ticks import figures
+
+if TYPE_CHECKING:
+    from dask_dedup.results.report.subject import Subject
+
+_NUMBERS = (
+    *("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"),
+    *("Ten", "Eleven", "Twelve"),
+)
+
+
+def in_words(number: int) -> str:
+    """Return a number as a word if it is small.
+
+    Examples
+    --------
+    >>> in_words(3), in_words(60)
+    ('Three', '60')
+    """
+    return _NUMBERS[number] if number < len(_NUMBERS) else f"{number:,}"
+
+
+def headline(subject: Subject) -> str:
+    """Return the outcome of the run in one sentence."""
+    totals, noun = subject.manifest["totals"], subject.noun
+    rows, kept, duplicates = totals["rows"], totals["kept"], subject.duplicates
+    if not rows:
+        return f"There were no {noun}s."
+    them = counted(rows, noun)
+    if not duplicates:
+        if kept < rows:
+            return f"No duplicates: {kept:,} of {them} were kept."
+        every = f"the one {noun} was" if rows == 1 else f"all {rows:,} {noun}s were"
+        return f"No duplicates: {every} kept."
+    if subject.params.undo_symmetry_expansion:
+        what = "symmetry copies"
+        if subject.params.remove_entirely:
+            what = "copies of each other"
+    elif subject.params.remove_entirely:
+        return f"{duplicates:,} of {them} had a duplicate and {_were(duplicates)} removed; {kept:,} {_were(kept)} kept."
+    else:
+        what = "duplicates" if duplicates != 1 else "a duplicate"
+    return f"{duplicates:,} of {them} {_were(duplicates)} {what}; {kept:,} {_were(kept)} kept."
+
+
+def _were(number: int) -> str:
+    return "was" if number == 1 else "were"
+
+
+def rule(subject: Subject) -> str:
+    """Return sentences on what was combined, which picks count as duplicates, and which of them was kept."""
+    sentences = [_combined(subject), _criterion(subject), _choice(subject), *_set_aside(subject)]
+    return " ".join(filter(None, sentences))
+
+
+def _combined(subject: Subject) -> str:
+    entries, noun, place = subject.manifest["inputs"], subject.noun, subject.place
+    kind = "table"
+    if all(entry.get("output") for entry in entries):
+        kind = "folder"
+    number = subject.contents.micrographs.size
+    where = f"one {place}" if number == 1 else f"{number:,} {place}s"
+    tables = f"{in_words(len(entries))} {kind}{'s' if len(entries) != 1 else ''} of {noun}s"
+    if len(entries) == 1:
+        return f"{tables}, from {where}, was searched for duplicates."
+    return f"{tables} from {where} were combined."
+
+
+def _criterion(subject: Subject) -> str:
+    params, noun, place = subject.params, subject.noun, subject.place
+    if params.undo_symmetry_expansion:
+        return (
+            f"Two {noun}s count as the same particle if they are symmetry copies of one particle, "
+            "whatever their distance."
+        )
+    if not params.measures:
+        same = f"Two {noun}s on one {place} count as the same particle if their stored coordinates are equal"
+    else:
+        near = f"at most {params.min_separation:g} Å{_in_pixels(subject)} apart"
+        same = f"Two {noun}s on one {place} count as the same particle if their centres are {near}"
+    if params.between_inputs_only:
+        same += " and they come from different tables"
+    if params.ignore_within_filament:
+        same += ", unless they belong to one filament"
+    return f"{same}."
+
+
+def _in_pixels(subject: Subject) -> str:
+    entries = subject.manifest["inputs"]
+    sizes = {each for entry in entries for each in _range(entry.get("pixel_size") or {})}
+    stored = {entry["position_unit"] for entry in entries}
+    if len(sizes) != 1 or stored == {"angstrom"}:
+        return ""
+    pixels = subject.params.min_separation / next(iter(sizes))
+    return f" ({figures(pixels)} pixels)"
+
+
+def _range(size: dict[str, float]) -> list[float]:
+    return [value for name in ("least", "greatest") if (value := size.get(name))]
+
+
+def _choice(subject: Subject) -> str:
+    params, noun = subject.params, subject.noun
+    if not subject.duplicates:
+        return ""
+    if params.remove_entirely:
+        return f"Every {noun} that has such a duplicate was rejected."
+    higher = {
+        field.higher_is_better
+        for entry in subject.manifest["inputs"]
+        if (field := params.score_of(entry["path"])) and entry["columns"]["score"]
+    }
+    if higher == {True, False}:
+        best = "the better score"
+    elif higher:
+        best = f"the {'higher' if True in higher else 'lower'} score"
+    else:
+        best = ""
+    by_score = f"the one with {best}" if best else "one chosen by a fixed random number"
+    if params.prefer_input_order and len(subject.manifest["inputs"]) > 1:
+        return (
+            f"Of each such pair the {noun} from the table listed first was kept, and within one table "
+            f"{by_score}."
+        )
+    if best:
+        return f"Of each such pair the {noun} with {best} was kept."
+    return f"Of each such pair one {noun} was kept, chosen by a fixed random number."
+
+
+def _set_aside(subject: Subject) -> list[str]:
+    totals, params = subject.manifest["totals"], subject.params
+    sentences = []
+    if totals["invalid"]:
+        reasons = ", ".join(
+            f"{name.replace('_', ' ')}: {rows:,}"
+            for name, rows in totals["invalid_by_reason"].items()
+        )
+        outcome = "kept" if params.invalid == "keep" else "rejected"
+        number = totals["invalid"]
+        sentences.append(
+            f"{counted(number, 'row')} could not be compared ({reasons}) and {_were(number)} {outcome}."
+        )
+    if totals["low_score"]:
+        number = totals["low_score"]
+        sentences.append(
+            f"{counted(number, subject.noun)} with a score worse than the limit {_were(number)} "
+            "rejected beforehand."
+        )
+    return sentences
+
+
+def circles(subject: Subject) -> str:
+    """Return what the shapes in the pictures of micrographs mean."""
+    noun, params = subject.noun, subject.params
+    shape = "circles" if subject.draws_circles else "dots"
+    text = f"Filled {shape} are {noun}s that were kept; empty ones were rejected"
+    if not subject.duplicates:
+        text = f"Filled {shape} are {noun}s that were kept"
+    elif subject.has_winners:
+        text += f", and a line joins each to the {noun} kept in its place"
+    text += "."
+    if not subject.draws_circles:
+        return text
+    exempt = params.between_inputs_only or params.ignore_within_filament
+    text += f" Each circle is {params.min_separation:g} Å wide, the separation"
+    invalid = subject.manifest["totals"]["invalid"] and params.invalid == "keep"
+    if subject.is_tomogram:
+        return f"{text}, seen along z: circles that overlap may lie at different heights."
+    if exempt or invalid:
+        return f"{text}. {noun.capitalize()}s that were not compared may overlap."
+    return f"{text}, so filled circles never touch."
