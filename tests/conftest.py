@@ -111,20 +111,6 @@ def cli():
     logger.level, logger.handlers = before
 
 
-@pytest.fixture
-def unrendered_figures(monkeypatch):
-    """Leave the pictures of reports empty in tests about the text of the page.
-
-    The figures are still made, but not rendered, which takes most of the time of a report.
-    """
-    from dask_dedup.results.report import picture
-
-    figure = picture.make_figure(1, 1)
-    figure.subplots()
-    empty = picture.draw_files(figure)
-    monkeypatch.setattr(picture, "draw_files", lambda figure: empty)
-
-
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
     """An authority that signs the certificates of a cluster."""

@@ -204,13 +204,12 @@ def test_a_browser_shows_the_report_without_errors(tmp_path, cli):
         for width in (1280, 400):
             seen = visit((out / "report.html").as_uri(), width)
             text = seen.page.locator("body").inner_text()
-            assert f"{totals['kept']:,} are kept" in text
-            alternatives = seen.page.evaluate("[...document.images].map(image => image.alt)")
-            assert HOSTILE in " ".join([text, *alternatives])
-            assert seen.page.locator("script").count() == 0
-            broken = "[...document.images].filter(i => !i.naturalWidth || !i.alt).length"
-            assert seen.page.evaluate(broken) == 0
-            assert seen.page.evaluate("document.images.length") >= 5
+            assert f"{totals['kept']:,} were kept" in text
+            titles = seen.page.evaluate(
+                "[...document.querySelectorAll('#list li')].map(e => e.title)"
+            )
+            assert HOSTILE in titles
+            assert seen.page.locator("script").count() == 2
             assert seen.problems == []
             assert seen.width <= width
 

@@ -345,7 +345,6 @@ class TestMicrographTables:
 
 
 def test_the_report_names_the_group(tmp_path):
-    pytest.importorskip("matplotlib")
     table = rows().take([0, 1, 2, 0])
     path = write_file(table, tmp_path / "a.parquet")
     out = tmp_path / "out"

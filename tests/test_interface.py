@@ -279,7 +279,6 @@ class TestMessages:
         printed = cli("run", one, two, "-o", tmp_path / "out", "--quiet").stderr
         assert "no micrograph in common" in printed
 
-    @pytest.mark.usefixtures("unrendered_figures")
     def test_warnings_come_last_and_once(self, cli, tmp_path):
         rows = cryosparc(30, drop=["uid"], columns={"pick_stats/ncc_score": [0.0] * 30})
         path = write_file(rows, tmp_path / "picks.parquet")

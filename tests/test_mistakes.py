@@ -98,9 +98,7 @@ def test_the_log_says_which_particles_win(source, tmp_path, caplog):
         assert f"; {text}" in caplog.text
 
 
-def test_an_unknown_micrograph_to_plot_does_not_prevent_the_report(
-    cli, source, tmp_path, unrendered_figures
-):
+def test_an_unknown_micrograph_to_plot_does_not_prevent_the_report(cli, source, tmp_path):
     arguments = ("run", source, "-o", tmp_path / "out", "--plot-micrograph", "no-such")
     outcome = cli(*arguments, no_report=False)
     assert outcome.exit_code == 0

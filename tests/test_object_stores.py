@@ -215,7 +215,7 @@ class TestSameBytes:
         assert outcome.exit_code == 0, outcome.stderr
         assert f"{out} is verified" in outcome.stdout
         assert f"report: {out}/report.html" in outcome.stdout
-        assert "plots/scores.png" in there.names("out")
+        assert "plots/scores-1.svg" in there.names("out")
         assert f"{out}: finished " in cli("status", out).stdout
         assert cli("verify", out).exit_code == 0
         assert cli("report", out).stdout == f"report: {out}/report.html\n"

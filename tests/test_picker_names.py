@@ -65,7 +65,7 @@ def test_thousands_of_files_are_one_row(cli, tmp_path, monkeypatch):
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count(".box") == 0
     for name in ("particles_kept/one/", "particles_rejected/two/"):
-        assert page.count(f'<td class="path">{name}</td>') == 1
+        assert page.count(f"<td>{name}</td>") == 1
     assert page.count("300 files") == 4
     shown = cli("inspect", "one", "two", *SIZE)
     assert len(shown.stdout.splitlines()) < 200

@@ -64,6 +64,7 @@ def report(
 
 
 def _write(run: FinishedRun, named: Sequence[str], verification: Verification | None) -> Path:
+    from dask_dedup.results.report.analysis import analyse
     from dask_dedup.results.report.datasets import read_contents
     from dask_dedup.results.report.named import find_micrographs
     from dask_dedup.results.report.page import render
@@ -71,7 +72,7 @@ def _write(run: FinishedRun, named: Sequence[str], verification: Verification | 
 
     contents = read_contents(run, named)
     keys = find_micrographs(run.output, contents, named)
-    page, plots = render(Subject(run, contents, None, verification), keys)
+    page, plots = render(Subject(run, contents, analyse(run, contents), verification), keys)
     with open_store(run.output).draft_report() as folder:
         (folder / PLOTS).mkdir()
         for name, text in plots.items():

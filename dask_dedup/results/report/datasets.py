@@ -12,6 +12,7 @@ import numpy as np
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.errors import RunError
 from dask_dedup.particles.report_contents import ReportContents, bin_distances, count_lost_to
 from dask_dedup.particles.sample import (
     MOST_ON_ONE,
@@ -156,6 +157,8 @@ def _read_part(
         row = np.flatnonzero(outcomes.kept == (path == part.kept))
         for found, table in run.read_picks(part, path, columns):
             mine, row = row[: len(found.picks)], row[len(found.picks) :]
+            if len(mine) != len(found.picks):
+                raise RunError(f"{path}: has other rows than the run wrote. Verify the result.")
             compared = run.compared(found)
             described = compared & describe(found.picks.micrograph)
             names += found.micrographs.named()
@@ -205,8 +208,8 @@ def _extents(picks: Picks, number: NDArray[np.intp], micrographs: int) -> Floats
     """Return the least x and y, and the greatest x and y, of the picks on each micrograph, (m, 4)."""
     extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (micrographs, 1))
     for column, axis in enumerate((picks.x, picks.y)):
-        np.minimum.at(extents[:, column], number, axis)
-        np.maximum.at(extents[:, column + 2], number, axis)
+        np.fmin.at(extents[:, column], number, axis)
+        np.fmax.at(extents[:, column + 2], number, axis)
     return extents
 
 

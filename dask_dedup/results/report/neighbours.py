@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.pairs import PairSearch, Points, sweep_pairs
+from dask_dedup.dedup.pairs import SWEEP_CANDIDATES, PairSearch, Points, sweep_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -87,7 +87,7 @@ def find_close_pairs(sample: SampledPicks, micrograph: Indices, reach: float) ->
         return ClosePairs(len(points), reach, none, none, np.empty(0))
     least = reach * _LEAST_REACH
     while True:
-        found = sweep_pairs(points, reach)
+        found = sweep_pairs(points, reach, SWEEP_CANDIDATES, MOST_PAIRS)
         if found is None:
             search = PairSearch.over(points, reach)
             if search.estimate() <= MOST_PAIRS * len(points):

@@ -74,7 +74,7 @@ function unpack(i) {
 
 const show = { kept: true, rejected: true, lines: true, image: true, alone: -1,
   picker: data.pickers.map(() => true) };
-const slab = { thickness: 0, middle: 0 };
+const slab = { thickness: 0, middle: NaN };
 let order = [], at = data.first, mic, sepAt = data.at, hover = -1, pin = -1;
 let view = d3.zoomIdentity, colours, W = 0, H = 0, ratio = 1, awake = false;
 
@@ -444,6 +444,7 @@ $("in").onclick = () => zoomBy(1.6);
 $("out").onclick = () => zoomBy(1 / 1.6);
 $("fit").onclick = fit;
 $("busiest").onclick = busiest;
+$("busiest").hidden = !data.rejected;
 $("save").onclick = () => {
   const copy = document.createElement("canvas"), r = Math.max(2, 1600 / W);
   copy.width = W * r;

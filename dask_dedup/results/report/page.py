@@ -23,6 +23,7 @@ from dask_dedup.results.report.sections.provenance import provenance, reproduce
 from dask_dedup.results.report.sections.scores import scores
 from dask_dedup.results.report.sections.separation import find_pairs, measure, separation
 from dask_dedup.results.report.sections.settings import settings
+from dask_dedup.results.report.sections.warnings import warnings
 from dask_dedup.results.report.subject import COLOURS
 from dask_dedup.results.report.ticks import round_step
 from dask_dedup.results.report.viewer import make_viewer, pack
@@ -47,7 +48,7 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
     numbers = measure(subject, pairs)
     viewer = make_viewer(subject, named)
     shown: dict[str, Any] = {
-        "micrographs": micrographs(subject, viewer),
+        "micrographs": micrographs(subject, viewer, named),
         "separation": separation(subject, numbers),
         "agreement": agreement(subject, pairs),
         "scores": scores(subject),
@@ -72,7 +73,7 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
             chosen=f"{subject.separation:g}",
             output=str(subject.run.output),
             created=_date(subject.manifest["created"]),
-            warnings=subject.manifest["warnings"],
+            warnings=warnings(subject, shown["scores"]),
             run_id=subject.manifest["run_id"][:12],
             micrographs_in_all=subject.contents.micrographs.size,
             verify_command=shell_command("report", subject.run.output, as_flag("verify")),

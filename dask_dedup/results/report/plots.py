@@ -35,9 +35,9 @@ def make_plots(subject: Subject, shown: dict[str, Any]) -> dict[str, str]:
     plots: dict[str, str] = {}
     micrographs = shown["micrographs"]
     if micrographs:
-        for number, picture in enumerate(micrographs["still"]):
-            name = "micrograph" if number == 0 else "micrograph-enlarged"
-            plots[name] = _picture(picture)
+        for number, pictures in enumerate(micrographs["plots"], start=1):
+            for name, picture in zip(("", "-enlarged"), pictures, strict=False):
+                plots[f"micrograph-{number}{name}"] = _picture(picture)
         if micrographs["chart"]:
             title = f"Share rejected, by number of {noun}s on the {subject.place}"
             plots["share-rejected"] = _chart(micrographs["chart"], title, f"{noun}s")

@@ -139,13 +139,13 @@ def _set_aside(subject: Subject) -> list[str]:
     sentences = []
     if totals["invalid"]:
         reasons = ", ".join(
-            f"{name.replace('_', ' ')}: {rows:,}"
+            f"{name.replace('_', ' ')} ({rows:,})"
             for name, rows in totals["invalid_by_reason"].items()
         )
         outcome = "kept" if params.invalid == "keep" else "rejected"
         number = totals["invalid"]
         sentences.append(
-            f"{counted(number, 'row')} could not be compared ({reasons}) and {_were(number)} {outcome}."
+            f"{counted(number, 'row')} could not be compared and {_were(number)} {outcome}: {reasons}."
         )
     if totals["low_score"]:
         number = totals["low_score"]

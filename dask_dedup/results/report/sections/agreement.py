@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dask_dedup.results.report.ticks import figures
+from dask_dedup.results.report.wording import in_words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _COMBINATIONS, _MATRIX = 12, 8
 #: Pickers that are shown as dots.
 _DOTS = 8
+#: Bits of a number that stands for a combination of pickers.
+_WORD = 64
 #: Pairs of picks for a median.
 _ENOUGH = 10
 
@@ -58,15 +60,30 @@ def found_by(subject: Subject) -> dict[tuple[int, ...], int]:
     A kept pick was found by its picker and by the pickers of the picks that lost to it.
     """
     sample, winner = subject.contents.sample, subject.winner
-    pickers = max(1, len(subject.pickers))
-    finder = np.append(
-        np.flatnonzero(sample.kept) * pickers + subject.picker[sample.kept],
-        winner[winner >= 0] * pickers + subject.picker[winner >= 0],
+    words = -(-len(subject.pickers) // _WORD)
+    found = np.zeros((len(sample), words), dtype=np.uint64)
+    word, bit = np.divmod(subject.picker, _WORD)
+    flag = np.uint64(1) << bit.astype(np.uint64)
+    for pick, row in ((np.flatnonzero(sample.kept),) * 2, (winner[winner >= 0], winner >= 0)):
+        np.bitwise_or.at(found, (pick, word[row]), flag[row])
+    if words == 1:  # much faster
+        masks, counts = np.unique(found[sample.kept, 0], return_counts=True)
+    else:
+        masks, counts = np.unique(found[sample.kept], axis=0, return_counts=True)
+    return {
+        _members(mask): int(count)
+        for mask, count in zip(masks.reshape(-1, words).tolist(), counts, strict=True)
+    }
+
+
+def _members(mask: list[int]) -> tuple[int, ...]:
+    """Return the numbers of the pickers in a bit mask of several words."""
+    return tuple(
+        word * _WORD + bit
+        for word, bits in enumerate(mask)
+        for bit in range(_WORD)
+        if bits >> bit & 1
     )
-    pick, who = np.divmod(np.unique(finder), pickers)
-    starts = np.flatnonzero(np.diff(pick, prepend=-1))
-    groups = np.split(who, starts[1:]) if pick.size else []
-    return dict(Counter(tuple(group.tolist()) for group in groups))
 
 
 def _text(subject: Subject, found: dict[tuple[int, ...], int], total: int, shared: int) -> str:
@@ -78,7 +95,7 @@ def _text(subject: Subject, found: dict[tuple[int, ...], int], total: int, share
     text += "more than one picker"
     everyone = found.get(tuple(range(number)), 0)
     if everyone:
-        text += f", {everyone:,} of them by all {number}"
+        text += f", {everyone:,} of them by all {in_words(number).lower()}"
     return f"{text}."
 
 

@@ -12,6 +12,8 @@ from dask_dedup.results.report.still import draw_still
 from dask_dedup.results.report.wording import circles
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from markupsafe import Markup
     from numpy.typing import NDArray
 
@@ -22,8 +24,10 @@ if TYPE_CHECKING:
 _LISTED, _MOST_DOTS = 20, 500
 
 
-def micrographs(subject: Subject, viewer: Viewer) -> dict[str, Any] | None:
-    """Return the section on micrographs, or None if there are none."""
+def micrographs(
+    subject: Subject, viewer: Viewer, named: Collection[int] = ()
+) -> dict[str, Any] | None:
+    """Return the section on micrographs, or None if there are none. `named` are keys that the user asked for."""
     contents = subject.contents
     if not contents.micrographs.size:
         return None
@@ -32,6 +36,7 @@ def micrographs(subject: Subject, viewer: Viewer) -> dict[str, Any] | None:
         "meaning": circles(subject),
         "notes": _notes(subject, viewer),
         "still": [],
+        "plots": [],
         "title": f"Every {subject.place}",
         "text": _text(subject, share),
         "chart": _chart(subject, share),
@@ -43,17 +48,24 @@ def micrographs(subject: Subject, viewer: Viewer) -> dict[str, Any] | None:
     if viewer.micrographs:
         shown = viewer.micrographs[viewer.first]
         found["still"] = draw_still(subject, shown)
-        found["caption"] = _caption(subject, viewer)
+        found["caption"] = _caption(subject, viewer, enlarged=len(found["still"]) > 1)
+        keys = subject.contents.choice.keys
+        asked = [
+            draw_still(subject, each)
+            for each in viewer.micrographs
+            if each is not shown and int(keys[each.row]) in named
+        ]
+        found["plots"] = [found["still"], *asked]
     return found
 
 
-def _caption(subject: Subject, viewer: Viewer) -> str:
+def _caption(subject: Subject, viewer: Viewer, *, enlarged: bool) -> str:
     shown = viewer.micrographs[viewer.first]
     typical = f", a typical {subject.place}" if len(subject.contents.choice.keys) > 2 else ""
     text = f"{shown.short}{typical}: {shown.rejected:,} of its {shown.number:,} {subject.noun}s were rejected."
     if shown.is_window:
         text += f" This is the window with the most rejected {subject.noun}s."
-    if len(draw_still(subject, shown)) > 1:
+    if enlarged:
         text += " Right: the framed area, enlarged."
     return text
 
@@ -94,6 +106,8 @@ def _text(subject: Subject, share: NDArray[np.float64]) -> str:
     if not share.any():
         return f"No {place} had a duplicate."
     low, middle, high = np.percentile(share, [0, 50, 100])
+    if f"{low:.0%}" == f"{high:.0%}":
+        return f"About {middle:.0%} of each {place}\u2019s {noun}s were rejected."
     return (
         f"Between {low:.0%} and {high:.0%} of each {place}\u2019s {noun}s were rejected (median {middle:.0%}). "
         "One that stands out may be worth a look."

@@ -10,6 +10,9 @@ from dask_dedup.results.report.wording import headline, rule
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
 
+#: Pickers in the table; more are one row.
+_LISTED = 16
+
 
 def outcome(subject: Subject) -> dict[str, Any]:
     """Return headline, rule, verification and the rows of the table."""
@@ -25,11 +28,18 @@ def outcome(subject: Subject) -> dict[str, Any]:
                 "rejected": sum(entry["rejected"] for entry in entries),
             }
         )
+    shown, others = rows, None
+    if len(rows) > _LISTED:
+        shown, rest = rows[: _LISTED - 1], rows[_LISTED - 1 :]
+        others = {name: sum(row[name] for row in rest) for name in ("rows", "kept", "rejected")}
+        others["name"] = f"{len(rest)} more pickers"
     return {
         "headline": headline(subject),
         "rule": rule(subject),
-        "rows": rows,
-        "most": max((row["rows"] for row in rows), default=0) or 1,
+        "rows": shown,
+        "others": others,
+        "most": max((row["rows"] for row in [*shown, *([others] if others else [])]), default=0)
+        or 1,
         "total": totals,
         "verification": _verification(subject),
     }

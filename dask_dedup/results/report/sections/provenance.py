@@ -24,7 +24,12 @@ def provenance(subject: Subject) -> dict[str, Any]:
     outputs = list_outputs(manifest)
     entries = manifest["inputs"]
     return {
-        "inputs": [_input(entry) for entry in entries[:_INPUTS]],
+        "inputs": [
+            {**_input(entry), "kept": totals["kept"], "rejected": totals["rejected"]}
+            for entry, totals in zip(
+                entries[:_INPUTS], manifest["totals"]["by_input"], strict=False
+            )
+        ],
         "more_inputs": len(entries) - _INPUTS,
         "micrographs": manifest["micrographs"],
         "names": _names(manifest.get("micrograph_names") or {}),

@@ -68,11 +68,14 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
     medians = [float(np.median(each)) if each.size else None for each in sides]
     entry = subject.manifest["inputs"][picker.sources[0]]
     field = subject.params.score_of(entry["path"])
+    higher = field is None or field.higher_is_better
     return {
         "picker": picker,
         "column": entry["columns"]["score"] or (field.name if field else "score"),
         "medians": _medians(medians),
-        "worse_kept": _worse(medians, higher=field is None or field.higher_is_better),
+        "has_both": None not in medians,
+        "worse_kept": _worse(medians, higher=higher),
+        "better_kept": _worse(medians[::-1], higher=higher),
         "range": (float(values.min()), float(values.max())),
         "chart": draw_chart(
             x, y, 120, f"{picker.name}: scores of kept and rejected {subject.noun}s.", data=data
@@ -88,6 +91,7 @@ def _medians(medians: list[float | None]) -> str:
 
 
 def _worse(medians: list[float | None], *, higher: bool) -> bool:
+    """Return whether the first median is worse than the second one."""
     kept, rejected = medians
     if kept is None or rejected is None:
         return False
@@ -107,8 +111,8 @@ def _text(subject: Subject, panels: list[dict[str, Any]]) -> str:
         return text
     if subject.params.remove_entirely:
         return ""
-    worse = [panel["picker"].name for panel in panels if panel["worse_kept"]]
-    if not worse and subject.duplicates and subject.params.scored:
+    better = all(panel["better_kept"] for panel in panels if panel["has_both"])
+    if better and any(panel["has_both"] for panel in panels) and subject.params.scored:
         return f"Kept {noun}s tend to score better than rejected ones, as the rule has it."
     return ""
 

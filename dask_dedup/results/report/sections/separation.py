@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -129,7 +129,6 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
     if analysis.duplicates_end is not None and analysis.neighbours_begin is not None:
         shade, gap = chart.band(x, analysis.duplicates_end, analysis.neighbours_begin, "gap")
     line = chart.vertical(x, chosen, "sep")
-    marks = line
     named = chart.vertical(x, chosen, "sep", f"{chosen:g} Å")
     preview = chart.vertical(x, chosen, "what").replace("<line ", "<line hidden ", 1)
     all_picks, noun = f"{len(subject.contents.sample):,}", subject.noun
@@ -148,21 +147,21 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
     before = chart.path("line", chart.steps(numbers.before, before_y), "d-before")
     after = chart.path("area", chart.steps(numbers.after[numbers.at], after_y), "d-after")
     curve = chart.path("curve", chart.curve(numbers.separations, numbers.kept, x, curve_y))
-    label = "{}, 0 to {:g} Å."
-    panels = [
-        draw_chart(
-            x, before_y, 104, label.format(titles[0], numbers.limit), name="p-before",
-            data=before, marks=named + gap + Markup(preview), below=shade,
-        ),
-        draw_chart(
-            x, after_y, 104, label.format(titles[1], numbers.limit), name="p-after",
-            data=after, marks=marks + Markup(preview), below=shade,
-        ),
-        draw_chart(
-            x, curve_y, 150, label.format(titles[2], numbers.limit), name="p-curve",
-            data=curve, marks=marks + Markup(preview) + handle, below=shade,
-        ),
-    ]  # fmt: skip
+    without_ticks = replace(x, ticks=())
+    shapes = [before, after, curve]
+    over = [named + gap, line, line]
+    axes = [(without_ticks, before_y, 104), (without_ticks, after_y, 104), (x, curve_y, 150)]
+    panels = []
+    for name, title, shape, mark, (x_axis, y_axis, height) in zip(
+        ("p-before", "p-after", "p-curve"), titles, shapes, over, axes, strict=True
+    ):
+        marks = mark + Markup(preview) + (handle if name == "p-curve" else Markup())
+        label = f"{title}, 0 to {numbers.limit:g} Å."
+        panels.append(
+            draw_chart(
+                x_axis, y_axis, height, label, name=name, data=shape, marks=marks, below=shade
+            )
+        )
     return {
         "title": f"Is {chosen:g} Å the right separation?",
         "text": verdict(subject, analysis),
@@ -187,7 +186,10 @@ def verdict(subject: Subject, analysis: SeparationAnalysis) -> str:
         best = f" The fewest pairs lie about {analysis.recommended:g} Å apart"
     far = figures(begin, 3)
     if not end:
-        found = f"There are few duplicates, and the nearest real neighbours begin at about {far} Å."
+        few = "There are few duplicates"
+        if subject.duplicates:
+            few = f"Apart from {noun}s in one place, hardly any are close to each other"
+        found = f"{few}, and the nearest real neighbours begin at about {far} Å."
         if chosen < begin:
             return f"It does no harm. {found}"
         return f"It looks too large. {found} Some real neighbours were rejected as duplicates."

@@ -1,0 +1,45 @@
+"""What the run would keep of the sample at other separations."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.dedup.separation import SeparationAnalysis, analyse_separations
+from dask_dedup.errors import RunError
+
+if TYPE_CHECKING:
+    from dask_dedup.particles.report_contents import ReportContents
+    from dask_dedup.results.finished_run import FinishedRun
+
+
+def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | None:
+    """Analyse the picks of the sample that are on whole micrographs. Return None if the run measured no distances.
+
+    Picks of other micrographs have the bits of what became of them.
+
+    Raises
+    ------
+    RunError
+        If the decisions at the run's own separation are not those of the run.
+    """
+    if not run.params.measures or run.no_distances_because:
+        return None
+    sample = contents.sample
+    whole = contents.choice.whole[contents.choice.find(sample.micrograph)]
+    if not whole.any():
+        return None
+    higher = [roles.higher_is_better for roles in run.roles]
+    some = sample.take(whole)
+    found = analyse_separations(some.picks(), run.params, higher)
+    wrong = np.count_nonzero(found.at(run.params.min_separation) != some.kept)
+    if wrong:
+        raise RunError(
+            f"{run.output}: {wrong} picks have another outcome than the rule gives. This is a bug in "
+            "dask-dedup; verify the result."
+        )
+    bits = np.where(sample.kept, np.uint32(0xFFFFFFFF), np.uint32(0))
+    bits[whole] = found.bits
+    return replace(found, bits=bits)

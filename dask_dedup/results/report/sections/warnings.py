@@ -1,0 +1,80 @@
+"""What to check before the result is used."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dask_dedup.formatting import counted
+from dask_dedup.results.command import as_flag
+from dask_dedup.results.report.ticks import figures
+
+if TYPE_CHECKING:
+    from dask_dedup.results.report.subject import Subject
+
+#: How the warning of a run about scores on different scales begins.
+_SCALES = "the inputs' scores are on different scales"
+#: Pickers whose scores are listed.
+_LISTED = 6
+
+
+def warnings(subject: Subject, scores: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return warnings, each with a heading and lines of text. `scores` is the section on scores."""
+    found = []
+    others = []
+    for line in subject.manifest["warnings"]:
+        if line.startswith(_SCALES) and scores and len(scores["panels"]) > 1:
+            found.append(_scales(subject, scores["panels"]))
+        else:
+            others.append(line[:1].upper() + line[1:])
+    tied = subject.contents.decided_by_row_order
+    if tied and subject.has_winners and subject.params.scored:
+        others.append(
+            f"{counted(tied, subject.noun)} {'was' if tied == 1 else 'were'} chosen by row order, because "
+            f"{'its' if tied == 1 else 'their'} scores and positions are equal."
+        )
+    if others:
+        heading = "One thing to check" if len(others) == 1 else f"{len(others)} things to check"
+        found.append({"heading": heading, "lines": others})
+    return found
+
+
+def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
+    ranges = []
+    for panel in panels[:_LISTED]:
+        low, high = (figures(value, 2) for value in panel["range"])
+        run = "run " if not ranges else ""
+        ranges.append(f"{panel['picker'].name} scores {run}from {low} to {high}")
+    text = f"{', '.join(ranges)}."
+    won = _who_won(subject)
+    if won:
+        text += f" {won}"
+    return {
+        "heading": "The pickers\u2019 scores are on different scales",
+        "lines": [
+            text,
+            f"If you trust one picker more, list it first and add {as_flag('prefer_input_order')}.",
+        ],
+    }
+
+
+def _who_won(subject: Subject) -> str:
+    """Return how often the picker that won most often won against the others."""
+    number = len(subject.pickers)
+    lost = np.zeros((number, number), dtype=np.int64)
+    at = np.ix_(subject.picker_of_source, subject.picker_of_source)
+    np.add.at(lost, at, subject.contents.lost_to)
+    np.fill_diagonal(lost, 0)
+    won, met = lost.sum(axis=0), lost.sum(axis=0) + lost.sum(axis=1)
+    if not met.any():
+        return ""
+    share = won / np.maximum(met, 1)
+    best = int(np.argmax(share))
+    times = (
+        f"all {met[best]:,} times"
+        if won[best] == met[best]
+        else f"{won[best]:,} of {met[best]:,} times"
+    )
+    who = "the two" if number == 2 else "it and another picker"
+    return f"Where {who} met, {subject.pickers[best].name} won {times}, perhaps only because its numbers are larger."
