@@ -226,6 +226,22 @@ def test_a_report_without_the_inputs_is_the_same_page_and_pictures(tmp_path):
     assert sorted(path.name for path in out.iterdir() if path.name.startswith(".")) == []
 
 
+@pytest.mark.parametrize(
+    "options", [(), ("--verify",), ("--remove-entirely",), ("--min-separation", 0)]
+)
+def test_the_page_of_a_run_is_the_page_of_report(tmp_path, cli, options):
+    paths = [write_file(cryosparc(300, seed=n), tmp_path / f"{n}.parquet") for n in range(2)]
+    out = tmp_path / "out"
+    options = ("--min-separation", 60, *options)
+    assert cli("run", *paths, "-o", out, *options, no_report=False).exit_code == 0
+    before = {path.name: path.read_bytes() for path in (out / "plots").iterdir()}
+    page = (out / "report.html").read_bytes()
+    again = [option for option in options if option == "--verify"]
+    assert cli("report", out, *again).exit_code == 0
+    assert (out / "report.html").read_bytes() == page
+    assert {path.name: path.read_bytes() for path in (out / "plots").iterdir()} == before
+
+
 def test_a_result_with_a_report_is_verified_and_already_done(example):
     out, _ = example
     assert (out / "report.html").exists()

@@ -79,7 +79,7 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -
         verification = verify(folders[0])
         for line in verification.lines():
             click.echo(line)
-        page = report(folders[0], verification=verification)
+        page = report(folders[0], verification=verification, contents=here.report_contents)
         show_report(client, reported(there.manifest, str(page.absolute())))
         if link:
             click.echo(f"live page: {link}{'' if wait else ' (closes now; --wait keeps it open)'}")

@@ -219,15 +219,18 @@ def _write_report(
         return page
     from dask_dedup import report
 
+    noted = result.report_contents
     try:
         try:
-            return report(result.output, plot_micrographs=micrographs, verification=found)
+            return report(
+                result.output, plot_micrographs=micrographs, verification=found, contents=noted
+            )
         except InputError as error:
             if not micrographs:
                 raise
             without = f"the report is without --plot-micrograph: {error.spelled(as_flag)}"
             click.echo(f"warning: {without}", err=True)
-            return report(result.output, verification=found)
+            return report(result.output, verification=found, contents=noted)
     except DedupError as error:
         text = error.spelled(as_flag)
         click.echo(f"warning: the result is complete, but has no report: {text}", err=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from dask_dedup.particles.report_contents import ReportContents
     from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.verify import Verification
 
@@ -25,6 +26,7 @@ def report(
     *,
     plot_micrographs: Sequence[str] = (),
     verification: Verification | None = None,
+    contents: ReportContents | None = None,
 ) -> Path:
     """Write ``report.html`` and ``plots/`` for a finished run. Replace an earlier report.
 
@@ -37,6 +39,9 @@ def report(
         without folders and suffix, or its uid.
     verification : Verification, optional
         Result of `verify` to show in the report.
+    contents : ReportContents, optional
+        What the run noted for the report (``RunResult.report_contents``). By default the datasets are read; they
+        are also read for `plot_micrographs`.
 
     Returns
     -------
@@ -52,7 +57,7 @@ def report(
     """
     run = open_finished_run(output)
     try:
-        return _write(run, plot_micrographs, verification)
+        return _write(run, plot_micrographs, verification, contents)
     except DedupError:
         raise
     except Exception as error:
@@ -63,14 +68,21 @@ def report(
         ) from error
 
 
-def _write(run: FinishedRun, named: Sequence[str], verification: Verification | None) -> Path:
+def _write(
+    run: FinishedRun,
+    named: Sequence[str],
+    verification: Verification | None,
+    contents: ReportContents | None,
+) -> Path:
     from dask_dedup.results.report.analysis import analyse
-    from dask_dedup.results.report.datasets import read_contents
     from dask_dedup.results.report.named import find_micrographs
     from dask_dedup.results.report.page import render
     from dask_dedup.results.report.subject import Subject
 
-    contents = read_contents(run, named)
+    if contents is None or named:
+        from dask_dedup.results.report.datasets import read_contents
+
+        contents = read_contents(run, named)
     keys = find_micrographs(run.output, contents, named)
     page, plots = render(Subject(run, contents, analyse(run, contents), verification), keys)
     with open_store(run.output).draft_report() as folder:

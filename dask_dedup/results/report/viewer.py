@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.formatting import printable
 from dask_dedup.results.report.image import Images, MicrographImage
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ WORST, BEST = 8, 4
 _OUTSIDE = 0.02
 #: The winner of a pick that has none on the page, and the bit of a kept pick.
 _NONE, _KEPT = 0xFFFF, 0x8000
+#: Characters of a name.
+_NAME = 500
 #: Number of steps along each axis.
 _STEPS = 65_535
 
@@ -154,7 +157,7 @@ def _embed(
         picks, image = picks[inside], None
     return EmbeddedMicrograph(
         row=row,
-        name=contents.name_of(int(contents.choice.keys[row])),
+        name=printable(contents.name_of(int(contents.choice.keys[row])), _NAME),
         short=subject.short_names[row],
         picks=picks,
         number=int(number[row]),
