@@ -41,7 +41,7 @@ def warnings(subject: Subject, scores: dict[str, Any] | None) -> list[dict[str, 
 
 
 def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
-    ranges = []
+    ranges: list[str] = []
     for panel in panels[:_LISTED]:
         low, high = (figures(value, 2) for value in panel["range"])
         run = "run " if not ranges else ""
