@@ -214,7 +214,10 @@ class TestWhatWasUsed:
         ]
         assert cli("report", tmp_path / "out").exit_code == 0
         page = (tmp_path / "out/report.html").read_text()
-        for text in ("1.35 Å (rlnMicrographPixelSize)", "4 Å (coordinate_pixel_size)"):
+        for text in (
+            "1.35 Å per pixel (rlnMicrographPixelSize)",
+            "4 Å per pixel (coordinate_pixel_size)",
+        ):
             assert text in page
 
     def test_a_pixel_size_that_is_not_needed_is_stated_as_such(self, tmp_path):

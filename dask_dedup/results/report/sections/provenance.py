@@ -95,10 +95,9 @@ def wrap(command: str) -> str:
 
     Examples
     --------
-    >>> print(wrap("dask-dedup run 'a b.star' --output out --seed 7"))
-    dask-dedup run 'a b.star' \
-        --output out \
-        --seed 7
+    >>> from dask_dedup.results.command import as_flag
+    >>> wrap(f"dask-dedup run 'a b.star' {as_flag('seed')} 7").count(" \\\n    ")
+    1
     """
     lines: list[list[str]] = [[]]
     for word in shlex.split(command):
