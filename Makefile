@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 # The tests start Python hundreds of times: keep the compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast test-slow test-oldest lint docs format clean
+.PHONY: demo test test-fast test-slow test-oldest lint docs format clean axe-core d3-zoom
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -51,3 +51,14 @@ format: $(READY)
 
 clean:
 	rm -rf $(VENV) .venv-oldest build demo
+
+# For the test of accessibility, which is skipped without it.
+axe-core:
+	npm ci --ignore-scripts --no-audit --no-fund --prefix tests/accessibility
+
+# Rebuild the part of the report's script that is vendored. A test compares the bytes.
+D3_ZOOM := dask_dedup/results/report/vendor
+d3-zoom:
+	npm ci --ignore-scripts --no-audit --no-fund --prefix $(D3_ZOOM)
+	npm run --silent --prefix $(D3_ZOOM) build
+	rm -rf $(D3_ZOOM)/node_modules

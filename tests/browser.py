@@ -54,7 +54,7 @@ class Visit:
 
 @contextmanager
 def browsing():
-    """Yield a function that opens an address at a width."""
+    """Yield a function that opens an address at a width. A trusted page may run scripts that it does not name."""
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("no chromium; .ci/packages installs it")
@@ -63,8 +63,13 @@ def browsing():
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
 
-        def visit(url, width=1280):
-            page = browser.new_page(viewport={"width": width, "height": 900})
+        def visit(url, width=1280, *, javascript=True, scheme="light", trusted=False):
+            page = browser.new_page(
+                viewport={"width": width, "height": 900},
+                java_script_enabled=javascript,
+                color_scheme=scheme,
+                bypass_csp=trusted,
+            )
             visit = Visit(page, urlsplit(url).netloc)
             page.goto(url)
             return visit
