@@ -328,10 +328,10 @@ def test_a_run_that_slurm_ends_resumes_in_the_next_job(too_short, expected):
 
 def when_written(monkeypatch, number, action):
     """Call an action once a run in this process has written a number of fragments; return a list of its result."""
-    from dask_dedup.cli.console import _SharedProgress
+    from dask_dedup.monitoring.progress_bar import SharedProgress
 
     seen, acted = [], []
-    real = _SharedProgress.note
+    real = SharedProgress.note
 
     def note(self, event):
         real(self, event)
@@ -340,7 +340,7 @@ def when_written(monkeypatch, number, action):
             if len(seen) == number:
                 acted.append(action())
 
-    monkeypatch.setattr(_SharedProgress, "note", note)
+    monkeypatch.setattr(SharedProgress, "note", note)
     return acted
 
 

@@ -7,13 +7,14 @@ import os
 import signal
 import sys
 from contextlib import contextmanager, suppress
+from types import SimpleNamespace
 
 import dask
 import pytest
 from tables import cryosparc, write_file
 
 from dask_dedup import RunError
-from dask_dedup.cluster import handshake
+from dask_dedup.cluster import handshake, scheduler
 from dask_dedup.cluster.scheduler import closing_quietly, preloads
 from dask_dedup.cluster.slurm import walltime
 from dask_dedup.cluster.slurm.allocation import Allocation
@@ -183,6 +184,18 @@ def test_the_live_page_of_a_single_worker_is_on_this_machine(cli, arguments):
     pytest.importorskip("bokeh")
     outcome = cli(*arguments, "--no-report", "--workers", 1, "--dashboard-address", ":0")
     assert "live page: http://127.0.0.1:" in outcome.stderr
+
+
+def test_a_wait_for_workers_is_announced(caplog, monkeypatch):
+    monkeypatch.setattr(scheduler, "NOTICE_SECONDS", 0.0)
+    monkeypatch.setattr(scheduler, "POLL_SECONDS", 0.0)
+    caplog.set_level("INFO", "dask_dedup")
+    answers = iter([{}, {}, {}, {"a": 1, "b": 1}])
+    client = SimpleNamespace(nthreads=lambda: next(answers))
+    scheduler.wait_for_workers(client, 2, lambda: None)
+    assert caplog.messages == [
+        "no worker has connected yet; the run starts when the first one does"
+    ]
 
 
 def test_a_cluster_closes_without_log_lines(caplog):

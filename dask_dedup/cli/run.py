@@ -159,6 +159,8 @@ def run(
                     names=names_of(inputs),
                     command_options=options,
                 )
+        if parameters["cluster"]:
+            stack.close()  # jobs of SLURM cost time, and the rest needs none
         print_line = (lambda _: None) if quiet else click.echo
         for line in summary_lines(result):
             print_line(line)

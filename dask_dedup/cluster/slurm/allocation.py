@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from distributed import Client, LocalCluster
 
 from dask_dedup.cluster import scheduler
+from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.slurm import settings
 from dask_dedup.cluster.tls import dashboard_environment
 from dask_dedup.errors import InputError, RunError
@@ -108,6 +109,7 @@ def start_in_allocation(
     # Closed before the step, whose workers end when they lose the scheduler.
     stack.enter_context(scheduler.closing_quietly(cluster))
     client = stack.enter_context(Client(cluster))
+    stack.callback(wait_for_visitors, client)
 
     def check() -> None:
         if step.poll() is not None:

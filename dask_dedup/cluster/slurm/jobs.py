@@ -14,6 +14,7 @@ from distributed import Client
 from distributed.core import Status
 
 from dask_dedup.cluster import scheduler
+from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.slurm import queue, settings, walltime
 from dask_dedup.cluster.tls import dashboard_environment
 from dask_dedup.errors import InputError, RunError
@@ -186,6 +187,7 @@ def start_jobs(
     size = f"{cores} cores, {memory}, {limit}"
     log.info("submitted %s to SLURM: %s each", counted(number, "job"), size)
     client = stack.enter_context(Client(cluster))
+    stack.callback(wait_for_visitors, client)
     scheduler.wait_for_workers(client, len(cluster.plan), cluster.replace_ended_jobs)
     return client
 
