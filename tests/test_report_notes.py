@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from test_cross_format import pickers as made_pickers
 from test_output import Crash, crashing
 from test_resume import write_cs, write_star
 
-from dask_dedup import DedupParams, run
+from dask_dedup import DedupParams, InputError, report, run
 from dask_dedup.formats.cryosparc import cs
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.star import lines as star_lines
@@ -24,7 +25,7 @@ from dask_dedup.particles.micrographs.names import MicrographName
 from dask_dedup.pipeline import notes, stages
 from dask_dedup.pipeline.executors import threads
 from dask_dedup.pipeline.notes import FragmentNotes, digest_of
-from dask_dedup.results.finished_run import open_finished_run
+from dask_dedup.results.finished_run import FinishedRun, open_finished_run
 from dask_dedup.results.report import datasets
 from dask_dedup.results.report.datasets import read_contents
 
@@ -57,6 +58,23 @@ def check(result):
     assert_same(result.report_contents, read_contents(open_finished_run(result.output)))
     assert [entry.name for entry in result.output.iterdir() if entry.name.startswith(".")] == []
     return result.report_contents
+
+
+def files_of_report(result, **options):
+    """Write the report of a run, and return its files."""
+    report(result.output, **options)
+    paths = [result.output / "report.html", *sorted((result.output / "plots").iterdir())]
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def check_pages(result, **options):
+    """Check that the page from the notes and the page from the datasets are equal, byte for byte."""
+    assert result.report_contents is not None
+    noted = files_of_report(result, contents=result.report_contents, **options)
+    read = files_of_report(result, **options)
+    assert noted.keys() == read.keys()
+    assert [name for name in noted if noted[name] != read[name]] == []
+    return noted
 
 
 def scrambled(table, seed=0):
@@ -279,6 +297,106 @@ def test_a_result_in_an_object_store(there, tmp_path, many_fragments):
     result = run(path, there / "out", min_separation=60.0)
     assert_same(result.report_contents, read_contents(open_finished_run(there / "out")))
     assert not [name for name in there.names() if "notes" in name]
+
+
+@pytest.mark.parametrize("form", ["parquet", "star", "cs", "csg"])
+def test_pages_of_every_format(pickers, tmp_path, many_fragments, form):
+    check_pages(run(pickers[form], tmp_path, min_separation=30.0))
+
+
+def test_pages_of_both_engines(pickers, tmp_path, monkeypatch, cluster):
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    out, params = tmp_path / "out", DedupParams(min_separation=30.0)
+    one = run(pickers["parquet"], out, params)
+    here = check_pages(one)
+    out.rename(tmp_path / "here")
+    other = run(pickers["parquet"], out, params, cluster)
+    assert_same(one.report_contents, other.report_contents)
+    times = {name: one.manifest[name] for name in ("created", "seconds")}
+    (out / "manifest.json").write_text(json.dumps({**other.manifest, **times}))
+    assert check_pages(other) == here
+
+
+def test_pages_after_an_interruption(tmp_path, monkeypatch, many_fragments):
+    path = write_folder(scrambled(cryosparc(400)), tmp_path / "in", files=10)
+    with monkeypatch.context() as patch:
+        crashing(patch, stages, "write_fragment", call=5)
+        with pytest.raises(Crash):
+            run(path, tmp_path / "out", min_separation=60.0)
+    check_pages(run(path, tmp_path / "out", min_separation=60.0))
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"min_separation": 0.0},
+        {"min_separation": 60.0, "remove_entirely": True},
+        {"min_separation": 60.0, "between_inputs_only": True},
+        {"min_separation": 60.0, "min_score": 0.3},
+    ],
+)
+def test_pages_of_unusual_runs(tmp_path, params):
+    tables = [cryosparc(300, seed=1), scrambled(cryosparc(300, seed=2))]
+    paths = [write_file(t, tmp_path / f"{n}.parquet") for n, t in enumerate(tables)]
+    check_pages(run(paths, tmp_path / "out", **params))
+
+
+def test_pages_of_tomograms(tmp_path):
+    path = write_star(relion(400, axes=3), tmp_path / "in.star")
+    check_pages(run(path, tmp_path / "out", min_separation=30.0))
+
+
+def test_pages_of_a_sample(tmp_path, monkeypatch):
+    for module in (sampling, datasets, scanned_sample):
+        monkeypatch.setattr(module, "SAMPLE_PICKS", 400)
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    path = write_folder(scrambled(cryosparc(2_000, micrographs=50)), tmp_path / "in", files=4)
+    check_pages(run(path, tmp_path / "out", min_separation=60.0))
+
+
+@pytest.mark.parametrize("match", ["path", "uid"])
+def test_a_micrograph_that_the_user_named_is_noted(tmp_path, monkeypatch, match):
+    for module in (sampling, datasets, scanned_sample):
+        monkeypatch.setattr(module, "SAMPLE_PICKS", 200)
+    monkeypatch.setattr(scanned_sample, "_LEAST", 0)
+    monkeypatch.setattr(scanned_sample, "_MARGIN", 1.5)
+    monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+    path = write_folder(scrambled(cryosparc(2_000, micrographs=50)), tmp_path / "in", files=4)
+    options = {"min_separation": 60.0, "match_micrographs": match}
+    usual = run(path, tmp_path / "usual", **options).report_contents
+    key = next(key for key in usual.micrographs.tolist() if key not in usual.choice.keys)
+    name = str(key) if match == "uid" else usual.names[key].name
+    result = run(path, tmp_path / "out", plot_micrographs=[name], **options)
+    assert result.manifest["separation"]["picks"] == len(usual.sample)
+    noted = result.report_contents
+    assert {*noted.choice.keys.tolist()} == {*usual.choice.keys.tolist(), key}
+    assert_same(noted, read_contents(open_finished_run(result.output), [name]))
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "read_contents", None)
+        report(result.output, contents=noted, plot_micrographs=[name])
+    check_pages(result, plot_micrographs=[name])
+    with pytest.raises(InputError, match="no micrograph 'unknown'"):
+        report(result.output, contents=noted, plot_micrographs=["unknown"])
+
+
+def test_a_micrograph_that_was_not_noted_is_read(tmp_path, monkeypatch):
+    for module in (sampling, datasets, scanned_sample):
+        monkeypatch.setattr(module, "SAMPLE_PICKS", 200)
+    path = write_folder(scrambled(cryosparc(2_000, micrographs=50)), tmp_path / "in", files=4)
+    result = run(path, tmp_path / "out", min_separation=60.0)
+    noted = result.report_contents
+    key = next(key for key in noted.micrographs.tolist() if key not in noted.choice.keys)
+    check_pages(result, plot_micrographs=[str(key)])
+
+
+def test_the_report_of_a_run_reads_no_dataset(tmp_path, monkeypatch, cli):
+    path = write_folder(scrambled(cryosparc(300)), tmp_path / "in", files=3)
+    monkeypatch.setattr(datasets, "read_contents", None)
+    monkeypatch.setattr(FinishedRun, "read_picks", None)
+    done = cli("run", path, "-o", tmp_path / "out", no_report=False)
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").exists()
+    assert "no report" not in done.stderr
 
 
 def test_an_earlier_result_has_no_notes(tmp_path):

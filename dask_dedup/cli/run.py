@@ -157,6 +157,7 @@ def run(
                     overwrite=overwrite,
                     on_event=on_event,
                     names=names_of(inputs),
+                    plot_micrographs=() if no_report else plot_micrographs,
                     command_options=options,
                 )
         if parameters["cluster"]:

@@ -94,6 +94,21 @@ def analyse_separations(
 ) -> SeparationAnalysis:
     """Find the gap between duplicates and neighbours, and what a run keeps at several separations.
 
+    Parameters are as in `keep_around`.
+    """
+    spacing = spacing_of(picks, params)
+    return keep_around(picks, params, higher_is_better, spacing, separations)
+
+
+def keep_around(
+    picks: Picks,
+    params: DedupParams,
+    higher_is_better: Sequence[bool],
+    spacing: Spacing | None,
+    separations: Sequence[float] | Floats | None = None,
+) -> SeparationAnalysis:
+    """Find what a run keeps at several separations around a known gap between duplicates and neighbours.
+
     Parameters
     ----------
     picks : Picks
@@ -102,10 +117,11 @@ def analyse_separations(
         Duplicates must be defined by a distance in angstrom (`DedupParams.measures`).
     higher_is_better : sequence of bool
         Direction of the score of each input.
+    spacing : Spacing or None
+        The gap; None if there is none.
     separations : sequence of float, optional
         Angstrom. By default those of `separations_around` the run's own. `min_separation` is added to them.
     """
-    spacing = spacing_of(picks, params)
     own = params.min_separation
     if separations is None:
         separations = separations_around(own, _farthest(picks, params, spacing))

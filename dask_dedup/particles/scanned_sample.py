@@ -12,10 +12,13 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.particles.micrographs.stripping import bare_name
 from dask_dedup.particles.sample import MOST_ON_ONE, SAMPLE_PICKS, likely_sampled
 from dask_dedup.particles.sampled_rows import sampled_micrographs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -60,6 +63,7 @@ def scan_sample(
     summary: ScanSummary,
     first_row: int,
     total_rows: int,
+    named: Sequence[str] = (),
 ) -> ScannedSample:
     """Note the micrographs of a fragment that may be sampled.
 
@@ -76,9 +80,12 @@ def scan_sample(
         Number of the fragment's first row in the input.
     total_rows : int
         Rows of all inputs.
+    named : sequence of str
+        Names of micrographs that the user asked for.
     """
     compared = found.picks.invalid == 0
-    likely, first = _likely_rows(found, compared, summary.micrographs.size, total_rows)
+    wanted = _find_named(summary, named)
+    likely, first = _likely_rows(found, compared, summary.micrographs.size, total_rows, wanted)
     row = np.arange(first_row, first_row + rows.num_rows)
     mask = np.zeros(rows.num_rows, dtype=bool)
     mask[first] = True
@@ -92,18 +99,38 @@ def scan_sample(
 
 
 def _likely_rows(
-    found: Extract, compared: NDArray[np.bool_], micrographs: int, total_rows: int
+    found: Extract,
+    compared: NDArray[np.bool_],
+    micrographs: int,
+    total_rows: int,
+    wanted: NDArray[np.uint64],
 ) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """Return a mask of the compared rows on micrographs that may be sampled, and the first such row of each."""
+    """Return a mask of the compared rows on micrographs that may be sampled, and the first such row of each.
+
+    `micrographs` is the number of micrographs of the fragment, `wanted` holds keys that the user asked for.
+    """
     keys, likely = found.picks.micrograph, compared
     share = _MARGIN * SAMPLE_PICKS / max(1, total_rows)
     if share < 1 and micrographs * share >= _LEAST:
-        likely = compared & (splitmix64(keys) < np.uint64(share * 2.0**64))
+        likely = splitmix64(keys) < np.uint64(share * 2.0**64)
+        if wanted.size:
+            likely |= np.isin(keys, wanted)
+        likely &= compared
     at = np.flatnonzero(likely)
     distinct, number = unique_inverse(keys[at])
     first = np.empty(distinct.size, dtype=np.intp)
     first[number[::-1]] = at[::-1]
     return likely, first
+
+
+def _find_named(summary: ScanSummary, named: Sequence[str]) -> NDArray[np.uint64]:
+    """Return the keys of the micrographs of a fragment that may be meant by one of the names."""
+    if not named:
+        return np.empty(0, np.uint64)
+    bare = {bare_name(name) for name in named}
+    uids = {int(name) for name in named if name.isdecimal() and int(name) < 2**64}
+    keys = {each.key for each in summary.names if bare_name(each.name or each.path) in bare}
+    return np.array(sorted(keys | uids), dtype=np.uint64)
 
 
 def _extents(

@@ -56,6 +56,8 @@ class Job:
     endpoint_url: str | None = None
     #: Identifies the events of this attempt.
     attempt: str = ""
+    #: Names of micrographs that the report shows besides others.
+    plot_micrographs: tuple[str, ...] = ()
     #: Made after the scan, if the output format is a conversion.
     conversion: Conversion | None = None
 
@@ -69,8 +71,8 @@ class Job:
         return self.stored_schema.load()
 
 
-def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
-    """Make the job of a run from its inputs and output format."""
+def make_job(inputs: Inputs, output_format: str, plot_micrographs: Sequence[str] = ()) -> Job:
+    """Make the job of a run from its inputs, its output format and the micrographs to show."""
     native = native_names(inputs.tables, output_format)
     as_parquet = [t for t, name in zip(inputs.tables, native, strict=True) if name is None]
     if output_format in CONVERSIONS:
@@ -80,9 +82,9 @@ def make_job(inputs: Inputs, output_format: str, run_token: str = "") -> Job:
         stored_schema=StoredSchema.of(unified_schema(as_parquet)),
         native_names=tuple(native),
         output_format=output_format,
-        run_token=run_token,
         endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
+        plot_micrographs=tuple(plot_micrographs),
     )
 
 

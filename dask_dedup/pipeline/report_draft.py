@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.errors import InputError
 from dask_dedup.output.layout import notes_name
+from dask_dedup.particles.micrographs.named import find_micrograph
 from dask_dedup.particles.report_contents import DISTANCE_BINS, ReportContents
 from dask_dedup.particles.sample import SampledMicrographs, SampledPicks, choose_sample
 from dask_dedup.particles.sampled_rows import first_names
@@ -39,6 +42,8 @@ class ReportDraft:
         Keys of all micrographs, and particles on each.
     names : dict of int to MicrographName
     choice : SampleChoice
+    measured : SampleChoice
+        The same without micrographs that the user named, on which nothing but pictures may depend.
     sampled : SampledMicrographs
     """
 
@@ -46,6 +51,7 @@ class ReportDraft:
     rows: NDArray[np.int64]
     names: dict[int, MicrographName]
     choice: SampleChoice
+    measured: SampleChoice
     sampled: SampledMicrographs
 
     def complete(
@@ -84,16 +90,29 @@ class ReportDraft:
         )
 
 
-def draft_report(summaries: Sequence[ScanSummary], census: Census) -> ReportDraft:
-    """Choose the sample of the report, and collect what the scan has noted about it."""
+def draft_report(
+    summaries: Sequence[ScanSummary], census: Census, named: Sequence[str] = ()
+) -> ReportDraft:
+    """Choose the sample of the report, and collect what the scan has noted about it.
+
+    `named` are micrographs to show besides others. Unknown ones are left out.
+    """
     scanned = [summary.sample for summary in summaries if summary.sample is not None]
-    choice = choose_sample(census.keys, census.rows, _extents(scanned, census.keys))
+    extents = _extents(scanned, census.keys)
+    names = _names(summaries)
+    wanted = []
+    for name in named:
+        with suppress(InputError):
+            wanted.append(find_micrograph("", census.keys.tolist(), names, name))
+    measured = choose_sample(census.keys, census.rows, extents)
+    choice = choose_sample(census.keys, census.rows, extents, wanted) if wanted else measured
     sampled = SampledMicrographs.concatenate([each.micrographs for each in scanned])
     return ReportDraft(
         micrographs=census.keys,
         rows=census.rows,
-        names=_names(summaries),
+        names=names,
         choice=choice,
+        measured=measured,
         sampled=sampled.take(choice.find(sampled.key) >= 0).firsts(),
     )
 

@@ -71,6 +71,7 @@ def run(
     overwrite: bool = False,
     on_event: EventHandler | None = None,
     names: Mapping[str, str] | None = None,
+    plot_micrographs: Sequence[str] = (),
     command_options: Mapping[str, Any] | None = None,
     **keywords: Any,
 ) -> RunResult:
@@ -104,6 +105,8 @@ def run(
         By default, a notebook shows a progress bar.
     names : mapping, optional
         Names of the pickers of inputs, {input: name}. By default they come from names of folders.
+    plot_micrographs : sequence of str
+        Micrographs that the report will show besides those that are chosen, named as for `report`.
     command_options : mapping, optional
         Further options of the command line, such as ``{"workers": 4}``, for the command that `status` shows. They
         have no other effect.
@@ -144,7 +147,7 @@ def run(
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     opened = make_inputs(tables, exposures, params, left_out, psize_sources)
-    job = make_job(opened, output_format)
+    job = make_job(opened, output_format, plot_micrographs)
 
     def identify(job: Job) -> tuple[Job, dict[str, Any]]:
         """Return the job with its run token, and the request."""
@@ -278,12 +281,12 @@ class _Run:
         for check in CHECKS:
             check(inputs, summaries)
         census = count_micrographs(summaries)
-        draft = draft_report(summaries, census)
+        draft = draft_report(summaries, census, self.job.plot_micrographs)
         plan = make_plan(summaries, census=census, sample=draft.choice)
         planned = events.planned(plan, summaries)
         self.emit(planned)
         self.job, spacing, doubts = choose_separation(
-            self.executor, self.job, summaries, draft.choice
+            self.executor, self.job, summaries, draft.measured
         )
         inputs = self.job.inputs
         log.info(describe_rule(inputs))

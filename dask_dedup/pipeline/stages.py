@@ -89,8 +89,16 @@ def scan_fragment(
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
     summary = summarize(found, fragment, roles, inputs.params)
-    first_row = int(inputs.first_rows[number])
-    sample = scan_sample(found, rows, roles, inputs.micrographs, summary, first_row, inputs.rows)
+    sample = scan_sample(
+        found,
+        rows,
+        roles,
+        inputs.micrographs,
+        summary,
+        int(inputs.first_rows[number]),
+        inputs.rows,
+        job.plot_micrographs,
+    )
     summary = replace(summary, sample=sample)
     if name_densest:
         keys = summary.micrographs[np.argsort(-summary.counts, kind="stable")[:LISTED]]

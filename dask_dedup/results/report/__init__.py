@@ -5,9 +5,10 @@ It is made from the manifest and the datasets, so the inputs are not needed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from dask_dedup.errors import DedupError, RunError
+from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import PAGE, PLOTS
 from dask_dedup.results.finished_run import open_finished_run
@@ -41,7 +42,7 @@ def report(
         Result of `verify` to show in the report.
     contents : ReportContents, optional
         What the run noted for the report (``RunResult.report_contents``). By default the datasets are read; they
-        are also read for `plot_micrographs`.
+        are also read if the run has not noted one of `plot_micrographs`.
 
     Returns
     -------
@@ -75,15 +76,10 @@ def _write(
     contents: ReportContents | None,
 ) -> Path:
     from dask_dedup.results.report.analysis import analyse
-    from dask_dedup.results.report.named import find_micrographs
     from dask_dedup.results.report.page import render
     from dask_dedup.results.report.subject import Subject
 
-    if contents is None or named:
-        from dask_dedup.results.report.datasets import read_contents
-
-        contents = read_contents(run, named)
-    keys = find_micrographs(run.output, contents, named)
+    contents, keys = _with_named(run, named, contents)
     page, plots = render(Subject(run, contents, analyse(run, contents), verification), keys)
     with open_store(run.output).draft_report() as folder:
         (folder / PLOTS).mkdir()
@@ -91,3 +87,23 @@ def _write(
             (folder / PLOTS / f"{name}.svg").write_text(text, encoding="utf-8")
         (folder / PAGE).write_text(page, encoding="utf-8")
     return run.output / PAGE
+
+
+def _with_named(
+    run: FinishedRun, named: Sequence[str], noted: ReportContents | None
+) -> tuple[ReportContents, list[int]]:
+    """Return the contents with the micrographs `named` in the sample, and the keys of these.
+
+    The datasets are read only if the run has not noted them.
+    """
+    from dask_dedup.particles.micrographs.named import find_micrographs
+
+    if noted is not None:
+        with suppress(InputError):
+            keys = find_micrographs(run.output, noted, named)
+            if {*keys} <= {*noted.choice.keys.tolist()}:
+                return noted, keys
+    from dask_dedup.results.report.datasets import read_contents
+
+    contents = read_contents(run, named)
+    return contents, find_micrographs(run.output, contents, named)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.separation import SeparationAnalysis, analyse_separations
+from dask_dedup.dedup.separation import SeparationAnalysis, keep_around
+from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.errors import RunError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dask_dedup.particles.report_contents import ReportContents
     from dask_dedup.results.finished_run import FinishedRun
 
@@ -33,7 +36,7 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
         return None
     higher = [roles.higher_is_better for roles in run.roles]
     some = sample.take(whole)
-    found = analyse_separations(some.picks(), run.params, higher)
+    found = keep_around(some.picks(), run.params, higher, _spacing(run.manifest.get("separation")))
     wrong = np.count_nonzero(found.at(run.params.min_separation) != some.kept)
     if wrong:
         raise RunError(
@@ -43,3 +46,10 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
     bits = np.where(sample.kept, np.uint32(0xFFFFFFFF), np.uint32(0))
     bits[whole] = found.bits
     return replace(found, bits=bits)
+
+
+def _spacing(found: Mapping[str, Any] | None) -> Spacing | None:
+    """Return the gap that the run found before it decided."""
+    if found is None or found["neighbours_begin"] is None:
+        return None
+    return Spacing(found["duplicates_end"], found["neighbours_begin"], found["recommended"])

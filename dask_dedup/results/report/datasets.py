@@ -13,6 +13,7 @@ from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import RunError
+from dask_dedup.particles.micrographs.named import find_micrograph
 from dask_dedup.particles.report_contents import ReportContents, bin_distances, count_lost_to
 from dask_dedup.particles.sample import (
     MOST_ON_ONE,
@@ -28,7 +29,6 @@ from dask_dedup.particles.sampled_rows import (
     sampled_micrographs,
     sampled_paths,
 )
-from dask_dedup.results.report.named import find_micrograph
 from dask_dedup.results.report.outcomes import first_rows_of_files, read_outcomes, rows_of_parts
 
 if TYPE_CHECKING:

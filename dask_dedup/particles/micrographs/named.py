@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def find_micrograph(
-    output: Path, keys: Sequence[int], names: Mapping[int, MicrographName], name: str
+    output: Path | str, keys: Sequence[int], names: Mapping[int, MicrographName], name: str
 ) -> int:
     """Return the key of the micrograph `name`: its full name, its name without folders and suffix, or its uid.
 
