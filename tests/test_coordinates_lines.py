@@ -206,6 +206,37 @@ def test_damaged_files_are_input_errors(tmp_path, name, text):
         columns(put(tmp_path, name, text), *CENTRES)
 
 
+@pytest.mark.parametrize("value", ["5", "mic"])
+def test_other_columns_may_have_the_names_of_the_table(tmp_path, value):
+    """STOPGAP names the tomogram in tomo_num. Other columns stay what they are."""
+    labels = (
+        "tomo_num",
+        "orig_x",
+        "orig_y",
+        "orig_z",
+        "rlnMicrographName",
+        "rlnMicrographPixelSize",
+    )
+    head = "".join(f"_{label}\n" for label in labels)
+    text = f"data_stopgap_motivelist\nloop_\n{head}7 1 2 3 {value} {value}\n"
+    table = open_table(put(tmp_path, "m.star", text.encode()))
+    row = {
+        name: column[0]
+        for name, column in zip(
+            table.schema.names, columns(tmp_path / "m.star", *table.schema.names), strict=True
+        )
+    }
+    other = float(value) if value == "5" else value
+    assert row["rlnTomoName"] == "7"
+    assert row["rlnMicrographName"] == row["rlnMicrographPixelSize"] == other
+
+
+def test_coordinates_of_imod_that_are_not_numbers_are_read_without_a_warning(tmp_path):
+    points = np.array([2, 0, 0, 0], ">i4").tobytes() + b"\x7f\xa0\0\0" * 6
+    path = put(tmp_path, "m.mod", b"IMODV1.2" + bytes(232) + b"CONT" + points + b"IEOF")
+    assert np.isnan(columns(path, *CENTRES)).all()
+
+
 def test_part_files_are_read_again(tmp_path):
     """Two runs may have part files of the same names."""
     for text in (b"1 2 3 4\n", b"5 6 7 8\n"):

@@ -171,9 +171,10 @@ def _columns(
 ) -> dict[str, pa.Array]:
     """Return the columns of `schema`, from the columns of the files as text and as numbers."""
     rows = sum(part.rows for part in slices)
+    key = TOMOGRAM if detail.tomograms else MICROGRAPH
     result: dict[str, pa.Array] = {}
     for name in schema.names:
-        if name in _NAMES:
+        if name == key:
             if "micrograph" in text and not detail.lists:
                 result[name] = _renamed(text["micrograph"].dictionary_encode(), dict(detail.names))
             else:
@@ -185,7 +186,7 @@ def _columns(
             result[name] = from_numpy(without_dummies(score))
         elif name == FILAMENT:
             result[name] = _whole(numbers.get("filament"), rows)
-        elif name in _PIXEL_SIZES:
+        elif name in _PIXEL_SIZES and name not in {*numbers, *text}:
             size = np.full(rows, layout.pixel_size or np.nan)
             result[name] = from_numpy(numbers.get("pixel_size", size))
         elif name in numbers:
@@ -202,13 +203,13 @@ def _needed(layout: Layout, names: Sequence[str]) -> list[str]:
     needed: set[str] = set()
     for name in names:
         if name in _NAMES:
-            needed.add("micrograph")
+            needed |= {"micrograph", name}
         elif name in COORDINATES:
             axis = COORDINATES.index(name)
             needed |= {"xyz"[axis], f"shift_{'xyz'[axis]}", ("width", "height", "z")[axis]}
         else:
-            role = {SCORE: "score", FILAMENT: "filament"}.get(name, name)
-            needed.add("pixel_size" if role in _PIXEL_SIZES else role)
+            needed.add({SCORE: "score", FILAMENT: "filament"}.get(name, name))
+            needed |= {"pixel_size"} if name in _PIXEL_SIZES else set()
     return [name for name in layout.columns if name in needed]
 
 

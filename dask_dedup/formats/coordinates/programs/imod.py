@@ -37,7 +37,8 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG
                 (count,) = struct.unpack_from(">i", content, position)
                 position += 16
                 found = np.frombuffer(content, ">f4", 3 * count, position).reshape(-1, 3)
-                points.append(found.astype(np.float64))
+                with np.errstate(invalid="ignore"):
+                    points.append(found.astype(np.float64))
                 numbers += [model_object] * count
                 position += 12 * count
             elif name == b"MESH":
