@@ -48,7 +48,7 @@ DUMMY_SCORE = -999.0
 #: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
 _LOOP = re.compile(
     rb"[ \t]*data_(\S*)[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
-    rb"((?:[ \t]*(?:_[^\n]*|#[^\n]*)?\r?\n)+)",
+    rb"((?:[ \t]*(?:_\S+[ \t]*)?(?:#[^\n]*)?\r?\n)+)",
     re.IGNORECASE,
 )
 _LABEL = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)

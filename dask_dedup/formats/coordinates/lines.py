@@ -32,9 +32,10 @@ SLICE_BYTES = 8 * 2**20
 LONGEST_LINE = 2**20
 
 _NEWLINE, _SPACE, _COMMENT = ord("\n"), ord(" "), ord("#")
-#: A line that ends a STAR table.
+#: A line that ends a STAR table: a block, or a label with one value at most. A row has more.
 _STRUCTURE = re.compile(
-    rb"^[ \t]*(?:data_\S*|loop_|_\S+[^\n]*?)[ \t]*(?:#[^\n]*)?\r?$", re.M | re.I
+    rb"^[ \t]*(?:data_\S*|loop_|_\S+(?:[ \t]+(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s#]\S*))?)[ \t]*(?:#[^\n]*)?\r?$",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 

@@ -24,7 +24,7 @@ from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM, firs
 from dask_dedup.formats.coordinates.folder import PickPath
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import exists, list_names, read_bytes, status_of
+from dask_dedup.storage.files import exists, is_file, list_names, read_bytes, status_of
 from dask_dedup.storage.paths import at, is_uri
 
 if TYPE_CHECKING:
@@ -124,6 +124,8 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
         raise InputError(f"{path}: not a list of pick files.")
     labels, start, pair = found
     rows = _read_rows(path, text, start, labels, pair)
+    if not rows:
+        raise InputError(f"{path}: lists no pick files. Leave it out.")
     project = _find_project(path, [target for _, target, _ in rows])
     files: dict[str, PickPath] = {}
     missing: list[str] = []
@@ -179,18 +181,20 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
     target = first_row(text).decode(errors="replace")
     project = _find_project(path, [target])
     table = project / target
-    if not target or not table.is_file():
+    if not target or not is_file(table):
         raise InputError(
             f"{path}: names the micrographs {target or '(nothing)'}, which do not exist. The path is relative to "
             f"the project folder (looked in {project})."
         )
     files = []
     for micrograph in _micrographs_of(table):
-        stem = str(PurePosixPath(_JOB_FOLDER.sub("", micrograph)).with_suffix(""))
+        name = _JOB_FOLDER.sub("", micrograph)
+        stem = name.removesuffix(PurePosixPath(name).suffix)
         for extension in ("star", "box", "txt"):
-            name = f"{stem}_{suffix}.{extension}"
-            if exists(path.parent / name):
-                files.append(PickPath(path.parent / name, name, micrograph))
+            file = path.absolute().parent / f"{stem}_{suffix}.{extension}"
+            if exists(file):
+                name = _name_in_tree(path, file.parent, str(file))
+                files.append(PickPath(file, name, micrograph))
                 break
     if not files:
         raise InputError(f"{path}: none of the micrographs in {table} has a file *_{suffix}.star.")
@@ -230,11 +234,8 @@ def _below(folder: Path, target: str) -> Path:
 def _name_in_tree(path: Path, project: Path, target: str) -> str:
     """Return the output name of a listed file: its path below the list's folder, else below the project."""
     if is_uri(target):
-        return (
-            target.removeprefix(f"{path.parent}/")
-            if target.startswith(f"{path.parent}/")
-            else Path(target).name
-        )
+        below = target.removeprefix(f"{path.parent}/")
+        return Path(target).name if below == target or ".." in Path(below).parts else below
     file = Path(os.path.normpath(project / target))
     for folder in (path.absolute().parent, project):
         if file.is_relative_to(folder):

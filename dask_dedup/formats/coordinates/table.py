@@ -154,6 +154,7 @@ def _open_pattern(path: Path, source: int, maps: Sequence[ColumnMap]) -> Particl
     files = []
     for each in found:
         name = each.relative_to(root).as_posix()
+        name = each.name if ".." in Path(name).parts else name
         files.append(PickPath(each, name, micrograph_of(name)))
     opened = _open_files(files, maps)
     if not any(file.layout for _, file in opened):

@@ -41,11 +41,11 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         }
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
+    # JSON can have characters that are no text.
+    run = str(picks.get("run_name") or _run_of(path)).encode(errors="backslashreplace").decode()
     return {
         **columns,
-        "micrograph": np.full(
-            len(points), str(picks.get("run_name") or _run_of(path)), dtype=object
-        ),
+        "micrograph": np.full(len(points), run, dtype=object),
         "pixel_size": np.ones(len(points)),
     }
 

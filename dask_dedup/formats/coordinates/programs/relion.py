@@ -53,7 +53,7 @@ def _recognise_annotations(head: bytes, path: Path) -> Header | None:
         if len(row) == len(columns):
             name = row[columns.index("micrograph")].decode(errors="replace")
             found = find_tomogram(path, name, (PIXEL_SIZE, BINNING))
-            size = float(found[PIXEL_SIZE]) * float(found[BINNING]) if found else None
+            size = found[0] * found[1] if found else None
         return Header(Layout(ANNOTATIONS.name, columns, pixel_size=size), start)
     return None
 

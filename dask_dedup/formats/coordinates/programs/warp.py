@@ -81,7 +81,8 @@ def _size_of(tomogram: str, path: Path) -> tuple[float, ...]:
             f"{path}: its positions are fractions of the volume (0 to 1), and no tomograms.star beside it or in "
             f"the folders above has the size of {tomogram}. Put that table into the folder."
         )
-    return tuple(float(row[size]) * float(row[PIXEL_SIZE]) for size in SIZES)
+    pixel_size, *sizes = row
+    return tuple(size * pixel_size for size in sizes)
 
 
 MATCHING = ColumnMap("Warp template matching", (".star",), _recognise, star=True)
