@@ -279,6 +279,53 @@ def test_files_named_one_by_one_are_one_input(picks, name):
     assert group_files(["a.star", *files, "b.cs"]) == ["a.star", pattern, "b.cs"]
 
 
+TABLE = """data_
+
+loop_
+_rlnMicrographName
+_rlnCoordinateX
+_rlnCoordinateY
+_rlnAutopickFigureOfMerit
+"""
+
+
+def tables_beside_picks(folder):
+    """Write two particle tables with rows and a STAR file that names no micrograph."""
+    for name in "ab":
+        (folder / f"{name}.star").write_text(TABLE + "mic1 10 20 0.5\nmic1 500 20 0.5\n")
+    picks = TABLE.replace("_rlnMicrographName\n", "")
+    (folder / "mic1.star").write_text(picks + "10 20 0.5\n")
+    return [folder / name for name in ("a.star", "b.star", "mic1.star")]
+
+
+def test_particle_tables_named_beside_pick_files_are_not_ignored(tmp_path):
+    paths = tables_beside_picks(tmp_path)
+    assert group_files(paths) == paths
+    assert group_files([*paths[:2], paths[2]]) == paths
+
+
+def test_a_pattern_of_particle_tables_stands_for_each_of_them(tmp_path):
+    paths = tables_beside_picks(tmp_path)[:2]
+    assert group_files([tmp_path / "[ab].star"]) == [tmp_path / "[ab].star"]
+    paths[0].rename(tmp_path / "run1.star")
+    paths[1].rename(tmp_path / "run2.star")
+    pattern = tmp_path / "run?.star"
+    assert group_files([pattern]) == [tmp_path / "run1.star", tmp_path / "run2.star"]
+    result = dask_dedup.run([pattern], tmp_path / "out", micrograph_pixel_size=1)
+    assert [entry["rejected"] for entry in result.by_input] in ([0, 2], [2, 0])
+
+
+def test_empty_files_do_not_keep_pick_files_apart(tmp_path):
+    paths = tables_beside_picks(tmp_path)[2:]
+    for name in ("mic2.star", "mic3.star"):
+        (tmp_path / name).write_text("")
+    for name in "ab":
+        (tmp_path / f"{name}.star").unlink()
+    paths += [tmp_path / "mic2.star", tmp_path / "mic3.star"]
+    assert group_files(paths) == [str(tmp_path / "*.star")]
+    assert group_files([tmp_path / "mic*.star"]) == [tmp_path / "mic*.star"]
+
+
 @pytest.mark.real_data
 def test_files_that_name_their_micrographs_stay_inputs_of_their_own(picks, real_data):
     files = sorted((picks / LAYOUTS["topaz files"]).iterdir())

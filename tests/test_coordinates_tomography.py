@@ -63,13 +63,6 @@ def test_numbers_of_tomograms_become_names(forms):
     assert names[0].endswith("/tomo_ts01.mrc_15.00Apx.mrc")
 
 
-@pytest.mark.parametrize(("separation", "near"), [(5, 36), (25, 69), (50, 85), (100, 139)])
-def test_m_species_are_in_angstrom(forms, tmp_path, separation, near):
-    path = forms / "warp/m_species_particles.star"
-    (kept,) = run([path], tmp_path / "out", separation, remove_entirely=True)
-    assert 1399 - kept == near
-
-
 @pytest.mark.parametrize(
     ("separation", "rejected", "near"), [(5, 6, 12), (25, 10, 20), (50, 14, 28), (100, 18, 36)]
 )
@@ -198,7 +191,6 @@ def test_peaks_of_pytom_are_in_voxels_of_their_pixel_size(real_data, tmp_path):
 WRITABLE = {
     "dynamo": "../dynamo2m_chemoreceptor/dynamo2warp_example.tbl",
     "stopgap": "chemo_stopgap.star",
-    "m": "warp/m_species_particles.star",
     "matching": "warp/matching",
     "copick": "copick/ExperimentRuns/*/Picks/dynamo_0_chemoreceptor.json",
     "cbox": "../cryolo_boxmanager/example3D_filament.cbox",
@@ -212,9 +204,8 @@ WRITABLE = {
 @pytest.mark.parametrize("form", WRITABLE)
 def test_files_without_duplicates_come_back_byte_for_byte(forms, tmp_path, form):
     path = forms / WRITABLE[form]
-    options = (
-        {} if form in ("m", "matching", "copick", "tardis") else {"micrograph_pixel_size": 15.0}
-    )
+    known = form in ("matching", "copick", "tardis")
+    options = {} if known else {"micrograph_pixel_size": 15.0}
     separation = 1e-9 if form == "helix" else 0.0001
     (kept,) = run([path], tmp_path / "out", separation, **options)
     rows = open_table(path).rows

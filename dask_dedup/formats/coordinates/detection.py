@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import re
 from itertools import islice
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.optimisation_set import is_set
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
 from dask_dedup.storage.files import list_names, open_to_read
 from dask_dedup.storage.walk import walk
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: Extensions of pick files. STAR files can be particle tables as well.
 _EXTENSIONS = {
@@ -26,8 +23,7 @@ _DEPTH, _FILES = 8, 1000
 _HEAD = 2**16
 #: Names that only lists of pick files, and tables of other programs than RELION, have.
 _NAMES = re.compile(
-    rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|_wrpCoordinateX1"
-    rb"|data_stopgap_motivelist)\b",
+    rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|data_stopgap_motivelist)\b",
     re.MULTILINE,
 )
 
@@ -72,3 +68,11 @@ def _is_parquet(name: str) -> bool:
 def is_pattern(path: Path) -> bool:
     """Return whether a path is a pattern of file names, such as ``picks/*.box``."""
     return any(character in str(path) for character in "*?")
+
+
+def matches(pattern: Path) -> tuple[Path, list[Path]]:
+    """Return the folder above the first ``*`` or ``?`` of a pattern, and the files below it that match."""
+    parts = pattern.parts
+    first = next(number for number, part in enumerate(parts) if is_pattern(Path(part)))
+    root = Path(*parts[:first])
+    return root, sorted(each for each in root.glob("/".join(parts[first:])) if each.is_file())

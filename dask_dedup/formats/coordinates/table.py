@@ -15,7 +15,6 @@ from __future__ import annotations
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -41,7 +40,7 @@ from dask_dedup.formats.coordinates.column_map import (
 )
 from dask_dedup.formats.coordinates.description import describe
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
-from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.formats.coordinates.detection import is_pattern, matches
 from dask_dedup.formats.coordinates.folder import (
     PickPath,
     check_files,
@@ -66,6 +65,7 @@ from dask_dedup.storage.files import exists, open_to_read, sha256_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from dask_dedup.formats.coordinates.column_map import ColumnMap
 
@@ -145,10 +145,7 @@ def _open_folder(
 
 def _open_pattern(path: Path, source: int, maps: Sequence[ColumnMap]) -> ParticleTable:
     """Open the pick files whose names match a pattern."""
-    parts = path.parts
-    first = next(number for number, part in enumerate(parts) if is_pattern(Path(part)))
-    root = Path(*parts[:first])
-    found = sorted(each for each in root.glob("/".join(parts[first:])) if each.is_file())
+    root, found = matches(path)
     if not found:
         raise InputError(f"{path}: no file has a name like this.")
     files = []

@@ -15,11 +15,11 @@ from dask_dedup.formats.coordinates.programs.pytom import PYTOM
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS, RELION
 from dask_dedup.formats.coordinates.programs.stopgap import STOPGAP
 from dask_dedup.formats.coordinates.programs.topaz import TOPAZ
-from dask_dedup.formats.coordinates.programs.warp import M_SPECIES, MATCHING
+from dask_dedup.formats.coordinates.programs.warp import MATCHING
 
 MAPS = (
     *(CBOX, CBOX_OLD, HELIX, BOX, COORDS, TOPAZ, DYNAMO),
-    *(ANNOTATIONS, STOPGAP, M_SPECIES, MATCHING, PYTOM, RELION),
+    *(ANNOTATIONS, STOPGAP, MATCHING, PYTOM, RELION),
     *(COPICK, EMAN2, PORTAL, MOTIVE_LIST, IMOD),
     DELIMITED,
 )

@@ -1,4 +1,4 @@
-"""Warp and M: species of M in angstrom, and results of template matching from 0 to 1."""
+"""Results of Warp's template matching, with positions from 0 to 1."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from dask_dedup.formats.coordinates.column_map import (
     Layout,
     first_row,
     star_loops,
-    star_map,
 )
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
 from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, find_tomogram
@@ -30,18 +29,6 @@ _ROLES = {
 }
 #: Warp writes fractions with many digits. Positions in pixels are larger.
 _FRACTION = re.compile(rb"[01]\.\d+|[01]")
-
-M_SPECIES = star_map(
-    "M species",
-    {
-        "wrpCoordinateX1": "x",
-        "wrpCoordinateY1": "y",
-        "wrpCoordinateZ1": "z",
-        "wrpSourceName": "micrograph",
-    },
-    needs=("x", "y", "z", "micrograph"),
-    pixel_size=1.0,
-)
 
 
 def _recognise(head: bytes, path: Path) -> Header | None:
