@@ -15,6 +15,7 @@ from __future__ import annotations
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -65,7 +66,6 @@ from dask_dedup.storage.files import exists, open_to_read, sha256_of, status_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from dask_dedup.formats.coordinates.column_map import ColumnMap
 
