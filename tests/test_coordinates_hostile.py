@@ -93,8 +93,8 @@ def test_two_formats_are_refused(tmp_path):
     put(tmp_path, "picks/m.box", BOX)
     put(tmp_path, "picks/m.cbox", b"1 2 3 4 0.5\n")
     assert refused(tmp_path / "picks") == (
-        ": has pick files of several formats: EMAN boxes (1 file), crYOLO CBOX (before 1.8) (1 file). Put each "
-        "format into its own folder."
+        ": has pick files of several formats: EMAN boxes (1 file, such as m.box), crYOLO CBOX (before 1.8) (1 file, "
+        "such as m.cbox). Put each format into its own folder."
     )
 
 

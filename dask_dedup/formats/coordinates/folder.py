@@ -166,7 +166,11 @@ def check_files(folder: Path, files: Sequence[PickPath], formats: Sequence[str |
     """
     counts = Counter(name for name in formats if name)
     if len(counts) > 1:
-        shown = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in counts.items())
+        first = dict(reversed([*zip(formats, files, strict=True)]))
+        shown = ", ".join(
+            f"{name} ({counted(count, 'file')}, such as {first[name].name})"
+            for name, count in counts.items()
+        )
         raise InputError(
             f"{folder}: has pick files of several formats: {shown}. Put each format into its own folder."
         )

@@ -39,6 +39,7 @@ from dask_dedup.formats.coordinates.column_map import (
     TOMOGRAM,
     Layout,
 )
+from dask_dedup.formats.coordinates.damaged import check_unread
 from dask_dedup.formats.coordinates.description import describe
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
 from dask_dedup.formats.coordinates.detection import is_pattern, matches
@@ -170,6 +171,7 @@ def _make_folder(
     """Make the table of the pick files below the folder `root`."""
     used = {pick_path.name for pick_path, _ in opened}
     unknown = [each for each in files if each.name not in used]
+    check_unread(root, opened, unknown)
     if unknown:
         what = f"{counted(len(unknown), 'file')} of no known format ignored"
         notes.append(f"{what} ({unknown[0].name}, ...)")

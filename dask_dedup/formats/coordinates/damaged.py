@@ -1,0 +1,84 @@
+"""Find damaged pick files among the files of a folder that no format recognises."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.column_map import first_row, star_loops
+from dask_dedup.formats.coordinates.folder import suffix_of
+from dask_dedup.formats.coordinates.optimisation_set import is_set
+from dask_dedup.formatting import counted
+from dask_dedup.storage.files import read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dask_dedup.formats.coordinates.folder import PickPath
+    from dask_dedup.formats.coordinates.pick_file import PickFile
+
+#: Number of values of a particle in EM motive lists, as in the header.
+_MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
+
+
+def check_unread(
+    folder: Path,
+    opened: Sequence[tuple[PickPath, PickFile]],
+    unknown: Sequence[PickPath],
+) -> None:
+    """Check that no file named like the pick files of a folder is damaged.
+
+    Damaged are files of an `unknown` format, unless they are whole files of another kind, and files that end
+    within a header that no other file has.
+
+    Raises
+    ------
+    InputError
+        If there is such a file.
+    """
+    picks = [(path, file.layout) for path, file in opened if file.layout and file.spans]
+    kinds = {_kind_of(path): path for path, _ in picks}
+    layouts = {layout.columns for _, layout in picks}
+    damaged = [file for file in unknown if _kind_of(file) in kinds]
+    damaged = [file for file in damaged if not _is_of_other_kind(file)]
+    damaged += [
+        path
+        for path, file in opened
+        if file.layout and not file.spans and file.layout.columns not in layouts
+        if _kind_of(path) in kinds and not _read(path).endswith(b"\n")
+    ]
+    if damaged:
+        other = kinds[_kind_of(damaged[0])].path.name
+        more = f" ({counted(len(damaged), 'such file')})" if len(damaged) > 1 else ""
+        raise InputError(
+            f"{damaged[0].path}: cannot be read as picks, unlike {other}, which is named alike{more}. Repair it, "
+            f"or move it out of {folder}."
+        )
+
+
+def _kind_of(file: PickPath) -> tuple[str, str]:
+    return file.path.suffix.lower(), suffix_of(file.name)
+
+
+def _read(file: PickPath) -> bytes:
+    with opening(file.path):
+        return read_bytes(file.path)
+
+
+def _is_of_other_kind(file: PickPath) -> bool:
+    """Return whether a file is a whole STAR table without positions, JSON without picks, or an EM image."""
+    content, extension = _read(file), file.path.suffix.lower()
+    if extension == ".star":
+        loops = star_loops(content + b"\n")
+        has_positions = any("Coordinate" in label for _, labels, _ in loops for label in labels)
+        has_rows = any(first_row(content, start) for _, _, start in loops)
+        return is_set(content) or (has_rows and not has_positions)
+    if extension == ".json":
+        try:
+            return "pickable_object_name" not in json.loads(content)
+        except (ValueError, TypeError, RecursionError):
+            return False
+    return extension == ".em" and content[4:8] not in _MOTIVE_LIST
