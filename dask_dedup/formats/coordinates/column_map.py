@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
+
 ROLES = frozenset(
     {
         *("x", "y", "z", "width", "height", "shift_x", "shift_y", "shift_z"),
@@ -114,6 +116,19 @@ class Parse(Protocol):
         """Return the columns by role, as arrays. Return None if the file is of another format."""
 
 
+#: Factors from the stored coordinates to pixels, one per axis, and the pixel size, which may be unknown.
+Scale = tuple[tuple[float, ...], float | None]
+
+
+class FindScale(Protocol):
+    """Function that finds the scale of picks in a tomogram."""
+
+    def __call__(
+        self, tables: TomogramTables, path: Path, tomogram: str
+    ) -> tuple[Scale, Path | None]:
+        """Return the scale of picks in the file `path`, and the table of tomograms that has it, if any."""
+
+
 def _never(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     return None
 
@@ -139,6 +154,10 @@ class ColumnMap:
         Reads a document. Lines are not looked for.
     find_elements : function, optional
         Returns the start and stop byte of each pick of a document. Without it, the format is read only.
+    numbered : bool
+        Whether the column with tomograms has their numbers.
+    find_scale : function, optional
+        Finds the scale of picks that depends on their tomogram.
     by_run : bool
         Whether each tomogram has its own folder, with files of the same names.
     """
@@ -153,6 +172,8 @@ class ColumnMap:
     find_elements: Callable[[bytes], list[tuple[int, int]]] | None = field(
         default=None, kw_only=True
     )
+    numbered: bool = field(default=False, kw_only=True)
+    find_scale: FindScale | None = field(default=None, kw_only=True)
     by_run: bool = field(default=False, kw_only=True)
 
     @property
@@ -171,6 +192,7 @@ def star_map(
     extensions: Sequence[str] = (".star",),
     expected: str = "",
     pixel_size: float | None = None,
+    numbered: bool = False,
 ) -> ColumnMap:
     """Return the column map of a STAR format.
 
@@ -187,6 +209,8 @@ def star_map(
         Name of its block, without ``data_``; by default any.
     pixel_size : float, optional
         Of the positions, if fixed.
+    numbered : bool
+        Whether the column with tomograms has their numbers.
     """
 
     def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
@@ -200,7 +224,7 @@ def star_map(
             return Header(Layout(name, columns, pixel_size=pixel_size), start)
         return None
 
-    return ColumnMap(name, tuple(extensions), recognise, expected, star=True)
+    return ColumnMap(name, tuple(extensions), recognise, expected, star=True, numbered=numbered)
 
 
 @lru_cache(maxsize=16)  # several formats look at each file

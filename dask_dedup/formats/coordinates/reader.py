@@ -25,7 +25,7 @@ from dask_dedup.formats.coordinates.column_map import (
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
 from dask_dedup.formats.coordinates.lines import find_lines, number_lines, pick_lines, read_span
 from dask_dedup.formats.coordinates.programs import MAP_OF
-from dask_dedup.formats.coordinates.values import RowError, Table, to_floats
+from dask_dedup.formats.coordinates.values import RowError, Table, to_floats, whole_number
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -176,7 +176,9 @@ def _columns(
     for name in schema.names:
         if name == key:
             if "micrograph" in text and not detail.lists:
-                result[name] = _renamed(text["micrograph"].dictionary_encode(), dict(detail.names))
+                names = text["micrograph"].dictionary_encode()
+                numbered = MAP_OF[layout.map].numbered
+                result[name] = _renamed(names, dict(detail.names), numbered=numbered)
             else:
                 result[name] = _names_of_files(detail, slices)
         elif name in COORDINATES:
@@ -228,10 +230,12 @@ def _names_of_files(detail: CoordinatesDetail, slices: Sequence[FileSlice]) -> p
     return pa.DictionaryArray.from_arrays(from_numpy(indices), from_strings(list(number_of)))
 
 
-def _renamed(names: pa.DictionaryArray, new: dict[str, str]) -> pa.Array:
-    """Return micrographs with their new names. Names that are not in `new` stay."""
+def _renamed(names: pa.DictionaryArray, new: dict[str, str], *, numbered: bool) -> pa.Array:
+    """Return micrographs with their new names. Names that are not in `new` stay; numbers lose their decimals."""
     old = names.dictionary.to_pylist()
     stripped = [each.strip("'\"") for each in old]
+    if numbered:
+        stripped = [whole_number(each) for each in stripped]
     changed = [new.get(each, each) for each in stripped]
     if changed == old:
         return names

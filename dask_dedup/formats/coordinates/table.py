@@ -56,10 +56,8 @@ from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_lis
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
 from dask_dedup.formats.coordinates.programs.delimited import with_columns
 from dask_dedup.formats.coordinates.programs.dynamo import read_names
-from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS
-from dask_dedup.formats.coordinates.programs.tomograms import find_table
-from dask_dedup.formats.coordinates.programs.warp import MATCHING
 from dask_dedup.formats.coordinates.reader import read, read_text
+from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
@@ -249,6 +247,7 @@ def _make_table(
     tomograms: bool = False,
     names: tuple[tuple[str, str], ...] = (),
 ) -> ParticleTable:
+    opened, scale_tables = scale_files(path, opened)
     number_of: dict[Layout, int] = {}
     members = []
     for pick_path, file in opened:
@@ -272,7 +271,7 @@ def _make_table(
     tomograms = tomograms or any(layout.has_z for layout in layouts)
     if len({layout.has_z for layout in layouts}) > 1:
         raise InputError(f"{path}: some files have z coordinates, and some have not.")
-    companions = _find_companions(path, opened, layouts)
+    companions = _find_companions(path, scale_tables)
     detail = CoordinatesDetail(
         tuple(members),
         layouts,
@@ -299,14 +298,13 @@ def _make_table(
     )
 
 
-def _find_companions(
-    path: Path, opened: Sequence[tuple[PickPath, PickFile]], layouts: Sequence[Layout]
-) -> list[tuple[InputFile, str]]:
+def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputFile, str]]:
     """Return the files that the pick files cannot be read without, and what follows the names of their copies."""
-    found: list[tuple[Path, str]] = []
-    if {layout.map for layout in layouts} & {ANNOTATIONS.name, MATCHING.name}:
-        tomograms = find_table(opened[0][0].path)
-        found += [(tomograms, "_tomograms.star")] if tomograms else []
+    found = [(table, "_tomograms.star") for table in tomograms]
+    if (
+        len(found) > 1
+    ):  # the first table that has a tomogram counts, so the order of the names is that of the tables
+        found = [(table, f"_{n:03}{suffix}") for n, (table, suffix) in enumerate(found, 1)]
     if read_names(path):
         found.append((path.with_suffix(".doc"), ".doc"))
     companions = []

@@ -156,6 +156,20 @@ def to_floats(values: pa.Array, name: str) -> NDArray[np.float64]:
     return found
 
 
+def whole_number(text: str) -> str:
+    """Return a whole number without decimals, as it numbers a tomogram. Other text is returned unchanged.
+
+    Examples
+    --------
+    >>> whole_number("5.0000"), whole_number("1.234567e+06"), whole_number("00255"), whole_number("5.5")
+    ('5', '1234567', '00255', '5.5')
+    """
+    if text.isdecimal() or not is_number(text.encode()):
+        return text
+    number = float(text)
+    return str(int(number)) if number.is_integer() else text
+
+
 def is_numeric(value: bytes) -> bool:
     """Return whether a value is a number, or stands for no value."""
     return is_number(value.strip(b"'\"")) or value.decode(errors="replace").lower() in _MISSING

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, first_row
+from dask_dedup.formats.coordinates.values import whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +43,9 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     return Header(Layout(DYNAMO.name, (*_NAMES, *more)[:count]))
 
 
-DYNAMO = ColumnMap("Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers")
+DYNAMO = ColumnMap(
+    "Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers", numbered=True
+)
 
 
 def read_names(path: Path) -> tuple[tuple[str, str], ...]:
@@ -51,4 +54,4 @@ def read_names(path: Path) -> tuple[tuple[str, str], ...]:
     if path.suffix.lower() != ".tbl" or not doc.is_file():
         return ()
     lines = (line.split(None, 1) for line in doc.read_text(errors="replace").splitlines())
-    return tuple((line[0], line[1].strip()) for line in lines if len(line) == 2)
+    return tuple((whole_number(line[0]), line[1].strip()) for line in lines if len(line) == 2)

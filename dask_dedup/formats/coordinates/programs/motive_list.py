@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.formats.coordinates.column_map import ColumnMap
+from dask_dedup.formats.coordinates.values import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +33,7 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG
         values = values.reshape(ny, nx)
         centres = values[:, _POSITION] + values[:, _SHIFT]
     numbers, index = np.unique(values[:, _TOMOGRAM], return_inverse=True)
-    names = np.array([f"{number:g}" for number in numbers.tolist()], dtype=object)
+    names = np.array([whole_number(repr(number)) for number in numbers.tolist()], dtype=object)
     return {
         "micrograph": names[index] if ny else np.empty(0, object),
         **dict(zip("xyz", centres.T, strict=True)),

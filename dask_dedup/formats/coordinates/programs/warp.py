@@ -14,10 +14,13 @@ from dask_dedup.formats.coordinates.column_map import (
     star_loops,
 )
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
-from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, find_tomogram
+from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dask_dedup.formats.coordinates.column_map import Scale
+    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
 
 _ROLES = {
     "rlnCoordinateX": "x",
@@ -31,18 +34,14 @@ _ROLES = {
 _FRACTION = re.compile(rb"[01]\.\d+|[01]")
 
 
-def _recognise(head: bytes, path: Path) -> Header | None:
+def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     for _, labels, start in star_loops(head):
         columns = tuple(_ROLES.get(label, label) for label in labels)
         if not {"x", "y", "z", "micrograph", "score"} <= set(columns):
             continue
         if not _all_fractions(head[start:], [columns.index(axis) for axis in "xyz"]):
             return None
-        row = first_row(head, start).split()
-        if len(row) != len(columns):
-            return None
-        scale = _size_of(row[columns.index("micrograph")].decode(errors="replace"), path)
-        return Header(Layout(MATCHING.name, columns, scale=scale, pixel_size=1.0), start)
+        return Header(Layout(MATCHING.name, columns), start)
     return None
 
 
@@ -60,16 +59,18 @@ def _all_fractions(text: bytes, columns: list[int]) -> bool:
     )
 
 
-def _size_of(tomogram: str, path: Path) -> tuple[float, ...]:
-    """Return the size of a tomogram in angstrom, from a table of tomograms in the folders above `path`."""
-    row = find_tomogram(path, tomogram, (PIXEL_SIZE, *SIZES))
-    if row is None:
+def _find_scale(tables: TomogramTables, path: Path, tomogram: str) -> tuple[Scale, Path]:
+    """Return the size of a tomogram in angstrom."""
+    found = tables.find(path, tomogram, (PIXEL_SIZE, *SIZES))
+    if found is None:
         raise InputError(
             f"{path}: its positions are fractions of the volume (0 to 1), and no tomograms.star beside it or in "
             f"the folders above has the size of {tomogram}. Put that table into the folder."
         )
-    pixel_size, *sizes = row
-    return tuple(size * pixel_size for size in sizes)
+    (pixel_size, *sizes), table = found
+    return (tuple(size * pixel_size for size in sizes), 1.0), table
 
 
-MATCHING = ColumnMap("Warp template matching", (".star",), _recognise, star=True)
+MATCHING = ColumnMap(
+    "Warp template matching", (".star",), _recognise, star=True, find_scale=_find_scale
+)
