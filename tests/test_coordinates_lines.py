@@ -123,6 +123,12 @@ def test_dummy_scores_are_missing(tmp_path, score):
     assert np.isnan(second)
 
 
+def test_translations_of_copick_may_be_large_whole_numbers(tmp_path):
+    point = _POINT.replace(b"9", b"1%s" % (b"0" * 30))
+    text = b'{"pickable_object_name": "a", "points": [%s]}' % point
+    assert columns(put(tmp_path, "m.json", text), *CENTRES) == [[1e30], [2.0]]
+
+
 def test_helices_are_filaments(tmp_path):
     text = b"#micrograph: m\n#helix: (1,1),(2,2),5\n1 1\n2 2\n#helix: (9,9),(8,8),5\n9 9\n"
     path = put(tmp_path, "m.box", text)
@@ -186,6 +192,9 @@ def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
         coordinates.open_table(path, 0, given)
 
 
+_POINT = b'{"location": {"x": 1, "y": 2, "z": 3}, "transformation_": [[1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0]]}'
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [
@@ -196,7 +205,13 @@ def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
         ("m_info.json", b'{"boxes": [["manual"]]}'),
         ("m_info.json", b'{"boxes": [[1, 2, "manual"], 3]}'),
         ("m.json", b'{"pickable_object_name": "a", "points": [{"location": null}]}'),
+        ("m_info.json", b'{"boxes": [[1%s, 2, "manual"]]}' % (b"0" * 400)),
+        (
+            "m.json",
+            b'{"pickable_object_name": "a", "points": [%s]}' % _POINT.replace(b"9", b"9" * 400),
+        ),
         ("m.ndjson", b'{"location": {"x": 1}}\n'),
+        ("m.ndjson", b'{"location": {"x": 1, "y": 2, "z": 1%s}}\n' % (b"0" * 400)),
         ("m.em", b"\6\0\0\5" + bytes(508)),
         ("m.mod", b"IMODV1.2" + bytes(232) + b"CONT\x7f\xff\xff\xff" + bytes(12)),
     ],

@@ -33,13 +33,15 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         ]
         score = [point.get("score") for point in points]
         instance = [point.get("instance_id") for point in points]
-        centres = np.array(location, np.float64).reshape(-1, 3) + np.reshape(moved, (-1, 3))
+        centres = np.array(location, np.float64).reshape(-1, 3) + np.array(
+            moved, np.float64
+        ).reshape(-1, 3)
         columns = {
             **dict(zip("xyz", centres.T, strict=True)),
             "score": np.array(score, np.float64),
             "instance_id": np.array(instance, np.float64),
         }
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
     # JSON can have characters that are no text.
     run = str(picks.get("run_name") or _run_of(path)).encode(errors="backslashreplace").decode()

@@ -21,7 +21,7 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
     try:
         info = json.loads(content)
         boxes = [(float(x), float(y)) for x, y, *_ in info["boxes"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     points = np.array(boxes, dtype=np.float64).reshape(-1, 2)
     return {"x": points[:, 0], "y": points[:, 1]}
