@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -250,6 +251,26 @@ def test_coordinates_of_imod_that_are_not_numbers_are_read_without_a_warning(tmp
     points = np.array([2, 0, 0, 0], ">i4").tobytes() + b"\x7f\xa0\0\0" * 6
     path = put(tmp_path, "m.mod", b"IMODV1.2" + bytes(232) + b"CONT" + points + b"IEOF")
     assert np.isnan(columns(path, *CENTRES)).all()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"data_" + b"x" * 10**6,
+        b"data_" * 200_000,
+        b"data_\n" * 100_000,
+        b"_" * 10**6,
+        b"_a" + b" " * 10**6 + b"b c",
+    ],
+    ids=["long name", "many names", "many blocks", "underscores", "blanks"],
+)
+def test_long_lines_and_many_blocks_take_no_time(tmp_path, line):
+    path = put(
+        tmp_path, "picks/m.star", b"data_a\n" + line + b"\n" + STAR_HEADER + b" 1 2\r\n" + line
+    )
+    began = time.process_time()
+    assert open_table(path.parent).rows >= 1
+    assert time.process_time() - began < 3
 
 
 def test_part_files_are_read_again(tmp_path):

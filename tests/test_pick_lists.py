@@ -9,6 +9,7 @@ import pytest
 from test_coordinates_lines import columns, put, split
 from test_coordinates_tomography import CENTRES, PIXEL_SIZE, project, star
 
+import dask_dedup
 from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
 
@@ -98,3 +99,25 @@ def test_a_pattern_that_leads_out_of_its_folder_names_files_inside_the_output(tm
     put(tmp_path, "job/a/n.txt", b"")
     (member,) = open_table(tmp_path / "job/*/../../other/*.star").detail.members
     assert member.name == "m_autopick.star"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("final", [True, False])
+def test_only_the_paths_in_a_list_change(tmp_path, end, final):
+    for name in ("00255", "b c"):
+        put(tmp_path, f"job/mics/{name}_autopick.star", PICKS)
+    rows = [
+        "00255.mrc job/mics/00255_autopick.star 7",
+        "# a comment",
+        "",
+        "'b c.mrc' 'job/mics/b c_autopick.star' <NA>",
+    ]
+    lines = star((*PAIR, "rlnMagnification"), block="coordinate_files").decode().splitlines()
+    text = end.join(["# version 50001", *lines, *rows, *([""] if final else [])])
+    listed = put(tmp_path, "job/autopick.star", text.encode())
+    dask_dedup.run(listed, tmp_path / "out", min_separation=0.1, micrograph_pixel_size=1.0)
+    new = (tmp_path / "out/particles_kept/job/autopick.star").read_bytes().decode()
+    expected = text.replace("'job/mics/b c_autopick.star'", '"job/mics/b c_autopick.star"')
+    assert new == expected.replace("job/mics/", "out/particles_kept/job/mics/")
+    kept = open_table(tmp_path / "out/particles_kept/job/autopick.star")
+    assert [member.micrograph for member in kept.detail.members] == ["00255.mrc", "b c.mrc"]

@@ -49,7 +49,7 @@ DUMMY_SCORE = -999.0
 
 #: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
 _LOOP = re.compile(
-    rb"[ \t]*data_(\S*)[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
+    rb"[ \t]*data_(\S*)(?:[ \t][^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
     rb"((?:[ \t]*(?:_\S+[ \t]*)?(?:#[^\n]*)?\r?\n)+)",
     re.IGNORECASE,
 )
@@ -239,7 +239,7 @@ def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
         if loop:
             labels = tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2]))
             found.append((loop[1].decode(errors="replace"), labels, loop.end()))
-        start = loop.end() if loop else start + 1
+        start = loop.end() if loop else head.find(b"\n", start) + 1 or len(head)
     return tuple(found)
 
 

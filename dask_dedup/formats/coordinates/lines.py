@@ -77,6 +77,12 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     return starts, is_pick
 
 
+def cut_table(text: bytes) -> bytes:
+    """Return the rows at the beginning of `text`, up to the end of the STAR table."""
+    end = _STRUCTURE.search(text) if b"_" in text else None
+    return text[: end.start()] if end else text
+
+
 def pick_lines(block: bytes, starts: NDArray[np.intp], is_pick: NDArray[np.bool_]) -> bytes:
     """Return the lines of a block that are picks. Each ends with a newline."""
     block = block if block.endswith(b"\n") else block + b"\n"
@@ -123,8 +129,8 @@ def find_spans(
             raise InputError(
                 f"{file.name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
             )
-        end = _STRUCTURE.search(block) if star and b"_" in block else None
-        block = block[: end.start()] if end else block
+        rows = cut_table(block) if star else block
+        end, block = len(rows) < len(block), rows
         if block:
             starts, is_pick = find_lines(block)
             picks = np.flatnonzero(is_pick)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Options of the jobs AutoPick, ManualPick, Extract and External that name their micrographs.
 _OPTIONS = ("fn_input_autopick", "fn_in", "star_mics", "in_mic")
 _JOB = re.compile(r"job\d{3,}")
-_OPTION = re.compile(r"^\s*(\w+)\s+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
+_OPTION = re.compile(r"^[ \t]*(\w+)[ \t]+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
 _NAMES = {"rlnJobOptionVariable", "rlnJobOptionValue"}
 
 

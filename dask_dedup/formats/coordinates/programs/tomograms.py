@@ -23,7 +23,7 @@ BINNING = "rlnTomoTomogramBinning"
 _NAME = "rlnTomoName"
 #: Folders above a pick file in which the table of tomograms may be.
 _LEVELS = 4
-_TABLE_OF_SET = re.compile(r"^\s*_rlnTomoTomogramsFile\s+(?:#\d+\s*)?(\S+)", re.MULTILINE)
+_TABLE_OF_SET = re.compile(r"^[ \t]*_rlnTomoTomogramsFile\s+(?:#\d+\s*)?(\S+)", re.MULTILINE)
 
 
 class TomogramTables:

@@ -13,7 +13,7 @@ from dask_dedup.formats.coordinates.column_map import (
     first_row,
     star_loops,
 )
-from dask_dedup.formats.coordinates.lines import find_lines, split_lines
+from dask_dedup.formats.coordinates.lines import cut_table, find_lines, split_lines
 from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
         columns = tuple(_ROLES.get(label, label) for label in labels)
         if not {"x", "y", "z", "micrograph", "score"} <= set(columns):
             continue
-        if not _all_fractions(head[start:], [columns.index(axis) for axis in "xyz"]):
+        rows = cut_table(head[start:])
+        if first_row(rows) and not _all_fractions(rows, [columns.index(axis) for axis in "xyz"]):
             return None
         return Header(Layout(MATCHING.name, columns), start)
     return None
@@ -47,8 +48,6 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
 
 def _all_fractions(text: bytes, columns: list[int]) -> bool:
     """Return whether the positions of the first lines are from 0 to 1."""
-    if not first_row(text):
-        return False
     starts, is_pick = find_lines(text)
     lines = [line for line, pick in zip(split_lines(text, starts), is_pick, strict=True) if pick]
     rows = [line.split() for line in lines[:100]]
