@@ -120,3 +120,19 @@ def test_other_files_are_ignored_with_a_note(tmp_path):
         "5 other files ignored (.pdf, README.txt, _rejected, job.star, m.cbox)",
         "1 file of no known format ignored (other.txt, ...)",
     )
+
+
+def test_picks_below_a_folder_of_many_images_are_found(tmp_path):
+    for number in range(1100):
+        put(tmp_path, f"job/{number}.mrc", b"")
+    put(tmp_path, "job/picks/m.box", BOX)
+    assert open_table(tmp_path / "job").rows == 1
+
+
+def test_a_pick_file_can_have_the_name_of_a_table_of_micrographs(tmp_path):
+    star = b"data_\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n1 2\n"
+    put(tmp_path, "picks/micrographs_1.star", star)
+    put(tmp_path, "picks/micrographs_ctf.star", b"data_\nloop_\n_rlnMicrographName\nm.mrc\n")
+    table = open_table(tmp_path / "picks")
+    assert [each.micrograph for each in table.detail.members] == ["micrographs_1"]
+    assert table.detail.notes == ("1 file of no known format ignored (micrographs_ctf.star, ...)",)

@@ -26,6 +26,7 @@ from dask_dedup.formats.base import (
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
 from dask_dedup.formats.coordinates.grouping import group_files
+from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
@@ -42,6 +43,7 @@ __all__ = [
     "FileSlice",
     "Fragment",
     "JobMicrographs",
+    "NamedFiles",
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
@@ -52,6 +54,7 @@ __all__ = [
     "is_tree",
     "is_writable",
     "micrographs_of_job",
+    "named_files",
     "names_of_files",
     "native_format",
     "open_table",
@@ -86,7 +89,7 @@ def open_table(
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or NamedFiles
         A ``.star``, ``.cs``, ``.csg``, Parquet or pick file, a folder of Parquet files, hive-partitioned or not,
         a Delta table (``PATH?version=3`` for another version than the newest one), a folder of pick files, a
         pattern such as ``picks/*.box``, or a list of pick files.
@@ -99,6 +102,10 @@ def open_table(
     columns : mapping of str to str, optional
         Names or numbers of the columns of pick files in text tables, by role: x, y, z, score ...
     """
+    if isinstance(path, NamedFiles):
+        from dask_dedup.formats.coordinates import table as coordinates
+
+        return coordinates.open_named(path, source, columns, allow_empty=allow_empty)
     with opening(path):
         location, version = split_version(path)
         try:
@@ -236,6 +243,13 @@ def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
     from dask_dedup.formats.coordinates.description import find_warnings
 
     return [f"{table.path}: {note}" for note in table.detail.notes], find_warnings(table)
+
+
+def named_files(table: ParticleTable) -> list[str]:
+    """Return the pick files of an input whose path does not name them. See `NamedFiles`. Other inputs have none."""
+    if table.format != "coordinates" or not table.detail.named:
+        return []
+    return [member.path for member in table.detail.members]
 
 
 def names_of_files(table: ParticleTable) -> list[str] | None:

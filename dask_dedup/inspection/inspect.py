@@ -110,7 +110,7 @@ def inspect(
         ignore_within_filament=False,
     )
     names = pickers.check_names(listed(inputs), names)
-    paths = group_files(listed(inputs), names)
+    paths = group_files(listed(inputs), names, params)
     if not paths:
         raise InputError("no input: name at least one particle table")
     check_access([*paths, *([micrographs] if micrographs else [])])

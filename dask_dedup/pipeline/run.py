@@ -116,7 +116,7 @@ def run(
     params = DedupParams.given(params, keywords)
     store = open_store(output)
     names = check_names(listed(inputs), names)
-    paths = group_files(listed(inputs), names)
+    paths = group_files(listed(inputs), names, params)
     tables, empty, exposures = _open_inputs(
         paths, params, names, micrographs, store, allow_outside=allow_outside
     )

@@ -2,106 +2,146 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from dask_dedup.formats.coordinates.column_map import first_row
 from dask_dedup.formats.coordinates.detection import is_pattern, matches
-from dask_dedup.formats.coordinates.folder import suffix_of
-from dask_dedup.formats.coordinates.pick_file import recognise
-from dask_dedup.formats.coordinates.programs import EXTENSIONS
+from dask_dedup.formats.coordinates.folder import is_ignored, suffix_of
+from dask_dedup.formats.coordinates.named_files import NamedFiles
+from dask_dedup.formats.coordinates.pick_file import parse_document, recognise
+from dask_dedup.formats.coordinates.programs import EXTENSIONS, maps_of
+from dask_dedup.formatting import counted
 from dask_dedup.storage.files import open_to_read
 from dask_dedup.storage.paths import is_uri
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from dask_dedup.formats.coordinates.column_map import Header
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.formats.coordinates.column_map import ColumnMap
 
-#: Extensions of formats with one file per micrograph, which does not name it.
-_EXTENSIONS = {".box", ".cbox", ".coords", ".csv", ".tsv", ".star"}
 _HEAD = 2**16
+#: What a file is: picks that name their micrographs, picks that do not, or no picks. Other files are "".
+_NAMED, _UNNAMED, _EMPTY = "named", "unnamed", "empty"
+
+
+class _Kind(NamedTuple):
+    """Folder, suffix and extension of a pick file that does not name its micrograph."""
+
+    folder: Path
+    suffix: str
+    extension: str
 
 
 def group_files(
-    paths: Sequence[str | Path], names: Mapping[str, str] | None = None
+    paths: Sequence[str | Path],
+    names: Mapping[str, str] | None = None,
+    params: DedupParams | None = None,
 ) -> list[str | Path]:
-    """Replace pick files of one folder by a pattern, if all files that match the pattern are named.
+    """Replace pick files of one folder with one suffix by one input: a pattern that only they match, or `NamedFiles`.
 
-    Only files that do not name their micrographs are replaced: they cannot be tables of several micrographs.
-    Files that `names` maps to a picker stay. A pattern of other files than pick files is replaced by
-    these files.
+    Only files that do not name their micrographs are replaced. Files that `names` or the parameter `columns` names
+    stay. A pattern of other files than pick files is replaced by these files.
 
     Examples
     --------
     ``["a/1.box", "a/2.box", "b*.cs"]`` becomes ``["a/*.box", "b1.cs", "b2.cs"]``.
     """
-    paths = list(chain.from_iterable(_expand(path, names or {}) for path in paths))
-    keys = [None if str(path) in (names or {}) else _key(path) for path in paths]
-    counts = Counter(key for key in keys if key)
-    patterns: dict[tuple[Path, str], bool] = {}
-    grouped: list[str | Path] = []
-    for path, key in zip(paths, keys, strict=True):
-        if key is None or counts[key] == 1:
-            grouped.append(path)
-            continue
-        if key not in patterns:
-            named = {Path(other) for other, each in zip(paths, keys, strict=True) if each == key}
-            patterns[key] = named == set(key[0].glob(key[1])) and _are_unnamed(sorted(named))
-            if patterns[key]:
-                grouped.append(str(key[0] / key[1]))
-        if not patterns[key]:
-            grouped.append(path)
-    return grouped
+    apart = {path for path in map(str, paths) if _is_apart(path, names or {}, params)}
+    maps = maps_of(params.columns_of("")) if params else maps_of()
+    paths = list(chain.from_iterable(_expand(path, apart) for path in paths))
+    groups = _find_groups([path for path in paths if str(path) not in apart], maps)
+    grouped: dict[str | Path, None] = {}
+    for path in paths:
+        grouped[groups.get(str(path), path)] = None
+    return list(grouped) if groups else paths
 
 
-def _expand(path: str | Path, names: Mapping[str, str]) -> Sequence[str | Path]:
+def _is_apart(path: str, names: Mapping[str, str], params: DedupParams | None) -> bool:
+    return path in names or bool(params and params.names_input("columns", path))
+
+
+def _expand(path: str | Path, apart: set[str]) -> Sequence[str | Path]:
     """Return the files that match a pattern, unless all are pick files, which are one input."""
-    if str(path) in names or is_uri(path) or not is_pattern(Path(path)) or Path(path).exists():
+    if str(path) in apart or is_uri(path) or not is_pattern(Path(path)) or Path(path).exists():
         return [path]
     _, found = matches(Path(path))
-    if all(each.suffix.lower() in EXTENSIONS for each in found) and all(
-        header is not None for header, _ in _headers(each for each in found if _is_star(each))
+    files = [each.path for each in found if each.usable]
+    if all(each.suffix.lower() in EXTENSIONS for each in files) and all(
+        _look_at(each, maps_of()) for each in files if each.suffix.lower() == ".star"
     ):
         return [path]
-    return found
+    return files
 
 
-def _key(path: str | Path) -> tuple[Path, str] | None:
-    """Return the folder of a pick file, and a pattern for files like it."""
-    local = None if is_uri(path) else Path(path)
-    if local is None or local.suffix.lower() not in _EXTENSIONS:
-        return None
-    return local.parent, f"*{suffix_of(local.name)}{local.suffix}"
-
-
-def _are_unnamed(paths: Sequence[Path]) -> bool:
-    """Return whether files of one kind are pick files that do not name their micrographs, and one has a pick."""
-    has_picks = False
-    for header, has_row in _headers(paths):
-        if header is None or "micrograph" in header.layout.columns:
-            return False
-        has_picks = has_picks or has_row
-        if has_picks and not _is_star(paths[0]):  # only STAR files can be particle tables as well
-            break
-    return has_picks
-
-
-def _headers(paths: Iterable[Path]) -> Iterator[tuple[Header | None, bool]]:
-    """Yield what is known of each file that is not empty: the header of a pick file or None, and if it has a row."""
+def _find_groups(
+    paths: Sequence[str | Path], maps: Sequence[ColumnMap]
+) -> dict[str, str | NamedFiles]:
+    """Map each file that is to be replaced to the input that replaces it."""
+    members: dict[_Kind, list[str]] = {}
+    have_picks: set[_Kind] = set()
+    ignored: list[tuple[_Kind, str]] = []
     for path in paths:
-        try:
-            with open_to_read(path) as file:
-                head = file.read(_HEAD)
-            header = recognise(head, path) if head.strip() else None
-        except (OSError, ValueError):  # opening the input reports it
-            yield None, False
+        kind = _kind_of(path)
+        if kind is None:
             continue
-        if head.strip():
-            yield header, bool(header and first_row(head, header.start).strip())
+        if is_ignored(Path(path).name):
+            ignored.append((kind, str(path)))
+            continue
+        what = _look_at(Path(path), maps)
+        if what in (_UNNAMED, _EMPTY):
+            members.setdefault(kind, []).append(str(path))
+            have_picks |= {kind} if what == _UNNAMED else set()
+    for kind, path in ignored:  # opening the others says what is ignored
+        beside = (each for each in have_picks if each[::2] == kind[::2])
+        members.get(min(beside, default=kind), []).append(path)
+    groups: dict[str, str | NamedFiles] = {}
+    for kind, files in members.items():
+        if kind in have_picks and len(set(map(Path, files))) == len(files) > 1:
+            groups |= dict.fromkeys(files, _as_input(kind, files))
+    return groups
 
 
-def _is_star(path: Path) -> bool:
-    return path.suffix.lower() == ".star"
+def _as_input(kind: _Kind, files: Sequence[str]) -> str | NamedFiles:
+    folder, pattern = Path(files[0]).parent, f"*{kind.suffix}{kind.extension}"
+    found = {each.name for each in kind.folder.glob(pattern)}
+    if found == {Path(each).name for each in files}:
+        return str(folder / pattern)
+    text = f"{folder / pattern} ({counted(len(files), 'file')})"
+    return NamedFiles.of(text, folder, sorted(files))
+
+
+def _kind_of(path: str | Path) -> _Kind | None:
+    local = None if is_uri(path) else Path(path)
+    if local is None or local.suffix.lower() not in EXTENSIONS or is_pattern(local):
+        return None
+    return _Kind(_resolved(local.parent), suffix_of(local.name), local.suffix)
+
+
+@lru_cache(maxsize=16)
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
+    """Return what a file is: `_NAMED`, `_UNNAMED`, `_EMPTY` or, if it is no pick file or cannot be read, ""."""
+    try:
+        with open_to_read(path) as file:
+            head = file.read(_HEAD)
+            if not first_row(head):
+                return _EMPTY
+            found = parse_document(head, path, file, maps)
+            if found:
+                columns = found[1]
+                return _NAMED if "micrograph" in columns else _UNNAMED
+            header = recognise(head, path, maps)
+    except (OSError, ValueError):  # opening the input reports it
+        return ""
+    if header is None:
+        return ""
+    if "micrograph" in header.layout.columns:
+        return _NAMED
+    return _UNNAMED if first_row(head, header.start).strip() else _EMPTY

@@ -20,7 +20,7 @@ from dask_dedup.formats.coordinates.values import is_numeric
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from io import BufferedReader
     from pathlib import Path
 
@@ -60,7 +60,7 @@ def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
             if len(head) == SLICE_BYTES:
                 head += file.readline(LONGEST_LINE)
             digest = new_digest(head)
-            found = _read_document(path, head, file, digest, maps) if head.strip() else None
+            found = _read_document(path, head, file, digest, maps)
             found = found or _find_lines(path, head, file, digest, maps)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -96,23 +96,37 @@ def _read_document(
     path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
 ) -> _Found | None:
     """Return the layout of a document, and the bytes with its picks. Return None if the file is no document."""
+    found = parse_document(head, path, file, maps)
+    if found is None:
+        return None
+    column_map, columns, content = found
+    digest.update(content[len(head) :])
+    rows = len(columns["x"])
+    layout = Layout(column_map.name, tuple(columns))
+    if not rows:
+        return layout, []
+    elements = column_map.find_elements(content) if column_map.find_elements else []
+    start, stop = (elements[0][0], elements[-1][1]) if elements else (0, len(content))
+    return layout, [Span(start, stop, rows)]
+
+
+def parse_document(
+    head: bytes, path: Path, file: BufferedReader, maps: Sequence[ColumnMap] = MAPS
+) -> tuple[ColumnMap, Mapping[str, Any], bytes] | None:
+    """Return the format, the columns and the content of a document. Return None if the file is no document.
+
+    `head` are the bytes of the file before its position, which is the same afterwards if the file is no document.
+    """
     extension = path.suffix.lower()
-    for column_map in maps:
-        if column_map.parse is None or extension not in column_map.extensions:
-            continue
-        rest = file.read()
-        digest.update(rest)
-        head += rest
-        columns = column_map.parse(head, path)
-        if columns is None:
-            continue
-        rows = len(columns["x"])
-        layout = Layout(column_map.name, tuple(columns))
-        if not rows:
-            return layout, []
-        elements = column_map.find_elements(head) if column_map.find_elements else []
-        start, stop = (elements[0][0], elements[-1][1]) if elements else (0, len(head))
-        return layout, [Span(start, stop, rows)]
+    mine = [each for each in maps if each.parse and extension in each.extensions]
+    if not mine or not head.strip():
+        return None
+    content = head + file.read()
+    for column_map in mine:
+        columns = column_map.parse(content, path) if column_map.parse else None
+        if columns is not None:
+            return column_map, columns, content
+    file.seek(len(head))
     return None
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,28 +48,39 @@ from dask_dedup.formats.coordinates.folder import (
     PickPath,
     check_files,
     check_folders,
+    choose_files,
     find_files,
     micrograph_of,
 )
 from dask_dedup.formats.coordinates.lines import SLICE_BYTES
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
-from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
-from dask_dedup.formats.coordinates.programs.delimited import with_columns
+from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
 from dask_dedup.formats.coordinates.programs.dynamo import read_names
 from dask_dedup.formats.coordinates.reader import read, read_text
 from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import exists, open_to_read, sha256_of, status_of
+from dask_dedup.storage.files import exists, is_file, open_to_read, sha256_of, status_of
+from dask_dedup.storage.walk import FoundFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from dask_dedup.formats.coordinates.column_map import ColumnMap
+    from dask_dedup.formats.coordinates.named_files import NamedFiles
 
-__all__ = ["assemble", "describe", "open_table", "read", "read_text", "split", "write_lists"]
+__all__ = [
+    "assemble",
+    "describe",
+    "open_named",
+    "open_table",
+    "read",
+    "read_text",
+    "split",
+    "write_lists",
+]
 
 #: Most rows of a fragment, unless a single slice has more.
 _FRAGMENT_ROWS = 100_000
@@ -101,10 +113,13 @@ def open_table(
     InputError
         If a file cannot be read, or the files are not those of one picker.
     """
-    maps = (with_columns(columns), *MAPS) if columns else MAPS
+    maps = maps_of(columns)
     with opening(path):
         if is_pattern(path) and not exists(path):
-            return _open_pattern(path, source, maps)
+            root, found = matches(path)
+            if not found:
+                raise InputError(f"{path}: no file has a name like this.")
+            return _open_found(path, root, found, source, maps)
         folder = stat.S_ISDIR(status_of(path).st_mode)
     if folder:
         listed = find_list(path)
@@ -142,20 +157,40 @@ def _open_folder(
     return _make_folder(folder, folder, source, used, opened, notes)
 
 
-def _open_pattern(path: Path, source: int, maps: Sequence[ColumnMap]) -> ParticleTable:
-    """Open the pick files whose names match a pattern."""
-    root, found = matches(path)
-    if not found:
-        raise InputError(f"{path}: no file has a name like this.")
-    files = []
-    for each in found:
-        name = each.relative_to(root).as_posix()
-        name = each.name if ".." in Path(name).parts else name
-        files.append(PickPath(each, name, micrograph_of(name)))
+def open_named(
+    named: NamedFiles,
+    source: int,
+    columns: Mapping[str, str] | None = None,
+    *,
+    allow_empty: bool = False,
+) -> ParticleTable:
+    """Open pick files that are one input. See `open_table`."""
+    found = [
+        FoundFile(path, path.relative_to(named.folder).as_posix(), is_file(path))
+        for path in map(Path, named.files)
+    ]
+    table = _open_found(
+        *(Path(named), named.folder, found, source, maps_of(columns)), allow_empty=allow_empty
+    )
+    return replace(table, path=str(named), detail=replace(table.detail, named=True))
+
+
+def _open_found(
+    path: Path,
+    root: Path,
+    found: Sequence[FoundFile],
+    source: int,
+    maps: Sequence[ColumnMap],
+    *,
+    allow_empty: bool = False,
+) -> ParticleTable:
+    """Open pick files that were found below the folder `root`."""
+    files, notes = choose_files(found)
     opened = _open_files(files, maps)
-    if not any(file.layout for _, file in opened):
+    empty = allow_empty and len(opened) == len(files)
+    if not (empty or any(file.layout for _, file in opened)):
         raise _no_picks_error(path, files, len(opened))
-    return _make_folder(path, root, source, files, opened, [])
+    return _make_folder(path, root, source, files, opened, notes)
 
 
 def _make_folder(
