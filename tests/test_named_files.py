@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 import pytest
-from test_coordinates_folders import tree
+from test_coordinates_folders import grouped, tree
 from test_coordinates_lines import put
 from test_tomogram_numbers import motive_list
 
 import dask_dedup
-from dask_dedup.formats import NamedFiles, group_files, open_table
+from dask_dedup.formats import NamedFiles, open_table
 from dask_dedup.results.command import run_command
 from dask_dedup.results.finished_run import open_finished_run
 
@@ -91,8 +91,8 @@ def test_a_file_without_picks_comes_first(tmp_path):
     for empty in (b"", b"\n", b"# none\n"):
         put(tmp_path, "CBOX/m0.box", empty)
         files = [tmp_path / "CBOX/m0.box", *boxes(tmp_path, "m1", "m2")]
-        assert group_files(files) == [str(tmp_path / "CBOX/*.box")]
-        assert group_files(files[:2]) == [f"{tmp_path}/CBOX/*.box (2 files)"]
+        assert grouped(files) == [str(tmp_path / "CBOX/*.box")]
+        assert grouped(files[:2]) == [f"{tmp_path}/CBOX/*.box (2 files)"]
 
 
 def test_documents_that_name_no_micrograph_are_one_input(tmp_path):
@@ -101,8 +101,8 @@ def test_documents_that_name_no_micrograph_are_one_input(tmp_path):
         put(tmp_path, f"models/{name}.mod", model((1, 2, 3), (400, 5, 6)))
     for folder, pattern in (("info", "*_info.json"), ("models", "*.mod")):
         files = sorted((tmp_path / folder).iterdir())
-        assert group_files(files) == [str(tmp_path / folder / pattern)]
-        (some,) = group_files(files[1:])
+        assert grouped(files) == [str(tmp_path / folder / pattern)]
+        (some,) = grouped(files[1:])
         assert open_table(some).rows == 4
         dask_dedup.run(files[1:], tmp_path / f"out-{folder}", **OPTIONS)
         assert dask_dedup.verify(tmp_path / f"out-{folder}").verified
@@ -113,13 +113,13 @@ def test_documents_that_name_their_tomograms_stay_inputs(tmp_path):
     text = json.dumps({"pickable_object_name": "r", "run_name": "a", "points": [point]}).encode()
     picks = [put(tmp_path, f"{name}.json", text) for name in ("ribosome", "membrane")]
     lists = [motive_list(tmp_path / name, [1], [10]) for name in "ab"]
-    assert group_files([*picks, *lists]) == [*picks, *lists]
+    assert grouped([*picks, *lists]) == [*picks, *lists]
 
 
 def test_text_tables_whose_columns_are_given_are_one_input(tmp_path):
     files = [put(tmp_path, f"csv/m{n}.csv", b"u,v\n10,20\n") for n in range(3)]
     options = {**OPTIONS, "columns": "x=u,y=v"}
-    assert group_files(files) == files
+    assert grouped(files) == files
     result = dask_dedup.run(files[:2], tmp_path / "out", **options)
     assert len(result.by_input) == 1
     assert dask_dedup.verify(tmp_path / "out").verified
@@ -134,7 +134,7 @@ def test_files_of_two_folders_or_suffixes_are_two_inputs(tmp_path):
         put(tmp_path, f"{name}.box", box(1))
     given = [tmp_path / f"{name}.box" for name in names]
     some = [f"{tmp_path}/{text} (2 files)" for text in ("a/*.box", "b/*.box")]
-    assert group_files(given) == [
+    assert grouped(given) == [
         some[0],
         str(tmp_path / "b/*.box"),
         f"{tmp_path}/a/*_autopick.box",
@@ -144,7 +144,7 @@ def test_files_of_two_folders_or_suffixes_are_two_inputs(tmp_path):
 def test_files_with_the_name_of_a_picker_stay_inputs(tmp_path):
     files = boxes(tmp_path, "m1", "m2", "m3")
     names = {str(files[0]): "one"}
-    assert group_files(files, names) == [files[0], f"{tmp_path}/CBOX/*.box (2 files)"]
+    assert grouped(files, names) == [files[0], f"{tmp_path}/CBOX/*.box (2 files)"]
 
 
 def test_a_file_named_twice_is_refused(tmp_path):
@@ -182,7 +182,7 @@ def test_patterns_leave_out_what_folders_leave_out(tmp_path, shell):
     gautomatch(tmp_path)
     pattern = tmp_path / "gaut/*.box"
     inputs = sorted(tmp_path.glob("gaut/*.box")) if shell else [pattern]
-    (given,) = group_files(inputs)
+    (given,) = grouped(inputs)
     table = open_table(given)
     assert [each.name for each in table.detail.members] == ["m1_automatch.box", "m2_automatch.box"]
     assert table.detail.notes == ("2 other files ignored (_rejected)",)
@@ -194,7 +194,7 @@ def test_patterns_leave_out_what_folders_leave_out(tmp_path, shell):
 def test_a_file_that_a_folder_leaves_out_can_be_named(tmp_path):
     gautomatch(tmp_path)
     path = tmp_path / "gaut/m1_rejected.box"
-    assert group_files([path]) == [path]
+    assert grouped([path]) == [path]
     assert open_table(path).rows == 2
 
 

@@ -25,7 +25,7 @@ from dask_dedup.formats.base import (
     opening,
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
-from dask_dedup.formats.coordinates.grouping import group_files
+from dask_dedup.formats.coordinates.grouping import GroupedInput, group_files
 from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
 from dask_dedup.hints import parameter
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "FileSlice",
     "Fragment",
+    "GroupedInput",
     "JobMicrographs",
     "NamedFiles",
     "OutputFile",

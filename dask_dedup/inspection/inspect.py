@@ -15,7 +15,6 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import (
     describe_picks,
     find_notes,
-    group_files,
     open_table,
     open_tables,
     read,
@@ -42,6 +41,7 @@ from dask_dedup.particles.checks.pixel_size import check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import (
     Inputs,
     check_flip,
@@ -110,7 +110,7 @@ def inspect(
         ignore_within_filament=False,
     )
     names = pickers.check_names(listed(inputs), names)
-    paths = group_files(listed(inputs), names, params)
+    paths, params = group_inputs(listed(inputs), names, params)
     if not paths:
         raise InputError("no input: name at least one particle table")
     check_access([*paths, *([micrographs] if micrographs else [])])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -36,11 +35,18 @@ class _Kind(NamedTuple):
     extension: str
 
 
+class GroupedInput(NamedTuple):
+    """An input of a run, and which of the named paths it stands for (ordinals from 0)."""
+
+    path: str | Path
+    ordinals: tuple[int, ...]
+
+
 def group_files(
     paths: Sequence[str | Path],
     names: Mapping[str, str] | None = None,
     params: DedupParams | None = None,
-) -> list[str | Path]:
+) -> list[GroupedInput]:
     """Replace pick files of one folder with one suffix by one input: a pattern that only they match, or `NamedFiles`.
 
     Only files that do not name their micrographs are replaced. Files that `names` or the parameter `columns` names
@@ -48,16 +54,24 @@ def group_files(
 
     Examples
     --------
-    ``["a/1.box", "a/2.box", "b*.cs"]`` becomes ``["a/*.box", "b1.cs", "b2.cs"]``.
+    ``["a/1.box", "a/2.box", "b*.cs"]`` becomes ``a/*.box`` (0, 1), ``b1.cs`` (2) and ``b2.cs`` (2).
     """
     apart = {path for path in map(str, paths) if _is_apart(path, names or {}, params)}
     maps = maps_of(params.columns_of("")) if params else maps_of()
-    paths = list(chain.from_iterable(_expand(path, apart) for path in paths))
-    groups = _find_groups([path for path in paths if str(path) not in apart], maps)
-    grouped: dict[str | Path, None] = {}
-    for path in paths:
-        grouped[groups.get(str(path), path)] = None
-    return list(grouped) if groups else paths
+    found = [(n, path) for n, given in enumerate(paths) for path in _expand(given, apart)]
+    groups = _find_groups([path for _, path in found if str(path) not in apart], maps)
+    members: dict[str, list[int]] = {}
+    for number, path in found:
+        if str(path) in groups:
+            members.setdefault(groups[str(path)], []).append(number)
+    grouped = []
+    for number, path in found:
+        group = groups.get(str(path))
+        if group is None:
+            grouped.append(GroupedInput(path, (number,)))
+        elif group in members:
+            grouped.append(GroupedInput(group, tuple(members.pop(group))))
+    return grouped
 
 
 def _is_apart(path: str, names: Mapping[str, str], params: DedupParams | None) -> bool:
