@@ -11,6 +11,7 @@ import numpy as np
 from dask_dedup import formats
 from dask_dedup.output.layout import KEPT, REJECTED
 from dask_dedup.particles.extract import extract
+from dask_dedup.particles.micrographs.stripping import FULL
 from dask_dedup.results.verify.converted import (
     ROUNDING,
     SCORE,
@@ -45,6 +46,8 @@ class CoordinateFiles(Converted):
         }
         self.names = Names()
         self.name_of_key: dict[int, str] | None = None
+        #: The listed names by what is left without folders and endings.
+        self.bare: dict[str, list[str]] = {}
         self.listed = self._read_list(folder / "autopick.star")
         #: For each micrograph: rows that are not compared yet.
         self.content: dict[str, list[list[str]]] = {}
@@ -110,6 +113,8 @@ class CoordinateFiles(Converted):
     def _search(self, key: int, found: Extract, row: int) -> str:
         if self.name_of_key is None:
             self.name_of_key = {}
+            for each in self.listed:
+                self.bare.setdefault(FULL(each), []).append(each)
             names = list(self.listed)
             for roles in self.inputs.roles:
                 if roles.match != "uid" and not roles.groups:
@@ -118,6 +123,9 @@ class CoordinateFiles(Converted):
         stored = found.micrographs.names
         own = stored[found.micrographs.codes[row]] if stored else ""
         name = self.name_of_key.get(key, own)
+        if name not in self.listed:  # the list has the name of a job's table of micrographs
+            alike = self.bare.get(FULL(own), [])
+            name = alike[0] if len(alike) == 1 else name
         if name not in self.listed:
             raise MismatchError(
                 f"{self.folder}: the micrograph {own or key} is not in autopick.star"
