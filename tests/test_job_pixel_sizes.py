@@ -95,11 +95,28 @@ def test_the_run_is_resumed_with_the_command_that_status_shows(project, tmp_path
 @pytest.mark.real_data
 def test_options_and_tables_come_before(project, tmp_path):
     inputs = project / "AutoPick/job010"
-    result = run(inputs, tmp_path / "a", micrograph_pixel_size=2.0, **OPTIONS)
-    assert result.manifest["inputs"][0]["pixel_size"]["source"] == "micrograph_pixel_size"
+    for name, value in (("micrograph_pixel_size", 1.78), ("coordinate_pixel_size", 2.0)):
+        result = run(inputs, tmp_path / name, **{name: value}, **OPTIONS)
+        assert result.manifest["inputs"][0]["pixel_size"]["source"] == name
     table = project / MICROGRAPHS
     result = run(inputs, tmp_path / "b", micrographs=table, **OPTIONS)
     assert result.manifest["inputs"][0]["pixel_size"]["source"] == str(table)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("job", ["AutoPick/job010", "AutoPick/job013"])
+@pytest.mark.parametrize(("value", "fits"), [(5, False), (1.79, False), (1.786, True)])
+def test_an_option_that_contradicts_the_job_is_refused(project, tmp_path, job, value, fits):
+    given = {"micrograph_pixel_size": value, **OPTIONS}
+    if fits:
+        assert run(project / job, tmp_path / "out", **given).kept
+        return
+    wrong = rf"micrograph_pixel_size={value} contradicts .* have 1\.77 A \(.*micrographs_ctf\.star, named by"
+    with pytest.raises(InputError, match=wrong):
+        run(project / job, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="contradicts"):
+        inspect(project / job, **given)
 
 
 @pytest.mark.real_data
