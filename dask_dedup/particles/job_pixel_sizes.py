@@ -95,8 +95,8 @@ def _check_option(given: float, table: ParticleTable, named: JobMicrographs) -> 
         shown = " to ".join(dict.fromkeys((f"{sizes[0]:g}", f"{sizes[-1]:g}")))
         raise InputError(
             f"{table.path}: {parameter('micrograph_pixel_size', f'{given:g}')} contradicts the micrographs of its job, "
-            f"which have {shown} A ({named}). Leave it out for this input, or pass {parameter('coordinate_pixel_size')}, which "
-            "overrides the table."
+            f"which have {shown} A ({named}). Leave it out for this input, or pass "
+            f"{parameter('coordinate_pixel_size')}, which overrides the table."
         )
 
 
