@@ -323,6 +323,9 @@ def test_an_optimisation_set_gets_new_sets(tmp_path, text, inside):
             expected = expected.replace("Tomograms/", f"{folder}/Tomograms/")
         assert new == expected
         assert open_table(output / dataset / "optimisation_set.star").rows == count
+    assert dask_dedup.verify(output).verified
+    output.rename(tmp_path / "moved")
+    assert dask_dedup.verify(tmp_path / "moved").verified
 
 
 def test_a_set_of_warp_has_absolute_paths(forms, tmp_path):

@@ -71,6 +71,8 @@ def open_table(path: Path, source: int) -> ParticleTable:
         )
     folders = [path.absolute().parent, *path.absolute().parents, Path.cwd()]
     folder = next((each for each in folders if is_file(each / target)), None)
+    if folder is None and is_file(folders[0] / Path(target).name):  # moved with its particles
+        folder, target = folders[0], Path(target).name
     if folder is None:
         raise InputError(f"{path}: names the particles {target}, which do not exist.")
     particles = star.open_table(folder / target, source)

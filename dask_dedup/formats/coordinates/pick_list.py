@@ -127,15 +127,16 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
     if not rows:
         raise InputError(f"{path}: lists no pick files. Leave it out.")
     project = _find_project(path, [target for _, target, _ in rows])
+    moved = not any(exists(_below(project, target)) for _, target, _ in rows)
     files: dict[str, PickPath] = {}
     missing: list[str] = []
     spans = []
     for micrograph, target, (first, last) in rows:
-        file = _below(project, target)
-        if not exists(file):
+        file = _beside(path, target) if moved else _below(project, target)
+        if file is None or not exists(file):
             missing.append(target)
             continue
-        name = _name_in_tree(path, project, target)
+        name = _name_in_tree(path, project, str(file) if moved else target)
         if name in files:
             raise InputError(f"{path}: lists {target} twice, or two files of one name.")
         files[name] = PickPath(file, name, micrograph)
@@ -229,6 +230,13 @@ def _find_project(path: Path, targets: Sequence[str]) -> Path:
 def _below(folder: Path, target: str) -> Path:
     """Return the path of a listed file, which may be absolute or a URI."""
     return at(target) if is_uri(target) else folder / target
+
+
+def _beside(path: Path, target: str) -> Path | None:
+    """Return a file below the folder of a list that was moved with its files, by the end of its old path."""
+    parts, folder = PurePosixPath(target).parts, path.absolute().parent
+    ends = (folder.joinpath(*parts[n:]) for n in range(1, len(parts)))
+    return next(filter(exists, ends), None)
 
 
 def _name_in_tree(path: Path, project: Path, target: str) -> str:
