@@ -276,9 +276,9 @@ def test_annotations_of_relion_are_in_binned_pixels(tmp_path):
 def test_annotations_without_the_table_of_tomograms_need_a_pixel_size(tmp_path):
     folder = project(tmp_path)
     (tmp_path / "Tomograms/job009/tomograms.star").unlink()
-    with pytest.raises(InputError, match="no micrograph pixel size"):
+    with pytest.raises(InputError, match="annotations are in pixels of the binned tomogram"):
         run([folder], tmp_path / "out", 13.1)
-    assert run([folder], tmp_path / "out", 13.1, micrograph_pixel_size=13.0) == [4]
+    assert run([folder], tmp_path / "out", 13.1, coordinate_pixel_size=13.0) == [4]
 
 
 def test_a_list_of_tomograms_names_its_files(tmp_path):
@@ -335,3 +335,45 @@ def test_a_set_of_warp_has_absolute_paths(forms, tmp_path):
     new = (tmp_path / "out/particles_kept" / path.name).read_text()
     assert f"_rlnTomoParticlesFile   {tmp_path}/out/particles_kept/matching_dev39.star\n" in new
     assert f"_rlnTomoTomogramsFile   {path.parent}/matching_dev39_tomograms.star\n" in new
+
+
+TOMOGRAMS = """
+data_global
+
+loop_
+_rlnTomoName #1
+_rlnTomoTiltSeriesPixelSize #2
+_rlnTomoTomogramBinning #3
+"""
+
+
+@pytest.mark.parametrize(
+    "form", ["annotations", "annotations alone", "pytom", "pytom file", "csv", "copick"]
+)
+def test_pixel_size_of_positions_is_used_also_with_a_table_of_tomograms(tmp_path, form):
+    tables = TOMOGRAMS + "a 2 5\n"  # pixels of 2 A, tomograms of 10 A
+    table = put(tmp_path, "job/tomograms.star", tables.encode())
+    rows = [(10, 10, 10), (13, 10, 10), (100, 10, 10), (106, 10, 10)]  # 30 A and 60 A apart
+    star = "data_\n\nloop_\n_rlnCoordinateX\n_rlnCoordinateY\n_rlnCoordinateZ\n_rlnTomoName\n"
+    text = "".join(f"{x} {y} {z} a\n" for x, y, z in rows)
+    if form.startswith("annotations"):
+        folder = "job/Picks" if form == "annotations" else "alone/Picks"
+        path = put(tmp_path, f"{folder}/annotations/a_particles.star", (star + text).encode())
+        path = path.parent
+    elif form.startswith("pytom"):
+        text = "".join(f"{x} {y} {z} a 0.5 10\n" for x, y, z in rows)
+        content = f"{star}_rlnLCCmax\n_rlnDetectorPixelSize\n{text}"
+        path = put(tmp_path, "pytom/a_particles.star", content.encode())
+        path = path if form == "pytom file" else path.parent
+    elif form == "csv":
+        text = "".join(f"a,{10 * x},{10 * y},{10 * z}\n" for x, y, z in rows)
+        path = put(tmp_path, "a.csv", f"tomogram,X [A],Y [A],Z [A]\n{text}".encode())
+    else:
+        points = [{"location": {"x": 10 * x, "y": 10 * y, "z": 10 * z}} for x, y, z in rows]
+        picks = {"pickable_object_name": "p", "run_name": "a", "points": points}
+        path = put(tmp_path, "a.json", json.dumps(picks).encode())
+    for separation, kept in ((29, 4), (31, 3), (59, 3), (61, 2)):
+        output = tmp_path / f"out{separation}"
+        options = {"score_field": "none", "micrographs": table}
+        assert run([path], output, separation, **options) == [kept]
+        assert dask_dedup.verify(output).verified

@@ -52,6 +52,7 @@ __all__ = [
     "describe_picks",
     "find_notes",
     "group_files",
+    "is_binned",
     "is_tree",
     "is_writable",
     "micrographs_of_job",
@@ -61,8 +62,10 @@ __all__ = [
     "open_table",
     "open_tables",
     "output_name",
+    "pixel_size_source",
     "read",
     "read_text",
+    "shifts_of",
     "with_texts",
     "write_lists",
 ]
@@ -85,6 +88,7 @@ def open_table(
     allow_outside: bool = False,
     allow_empty: bool = False,
     columns: Mapping[str, str] | None = None,
+    shifts: bool = True,
 ) -> ParticleTable:
     """Open a particle table: list its files, read its schema, split its rows into fragments.
 
@@ -102,7 +106,25 @@ def open_table(
         Whether all pick files of a folder may be empty.
     columns : mapping of str to str, optional
         Names or numbers of the columns of pick files in text tables, by role: x, y, z, score ...
+    shifts : bool
+        Whether shifts in pick files are added to positions.
     """
+    table = _open_table(
+        path, source, allow_outside=allow_outside, allow_empty=allow_empty, columns=columns
+    )
+    if table.format == "coordinates" and not shifts:
+        table = replace(table, detail=replace(table.detail, adds_shifts=False))
+    return table
+
+
+def _open_table(
+    path: str | Path,
+    source: int,
+    *,
+    allow_outside: bool,
+    allow_empty: bool,
+    columns: Mapping[str, str] | None,
+) -> ParticleTable:
     if isinstance(path, NamedFiles):
         from dask_dedup.formats.coordinates import table as coordinates
 
@@ -164,8 +186,12 @@ def open_tables(
     empty: dict[int, EmptyTableError] = {}
     for number, path in enumerate(paths):
         try:
-            columns = params.columns_of(str(path))
-            table = open_table(path, len(tables), allow_outside=allow_outside, columns=columns)
+            table = open_table(
+                *(path, len(tables)),
+                allow_outside=allow_outside,
+                columns=params.columns_of(str(path)),
+                shifts=params.adds_shifts,
+            )
             tables.append(replace(table, picker=(names or {}).get(str(path), "")))
         except EmptyTableError as error:
             empty[number] = error
@@ -251,6 +277,33 @@ def named_files(table: ParticleTable) -> list[str]:
     if table.format != "coordinates" or not table.detail.named:
         return []
     return [member.path for member in table.detail.members]
+
+
+def shifts_of(table: ParticleTable) -> tuple[str, ...]:
+    """Return the names of shifts that are added to positions when the table is read: those of pick files."""
+    if table.format != "coordinates":
+        return ()
+    from dask_dedup.formats.coordinates import description
+
+    return description.shifts_of(table)
+
+
+def pixel_size_source(table: ParticleTable) -> str:
+    """Return where pick files have the pixel size of their positions. Return an empty text if they have none."""
+    if table.format != "coordinates":
+        return ""
+    from dask_dedup.formats.coordinates import description
+
+    return description.pixel_size_source(table)
+
+
+def is_binned(table: ParticleTable) -> bool:
+    """Return whether pick files have positions in pixels of binned tomograms of an unknown pixel size."""
+    if table.format != "coordinates":
+        return False
+    from dask_dedup.formats.coordinates import description
+
+    return description.is_binned(table)
 
 
 def names_of_files(table: ParticleTable) -> list[str] | None:

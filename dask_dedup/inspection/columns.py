@@ -17,6 +17,7 @@ from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import (
     allow_missing_scores,
     compare_roles,
+    with_pick_files,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def find_roles(
     """
     params.check_inputs((table.path for table in tables), micrographs)
     eased = allow_missing_scores([(table.path, table.schema.names) for table in tables], params)
-    found = [_roles_of(table, eased, problems) for table in tables]
+    found = with_pick_files(tables, [_roles_of(table, eased, problems) for table in tables])
     names = [
         (table.path, [*table.schema.names, *_absent(roles, table.schema.names)])
         for table, roles in zip(tables, found, strict=True)

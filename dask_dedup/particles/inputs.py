@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read, with_texts
+from dask_dedup.formats import is_binned, pixel_size_source, read, shifts_of, with_texts
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
 from dask_dedup.particles.checks.scores import check_directions, check_min_scores
@@ -196,7 +196,22 @@ def find_roles(
     params.check_inputs((table.path for table in tables), micrographs)
     by_name = any(table.format == "coordinates" for table in tables)
     named = [(table.path, table.schema.names) for table in tables]
-    return resolve_all(named, params, by_name=by_name)
+    return with_pick_files(tables, resolve_all(named, params, by_name=by_name))
+
+
+def with_pick_files(
+    tables: Sequence[ParticleTable], roles: Sequence[ColumnRoles]
+) -> list[ColumnRoles]:
+    """Return the roles with what pick files show: the pixel size of their positions, and their shifts."""
+    return [
+        replace(
+            role,
+            own_psize=role.own_psize or bool(role.psize_mic and pixel_size_source(table)),
+            binned=role.binned or (is_binned(table) and not role.overrides_psize),
+            added_shift=shifts_of(table),
+        )
+        for table, role in zip(tables, roles, strict=True)
+    ]
 
 
 def resolve_all(

@@ -112,7 +112,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
             "micrograph": roles.micrograph,
             "groups": list(roles.groups),
             "position": list(roles.position),
-            "shift": list(roles.shift),
+            "shift": [*roles.shift, *roles.added_shift],
             "score": roles.score,
             "uid": roles.uid,
             "half_set": roles.half,

@@ -113,7 +113,7 @@ class FinishedRun:
     @cached_property
     def files(self) -> tuple[ResultFile, ...]:
         """The output files listed in the manifest, in the manifest's order."""
-        inputs = [Path(entry["path"]).suffix for entry in self.manifest["inputs"]]
+        inputs = [Path(entry["path"]).name for entry in self.manifest["inputs"]]
         return tuple(
             ResultFile(
                 path=self.output / entry["path"],
@@ -124,7 +124,7 @@ class FinishedRun:
                 or (
                     entry["input"] is not None
                     and entry["input"] not in self._trees
-                    and Path(entry["path"]).suffix == inputs[entry["input"]]
+                    and Path(entry["path"]).name == inputs[entry["input"]]
                 ),
                 rows=entry["rows"],
                 bytes=entry["bytes"],
@@ -154,11 +154,14 @@ class FinishedRun:
         given = self.params.columns_of(self.manifest["inputs"][source]["path"])
         # In Parquet files the columns have other names.
         columns = {} if path.suffix == ".parquet" else given
+        shifts = self.params.adds_shifts
         if source in self._trees and is_pattern(Path(self.manifest["inputs"][source]["path"])):
             files = [each.path for each in self.files if path in each.path.parents]
             table = NamedFiles.of(str(path), path, files)
-            return open_table(table, source, allow_empty=True, columns=columns)
-        return open_table(path, source, allow_outside=True, allow_empty=True, columns=columns)
+            return open_table(table, source, allow_empty=True, columns=columns, shifts=shifts)
+        return open_table(
+            *(path, source), allow_outside=True, allow_empty=True, columns=columns, shifts=shifts
+        )
 
     def files_of(self, dataset: str) -> list[ResultFile]:
         """Return the output files of `dataset`, such as "particles_kept"."""
@@ -217,7 +220,7 @@ class FinishedRun:
         return tuple(
             replace(roles, unit="volume", image=None)
             if unit == "volume"
-            else replace(roles, binned=unit == "binned pixel")
+            else replace(roles, binned=unit == "binned pixel", own_psize=unit == "own pixel")
             for roles, unit in zip(found, units, strict=True)
         )
 
@@ -310,7 +313,8 @@ class FinishedRun:
         entry = self.manifest["inputs"][source]
         path = self.locate(entry)
         columns = self.params.columns_of(entry["path"])
-        table = open_table(path, source, allow_outside=True, columns=columns)
+        shifts = self.params.adds_shifts
+        table = open_table(path, source, allow_outside=True, columns=columns, shifts=shifts)
         if table.rows != entry["rows"]:
             raise InputError(f"{path}: has changed since the run.")
         return table

@@ -158,6 +158,10 @@ class ColumnMap:
         Whether the column with tomograms has their numbers.
     find_scale : function, optional
         Finds the scale of picks that depends on their tomogram.
+    shifts : tuple of str
+        Names of the shifts, for messages.
+    pixel_size : str
+        Where files have the pixel size of their positions, for messages.
     by_run : bool
         Whether each tomogram has its own folder, with files of the same names.
     """
@@ -174,6 +178,8 @@ class ColumnMap:
     )
     numbered: bool = field(default=False, kw_only=True)
     find_scale: FindScale | None = field(default=None, kw_only=True)
+    shifts: tuple[str, ...] = field(default=(), kw_only=True)
+    pixel_size: str = field(default="", kw_only=True)
     by_run: bool = field(default=False, kw_only=True)
 
     @property
@@ -224,7 +230,15 @@ def star_map(
             return Header(Layout(name, columns, pixel_size=pixel_size), start)
         return None
 
-    return ColumnMap(name, tuple(extensions), recognise, expected, star=True, numbered=numbered)
+    shifts = tuple(label for label, role in roles.items() if role.startswith("shift_"))
+    sizes = [label for label, role in roles.items() if role == "pixel_size"]
+    return ColumnMap(
+        *(name, tuple(extensions), recognise, expected),
+        star=True,
+        numbered=numbered,
+        shifts=shifts,
+        pixel_size=" or ".join(sizes),
+    )
 
 
 @lru_cache(maxsize=16)  # several formats look at each file

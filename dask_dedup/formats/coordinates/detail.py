@@ -61,6 +61,8 @@ class CoordinatesDetail:
         Whether the files can be written.
     named : bool
         Whether the files are named one by one: the path of the table is no path.
+    adds_shifts : bool
+        Whether shifts in the files are added to positions.
     companions : tuple of (str, str)
         Path of each file that the pick files cannot be read without, and what follows the name of its copy.
     """
@@ -74,6 +76,7 @@ class CoordinatesDetail:
     names: tuple[tuple[str, str], ...] = ()
     writable: bool = True
     named: bool = False
+    adds_shifts: bool = True
     companions: tuple[tuple[str, str], ...] = ()
 
 

@@ -85,7 +85,7 @@ def _read_slices(
             filaments.append(_count_helices(block, starts, is_pick))
     values = Table(b"".join(blocks), layout.columns, layout.delimiter, rows)
     try:
-        text = values.columns(_needed(layout, schema.names))
+        text = values.columns(_needed(detail, layout, schema.names))
         numbers = {
             name: to_floats(column, name)
             for name, column in text.items()
@@ -157,7 +157,8 @@ def _read_documents(
         for name, v in joined.items()
         if v.dtype.kind in "UO"
     }
-    numbers = {name: values for name, values in joined.items() if name not in text}
+    needed = _needed(detail, layout, schema.names)
+    numbers = {name: v for name, v in joined.items() if name in needed and name not in text}
     return pa.table(_columns(detail, layout, slices, text, numbers, schema), schema)
 
 
@@ -200,7 +201,7 @@ def _columns(
     return result
 
 
-def _needed(layout: Layout, names: Sequence[str]) -> list[str]:
+def _needed(detail: CoordinatesDetail, layout: Layout, names: Sequence[str]) -> list[str]:
     """Return the columns of a file that the named columns of the table are computed from."""
     needed: set[str] = set()
     for name in names:
@@ -208,7 +209,8 @@ def _needed(layout: Layout, names: Sequence[str]) -> list[str]:
             needed |= {"micrograph", name}
         elif name in COORDINATES:
             axis = COORDINATES.index(name)
-            needed |= {"xyz"[axis], f"shift_{'xyz'[axis]}", ("width", "height", "z")[axis]}
+            needed |= {"xyz"[axis], ("width", "height", "z")[axis]}
+            needed |= {f"shift_{'xyz'[axis]}"} if detail.adds_shifts else set()
         else:
             needed.add({SCORE: "score", FILAMENT: "filament"}.get(name, name))
             needed |= {"pixel_size"} if name in _PIXEL_SIZES else set()

@@ -118,7 +118,8 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     for number, entry in enumerate(entries):
         path = run.locate(entry)
         columns = run.params.columns_of(entry["path"])
-        table = open_table(path, number, allow_outside=outside, columns=columns)
+        shifts = run.params.adds_shifts
+        table = open_table(*(path, number), allow_outside=outside, columns=columns, shifts=shifts)
         tables.append(
             replace(table, path=entry["path"], picker=run.given_names.get(entry["path"], ""))
         )

@@ -33,11 +33,11 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         ]
         score = [point.get("score") for point in points]
         instance = [point.get("instance_id") for point in points]
-        centres = np.array(location, np.float64).reshape(-1, 3) + np.array(
-            moved, np.float64
-        ).reshape(-1, 3)
+        positions = np.array(location, np.float64).reshape(-1, 3)
+        shifts = np.array(moved, np.float64).reshape(-1, 3)
         columns = {
-            **dict(zip("xyz", centres.T, strict=True)),
+            **dict(zip("xyz", positions.T, strict=True)),
+            **dict(zip(("shift_x", "shift_y", "shift_z"), shifts.T, strict=True)),
             "score": np.array(score, np.float64),
             "instance_id": np.array(instance, np.float64),
         }
@@ -77,5 +77,10 @@ def _find_elements(content: bytes) -> list[tuple[int, int]]:
 
 
 COPICK = ColumnMap(
-    "copick picks", (".json",), parse=_parse, find_elements=_find_elements, by_run=True
+    "copick picks",
+    (".json",),
+    parse=_parse,
+    find_elements=_find_elements,
+    by_run=True,
+    shifts=("transformation_",),
 )

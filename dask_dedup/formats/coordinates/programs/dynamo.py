@@ -44,7 +44,9 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
 
 
 DYNAMO = ColumnMap(
-    "Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers", numbered=True
+    *("Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers"),
+    numbered=True,
+    shifts=("dx", "dy", "dz"),
 )
 
 

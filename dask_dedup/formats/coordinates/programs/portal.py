@@ -39,4 +39,9 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
     return columns
 
 
-PORTAL = ColumnMap("CryoET data portal points", (".ndjson",), parse=_parse, by_run=True)
+PORTAL = ColumnMap(
+    *("CryoET data portal points", (".ndjson",)),
+    parse=_parse,
+    by_run=True,
+    pixel_size="VoxelSpacing in the path",
+)

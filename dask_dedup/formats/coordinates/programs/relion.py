@@ -65,5 +65,8 @@ def _find_scale(tables: TomogramTables, path: Path, tomogram: str) -> tuple[Scal
 
 ANNOTATIONS_FOLDER = "annotations"
 ANNOTATIONS = ColumnMap(
-    "RELION annotations", (".star",), _recognise_annotations, star=True, find_scale=_find_scale
+    *("RELION annotations", (".star",), _recognise_annotations),
+    star=True,
+    find_scale=_find_scale,
+    pixel_size="binned tomograms",
 )
