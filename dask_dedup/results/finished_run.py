@@ -155,7 +155,8 @@ class FinishedRun:
         # In Parquet files the columns have other names.
         columns = {} if path.suffix == ".parquet" else given
         shifts = self.params.adds_shifts
-        if source in self._trees and is_pattern(Path(self.manifest["inputs"][source]["path"])):
+        is_tree = path.suffix != ".parquet" and source in self._trees
+        if is_tree and is_pattern(Path(self.manifest["inputs"][source]["path"])):
             files = [each.path for each in self.files if path in each.path.parents]
             table = NamedFiles.of(str(path), path, files)
             return open_table(table, source, allow_empty=True, columns=columns, shifts=shifts)
