@@ -154,7 +154,7 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
         ("m.box", b"hello\n", r"m\.box: expected lines of 4 or 5 numbers .* found 'hello'"),
         ("m.cbox", b"data_x\n", r"m\.cbox: expected a block data_cryolo"),
         ("m.csv", b"x,y\n1,2\n1\n", r"m\.csv: line 3 has 1 values, but the file has 2 columns"),
-        ("m.csv", b"a,b\n1,2\n", r"m\.csv: not a particle table .* but text without known columns"),
+        ("m.csv", b"a,b\n1,2\n", r"m\.csv: has columns of unknown names \(a, b\)"),
         ("m.box", b"1 2 3 4\n\0\n", r"m\.box: has NUL bytes"),
     ],
 )

@@ -327,9 +327,13 @@ def _check_positions(
     roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
 ) -> None:
     if len({len(role.position) for role in roles}) > 1:
-        flat = next(t for t, role in zip(tables, roles, strict=True) if len(role.position) == 2)
+        pairs = [*zip(tables, roles, strict=True)]
+        flat = next(table for table, role in pairs if len(role.position) == 2)
+        deep, role = next(pair for pair in pairs if len(pair[1].position) == 3)
+        columns = parameter("columns", {deep: "x=...,y=...,score=..."})
         raise InputError(
-            f"{flat}: has no z coordinate, but another input has. Run them separately."
+            f"{deep}: was read as picks in tomograms ({' '.join(role.position)}), but {flat} has no z coordinate. "
+            f"Run them separately. If its third column is no z, in a text table, pass {columns}."
         )
     # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
     units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}

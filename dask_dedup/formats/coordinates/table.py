@@ -56,12 +56,14 @@ from dask_dedup.formats.coordinates.lines import SLICE_BYTES
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
+from dask_dedup.formats.coordinates.programs.delimited import explain_unknown
 from dask_dedup.formats.coordinates.programs.dynamo import read_names
 from dask_dedup.formats.coordinates.reader import read, read_text
 from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
+from dask_dedup.hints import parameter
 from dask_dedup.storage.files import exists, is_file, open_to_read, sha256_of, status_of
 from dask_dedup.storage.walk import FoundFile
 
@@ -132,7 +134,8 @@ def open_table(
         return _open_list(path, path, source)
     opened = open_file(path, maps)
     if opened is None:
-        raise InputError(describe_unsupported(path, ".star, .cs, .csg, pick files"))
+        explained = explain_unknown(path, head)
+        raise InputError(explained or describe_unsupported(path, ".star, .cs, .csg, pick files"))
     pick_path = PickPath(path, path.name, micrograph_of(path.name))
     return _make_table(path, source, [(pick_path, opened)], names=read_names(path))
 
@@ -220,6 +223,11 @@ def _no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> Inpu
             f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
         )
     hint = ""
+    for file in found[:1]:
+        with opening(file.path), open_to_read(file.path) as opened:
+            explained = explain_unknown(file.path, opened.read(_HEAD))
+        if explained:
+            return InputError(explained)
     if found:
         hint = f". Pass particle tables by name, such as {found[0].name}"
     return InputError(
@@ -305,7 +313,12 @@ def _make_table(
     layouts = tuple(number_of)
     tomograms = tomograms or any(layout.has_z for layout in layouts)
     if len({layout.has_z for layout in layouts}) > 1:
-        raise InputError(f"{path}: some files have z coordinates, and some have not.")
+        deep = next(file for _, file in opened if file.layout and file.layout.has_z)
+        raise InputError(
+            f"{path}: some files have z coordinates, such as {deep.info.path}, and some have not. If its third column "
+            f"is no z, in a text table, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise put them into "
+            "two folders."
+        )
     companions = _find_companions(path, scale_tables)
     detail = CoordinatesDetail(
         tuple(members),
