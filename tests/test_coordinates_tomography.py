@@ -146,8 +146,10 @@ def test_positions_of_the_data_portal_fixtures(real_data):
     assert points(folder / "stopgap_star.star") == pytest.approx(np.array(expected))
     copick = [(40, 20, 30), (0, 50, 10), (30, 15, 92), (30, 10, 50)]
     assert points(folder / "copick.json") == copick
-    for name in ("points.csv", "points_with_header.csv", "points_tab_delim.csv"):
-        assert len(points(folder / name)) >= 3, name
+    for name in ("points.csv", "points_tab_delim.csv"):
+        table = open_table(folder / name, columns={"x": "1", "y": "2", "z": "3"})
+        assert (table.rows, table.detail.tomograms) == (3, True)
+    assert len(points(folder / "points_with_header.csv")) >= 3
     assert len(points(folder / "points_with_header_pipe_delim.csv")) >= 3
     table = open_table(folder / "tardis.csv")
     assert PIXEL_SIZE in table.schema.names
@@ -286,6 +288,11 @@ def test_a_list_of_tomograms_names_its_files(tmp_path):
     put(tmp_path, "coords/a.star", star(CENTRES, *rows))
     put(tmp_path, "coords/b.txt", b"1 2 3\n1 2 3\n")
     names = ("rlnTomoName", "rlnTomoImportParticleFile")
+    text = put(
+        tmp_path, "text.star", star(names, ("TS_02", "coords/b.txt"), ("TS_03", "coords/c.txt"))
+    )
+    put(tmp_path, "coords/c.txt", b"1 2 3 90 0 0\n")
+    assert points(text) == [(1, 2, 3)] * 3
     listed = put(tmp_path, "import.star", star(names, ("TS_01", "coords/a.star")))
     table = open_table(listed)
     assert (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -78,11 +79,11 @@ def test_a_run_on_relative_files_is_verified_from_elsewhere(tmp_path, monkeypatc
 def test_named_files_and_another_picker_in_every_output_format(tmp_path, output_format):
     files = boxes(tmp_path, "m1", "m2", "m3")[:2]
     other = put(tmp_path, "other/m1.box", box(101)).parent
+    options = {**OPTIONS, "prefer_input_order": True}
     result = dask_dedup.run(
-        [*files, other], tmp_path / "out", output_format=output_format, **OPTIONS
+        [*files, other], tmp_path / "out", output_format=output_format, **options
     )
-    assert len(result.by_input) == 2
-    assert result.kept == 4
+    assert [entry["kept"] for entry in result.by_input] == [4, 0]
     assert dask_dedup.verify(tmp_path / "out").verified
     assert dask_dedup.report(tmp_path / "out")
 
@@ -156,8 +157,9 @@ def test_a_file_named_twice_is_refused(tmp_path):
 def test_picks_in_the_folders_of_a_pattern_are_verified(tmp_path):
     for folder in "ab":
         put(tmp_path, f"grids/{folder}/picks/m1.box", box(1))
+    put(tmp_path, "grids/b/picks/m2.box", box(1) + box(2))
     result = dask_dedup.run([tmp_path / "grids/*/picks/*.box"], tmp_path / "out", **OPTIONS)
-    assert result.kept == 4
+    assert (result.kept, result.rejected) == (6, 2)
     assert dask_dedup.verify(tmp_path / "out").verified
 
 
@@ -191,6 +193,13 @@ def test_patterns_leave_out_what_folders_leave_out(tmp_path, shell):
     assert dask_dedup.verify(tmp_path / "out").verified
 
 
+def test_a_fifo_among_named_files_is_refused(tmp_path):
+    files = boxes(tmp_path, "m1", "m2")
+    os.mkfifo(tmp_path / "CBOX/m3.box")
+    with pytest.raises(dask_dedup.InputError, match=r"m3\.box: neither a file nor a folder"):
+        dask_dedup.run([*files, tmp_path / "CBOX/m3.box"], tmp_path / "out", **OPTIONS)
+
+
 def test_a_file_that_a_folder_leaves_out_can_be_named(tmp_path):
     gautomatch(tmp_path)
     path = tmp_path / "gaut/m1_rejected.box"
@@ -200,8 +209,6 @@ def test_a_file_that_a_folder_leaves_out_can_be_named(tmp_path):
 
 @pytest.mark.parametrize("name", ["M1.box", "m\n1.box", "fifo.box", "broken.box"])
 def test_patterns_refuse_what_folders_refuse(tmp_path, name):
-    import os
-
     boxes(tmp_path, "m1", "m2")
     other = tmp_path / "CBOX" / name
     if name == "fifo.box":

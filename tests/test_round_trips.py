@@ -65,7 +65,7 @@ FORMATS = {
     "csv": (".csv", ('x,"y",score,note\n', [f'{row.replace(" ", ",")},"a, b"' for row in ROWS], "")),
     "csv with semicolons": (".csv", ("X;Y\n", [place.replace(" ", ";") for place in PLACES], "")),
     "tsv": (".tsv", ("x\ty\tscore\n", [row.replace(" ", "\t") for row in ROWS], "")),
-    "table without names": (".csv", ("", [row.replace(" ", ",") for row in POINTS], "")),
+    "table without names": (".csv", ("", [place.replace(" ", ",") for place in PLACES], "")),
     "dynamo": (".tbl", ("", DYNAMO, "")),
     "stopgap": (".star", star(MOTIVES, numbered([f"@ {row}" for row in POINTS], " 0.5 0 -1 0.{n}5"),
                               "stopgap_motivelist")),

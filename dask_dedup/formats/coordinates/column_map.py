@@ -221,7 +221,7 @@ def star_map(
 
     def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
         for found, labels, start in star_loops(head):
-            columns = tuple(roles.get(label, label) for label in labels)
+            columns = with_roles(labels, roles)
             if block not in (None, found) or not {*columns, *labels}.issuperset(needs):
                 continue
             if set(refuses) & set(labels):
@@ -239,6 +239,16 @@ def star_map(
         shifts=shifts,
         pixel_size=" or ".join(sizes),
     )
+
+
+def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the role of each label, else the label. Of several labels with a role, the first in `roles` has it."""
+    label_of: dict[str, str] = {}
+    for label, role in roles.items():
+        if label in labels:
+            label_of.setdefault(role, label)
+    role_of = {label: role for role, label in label_of.items()}
+    return tuple(role_of.get(label, label) for label in labels)
 
 
 @lru_cache(maxsize=16)  # several formats look at each file
@@ -269,11 +279,11 @@ def first_row(head: bytes, start: int = 0) -> bytes:
 
 
 def without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
-    """Remove the names of columns whose first value is ``<NA>``, except x, y and the score. They are not read."""
+    """Return the columns with "" for those whose first value is ``<NA>``, except positions, boxes and the score."""
     if len(values) != len(columns) or b"<NA>" not in values:
         return columns
     return tuple(
-        "" if value == b"<NA>" and name in ROLES - {"score", "x", "y"} else name
+        "" if value == b"<NA>" and name in ROLES - {"score", "x", "y", "width", "height"} else name
         for name, value in zip(columns, values, strict=True)
     )
 

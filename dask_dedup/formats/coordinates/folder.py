@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.programs import EXTENSIONS, MAP_OF
+from dask_dedup.formats.pick_suffixes import PICK_SUFFIX
 from dask_dedup.formatting import counted
 from dask_dedup.storage.walk import walk
 
@@ -20,11 +21,6 @@ if TYPE_CHECKING:
 
 #: Folders below an input are searched to this depth.
 _DEPTH = 8
-#: What programs append to the name of a micrograph.
-_SUFFIX = re.compile(
-    r"_(autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
-    r"|extract|blob_pick)$"
-)
 #: Files of Gautomatch and RELION that hold other picks, or none.
 _IGNORED = re.compile(
     r".*_rejected\.\w+|job\.star|.*_pipeline\.star|.*_model\.star|run\.(out|err|txt)"
@@ -61,7 +57,7 @@ def suffix_of(name: str) -> str:
     >>> suffix_of("Micrographs/mic1_autopick.star"), suffix_of("mic1.box")
     ('_autopick', '')
     """
-    found = _SUFFIX.search(name.rpartition(".")[0] or name)
+    found = PICK_SUFFIX.search(name.rpartition(".")[0] or name)
     return found[0] if found else ""
 
 
@@ -189,8 +185,13 @@ def check_files(folder: Path, files: Sequence[PickPath], formats: Sequence[str |
             f"{folder}: has pick files of several formats: {shown}. Put each format into its own folder."
         )
     seen: dict[str, PickPath] = {}
-    for file in files:
+    for file, name in zip(files, formats, strict=True):
         other = seen.setdefault(file.micrograph, file)
+        if other is not file and name and MAP_OF[name].by_run:
+            raise InputError(
+                f"{folder}: has two sets of picks of {file.micrograph}: {other.name} and {file.name}. Pass each as an "
+                "input, or one of them."
+            )
         if other is not file:
             suffixes = sorted(
                 each for each in (suffix_of(other.name), suffix_of(file.name)) if each

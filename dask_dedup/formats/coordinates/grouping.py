@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -95,12 +96,13 @@ def _find_groups(
     paths: Sequence[str | Path], maps: Sequence[ColumnMap]
 ) -> dict[str, str | NamedFiles]:
     """Map each file that is to be replaced to the input that replaces it."""
+    kinds = [_kind_of(path) for path in paths]
+    beside = Counter((kind.folder, kind.extension) for kind in kinds if kind)
     members: dict[_Kind, list[str]] = {}
     have_picks: set[_Kind] = set()
     ignored: list[tuple[_Kind, str]] = []
-    for path in paths:
-        kind = _kind_of(path)
-        if kind is None:
+    for path, kind in zip(paths, kinds, strict=True):
+        if kind is None or beside[kind.folder, kind.extension] == 1:
             continue
         if is_ignored(Path(path).name):
             ignored.append((kind, str(path)))
@@ -110,8 +112,8 @@ def _find_groups(
             members.setdefault(kind, []).append(str(path))
             have_picks |= {kind} if what == _UNNAMED else set()
     for kind, path in ignored:  # opening the others says what is ignored
-        beside = (each for each in have_picks if each[::2] == kind[::2])
-        members.get(min(beside, default=kind), []).append(path)
+        others = (each for each in have_picks if each[::2] == kind[::2])
+        members.get(min(others, default=kind), []).append(path)
     groups: dict[str, str | NamedFiles] = {}
     for kind, files in members.items():
         if kind in have_picks and len(set(map(Path, files))) == len(files) > 1:
@@ -142,6 +144,8 @@ def _resolved(folder: Path) -> Path:
 
 def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
     """Return what a file is: `_NAMED`, `_UNNAMED`, `_EMPTY` or, if it is no pick file or cannot be read, ""."""
+    if not path.is_file():  # opening a FIFO waits for its writer
+        return ""
     try:
         with open_to_read(path) as file:
             head = file.read(_HEAD)

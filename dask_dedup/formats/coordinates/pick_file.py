@@ -38,11 +38,14 @@ class PickFile:
         None for an empty file, which has no picks.
     spans : tuple of Span
         The lines with picks.
+    run : str
+        The tomogram that a document of a format with one folder per tomogram names.
     """
 
     info: InputFile
     layout: Layout | None
     spans: tuple[Span, ...]
+    run: str = ""
 
 
 def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
@@ -66,13 +69,13 @@ def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if found is None:
         return None
-    layout, spans = found
+    layout, spans, run = found
     rows = sum(span.rows for span in spans)
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, rows, digest.hexdigest())
-    return PickFile(info, layout, tuple(spans))
+    return PickFile(info, layout, tuple(spans), run)
 
 
-_Found = tuple[Layout | None, list[Span]]
+_Found = tuple[Layout | None, list[Span], str]
 
 
 def _find_lines(
@@ -81,7 +84,7 @@ def _find_lines(
     """Return the layout of a file, and the lines with its picks. Return None if its format is unknown."""
     header = recognise(head, path, maps) if head.strip() else None
     if header is None:
-        return None if first_row(head) else (None, [])
+        return None if first_row(head) else (None, [], "")
     column_map = MAP_OF[header.layout.map]
     names = [name for name in header.layout.columns if name]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -89,7 +92,7 @@ def _find_lines(
         raise InputError(f"{path}: the column {twice} occurs more than once. Rename or remove one.")
     rest = (file, head, min(header.start, len(head)), digest)
     spans = find_spans(*rest, star=column_map.star, whole=column_map.helix)
-    return _with_types(header.layout, head, spans), spans
+    return _with_types(header.layout, head, spans), spans, ""
 
 
 def _read_document(
@@ -104,10 +107,11 @@ def _read_document(
     rows = len(columns["x"])
     layout = Layout(column_map.name, tuple(columns))
     if not rows:
-        return layout, []
+        return layout, [], ""
     elements = column_map.find_elements(content) if column_map.find_elements else []
     start, stop = (elements[0][0], elements[-1][1]) if elements else (0, len(content))
-    return layout, [Span(start, stop, rows)]
+    run = str(columns["micrograph"][0]) if column_map.by_run else ""
+    return layout, [Span(start, stop, rows)], run
 
 
 def parse_document(

@@ -56,8 +56,8 @@ from dask_dedup.formats.coordinates.lines import SLICE_BYTES
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
-from dask_dedup.formats.coordinates.programs.delimited import explain_unknown
-from dask_dedup.formats.coordinates.programs.dynamo import read_names
+from dask_dedup.formats.coordinates.programs.delimited import LISTED, explain_unknown
+from dask_dedup.formats.coordinates.programs.dynamo import NAMES_EXTENSION, read_names
 from dask_dedup.formats.coordinates.reader import read, read_text
 from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
@@ -245,7 +245,7 @@ def _with_formats(
 def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
     """Open the pick files that a list names. `path` is the list or the job folder that has it."""
     picks = read_list(listed)
-    opened = _open_files(picks.files)
+    opened = _open_files(picks.files, (LISTED, *MAPS) if picks.tomograms else MAPS)
     if len(opened) < len(picks.files):
         used = {pick_path.name for pick_path, _ in opened}
         first = next(each for each in picks.files if each.name not in used)
@@ -273,7 +273,11 @@ def _open_files(
     def open_batch(first: int) -> list[tuple[PickPath, PickFile]]:
         batch = paths[first : first + _BATCH]
         opened = [(each, open_file(each.path, maps)) for each in batch]
-        return [(each, file) for each, file in opened if file is not None]
+        return [
+            (replace(each, micrograph=file.run or each.micrograph), file)
+            for each, file in opened
+            if file is not None
+        ]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(chain.from_iterable(pool.map(open_batch, range(0, len(paths), _BATCH))))
@@ -354,7 +358,7 @@ def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputF
     ):  # the first table that has a tomogram counts, so the order of the names is that of the tables
         found = [(table, f"_{n:03}{suffix}") for n, (table, suffix) in enumerate(found, 1)]
     if read_names(path):
-        found.append((path.with_suffix(".doc"), ".doc"))
+        found.append((path.with_suffix(NAMES_EXTENSION), NAMES_EXTENSION))
     companions = []
     for file, suffix in found:
         status = status_of(file)

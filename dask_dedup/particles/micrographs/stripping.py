@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
+from dask_dedup.formats.pick_suffixes import PICK_SUFFIXES
+
 #: The folder of a RELION job, and folders above it.
 _JOB = re.compile(r"^(?:.*/)?[A-Za-z]\w*/job\d{3,}/")
 #: CryoSPARC prefixes the names of its files with 15 to 21 digits.
@@ -24,8 +26,7 @@ _ENDINGS = {
         ":": "mrcs?",
     },
     "picks": {
-        "_": "autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
-        "|extract|blob_pick",
+        "_": PICK_SUFFIXES,
     },
     "movies": {
         "_": "(?:patch|rigid|full|local)_aligned|aligned(?:_mic)?|doseweighted|background|denoised"

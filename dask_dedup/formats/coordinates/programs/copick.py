@@ -6,6 +6,7 @@ The centre is the location plus the translation of ``transformation_``.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_POINTS = '"points"'
+_BETWEEN = re.compile(r"[ \t\r\n,:]*")
 
 
 def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
     """Return the picks of a file, or None if it is no file of copick."""
     try:
-        picks = json.loads(content)
+        picks = json.loads(content.decode("utf-8-sig"))
         points = picks["points"]
         if "pickable_object_name" not in picks:
             return None
@@ -62,18 +63,31 @@ def _find_elements(content: bytes) -> list[tuple[int, int]]:
     """Return the byte range of each point."""
     text = content.decode()
     decoder, spans = json.JSONDecoder(), []
-    position = text.index("[", text.index(_POINTS)) + 1
-    while True:
-        while text[position] in " \t\r\n,":
-            position += 1
-        if text[position] == "]":
-            break
+    position = _find_points(text, decoder) + 1
+    while text[position := _skip(text, position)] != "]":
         _, stop = decoder.raw_decode(text, position)
         spans.append((position, stop))
         position = stop
     if len(text) == len(content):
         return spans
     return [(len(text[:a].encode()), len(text[:b].encode())) for a, b in spans]
+
+
+def _find_points(text: str, decoder: json.JSONDecoder) -> int:
+    """Return the position of the last value of ``points`` in the object, which is the one that counts."""
+    found, position = 0, text.index("{") + 1
+    while text[position := _skip(text, position)] != "}":
+        key, position = decoder.raw_decode(text, position)
+        position = _skip(text, position)
+        found = position if key == "points" else found
+        _, position = decoder.raw_decode(text, position)
+    return found
+
+
+def _skip(text: str, position: int) -> int:
+    """Return the position of the next value, or of the bracket at the end."""
+    found = _BETWEEN.match(text, position)
+    return found.end() if found else position
 
 
 COPICK = ColumnMap(

@@ -1,7 +1,7 @@
 """CSV files and other text tables with named columns.
 
 Columns get their roles by the names that programs use, or by a mapping from the user. A table without names has
-two or three columns: x, y and z.
+two columns: x and y. Those in a list of tomograms have three or six: x, y, z and angles.
 """
 
 from __future__ import annotations
@@ -76,8 +76,14 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
             return _named(commented, given, path, delimiter, 0)
         if given:
             roles = _roles_by_number(names, given, path)
-        elif len(names) in (2, 3):
-            roles = tuple("xyz"[: len(names)])
+        elif len(names) == 2:
+            roles = ("x", "y")
+        elif len(names) == 3:
+            wanted = parameter("columns", "x=1,y=2,z=3")
+            raise InputError(
+                f"{path}: has three columns without names, which can be x, y, z or x, y, score. Pass {wanted}, or "
+                "what they are."
+            )
         else:
             return None
         return Header(Layout(DELIMITED.name, roles, delimiter))
@@ -109,7 +115,7 @@ def _named(
         return None
     if not given:
         _check_boxes(names, columns, path)
-    angstrom = any(name.lower() == _ANGSTROM for name in names)
+    angstrom = names[columns.index("x")].lower() == _ANGSTROM
     return Header(
         Layout(DELIMITED.name, columns, delimiter, pixel_size=1.0 if angstrom else None), start
     )
@@ -207,4 +213,13 @@ def with_columns(given: Mapping[str, str]) -> ColumnMap:
     return ColumnMap(DELIMITED.name, DELIMITED.extensions, recognise)
 
 
+def _recognise_listed(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+    count = len(first_row(head).split())
+    if count not in (3, 6) or not all(map(is_numeric, first_row(head).split())):
+        return None
+    return Header(Layout(DELIMITED.name, ("x", "y", "z", "rot", "tilt", "psi")[:count]))
+
+
 DELIMITED = ColumnMap("text table", (".csv", ".tsv", ".txt"), _recognise)
+#: Text files that a list of tomograms names.
+LISTED = ColumnMap(DELIMITED.name, DELIMITED.extensions, _recognise_listed)

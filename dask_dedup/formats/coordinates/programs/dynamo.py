@@ -31,6 +31,8 @@ _NAMES = (
     ),
     *("otag", "npar", "spare", "ref", "sref", "apix", "def"),
 )
+#: Extension of files with the names of tomograms.
+NAMES_EXTENSION = ".doc"
 #: A table needs its columns up to z.
 _LEAST = _NAMES.index("z") + 1
 
@@ -52,8 +54,8 @@ DYNAMO = ColumnMap(
 
 def read_names(path: Path) -> tuple[tuple[str, str], ...]:
     """Return the numbers and names of tomograms in the ``.doc`` file of a table, if there is one."""
-    doc = path.with_suffix(".doc")
-    if path.suffix.lower() != ".tbl" or not doc.is_file():
+    doc = path.with_suffix(NAMES_EXTENSION)
+    if path.suffix.lower() not in DYNAMO.extensions or not doc.is_file():
         return ()
     lines = (line.split(None, 1) for line in doc.read_text(errors="replace").splitlines())
     return tuple((whole_number(line[0]), line[1].strip()) for line in lines if len(line) == 2)

@@ -12,6 +12,7 @@ from dask_dedup.formats.coordinates.column_map import (
     Layout,
     first_row,
     star_loops,
+    with_roles,
 )
 from dask_dedup.formats.coordinates.lines import cut_table, find_lines, split_lines
 from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES
@@ -27,8 +28,8 @@ _ROLES = {
     "rlnCoordinateY": "y",
     "rlnCoordinateZ": "z",
     "rlnAutopickFigureOfMerit": "score",
-    "rlnMicrographName": "micrograph",
     "rlnTomoName": "micrograph",
+    "rlnMicrographName": "micrograph",
 }
 #: Warp writes fractions with many digits. Positions in pixels are larger.
 _FRACTION = re.compile(rb"[01]\.\d+|[01]")
@@ -36,7 +37,7 @@ _FRACTION = re.compile(rb"[01]\.\d+|[01]")
 
 def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     for _, labels, start in star_loops(head):
-        columns = tuple(_ROLES.get(label, label) for label in labels)
+        columns = with_roles(labels, _ROLES)
         if not {"x", "y", "z", "micrograph", "score"} <= set(columns):
             continue
         rows = cut_table(head[start:])
