@@ -72,3 +72,21 @@ def test_whole_files_of_other_kinds_are_ignored(tmp_path):
     put(tmp_path, "copick/runs/a/Picks/u_1_ribosome.json", COPICK)
     put(tmp_path, "copick/config.json", b'{"pickable_objects": []}')
     assert open_table(tmp_path / "copick").rows == 1
+
+
+def test_two_sets_of_picks_in_a_folder_are_refused(tmp_path):
+    put(tmp_path, "topaz/a.txt", TOPAZ.replace(b"m\t", b"a\t"))
+    put(tmp_path, "topaz/b.txt", TOPAZ.replace(b"m\t", b"b\t"))
+    assert open_table(tmp_path / "topaz").rows == 2
+    rows = b"b\t1\t2\t0.5\nc\t1\t2\t0.5\n"
+    put(tmp_path, "topaz/topaz_picks.txt", TOPAZ.replace(b"m\t1\t2\t0.5\n", rows))
+    for path in (tmp_path / "topaz", tmp_path / "topaz/*.txt"):
+        with pytest.raises(InputError) as error:
+            open_table(path)
+        assert str(error.value) == (
+            f"{path}: has two sets of picks of b: b.txt and topaz_picks.txt. Pass each set as an input, or one of them."
+        )
+    put(tmp_path, "pytom/a_particles.star", PYTOM + b"1 2 3 0.5 10 a\n")
+    put(tmp_path, "pytom/a_ribo_particles.star", PYTOM + b"1 2 3 0.5 10 a\n")
+    with pytest.raises(InputError, match=r"two sets of picks of a: a_particles\.star and a_ribo_"):
+        open_table(tmp_path / "pytom")

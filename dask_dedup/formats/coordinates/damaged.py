@@ -1,4 +1,4 @@
-"""Find damaged pick files among the files of a folder that no format recognises."""
+"""Errors about files of a folder that no format recognises: damaged pick files, or a folder without pick files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.column_map import first_row, star_loops
 from dask_dedup.formats.coordinates.folder import suffix_of
 from dask_dedup.formats.coordinates.optimisation_set import is_set
+from dask_dedup.formats.coordinates.programs.delimited import explain_unknown
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import read_bytes
+from dask_dedup.storage.files import open_to_read, read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.folder import PickPath
     from dask_dedup.formats.coordinates.pick_file import PickFile
 
+_HEAD = 2**16
 #: Number of values of a particle in EM motive lists, as in the header.
 _MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
 
@@ -82,3 +84,22 @@ def _is_of_other_kind(file: PickPath) -> bool:
         except (ValueError, TypeError, RecursionError):
             return False
     return extension == ".em" and content[4:8] not in _MOTIVE_LIST
+
+
+def no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
+    """Return an error about a folder without picks, in which `empty` of the files found are empty."""
+    if found and empty == len(found):
+        return InputError(
+            f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
+        )
+    hint = ""
+    for file in found[:1]:
+        with opening(file.path), open_to_read(file.path) as opened:
+            explained = explain_unknown(file.path, opened.read(_HEAD))
+        if explained:
+            return InputError(explained)
+    if found:
+        hint = f". Pass particle tables by name, such as {found[0].name}"
+    return InputError(
+        f"{folder}: the folder has neither Parquet files nor pick files of a known format{hint}."
+    )

@@ -40,7 +40,7 @@ from dask_dedup.formats.coordinates.column_map import (
     TOMOGRAM,
     Layout,
 )
-from dask_dedup.formats.coordinates.damaged import check_unread
+from dask_dedup.formats.coordinates.damaged import check_unread, no_picks_error
 from dask_dedup.formats.coordinates.description import describe
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
 from dask_dedup.formats.coordinates.detection import is_pattern, matches
@@ -59,6 +59,7 @@ from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
 from dask_dedup.formats.coordinates.programs.delimited import LISTED, explain_unknown
 from dask_dedup.formats.coordinates.programs.dynamo import NAMES_EXTENSION, read_names
 from dask_dedup.formats.coordinates.reader import read, read_text
+from dask_dedup.formats.coordinates.sets import check_sets
 from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
@@ -155,7 +156,7 @@ def _open_folder(
         notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
     if not any(file.layout for _, file in opened):
         if not (allow_empty and 0 < empty == len(here) + len(below)):
-            raise _no_picks_error(folder, [*here, *below], empty)
+            raise no_picks_error(folder, [*here, *below], empty)
         used, opened = [*here, *below], _open_files([*here, *below], maps)
     return _make_folder(folder, folder, source, used, opened, notes)
 
@@ -192,7 +193,7 @@ def _open_found(
     opened = _open_files(files, maps)
     empty = allow_empty and len(opened) == len(files)
     if not (empty or any(file.layout for _, file in opened)):
-        raise _no_picks_error(path, files, len(opened))
+        raise no_picks_error(path, files, len(opened))
     return _make_folder(path, root, source, files, opened, notes)
 
 
@@ -213,26 +214,9 @@ def _make_folder(
         notes.append(f"{what} ({unknown[0].name}, ...)")
     formats = [file.layout.map if file.layout else None for _, file in opened]
     check_files(path, [pick_path for pick_path, _ in opened], formats)
-    return _make_table(path, source, opened, tree=root.absolute().name, notes=notes)
-
-
-def _no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
-    """Return an error about a folder without picks, in which `empty` of the files found are empty."""
-    if found and empty == len(found):
-        return InputError(
-            f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
-        )
-    hint = ""
-    for file in found[:1]:
-        with opening(file.path), open_to_read(file.path) as opened:
-            explained = explain_unknown(file.path, opened.read(_HEAD))
-        if explained:
-            return InputError(explained)
-    if found:
-        hint = f". Pass particle tables by name, such as {found[0].name}"
-    return InputError(
-        f"{folder}: the folder has neither Parquet files nor pick files of a known format{hint}."
-    )
+    table = _make_table(path, source, opened, tree=root.absolute().name, notes=notes)
+    check_sets(table)
+    return table
 
 
 def _with_formats(
