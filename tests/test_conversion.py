@@ -287,6 +287,51 @@ def test_pick_files_with_optics_of_the_micrographs(tmp_path):
     assert again.kept == 3
 
 
+@pytest.mark.parametrize("invalid", ["reject", "keep"])
+def test_a_micrograph_without_optics_is_refused_before_anything_is_written(tmp_path, invalid):
+    inputs = pickers(tmp_path)
+    put(tmp_path, "EMAN/z.box", BOX)
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    wrong = r"EMAN: 1 micrograph is not in .*micrographs.star \(first: z\).* Add them|cannot be compared would be kept"
+    with pytest.raises(InputError, match=wrong):
+        run(inputs, tmp_path / "out", invalid=invalid, **options)
+    assert not (tmp_path / "out").exists()
+    run(inputs, tmp_path / "native", "native", invalid=invalid, **options)
+
+
+def duplicated_names(folder, *names):
+    """Write two tables of tomograms whose particles have these names."""
+    labels = ("rlnTomoName", *(f"rlnCoordinate{axis}" for axis in "XYZ"), "rlnTomoParticleName")
+    labels += ("rlnAutopickFigureOfMerit", "rlnOpticsGroup")
+    rows = [
+        f"TS_1 {100 * n} {100 * m} 10 {name} 0.5 1"
+        for m, part in enumerate(names, 1)
+        for n, name in enumerate(part, 1)
+    ]
+    half = len(names[0])
+    return [
+        star(folder, "a.star", labels, rows[:half]),
+        star(folder, "b.star", labels, rows[half:]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "repeated"),
+    [
+        ((["TS_1/1", "TS_1/2"], ["TS_1/3"]), 0),
+        ((["TS_1/1", "TS_1/2", "TS_1/3"], ["TS_1/2", "TS_1/1", "TS_1/4"]), 2),
+        ((["TS_1/1", "TS_1/1"], ["TS_1/1"]), 1),
+    ],
+)
+def test_names_of_particles_in_two_inputs_are_warned_about(tmp_path, names, repeated):
+    inputs = duplicated_names(tmp_path, *names)
+    result = run(inputs, tmp_path / "out", micrograph_pixel_size=2.0)
+    found = [line for line in result.warnings if "rlnTomoParticleName" in line]
+    assert len(found) == bool(repeated)
+    if repeated:
+        assert f"{repeated} value" in found[0]
+
+
 @pytest.mark.parametrize("listed", [True, False])
 def test_coordinate_files_of_two_pickers(tmp_path, listed):
     (tmp_path / "default_pipeline.star").touch()
