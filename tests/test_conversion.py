@@ -434,6 +434,44 @@ def test_a_changed_value_is_found(tmp_path, form):
         assert rows["rows"] is False, (old, new)
 
 
+PICKS = (
+    *("rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit", "rlnClassNumber"),
+    *("rlnAnglePsi", "rlnParticleSelectionType"),
+)
+
+
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_a_changed_value_of_any_column_is_found(tmp_path, form):
+    rows = ["100 100 0.5 3 45.5 2", "500 500 <NA> 4 -60.25 6"]
+    put(tmp_path, "AutoPick/a_autopick.star", table("", PICKS, rows).encode())
+    table_of_micrographs = micrographs(tmp_path)
+    run([tmp_path / "AutoPick"], tmp_path / "out", form, micrographs=table_of_micrographs)
+    name = "particles.star" if form == "star" else "Micrographs/a_autopick.star"
+    path = tmp_path / "out/particles_kept" / name
+    original = path.read_text()
+    changes = [("0.5", "0.51"), (" 3 ", " 2 "), ("45.5", "45.6"), ("-60.25", "60.25")]
+    changes += [("-999.000000", "0.000000"), ("-999.000000", "nan"), (" 4 ", " x ")]
+    changes += [(" 6 ", " 2 ")] if form == "star" else []
+    for old, new in changes:
+        assert original.count(old) == 1, old
+        path.write_text(original.replace(old, new))
+        checks = {each.name: each.passed for each in dask_dedup.verify(tmp_path / "out").checks}
+        assert checks["rows"] is False, (old, new)
+    path.write_text(original)
+    assert dask_dedup.verify(tmp_path / "out").verified
+
+
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_the_figure_of_merit_of_cryosparc_is_the_score_of_the_pick(tmp_path, form):
+    more = {"alignments2D/error": [3, 2], **OPTICS_OF_ROWS}
+    path = cryosparc(tmp_path, "picks.cs", **more)
+    run([path], tmp_path / "out", form, score_field="error", match_micrographs="path")
+    name = "particles.star" if form == "star" else "J1/imported/a_autopick.star"
+    _, rows = rows_of(tmp_path / "out/particles_kept" / name, "particles" if form == "star" else "")
+    scores = [float(row[3 if form == "star" else 2]) for row in rows]
+    assert scores == [0.5, 0.25]
+
+
 @pytest.mark.parametrize("form", ["star", "relion-coordinates"])
 def test_a_lost_row_is_found(tmp_path, form):
     options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}

@@ -63,6 +63,7 @@ MICROGRAPH, TOMOGRAM = "rlnMicrographName", "rlnTomoName"
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
 PARTICLE = "rlnTomoParticleName"
 SCORE, TUBE = "rlnAutopickFigureOfMerit", "rlnHelicalTubeID"
+SCORE_OF_CRYOSPARC = "pick_stats/ncc_score"
 #: An input without these columns has no shift: 0 means the same.
 _ZERO = {*RELION_SHIFT_ANGSTROM, *RELION_SUBTOMOGRAM}
 _LABEL = re.compile(r"[A-Za-z]\w*")
@@ -147,16 +148,16 @@ class StarConversion:
         for label in own:
             if label in centres:
                 texts[label] = choose_text(centres[label] / size, stored.get(label))
-            elif label == SCORE and roles.convention == "cryosparc":
-                score = extracted.picks.score
-                texts[label] = choose_text(score, None, missing=NO_VALUE)
             else:
-                column = read(table, fragment, [label])
+                of_cryosparc = label == SCORE and roles.convention == "cryosparc"
+                column = read(table, fragment, [SCORE_OF_CRYOSPARC if of_cryosparc else label])
+                column = column.rename_columns([label])
                 if pa.types.is_dictionary(column.schema.field(label).type):
                     texts[label] = as_text(column.column(label))
                 else:
                     values = Columns(column, table.path).floats(label)
                     whole = pa.types.is_integer(column.schema.field(label).type)
+                    whole = whole and not column.column(label).null_count
                     texts[label] = (
                         as_text(column.column(label))
                         if whole
@@ -200,7 +201,7 @@ def labels_of(table: ParticleTable, convention: str) -> list[str]:
         return list(detail.labels)
     names = table.schema.names
     if convention == "cryosparc":
-        scored = [SCORE] if "pick_stats/ncc_score" in names else []
+        scored = [SCORE] if SCORE_OF_CRYOSPARC in names else []
         return [MICROGRAPH, *COORDINATES[:2], *scored]
     labels = [name for name in names if name.startswith("rln") and _LABEL.fullmatch(name)]
     if table.format == "coordinates":

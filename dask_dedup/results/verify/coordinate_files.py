@@ -15,8 +15,10 @@ from dask_dedup.particles.micrographs.stripping import FULL
 from dask_dedup.results.verify.converted import (
     ROUNDING,
     SCORE,
+    SCORE_OF_CRYOSPARC,
     Converted,
     Names,
+    column_differs,
     micrograph_sizes,
 )
 from dask_dedup.results.verify.verification import MismatchError
@@ -91,12 +93,10 @@ class CoordinateFiles(Converted):
         centres = np.column_stack([found.picks.x, found.picks.y])[numbers]
         moved = values[:, :2] * scale
         wrong = (np.abs(moved - centres) > ROUNDING * scale + 1e-12 * np.abs(centres)).any(axis=1)
-        if roles.score in (SCORE, "pick_stats/ncc_score"):
-            score = found.picks.score[numbers]
-            wrong |= ~(
-                np.isnan(score)
-                | (np.abs(values[:, 2] - score) <= ROUNDING * np.maximum(1, np.abs(score)))
-            )
+        score = SCORE_OF_CRYOSPARC if roles.convention == "cryosparc" else SCORE
+        for number, column in enumerate((score, "rlnClassNumber", "rlnAnglePsi"), 2):
+            texts = [row[number] for row in written]
+            wrong |= column_differs(table, fragment, column, chosen, texts)
         if wrong.any():
             row = int(np.argmax(wrong))
             raise MismatchError(f"{self.listed[names[row]]}: a row from {fragment} has changed")
