@@ -17,6 +17,7 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
+from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
 from dask_dedup.particles.checks.scales import check_row_scales
@@ -101,6 +102,11 @@ def remove_duplicates(
     [0]
     """
     params = DedupParams.given(params, keywords)
+    if params.columns:
+        raise InputError(
+            f"{parameter('columns')} is for text tables of picks in files. Rename the columns of {_NAME} to those of "
+            "RELION or CryoSPARC, such as rlnCoordinateX."
+        )
     frame = _as_frame(particles)
     columns = [str(name) for name in _column_names(frame)]
     table = _describe(_NAME, columns)
