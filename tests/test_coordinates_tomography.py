@@ -74,6 +74,25 @@ def test_matches_of_warp_are_fractions_of_the_volume(forms, tmp_path, separation
     assert 268 - kept == near
 
 
+def test_one_result_of_template_matching_is_like_its_folder(forms, tmp_path):
+    files = sorted((forms / "warp/matching").iterdir())
+    options = {"score_field": "rlnAutopickFigureOfMerit:higher"}
+    whole = run([forms / "warp/matching"], tmp_path / "folder", 50, **options)
+    single = [run([path], tmp_path / path.name, 50, **options) for path in files]
+    assert all(dask_dedup.verify(tmp_path / path.name).verified for path in files)
+    assert sum(map(sum, single)) == sum(whole)
+    assert sum(whole) < open_table(forms / "warp/matching").rows
+    assert sum(run(files, tmp_path / "each", 50, **options)) == sum(whole)
+    table = forms / "warp/matching_dev39_tomograms.star"
+    for name, inputs in (("f", [forms / "warp/matching"]), ("e", files)):
+        assert sum(run(inputs, tmp_path / name, 50, micrographs=table, **options)) == sum(whole)
+    # Without a table of tomograms near it, the file needs one.
+    copy = put(tmp_path, "a/b/c/d/e.star", files[0].read_bytes())
+    with pytest.raises(InputError, match="from 0 to 1"):
+        run([copy], tmp_path / "alone", 50, **options)
+    assert run([copy], tmp_path / "given", 50, micrographs=table, **options) == single[0]
+
+
 def test_matches_of_warp_without_the_size_of_the_volume_are_refused(forms, tmp_path):
     (path, *_) = sorted((forms / "warp/matching").iterdir())
     copy = put(tmp_path, f"matching/{path.name}", path.read_bytes()).parent

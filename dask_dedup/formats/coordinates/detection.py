@@ -10,6 +10,7 @@ from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.optimisation_set import is_set
 from dask_dedup.formats.coordinates.programs import EXTENSIONS
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
+from dask_dedup.formats.coordinates.programs.warp import has_sizes
 from dask_dedup.storage.files import list_names, open_to_read
 from dask_dedup.storage.walk import FoundFile, walk
 
@@ -40,7 +41,7 @@ def detect(path: Path, *, folder: bool) -> str | None:
         head = file.read(_HEAD)
     if is_set(head):
         return "optimisation_set"
-    return "coordinates" if _NAMES.search(head) else None
+    return "coordinates" if _NAMES.search(head) or has_sizes(head, path) else None
 
 
 def _holds_picks(folder: Path) -> bool:

@@ -15,13 +15,12 @@ from dask_dedup.formats.coordinates.column_map import (
     with_roles,
 )
 from dask_dedup.formats.coordinates.lines import cut_table, find_lines, split_lines
-from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES
+from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, TomogramTables
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.formats.coordinates.column_map import Scale
-    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
 
 _ROLES = {
     "rlnCoordinateX": "x",
@@ -45,6 +44,19 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
             return None
         return Header(Layout(MATCHING.name, columns), start)
     return None
+
+
+def has_sizes(head: bytes, path: Path) -> bool:
+    """Return whether a STAR file that begins with `head` has matches, and a table near it the size of the first one."""
+    header = _recognise(head, path)
+    values = first_row(head, header.start).split() if header else []
+    if header is None or len(values) != len(header.layout.columns):
+        return False
+    tomogram = values[header.layout.columns.index("micrograph")].decode(errors="replace")
+    try:
+        return TomogramTables().find(path, tomogram, (PIXEL_SIZE, *SIZES)) is not None
+    except InputError:  # of a table that need not be the one for this file
+        return False
 
 
 def _all_fractions(text: bytes, columns: list[int]) -> bool:
