@@ -146,7 +146,9 @@ def _open_table(
             f"{path}: neither a file nor a folder. Save the table to a file: it is read more than once."
         )
     folder = stat.S_ISDIR(mode)
-    if folder and is_folder(location / "particles_kept"):
+    with opening(path):
+        is_result = folder and is_folder(location / "particles_kept")
+    if is_result:
         raise InputError(
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )

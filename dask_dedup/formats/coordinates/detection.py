@@ -47,9 +47,11 @@ def detect(path: Path, *, folder: bool) -> str | None:
 def _holds_picks(folder: Path) -> bool:
     """Return whether a folder has pick files, and no Parquet files."""
     # The names in the folder alone spare a listing of a data set in an object store.
-    if any(map(_is_parquet, list_names(folder))):
+    names = list_names(folder)
+    if any(map(_is_parquet, names)):
         return False
-    found, end = 0, time.monotonic() + _SECONDS
+    found = int(any(name.lower().endswith(tuple(EXTENSIONS)) for name in names))
+    end = time.monotonic() + _SECONDS
     for file in walk(folder, _DEPTH):
         if _is_parquet(file.name):
             return False

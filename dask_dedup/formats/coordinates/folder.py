@@ -105,7 +105,7 @@ def choose_files(found: Iterable[FoundFile]) -> tuple[list[PickPath], list[str]]
             ignored["_rejected" if "_rejected" in last else last] += 1
         elif not name.isprintable():
             raise InputError(
-                f"{path}: the name of the file has a line break or another control character. Rename it."
+                f"{path}: the name of the file has characters that cannot be printed, such as a line break. Rename it."
             )
         elif not usable:
             raise InputError(f"{path}: a broken link, or not a regular file. Remove it.")

@@ -77,6 +77,14 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     return starts, is_pick
 
 
+def check_text(block: bytes, name: str | Path) -> None:
+    """Raise `InputError` if a file has NUL bytes."""
+    if b"\0" in block:
+        raise InputError(
+            f"{name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
+        )
+
+
 def cut_table(text: bytes) -> bytes:
     """Return the rows at the beginning of `text`, up to the end of the STAR table."""
     end = _STRUCTURE.search(text) if b"_" in text else None
@@ -125,10 +133,7 @@ def find_spans(
             block += rest
             if not whole and rest and not rest.endswith(b"\n") and len(rest) == LONGEST_LINE:
                 raise InputError(f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes.")
-        if b"\0" in block:
-            raise InputError(
-                f"{file.name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
-            )
+        check_text(block, file.name)
         rows = cut_table(block) if star else block
         end, block = len(rows) < len(block), rows
         if block:

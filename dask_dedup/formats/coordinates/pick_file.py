@@ -12,6 +12,7 @@ from dask_dedup.formats.coordinates.lines import (
     LONGEST_LINE,
     SLICE_BYTES,
     Span,
+    check_text,
     find_spans,
     new_digest,
 )
@@ -142,6 +143,7 @@ def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap] = MAPS) -> Head
     found = (each.recognise(text, path) for each in mine)
     header = next((each for each in found if each is not None), None)
     if header is None and mine and mine[0].expected and first_row(head):
+        check_text(head, path)
         line = first_row(head)[:60].decode(errors="replace")
         raise InputError(f"{path}: expected {mine[0].expected}; found {line!r}.")
     return header
