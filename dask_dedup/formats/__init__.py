@@ -52,6 +52,7 @@ __all__ = [
     "describe_picks",
     "find_notes",
     "group_files",
+    "has_scores",
     "is_binned",
     "is_tree",
     "is_writable",
@@ -316,6 +317,13 @@ def names_of_files(table: ParticleTable) -> list[str] | None:
     if not detail.lists and any("micrograph" in layout.columns for layout in detail.layouts):
         return None
     return [member.micrograph for member in detail.members]
+
+
+def has_scores(table: ParticleTable) -> bool:
+    """Return False for pick files of a format without scores. Their score column is empty."""
+    if table.format != "coordinates":
+        return True
+    return any("score" in layout.columns for layout in table.detail.layouts)
 
 
 def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import is_binned, pixel_size_source, read, shifts_of, with_texts
+from dask_dedup.formats import (
+    has_scores,
+    is_binned,
+    pixel_size_source,
+    read,
+    shifts_of,
+    with_texts,
+)
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
 from dask_dedup.particles.checks.scores import check_directions, check_min_scores
@@ -23,7 +30,7 @@ from dask_dedup.particles.programs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -196,7 +203,9 @@ def find_roles(
     params.check_inputs((table.path for table in tables), micrographs)
     by_name = any(table.format == "coordinates" for table in tables)
     named = [(table.path, table.schema.names) for table in tables]
-    return with_pick_files(tables, resolve_all(named, params, by_name=by_name))
+    scoreless = [table.path for table in tables if not has_scores(table)]
+    roles = resolve_all(named, params, by_name=by_name, scoreless=scoreless)
+    return with_pick_files(tables, roles)
 
 
 def with_pick_files(
@@ -215,15 +224,19 @@ def with_pick_files(
 
 
 def resolve_all(
-    tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams, *, by_name: bool = False
+    tables: Sequence[tuple[str, Sequence[str]]],
+    params: DedupParams,
+    *,
+    by_name: bool = False,
+    scoreless: Collection[str] = (),
 ) -> list[ColumnRoles]:
     """Return the roles of all inputs, given the name and the column names of each.
 
-    For `by_name`, see `compare_roles`.
+    For `by_name`, see `compare_roles`; for `scoreless`, see `check_min_scores`.
     """
     eased = allow_missing_scores(tables, params)
     roles = [resolve_roles(names, eased, table) for table, names in tables]
-    check_min_scores(roles, [table for table, _ in tables], params)
+    check_min_scores(roles, [table for table, _ in tables], params, scoreless)
     check_directions(roles, [table for table, _ in tables], params)
     return compare_roles(roles, tables, params, by_name=by_name)
 

@@ -108,7 +108,7 @@ def choose_files(found: Iterable[FoundFile]) -> tuple[list[PickPath], list[str]]
                 f"{path}: the name of the file has characters that cannot be printed, such as a line break. Rename it."
             )
         elif not usable:
-            raise InputError(f"{path}: a broken link, or not a regular file. Remove it.")
+            raise InputError(f"{path}: a broken link, or not a regular file. Repair or remove it.")
         else:
             files.append(PickPath(path, name, micrograph_of(name)))
     _check_case(files)

@@ -132,7 +132,10 @@ def find_spans(
             digest.update(rest)
             block += rest
             if not whole and rest and not rest.endswith(b"\n") and len(rest) == LONGEST_LINE:
-                raise InputError(f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes.")
+                raise InputError(
+                    f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes, so these are no picks. Leave the "
+                    "file out, or export the picks again."
+                )
         check_text(block, file.name)
         rows = cut_table(block) if star else block
         end, block = len(rows) < len(block), rows

@@ -74,7 +74,10 @@ def open_table(path: Path, source: int) -> ParticleTable:
     if folder is None and is_file(folders[0] / Path(target).name):  # moved with its particles
         folder, target = folders[0], Path(target).name
     if folder is None:
-        raise InputError(f"{path}: names the particles {target}, which do not exist.")
+        raise InputError(
+            f"{path}: names the particles {target}, which do not exist. The path is relative to the project folder "
+            "or to that of the set. Put the file there, or pass the particles themselves."
+        )
     particles = star.open_table(folder / target, source)
     digest = hashlib.sha256(text).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)

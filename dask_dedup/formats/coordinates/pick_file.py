@@ -145,7 +145,10 @@ def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap] = MAPS) -> Head
     if header is None and mine and mine[0].expected and first_row(head):
         check_text(head, path)
         line = first_row(head)[:60].decode(errors="replace")
-        raise InputError(f"{path}: expected {mine[0].expected}; found {line!r}.")
+        raise InputError(
+            f"{path}: expected {mine[0].expected}; found {line!r}. "
+            "Rename the file if it is in another format, or export the picks again."
+        )
     return header
 
 

@@ -121,7 +121,10 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
     tables = ((labels, start, pair) for _, labels, start in star_loops(text) for pair in _COLUMNS)
     found = next((table for table in tables if set(table[2]) <= set(table[0])), None)
     if found is None:
-        raise InputError(f"{path}: not a list of pick files.")
+        raise InputError(
+            f"{path}: not a list of pick files: it has no columns {MICROGRAPH} and rlnMicrographCoordinates. "
+            "Pass the folder with the pick files."
+        )
     labels, start, pair = found
     rows = _read_rows(path, text, start, labels, pair)
     if not rows:
@@ -138,14 +141,18 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
             continue
         name = _name_in_tree(path, project, str(file) if moved else target)
         if name in files:
-            raise InputError(f"{path}: lists {target} twice, or two files of one name.")
+            raise InputError(
+                f"{path}: lists {target} twice, or two files of one name. Remove one, or pass the folder with "
+                "the pick files."
+            )
         files[name] = PickPath(file, name, micrograph)
         spans.append((first, last, name))
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise InputError(
             f"{path}: {counted(len(missing), 'listed file', 'are missing')}: {shown}. Paths are relative to the "
-            f"project folder (looked in {project})."
+            f"project folder (looked in {project}). Restore the files or remove their rows, or pass the folder with "
+            "the pick files."
         )
     listed = PickList(info, str(project), tuple(spans))
     return ListedPicks(list(files.values()), (listed,), pair[0] == TOMOGRAM)
@@ -168,7 +175,8 @@ def _read_rows(
         if len(values) != len(labels):
             number = text[: start + offset].count(b"\n") + 1
             raise InputError(
-                f"{path}: line {number} has {len(values)} values, but the list has {len(labels)} columns."
+                f"{path}: line {number} has {counted(len(values), 'value')}, but the list has {len(labels)} columns. "
+                "Correct it."
             )
         span = values[target].span()
         texts = [values[each][0].decode(errors="replace").strip("'\"") for each in (name, target)]
@@ -185,7 +193,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
     if not target or not is_file(table):
         raise InputError(
             f"{path}: names the micrographs {target or '(nothing)'}, which do not exist. The path is relative to "
-            f"the project folder (looked in {project})."
+            f"the project folder (looked in {project}). Correct it, or pass the folder with the pick files."
         )
     files = []
     for micrograph in _micrographs_of(table):
@@ -198,7 +206,10 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
                 files.append(PickPath(file, name, micrograph))
                 break
     if not files:
-        raise InputError(f"{path}: none of the micrographs in {table} has a file *_{suffix}.star.")
+        raise InputError(
+            f"{path}: none of the micrographs in {table} has a file *_{suffix}.star. Pass the folder with the pick "
+            "files."
+        )
     start = text.index(first_row(text))
     listed = PickList(
         info, str(project), ((start, start + len(first_row(text)), target),), suffix=True
@@ -214,7 +225,9 @@ def _micrographs_of(path: Path) -> list[str]:
         if MICROGRAPH in labels:
             rows = _read_rows(path, text, start, labels, (MICROGRAPH, MICROGRAPH))
             return list(dict.fromkeys(micrograph for micrograph, _, _ in rows))
-    raise InputError(f"{path}: has no column {MICROGRAPH}.")
+    raise InputError(
+        f"{path}: has no column {MICROGRAPH}, so it is no list of micrographs. Pass the folder with the pick files."
+    )
 
 
 def _find_project(path: Path, targets: Sequence[str]) -> Path:

@@ -273,6 +273,6 @@ def _row_error(slices: Sequence[FileSlice], error: RowError) -> InputError:
             start, stop, _ = part.blocks
             lines = number_lines(at(part.path), start, read_span(at(part.path), start, stop))
             number = next(number for n, (number, _) in enumerate(lines) if n == row)
-            return InputError(f"{part.path}: line {number} {error.problem}.")
+            return InputError(f"{part.path}: line {number} {error.problem}. Correct or remove it.")
         row -= part.rows
     raise IndexError(error.row)

@@ -121,7 +121,7 @@ def open_table(
         if is_pattern(path) and not exists(path):
             root, found = matches(path)
             if not found:
-                raise InputError(f"{path}: no file has a name like this.")
+                raise InputError(f"{path}: no file has a name like this. Correct the pattern.")
             return _open_found(path, root, found, source, maps)
         folder = stat.S_ISDIR(status_of(path).st_mode)
     if folder:
@@ -233,7 +233,9 @@ def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
     if len(opened) < len(picks.files):
         used = {pick_path.name for pick_path, _ in opened}
         first = next(each for each in picks.files if each.name not in used)
-        raise InputError(f"{listed}: {first.path} is not a pick file of a known format.")
+        raise InputError(
+            f"{listed}: {first.path} is not a pick file of a known format. Remove its row, or export it as STAR."
+        )
     notes = []
     here, below, _ = find_files(listed.parent)
     names = {each.name for each in picks.files} | {each.name for each in picks.lists}

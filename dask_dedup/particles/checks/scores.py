@@ -11,7 +11,7 @@ from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.validity import NAMED_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.column_roles import ColumnRoles
@@ -38,16 +38,26 @@ def check_directions(
 
 
 def check_min_scores(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+    roles: Sequence[ColumnRoles],
+    tables: Sequence[str],
+    params: DedupParams,
+    scoreless: Collection[str] = (),
 ) -> None:
-    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one."""
-    for table, each in zip(tables, roles, strict=True):
-        if each.score is None and params.names_input("min_score", table):
+    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one.
+
+    `scoreless` are the tables of pick files without scores, which have an empty score column.
+    """
+    scored = [
+        each.score is not None and table not in scoreless
+        for table, each in zip(tables, roles, strict=True)
+    ]
+    for table, has_score in zip(tables, scored, strict=True):
+        if not has_score and params.names_input("min_score", table):
             raise InputError(
                 f"{table}: has no score for {parameter('min_score')}. Name its score with "
                 f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
             )
-    if params.min_score and not any(each.score for each in roles):
+    if params.min_score and not any(scored):
         raise InputError(
             f"{parameter('min_score')} needs a score, but no input has one. Name it with "
             f"{parameter('score_field')}."

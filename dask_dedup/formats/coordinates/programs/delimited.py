@@ -168,7 +168,7 @@ def _roles_by_name(names: Sequence[str], given: Mapping[str, str], path: Path) -
     role_of = {name: role for role, name in given.items()}
     missing = [name for name in role_of if name not in names]
     if missing:
-        raise InputError(f"{path}: has no column {missing[0]}. Its columns are {', '.join(names)}.")
+        raise InputError(f"{path}: has no column {missing[0]}. Name one of {', '.join(names)}.")
     columns: list[str] = []
     for name in names:
         role = role_of.get(name) if given else _ROLE_OF.get(name.lower())
