@@ -86,7 +86,7 @@ def test_what_is_no_file_is_named(tmp_path, kind):
     else:
         other.symlink_to("b.box" if kind == "loop" else "missing.box")
     assert refused(tmp_path / "picks") == (
-        "/b.box: a broken link, or not a regular file. Remove it."
+        "/b.box: a broken link, or not a regular file. Repair or remove it."
     )
 
 
@@ -202,7 +202,7 @@ def links(folder):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda folder: os.mkfifo(folder / "m.box"), "not a regular file. Remove it."),
+        (lambda folder: os.mkfifo(folder / "m.box"), "not a regular file. Repair or remove it."),
         (links, "a broken link"),
         (
             lambda folder: put(folder, "a\n\x1b[2J.box", BOX),

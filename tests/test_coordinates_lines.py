@@ -153,7 +153,7 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
         ("m.box", b"1 2 3 4\n\n1 x 3 4\n", r"m\.box: line 3 has 'x' for y, which is not a number"),
         ("m.box", b"hello\n", r"m\.box: expected lines of 4 or 5 numbers .* found 'hello'"),
         ("m.cbox", b"data_x\n", r"m\.cbox: expected a block data_cryolo"),
-        ("m.csv", b"x,y\n1,2\n1\n", r"m\.csv: line 3 has 1 values, but the file has 2 columns"),
+        ("m.csv", b"x,y\n1,2\n1\n", r"m\.csv: line 3 has 1 value, but the file has 2 columns"),
         ("m.csv", b"a,b\n1,2\n", r"m\.csv: has columns of unknown names \(a, b\)"),
         ("m.box", b"1 2 3 4\n\0\n", r"m\.box: has NUL bytes"),
     ],
@@ -184,7 +184,7 @@ def test_columns_of_a_table_can_be_named(tmp_path, text, given):
     [
         ({"x": "a"}, "x and y are needed"),
         ({"x": "a", "y": "b", "q": "p"}, "q is no role"),
-        ({"x": "a", "y": "z"}, r"has no column z. Its columns are a, b, p"),
+        ({"x": "a", "y": "z"}, r"has no column z. Name one of a, b, p"),
     ],
 )
 def test_columns_that_do_not_exist_are_named(tmp_path, given, message):

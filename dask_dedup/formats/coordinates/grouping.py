@@ -14,7 +14,7 @@ from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.pick_file import parse_document, recognise
 from dask_dedup.formats.coordinates.programs import EXTENSIONS, maps_of
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import open_to_read
+from dask_dedup.storage.files import is_file, open_to_read
 from dask_dedup.storage.paths import is_uri
 
 if TYPE_CHECKING:
@@ -133,6 +133,8 @@ def _as_input(kind: _Kind, files: Sequence[str]) -> str | NamedFiles:
 def _kind_of(path: str | Path) -> _Kind | None:
     local = None if is_uri(path) else Path(path)
     if local is None or local.suffix.lower() not in EXTENSIONS or is_pattern(local):
+        return None
+    if not is_file(local):  # a FIFO would block
         return None
     return _Kind(_resolved(local.parent), suffix_of(local.name), local.suffix)
 
