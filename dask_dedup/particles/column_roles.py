@@ -395,7 +395,6 @@ def _first(present: set[str], names: Sequence[str]) -> str | None:
 def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
     """Return whether the micrograph pixel size is needed to compare the positions of a table.
 
-    Coordinates in angstrom need none. At separation 0 without a shift, the stored coordinates are
-    compared.
+    Coordinates in angstrom need none. At separation 0 without a shift, stored coordinates are compared.
     """
     return roles.unit != "angstrom" and (params.measures or bool(roles.shift))

@@ -92,7 +92,7 @@ def no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> Input
         return InputError(
             f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
         )
-    hint = ""
+    hint = ". Pass the folder with the pick files"
     for file in found[:1]:
         with opening(file.path), open_to_read(file.path) as opened:
             explained = explain_unknown(file.path, opened.read(_HEAD))
