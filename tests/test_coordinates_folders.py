@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 import dask_dedup
 from dask_dedup.errors import InputError
-from dask_dedup.formats import group_files, open_table
+from dask_dedup.formats import group_files, open_table, read
 from dask_dedup.formats.coordinates import table as coordinates
 
 LAYOUTS = {
@@ -71,6 +72,27 @@ def test_every_layout_has_the_expected_number_of_picks(picks, name):
     assert table.rows == ROWS[name]
     assert table.schema.names[:4] == [
         *("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit")
+    ]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["eman2", "eman2 info"])
+def test_positions_of_eman2_are_centres(picks, name):
+    """They are those of the boxes of DeepPicker, whose corners are stored, and in the JSON files as they are."""
+    columns = ["rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY"]
+    table = open_table(picks / LAYOUTS[name])
+    rows = [row for part in table.fragments for row in read(table, part, columns).to_pylist()]
+    stored, boxes = [], []
+    for path in sorted((picks / "eman2/info").iterdir()):
+        stem = path.name.removesuffix("_info.json")
+        stored += [(stem, x, y) for x, y, _ in json.loads(path.read_text())["boxes"]]
+        for line in (picks / f"deeppicker_box/{stem}.box").read_text().splitlines():
+            x, y, w, h = map(float, line.split()[:4])
+            boxes.append((stem, x + w / 2, y + h / 2))
+    found = [(Path(row[columns[0]]).name, row[columns[1]], row[columns[2]]) for row in rows]
+    assert found == stored
+    assert found == [
+        (stem, pytest.approx(x, abs=1), pytest.approx(y, abs=1)) for stem, x, y in boxes
     ]
 
 
