@@ -15,6 +15,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import (
     describe_picks,
     find_notes,
+    has_scores,
     open_table,
     open_tables,
     read,
@@ -319,6 +320,7 @@ def _describe(
                 warnings=tuple(score_warnings(column, stored)) if stored.rows else (),
             )
             for column, stored in found.scores.items()
+            if has_scores(table)
         ),
         half_sets=dict(sorted(found.half_sets.items())),
         matched=inputs.names.inputs[source].counts if inputs.names and inputs.names.inputs else "",

@@ -246,10 +246,10 @@ def allow_missing_scores(
 ) -> DedupParams:
     """Return the parameters with the score ``none`` for each input that lacks the score.
 
-    An input may lack the score if another input has one, and `score_field` does not name it.
+    An input may lack the score if another input has one or no score is used, and `score_field` does not name it.
     """
     found = {table: has_score(names, params.score_of(table)) for table, names in tables}
-    if not any(found.values()):
+    if not any(found.values()) and not params.remove_entirely:
         return params
     lacking = [
         table

@@ -16,7 +16,7 @@ from dask_dedup.particles.checks.filaments import find_restarts
 from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
 from dask_dedup.particles.checks.scales import check_scales, position_warnings, scale_warnings
-from dask_dedup.particles.checks.scores import find_score_warnings
+from dask_dedup.particles.checks.scores import check_limits, find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
 from dask_dedup.particles.micrographs.name_match import match_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
@@ -144,7 +144,7 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 #: The checks of a run, in order.
 CHECKS = (
-    *(check_scales, check_rows, check_uids),
+    *(check_scales, check_rows, check_uids, check_limits),
     *(check_new_names, check_groups, check_names, check_extents),
 )
 
