@@ -41,6 +41,23 @@ _NAMES = (MICROGRAPH, TOMOGRAM)
 _PIXEL_SIZES = (PIXEL_SIZE_2D, PIXEL_SIZE_3D)
 
 
+def schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:
+    """Return the columns of a table whose files have these layouts."""
+    roles = {name for layout in layouts for name in layout.columns}
+    axes = 3 if any(layout.has_z for layout in layouts) else 2
+    fields = {TOMOGRAM if tomograms else MICROGRAPH: pa.string()}
+    fields |= dict.fromkeys((*COORDINATES[:axes], SCORE), pa.float64())
+    if "filament" in roles or any(MAP_OF[layout.map].helix for layout in layouts):
+        fields[FILAMENT] = pa.int64()
+    if "pixel_size" in roles or any(layout.pixel_size for layout in layouts):
+        fields[PIXEL_SIZE_3D if axes == 3 else PIXEL_SIZE_2D] = pa.float64()
+    for layout in layouts:
+        for name in layout.extra:
+            text = any(name in each.text for each in layouts)
+            fields.setdefault(name, pa.string() if text else pa.float64())
+    return pa.schema(list(fields.items()))
+
+
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read the named columns of a fragment, with centres in pixels. Text is dictionary-encoded."""
     detail: CoordinatesDetail = table.detail

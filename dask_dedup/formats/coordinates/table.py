@@ -19,8 +19,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import (
     FileSlice,
@@ -29,16 +27,6 @@ from dask_dedup.formats.base import (
     ParticleTable,
     StoredSchema,
     opening,
-)
-from dask_dedup.formats.coordinates.column_map import (
-    COORDINATES,
-    FILAMENT,
-    MICROGRAPH,
-    PIXEL_SIZE_2D,
-    PIXEL_SIZE_3D,
-    SCORE,
-    TOMOGRAM,
-    Layout,
 )
 from dask_dedup.formats.coordinates.damaged import check_unread, no_picks_error
 from dask_dedup.formats.coordinates.description import describe
@@ -58,7 +46,7 @@ from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_lis
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
 from dask_dedup.formats.coordinates.programs.delimited import LISTED, explain_unknown
 from dask_dedup.formats.coordinates.programs.dynamo import NAMES_EXTENSION, read_names
-from dask_dedup.formats.coordinates.reader import read, read_text
+from dask_dedup.formats.coordinates.reader import read, read_text, schema_of
 from dask_dedup.formats.coordinates.sets import check_sets
 from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
@@ -71,7 +59,7 @@ from dask_dedup.storage.walk import FoundFile
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dask_dedup.formats.coordinates.column_map import ColumnMap
+    from dask_dedup.formats.coordinates.column_map import ColumnMap, Layout
     from dask_dedup.formats.coordinates.named_files import NamedFiles
 
 __all__ = [
@@ -325,7 +313,7 @@ def _make_table(
         format="coordinates",
         path=str(path),
         source=source,
-        stored_schema=StoredSchema.of(_schema_of(layouts, tomograms=tomograms)),
+        stored_schema=StoredSchema.of(schema_of(layouts, tomograms=tomograms)),
         files=(
             *(file.info for _, file in opened),
             *(each.info for each in lists),
@@ -351,23 +339,6 @@ def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputF
         info = InputFile(str(file), status.st_size, status.st_mtime_ns, 0, sha256_of(file))
         companions.append((info, suffix))
     return companions
-
-
-def _schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:
-    """Return the columns of a table whose files have these layouts."""
-    roles = {name for layout in layouts for name in layout.columns}
-    axes = 3 if any(layout.has_z for layout in layouts) else 2
-    fields = {TOMOGRAM if tomograms else MICROGRAPH: pa.string()}
-    fields |= dict.fromkeys((*COORDINATES[:axes], SCORE), pa.float64())
-    if "filament" in roles or any(MAP_OF[layout.map].helix for layout in layouts):
-        fields[FILAMENT] = pa.int64()
-    if "pixel_size" in roles or any(layout.pixel_size for layout in layouts):
-        fields[PIXEL_SIZE_3D if axes == 3 else PIXEL_SIZE_2D] = pa.float64()
-    for layout in layouts:
-        for name in layout.extra:
-            text = any(name in each.text for each in layouts)
-            fields.setdefault(name, pa.string() if text else pa.float64())
-    return pa.schema(list(fields.items()))
 
 
 def _make_fragments(files: Sequence[PickFile], source: int) -> tuple[Fragment, ...]:
