@@ -103,6 +103,11 @@ def remove_duplicates(
     [0]
     """
     params = DedupParams.given(params, keywords)
+    if params.columns:
+        raise InputError(
+            f"{parameter('columns')} is for text tables of picks in files. Rename the columns of {_NAME} to those of "
+            "RELION or CryoSPARC, such as rlnCoordinateX."
+        )
     frame = _as_frame(particles)
     lazy = _is_from(frame, "dask.dataframe")
     if lazy and params.chooses_separation:

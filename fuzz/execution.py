@@ -13,8 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import is_writable, native_format, open_table, read
+from dask_dedup.formats import (
+    is_writable,
+    native_format,
+    open_table,
+    output_name,
+    read,
+    write_lists,
+)
 from dask_dedup.formats.coordinates import table as picks  # noqa: F401 - imported once, before the fork
+from dask_dedup.formats.coordinates.picker import picker_name
 from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - imported once, before the fork
 from dask_dedup.formats.parquet import writer
 from dask_dedup.formats.star import table as star  # noqa: F401 - imported once, before the fork
@@ -129,9 +137,14 @@ def _use(path: Path, scratch: Path) -> None:
 
 def _joined(table: ParticleTable, parts: list[Path], rows: int, folder: Path) -> int:
     """Join part files; return the number of rows of the result, read as an input."""
-    name = Path(table.path).name
-    native_format(table).assemble(table, parts, rows, folder, name)
-    again = open_table(folder / name)
+    name = output_name(table, picker_name(table.path))
+    target = folder / name
+    target.parent.mkdir(exist_ok=True)
+    native_format(table).assemble(table, parts, rows, target.parent, target.name)
+    lists = write_lists(table, target.parent, target.name, target.parent)
+    if table.format == "coordinates" and table.detail.lists:
+        target = target.parent / lists[0].path
+    again = open_table(target)
     for fragment in again.fragments:
         read(again, fragment, again.schema.names)
     return again.rows

@@ -19,7 +19,7 @@ EDGES += (2**40, 2**48, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 
 def mutate(form: str, content: bytes, other: bytes, random: Random) -> bytes:
     """Damage a file of a format one to five times; `other` is a valid file to splice with."""
-    ways = [*_PLAIN, *_OF_FORMAT[form] * 2]
+    ways = [*_PLAIN, *_OF_FORMAT.get(form, _TEXT) * 2]
     for _ in range(random.choice((1, 1, 1, 2, 2, 3, 5))):
         spliced = random.random() < 0.05
         way = random.choice(ways)
@@ -267,9 +267,23 @@ def _parquet_page(content: bytes, random: Random) -> bytes:
     return content[:4] + body + content[-8 - length :]
 
 
+def _json_value(content: bytes, random: Random) -> bytes:
+    """Replace a value, a key or a bracket of JSON text."""
+    parts = re.split(rb"([\[\]{}:,])", content)
+    at = random.randrange(len(parts))
+    value = json.dumps(random.choice(_JSON_VALUES)).encode()
+    parts[at] = random.choice((value, value, random.choice(parts), b"NaN", b'"\\ud800"', b"1e999"))
+    return b"".join(parts)
+
+
+#: Formats of text that are not listed below, such as those of picks.
+_TEXT: list[Mutation] = [_words, _words, _lines]
 _OF_FORMAT: dict[str, list[Mutation]] = {
-    "star": [_words, _words, _lines],
-    "picks": [_words, _words, _lines],
+    "em": [_number, _number],
+    "imod": [_number, _number],
+    "copick": [_json_value, _json_value, _words],
+    "eman2": [_json_value, _json_value, _words],
+    "portal": [_json_value, _json_value, _words, _lines],
     "npy": [_npy_header, _npy_header, _npy_header],
     "csdat": [_csdat_header, _csdat_lengths],
     "csg": [_yaml, _yaml, _lines],

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuzz.execution import Outcome, execute
 from fuzz.mutations import mutate
-from fuzz.seeds import FORMATS, Files, seeds
+from fuzz.seeds import FORMATS, PICKS, Files, seeds, write_files
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,8 +78,7 @@ def _work(
         scratch = own / "out"
         scratch.mkdir(parents=True)
         files = damaged_files(form, seed, number)
-        for name, content in files.items():
-            (own / name).write_bytes(content)
+        write_files(files, own)
         outcome = execute(own / next(iter(files)), scratch)
         counts[outcome.kind] += 1
         if outcome.is_finding:
@@ -152,8 +151,7 @@ class Campaign:
         digest = hashlib.sha256(key.encode()).hexdigest()[:8]
         folder = self.findings / f"{self.form}-{digest}-{self.seed}-{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in damaged_files(self.form, self.seed, number).items():
-            (folder / name).write_bytes(content)
+        write_files(damaged_files(self.form, self.seed, number), folder)
         (folder / "outcome.txt").write_text(f"{key}\n\n{outcome.text}\n")
 
     def line(self, seconds: float) -> str:
@@ -168,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m fuzz.readers", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--executions", type=int, help="of all formats together")
-    parser.add_argument("--format", choices=[*FORMATS, "all"], default="all")
+    parser.add_argument("--format", choices=[*FORMATS, "picks", "all"], default="all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--findings", type=Path, default=Path("findings"))
     options = parser.parse_args(arguments)
@@ -177,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     memory = Path("/dev/shm")
     scratch = Path(tempfile.mkdtemp(prefix="fuzz-", dir=memory if memory.is_dir() else None))
-    forms = FORMATS if options.format == "all" else (options.format,)
+    groups = {"all": FORMATS, "picks": tuple(PICKS)}
+    forms = groups.get(options.format, (options.format,))
     campaigns = [Campaign(form, options.seed, options.findings, scratch) for form in forms]
     spent = dict.fromkeys(forms, 1e-9)
     began = reported = time.monotonic()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.lib.recfunctions import repack_fields
 
-FORMATS = ("star", "npy", "csdat", "csg", "parquet", "picks")
+if TYPE_CHECKING:
+    from pathlib import Path
+
 #: Suffix of the file that is opened.
 SUFFIX = {"star": ".star", "npy": ".cs", "csdat": ".cs", "csg": ".csg", "parquet": ".parquet"}
 
@@ -22,13 +25,19 @@ Files = dict[str, bytes]
 
 def seeds(form: str) -> list[Files]:
     """Return valid inputs of a format, each as its files by name; the first file is the one to open."""
-    suffix = SUFFIX.get(form, "")
     if form == "csg":
         return [_group(passthrough) for passthrough in (_npy(_records(6)), _csdat(_records(6)))]
-    if form == "picks":
-        return [{f"picks{suffix}": content} for suffix, content in PICKS]
+    if form in PICKS:
+        return PICKS[form]
     contents = {"star": _stars, "npy": _npys, "csdat": _csdats, "parquet": _parquets}[form]()
-    return [{f"picks{suffix}": content} for content in contents]
+    return [{f"picks{SUFFIX[form]}": content} for content in contents]
+
+
+def write_files(files: Files, folder: Path) -> None:
+    """Write the files of an input into a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
 
 
 def _stars() -> list[bytes]:
@@ -270,33 +279,152 @@ _COPICK = {
 }
 _MOTIVE_LIST = b"\6\0\0\5" + np.array([20, 2, 1], "<i4").tobytes() + bytes(496)
 _CONTOUR = np.array([2, 0, 0, 0], ">i4").tobytes() + np.arange(6).astype(">f4").tobytes()
-#: Suffix and content of a file of each format of picks.
-PICKS = (
-    (".cbox", _CBOX.replace(b"\n", b"\r\n")),
-    (".cbox", b"10 20 64 64 0.5 60 60\n11 21 64 64 0.6 60 60\n"),
-    (".box", b"10\t20\t64\t64\t0.5\n11\t21\t64\t64\t<NA>\n"),
-    (".box", b"#micrograph: a.mrc\n#helix: (1,2),(3,4),26\n1 2\n3 4\n#helix: (5,6),(7,8),26\n5 6"),
-    (".coords", b"1 2 3 0\n\n4 5 6 1\n"),
-    (".txt", b"image_name\tx_coord\ty_coord\tscore\na\t1\t2\t-5.5\nb c\t3\t4\tnan\n"),
-    (".csv", b'name,X-Coordinate,Y-Coordinate\n"a, b",1,2\nc,3,4\n'),
-    (".tsv", b"x\ty\tscore\n1\t2\t\n3\t4\t0.5"),
-    (
-        ".tbl",
-        b"".join(b"%d 1 1 %s\n" % (n, b" ".join(b"%d" % k for k in range(32))) for n in (1, 2)),
+
+
+def _star(labels: str, *rows: str, block: str = "") -> bytes:
+    head = "".join(f"_{label} #{number}\n" for number, label in enumerate(labels.split(), 1))
+    return f"\ndata_{block}\n\nloop_\n{head}{chr(10).join(rows)}\n".encode()
+
+
+_XYZ = "rlnCoordinateX rlnCoordinateY rlnCoordinateZ"
+_AUTOPICK = _star("rlnCoordinateX rlnCoordinateY rlnAutopickFigureOfMerit", "1 2 0.5", "3 4 -999")
+_TOMOGRAMS = _star(
+    "rlnTomoName rlnTomoTiltSeriesPixelSize rlnTomoTomogramBinning rlnTomoSizeX rlnTomoSizeY rlnTomoSizeZ",
+    "TS_01 1.35 10 4000 4000 1200",
+    block="global",
+)
+_MATCHES = _star(
+    f"{_XYZ} rlnMicrographName rlnAutopickFigureOfMerit",
+    *(f"0.25 0.{n} 0.75 TS_01 {n}" for n in (5, 6)),
+)
+_PEAKS = _star(
+    f"rlnTomoName {_XYZ} rlnLCCmax rlnDetectorPixelSize", "TS_01 1 2 3 0.5 10", "TS_01 4 5 6 0.4 10"
+)
+_SUBTOMOGRAMS = _star(f"rlnTomoName {_XYZ}", "TS_01 1 2 3", "TS_01 4 5 6", block="particles")
+_LIST = _star(
+    "rlnMicrographName rlnMicrographCoordinates",
+    "mics/a.mrc mics/a_autopick.star",
+    "'mics/b c.mrc' 'mics/b c_autopick.star'",
+    block="coordinate_files",
+)
+_TABLE = b"".join(
+    b"%d 1 1 %s\n" % (number, b" ".join(b"%d" % column for column in range(32)))
+    for number in (1, 2)
+)
+
+
+def _files(*files: tuple[str, bytes]) -> Files:
+    return dict(files)
+
+
+def _single(suffix: str, *contents: bytes) -> list[Files]:
+    return [{f"picks{suffix}": content} for content in contents]
+
+
+#: Inputs of each reader of picks.
+PICKS: dict[str, list[Files]] = {
+    "cryolo": [
+        *_single(
+            ".cbox",
+            _CBOX.replace(b"\n", b"\r\n"),
+            b"10 20 64 64 0.5 60 60\n11 21 64 64 0.6 60 60\n",
+        ),
+        *_single(".coords", b"1 2 3 0\n\n4 5 6 1\n"),
+    ],
+    "eman": _single(
+        ".box",
+        b"10\t20\t64\t64\t0.5\n11\t21\t64\t64\t<NA>\n",
+        b"10 20 64 64\r\n\r\n# a\r\n30 40 64 64",
+        b"#micrograph: a.mrc\n#helix: (1,2),(3,4),26\n1 2\n3 4\n#helix: (5,6),(7,8),26\n5 6",
     ),
-    (
+    "topaz": _single(
+        ".txt",
+        b"image_name\tx_coord\ty_coord\tscore\na\t1\t2\t-5.5\nb c\t3\t4\tnan\n",
+        b"image_name,x_coord,y_coord\na,1,2\n",
+    ),
+    "csv": [
+        *_single(".csv", b'name,X-Coordinate,Y-Coordinate\n"a, b",1,2\nc,3,4\n', b"1;2;3\n4;5;6\n"),
+        *_single(".tsv", b"x\ty\tscore\n1\t2\t\n3\t4\t0.5"),
+    ],
+    "dynamo": [
+        *_single(".tbl", _TABLE),
+        _files(("picks.tbl", _TABLE), ("picks.doc", b"19 rec/TS_01.mrc\n20 rec/b c.mrc\n")),
+    ],
+    "stopgap": _single(
         ".star",
         b"\ndata_stopgap_motivelist\n\nloop_\n_tomo_num\n_orig_x\n_orig_y\n_orig_z\n\n1 2 3 4\n",
+        _star(
+            "tomo_num orig_x orig_y orig_z x_shift y_shift z_shift score",
+            *("1 2 3 4 0.5 0 -1 0.9", "2 3 4 5 0 0 0 0.8"),
+            block="stopgap_motivelist",
+        ),
     ),
-    (
+    "species": _single(
         ".star",
-        b"data_\n\nloop_\n_wrpCoordinateX1\n_wrpCoordinateY1\n_wrpCoordinateZ1\n_wrpSourceName\n1 2 3 a\n",
+        _star(
+            "wrpCoordinateX1 wrpCoordinateY1 wrpCoordinateZ1 wrpSourceName", "1 2 3 a", "4 5 6 b"
+        ),
     ),
-    (".json", json.dumps(_COPICK, indent=2).encode()),
-    (
+    "matching": [
+        _files(("matching/TS_01.star", _MATCHES), ("matching/tomograms.star", _TOMOGRAMS))
+    ],
+    "pytom": _single(".star", _PEAKS),
+    "relion": [
+        *_single("_autopick.star", _AUTOPICK, _AUTOPICK.replace(b"\n", b"\r\n")),
+        _files(("annotations/TS_01_particles.star", _SUBTOMOGRAMS), ("tomograms.star", _TOMOGRAMS)),
+    ],
+    "list": [
+        _files(
+            ("autopick.star", _LIST),
+            ("mics/a_autopick.star", _AUTOPICK),
+            ("mics/b c_autopick.star", _AUTOPICK),
+        ),
+        _files(
+            ("coords_suffix_manualpick.star", b"micrographs.star\n"),
+            ("mics/a_manualpick.star", _AUTOPICK),
+            (
+                "micrographs.star",
+                _star("rlnMicrographName", "MotionCorr/job002/mics/a.mrc", block="micrographs"),
+            ),
+        ),
+        _files(
+            (
+                "import.star",
+                _star("rlnTomoName rlnTomoImportParticleFile", "TS_01 a.star", "TS_02 b.star"),
+            ),
+            ("a.star", _star(_XYZ, "1 2 3")),
+            ("b.star", _star(_XYZ, "4 5 6", "7 8 9")),
+        ),
+    ],
+    "set": [
+        _files(
+            (
+                "optimisation_set.star",
+                b"data_\n\n_rlnTomoParticlesFile   particles.star\n_rlnTomoTomogramsFile tomograms.star\n",
+            ),
+            ("particles.star", _SUBTOMOGRAMS),
+        ),
+        _files(
+            (
+                "optimisation_set.star",
+                _star("rlnTomoParticlesFile rlnTomoTomogramsFile", "particles.star tomograms.star"),
+            ),
+            ("particles.star", _SUBTOMOGRAMS),
+        ),
+    ],
+    "copick": _single(
+        ".json", json.dumps(_COPICK, indent=2).encode(), json.dumps(_COPICK).encode()
+    ),
+    "eman2": _single(
+        "_info.json", b'{"boxes": [[1, 2.5, "manual"], [3, 4, "manual"]], "apix": 1.2}'
+    ),
+    "portal": _single(
         ".ndjson",
         b'{"location": {"x": 1, "y": 2, "z": 3}}\n{"location": {"x": 4, "y": 5, "z": 6}}\n',
     ),
-    (".em", _MOTIVE_LIST + np.arange(40).astype("<f4").tobytes()),
-    (".mod", b"IMODV1.2" + bytes(232) + b"OBJT" + bytes(176) + b"CONT" + _CONTOUR + b"IEOF"),
-)
+    "em": _single(".em", _MOTIVE_LIST + np.arange(40).astype("<f4").tobytes()),
+    "imod": _single(
+        ".mod", b"IMODV1.2" + bytes(232) + b"OBJT" + bytes(176) + b"CONT" + _CONTOUR + b"IEOF"
+    ),
+}
+FORMATS = ("star", "npy", "csdat", "csg", "parquet", *PICKS)

@@ -287,6 +287,51 @@ def test_pick_files_with_optics_of_the_micrographs(tmp_path):
     assert again.kept == 3
 
 
+@pytest.mark.parametrize("invalid", ["reject", "keep"])
+def test_a_micrograph_without_optics_is_refused_before_anything_is_written(tmp_path, invalid):
+    inputs = pickers(tmp_path)
+    put(tmp_path, "EMAN/z.box", BOX)
+    options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
+    wrong = r"EMAN: 1 micrograph is not in .*micrographs.star \(first: z\).* Add them|cannot be compared would be kept"
+    with pytest.raises(InputError, match=wrong):
+        run(inputs, tmp_path / "out", invalid=invalid, **options)
+    assert not (tmp_path / "out").exists()
+    run(inputs, tmp_path / "native", "native", invalid=invalid, **options)
+
+
+def duplicated_names(folder, *names):
+    """Write two tables of tomograms whose particles have these names."""
+    labels = ("rlnTomoName", *(f"rlnCoordinate{axis}" for axis in "XYZ"), "rlnTomoParticleName")
+    labels += ("rlnAutopickFigureOfMerit", "rlnOpticsGroup")
+    rows = [
+        f"TS_1 {100 * n} {100 * m} 10 {name} 0.5 1"
+        for m, part in enumerate(names, 1)
+        for n, name in enumerate(part, 1)
+    ]
+    half = len(names[0])
+    return [
+        star(folder, "a.star", labels, rows[:half]),
+        star(folder, "b.star", labels, rows[half:]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("names", "repeated"),
+    [
+        ((["TS_1/1", "TS_1/2"], ["TS_1/3"]), 0),
+        ((["TS_1/1", "TS_1/2", "TS_1/3"], ["TS_1/2", "TS_1/1", "TS_1/4"]), 2),
+        ((["TS_1/1", "TS_1/1"], ["TS_1/1"]), 1),
+    ],
+)
+def test_names_of_particles_in_two_inputs_are_warned_about(tmp_path, names, repeated):
+    inputs = duplicated_names(tmp_path, *names)
+    result = run(inputs, tmp_path / "out", micrograph_pixel_size=2.0)
+    found = [line for line in result.warnings if "rlnTomoParticleName" in line]
+    assert len(found) == bool(repeated)
+    if repeated:
+        assert f"{repeated} value" in found[0]
+
+
 @pytest.mark.parametrize("listed", [True, False])
 def test_coordinate_files_of_two_pickers(tmp_path, listed):
     (tmp_path / "default_pipeline.star").touch()
@@ -387,6 +432,44 @@ def test_a_changed_value_is_found(tmp_path, form):
         path.write_text(original.replace(old, new, 1))
         rows = {check.name: check.passed for check in dask_dedup.verify(tmp_path / "out").checks}
         assert rows["rows"] is False, (old, new)
+
+
+PICKS = (
+    *("rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit", "rlnClassNumber"),
+    *("rlnAnglePsi", "rlnParticleSelectionType"),
+)
+
+
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_a_changed_value_of_any_column_is_found(tmp_path, form):
+    rows = ["100 100 0.5 3 45.5 2", "500 500 <NA> 4 -60.25 6"]
+    put(tmp_path, "AutoPick/a_autopick.star", table("", PICKS, rows).encode())
+    table_of_micrographs = micrographs(tmp_path)
+    run([tmp_path / "AutoPick"], tmp_path / "out", form, micrographs=table_of_micrographs)
+    name = "particles.star" if form == "star" else "Micrographs/a_autopick.star"
+    path = tmp_path / "out/particles_kept" / name
+    original = path.read_text()
+    changes = [("0.5", "0.51"), (" 3 ", " 2 "), ("45.5", "45.6"), ("-60.25", "60.25")]
+    changes += [("-999.000000", "0.000000"), ("-999.000000", "nan"), (" 4 ", " x ")]
+    changes += [(" 6 ", " 2 ")] if form == "star" else []
+    for old, new in changes:
+        assert original.count(old) == 1, old
+        path.write_text(original.replace(old, new))
+        checks = {each.name: each.passed for each in dask_dedup.verify(tmp_path / "out").checks}
+        assert checks["rows"] is False, (old, new)
+    path.write_text(original)
+    assert dask_dedup.verify(tmp_path / "out").verified
+
+
+@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+def test_the_figure_of_merit_of_cryosparc_is_the_score_of_the_pick(tmp_path, form):
+    more = {"alignments2D/error": [3, 2], **OPTICS_OF_ROWS}
+    path = cryosparc(tmp_path, "picks.cs", **more)
+    run([path], tmp_path / "out", form, score_field="error", match_micrographs="path")
+    name = "particles.star" if form == "star" else "J1/imported/a_autopick.star"
+    _, rows = rows_of(tmp_path / "out/particles_kept" / name, "particles" if form == "star" else "")
+    scores = [float(row[3 if form == "star" else 2]) for row in rows]
+    assert scores == [0.5, 0.25]
 
 
 @pytest.mark.parametrize("form", ["star", "relion-coordinates"])

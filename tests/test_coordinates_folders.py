@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 import dask_dedup
 from dask_dedup.errors import InputError
-from dask_dedup.formats import group_files, open_table
+from dask_dedup.formats import group_files, open_table, read
 from dask_dedup.formats.coordinates import table as coordinates
 
 LAYOUTS = {
@@ -71,6 +72,27 @@ def test_every_layout_has_the_expected_number_of_picks(picks, name):
     assert table.rows == ROWS[name]
     assert table.schema.names[:4] == [
         *("rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit")
+    ]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["eman2", "eman2 info"])
+def test_positions_of_eman2_are_centres(picks, name):
+    """They are those of the boxes of DeepPicker, whose corners are stored, and in the JSON files as they are."""
+    columns = ["rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY"]
+    table = open_table(picks / LAYOUTS[name])
+    rows = [row for part in table.fragments for row in read(table, part, columns).to_pylist()]
+    stored, boxes = [], []
+    for path in sorted((picks / "eman2/info").iterdir()):
+        stem = path.name.removesuffix("_info.json")
+        stored += [(stem, x, y) for x, y, _ in json.loads(path.read_text())["boxes"]]
+        for line in (picks / f"deeppicker_box/{stem}.box").read_text().splitlines():
+            x, y, w, h = map(float, line.split()[:4])
+            boxes.append((stem, x + w / 2, y + h / 2))
+    found = [(Path(row[columns[0]]).name, row[columns[1]], row[columns[2]]) for row in rows]
+    assert found == stored
+    assert found == [
+        (stem, pytest.approx(x, abs=1), pytest.approx(y, abs=1)) for stem, x, y in boxes
     ]
 
 
@@ -270,21 +292,74 @@ def test_an_input_is_described_in_one_line(picks, name, text):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["cbox", "eman", "star", "csv", "autopick files"])
+@pytest.mark.parametrize("name", ["cbox", "eman", "star", "csv", "autopick files", "eman2 info"])
 def test_files_named_one_by_one_are_one_input(picks, name):
     files = sorted((picks / LAYOUTS[name]).iterdir())
-    (pattern,) = group_files(files)
+    (pattern,) = grouped(files)
     assert open_table(pattern).rows == ROWS[name]
-    assert group_files(files[:2]) == files[:2]
-    assert group_files(["a.star", *files, "b.cs"]) == ["a.star", pattern, "b.cs"]
+    (some,) = grouped(files[:2])
+    assert some == pattern + " (2 files)"
+    assert 0 < open_table(some).rows < ROWS[name]
+    assert grouped(["a.star", *files, "b.cs"]) == ["a.star", pattern, "b.cs"]
+
+
+def grouped(paths, names=None):
+    return [path for path, _ in group_files(paths, names)]
+
+
+TABLE = """data_
+
+loop_
+_rlnMicrographName
+_rlnCoordinateX
+_rlnCoordinateY
+_rlnAutopickFigureOfMerit
+"""
+
+
+def tables_beside_picks(folder):
+    """Write two particle tables with rows and a STAR file that names no micrograph."""
+    for name in "ab":
+        (folder / f"{name}.star").write_text(TABLE + "mic1 10 20 0.5\nmic1 500 20 0.5\n")
+    picks = TABLE.replace("_rlnMicrographName\n", "")
+    (folder / "mic1.star").write_text(picks + "10 20 0.5\n")
+    return [folder / name for name in ("a.star", "b.star", "mic1.star")]
+
+
+def test_particle_tables_named_beside_pick_files_are_not_ignored(tmp_path):
+    paths = tables_beside_picks(tmp_path)
+    assert grouped(paths) == paths
+    assert grouped([*paths[:2], paths[2]]) == paths
+
+
+def test_a_pattern_of_particle_tables_stands_for_each_of_them(tmp_path):
+    paths = tables_beside_picks(tmp_path)[:2]
+    assert grouped([tmp_path / "[ab].star"]) == [tmp_path / "[ab].star"]
+    paths[0].rename(tmp_path / "run1.star")
+    paths[1].rename(tmp_path / "run2.star")
+    pattern = tmp_path / "run?.star"
+    assert grouped([pattern]) == [tmp_path / "run1.star", tmp_path / "run2.star"]
+    result = dask_dedup.run([pattern], tmp_path / "out", micrograph_pixel_size=1)
+    assert [entry["rejected"] for entry in result.by_input] in ([0, 2], [2, 0])
+
+
+def test_empty_files_do_not_keep_pick_files_apart(tmp_path):
+    paths = tables_beside_picks(tmp_path)[2:]
+    for name in ("mic2.star", "mic3.star"):
+        (tmp_path / name).write_text("")
+    for name in "ab":
+        (tmp_path / f"{name}.star").unlink()
+    paths += [tmp_path / "mic2.star", tmp_path / "mic3.star"]
+    assert grouped(paths) == [str(tmp_path / "*.star")]
+    assert grouped([tmp_path / "mic*.star"]) == [tmp_path / "mic*.star"]
 
 
 @pytest.mark.real_data
 def test_files_that_name_their_micrographs_stay_inputs_of_their_own(picks, real_data):
     files = sorted((picks / LAYOUTS["topaz files"]).iterdir())
-    assert group_files(files) == files
+    assert grouped(files) == files
     tables = sorted((real_data / "cylindra_relion5").glob("*.star"))
-    assert group_files(tables) == tables
+    assert grouped(tables) == tables
 
 
 @pytest.mark.real_data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,12 @@ def test_dummy_scores_are_missing(tmp_path, score):
     assert np.isnan(second)
 
 
+def test_translations_of_copick_may_be_large_whole_numbers(tmp_path):
+    point = _POINT.replace(b"9", b"1%s" % (b"0" * 30))
+    text = b'{"pickable_object_name": "a", "points": [%s]}' % point
+    assert columns(put(tmp_path, "m.json", text), *CENTRES) == [[1e30], [2.0]]
+
+
 def test_helices_are_filaments(tmp_path):
     text = b"#micrograph: m\n#helix: (1,1),(2,2),5\n1 1\n2 2\n#helix: (9,9),(8,8),5\n9 9\n"
     path = put(tmp_path, "m.box", text)
@@ -146,8 +153,8 @@ def test_names_that_look_like_numbers_stay_text(tmp_path):
         ("m.box", b"1 2 3 4\n\n1 x 3 4\n", r"m\.box: line 3 has 'x' for y, which is not a number"),
         ("m.box", b"hello\n", r"m\.box: expected lines of 4 or 5 numbers .* found 'hello'"),
         ("m.cbox", b"data_x\n", r"m\.cbox: expected a block data_cryolo"),
-        ("m.csv", b"x,y\n1,2\n1\n", r"m\.csv: line 3 has 1 values, but the file has 2 columns"),
-        ("m.csv", b"a,b\n1,2\n", r"m\.csv: not a particle table .* but text without known columns"),
+        ("m.csv", b"x,y\n1,2\n1\n", r"m\.csv: line 3 has 1 value, but the file has 2 columns"),
+        ("m.csv", b"a,b\n1,2\n", r"m\.csv: has columns of unknown names \(a, b\)"),
         ("m.box", b"1 2 3 4\n\0\n", r"m\.box: has NUL bytes"),
     ],
 )
@@ -177,13 +184,16 @@ def test_columns_of_a_table_can_be_named(tmp_path, text, given):
     [
         ({"x": "a"}, "x and y are needed"),
         ({"x": "a", "y": "b", "q": "p"}, "q is no role"),
-        ({"x": "a", "y": "z"}, r"has no column z. Its columns are a, b, p"),
+        ({"x": "a", "y": "z"}, r"has no column z. Name one of a, b, p"),
     ],
 )
 def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
     path = put(tmp_path, "m.csv", b"a,b,p\n1,2,0.5\n")
     with pytest.raises(InputError, match=message):
         coordinates.open_table(path, 0, given)
+
+
+_POINT = b'{"location": {"x": 1, "y": 2, "z": 3}, "transformation_": [[1, 0, 0, 9], [0, 1, 0, 0], [0, 0, 1, 0]]}'
 
 
 @pytest.mark.parametrize(
@@ -196,7 +206,13 @@ def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
         ("m_info.json", b'{"boxes": [["manual"]]}'),
         ("m_info.json", b'{"boxes": [[1, 2, "manual"], 3]}'),
         ("m.json", b'{"pickable_object_name": "a", "points": [{"location": null}]}'),
+        ("m_info.json", b'{"boxes": [[1%s, 2, "manual"]]}' % (b"0" * 400)),
+        (
+            "m.json",
+            b'{"pickable_object_name": "a", "points": [%s]}' % _POINT.replace(b"9", b"9" * 400),
+        ),
         ("m.ndjson", b'{"location": {"x": 1}}\n'),
+        ("m.ndjson", b'{"location": {"x": 1, "y": 2, "z": 1%s}}\n' % (b"0" * 400)),
         ("m.em", b"\6\0\0\5" + bytes(508)),
         ("m.mod", b"IMODV1.2" + bytes(232) + b"CONT\x7f\xff\xff\xff" + bytes(12)),
     ],
@@ -204,6 +220,57 @@ def test_columns_that_do_not_exist_are_named(tmp_path, given, message):
 def test_damaged_files_are_input_errors(tmp_path, name, text):
     with pytest.raises(InputError):
         columns(put(tmp_path, name, text), *CENTRES)
+
+
+@pytest.mark.parametrize("value", ["5", "mic"])
+def test_other_columns_may_have_the_names_of_the_table(tmp_path, value):
+    """STOPGAP names the tomogram in tomo_num. Other columns stay what they are."""
+    labels = (
+        "tomo_num",
+        "orig_x",
+        "orig_y",
+        "orig_z",
+        "rlnMicrographName",
+        "rlnMicrographPixelSize",
+    )
+    head = "".join(f"_{label}\n" for label in labels)
+    text = f"data_stopgap_motivelist\nloop_\n{head}7 1 2 3 {value} {value}\n"
+    table = open_table(put(tmp_path, "m.star", text.encode()))
+    row = {
+        name: column[0]
+        for name, column in zip(
+            table.schema.names, columns(tmp_path / "m.star", *table.schema.names), strict=True
+        )
+    }
+    other = float(value) if value == "5" else value
+    assert row["rlnTomoName"] == "7"
+    assert row["rlnMicrographName"] == row["rlnMicrographPixelSize"] == other
+
+
+def test_coordinates_of_imod_that_are_not_numbers_are_read_without_a_warning(tmp_path):
+    points = np.array([2, 0, 0, 0], ">i4").tobytes() + b"\x7f\xa0\0\0" * 6
+    path = put(tmp_path, "m.mod", b"IMODV1.2" + bytes(232) + b"CONT" + points + b"IEOF")
+    assert np.isnan(columns(path, *CENTRES)).all()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"data_" + b"x" * 10**6,
+        b"data_" * 200_000,
+        b"data_\n" * 100_000,
+        b"_" * 10**6,
+        b"_a" + b" " * 10**6 + b"b c",
+    ],
+    ids=["long name", "many names", "many blocks", "underscores", "blanks"],
+)
+def test_long_lines_and_many_blocks_take_no_time(tmp_path, line):
+    path = put(
+        tmp_path, "picks/m.star", b"data_a\n" + line + b"\n" + STAR_HEADER + b" 1 2\r\n" + line
+    )
+    began = time.process_time()
+    assert open_table(path.parent).rows >= 1
+    assert time.process_time() - began < 3
 
 
 def test_part_files_are_read_again(tmp_path):

@@ -75,3 +75,27 @@ def test_picks_on_a_cluster(real_data, tmp_path, cluster):
     options = {"prefer_input_order": True, "match_micrographs": "name", **PIXELS}
     result = verified(inputs, tmp_path / "out", client=cluster, **options)
     assert result.kept == 2719 + 620 + 516
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", ["autopick list", "autopick", "relion 3.1"])
+def test_a_result_with_a_list_can_be_moved(real_data, tmp_path, name):
+    path = real_data / "pick_folders_10017" / LAYOUTS[name]
+    result = verified([path], tmp_path / "old place", 300, **PIXELS)
+    (tmp_path / "old place").rename(tmp_path / "new")
+    outcome = dask_dedup.verify(tmp_path / "new")
+    assert outcome.verified, [check for check in outcome.checks if not check.passed]
+    (written,) = (tmp_path / "new/particles_kept").iterdir()
+    assert dask_dedup.formats.open_table(written).rows == result.kept
+    # Another file in a row of the list is found.
+    (listed,) = [each for each in written.iterdir() if each.suffix == ".star"]
+    text = listed.read_text()
+    rows = [line for line in text.splitlines() if "job" in line]
+    for wrong in (
+        text.replace(rows[-1], ""),
+        text.replace(rows[-1], rows[-1].replace("35_0", "36_0")),
+    ):
+        if name != "relion 3.1" and wrong != text:
+            listed.write_text(wrong)
+            (check,) = [c for c in dask_dedup.verify(tmp_path / "new").checks if c.name == "rows"]
+            assert not check.passed, wrong

@@ -589,3 +589,9 @@ def test_an_asynchronous_client_is_refused(particles):
                 remove_duplicates(lazy(particles))
 
     asyncio.run(split())
+
+
+@pytest.mark.parametrize("columns", ["x=rlnCoordinateX,y=rlnCoordinateY", {"a.csv": "x=1,y=2"}])
+def test_columns_by_role_are_for_files(columns):
+    with pytest.raises(InputError, match="columns is for text tables of picks in files"):
+        remove_duplicates(relion(), columns=columns, micrograph_pixel_size=1.5)

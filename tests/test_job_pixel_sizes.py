@@ -95,11 +95,28 @@ def test_the_run_is_resumed_with_the_command_that_status_shows(project, tmp_path
 @pytest.mark.real_data
 def test_options_and_tables_come_before(project, tmp_path):
     inputs = project / "AutoPick/job010"
-    result = run(inputs, tmp_path / "a", micrograph_pixel_size=2.0, **OPTIONS)
-    assert result.manifest["inputs"][0]["pixel_size"]["source"] == "micrograph_pixel_size"
+    for name, value in (("micrograph_pixel_size", 1.78), ("coordinate_pixel_size", 2.0)):
+        result = run(inputs, tmp_path / name, **{name: value}, **OPTIONS)
+        assert result.manifest["inputs"][0]["pixel_size"]["source"] == name
     table = project / MICROGRAPHS
     result = run(inputs, tmp_path / "b", micrographs=table, **OPTIONS)
     assert result.manifest["inputs"][0]["pixel_size"]["source"] == str(table)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("job", ["AutoPick/job010", "AutoPick/job013"])
+@pytest.mark.parametrize(("value", "fits"), [(5, False), (1.79, False), (1.786, True)])
+def test_an_option_that_contradicts_the_job_is_refused(project, tmp_path, job, value, fits):
+    given = {"micrograph_pixel_size": value, **OPTIONS}
+    if fits:
+        assert run(project / job, tmp_path / "out", **given).kept
+        return
+    wrong = rf"micrograph_pixel_size={value} contradicts .* have 1\.77 A \(.*micrographs_ctf\.star, named by"
+    with pytest.raises(InputError, match=wrong):
+        run(project / job, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(InputError, match="contradicts"):
+        inspect(project / job, **given)
 
 
 @pytest.mark.real_data
@@ -197,3 +214,31 @@ def test_a_doc_file_of_dynamo_is_a_map_of_tomograms(real_data, tmp_path, cli):
     names.write_text("1 a.mrc\n2\n")
     with pytest.raises(InputError, match=r"line 2 is '2'\. Each line needs a number and a path"):
         dask_dedup.read_micrograph_map(names)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("way", ["", "Micrographs"])
+def test_coordinate_files_have_the_names_of_the_job(project, picks, tmp_path, way):
+    """The picks of crYOLO come first, with names that have neither folders nor extensions."""
+    inputs = [picks / "cryolo/CBOX", project / "AutoPick/job010" / way]
+    options = {"micrograph_pixel_size": {str(inputs[0]): 1.77}, **OPTIONS}
+    result = run(inputs, tmp_path / "out", output_format="relion-coordinates", **options)
+    lines = (tmp_path / "out/particles_kept/autopick.star").read_text().splitlines()
+    names = [line.split()[0] for line in lines if ".star" in line]
+    table = (project / MICROGRAPHS).read_text().split()
+    assert sorted(names) == sorted(word for word in table if word.endswith(".mrc"))
+    assert len(names) == 4
+    assert not any("without an extension" in line for line in result.warnings)
+    assert verify(tmp_path / "out").verified
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(("given", "warned"), [("relion/AutoPick/job010", 0), ("topaz", 1)])
+def test_names_with_folders_are_preferred_and_others_warned_about(picks, tmp_path, given, warned):
+    inputs = [picks / "cryolo/CBOX", picks / given]
+    options = {"micrograph_pixel_size": 1.77, **OPTIONS}
+    result = run(inputs, tmp_path / "out", output_format="relion-coordinates", **options)
+    lines = [line for line in result.warnings if "a name without an extension (first: " in line]
+    assert len(lines) == warned
+    listed = (tmp_path / "out/particles_kept/autopick.star").read_text()
+    assert listed.count("MotionCorr/job002/Micrographs/") == 4 * (not warned)

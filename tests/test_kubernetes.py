@@ -257,7 +257,7 @@ class TestCommands:
                 assert parsed["local_directory"] in mounts
             else:
                 ports = set()
-                assert all(str(path).startswith("s3://") for path in parsed["inputs"])
+                assert all(str(path).startswith("s3://") for path, _ in parsed["inputs"])
             assert ports == set(ports_of(pod).values())
 
     def test_every_variable_is_read_by_a_library(self, cluster):

@@ -154,14 +154,14 @@ class TestNamesThatMatchOnlyInPart:
             picks(
                 tmp_path / "2.parquet",
                 2,
-                lambda n: f"TS_{n:02}{'.mrc_10.00Apx' if n else ''}",
+                lambda n: f"TS_{n:02}{'-lamella2' if n else ''}",
                 axes=3,
             ),
         ]
         (line,) = (w for w in run(inputs, tmp_path / "out", **PARAMS).warnings if "common" in w)
         assert line.startswith(f"{inputs[0]}: only 1 of 10 micrographs in common with the other")
         assert "TS_01, TS_02" in line
-        assert "TS_01.mrc_10.00Apx" in line
+        assert "TS_01-lamella2" in line
         assert "pass rename_micrographs" in line
 
     def test_an_input_with_few_of_the_micrographs_is_normal(self, tmp_path):
@@ -174,7 +174,7 @@ class TestNamesThatMatchOnlyInPart:
     def test_files_of_one_micrograph_each_are_normal(self, tmp_path):
         inputs = [picks(tmp_path / f"{n}.parquet", n, lambda _, n=n: f"TS_{n}") for n in range(3)]
         assert not run(inputs, tmp_path / "out", **PARAMS).warnings
-        inputs.append(picks(tmp_path / "other.parquet", 3, lambda n: f"TS_{n}_10.00Apx"))
+        inputs.append(picks(tmp_path / "other.parquet", 3, lambda n: f"TS_{n}-lamella2"))
         (line,) = run(inputs, tmp_path / "both", **PARAMS).warnings
         assert line.startswith(f"{inputs[3]}: no micrograph in common with the other inputs")
 

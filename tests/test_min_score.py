@@ -248,3 +248,35 @@ def test_an_inspection_leaves_low_scores_out(tmp_path):
     some = dask_dedup.inspect(path, min_score=0.5, **options).inputs[0].neighbourhood.picks
     _, low = expected([picks()], [0.5], 12)
     assert every - some == len(low)
+
+
+def test_a_limit_for_missing_scores_is_refused(tmp_path):
+    labels = "rlnCoordinateX", "rlnCoordinateY", SCORE
+    star = "data_\n\nloop_\n" + "".join(f"_{label}\n" for label in labels) + "1 2 -999\n"
+    for name, text in (("star/m.star", star), ("cbox/m.cbox", "1 2 8 8 0.5\n")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    bare, cbox = tmp_path / "star", tmp_path / "cbox"
+    options = {"min_separation": 1, "micrograph_pixel_size": 1.0}
+    for paths, limit in (([bare], 0.4), ([cbox, bare], {str(bare): 0.4})):
+        with pytest.raises(InputError, match=r"star: no particle has a score, so min_score cannot"):
+            dask_dedup.run(paths, tmp_path / "out", min_score=limit, **options)
+    result = dask_dedup.run([cbox, bare], tmp_path / "out", min_score=0.9, **options)
+    assert [entry["low_score"] for entry in result.by_input] == [1, 0]
+
+
+def test_formats_without_scores_are_named_in_warnings(tmp_path):
+    (tmp_path / "m.box").write_text("1 2 8 8\n")
+    options = {"min_separation": 1, "micrograph_pixel_size": 1.0}
+    result = dask_dedup.run([tmp_path / "m.box"], tmp_path / "out", **options)
+    assert result.warnings == [f"{tmp_path / 'm.box'}: has no scores; a seeded choice decides"]
+
+
+def test_no_score_is_needed_if_no_particle_wins(tmp_path):
+    paths = write(tmp_path, [picks().drop(columns=SCORE)])
+    options = {"min_separation": 12, "micrograph_pixel_size": 1.0}
+    with pytest.raises(InputError, match="no score ncc_score"):
+        dask_dedup.run(paths, tmp_path / "out", **options)
+    result = dask_dedup.run(paths, tmp_path / "out", remove_entirely=True, **options)
+    assert dask_dedup.verify(tmp_path / "out").verified
+    assert not result.warnings

@@ -243,3 +243,61 @@ def test_inputs_without_a_common_name_are_warned_about_with_names_of_both(picks,
     result = run(inputs, tmp_path / "out", min_separation=80, micrograph_pixel_size=1.77)
     (line,) = (each for each in result.warnings if "no micrograph in common" in each)
     assert line.count("Falcon_2012") == line.count("Titan_2012") == 3
+
+
+FOLDERS = "matched without their folders, which differ"
+
+
+def boxes(folder, *names, shift=0):
+    for name in names:
+        path = folder / f"{name}.box"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{100 + shift} 100 10 10\n500 500 10 10\n")
+    return folder
+
+
+def warned(inputs, output, **options):
+    options = {"micrograph_pixel_size": 1.0, "prefer_input_order": True} | options
+    result = run(inputs, output, **options)
+    found = [line for line in result.warnings if FOLDERS in line]
+    assert [line for line in inspect(inputs, **options).warnings if FOLDERS in line] == found
+    return found, [entry["rejected"] for entry in result.by_input]
+
+
+def test_different_folders_within_two_pick_folders_are_warned_about(tmp_path):
+    one = boxes(tmp_path / "x", "Grid1/FoilHole_1", "Grid1/FoilHole_2")
+    two = boxes(tmp_path / "x2", "Grid2/FoilHole_1", "Grid2/FoilHole_2", "Grid2/FoilHole_3")
+    found, rejected = warned([one, two], tmp_path / "out")
+    assert found == [
+        f"{FOLDERS}: 2 micrographs (first: Grid1/FoilHole_1 of {one} and Grid2/FoilHole_1 of {two}). "
+        "If these are different micrographs, pass match_micrographs='path', with rename_micrographs "
+        "if other names then differ."
+    ]
+    assert rejected == [0, 4]
+    # With the cure, and if the user has chosen to match by name.
+    assert warned([one, two], tmp_path / "path", match_micrographs="path") == ([], [0, 0])
+    assert warned([one, two], tmp_path / "name", match_micrographs="name") == ([], [0, 4])
+    renamed = warned([one, two], tmp_path / "new", rename_micrographs="s/Grid(.)./\\1_/")
+    assert renamed == ([], [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("Micrographs/mic", "mic"),
+        ("Micrographs/mic", "Movies/mic"),
+        ("raw/Grid1/mic", "Grid1/mic"),
+        ("session/Grid1/mic", "Grid1/mic_autopick"),
+        ("mic", "mic_DW"),
+    ],
+)
+def test_other_folders_are_not_warned_about(tmp_path, one, two):
+    inputs = [boxes(tmp_path / "x", one), boxes(tmp_path / "x2", two)]
+    assert warned(inputs, tmp_path / "out") == ([], [0, 2])
+
+
+@pytest.mark.real_data
+def test_folders_of_real_pickers_are_not_warned_about(picks, tmp_path):
+    inputs = [picks / name for name in NAMED.values()]
+    inputs += [picks / name for name in ("csv", "deeppicker_box", "eman2")]
+    assert not warned(inputs, tmp_path / "out", micrograph_pixel_size=1.77)[0]

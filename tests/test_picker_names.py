@@ -133,6 +133,61 @@ def test_a_name_of_several_inputs_stands_for_all(cli, tmp_path, monkeypatch):
     assert [entry["picker"] for entry in content["inputs"]] == ["t", "t"]
 
 
+def files_and_folders(tmp_path):
+    """Write boxes a/m1.box and a/m2.box, which are one input when named one by one, and folders b and c."""
+    for number, name in enumerate("abc"):
+        boxes(tmp_path / name, 30 * number)
+    return ["a/m1.box", "a/m2.box", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("flipped", "expected"), [("b", 1), ("c", 2), ("a/*.box", 0), (("a/m1.box", "a/m2.box"), 0)]
+)
+def test_the_flipped_input_is_the_named_one_among_grouped_files(
+    cli, tmp_path, monkeypatch, flipped, expected
+):
+    monkeypatch.chdir(tmp_path)
+    given = files_and_folders(tmp_path)
+    each = [flipped] if isinstance(flipped, str) else flipped
+    flags = [word for path in each for word in ("--flip-y", path)]
+    found = cli("run", *given, "-o", "out", *SIZE, *flags, "--micrograph-height", "200")
+    assert found.exit_code == 0, found.stderr
+    content = manifest(tmp_path / "out")
+    assert [entry["path"] for entry in content["inputs"]] == ["a/*.box", "b", "c"]
+    assert content["parameters"]["flip_y"] == [expected]
+    shown = cli("inspect", *given, *SIZE, *flags, "--micrograph-height", "200")
+    assert shown.exit_code == 0, shown.stderr
+
+
+@pytest.mark.parametrize(("flip_y", "expected"), [((2,), [1]), ((3,), [2]), ((0, 1, 3), [0, 2])])
+def test_the_flipped_input_in_python_is_that_of_the_given_list(
+    tmp_path, monkeypatch, flip_y, expected
+):
+    monkeypatch.chdir(tmp_path)
+    options = {"micrograph_pixel_size": 1, "micrograph_height": 200}
+    dask_dedup.run(files_and_folders(tmp_path), "out", flip_y=flip_y, **options)
+    assert manifest(tmp_path / "out")["parameters"]["flip_y"] == expected
+
+
+def test_options_for_files_that_are_one_input(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = files_and_folders(tmp_path)
+    size = {"b": 1, "c": 1}
+    both = size | {"a/m1.box": 1.5, "a/m2.box": 1.5}
+    dask_dedup.run(given, "out", micrograph_pixel_size=both)
+    stored = manifest(tmp_path / "out")["parameters"]["micrograph_pixel_size"]
+    assert dict(stored) == {"b": 1, "c": 1, "a/*.box": 1.5}
+    for wrong in (size | {"a/m1.box": 1.5}, both | {"a/m2.box": 2}):
+        with pytest.raises(
+            InputError, match=r"a/m2\.box lacks, but both are files of one input, a/\*"
+        ):
+            dask_dedup.run(given, "out2", micrograph_pixel_size=wrong)
+    with pytest.raises(InputError, match=r"flip_y has a value for a/m1\.box that a/m2"):
+        dask_dedup.run(given, "out2", micrograph_pixel_size=1, flip_y=[0])
+    with pytest.raises(InputError, match="flip_y names input 4"):
+        dask_dedup.run(given, "out2", micrograph_pixel_size=1, flip_y=[4])
+
+
 def test_the_command_of_a_run_has_the_names(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     boxes(tmp_path / "a")

@@ -142,7 +142,7 @@ def test_relion_5_annotations_have_pixels_of_the_binned_tomogram(tmp_path, are_a
     )
     assert (both.kept, both.rejected, both.warnings) == (2, 2, [])
     inputs = json.loads((tmp_path / "both" / "manifest.json").read_text())["inputs"]
-    assert [entry["position_unit"] for entry in inputs] == ["binned pixel", "pixel"]
+    assert [entry["position_unit"] for entry in inputs] == ["own pixel", "pixel"]
     assert verify(tmp_path / "both").verified
 
 

@@ -492,7 +492,7 @@ class TestNormalised:
 
     def test_sizes_of_tomograms_make_positions_of_fractions(self, tmp_path):
         path = self.matching(tmp_path / "p.star")
-        known = self.tomograms(tmp_path / "tomograms.star")
+        known = self.tomograms(tmp_path / "sizes.star")
         options = {"micrographs": known, "score_field": "ncc_score"}
         for separation, number in ((29.9, 0), (30.1, 1), (300.1, 2)):
             output = tmp_path / str(separation)
@@ -622,8 +622,10 @@ class TestRealTables:
                 )
                 assert (result.rows, result.rejected) == (268, number)
         assert verify(output).verified
+        copy = tmp_path / "copy.star"  # without a table of tomograms near it
+        copy.write_bytes(paths[0].read_bytes())
         with pytest.raises(InputError, match="from 0 to 1"):
-            run(paths, tmp_path / "no", micrograph_pixel_size=10.0)
+            run(copy, tmp_path / "no", micrograph_pixel_size=10.0)
 
     @pytest.mark.parametrize(
         ("reverse", "separation", "kept"),

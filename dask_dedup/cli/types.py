@@ -211,6 +211,13 @@ def dedup_params(
     for path, name in inputs:
         if name and name not in (str(each.path) for each in inputs):
             paths.setdefault(name, []).append(str(path))
+    if flip_y or any(given.get(name) for name in (*PER_INPUT, RENAMES)):
+        from dask_dedup.formats import group_files
+
+        for group in group_files([path for path, _ in inputs], names_of(inputs)):
+            if len(group.ordinals) > 1:
+                members = [str(inputs[number].path) for number in group.ordinals]
+                paths.setdefault(as_input(group.path), members)
     values: dict[str, Any] = {"flip_y": _ordinals(flip_y, inputs, paths)}
     for name in DedupParams().to_dict():
         if name not in given:

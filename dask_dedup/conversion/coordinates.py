@@ -16,11 +16,13 @@ import numpy as np
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion.micrographs import (
+    EXTENSION,
     MicrographNames,
     check_kept_rows,
     check_positions,
     find_names,
     micrograph_pixel_sizes,
+    name_warnings,
 )
 from dask_dedup.conversion.text import (
     NO_CLASS,
@@ -64,8 +66,6 @@ LIST, SUFFIX_LIST = "autopick.star", "coords_suffix_autopick.star"
 LIST_LABELS = ("rlnMicrographName", "rlnMicrographCoordinates")
 _SUFFIX = "_autopick.star"
 _JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
-#: Names of micrographs may have other dots.
-_EXTENSION = re.compile(r"\.(mrcs?|tiff?|eer|spi|img|hdf|rec|st)$", re.IGNORECASE)
 #: A project folder of RELION has one of these.
 _PROJECT_FILES = ("default_pipeline.star", ".gui_projectdir")
 #: Pixel sizes of one micrograph may differ by this fraction, through rounding.
@@ -229,7 +229,7 @@ def file_of(micrograph: str) -> str:
     path = PurePosixPath(_JOB_FOLDER.sub("", micrograph.replace("\\", "/")).split("://")[-1])
     parts = [part for part in path.parts if part not in ("/", "..", ".")]
     stem = PurePosixPath(*parts) if parts else PurePosixPath("micrograph")
-    return f"{_EXTENSION.sub('', str(stem))}{_SUFFIX}"
+    return f"{EXTENSION.sub('', str(stem))}{_SUFFIX}"
 
 
 def find_project(final: Path, micrographs: Sequence[str]) -> Path | None:
@@ -287,7 +287,8 @@ def make_coordinates(
             f"with {parameter('rename_micrographs')}."
         )
     is_star = exposures is not None and exposures.format == "star"
-    return CoordinatesConversion(names, files, exposures.path if exposures and is_star else ""), []
+    micrographs = exposures.path if exposures and is_star else ""
+    return CoordinatesConversion(names, files, micrographs), name_warnings(names.names)
 
 
 def _check_pixel_sizes(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,15 +13,16 @@ import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read
+from dask_dedup.formats import micrographs_of_job, open_table, read
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.micrographs.stripping import FULL
 from dask_dedup.particles.programs import MICROGRAPH_PATH
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 #: Columns with the names of micrographs in a micrograph table.
 NAME_COLUMNS = ("rlnTomoName", "rlnMicrographName", "micrograph_blob/path")
+#: Extension of a micrograph. Names may have other dots.
+EXTENSION = re.compile(r"\.(mrcs?|tiff?|eer|spi|img|hdf|rec|st)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +70,10 @@ class MicrographNames:
 def find_names(
     inputs: Inputs, summaries: Sequence[ScanSummary], exposures: ParticleTable | None
 ) -> MicrographNames:
-    """Return the names of all micrographs with particles: as in the micrograph table, else as in the first input.
+    """Return the names of all micrographs with particles.
+
+    They are those of the micrograph table, else of the first input, preferably one that has them with
+    an extension and a folder. If none has an extension, they are those in the micrographs of the inputs' jobs.
 
     Raises
     ------
@@ -75,12 +84,15 @@ def find_names(
     used: set[int] = set()
     if exposures is not None:
         names |= _names_in_table(inputs, exposures)
+    stored: dict[int, str] = {}
     for summary in sorted(summaries, key=lambda each: each.fragment):
         used.update(summary.micrographs.tolist())
         for each in summary.names:
             used.add(each.key)
-            if each.name:
-                names.setdefault(each.key, each.name)
+            if each.name and _completeness(each.name) > _completeness(stored.get(each.key, "")):
+                stored[each.key] = each.name
+    short = {key: name for key, name in stored.items() if not EXTENSION.search(name)}
+    names = stored | (_names_in_jobs(inputs, short) if short else {}) | names
     if inputs.roles[0].match == "uid":
         for key, name in _paths_of_uids(inputs):
             names.setdefault(key, name)
@@ -95,6 +107,46 @@ def find_names(
                 f"with {parameter('rename_micrographs')}, or pass {parameter('output_format', 'native')}."
             )
     return MicrographNames(keys, tuple(listed))
+
+
+def _completeness(name: str) -> tuple[bool, bool, bool]:
+    """Return what a name has; a greater value is a more complete name."""
+    return EXTENSION.search(name) is not None, "/" in name, bool(name)
+
+
+def name_warnings(names: Iterable[str]) -> list[str]:
+    """Return a list of one warning if names lack the extension by which RELION finds the micrographs, else []."""
+    lacking = [name for name in names if not EXTENSION.search(name)]
+    if not lacking:
+        return []
+    return [
+        f"{counted(len(lacking), 'micrograph', 'have')} a name without an extension (first: {lacking[0]}), so "
+        f"RELION cannot find them by the list of coordinate files. Pass {parameter('micrographs')}, the "
+        "table of the micrographs."
+    ]
+
+
+def _names_in_jobs(inputs: Inputs, stored: Mapping[int, str]) -> dict[int, str]:
+    """Map key to name in the tables of micrographs that the RELION jobs of pick files name.
+
+    Names match without folders, extensions and usual endings, if only one on each side is alike.
+    """
+    if inputs.roles[0].match != "name":
+        return {}
+    found = (micrographs_of_job(table) for table in inputs.tables)
+    listed: set[str] = set()
+    for path in dict.fromkeys(each.path for each in found if each):
+        with suppress(InputError):  # the names of the inputs serve as well
+            table = open_table(path)
+            for column in [each for each in NAME_COLUMNS if each in table.schema.names][:1]:
+                for fragment in table.fragments:
+                    rows = Columns(read(table, fragment, [column]), path)
+                    listed.update(rows.texts(column)[1])
+    bare = Counter(map(FULL, listed))
+    name_of = {FULL(name): name for name in listed if bare[FULL(name)] == 1}
+    alike = Counter(map(FULL, stored.values()))
+    names = {key: name_of.get(FULL(name), "") for key, name in stored.items()}
+    return {key: name for key, name in names.items() if name and alike[FULL(stored[key])] == 1}
 
 
 def _names_in_table(inputs: Inputs, exposures: ParticleTable) -> dict[int, str]:

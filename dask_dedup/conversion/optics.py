@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.formats.star.particle_block import StarDetail
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.scan_summary import ScanSummary
 
     Group = Mapping[str, str]
 
@@ -241,6 +242,29 @@ def _of_micrographs(inputs: Inputs, exposures: ParticleTable, table: ParticleTab
     index = np.searchsorted(optics.numbers, np.concatenate(numbers)[first])
     groups = [dict(group) for group in optics.groups]
     return InputOptics(groups, keys=distinct, group_of_key=index)
+
+
+def check_micrographs(
+    optics: MergedOptics, inputs: Inputs, summaries: Sequence[ScanSummary], table: str
+) -> None:
+    """Raise InputError if rows of inputs whose optics are in the micrograph table `table` have no group there."""
+    for summary in summaries:
+        keys = optics.inputs[summary.source].keys
+        if not keys.size:
+            continue
+        path = inputs.tables[summary.source].path
+        cure = f"Remove the rows, or pass {parameter('output_format', 'native')}."
+        names = sorted(each.name for each in summary.names if each.key not in keys)
+        if names:
+            raise InputError(
+                f"{path}: {counted(len(names), 'micrograph', 'are')} not in {table} (first: {names[0]}), so their "
+                f"particles have no optics group. Add them to that table. {cure}"
+            )
+        unnamed = summary.invalid.get("micrograph", 0)
+        if unnamed:
+            raise InputError(
+                f"{path}: {counted(unnamed, 'row', 'have no micrograph')}, and so no optics group. {cure}"
+            )
 
 
 def _check(group: Mapping[str, str], table: ParticleTable, optics: InputOptics) -> None:

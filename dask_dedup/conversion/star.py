@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion.micrographs import (
@@ -21,6 +22,7 @@ from dask_dedup.conversion.optics import (
     GROUP,
     PIXEL_SIZES,
     MergedOptics,
+    check_micrographs,
     find_optics,
     star_detail,
 )
@@ -37,6 +39,7 @@ from dask_dedup.conversion.text import (
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read, read_text
 from dask_dedup.formats.base import read_parts, write_blocks
+from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
@@ -58,7 +61,9 @@ if TYPE_CHECKING:
 FILE = "particles.star"
 MICROGRAPH, TOMOGRAM = "rlnMicrographName", "rlnTomoName"
 COORDINATES = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+PARTICLE = "rlnTomoParticleName"
 SCORE, TUBE = "rlnAutopickFigureOfMerit", "rlnHelicalTubeID"
+SCORE_OF_CRYOSPARC = "pick_stats/ncc_score"
 #: An input without these columns has no shift: 0 means the same.
 _ZERO = {*RELION_SHIFT_ANGSTROM, *RELION_SUBTOMOGRAM}
 _LABEL = re.compile(r"[A-Za-z]\w*")
@@ -143,16 +148,16 @@ class StarConversion:
         for label in own:
             if label in centres:
                 texts[label] = choose_text(centres[label] / size, stored.get(label))
-            elif label == SCORE and roles.convention == "cryosparc":
-                score = extracted.picks.score
-                texts[label] = choose_text(score, None, missing=NO_VALUE)
             else:
-                column = read(table, fragment, [label])
+                of_cryosparc = label == SCORE and roles.convention == "cryosparc"
+                column = read(table, fragment, [SCORE_OF_CRYOSPARC if of_cryosparc else label])
+                column = column.rename_columns([label])
                 if pa.types.is_dictionary(column.schema.field(label).type):
                     texts[label] = as_text(column.column(label))
                 else:
                     values = Columns(column, table.path).floats(label)
                     whole = pa.types.is_integer(column.schema.field(label).type)
+                    whole = whole and not column.column(label).null_count
                     texts[label] = (
                         as_text(column.column(label))
                         if whole
@@ -196,7 +201,7 @@ def labels_of(table: ParticleTable, convention: str) -> list[str]:
         return list(detail.labels)
     names = table.schema.names
     if convention == "cryosparc":
-        scored = [SCORE] if "pick_stats/ncc_score" in names else []
+        scored = [SCORE] if SCORE_OF_CRYOSPARC in names else []
         return [MICROGRAPH, *COORDINATES[:2], *scored]
     labels = [name for name in names if name.startswith("rln") and _LABEL.fullmatch(name)]
     if table.format == "coordinates":
@@ -219,6 +224,8 @@ def make_star(
     names = find_names(inputs, summaries, exposures)
     sizes = [_one_size(inputs, source, summaries) for source in range(len(inputs.tables))]
     optics = find_optics(inputs, exposures, sizes)
+    if exposures is not None:
+        check_micrographs(optics, inputs, summaries, exposures.path)
     every = [
         labels_of(table, roles.convention)
         for table, roles in zip(inputs.tables, inputs.roles, strict=True)
@@ -246,7 +253,27 @@ def make_star(
         warnings.append(
             f"the optics groups in {FILE} have the columns of all inputs. Left out: {', '.join(lost)}."
         )
+    if PARTICLE in labels:
+        warnings += _name_warnings(inputs)
     return conversion, [Message(text) for text in warnings]
+
+
+def _name_warnings(inputs: Inputs) -> list[str]:
+    """Return a list of one warning if particles of all inputs together have one name, else []."""
+    names = [
+        as_text(read(table, fragment, [PARTICLE]).column(PARTICLE))
+        for table in inputs.tables
+        for fragment in table.fragments
+    ]
+    counts = pc.value_counts(pa.chunked_array(names, pa.string()))
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if not repeated:
+        return []
+    return [
+        f"{counted(len(repeated), 'value')} of {PARTICLE} {'occur' if len(repeated) > 1 else 'occurs'} more than once "
+        f"in the inputs (first: {min(repeated)}). RELION finds the trajectories of particles by it, so do not use "
+        f"the trajectories of one input with {FILE}."
+    ]
 
 
 def _check_alike(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:

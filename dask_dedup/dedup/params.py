@@ -95,7 +95,7 @@ class DedupParams:
         not contain it.
     shift_key : {"auto", "none", "alignments2D", "alignments3D"}
         Alignment shift that is subtracted from the positions. ``auto`` uses alignments3D if present, else
-        alignments2D, else none.
+        alignments2D, else none. Shifts in pick files are added when they are read, unless it is ``none``.
     score_field : str or dict of str to str
         Score that ranks the particles: ``ncc_score``, ``error``, ``error_min``, or a column with its
         direction (``NAME:higher`` or ``NAME:lower``). ``none`` ranks at random, by `seed`. A dict
@@ -260,6 +260,11 @@ class DedupParams:
     def renames_of(self, path: str) -> tuple[str, ...]:
         """Return the substitutions in the micrograph names of the input (or micrograph table) `path`."""
         return tuple(cast("PerInput[str]", self.rename_micrographs).values_for(path))
+
+    @property
+    def adds_shifts(self) -> bool:
+        """Whether shifts in pick files are added to their positions."""
+        return self.shift_key != "none"
 
     @property
     def names_of_micrographs(self) -> MicrographMap:

@@ -25,7 +25,8 @@ from dask_dedup.formats.base import (
     opening,
 )
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
-from dask_dedup.formats.coordinates.grouping import group_files
+from dask_dedup.formats.coordinates.grouping import GroupedInput, group_files
+from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
@@ -41,7 +42,9 @@ if TYPE_CHECKING:
 __all__ = [
     "FileSlice",
     "Fragment",
+    "GroupedInput",
     "JobMicrographs",
+    "NamedFiles",
     "OutputFile",
     "ParticleTable",
     "StoredSchema",
@@ -49,16 +52,21 @@ __all__ = [
     "describe_picks",
     "find_notes",
     "group_files",
+    "has_scores",
+    "is_binned",
     "is_tree",
     "is_writable",
     "micrographs_of_job",
+    "named_files",
     "names_of_files",
     "native_format",
     "open_table",
     "open_tables",
     "output_name",
+    "pixel_size_source",
     "read",
     "read_text",
+    "shifts_of",
     "with_texts",
     "write_lists",
 ]
@@ -81,12 +89,13 @@ def open_table(
     allow_outside: bool = False,
     allow_empty: bool = False,
     columns: Mapping[str, str] | None = None,
+    shifts: bool = True,
 ) -> ParticleTable:
     """Open a particle table: list its files, read its schema, split its rows into fragments.
 
     Parameters
     ----------
-    path : str or Path
+    path : str, Path or NamedFiles
         A ``.star``, ``.cs``, ``.csg``, Parquet or pick file, a folder of Parquet files, hive-partitioned or not,
         a Delta table (``PATH?version=3`` for another version than the newest one), a folder of pick files, a
         pattern such as ``picks/*.box``, or a list of pick files.
@@ -98,7 +107,29 @@ def open_table(
         Whether all pick files of a folder may be empty.
     columns : mapping of str to str, optional
         Names or numbers of the columns of pick files in text tables, by role: x, y, z, score ...
+    shifts : bool
+        Whether shifts in pick files are added to positions.
     """
+    table = _open_table(
+        path, source, allow_outside=allow_outside, allow_empty=allow_empty, columns=columns
+    )
+    if table.format == "coordinates" and not shifts:
+        table = replace(table, detail=replace(table.detail, adds_shifts=False))
+    return table
+
+
+def _open_table(
+    path: str | Path,
+    source: int,
+    *,
+    allow_outside: bool,
+    allow_empty: bool,
+    columns: Mapping[str, str] | None,
+) -> ParticleTable:
+    if isinstance(path, NamedFiles):
+        from dask_dedup.formats.coordinates import table as coordinates
+
+        return coordinates.open_named(path, source, columns, allow_empty=allow_empty)
     with opening(path):
         location, version = split_version(path)
         try:
@@ -116,7 +147,9 @@ def open_table(
             f"{path}: neither a file nor a folder. Save the table to a file: it is read more than once."
         )
     folder = stat.S_ISDIR(mode)
-    if folder and is_folder(location / "particles_kept"):
+    with opening(path):
+        is_result = folder and is_folder(location / "particles_kept")
+    if is_result:
         raise InputError(
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )
@@ -156,8 +189,12 @@ def open_tables(
     empty: dict[int, EmptyTableError] = {}
     for number, path in enumerate(paths):
         try:
-            columns = params.columns_of(str(path))
-            table = open_table(path, len(tables), allow_outside=allow_outside, columns=columns)
+            table = open_table(
+                *(path, len(tables)),
+                allow_outside=allow_outside,
+                columns=params.columns_of(str(path)),
+                shifts=params.adds_shifts,
+            )
             tables.append(replace(table, picker=(names or {}).get(str(path), "")))
         except EmptyTableError as error:
             empty[number] = error
@@ -238,6 +275,40 @@ def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
     return [f"{table.path}: {note}" for note in table.detail.notes], find_warnings(table)
 
 
+def named_files(table: ParticleTable) -> list[str]:
+    """Return the pick files of an input whose path does not name them. See `NamedFiles`. Other inputs have none."""
+    if table.format != "coordinates" or not table.detail.named:
+        return []
+    return [member.path for member in table.detail.members]
+
+
+def shifts_of(table: ParticleTable) -> tuple[str, ...]:
+    """Return the names of shifts that are added to positions when the table is read: those of pick files."""
+    if table.format != "coordinates":
+        return ()
+    from dask_dedup.formats.coordinates import description
+
+    return description.shifts_of(table)
+
+
+def pixel_size_source(table: ParticleTable) -> str:
+    """Return where pick files have the pixel size of their positions. Return an empty text if they have none."""
+    if table.format != "coordinates":
+        return ""
+    from dask_dedup.formats.coordinates import description
+
+    return description.pixel_size_source(table)
+
+
+def is_binned(table: ParticleTable) -> bool:
+    """Return whether pick files have positions in pixels of binned tomograms of an unknown pixel size."""
+    if table.format != "coordinates":
+        return False
+    from dask_dedup.formats.coordinates import description
+
+    return description.is_binned(table)
+
+
 def names_of_files(table: ParticleTable) -> list[str] | None:
     """Return the micrographs of pick files that are named by the files or their list. Other tables have None."""
     if table.format != "coordinates":
@@ -246,6 +317,13 @@ def names_of_files(table: ParticleTable) -> list[str] | None:
     if not detail.lists and any("micrograph" in layout.columns for layout in detail.layouts):
         return None
     return [member.micrograph for member in detail.members]
+
+
+def has_scores(table: ParticleTable) -> bool:
+    """Return False for pick files of a format without scores. Their score column is empty."""
+    if table.format != "coordinates":
+        return True
+    return any("score" in layout.columns for layout in table.detail.layouts)
 
 
 def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:

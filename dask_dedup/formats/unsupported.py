@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
+from dask_dedup.hints import parameter
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
@@ -16,6 +18,11 @@ _STAR = (
 _TOMOGRAM = (
     "Write the picks to a .star or Parquet file with the columns rlnTomoName, rlnCoordinateX, rlnCoordinateY and "
     "rlnCoordinateZ: centres in pixels of the tomogram"
+)
+
+_TEXT = (
+    f"Name its columns with {parameter('columns')} (x=NAME,y=NAME, or numbers from 1). Picks are centres "
+    "in pixels of the micrograph"
 )
 
 #: By suffix: a name of the format, and what to do.
@@ -33,9 +40,9 @@ _FORMATS = {
     ".db": ("a database", "Export the particles from Scipion in RELION's format"),
     ".plt": ("cisTEM coordinates", "Export a RELION .star file from cisTEM's Refine Package"),
     ".par": ("cisTEM or Frealign parameters", "Export a RELION .star file from cisTEM"),
-    ".txt": ("text without known columns", _STAR),
-    ".csv": ("text without known columns", _STAR),
-    ".tsv": ("text without known columns", _STAR),
+    ".txt": ("text without known columns", _TEXT),
+    ".csv": ("text without known columns", _TEXT),
+    ".tsv": ("text without known columns", _TEXT),
     ".pkl": ("a pickle", _STAR),
     ".pickle": ("a pickle", _STAR),
     ".npy": ("a NumPy array", _STAR),

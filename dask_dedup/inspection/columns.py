@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import FileSlice, Fragment
+from dask_dedup.formats import FileSlice, Fragment, has_scores
 from dask_dedup.hints import Message
 from dask_dedup.particles.checks.scores import check_directions, check_min_scores
 from dask_dedup.particles.column_roles import resolve_roles, score_fields
@@ -17,6 +17,7 @@ from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import (
     allow_missing_scores,
     compare_roles,
+    with_pick_files,
 )
 
 if TYPE_CHECKING:
@@ -66,13 +67,15 @@ def find_roles(
     """
     params.check_inputs((table.path for table in tables), micrographs)
     eased = allow_missing_scores([(table.path, table.schema.names) for table in tables], params)
-    found = [_roles_of(table, eased, problems) for table in tables]
+    found = with_pick_files(tables, [_roles_of(table, eased, problems) for table in tables])
     names = [
         (table.path, [*table.schema.names, *_absent(roles, table.schema.names)])
         for table, roles in zip(tables, found, strict=True)
     ]
-    for check in (check_directions, check_min_scores):
-        record(problems, check, found, [table.path for table in tables], params)
+    paths = [table.path for table in tables]
+    scoreless = [table.path for table in tables if not has_scores(table)]
+    record(problems, check_directions, found, paths, params)
+    record(problems, check_min_scores, found, paths, params, scoreless)
     try:
         by_name = any(table.format == "coordinates" for table in tables)
         return compare_roles(found, names, params, by_name=by_name), True

@@ -15,7 +15,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import (
     describe_picks,
     find_notes,
-    group_files,
+    has_scores,
     open_table,
     open_tables,
     read,
@@ -42,6 +42,7 @@ from dask_dedup.particles.checks.pixel_size import check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import (
     Inputs,
     check_flip,
@@ -110,7 +111,7 @@ def inspect(
         ignore_within_filament=False,
     )
     names = pickers.check_names(listed(inputs), names)
-    paths = group_files(listed(inputs), names)
+    paths, params = group_inputs(listed(inputs), names, params)
     if not paths:
         raise InputError("no input: name at least one particle table")
     check_access([*paths, *([micrographs] if micrographs else [])])
@@ -319,6 +320,7 @@ def _describe(
                 warnings=tuple(score_warnings(column, stored)) if stored.rows else (),
             )
             for column, stored in found.scores.items()
+            if has_scores(table)
         ),
         half_sets=dict(sorted(found.half_sets.items())),
         matched=inputs.names.inputs[source].counts if inputs.names and inputs.names.inputs else "",

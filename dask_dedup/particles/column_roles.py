@@ -34,6 +34,7 @@ from dask_dedup.particles.programs import (
     Position,
     Program,
     is_annotation,
+    own_pixel_size,
 )
 
 if TYPE_CHECKING:
@@ -66,10 +67,14 @@ class ColumnRoles:
     in_angstrom: bool = False
     #: Whether positions are in pixels of the binned tomogram, unless the parameters give their size.
     binned: bool = False
+    #: Whether `psize_mic` is that of the positions, which pick files have: not that of the micrograph.
+    own_psize: bool = False
     #: Of tomograms in pixels, unless the parameters give their pixel size.
     image: ImageColumns | None = None
     #: One vector column, or one column per axis; empty if no shift is applied.
     shift: tuple[str, ...] = ()
+    #: Names of shifts in pick files, which were added to the positions.
+    added_shift: tuple[str, ...] = ()
     #: Pixel size of the shift; None for shifts in angstrom.
     psize_shift: str | None = None
     #: Pixel size of shifts in pixels from the parameters, angstrom.
@@ -134,6 +139,8 @@ class ColumnRoles:
         """Unit of the position in the table."""
         if self.binned:
             return "binned pixel"
+        if self.own_psize:
+            return "own pixel"
         return "angstrom" if self.in_angstrom else self.unit
 
     @property
@@ -144,7 +151,7 @@ class ColumnRoles:
     @property
     def shift_name(self) -> str:
         """Names of the shift columns as text for messages, or ``none``."""
-        return " ".join(self.shift) if self.shift else "none"
+        return " ".join([*self.shift, *self.added_shift]) or "none"
 
 
 class _Shift(NamedTuple):
@@ -189,6 +196,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
             )
     score, uid = params.score_of(table), _first(present, program.uid)
     content = () if uid else CONTENT_COLUMNS[program.convention]
+    own_psize = own_pixel_size(present)
     in_angstrom = position.unit == "corner angstrom"
     if in_angstrom:  # the same as pixels of 1 A
         position, override = Position(position.columns, "pixel"), 1.0
@@ -200,7 +208,8 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         shape=_first(present, program.shape),
         psize_mic=None
         if position.unit == "angstrom" or override is not None
-        else _first(present, program.psize_mic),
+        else own_psize or _first(present, program.psize_mic),
+        own_psize=own_psize is not None and override is None,
         given_psize=override or params.for_input("micrograph_pixel_size", table),
         overrides_psize=override is not None,
         in_angstrom=in_angstrom,
@@ -386,7 +395,6 @@ def _first(present: set[str], names: Sequence[str]) -> str | None:
 def needs_pixel_size(roles: ColumnRoles, params: DedupParams) -> bool:
     """Return whether the micrograph pixel size is needed to compare the positions of a table.
 
-    Coordinates in angstrom need none. At separation 0 without a shift, the stored coordinates are
-    compared.
+    Coordinates in angstrom need none. At separation 0 without a shift, stored coordinates are compared.
     """
     return roles.unit != "angstrom" and (params.measures or bool(roles.shift))

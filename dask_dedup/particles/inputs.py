@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import read, with_texts
+from dask_dedup.formats import (
+    has_scores,
+    is_binned,
+    pixel_size_source,
+    read,
+    shifts_of,
+    with_texts,
+)
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
 from dask_dedup.particles.checks.scores import check_directions, check_min_scores
@@ -23,7 +30,7 @@ from dask_dedup.particles.programs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -210,19 +217,40 @@ def find_roles(
     params.check_inputs((table.path for table in tables), micrographs)
     by_name = any(table.format == "coordinates" for table in tables)
     named = [(table.path, table.schema.names) for table in tables]
-    return resolve_all(named, params, by_name=by_name)
+    scoreless = [table.path for table in tables if not has_scores(table)]
+    roles = resolve_all(named, params, by_name=by_name, scoreless=scoreless)
+    return with_pick_files(tables, roles)
+
+
+def with_pick_files(
+    tables: Sequence[ParticleTable], roles: Sequence[ColumnRoles]
+) -> list[ColumnRoles]:
+    """Return the roles with what pick files show: the pixel size of their positions, and their shifts."""
+    return [
+        replace(
+            role,
+            own_psize=role.own_psize or bool(role.psize_mic and pixel_size_source(table)),
+            binned=role.binned or (is_binned(table) and not role.overrides_psize),
+            added_shift=shifts_of(table),
+        )
+        for table, role in zip(tables, roles, strict=True)
+    ]
 
 
 def resolve_all(
-    tables: Sequence[tuple[str, Sequence[str]]], params: DedupParams, *, by_name: bool = False
+    tables: Sequence[tuple[str, Sequence[str]]],
+    params: DedupParams,
+    *,
+    by_name: bool = False,
+    scoreless: Collection[str] = (),
 ) -> list[ColumnRoles]:
     """Return the roles of all inputs, given the name and the column names of each.
 
-    For `by_name`, see `compare_roles`.
+    For `by_name`, see `compare_roles`; for `scoreless`, see `check_min_scores`.
     """
     eased = allow_missing_scores(tables, params)
     roles = [resolve_roles(names, eased, table) for table, names in tables]
-    check_min_scores(roles, [table for table, _ in tables], params)
+    check_min_scores(roles, [table for table, _ in tables], params, scoreless)
     check_directions(roles, [table for table, _ in tables], params)
     return compare_roles(roles, tables, params, by_name=by_name)
 
@@ -232,10 +260,10 @@ def allow_missing_scores(
 ) -> DedupParams:
     """Return the parameters with the score ``none`` for each input that lacks the score.
 
-    An input may lack the score if another input has one, and `score_field` does not name it.
+    An input may lack the score if another input has one or no score is used, and `score_field` does not name it.
     """
     found = {table: has_score(names, params.score_of(table)) for table, names in tables}
-    if not any(found.values()):
+    if not any(found.values()) and not params.remove_entirely:
         return params
     lacking = [
         table
@@ -326,9 +354,13 @@ def _check_positions(
     roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
 ) -> None:
     if len({len(role.position) for role in roles}) > 1:
-        flat = next(t for t, role in zip(tables, roles, strict=True) if len(role.position) == 2)
+        pairs = [*zip(tables, roles, strict=True)]
+        flat = next(table for table, role in pairs if len(role.position) == 2)
+        deep, role = next(pair for pair in pairs if len(pair[1].position) == 3)
+        columns = parameter("columns", {deep: "x=...,y=...,score=..."})
         raise InputError(
-            f"{flat}: has no z coordinate, but another input has. Run them separately."
+            f"{deep}: was read as picks in tomograms ({' '.join(role.position)}), but {flat} has no z coordinate. "
+            f"Run them separately. If its third column is no z, in a text table, pass {columns}."
         )
     # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
     units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}

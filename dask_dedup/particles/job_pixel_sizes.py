@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -12,6 +13,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import micrographs_of_job, open_table, read
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.pixel_sizes import TOLERANCE
 from dask_dedup.particles.programs import RELION
 
 if TYPE_CHECKING:
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from dask_dedup.formats import JobMicrographs, ParticleTable
 
 _COLUMN = "rlnMicrographPixelSize"
-_OPTIONS = ("micrograph_pixel_size", "coordinate_pixel_size")
 
 
 class JobPixelSizes(NamedTuple):
@@ -39,23 +40,28 @@ def pixel_sizes_of_jobs(
     """Find the pixel size of each input of pick files in a RELION job folder that has none.
 
     A micrograph table, a column and a parameter come before. The result is the parameter
-    `micrograph_pixel_size` of that input, so it is in the run id and in the manifest.
+    `micrograph_pixel_size` of that input, so it is in the run id and in the manifest. If the parameter was
+    passed, it is compared with the micrographs of the job.
 
     Raises
     ------
     InputError
-        If the micrographs of a job cannot be read, or have several pixel sizes.
+        If the micrographs of a job cannot be read, have several pixel sizes, or contradict the parameter.
     """
     if exposures is not None or not params.measures:
         return JobPixelSizes(params, {})
     found: dict[str, float] = {}
     sources: dict[str, JobMicrographs] = {}
     for table in tables:
-        given = any(params.for_input(name, table.path) is not None for name in _OPTIONS)
-        if given or not set(RELION.psize_mic).isdisjoint(table.schema.names):
+        overridden = params.for_input("coordinate_pixel_size", table.path) is not None
+        if overridden or not set(RELION.psize_mic).isdisjoint(table.schema.names):
             continue
         named = micrographs_of_job(table)
         if named is None:
+            continue
+        given = params.for_input("micrograph_pixel_size", table.path)
+        if given is not None:
+            _check_option(given, table, named)
             continue
         try:
             sizes = _read_sizes(named.path)
@@ -78,6 +84,20 @@ def pixel_sizes_of_jobs(
     stored = cast("PerInput[float]", params.micrograph_pixel_size)
     sizes_of = PerInput([*stored, *found.items()])
     return JobPixelSizes(replace(params, micrograph_pixel_size=sizes_of), sources)
+
+
+def _check_option(given: float, table: ParticleTable, named: JobMicrographs) -> None:
+    """Raise InputError if the parameter `micrograph_pixel_size` of an input contradicts the micrographs of its job."""
+    sizes = np.empty(0)
+    with suppress(InputError):  # the parameter is the way out
+        sizes = _read_sizes(named.path)
+    if sizes.size and (np.abs(sizes / given - 1) > TOLERANCE).all():
+        shown = " to ".join(dict.fromkeys((f"{sizes[0]:g}", f"{sizes[-1]:g}")))
+        raise InputError(
+            f"{table.path}: {parameter('micrograph_pixel_size', f'{given:g}')} contradicts the micrographs of its job, "
+            f"which have {shown} A ({named}). Leave it out for this input, or pass "
+            f"{parameter('coordinate_pixel_size')}, which overrides the table."
+        )
 
 
 def _read_sizes(path: str) -> NDArray[np.float64]:

@@ -43,8 +43,8 @@ _TOMOSTAR = ".tomostar"
 _MEASURED_MICROGRAPHS, _MEASURED_PICKS = 20, 20_000
 
 #: Sources of a pixel size: a parameter, the column of the image, the micrograph table (of the
-#: micrograph or of the binned tomogram), the column of the micrograph, or nothing.
-COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN, BINNED = range(7)
+#: micrograph or of the binned tomogram), the column of the micrograph, nothing, or that of positions in pick files.
+COORDINATE_OPTION, IMAGE, TABLE, COLUMN, MICROGRAPH_OPTION, UNKNOWN, BINNED, OWN = range(8)
 
 
 class TwoReadings(NamedTuple):
@@ -84,24 +84,25 @@ class PixelSizes:
 def find_pixel_sizes(columns: Columns, roles: ColumnRoles, of_table: Floats | None) -> PixelSizes:
     """Find the pixel size of each row. `of_table` holds those of the micrograph table, if there is one.
 
-    The first of these that a row has is used: the parameter `coordinate_pixel_size`, the image's
-    (Warp), the micrograph table's, the table's own column, the parameter `micrograph_pixel_size`.
+    The first of these that a row has is used: the parameter `coordinate_pixel_size`, that of the positions
+    (pick files), the image's (Warp), the micrograph table's, the table's own column, the parameter
+    `micrograph_pixel_size`.
     """
     count, given = len(columns), roles.given_psize
     stored = columns.floats(roles.psize_mic) if roles.psize_mic else None
     of_option = np.full(count, np.nan if given is None else given)
     if roles.overrides_psize:
         used, source = of_option, COORDINATE_OPTION
-    elif of_table is not None:
+    elif of_table is not None and not roles.own_psize:
         used, source = of_table, BINNED if roles.binned else TABLE
     elif stored is not None:
-        used, source = stored, COLUMN
+        used, source = stored, OWN if roles.own_psize else COLUMN
     else:
         used, source = of_option, UNKNOWN if given is None else MICROGRAPH_OPTION
     found = PixelSizes(used, stored, constant_column(np.uint8(source), count))
-    if source == COLUMN and given is not None:
+    if source in (COLUMN, OWN) and given is not None:
         missing = ~(used > 0)
-        by_row = np.where(missing, np.uint8(MICROGRAPH_OPTION), np.uint8(COLUMN))
+        by_row = np.where(missing, np.uint8(MICROGRAPH_OPTION), np.uint8(source))
         found = PixelSizes(np.where(missing, given, used), stored, by_row)
     return _with_images(columns, roles, roles.image, found) if roles.image else found
 

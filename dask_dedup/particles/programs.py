@@ -102,6 +102,7 @@ RELION_SHIFT_PIXELS = ("rlnOriginX", "rlnOriginY", "rlnOriginZ")
 RELION_PARTICLE_PSIZE = ("rlnImagePixelSize", "rlnPixelSize")
 #: Of tomograms that RELION 5 reconstructed.
 TOMOGRAM_BINNING = "rlnTomoTomogramBinning"
+_DETECTOR = "rlnDetectorPixelSize"
 #: Before the binning of motion correction.
 ORIGINAL_PIXEL_SIZE = "rlnMicrographOriginalPixelSize"
 #: Name of the image, and whether the images are 2-D stacks.
@@ -181,3 +182,13 @@ def is_annotation(columns: Collection[str], table: str) -> bool:
         and {"rlnTomoName", "rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ"} <= {*columns}
         and not any(name in columns for name in psize)
     )
+
+
+def own_pixel_size(columns: Collection[str]) -> str | None:
+    """Return the column with the pixel size of the positions, if it is not that of the micrograph: of pytom-match-pick.
+
+    Other programs write `rlnDetectorPixelSize` with a magnification.
+    """
+    needed = {_DETECTOR, "rlnLCCmax", *RELION.positions[1].columns}
+    others = {"rlnMagnification", "rlnImageName", *RELION.psize_mic}
+    return _DETECTOR if needed <= {*columns} and others.isdisjoint(columns) else None

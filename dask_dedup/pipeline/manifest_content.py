@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import RunError
-from dask_dedup.formats import by_source, is_tree
+from dask_dedup.formats import by_source, is_tree, named_files
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
@@ -94,6 +94,9 @@ def make_request(
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
         "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
         "names": {table.path: table.picker for table in job.inputs.tables if table.picker},
+        "named_files": {
+            table.path: files for table in job.inputs.tables if (files := named_files(table))
+        },
         "fragment_rows": [fragment.rows for fragment in job.inputs.fragments],
         "versions": versions(),
     }
@@ -112,7 +115,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
             "micrograph": roles.micrograph,
             "groups": list(roles.groups),
             "position": list(roles.position),
-            "shift": list(roles.shift),
+            "shift": [*roles.shift, *roles.added_shift],
             "score": roles.score,
             "uid": roles.uid,
             "half_set": roles.half,

@@ -14,13 +14,14 @@ import numpy as np
 from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import find_notes, group_files, open_table, open_tables
+from dask_dedup.formats import find_notes, open_table, open_tables
 from dask_dedup.hints import Message
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
 from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
+from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pickers import check_names
@@ -128,7 +129,7 @@ def run(
     params = DedupParams.given(params, keywords)
     store = open_store(output)
     names = check_names(listed(inputs), names)
-    paths = group_files(listed(inputs), names)
+    paths, params = group_inputs(listed(inputs), names, params)
     tables, empty, exposures = _open_inputs(
         paths, params, names, micrographs, store, allow_outside=allow_outside
     )

@@ -50,7 +50,12 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
     url = endpoint() if any(map(is_s3, (output, *inputs))) else None
     program = ["dask-dedup", *_flags("endpoint_url", url), "run"]
     given = [names.get(as_input(without_version(path))) for path in inputs]
-    words = [f"{name}={path}" if name else path for name, path in zip(given, inputs, strict=True)]
+    files = description.get("named_files", {})
+    words = [
+        word
+        for name, path in zip(given, inputs, strict=True)
+        for word in files.get(path, [f"{name}={path}" if name else path])
+    ]
     flags = [word for name, value in settings.items() for word in _flags(name, value)]
     if any(word.startswith("-") for word in words):
         # After a double dash, no word is read as an option.

@@ -13,7 +13,8 @@ from dask_dedup.arrow import from_numpy
 from dask_dedup.conversion import CONVERSIONS
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError
-from dask_dedup.formats import by_source, open_table, read
+from dask_dedup.formats import NamedFiles, by_source, open_table, read
+from dask_dedup.formats.coordinates.detection import fixed_folder, is_pattern
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
@@ -28,7 +29,7 @@ from dask_dedup.storage.paths import at, under
 from dask_dedup.storage.table_version import split_version, with_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -112,7 +113,7 @@ class FinishedRun:
     @cached_property
     def files(self) -> tuple[ResultFile, ...]:
         """The output files listed in the manifest, in the manifest's order."""
-        inputs = [Path(entry["path"]).suffix for entry in self.manifest["inputs"]]
+        inputs = [Path(entry["path"]).name for entry in self.manifest["inputs"]]
         return tuple(
             ResultFile(
                 path=self.output / entry["path"],
@@ -123,7 +124,7 @@ class FinishedRun:
                 or (
                     entry["input"] is not None
                     and entry["input"] not in self._trees
-                    and Path(entry["path"]).suffix == inputs[entry["input"]]
+                    and Path(entry["path"]).name == inputs[entry["input"]]
                 ),
                 rows=entry["rows"],
                 bytes=entry["bytes"],
@@ -153,7 +154,15 @@ class FinishedRun:
         given = self.params.columns_of(self.manifest["inputs"][source]["path"])
         # In Parquet files the columns have other names.
         columns = {} if path.suffix == ".parquet" else given
-        return open_table(path, source, allow_outside=True, allow_empty=True, columns=columns)
+        shifts = self.params.adds_shifts
+        is_tree = path.suffix != ".parquet" and source in self._trees
+        if is_tree and is_pattern(Path(self.manifest["inputs"][source]["path"])):
+            files = [each.path for each in self.files if path in each.path.parents]
+            table = NamedFiles.of(str(path), path, files)
+            return open_table(table, source, allow_empty=True, columns=columns, shifts=shifts)
+        return open_table(
+            *(path, source), allow_outside=True, allow_empty=True, columns=columns, shifts=shifts
+        )
 
     def files_of(self, dataset: str) -> list[ResultFile]:
         """Return the output files of `dataset`, such as "particles_kept"."""
@@ -212,7 +221,7 @@ class FinishedRun:
         return tuple(
             replace(roles, unit="volume", image=None)
             if unit == "volume"
-            else replace(roles, binned=unit == "binned pixel")
+            else replace(roles, binned=unit == "binned pixel", own_psize=unit == "own pixel")
             for roles, unit in zip(found, units, strict=True)
         )
 
@@ -231,7 +240,7 @@ class FinishedRun:
         folder = self.manifest.get("directory") or ""
         paths = [under(folder, entry["path"]) for entry in self.manifest["inputs"]]
         started_here = folder == str(Path.cwd())
-        if started_here or not all(exists(split_version(path)[0]) for path in paths):
+        if started_here or not all(map(_exists, paths)):
             return ""
         return folder
 
@@ -291,12 +300,22 @@ class FinishedRun:
                 rows = rows.filter(from_numpy(next(masks)))
             yield extract(rows, fragment, roles, self.params, self.micrographs), rows
 
+    def locate(self, entry: Mapping[str, Any]) -> str | NamedFiles:
+        """Return the location of an input, given its entry in the manifest."""
+        path = entry["path"]
+        files = self.manifest["named_files"].get(path)
+        if files is None:
+            return with_version(under(self.folder, path), entry.get("version"))
+        files = [under(self.folder, file) for file in files]
+        return NamedFiles.of(path, str(Path(files[0]).parent), files)
+
     def _open_input(self, source: int) -> ParticleTable:
         """Open an input at its path in the manifest."""
         entry = self.manifest["inputs"][source]
-        path = with_version(under(self.folder, entry["path"]), entry.get("version"))
+        path = self.locate(entry)
         columns = self.params.columns_of(entry["path"])
-        table = open_table(path, source, allow_outside=True, columns=columns)
+        shifts = self.params.adds_shifts
+        table = open_table(path, source, allow_outside=True, columns=columns, shifts=shifts)
         if table.rows != entry["rows"]:
             raise InputError(f"{path}: has changed since the run.")
         return table
@@ -316,6 +335,12 @@ class FinishedRun:
             rejected = np.zeros(fragment.rows, dtype=bool)
             rejected[rows] = True
             yield ~rejected if kept else rejected
+
+
+def _exists(path: str) -> bool:
+    """Return whether an input exists. Of a pattern, the folder must."""
+    location = split_version(path)[0]
+    return exists(fixed_folder(location) if is_pattern(location) else location)
 
 
 def open_finished_run(output: str | Path) -> FinishedRun:

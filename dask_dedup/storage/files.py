@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -9,7 +10,7 @@ import shutil
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -20,7 +21,7 @@ from dask_dedup.storage.access import store_errors
 from dask_dedup.storage.paths import at, is_remote, is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     import pyarrow.parquet as pq
 
@@ -88,8 +89,26 @@ def status_of(path: Path) -> os.stat_result:
 
 def exists(path: Path) -> bool:
     """Return whether a file or folder exists."""
-    with store_errors(path):
+    with store_errors(path), _names_too_long():
         return path.exists()
+    return False
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is an existing file."""
+    with store_errors(path), _names_too_long():
+        return path.is_file()
+    return False
+
+
+@contextmanager
+def _names_too_long() -> Iterator[None]:
+    """Suppress the error about a name that no file can have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
 
 
 def is_folder(path: Path) -> bool:

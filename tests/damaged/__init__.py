@@ -13,6 +13,7 @@ from damaged import (  # noqa: F401 - each registers its cases
     options,
     outputs,
     parquet,
+    pick_files,
     programs,
     star,
     values,

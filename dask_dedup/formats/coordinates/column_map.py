@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
+
 ROLES = frozenset(
     {
         *("x", "y", "z", "width", "height", "shift_x", "shift_y", "shift_z"),
@@ -47,8 +49,8 @@ DUMMY_SCORE = -999.0
 
 #: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
 _LOOP = re.compile(
-    rb"[ \t]*data_(\S*)[^\n]*\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
-    rb"((?:[ \t]*(?:_[^\n]*|#[^\n]*)?\r?\n)+)",
+    rb"[ \t]*data_(\S*)(?:[ \t][^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
+    rb"((?:[ \t]*(?:_\S+[ \t]*)?(?:#[^\n]*)?\r?\n)+)",
     re.IGNORECASE,
 )
 _LABEL = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
@@ -114,6 +116,19 @@ class Parse(Protocol):
         """Return the columns by role, as arrays. Return None if the file is of another format."""
 
 
+#: Factors from the stored coordinates to pixels, one per axis, and the pixel size, which may be unknown.
+Scale = tuple[tuple[float, ...], float | None]
+
+
+class FindScale(Protocol):
+    """Function that finds the scale of picks in a tomogram."""
+
+    def __call__(
+        self, tables: TomogramTables, path: Path, tomogram: str
+    ) -> tuple[Scale, Path | None]:
+        """Return the scale of picks in the file `path`, and the table of tomograms that has it, if any."""
+
+
 def _never(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     return None
 
@@ -139,6 +154,14 @@ class ColumnMap:
         Reads a document. Lines are not looked for.
     find_elements : function, optional
         Returns the start and stop byte of each pick of a document. Without it, the format is read only.
+    numbered : bool
+        Whether the column with tomograms has their numbers.
+    find_scale : function, optional
+        Finds the scale of picks that depends on their tomogram.
+    shifts : tuple of str
+        Names of the shifts, for messages.
+    pixel_size : str
+        Where files have the pixel size of their positions, for messages.
     by_run : bool
         Whether each tomogram has its own folder, with files of the same names.
     """
@@ -153,6 +176,10 @@ class ColumnMap:
     find_elements: Callable[[bytes], list[tuple[int, int]]] | None = field(
         default=None, kw_only=True
     )
+    numbered: bool = field(default=False, kw_only=True)
+    find_scale: FindScale | None = field(default=None, kw_only=True)
+    shifts: tuple[str, ...] = field(default=(), kw_only=True)
+    pixel_size: str = field(default="", kw_only=True)
     by_run: bool = field(default=False, kw_only=True)
 
     @property
@@ -171,6 +198,7 @@ def star_map(
     extensions: Sequence[str] = (".star",),
     expected: str = "",
     pixel_size: float | None = None,
+    numbered: bool = False,
 ) -> ColumnMap:
     """Return the column map of a STAR format.
 
@@ -187,11 +215,13 @@ def star_map(
         Name of its block, without ``data_``; by default any.
     pixel_size : float, optional
         Of the positions, if fixed.
+    numbered : bool
+        Whether the column with tomograms has their numbers.
     """
 
     def recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
         for found, labels, start in star_loops(head):
-            columns = tuple(roles.get(label, label) for label in labels)
+            columns = with_roles(labels, roles)
             if block not in (None, found) or not {*columns, *labels}.issuperset(needs):
                 continue
             if set(refuses) & set(labels):
@@ -200,7 +230,25 @@ def star_map(
             return Header(Layout(name, columns, pixel_size=pixel_size), start)
         return None
 
-    return ColumnMap(name, tuple(extensions), recognise, expected, star=True)
+    shifts = tuple(label for label, role in roles.items() if role.startswith("shift_"))
+    sizes = [label for label, role in roles.items() if role == "pixel_size"]
+    return ColumnMap(
+        *(name, tuple(extensions), recognise, expected),
+        star=True,
+        numbered=numbered,
+        shifts=shifts,
+        pixel_size=" or ".join(sizes),
+    )
+
+
+def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the role of each label, else the label. Of several labels with a role, the first in `roles` has it."""
+    label_of: dict[str, str] = {}
+    for label, role in roles.items():
+        if label in labels:
+            label_of.setdefault(role, label)
+    role_of = {label: role for role, label in label_of.items()}
+    return tuple(role_of.get(label, label) for label in labels)
 
 
 @lru_cache(maxsize=16)  # several formats look at each file
@@ -215,7 +263,7 @@ def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
         if loop:
             labels = tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2]))
             found.append((loop[1].decode(errors="replace"), labels, loop.end()))
-        start = loop.end() if loop else start + 1
+        start = loop.end() if loop else head.find(b"\n", start) + 1 or len(head)
     return tuple(found)
 
 
@@ -231,11 +279,11 @@ def first_row(head: bytes, start: int = 0) -> bytes:
 
 
 def without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:
-    """Remove the names of columns whose first value is ``<NA>``, except x, y and the score. They are not read."""
+    """Return the columns with "" for those whose first value is ``<NA>``, except positions, boxes and the score."""
     if len(values) != len(columns) or b"<NA>" not in values:
         return columns
     return tuple(
-        "" if value == b"<NA>" and name in ROLES - {"score", "x", "y"} else name
+        "" if value == b"<NA>" and name in ROLES - {"score", "x", "y", "width", "height"} else name
         for name, value in zip(columns, values, strict=True)
     )
 

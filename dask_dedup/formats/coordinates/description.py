@@ -8,7 +8,10 @@ import numpy as np
 
 from dask_dedup.arrow import to_numpy
 from dask_dedup.formats.coordinates.column_map import MICROGRAPH, SCORE, TOMOGRAM
+from dask_dedup.formats.coordinates.programs import MAP_OF
+from dask_dedup.formats.coordinates.programs.copick import COPICK
 from dask_dedup.formats.coordinates.programs.cryolo import CBOX, CBOX_OLD
+from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS
 from dask_dedup.formats.coordinates.reader import read, read_box_sizes
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.base import ParticleTable
     from dask_dedup.formats.coordinates.detail import CoordinatesDetail
 
+_ANGSTROM = "positions in angstrom"
 #: Boxes below this confidence are counted.
 _THRESHOLD = 0.5
 
@@ -75,17 +79,48 @@ def _positions(table: ParticleTable) -> str:
     layout = detail.layouts[0]
     if any(layout.scale):
         return "fractions of the volume"
-    if layout.pixel_size == 1.0:
-        return "centres in angstrom"
-    text = "centres"
+    text = "centres in angstrom" if pixel_size_source(table) == _ANGSTROM else "centres"
     sizes = read_box_sizes(table)
     if sizes.size and sizes.any():
         least, greatest = float(sizes.min()), float(sizes.max())
         size = f"{least:g}" if least == greatest else f"{least:g} to {greatest:g}"
         text = f"corners, box {size} px"
+    elif shifts := shifts_of(table):
+        text = f"{text} with shifts ({' '.join(shifts)})"
     elif any(name.startswith("shift_") for name in layout.columns):
-        text = "centres with shifts"
-    return f"{text}, {layout.pixel_size:g} A per pixel" if layout.pixel_size else text
+        text = f"{text} without shifts"
+    pixel_size = layout.pixel_size
+    return f"{text}, {pixel_size:g} A per pixel" if pixel_size not in (None, 1.0) else text
+
+
+def shifts_of(table: ParticleTable) -> tuple[str, ...]:
+    """Return the names of the shifts in pick files that are added to positions."""
+    detail: CoordinatesDetail = table.detail
+    if not detail.adds_shifts:
+        return ()
+    names: dict[str, None] = {}
+    for layout in detail.layouts:
+        roles = [name for name in layout.columns if name.startswith("shift_")]
+        names |= dict.fromkeys(roles and (MAP_OF[layout.map].shifts or roles))
+    return tuple(names)
+
+
+def pixel_size_source(table: ParticleTable) -> str:
+    """Return where the pixel size of the positions comes from, if pick files have it. Else return an empty text."""
+    detail: CoordinatesDetail = table.detail
+    sources: dict[str, None] = {}
+    for layout in detail.layouts:
+        if layout.pixel_size == 1.0 or layout.map == COPICK.name:
+            sources[_ANGSTROM] = None
+        elif layout.pixel_size or "pixel_size" in layout.columns:
+            sources[MAP_OF[layout.map].pixel_size or "column of the pixel size"] = None
+    return "; ".join(sources)
+
+
+def is_binned(table: ParticleTable) -> bool:
+    """Return whether positions are in pixels of binned tomograms of an unknown pixel size."""
+    layouts = table.detail.layouts
+    return any(layout.map == ANNOTATIONS.name and not layout.pixel_size for layout in layouts)
 
 
 def find_warnings(table: ParticleTable) -> list[str]:

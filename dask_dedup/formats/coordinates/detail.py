@@ -59,6 +59,10 @@ class CoordinatesDetail:
         Names of micrographs, by the number that stands for them in the files.
     writable : bool
         Whether the files can be written.
+    named : bool
+        Whether the files are named one by one: the path of the table is no path.
+    adds_shifts : bool
+        Whether shifts in the files are added to positions.
     companions : tuple of (str, str)
         Path of each file that the pick files cannot be read without, and what follows the name of its copy.
     """
@@ -71,6 +75,8 @@ class CoordinatesDetail:
     notes: tuple[str, ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     writable: bool = True
+    named: bool = False
+    adds_shifts: bool = True
     companions: tuple[tuple[str, str], ...] = ()
 
 

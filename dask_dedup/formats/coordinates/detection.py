@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
-from typing import TYPE_CHECKING
+import time
+from pathlib import Path
 
 from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.optimisation_set import is_set
+from dask_dedup.formats.coordinates.programs import EXTENSIONS
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
+from dask_dedup.formats.coordinates.programs.warp import has_sizes
 from dask_dedup.storage.files import list_names, open_to_read
-from dask_dedup.storage.walk import walk
+from dask_dedup.storage.walk import FoundFile, walk
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-#: Extensions of pick files. STAR files can be particle tables as well.
-_EXTENSIONS = {
-    *(".box", ".cbox", ".coords", ".txt", ".csv", ".tsv", ".star", ".json", ".ndjson", ".tbl"),
-    *(".em", ".mod"),
-}
 _PARQUET = (".parquet", ".parq", ".pq")
-#: A folder is searched to this depth, until this many files are found.
-_DEPTH, _FILES = 8, 1000
+#: A folder is searched to this depth, until this many pick files are found, and for so many seconds.
+_DEPTH, _FILES, _SECONDS = 8, 1000, 30
 _HEAD = 2**16
 #: Names that only lists of pick files, and tables of other programs than RELION, have.
 _NAMES = re.compile(
-    rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|_wrpCoordinateX1"
-    rb"|data_stopgap_motivelist)\b",
+    rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|data_stopgap_motivelist)\b",
     re.MULTILINE,
 )
 
@@ -41,27 +34,31 @@ def detect(path: Path, *, folder: bool) -> str | None:
         return "coordinates" if _holds_picks(path) else None
     extension = path.suffix.lower()
     if extension != ".star":
-        return "coordinates" if extension in _EXTENSIONS else None
+        return "coordinates" if extension in EXTENSIONS else None
     if path.name.startswith("coords_suffix_") or path.parent.name == ANNOTATIONS_FOLDER:
         return "coordinates"
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
     if is_set(head):
         return "optimisation_set"
-    return "coordinates" if _NAMES.search(head) else None
+    return "coordinates" if _NAMES.search(head) or has_sizes(head, path) else None
 
 
 def _holds_picks(folder: Path) -> bool:
     """Return whether a folder has pick files, and no Parquet files."""
     # The names in the folder alone spare a listing of a data set in an object store.
-    if any(map(_is_parquet, list_names(folder))):
+    names = list_names(folder)
+    if any(map(_is_parquet, names)):
         return False
-    found = False
-    for file in islice(walk(folder, _DEPTH), _FILES):
+    found = int(any(name.lower().endswith(tuple(EXTENSIONS)) for name in names))
+    end = time.monotonic() + _SECONDS
+    for file in walk(folder, _DEPTH):
         if _is_parquet(file.name):
             return False
-        found = found or file.path.suffix.lower() in _EXTENSIONS
-    return found
+        found += file.path.suffix.lower() in EXTENSIONS
+        if found == _FILES or time.monotonic() > end:
+            break
+    return found > 0
 
 
 def _is_parquet(name: str) -> bool:
@@ -72,3 +69,25 @@ def _is_parquet(name: str) -> bool:
 def is_pattern(path: Path) -> bool:
     """Return whether a path is a pattern of file names, such as ``picks/*.box``."""
     return any(character in str(path) for character in "*?")
+
+
+def fixed_folder(pattern: Path) -> Path:
+    """Return the folder above the first ``*`` or ``?`` of a pattern."""
+    parts = pattern.parts
+    first = next(number for number, part in enumerate(parts) if is_pattern(Path(part)))
+    return Path(*parts[:first])
+
+
+def matches(pattern: Path) -> tuple[Path, list[FoundFile]]:
+    """Return the folder above the first ``*`` or ``?`` of a pattern, and the files below it that match.
+
+    Names that begin with a dot are left out.
+    """
+    root = fixed_folder(pattern)
+    found = []
+    for path in sorted(root.glob(pattern.relative_to(root).as_posix())):
+        name = path.relative_to(root).as_posix()
+        name = path.name if ".." in Path(name).parts else name
+        if not path.is_dir() and not any(part.startswith(".") for part in name.split("/")):
+            found.append(FoundFile(path, name, path.is_file()))
+    return root, found

@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.programs import EXTENSIONS, MAP_OF
+from dask_dedup.formats.pick_suffixes import PICK_SUFFIX
 from dask_dedup.formatting import counted
 from dask_dedup.storage.walk import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from dask_dedup.storage.walk import FoundFile
 
 #: Folders below an input are searched to this depth.
 _DEPTH = 8
-#: What programs append to the name of a micrograph.
-_SUFFIX = re.compile(
-    r"_(autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
-    r"|extract|blob_pick)$"
-)
 #: Files of Gautomatch and RELION that hold other picks, or none.
 _IGNORED = re.compile(
-    r".*_rejected\.\w+|job\.star|.*_pipeline\.star|.*_model\.star|micrographs\w*\.star|run\.(out|err|txt)"
+    r".*_rejected\.\w+|job\.star|.*_pipeline\.star|.*_model\.star|run\.(out|err|txt)"
     r"|note\.txt|readme\w*\.\w+|licen[cs]e\w*\.\w+",
     re.IGNORECASE,
 )
@@ -59,7 +57,7 @@ def suffix_of(name: str) -> str:
     >>> suffix_of("Micrographs/mic1_autopick.star"), suffix_of("mic1.box")
     ('_autopick', '')
     """
-    found = _SUFFIX.search(name.rpartition(".")[0] or name)
+    found = PICK_SUFFIX.search(name.rpartition(".")[0] or name)
     return found[0] if found else ""
 
 
@@ -75,8 +73,21 @@ def micrograph_of(name: str) -> str:
     return stem.removesuffix(suffix_of(name)) or stem
 
 
+def is_ignored(name: str) -> bool:
+    """Return whether a file name, with sub-folders, is one of a program's files that hold other picks or none."""
+    *folders, last = name.split("/")
+    return bool(_IGNORED.fullmatch(last)) or not _IGNORED_FOLDERS.isdisjoint(folders)
+
+
 def find_files(folder: Path) -> tuple[list[PickPath], list[PickPath], list[str]]:
-    """Find the files that can be pick files: those in a folder, those in its sub-folders, and notes.
+    """Find the files that can be pick files: those in a folder, those in its sub-folders, and notes."""
+    files, notes = choose_files(walk(folder, _DEPTH))
+    here = [file for file in files if "/" not in file.name]
+    return here, [file for file in files if "/" in file.name], notes
+
+
+def choose_files(found: Iterable[FoundFile]) -> tuple[list[PickPath], list[str]]:
+    """Return the files that can be pick files, and notes about the others.
 
     Raises
     ------
@@ -84,29 +95,28 @@ def find_files(folder: Path) -> tuple[list[PickPath], list[PickPath], list[str]]
         If a file or folder cannot be used: it cannot be read, is no regular file, its name has a line
         break, or two names differ only by case.
     """
-    here: list[PickPath] = []
-    below: list[PickPath] = []
+    files: list[PickPath] = []
     ignored: Counter[str] = Counter()
-    for path, name, usable in walk(folder, _DEPTH):
+    for path, name, usable in found:
         last = name.rpartition("/")[2]
         if path.suffix.lower() not in EXTENSIONS:
             ignored[path.suffix or last] += 1
-        elif _IGNORED.fullmatch(last) or not _IGNORED_FOLDERS.isdisjoint(name.split("/")):
+        elif is_ignored(name):
             ignored["_rejected" if "_rejected" in last else last] += 1
         elif not name.isprintable():
             raise InputError(
-                f"{path}: the name of the file has a line break or another control character. Rename it."
+                f"{path}: the name of the file has characters that cannot be printed, such as a line break. Rename it."
             )
         elif not usable:
-            raise InputError(f"{path}: a broken link, or not a regular file. Remove it.")
+            raise InputError(f"{path}: a broken link, or not a regular file. Repair or remove it.")
         else:
-            (below if "/" in name else here).append(PickPath(path, name, micrograph_of(name)))
-    _check_case([*here, *below])
+            files.append(PickPath(path, name, micrograph_of(name)))
+    _check_case(files)
     notes = []
     if ignored:
         kinds = ", ".join(sorted(ignored)[:5]) + (", ..." if len(ignored) > 5 else "")
         notes.append(f"{counted(ignored.total(), 'other file')} ignored ({kinds})")
-    return here, below, notes
+    return files, notes
 
 
 def _check_case(files: Sequence[PickPath]) -> None:
@@ -166,13 +176,22 @@ def check_files(folder: Path, files: Sequence[PickPath], formats: Sequence[str |
     """
     counts = Counter(name for name in formats if name)
     if len(counts) > 1:
-        shown = ", ".join(f"{name} ({counted(count, 'file')})" for name, count in counts.items())
+        first = dict(reversed([*zip(formats, files, strict=True)]))
+        shown = ", ".join(
+            f"{name} ({counted(count, 'file')}, such as {first[name].name})"
+            for name, count in counts.items()
+        )
         raise InputError(
             f"{folder}: has pick files of several formats: {shown}. Put each format into its own folder."
         )
     seen: dict[str, PickPath] = {}
-    for file in files:
+    for file, name in zip(files, formats, strict=True):
         other = seen.setdefault(file.micrograph, file)
+        if other is not file and name and MAP_OF[name].by_run:
+            raise InputError(
+                f"{folder}: has two sets of picks of {file.micrograph}: {other.name} and {file.name}. Pass each as an "
+                "input, or one of them."
+            )
         if other is not file:
             suffixes = sorted(
                 each for each in (suffix_of(other.name), suffix_of(file.name)) if each

@@ -3,65 +3,165 @@
 from __future__ import annotations
 
 from collections import Counter
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from dask_dedup.formats.coordinates.folder import suffix_of
-from dask_dedup.formats.coordinates.pick_file import recognise
-from dask_dedup.storage.files import open_to_read
+from dask_dedup.formats.coordinates.column_map import first_row
+from dask_dedup.formats.coordinates.detection import is_pattern, matches
+from dask_dedup.formats.coordinates.folder import is_ignored, suffix_of
+from dask_dedup.formats.coordinates.named_files import NamedFiles
+from dask_dedup.formats.coordinates.pick_file import parse_document, recognise
+from dask_dedup.formats.coordinates.programs import EXTENSIONS, maps_of
+from dask_dedup.formatting import counted
+from dask_dedup.storage.files import is_file, open_to_read
 from dask_dedup.storage.paths import is_uri
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-#: Extensions of formats with one file per micrograph, which does not name it.
-_EXTENSIONS = {".box", ".cbox", ".coords", ".csv", ".tsv", ".star"}
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.formats.coordinates.column_map import ColumnMap
+
 _HEAD = 2**16
+#: What a file is: picks that name their micrographs, picks that do not, or no picks. Other files are "".
+_NAMED, _UNNAMED, _EMPTY = "named", "unnamed", "empty"
+
+
+class _Kind(NamedTuple):
+    """Folder, suffix and extension of a pick file that does not name its micrograph."""
+
+    folder: Path
+    suffix: str
+    extension: str
+
+
+class GroupedInput(NamedTuple):
+    """An input of a run, and which of the named paths it stands for (ordinals from 0)."""
+
+    path: str | Path
+    ordinals: tuple[int, ...]
 
 
 def group_files(
-    paths: Sequence[str | Path], names: Mapping[str, str] | None = None
-) -> list[str | Path]:
-    """Replace pick files of one folder by a pattern, if all files that match the pattern are named.
+    paths: Sequence[str | Path],
+    names: Mapping[str, str] | None = None,
+    params: DedupParams | None = None,
+) -> list[GroupedInput]:
+    """Replace pick files of one folder with one suffix by one input: a pattern that only they match, or `NamedFiles`.
 
-    Only files that do not name their micrographs are replaced: they cannot be tables of several micrographs.
-    Files that `names` maps to a picker stay.
+    Only files that do not name their micrographs are replaced. Files that `names` or the parameter `columns` names
+    stay. A pattern of other files than pick files is replaced by these files.
 
     Examples
     --------
-    ``["a/1.box", "a/2.box", "b.star"]`` becomes ``["a/*.box", "b.star"]``.
+    ``["a/1.box", "a/2.box", "b*.cs"]`` becomes ``a/*.box`` (0, 1), ``b1.cs`` (2) and ``b2.cs`` (2).
     """
-    keys = [None if str(path) in (names or {}) else _key(path) for path in paths]
-    counts = Counter(key for key in keys if key)
-    patterns: dict[tuple[Path, str], bool] = {}
-    grouped: list[str | Path] = []
-    for path, key in zip(paths, keys, strict=True):
-        if key is None or counts[key] == 1:
-            grouped.append(path)
-            continue
-        if key not in patterns:
-            named = {Path(other) for other, each in zip(paths, keys, strict=True) if each == key}
-            patterns[key] = named == set(key[0].glob(key[1])) and _is_unnamed(Path(path))
-            if patterns[key]:
-                grouped.append(str(key[0] / key[1]))
-        if not patterns[key]:
-            grouped.append(path)
+    apart = {path for path in map(str, paths) if _is_apart(path, names or {}, params)}
+    maps = maps_of(params.columns_of("")) if params else maps_of()
+    found = [(n, path) for n, given in enumerate(paths) for path in _expand(given, apart)]
+    groups = _find_groups([path for _, path in found if str(path) not in apart], maps)
+    members: dict[str, list[int]] = {}
+    for number, path in found:
+        if str(path) in groups:
+            members.setdefault(groups[str(path)], []).append(number)
+    grouped = []
+    for number, path in found:
+        group = groups.get(str(path))
+        if group is None:
+            grouped.append(GroupedInput(path, (number,)))
+        elif group in members:
+            grouped.append(GroupedInput(group, tuple(members.pop(group))))
     return grouped
 
 
-def _key(path: str | Path) -> tuple[Path, str] | None:
-    """Return the folder of a pick file, and a pattern for files like it."""
+def _is_apart(path: str, names: Mapping[str, str], params: DedupParams | None) -> bool:
+    return path in names or bool(params and params.names_input("columns", path))
+
+
+def _expand(path: str | Path, apart: set[str]) -> Sequence[str | Path]:
+    """Return the files that match a pattern, unless all are pick files, which are one input."""
+    if str(path) in apart or is_uri(path) or not is_pattern(Path(path)) or Path(path).exists():
+        return [path]
+    _, found = matches(Path(path))
+    files = [each.path for each in found if each.usable]
+    if all(each.suffix.lower() in EXTENSIONS for each in files) and all(
+        _look_at(each, maps_of()) for each in files if each.suffix.lower() == ".star"
+    ):
+        return [path]
+    return files
+
+
+def _find_groups(
+    paths: Sequence[str | Path], maps: Sequence[ColumnMap]
+) -> dict[str, str | NamedFiles]:
+    """Map each file that is to be replaced to the input that replaces it."""
+    kinds = [_kind_of(path) for path in paths]
+    beside = Counter((kind.folder, kind.extension) for kind in kinds if kind)
+    members: dict[_Kind, list[str]] = {}
+    have_picks: set[_Kind] = set()
+    ignored: list[tuple[_Kind, str]] = []
+    for path, kind in zip(paths, kinds, strict=True):
+        if kind is None or beside[kind.folder, kind.extension] == 1:
+            continue
+        if is_ignored(Path(path).name):
+            ignored.append((kind, str(path)))
+            continue
+        what = _look_at(Path(path), maps)
+        if what in (_UNNAMED, _EMPTY):
+            members.setdefault(kind, []).append(str(path))
+            have_picks |= {kind} if what == _UNNAMED else set()
+    for kind, path in ignored:  # opening the others says what is ignored
+        others = (each for each in have_picks if each[::2] == kind[::2])
+        members.get(min(others, default=kind), []).append(path)
+    groups: dict[str, str | NamedFiles] = {}
+    for kind, files in members.items():
+        if kind in have_picks and len(set(map(Path, files))) == len(files) > 1:
+            groups |= dict.fromkeys(files, _as_input(kind, files))
+    return groups
+
+
+def _as_input(kind: _Kind, files: Sequence[str]) -> str | NamedFiles:
+    folder, pattern = Path(files[0]).parent, f"*{kind.suffix}{kind.extension}"
+    found = {each.name for each in kind.folder.glob(pattern)}
+    if found == {Path(each).name for each in files}:
+        return str(folder / pattern)
+    text = f"{folder / pattern} ({counted(len(files), 'file')})"
+    return NamedFiles.of(text, folder, sorted(files))
+
+
+def _kind_of(path: str | Path) -> _Kind | None:
     local = None if is_uri(path) else Path(path)
-    if local is None or local.suffix.lower() not in _EXTENSIONS:
+    if local is None or local.suffix.lower() not in EXTENSIONS or is_pattern(local):
         return None
-    return local.parent, f"*{suffix_of(local.name)}{local.suffix}"
+    if not is_file(local):  # a FIFO would block
+        return None
+    return _Kind(_resolved(local.parent), suffix_of(local.name), local.suffix)
 
 
-def _is_unnamed(path: Path) -> bool:
-    """Return whether a file is a pick file that does not name its micrograph."""
+@lru_cache(maxsize=16)
+def _resolved(folder: Path) -> Path:
+    return folder.resolve()
+
+
+def _look_at(path: Path, maps: Sequence[ColumnMap]) -> str:
+    """Return what a file is: `_NAMED`, `_UNNAMED`, `_EMPTY` or, if it is no pick file or cannot be read, ""."""
+    if not path.is_file():  # opening a FIFO waits for its writer
+        return ""
     try:
         with open_to_read(path) as file:
-            header = recognise(file.read(_HEAD), path)
-    except (OSError, ValueError):
-        return False  # opening the input reports it
-    return header is not None and "micrograph" not in header.layout.columns
+            head = file.read(_HEAD)
+            if not first_row(head):
+                return _EMPTY
+            found = parse_document(head, path, file, maps)
+            if found:
+                columns = found[1]
+                return _NAMED if "micrograph" in columns else _UNNAMED
+            header = recognise(head, path, maps)
+    except (OSError, ValueError):  # opening the input reports it
+        return ""
+    if header is None:
+        return ""
+    if "micrograph" in header.layout.columns:
+        return _NAMED
+    return _UNNAMED if first_row(head, header.start).strip() else _EMPTY

@@ -32,9 +32,10 @@ SLICE_BYTES = 8 * 2**20
 LONGEST_LINE = 2**20
 
 _NEWLINE, _SPACE, _COMMENT = ord("\n"), ord(" "), ord("#")
-#: A line that ends a STAR table.
+#: A line that ends a STAR table: a block, or a label with one value at most. A row has more.
 _STRUCTURE = re.compile(
-    rb"^[ \t]*(?:data_\S*|loop_|_\S+[^\n]*?)[ \t]*(?:#[^\n]*)?\r?$", re.M | re.I
+    rb"^[ \t]*(?:data_\S*|loop_|_\S+(?:[ \t]+(?:'[^'\n]*'|\"[^\"\n]*\"|[^\s#]\S*))?)[ \t]*(?:#[^\n]*)?\r?$",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
@@ -74,6 +75,20 @@ def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
     if b"#" in block:
         is_pick[is_pick] = characters[first[is_pick]] != _COMMENT
     return starts, is_pick
+
+
+def check_text(block: bytes, name: str | Path) -> None:
+    """Raise `InputError` if a file has NUL bytes."""
+    if b"\0" in block:
+        raise InputError(
+            f"{name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
+        )
+
+
+def cut_table(text: bytes) -> bytes:
+    """Return the rows at the beginning of `text`, up to the end of the STAR table."""
+    end = _STRUCTURE.search(text) if b"_" in text else None
+    return text[: end.start()] if end else text
 
 
 def pick_lines(block: bytes, starts: NDArray[np.intp], is_pick: NDArray[np.bool_]) -> bytes:
@@ -117,13 +132,13 @@ def find_spans(
             digest.update(rest)
             block += rest
             if not whole and rest and not rest.endswith(b"\n") and len(rest) == LONGEST_LINE:
-                raise InputError(f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes.")
-        if b"\0" in block:
-            raise InputError(
-                f"{file.name}: has NUL bytes: a binary file, a damaged file, or UTF-16 text. Save it as UTF-8."
-            )
-        end = _STRUCTURE.search(block) if star and b"_" in block else None
-        block = block[: end.start()] if end else block
+                raise InputError(
+                    f"{file.name}: a line is longer than {LONGEST_LINE:,} bytes, so these are no picks. Leave the "
+                    "file out, or export the picks again."
+                )
+        check_text(block, file.name)
+        rows = cut_table(block) if star else block
+        end, block = len(rows) < len(block), rows
         if block:
             starts, is_pick = find_lines(block)
             picks = np.flatnonzero(is_pick)

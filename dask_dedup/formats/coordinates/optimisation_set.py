@@ -16,7 +16,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile, OutputFile, ParticleTable, opening, write_blocks
 from dask_dedup.formats.coordinates.column_map import first_row, star_loops
 from dask_dedup.formats.star import table as star
-from dask_dedup.storage.files import read_bytes, status_of
+from dask_dedup.storage.files import is_file, read_bytes, status_of
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -70,9 +70,14 @@ def open_table(path: Path, source: int) -> ParticleTable:
             f"{path}: names no particles ({PARTICLES}). Pass the particles themselves."
         )
     folders = [path.absolute().parent, *path.absolute().parents, Path.cwd()]
-    folder = next((each for each in folders if (each / target).is_file()), None)
+    folder = next((each for each in folders if is_file(each / target)), None)
+    if folder is None and is_file(folders[0] / Path(target).name):  # moved with its particles
+        folder, target = folders[0], Path(target).name
     if folder is None:
-        raise InputError(f"{path}: names the particles {target}, which do not exist.")
+        raise InputError(
+            f"{path}: names the particles {target}, which do not exist. The path is relative to the project folder "
+            "or to that of the set. Put the file there, or pass the particles themselves."
+        )
     particles = star.open_table(folder / target, source)
     digest = hashlib.sha256(text).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)

@@ -12,6 +12,7 @@ from dask_dedup.formats.coordinates.lines import (
     LONGEST_LINE,
     SLICE_BYTES,
     Span,
+    check_text,
     find_spans,
     new_digest,
 )
@@ -20,7 +21,7 @@ from dask_dedup.formats.coordinates.values import is_numeric
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from io import BufferedReader
     from pathlib import Path
 
@@ -38,11 +39,14 @@ class PickFile:
         None for an empty file, which has no picks.
     spans : tuple of Span
         The lines with picks.
+    run : str
+        The tomogram that a document of a format with one folder per tomogram names.
     """
 
     info: InputFile
     layout: Layout | None
     spans: tuple[Span, ...]
+    run: str = ""
 
 
 def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
@@ -60,19 +64,19 @@ def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
             if len(head) == SLICE_BYTES:
                 head += file.readline(LONGEST_LINE)
             digest = new_digest(head)
-            found = _read_document(path, head, file, digest, maps) if head.strip() else None
+            found = _read_document(path, head, file, digest, maps)
             found = found or _find_lines(path, head, file, digest, maps)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if found is None:
         return None
-    layout, spans = found
+    layout, spans, run = found
     rows = sum(span.rows for span in spans)
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, rows, digest.hexdigest())
-    return PickFile(info, layout, tuple(spans))
+    return PickFile(info, layout, tuple(spans), run)
 
 
-_Found = tuple[Layout | None, list[Span]]
+_Found = tuple[Layout | None, list[Span], str]
 
 
 def _find_lines(
@@ -81,7 +85,7 @@ def _find_lines(
     """Return the layout of a file, and the lines with its picks. Return None if its format is unknown."""
     header = recognise(head, path, maps) if head.strip() else None
     if header is None:
-        return None if first_row(head) else (None, [])
+        return None if first_row(head) else (None, [], "")
     column_map = MAP_OF[header.layout.map]
     names = [name for name in header.layout.columns if name]
     twice = next((name for name in names if names.count(name) > 1), None)
@@ -89,30 +93,45 @@ def _find_lines(
         raise InputError(f"{path}: the column {twice} occurs more than once. Rename or remove one.")
     rest = (file, head, min(header.start, len(head)), digest)
     spans = find_spans(*rest, star=column_map.star, whole=column_map.helix)
-    return _with_types(header.layout, head, spans), spans
+    return _with_types(header.layout, head, spans), spans, ""
 
 
 def _read_document(
     path: Path, head: bytes, file: BufferedReader, digest: Any, maps: Sequence[ColumnMap]
 ) -> _Found | None:
     """Return the layout of a document, and the bytes with its picks. Return None if the file is no document."""
+    found = parse_document(head, path, file, maps)
+    if found is None:
+        return None
+    column_map, columns, content = found
+    digest.update(content[len(head) :])
+    rows = len(columns["x"])
+    layout = Layout(column_map.name, tuple(columns))
+    if not rows:
+        return layout, [], ""
+    elements = column_map.find_elements(content) if column_map.find_elements else []
+    start, stop = (elements[0][0], elements[-1][1]) if elements else (0, len(content))
+    run = str(columns["micrograph"][0]) if column_map.by_run else ""
+    return layout, [Span(start, stop, rows)], run
+
+
+def parse_document(
+    head: bytes, path: Path, file: BufferedReader, maps: Sequence[ColumnMap] = MAPS
+) -> tuple[ColumnMap, Mapping[str, Any], bytes] | None:
+    """Return the format, the columns and the content of a document. Return None if the file is no document.
+
+    `head` are the bytes of the file before its position, which is the same afterwards if the file is no document.
+    """
     extension = path.suffix.lower()
-    for column_map in maps:
-        if column_map.parse is None or extension not in column_map.extensions:
-            continue
-        rest = file.read()
-        digest.update(rest)
-        head += rest
-        columns = column_map.parse(head, path)
-        if columns is None:
-            continue
-        rows = len(columns["x"])
-        layout = Layout(column_map.name, tuple(columns))
-        if not rows:
-            return layout, []
-        elements = column_map.find_elements(head) if column_map.find_elements else []
-        start, stop = (elements[0][0], elements[-1][1]) if elements else (0, len(head))
-        return layout, [Span(start, stop, rows)]
+    mine = [each for each in maps if each.parse and extension in each.extensions]
+    if not mine or not head.strip():
+        return None
+    content = head + file.read()
+    for column_map in mine:
+        columns = column_map.parse(content, path) if column_map.parse else None
+        if columns is not None:
+            return column_map, columns, content
+    file.seek(len(head))
     return None
 
 
@@ -124,8 +143,12 @@ def recognise(head: bytes, path: Path, maps: Sequence[ColumnMap] = MAPS) -> Head
     found = (each.recognise(text, path) for each in mine)
     header = next((each for each in found if each is not None), None)
     if header is None and mine and mine[0].expected and first_row(head):
+        check_text(head, path)
         line = first_row(head)[:60].decode(errors="replace")
-        raise InputError(f"{path}: expected {mine[0].expected}; found {line!r}.")
+        raise InputError(
+            f"{path}: expected {mine[0].expected}; found {line!r}. "
+            "Rename the file if it is in another format, or export the picks again."
+        )
     return header
 
 

@@ -24,7 +24,7 @@ from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM, firs
 from dask_dedup.formats.coordinates.folder import PickPath
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import exists, list_names, read_bytes, status_of
+from dask_dedup.storage.files import exists, is_file, list_names, read_bytes, status_of
 from dask_dedup.storage.paths import at, is_uri
 
 if TYPE_CHECKING:
@@ -121,28 +121,38 @@ def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
     tables = ((labels, start, pair) for _, labels, start in star_loops(text) for pair in _COLUMNS)
     found = next((table for table in tables if set(table[2]) <= set(table[0])), None)
     if found is None:
-        raise InputError(f"{path}: not a list of pick files.")
+        raise InputError(
+            f"{path}: not a list of pick files: it has no columns {MICROGRAPH} and rlnMicrographCoordinates. "
+            "Pass the folder with the pick files."
+        )
     labels, start, pair = found
     rows = _read_rows(path, text, start, labels, pair)
+    if not rows:
+        raise InputError(f"{path}: lists no pick files. Leave it out.")
     project = _find_project(path, [target for _, target, _ in rows])
+    moved = not any(exists(_below(project, target)) for _, target, _ in rows)
     files: dict[str, PickPath] = {}
     missing: list[str] = []
     spans = []
     for micrograph, target, (first, last) in rows:
-        file = _below(project, target)
-        if not exists(file):
+        file = _beside(path, target) if moved else _below(project, target)
+        if file is None or not exists(file):
             missing.append(target)
             continue
-        name = _name_in_tree(path, project, target)
+        name = _name_in_tree(path, project, str(file) if moved else target)
         if name in files:
-            raise InputError(f"{path}: lists {target} twice, or two files of one name.")
+            raise InputError(
+                f"{path}: lists {target} twice, or two files of one name. Remove one, or pass the folder with "
+                "the pick files."
+            )
         files[name] = PickPath(file, name, micrograph)
         spans.append((first, last, name))
     if missing:
         shown = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise InputError(
             f"{path}: {counted(len(missing), 'listed file', 'are missing')}: {shown}. Paths are relative to the "
-            f"project folder (looked in {project})."
+            f"project folder (looked in {project}). Restore the files or remove their rows, or pass the folder with "
+            "the pick files."
         )
     listed = PickList(info, str(project), tuple(spans))
     return ListedPicks(list(files.values()), (listed,), pair[0] == TOMOGRAM)
@@ -165,7 +175,8 @@ def _read_rows(
         if len(values) != len(labels):
             number = text[: start + offset].count(b"\n") + 1
             raise InputError(
-                f"{path}: line {number} has {len(values)} values, but the list has {len(labels)} columns."
+                f"{path}: line {number} has {counted(len(values), 'value')}, but the list has {len(labels)} columns. "
+                "Correct it."
             )
         span = values[target].span()
         texts = [values[each][0].decode(errors="replace").strip("'\"") for each in (name, target)]
@@ -179,21 +190,26 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
     target = first_row(text).decode(errors="replace")
     project = _find_project(path, [target])
     table = project / target
-    if not target or not table.is_file():
+    if not target or not is_file(table):
         raise InputError(
             f"{path}: names the micrographs {target or '(nothing)'}, which do not exist. The path is relative to "
-            f"the project folder (looked in {project})."
+            f"the project folder (looked in {project}). Correct it, or pass the folder with the pick files."
         )
     files = []
     for micrograph in _micrographs_of(table):
-        stem = str(PurePosixPath(_JOB_FOLDER.sub("", micrograph)).with_suffix(""))
+        name = _JOB_FOLDER.sub("", micrograph)
+        stem = name.removesuffix(PurePosixPath(name).suffix)
         for extension in ("star", "box", "txt"):
-            name = f"{stem}_{suffix}.{extension}"
-            if exists(path.parent / name):
-                files.append(PickPath(path.parent / name, name, micrograph))
+            file = path.absolute().parent / f"{stem}_{suffix}.{extension}"
+            if exists(file):
+                name = _name_in_tree(path, file.parent, str(file))
+                files.append(PickPath(file, name, micrograph))
                 break
     if not files:
-        raise InputError(f"{path}: none of the micrographs in {table} has a file *_{suffix}.star.")
+        raise InputError(
+            f"{path}: none of the micrographs in {table} has a file *_{suffix}.star. Pass the folder with the pick "
+            "files."
+        )
     start = text.index(first_row(text))
     listed = PickList(
         info, str(project), ((start, start + len(first_row(text)), target),), suffix=True
@@ -209,7 +225,9 @@ def _micrographs_of(path: Path) -> list[str]:
         if MICROGRAPH in labels:
             rows = _read_rows(path, text, start, labels, (MICROGRAPH, MICROGRAPH))
             return list(dict.fromkeys(micrograph for micrograph, _, _ in rows))
-    raise InputError(f"{path}: has no column {MICROGRAPH}.")
+    raise InputError(
+        f"{path}: has no column {MICROGRAPH}, so it is no list of micrographs. Pass the folder with the pick files."
+    )
 
 
 def _find_project(path: Path, targets: Sequence[str]) -> Path:
@@ -227,14 +245,18 @@ def _below(folder: Path, target: str) -> Path:
     return at(target) if is_uri(target) else folder / target
 
 
+def _beside(path: Path, target: str) -> Path | None:
+    """Return a file below the folder of a list that was moved with its files, by the end of its old path."""
+    parts, folder = PurePosixPath(target).parts, path.absolute().parent
+    ends = (folder.joinpath(*parts[n:]) for n in range(1, len(parts)))
+    return next(filter(exists, ends), None)
+
+
 def _name_in_tree(path: Path, project: Path, target: str) -> str:
     """Return the output name of a listed file: its path below the list's folder, else below the project."""
     if is_uri(target):
-        return (
-            target.removeprefix(f"{path.parent}/")
-            if target.startswith(f"{path.parent}/")
-            else Path(target).name
-        )
+        below = target.removeprefix(f"{path.parent}/")
+        return Path(target).name if below == target or ".." in Path(below).parts else below
     file = Path(os.path.normpath(project / target))
     for folder in (path.absolute().parent, project):
         if file.is_relative_to(folder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.formats.coordinates.detection import fixed_folder, is_pattern
 from dask_dedup.storage.files import is_folder
 from dask_dedup.storage.paths import at
 
@@ -23,8 +23,7 @@ def picker_name(path: str | Path) -> str:
     """
     folder = at(path)
     if is_pattern(folder):
-        while is_pattern(folder):
-            folder = folder.parent
+        folder = fixed_folder(folder)
     elif not is_folder(folder):
         folder = folder.parent
     return folder.absolute().name or "picks"

@@ -25,7 +25,7 @@ from dask_dedup.formats.coordinates.column_map import (
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
 from dask_dedup.formats.coordinates.lines import find_lines, number_lines, pick_lines, read_span
 from dask_dedup.formats.coordinates.programs import MAP_OF
-from dask_dedup.formats.coordinates.values import RowError, Table, to_floats
+from dask_dedup.formats.coordinates.values import RowError, Table, to_floats, whole_number
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -39,6 +39,23 @@ if TYPE_CHECKING:
 _HELIX = b"#helix"
 _NAMES = (MICROGRAPH, TOMOGRAM)
 _PIXEL_SIZES = (PIXEL_SIZE_2D, PIXEL_SIZE_3D)
+
+
+def schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:
+    """Return the columns of a table whose files have these layouts."""
+    roles = {name for layout in layouts for name in layout.columns}
+    axes = 3 if any(layout.has_z for layout in layouts) else 2
+    fields = {TOMOGRAM if tomograms else MICROGRAPH: pa.string()}
+    fields |= dict.fromkeys((*COORDINATES[:axes], SCORE), pa.float64())
+    if "filament" in roles or any(MAP_OF[layout.map].helix for layout in layouts):
+        fields[FILAMENT] = pa.int64()
+    if "pixel_size" in roles or any(layout.pixel_size for layout in layouts):
+        fields[PIXEL_SIZE_3D if axes == 3 else PIXEL_SIZE_2D] = pa.float64()
+    for layout in layouts:
+        for name in layout.extra:
+            text = any(name in each.text for each in layouts)
+            fields.setdefault(name, pa.string() if text else pa.float64())
+    return pa.schema(list(fields.items()))
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
@@ -85,7 +102,7 @@ def _read_slices(
             filaments.append(_count_helices(block, starts, is_pick))
     values = Table(b"".join(blocks), layout.columns, layout.delimiter, rows)
     try:
-        text = values.columns(_needed(layout, schema.names))
+        text = values.columns(_needed(detail, layout, schema.names))
         numbers = {
             name: to_floats(column, name)
             for name, column in text.items()
@@ -157,7 +174,8 @@ def _read_documents(
         for name, v in joined.items()
         if v.dtype.kind in "UO"
     }
-    numbers = {name: values for name, values in joined.items() if name not in text}
+    needed = _needed(detail, layout, schema.names)
+    numbers = {name: v for name, v in joined.items() if name in needed and name not in text}
     return pa.table(_columns(detail, layout, slices, text, numbers, schema), schema)
 
 
@@ -171,11 +189,14 @@ def _columns(
 ) -> dict[str, pa.Array]:
     """Return the columns of `schema`, from the columns of the files as text and as numbers."""
     rows = sum(part.rows for part in slices)
+    key = TOMOGRAM if detail.tomograms else MICROGRAPH
     result: dict[str, pa.Array] = {}
     for name in schema.names:
-        if name in _NAMES:
+        if name == key:
             if "micrograph" in text and not detail.lists:
-                result[name] = _renamed(text["micrograph"].dictionary_encode(), dict(detail.names))
+                names = text["micrograph"].dictionary_encode()
+                numbered = MAP_OF[layout.map].numbered
+                result[name] = _renamed(names, dict(detail.names), numbered=numbered)
             else:
                 result[name] = _names_of_files(detail, slices)
         elif name in COORDINATES:
@@ -185,7 +206,7 @@ def _columns(
             result[name] = from_numpy(without_dummies(score))
         elif name == FILAMENT:
             result[name] = _whole(numbers.get("filament"), rows)
-        elif name in _PIXEL_SIZES:
+        elif name in _PIXEL_SIZES and name not in {*numbers, *text}:
             size = np.full(rows, layout.pixel_size or np.nan)
             result[name] = from_numpy(numbers.get("pixel_size", size))
         elif name in numbers:
@@ -197,18 +218,19 @@ def _columns(
     return result
 
 
-def _needed(layout: Layout, names: Sequence[str]) -> list[str]:
+def _needed(detail: CoordinatesDetail, layout: Layout, names: Sequence[str]) -> list[str]:
     """Return the columns of a file that the named columns of the table are computed from."""
     needed: set[str] = set()
     for name in names:
         if name in _NAMES:
-            needed.add("micrograph")
+            needed |= {"micrograph", name}
         elif name in COORDINATES:
             axis = COORDINATES.index(name)
-            needed |= {"xyz"[axis], f"shift_{'xyz'[axis]}", ("width", "height", "z")[axis]}
+            needed |= {"xyz"[axis], ("width", "height", "z")[axis]}
+            needed |= {f"shift_{'xyz'[axis]}"} if detail.adds_shifts else set()
         else:
-            role = {SCORE: "score", FILAMENT: "filament"}.get(name, name)
-            needed.add("pixel_size" if role in _PIXEL_SIZES else role)
+            needed.add({SCORE: "score", FILAMENT: "filament"}.get(name, name))
+            needed |= {"pixel_size"} if name in _PIXEL_SIZES else set()
     return [name for name in layout.columns if name in needed]
 
 
@@ -227,10 +249,12 @@ def _names_of_files(detail: CoordinatesDetail, slices: Sequence[FileSlice]) -> p
     return pa.DictionaryArray.from_arrays(from_numpy(indices), from_strings(list(number_of)))
 
 
-def _renamed(names: pa.DictionaryArray, new: dict[str, str]) -> pa.Array:
-    """Return micrographs with their new names. Names that are not in `new` stay."""
+def _renamed(names: pa.DictionaryArray, new: dict[str, str], *, numbered: bool) -> pa.Array:
+    """Return micrographs with their new names. Names that are not in `new` stay; numbers lose their decimals."""
     old = names.dictionary.to_pylist()
     stripped = [each.strip("'\"") for each in old]
+    if numbered:
+        stripped = [whole_number(each) for each in stripped]
     changed = [new.get(each, each) for each in stripped]
     if changed == old:
         return names
@@ -266,6 +290,6 @@ def _row_error(slices: Sequence[FileSlice], error: RowError) -> InputError:
             start, stop, _ = part.blocks
             lines = number_lines(at(part.path), start, read_span(at(part.path), start, stop))
             number = next(number for n, (number, _) in enumerate(lines) if n == row)
-            return InputError(f"{part.path}: line {number} {error.problem}.")
+            return InputError(f"{part.path}: line {number} {error.problem}. Correct or remove it.")
         row -= part.rows
     raise IndexError(error.row)

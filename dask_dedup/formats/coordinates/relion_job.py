@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.column_map import star_loops
-from dask_dedup.storage.files import read_bytes
+from dask_dedup.storage.files import is_file, read_bytes
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: Options of the jobs AutoPick, ManualPick, Extract and External that name their micrographs.
 _OPTIONS = ("fn_input_autopick", "fn_in", "star_mics", "in_mic")
 _JOB = re.compile(r"job\d{3,}")
-_OPTION = re.compile(r"^\s*(\w+)\s+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
+_OPTION = re.compile(r"^[ \t]*(\w+)[ \t]+(\"[^\"]*\"|'[^']*'|\S+)", re.MULTILINE)
 _NAMES = {"rlnJobOptionVariable", "rlnJobOptionValue"}
 
 
@@ -43,14 +43,14 @@ def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
     for picks in table.detail.lists:
         if picks.suffix:
             path = at(picks.project) / picks.rows[0][2]
-            return JobMicrographs(str(path), picks.info.path) if path.is_file() else None
+            return JobMicrographs(str(path), picks.info.path) if is_file(path) else None
     start = at(table.path).absolute()
     job = next((each for each in (start, *start.parents) if _JOB.fullmatch(each.name)), None)
     if job is None or not (job / "job.star").is_file():
         return None
     for target in _read_options(job / "job.star"):
         for folder in job.parents:
-            if target.endswith(".star") and (folder / target).is_file():
+            if target.endswith(".star") and is_file(folder / target):
                 return JobMicrographs(str(folder / target), str(job / "job.star"))
     return None
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import (
@@ -29,47 +28,50 @@ from dask_dedup.formats.base import (
     StoredSchema,
     opening,
 )
-from dask_dedup.formats.coordinates.column_map import (
-    COORDINATES,
-    FILAMENT,
-    MICROGRAPH,
-    PIXEL_SIZE_2D,
-    PIXEL_SIZE_3D,
-    SCORE,
-    TOMOGRAM,
-    Layout,
-)
+from dask_dedup.formats.coordinates.damaged import check_unread, no_picks_error
 from dask_dedup.formats.coordinates.description import describe
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
-from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.formats.coordinates.detection import is_pattern, matches
 from dask_dedup.formats.coordinates.folder import (
     PickPath,
     check_files,
     check_folders,
+    choose_files,
     find_files,
     micrograph_of,
 )
 from dask_dedup.formats.coordinates.lines import SLICE_BYTES
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
-from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
-from dask_dedup.formats.coordinates.programs.delimited import with_columns
-from dask_dedup.formats.coordinates.programs.dynamo import read_names
-from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS
-from dask_dedup.formats.coordinates.programs.tomograms import find_table
-from dask_dedup.formats.coordinates.programs.warp import MATCHING
-from dask_dedup.formats.coordinates.reader import read, read_text
+from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
+from dask_dedup.formats.coordinates.programs.delimited import LISTED, explain_unknown
+from dask_dedup.formats.coordinates.programs.dynamo import NAMES_EXTENSION, read_names
+from dask_dedup.formats.coordinates.reader import read, read_text, schema_of
+from dask_dedup.formats.coordinates.sets import check_sets
+from dask_dedup.formats.coordinates.tomogram_scales import scale_files
 from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import exists, open_to_read, sha256_of, status_of
+from dask_dedup.hints import parameter
+from dask_dedup.storage.files import exists, is_file, open_to_read, sha256_of, status_of
+from dask_dedup.storage.walk import FoundFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dask_dedup.formats.coordinates.column_map import ColumnMap
+    from dask_dedup.formats.coordinates.column_map import ColumnMap, Layout
+    from dask_dedup.formats.coordinates.named_files import NamedFiles
 
-__all__ = ["assemble", "describe", "open_table", "read", "read_text", "split", "write_lists"]
+__all__ = [
+    "assemble",
+    "describe",
+    "open_named",
+    "open_table",
+    "read",
+    "read_text",
+    "split",
+    "write_lists",
+]
 
 #: Most rows of a fragment, unless a single slice has more.
 _FRAGMENT_ROWS = 100_000
@@ -102,10 +104,13 @@ def open_table(
     InputError
         If a file cannot be read, or the files are not those of one picker.
     """
-    maps = (with_columns(columns), *MAPS) if columns else MAPS
+    maps = maps_of(columns)
     with opening(path):
         if is_pattern(path) and not exists(path):
-            return _open_pattern(path, source, maps)
+            root, found = matches(path)
+            if not found:
+                raise InputError(f"{path}: no file has a name like this. Correct the pattern.")
+            return _open_found(path, root, found, source, maps)
         folder = stat.S_ISDIR(status_of(path).st_mode)
     if folder:
         listed = find_list(path)
@@ -118,7 +123,8 @@ def open_table(
         return _open_list(path, path, source)
     opened = open_file(path, maps)
     if opened is None:
-        raise InputError(describe_unsupported(path, ".star, .cs, .csg, pick files"))
+        explained = explain_unknown(path, head)
+        raise InputError(explained or describe_unsupported(path, ".star, .cs, .csg, pick files"))
     pick_path = PickPath(path, path.name, micrograph_of(path.name))
     return _make_table(path, source, [(pick_path, opened)], names=read_names(path))
 
@@ -138,27 +144,45 @@ def _open_folder(
         notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
     if not any(file.layout for _, file in opened):
         if not (allow_empty and 0 < empty == len(here) + len(below)):
-            raise _no_picks_error(folder, [*here, *below], empty)
+            raise no_picks_error(folder, [*here, *below], empty)
         used, opened = [*here, *below], _open_files([*here, *below], maps)
     return _make_folder(folder, folder, source, used, opened, notes)
 
 
-def _open_pattern(path: Path, source: int, maps: Sequence[ColumnMap]) -> ParticleTable:
-    """Open the pick files whose names match a pattern."""
-    parts = path.parts
-    first = next(number for number, part in enumerate(parts) if is_pattern(Path(part)))
-    root = Path(*parts[:first])
-    found = sorted(each for each in root.glob("/".join(parts[first:])) if each.is_file())
-    if not found:
-        raise InputError(f"{path}: no file has a name like this.")
-    files = []
-    for each in found:
-        name = each.relative_to(root).as_posix()
-        files.append(PickPath(each, name, micrograph_of(name)))
+def open_named(
+    named: NamedFiles,
+    source: int,
+    columns: Mapping[str, str] | None = None,
+    *,
+    allow_empty: bool = False,
+) -> ParticleTable:
+    """Open pick files that are one input. See `open_table`."""
+    found = [
+        FoundFile(path, path.relative_to(named.folder).as_posix(), is_file(path))
+        for path in map(Path, named.files)
+    ]
+    table = _open_found(
+        *(Path(named), named.folder, found, source, maps_of(columns)), allow_empty=allow_empty
+    )
+    return replace(table, path=str(named), detail=replace(table.detail, named=True))
+
+
+def _open_found(
+    path: Path,
+    root: Path,
+    found: Sequence[FoundFile],
+    source: int,
+    maps: Sequence[ColumnMap],
+    *,
+    allow_empty: bool = False,
+) -> ParticleTable:
+    """Open pick files that were found below the folder `root`."""
+    files, notes = choose_files(found)
     opened = _open_files(files, maps)
-    if not any(file.layout for _, file in opened):
-        raise _no_picks_error(path, files, len(opened))
-    return _make_folder(path, root, source, files, opened, [])
+    empty = allow_empty and len(opened) == len(files)
+    if not (empty or any(file.layout for _, file in opened)):
+        raise no_picks_error(path, files, len(opened))
+    return _make_folder(path, root, source, files, opened, notes)
 
 
 def _make_folder(
@@ -172,26 +196,15 @@ def _make_folder(
     """Make the table of the pick files below the folder `root`."""
     used = {pick_path.name for pick_path, _ in opened}
     unknown = [each for each in files if each.name not in used]
+    check_unread(root, opened, unknown)
     if unknown:
         what = f"{counted(len(unknown), 'file')} of no known format ignored"
         notes.append(f"{what} ({unknown[0].name}, ...)")
     formats = [file.layout.map if file.layout else None for _, file in opened]
     check_files(path, [pick_path for pick_path, _ in opened], formats)
-    return _make_table(path, source, opened, tree=root.absolute().name, notes=notes)
-
-
-def _no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
-    """Return an error about a folder without picks, in which `empty` of the files found are empty."""
-    if found and empty == len(found):
-        return InputError(
-            f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
-        )
-    hint = ""
-    if found:
-        hint = f". Pass particle tables by name, such as {found[0].name}"
-    return InputError(
-        f"{folder}: the folder has neither Parquet files nor pick files of a known format{hint}."
-    )
+    table = _make_table(path, source, opened, tree=root.absolute().name, notes=notes)
+    check_sets(table)
+    return table
 
 
 def _with_formats(
@@ -204,11 +217,13 @@ def _with_formats(
 def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
     """Open the pick files that a list names. `path` is the list or the job folder that has it."""
     picks = read_list(listed)
-    opened = _open_files(picks.files)
+    opened = _open_files(picks.files, (LISTED, *MAPS) if picks.tomograms else MAPS)
     if len(opened) < len(picks.files):
         used = {pick_path.name for pick_path, _ in opened}
         first = next(each for each in picks.files if each.name not in used)
-        raise InputError(f"{listed}: {first.path} is not a pick file of a known format.")
+        raise InputError(
+            f"{listed}: {first.path} is not a pick file of a known format. Remove its row, or export it as STAR."
+        )
     notes = []
     here, below, _ = find_files(listed.parent)
     names = {each.name for each in picks.files} | {each.name for each in picks.lists}
@@ -232,7 +247,11 @@ def _open_files(
     def open_batch(first: int) -> list[tuple[PickPath, PickFile]]:
         batch = paths[first : first + _BATCH]
         opened = [(each, open_file(each.path, maps)) for each in batch]
-        return [(each, file) for each, file in opened if file is not None]
+        return [
+            (replace(each, micrograph=file.run or each.micrograph), file)
+            for each, file in opened
+            if file is not None
+        ]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(chain.from_iterable(pool.map(open_batch, range(0, len(paths), _BATCH))))
@@ -249,6 +268,7 @@ def _make_table(
     tomograms: bool = False,
     names: tuple[tuple[str, str], ...] = (),
 ) -> ParticleTable:
+    opened, scale_tables = scale_files(path, opened)
     number_of: dict[Layout, int] = {}
     members = []
     for pick_path, file in opened:
@@ -271,8 +291,13 @@ def _make_table(
     layouts = tuple(number_of)
     tomograms = tomograms or any(layout.has_z for layout in layouts)
     if len({layout.has_z for layout in layouts}) > 1:
-        raise InputError(f"{path}: some files have z coordinates, and some have not.")
-    companions = _find_companions(path, opened, layouts)
+        deep = next(file for _, file in opened if file.layout and file.layout.has_z)
+        raise InputError(
+            f"{path}: some files have z coordinates, such as {deep.info.path}, and some have not. If its third column "
+            f"is no z, in a text table, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise put them into "
+            "two folders."
+        )
+    companions = _find_companions(path, scale_tables)
     detail = CoordinatesDetail(
         tuple(members),
         layouts,
@@ -288,7 +313,7 @@ def _make_table(
         format="coordinates",
         path=str(path),
         source=source,
-        stored_schema=StoredSchema.of(_schema_of(layouts, tomograms=tomograms)),
+        stored_schema=StoredSchema.of(schema_of(layouts, tomograms=tomograms)),
         files=(
             *(file.info for _, file in opened),
             *(each.info for each in lists),
@@ -299,39 +324,21 @@ def _make_table(
     )
 
 
-def _find_companions(
-    path: Path, opened: Sequence[tuple[PickPath, PickFile]], layouts: Sequence[Layout]
-) -> list[tuple[InputFile, str]]:
+def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputFile, str]]:
     """Return the files that the pick files cannot be read without, and what follows the names of their copies."""
-    found: list[tuple[Path, str]] = []
-    if {layout.map for layout in layouts} & {ANNOTATIONS.name, MATCHING.name}:
-        tomograms = find_table(opened[0][0].path)
-        found += [(tomograms, "_tomograms.star")] if tomograms else []
+    found = [(table, "_tomograms.star") for table in tomograms]
+    if (
+        len(found) > 1
+    ):  # the first table that has a tomogram counts, so the order of the names is that of the tables
+        found = [(table, f"_{n:03}{suffix}") for n, (table, suffix) in enumerate(found, 1)]
     if read_names(path):
-        found.append((path.with_suffix(".doc"), ".doc"))
+        found.append((path.with_suffix(NAMES_EXTENSION), NAMES_EXTENSION))
     companions = []
     for file, suffix in found:
         status = status_of(file)
         info = InputFile(str(file), status.st_size, status.st_mtime_ns, 0, sha256_of(file))
         companions.append((info, suffix))
     return companions
-
-
-def _schema_of(layouts: Sequence[Layout], *, tomograms: bool) -> pa.Schema:
-    """Return the columns of a table whose files have these layouts."""
-    roles = {name for layout in layouts for name in layout.columns}
-    axes = 3 if any(layout.has_z for layout in layouts) else 2
-    fields = {TOMOGRAM if tomograms else MICROGRAPH: pa.string()}
-    fields |= dict.fromkeys((*COORDINATES[:axes], SCORE), pa.float64())
-    if "filament" in roles or any(MAP_OF[layout.map].helix for layout in layouts):
-        fields[FILAMENT] = pa.int64()
-    if "pixel_size" in roles or any(layout.pixel_size for layout in layouts):
-        fields[PIXEL_SIZE_3D if axes == 3 else PIXEL_SIZE_2D] = pa.float64()
-    for layout in layouts:
-        for name in layout.extra:
-            text = any(name in each.text for each in layouts)
-            fields.setdefault(name, pa.string() if text else pa.float64())
-    return pa.schema(list(fields.items()))
 
 
 def _make_fragments(files: Sequence[PickFile], source: int) -> tuple[Fragment, ...]:

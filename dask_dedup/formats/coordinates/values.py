@@ -14,6 +14,7 @@ import pyarrow.csv
 
 from dask_dedup.arrow import from_numpy, to_numpy
 from dask_dedup.formats.star.values import is_number
+from dask_dedup.formatting import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,7 +82,8 @@ class Table:
         counts = np.bincount(np.searchsorted(newlines, bounds[::2]), minlength=newlines.size)
         row = int((counts != len(self.names)).argmax())
         return RowError(
-            row, f"has {counts[row]} values, but the file has {len(self.names)} columns"
+            row,
+            f"has {counted(int(counts[row]), 'value')}, but the file has {len(self.names)} columns",
         )
 
     def _delimited(self, wanted: Sequence[str]) -> dict[str, pa.Array]:
@@ -119,7 +121,7 @@ class Table:
                 return RowError(row, "has a quote that is not closed, or control characters")
             if len(fields) != columns:
                 return RowError(
-                    row, f"has {len(fields)} values, but the file has {columns} columns"
+                    row, f"has {counted(len(fields), 'value')}, but the file has {columns} columns"
                 )
         return RowError(0, "or a line after it is no row of a text table")
 
@@ -154,6 +156,20 @@ def to_floats(values: pa.Array, name: str) -> NDArray[np.float64]:
             raise RowError(row, f"has {text[:40]!r} for {name}, which is not a number")
         found[row] = float(text)
     return found
+
+
+def whole_number(text: str) -> str:
+    """Return a whole number without decimals, as it numbers a tomogram. Other text is returned unchanged.
+
+    Examples
+    --------
+    >>> whole_number("5.0000"), whole_number("1.234567e+06"), whole_number("00255"), whole_number("5.5")
+    ('5', '1234567', '00255', '5.5')
+    """
+    if text.isdecimal() or not is_number(text.encode()):
+        return text
+    number = float(text)
+    return str(int(number)) if number.is_integer() else text
 
 
 def is_numeric(value: bytes) -> bool:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import EmptyTableError
+from dask_dedup.formats.pick_suffixes import PICK_SUFFIX
 from dask_dedup.formats.star.other_files import describe_other_file
 from dask_dedup.formats.star.values import is_missing, is_number, is_whole_number, read_tokens
 from dask_dedup.formatting import counted
@@ -56,7 +57,6 @@ _OPTICS_COLUMNS = (
 _GENERAL_COLUMNS = ("rlnTomoSubTomosAre2DStacks",)
 _POSITIONS = {"rlnCoordinateX", "rlnCenteredCoordinateXAngst"}
 _MICROGRAPH, _TOMOGRAM, _IMAGE = "rlnMicrographName", "rlnTomoName", "rlnImageName"
-_PICKER_SUFFIX = re.compile(r"_(autopick|manualpick|topazpicks?)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,8 @@ def describe(path: Path, layout: Layout, loop: Loop) -> StarDetail:
         if computed in labels or computed in columns:
             computed = None
     named = labels & {_MICROGRAPH, _TOMOGRAM, _IMAGE}
-    if labels & _POSITIONS and not named and _PICKER_SUFFIX.search(path.stem):
-        micrograph = _PICKER_SUFFIX.sub("", path.stem) + ".mrc"
+    if labels & _POSITIONS and not named and PICK_SUFFIX.search(path.stem):
+        micrograph = PICK_SUFFIX.sub("", path.stem) + ".mrc"
     span = loop.span
     complete = labels >= {"rlnCoordinateX", "rlnCoordinateY"}
     if complete and not (span.rows or named or micrograph):

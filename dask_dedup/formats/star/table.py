@@ -12,7 +12,7 @@ The columns are the table's labels without the leading underscore, followed by c
 - the pixel size ``1e4 * rlnDetectorPixelSize / rlnMagnification`` (RELION 3.0 and before): ``rlnImagePixelSize`` for
   particles, ``rlnMicrographPixelSize`` in a table of micrographs;
 - ``rlnMicrographName`` from the name of a picker's coordinate file, if no column names a micrograph, tomogram or
-  image: ``mic1_autopick.star`` belongs to ``mic1.mrc`` (also ``_manualpick`` and ``_topazpicks``).
+  image: ``mic1_autopick.star`` belongs to ``mic1.mrc`` (also ``_manualpick`` and other suffixes).
 """
 
 from __future__ import annotations

@@ -16,9 +16,9 @@ from dask_dedup.particles.checks.filaments import find_restarts
 from dask_dedup.particles.checks.micrograph_scales import check_extents, conflict_warnings
 from dask_dedup.particles.checks.names import check_groups, check_names, check_new_names
 from dask_dedup.particles.checks.scales import check_scales, position_warnings, scale_warnings
-from dask_dedup.particles.checks.scores import find_score_warnings
+from dask_dedup.particles.checks.scores import check_limits, find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
-from dask_dedup.particles.micrographs.name_match import clash_warnings
+from dask_dedup.particles.micrographs.name_match import match_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
 
@@ -144,7 +144,7 @@ def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 #: The checks of a run, in order.
 CHECKS = (
-    *(check_scales, check_rows, check_uids),
+    *(check_scales, check_rows, check_uids, check_limits),
     *(check_new_names, check_groups, check_names, check_extents),
 )
 
@@ -166,7 +166,7 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     lines += find_score_warnings(inputs, summaries)
     lines += conflict_warnings(inputs, summaries)
     lines += rename_warnings(inputs, summaries)
-    lines += clash_warnings(inputs.names)
+    lines += match_warnings(inputs.names, inputs.params)
     with_rows = [table.source for table in inputs.tables if table.rows]
     if len(with_rows) < 2:
         lines += _one_input_warnings(inputs)

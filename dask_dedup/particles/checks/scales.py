@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import by_source
+from dask_dedup.formats import by_source, pixel_size_source
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles import pixel_sizes
@@ -92,6 +92,7 @@ def _describe(inputs: Inputs, number: int, ranges: dict[int, tuple[float, float]
         pixel_sizes.TABLE: inputs.micrographs.path if inputs.micrographs else "",
         pixel_sizes.BINNED: binned,
         pixel_sizes.COLUMN: roles.psize_mic or "",
+        pixel_sizes.OWN: pixel_size_source(inputs.tables[number]) or roles.psize_mic or "",
         pixel_sizes.MICROGRAPH_OPTION: str(job)
         if job
         else Message(parameter("micrograph_pixel_size")),
@@ -285,6 +286,7 @@ def _from_tables(
         if inputs.micrographs
         else "",
         pixel_sizes.COLUMN: f"the column {roles.psize_mic}",
+        pixel_sizes.OWN: "the pixel size of its positions",
     }
     found = []
     for number, name in names.items():

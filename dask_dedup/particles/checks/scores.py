@@ -5,19 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats import has_scores
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.validity import NAMED_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
 
+_NO_SCORES = "has no scores; a seeded choice decides"
 #: Scores whose ranges differ by more than this factor are not on one scale.
 _SPAN_RATIO = 2.0
 
@@ -38,24 +40,60 @@ def check_directions(
 
 
 def check_min_scores(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+    roles: Sequence[ColumnRoles],
+    tables: Sequence[str],
+    params: DedupParams,
+    scoreless: Collection[str] = (),
 ) -> None:
-    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one."""
-    for table, each in zip(tables, roles, strict=True):
-        if each.score is None and params.names_input("min_score", table):
+    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one.
+
+    `scoreless` are the tables of pick files without scores, which have an empty score column.
+    """
+    scored = [
+        each.score is not None and table not in scoreless
+        for table, each in zip(tables, roles, strict=True)
+    ]
+    for table, has_score in zip(tables, scored, strict=True):
+        if not has_score and params.names_input("min_score", table):
             raise InputError(
                 f"{table}: has no score for {parameter('min_score')}. Name its score with "
                 f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
             )
-    if params.min_score and not any(each.score for each in roles):
+    if params.min_score and not any(scored):
         raise InputError(
             f"{parameter('min_score')} needs a score, but no input has one. Name it with "
             f"{parameter('score_field')}."
         )
 
 
+def check_limits(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
+    """Raise InputError if `min_score` is for an input in which all scores are missing, or for all and none has one."""
+    scores = _ranges(summaries)
+    limited = [
+        table
+        for table in inputs.tables
+        if table.source in scores and inputs.roles[table.source].min_score is not None
+    ]
+    # Scores beyond the limit are not in the ranges.
+    aside = {each.source for each in summaries if each.invalid.get("score")}
+    without = [
+        table
+        for table in limited
+        if scores[table.source].low > scores[table.source].high and table.source not in aside
+    ]
+    named = [table for table in without if inputs.params.names_input("min_score", table.path)]
+    if named or (without and not aside and len(without) == len(limited)):
+        path = (named or without)[0].path
+        raise InputError(
+            f"{path}: no particle has a score, so {parameter('min_score')} cannot apply. Leave it out"
+            f"{' for this input' if named else ''}, or name another score with {parameter('score_field')}."
+        )
+
+
 def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    """Return warnings about the scores of all inputs, one line each."""
+    """Return warnings about the scores of all inputs, one line each. None if no particle wins."""
+    if inputs.params.remove_entirely:
+        return []
     scores = _ranges(summaries)
     spread = {source: score for source, score in scores.items() if score.low < score.high}
     usable = {source: score for source, score in scores.items() if score.low <= score.high}
@@ -68,7 +106,10 @@ def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> lis
             found = []
         elif source not in usable and usable:
             what = "-999 (RELION: no score)" if scores[source].sentinel else "missing (NaN)"
-            found = [f"all scores in {column} are {what}{_outcome(inputs, 'loses')}"]
+            what = f"all scores in {column} are {what}" if has_scores(table) else "has no scores"
+            found = [what + _outcome(inputs, "loses")]
+        elif not has_scores(table):
+            found = [_NO_SCORES]
         elif (verdict := _constant_verdict(inputs, source, usable)) is not None:
             found = [
                 f"all scores in {column} are {scores[source].low:g}{_outcome(inputs, verdict)}"
@@ -120,7 +161,7 @@ def _constant_verdict(inputs: Inputs, source: int, scores: dict[int, ScoreRange]
 def _outcome(inputs: Inputs, verdict: str) -> str:
     """Return the rest of a warning about an input without scores that differ."""
     params = inputs.params
-    if params.remove_entirely or params.prefer_input_order:
+    if params.prefer_input_order:
         return "; a seeded choice decides between its particles"
     effect = (
         f"it {verdict} every pair against" if verdict else "they cannot be compared with those of"
@@ -155,7 +196,7 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
 
 def _scale_warnings(inputs: Inputs, scores: dict[int, ScoreRange]) -> list[str]:
     """Return a list of one warning if the inputs' scores are on different scales, else []."""
-    if inputs.params.prefer_input_order or inputs.params.remove_entirely:
+    if inputs.params.prefer_input_order:
         return []
     spans = [score.high - score.low for score in scores.values()]
     if len(spans) < 2:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.dedup.renaming import MicrographMap
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.programs.dynamo import NAMES_EXTENSION
 from dask_dedup.storage.files import read_bytes
 from dask_dedup.storage.paths import at
 
@@ -40,7 +41,7 @@ def read_micrograph_map(path: str | Path) -> MicrographMap:
         content = read_bytes(at(path))
     try:
         lines = content.decode("utf-8-sig").splitlines()
-        of_dynamo = str(path).lower().endswith(".doc")
+        of_dynamo = str(path).lower().endswith(NAMES_EXTENSION)
         cells = (
             (line.split(None, 1) for line in lines) if of_dynamo else csv.reader(lines, strict=True)
         )

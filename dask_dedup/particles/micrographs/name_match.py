@@ -42,6 +42,8 @@ _THREADS = 4
 #: Inputs and endings in a log line, at most.
 _LISTED = 5
 _ENDINGS = 2
+#: Folders in which programs have the files of all micrographs.
+_PLAIN_FOLDERS = {"micrographs", "movies", "raw"}
 
 
 class Names(NamedTuple):
@@ -51,6 +53,8 @@ class Names(NamedTuple):
     names: frozenset[Name]
     #: Whether its names are in groups, as those of all inputs are.
     grouped: bool = True
+    #: Whether its names are those of pick files, with their folders within the input.
+    of_files: bool = False
 
 
 class InputMatch(NamedTuple):
@@ -89,11 +93,14 @@ class NameMatch:
         Empty if nothing had to be matched.
     clash : str
         Why more was not taken off, although more micrographs would match; or empty.
+    folders : str
+        How many micrographs match although their pick files are in different folders, with an example; or empty.
     """
 
     stripping: Stripping = STRIPPINGS[0]
     inputs: tuple[InputMatch, ...] = ()
     clash: str = ""
+    folders: str = ""
 
     def __str__(self) -> str:
         shown = "; ".join(f"{each.path} {each.counts}" for each in self.inputs[:_LISTED])
@@ -137,7 +144,7 @@ def _read_names(table: ParticleTable, roles: ColumnRoles) -> Names:
         names = ((name, "") for name in known)
     elif roles.micrograph in table.schema.names:  # else a problem that is reported elsewhere
         names = _read_column(table, roles.micrograph, roles.groups)
-    return Names(table.path, frozenset(names))
+    return Names(table.path, frozenset(names), of_files=known is not None)
 
 
 def _read_column(table: ParticleTable, column: str, groups: Sequence[str]) -> set[Name]:
@@ -238,7 +245,34 @@ def choose(inputs: Sequence[Names], listed: Names | None, params: DedupParams) -
             )
         ),
         max(more, key=lambda found: found[:2]).clash if more else "",
+        _differing_folders(inputs, forms, stripping) if stripping.folders else "",
     )
+
+
+def _differing_folders(
+    inputs: Sequence[Names], forms: Sequence[_Forms], stripping: Stripping
+) -> str:
+    """Describe the micrographs whose pick files are in different folders of two inputs. Other names do not count.
+
+    Folders that programs make for all micrographs, and folders above those of the other input, are no difference.
+    """
+    first: dict[str, tuple[tuple[str, ...], str]] = {}
+    found: list[tuple[str, str]] = []
+    for party, each in zip(inputs, forms, strict=False):
+        for bare, name, folder in zip(
+            each.of(stripping), each.names, each.folders if party.of_files else (), strict=False
+        ):
+            parts = tuple(x for x in folder.split("/") if x and x.lower() not in _PLAIN_FOLDERS)
+            if not parts:
+                continue
+            other, other_name = first.setdefault(bare, (parts, f"{name} of {party.path}"))
+            shorter = min(len(parts), len(other))
+            if parts[-shorter:] != other[-shorter:]:
+                found.append((other_name, f"{name} of {party.path}"))
+    if not found:
+        return ""
+    one, two = found[0]
+    return f"{counted(len(found), 'micrograph')} (first: {one} and {two})"
 
 
 def _renamed(party: Names, params: DedupParams) -> list[Name]:
@@ -308,12 +342,19 @@ def _describe(names: Sequence[Name], stripping: Stripping) -> str:
     return ", ".join([*sorted(fronts), *shown])
 
 
-def clash_warnings(found: NameMatch | None) -> list[str]:
-    """Return a list of one warning if more micrographs would match under names that are not distinct, else []."""
-    if found is None or not found.clash:
-        return []
-    return [
-        f"more micrographs would match by shorter names, but {found.clash}. So folders and endings "
-        f"that keep them apart stay. Pass {parameter('rename_micrographs')} or "
-        f"{parameter('micrograph_map')} if micrographs are not matched."
-    ]
+def match_warnings(found: NameMatch | None, params: DedupParams) -> list[str]:
+    """Return warnings about names that are not distinct, and about names that match by chance."""
+    lines = []
+    if found and found.clash:
+        lines.append(
+            f"more micrographs would match by shorter names, but {found.clash}. So folders and endings "
+            f"that keep them apart stay. Pass {parameter('rename_micrographs')} or "
+            f"{parameter('micrograph_map')} if micrographs are not matched."
+        )
+    if found and found.folders and params.match_micrographs == "auto":
+        lines.append(
+            f"matched without their folders, which differ: {found.folders}. If these are different micrographs, "
+            f"pass {parameter('match_micrographs', 'path')}, with {parameter('rename_micrographs')} if other "
+            "names then differ."
+        )
+    return lines

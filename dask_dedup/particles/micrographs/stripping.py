@@ -11,21 +11,24 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
 
+from dask_dedup.formats.coordinates.programs import EXTENSIONS
+from dask_dedup.formats.pick_suffixes import PICK_SUFFIXES
+
 #: The folder of a RELION job, and folders above it.
 _JOB = re.compile(r"^(?:.*/)?[A-Za-z]\w*/job\d{3,}/")
 #: CryoSPARC prefixes the names of its files with 15 to 21 digits.
 _NUMBER = re.compile(r"^\d{15,21}_")
 _RECONSTRUCTION = "rec_"
+_PICK_FILES = sorted(extension.removeprefix(".") for extension in EXTENSIONS)
 #: Endings by the character that they begin with, and by kind. Some of the last kind may be part of a
 #: real name. Each kind also covers those before it.
 _ENDINGS = {
     "file types": {
-        ".": "mrcs?|tiff?|eer|rec|st|ali|tomostar|star|box|cbox|txt|csv|tsv|json|coords|gz|bz2",
+        ".": "mrcs?|tiff?|eer|rec|st|ali|tomostar|gz|bz2|" + "|".join(_PICK_FILES),
         ":": "mrcs?",
     },
     "picks": {
-        "_": "autopick|manualpick|topazpicks?|topaz_picks|automatch|info|particles|picks|train|combined"
-        "|extract|blob_pick",
+        "_": PICK_SUFFIXES,
     },
     "movies": {
         "_": "(?:patch|rigid|full|local)_aligned|aligned(?:_mic)?|doseweighted|background|denoised"

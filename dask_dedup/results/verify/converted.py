@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
+from dask_dedup import formats
+from dask_dedup.particles.column_values import Columns
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
@@ -22,9 +26,11 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
 
-SCORE = "rlnAutopickFigureOfMerit"
+SCORE, SCORE_OF_CRYOSPARC = "rlnAutopickFigureOfMerit", "pick_stats/ncc_score"
 #: Written decimals of a pixel.
 ROUNDING = 1.1e-6
+#: Stands for no value.
+MISSING = -999.0
 
 
 @dataclass(slots=True)
@@ -74,6 +80,24 @@ class Names:
                 or self.key_of.setdefault(name, key) != key
             ):
                 raise MismatchError(f"{path}: {name} is not one micrograph of the inputs")
+
+
+def column_differs(
+    table: ParticleTable, fragment: Fragment, column: str, mask: Mask, written: list[str]
+) -> Mask:
+    """Return which of the written values differ from a column of the input. A missing one is written as -999."""
+    if column not in table.schema.names:
+        return np.asarray(to_floats(written) != MISSING)
+    rows = formats.read(table, fragment, [column])
+    if pa.types.is_dictionary(rows.schema.field(column).type):
+        texts = rows.column(column).cast(pa.string()).fill_null("None").to_pylist()
+        return np.asarray(np.array(texts, object)[mask] != np.array(written, object))
+    expected = Columns(rows, table.path).floats(column)[mask]
+    expected = np.where(np.isnan(expected), MISSING, expected)
+    found = to_floats(written)
+    with np.errstate(invalid="ignore"):
+        near = np.abs(found - expected) <= ROUNDING * np.maximum(1, np.abs(expected))
+    return np.asarray(~(near | (found == expected)))
 
 
 def to_floats(texts: list[str]) -> Floats:

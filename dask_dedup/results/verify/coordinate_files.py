@@ -11,11 +11,14 @@ import numpy as np
 from dask_dedup import formats
 from dask_dedup.output.layout import KEPT, REJECTED
 from dask_dedup.particles.extract import extract
+from dask_dedup.particles.micrographs.stripping import FULL
 from dask_dedup.results.verify.converted import (
     ROUNDING,
     SCORE,
+    SCORE_OF_CRYOSPARC,
     Converted,
     Names,
+    column_differs,
     micrograph_sizes,
 )
 from dask_dedup.results.verify.verification import MismatchError
@@ -45,6 +48,8 @@ class CoordinateFiles(Converted):
         }
         self.names = Names()
         self.name_of_key: dict[int, str] | None = None
+        #: The listed names by what is left without folders and endings.
+        self.bare: dict[str, list[str]] = {}
         self.listed = self._read_list(folder / "autopick.star")
         #: For each micrograph: rows that are not compared yet.
         self.content: dict[str, list[list[str]]] = {}
@@ -88,12 +93,10 @@ class CoordinateFiles(Converted):
         centres = np.column_stack([found.picks.x, found.picks.y])[numbers]
         moved = values[:, :2] * scale
         wrong = (np.abs(moved - centres) > ROUNDING * scale + 1e-12 * np.abs(centres)).any(axis=1)
-        if roles.score in (SCORE, "pick_stats/ncc_score"):
-            score = found.picks.score[numbers]
-            wrong |= ~(
-                np.isnan(score)
-                | (np.abs(values[:, 2] - score) <= ROUNDING * np.maximum(1, np.abs(score)))
-            )
+        score = SCORE_OF_CRYOSPARC if roles.convention == "cryosparc" else SCORE
+        for number, column in enumerate((score, "rlnClassNumber", "rlnAnglePsi"), 2):
+            texts = [row[number] for row in written]
+            wrong |= column_differs(table, fragment, column, chosen, texts)
         if wrong.any():
             row = int(np.argmax(wrong))
             raise MismatchError(f"{self.listed[names[row]]}: a row from {fragment} has changed")
@@ -110,6 +113,8 @@ class CoordinateFiles(Converted):
     def _search(self, key: int, found: Extract, row: int) -> str:
         if self.name_of_key is None:
             self.name_of_key = {}
+            for each in self.listed:
+                self.bare.setdefault(FULL(each), []).append(each)
             names = list(self.listed)
             for roles in self.inputs.roles:
                 if roles.match != "uid" and not roles.groups:
@@ -118,6 +123,9 @@ class CoordinateFiles(Converted):
         stored = found.micrographs.names
         own = stored[found.micrographs.codes[row]] if stored else ""
         name = self.name_of_key.get(key, own)
+        if name not in self.listed:  # the list has the name of a job's table of micrographs
+            alike = self.bare.get(FULL(own), [])
+            name = alike[0] if len(alike) == 1 else name
         if name not in self.listed:
             raise MismatchError(
                 f"{self.folder}: the micrograph {own or key} is not in autopick.star"

@@ -23,7 +23,7 @@ from dask_dedup.results.verify.verification import (
 )
 from dask_dedup.storage.files import exists, list_files, sha256_of
 from dask_dedup.storage.paths import at, under
-from dask_dedup.storage.table_version import split_version, with_version
+from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -116,9 +116,10 @@ def _open_tables(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable |
     outside = run.manifest["allow_outside"]
     tables = []
     for number, entry in enumerate(entries):
-        path = with_version(under(run.folder, entry["path"]), entry.get("version"))
+        path = run.locate(entry)
         columns = run.params.columns_of(entry["path"])
-        table = open_table(path, number, allow_outside=outside, columns=columns)
+        shifts = run.params.adds_shifts
+        table = open_table(*(path, number), allow_outside=outside, columns=columns, shifts=shifts)
         tables.append(
             replace(table, path=entry["path"], picker=run.given_names.get(entry["path"], ""))
         )

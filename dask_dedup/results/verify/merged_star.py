@@ -16,8 +16,10 @@ from dask_dedup.particles.extract import extract
 from dask_dedup.results.verify.converted import (
     ROUNDING,
     SCORE,
+    SCORE_OF_CRYOSPARC,
     Converted,
     Names,
+    column_differs,
     micrograph_sizes,
     to_floats,
 )
@@ -112,12 +114,11 @@ class MergedStar(Converted):
             if off.any():
                 raise self._changed(positions[0], fragment)
             centres = np.column_stack([moved, np.zeros((len(moved), 3 - len(positions)))])
-            if SCORE in taken and roles.score:
-                score = found.picks.score[mask]
-                written = to_floats(taken[SCORE])
-                same = (written == score) | (np.abs(written - score) <= ROUNDING)
-                if not (same | np.isnan(score)).all():
-                    raise self._changed(SCORE, fragment)
+            for label in set(wanted) - set(positions):
+                of_cryosparc = label == SCORE and roles.convention == "cryosparc"
+                column = SCORE_OF_CRYOSPARC if of_cryosparc else label
+                if column_differs(table, fragment, column, mask, taken[label]).any():
+                    raise self._changed(label, fragment)
         for label in set(taken) - set(own) - {_GROUP, *_MICROGRAPHS}:
             if any(float(text) for text in taken[label]):
                 raise self._changed(label, fragment)
@@ -193,7 +194,7 @@ def _labels(table: ParticleTable) -> list[str]:
         return list(detail.labels)
     names = table.schema.names
     if "location/center_x_frac" in names:
-        scores = [SCORE] if "pick_stats/ncc_score" in names else []
+        scores = [SCORE] if SCORE_OF_CRYOSPARC in names else []
         return ["rlnMicrographName", *_COORDINATES[:2], *scores]
     labels = [name for name in names if re.fullmatch(r"rln\w+", name)]
     sizes = ("rlnMicrographPixelSize", "rlnImagePixelSize", "rlnTomoTiltSeriesPixelSize")

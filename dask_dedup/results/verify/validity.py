@@ -125,6 +125,7 @@ def _micrograph_sizes(
     `listed` are the numbers of the rows' micrographs in the micrograph table.
     """
     table, size = inputs.micrographs, np.full(len(columns), np.nan)
+    table = None if roles.own_psize else table
     if roles.image is None and (table is not None or roles.psize_mic is None):
         return
     if table is not None:

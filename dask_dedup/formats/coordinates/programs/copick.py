@@ -6,6 +6,7 @@ The centre is the location plus the translation of ``transformation_``.
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-_POINTS = '"points"'
+_BETWEEN = re.compile(r"[ \t\r\n,:]*")
 
 
 def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
     """Return the picks of a file, or None if it is no file of copick."""
     try:
-        picks = json.loads(content)
+        picks = json.loads(content.decode("utf-8-sig"))
         points = picks["points"]
         if "pickable_object_name" not in picks:
             return None
@@ -33,19 +34,21 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
         ]
         score = [point.get("score") for point in points]
         instance = [point.get("instance_id") for point in points]
-        centres = np.array(location, np.float64).reshape(-1, 3) + np.reshape(moved, (-1, 3))
+        positions = np.array(location, np.float64).reshape(-1, 3)
+        shifts = np.array(moved, np.float64).reshape(-1, 3)
         columns = {
-            **dict(zip("xyz", centres.T, strict=True)),
+            **dict(zip("xyz", positions.T, strict=True)),
+            **dict(zip(("shift_x", "shift_y", "shift_z"), shifts.T, strict=True)),
             "score": np.array(score, np.float64),
             "instance_id": np.array(instance, np.float64),
         }
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
+    # JSON can have characters that are no text.
+    run = str(picks.get("run_name") or _run_of(path)).encode(errors="backslashreplace").decode()
     return {
         **columns,
-        "micrograph": np.full(
-            len(points), str(picks.get("run_name") or _run_of(path)), dtype=object
-        ),
+        "micrograph": np.full(len(points), run, dtype=object),
         "pixel_size": np.ones(len(points)),
     }
 
@@ -60,12 +63,8 @@ def _find_elements(content: bytes) -> list[tuple[int, int]]:
     """Return the byte range of each point."""
     text = content.decode()
     decoder, spans = json.JSONDecoder(), []
-    position = text.index("[", text.index(_POINTS)) + 1
-    while True:
-        while text[position] in " \t\r\n,":
-            position += 1
-        if text[position] == "]":
-            break
+    position = _find_points(text, decoder) + 1
+    while text[position := _skip(text, position)] != "]":
         _, stop = decoder.raw_decode(text, position)
         spans.append((position, stop))
         position = stop
@@ -74,6 +73,28 @@ def _find_elements(content: bytes) -> list[tuple[int, int]]:
     return [(len(text[:a].encode()), len(text[:b].encode())) for a, b in spans]
 
 
+def _find_points(text: str, decoder: json.JSONDecoder) -> int:
+    """Return the position of the last value of ``points`` in the object, which is the one that counts."""
+    found, position = 0, text.index("{") + 1
+    while text[position := _skip(text, position)] != "}":
+        key, position = decoder.raw_decode(text, position)
+        position = _skip(text, position)
+        found = position if key == "points" else found
+        _, position = decoder.raw_decode(text, position)
+    return found
+
+
+def _skip(text: str, position: int) -> int:
+    """Return the position of the next value, or of the bracket at the end."""
+    found = _BETWEEN.match(text, position)
+    return found.end() if found else position
+
+
 COPICK = ColumnMap(
-    "copick picks", (".json",), parse=_parse, find_elements=_find_elements, by_run=True
+    "copick picks",
+    (".json",),
+    parse=_parse,
+    find_elements=_find_elements,
+    by_run=True,
+    shifts=("transformation_",),
 )

@@ -1,7 +1,7 @@
 """CSV files and other text tables with named columns.
 
 Columns get their roles by the names that programs use, or by a mapping from the user. A table without names has
-two or three columns: x, y and z.
+two columns: x and y. Those in a list of tomograms have three or six: x, y, z and angles.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ _NAMES = {
     ),
     "filament": ("filament", "filament_id", "filamentid", "rlnhelicaltubeid", "ids"),
 }
+#: Names of the sizes of boxes, in lower case. With them, x and y can be corners.
+_WIDTHS, _HEIGHTS = {"width", "w", "box_width"}, {"height", "h", "box_height"}
+_CENTRES = ("cent", "cx")
 _ROLE_OF = {name: role for role, names in _NAMES.items() for name in names}
 _ANGSTROM = "x [a]"
 
@@ -68,22 +71,87 @@ def _read_header(head: bytes, path: Path, given: Mapping[str, str]) -> Header | 
     if not names:
         return None
     if all(is_numeric(name.encode()) for name in names):
+        commented = _names_in_comment(head, len(names), delimiter)
+        if commented and (not given or set(given.values()) <= {*commented}):
+            return _named(commented, given, path, delimiter, 0)
         if given:
             roles = _roles_by_number(names, given, path)
-        elif len(names) in (2, 3):
-            roles = tuple("xyz"[: len(names)])
+        elif len(names) == 2:
+            roles = ("x", "y")
+        elif len(names) == 3:
+            wanted = parameter("columns", "x=1,y=2,z=3")
+            raise InputError(
+                f"{path}: has three columns without names, which can be x, y, z or x, y, score. Pass {wanted}, or "
+                "what they are."
+            )
         else:
             return None
         return Header(Layout(DELIMITED.name, roles, delimiter))
     start = min(head.index(line) + len(line), len(head))
     start = head.find(b"\n", start) + 1 or len(head)
+    return _named(names, given, path, delimiter, start)
+
+
+def _names_in_comment(head: bytes, count: int, delimiter: str) -> list[str]:
+    """Return `count` names of columns in the last comment before the first row, or an empty list.
+
+    NumPy writes the header of a table as a comment.
+    """
+    before = head[: head.index(first_row(head))].decode(errors="replace").splitlines()
+    comment = next((line.strip() for line in reversed(before) if line.strip()), "").lstrip("#")
+    for each in dict.fromkeys((delimiter, *_DELIMITERS, "")):
+        names = _split(comment.strip(), each)
+        if len(names) == count and {"x", "y"} <= {_ROLE_OF.get(name.lower()) for name in names}:
+            return names
+    return []
+
+
+def _named(
+    names: Sequence[str], given: Mapping[str, str], path: Path, delimiter: str, start: int
+) -> Header | None:
+    """Return the header of a table with these names of columns, and rows from byte `start`."""
     columns = _roles_by_name(names, given, path)
     if not {"x", "y"} <= set(columns):
         return None
-    angstrom = any(name.lower() == _ANGSTROM for name in names)
+    if not given:
+        _check_boxes(names, columns, path)
+    angstrom = names[columns.index("x")].lower() == _ANGSTROM
     return Header(
         Layout(DELIMITED.name, columns, delimiter, pixel_size=1.0 if angstrom else None), start
     )
+
+
+def _check_boxes(names: Sequence[str], columns: Sequence[str], path: Path) -> None:
+    """Raise InputError if a table has sizes of boxes, and x and y can be centres or corners."""
+    lower = [name.lower() for name in names]
+    sizes = [names[lower.index(name)] for name in lower if name in _WIDTHS | _HEIGHTS]
+    x, y = names[columns.index("x")], names[columns.index("y")]
+    if len(sizes) < 2 or any(text in x.lower() for text in _CENTRES):
+        return
+    score = f",score={names[columns.index('score')]}" if "score" in columns else ""
+    centres, corners = (
+        f"x={x},y={y}{more}{score}" for more in ("", f",width={sizes[0]},height={sizes[1]}")
+    )
+    raise InputError(
+        f"{path}: has the size of boxes ({', '.join(sizes)}), so {x} and {y} can be centres or corners. Pass "
+        f"{parameter('columns', centres)} for centres, or {parameter('columns', corners)} for corners."
+    )
+
+
+def explain_unknown(path: Path, head: bytes) -> str | None:
+    """Return a message about a text table whose columns have unknown names. Return None for other files."""
+    text = first_row(head).removeprefix(codecs.BOM_UTF8).decode(errors="replace")
+    delimiter = next((each for each in _DELIMITERS if each in text), "")
+    names = _split(text, delimiter)
+    if path.suffix.lower() not in DELIMITED.extensions or len(names) < 2:
+        return None
+    shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+    numbered = all(is_numeric(name.encode()) for name in names)
+    wanted = "x=1,y=2,score=3" if numbered and len(names) > 2 else f"x={names[0]},y={names[1]}"
+    what = (
+        f"{len(names)} columns without names" if numbered else f"columns of unknown names ({shown})"
+    )
+    return f"{path}: has {what}. Say which are x and y, such as {parameter('columns', wanted)}."
 
 
 def _split(text: str, delimiter: str) -> list[str]:
@@ -100,7 +168,7 @@ def _roles_by_name(names: Sequence[str], given: Mapping[str, str], path: Path) -
     role_of = {name: role for role, name in given.items()}
     missing = [name for name in role_of if name not in names]
     if missing:
-        raise InputError(f"{path}: has no column {missing[0]}. Its columns are {', '.join(names)}.")
+        raise InputError(f"{path}: has no column {missing[0]}. Name one of {', '.join(names)}.")
     columns: list[str] = []
     for name in names:
         role = role_of.get(name) if given else _ROLE_OF.get(name.lower())
@@ -145,4 +213,13 @@ def with_columns(given: Mapping[str, str]) -> ColumnMap:
     return ColumnMap(DELIMITED.name, DELIMITED.extensions, recognise)
 
 
+def _recognise_listed(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
+    count = len(first_row(head).split())
+    if count not in (3, 6) or not all(map(is_numeric, first_row(head).split())):
+        return None
+    return Header(Layout(DELIMITED.name, ("x", "y", "z", "rot", "tilt", "psi")[:count]))
+
+
 DELIMITED = ColumnMap("text table", (".csv", ".tsv", ".txt"), _recognise)
+#: Text files that a list of tomograms names.
+LISTED = ColumnMap(DELIMITED.name, DELIMITED.extensions, _recognise_listed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, first_row
+from dask_dedup.formats.coordinates.values import whole_number
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ _NAMES = (
     ),
     *("otag", "npar", "spare", "ref", "sref", "apix", "def"),
 )
+#: Extension of files with the names of tomograms.
+NAMES_EXTENSION = ".doc"
 #: A table needs its columns up to z.
 _LEAST = _NAMES.index("z") + 1
 
@@ -42,13 +45,17 @@ def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     return Header(Layout(DYNAMO.name, (*_NAMES, *more)[:count]))
 
 
-DYNAMO = ColumnMap("Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers")
+DYNAMO = ColumnMap(
+    *("Dynamo table", (".tbl",), _recognise, "lines of at least 26 numbers"),
+    numbered=True,
+    shifts=("dx", "dy", "dz"),
+)
 
 
 def read_names(path: Path) -> tuple[tuple[str, str], ...]:
     """Return the numbers and names of tomograms in the ``.doc`` file of a table, if there is one."""
-    doc = path.with_suffix(".doc")
-    if path.suffix.lower() != ".tbl" or not doc.is_file():
+    doc = path.with_suffix(NAMES_EXTENSION)
+    if path.suffix.lower() not in DYNAMO.extensions or not doc.is_file():
         return ()
     lines = (line.split(None, 1) for line in doc.read_text(errors="replace").splitlines())
-    return tuple((line[0], line[1].strip()) for line in lines if len(line) == 2)
+    return tuple((whole_number(line[0]), line[1].strip()) for line in lines if len(line) == 2)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.column_map import ColumnMap
 
 if TYPE_CHECKING:
@@ -15,13 +16,22 @@ if TYPE_CHECKING:
 
 
 def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
-    """Return the picks of a 2-D micrograph. Boxes are centres, in pixels."""
+    """Return the picks of a 2-D micrograph. Boxes are centres, in pixels.
+
+    Positions in tomograms are counted from the middle, so they need the size of the tomogram.
+    """
     if not path.stem.endswith("_info"):
         return None
     try:
         info = json.loads(content)
+        if info.get("boxes_3d"):
+            raise InputError(
+                f"{path}: has picks in a tomogram (boxes_3d), which cannot be read. Export them from EMAN2 as text."
+            )
         boxes = [(float(x), float(y)) for x, y, *_ in info["boxes"]]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except InputError:
+        raise
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     points = np.array(boxes, dtype=np.float64).reshape(-1, 2)
     return {"x": points[:, 0], "y": points[:, 1]}

@@ -34,19 +34,22 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG
                 model_object += 1
                 position += _OBJECT
             elif name == b"CONT":
-                (count,) = struct.unpack_from(">i", content, position)
+                (count,) = struct.unpack_from(">I", content, position)
                 position += 16
                 found = np.frombuffer(content, ">f4", 3 * count, position).reshape(-1, 3)
-                points.append(found.astype(np.float64))
+                with np.errstate(invalid="ignore"):
+                    points.append(found.astype(np.float64))
                 numbers += [model_object] * count
                 position += 12 * count
             elif name == b"MESH":
-                vertices, indices = struct.unpack_from(">ii", content, position)
+                vertices, indices = struct.unpack_from(">II", content, position)
                 position += 16 + 12 * vertices + 4 * indices
             else:
-                (length,) = struct.unpack_from(">i", content, position)
+                (length,) = struct.unpack_from(">I", content, position)
                 position += 4 + length
     except (struct.error, ValueError):
+        return None
+    if position > len(content):
         return None
     every = np.concatenate([np.empty((0, 3)), *points])
     return {

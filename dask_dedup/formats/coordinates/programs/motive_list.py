@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.formats.coordinates.column_map import ColumnMap
+from dask_dedup.formats.coordinates.values import whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,16 +31,17 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:  # noqa: ARG
     with np.errstate(invalid="ignore", over="ignore"):
         values = np.frombuffer(content, f"{order}f4", offset=_HEADER).astype(np.float64)
         values = values.reshape(ny, nx)
-        centres = values[:, _POSITION] + values[:, _SHIFT]
+        positions, shifts = values[:, _POSITION], values[:, _SHIFT]
     numbers, index = np.unique(values[:, _TOMOGRAM], return_inverse=True)
-    names = np.array([f"{number:g}" for number in numbers.tolist()], dtype=object)
+    names = np.array([whole_number(repr(number)) for number in numbers.tolist()], dtype=object)
     return {
         "micrograph": names[index] if ny else np.empty(0, object),
-        **dict(zip("xyz", centres.T, strict=True)),
+        **dict(zip("xyz", positions.T, strict=True)),
+        **dict(zip(("shift_x", "shift_y", "shift_z"), shifts.T, strict=True)),
         "score": values[:, _SCORE],
         "subtomogram": values[:, _TAG],
         "class": values[:, _CLASS],
     }
 
 
-MOTIVE_LIST = ColumnMap("EM motive list", (".em",), parse=_parse)
+MOTIVE_LIST = ColumnMap("EM motive list", (".em",), parse=_parse, shifts=("rows 11 to 13",))

@@ -25,7 +25,7 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
     try:
         points = [json.loads(line)["location"] for line in content.splitlines() if line.strip()]
         position = np.array([[point[axis] for axis in "xyz"] for point in points], np.float64)
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None
     folders = path.absolute().parts
     spacing = _SPACING.search(str(path.absolute()))
@@ -39,4 +39,9 @@ def _parse(content: bytes, path: Path) -> Mapping[str, Any] | None:
     return columns
 
 
-PORTAL = ColumnMap("CryoET data portal points", (".ndjson",), parse=_parse, by_run=True)
+PORTAL = ColumnMap(
+    *("CryoET data portal points", (".ndjson",)),
+    parse=_parse,
+    by_run=True,
+    pixel_size="VoxelSpacing in the path",
+)

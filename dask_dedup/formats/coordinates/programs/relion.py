@@ -11,14 +11,16 @@ from dask_dedup.formats.coordinates.column_map import (
     ColumnMap,
     Header,
     Layout,
-    first_row,
     star_loops,
     star_map,
 )
-from dask_dedup.formats.coordinates.programs.tomograms import BINNING, PIXEL_SIZE, find_tomogram
+from dask_dedup.formats.coordinates.programs.tomograms import BINNING, PIXEL_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dask_dedup.formats.coordinates.column_map import Scale
+    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
 
 #: Particle tables are read by `formats.star`, which knows optics groups and shifts.
 _OF_PARTICLES = (
@@ -48,15 +50,23 @@ def _recognise_annotations(head: bytes, path: Path) -> Header | None:
         columns = tuple(roles.get(label, label) for label in labels)
         if not {"x", "y", "z", "micrograph"} <= set(columns):
             continue
-        row = first_row(head, start).split()
-        size = None
-        if len(row) == len(columns):
-            name = row[columns.index("micrograph")].decode(errors="replace")
-            found = find_tomogram(path, name, (PIXEL_SIZE, BINNING))
-            size = float(found[PIXEL_SIZE]) * float(found[BINNING]) if found else None
-        return Header(Layout(ANNOTATIONS.name, columns, pixel_size=size), start)
+        return Header(Layout(ANNOTATIONS.name, columns), start)
     return None
 
 
+def _find_scale(tables: TomogramTables, path: Path, tomogram: str) -> tuple[Scale, Path | None]:
+    """Return the pixel size of a binned tomogram."""
+    found = tables.find(path, tomogram, (PIXEL_SIZE, BINNING))
+    if found is None:
+        return ((), None), None
+    (pixel_size, binning), table = found
+    return ((), pixel_size * binning), table
+
+
 ANNOTATIONS_FOLDER = "annotations"
-ANNOTATIONS = ColumnMap("RELION annotations", (".star",), _recognise_annotations, star=True)
+ANNOTATIONS = ColumnMap(
+    *("RELION annotations", (".star",), _recognise_annotations),
+    star=True,
+    find_scale=_find_scale,
+    pixel_size="binned tomograms",
+)

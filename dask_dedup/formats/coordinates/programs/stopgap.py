@@ -14,4 +14,5 @@ STOPGAP = star_map(
     },
     block="stopgap_motivelist",
     needs=("x", "y", "z"),
+    numbered=True,
 )

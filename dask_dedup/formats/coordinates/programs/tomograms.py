@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import re
-from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING
 
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import opening
 from dask_dedup.formats.coordinates.column_map import star_loops
+from dask_dedup.formats.star.values import is_number
+from dask_dedup.storage.files import is_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,30 +22,53 @@ PIXEL_SIZE = "rlnTomoTiltSeriesPixelSize"
 BINNING = "rlnTomoTomogramBinning"
 _NAME = "rlnTomoName"
 #: Folders above a pick file in which the table of tomograms may be.
-_LEVELS = 3
-_TABLE_OF_SET = re.compile(r"^\s*_rlnTomoTomogramsFile\s+(?:#\d+\s*)?(\S+)", re.MULTILINE)
+_LEVELS = 4
+_TABLE_OF_SET = re.compile(r"^[ \t]*_rlnTomoTomogramsFile\s+(?:#\d+\s*)?(\S+)", re.MULTILINE)
 
 
-def find_tomogram(path: Path, name: str, needs: tuple[str, ...]) -> dict[str, str] | None:
-    """Return the row of a tomogram, as text, from the first table near `path` that has the columns `needs`.
+class TomogramTables:
+    """The tables of tomograms near pick files. Each table is read once, so an object serves one opening of an input."""
 
-    Tables are searched in the three folders above, and where an ``optimisation_set.star`` there names one.
-    """
-    for table in _find_tables(path.absolute().parent):
-        row = _read_table(table).get(name)
-        if row is not None and set(needs) <= row.keys():
-            return row
-    return None
+    def __init__(self) -> None:
+        self._near: dict[Path, list[Path]] = {}
+        self._rows: dict[Path, dict[str, dict[str, str]]] = {}
+
+    def found(self) -> list[Path]:
+        """Return all tables that were found, in the order in which they are searched."""
+        return list(dict.fromkeys(chain.from_iterable(self._near.values())))
+
+    def find(
+        self, path: Path, name: str, needs: tuple[str, ...]
+    ) -> tuple[tuple[float, ...], Path] | None:
+        """Return the columns `needs` of a tomogram, and the first table near the pick file `path` that has them.
+
+        Tables are searched in the four folders above, and where an ``optimisation_set.star`` there names one.
+
+        Raises
+        ------
+        InputError
+            If a value is not a positive number, or a table cannot be read.
+        """
+        folder = path.absolute().parent
+        if folder not in self._near:
+            with opening(folder):
+                self._near[folder] = list(dict.fromkeys(_tables_near(folder)))
+        for table in self._near[folder]:
+            if table not in self._rows:
+                with opening(table):
+                    self._rows[table] = _read_table(table)
+            row = self._rows[table].get(name)
+            if row is not None and set(needs) <= row.keys():
+                values = (_positive(row[label], f"{table}: {label} of {name}") for label in needs)
+                return tuple(values), table
+        return None
 
 
-def find_table(path: Path) -> Path | None:
-    """Return the table of tomograms that `find_tomogram` reads first, if there is one."""
-    return next(iter(_find_tables(path.absolute().parent)), None)
-
-
-@lru_cache(maxsize=16)
-def _find_tables(folder: Path) -> list[Path]:
-    return list(_tables_near(folder))
+def _positive(text: str, what: str) -> float:
+    value = float(text) if is_number(text.encode()) else math.nan
+    if not 0 < value < math.inf:
+        raise InputError(f"{what} is {text!r}. Correct it: a positive number is needed.")
+    return value
 
 
 def _tables_near(folder: Path) -> Iterator[Path]:
@@ -49,10 +77,9 @@ def _tables_near(folder: Path) -> Iterator[Path]:
         for listed in sorted(above.glob("*optimisation_set.star")):
             for target in _TABLE_OF_SET.findall(listed.read_text(errors="replace")):
                 found = (base / target for base in (above, *above.parents))
-                yield from (table for table in found if table.is_file())
+                yield from (table for table in found if is_file(table))
 
 
-@lru_cache(maxsize=16)
 def _read_table(path: Path) -> dict[str, dict[str, str]]:
     """Return the rows of a table of tomograms by name."""
     text = path.read_bytes() + b"\n"
@@ -65,5 +92,5 @@ def _read_table(path: Path) -> dict[str, dict[str, str]]:
             if len(values) != len(labels):
                 break
             row = dict(zip(labels, values, strict=True))
-            rows.setdefault(row[_NAME], row)
+            rows.setdefault(row[_NAME].strip("'\""), row)
     return rows

@@ -1,4 +1,4 @@
-"""Warp and M: species of M in angstrom, and results of template matching from 0 to 1."""
+"""Results of Warp's template matching, with positions from 0 to 1."""
 
 from __future__ import annotations
 
@@ -12,57 +12,55 @@ from dask_dedup.formats.coordinates.column_map import (
     Layout,
     first_row,
     star_loops,
-    star_map,
+    with_roles,
 )
-from dask_dedup.formats.coordinates.lines import find_lines, split_lines
-from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, find_tomogram
+from dask_dedup.formats.coordinates.lines import cut_table, find_lines, split_lines
+from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, TomogramTables
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from dask_dedup.formats.coordinates.column_map import Scale
 
 _ROLES = {
     "rlnCoordinateX": "x",
     "rlnCoordinateY": "y",
     "rlnCoordinateZ": "z",
     "rlnAutopickFigureOfMerit": "score",
-    "rlnMicrographName": "micrograph",
     "rlnTomoName": "micrograph",
+    "rlnMicrographName": "micrograph",
 }
 #: Warp writes fractions with many digits. Positions in pixels are larger.
 _FRACTION = re.compile(rb"[01]\.\d+|[01]")
 
-M_SPECIES = star_map(
-    "M species",
-    {
-        "wrpCoordinateX1": "x",
-        "wrpCoordinateY1": "y",
-        "wrpCoordinateZ1": "z",
-        "wrpSourceName": "micrograph",
-    },
-    needs=("x", "y", "z", "micrograph"),
-    pixel_size=1.0,
-)
 
-
-def _recognise(head: bytes, path: Path) -> Header | None:
+def _recognise(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
     for _, labels, start in star_loops(head):
-        columns = tuple(_ROLES.get(label, label) for label in labels)
+        columns = with_roles(labels, _ROLES)
         if not {"x", "y", "z", "micrograph", "score"} <= set(columns):
             continue
-        if not _all_fractions(head[start:], [columns.index(axis) for axis in "xyz"]):
+        rows = cut_table(head[start:])
+        if first_row(rows) and not _all_fractions(rows, [columns.index(axis) for axis in "xyz"]):
             return None
-        row = first_row(head, start).split()
-        if len(row) != len(columns):
-            return None
-        scale = _size_of(row[columns.index("micrograph")].decode(errors="replace"), path)
-        return Header(Layout(MATCHING.name, columns, scale=scale, pixel_size=1.0), start)
+        return Header(Layout(MATCHING.name, columns), start)
     return None
+
+
+def has_sizes(head: bytes, path: Path) -> bool:
+    """Return whether a STAR file that begins with `head` has matches, and a table near it the size of the first one."""
+    header = _recognise(head, path)
+    values = first_row(head, header.start).split() if header else []
+    if header is None or len(values) != len(header.layout.columns):
+        return False
+    tomogram = values[header.layout.columns.index("micrograph")].decode(errors="replace")
+    try:
+        return TomogramTables().find(path, tomogram, (PIXEL_SIZE, *SIZES)) is not None
+    except InputError:  # of a table that need not be the one for this file
+        return False
 
 
 def _all_fractions(text: bytes, columns: list[int]) -> bool:
     """Return whether the positions of the first lines are from 0 to 1."""
-    if not first_row(text):
-        return False
     starts, is_pick = find_lines(text)
     lines = [line for line, pick in zip(split_lines(text, starts), is_pick, strict=True) if pick]
     rows = [line.split() for line in lines[:100]]
@@ -73,15 +71,18 @@ def _all_fractions(text: bytes, columns: list[int]) -> bool:
     )
 
 
-def _size_of(tomogram: str, path: Path) -> tuple[float, ...]:
-    """Return the size of a tomogram in angstrom, from a table of tomograms in the folders above `path`."""
-    row = find_tomogram(path, tomogram, (PIXEL_SIZE, *SIZES))
-    if row is None:
+def _find_scale(tables: TomogramTables, path: Path, tomogram: str) -> tuple[Scale, Path]:
+    """Return the size of a tomogram in angstrom."""
+    found = tables.find(path, tomogram, (PIXEL_SIZE, *SIZES))
+    if found is None:
         raise InputError(
             f"{path}: its positions are fractions of the volume (0 to 1), and no tomograms.star beside it or in "
             f"the folders above has the size of {tomogram}. Put that table into the folder."
         )
-    return tuple(float(row[size]) * float(row[PIXEL_SIZE]) for size in SIZES)
+    (pixel_size, *sizes), table = found
+    return (tuple(size * pixel_size for size in sizes), 1.0), table
 
 
-MATCHING = ColumnMap("Warp template matching", (".star",), _recognise, star=True)
+MATCHING = ColumnMap(
+    "Warp template matching", (".star",), _recognise, star=True, find_scale=_find_scale
+)

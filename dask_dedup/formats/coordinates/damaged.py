@@ -1,0 +1,105 @@
+"""Errors about files of a folder that no format recognises: damaged pick files, or a folder without pick files."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.column_map import first_row, star_loops
+from dask_dedup.formats.coordinates.folder import suffix_of
+from dask_dedup.formats.coordinates.optimisation_set import is_set
+from dask_dedup.formats.coordinates.programs.delimited import explain_unknown
+from dask_dedup.formatting import counted
+from dask_dedup.storage.files import open_to_read, read_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dask_dedup.formats.coordinates.folder import PickPath
+    from dask_dedup.formats.coordinates.pick_file import PickFile
+
+_HEAD = 2**16
+#: Number of values of a particle in EM motive lists, as in the header.
+_MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
+
+
+def check_unread(
+    folder: Path,
+    opened: Sequence[tuple[PickPath, PickFile]],
+    unknown: Sequence[PickPath],
+) -> None:
+    """Check that no file named like the pick files of a folder is damaged.
+
+    Damaged are files of an `unknown` format, unless they are whole files of another kind, and files that end
+    within a header that no other file has.
+
+    Raises
+    ------
+    InputError
+        If there is such a file.
+    """
+    picks = [(path, file.layout) for path, file in opened if file.layout and file.spans]
+    kinds = {_kind_of(path): path for path, _ in picks}
+    layouts = {layout.columns for _, layout in picks}
+    damaged = [file for file in unknown if _kind_of(file) in kinds]
+    damaged = [file for file in damaged if not _is_of_other_kind(file)]
+    damaged += [
+        path
+        for path, file in opened
+        if file.layout and not file.spans and file.layout.columns not in layouts
+        if _kind_of(path) in kinds and not _read(path).endswith(b"\n")
+    ]
+    if damaged:
+        other = kinds[_kind_of(damaged[0])].path.name
+        more = f" ({counted(len(damaged), 'such file')})" if len(damaged) > 1 else ""
+        raise InputError(
+            f"{damaged[0].path}: cannot be read as picks, unlike {other}, which is named alike{more}. Repair it, "
+            f"or move it out of {folder}."
+        )
+
+
+def _kind_of(file: PickPath) -> tuple[str, str]:
+    return file.path.suffix.lower(), suffix_of(file.name)
+
+
+def _read(file: PickPath) -> bytes:
+    with opening(file.path):
+        return read_bytes(file.path)
+
+
+def _is_of_other_kind(file: PickPath) -> bool:
+    """Return whether a file is a whole STAR table without positions, JSON without picks, or an EM image."""
+    content, extension = _read(file), file.path.suffix.lower()
+    if extension == ".star":
+        loops = star_loops(content + b"\n")
+        has_positions = any("Coordinate" in label for _, labels, _ in loops for label in labels)
+        has_rows = any(first_row(content, start) for _, _, start in loops)
+        return is_set(content) or (has_rows and not has_positions)
+    if extension == ".json":
+        try:
+            return "pickable_object_name" not in json.loads(content)
+        except (ValueError, TypeError, RecursionError):
+            return False
+    return extension == ".em" and content[4:8] not in _MOTIVE_LIST
+
+
+def no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> InputError:
+    """Return an error about a folder without picks, in which `empty` of the files found are empty."""
+    if found and empty == len(found):
+        return InputError(
+            f"{folder}: no picks: {counted(empty, 'file', 'are empty')}. Leave it out."
+        )
+    hint = ". Pass the folder with the pick files"
+    for file in found[:1]:
+        with opening(file.path), open_to_read(file.path) as opened:
+            explained = explain_unknown(file.path, opened.read(_HEAD))
+        if explained:
+            return InputError(explained)
+    if found:
+        hint = f". Pass particle tables by name, such as {found[0].name}"
+    return InputError(
+        f"{folder}: the folder has neither Parquet files nor pick files of a known format{hint}."
+    )

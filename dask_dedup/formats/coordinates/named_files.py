@@ -1,0 +1,33 @@
+"""An input that is some of the pick files in a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from dask_dedup.storage.paths import at
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class NamedFiles(str):
+    """Pick files that are one input. As text, it is a pattern that they match, and their number.
+
+    Attributes
+    ----------
+    folder : Path
+        Output names are relative to it.
+    files : tuple of str
+    """
+
+    __slots__ = ("files", "folder")
+    folder: Path
+    files: tuple[str, ...]
+
+    @classmethod
+    def of(cls, text: str, folder: str | Path, files: Sequence[str | Path]) -> Self:
+        """Return the input `text`, which is these files."""
+        self = cls(text)
+        self.folder, self.files = at(folder), tuple(map(str, files))
+        return self

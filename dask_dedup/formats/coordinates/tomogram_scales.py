@@ -1,0 +1,77 @@
+"""Scale pick files whose positions need the size or binning of their tomogram, from a table of tomograms."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats.coordinates.lines import find_lines, pick_lines, read_span
+from dask_dedup.formats.coordinates.programs import MAP_OF
+from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
+from dask_dedup.formats.coordinates.values import RowError, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from dask_dedup.formats.coordinates.column_map import Layout, Scale
+    from dask_dedup.formats.coordinates.folder import PickPath
+    from dask_dedup.formats.coordinates.pick_file import PickFile
+
+_Opened = tuple["PickPath", "PickFile"]
+
+
+def scale_files(path: Path, opened: Sequence[_Opened]) -> tuple[list[_Opened], list[Path]]:
+    """Return the files of the input `path` with scaled layouts, and the tables of tomograms that were used.
+
+    Raises
+    ------
+    InputError
+        If a tomogram has no size, or a file names tomograms of different sizes.
+    """
+    tables = TomogramTables()
+    used: set[Path | None] = set()
+    scales: dict[str, tuple[Scale, Path | None]] = {}
+    scaled = []
+    for pick_path, file in opened:
+        layout = file.layout
+        find_scale = MAP_OF[layout.map].find_scale if layout else None
+        if layout is None or find_scale is None:
+            scaled.append((pick_path, file))
+            continue
+        names = _tomograms_of(pick_path.path, file, layout)
+        for name in names:
+            scale, table = find_scale(tables, pick_path.path, name)
+            other, other_table = scales.setdefault(name, (scale, table))
+            if scale != other:
+                raise InputError(
+                    f"{path}: {name} has different sizes or pixel sizes in {other_table or 'no table'} and "
+                    f"{table or 'no table'}. Pass the folders of the pick files as two inputs."
+                )
+            if scale != scales[names[0]][0]:
+                raise InputError(
+                    f"{pick_path.path}: {names[0]} and {name} differ in size or pixel size. Split the file into "
+                    "one for each tomogram."
+                )
+            used.add(table)
+        if names:
+            factors, pixel_size = scales[names[0]][0]
+            file = replace(file, layout=replace(layout, scale=factors, pixel_size=pixel_size))
+        scaled.append((pick_path, file))
+    return scaled, [table for table in tables.found() if table in used]
+
+
+def _tomograms_of(path: Path, file: PickFile, layout: Layout) -> list[str]:
+    """Return the names of the tomograms in a pick file. Return [] if it has an invalid row: reading names the row."""
+    names: dict[str, None] = {}
+    for span in file.spans:
+        block = read_span(path, span.start, span.stop)
+        lines = pick_lines(block, *find_lines(block))
+        table = Table(lines, layout.columns, layout.delimiter, span.rows)
+        try:
+            column = table.columns(["micrograph"])["micrograph"]
+        except RowError:
+            return []
+        names |= dict.fromkeys(name.strip("'\"") for name in column.unique().to_pylist())
+    return list(names)
