@@ -129,6 +129,12 @@ class TestLostDriver:
         assert value("dask_dedup_expected_particles") == 0
 
 
+def test_ctrl_c_is_not_called_a_failure():
+    plugin = received(started("a"), {"run": "a", "kind": "failed", "reason": "interrupted"})
+    headline = make_view(plugin)["headline"]
+    assert headline == "Interrupted after 0 s. The same command continues."
+
+
 class TestNewestRun:
     def test_a_finished_run_is_shown_after_an_earlier_lost_one(self):
         plugin = watched_by("old", "new")
