@@ -38,7 +38,8 @@ PATIENCE = 90
 def watched_by(*clients, silent=0.0):
     """Return a plugin of a scheduler that has last heard of its clients some seconds ago."""
     seen = SimpleNamespace(last_seen=time.time() - silent)
-    return DedupPlugin(SimpleNamespace(clients=dict.fromkeys(clients, seen), workers={}))
+    known = dict.fromkeys(clients, seen)
+    return DedupPlugin(SimpleNamespace(address="tcp://host:8786", clients=known, workers={}))
 
 
 def send(plugin, *sent):
@@ -105,6 +106,12 @@ class TestLostDriver:
         plugin.remove_client(None, "c")
         assert make_view(plugin)["status"] == "finished"
         assert plugin.totals["lost"] == 0
+
+    def test_a_driver_in_the_process_of_the_scheduler_is_not_lost(self):
+        plugin = watched_by("c", silent=100)
+        plugin.scheduler.address = "inproc://host/1/1"
+        send(plugin, driven("a"))
+        assert make_view(plugin)["status"] == "running"
 
     def test_many_clients_send_fewer_heartbeats(self):
         plugin = watched_by(*map(str, range(40)), silent=14)

@@ -116,8 +116,8 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     def check_drivers(self) -> None:
         """Mark runs whose driver is silent as lost, and lost runs whose driver is heard of as running."""
-        if self.scheduler is None:
-            return
+        if self.scheduler is None or self.scheduler.address.startswith("inproc://"):
+            return  # a driver in the scheduler's own process is as alive as the scheduler
         clients = self.scheduler.clients
         # As the scheduler asks of its clients: every 5 s, and less often if there are many.
         limit = 10 * heartbeat_interval(len(clients)) + LATE_SECONDS
