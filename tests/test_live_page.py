@@ -38,7 +38,8 @@ PATIENCE = 90
 def watched_by(*clients, silent=0.0):
     """Return a plugin of a scheduler that has last heard of its clients some seconds ago."""
     seen = SimpleNamespace(last_seen=time.time() - silent)
-    return DedupPlugin(SimpleNamespace(clients=dict.fromkeys(clients, seen), workers={}))
+    known = dict.fromkeys(clients, seen)
+    return DedupPlugin(SimpleNamespace(address="tcp://host:8786", clients=known, workers={}))
 
 
 def send(plugin, *sent):
@@ -106,6 +107,12 @@ class TestLostDriver:
         assert make_view(plugin)["status"] == "finished"
         assert plugin.totals["lost"] == 0
 
+    def test_a_driver_in_the_process_of_the_scheduler_is_not_lost(self):
+        plugin = watched_by("c", silent=100)
+        plugin.scheduler.address = "inproc://host/1/1"
+        send(plugin, driven("a"))
+        assert make_view(plugin)["status"] == "running"
+
     def test_many_clients_send_fewer_heartbeats(self):
         plugin = watched_by(*map(str, range(40)), silent=14)
         send(plugin, driven("a", "0"))
@@ -127,6 +134,12 @@ class TestLostDriver:
         assert value("dask_dedup_running") == 0
         assert value("dask_dedup_runs_total", status="lost") == 1
         assert value("dask_dedup_expected_particles") == 0
+
+
+def test_ctrl_c_is_not_called_a_failure():
+    plugin = received(started("a"), {"run": "a", "kind": "failed", "reason": "interrupted"})
+    headline = make_view(plugin)["headline"]
+    assert headline == "Interrupted after 0 s. The same command continues."
 
 
 class TestNewestRun:
@@ -275,7 +288,7 @@ class TestDashboardOption:
         assert cli("run", source, "-o", out, *options).exit_code == 1
         shown = cli("status", out).stdout
         assert "--dashboard --dashboard-address :8787" in shown
-        assert "--plot-micrograph 'a b'" in shown
+        assert shown.count("--plot-micrograph 'a b'") == 1
 
 
 def broken_after(number):

@@ -68,11 +68,14 @@ def test_nearest_distances_equal_those_of_all_pairs(seed, number):
     micrograph = rng.integers(0, 3, number)
     pairs = find_close_pairs(sample_of(points, micrograph), micrograph.astype(np.intp), 45.0)
     every = np.ones(number, dtype=bool)
-    for among in (every, rng.random(number) < 0.5):
+    some = [every, *(rng.random((3, number)) < 0.5)]
+    bits = sum(among.astype(np.uint32) << np.uint32(bit) for bit, among in enumerate(some))
+    for among, found in zip(some, pairs.nearest_at(bits, len(some)), strict=True):
         expected = brute_nearest(points, micrograph, among)
         expected[expected > pairs.reach] = np.inf
         expected[~among] = np.nan
-        np.testing.assert_allclose(pairs.nearest(None if among is every else among), expected)
+        np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(pairs.nearest(), next(pairs.nearest_at(bits, 1)))
     group = rng.integers(0, 2, number)
     of_groups = pairs.nearest_of(group, 2)
     for one in (0, 1):

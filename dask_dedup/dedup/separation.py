@@ -13,7 +13,7 @@ from dask_dedup.dedup.coincident import find_coincident
 from dask_dedup.dedup.decide import rejected_uncompared
 from dask_dedup.dedup.greedy import reject_crowded, reject_worse, suppress
 from dask_dedup.dedup.rank import rank_keys, total_order
-from dask_dedup.dedup.spacing import Spacing, find_spacing, nearest_distance
+from dask_dedup.dedup.spacing import Spacing, measure_spacing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -91,23 +91,9 @@ def analyse_separations(
     params: DedupParams,
     higher_is_better: Sequence[bool],
     separations: Sequence[float] | Floats | None = None,
+    measured: tuple[Spacing | None, float] | None = None,
 ) -> SeparationAnalysis:
     """Find the gap between duplicates and neighbours, and what a run keeps at several separations.
-
-    Parameters are as in `keep_around`.
-    """
-    spacing = spacing_of(picks, params)
-    return keep_around(picks, params, higher_is_better, spacing, separations)
-
-
-def keep_around(
-    picks: Picks,
-    params: DedupParams,
-    higher_is_better: Sequence[bool],
-    spacing: Spacing | None,
-    separations: Sequence[float] | Floats | None = None,
-) -> SeparationAnalysis:
-    """Find what a run keeps at several separations around a known gap between duplicates and neighbours.
 
     Parameters
     ----------
@@ -117,14 +103,15 @@ def keep_around(
         Duplicates must be defined by a distance in angstrom (`DedupParams.measures`).
     higher_is_better : sequence of bool
         Direction of the score of each input.
-    spacing : Spacing or None
-        The gap; None if there is none.
     separations : sequence of float, optional
         Angstrom. By default those of `separations_around` the run's own. `min_separation` is added to them.
+    measured : tuple, optional
+        The result of `measure_picks`, if it is known.
     """
+    spacing, nearest = measured or measure_picks(picks, params)
     own = params.min_separation
     if separations is None:
-        separations = separations_around(own, _farthest(picks, params, spacing))
+        separations = separations_around(own, farthest_of_interest(spacing, nearest, own))
     wanted = np.unique([*separations, own])
     found, bits = keep_at(picks, params, higher_is_better, wanted)
     inputs = len(higher_is_better)
@@ -142,9 +129,15 @@ def keep_around(
     )
 
 
-def spacing_of(picks: Picks, params: DedupParams) -> Spacing | None:
-    """Find the gap between the distances of duplicates and of real neighbours among picks that can be compared."""
-    return find_spacing(*_centres(picks, params))
+def measure_picks(picks: Picks, params: DedupParams) -> tuple[Spacing | None, float]:
+    """Measure the spacing of the picks that can be compared (`spacing.measure_spacing`), in any order."""
+    some = picks.take(picks.invalid == 0) if picks.invalid.any() else picks
+    return measure_spacing(some.points(params)[0], unique_inverse(some.micrograph)[1])
+
+
+def farthest_of_interest(spacing: Spacing | None, nearest: float, own: float) -> float:
+    """Return the largest separation to try, given the result of `measure_picks` and the run's own separation."""
+    return _BEYOND * spacing.neighbours_begin if spacing else max(2.0 * own, nearest)
 
 
 def explain(spacing: Spacing | None) -> str:
@@ -182,19 +175,6 @@ def _round_up(least: float) -> float:
         return 1.0
     power = 10.0 ** np.floor(np.log10(least))
     return float(next(each * power for each in _ROUND if each * power >= least))
-
-
-def _centres(picks: Picks, params: DedupParams) -> tuple[Floats, Indices]:
-    """Return the centre and the micrograph number of each pick that can be compared."""
-    some = picks.take(picks.invalid == 0) if picks.invalid.any() else picks
-    return some.points(params)[0], unique_inverse(some.micrograph)[1]
-
-
-def _farthest(picks: Picks, params: DedupParams, spacing: Spacing | None) -> float:
-    """Return the largest separation of interest."""
-    if spacing:
-        return _BEYOND * spacing.neighbours_begin
-    return max(2.0 * params.min_separation, nearest_distance(*_centres(picks, params)))
 
 
 def kept_at(bits: Bits, separations: Floats, separation: float) -> NDArray[np.bool_]:

@@ -55,25 +55,43 @@ class _RadialPairs:
 
     Attributes
     ----------
+    counted : (m,) intp
+        Row numbers of the points from which the distances were measured.
+    start : (p,) intp
+        The point from which each distance was measured.
     distances : (p,) float64
-        Each pair from both ends.
-    nearest : (m,) float64
-        Distance from each of the points to its nearest neighbour, or the largest distance searched.
+    reach : float
+        The largest distance that was searched.
     edges : (s + 1,) float64
         Of shells.
     observed, expected : (s,) float64
         Pairs in each shell, and those of as many particles placed at random.
     """
 
+    counted: Indices
+    start: Indices
     distances: Floats
-    nearest: Floats
+    reach: float
     edges: Floats
     observed: Floats
     expected: Floats
 
+    def nearest(self) -> float:
+        """Return the distance within which 95 % of the points have a neighbour, at most `reach`; 0 without points."""
+        if not self.counted.size:
+            return 0.0
+        nearest = np.full(int(self.counted.max()) + 1, self.reach)
+        np.minimum.at(nearest, self.start, self.distances)
+        return float(np.percentile(nearest[self.counted], 95))
+
 
 def find_spacing(centres: Floats, micrographs: Indices) -> Spacing | None:
-    """Find the gap between distances of duplicates and of real neighbours. Return None without a gap.
+    """Return the gap that `measure_spacing` finds."""
+    return measure_spacing(centres, micrographs)[0]
+
+
+def measure_spacing(centres: Floats, micrographs: Indices) -> tuple[Spacing | None, float]:
+    """Find the gap between distances of duplicates and of real neighbours.
 
     The radial density is ``g(r) = pairs(r) / expected(r)``: observed pairs in a shell, divided by
     the pairs of as many particles placed at random, ``sum of n (n - 1) / 2 over micrographs * shell
@@ -98,8 +116,21 @@ def find_spacing(centres: Floats, micrographs: Indices) -> Spacing | None:
         Finite; in angstrom, or in any unit. The order of the rows does not matter.
     micrographs : (n,) intp
         Dense micrograph numbers, 0 and up.
+
+    Returns
+    -------
+    spacing : Spacing or None
+        None without a gap.
+    nearest : float
+        Without a gap, the distance within which 95 % of the points have a neighbour, or else the largest that was
+        searched; 0 without points, and with a gap. Copies of a point do not count.
     """
     radial = _radial_pairs(_distinct(centres, micrographs))
+    gap = _find_gap(radial)
+    return gap, 0.0 if gap else radial.nearest()
+
+
+def _find_gap(radial: _RadialPairs) -> Spacing | None:
     edges, observed, expected = radial.edges, radial.observed, radial.expected
     if len(observed) < 3:
         return None
@@ -128,15 +159,6 @@ def find_spacing(centres: Floats, micrographs: Indices) -> Spacing | None:
     if gap is None:
         return None
     return Spacing(*gap, _recommend(radial, *gap) if gap[0] else None)
-
-
-def nearest_distance(centres: Floats, micrographs: Indices) -> float:
-    """Return the distance within which 95 % of the points have a neighbour, or else the largest that was searched.
-
-    Parameters are as in `find_spacing`. Copies of a point do not count.
-    """
-    radial = _radial_pairs(_distinct(centres, micrographs))
-    return float(np.percentile(radial.nearest, 95)) if radial.nearest.size else 0.0
 
 
 def _recommend(radial: _RadialPairs, end: float, begin: float) -> float:
@@ -171,26 +193,25 @@ def _distinct(centres: Floats, micrographs: Indices) -> Points:
 
 def _radial_pairs(points: Points) -> _RadialPairs:
     """Count pairs of distinct points per shell, and those expected at random."""
-    none = _RadialPairs(np.zeros(0), np.zeros(0), np.zeros(1), np.zeros(0), np.zeros(0))
+    rows, none = np.zeros(0, np.intp), np.zeros(0)
+    nothing = _RadialPairs(rows, rows, none, 0.0, np.zeros(1), none, none)
     if not len(points):
-        return none
+        return nothing
     others = np.bincount(points.micrographs)[points.micrographs] - 1.0
     extent = _extent(points)
     extent = extent[extent > 0]
     if not extent.size or not others.any():
-        return none
+        return nothing
     axes, volume = extent.size, float(np.prod(extent))
     spacing = (volume / others.mean()) ** (1 / axes)
     reach = min(_SPACINGS * spacing, extent.min() / 2)
     counted, start, distances = _sample_distances(points, reach)
-    nearest = np.full(len(points), reach)
-    np.minimum.at(nearest, start, distances)
     steps = round(-np.log(_FINEST) / np.log(_STEP))
     radii = np.append(0.0, np.geomspace(reach * _FINEST, reach, steps))
     ball = {1: 2.0, 2: np.pi, 3: 4 / 3 * np.pi}[axes] * radii**axes
     expected = np.diff(ball) * others[counted].sum() / volume
     shells = _join_shells(radii, np.histogram(distances, radii)[0], expected)
-    return _RadialPairs(distances, nearest[counted], *shells)
+    return _RadialPairs(counted, start, distances, reach, *shells)
 
 
 def _sample_distances(points: Points, reach: float) -> tuple[Indices, Indices, Floats]:

@@ -28,6 +28,8 @@ DOING = {
 }
 #: Kinds of a run's last event.
 ENDS = ("finished", "failed")
+#: The reason of a run that failed by Ctrl-C.
+INTERRUPTED = "interrupted"
 #: States of a run that has no last event yet: at work, or its driver is not heard of.
 OPEN = ("running", "lost")
 #: Number of micrographs and of tasks that are listed.

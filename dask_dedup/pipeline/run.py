@@ -16,6 +16,7 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import find_notes, open_table, open_tables
 from dask_dedup.hints import Message
+from dask_dedup.monitoring.progress import INTERRUPTED
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import find_manifest
@@ -167,7 +168,7 @@ def run(
         try:
             manifest, already_done = at_work.execute(stack, on_event)
         except BaseException as error:
-            at_work.emit(events.failed(str(error) or "interrupted"))
+            at_work.emit(events.failed(str(error) or INTERRUPTED))
             raise
     contents = None if already_done else at_work.contents
     return _finished(store, manifest, already_done=already_done, contents=contents)

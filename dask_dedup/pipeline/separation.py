@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.picks import Picks
-from dask_dedup.dedup.separation import explain, spacing_of
+from dask_dedup.dedup.separation import explain, measure_picks
 from dask_dedup.errors import InputError
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.sample import choose_sample, likely_sampled
@@ -35,11 +35,14 @@ class FoundSpacing:
     ----------
     spacing : Spacing or None
         None without a gap.
+    nearest : float
+        Without a gap, the distance within which 95 % of the picks have another one, angstrom; else 0.
     picks, micrographs : int
         Size of the sample.
     """
 
     spacing: Spacing | None
+    nearest: float
     picks: int
     micrographs: int
 
@@ -97,6 +100,7 @@ class FoundSpacing:
             "duplicates_end": found.duplicates_end if found else None,
             "neighbours_begin": found.neighbours_begin if found else None,
             "reason": explain(found),
+            "nearest_95": self.nearest or None,
             "picks": self.picks,
             "micrographs": self.micrographs,
         }
@@ -109,7 +113,7 @@ def spacing_of_picks(picks: Picks, params: DedupParams) -> FoundSpacing:
     choice = choose_sample(keys, rows)
     chosen = choice.chosen(picks.micrograph, picks.x, picks.y) & (picks.invalid == 0)
     picks = picks.take(np.flatnonzero(chosen))
-    return FoundSpacing(spacing_of(picks, params), len(picks), choice.keys.size)
+    return FoundSpacing(*measure_picks(picks, params), len(picks), choice.keys.size)
 
 
 def choose_separation(
@@ -142,7 +146,7 @@ def choose_separation(
     if not params.measures:
         return job, None, []
     picks = sample_picks(executor, job, summaries, choice)
-    found = FoundSpacing(spacing_of(picks, params), len(picks), choice.keys.size)
+    found = FoundSpacing(*measure_picks(picks, params), len(picks), choice.keys.size)
     if not params.chooses_separation:
         return job, found, found.doubts(params)
     params = found.choose(params)

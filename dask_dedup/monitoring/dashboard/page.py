@@ -198,9 +198,10 @@ def dedup_doc(scheduler: Scheduler, extra: dict[str, Any], doc: Document) -> Non
     page = DedupPage(plugin)
     page.update()
     add_periodic_callback(doc, page, INTERVAL)
-    if "notify_connection_status" in doc.config.properties():
-        # Our own note says more than Bokeh's.
-        doc.config.notify_connection_status = False
+    config = getattr(doc, "config", None)
+    if config and "notify_connection_status" in config.properties():
+        # Our own note says more than Bokeh's, which older versions lack.
+        config.notify_connection_status = False
     doc.title = "Dask: duplicate particles"
     doc.add_root(page.root)
     doc.template = env.from_string(_TEMPLATE)

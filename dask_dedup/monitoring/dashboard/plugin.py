@@ -12,7 +12,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import heartbeat_interval
 
 from dask_dedup.formatting import clock, duration, shell_command
-from dask_dedup.monitoring.progress import DOING, OPEN, TOPIC, Progress, describe
+from dask_dedup.monitoring.progress import DOING, INTERRUPTED, OPEN, TOPIC, Progress, describe
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -116,8 +116,8 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     def check_drivers(self) -> None:
         """Mark runs whose driver is silent as lost, and lost runs whose driver is heard of as running."""
-        if self.scheduler is None:
-            return
+        if self.scheduler is None or self.scheduler.address.startswith("inproc://"):
+            return  # a driver in the scheduler's own process is as alive as the scheduler
         clients = self.scheduler.clients
         # As the scheduler asks of its clients: every 5 s, and less often if there are many.
         limit = 10 * heartbeat_interval(len(clients)) + LATE_SECONDS
@@ -200,6 +200,8 @@ def _headline(run: Progress | None, workers: int | None = None) -> str:
             f"Driver lost, last heard of at {clock(run.heard_at)}, at {run.fraction:.0%} of the work. "
             f"The same command continues; {shell_command('status', run.output)} shows it."
         )
+    if run.reason == INTERRUPTED:
+        return f"Interrupted after {duration(run.elapsed())}. The same command continues."
     if run.status == "failed":
         return f"Failed after {duration(run.elapsed())}: {run.reason}"
     return (

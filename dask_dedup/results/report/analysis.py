@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.separation import SeparationAnalysis, keep_around
+from dask_dedup.dedup.separation import SeparationAnalysis, analyse_separations
 from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.errors import RunError
 
@@ -36,7 +36,8 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
         return None
     higher = [roles.higher_is_better for roles in run.roles]
     some = sample.take(whole)
-    found = keep_around(some.picks(), run.params, higher, _spacing(run.manifest.get("separation")))
+    measured = _measured(run.manifest.get("separation"))
+    found = analyse_separations(some.picks(), run.params, higher, measured=measured)
     wrong = np.count_nonzero(found.at(run.params.min_separation) != some.kept)
     if wrong:
         raise RunError(
@@ -48,8 +49,10 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
     return replace(found, bits=bits)
 
 
-def _spacing(found: Mapping[str, Any] | None) -> Spacing | None:
-    """Return the gap that the run found before it decided."""
-    if found is None or found["neighbours_begin"] is None:
+def _measured(found: Mapping[str, Any] | None) -> tuple[Spacing | None, float] | None:
+    """Return the gap and the distance of neighbours that the run found before it decided."""
+    if found is None:
         return None
-    return Spacing(found["duplicates_end"], found["neighbours_begin"], found["recommended"])
+    if found["neighbours_begin"] is None:
+        return None, found["nearest_95"] or 0.0
+    return Spacing(found["duplicates_end"], found["neighbours_begin"], found["recommended"]), 0.0

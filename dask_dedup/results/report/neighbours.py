@@ -10,6 +10,8 @@ import numpy as np
 from dask_dedup.dedup.pairs import SWEEP_CANDIDATES, PairSearch, Points, sweep_pairs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from dask_dedup.particles.sample import SampledPicks
@@ -45,21 +47,29 @@ class ClosePairs:
     other: Indices
     distance: Floats
 
-    def nearest(self, among: Bools | None = None) -> Floats:
-        """Return the distance from each pick to the nearest other one, infinite beyond `reach`, (n,).
+    def nearest(self) -> Floats:
+        """Return the distance from each pick to the nearest other one, infinite beyond `reach`, (n,)."""
+        return self._nearest(self.one, self.other, self.distance)
 
-        With `among`, an (n,) mask, only of picks among these; it is NaN for the others.
-        """
+    def _nearest(self, one: Indices, other: Indices, distance: Floats) -> Floats:
         found = np.full(self.picks, np.inf)
-        one, other, distance = self.one, self.other, self.distance
-        if among is not None:
-            both = among[one] & among[other]
-            one, other, distance = one[both], other[both], distance[both]
-            found[~among] = np.nan
         # The last value assigned to a row stays, and it is the least.
         found[one] = distance
         found[other] = np.minimum(found[other], _last(self.picks, other, distance)[other])
         return found
+
+    def nearest_at(self, bits: NDArray[np.uint32], count: int) -> Iterator[Floats]:
+        """Yield the result of `nearest` among the picks with each of `count` bits; NaN for the others.
+
+        `bits` is (n,) uint32.
+        """
+        both = bits[self.one] & bits[self.other]
+        for bit in range(count):
+            mask = np.uint32(1 << bit)
+            pairs = np.flatnonzero(both & mask)
+            found = self._nearest(self.one[pairs], self.other[pairs], self.distance[pairs])
+            found[(bits & mask) == 0] = np.nan
+            yield found
 
     def nearest_of(self, group: NDArray[np.int64], groups: int) -> Floats:
         """Return the distance from each pick to the nearest pick of each group, infinite beyond `reach`, (n, g)."""

@@ -75,11 +75,7 @@ def measure(subject: Subject, pairs: ClosePairs | None) -> SeparationFigures | N
     limit = min(separations[-1], pairs.reach)
     edges = _edges(limit, len(analysis.bits))
     after, closest = [], np.inf
-    for bit in range(len(separations)):
-        kept = ((analysis.bits >> np.uint32(bit)) & np.uint32(1)).astype(bool)
-        if bit == at:
-            kept = subject.contents.sample.kept
-        nearest = pairs.nearest(kept)
+    for bit, nearest in enumerate(pairs.nearest_at(analysis.bits, len(separations))):
         after.append(np.histogram(nearest[np.isfinite(nearest)], edges)[0].tolist())
         if bit == at:
             closest = float(np.nanmin(nearest, initial=np.inf))
