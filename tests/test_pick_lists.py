@@ -121,3 +121,48 @@ def test_only_the_paths_in_a_list_change(tmp_path, end, final):
     assert new == expected.replace("job/mics/", "out/particles_kept/job/mics/")
     kept = open_table(tmp_path / "out/particles_kept/job/autopick.star")
     assert [member.micrograph for member in kept.detail.members] == ["00255.mrc", "b c.mrc"]
+
+
+BOX = b"10 10 8 8\n10 10 8 8\n90 90 8 8\n"
+
+
+@pytest.mark.parametrize("passed", ["folder", "list"])
+@pytest.mark.parametrize(
+    ("name", "suffix", "content"),
+    [
+        ("coords_suffix_cr.star", "_cr.star", b"Picks/*.mrc\n"),
+        ("coords_suffix.box", ".box", b"Picks/*.mrc\n"),
+        ("coords_suffix_cr.star", "_cr.star", None),
+        ("coordinates.star", "_cr.star", None),
+        ("mine.star", "_any_name.star", None),
+    ],
+)
+def test_imports_of_relion_are_lists(tmp_path, monkeypatch, passed, name, suffix, content):
+    picks = BOX if suffix == ".box" else star(CENTRES[:2], (1, 2), (1, 2), (9, 9))
+    job = tmp_path / "Import/job001"
+    for micrograph in "ab":
+        put(job, f"Picks/{micrograph}{suffix}", picks)
+    put(job, "Picks/readme.txt", b"words\n")
+    rows = [(f"Picks/{each}.mrc", f"Import/job001/Picks/{each}{suffix}") for each in "ab"]
+    listed = put(job, name, content or star(PAIR, *rows))
+    monkeypatch.chdir(tmp_path)
+    path = (listed if passed == "list" else job).relative_to(tmp_path)
+    table = open_table(path)
+    assert table.rows == 6
+    assert [each.micrograph for each in table.detail.members] == ["Picks/a.mrc", "Picks/b.mrc"]
+    options = {"min_separation": 0.1, "micrograph_pixel_size": 1}
+    result = dask_dedup.run([path], "Import/job002", **options)
+    assert (result.kept, result.rejected) == (4, 2)
+    assert dask_dedup.verify("Import/job002").verified
+    kept = tmp_path / "Import/job002/particles_kept/job001"
+    if content:
+        assert (kept / name).read_bytes() == content
+    assert open_table(kept / name).rows == 4
+
+
+def test_an_import_without_pick_files_is_refused(tmp_path):
+    listed = put(tmp_path, "coords_suffix_cr.star", b"Picks/*.mrc\n")
+    assert refused(listed) == (
+        ": names the micrographs Picks/*.mrc, but no pick file Picks/*_cr.star is below its folder. Pass the folder "
+        "with the pick files."
+    )

@@ -7,6 +7,7 @@ from test_coordinates_folders import tree
 from test_coordinates_lines import put
 
 import dask_dedup
+from dask_dedup.errors import InputError
 
 BOX = b"100\t100\t10\t10\n500\t500\t10\t10\n"
 OTHER = b"900\t100\t10\t10\n"
@@ -39,3 +40,15 @@ def test_the_folder_names_the_picker_however_it_is_given(tmp_path, monkeypatch, 
     kept, rejected = run([given], tmp_path / "out")
     assert kept == {"EMAN/a.box": BOX}
     assert rejected == {"EMAN/a.box": b""}
+
+
+def test_one_pick_file_in_two_inputs_is_refused(tmp_path):
+    for name in "ab":
+        (tmp_path / f"{name}.box").write_text("1 2 8 8\n")
+    for paths in ([tmp_path, tmp_path / "*.box"], [tmp_path / "a.box", tmp_path]):
+        with pytest.raises(InputError) as error:
+            dask_dedup.run(paths, tmp_path.parent / "out of two", micrograph_pixel_size=1)
+        assert str(error.value) == (
+            f"{paths[1]}: has {tmp_path / 'a.box'}, which the input {paths[0]} has, too. Leave out one of the two "
+            "inputs."
+        )

@@ -248,7 +248,7 @@ def _rename_for(text: str, inputs: list[str]) -> tuple[str, str]:
     path, rename = split_input(text, inputs)
     unknown, equals, _ = rename.partition("=s")
     if equals and not (unknown[:1] == "s" and not unknown[1:2].isalnum()):
-        _refuse_unknown_input(f"--rename-micrographs {text}", f"{unknown}=")
+        _refuse_unknown_input(f"--rename-micrographs {text}", f"{unknown}=", inputs)
     return path, rename
 
 
@@ -259,14 +259,14 @@ def _number_for(name: str, text: str, inputs: list[str]) -> tuple[str, float]:
         return path, float(number)
     except ValueError as error:
         flag = f"--{name.replace('_', '-')} {text}"
-        _refuse_unknown_input(flag, number)
+        _refuse_unknown_input(flag, number, inputs)
         raise InputError(f"{flag}: {number!r} is not a number.") from error
 
 
 def _score_for(name: str, text: str, inputs: list[str]) -> tuple[str, str]:
     """Split ``[INPUT=]FIELD`` into an input and a score. The input is empty if the score is for all."""
     path, field = split_input(text, inputs)
-    _refuse_unknown_input(f"--{name.replace('_', '-')} {text}", field)
+    _refuse_unknown_input(f"--{name.replace('_', '-')} {text}", field, inputs)
     return path, field
 
 
@@ -281,12 +281,13 @@ _PARSERS: dict[str, Callable[[str, str, list[str]], tuple[str, Any]]] = {
 }
 
 
-def _refuse_unknown_input(flag: str, value: str) -> None:
+def _refuse_unknown_input(flag: str, value: str, inputs: Sequence[str]) -> None:
     """Raise InputError if `value` still has the form ``INPUT=value``."""
     unknown, equals, _ = value.rpartition("=")
     if equals:
+        shown = ", ".join(inputs[:5]) + (", ..." if len(inputs) > 5 else "")
         raise InputError(
-            f"{flag}: {unknown} is not one of the inputs. Write it as the input is written."
+            f"{flag}: {unknown} is not one of the inputs, which are {shown}. Write it as the input is written."
         )
 
 

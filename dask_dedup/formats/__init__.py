@@ -5,6 +5,7 @@ Each format has a module that follows the protocol `base.Format` or `base.Native
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import replace
 from importlib import import_module
@@ -201,7 +202,22 @@ def open_tables(
     if not tables:
         raise next(iter(empty.values()))
     _check_columns(tables, params)
+    _check_files(tables)
     return tables, list(empty)
+
+
+def _check_files(tables: Sequence[ParticleTable]) -> None:
+    """Raise InputError if two inputs have a pick file in common, such as a folder and a list of its files."""
+    picks = [table for table in tables if table.format == "coordinates"]
+    owner: dict[str, ParticleTable] = {}
+    for table in picks if len(picks) > 1 else ():
+        for member in table.detail.members:
+            other = owner.setdefault(os.path.abspath(member.path), table)  # noqa: PTH100 (faster)
+            if other is not table:
+                raise InputError(
+                    f"{table.path}: has {member.path}, which the input {other.path} has, too. Leave out one of the "
+                    "two inputs."
+                )
 
 
 def _check_columns(tables: Sequence[ParticleTable], params: DedupParams) -> None:

@@ -15,6 +15,8 @@ from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS
 from dask_dedup.formats.coordinates.reader import read, read_box_sizes
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.storage.files import is_folder
+from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from dask_dedup.formats.base import ParticleTable
@@ -135,8 +137,12 @@ def find_warnings(table: ParticleTable) -> list[str]:
     if not below:
         return []
     advice = parameter("min_score", {table.path: _THRESHOLD})
+    parents = at(detail.members[0].path).absolute().parents
+    beside = [parents[1] / name for name in ("EMAN", "STAR") if len(parents) > 1]
+    folders = " or ".join(str(each) for each in beside if is_folder(each))
+    if folders:
+        advice = f"{folders}, which crYOLO wrote with its threshold, or {advice}"
     return [
         f"{table.path}: {below:,} of {table.rows:,} boxes have a confidence below {_THRESHOLD}. CBOX files hold "
-        "all boxes; crYOLO's folders EMAN and STAR hold only those above its threshold. Pass one of these, or "
-        f"{advice}."
+        f"all boxes. To leave out those below crYOLO's threshold, pass {advice}."
     ]

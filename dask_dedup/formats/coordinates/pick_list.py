@@ -3,7 +3,8 @@
 - RELION 4 and later: ``autopick.star``, ``manualpick.star``, ``extractpick.star`` with the columns
   ``rlnMicrographName`` and ``rlnMicrographCoordinates``. Tomograms: ``rlnTomoName`` and
   ``rlnTomoImportParticleFile``.
-- RELION 3.1: ``coords_suffix_autopick.star`` holds one line, the path of a table of micrographs.
+- RELION 3.1: ``coords_suffix_autopick.star`` holds one line, the path of a table of micrographs. The job Import
+  writes a pattern of micrographs, such as ``Picks/*.mrc``. In some releases, the file is a list of the first kind.
 
 Paths in a list are relative to the project folder. That is the nearest folder above the list in which they
 exist.
@@ -21,10 +22,17 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile, OutputFile, opening, write_blocks
 from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM, first_row, star_loops
-from dask_dedup.formats.coordinates.folder import PickPath
+from dask_dedup.formats.coordinates.folder import PickPath, suffix_of
 from dask_dedup.formats.coordinates.lines import find_lines, split_lines
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import exists, is_file, list_names, read_bytes, status_of
+from dask_dedup.storage.files import (
+    exists,
+    is_file,
+    list_names,
+    open_to_read,
+    read_bytes,
+    status_of,
+)
 from dask_dedup.storage.paths import at, is_uri
 
 if TYPE_CHECKING:
@@ -32,7 +40,8 @@ if TYPE_CHECKING:
 
 #: Names of lists in a job folder.
 _LIST_NAMES = ("autopick.star", "manualpick.star", "extractpick.star")
-_SUFFIX_LIST = re.compile(r"coords_suffix_(\w+)\.star")
+_SUFFIX_LIST = re.compile(r"coords_suffix(_\w+)?\.(?:star|box|txt)")
+_JOB = re.compile(r"job\d{3,}")
 #: Columns of a list: the micrograph and its pick file.
 _COLUMNS = (
     (MICROGRAPH, "rlnMicrographCoordinates"),
@@ -80,10 +89,13 @@ class ListedPicks:
 
 
 def find_list(folder: Path) -> Path | None:
-    """Return the list of a RELION job folder. Return None if there is none, or more than one."""
+    """Return the list of a RELION job folder, by its name or, in a folder of a numbered job, by its content."""
     names = list_names(folder)
     found = [name for name in names if name in _LIST_NAMES]
     found = found or [name for name in names if _SUFFIX_LIST.fullmatch(name)]
+    if not found and _JOB.fullmatch(folder.absolute().name):
+        stars = [name for name in names if name.lower().endswith(".star") and not suffix_of(name)]
+        found = [name for name in stars if is_list(folder / name, _head_of(folder / name))]
     if len(found) > 1:
         raise InputError(
             f"{folder}: has several lists of picks ({', '.join(found)}). Pass one of them."
@@ -91,10 +103,22 @@ def find_list(folder: Path) -> Path | None:
     return folder / found[0] if found else None
 
 
+def _head_of(path: Path) -> bytes:
+    if not is_file(path):
+        return b""
+    with opening(path), open_to_read(path) as file:
+        head: bytes = file.read(_HEAD)
+        return head
+
+
 def is_list(path: Path, head: bytes) -> bool:
-    """Return whether a STAR file that begins with `head` is a list of pick files."""
+    """Return whether a file that begins with `head` is a list of pick files."""
     if _SUFFIX_LIST.fullmatch(path.name):
         return True
+    return path.suffix.lower() == ".star" and _is_star_list(head)
+
+
+def _is_star_list(head: bytes) -> bool:
     return any(set(pair) <= set(labels) for _, labels, _ in star_loops(head) for pair in _COLUMNS)
 
 
@@ -111,9 +135,9 @@ def read_list(path: Path) -> ListedPicks:
     digest = hashlib.sha256(text).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)
     suffix = _SUFFIX_LIST.fullmatch(path.name)
-    return (
-        _read_suffix_list(path, text, info, suffix[1]) if suffix else _read_star(path, text, info)
-    )
+    if suffix is None or _is_star_list(text[:_HEAD]):
+        return _read_star(path, text, info)
+    return _read_suffix_list(path, text, info, suffix[1] or "")
 
 
 def _read_star(path: Path, text: bytes, info: InputFile) -> ListedPicks:
@@ -188,6 +212,11 @@ def _read_rows(
 def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> ListedPicks:
     """Read the list of RELION 3.1: picks are in its folder, named by micrograph and suffix."""
     target = first_row(text).decode(errors="replace")
+    start = text.index(first_row(text))
+    span = (start, start + len(first_row(text)), target)
+    if "*" in target:
+        files = _read_pattern(path, target, suffix)
+        return ListedPicks(files, (PickList(info, str(path.parent), (span,), suffix=True),))
     project = _find_project(path, [target])
     table = project / target
     if not target or not is_file(table):
@@ -200,21 +229,43 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
         name = _JOB_FOLDER.sub("", micrograph)
         stem = name.removesuffix(PurePosixPath(name).suffix)
         for extension in ("star", "box", "txt"):
-            file = path.absolute().parent / f"{stem}_{suffix}.{extension}"
+            file = path.absolute().parent / f"{stem}{suffix}.{extension}"
             if exists(file):
                 name = _name_in_tree(path, file.parent, str(file))
                 files.append(PickPath(file, name, micrograph))
                 break
     if not files:
         raise InputError(
-            f"{path}: none of the micrographs in {table} has a file *_{suffix}.star. Pass the folder with the pick "
+            f"{path}: none of the micrographs in {table} has a file *{suffix}.star. Pass the folder with the pick "
             "files."
         )
-    start = text.index(first_row(text))
-    listed = PickList(
-        info, str(project), ((start, start + len(first_row(text)), target),), suffix=True
-    )
+    listed = PickList(info, str(project), (span,), suffix=True)
     return ListedPicks(files, (listed,))
+
+
+def _read_pattern(path: Path, target: str, suffix: str) -> list[PickPath]:
+    """Return the pick files of the micrographs that match a pattern, such as ``Picks/*.mrc``, below a list."""
+    name = PurePosixPath(_JOB_FOLDER.sub("", target.lstrip("/")))
+    pattern = f"{name.parent}/*{suffix}"
+    found = [
+        file
+        for extension in dict.fromkeys((path.suffix, ".star", ".box", ".txt"))
+        for file in sorted(path.absolute().parent.glob(pattern + extension))
+        if not _SUFFIX_LIST.fullmatch(file.name)
+    ]
+    if not found:
+        raise InputError(
+            f"{path}: names the micrographs {target}, but no pick file {pattern}{path.suffix} is below its folder. "
+            "Pass the folder with the pick files."
+        )
+    files = []
+    for file in found:
+        if file.suffix != found[0].suffix:
+            break
+        below = file.relative_to(path.absolute().parent).as_posix()
+        micrograph = f"{below.removesuffix(file.suffix).removesuffix(suffix)}{name.suffix}"
+        files.append(PickPath(file, below, micrograph))
+    return files
 
 
 def _micrographs_of(path: Path) -> list[str]:
@@ -276,7 +327,9 @@ def write_list(picks: PickList, folder: Path, tree: str, final: Path) -> OutputF
     parts, done = [], 0
     for start, stop, name in picks.rows:
         new = str(base / name)
-        if picks.suffix:
+        if picks.suffix and "*" in name:
+            new = name
+        elif picks.suffix:
             new = name if inside else str(project / name)
         elif any(character.isspace() for character in new):
             new = f'"{new}"'

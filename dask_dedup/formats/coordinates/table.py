@@ -119,7 +119,7 @@ def open_table(
         return _open_list(path, listed, source)
     with opening(path), open_to_read(path) as file:
         head = file.read(_HEAD)
-    if path.suffix.lower() == ".star" and is_list(path, head):
+    if is_list(path, head):
         return _open_list(path, path, source)
     opened = open_file(path, maps)
     if opened is None:

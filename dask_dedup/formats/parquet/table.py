@@ -73,6 +73,8 @@ def _list_parquet(path: Path) -> list[Path]:
     ]
     if not paths:
         names = list_names(path)
+        if not names:
+            raise InputError(f"{path}: the folder is empty. Leave it out.")
         others = sorted(
             (name for name in names if name.endswith(OTHER_SUFFIXES)), key=_unlike_particles
         )
