@@ -111,7 +111,7 @@ class SampledMicrographs(ArrayTable):
     psize : (m,) float64
         Pixel size of the coordinates, angstrom; NaN if unknown.
     width, height, depth : (m,) float64
-        In the unit of the centres; NaN if unknown.
+        In the unit of the centres, or in pixels if these are fractions; NaN if unknown.
     """
 
     key: Keys

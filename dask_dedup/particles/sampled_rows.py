@@ -106,8 +106,6 @@ def sampled_micrographs(
     psize = np.where(psize[at] > 0, psize[at], np.nan)
     scale = psize if found.psize is not None else np.ones(at.size)
     size = _sizes(Columns(cast_views(rows).take(from_numpy(at)), ""), roles, table, scale)
-    if found.psize is None and roles.unit == "fraction":
-        size = np.where(np.arange(3) < 2, 1.0, np.nan) + np.zeros((at.size, 1))
     width, height, depth = np.where(size > 0, size, np.nan).T
     picks = found.picks.take(at)
     columns: dict[str, NDArray[Any]] = {

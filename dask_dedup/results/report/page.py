@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
     from dask_dedup.results.report.viewer import Viewer
 
+#: Files of the page's own script, in order.
+_SCRIPT = ("picks", "drawing", "pointing", "controls", "separation")
 #: Thicknesses of the slab of a tomogram, in separations.
 _SLABS = (1.0, 4.0, 16.0)
 
@@ -107,7 +109,8 @@ def _asset(*path: str) -> str:
 
 
 def _script() -> str:
-    return f"{_asset('vendor', 'd3-zoom.min.js')}\n{_asset('page.js')}"
+    parts = "\n".join(_asset("script", f"{name}.js") for name in _SCRIPT)
+    return f'{_asset("vendor", "d3-zoom.min.js")}\n(() => {{\n"use strict";\n{parts}}})();\n'
 
 
 def _sections(shown: dict[str, Any]) -> list[tuple[str, str]]:

@@ -49,7 +49,7 @@ class _View:
 def draw_still(subject: Subject, shown: EmbeddedMicrograph) -> list[Markup]:
     """Draw a micrograph as a whole and, if picks are small on it, its busiest part enlarged."""
     sample = subject.contents.sample
-    points = np.column_stack([sample.x[shown.picks], sample.y[shown.picks]])
+    points = subject.places[shown.picks]
     whole = _View(*shown.field)
     counts = f"{shown.number - shown.rejected:,} kept, {shown.rejected:,} rejected"
     label = f"{subject.place.capitalize()} {shown.name}: {counts}."

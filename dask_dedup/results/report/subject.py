@@ -116,6 +116,30 @@ class Subject:
         return self.contents.choice.find(self.contents.sample.micrograph)
 
     @cached_property
+    def places(self) -> NDArray[np.float64]:
+        """Where to draw each pick of the sample, in `unit`: x and y, (n, 2)."""
+        sample = self.contents.sample
+        places = np.column_stack([sample.x, sample.y])
+        return places * self._sizes if self._in_fractions else places
+
+    @cached_property
+    def _units(self) -> set[str]:
+        return {entry["position_unit"] for entry in self.manifest["inputs"]}
+
+    @cached_property
+    def _in_fractions(self) -> bool:
+        """Whether centres are fractions of micrographs whose sizes in pixels are known."""
+        fractions = self._units == {"fraction"} and not self.params.measures
+        return fractions and bool(np.isfinite(self._sizes).all())
+
+    @cached_property
+    def _sizes(self) -> NDArray[np.float64]:
+        """Width and height of the micrograph of each pick of the sample, (n, 2)."""
+        sampled = self.contents.sampled
+        at = np.searchsorted(sampled.key, self.contents.sample.micrograph)
+        return np.column_stack([sampled.width, sampled.height])[at]
+
+    @cached_property
     def is_tomogram(self) -> bool:
         """Whether picks have three coordinates."""
         return bool(self.contents.sample.z.any())
@@ -155,12 +179,9 @@ class Subject:
         """Unit of the centres: Å, px, or empty."""
         if self.params.measures:
             return "Å"
-        units = {entry["position_unit"] for entry in self.manifest["inputs"]}
-        return (
-            {"pixel": "px", "binned pixel": "px", "angstrom": "Å"}.get(*units) or ""
-            if (len(units) == 1)
-            else ""
-        )
+        if self._in_fractions or self._units in ({"pixel"}, {"binned pixel"}):
+            return "px"
+        return "Å" if self._units == {"angstrom"} else ""
 
     @property
     def draws_circles(self) -> bool:

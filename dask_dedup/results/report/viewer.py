@@ -146,7 +146,7 @@ def _embed(
 ) -> EmbeddedMicrograph:
     contents = subject.contents
     picks = np.flatnonzero(subject.micrograph == row)
-    points = np.column_stack([contents.sample.x[picks], contents.sample.y[picks]])
+    points = subject.places[picks]
     field, is_micrograph = find_field(points, *_size(subject, row))
     stored = contents.names.get(int(contents.choice.keys[row]))
     image = images.read(stored.name or stored.path) if stored else None
@@ -258,6 +258,7 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
     place = np.full(len(sample), _NONE, dtype=np.int64)
     place[picks] = np.arange(picks.size)
     winner = subject.winner[picks]
+    x, y = subject.places[picks].T
     left, top, width, height = shown.field
     bits = few.kept.astype(np.uint32)
     if subject.analysis is not None:
@@ -267,8 +268,8 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
         few.score.astype("<f4"),
         few.distance.astype("<f4"),
         bits.astype("<u4"),
-        _scaled(few.x, left, width),
-        _scaled(few.y, top, height),
+        _scaled(x, left, width),
+        _scaled(y, top, height),
         np.where(winner >= 0, place[winner], _NONE).astype("<u2"),
         (subject.picker[picks] | np.where(few.kept, _KEPT, 0)).astype("<u2"),
     ]

@@ -212,9 +212,10 @@ def _caption(subject: Subject, numbers: SeparationFigures, *, has_gap: bool) -> 
     if has_gap:
         sentences.append("The shaded band is the gap between duplicates and real neighbours.")
     if np.isfinite(numbers.closest):
-        sentences.append(
-            f"After the run the two closest {noun}s are {figures(numbers.closest, 4)} Å apart."
-        )
+        closest = figures(numbers.closest, 4)
+        if closest == figures(subject.separation, 4):
+            closest = f"just over {closest}"
+        sentences.append(f"After the run the two closest {noun}s are {closest} Å apart.")
     if numbers.beyond:
         sentences.append(
             f"{numbers.beyond:,} {noun}s have no neighbour within {numbers.limit:g} Å and are not in the "
