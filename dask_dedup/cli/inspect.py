@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dask_dedup.cli.console import as_flag, spelled
-from dask_dedup.cli.types import INPUTS, JSON, dedup_params, input_options, names_of
+from dask_dedup.cli.types import (
+    INPUTS,
+    JSON,
+    dedup_params,
+    input_options,
+    names_of,
+    ranking_options,
+)
+from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,18 +36,29 @@ if TYPE_CHECKING:
     help="Largest distance at which picks of different inputs match, in angstrom.",
 )
 @input_options
+@ranking_options
+@click.option(
+    "--separations",
+    metavar="A,A,...",
+    help="Separations at which to count the particles that a run keeps; by default up to 32 round numbers.",
+)
+@click.option(
+    "-v", "--verbose", is_flag=True, help="Also print columns, distances and pairs of INPUTs."
+)
 @JSON
 def inspect(
     inputs: tuple[NamedPath, ...],
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
+    separations: str | None,
+    verbose: bool,
     as_json: bool,
     **parameters: Any,
 ) -> None:
     """Show what each INPUT holds, and whether the inputs fit together.
 
-    Counts particles and micrographs, lists columns and problems, measures distances to help choose
-    a separation, and finds inputs whose y axis or shifts disagree.
+    Counts particles and micrographs, recommends a separation, shows what a run would keep at others,
+    and finds problems, and inputs whose y axis or shifts disagree.
     """
     from dask_dedup.inspection import inspect as inspect_files
 
@@ -51,9 +71,27 @@ def inspect(
 
     params = dedup_params(inputs, flip_y, parameters, micrographs)
     paths = [path for path, _ in inputs]
-    found = inspect_files(paths, params=params, micrographs=micrographs, names=names_of(inputs))
+    found = inspect_files(
+        paths,
+        params=params,
+        micrographs=micrographs,
+        names=names_of(inputs),
+        separations=_numbers(separations),
+    )
     if as_json:
         click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))
     else:
-        for line in found.lines(lambda text: spelled(text, with_path)):
+        for line in found.lines(lambda text: spelled(text, with_path), verbose=verbose):
             click.echo(line)
+
+
+def _numbers(text: str | None) -> list[float] | None:
+    """Parse numbers that are separated by commas."""
+    if text is None:
+        return None
+    try:
+        return [float(each) for each in text.split(",")]
+    except ValueError:
+        raise InputError(
+            f"{parameter('separations')} is {text!r}; write numbers with commas between them."
+        ) from None

@@ -29,6 +29,7 @@ from dask_dedup.cli.types import (
     dedup_params,
     input_options,
     names_of,
+    ranking_options,
 )
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
@@ -57,22 +58,7 @@ if TYPE_CHECKING:
 )
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
-@click.option("--seed", default=0, help="Seed for the random choice between equal scores.")
-@click.option(
-    "--prefer-input-order",
-    is_flag=True,
-    help="Particles of an earlier INPUT win over those of a later one, regardless of scores.",
-)
-@click.option(
-    "--between-inputs-only",
-    is_flag=True,
-    help="Particles of the same INPUT are never duplicates of each other.",
-)
-@click.option(
-    "--ignore-within-filament",
-    is_flag=True,
-    help="Particles of the same filament are never duplicates of each other.",
-)
+@ranking_options
 @click.option(
     "--undo-symmetry-expansion",
     is_flag=True,

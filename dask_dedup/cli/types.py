@@ -195,6 +195,29 @@ input_options = together(
 )
 
 
+#: Parameters of `DedupParams` that rank particles, and that exempt some from comparison.
+ranking_options = together(
+    [
+        click.option("--seed", default=0, help="Seed for the random choice between equal scores."),
+        click.option(
+            "--prefer-input-order",
+            is_flag=True,
+            help="Particles of an earlier INPUT win over those of a later one, regardless of scores.",
+        ),
+        click.option(
+            "--between-inputs-only",
+            is_flag=True,
+            help="Particles of the same INPUT are never duplicates of each other.",
+        ),
+        click.option(
+            "--ignore-within-filament",
+            is_flag=True,
+            help="Particles of the same filament are never duplicates of each other.",
+        ),
+    ]
+)
+
+
 def names_of(inputs: Sequence[NamedPath]) -> dict[str, str]:
     """Return the given names of pickers by input."""
     return {str(path): name for path, name in inputs if name}

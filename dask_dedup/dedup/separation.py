@@ -140,16 +140,16 @@ def farthest_of_interest(spacing: Spacing | None, nearest: float, own: float) ->
     return _BEYOND * spacing.neighbours_begin if spacing else max(2.0 * own, nearest)
 
 
-def explain(spacing: Spacing | None) -> str:
+def explain(spacing: Spacing | None, unit: str = "A") -> str:
     """Return why a gap recommends its separation, or why none is recommended, in one sentence without a full stop."""
     if spacing is None:
         return "there is no gap between duplicates and real neighbours"
-    begin = f"{spacing.neighbours_begin:.3g} A"
+    begin = f"{spacing.neighbours_begin:.3g} {unit}"
     if spacing.recommended is None:
         return f"there are no duplicates to separate; neighbours begin at {begin}"
     return (
-        f"duplicates end at {spacing.duplicates_end:.3g} A, neighbours begin at {begin}, and the fewest "
-        f"pairs lie about {spacing.recommended:g} A"
+        f"duplicates end at {spacing.duplicates_end:.3g} {unit}, neighbours begin at {begin}, and the "
+        f"fewest pairs lie about {spacing.recommended:g} {unit}"
     )
 
 

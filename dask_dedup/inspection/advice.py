@@ -12,7 +12,8 @@ from dask_dedup.inspection.text import format_offset
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair
+    from dask_dedup.inspection.contents import InspectedInput, Pair
+    from dask_dedup.inspection.separation import SeparationAdvice
     from dask_dedup.inspection.survey import Survey
     from dask_dedup.particles.inputs import Inputs
 
@@ -75,7 +76,7 @@ def advise(
     inputs: Inputs,
     survey: Survey,
     entries: Sequence[InspectedInput],
-    together: Neighbourhood | None,
+    separation: SeparationAdvice,
     flips: dict[int, float],
 ) -> Iterator[str]:
     """Yield advice on parameters to change or choose before a run."""
@@ -85,16 +86,15 @@ def advise(
     for entry in entries:
         around = entry.neighbourhood
         if around and around.coincident:
-            separation = parameter("min_separation", 0)
+            keeping = parameter("min_separation", 0)
             if entry.fields["symmetry source"]:
-                separation = parameter("undo_symmetry_expansion", value=True)
+                keeping = parameter("undo_symmetry_expansion", value=True)
             yield (
                 f"{entry.path}: {around.coincident:,} of {around.picks:,} picks are at exactly the "
-                f"position of another (symmetry expansion, or repeated rows): {separation} keeps one of each"
+                f"position of another (symmetry expansion, or repeated rows): {keeping} keeps one of each"
             )
-    around = together or (entries[0].neighbourhood if len(entries) == 1 else None)
-    if around:
-        yield _advise_separation(around, unit)
+    if separation.picks and not flips:
+        yield separation.reason
 
 
 def choose_flips(inputs: Inputs, pairs: Sequence[Pair]) -> dict[int, float]:
@@ -150,21 +150,3 @@ def _advise_flips(inputs: Inputs, unit: str, survey: Survey, flips: dict[int, fl
             parameters += f" {parameter('micrograph_height', round(flips[number] / size))}"
             break
     return f"y does not run the same way in all inputs: use {parameters}"
-
-
-def _advise_separation(around: Neighbourhood, unit: str) -> str:
-    """Return advice on which `min_separation` separates duplicates from real neighbours."""
-    separation = parameter("min_separation")
-    if around.spacing is None:
-        closest = around.nearest.get(5.0, 0.0)
-        most = f" (95% have none within {closest:.3g} {unit})" if closest else ""
-        return (
-            f"no gap between duplicates and real neighbours{most}: choose {separation} by the "
-            "diameter of the particle"
-        )
-    begin, end = around.spacing.neighbours_begin, around.spacing.duplicates_end
-    size = " (times the pixel size)" if unit == "px" else ""
-    neighbours = f"real neighbours begin at about {begin:.3g} {unit}: choose {separation}"
-    if end:
-        return f"duplicates are within about {end:.3g} {unit}, {neighbours} between the two{size}"
-    return f"{neighbours} below that{size}"

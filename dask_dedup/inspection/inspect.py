@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair, 
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
+from dask_dedup.inspection.separation import advise_separation, check_separations
 from dask_dedup.inspection.survey import InputSurvey, Survey, count_rows, survey_inputs
 from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
@@ -57,10 +59,11 @@ from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from dask_dedup.formats import ParticleTable
+    from dask_dedup.inspection.separation import SeparationAdvice
     from dask_dedup.particles.checks.scales import InputScale
 
 #: Angstrom; largest distance between partners if the parameters ask for equal coordinates.
@@ -75,6 +78,7 @@ def inspect(
     params: DedupParams | None = None,
     micrographs: str | Path | None = None,
     names: Mapping[str, str] | None = None,
+    separations: Sequence[float] | None = None,
     **keywords: Any,
 ) -> Inspection:
     """Read particle tables and report contents, problems, and whether the tables fit together.
@@ -84,11 +88,14 @@ def inspect(
     inputs : path or sequence of paths
         As for `run`.
     params : DedupParams, optional
-        Parameters that choose columns. Picks of two inputs match within `min_separation`.
+        Parameters that choose columns, and those that rank and exempt particles. Picks of two inputs match within
+        `min_separation`.
     micrographs : path, optional
         Table with the pixel size and shape of each micrograph.
     names : mapping, optional
         Names of the pickers of inputs, {input: name}.
+    separations : sequence of float, optional
+        Separations in angstrom at which to count the particles that a run keeps. By default up to 32 round numbers.
     **keywords
         Parameters by name, such as ``min_separation=100``, instead of `params`.
 
@@ -104,11 +111,12 @@ def inspect(
         If a table cannot be read or has no positions, or the parameters contradict the tables.
     """
     params = DedupParams.given(params, keywords)
+    check_separations(separations)
+    own = 0.0 if params.chooses_separation else params.min_separation
     params = replace(
         params,
-        min_separation=params.min_separation or _SEPARATION,
+        min_separation=own or _SEPARATION,
         undo_symmetry_expansion=False,
-        ignore_within_filament=False,
     )
     names = pickers.check_names(listed(inputs), names)
     paths, params = group_inputs(listed(inputs), names, params)
@@ -128,7 +136,8 @@ def inspect(
     record(problems, check_new_names, opened, every)
     record(problems, check_groups, opened, every)
     record(problems, check_extents, opened, every)
-    return _conclude(opened, unit, scores, survey, problems, comparable=comparable)
+    advise = partial(advise_separation, measured, survey.picks, unit, separations)
+    return _conclude(opened, unit, scores, survey, problems, advise, comparable=comparable)
 
 
 def _open(
@@ -196,6 +205,7 @@ def _conclude(
     scores: Sequence[dict[str, str]],
     survey: Survey,
     problems: list[str],
+    advise_on: Callable[[str], SeparationAdvice],
     *,
     comparable: bool,
 ) -> Inspection:
@@ -232,13 +242,20 @@ def _conclude(
         if roles.min_score is None:
             warnings += find_notes(table)[1]
     warnings += find_warnings(survey, entries, pairs)
-    advice = advise(inputs, survey, entries, together, flips)
+    obstacle = ""
+    if not comparable:
+        obstacle = "the inputs cannot be compared; see the problems"
+    elif flips:
+        obstacle = "y does not run the same way in all inputs; see the advice"
+    separation = advise_on(obstacle)
+    advice = advise(inputs, survey, entries, separation, flips)
     return Inspection(
         inputs=entries,
         pairs=pairs,
         together=together,
         flips=tuple(sorted(flips)),
         measured=survey.measured,
+        separation=separation,
         problems=tuple(problems),
         warnings=tuple(map(Message, warnings)),
         advice=tuple(map(Message, advice)),

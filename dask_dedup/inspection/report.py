@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair
+    from dask_dedup.inspection.separation import SeparationAdvice
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -30,6 +31,8 @@ class Inspection:
         Ordinals of the inputs to flip because their y axis runs the other way.
     measured : dict of str to int
         ``picks`` and ``micrographs`` measured, and ``of_micrographs`` in all.
+    separation : SeparationAdvice
+        The recommended separation, and what a run keeps at others.
     problems : tuple of str
         Errors that `run` would raise with the same parameters.
     warnings : tuple of str
@@ -41,6 +44,7 @@ class Inspection:
     together: Neighbourhood | None
     flips: tuple[int, ...]
     measured: dict[str, int]
+    separation: SeparationAdvice
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     advice: tuple[str, ...]
@@ -53,12 +57,34 @@ class Inspection:
         spelled : callable, optional
             Function that spells the parameters in a message for another interface.
         """
-        return {name: _plain(value, spelled) for name, value in asdict(self).items()}
+        values = {name: _plain(value, spelled) for name, value in asdict(self).items()}
+        separation = values.pop("separation")
+        values["recommended_separation"] = separation.pop("recommended")
+        values["kept_at"] = separation.pop("kept_at")
+        return values | {"separation": separation}
 
-    def lines(self, spelled: Callable[[str], str] = str) -> list[str]:
-        """Return the results as lines of at most 100 characters. For `spelled`, see `to_dict`."""
+    @property
+    def recommended_separation(self) -> float | None:
+        """The recommended separation in angstrom; None without a gap, without duplicates or without a pixel size."""
+        return self.separation.recommended
+
+    def lines(self, spelled: Callable[[str], str] = str, *, verbose: bool = True) -> list[str]:
+        """Return the results as lines of at most 100 characters. For `spelled`, see `to_dict`.
+
+        The first lines are a summary. Columns, distances and pairs of inputs are shown if `verbose`.
+        """
+        messages = self._messages()
+        # The summary has the advice on the separation.
+        shown = [each for each in self.advice if each != self.separation.reason]
         return text.describe(
-            self.inputs, self.pairs, self.together, self.measured, self._messages(), spelled
+            self.inputs,
+            self.pairs,
+            self.together,
+            self.measured,
+            self.separation,
+            messages | {"advice": tuple(shown)},
+            spelled,
+            verbose=verbose,
         )
 
     def __repr__(self) -> str:

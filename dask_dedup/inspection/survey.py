@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.dedup.params import FARTHEST
-from dask_dedup.dedup.picks import LOW_SCORE
+from dask_dedup.dedup.picks import LOW_SCORE, Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
@@ -21,7 +21,15 @@ from dask_dedup.inspection.neighbours import Centres
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
+from dask_dedup.particles.sample import (
+    MOST_ON_ONE,
+    SAMPLE_PICKS,
+    choose_sample,
+    extents_of,
+    likely_sampled,
+)
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
+from dask_dedup.pipeline.plan import count_micrographs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -61,12 +69,15 @@ class Survey:
         As in `Inspection`.
     uid_share : int
         One uid in this many was compared.
+    picks : Picks
+        Those of the sample that a report shows, with the centres of `samples`.
     """
 
     inputs: list[InputSurvey]
     samples: list[Centres]
     measured: dict[str, int]
     uid_share: int
+    picks: Picks
 
 
 def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
@@ -86,12 +97,13 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     total = sum(table.rows for table in inputs.tables)
     uid_bits = (max(0, total - 1) // UIDS_COMPARED).bit_length()
     sample = _Sample(len(inputs.tables))
+    candidates: list[Picks] = []
     nothing = ScoreRange.of(np.empty(0))
     found = [InputSurvey([], Counter(), dict.fromkeys(fields, nothing)) for fields in scores]
 
     def look(
         fragment: Fragment,
-    ) -> tuple[ScanSummary, Counter[int], dict[str, ScoreRange], Centres]:
+    ) -> tuple[ScanSummary, Counter[int], dict[str, ScoreRange], Centres, Picks]:
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
         fields = scores[fragment.source]
         names = dict.fromkeys((*roles.scanned_columns, *fields))
@@ -102,11 +114,12 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
             _summarize(inputs, fragment, rows, uid_bits),
             _count_half_sets(columns.floats(roles.half) if roles.half else np.empty(0)),
             {name: ScoreRange.of(columns.floats(name)) for name in fields},
-            _centres(measured, fragment, rows, sample.bits),
+            *_centres(measured, fragment, rows, sample.bits),
         )
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for summary, half_sets, ranges, centres in pool.map(look, inputs.fragments):
+        for summary, half_sets, ranges, centres, picks in pool.map(look, inputs.fragments):
+            candidates.append(picks)
             one = found[summary.source]
             one.summaries.append(summary)
             one.half_sets.update(half_sets)
@@ -114,10 +127,23 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
                 one.scores[name] += more
             sample.add(summary.source, centres)
     samples, micrographs = sample.join()
-    every = count_rows([summary for one in found for summary in one.summaries]).size
-    picks = sum(map(len, samples))
-    counts = {"picks": picks, "micrographs": micrographs, "of_micrographs": every}
-    return Survey(found, samples, counts, 1 << uid_bits)
+    summaries = [summary for one in found for summary in one.summaries]
+    every = count_rows(summaries).size
+    measured_picks = sum(map(len, samples))
+    counts = {"picks": measured_picks, "micrographs": micrographs, "of_micrographs": every}
+    return Survey(found, samples, counts, 1 << uid_bits, _take_sample(summaries, candidates))
+
+
+def _take_sample(summaries: Sequence[ScanSummary], candidates: Sequence[Picks]) -> Picks:
+    """Return the picks of the sample that a report shows, sorted by row id."""
+    census = count_micrographs(summaries)
+    picks = Picks.concatenate(candidates)
+    extents = None
+    if census.rows.max(initial=0) > MOST_ON_ONE:
+        extents = extents_of(picks.micrograph, picks.x, picks.y, census.keys)
+    choice = choose_sample(census.keys, census.rows, extents)
+    picks = picks.take(np.flatnonzero(choice.chosen(picks.micrograph, picks.x, picks.y)))
+    return picks.take(np.argsort(picks.row_id))
 
 
 class _Sample:
@@ -135,7 +161,7 @@ class _Sample:
         while self.picks > PICKS_MEASURED:
             half = [[_thin(part, self.bits + 1) for part in parts] for parts in self.parts]
             picks = sum(len(part) for parts in half for part in parts)
-            if not picks:
+            if picks < SAMPLE_PICKS:
                 break
             self.bits, self.picks, self.parts = self.bits + 1, picks, half
 
@@ -175,8 +201,13 @@ def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
     return Counter(dict(zip(halves.tolist(), counts.tolist(), strict=True)))
 
 
-def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) -> Centres:
-    """Return a fragment's particle centres on sampled micrographs. Leave out invalid rows and low scores."""
+def _centres(
+    measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int
+) -> tuple[Centres, Picks]:
+    """Return a fragment's particle centres on sampled micrographs. Leave out invalid rows and low scores.
+
+    Also return its picks that are compared, on the micrographs that a report probably shows.
+    """
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
     micrographs = RowMicrographs.of(columns, roles)
@@ -198,7 +229,9 @@ def _centres(measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int) ->
         height = _heights(measured, fragment, rows, found.micrographs) * psize
     centres = Centres(keys.view(np.int64), points, shift, height)
     low = (found.picks.invalid & np.uint16(LOW_SCORE)) != 0
-    return centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)) & ~low)
+    shown = likely_sampled(keys, measured.rows) & (found.picks.invalid == 0)
+    centres = centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)) & ~low)
+    return centres, found.picks.take(np.flatnonzero(shown))
 
 
 def _heights(

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from rich.filesize import decimal
 
 from dask_dedup.formatting import counted, short_names
+from dask_dedup.inspection.summary import describe_kept, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from dask_dedup.inspection.contents import FlipTest, InspectedInput, Neighbourhood, Pair
+    from dask_dedup.inspection.separation import SeparationAdvice
 
     Spelling = Callable[[str], str]
 
@@ -34,26 +36,49 @@ def describe(
     pairs: Sequence[Pair],
     together: Neighbourhood | None,
     measured: Mapping[str, int],
+    separation: SeparationAdvice,
     messages: Mapping[str, Sequence[str]],
     spelled: Spelling,
+    *,
+    verbose: bool,
 ) -> list[str]:
-    """Format the results of an inspection as lines of text.
+    """Format the results of an inspection as lines of text. A summary comes first.
 
-    The keys of `messages` are titles. `spelled` spells the parameters in messages.
+    The keys of `messages` are titles. `spelled` spells the parameters in messages. Columns, distances and pairs are
+    shown if `verbose`.
     """
     short = short_names([entry.path for entry in inputs])
     names = [entry.picker or name for entry, name in zip(inputs, short, strict=True)]
     names = names if len({*names}) == len(names) else short
     sets = dict(zip(names, (entry.neighbourhood for entry in inputs), strict=True))
     around = {name: one for name, one in (sets | {"together": together}).items() if one}
-    blocks = [_describe_input(entry, spelled) for entry in inputs]
-    if around:
-        blocks += _describe_distances(around, inputs[0].unit, measured)
-    blocks += [_describe_pair(pair, names, inputs) for pair in pairs]
+    problems, warnings, _ = messages.values()
+    summary = summarize(
+        inputs, names, pairs, separation, measured, problems, warnings, verbose=verbose
+    )
+    blocks = [[part for line in summary for part in _wrap_line(spelled(line))]]
+    if verbose:
+        blocks += [_describe_input(entry, spelled) for entry in inputs]
+        if around:
+            blocks += _describe_distances(around, inputs[0].unit, measured)
+        blocks += [_describe_pair(pair, names, inputs) for pair in pairs]
+        blocks += [lines for lines in [describe_kept(separation)] if lines]
     for title, each in messages.items():
         if each:
             blocks.append([title, *_wrap(*(("- ", spelled(message)) for message in each))])
     return [line for block in blocks for line in (*block, "")][:-1]
+
+
+def _wrap_line(line: str) -> list[str]:
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line.lstrip(),
+        _WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def _wrap(*labelled: tuple[str, str]) -> list[str]:

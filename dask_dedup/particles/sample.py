@@ -219,3 +219,16 @@ def choose_sample(
         side = np.sqrt(SAMPLE_PICKS / rows[some[large]])[:, np.newaxis] * (high - low)
         windows[large] = np.hstack([(low + high - side) / 2, (low + high + side) / 2])
     return SampleChoice(keys[some], windows)
+
+
+def extents_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
+    """Return the least x and y, and the greatest x and y, of the picks on each of the sorted `keys`, (m, 4).
+
+    Micrographs without picks have infinite values.
+    """
+    extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
+    number = np.searchsorted(keys, micrograph)
+    for column, axis in enumerate((x, y)):
+        np.minimum.at(extents[:, column], number, axis)
+        np.maximum.at(extents[:, column + 2], number, axis)
+    return extents

@@ -1,0 +1,147 @@
+"""The recommended separation, and what a run would keep at others, from the sample that a report shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dask_dedup.dedup.params import FARTHEST
+from dask_dedup.dedup.separation import (
+    MOST_SEPARATIONS,
+    analyse_separations,
+    explain,
+    farthest_of_interest,
+    measure_picks,
+    round_separations,
+)
+from dask_dedup.errors import InputError
+from dask_dedup.hints import Message, parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.dedup.picks import Picks
+    from dask_dedup.dedup.spacing import Spacing
+    from dask_dedup.particles.inputs import Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAt:
+    """Picks of the sample that a run keeps at one separation: of all inputs, and of each."""
+
+    separation: float
+    kept: int
+    by_input: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SeparationAdvice:
+    """The recommended separation, and the kept picks of a sample of whole micrographs at several separations.
+
+    Attributes
+    ----------
+    recommended : float or None
+        Angstrom; None without a gap, without duplicates, and without a pixel size.
+    reason : str
+        Advice on the separation, in one sentence without a full stop.
+    spacing : Spacing or None
+    unit : {"A", "px"}
+        Unit of `spacing` and `kept_at`.
+    kept_at : tuple of KeptAt
+    cut_short : bool
+        Whether larger separations were left out because too many pairs are that close.
+    picks, micrographs : int
+        Size of the sample.
+    """
+
+    recommended: float | None
+    reason: str
+    spacing: Spacing | None
+    unit: str
+    kept_at: tuple[KeptAt, ...]
+    cut_short: bool
+    picks: int
+    micrographs: int
+
+
+def check_separations(separations: Sequence[float] | None) -> None:
+    """Raise InputError unless the separations to try are numbers above 0, and not too many."""
+    name = parameter("separations")
+    if separations is None:
+        return
+    if not 0 < len(separations) <= MOST_SEPARATIONS:
+        raise InputError(f"{name} has {len(separations)} values; pass 1 to {MOST_SEPARATIONS}.")
+    for each in separations:
+        if not (isfinite(each) and 0 < each <= FARTHEST):
+            raise InputError(f"{name} has {each:g}; each must be above 0 (angstrom).")
+
+
+def advise_separation(
+    inputs: Inputs,
+    picks: Picks,
+    unit: str,
+    separations: Sequence[float] | None,
+    obstacle: str,
+) -> SeparationAdvice:
+    """Find the recommended separation, and what a run would keep of the picks of a sample.
+
+    Parameters
+    ----------
+    inputs : Inputs
+    picks : Picks
+        All picks on the micrographs of the sample.
+    unit : {"A", "px"}
+        Unit of the centres.
+    separations : sequence of float, optional
+        By default 32 or fewer multiples of a round number.
+    obstacle : str
+        Why the inputs cannot be compared yet; empty if they can.
+    """
+    micrographs = np.unique(picks.micrograph).size
+    if obstacle:
+        return SeparationAdvice(
+            recommended=None,
+            reason=obstacle,
+            spacing=None,
+            unit=unit,
+            kept_at=(),
+            cut_short=False,
+            picks=len(picks),
+            micrographs=micrographs,
+        )
+    measured = measure_picks(picks, inputs.params)
+    spacing, _ = measured
+    if separations is None:
+        farthest = farthest_of_interest(*measured, inputs.params.min_separation)
+        separations = round_separations(farthest).tolist()
+    tried = np.unique(np.array(separations, dtype=np.float64))
+    params = replace(inputs.params, min_separation=float(tried[0]))
+    found = analyse_separations(picks, params, inputs.higher_is_better, tried, measured)
+    kept = zip(found.separations.tolist(), found.kept.tolist(), strict=True)
+    number = spacing.recommended if spacing else None
+    return SeparationAdvice(
+        recommended=number if unit == "A" else None,
+        reason=_advise(spacing, number, unit),
+        spacing=spacing,
+        unit=unit,
+        kept_at=tuple(KeptAt(each, sum(counts), tuple(counts)) for each, counts in kept),
+        cut_short=found.cut_short,
+        picks=len(picks),
+        micrographs=micrographs,
+    )
+
+
+def _advise(spacing: Spacing | None, number: float | None, unit: str) -> Message:
+    separation, why = parameter("min_separation"), explain(spacing, unit)
+    if spacing is None:
+        return Message(
+            f"{why}: choose {separation} by the diameter of the particle; half of it is usual"
+        )
+    if number is None:
+        return Message(f"{why}: choose {separation} below that")
+    if unit != "A":
+        return Message(f"{why}: choose {separation} {number:g} times the pixel size")
+    return Message(f"choose {parameter('min_separation', f'{number:g}')}: {why}")
