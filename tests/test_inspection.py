@@ -147,7 +147,8 @@ class TestSpacing:
             assert entry.neighbourhood.spacing.duplicates_end == 0
         assert 3 < simulated.together.spacing.duplicates_end < 20
         assert 105 < simulated.together.spacing.neighbours_begin < 125
-        assert "choose min_separation between the two" in simulated.advice[-1]
+        assert simulated.advice[-1].startswith("choose min_separation=")
+        assert simulated.separation.spacing.includes(simulated.recommended_separation)
 
     @pytest.mark.real_data
     def test_of_real_alignments_is_found_only_with_shifts(self, real_data, tmp_path):
@@ -214,7 +215,7 @@ class TestDirectionOfY:
         assert flip["chance"][0] == pytest.approx(0.20, abs=0.03)
         assert flip["height"] / 1.77 == pytest.approx(4096, abs=3)
 
-        text = cli("inspect", *paths, *options).stdout
+        text = cli("inspect", *paths, *options, "--verbose").stdout
         assert "OPPOSITE ways: 86% and" in text
         advised = text[text.index("--flip-y") :].split("\n\n")[0].split("\n  - ")[0].split()
         assert advised[1] == str(paths[1])
@@ -516,6 +517,10 @@ class TestFaultyInputs:
 
 
 class TestLargeInputs:
+    @pytest.fixture(autouse=True)
+    def small_sample(self, monkeypatch):
+        monkeypatch.setattr(survey, "SAMPLE_PICKS", 1)
+
     def test_distances_are_measured_on_whole_micrographs(self, tmp_path, monkeypatch):
         rows = cryosparc(4000, micrographs=100)
         monkeypatch.setattr(survey, "PICKS_MEASURED", 1500)
@@ -576,9 +581,11 @@ class TestOutput:
     @pytest.mark.real_data
     def test_three_real_pickers_show_the_gap(self, repic, cli):
         paths = [repic / f"{name}.parquet" for name in ("crYOLO", "topaz", "deepPicker")]
-        outcome = cli("inspect", *paths, "--micrograph-pixel-size", 1.77)
+        outcome = cli("inspect", *paths, "--micrograph-pixel-size", 1.77, "--verbose")
         assert outcome.exit_code == 0, outcome.stderr
         for phrase in (
+            "choose --min-separation 90: duplicates end at 40.6 A, neighbours begin at 139 A",
+            "          90 A     11,797 ###",
             "8,908, in 1 file",
             "12, with 627 to 908 particles, median 736",
             "1.77 A, from --micrograph-pixel-size",
@@ -598,6 +605,8 @@ class TestOutput:
         shown = json.loads(outcome.stdout)
         assert "--min-separation" in shown["advice"][-1]
         expected = json.loads(json.dumps(simulated.to_dict(), allow_nan=False))
+        assert expected["separation"].pop("reason").startswith("choose min_separation=")
+        assert shown["separation"].pop("reason").startswith("choose --min-separation ")
         messages = {"problems", "warnings", "advice"}
         assert [
             name for name in expected if shown[name] != expected[name] if name not in messages

@@ -118,7 +118,7 @@ class TestMessages:
     @pytest.mark.parametrize("order", [1, -1])
     def test_corners_of_boxes_are_named(self, cli, tables, order):
         centre, corner = tables
-        outcome = cli("inspect", *tables[::order], "--score-field", "none")
+        outcome = cli("inspect", *tables[::order], "--score-field", "none", "-v")
         text = " ".join(outcome.stdout.split())
         sign = "-" if order == 1 else ""
         assert (

@@ -19,7 +19,7 @@ _WIDTH = 100
 _DIRECTIONS = {
     "same": "y runs the same way",
     "opposite": "y runs OPPOSITE ways",
-    "unclear": "no better than chance",
+    "unclear": "direction of y unclear",
 }
 #: Lines of the table of kept particles, and the longest bar.
 _ROWS, _BAR = 16, 40
@@ -81,8 +81,9 @@ def _compare(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedInput])
         f"{matched / picks:.0%}" if picks else "none"
         for matched, picks in zip(match.matched, match.picks, strict=True)
     )
+    fit = "a constant offset" if match.offset else _DIRECTIONS[match.flip.verdict]
     within = f"{match.radius:.3g} {inputs[pair.one].unit}"
-    return f"{both}: {one} and {other} have a partner within {within}, {_DIRECTIONS[match.flip.verdict]}"
+    return f"{both}: {one} and {other} have a partner within {within}, {fit}"
 
 
 def _describe_separation(separation: SeparationAdvice) -> list[str]:
