@@ -11,9 +11,9 @@ import numpy as np
 from dask_dedup.dedup.params import FARTHEST
 from dask_dedup.dedup.separation import (
     MOST_SEPARATIONS,
+    analyse_separations,
     explain,
     farthest_of_interest,
-    keep_around,
     measure_picks,
     round_separations,
 )
@@ -119,7 +119,7 @@ def advise_separation(
         separations = round_separations(farthest).tolist()
     tried = np.unique(np.array(separations, dtype=np.float64))
     params = replace(inputs.params, min_separation=float(tried[0]))
-    found = keep_around(picks, params, inputs.higher_is_better, *measured, tried)
+    found = analyse_separations(picks, params, inputs.higher_is_better, tried, measured)
     kept = zip(found.separations.tolist(), found.kept.tolist(), strict=True)
     number = spacing.recommended if spacing else None
     return SeparationAdvice(
