@@ -19,8 +19,10 @@ import pytest
 from tables import cryosparc, exposures, relion, write_file
 
 from dask_dedup import DedupParams, InputError, RunError, report, run, verify
+from dask_dedup.particles import sample as sampling
 from dask_dedup.results.command import run_command
 from dask_dedup.results.finished_run import open_finished_run
+from dask_dedup.results.report import datasets
 from dask_dedup.results.report.subject import shorten
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>.mrc"
@@ -392,6 +394,20 @@ def test_200_000_picks_on_one_micrograph_are_a_window(tmp_path):
     (shown,) = page.data["micrographs"]
     assert shown["c"] == 200_000
     assert 2_000 < shown["p"] <= 5_000
+    assert "the window with the most rejected ones is shown" in page.text
+
+
+def test_a_micrograph_that_is_too_large_for_the_sample_is_a_window(tmp_path, monkeypatch):
+    out = finished(tmp_path, [cryosparc(900, micrographs=1)], min_separation=20.0)
+    for module in (sampling, datasets):
+        monkeypatch.setattr(module, "MOST_ON_ONE", 300)
+        monkeypatch.setattr(module, "SAMPLE_PICKS", 100)
+    page = Page(report(out))
+    (shown,) = page.data["micrographs"]
+    assert shown["c"] == 900
+    assert 50 < shown["p"] < 200
+    assert "separation" not in page.ids
+    assert "This is from a part of the picks." in page.text
     assert "the window with the most rejected ones is shown" in page.text
 
 

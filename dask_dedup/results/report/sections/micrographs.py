@@ -83,7 +83,7 @@ def _notes(subject: Subject, viewer: Viewer) -> list[str]:
     if windows:
         which = "this" if number == 1 else "a"
         notes.append(
-            f"Of {which} {place} with more than 5,000 {noun}s, the window with the most rejected ones is shown."
+            f"Of {which} {place} with very many {noun}s, the window with the most rejected ones is shown."
         )
     if any(not each.is_micrograph for each in viewer.micrographs) and not windows:
         notes.append(
