@@ -27,6 +27,8 @@ _SPACINGS = 3.0
 _STEP, _FINEST = 1.04, 0.01
 #: Number of pairs sampled for the radial density, and least and most pairs per interval.
 _PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
+#: Values are counted without sorting if the largest is at most this times their number.
+_DENSE = 8
 #: A gap ends at this many times its start or beyond.
 _WIDENING = 1.4
 #: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
@@ -152,6 +154,17 @@ def shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
     """Return the fraction of each input's picks that have a partner in the other input."""
     there, back = partners(one, other, radius), partners(other, one, radius)
     return float(np.isfinite(there).mean()), float(np.isfinite(back).mean())
+
+
+def count_values(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct values of non-negative integers, sorted, and how often each occurs."""
+    if values.max(initial=0) > _DENSE * max(values.size, 1000):
+        distinct, counts = np.unique(values, return_counts=True)
+        return distinct, counts
+    # Sorting takes ten times as long.
+    every = np.bincount(values)
+    distinct = np.flatnonzero(every)
+    return distinct, every[distinct]
 
 
 def clearly_larger(share: float, other: float, picks: int) -> bool:
