@@ -30,6 +30,7 @@ from dask_dedup.inspection.matching import compare_shifts, estimate_height, matc
 from dask_dedup.inspection.neighbours import (
     Centres,
     Cloud,
+    count_values,
     measure_neighbourhoods,
 )
 from dask_dedup.simulation import simulate_pickers
@@ -632,3 +633,12 @@ class TestOutput:
 def test_a_cloud_keeps_micrographs_apart():
     one = centres([[0.0, 0.0], [0.0, 0.0], [10.0, 0.0]], [0, 1, 2])
     assert np.isinf(Cloud(one, 1000.0).nearest_own()).all()
+
+
+@pytest.mark.parametrize("most", [1, 50, 10**6, 10**12])
+def test_values_are_counted_with_and_without_sorting(most):
+    values = np.random.default_rng(0).integers(0, most, 500)
+    found = count_values(values)
+    for one, other in zip(found, np.unique(values, return_counts=True), strict=True):
+        assert one.tolist() == other.tolist()
+    assert [part.size for part in count_values(values[:0])] == [0, 0]

@@ -46,6 +46,17 @@ def test_a_micrograph_without_a_name_has_no_pick_file(tmp_path, name):
     assert "none of the micrographs" in refused(listed)
 
 
+def test_two_micrographs_of_one_pick_file_are_refused(tmp_path):
+    rows = [("MotionCorr/job002/m.mrc",), ("MotionCorr/job003/m.mrc",)]
+    table = put(tmp_path, "micrographs.star", star(PAIR[:1], *rows))
+    put(tmp_path, "m_autopick.star", PICKS)
+    listed = put(tmp_path, "coords_suffix_autopick.star", b"micrographs.star\n")
+    assert refused(listed) == (
+        f": MotionCorr/job002/m.mrc and MotionCorr/job003/m.mrc in {table} have one pick file, m_autopick.star. "
+        "Remove one of the two micrographs, or pass the folder with the pick files."
+    )
+
+
 def test_files_outside_the_folder_of_a_list_are_written_inside_the_output(tmp_path):
     put(tmp_path, "other/m_autopick.star", PICKS)
     put(tmp_path, "job/micrographs.star", star(PAIR[:1], ("../other/m.mrc",)))

@@ -13,6 +13,7 @@ from dask_dedup.inspection.neighbours import (
     Centres,
     Cloud,
     clearly_larger,
+    count_values,
     partners,
     shares,
 )
@@ -109,7 +110,7 @@ def estimate_height(one: Centres, other: Centres, radius: float) -> float | None
         return None
     # The peak may straddle two bins, so neighbouring bins are added.
     low = sums.min()
-    values, counts = np.unique(((sums - low) / radius).astype(np.int64), return_counts=True)
+    values, counts = count_values(((sums - low) / radius).astype(np.int64))
     adjacent = np.append(np.diff(values) == 1, False)
     summed = counts + np.where(adjacent, np.append(counts[1:], 0), 0)
     peak = low + (values[np.argmax(summed)] + 1) * radius

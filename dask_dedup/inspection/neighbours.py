@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
+#: Values are counted without sorting if the largest is at most this times their number.
+_DENSE = 8
 #: A share of matches is clearly larger if it exceeds another by this margin, ratio and number of standard errors.
 MARGIN, RATIO, SIGNIFICANT = 0.05, 1.5, 5.0
 #: Distances at which pairs are counted.
@@ -145,6 +147,17 @@ def shares(one: Centres, other: Centres, radius: float) -> tuple[float, float]:
     """Return the fraction of each input's picks that have a partner in the other input."""
     there, back = partners(one, other, radius), partners(other, one, radius)
     return float(np.isfinite(there).mean()), float(np.isfinite(back).mean())
+
+
+def count_values(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct values of non-negative integers, sorted, and how often each occurs."""
+    if values.max(initial=0) > _DENSE * max(values.size, 1000):
+        distinct, counts = np.unique(values, return_counts=True)
+        return distinct, counts
+    # Sorting takes ten times as long.
+    every = np.bincount(values)
+    distinct = np.flatnonzero(every)
+    return distinct, every[distinct]
 
 
 def clearly_larger(share: float, other: float, picks: int) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.inspection.contents import OffsetTest
-from dask_dedup.inspection.neighbours import Centres, clearly_larger, partners, shares
+from dask_dedup.inspection.neighbours import Centres, clearly_larger, count_values, partners, shares
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -60,22 +60,27 @@ def _most_frequent_difference(one: Centres, other: Centres, radius: float) -> Fl
     if not len(differences):
         return None
     width, best, centre = 2 * radius, 0, np.zeros(differences.shape[1])
+    axes = [np.ascontiguousarray(along) for along in differences.T]
     # The peak may straddle bins, so there are grids that are half a bin apart.
     for half in product((0.0, 0.5), repeat=differences.shape[1]):
-        bins = np.floor(differences / width + half).astype(np.int64)
-        low = bins.min(axis=0)
-        sizes = tuple((np.ptp(bins, axis=0) + 1).tolist())
+        bins = [
+            np.floor(along / width + shift).astype(np.int64)
+            for along, shift in zip(axes, half, strict=True)
+        ]
+        low = np.array([part.min() for part in bins])
+        sizes = tuple(int(part.max()) - int(part.min()) + 1 for part in bins)
         if np.prod(sizes, dtype=np.float64) > _MOST_BINS:
             return None
-        keys, counts = np.unique(
-            np.ravel_multi_index(tuple((bins - low).T), sizes), return_counts=True
+        keys, counts = count_values(
+            np.ravel_multi_index([part - part.min() for part in bins], sizes)
         )
         if counts.max() > best:
             best = int(counts.max())
             peak = np.array(np.unravel_index(keys[np.argmax(counts)], sizes))
-            centre = (peak + low + 0.5 - half) * width
+            centre = (peak + low + 0.5 - np.array(half)) * width
     for reach in (2 * radius, radius, radius / 2):  # first the whole bin
-        near = differences[((differences - centre) ** 2).sum(axis=1) <= reach**2]
+        squares = sum((along - middle) ** 2 for along, middle in zip(axes, centre, strict=True))
+        near = differences[squares <= reach**2]
         if not len(near):
             break
         centre = np.median(near, axis=0)

@@ -215,8 +215,8 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
     start = text.index(first_row(text))
     span = (start, start + len(first_row(text)), target)
     if "*" in target:
-        files = _read_pattern(path, target, suffix)
-        return ListedPicks(files, (PickList(info, str(path.parent), (span,), suffix=True),))
+        matching = _read_pattern(path, target, suffix)
+        return ListedPicks(matching, (PickList(info, str(path.parent), (span,), suffix=True),))
     project = _find_project(path, [target])
     table = project / target
     if not target or not is_file(table):
@@ -224,7 +224,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
             f"{path}: names the micrographs {target or '(nothing)'}, which do not exist. The path is relative to "
             f"the project folder (looked in {project}). Correct it, or pass the folder with the pick files."
         )
-    files = []
+    files: dict[str, PickPath] = {}
     for micrograph in _micrographs_of(table):
         name = _JOB_FOLDER.sub("", micrograph)
         stem = name.removesuffix(PurePosixPath(name).suffix)
@@ -232,7 +232,12 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
             file = path.absolute().parent / f"{stem}{suffix}.{extension}"
             if exists(file):
                 name = _name_in_tree(path, file.parent, str(file))
-                files.append(PickPath(file, name, micrograph))
+                other = files.setdefault(name, PickPath(file, name, micrograph)).micrograph
+                if other != micrograph:
+                    raise InputError(
+                        f"{path}: {other} and {micrograph} in {table} have one pick file, {name}. Remove one of the "
+                        "two micrographs, or pass the folder with the pick files."
+                    )
                 break
     if not files:
         raise InputError(
@@ -240,7 +245,7 @@ def _read_suffix_list(path: Path, text: bytes, info: InputFile, suffix: str) -> 
             "files."
         )
     listed = PickList(info, str(project), (span,), suffix=True)
-    return ListedPicks(files, (listed,))
+    return ListedPicks(list(files.values()), (listed,))
 
 
 def _read_pattern(path: Path, target: str, suffix: str) -> list[PickPath]:
