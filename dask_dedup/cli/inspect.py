@@ -12,6 +12,7 @@ from dask_dedup.cli.console import as_flag, spelled
 from dask_dedup.cli.types import (
     INPUTS,
     JSON,
+    PATH,
     dedup_params,
     input_options,
     names_of,
@@ -43,6 +44,12 @@ if TYPE_CHECKING:
     help="Separations at which to count the particles that a run keeps; by default up to 32 round numbers.",
 )
 @click.option(
+    "--html",
+    type=PATH,
+    metavar="FILE",
+    help="Also write a page with the picks on micrographs and a slider of separations.",
+)
+@click.option(
     "-v", "--verbose", is_flag=True, help="Also print columns, distances and pairs of INPUTs."
 )
 @JSON
@@ -51,6 +58,7 @@ def inspect(
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
     separations: str | None,
+    html: Path | None,
     verbose: bool,
     as_json: bool,
     **parameters: Any,
@@ -78,11 +86,17 @@ def inspect(
         names=names_of(inputs),
         separations=_numbers(separations),
     )
+    if html:
+        from dask_dedup.results.report.preview import write_preview
+
+        write_preview(found, html, lambda text: spelled(text, with_path))
     if as_json:
         click.echo(json.dumps(found.to_dict(lambda text: spelled(text, with_path)), indent=2))
     else:
         for line in found.lines(lambda text: spelled(text, with_path), verbose=verbose):
             click.echo(line)
+        if html:
+            click.echo(f"\npage: {html}")
 
 
 def _numbers(text: str | None) -> list[float] | None:

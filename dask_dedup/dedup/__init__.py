@@ -5,6 +5,7 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 
 ================  =====================================================================================
 `params`          the parameters of a run
+`score_field`     the score of an input, and its direction
 `picks`           the columns that a decision needs, one row per particle
 `rank`            the total order: score, seeded hash, uid, row
 `decide`          from picks to rejected particles and their winners

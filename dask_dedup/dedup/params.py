@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 from dask_dedup.dedup.per_input import PerInput, as_input, normalize
 from dask_dedup.dedup.pick_columns import as_text, for_all_inputs, parse_columns
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
+from dask_dedup.dedup.score_field import DEFAULT_SCORE, parse_score_field
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from dask_dedup.dedup.score_field import ScoreField
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
 #: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
@@ -45,31 +48,6 @@ PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field", "min_score", "column
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
 _CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
-
-#: Direction of the score fields whose meaning is known.
-SCORE_DIRECTIONS: dict[str, str] = {"ncc_score": "higher", "error": "lower", "error_min": "lower"}
-DEFAULT_SCORE = "ncc_score"
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreField:
-    """Name of a score, and whether higher or lower values are better.
-
-    Attributes
-    ----------
-    name : str
-        A known field (``ncc_score``, ``error``, ``error_min``) or a column of the table.
-    higher_is_better : bool
-    custom : bool
-        Whether `name` is a column of the table.
-    """
-
-    name: str
-    higher_is_better: bool
-    custom: bool
-
-    def __str__(self) -> str:
-        return f"{self.name} ({'higher' if self.higher_is_better else 'lower'} is better)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,33 +351,3 @@ def _check_number(name: str, value: Any, where: str = "") -> None:
     if not least <= value <= largest:
         shown = f"{value:g}" if isinstance(value, float) else value
         raise InputError(f"{where}{parameter(name)} is {shown}; it must be {limits}.")
-
-
-def parse_score_field(text: str) -> ScoreField | None:
-    """Parse the text of the parameter `score_field`. Return None for ``none``.
-
-    Examples
-    --------
-    >>> parse_score_field("error")
-    ScoreField(name='error', higher_is_better=False, custom=False)
-    >>> parse_score_field("rlnLogLikeliContribution:higher").name
-    'rlnLogLikeliContribution'
-    >>> parse_score_field("none") is None
-    True
-    """
-    if text == "none":
-        return None
-    if text in SCORE_DIRECTIONS:
-        return ScoreField(text, SCORE_DIRECTIONS[text] == "higher", custom=False)
-    name, _, direction = text.rpartition(":")
-    if name and direction in ("higher", "lower"):
-        return ScoreField(name, direction == "higher", custom=True)
-    if name:
-        raise InputError(
-            f"{parameter('score_field')} {text!r}: unknown direction {direction!r}; "
-            f"write {name}:higher or {name}:lower."
-        )
-    raise InputError(
-        f"{parameter('score_field')} {text!r} has no direction; write {text}:higher or {text}:lower. "
-        f"Only {', '.join(SCORE_DIRECTIONS)} and none need no direction."
-    )

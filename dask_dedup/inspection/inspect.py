@@ -34,7 +34,11 @@ from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair, 
 from dask_dedup.inspection.matching import compare_shifts, match
 from dask_dedup.inspection.neighbours import Centres, measure_neighbourhoods
 from dask_dedup.inspection.report import Inspection
-from dask_dedup.inspection.separation import advise_separation, check_separations
+from dask_dedup.inspection.separation import (
+    InspectedSample,
+    advise_separation,
+    check_separations,
+)
 from dask_dedup.inspection.survey import InputSurvey, Survey, count_rows, survey_inputs
 from dask_dedup.particles import pickers
 from dask_dedup.particles.checks import inputs as checks
@@ -137,7 +141,9 @@ def inspect(
     record(problems, check_groups, opened, every)
     record(problems, check_extents, opened, every)
     advise = partial(advise_separation, measured, survey.picks, unit, separations)
-    return _conclude(opened, unit, scores, survey, problems, advise, comparable=comparable)
+    names_of = {name.key: name for summary in every for name in summary.names}
+    sample = InspectedSample(measured, survey.picks, survey.sampled, names_of)
+    return _conclude(opened, unit, scores, survey, problems, advise, sample, comparable=comparable)
 
 
 def _open(
@@ -206,6 +212,7 @@ def _conclude(
     survey: Survey,
     problems: list[str],
     advise_on: Callable[[str], SeparationAdvice],
+    sample: InspectedSample,
     *,
     comparable: bool,
 ) -> Inspection:
@@ -259,6 +266,7 @@ def _conclude(
         problems=tuple(problems),
         warnings=tuple(map(Message, warnings)),
         advice=tuple(map(Message, advice)),
+        sample=sample,
     )
 
 

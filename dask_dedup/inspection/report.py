@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import counted, html_table
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from dask_dedup.inspection.contents import InspectedInput, Neighbourhood, Pair
-    from dask_dedup.inspection.separation import SeparationAdvice
+    from dask_dedup.inspection.separation import InspectedSample, SeparationAdvice
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -37,6 +37,8 @@ class Inspection:
         Errors that `run` would raise with the same parameters.
     warnings : tuple of str
     advice : tuple of str
+    sample : InspectedSample
+        For a page; not in `to_dict`.
     """
 
     inputs: tuple[InspectedInput, ...]
@@ -48,6 +50,7 @@ class Inspection:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     advice: tuple[str, ...]
+    sample: InspectedSample = field(compare=False)
 
     def to_dict(self, spelled: Callable[[str], str] = str) -> dict[str, Any]:
         """Return the results as JSON values. Unknown numbers are None.
@@ -57,7 +60,8 @@ class Inspection:
         spelled : callable, optional
             Function that spells the parameters in a message for another interface.
         """
-        values = {name: _plain(value, spelled) for name, value in asdict(self).items()}
+        names = [each.name for each in fields(self) if each.name != "sample"]
+        values = {name: _plain(_as_dict(getattr(self, name)), spelled) for name in names}
         separation = values.pop("separation")
         values["recommended_separation"] = separation.pop("recommended")
         values["kept_at"] = separation.pop("kept_at")
@@ -105,6 +109,12 @@ class Inspection:
             "warnings": self.warnings,
             "advice": self.advice,
         }
+
+
+def _as_dict(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_as_dict(part) for part in value]
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _plain(value: Any, spelled: Callable[[str], str]) -> Any:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.picks import Picks
     from dask_dedup.dedup.spacing import Spacing
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.particles.micrographs.names import MicrographName
+    from dask_dedup.particles.sample import SampledMicrographs
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,25 @@ class SeparationAdvice:
     cut_short: bool
     picks: int
     micrographs: int
+
+
+@dataclass(frozen=True, slots=True)
+class InspectedSample:
+    """The picks of the sample that a report shows, before anything is decided.
+
+    Attributes
+    ----------
+    inputs : Inputs
+    picks : Picks
+        Sorted by row id.
+    sampled : SampledMicrographs
+    names : dict of int to MicrographName
+    """
+
+    inputs: Inputs
+    picks: Picks
+    sampled: SampledMicrographs
+    names: dict[int, MicrographName]
 
 
 def check_separations(separations: Sequence[float] | None) -> None:

@@ -24,10 +24,12 @@ from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.sample import (
     MOST_ON_ONE,
     SAMPLE_PICKS,
+    SampledMicrographs,
     choose_sample,
     extents_of,
     likely_sampled,
 )
+from dask_dedup.particles.sampled_rows import sampled_micrographs
 from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange, summarize
 from dask_dedup.pipeline.plan import count_micrographs
 
@@ -71,6 +73,8 @@ class Survey:
         One uid in this many was compared.
     picks : Picks
         Those of the sample that a report shows, with the centres of `samples`.
+    sampled : SampledMicrographs
+        Sizes of their micrographs.
     """
 
     inputs: list[InputSurvey]
@@ -78,6 +82,7 @@ class Survey:
     measured: dict[str, int]
     uid_share: int
     picks: Picks
+    sampled: SampledMicrographs
 
 
 def count_rows(summaries: Sequence[ScanSummary]) -> NDArray[np.int64]:
@@ -98,12 +103,15 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     uid_bits = (max(0, total - 1) // UIDS_COMPARED).bit_length()
     sample = _Sample(len(inputs.tables))
     candidates: list[Picks] = []
+    sampled: list[SampledMicrographs] = []
     nothing = ScoreRange.of(np.empty(0))
     found = [InputSurvey([], Counter(), dict.fromkeys(fields, nothing)) for fields in scores]
 
     def look(
         fragment: Fragment,
-    ) -> tuple[ScanSummary, Counter[int], dict[str, ScoreRange], Centres, Picks]:
+    ) -> tuple[
+        ScanSummary, Counter[int], dict[str, ScoreRange], Centres, Picks, SampledMicrographs
+    ]:
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
         fields = scores[fragment.source]
         names = dict.fromkeys((*roles.scanned_columns, *fields))
@@ -118,8 +126,9 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
         )
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for summary, half_sets, ranges, centres, picks in pool.map(look, inputs.fragments):
+        for summary, half_sets, ranges, centres, picks, sizes in pool.map(look, inputs.fragments):
             candidates.append(picks)
+            sampled.append(sizes)
             one = found[summary.source]
             one.summaries.append(summary)
             one.half_sets.update(half_sets)
@@ -131,7 +140,10 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     every = count_rows(summaries).size
     measured_picks = sum(map(len, samples))
     counts = {"picks": measured_picks, "micrographs": micrographs, "of_micrographs": every}
-    return Survey(found, samples, counts, 1 << uid_bits, _take_sample(summaries, candidates))
+    picks = _take_sample(summaries, candidates)
+    sizes = SampledMicrographs.concatenate(sampled)
+    sizes = sizes.take(np.isin(sizes.key, picks.micrograph)).firsts()
+    return Survey(found, samples, counts, 1 << uid_bits, picks, sizes)
 
 
 def _take_sample(summaries: Sequence[ScanSummary], candidates: Sequence[Picks]) -> Picks:
@@ -203,10 +215,10 @@ def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:
 
 def _centres(
     measured: Inputs, fragment: Fragment, rows: pa.Table, bits: int
-) -> tuple[Centres, Picks]:
+) -> tuple[Centres, Picks, SampledMicrographs]:
     """Return a fragment's particle centres on sampled micrographs. Leave out invalid rows and low scores.
 
-    Also return its picks that are compared, on the micrographs that a report probably shows.
+    Also return its picks that are compared, on the micrographs that a report probably shows, and the sizes of these.
     """
     roles = measured.roles[fragment.source]
     columns = Columns(rows, measured.tables[fragment.source].path)
@@ -231,7 +243,12 @@ def _centres(
     low = (found.picks.invalid & np.uint16(LOW_SCORE)) != 0
     shown = likely_sampled(keys, measured.rows) & (found.picks.invalid == 0)
     centres = centres.take(np.asarray((np.abs(points) <= FARTHEST).all(axis=1)) & ~low)
-    return centres, found.picks.take(np.flatnonzero(shown))
+    at = np.flatnonzero(shown)
+    first = np.zeros(keys.size, dtype=bool)
+    first[at[np.unique(keys[at], return_index=True)[1]]] = True
+    row = np.arange(keys.size)
+    sizes = sampled_micrographs(found, rows, roles, measured.micrographs, first, row)
+    return centres, found.picks.take(at), sizes
 
 
 def _heights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from dask_dedup.dedup.params import SCORE_DIRECTIONS
+from dask_dedup.dedup.score_field import SCORE_DIRECTIONS, ScoreField
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.particles.micrographs.names import Naming
@@ -40,7 +40,7 @@ from dask_dedup.particles.programs import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from dask_dedup.dedup.params import DedupParams, ScoreField
+    from dask_dedup.dedup.params import DedupParams
 
 
 @dataclass(frozen=True, slots=True)

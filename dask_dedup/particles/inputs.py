@@ -18,6 +18,7 @@ from dask_dedup.formats import (
 )
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
+from dask_dedup.particles.checks.positions import check_positions
 from dask_dedup.particles.checks.scores import check_directions, check_min_scores
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
@@ -297,7 +298,7 @@ def compare_roles(
     InputError
         If the micrographs or the positions cannot be compared.
     """
-    _check_positions(roles, [table for table, _ in tables], params)
+    check_positions(roles, [table for table, _ in tables], params)
     renames = bool(params.rename_micrographs or params.names_of_micrographs.pairs)
     if params.match_micrographs != "auto":
         match = params.match_micrographs
@@ -347,27 +348,6 @@ def _check_groups(groups: Sequence[str], columns: Sequence[str], table: str) -> 
         raise InputError(
             f"{table}: has no column {missing}, which {parameter('group_by', missing)} needs. Add it, or "
             "pass a folder that has it as a hive key."
-        )
-
-
-def _check_positions(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
-) -> None:
-    if len({len(role.position) for role in roles}) > 1:
-        pairs = [*zip(tables, roles, strict=True)]
-        flat = next(table for table, role in pairs if len(role.position) == 2)
-        deep, role = next(pair for pair in pairs if len(pair[1].position) == 3)
-        columns = parameter("columns", {deep: "x=...,y=...,score=..."})
-        raise InputError(
-            f"{deep}: was read as picks in tomograms ({' '.join(role.position)}), but {flat} has no z coordinate. "
-            f"Run them separately. If its third column is no z, in a text table, pass {columns}."
-        )
-    # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
-    units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}
-    if len(units) > 1 and (("angstrom", False) in units or not params.measures):
-        listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
-        raise InputError(
-            f"the positions of the inputs are in different units ({listed}). Run them separately."
         )
 
 

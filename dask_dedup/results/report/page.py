@@ -27,9 +27,10 @@ from dask_dedup.results.report.sections.warnings import warnings
 from dask_dedup.results.report.subject import COLOURS
 from dask_dedup.results.report.ticks import round_step
 from dask_dedup.results.report.viewer import make_viewer, pack
+from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from dask_dedup.results.report.sections.separation import SeparationFigures
     from dask_dedup.results.report.subject import Subject
@@ -85,11 +86,49 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
             thicknesses=_thicknesses(subject),
             style=Markup("".join(map(_asset, ("palette.css", "chart.css", "page.css")))),
             script=Markup(script),
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            script_hash=_hash(script),
             data=_data(subject, viewer, numbers, shown["separation"]),
         )
     )
     return page, make_plots(subject, shown)
+
+
+def render_preview(
+    subject: Subject, headline: str, lead: str, notes: Sequence[tuple[str, list[str]]]
+) -> str:
+    """Return the HTML page of an inspection: the viewer, and the charts of the separation.
+
+    `notes` are headings, each with lines of text.
+    """
+    numbers = measure(subject, find_pairs(subject))
+    viewer = make_viewer(subject)
+    section, shown = separation(subject, numbers), micrographs(subject, viewer) or {}
+    script = _script()
+    return (
+        _environment()
+        .get_template("preview.html.j2")
+        .render(
+            headline=headline,
+            lead=lead,
+            notes=notes,
+            meaning=shown["meaning"],
+            still=shown["still"],
+            viewer_notes=shown["notes"],
+            separation=section,
+            viewer=viewer,
+            pickers=subject.pickers,
+            noun=subject.noun,
+            place=subject.place,
+            unit=subject.unit,
+            chosen=f"{subject.separation:g}",
+            thicknesses=_thicknesses(subject),
+            version=__version__,
+            style=Markup("".join(map(_asset, ("palette.css", "chart.css", "page.css")))),
+            script=Markup(script),
+            script_hash=_hash(script),
+            data=_data(subject, viewer, numbers, section),
+        )
+    )
 
 
 def _environment() -> Environment:
@@ -111,6 +150,10 @@ def _asset(*path: str) -> str:
 def _script() -> str:
     parts = "\n".join(_asset("script", f"{name}.js") for name in _SCRIPT)
     return f'{_asset("vendor", "d3-zoom.min.js")}\n(() => {{\n"use strict";\n{parts}}})();\n'
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def _sections(shown: dict[str, Any]) -> list[tuple[str, str]]:

@@ -1,0 +1,36 @@
+"""Check that the positions of all inputs can be compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.particles.column_roles import ColumnRoles
+
+
+def check_positions(
+    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
+) -> None:
+    """Raise InputError if positions have z in some inputs only, or are in different units."""
+    if len({len(role.position) for role in roles}) > 1:
+        pairs = [*zip(tables, roles, strict=True)]
+        flat = next(table for table, role in pairs if len(role.position) == 2)
+        deep, role = next(pair for pair in pairs if len(pair[1].position) == 3)
+        columns = parameter("columns", {deep: "x=...,y=...,score=..."})
+        raise InputError(
+            f"{deep}: was read as picks in tomograms ({' '.join(role.position)}), but {flat} has no z coordinate. "
+            f"Run them separately. If its third column is no z, in a text table, pass {columns}."
+        )
+    # Pixels of 1 A stand for angstrom from the corner, but only if pixel sizes are applied.
+    units = {(role.unit, role.in_angstrom and not params.measures) for role in roles}
+    if len(units) > 1 and (("angstrom", False) in units or not params.measures):
+        listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
+        raise InputError(
+            f"the positions of the inputs are in different units ({listed}). Run them separately."
+        )
