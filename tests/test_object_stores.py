@@ -220,7 +220,7 @@ class TestSameBytes:
         assert cli("verify", out).exit_code == 0
         assert cli("report", out).stdout == f"report: {out}/report.html\n"
         assert cli("clean", out).stdout == f"{out}: nothing to remove\n"
-        assert re.search(r"particles +120, in 4 files", cli("inspect", uri).stdout)
+        assert re.search("120 on 4 micrographs, 4 files", cli("inspect", uri).stdout)
 
     @pytest.mark.slow
     def test_local_and_remote_may_be_mixed(self, there, table, tmp_path):
