@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -25,6 +26,7 @@ from dask_dedup import DedupParams, run
 from dask_dedup.cluster.connect import start_local
 from dask_dedup.cluster.live_page import live_page_link, show_report
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.monitoring.dashboard import plugin as plugins
 from dask_dedup.monitoring.dashboard.plugin import DedupPlugin, make_view
 from dask_dedup.monitoring.progress import TOPIC
 from dask_dedup.pipeline import events, stages
@@ -380,6 +382,27 @@ def test_a_browser_shows_the_report_and_that_the_scheduler_has_gone(tmp_path, so
         assert seen.problems == []
         stack.close()
         seen.page.wait_for_selector("text=no longer updated", timeout=PATIENCE * 1000)
+
+
+@pytest.mark.parametrize(("seconds_ago", "waits"), [(0, True), (60, False)])
+def test_a_closing_cluster_waits_for_open_pages_only(monkeypatch, seconds_ago, waits):
+    plugin = received(started("a"), {"run": "a", **FINISHED})
+
+    class Page:
+        shown = None
+        updated = time.monotonic() - seconds_ago
+
+    page = Page()
+    plugin.visitors.add(page)
+    slept = []
+
+    async def sleep(seconds):
+        slept.append(seconds)
+        page.shown = plugin.shown
+
+    monkeypatch.setattr(plugins.asyncio, "sleep", sleep)
+    asyncio.run(plugin.wait_for_visitors())
+    assert bool(slept) == waits
 
 
 @pytest.mark.slow

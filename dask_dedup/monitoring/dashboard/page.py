@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -69,6 +70,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
         plugin.visitors.add(self)
         #: What the page showed last: the run, its status and its report.
         self.shown: tuple[str, str, str] | None = None
+        self.updated = 0.0
         self.headline = Div(text="", sizing_mode="stretch_width")
         self.tables = {name: Div(text="", styles=FLEX) for name in ("densest", "slowest", "runs")}
         self.panels = make_panels()
@@ -100,7 +102,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
             for name, text in _tables(view, reasons).items():
                 self.tables[name].text = text
             self.tables["runs"].visible = len(view["runs"]) > 1
-        self.shown = self.plugin.shown
+        self.shown, self.updated = self.plugin.shown, time.monotonic()
 
 
 def _tables(view: dict[str, Any], reasons: dict[str, str]) -> dict[str, str]:

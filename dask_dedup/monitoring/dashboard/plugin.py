@@ -28,6 +28,8 @@ REPORT = "/dedup-report"
 MOST_RUNS = 5
 #: Seconds to wait before a cluster closes, until open pages show how the run ended.
 VISITOR_SECONDS = 3.0
+#: Seconds without an update after which a page counts as closed.
+GONE_SECONDS = 5.0
 #: Seconds that a heartbeat of a driver may be late before the driver counts as lost.
 LATE_SECONDS = 7.0
 #: Attributes of a run that the view shows as they are.
@@ -76,10 +78,14 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
 
     async def wait_for_visitors(self) -> None:
         """Wait until all open pages are up to date, `VISITOR_SECONDS` at most."""
-        ends = time.monotonic() + VISITOR_SECONDS
-        while any(page.shown != self.shown for page in self.visitors) and time.monotonic() < ends:
+        began = time.monotonic()
+        # A closed page stays in memory for a while, without updates.
+        pages = [page for page in self.visitors if began - page.updated < GONE_SECONDS]
+        while any(page.shown != self.shown for page in pages):
+            if time.monotonic() - began > VISITOR_SECONDS:
+                break
             await asyncio.sleep(0.05)
-        if self.visitors:
+        if pages:
             # For the way to the browser.
             await asyncio.sleep(0.2)
 
