@@ -223,6 +223,10 @@ class TestEmptyPlots:
         assert empty["partitions"].startswith("Nothing has to be shuffled")
         assert "outcome" not in empty
 
+    def test_one_point_is_no_curve(self, reasons):
+        plugin = received(started("a"), written("a", 0), {"run": "a", **FINISHED})
+        assert reasons(plugin)["speed"] == "Too few tasks have finished for a curve."
+
     @pytest.mark.parametrize(
         ("last", "words"),
         [

@@ -106,10 +106,11 @@ def find_reasons(view: dict[str, Any]) -> dict[str, str]:
         "lost": "The driver was lost before.",
     }.get(view["status"], "")
     empty = {}
-    if len(view["curve"]) < 2:
-        empty["speed"] = ended or "No task has finished yet."
+    # A line needs two points.
+    if len({point[1] for point in view["curve"]} - {0}) < 2:
+        empty["speed"] = "Too few tasks have finished for a curve."
     if not view["slowest"]:
-        empty["slowest"] = ended or "No task has finished yet."
+        empty["slowest"] = empty["speed"] = ended or "No task has finished yet."
     if not view["kept"] + view["rejected"]:
         empty["outcome"] = (
             ended or "Nothing is written yet: first, particles are counted and compared."
