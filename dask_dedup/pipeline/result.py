@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import html_table
@@ -48,7 +48,7 @@ class RunResult:
     warnings: list[str]
     already_done: bool
     manifest: dict[str, Any]
-    report_contents: ReportContents | None = None
+    report_contents: ReportContents | None = field(default=None, compare=False)
 
     @classmethod
     def of(

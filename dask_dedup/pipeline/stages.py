@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.arrow import from_numpy
+from dask_dedup.arrow import cast_views, from_numpy
 from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
 from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.errors import RunError
@@ -363,7 +363,11 @@ def _decide_rows(job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
         sampled = np.flatnonzero(plan.sample.find(keys) >= 0)
         found = extract(
-            rows.take(from_numpy(sampled)), fragment, roles, inputs.params, inputs.micrographs
+            cast_views(rows).take(from_numpy(sampled)),
+            fragment,
+            roles,
+            inputs.params,
+            inputs.micrographs,
         )
         picks = replace(found.picks, row_id=row_ids(fragment.number, fragment.rows)[sampled])
         return Decided(
