@@ -85,7 +85,7 @@ def remove_duplicates(
     twice, so they must be the same each time. Repeated uids, clashing micrograph names and odd
     scores are not detected in Dask frames, nor are pixel coordinates that are all from 0 to 1.
     If `micrographs` has the sizes of tomograms, the first partition is computed at once, because
-    its coordinates may be fractions of the tomogram.
+    its coordinates may be fractions of the tomogram. The separation ``auto`` is refused for Dask frames.
 
     Examples
     --------
