@@ -343,7 +343,7 @@ PICKS: dict[str, list[Files]] = {
         b"image_name,x_coord,y_coord\na,1,2\n",
     ),
     "csv": [
-        *_single(".csv", b'name,X-Coordinate,Y-Coordinate\n"a, b",1,2\nc,3,4\n', b"1;2;3\n4;5;6\n"),
+        *_single(".csv", b'name,X-Coordinate,Y-Coordinate\n"a, b",1,2\nc,3,4\n', b"1;2\n4;5\n"),
         *_single(".tsv", b"x\ty\tscore\n1\t2\t\n3\t4\t0.5"),
     ],
     "dynamo": [

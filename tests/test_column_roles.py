@@ -437,8 +437,8 @@ def test_matching_by_uid_needs_uids(columns):
 
 def test_micrographs_and_tomograms_cannot_be_compared():
     message = incomparable(TOMOGRAM, RELION)
-    assert message.startswith("table1: ")
-    assert "no z coordinate" in message
+    assert message.startswith("table0: was read as picks in tomograms")
+    assert "but table1 has no z coordinate" in message
     assert "Run them separately" in message
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from tables import relion, write_file
 
 from dask_dedup import DedupParams
 from dask_dedup.formats import open_table, read
+from dask_dedup.output.checkpoints import PairCounts
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
 from dask_dedup.particles.checks.names import check_groups, check_new_names
 from dask_dedup.particles.extract import extract
@@ -132,8 +133,7 @@ def test_the_totals_of_inputs_are_added_up_in_one_pass(table):
         fragment: int
         kept: int = 20
         rejected: int = 0
-        same_uid: int = 0
-        across_halves: int = 0
+        pairs: PairCounts = field(default_factory=lambda: PairCounts(0, 0, 0, (), ()))
 
     @dataclass
     class Parts:

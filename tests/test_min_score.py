@@ -201,7 +201,7 @@ def test_the_command_line_counts_low_scores(tmp_path):
     _, low = expected([picks()], [0.5], 12)
     assert f"rejected for their scores: {len(low)} rows" in shown.output
     page = dask_dedup.report(tmp_path / "out").read_text()
-    assert f"{len(low)} rows have a score worse than the limit and are rejected" in page
+    assert f"{len(low)} picks with a score worse than the limit" in page
 
 
 @pytest.mark.real_data

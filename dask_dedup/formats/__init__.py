@@ -91,6 +91,7 @@ def open_table(
     allow_empty: bool = False,
     columns: Mapping[str, str] | None = None,
     shifts: bool = True,
+    picks: bool = True,
 ) -> ParticleTable:
     """Open a particle table: list its files, read its schema, split its rows into fragments.
 
@@ -110,9 +111,15 @@ def open_table(
         Names or numbers of the columns of pick files in text tables, by role: x, y, z, score ...
     shifts : bool
         Whether shifts in pick files are added to positions.
+    picks : bool
+        Whether STAR files and folders may be pick files.
     """
     table = _open_table(
-        path, source, allow_outside=allow_outside, allow_empty=allow_empty, columns=columns
+        *(path, source),
+        allow_outside=allow_outside,
+        allow_empty=allow_empty,
+        columns=columns,
+        picks=picks,
     )
     if table.format == "coordinates" and not shifts:
         table = replace(table, detail=replace(table.detail, adds_shifts=False))
@@ -126,6 +133,7 @@ def _open_table(
     allow_outside: bool,
     allow_empty: bool,
     columns: Mapping[str, str] | None,
+    picks: bool,
 ) -> ParticleTable:
     if isinstance(path, NamedFiles):
         from dask_dedup.formats.coordinates import table as coordinates
@@ -155,7 +163,7 @@ def _open_table(
             f"{path}: this is the result of a run. Pass one of its tables, such as {path}/particles_kept."
         )
     name = "parquet" if folder else _SUFFIXES.get(location.suffix.lower(), "parquet")
-    if name in ("parquet", "star"):
+    if name in ("parquet", "star") and picks:
         name = detect(location, folder=folder) or name
     if name == "parquet":
         from dask_dedup.formats.parquet import table as parquet

@@ -110,6 +110,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
         "version": table.version,
         "rows": table.rows,
         "bytes": table.bytes,
+        "format": table.format,
         "convention": roles.convention,
         "columns": {
             "micrograph": roles.micrograph,

@@ -160,8 +160,14 @@ class FinishedRun:
             files = [each.path for each in self.files if path in each.path.parents]
             table = NamedFiles.of(str(path), path, files)
             return open_table(table, source, allow_empty=True, columns=columns, shifts=shifts)
+        # A table without some of its rows can look like pick files.
         return open_table(
-            *(path, source), allow_outside=True, allow_empty=True, columns=columns, shifts=shifts
+            *(path, source),
+            allow_outside=True,
+            allow_empty=True,
+            columns=columns,
+            shifts=shifts,
+            picks=self.manifest["inputs"][source]["format"] != "star",
         )
 
     def files_of(self, dataset: str) -> list[ResultFile]:
