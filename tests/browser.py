@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+#: Seconds that a busy machine may need for anything.
+PATIENCE = 90
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -26,20 +28,26 @@ class Visit:
     ----------
     page : playwright.sync_api.Page
     problems : list of str
-        Errors on the console, and requests to any other host.
+        Errors on the console, failed requests, and requests to any other host. The live page asks for its numbers
+        every few seconds: a request that is given up, because the page is left or the machine is busy, is no problem.
     """
 
     def __init__(self, page, host):
         self.page, self.problems = page, []
         page.on("console", self._add_message)
         page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
-        page.on("requestfailed", lambda request: self.problems.append(f"failed: {request.url}"))
+        page.on("requestfailed", self._add_failure)
         page.on("request", lambda request: self._add_request(request.url, host))
         page.on("dialog", lambda dialog: self.problems.append(f"dialog: {dialog.message}"))
 
     def _add_message(self, message):
         if message.type == "error":
             self.problems.append(f"console: {message.text}")
+
+    def _add_failure(self, request):
+        given_up = request.failure == "net::ERR_ABORTED"
+        if not (given_up and request.url.endswith("/json/dedup.json")):
+            self.problems.append(f"failed: {request.url}: {request.failure}")
 
     def _add_request(self, url, host):
         parts = urlsplit(url)
@@ -70,6 +78,7 @@ def browsing():
                 color_scheme=scheme,
                 bypass_csp=trusted,
             )
+            page.set_default_timeout(PATIENCE * 1000)
             visit = Visit(page, urlsplit(url).netloc)
             page.goto(url)
             return visit

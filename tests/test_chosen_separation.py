@@ -17,9 +17,12 @@ from test_output import Crash, crashing, data
 from test_spacing import apart, jittered
 
 from dask_dedup import InputError, remove_duplicates, run, verify
+from dask_dedup.dedup.params import DedupParams
+from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.particles import sample, scanned_sample
 from dask_dedup.pipeline import stages
+from dask_dedup.pipeline.separation import FoundSpacing
 from dask_dedup.results.status import status
 
 AUTO = {"min_separation": "auto"}
@@ -70,6 +73,14 @@ class TestWarning:
         assert line.endswith(
             f"(960 picks on 4 micrographs were measured). Use min_separation={number:g}."
         )
+
+    def test_none_where_nothing_lies_up_to_the_gap(self, two, out):
+        """The end of the duplicates is an edge of a histogram, which may be beyond all of them."""
+        gap = Spacing(75.0, 228.0, 130.0, farthest_duplicates=58.0)
+        found = FoundSpacing(gap, 0.0, 1_598, 10)
+        assert found.doubts(DedupParams(min_separation=60)) == []
+        (line,) = found.doubts(DedupParams(min_separation=57))
+        assert "leaves duplicates: they end at 58 A" in str(line)
 
     def test_one_among_the_neighbours(self, two, out):
         (line,) = separation_warnings(run(two, out, min_separation=250))

@@ -7,12 +7,10 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import ExitStack, contextmanager
@@ -20,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser import browsing
+from browser import PATIENCE, browsing
 from conftest import REPOSITORY
+from ports import free_port
 from tables import cryosparc, relion, write_file
 
 from dask_dedup import DedupParams, run
@@ -123,7 +122,7 @@ def test_the_view_is_json_and_its_headline_has_the_outcome():
 
 
 def fetch(url):
-    with urllib.request.urlopen(url, timeout=10) as answer:
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer:
         return answer.read().decode()
 
 
@@ -185,11 +184,11 @@ def test_a_browser_shows_the_numbers_of_the_run(tmp_path, watched):
         result = run(picks(tmp_path), tmp_path / "out", DedupParams(min_separation=30.0), client)
         for seen, width in ((wide, 1280), (narrow, 400)):
             page = seen.page
-            page.locator("#kept", has_text=f"{result.kept:,}").wait_for(timeout=20_000)
+            page.locator("#kept", has_text=f"{result.kept:,}").wait_for()
             page.wait_for_selector("text=Finished in")
             page.wait_for_selector("canvas")
             assert page.locator("#rejected").inner_text() == f"{result.rejected:,}"
-            assert page.locator(f"td:has-text('{HOSTILE}')").count() == 1
+            page.locator(f"td:has-text('{HOSTILE}')").wait_for()
             assert page.locator("td b").count() == 0
             assert seen.problems == []
             assert seen.width <= width
@@ -216,6 +215,24 @@ def test_a_browser_shows_the_report_without_errors(tmp_path, cli):
 
 @pytest.mark.slow
 def test_totals_are_exact_after_a_worker_was_killed(tmp_path, monkeypatch):
+    release = tmp_path / "release"
+
+    def block(path):
+        """Let the worker write nothing before a file exists."""
+        import time
+        from pathlib import Path
+
+        from dask_dedup.pipeline import stages
+
+        real = stages.write_fragment
+
+        def write_fragment(*arguments):
+            while not Path(path).exists():
+                time.sleep(0.05)
+            return real(*arguments)
+
+        stages.write_fragment = write_fragment
+
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 2**19)
     table = cryosparc(120_000, micrographs=300)
     path = write_file(table, tmp_path / "picks.parquet", row_group_size=2_000)
@@ -225,6 +242,7 @@ def test_totals_are_exact_after_a_worker_was_killed(tmp_path, monkeypatch):
         client = start_local(stack, 2, 1)
         base = live_page_link(client).removesuffix("/dedup")
         pids = list(client.run(os.getpid).values())
+        client.run(block, str(release))
         outcome = []
 
         def work():
@@ -232,34 +250,42 @@ def test_totals_are_exact_after_a_worker_was_killed(tmp_path, monkeypatch):
 
         thread = threading.Thread(target=work)
         thread.start()
-        deadline = time.monotonic() + 60
-        while json.loads(fetch(f"{base}/json/dedup.json"))["totals"]["collected"] == 0:
-            assert time.monotonic() < deadline, "no picks were collected in a minute"
-            assert thread.is_alive() or outcome, "the run failed"
-            time.sleep(0.01)
-        os.kill(pids[0], signal.SIGKILL)
-        thread.join(120)
-        assert outcome, "the run failed"
-        view = json.loads(fetch(f"{base}/json/dedup.json"))
-        assert (view["kept"], view["rejected"]) == (here.kept, here.rejected)
-        assert outcome[0].manifest["totals"]["kept"] == here.kept
-        assert view["lost_workers"] == 1
 
+        def view():
+            return json.loads(fetch(f"{base}/json/dedup.json"))
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url, seconds=30):
-    deadline = time.monotonic() + seconds
-    while True:
         try:
-            return fetch(url)
-        except (urllib.error.URLError, ConnectionError):
-            assert time.monotonic() < deadline, f"{url} did not answer"
+            eventually(lambda: view()["totals"]["collected"] or not thread.is_alive())
+            assert thread.is_alive(), "the run failed"
+            os.kill(pids[0], signal.SIGKILL)
+            eventually(lambda: view()["lost_workers"] == 1)
+        finally:
+            release.touch()
+            thread.join(PATIENCE)
+        assert outcome, "the run failed"
+        shown = view()
+        assert (shown["kept"], shown["rejected"]) == (here.kept, here.rejected)
+        assert outcome[0].manifest["totals"]["kept"] == here.kept
+        assert shown["lost_workers"] == 1
+
+
+def eventually(condition):
+    """Wait until the condition holds, and return what it returns. A server may not answer at first."""
+    ends = time.monotonic() + PATIENCE
+    found, last = None, None
+    while not found:
+        assert time.monotonic() < ends, f"not within {PATIENCE} s; last error: {last}"
+        try:
+            found = condition()
+        except OSError as error:
+            last = error
+        if not found:
             time.sleep(0.1)
+    return found
+
+
+def wait_for(url):
+    return eventually(lambda: fetch(url))
 
 
 @contextmanager
@@ -269,7 +295,11 @@ def program(*words):
         yield process
     finally:
         process.terminate()
-        process.wait(20)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def dask(*words):
@@ -313,7 +343,7 @@ def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
             [sys.executable, "-c", command, *map(str, words), "--no-report"],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=250,
         )
         assert done.returncode == 0, done.stderr
         assert f"live page: http://127.0.0.1:{board}/dedup" in done.stderr
@@ -327,12 +357,12 @@ def test_prometheus_scrapes_a_preloaded_scheduler_and_its_worker(tmp_path):
             found = ask("dask_dedup_particles_total")
             return {each["metric"]["outcome"]: float(each["value"][1]) for each in found}
 
-        deadline = time.monotonic() + 30
-        while counts() != {"kept": totals["kept"], "rejected": totals["rejected"]}:
-            assert time.monotonic() < deadline, f"Prometheus has {counts()}"
-            time.sleep(0.5)
-        up = {each["metric"]["job"]: each["value"][1] for each in ask("up")}
-        assert up == {"dask-scheduler": "1", "dask-workers": "1"}
+        def up():
+            return {each["metric"]["job"]: each["value"][1] for each in ask("up")}
+
+        wanted = {"kept": totals["kept"], "rejected": totals["rejected"]}
+        eventually(lambda: counts() == wanted)
+        eventually(lambda: up() == {"dask-scheduler": "1", "dask-workers": "1"})
         shown = fetch(f"http://127.0.0.1:{board}/metrics")
         text = (MONITORING / "README.md").read_text()
         there = {name.split("{")[0] for name in metrics(shown)}
@@ -362,7 +392,7 @@ def test_without_an_optional_library_the_run_works_and_logs_one_line(tmp_path, l
         "from dask_dedup.cli import main\n"
         f"main(['run', {str(path)!r}, '-o', {str(tmp_path / 'out')!r}, '--workers', '1', '--no-report'])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stderr.splitlines() if f"{library} is not installed" in line]
     assert len(lines) == 1

@@ -6,44 +6,74 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
+from pathlib import Path
 
 import pytest
+from browser import PATIENCE
 from tables import cryosparc, write_file
 
+BLOCKED = Path(__file__).with_name("blocked_worker.py")
 
-def interrupted(words, when, patch=""):
-    """Send Ctrl-C once `when` is true; return the exit code and the standard error."""
-    program = f"{patch}from dask_dedup.cli import main; main()"
+
+def interrupted(words, when, patch="", release=None):
+    """Send Ctrl-C once `when` is true; return the exit code and the standard error. Then write the file `release`."""
+    program = f"{textwrap.dedent(patch)}\nfrom dask_dedup.cli import main\nmain()"
     command = [sys.executable, "-c", program, *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, process_group=0)
-    while not when():
-        assert process.poll() is None, process.stderr.read()
-        time.sleep(0.01)
-    time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGINT)
-    _, printed = process.communicate(timeout=60)
+    try:
+        while not when():
+            assert process.poll() is None, process.stderr.read()
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGINT)
+        if release:
+            release.touch()
+        _, printed = process.communicate(timeout=PATIENCE)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     return process.returncode, printed
 
 
-def committed(out):
-    return (out / "manifest.json").exists() and not any(out.glob(".dask-dedup-*"))
+def waiting(name, file):
+    """Return a program that lets a function write a file and then wait for Ctrl-C."""
+    module, _, function = name.rpartition(".")
+    return f"""
+        import time
+        from pathlib import Path
+
+        import {module}
+
+        def wait(*_, **__):
+            Path({str(file)!r}).touch()
+            time.sleep({10 * PATIENCE})
+
+        {module}.{function} = wait
+    """
 
 
 def test_during_the_report_the_message_says_that_the_result_is_complete(tmp_path):
-    source, out = write_file(cryosparc(20_000), tmp_path / "in.parquet"), tmp_path / "out"
-    code, printed = interrupted(["run", source, "-o", out, "-q"], lambda: committed(out))
+    source, out = write_file(cryosparc(20), tmp_path / "in.parquet"), tmp_path / "out"
+    file = tmp_path / "waits"
+    patch = waiting("dask_dedup.report", file)
+    code, printed = interrupted(["run", source, "-o", out, "-q"], file.exists, patch)
+    assert (out / "manifest.json").exists()
+    assert not any(out.glob(".dask-dedup-*"))
     assert code == 130
     message = f"dask-dedup: interrupted, but the result is complete; for its report: dask-dedup report {out}"
     assert message in printed.splitlines()
 
 
 @pytest.mark.slow
-def test_workers_print_nothing(tmp_path):
-    source = write_file(cryosparc(300_000), tmp_path / "in.parquet", row_group_size=1_000)
-    out = tmp_path / "out"
+def test_workers_print_nothing(tmp_path, monkeypatch):
+    source, out = write_file(cryosparc(3_000), tmp_path / "in.parquet"), tmp_path / "out"
+    release = tmp_path / "release"
+    monkeypatch.setenv("RELEASE", str(release))
+    monkeypatch.setenv("DASK_DISTRIBUTED__WORKER__PRELOAD", str(BLOCKED))
     words = ["run", source, "-o", out, "-q", "--no-report", "--workers", 2]
-    code, printed = interrupted(words, lambda: any(out.glob(".dask-dedup-*")))
+    code, printed = interrupted(words, lambda: any(out.glob(".dask-dedup-*")), release=release)
     assert code == 130
     assert "Traceback" not in printed
     assert " - ERROR - " not in printed
@@ -54,9 +84,23 @@ def test_workers_print_nothing(tmp_path):
 @pytest.mark.slow
 def test_before_the_first_write_nothing_is_promised(tmp_path):
     source, out = write_file(cryosparc(20), tmp_path / "in.parquet"), tmp_path / "out"
-    began = time.monotonic()
     words = ["run", source, "-o", out, "-q", "--scheduler-file", tmp_path / "s.json"]
-    code, printed = interrupted(words, lambda: time.monotonic() - began > 5)
+    file = tmp_path / "waits"
+    patch = f"""
+        from pathlib import Path
+
+        from dask_dedup.cluster import handshake
+
+        real = handshake.read_scheduler_file
+
+        def read(name):
+            Path({str(file)!r}).touch()
+            return real(name)
+
+        handshake.CONNECT_SECONDS = {10 * PATIENCE}
+        handshake.read_scheduler_file = read
+    """
+    code, printed = interrupted(words, file.exists, patch)
     assert code == 130
     assert printed == "dask-dedup: interrupted; nothing was written\n"
 
@@ -64,8 +108,8 @@ def test_before_the_first_write_nothing_is_promised(tmp_path):
 @pytest.mark.slow
 def test_other_commands_promise_nothing(tmp_path):
     source = write_file(cryosparc(20), tmp_path / "in.parquet")
-    patch = "import dask_dedup.inspection as i, time; i.inspect = lambda *a, **k: time.sleep(60); "
-    began = time.monotonic()
-    code, printed = interrupted(["inspect", source], lambda: time.monotonic() - began > 5, patch)
+    file = tmp_path / "waits"
+    patch = waiting("dask_dedup.inspection.inspect", file)
+    code, printed = interrupted(["inspect", source], file.exists, patch)
     assert code == 130
     assert printed == "dask-dedup: interrupted\n"

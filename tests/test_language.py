@@ -10,8 +10,8 @@ import click
 from conftest import REPOSITORY
 
 from dask_dedup.cli import main
-from dask_dedup.cli.console import as_flag
 from dask_dedup.hints import Hint
+from dask_dedup.results.command import spell_flag
 
 PACKAGE = REPOSITORY / "dask_dedup"
 MODULES = {path.relative_to(PACKAGE).as_posix(): path for path in sorted(PACKAGE.rglob("*.py"))}
@@ -113,4 +113,16 @@ def test_every_parameter_in_a_message_is_an_option():
         and node.func.id == "parameter"
         and isinstance(node.args[0], ast.Constant)
     }
-    assert {name for name in named if as_flag(Hint(name)) not in options} == set()
+    assert {name for name in named if spell_flag(Hint(name)) not in options} == set()
+
+
+def test_hints_are_spelled_as_flags():
+    expected = {
+        Hint("invalid", "reject"): "--invalid reject",
+        Hint("min_separation"): "--min-separation",
+        Hint("undo_symmetry_expansion", "True"): "--undo-symmetry-expansion",
+        Hint("seed", "1"): "--seed 1",
+        Hint("plot_micrographs"): "--plot-micrograph",
+        Hint("coordinate_pixel_size", "{'a.star': 4.0}"): "--coordinate-pixel-size a.star=4.0",
+    }
+    assert {hint: spell_flag(hint) for hint in expected} == expected

@@ -13,13 +13,15 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from browser import browsing
+from browser import PATIENCE, browsing
+from ports import free_port
 from tables import cryosparc, write_file
 from test_dashboard import dask as dask_program
-from test_dashboard import fetch, free_port, metrics, received, started, wait_for, written
+from test_dashboard import eventually, fetch, metrics, received, started, wait_for, written
 from test_output import data
 
 from dask_dedup import DedupParams, run
@@ -33,13 +35,20 @@ from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors import select
 
 FINISHED = {"kind": "finished", "run_id": "id", "kept": 40, "rejected": 10}
-#: Seconds that a busy machine may need for anything.
-PATIENCE = 90
+BLOCKED = Path(__file__).with_name("blocked_worker.py")
+
+
+@pytest.fixture
+def stopped_clock(monkeypatch):
+    """Stop the clock by which a plugin measures how long a driver has been silent."""
+    now = time.time()
+    clock = SimpleNamespace(time=lambda: now, monotonic=time.monotonic)
+    monkeypatch.setattr(plugins, "time", clock)
 
 
 def watched_by(*clients, silent=0.0):
     """Return a plugin of a scheduler that has last heard of its clients some seconds ago."""
-    seen = SimpleNamespace(last_seen=time.time() - silent)
+    seen = SimpleNamespace(last_seen=plugins.time.time() - silent)
     known = dict.fromkeys(clients, seen)
     return DedupPlugin(SimpleNamespace(address="tcp://host:8786", clients=known, workers={}))
 
@@ -53,15 +62,7 @@ def driven(token, client="c"):
     return started(token) | {"client": client}
 
 
-def eventually(condition, seconds=PATIENCE):
-    """Wait until the condition holds, and return what it returns."""
-    ends = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < ends, f"not within {seconds} s"
-        time.sleep(0.1)
-    return found
-
-
+@pytest.mark.usefixtures("stopped_clock")
 class TestLostDriver:
     def test_a_closed_connection_is_noticed_at_once(self):
         plugin = watched_by("c")
@@ -90,7 +91,7 @@ class TestLostDriver:
         plugin = watched_by("c", silent=20)
         send(plugin, driven("a"))
         assert make_view(plugin)["status"] == "lost"
-        plugin.scheduler.clients["c"].last_seen = time.time()
+        plugin.scheduler.clients["c"].last_seen = plugins.time.time()
         assert make_view(plugin)["status"] == "running"
         send(plugin, {"run": "a", **FINISHED})
         assert make_view(plugin)["status"] == "finished"
@@ -144,6 +145,7 @@ def test_ctrl_c_is_not_called_a_failure():
     assert headline == "Interrupted after 0 s. The same command continues."
 
 
+@pytest.mark.usefixtures("stopped_clock")
 class TestNewestRun:
     def test_a_finished_run_is_shown_after_an_earlier_lost_one(self):
         plugin = watched_by("old", "new")
@@ -310,8 +312,8 @@ def broken_after(number):
 
 
 @contextmanager
-def scheduler(workers):
-    """Start a scheduler and workers; yield the scheduler's address, its page and the workers."""
+def blocked_cluster():
+    """Start a scheduler and a worker that writes nothing; yield the scheduler's address and its page."""
     port, board = free_port(), free_port()
     address = f"tcp://127.0.0.1:{port}"
     with ExitStack() as stack:
@@ -322,10 +324,10 @@ def scheduler(workers):
                 *("--preload", "dask_dedup.monitoring.dashboard"),
             )
         )
-        wait_for(f"http://127.0.0.1:{board}/health", PATIENCE)
+        wait_for(f"http://127.0.0.1:{board}/health")
         words = ("worker", address, "--nthreads", 1, "--no-nanny", "--no-dashboard")
-        started = [stack.enter_context(dask_program(*words)) for _ in range(workers)]
-        yield address, f"http://127.0.0.1:{board}", started
+        stack.enter_context(dask_program(*words, "--preload", BLOCKED))
+        yield address, f"http://127.0.0.1:{board}"
 
 
 @contextmanager
@@ -345,24 +347,25 @@ def driver(*words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_killed_or_stopped_driver_is_noticed(tmp_path, stop):
-    path = write_file(
-        cryosparc(400_000, micrographs=900), tmp_path / "in.parquet", row_group_size=2_000
-    )
-    with scheduler(1) as (address, base, _):
+def test_a_killed_or_stopped_driver_is_noticed(tmp_path, source, stop, monkeypatch):
+    release = tmp_path / "release"
+    monkeypatch.setenv("RELEASE", str(release))
+    with blocked_cluster() as (address, base), ExitStack() as stack:
+        stack.callback(release.touch)
 
         def view():
             return json.loads(fetch(f"{base}/json/dedup.json"))
 
-        with driver("run", path, "-o", tmp_path / "out", "--scheduler", address, "-q") as process:
+        with driver("run", source, "-o", tmp_path / "out", "--scheduler", address, "-q") as process:
             eventually(lambda: view()["status"] == "running" or process.poll() is not None)
             assert process.poll() is None
             process.send_signal(stop)
-            eventually(lambda: view()["status"] == "lost", 15 + PATIENCE)
+            eventually(lambda: view()["status"] == "lost")
             assert view()["headline"].startswith("Driver lost, last heard of at ")
             assert metrics(fetch(f"{base}/metrics"))["dask_dedup_running"] == 0
             if stop == signal.SIGSTOP:
                 process.send_signal(signal.SIGCONT)
+                release.touch()
                 eventually(lambda: view()["status"] in ("running", "finished"))
 
 
@@ -371,21 +374,21 @@ def test_a_browser_shows_the_report_and_that_the_scheduler_has_gone(tmp_path, so
     with browsing() as visit, ExitStack() as stack:
         client = start_local(stack, 1, 1)
         seen = visit(live_page_link(client))
-        seen.page.wait_for_selector("text=No run yet", timeout=PATIENCE * 1000)
+        seen.page.wait_for_selector("text=No run yet")
         assert seen.page.locator("canvas:visible").count() == 0
         result = run(source, tmp_path / "out", DedupParams(min_separation=40.0), client)
-        seen.page.wait_for_selector("text=Finished in", timeout=PATIENCE * 1000)
+        seen.page.wait_for_selector("text=Finished in")
         seen.page.wait_for_selector("text=not written yet (dask-dedup report")
         (result.output / "report.html").write_text("<title>that page</title>")
         show_report(client, events.reported(result.manifest, f"{result.output}/report.html"))
-        seen.page.locator("#report").click(timeout=PATIENCE * 1000)
+        seen.page.locator("#report").click()
         seen.page.wait_for_url("**/dedup-report?run=*")
         assert seen.page.title() == "that page"
         seen.page.go_back()
-        seen.page.wait_for_selector("#report", timeout=PATIENCE * 1000)
+        seen.page.wait_for_selector("#report")
         assert seen.problems == []
         stack.close()
-        seen.page.wait_for_selector("text=no longer updated", timeout=PATIENCE * 1000)
+        seen.page.wait_for_selector("text=no longer updated")
 
 
 @pytest.mark.parametrize(("seconds_ago", "waits"), [(0, True), (60, False)])
@@ -410,11 +413,16 @@ def test_a_closing_cluster_waits_for_open_pages_only(monkeypatch, seconds_ago, w
 
 
 @pytest.mark.slow
-def test_an_open_page_shows_how_a_run_ended_before_its_cluster_closes(tmp_path, source):
+def test_an_open_page_shows_how_a_run_ended_before_its_cluster_closes(
+    tmp_path, source, monkeypatch
+):
+    monkeypatch.setattr(plugins, "VISITOR_SECONDS", PATIENCE)
+    monkeypatch.setattr(plugins, "GONE_SECONDS", PATIENCE)
+    monkeypatch.setattr(plugins, "TRAVEL_SECONDS", 3)
     with browsing() as visit:
         with ExitStack() as stack:
             client = start_local(stack, 1, 1)
             seen = visit(live_page_link(client))
-            seen.page.wait_for_selector("text=No run yet", timeout=PATIENCE * 1000)
+            seen.page.wait_for_selector("text=No run yet")
             run(source, tmp_path / "out", client=client)
-        seen.page.wait_for_selector("text=Finished in", timeout=PATIENCE * 1000)
+        seen.page.wait_for_selector("text=Finished in")

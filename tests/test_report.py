@@ -19,6 +19,8 @@ import pytest
 from tables import cryosparc, exposures, relion, write_file
 
 from dask_dedup import DedupParams, InputError, RunError, report, run, verify
+from dask_dedup.hints import parameter
+from dask_dedup.output.manifest import to_json, with_checksum
 from dask_dedup.particles import sample as sampling
 from dask_dedup.results.command import run_command
 from dask_dedup.results.finished_run import open_finished_run
@@ -446,6 +448,11 @@ def test_run_writes_a_report_by_default(tmp_path, cli):
     assert f"report: {tmp_path / 'with' / 'report.html'}" in found.stdout
     assert "is verified" in found.stdout
     assert "<b>Verified:</b>" in (tmp_path / "with" / "report.html").read_text()
+    page = (tmp_path / "with" / "report.html").read_bytes()
+    cli("report", tmp_path / "with")
+    assert (tmp_path / "with" / "report.html").read_bytes() == page
+    cli("run", path, "-o", tmp_path / "with", "--min-separation", 21, "--overwrite")
+    assert not (tmp_path / "with" / "verification.json").exists()
     cli("run", path, "-o", tmp_path / "without", "--no-report")
     assert not (tmp_path / "without" / "report.html").exists()
     found = cli("report", tmp_path / "without", "--verify")
@@ -467,3 +474,34 @@ def test_an_error_in_the_report_leaves_the_result_complete(tmp_path, cli, monkey
     assert found.exit_code == 1
     assert "no space left on device" in found.stderr
     assert cli("report", tmp_path).exit_code == 2
+
+
+def test_an_outcome_of_another_run_is_not_shown(tmp_path):
+    out = finished(tmp_path, [cryosparc(200)])
+    report(out, verification=verify(out))
+    stored = out / "verification.json"
+    for text in (stored.read_text().replace('"created": "2', '"created": "1'), "{", "[]"):
+        stored.write_text(text)
+        assert "Not verified yet" in Page(report(out)).text
+
+
+def test_warnings_name_flags_and_keep_names_as_they_are(tmp_path, cli):
+    (tmp_path / "topaz").mkdir()
+    paths = [
+        write_file(cryosparc(300, seed=n), tmp_path / "topaz" / f"{n}.parquet") for n in range(2)
+    ]
+    cli("run", *paths, "-o", tmp_path / "out", no_report=False)
+    manifest = open_finished_run(tmp_path / "out").manifest
+    manifest["marked_warnings"] = [
+        f"{parameter('min_separation', 20)} is small. Use {parameter('min_separation', 88)}.",
+        f"topaz/0: 2 rows, or {parameter('min_score', {'topaz/0': 0.5})}.",
+        "topaz: no uid",
+        "the rows differ",
+    ]
+    del manifest["checksum"]
+    (tmp_path / "out" / "manifest.json").write_text(to_json(with_checksum(manifest)))
+    text = Page(report(tmp_path / "out")).text
+    assert "--min-separation 20 is small. Use --min-separation 88." in text
+    assert "topaz/0: 2 rows, or --min-score topaz/0=0.5." in text
+    assert "topaz: no uid" in text
+    assert "The rows differ" in text

@@ -136,13 +136,14 @@ def test_the_wheel_scrolls_the_page_until_the_picture_is_clicked(page, visit):
     middle = (box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     seen.page.mouse.move(*middle)
     start = seen.page.evaluate("scrollY")
+    zoom = "d3.zoomTransform(document.getElementById('canvas')).k"
     seen.page.mouse.wheel(0, 40)
-    seen.page.wait_for_timeout(300)
-    assert seen.page.evaluate("scrollY") > start
+    seen.page.wait_for_function("wanted => scrollY >= wanted", arg=start + 40)
+    assert seen.page.evaluate(zoom) == 1
     seen.page.mouse.click(*middle)
     at = seen.page.evaluate("scrollY")
     seen.page.mouse.wheel(0, -200)
-    seen.page.wait_for_timeout(300)
+    seen.page.wait_for_function(f"{zoom} > 1")
     assert seen.page.evaluate("scrollY") == at
 
 

@@ -77,6 +77,27 @@ def test_few_picks_have_no_gap(count):
     assert find_spacing(random.random((count, 2)) * 4_000.0, np.arange(count) % 3) is None
 
 
+def test_few_picks_of_each_particle_are_little_evidence_for_a_gap():
+    """120 particles at random, each picked twice at almost the same point: the true end is about 20 A."""
+    for seed in range(40):
+        random = np.random.default_rng(seed)
+        some = random.random((120, 3)) * [4_000.0, 4_000.0, 2_000.0]
+        found = find_spacing(np.concatenate([some, jittered(some, 5, seed)]), np.arange(240) % 2)
+        assert found is None or found.duplicates_end < 60, seed
+    assert find_spacing(*two_pickers(micrographs=1)).recommended is not None
+
+
+def test_the_farthest_duplicates_are_measured():
+    points, micrographs = two_pickers()
+    found = find_spacing(points, micrographs)
+    i, j = np.triu_indices(len(points), 1)
+    distances = np.hypot(*(points[i] - points[j]).T)[micrographs[i] == micrographs[j]]
+    farthest = distances[distances <= found.duplicates_end].max()
+    assert found.farthest_duplicates == pytest.approx(farthest)
+    assert found.includes(farthest)
+    assert not found.includes(farthest - 0.1)
+
+
 def test_coincident_picks_have_no_gap():
     assert on_one(np.zeros((1_000, 2))) is None
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from dask_dedup.cli.console import as_flag
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.inspect import inspect
 from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import printable
+from dask_dedup.results.command import spell_flag
 from dask_dedup.storage.paths import ENDPOINTS, check_endpoint
 from dask_dedup.version import __version__
 
@@ -31,7 +31,7 @@ class _Commands(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except DedupError as error:
-            _fail(ctx, error.spelled(as_flag), 2 if isinstance(error, InputError) else 1)
+            _fail(ctx, error.spelled(spell_flag), 2 if isinstance(error, InputError) else 1)
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # click ends quietly when the reader of a pipe has gone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ import click
 from dask_dedup.formatting import counted, printable
 from dask_dedup.hints import Hint, Message, spell
 from dask_dedup.monitoring.progress_bar import SharedProgress
+from dask_dedup.results.command import spell_flag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,31 +30,9 @@ if TYPE_CHECKING:
 
 #: Seconds between two lines of progress without a terminal.
 LINE_SECONDS = 10.0
-#: Flags whose names are not those of the parameters.
-_FLAGS = {"plot_micrographs": "--plot-micrograph", "tags": "--tag"}
 
 
-def as_flag(hint: Hint) -> str:
-    """Format a parameter, with its value if any, as a command-line flag.
-
-    Examples
-    --------
-    >>> as_flag(Hint("invalid", "reject")), as_flag(Hint("min_separation"))
-    ('--invalid reject', '--min-separation')
-    >>> as_flag(Hint("undo_symmetry_expansion", "True")), as_flag(Hint("seed", "1"))
-    ('--undo-symmetry-expansion', '--seed 1')
-    >>> as_flag(Hint("coordinate_pixel_size", "{'a.star': 4.0}"))
-    '--coordinate-pixel-size a.star=4.0'
-    """
-    flag = _FLAGS.get(hint.parameter, f"--{hint.parameter.replace('_', '-')}")
-    if isinstance(hint.value, dict):
-        return " ".join(
-            f"{flag} {shlex.quote(f'{path}={value}')}" for path, value in hint.value.items()
-        )
-    return flag if hint.text is None or hint.value is True else f"{flag} {hint.text}"
-
-
-def spelled(message: str, spelling: Callable[[Hint], str] = as_flag) -> str:
+def spelled(message: str, spelling: Callable[[Hint], str] = spell_flag) -> str:
     """Replace the Python parameters in a message by command-line flags."""
     return spell(message.raw, spelling) if isinstance(message, Message) else message
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dask_dedup.cli.console import as_flag, spelled
+from dask_dedup.cli.console import spelled
 from dask_dedup.cli.types import (
     INPUTS,
     JSON,
@@ -20,6 +20,7 @@ from dask_dedup.cli.types import (
 )
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
+from dask_dedup.results.command import spell_flag
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,7 +74,7 @@ def inspect(
     def with_path(hint: Hint) -> str:
         """Format a parameter as a command-line flag. For `flip_y`, replace input numbers by paths."""
         if hint.parameter != "flip_y" or hint.text is None:
-            return as_flag(hint)
+            return spell_flag(hint)
         flipped = (found.inputs[number].path for number in hint.value)
         return " ".join(f"--flip-y {shlex.quote(path)}" for path in flipped)
 

@@ -12,7 +12,6 @@ import click
 
 from dask_dedup.cli.cluster_options import cluster_options, open_client
 from dask_dedup.cli.console import (
-    as_flag,
     report_line,
     showing_progress,
     silencing_dask_on_interrupt,
@@ -34,6 +33,7 @@ from dask_dedup.cli.types import (
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
+from dask_dedup.results.command import spell_flag
 from dask_dedup.storage.files import list_names
 
 if TYPE_CHECKING:
@@ -217,11 +217,11 @@ def _write_report(
         except InputError as error:
             if not micrographs:
                 raise
-            without = f"the report is without --plot-micrograph: {error.spelled(as_flag)}"
+            without = f"the report is without --plot-micrograph: {error.spelled(spell_flag)}"
             click.echo(f"warning: {without}", err=True)
             return report(result.output, verification=found, contents=noted)
     except DedupError as error:
-        text = error.spelled(as_flag)
+        text = error.spelled(spell_flag)
         click.echo(f"warning: the result is complete, but has no report: {text}", err=True)
         return None
 
@@ -240,7 +240,7 @@ def _as_dict(result: RunResult, found: Verification | None, page: Path | None) -
         "already_done": result.already_done,
         "min_separation": result.manifest["parameters"]["min_separation"],
         **result.manifest["totals"],
-        "warnings": result.warnings,
+        "warnings": list(map(spelled, result.warnings)),
         "run_id": result.manifest["run_id"],
         "report": str(page) if page else None,
         "verification": found.to_dict() if found else None,

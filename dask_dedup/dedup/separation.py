@@ -143,7 +143,9 @@ def farthest_of_interest(spacing: Spacing | None, nearest: float, own: float) ->
 def explain(spacing: Spacing | None, unit: str = "A") -> str:
     """Return why a gap recommends its separation, or why none is recommended, in one sentence without a full stop."""
     if spacing is None:
-        return "there is no gap between duplicates and real neighbours"
+        return (
+            "there is no gap between duplicates and real neighbours, or too few picks to show one"
+        )
     begin = f"{spacing.neighbours_begin:.3g} {unit}"
     if spacing.recommended is None:
         return f"there are no duplicates to separate; neighbours begin at {begin}"

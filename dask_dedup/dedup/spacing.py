@@ -22,6 +22,8 @@ _PAIRS, _INTERVAL_PAIRS = 2_000_000, (30.0, 60.0)
 _WIDENING = 1.4
 #: A gap has fewer pairs than predicted, by this many standard deviations.
 _SIGNIFICANT = 5.0
+#: The same, over pairs of particles: pairs are counted from both ends, and once for each duplicate of a particle.
+_SIGNIFICANT_PARTICLES = 3.5
 #: Pairs per angstrom are counted from a distance divided by this, to the distance times this.
 _WINDOW = 1.15
 
@@ -38,15 +40,23 @@ class Spacing:
         Smallest distance of real neighbours.
     recommended : float or None
         The separation with the fewest pairs per angstrom, to two digits. None without duplicates.
+    farthest_duplicates : float or None
+        Largest measured distance up to `duplicates_end`, if known.
     """
 
     duplicates_end: float
     neighbours_begin: float
     recommended: float | None = None
+    farthest_duplicates: float | None = None
 
     def includes(self, separation: float) -> bool:
         """Return whether a separation is in the gap, where it separates duplicates from neighbours."""
-        return self.duplicates_end <= separation <= self.neighbours_begin
+        return not self.leaves_duplicates(separation) and separation <= self.neighbours_begin
+
+    def leaves_duplicates(self, separation: float) -> bool:
+        """Return whether a separation is smaller than the distance of some duplicates."""
+        farthest = self.farthest_duplicates
+        return separation < (self.duplicates_end if farthest is None else farthest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +110,8 @@ def measure_spacing(centres: Floats, micrographs: Indices) -> tuple[Spacing | No
 
     - has ``g <= P(v) / 2``, and ``g >= P(v) / 2`` at its end,
     - is wide: ``s >= 1.4 v``,
-    - holds fewer pairs than ``g = P(v) / 2`` predicts, by 5 standard deviations.
+    - holds fewer pairs than ``g = P(v) / 2`` predicts, by 5 standard deviations, and by 3.5 where
+      a pair of particles counts once, not twice for each pair of their duplicates.
 
     The gap with the greatest ``s / v`` counts. Duplicates end at ``v`` if ``g`` up to there is
     ``P(v) / 2`` or more. Neighbours begin where ``g`` last rises, before ``s``, through a tenth of
@@ -146,7 +157,9 @@ def _find_gap(radial: _RadialPairs) -> Spacing | None:
         predicted = peak / 2 * expected[start:end].sum()
         missing = predicted - observed[start:end].sum()
         width = edges[end] / max(edges[start], edges[-1] * _FINEST)
-        if width >= widest and missing >= _SIGNIFICANT * predicted**0.5:
+        picks_each = 1.0 + observed[:start].sum() / radial.counted.size
+        enough = max(_SIGNIFICANT, _SIGNIFICANT_PARTICLES * 2**0.5 * picks_each)
+        if width >= widest and missing >= enough * predicted**0.5:
             half = max(start + 1, (start + end) // 2)
             floor = observed[start:half].sum() / expected[start:half].sum()
             begin = end
@@ -158,7 +171,10 @@ def _find_gap(radial: _RadialPairs) -> Spacing | None:
         start = end
     if gap is None:
         return None
-    return Spacing(*gap, _recommend(radial, *gap) if gap[0] else None)
+    if not gap[0]:
+        return Spacing(*gap)
+    closer = radial.distances[radial.distances <= gap[0]]
+    return Spacing(*gap, _recommend(radial, *gap), float(closer.max(initial=0.0)))
 
 
 def _recommend(radial: _RadialPairs, end: float, begin: float) -> float:

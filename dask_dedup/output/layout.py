@@ -3,7 +3,7 @@
 ::
 
     OUT/particles_kept/ particles_rejected/ duplicates/    the tables
-    OUT/report.html  plots/                                the report
+    OUT/report.html  plots/  verification.json             the report
     OUT/manifest.json                                      written last: with it the result is finished
     OUT/.dask-dedup-<id>/                                  the staging folder of an unfinished run:
         request.json  checkpoints/  notes/  pieces/        (and, on a local file system, its tables)
@@ -15,6 +15,8 @@ KEPT, REJECTED, DUPLICATES = "particles_kept", "particles_rejected", "duplicates
 TABLES = (KEPT, REJECTED, DUPLICATES)
 MANIFEST = "manifest.json"
 PAGE, PLOTS = "report.html", "plots"
+#: Outcome of the last verification that a report shows.
+VERIFICATION = "verification.json"
 
 STAGING_PREFIX = ".dask-dedup-"
 LOCK = f"{STAGING_PREFIX}lock"

@@ -25,6 +25,7 @@ from dask_dedup.output.layout import (
     REQUEST,
     STAGING_PREFIX,
     TABLES,
+    VERIFICATION,
 )
 from dask_dedup.output.lock import find_holder, locked
 from dask_dedup.output.manifest import find_manifest, to_json
@@ -146,7 +147,7 @@ class LocalStore(ResultStore):
         if overwrite:
             old.mkdir(exist_ok=True)
             if final.exists() and _staged_tables(staging):
-                for name in (MANIFEST, PAGE, PLOTS):
+                for name in (MANIFEST, PAGE, PLOTS, VERIFICATION):
                     if (output / name).exists():
                         (output / name).rename(old / name)
         for name in _staged_tables(staging):
@@ -200,7 +201,9 @@ class LocalStore(ResultStore):
             if (self.output / PLOTS).exists():
                 (self.output / PLOTS).rename(Path(folder, _REPLACED))
             Path(folder, PLOTS).rename(self.output / PLOTS)
-            Path(folder, PAGE).replace(self.output / PAGE)
+            for name in (VERIFICATION, PAGE):
+                if Path(folder, name).exists():
+                    Path(folder, name).replace(self.output / name)
 
 
 def _same_request(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:

@@ -29,6 +29,7 @@ from dask_dedup.output.layout import (
     REQUEST,
     STAGING_PREFIX,
     TABLES,
+    VERIFICATION,
 )
 from dask_dedup.output.manifest import find_manifest, read_manifest, to_json
 from dask_dedup.output.store import TOKEN, ResultStore, draft_files, token_of
@@ -209,7 +210,8 @@ class ObjectStore(ResultStore):
         files = list_files(staging)
         if staging / _SUPERSEDED in files:
             old = set(json.loads(read_bytes(staging / _SUPERSEDED))) - _paths(manifest)
-            remove_files([*(self.output / path for path in old), self.output / PAGE])
+            old |= {PAGE, VERIFICATION}
+            remove_files([self.output / path for path in old])
             remove(self.output / PLOTS)
         remove_files(files)
         self._abort_uploads(token_of(staging))
@@ -245,7 +247,9 @@ class ObjectStore(ResultStore):
             remove(self.output / PLOTS)
             for file in Path(folder, PLOTS).iterdir():
                 upload(file, self.output / PLOTS / file.name)
-            upload(Path(folder, PAGE), self.output / PAGE)
+            for name in (VERIFICATION, PAGE):
+                if Path(folder, name).exists():
+                    upload(Path(folder, name), self.output / name)
 
 
 def _paths(manifest: dict[str, Any]) -> set[str]:

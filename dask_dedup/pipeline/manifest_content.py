@@ -70,6 +70,8 @@ def make_manifest(
             "separation": spacing.to_dict() if spacing else None,
             "plan": plan.to_dict(),
             "warnings": list(warnings),
+            # With parameters marked, so that the report can spell them as flags.
+            "marked_warnings": [getattr(line, "raw", line) for line in warnings],
             "totals": totals,
             "outputs": outputs,
             "seconds": round(time.perf_counter() - began, 3),

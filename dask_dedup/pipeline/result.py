@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import html_table
+from dask_dedup.hints import Message
 from dask_dedup.output.layout import PAGE
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ class RunResult:
             **{key: totals[key] for key in ("rows", "kept", "rejected", "invalid")},
             low_score=totals["low_score"],
             by_input=totals["by_input"],
-            warnings=manifest["warnings"],
+            warnings=list(map(Message, manifest.get("marked_warnings", manifest["warnings"]))),
             already_done=already_done,
             manifest=manifest,
             report_contents=contents,

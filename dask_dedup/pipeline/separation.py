@@ -70,8 +70,9 @@ class FoundSpacing:
         number = found.recommended
         use = "a smaller one" if number is None else parameter("min_separation", f"{number:g}")
         begin = f"{found.neighbours_begin:.3g} A"
-        if params.min_separation < found.duplicates_end:
-            text = f"{own} leaves duplicates: they end at {found.duplicates_end:.3g} A"
+        if found.leaves_duplicates(params.min_separation):
+            end = found.farthest_duplicates or found.duplicates_end
+            text = f"{own} leaves duplicates: they end at {end:.3g} A"
             return [Message(f"{text}, and neighbours begin at {begin} ({self.sample}). Use {use}.")]
         if params.ignore_within_filament:
             return []  # the neighbours may be of the same filament

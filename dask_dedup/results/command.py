@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
 from dask_dedup.dedup.per_input import as_input, normalize
 from dask_dedup.storage.paths import endpoint, is_s3
 from dask_dedup.storage.table_version import with_version, without_version
 
+if TYPE_CHECKING:
+    from dask_dedup.hints import Hint
+
 #: Values of `run`'s own parameters that need no flag.
 _DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": False}
+#: Flags whose names are not those of the parameters.
+_FLAGS = {"plot_micrographs": "plot_micrograph", "tags": "tag"}
 
 
 def run_command(description: dict[str, Any], output: str, *, overwrite: bool = False) -> str:
@@ -73,6 +78,16 @@ def resume_command(request: dict[str, Any], output: str, *, overwrite: bool) -> 
 def as_flag(name: str) -> str:
     """Return the command-line flag of the parameter `name`."""
     return f"--{name.replace('_', '-')}"
+
+
+def spell_flag(hint: Hint) -> str:
+    """Format a parameter, with its value if any, as a command-line flag."""
+    flag = as_flag(_FLAGS.get(hint.parameter, hint.parameter))
+    if isinstance(hint.value, dict):
+        return " ".join(
+            f"{flag} {shlex.quote(f'{path}={value}')}" for path, value in hint.value.items()
+        )
+    return flag if hint.text is None or hint.value is True else f"{flag} {hint.text}"
 
 
 def _flags(name: str, value: Any) -> list[str]:

@@ -33,7 +33,8 @@ INTERVAL = 1_000
 NAME_LENGTH = 60
 _TABLE = "style='border-collapse:collapse;font-size:13px;width:100%'"
 _CELL = "padding:2px 10px 2px 0;border-bottom:1px solid #ddd;"
-#: Shown by the browser if the scheduler no longer answers, because no update comes then.
+#: The browser shows the note if three requests in a row fail, because no update comes then. A busy scheduler may be
+#: slow to answer. The page is loaded again only after refused connections: a new scheduler does not know this page.
 _TEMPLATE = """
 {% extends "simple.html" %}
 {% block content %}
@@ -48,13 +49,22 @@ the last ones; links do not work, paths do.</div>
 <script>
 (() => {
   const note = document.getElementById("not-connected"), time = note.querySelector("span");
-  setInterval(async () => {
+  let failures = 0, refused = 0, since = "";
+  const check = async () => {
     let answers = false;
-    try { answers = (await fetch("json/dedup.json", {signal: AbortSignal.timeout(4000)})).ok; } catch (error) {}
-    if (!answers && note.style.display != "block") time.textContent = new Date().toLocaleTimeString("en-GB");
-    if (answers && note.style.display == "block") location.reload();
-    note.style.display = answers ? "none" : "block";
-  }, 3000);
+    try {
+      answers = (await fetch("json/dedup.json", {signal: AbortSignal.timeout(15000)})).ok;
+    } catch (error) {
+      if (error.name != "TimeoutError") refused += 1;
+    }
+    if (answers && refused >= 3) location.reload();
+    if (answers) failures = refused = 0;
+    else if (++failures == 1) since = new Date().toLocaleTimeString("en-GB");
+    time.textContent = since;
+    note.style.display = failures >= 3 ? "block" : "none";
+    setTimeout(check, 3000);
+  };
+  setTimeout(check, 3000);
 })();
 </script>
 {{ super() }}

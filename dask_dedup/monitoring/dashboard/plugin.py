@@ -30,6 +30,8 @@ MOST_RUNS = 5
 VISITOR_SECONDS = 3.0
 #: Seconds without an update after which a page counts as closed.
 GONE_SECONDS = 5.0
+#: Seconds that the last update needs to reach the browsers.
+TRAVEL_SECONDS = 0.2
 #: Seconds that a heartbeat of a driver may be late before the driver counts as lost.
 LATE_SECONDS = 7.0
 #: Attributes of a run that the view shows as they are.
@@ -86,8 +88,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
                 break
             await asyncio.sleep(0.05)
         if pages:
-            # For the way to the browser.
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(TRAVEL_SECONDS)
 
     def _note(self, event: Event) -> None:
         if event["kind"] == "reported":

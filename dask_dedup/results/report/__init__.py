@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.output import open_store
-from dask_dedup.output.layout import PAGE, PLOTS
+from dask_dedup.output.layout import PAGE, PLOTS, VERIFICATION
 from dask_dedup.results.finished_run import open_finished_run
+from dask_dedup.storage.files import exists
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ def report(
         Micrographs to show besides those that are chosen. Name each by its full name, its name
         without folders and suffix, or its uid.
     verification : Verification, optional
-        Result of `verify` to show in the report.
+        Result of `verify` to show in the report. By default, the last one that a report of this run showed.
     contents : ReportContents, optional
         What the run noted for the report (``RunResult.report_contents``). By default the datasets are read; they
         are also read if the run has not noted one of `plot_micrographs`.
@@ -79,12 +80,20 @@ def _write(
     from dask_dedup.results.report.page import render
     from dask_dedup.results.report.subject import Subject
 
+    if verification is None and exists(run.output / VERIFICATION):
+        from dask_dedup.results.verify.outcome import read_outcome
+
+        verification = read_outcome(run)
     contents, keys = _with_named(run, named, contents)
     page, plots = render(Subject(run, contents, analyse(run, contents), verification), keys)
     with open_store(run.output).draft_report() as folder:
         (folder / PLOTS).mkdir()
         for name, text in plots.items():
             (folder / PLOTS / f"{name}.svg").write_text(text, encoding="utf-8")
+        if verification is not None:
+            from dask_dedup.results.verify.outcome import outcome_json
+
+            (folder / VERIFICATION).write_text(outcome_json(run, verification), encoding="utf-8")
         (folder / PAGE).write_text(page, encoding="utf-8")
     return run.output / PAGE
 

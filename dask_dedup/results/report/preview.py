@@ -18,6 +18,7 @@ from dask_dedup.particles.sample import NO_ROW, SampleChoice, SampledPicks
 from dask_dedup.results.command import as_flag
 from dask_dedup.results.report.page import render_preview
 from dask_dedup.results.report.subject import Subject
+from dask_dedup.results.report.wording import sentence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -180,11 +181,7 @@ def _notes(
     """Return headings and lines on problems and warnings."""
     titles = {"A run refuses these inputs": inspection.problems, "Warnings": inspection.warnings}
     return [
-        (title, [_sentence(printable(spelled(line), 1_000)) for line in lines])
+        (title, [sentence(printable(spelled(line), 1_000)) for line in lines])
         for title, lines in titles.items()
         if lines
     ]
-
-
-def _sentence(line: str) -> str:
-    return line[:1].upper() + line[1:]

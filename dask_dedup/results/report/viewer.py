@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MOST_MICROGRAPHS, MOST_PICKS, MOST_ON_ONE = 40, 40_000, 5_000
 #: Micrographs with the largest and with the smallest share rejected that are embedded.
 WORST, BEST = 8, 4
+#: The least side of a window, as a fraction of the side of the field.
+_LEAST_SHARE = 1e-4
 #: Picks may lie outside the micrograph by this fraction of its size.
 _OUTSIDE = 0.02
 #: The winner of a pick that has none on the page, and the bit of a kept pick.
@@ -82,11 +84,17 @@ class Viewer:
     micrographs : list of EmbeddedMicrograph
     first : int
     images : Images
+    is_typical : bool
+        Whether the first one has the median share rejected.
+    left_out : tuple of str
+        Short names of the micrographs that the user asked for and that have no place.
     """
 
     micrographs: list[EmbeddedMicrograph]
     first: int
     images: Images
+    is_typical: bool = False
+    left_out: tuple[str, ...] = ()
 
 
 def make_viewer(subject: Subject, named: Collection[int] = ()) -> Viewer:
@@ -102,7 +110,10 @@ def make_viewer(subject: Subject, named: Collection[int] = ()) -> Viewer:
     rejected = contents.rejected[at]
     chosen, typical = choose(contents.choice.keys, number, rejected, named)
     micrographs = [_embed(subject, row, number, rejected, images) for row in chosen]
-    return Viewer(micrographs, chosen.index(typical), images)
+    asked = [row for row, key in enumerate(contents.choice.keys.tolist()) if key in {*named}]
+    first = typical if typical in chosen else next(row for row in chosen if row in asked)
+    left_out = sorted(subject.short_names[row] for row in asked if row not in chosen)
+    return Viewer(micrographs, chosen.index(first), images, first == typical, tuple(left_out))
 
 
 def choose(
@@ -118,7 +129,7 @@ def choose(
     chosen : list of int
         Row numbers, from the largest share rejected to the smallest.
     typical : int
-        The one with the median share.
+        The one with the median share. It is not chosen if those of `named` leave no place.
     """
     share = rejected / np.maximum(number, 1)
     order = np.lexsort((keys, -number, -share)).tolist()
@@ -232,7 +243,10 @@ def find_field(
 def busiest_window(
     points: Floats, rejected: NDArray[np.bool_], field: tuple[float, float, float, float]
 ) -> tuple[NDArray[np.bool_], tuple[float, float, float, float]]:
-    """Return a mask of the at most `MOST_ON_ONE` picks in the window with most rejected picks, and the window."""
+    """Return a mask of the at most `MOST_ON_ONE` picks in the window with most rejected picks, and the window.
+
+    If the smallest window has more picks, the mask has the first of them.
+    """
     corner, size = np.array(field[:2]), np.array(field[2:])
     share = np.sqrt(MOST_ON_ONE / len(points)) * 0.9
     while True:
@@ -243,6 +257,8 @@ def busiest_window(
         middle = corner + (distinct[np.argmax(counts)] + 0.5) * half
         low = np.clip(middle - half, corner, corner + size - 2 * half)
         inside = ((points >= low) & (points <= low + 2 * half)).all(axis=1)
+        if share < _LEAST_SHARE:  # many picks in one place
+            inside[np.flatnonzero(inside)[MOST_ON_ONE:]] = False
         if np.count_nonzero(inside) <= MOST_ON_ONE:
             left, top = low.tolist()
             width, height = (2 * half).tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from dask_dedup.formatting import counted
@@ -14,6 +15,21 @@ _NUMBERS = (
     *("No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"),
     *("Ten", "Eleven", "Twelve"),
 )
+
+
+#: The first word of a message if it is a word of English and no name, path or parameter.
+_WORD = re.compile(r"[a-z]+(?:['\u2019]s?)?(?= [a-z0-9])")
+
+
+def sentence(message: str) -> str:
+    """Return a message with a capital letter. Names, paths and parameters stay as they are.
+
+    Examples
+    --------
+    >>> sentence("the scores differ"), sentence("min_separation=20 is small"), sentence("p/a.star: no uid")
+    ('The scores differ', 'min_separation=20 is small', 'p/a.star: no uid')
+    """
+    return message[:1].upper() + message[1:] if _WORD.match(message) else message
 
 
 def in_words(number: int) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from dask_dedup.formatting import counted, printable
 from dask_dedup.results.report.chart import Axis, dots, draw_chart
 from dask_dedup.results.report.still import draw_still
+from dask_dedup.results.report.viewer import MOST_MICROGRAPHS, MOST_ON_ONE, MOST_PICKS
 from dask_dedup.results.report.wording import circles
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
     from dask_dedup.results.report.viewer import Viewer
 
-#: Micrographs in the table, and dots in the chart.
+#: Micrographs in the table and in a sentence, and dots in the chart.
 _LISTED, _MOST_DOTS = 20, 500
 
 
@@ -62,6 +63,7 @@ def micrographs(
 def _caption(subject: Subject, viewer: Viewer, *, enlarged: bool) -> str:
     shown = viewer.micrographs[viewer.first]
     typical = f", a typical {subject.place}" if len(subject.contents.choice.keys) > 2 else ""
+    typical = typical if viewer.is_typical else ""
     text = f"{shown.short}{typical}: {shown.rejected:,} of its {shown.number:,} {subject.noun}s were rejected."
     if shown.is_window:
         text += f" This is the window with the most rejected {subject.noun}s."
@@ -79,15 +81,24 @@ def _notes(subject: Subject, viewer: Viewer) -> list[str]:
             f"{number:,} of {total:,} {place}s are embedded: those with the largest and the smallest share "
             "rejected, and others chosen at random."
         )
+    if viewer.left_out:
+        names = ", ".join(viewer.left_out[:_LISTED])
+        if more := viewer.left_out[_LISTED:]:
+            names += f" and {len(more):,} more"
+        notes.append(
+            f"Not shown although asked for: {names}. A page has at most {MOST_MICROGRAPHS} {place}s and "
+            f"{MOST_PICKS:,} {noun}s; ask for fewer."
+        )
     windows = [each for each in viewer.micrographs if each.is_window]
     if windows:
         which = "this" if number == 1 else "a"
         notes.append(
-            f"Of {which} {place} with very many {noun}s, the window with the most rejected ones is shown."
+            f"Of {which} {place} with very many {noun}s, at most {MOST_ON_ONE:,} are shown: those in the window "
+            "with the most rejected ones."
         )
     if any(not each.is_micrograph for each in viewer.micrographs) and not windows:
         notes.append(
-            f"The tables do not tell how large the {place}s are, so the frame is as large as the {noun}s need."
+            f"The tables do not give the size of the {place}s, so the frame is as large as the {noun}s need."
         )
     if viewer.images.left_out:
         notes.append(

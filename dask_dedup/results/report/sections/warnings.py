@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.formatting import counted
-from dask_dedup.results.command import as_flag
+from dask_dedup.hints import spell
+from dask_dedup.results.command import as_flag, spell_flag
 from dask_dedup.results.report.ticks import figures
+from dask_dedup.results.report.wording import sentence
 
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
@@ -23,11 +25,13 @@ def warnings(subject: Subject, scores: dict[str, Any] | None) -> list[dict[str, 
     """Return warnings, each with a heading and lines of text. `scores` is the section on scores."""
     found = []
     others = []
-    for line in subject.manifest["warnings"]:
+    manifest = subject.manifest
+    for raw in manifest.get("marked_warnings", manifest["warnings"]):
+        line = spell(raw, spell_flag)
         if line.startswith(_SCALES) and scores and len(scores["panels"]) > 1:
             found.append(_scales(subject, scores["panels"]))
         else:
-            others.append(line[:1].upper() + line[1:])
+            others.append(sentence(line))
     tied = subject.contents.decided_by_row_order
     if tied and subject.has_winners and subject.params.scored:
         others.append(
