@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,11 +53,8 @@ class SeparationAnalysis:
         compared, all bits are set or none, as the run keeps or rejects it.
     kept : (s, i) int64
         Kept picks by separation and input.
-    duplicates_end, neighbours_begin : float or None
-        The gap between picks of one particle and neighbours, angstrom. Both are None without a gap;
-        `duplicates_end` is 0 if there are few duplicates.
-    recommended : float or None
-        The recommended separation, angstrom.
+    spacing : Spacing or None
+        The gap between picks of one particle and neighbours. None without a gap.
     cut_short : bool
         Whether larger separations were left out because too many pairs are that close.
     """
@@ -64,22 +62,13 @@ class SeparationAnalysis:
     separations: Floats
     bits: Bits
     kept: NDArray[np.int64]
-    duplicates_end: float | None
-    neighbours_begin: float | None
-    recommended: float | None
+    spacing: Spacing | None
     cut_short: bool = False
 
     @property
     def reason(self) -> str:
         """Why that number is recommended, or why none is, in one sentence without a full stop."""
         return explain(self.spacing)
-
-    @property
-    def spacing(self) -> Spacing | None:
-        """The gap, or None without one."""
-        if self.duplicates_end is None or self.neighbours_begin is None:
-            return None
-        return Spacing(self.duplicates_end, self.neighbours_begin, self.recommended)
 
     def at(self, separation: float) -> NDArray[np.bool_]:
         """Return a mask of the picks that are kept at one of `separations`, (n,)."""
@@ -122,9 +111,7 @@ def analyse_separations(
         separations=found,
         bits=bits,
         kept=np.array(counts, dtype=np.int64).reshape(found.size, inputs),
-        duplicates_end=spacing.duplicates_end if spacing else None,
-        neighbours_begin=spacing.neighbours_begin if spacing else None,
-        recommended=spacing.recommended if spacing else None,
+        spacing=spacing,
         cut_short=found.size < wanted.size,
     )
 
@@ -153,6 +140,26 @@ def explain(spacing: Spacing | None, unit: str = "A") -> str:
         f"duplicates end at {spacing.duplicates_end:.3g} {unit}, neighbours begin at {begin}, and the "
         f"fewest pairs lie about {spacing.recommended:g} {unit}"
     )
+
+
+class Fit(Enum):
+    """How a separation fits the gap."""
+
+    RIGHT = "in the gap"
+    SMALL = "duplicates are left"
+    LARGE = "real neighbours are rejected"
+    #: Neighbours are closer than the separation, but the run does not compare all of them.
+    EXEMPT = "neighbours are closer"
+
+
+def judge_separation(spacing: Spacing, params: DedupParams) -> Fit:
+    """Return how the separation of a run fits the gap."""
+    if spacing.includes(params.min_separation):
+        return Fit.RIGHT
+    if spacing.leaves_duplicates(params.min_separation):
+        return Fit.SMALL
+    exempt = params.ignore_within_filament or params.between_inputs_only
+    return Fit.EXEMPT if exempt else Fit.LARGE
 
 
 def separations_around(own: float, farthest: float) -> Floats:

@@ -55,8 +55,13 @@ class Spacing:
 
     def leaves_duplicates(self, separation: float) -> bool:
         """Return whether a separation is smaller than the distance of some duplicates."""
+        return separation < self.last_duplicate
+
+    @property
+    def last_duplicate(self) -> float:
+        """Largest measured distance of duplicates, or else `duplicates_end`."""
         farthest = self.farthest_duplicates
-        return separation < (self.duplicates_end if farthest is None else farthest)
+        return self.duplicates_end if farthest is None else farthest
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.picks import Picks
-from dask_dedup.dedup.separation import explain, measure_picks
+from dask_dedup.dedup.separation import Fit, explain, judge_separation, measure_picks
 from dask_dedup.errors import InputError
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.sample import choose_sample, likely_sampled
@@ -64,21 +64,21 @@ class FoundSpacing:
     def doubts(self, params: DedupParams) -> list[Message]:
         """Return a list of one warning if `min_separation` is not in the gap, else []."""
         found = self.spacing
-        if found is None or found.includes(params.min_separation):
+        if found is None or (fit := judge_separation(found, params)) is Fit.RIGHT:
             return []
         own = parameter("min_separation", f"{params.min_separation:g}")
         number = found.recommended
         use = "a smaller one" if number is None else parameter("min_separation", f"{number:g}")
         begin = f"{found.neighbours_begin:.3g} A"
-        if found.leaves_duplicates(params.min_separation):
-            end = found.farthest_duplicates or found.duplicates_end
-            text = f"{own} leaves duplicates: they end at {end:.3g} A"
+        if fit is Fit.SMALL:
+            text = f"{own} leaves duplicates: they end at {found.last_duplicate:.3g} A"
             return [Message(f"{text}, and neighbours begin at {begin} ({self.sample}). Use {use}.")]
         if params.ignore_within_filament:
             return []  # the neighbours may be of the same filament
+        rejects = "may reject" if fit is Fit.EXEMPT else "rejects"
         return [
             Message(
-                f"{own} rejects real neighbours: they begin at {begin} ({self.sample}). Use {use}."
+                f"{own} {rejects} real neighbours: they begin at {begin} ({self.sample}). Use {use}."
             )
         ]
 
@@ -100,6 +100,7 @@ class FoundSpacing:
             "recommended": found.recommended if found else None,
             "duplicates_end": found.duplicates_end if found else None,
             "neighbours_begin": found.neighbours_begin if found else None,
+            "farthest_duplicates": found.farthest_duplicates if found else None,
             "reason": explain(found),
             "nearest_95": self.nearest or None,
             "picks": self.picks,

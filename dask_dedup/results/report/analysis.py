@@ -55,4 +55,5 @@ def _measured(found: Mapping[str, Any] | None) -> tuple[Spacing | None, float] |
         return None
     if found["neighbours_begin"] is None:
         return None, found["nearest_95"] or 0.0
-    return Spacing(found["duplicates_end"], found["neighbours_begin"], found["recommended"]), 0.0
+    names = ("duplicates_end", "neighbours_begin", "recommended", "farthest_duplicates")
+    return Spacing(*(found[name] for name in names)), 0.0

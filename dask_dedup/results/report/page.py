@@ -232,7 +232,7 @@ def _data(
         data |= {"separations": numbers.separations, "at": numbers.at}
         data["what"] = {
             "kept": numbers.kept,
-            "total": len(subject.contents.sample),
+            "total": numbers.picks,
             "limit": numbers.limit,
             "before": numbers.before,
             "after": numbers.after,

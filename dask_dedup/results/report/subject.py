@@ -162,6 +162,18 @@ class Subject:
             return "This is from a part of the picks."
         return f"This is from {number:,} of {all_of_them:,} {self.place}s."
 
+    @property
+    def measured_from(self) -> str:
+        """A sentence on the number of whole micrographs in the sample. Empty if it has all picks."""
+        contents = self.contents
+        if contents.choice.whole.all():
+            return self.sampled_from
+        number, all_of_them = np.count_nonzero(contents.choice.whole), contents.micrographs.size
+        return (
+            f"This is from {number:,} of {all_of_them:,} {self.place}s. Those with very many {self.noun}s, of which "
+            "only a window is in the sample, are left out."
+        )
+
     @cached_property
     def noun(self) -> str:
         """What a row is called: pick or particle."""

@@ -298,6 +298,8 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
         "r": shown.rejected,
         "p": int(picks.size),
     }
+    if not subject.contents.choice.whole[shown.row]:
+        found["f"] = 1
     if subject.is_tomogram:
         low, high = float(few.z.min(initial=0)), float(few.z.max(initial=1))
         found |= {"z": [_round(low), _round(high)]}

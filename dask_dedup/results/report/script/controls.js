@@ -42,6 +42,7 @@ function open(i) {
       list.scrollTop = top - list.clientHeight / 2;
   }
   pick.value = i;
+  if (data.what) setSeparation(sepAt);
   draw();
   showTip();
 }

@@ -6,9 +6,11 @@ const slab = { thickness: 0, middle: NaN };
 let order = [], at = data.first, mic, sepAt = data.at, hover = -1, pin = -1;
 let view = d3.zoomIdentity, colours, W = 0, H = 0, ratio = 1, awake = false;
 
-const keptAt = (p, i, s = sepAt) =>
+/** The separation that is drawn: of a micrograph in a sampled window, no other one was computed. */
+const drawnAt = () => mic.m.f ? data.at : sepAt;
+const keptAt = (p, i, s = drawnAt()) =>
   s === data.at ? (p.flags[i] & KEPT) !== 0 : (p.bits[i] >>> s & 1) === 1;
-const separation = () => data.separations[sepAt];
+const separation = () => data.separations[drawnAt()];
 
 /** Radius of a pick as a share of the whole sphere: 1 within the slab, 0 beyond its reach. */
 function cut(p, i) {
@@ -95,7 +97,7 @@ function draw(c = context, r = ratio) {
     }
     stroke(c, colour(s), kept ? (big ? 2 : 1) : big ? 1.5 : 1.2, 1);
   }
-  if (show.lines && sepAt === data.at && R > 4.2 && show.kept && show.rejected) {
+  if (show.lines && drawnAt() === data.at && R > 4.2 && show.kept && show.rejected) {
     c.beginPath();
     for (const [i, X, Y] of picks) {
       const winner = p.winner[i];
@@ -137,7 +139,7 @@ function markGroup(c, p, ox, oy, k, R) {
   const marked = pin >= 0 ? pin : hover;
   if (marked < 0 || !visible(p, marked)) return;
   const group = new Set([marked]);
-  if (sepAt === data.at) {
+  if (drawnAt() === data.at) {
     const lead = p.winner[marked] !== NONE && !keptAt(p, marked) ? p.winner[marked] : marked;
     group.add(lead);
     for (let i = 0; i < p.n; i++) if (p.winner[i] === lead) group.add(i);

@@ -51,7 +51,7 @@ const score = v => Number.isFinite(v) ? `score ${+v.toPrecision(4)}` : "no score
 function describe(i) {
   const p = mic, kept = keptAt(p, i), lines = [`${data.pickers[p.picker[i]]} ${data.noun}, ${kept ? "kept" : "rejected"}`];
   lines.push(`${score(p.score[i])} · ${identity(i)}`);
-  if (sepAt !== data.at) {
+  if (drawnAt() !== data.at) {
     const was = keptAt(p, i, data.at);
     lines.push(was === kept ? "the same as in this result" : `in this result: ${was ? "kept" : "rejected"}`);
   } else if (!kept && p.winner[i] !== NONE) {

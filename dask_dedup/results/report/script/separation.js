@@ -12,7 +12,9 @@ function setSeparation(i) {
     slider.setAttribute("aria-valuetext", `${value} Å: ${number(kept)} kept`);
   }
   $("val1").textContent = `${short(value)} Å`;
-  $("diff1").textContent = same ? "The picture shows the result." : `${change} ${data.noun}s would be kept.`;
+  $("slide1").disabled = !!mic.m.f;
+  $("diff1").textContent = mic.m.f ? "Only a window of this one was sampled: the picture shows the result."
+    : same ? "The picture shows the result." : `${change} ${data.noun}s would be kept.`;
   $("line2").replaceChildren(
     element("b", {}, `At ${short(value)} Å, ${number(kept)} ${data.noun}s ${same ? "were" : "would be"} kept and ${number(what.total - kept)} rejected.`),
     ...(same ? [" This is the result. Move the slider, or press on a chart, to see what another separation would do; the picture above follows."]
@@ -27,7 +29,7 @@ function setSeparation(i) {
   $("handle").setAttribute("cy", `${100 - 100 * kept / what.curveTop}%`);
   $("t-after").textContent = `${same ? "The " : `At ${short(value)} Å: the `}${number(kept)} ${data.noun}s kept, by distance to the nearest other kept ${data.noun}`;
   $("d-after").setAttribute("d", steps(what.after[i]));
-  $("viewer").classList.toggle("preview", !same);
+  $("viewer").classList.toggle("preview", !same && !mic.m.f);
   for (const button of document.querySelectorAll(".reset")) button.hidden = same;
   title();
   draw();

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from markupsafe import Markup
 
+from dask_dedup.dedup.separation import Fit, judge_separation
 from dask_dedup.results.report import chart
 from dask_dedup.results.report.chart import Axis, draw_chart
 from dask_dedup.results.report.neighbours import find_close_pairs
@@ -16,7 +17,7 @@ from dask_dedup.results.report.ticks import figures, round_step
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.separation import SeparationAnalysis
+    from dask_dedup.dedup.spacing import Spacing
     from dask_dedup.results.report.neighbours import ClosePairs
     from dask_dedup.results.report.subject import Subject
 
@@ -32,6 +33,8 @@ class SeparationFigures:
 
     Attributes
     ----------
+    picks : int
+        Picks of the sample on whole micrographs. Those in windows of micrographs are not counted.
     separations : list of float
         That the slider offers.
     at : int
@@ -50,6 +53,7 @@ class SeparationFigures:
         Least distance of two kept picks; infinite if there are none within the axis.
     """
 
+    picks: int
     separations: list[float]
     at: int
     kept: list[int]
@@ -68,22 +72,28 @@ class SeparationFigures:
 def measure(subject: Subject, pairs: ClosePairs | None) -> SeparationFigures | None:
     """Compute the numbers of the charts, or None if there is nothing to compare."""
     analysis = subject.analysis
-    if analysis is None or pairs is None or len(analysis.bits) < 3:
+    if analysis is None or pairs is None:
         return None
+    whole = subject.contents.choice.whole[subject.micrograph]
+    number = int(np.count_nonzero(whole))
+    if number < 3:
+        return None
+    bits = np.where(whole, analysis.bits, np.uint32(0))
     separations = [float(each) for each in analysis.separations]
     at = int(np.argmin(np.abs(analysis.separations - subject.separation)))
     limit = min(separations[-1], pairs.reach)
-    edges = _edges(limit, len(analysis.bits))
+    edges = _edges(limit, number)
     after, closest = [], np.inf
-    for bit, nearest in enumerate(pairs.nearest_at(analysis.bits, len(separations))):
+    for bit, nearest in enumerate(pairs.nearest_at(bits, len(separations))):
         after.append(np.histogram(nearest[np.isfinite(nearest)], edges)[0].tolist())
         if bit == at:
             closest = float(np.nanmin(nearest, initial=np.inf))
-    before = pairs.nearest()
+    before = pairs.nearest()[whole]
     counts = np.histogram(before[np.isfinite(before)], edges)[0]
     kept_at = analysis.kept.sum(axis=1).tolist()
-    kept_at[at] = int(np.count_nonzero(subject.contents.sample.kept))
+    kept_at[at] = int(np.count_nonzero(subject.contents.sample.kept[whole]))
     return SeparationFigures(
+        picks=number,
         separations=separations,
         at=at,
         kept=kept_at,
@@ -122,12 +132,12 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
     chosen = numbers.separations[numbers.at]
     x = Axis.over(0.0, numbers.limit, 6)
     shade = gap = Markup()
-    if analysis.duplicates_end is not None and analysis.neighbours_begin is not None:
-        shade, gap = chart.band(x, analysis.duplicates_end, analysis.neighbours_begin, "gap")
+    if (spacing := analysis.spacing) is not None:
+        shade, gap = chart.band(x, spacing.last_duplicate, spacing.neighbours_begin, "gap")
     line = chart.vertical(x, chosen, "sep")
     named = chart.vertical(x, chosen, "sep", f"{chosen:g} Å")
     preview = chart.vertical(x, chosen, "what").replace("<line ", "<line hidden ", 1)
-    all_picks, noun = f"{len(subject.contents.sample):,}", subject.noun
+    all_picks, noun = f"{numbers.picks:,}", subject.noun
     kept = f"{numbers.kept[numbers.at]:,}"
     before_y = Axis.counts(max(numbers.before), 3)
     after_y = Axis.counts(max(1, *(max(each) for each in numbers.after[numbers.at :])), 3)
@@ -160,7 +170,7 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
         )
     return {
         "title": f"Is {chosen:g} Å the right separation?",
-        "text": verdict(subject, analysis),
+        "text": verdict(subject, spacing),
         "panels": list(zip(("t-before", "t-after", "t-curve"), titles, panels, strict=True)),
         "caption": _caption(subject, numbers, has_gap=bool(shade)),
         "after_top": after_y.high,
@@ -168,41 +178,54 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
     }
 
 
-def verdict(subject: Subject, analysis: SeparationAnalysis) -> str:
+def verdict(subject: Subject, spacing: Spacing | None) -> str:
     """Return an answer to whether the separation is right, with the reason."""
     noun, chosen = subject.noun, subject.separation
-    end, begin = analysis.duplicates_end, analysis.neighbours_begin
-    if end is None or begin is None:
+    if spacing is None:
         return (
-            f"The data do not tell: there is no clear gap between duplicates and real neighbours. Judge by "
-            f"the {subject.place}s and by the curve. The particle\u2019s own diameter is a good upper limit."
+            f"There is no clear gap between duplicates and real neighbours, or there are too few {noun}s to show "
+            f"one. Judge by the {subject.place}s and by the curve. The particle\u2019s own diameter is a good upper "
+            "limit."
         )
-    best = ""
-    if analysis.recommended is not None:
-        best = f" The fewest pairs lie about {analysis.recommended:g} Å apart"
-    far = figures(begin, 3)
-    if not end:
-        few = "There are few duplicates"
-        if subject.duplicates:
-            few = f"Apart from {noun}s in one place, hardly any are close to each other"
-        found = f"{few}, and the nearest real neighbours begin at about {far} Å."
-        if chosen < begin:
+    fit = judge_separation(spacing, subject.params)
+    far = f"the nearest real neighbours begin at about {figures(spacing.neighbours_begin, 3)} Å"
+    end = spacing.last_duplicate
+    if end:
+        found = f"{noun.capitalize()}s of the same particle lie up to about {figures(end, 2)} Å apart, and {far}."
+    elif subject.duplicates and fit is Fit.RIGHT:
+        found = f"Apart from {noun}s in one place, hardly any are close to each other, and {far}."
+    else:
+        found = f"There are few duplicates, and {far}."
+    best = better = ""
+    if spacing.recommended is not None:
+        best = f" The fewest pairs lie about {spacing.recommended:g} Å apart"
+        best, better = f"{best}.", f"{best}; that is a better choice."
+    if fit is Fit.RIGHT:
+        if not end:
             return f"It does no harm. {found}"
-        return f"It looks too large. {found} Some real neighbours were rejected as duplicates."
-    both = (
-        f"{noun.capitalize()}s of the same particle lie up to about {figures(end, 2)} Å apart, and the nearest "
-        f"real neighbours begin at about {far} Å."
-    )
-    if chosen <= end:
-        return f"It looks too small: duplicates are left. {both}{best}{'; that is a better choice.' if best else ''}"
-    if chosen >= begin:
         return (
-            f"It looks too large: real neighbours were rejected as duplicates. {both}{best}"
-            f"{'; that is a better choice.' if best else ''}"
+            f"It looks right. {found} {chosen:g} Å falls in the gap between, so it removes duplicates without "
+            f"touching neighbours.{best}"
         )
+    if fit is Fit.SMALL:
+        return f"It looks too small: duplicates are left. {found}{better}"
+    if not subject.duplicates:
+        return f"It made no difference, because nothing was rejected. {found}"
+    if fit is Fit.EXEMPT:
+        return f"Judge by the {subject.place}s. {found} {_not_compared(subject)}"
+    return f"It looks too large: real neighbours were rejected as duplicates. {found}{better}"
+
+
+def _not_compared(subject: Subject) -> str:
+    """Return a sentence on the pairs that the run did not compare."""
+    params = subject.params
+    same = [
+        *(["of one table"] if params.between_inputs_only else []),
+        *(["of one filament"] if params.ignore_within_filament else []),
+    ]
     return (
-        f"It looks right. {both} {chosen:g} Å falls in the gap between, so it removes duplicates without "
-        f"touching neighbours.{best}{'.' if best else ''}"
+        f"{subject.noun.capitalize()}s {' or '.join(same)} were not compared, so neighbours among these were not "
+        "rejected for being close to each other."
     )
 
 
@@ -227,4 +250,4 @@ def _caption(subject: Subject, numbers: SeparationFigures, *, has_gap: bool) -> 
     )
     if subject.params.between_inputs_only or subject.params.ignore_within_filament:
         sentences.append("The histograms include pairs that the run did not compare.")
-    return " ".join([*sentences, *filter(None, [subject.sampled_from])])
+    return " ".join([*sentences, *filter(None, [subject.measured_from])])
