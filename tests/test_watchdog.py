@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from types import SimpleNamespace
 
 import dask
@@ -52,7 +53,9 @@ class FakeCluster:
 
 
 @pytest.fixture
-def there(monkeypatch):
+def there(monkeypatch, caplog):
+    # Other tests may have set a lower level.
+    caplog.set_level(logging.WARNING, "dask_dedup")
     cluster = FakeCluster()
     monkeypatch.setattr(watchdog, "time", SimpleNamespace(monotonic=lambda: cluster.now))
     return cluster
