@@ -505,3 +505,35 @@ def test_warnings_name_flags_and_keep_names_as_they_are(tmp_path, cli):
     assert "topaz/0: 2 rows, or --min-score topaz/0=0.5." in text
     assert "topaz: no uid" in text
     assert "The rows differ" in text
+
+
+@pytest.mark.parametrize(("gap", "said"), [(0.001, False), (0.5, True)])
+def test_only_a_clear_difference_of_scores_is_told(tmp_path, gap, said):
+    x = np.repeat(np.arange(100) * 90.0, 2) + np.tile([0.0, 3.0], 100)
+    scores = np.repeat(np.linspace(0, 1, 100), 2) + np.tile([gap, 0.0], 100)
+    table = pa.table(
+        {
+            "rlnMicrographName": ["a.mrc"] * 200,
+            "rlnMicrographPixelSize": np.ones(200),
+            "rlnCoordinateX": x,
+            "rlnCoordinateY": x * 0,
+            "rlnAutopickFigureOfMerit": scores,
+        }
+    )
+    _, page = made(tmp_path, [table], min_separation=20.0)
+    assert "100 of 200 picks were duplicates" in page.text
+    assert ("Kept picks tend to score better" in page.text) == said
+
+
+def test_the_headline_adds_up_with_a_limit_on_scores(tmp_path):
+    tables = [cryosparc(300, seed=1), cryosparc(300, seed=2)]
+    out, page = made(tmp_path, tables, min_separation=60.0, min_score=0.3)
+    totals = open_finished_run(out).manifest["totals"]
+    low, kept = totals["low_score"], totals["kept"]
+    assert low > 0
+    duplicates = 600 - kept - low
+    assert (
+        f"{duplicates:,} of 600 picks were duplicates, {low:,} scored below the limit; {kept:,} were kept."
+        in page.text
+    )
+    assert f"The {low:,} picks with a score worse than the limit are not shown." in page.text

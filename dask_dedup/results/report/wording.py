@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import counted
 from dask_dedup.results.report.ticks import figures
@@ -50,7 +50,10 @@ def headline(subject: Subject) -> str:
     if not rows:
         return f"There were no {noun}s."
     them = counted(rows, noun)
+    aside = _beforehand(totals, subject)
     if not duplicates:
+        if aside:
+            return f"No duplicates: {kept:,} of {them} {_were(kept)} kept{aside}."
         if kept < rows:
             return f"No duplicates: {kept:,} of {them} were kept."
         every = f"the one {noun} was" if rows == 1 else f"all {rows:,} {noun}s were"
@@ -60,10 +63,23 @@ def headline(subject: Subject) -> str:
         if subject.params.remove_entirely:
             what = "copies of each other"
     elif subject.params.remove_entirely:
-        return f"{duplicates:,} of {them} had a duplicate and {_were(duplicates)} removed; {kept:,} {_were(kept)} kept."
+        were = _were(duplicates)
+        return f"{duplicates:,} of {them} had a duplicate and {were} removed{aside}; {kept:,} {_were(kept)} kept."
     else:
         what = "duplicates" if duplicates != 1 else "a duplicate"
-    return f"{duplicates:,} of {them} {_were(duplicates)} {what}; {kept:,} {_were(kept)} kept."
+    return (
+        f"{duplicates:,} of {them} {_were(duplicates)} {what}{aside}; {kept:,} {_were(kept)} kept."
+    )
+
+
+def _beforehand(totals: dict[str, Any], subject: Subject) -> str:
+    """Return how many rows were rejected for another reason than a duplicate, so that the headline adds up."""
+    reasons = []
+    if totals["low_score"]:
+        reasons.append(f"{totals['low_score']:,} scored below the limit")
+    if totals["invalid"] and subject.params.invalid == "reject":
+        reasons.append(f"{totals['invalid']:,} could not be compared")
+    return "".join(f", {each}" for each in reasons)
 
 
 def _were(number: int) -> str:

@@ -166,10 +166,11 @@ function drawScale(c, k) {
   const x = 14, y = H - 16;
   c.font = "600 12px system-ui,sans-serif";
   c.textAlign = "left";
-  c.fillStyle = colours.paper;
-  c.globalAlpha = .82;
-  c.fillRect(x - 6, y - 24, Math.max(length * k, c.measureText(text).width) + 12, 32);
-  c.globalAlpha = 1;
+  c.strokeStyle = colours.paper;
+  c.lineWidth = 3;
+  c.lineJoin = "round";
+  c.strokeText(text, x, y - 9);
+  c.strokeRect(x, y - 3, length * k, 4);
   c.fillStyle = colours.ink;
   c.fillText(text, x, y - 9);
   c.fillRect(x, y - 3, length * k, 4);

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.rank import SCORE_SENTINEL
+from dask_dedup.formatting import counted
 from dask_dedup.results.report import chart
 from dask_dedup.results.report.chart import Axis, draw_chart
 from dask_dedup.results.report.ticks import figures
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Charts, at most.
 _PANELS = 6
+#: Medians differ clearly if they are this fraction of the interquartile range of all scores apart.
+_CLEAR = 0.1
 #: The range is without this percentage at either end, which would squeeze the rest into one bar.
 _TAILS = 0.1
 
@@ -35,10 +38,16 @@ def scores(subject: Subject) -> dict[str, Any] | None:
     ]
     if not panels:
         return None
+    low_score = subject.manifest["totals"]["low_score"]
     missing = int(np.count_nonzero(~usable))
     notes = [subject.sampled_from]
     if missing:
         notes.append(f"{missing:,} {subject.noun}s have no score and are not shown.")
+    if low_score:
+        notes.append(
+            f"The {counted(low_score, subject.noun)} with a score worse than the limit "
+            f"{'is' if low_score == 1 else 'are'} not shown."
+        )
     if len(panels) > _PANELS:
         notes.append(f"The first {_PANELS} of {len(panels)} pickers are shown.")
     return {
@@ -53,7 +62,7 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
     values = sample.score[rows]
     if values.size < 3 or values.min() == values.max():
         return None
-    low, high = np.percentile(values, (_TAILS, 100 - _TAILS)).tolist()
+    low, lower, upper, high = np.percentile(values, (_TAILS, 25, 75, 100 - _TAILS)).tolist()
     if low == high:
         low, high = float(values.min()), float(values.max())
     bins = int(np.clip(values.size // 12, 12, 40))
@@ -66,6 +75,7 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
     if rejected.any():
         data += chart.path("line", chart.steps(rejected, y))
     medians = [float(np.median(each)) if each.size else None for each in sides]
+    clear = _CLEAR * (upper - lower)
     entry = subject.manifest["inputs"][picker.sources[0]]
     field = subject.params.score_of(entry["path"])
     higher = field is None or field.higher_is_better
@@ -74,8 +84,8 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
         "column": entry["columns"]["score"] or (field.name if field else "score"),
         "medians": _medians(medians),
         "has_both": None not in medians,
-        "worse_kept": _worse(medians, higher=higher),
-        "better_kept": _worse(medians[::-1], higher=higher),
+        "worse_kept": _worse(medians, clear, higher=higher),
+        "better_kept": _worse(medians[::-1], clear, higher=higher),
         "range": (float(values.min()), float(values.max())),
         "chart": draw_chart(
             x, y, 120, f"{picker.name}: scores of kept and rejected {subject.noun}s.", data=data
@@ -90,12 +100,12 @@ def _medians(medians: list[float | None]) -> str:
     )
 
 
-def _worse(medians: list[float | None], *, higher: bool) -> bool:
-    """Return whether the first median is worse than the second one."""
+def _worse(medians: list[float | None], clear: float, *, higher: bool) -> bool:
+    """Return whether the first median is worse than the second one by more than `clear`."""
     kept, rejected = medians
     if kept is None or rejected is None:
         return False
-    return rejected > kept if higher else rejected < kept
+    return (rejected - kept if higher else kept - rejected) > clear
 
 
 def _text(subject: Subject, panels: list[dict[str, Any]]) -> str:
