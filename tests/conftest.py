@@ -11,6 +11,7 @@ from click.testing import CliRunner
 from hypothesis import settings
 
 from dask_dedup.cli import main
+from dask_dedup.cluster import handshake, scheduler
 from dask_dedup.pipeline.executors import batching as groups
 
 # The time of one example depends on the machine more than on the program.
@@ -35,6 +36,15 @@ def small_fragments_are_spread_like_large_ones():
     """Give each task of a cluster one fragment; by default it takes many small ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups, "TASK_ROWS", 1)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def waits_are_not_announced():
+    """Print no line about a wait for a scheduler or its workers, which are slow on a busy machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (handshake, scheduler):
+            patch.setattr(module, "NOTICE_SECONDS", 600.0)
         yield
 
 

@@ -29,7 +29,7 @@ def documents(folder):
 def kustomized(folder):
     """Return the documents that `kubectl apply -k` applies."""
     command = ["kubectl", "kustomize", folder]
-    built = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    built = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert built.returncode == 0, built.stderr
     return list(yaml.safe_load_all(built.stdout))
 

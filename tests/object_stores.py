@@ -14,6 +14,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ports import free_port
+
 KEY = "KEYFORTESTSONLY"
 #: With characters that break careless handling of URIs; no output may contain it.
 SECRET = "Not/To+Be/Seen0123456789AnywhereAtAll"
@@ -21,16 +23,10 @@ BUCKET = "picks"
 #: A `Proxy.fault`: the connection is closed without a response.
 LOST = 0
 #: Seconds any server may take to start.
-LONG = 60.0
+LONG = 120.0
 CEPH = Path(__file__).parent / "ceph"
 #: Settings of the user's own account that tests must not use.
 _OTHERS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL_S3")
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @dataclass
@@ -153,7 +149,7 @@ def wait_for_server(port, process=None):
     end = time.monotonic() + LONG
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection(("127.0.0.1", port), 60).close()
         except OSError:
             assert process is None or process.poll() is None, "the server has exited"
             assert time.monotonic() < end, "the server does not answer"

@@ -62,7 +62,7 @@ def play(folder, **what):
     - `buckets`: contents of the object store, a folder each or None
     - `wait_for`: names of pods whose end to wait for, one after the other
     - `scrape`: names and ports of the pods that Prometheus reads, by job
-    - `queries`: of Prometheus
+    - `queries`: of Prometheus, with the values to wait for
     - `health`: a command to run in each of the other pods
     - `after`: commands to run at the end, with the object store available
     """
@@ -216,7 +216,7 @@ class Pod:
         outer = self.process.pid
         first = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()[0]
         enter = ["nsenter", "--target", first, "--mount", "--net", "--pid"]
-        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([*enter, *words], capture_output=True, text=True, timeout=200)
         return [done.returncode, done.stdout + done.stderr]
 
     def started(self, container):
@@ -287,13 +287,13 @@ def start_prometheus(folder, targets):
     log = (folder / "prometheus.log").open("w")
     listen = f"--web.listen-address={NODE}:9090"
     subprocess.Popen([*words, listen], stdout=log, stderr=subprocess.STDOUT)
-    until(lambda: answers(f"{PROMETHEUS}/-/ready"), 30, "Prometheus")
+    until(lambda: answers(f"{PROMETHEUS}/-/ready"), 60, "Prometheus")
 
 
 def query(text):
     url = f"{PROMETHEUS}/api/v1/query?query={urllib.parse.quote(text)}"
-    with urllib.request.urlopen(url, timeout=5) as page:
-        return json.load(page)["data"]["result"]
+    with urllib.request.urlopen(url, timeout=60) as page:
+        return [entry["value"][1] for entry in json.load(page)["data"]["result"]]
 
 
 def main(what):
@@ -340,7 +340,9 @@ def main(what):
             limit = probe["periodSeconds"] * probe["failureThreshold"]
             until(lambda p=pod, c=container: p.started(c), limit, pod.name)
         kinds = [kind for kind in ("readinessProbe", "livenessProbe") if kind in container]
-        outcome["probes"][pod.name] = {kind: pod.probe(container, kind) for kind in kinds}
+        for kind in kinds:
+            until(lambda p=pod, c=container, k=kind: p.probe(c, k) == 200, 60, f"{pod.name} {kind}")
+        outcome["probes"][pod.name] = kinds
     if what.get("scrape"):
         targets = {
             job: [f"{named[name].address}:{port}" for name, port in targets_of_job]
@@ -356,8 +358,8 @@ def main(what):
             launch(pod, container)
         outcome["exit"][pod.name] = finish(pod)
     if what.get("scrape"):
-        time.sleep(3)
-        outcome["metrics"] = {text: query(text) for text in what["queries"]}
+        for text, values in what["queries"].items():
+            until(lambda t=text, v=values: query(t) == v, 60, f"{text} to be {values}")
     for pod in pods:
         if pod not in waited:
             assert pod.is_up(), pod.log.read_text()[-3_000:]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
+from ports import free_port
 
 from dask_dedup import run, verify
 from dask_dedup.simulation import simulate_pickers
@@ -27,20 +27,12 @@ COMMANDS = [
 ]
 
 
-def free_ports(number):
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [str(one.getsockname()[1]) for one in sockets]
-
-
 def until_answers(url, process):
     end = time.monotonic() + 120
     while time.monotonic() < end:
         assert process.poll() is None
         try:
-            with urllib.request.urlopen(url, timeout=5) as page:
+            with urllib.request.urlopen(url, timeout=60) as page:
                 return page.read().decode()
         except OSError:
             time.sleep(0.2)
@@ -50,7 +42,7 @@ def until_answers(url, process):
 @pytest.mark.slow
 def test_the_commands_for_scheduler_workers_and_run(tmp_path, monkeypatch):
     scheduler, workers, dedup = COMMANDS
-    comm, page = free_ports(2)
+    comm, page = str(free_port()), str(free_port())
     simulate_pickers(tmp_path / "picks", particles=2_000, micrographs=10)
 
     def words(command):

@@ -213,7 +213,7 @@ class TestCompose:
             source, target, _ = volume.split(":")
             shutil.copy(DOCKER / source, tmp_path / Path(target).name)
         command = ["promtool", "check", "config", tmp_path / "prometheus.yml"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def test_grafana_finds_prometheus_and_the_dashboard(self):
@@ -344,12 +344,10 @@ def test_the_steps_of_the_image_and_the_services_of_compose_work(tmp_path):
         scrape={"all": [("scheduler-0", 8787), ("worker-0", 8788), ("worker-1", 8788)]}
         if shutil.which("prometheus")
         else None,
-        queries=["up"],
+        queries={"up": ["1"] * 3},
         after=[[*dedup, "verify", "s3://results/combined"]],
     )
     assert outcome["exit"] == {"fill-0": 0, "run-0": 0}, outcome["logs"]
     assert "2 workers, 4 threads" in outcome["logs"]["run-0"]
     assert outcome["health"] == {name: [0, ""] for name in ("scheduler-0", "worker-0", "worker-1")}
     assert [code for code, _, _ in outcome["after"]] == [0], outcome["after"]
-    if "metrics" in outcome:
-        assert [entry["value"][1] for entry in outcome["metrics"]["up"]] == ["1"] * 3

@@ -42,12 +42,12 @@ def test_a_folder_of_100_000_empty_files(many, cli, tmp_path):
     folder = many(".box")
     began = time.process_time()
     assert refused(folder) == ": no picks: 100,000 files are empty. Leave it out."
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 120
     (folder / "a.box").write_bytes(BOX)
     began = time.process_time()
     table = open_table(folder)
     assert (table.rows, len(table.detail.members)) == (1, 100_001)
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 120
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_a_folder_of_100_000_other_files(many):
     (folder / "a.box").write_bytes(BOX)
     table = open_table(folder)
     assert table.detail.notes == ("100,000 other files ignored (.mrc)",)
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 120
 
 
 def test_empty_files_are_micrographs_without_picks(tmp_path):

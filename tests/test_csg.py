@@ -405,7 +405,7 @@ def test_files_that_are_not_groups_are_refused(tmp_path, content, reason):
     text = message(open_table, path)
     assert text.startswith(str(path))
     assert reason in text
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 60
 
 
 def test_aliases_are_edited_once(tmp_path):

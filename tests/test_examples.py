@@ -15,7 +15,7 @@ from dask_dedup import verify
 def script(name, *arguments, **options):
     path = REPOSITORY / "examples" / f"{name}.py"
     command = [sys.executable, str(path), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, **options)
+    return subprocess.run(command, capture_output=True, text=True, timeout=280, **options)
 
 
 def test_undo_symmetry_expansion(tmp_path):

@@ -26,7 +26,7 @@ from dask_dedup.pipeline.executors import distributed, watchdog
 
 HERE = Path(__file__).parent
 #: Seconds to wait for anything.
-LONG = 60.0
+LONG = 120.0
 
 
 @pytest.fixture(autouse=True)
@@ -156,11 +156,15 @@ def test_a_run_stops_when_all_workers_stay_paused(tmp_path, out, monkeypatch):
     def pause(dask_worker):
         dask_worker.memory_manager.memory_pause_fraction = 0.0001
 
+    def status(dask_worker):
+        return dask_worker.status.name
+
     with (
         cluster(tmp_path / "cluster") as (_, client),
         dask.config.set({watchdog.NO_WORKERS: "2s"}),
     ):
         client.run(pause)
+        wait_for(lambda: set(client.run(status).values()) == {"paused"})
         with pytest.raises(RunError, match=r"have been paused for .* memory is full"):
             run(source, out, client=client)
     assert not out.exists()

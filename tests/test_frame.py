@@ -455,7 +455,7 @@ def test_pandas_frames_do_not_import_dask():
         "assert len(remove_duplicates(rows, params)[1]) == 1\n"
         "assert 'dask.dataframe' not in sys.modules\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=200)
 
 
 def test_parameters_are_keywords_or_an_object(particles):

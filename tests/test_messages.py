@@ -61,7 +61,7 @@ def test_damaged_input_is_reported_in_one_line_and_nothing_is_written(
     before = stamps(tmp_path)
     began = time.process_time()
     outcome = cli("run", *arguments, *["--quiet"] * (name in LATE))
-    assert time.process_time() - began < 10
+    assert time.process_time() - began < 60
     assert stamps(tmp_path) == before
     assert outcome.stdout == ""
     assert outcome.exit_code == 2, outcome.stderr

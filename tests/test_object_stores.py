@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from object_stores import BUCKET, KEY, LOST, SECRET, Proxy, free_port
+from object_stores import BUCKET, KEY, LOST, SECRET, Proxy
+from ports import free_port
 from tables import contents, cryosparc, exposures, relion, write_file, write_folder, write_hive
 from test_cs import particles, plain
 from test_csg import GROUP, write_group

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 from lake import arrow_sums, finished_run, same, truth
+from ports import free_port
 from tables import Output
 
 import dask_dedup
@@ -23,24 +24,22 @@ pytest.importorskip("s3fs")
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A local S3 server in another process, because deltalake waits for it while it holds the GIL."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     log = (tmp_path_factory.mktemp("store") / "log").open("wb")
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     process = subprocess.Popen(command, stdout=log, stderr=log)
     end = time.monotonic() + 60
     while True:
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection(("127.0.0.1", port), 60).close()
             break
         except OSError:
             assert process.poll() is None, "the store has ended"
             assert time.monotonic() < end, "the store does not answer"
             time.sleep(0.05)
     yield f"http://127.0.0.1:{port}"
-    process.terminate()
-    process.wait(20)
+    process.kill()
+    process.wait()
     log.close()
 
 

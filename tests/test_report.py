@@ -178,7 +178,7 @@ def test_the_script_is_valid(example, tmp_path):
     (tmp_path / "page.js").write_text(
         re.findall(r"<script>(.*?)</script>", page.source, re.DOTALL)[0]
     )
-    subprocess.run([node, "--check", tmp_path / "page.js"], check=True, timeout=60)
+    subprocess.run([node, "--check", tmp_path / "page.js"], check=True, timeout=200)
 
 
 def test_text_from_the_data_is_escaped(tmp_path):

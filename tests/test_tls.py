@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ import dask
 import psutil
 import pytest
 from conftest import REPOSITORY
+from ports import free_port
 from tables import cryosparc, write_folder
 from test_output import data
 from tornado.ioloop import IOLoop
@@ -270,7 +270,7 @@ class TestCommandsOfTheDocumentation:
 
     def test_they_start_a_cluster_with_tls_that_refuses_others(self, folder, rogue):
         (ca, request, sign), export, scheduler, worker, wanted = self.shape()
-        ports = dict(zip(("8786", "8787"), free_ports(2), strict=True))
+        ports = dict(zip(("8786", "8787"), (free_port(), free_port()), strict=True))
 
         def shell(command, start=subprocess.run, **options):
             for documented, port in ports.items():
@@ -319,14 +319,6 @@ class TestCommandsOfTheDocumentation:
         for command, start in zip((export, scheduler, worker, wanted), starts, strict=True):
             assert command.startswith(start)
         return openssl, export, scheduler, worker, wanted
-
-
-def free_ports(number):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    ports = [each.getsockname()[1] for each in held]
-    for each in held:
-        each.close()
-    return ports
 
 
 def end(process):
