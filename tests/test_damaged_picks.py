@@ -53,7 +53,16 @@ def test_damaged_pick_file_is_refused(tmp_path, kind, pattern):
     with pytest.raises(InputError) as error:
         open_table(path)
     damaged = folder / name.replace("%", "b")
-    assert str(error.value).startswith(f"{damaged}: cannot be read as picks, unlike ")
+    text = str(error.value)
+    fault = {
+        "relion": ", as it is cut",
+        "pytom": ", as it is cut",
+        "cryolo star": ", as it has no loop_",
+    }
+    documents = {"copick": ", as it is cut or no JSON", "portal": ", as it is cut or no JSON"}
+    why = (fault | documents).get(kind, "")
+    assert text.startswith(f"{damaged}: cannot be read as picks{why}, unlike ")
+    assert ("/Picks/" in text.split(", unlike ")[1].split(". Repair")[0]) == (kind == "copick")
     assert str(error.value).endswith(f" Repair it, or move it out of {folder}.")
 
 

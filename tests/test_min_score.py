@@ -280,3 +280,16 @@ def test_no_score_is_needed_if_no_particle_wins(tmp_path):
     result = dask_dedup.run(paths, tmp_path / "out", remove_entirely=True, **options)
     assert dask_dedup.verify(tmp_path / "out").verified
     assert not result.warnings
+
+
+@pytest.mark.parametrize("column", [True, False])
+def test_a_limit_that_does_not_apply_to_an_input_is_reported_once(tmp_path, column):
+    with_scores, without = picks(), picks(seed=1)
+    without = without.assign(**{SCORE: math.nan}) if column else without.drop(columns=SCORE)
+    paths = write(tmp_path, [with_scores, without])
+    options = {"micrograph_pixel_size": 1.0, "min_separation": 5.0}
+    result = dask_dedup.run(paths, tmp_path / "out", min_score=0.5, **options)
+    (line,) = (str(each) for each in result.warnings if "min_score does not apply" in str(each))
+    assert line.startswith(f"{paths[1]}: ")
+    result = dask_dedup.run(paths, tmp_path / "no", **options)
+    assert not any("min_score" in str(each) for each in result.warnings)

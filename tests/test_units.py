@@ -376,7 +376,10 @@ class TestM:
             **{f"rlnCenteredCoordinate{axis}Angst": [1.0] for axis in "XYZ"},
         }
         paths = [self.species(tmp_path / "a.star"), star(tmp_path / "b.star", centred)]
-        with pytest.raises(InputError, match="different units"):
+        with pytest.raises(InputError, match=r"different units .* Convert one of them"):
+            run(paths, tmp_path / "out", score_field="none")
+        (tmp_path / "annotations").mkdir()
+        with pytest.raises(InputError, match=r"Pass \S*annotations in place of \S*b.star"):
             run(paths, tmp_path / "out", score_field="none")
 
 

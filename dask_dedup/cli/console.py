@@ -179,6 +179,10 @@ def report_line(page: Path) -> str:
     return printable(f"report: {page}")
 
 
+#: Extensions of pick files that are read, but not written.
+_READ_ONLY = {".em", ".json", ".mod", ".ndjson"}
+
+
 def summary_lines(result: RunResult) -> list[str]:
     """Return the lines of a run's summary: counts by input, and the paths of the result."""
     names = result.manifest["names"]
@@ -228,11 +232,16 @@ def _native_files(result: RunResult) -> list[str]:
         listed = result.manifest["output_format"] == "relion-coordinates"
         return [f"{folder}/{'autopick.star' if listed else 'particles.star'}"]
     trees = [f"{folder}/{entry['output']}" for entry in inputs if entry.get("output")]
-    return trees + [
+    written = trees + [
         entry["path"]
         for entry in result.manifest["outputs"]
         if "fragment" not in entry
         and entry["path"].startswith(f"{KEPT}/")
         and not inputs[entry["input"]].get("output")
         and Path(entry["path"]).name == Path(inputs[entry["input"]]["path"]).name
+    ]
+    read_only = {Path(file["path"]).suffix for entry in inputs for file in entry["files"]}
+    return written + [
+        f"{folder} (Parquet, as {suffix} files are read only)"
+        for suffix in sorted(read_only & _READ_ONLY)[:1]
     ]

@@ -135,7 +135,7 @@ def explain(spacing: Spacing | None, unit: str = "A") -> str:
         )
     begin = f"{spacing.neighbours_begin:.3g} {unit}"
     if spacing.recommended is None:
-        return f"there are no duplicates to separate; neighbours begin at {begin}"
+        return f"there are no duplicates to separate, apart from particles in one place; neighbours begin at {begin}"
     return (
         f"duplicates end at {spacing.duplicates_end:.3g} {unit}, neighbours begin at {begin}, and the "
         f"fewest pairs lie about {spacing.recommended:g} {unit}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: x and y of half a box differ by this fraction at most.
 _HALF_BOX = 0.15
+#: Boxes of picks have this many pixels at least.
+_SMALLEST_BOX = 4.0
 #: With this many picks on common micrographs, real matches stand out from chance.
 _ENOUGH = 50
 
@@ -66,7 +68,8 @@ def _describe_offset(offset: Sequence[float], one: InspectedInput, other: Inspec
     by = format_offset(missing.tolist(), one)
     text = f"{wrong.path}: positions differ from those of {right.path} by a constant offset. "
     x, y = missing[:2]
-    if x > 0 and abs(x - y) <= _HALF_BOX * x:
+    pixel = one.pixel_size[0] if one.unit != "px" and one.pixel_size else 1.0
+    if x + y >= _SMALLEST_BOX * pixel and abs(x - y) <= _HALF_BOX * x:
         size = format_offset([x + y], one).replace("(", "").replace(")", "")
         text += f"They may be corners of boxes of about {size} instead of centres. "
     return f"{text}Add {by} to each position, and inspect again."

@@ -134,6 +134,8 @@ class Score:
     ----------
     field : str
         Value of the parameter ``score_field`` that selects this column.
+    label : str
+        Name of the score in the files of picks; else the column.
     used : bool
         Whether the parameters select this column.
     least, greatest : float
@@ -142,6 +144,7 @@ class Score:
 
     field: str
     column: str
+    label: str
     used: bool
     least: float
     greatest: float

@@ -20,6 +20,7 @@ from dask_dedup.formats import (
     open_table,
     open_tables,
     read,
+    score_label,
 )
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
@@ -339,10 +340,13 @@ def _describe(
             Score(
                 field=fields[column],
                 column=column,
+                label=score_label(table, column),
                 used=column == roles.score,
                 least=stored.low,
                 greatest=stored.high,
-                warnings=tuple(score_warnings(column, stored)) if stored.rows else (),
+                warnings=tuple(score_warnings(score_label(table, column), stored))
+                if stored.rows
+                else (),
             )
             for column, stored in found.scores.items()
             if has_scores(table)

@@ -162,7 +162,8 @@ def _advise(spacing: Spacing | None, number: float | None, unit: str) -> Message
             f"{why}: choose {separation} by the diameter of the particle; half of it is usual"
         )
     if number is None:
-        return Message(f"{why}: choose {separation} below that")
+        below = "below that" if unit == "A" else "below that times the pixel size, in angstrom"
+        return Message(f"{why}: choose {separation} {below}")
     if unit != "A":
-        return Message(f"{why}: choose {separation} {number:g} times the pixel size")
+        return Message(f"{why}: choose {separation} {number:g} times the pixel size, in angstrom")
     return Message(f"choose {parameter('min_separation', f'{number:g}')}: {why}")

@@ -67,9 +67,13 @@ def _describe(entry: InspectedInput) -> str:
         parts.append(f"{' to '.join(sizes)} A/px")
     else:
         parts.append("pixel size unknown" if entry.unit == "px" else f"positions in {entry.unit}")
-    used = [score.column for score in entry.scores if score.used]
-    parts.append(f"score {used[0]}" if used else "no score")
+    used = [score.label for score in entry.scores if score.used]
+    parts.append(_score(used[0]) if used else "no scores")
     return ", ".join(parts)
+
+
+def _score(label: str) -> str:
+    return label if label.startswith("score") else f"score {label}"
 
 
 def _compare(pair: Pair, names: Sequence[str], inputs: Sequence[InspectedInput]) -> str:

@@ -169,7 +169,7 @@ def _scores(entry: InspectedInput) -> list[str]:
         values = f"{score.least:.4g} to {score.greatest:.4g}"
         if score.least > score.greatest:
             values = "no values"
-        column = "" if score.field.startswith(score.column) else f" ({score.column})"
+        column = "" if score.field.startswith(score.column) else f" ({score.label})"
         used = ", used" if score.used else ""
         texts.append("; ".join((f"{score.field}{column}{used}: {values}", *score.warnings)))
     return texts

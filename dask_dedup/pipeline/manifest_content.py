@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import RunError
-from dask_dedup.formats import by_source, is_tree, named_files
+from dask_dedup.formats import by_source, is_tree, named_files, score_label
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
@@ -123,6 +123,7 @@ def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[s
             "uid": roles.uid,
             "half_set": roles.half,
         },
+        "score_label": score_label(table, roles.score),
         "position_unit": roles.stored_unit,
         "pixel_size": scale.to_dict(),
         "column_names": table.schema.names,

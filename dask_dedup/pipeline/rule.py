@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dask_dedup.formats import score_label
+
 if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
@@ -17,21 +19,25 @@ def describe_rule(inputs: Inputs) -> str:
         duplicates = "particles with the same stored coordinates"
     else:
         duplicates = f"particles at most {params.min_separation:g} A apart"
-    score = "none, seeded choice"
-    scored = [each for each in roles if each.score]
-    if scored:
-        score = ", ".join(dict.fromkeys(each.score_name for each in scored))
+    score = "score: none, seeded choice"
+    labels = [
+        (label, "higher" if each.higher_is_better else "lower")
+        for each, table in zip(roles, inputs.tables, strict=True)
+        if (label := score_label(table, each.score))
+    ]
+    if labels:
+        score = ", ".join(f"{label} ({side} is better)" for label, side in dict.fromkeys(labels))
+        score = score if score.startswith("score") else f"score: {score}"
     if params.remove_entirely:
         outcome = "all of them are rejected"
     elif params.prefer_input_order and len(roles) > 1:
         outcome = "particles of the first input win"
     else:
-        outcome = f"{'the best' if scored else 'one'} of them is kept"
+        outcome = f"{'the best' if labels else 'one'} of them is kept"
     how = f"matched by {roles[0].match}"
     if roles[0].groups:
         how += f", grouped by {', '.join(roles[0].groups)}"
     shifts = ", ".join(dict.fromkeys(each.shift_name for each in roles))
     return (
-        f"duplicates: {duplicates} on one micrograph ({how}); {outcome}; "
-        f"shift: {shifts}; score: {score}"
+        f"duplicates: {duplicates} on one micrograph ({how}); {outcome}; shift: {shifts}; {score}"
     )

@@ -53,10 +53,10 @@ def check_unread(
         if _kind_of(path) in kinds and not _read(path).endswith(b"\n")
     ]
     if damaged:
-        other = kinds[_kind_of(damaged[0])].path.name
+        other = kinds[_kind_of(damaged[0])].name
         more = f" ({counted(len(damaged), 'such file')})" if len(damaged) > 1 else ""
         raise InputError(
-            f"{damaged[0].path}: cannot be read as picks, unlike {other}, which is named alike{more}. Repair it, "
+            f"{damaged[0].path}: cannot be read as picks{_fault(damaged[0])}, unlike {other}{more}. Repair it, "
             f"or move it out of {folder}."
         )
 
@@ -68,6 +68,22 @@ def _kind_of(file: PickPath) -> tuple[str, str]:
 def _read(file: PickPath) -> bytes:
     with opening(file.path):
         return read_bytes(file.path)
+
+
+def _fault(file: PickPath) -> str:
+    """Return what is wrong inside a file, if that is known."""
+    content, extension = _read(file), file.path.suffix.lower()
+    if extension == ".star" and b"loop_" not in content:
+        return ", as it has no loop_"
+    if extension in (".json", ".ndjson"):
+        lines = content.splitlines() if extension == ".ndjson" else [content]
+        try:
+            [json.loads(line) for line in lines]
+        except (ValueError, RecursionError):
+            return ", as it is cut or no JSON"
+    if extension == ".star" and not content.endswith(b"\n"):
+        return ", as it is cut"
+    return ""
 
 
 def _is_of_other_kind(file: PickPath) -> bool:

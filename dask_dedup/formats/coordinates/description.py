@@ -23,6 +23,19 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.detail import CoordinatesDetail
 
 _ANGSTROM = "positions in angstrom"
+#: What the formats call their score, if it is not the column of RELION.
+_SCORE_NAMES = {
+    CBOX.name: "confidence (CBOX)",
+    CBOX_OLD.name: "confidence (CBOX)",
+    "EMAN boxes": "score (5th column of EMAN boxes)",
+    "topaz": "score of topaz",
+    "Dynamo table": "cc of Dynamo (column 10)",
+    "copick picks": "score of copick",
+    "pytom-match-pick": "rlnLCCmax",
+    "STOPGAP motive list": "score of STOPGAP",
+    "EM motive list": "score of the EM motive list",
+}
+_RELION_SCORES = ("RELION STAR", "RELION annotations", "Warp template matching")
 #: Boxes below this confidence are counted.
 _THRESHOLD = 0.5
 
@@ -57,6 +70,23 @@ def describe(table: ParticleTable, known: tuple[int, float, float] | None = None
     if not detail.writable:
         parts.append("read only")
     return ", ".join(parts)
+
+
+def score_label(table: ParticleTable, column: str) -> str:
+    """Return the name of a score column as the pick files have it.
+
+    Examples
+    --------
+    ``confidence (CBOX)``, ``score of topaz``
+    """
+    if column != SCORE:
+        return column
+    labels: dict[str, None] = {}
+    for layout in table.detail.layouts:
+        if "score" in layout.columns:
+            label = SCORE if layout.map in _RELION_SCORES else "score of the picks"
+            labels[_SCORE_NAMES.get(layout.map, label)] = None
+    return " and ".join(labels)
 
 
 def _survey(table: ParticleTable, name: str) -> tuple[int, float, float]:

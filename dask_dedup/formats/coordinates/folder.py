@@ -104,9 +104,10 @@ def choose_files(found: Iterable[FoundFile]) -> tuple[list[PickPath], list[str]]
         elif is_ignored(name):
             ignored["_rejected" if "_rejected" in last else last] += 1
         elif not name.isprintable():
-            raise InputError(
-                f"{path}: the name of the file has characters that cannot be printed, such as a line break. Rename it."
-            )
+            what = "characters that cannot be printed, such as a line break"
+            if any("\udc80" <= letter <= "\udcff" for letter in name):
+                what = "bytes that are not UTF-8"
+            raise InputError(f"{path}: the name of the file has {what}. Rename it.")
         elif not usable:
             raise InputError(f"{path}: a broken link, or not a regular file. Repair or remove it.")
         else:

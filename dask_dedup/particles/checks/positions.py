@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
@@ -32,5 +33,18 @@ def check_positions(
     if len(units) > 1 and (("angstrom", False) in units or not params.measures):
         listed = ", ".join(f"{t} {r.position[0]}" for t, r in zip(tables, roles, strict=True))
         raise InputError(
-            f"the positions of the inputs are in different units ({listed}). Run them separately."
+            f"the positions of the inputs are in different units ({listed}). "
+            f"{_cure_of_units(roles, tables)}"
         )
+
+
+def _cure_of_units(roles: Sequence[ColumnRoles], tables: Sequence[str]) -> str:
+    """Return what to do about positions in different units: RELION 5 may have the same picks in pixels."""
+    for table, role in zip(tables, roles, strict=True):
+        folder = Path(table).parent / "annotations"
+        if role.unit == "angstrom" and folder.is_dir():
+            return (
+                f"Pass {folder} in place of {table}: it has the same picks in pixels, which "
+                f"{parameter('micrographs', 'tomograms.star')} scales."
+            )
+    return "Convert one of them to the unit of the other, or run them separately."

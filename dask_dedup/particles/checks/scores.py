@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import has_scores
+from dask_dedup.formats import has_scores, score_label
 from dask_dedup.formatting import counted
-from dask_dedup.hints import parameter
+from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.validity import NAMED_ROWS
 
@@ -100,23 +100,25 @@ def find_score_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> lis
     lines = []
     for table in inputs.tables:
         source, column = table.source, inputs.roles[table.source].score
+        label = score_label(table, column)
         if column is None:
             found = [_no_column(inputs, source)] if usable and table.rows else []
         elif source not in scores:
             found = []
         elif source not in usable and usable:
             what = "-999 (RELION: no score)" if scores[source].sentinel else "missing (NaN)"
-            what = f"all scores in {column} are {what}" if has_scores(table) else "has no scores"
+            what = f"all scores in {label} are {what}" if has_scores(table) else "has no scores"
             found = [what + _outcome(inputs, "loses")]
         elif not has_scores(table):
             found = [_NO_SCORES]
         elif (verdict := _constant_verdict(inputs, source, usable)) is not None:
-            found = [
-                f"all scores in {column} are {scores[source].low:g}{_outcome(inputs, verdict)}"
-            ]
+            found = [f"all scores in {label} are {scores[source].low:g}{_outcome(inputs, verdict)}"]
         else:
-            found = score_warnings(column, scores[source])
-        lines += [f"{table.path}: {line}" for line in found]
+            found = score_warnings(label, scores[source])
+        limit = inputs.params.for_input("min_score", table.path)
+        if usable and source not in usable and table.rows and limit is not None:
+            found.append(f"{parameter('min_score')} does not apply to it, as it has no scores")
+        lines += [Message(f"{table.path}: {line}") for line in found]
     return lines + _scale_warnings(inputs, spread)
 
 

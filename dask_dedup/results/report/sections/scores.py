@@ -81,7 +81,9 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
     higher = field is None or field.higher_is_better
     return {
         "picker": picker,
-        "column": entry["columns"]["score"] or (field.name if field else "score"),
+        "column": entry.get("score_label")
+        or entry["columns"]["score"]
+        or (field.name if field else "score"),
         "medians": _medians(medians),
         "has_both": None not in medians,
         "worse_kept": _worse(medians, clear, higher=higher),
