@@ -50,8 +50,8 @@ def printable(text: str, length: int = 2000) -> str:
     )
 
 
-def short_names(paths: Sequence[str]) -> list[str]:
-    """Shorten each path to its last parts, as many as distinguish all paths.
+def short_names(paths: Sequence[str], least: int = 1) -> list[str]:
+    """Shorten each path to its last parts, as many as distinguish all paths, and at least `least`.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def short_names(paths: Sequence[str]) -> list[str]:
     ['blob', 'template']
     """
     parts = [PurePath(path).parts for path in paths]
-    for depth in range(1, max(map(len, parts)) + 1):
+    for depth in range(least, max(least, *map(len, parts)) + 1):
         names = ["/".join(part[-depth:]) for part in parts]
         if len(set(names)) == len(names):
             return names

@@ -67,6 +67,16 @@ def test_the_answer(separation, exempt, fit, rejected):
     assert ("were not compared" in answer) == (fit is Fit.EXEMPT and rejected > 0)
 
 
+@pytest.mark.parametrize(("separation", "far"), [(41, True), (44, True), (46, False), (139, False)])
+def test_a_separation_far_from_the_recommended_one_is_answered_with_it(separation, far):
+    gap = Spacing(41.0, 139.0, 90.0)
+    params = DedupParams(min_separation=separation)
+    subject = Mock(params=params, separation=separation, duplicates=9, noun="pick")
+    answer = verdict(subject, gap)
+    assert answer.startswith("It looks right. Duplicates are up to about 41 \u00c5 apart")
+    assert ("90 \u00c5 is farther from both" in answer) == far
+
+
 @pytest.mark.parametrize("exemption", ["ignore_within_filament", "between_inputs_only"])
 def test_the_answer_where_nothing_was_compared(tmp_path, exemption):
     path = write_file(filaments(1), tmp_path / "a.parquet")

@@ -47,3 +47,18 @@ def test_the_summary_names_the_folder_of_picks_that_are_read_only(tmp_path, cli)
     result = cli("run", tmp_path / "picks", *options)
     kept = f"kept: {tmp_path / 'out' / 'particles_kept'} (Parquet, as .ndjson files are read only)"
     assert kept in result.output
+
+
+def test_patterns_of_file_names_are_told_apart_by_their_folders(tmp_path):
+    paths = []
+    for folder, files in (("A", "ab"), ("B", "a")):
+        for name in files:
+            put(tmp_path, f"{folder}/{name}.box", BOX)
+        paths.append(tmp_path / folder / "*.box")
+    lines = "\n".join(inspect(paths, coordinate_pixel_size=1.0).lines(verbose=False))
+    assert "  A/*.box  " in lines
+    assert "  B/*.box  " in lines
+    assert "A/*.box and B/*.box" in lines
+    single = [tmp_path / "A" / "*.box", tmp_path / "B" / "a.box"]
+    lines = "\n".join(inspect(single, coordinate_pixel_size=1.0).lines(verbose=False))
+    assert "  A/*.box  " in lines

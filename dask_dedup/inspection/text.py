@@ -47,7 +47,10 @@ def describe(
     The keys of `messages` are titles. `spelled` spells the parameters in messages. Columns, distances and pairs are
     shown if `verbose`.
     """
-    short = short_names([entry.path for entry in inputs])
+    paths = [entry.path for entry in inputs]
+    # Patterns of file names look alike without their folders.
+    patterns = any("*" in path.rpartition("/")[2] for path in paths)
+    short = short_names(paths, 2 if patterns else 1)
     names = [entry.picker or name for entry, name in zip(inputs, short, strict=True)]
     names = names if len({*names}) == len(names) else short
     sets = dict(zip(names, (entry.neighbourhood for entry in inputs), strict=True))

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: Number of bins of a histogram, at most; fewer for few picks.
 _BINS = 100
+#: A separation in the gap is far from the recommended one if it is larger or smaller by more than this factor.
+_FAR = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
     far = f"the nearest real neighbours begin at about {figures(spacing.neighbours_begin, 3)} Å"
     end = spacing.last_duplicate
     if end:
-        found = f"{noun.capitalize()}s of the same particle lie up to about {figures(end, 2)} Å apart, and {far}."
+        found = f"Duplicates are up to about {figures(end, 2)} Å apart, and {far}."
     elif subject.duplicates and fit is Fit.RIGHT:
         found = f"Apart from {noun}s in one place, hardly any are close to each other, and {far}."
     else:
@@ -203,6 +205,12 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
     if fit is Fit.RIGHT:
         if not end:
             return f"It does no harm. {found}"
+        number = spacing.recommended
+        if number is not None and not number / _FAR <= chosen <= number * _FAR:
+            return (
+                f"It looks right. {found} {chosen:g} Å falls in the gap between. {number:g} Å is farther from "
+                "both, because the fewest pairs lie about there, so it is the safer choice."
+            )
         return (
             f"It looks right. {found} {chosen:g} Å falls in the gap between, so it removes duplicates without "
             f"touching neighbours.{best}"
