@@ -67,7 +67,6 @@ __all__ = [
     "pixel_size_source",
     "read",
     "read_text",
-    "score_label",
     "shifts_of",
     "with_texts",
     "write_lists",
@@ -349,15 +348,6 @@ def has_scores(table: ParticleTable) -> bool:
     if table.format != "coordinates":
         return True
     return any("score" in layout.columns for layout in table.detail.layouts)
-
-
-def score_label(table: ParticleTable, column: str | None) -> str:
-    """Return the name of a score column as the files of a table have it, or an empty text without scores."""
-    if column is None or table.format != "coordinates":
-        return column or ""
-    from dask_dedup.formats.coordinates.description import score_label
-
-    return score_label(table, column)
 
 
 def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:
