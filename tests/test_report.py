@@ -537,3 +537,24 @@ def test_the_headline_adds_up_with_a_limit_on_scores(tmp_path):
         in page.text
     )
     assert f"The {low:,} picks with a score worse than the limit are not shown." in page.text
+
+
+def test_a_tomogram_with_positions_in_angstrom_has_no_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    names = ("rlnCoordinateX", "rlnCoordinateY", "rlnCoordinateZ")
+    columns = {name: rng.random(300) * 900 for name in names}
+    table = pa.table({"rlnTomoName": ["t1", "t2"] * 150, **columns})
+    out, page = made(
+        tmp_path, [table], min_separation=60.0, micrograph_pixel_size=1.0, score_field="none"
+    )
+    assert "60 Å (60 pixels) apart" in page.text
+    assert "1 Å per pixel (--micrograph-pixel-size)" in page.text
+    assert "Tomograms Separation" in page.text
+    manifest = open_finished_run(out).manifest
+    for entry in manifest["inputs"]:
+        entry["pixel_size"]["source"] = "positions in angstrom"
+    (out / "manifest.json").write_text(to_json(with_checksum(manifest)))
+    page = Page(report(out))
+    assert "at most 60 Å apart" in page.text
+    assert "positions in Å" in page.text
+    assert "per pixel" not in page.text

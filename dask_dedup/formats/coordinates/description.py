@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats.base import ParticleTable
     from dask_dedup.formats.coordinates.detail import CoordinatesDetail
 
-_ANGSTROM = "positions in angstrom"
+IN_ANGSTROM = "positions in angstrom"
 #: What the formats call their score, if it is not the column of RELION.
 _SCORE_NAMES = {
     CBOX.name: "confidence (CBOX)",
@@ -111,7 +111,7 @@ def _positions(table: ParticleTable) -> str:
     layout = detail.layouts[0]
     if any(layout.scale):
         return "fractions of the volume"
-    text = "centres in angstrom" if pixel_size_source(table) == _ANGSTROM else "centres"
+    text = "centres in angstrom" if pixel_size_source(table) == IN_ANGSTROM else "centres"
     sizes = read_box_sizes(table)
     if sizes.size and sizes.any():
         least, greatest = float(sizes.min()), float(sizes.max())
@@ -143,7 +143,7 @@ def pixel_size_source(table: ParticleTable) -> str:
     sources: dict[str, None] = {}
     for layout in detail.layouts:
         if layout.pixel_size == 1.0 or layout.map == COPICK.name:
-            sources[_ANGSTROM] = None
+            sources[IN_ANGSTROM] = None
         elif layout.pixel_size or "pixel_size" in layout.columns:
             sources[MAP_OF[layout.map].pixel_size or "column of the pixel size"] = None
     return "; ".join(sources)

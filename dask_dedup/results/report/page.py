@@ -27,6 +27,7 @@ from dask_dedup.results.report.sections.warnings import warnings
 from dask_dedup.results.report.subject import COLOURS
 from dask_dedup.results.report.ticks import round_step
 from dask_dedup.results.report.viewer import make_viewer, pack
+from dask_dedup.results.report.wording import percent
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
             settings=settings(subject),
             reproduce=reproduce(subject),
             provenance=provenance(subject),
-            sections=_sections(shown),
+            sections=_sections(shown, subject.place),
             viewer=viewer,
             pickers=subject.pickers,
             noun=subject.noun,
@@ -139,7 +140,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["size"] = show_size
+    environment.filters |= {"size": show_size, "percent": percent}
     return environment
 
 
@@ -156,9 +157,9 @@ def _hash(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def _sections(shown: dict[str, Any]) -> list[tuple[str, str]]:
+def _sections(shown: dict[str, Any], place: str) -> list[tuple[str, str]]:
     names = [
-        ("micrographs", "Micrographs", shown["micrographs"]),
+        ("micrographs", f"{place.capitalize()}s", shown["micrographs"]),
         ("separation", "Separation", shown["separation"]),
         ("pickers", "Pickers", shown["agreement"]),
         ("scores", "Scores", shown["scores"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from dask_dedup.formats.coordinates.description import IN_ANGSTROM
 from dask_dedup.formatting import counted
 from dask_dedup.results.report.ticks import figures
 
@@ -19,6 +20,21 @@ _NUMBERS = (
 
 #: The first word of a message if it is a word of English and no name, path or parameter.
 _WORD = re.compile(r"[a-z]+(?:['\u2019]s?)?(?= [a-z0-9])")
+
+
+def percent(part: float, digits: int = 0) -> str:
+    """Format a fraction in per cent. A small one that is not 0 has more digits, so that it never looks like 0.
+
+    Examples
+    --------
+    >>> percent(0.7012), percent(12 / 5425), percent(0.0), percent(0.999), percent(1e-6)
+    ('70%', '0.2%', '0%', '99.9%', 'below 0.1%')
+    """
+    if 0 < part < 0.0005:
+        return "below 0.1%"
+    if 0 < part < 0.01 or 0.99 < part < 1:
+        digits = max(digits, 1)
+    return f"{min(part, 0.999) if part < 1 else part:.{digits}%}"
 
 
 def sentence(message: str) -> str:
@@ -128,7 +144,8 @@ def _in_pixels(subject: Subject) -> str:
     entries = subject.manifest["inputs"]
     sizes = {each for entry in entries for each in _range(entry.get("pixel_size") or {})}
     stored = {entry["position_unit"] for entry in entries}
-    if len(sizes) != 1 or stored == {"angstrom"}:
+    sources = {(entry.get("pixel_size") or {}).get("source") for entry in entries}
+    if len(sizes) != 1 or stored == {"angstrom"} or sources == {IN_ANGSTROM}:
         return ""
     pixels = subject.params.min_separation / next(iter(sizes))
     return f" ({figures(pixels)} pixels)"

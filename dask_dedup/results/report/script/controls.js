@@ -2,7 +2,7 @@
 
 const list = $("list"), pick = $("pick");
 const share = m => m.r / m.c;
-const percent = m => `${(100 * share(m)).toFixed(0)}%`;
+const percent = m => `${(100 * share(m)).toFixed(m.r && share(m) < .01 ? 1 : 0)}%`;
 const SORTS = {
   share: (a, b) => share(b) - share(a), few: (a, b) => share(a) - share(b), picks: (a, b) => b.c - a.c,
   name: (a, b) => a.n.localeCompare(b.n, "en", { numeric: true }),

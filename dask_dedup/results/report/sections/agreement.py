@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.results.report.ticks import figures
-from dask_dedup.results.report.wording import in_words
+from dask_dedup.results.report.wording import in_words, percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -89,7 +89,9 @@ def _members(mask: list[int]) -> tuple[int, ...]:
 def _text(subject: Subject, found: dict[tuple[int, ...], int], total: int, shared: int) -> str:
     number = len(subject.pickers)
     kept = "particles kept" if not subject.sampled_from else "particles kept in the sample"
-    text = f"{shared:,} of the {total:,} {kept} ({shared / total:.0%}) were found by "
+    text = f"{shared:,} of the {total:,} {kept} ({percent(shared / total)}) were found by "
+    if not shared:
+        return f"None of the {total:,} {kept} was found by more than one picker."
     if number == 2:
         return f"{text}both pickers."
     text += "more than one picker"
@@ -125,7 +127,7 @@ def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None
             if distance.size >= _ENOUGH:
                 medians.append(median)
                 chance.append(median > subject.separation * 0.5)
-            share = f"{hits.sum() / mine.sum():.0%}"
+            share = percent(hits.sum() / mine.sum())
             where = f"({figures(median, 2)} Å)" if distance.size else ""
             cells.append({"share": share, "median": where})
         rows.append({"picker": one, "cells": cells})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from dask_dedup.results.report.wording import percent
+
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
 
@@ -16,7 +18,7 @@ def halves(subject: Subject) -> dict[str, Any] | None:
     if not has_halves or across is None or not number:
         return None
     text = (
-        f"{across:,} of the {number:,} rejected {subject.noun}s ({across / number:.0%}) had their duplicate in "
+        f"{across:,} of the {number:,} rejected {subject.noun}s ({percent(across / number)}) had their duplicate in "
         "the other half-set."
     )
     return {

@@ -10,7 +10,7 @@ from dask_dedup.formatting import counted, printable
 from dask_dedup.results.report.chart import Axis, dots, draw_chart
 from dask_dedup.results.report.still import draw_still
 from dask_dedup.results.report.viewer import MOST_MICROGRAPHS, MOST_ON_ONE, MOST_PICKS
-from dask_dedup.results.report.wording import circles
+from dask_dedup.results.report.wording import circles, percent
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -113,14 +113,15 @@ def _text(subject: Subject, share: NDArray[np.float64]) -> str:
     if share.size == 1:
         name = printable(contents.name_of(int(contents.micrographs[0])), 80)
         picks, rejected = int(contents.kept[0] + contents.rejected[0]), int(contents.rejected[0])
-        return f"{rejected:,} of the {picks:,} {noun}s on {name} were rejected ({share[0]:.1%})."
+        return f"{rejected:,} of the {picks:,} {noun}s on {name} were rejected ({percent(share[0], 1)})."
     if not share.any():
         return f"No {place} had a duplicate."
     low, middle, high = np.percentile(share, [0, 50, 100])
-    if f"{low:.0%}" == f"{high:.0%}":
-        return f"About {middle:.0%} of each {place}\u2019s {noun}s were rejected."
+    if percent(low) == percent(high):
+        return f"About {percent(middle)} of each {place}\u2019s {noun}s were rejected."
     return (
-        f"Between {low:.0%} and {high:.0%} of each {place}\u2019s {noun}s were rejected (median {middle:.0%}). "
+        f"Between {percent(low)} and {percent(high)} of each {place}\u2019s {noun}s were rejected "
+        f"(median {percent(middle)}). "
         "One that stands out may be worth a look."
     )
 

@@ -6,8 +6,9 @@ import shlex
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from dask_dedup.formats.coordinates.description import IN_ANGSTROM
 from dask_dedup.formatting import counted
-from dask_dedup.results.command import run_command
+from dask_dedup.results.command import as_flag, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Inputs and output files that are listed, and inputs in the line about micrograph names.
 _INPUTS, _FILES, _NAMED = 100, 500, 20
+#: Parameters that pixel sizes may be from.
+_PIXEL_SIZES = ("coordinate_pixel_size", "micrograph_pixel_size")
 
 
 def provenance(subject: Subject) -> dict[str, Any]:
@@ -48,12 +51,19 @@ def _input(entry: dict[str, Any]) -> dict[str, Any]:
     for column in entry["columns"].values():
         columns += column if isinstance(column, list) else [column] if column else []
     size, text = entry.get("pixel_size") or {}, ""
-    if size.get("least"):
+    if entry.get("position_unit") == "angstrom" or size.get("source") == IN_ANGSTROM:
+        text = "positions in Å"
+    elif size.get("least"):
         text = f"{size['least']:g}"
         if size["greatest"] != size["least"]:
             text += f" to {size['greatest']:g}"
-        text += f" Å per pixel ({size['source']})"
+        text += f" Å per pixel ({_source(size['source'])})"
     return {**entry, "columns": ", ".join(dict.fromkeys(columns)), "pixel_size": text}
+
+
+def _source(text: str) -> str:
+    """Return where a pixel size is from. Parameters are shown as flags."""
+    return "; ".join(as_flag(each) if each in _PIXEL_SIZES else each for each in text.split("; "))
 
 
 def _computed(subject: Subject) -> str:
