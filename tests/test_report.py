@@ -557,4 +557,4 @@ def test_a_tomogram_with_positions_in_angstrom_has_no_pixels(tmp_path):
     page = Page(report(out))
     assert "at most 60 Å apart" in page.text
     assert "positions in Å" in page.text
-    assert "1 Å per pixel" not in page.text
+    assert "positions in angstrom" not in page.text
