@@ -9,10 +9,12 @@ import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import pytest
-from distributed import Client
+from distributed import CancelledError, Client
+from distributed.comm import CommClosedError
 from tables import relion, write_file
 from test_output import data, hidden
 from test_resume import make_input
@@ -133,7 +135,7 @@ def test_without_workers_the_run_stops_and_resumes_when_there_are_some(
     with cluster(tmp_path / "cluster", workers=1) as (there, client):
         on_event = when_checkpoints(out, 3, there.workers[0].kill)
         with (
-            dask.config.set({watchdog.NO_WORKERS: "6s"}),
+            dask.config.set({watchdog.NO_WORKERS: "20s"}),
             pytest.raises(RunError, match="has had no workers for"),
         ):
             run(source, out, client=client, on_event=on_event)
@@ -182,6 +184,22 @@ def test_a_run_stops_when_the_scheduler_is_lost(tmp_path, out):
     run(source, tmp_path / "whole")
     run(source, out)
     assert data(out) == data(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("reason", [ConnectionResetError(104, "reset"), CancelledError()])
+def test_a_scheduler_that_is_lost_while_a_result_is_fetched_is_named(reason):
+    error = reason
+    if isinstance(reason, OSError):
+        error = CommClosedError("in <TCP>")
+        error.__cause__ = reason
+
+    def result(timeout):
+        raise error
+
+    client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://node1:8786"))
+    executor = distributed.DistributedExecutor(client)
+    with pytest.raises(RunError, match="scheduler at tcp://node1:8786 was lost or dropped"):
+        executor._result(SimpleNamespace(result=result), "writing", None)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from distributed import KilledWorker, as_completed, futures_of, get_worker
+from distributed.comm import CommClosedError
 
 from dask_dedup.dedup.decide import Rejections
 from dask_dedup.dedup.picks import Picks
@@ -231,18 +232,23 @@ class DistributedExecutor:
                 "again."
             ) from error
         except CancelledError as error:
-            raise RunError(
-                f"the scheduler at {self._address} was lost or dropped the work. Check that it "
-                "runs, and run the same command again."
-            ) from error
+            raise self._scheduler_lost() from error
         except Exception as error:
-            *_, cause = causes(error)  # a failed shuffle hides the reason
+            *_, cause = chain = [*causes(error)]  # a failed shuffle hides the reason
+            if any(isinstance(each, CommClosedError) for each in chain):
+                raise self._scheduler_lost() from error
             if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
                 # The stages report a full output disk themselves.
                 raise RunError(self._scratch_full()) from error
             if isinstance(cause, (DedupError, OSError)):
                 raise cause from error
             raise RunError(f"{description} failed: {type(cause).__name__}: {cause}") from error
+
+    def _scheduler_lost(self) -> RunError:
+        return RunError(
+            f"the scheduler at {self._address} was lost or dropped the work. Check that it "
+            "runs, and run the same command again."
+        )
 
     def _scratch_full(self) -> str:
         workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
