@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shlex
+from unittest.mock import Mock
 
 import dask.dataframe as dd
 import numpy as np
@@ -20,7 +21,9 @@ from dask_dedup import InputError, remove_duplicates, run, verify
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.output.local import LocalStore
 from dask_dedup.particles import sample, scanned_sample
+from dask_dedup.pipeline import run as pipeline
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.separation import FoundSpacing
 from dask_dedup.results.status import status
@@ -151,6 +154,19 @@ class TestAuto:
         assert run(two, out, min_separation=number).already_done
         assert contents(out) == before
 
+    @pytest.mark.parametrize("min_separation", ["auto", 50, 0])
+    def test_a_result_is_recognised_before_anything_is_read(
+        self, two, out, monkeypatch, min_separation
+    ):
+        run(two, out, min_separation=min_separation)
+        monkeypatch.setattr(stages, "scan_fragment", Mock(side_effect=AssertionError))
+        monkeypatch.setattr(LocalStore, "check_writable", Mock(side_effect=AssertionError))
+        if min_separation == "auto":
+            assert run(two, out, **AUTO).already_done
+        else:
+            with pytest.raises(InputError, match="holds another run"):
+                run(two, out, **AUTO)
+
     def test_refuses_the_result_of_another_run(self, two, out):
         run(two, out, min_separation=50)
         before = contents(out)
@@ -194,6 +210,22 @@ class TestAuto:
         expected = run(two, tmp_path / "one", **AUTO).manifest["separation"]
         monkeypatch.setattr(sample, "_CANDIDATES", 10)
         assert run(two, tmp_path / "other", **AUTO).manifest["separation"] == expected
+
+    def test_too_many_candidates_are_not_kept(self, two, tmp_path, monkeypatch):
+        expected = run(two, tmp_path / "one", **AUTO).manifest["separation"]
+        monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+        monkeypatch.setattr(scanned_sample, "MOST_NOTED", 700)
+        noted = []
+        real = pipeline.limit_picks
+
+        def limit(summaries):
+            found = real(summaries)
+            noted.extend(each.sample.picks for each in found)
+            return found
+
+        monkeypatch.setattr(pipeline, "limit_picks", limit)
+        assert run(two, tmp_path / "other", **AUTO).manifest["separation"] == expected
+        assert [each is None for each in noted] == [False, True]
 
     def test_of_one_large_micrograph_is_that_of_a_window(self, tmp_path, out, monkeypatch):
         for module in (sample, scanned_sample):

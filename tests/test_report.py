@@ -396,7 +396,7 @@ def test_200_000_picks_on_one_micrograph_are_a_window(tmp_path):
     (shown,) = page.data["micrographs"]
     assert shown["c"] == 200_000
     assert 2_000 < shown["p"] <= 5_000
-    assert "those in the window" in page.text
+    assert "those in the window with the most rejected ones" in page.text
 
 
 def test_a_micrograph_that_is_too_large_for_the_sample_is_a_window(tmp_path, monkeypatch):
@@ -408,9 +408,11 @@ def test_a_micrograph_that_is_too_large_for_the_sample_is_a_window(tmp_path, mon
     (shown,) = page.data["micrographs"]
     assert shown["c"] == 900
     assert 50 < shown["p"] < 200
-    assert "separation" not in page.ids
+    assert "separation" in page.ids
+    assert "sepfig" not in page.ids
+    assert "This was measured in a window of each micrograph" in page.text
     assert "This is from a part of the picks." in page.text
-    assert "those in the window" in page.text
+    assert "those in the window with the most rejected ones" in page.text
 
 
 def test_names_are_shortened_by_what_all_share():

@@ -129,3 +129,27 @@ def test_charts_count_picks_on_whole_micrographs_only(mixed):
     fixed = {each["n"]: each.get("f") for each in data["micrographs"]}
     assert fixed == {name: 1 if name == "m99.mrc" else None for name in fixed}
     assert len(fixed) > 2
+
+
+def test_a_micrograph_with_many_picks_is_sampled_by_a_window():
+    rows = np.array([200_000, 100, 100])
+    extents = np.tile([0.0, 0.0, 4_000.0, 4_000.0], (3, 1))
+    choice = sample.choose_sample(np.arange(3, dtype=np.uint64), rows, extents)
+    assert choice.whole.tolist() == [False, True, True]
+    left, top, right, bottom = choice.windows[0]
+    assert (right - left) * (bottom - top) == pytest.approx(4_000**2 * 0.3)
+
+
+def test_an_answer_without_charts_where_only_windows_are_sampled(tmp_path, monkeypatch):
+    for module in (sample, datasets, scanned_sample):
+        for name, value in (("SAMPLE_PICKS", 400), ("MOST_ON_ONE", 400)):
+            monkeypatch.setattr(module, name, value, raising=False)
+    points = np.random.default_rng(0).random((900, 2)) * 2_000
+    points = np.concatenate([points, jittered(points, 3)])
+    path = write_file(table(points, np.zeros(1_800, int)), tmp_path / "in.parquet")
+    result = run(path, tmp_path / "out", min_separation=40)
+    text = text_of(result)
+    assert "Is 40 Å the right separation?" in text
+    assert "This was measured in a window of each micrograph of the sample." in text
+    assert "What if the separation were" not in text
+    assert len(result.report_contents.sample) < 800

@@ -7,7 +7,7 @@ order of files gives the same sample.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from numpy.typing import NDArray
 
@@ -29,7 +29,7 @@ SAMPLE_PICKS = 60_000
 #: Picks that are kept as candidates of the sample, before the picks on all micrographs are counted.
 _CANDIDATES = 3 * SAMPLE_PICKS
 #: Of a micrograph with more picks, a window is sampled.
-MOST_ON_ONE = 250_000
+MOST_ON_ONE = SAMPLE_PICKS
 #: Row of the winner of a pick that has none.
 NO_ROW = -1
 
@@ -72,9 +72,9 @@ class SampledPicks(ArrayTable):
 
     def winners(self) -> NDArray[np.intp]:
         """Return the row number of each pick's winner in this table, -1 without one, (n,) intp."""
-        place = _places(self.source, self.row)
+        place = pack_rows(self.source, self.row)
         order = np.argsort(place)
-        wanted = _places(self.winner_source, self.winner_row)
+        wanted = pack_rows(self.winner_source, self.winner_row)
         at = np.searchsorted(place[order], wanted).clip(max=max(0, len(self) - 1))
         if not len(self):
             return np.empty(0, dtype=np.intp)
@@ -95,7 +95,8 @@ SampledPicks.dtypes = dtypes_of(
 )
 
 
-def _places(source: NDArray[np.uint16], row: NDArray[np.int64]) -> Keys:
+def pack_rows(source: NDArray[Any], row: NDArray[np.int64]) -> Keys:
+    """Pack input and row number in it into one number for each row, (n,)."""
     return (source.astype(np.uint64) << np.uint64(48)) | row.astype(np.uint64)
 
 
@@ -201,8 +202,8 @@ def choose_sample(
     rows : (m,) int64
         Number of picks on each that are compared.
     extents : (m, 4) float64, optional
-        Least x and y, and greatest x and y, of all picks on each micrograph; needed only where `rows` is
-        above `MOST_ON_ONE`.
+        Least x and y, and greatest x and y, of all picks on each micrograph; infinite where unknown. Needed only
+        where `rows` is above `MOST_ON_ONE`.
     named : collection of int
         Keys of micrographs that the user asked for.
     """
@@ -215,7 +216,9 @@ def choose_sample(
     windows = np.tile([-np.inf, -np.inf, np.inf, np.inf], (some.size, 1))
     large = np.flatnonzero(rows[some] > MOST_ON_ONE)
     if extents is not None and large.size:
-        low, high = extents[some[large], :2], extents[some[large], 2:]
+        known = extents[some[large]]
+        known = np.where(np.isfinite(known), known, np.nan)
+        low, high = known[:, :2], known[:, 2:]
         side = np.sqrt(SAMPLE_PICKS / rows[some[large]])[:, np.newaxis] * (high - low)
         windows[large] = np.hstack([(low + high - side) / 2, (low + high + side) / 2])
     return SampleChoice(keys[some], windows)
@@ -231,4 +234,14 @@ def extents_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
     for column, axis in enumerate((x, y)):
         np.minimum.at(extents[:, column], number, axis)
         np.maximum.at(extents[:, column + 2], number, axis)
+    return extents
+
+
+def join_extents(keys: Keys, parts: Iterable[tuple[Keys, Floats]]) -> Floats:
+    """Join the extents of parts, each with its own micrograph keys, to those of all sorted `keys`, (m, 4)."""
+    extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
+    for some, found in parts:
+        at = np.searchsorted(keys, some)
+        extents[at, :2] = np.minimum(extents[at, :2], found[:, :2])
+        extents[at, 2:] = np.maximum(extents[at, 2:], found[:, 2:])
     return extents

@@ -5,7 +5,7 @@ The sample is chosen when all fragments are scanned; its picks are noted when th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +13,11 @@ import numpy as np
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.particles.micrographs.stripping import bare_name
-from dask_dedup.particles.sample import MOST_ON_ONE, SAMPLE_PICKS, likely_sampled
+from dask_dedup.particles.sample import MOST_ON_ONE, SAMPLE_PICKS, extents_of, likely_sampled
 from dask_dedup.particles.sampled_rows import sampled_micrographs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 _MARGIN = 3.0
 #: All micrographs of a fragment if that are fewer than these.
 _LEAST = 12.0
-#: Least picks on a fragment for which the extent of a micrograph is noted.
-_MANY_PICKS = 2_000
+#: The extent of a micrograph is noted if it has this share of the picks of one that needs a window.
+_MANY = 0.25
+#: Picks that the summaries of all fragments may hold.
+MOST_NOTED = 12 * SAMPLE_PICKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +46,19 @@ class ScannedSample:
     Attributes
     ----------
     micrographs : SampledMicrographs
-    extents : dict of int to tuple of float
-        Least x and y, and greatest x and y, of the picks on micrographs that may need a window.
-    picks : Picks
-        Compared picks on the micrographs that the sample probably consists of (`likely_sampled`).
+    large : (k,) uint64
+        Keys of micrographs that may need a window.
+    extents : (k, 4) float64
+        Least x and y, and greatest x and y, of the picks on each of these.
+    picks : Picks or None
+        Compared picks on the micrographs that the sample probably consists of (`likely_sampled`). None if they are
+        too many to be noted.
     """
 
     micrographs: SampledMicrographs
-    extents: dict[int, tuple[float, float, float, float]]
-    picks: Picks
+    large: NDArray[np.uint64]
+    extents: NDArray[np.float64]
+    picks: Picks | None
 
 
 def scan_sample(
@@ -92,10 +98,22 @@ def scan_sample(
     micrographs = sampled_micrographs(found, rows, roles, table, mask, row)
     if roles.shape and np.isnan(micrographs.width).any():  # perhaps another row has the size
         micrographs = sampled_micrographs(found, rows, roles, table, likely, row)
-    extents = _extents(found, compared, summary) if total_rows > MOST_ON_ONE else {}
     at = np.flatnonzero(likely)
     at = at[likely_sampled(found.picks.micrograph[at], total_rows)]
-    return ScannedSample(micrographs, extents, found.picks.take(at))
+    picks = found.picks.take(at) if at.size <= MOST_NOTED else None
+    return ScannedSample(micrographs, *_extents(found, compared, summary, total_rows), picks)
+
+
+def limit_picks(summaries: Iterable[ScanSummary]) -> list[ScanSummary]:
+    """Return the summaries. Drop the picks of the sample from where they exceed `MOST_NOTED`."""
+    found, noted = [], 0
+    for summary in summaries:
+        if summary.sample is not None and summary.sample.picks is not None:
+            noted += len(summary.sample.picks)
+            if noted > MOST_NOTED:
+                summary = replace(summary, sample=replace(summary.sample, picks=None))
+        found.append(summary)
+    return found
 
 
 def _likely_rows(
@@ -134,15 +152,14 @@ def _find_named(summary: ScanSummary, named: Sequence[str]) -> NDArray[np.uint64
 
 
 def _extents(
-    found: Extract, compared: NDArray[np.bool_], summary: ScanSummary
-) -> dict[int, tuple[float, float, float, float]]:
-    """Return the extents of the picks on micrographs with many, and on those of the first and the last row."""
+    found: Extract, compared: NDArray[np.bool_], summary: ScanSummary, total_rows: int
+) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Return the keys of micrographs with many picks, and those of the first and the last row, and their extents."""
+    if total_rows <= MOST_ON_ONE or not compared.any():
+        return np.empty(0, np.uint64), np.empty((0, 4))
     picks = found.picks
-    ends = picks.micrograph[np.flatnonzero(compared)[[0, -1]]] if compared.any() else ()
-    many = summary.micrographs[summary.counts >= _MANY_PICKS]
-    extents = {}
-    for key in np.unique([*many, *ends]).tolist():
-        rows = compared & (picks.micrograph == key)
-        x, y = picks.x[rows], picks.y[rows]
-        extents[key] = (float(x.min()), float(y.min()), float(x.max()), float(y.max()))
-    return extents
+    ends = picks.micrograph[np.flatnonzero(compared)[[0, -1]]]
+    least = _MANY * MOST_ON_ONE * len(picks) / total_rows
+    keys = np.unique(np.append(ends, summary.micrographs[summary.counts >= least]))
+    rows = np.flatnonzero(compared & np.isin(picks.micrograph, keys))
+    return keys, extents_of(picks.micrograph[rows], picks.x[rows], picks.y[rows], keys)

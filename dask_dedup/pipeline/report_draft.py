@@ -13,12 +13,17 @@ from dask_dedup.errors import InputError
 from dask_dedup.output.layout import notes_name
 from dask_dedup.particles.micrographs.named import find_micrograph
 from dask_dedup.particles.report_contents import DISTANCE_BINS, ReportContents
-from dask_dedup.particles.sample import SampledMicrographs, SampledPicks, choose_sample
+from dask_dedup.particles.sample import (
+    SampledMicrographs,
+    SampledPicks,
+    choose_sample,
+    join_extents,
+)
 from dask_dedup.particles.sampled_rows import first_names
 from dask_dedup.pipeline.notes import FragmentNotes, digest_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -28,8 +33,10 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
-    from dask_dedup.particles.scanned_sample import ScannedSample
     from dask_dedup.pipeline.plan import Census
+
+#: Fragments whose notes are read at once.
+_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +72,15 @@ class ReportDraft:
             return None
         rejected = np.zeros(self.rows.size, dtype=np.int64)
         paths = [staging / notes_name(checkpoint.fragment) for checkpoint in checkpoints]
+        found: set[MicrographName] = set()
+        samples = []
         with ThreadPoolExecutor() as pool:
-            notes = list(pool.map(FragmentNotes.read, paths))
-        for each in notes:
-            at = np.searchsorted(self.micrographs, each.rejected.micrograph)
-            rejected[at] += each.rejected.rejected
-        found = first_names(path for each in notes for path in each.paths.values())
+            for start in range(0, len(paths), _AT_ONCE):
+                for notes in pool.map(FragmentNotes.read, paths[start : start + _AT_ONCE]):
+                    at = np.searchsorted(self.micrographs, notes.rejected.micrograph)
+                    rejected[at] += notes.rejected.rejected
+                    found.update(notes.paths.values())
+                    samples.append(notes.sample)
         lost_to = np.zeros((len(inputs.tables),) * 2, dtype=np.int64)
         distances = np.zeros(DISTANCE_BINS, dtype=np.int64)
         for checkpoint in checkpoints:
@@ -83,9 +93,9 @@ class ReportDraft:
             micrographs=self.micrographs,
             kept=self.rows - rejected,
             rejected=rejected,
-            names=found | self.names,
+            names=first_names(found) | self.names,
             choice=self.choice,
-            sample=SampledPicks.concatenate([each.sample for each in notes]).in_order(),
+            sample=SampledPicks.concatenate(samples).in_order(),
             sampled=self.sampled,
         )
 
@@ -98,8 +108,11 @@ def draft_report(
     `named` are micrographs to show besides others. Unknown ones are left out.
     """
     scanned = [summary.sample for summary in summaries if summary.sample is not None]
-    extents = _extents(scanned, census.keys)
-    names = _names(summaries)
+    extents = join_extents(census.keys, ((each.large, each.extents) for each in scanned))
+    # Most fragments have the same names.
+    distinct: set[MicrographName] = set()
+    distinct.update(*(summary.names for summary in summaries))
+    names = first_names(distinct)
     wanted = []
     for name in named:
         with suppress(InputError):
@@ -115,28 +128,3 @@ def draft_report(
         measured=measured,
         sampled=sampled.take(choice.find(sampled.key) >= 0).firsts(),
     )
-
-
-def _extents(scanned: Iterable[ScannedSample], keys: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Return the least x and y, and the greatest x and y, of the picks on each micrograph, NaN where unknown."""
-    extents = np.full((keys.size, 4), np.nan)
-    for each in scanned:
-        for key, (left, top, right, bottom) in each.extents.items():
-            at = np.searchsorted(keys, np.uint64(key))
-            extents[at, :2] = np.fmin(extents[at, :2], (left, top))
-            extents[at, 2:] = np.fmax(extents[at, 2:], (right, bottom))
-    return extents
-
-
-def _names(summaries: Sequence[ScanSummary]) -> dict[int, MicrographName]:
-    """Map micrograph key to name: of several, the first in alphabetical order."""
-    names: dict[int, MicrographName] = {}
-    for summary in summaries:
-        new = {name.key: name for name in summary.names}
-        if len(new) < len(summary.names) or any(
-            names.get(key, name) != name for key, name in new.items()
-        ):
-            names = first_names([*names.values(), *summary.names])
-        else:
-            names |= new
-    return names

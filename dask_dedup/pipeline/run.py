@@ -26,6 +26,7 @@ from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pickers import check_names
+from dask_dedup.particles.scanned_sample import limit_picks
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.failure import translate_errors
@@ -139,9 +140,11 @@ def run(
     left_out = [str(paths[number]) for number in empty]
     make_id = partial(make_run_id, tables, exposures, output_format=output_format)
     store.check_idle()
-    # With an automatic separation, the run id is known only after the scan.
-    if not params.chooses_separation:
-        finished = store.find_finished(make_id(params=params), overwrite=overwrite)
+    manifest = find_manifest(store.output)
+    # With an automatic separation and no result, the run id is known only after the scan.
+    if manifest is not None or not params.chooses_separation:
+        run_id = make_id(params=_with_recorded_separation(params, manifest))
+        finished = store.find_finished(run_id, overwrite=overwrite)
         if finished:
             return _finished(store, finished, already_done=True)
     store.check_writable()
@@ -172,6 +175,17 @@ def run(
             raise
     contents = None if already_done else at_work.contents
     return _finished(store, manifest, already_done=already_done, contents=contents)
+
+
+def _with_recorded_separation(params: DedupParams, manifest: dict[str, Any] | None) -> DedupParams:
+    """Return the parameters with the number that a finished run recommends in place of ``auto``.
+
+    If the inputs and the other parameters are those of that run, ``auto`` chooses this number again.
+    """
+    if not params.chooses_separation or manifest is None:
+        return params
+    number = (manifest.get("separation") or {}).get("recommended")
+    return params if number is None else replace(params, min_separation=number)
 
 
 def _open_inputs(
@@ -279,7 +293,8 @@ class _Run:
     def scan(self) -> _Scan:
         """Scan and check all rows of the inputs, then plan the shuffle."""
         inputs = self.job.inputs
-        summaries = sorted(self.executor.scan(self.job), key=lambda summary: summary.fragment)
+        summaries = limit_picks(self.executor.scan(self.job))
+        summaries.sort(key=lambda summary: summary.fragment)
         for check in CHECKS:
             check(inputs, summaries)
         census = count_micrographs(summaries)

@@ -161,12 +161,14 @@ def sample_picks(
     executor: Executor, job: Job, summaries: Sequence[ScanSummary], choice: SampleChoice
 ) -> Picks:
     """Return the compared picks of the sample of a run that was scanned, sorted by row id."""
-    noted = [each.sample.picks for each in summaries if each.sample is not None]
-    if likely_sampled(choice.keys, job.inputs.rows).all():
+    parts = [each.sample.picks for each in summaries if each.sample is not None]
+    noted = [each for each in parts if each is not None]
+    if len(noted) == len(parts) and likely_sampled(choice.keys, job.inputs.rows).all():
         picks = Picks.concatenate(noted)
         picks = picks.take(np.flatnonzero(choice.chosen(picks.micrograph, picks.x, picks.y)))
     else:
         having = [each for each in summaries if (choice.find(each.micrographs) >= 0).any()]
-        parts = executor.sample(job, choice, [each.fragment for each in having])
-        picks = Picks.concatenate(list(parts))
+        picks = Picks.concatenate(
+            list(executor.sample(job, choice, [each.fragment for each in having]))
+        )
     return picks.take(np.argsort(picks.row_id))

@@ -36,7 +36,7 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
         return None
     higher = [roles.higher_is_better for roles in run.roles]
     some = sample.take(whole)
-    measured = _measured(run.manifest.get("separation"))
+    measured = recorded_spacing(run.manifest)
     found = analyse_separations(some.picks(), run.params, higher, measured=measured)
     wrong = np.count_nonzero(found.at(run.params.min_separation) != some.kept)
     if wrong:
@@ -49,8 +49,9 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
     return replace(found, bits=bits)
 
 
-def _measured(found: Mapping[str, Any] | None) -> tuple[Spacing | None, float] | None:
-    """Return the gap and the distance of neighbours that the run found before it decided."""
+def recorded_spacing(manifest: Mapping[str, Any]) -> tuple[Spacing | None, float] | None:
+    """Return the gap and the distance of neighbours that the run found before it decided. None if it measured none."""
+    found = manifest.get("separation")
     if found is None:
         return None
     if found["neighbours_begin"] is None:

@@ -22,6 +22,9 @@ from dask_dedup.particles.sample import (
     SampledMicrographs,
     SampledPicks,
     choose_sample,
+    extents_of,
+    join_extents,
+    pack_rows,
 )
 from dask_dedup.particles.sampled_rows import (
     first_names,
@@ -182,12 +185,12 @@ def _read_part(
         keys=keys,
         kept=np.bincount(number[kept], minlength=keys.size),
         rejected=np.bincount(number[~kept], minlength=keys.size),
-        extents=_extents(every, number, keys.size),
+        extents=extents_of(every.micrograph, every.x, every.y, keys),
         lost_to=count_lost_to(np.full(lost.size, part.source), winner_source, len(inputs)),
         distances=bin_distances(outcomes.distance[lost], separation),
         ties=every.uid[tied],
-        tie_winners=_places(outcomes.winner_source[row[tied]], outcomes.winner_row[row[tied]]),
-        kept_places=_places(source[named], row[named] + outcomes.first_row),
+        tie_winners=pack_rows(outcomes.winner_source[row[tied]], outcomes.winner_row[row[tied]]),
+        kept_places=pack_rows(source[named], row[named] + outcomes.first_row),
         kept_uids=every.uid[named],
         names=list(first_names(names).values()),
         paths=list(first_names(paths).values()),
@@ -204,30 +207,14 @@ def _sample(picks: Picks, row: Ints, outcomes: Outcomes) -> SampledPicks:
     return SampledPicks.from_columns({**picks.columns(), **more})
 
 
-def _extents(picks: Picks, number: NDArray[np.intp], micrographs: int) -> Floats:
-    """Return the least x and y, and the greatest x and y, of the picks on each micrograph, (m, 4)."""
-    extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (micrographs, 1))
-    for column, axis in enumerate((picks.x, picks.y)):
-        np.fmin.at(extents[:, column], number, axis)
-        np.fmax.at(extents[:, column + 2], number, axis)
-    return extents
-
-
 def _per_micrograph(keys: Keys, read: Sequence[_Read]) -> tuple[Ints, Ints, Floats]:
     """Add up the kept and the rejected picks of each micrograph, and join the extents."""
     kept, rejected = np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64)
-    extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
     for each in read:
         at = np.searchsorted(keys, each.keys)
         kept[at] += each.kept
         rejected[at] += each.rejected
-        extents[at, :2] = np.minimum(extents[at, :2], each.extents[:, :2])
-        extents[at, 2:] = np.maximum(extents[at, 2:], each.extents[:, 2:])
-    return kept, rejected, extents
-
-
-def _places(source: Ints, row: Ints) -> Keys:
-    return ((source << 48) | row).astype(np.uint64)
+    return kept, rejected, join_extents(keys, ((each.keys, each.extents) for each in read))
 
 
 def _count_by_row_order(read: Sequence[_Read]) -> int:

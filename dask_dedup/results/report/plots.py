@@ -41,7 +41,7 @@ def make_plots(subject: Subject, shown: dict[str, Any]) -> dict[str, str]:
         if micrographs["chart"]:
             title = f"Share rejected, by number of {noun}s on the {subject.place}"
             plots["share-rejected"] = _chart(micrographs["chart"], title, f"{noun}s")
-    if shown["separation"]:
+    if shown["separation"] and shown["separation"]["panels"]:
         names = ("distances-before", "distances-after", "kept-by-separation")
         for name, (_, title, panel) in zip(names, shown["separation"]["panels"], strict=True):
             plots[name] = _chart(panel, title, "distance or separation in Å")

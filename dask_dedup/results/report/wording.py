@@ -205,6 +205,19 @@ def _set_aside(subject: Subject) -> list[str]:
     return sentences
 
 
+def by_row_order(subject: Subject) -> str:
+    """Return a sentence on the rows that were chosen by their order; empty if there are none."""
+    tied = subject.contents.decided_by_row_order
+    if not tied or not subject.has_winners:
+        return ""
+    were, their = ("was", "its") if tied == 1 else ("were", "their")
+    if not subject.params.scored:
+        equal = "everything that ranks them is equal"
+    else:
+        equal = f"{their} scores and positions are equal"
+    return f"{counted(tied, subject.noun)} {were} chosen by the order of rows, because {equal}."
+
+
 def circles(subject: Subject) -> str:
     """Return what the shapes in the pictures of micrographs mean."""
     noun, params = subject.noun, subject.params

@@ -48,10 +48,20 @@ def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | No
         "rest": f"{len(ordered) - _COMBINATIONS:,} smaller combinations hold {rest:,}."
         if rest
         else "",
-        "sampled": subject.sampled_from,
+        "sampled": _sampled(subject),
         "matrix": _matrix(subject, pairs),
         "lost": _lost(subject),
     }
+
+
+def _sampled(subject: Subject) -> str:
+    text, whole = subject.sampled_from, subject.contents.choice.whole
+    if whole.all():
+        return text
+    return (
+        f"{text} Of {subject.place}s with very many {subject.noun}s only a window is counted. At its edge, "
+        f"{subject.noun}s beyond it are not counted as found."
+    )
 
 
 def found_by(subject: Subject) -> dict[tuple[int, ...], int]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dask_dedup.formats.coordinates.description import IN_ANGSTROM
 from dask_dedup.formatting import counted
 from dask_dedup.results.command import as_flag, run_command
+from dask_dedup.results.report.wording import by_row_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,15 +80,9 @@ def _computed(subject: Subject) -> str:
             f" {counted(number, place)} {'was' if number == 1 else 'were'} spread over several parts; their "
             "positions and scores were brought together to be compared, the rest of each row stayed where it was."
         )
-    tied = subject.contents.decided_by_row_order
     if not subject.has_winners:
         return text
-    if tied:
-        return (
-            f"{text} {counted(tied, noun)} {'was' if tied == 1 else 'were'} chosen by the order of rows, because "
-            "everything that ranks them is equal."
-        )
-    return f"{text} No decision depended on the order of rows."
+    return f"{text} {by_row_order(subject) or 'No decision depended on the order of rows.'}"
 
 
 def reproduce(subject: Subject) -> dict[str, str]:

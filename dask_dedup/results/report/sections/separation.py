@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from dask_dedup.dedup.separation import Fit, judge_separation
 from dask_dedup.results.report import chart
+from dask_dedup.results.report.analysis import recorded_spacing
 from dask_dedup.results.report.chart import Axis, draw_chart
 from dask_dedup.results.report.neighbours import find_close_pairs
 from dask_dedup.results.report.ticks import figures, round_step
@@ -130,7 +131,7 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
     """Return the section on the separation, or None without distances."""
     analysis = subject.analysis
     if numbers is None or analysis is None:
-        return None
+        return _without_charts(subject)
     chosen = numbers.separations[numbers.at]
     x = Axis.over(0.0, numbers.limit, 6)
     shade = gap = Markup()
@@ -177,6 +178,20 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
         "caption": _caption(subject, numbers, has_gap=bool(shade)),
         "after_top": after_y.high,
         "curve_top": curve_y.high,
+    }
+
+
+def _without_charts(subject: Subject) -> dict[str, Any] | None:
+    """Return the section if the sample has only windows of micrographs, of which no other separation was computed."""
+    choice, measured = subject.contents.choice, recorded_spacing(subject.manifest)
+    if not subject.draws_circles or measured is None or not choice.keys.size or choice.whole.any():
+        return None
+    return {
+        "title": f"Is {subject.separation:g} Å the right separation?",
+        "text": f"{verdict(subject, measured[0])} This was measured in a window of each {subject.place} of the "
+        f"sample. There is no chart of other separations, because each {subject.place} has very many "
+        f"{subject.noun}s.",
+        "panels": [],
     }
 
 

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.formatting import counted
 from dask_dedup.hints import spell
 from dask_dedup.results.command import as_flag, spell_flag
 from dask_dedup.results.report.ticks import figures
-from dask_dedup.results.report.wording import sentence
+from dask_dedup.results.report.wording import by_row_order, sentence
 
 if TYPE_CHECKING:
     from dask_dedup.results.report.subject import Subject
@@ -32,12 +31,8 @@ def warnings(subject: Subject, scores: dict[str, Any] | None) -> list[dict[str, 
             found.append(_scales(subject, scores["panels"]))
         else:
             others.append(sentence(line))
-    tied = subject.contents.decided_by_row_order
-    if tied and subject.has_winners and subject.params.scored:
-        others.append(
-            f"{counted(tied, subject.noun)} {'was' if tied == 1 else 'were'} chosen by row order, because "
-            f"{'its' if tied == 1 else 'their'} scores and positions are equal."
-        )
+    if (tied := by_row_order(subject)) and subject.params.scored:
+        others.append(tied)
     if others:
         heading = "One thing to check" if len(others) == 1 else f"{len(others)} things to check"
         found.append({"heading": heading, "lines": others})
