@@ -232,8 +232,8 @@ def extents_of(micrograph: Keys, x: Floats, y: Floats, keys: Keys) -> Floats:
     extents = np.tile([np.inf, np.inf, -np.inf, -np.inf], (keys.size, 1))
     number = np.searchsorted(keys, micrograph)
     for column, axis in enumerate((x, y)):
-        np.minimum.at(extents[:, column], number, axis)
-        np.maximum.at(extents[:, column + 2], number, axis)
+        np.fmin.at(extents[:, column], number, axis)
+        np.fmax.at(extents[:, column + 2], number, axis)
     return extents
 
 
