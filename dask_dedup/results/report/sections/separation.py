@@ -199,9 +199,10 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
     """Return an answer to whether the separation is right, with the reason."""
     noun, chosen = subject.noun, subject.separation
     if spacing is None:
+        curve = " and by the curve" if subject.analysis else ""
         return (
             f"There is no clear gap between duplicates and real neighbours, or there are too few {noun}s to show "
-            f"one. Judge by the {subject.place}s and by the curve. The particle\u2019s own diameter is a good upper "
+            f"one. Judge by the {subject.place}s{curve}. The particle\u2019s own diameter is a good upper "
             "limit."
         )
     fit = judge_separation(spacing, subject.params)
