@@ -98,6 +98,18 @@ def test_the_page_in_a_browser(tmp_path, cli):
                 "s.dispatchEvent(new Event('input'))"
             )
             assert seen.page.inner_text("#diff1") != before
+            assert before == "The picture shows what a run would do."
+            seen.page.click("button.reset >> nth=-1")
+            text = seen.page.inner_text("main")
+            assert "picks would be kept" in text
+            for word in (
+                "were kept",
+                "were rejected",
+                "the result",
+                "After the run",
+                "this result",
+            ):
+                assert word not in text
             assert seen.width <= width
             assert seen.problems == []
         bare = visit(page.as_uri(), javascript=False)

@@ -219,6 +219,7 @@ def _data(
         "circles": subject.draws_circles,
         "winners": subject.has_winners,
         "rejected": subject.manifest["totals"]["rejected"],
+        "planned": subject.is_planned,
         "filaments": subject.params.ignore_within_filament,
         "uid": all(entry["columns"]["uid"] for entry in subject.manifest["inputs"]),
         "pickers": [picker.name for picker in subject.pickers],

@@ -90,7 +90,7 @@ def _subject(inspection: Inspection, name: str) -> Subject:
     contents = replace(contents, sample=picks.take(order))
     analysis = replace(analysis, bits=analysis.bits[order])
     run = PlannedRun(_manifest(sample, contents), params, name)
-    return Subject(run, contents, analysis)  # type: ignore[arg-type]
+    return Subject(run, contents, analysis, is_planned=True)  # type: ignore[arg-type]
 
 
 def _contents(sample: InspectedSample, rejections: Rejections) -> ReportContents:

@@ -63,12 +63,20 @@ class Subject:
     analysis : SeparationAnalysis or None
         Of the picks of the sample that are on whole micrographs, in order. None if no distances were measured.
     verification : Verification or None
+    is_planned : bool
+        Whether nothing was run: the page is about what a run would do.
     """
 
     run: FinishedRun
     contents: ReportContents
     analysis: SeparationAnalysis | None = None
     verification: Verification | None = None
+    is_planned: bool = False
+
+    @property
+    def were(self) -> str:
+        """Verb for what happened to picks: were, or would be."""
+        return "would be" if self.is_planned else "were"
 
     @property
     def manifest(self) -> dict[str, Any]:

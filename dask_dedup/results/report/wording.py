@@ -222,9 +222,11 @@ def circles(subject: Subject) -> str:
     """Return what the shapes in the pictures of micrographs mean."""
     noun, params = subject.noun, subject.params
     shape = "circles" if subject.draws_circles else "dots"
-    text = f"Filled {shape} are {noun}s that were kept; empty ones were rejected"
+    text = (
+        f"Filled {shape} are {noun}s that {subject.were} kept; empty ones {subject.were} rejected"
+    )
     if not subject.duplicates:
-        text = f"Filled {shape} are {noun}s that were kept"
+        text = f"Filled {shape} are {noun}s that {subject.were} kept"
     elif subject.has_winners:
         text += f", and a line joins each to the {noun} kept in its place"
     text += "."

@@ -53,7 +53,8 @@ function describe(i) {
   lines.push(`${score(p.score[i])} · ${identity(i)}`);
   if (drawnAt() !== data.at) {
     const was = keptAt(p, i, data.at);
-    lines.push(was === kept ? "the same as in this result" : `in this result: ${was ? "kept" : "rejected"}`);
+    const before = data.planned ? `at ${short(data.separations[data.at])} Å` : "in this result";
+    lines.push(was === kept ? `the same as ${before}` : `${before}: ${was ? "kept" : "rejected"}`);
   } else if (!kept && p.winner[i] !== NONE) {
     const w = p.winner[i], unit = data.unit ? ` ${data.unit}` : "";
     lines.push(`kept instead: ${data.pickers[p.picker[w]]} ${data.noun}, ${+p.distance[i].toPrecision(3)}${unit} away`);

@@ -1,6 +1,7 @@
 /* ---- separation: decided beforehand, by the run's own rule, for each step of the slider ---- */
 
 const what = data.what, sliders = document.querySelectorAll(".slide");
+const outcome = data.planned ? "what a run would do" : "the result";
 
 function setSeparation(i) {
   sepAt = i;
@@ -13,12 +14,12 @@ function setSeparation(i) {
   }
   $("val1").textContent = `${short(value)} Å`;
   $("slide1").disabled = !!mic.m.f;
-  $("diff1").textContent = mic.m.f ? "Only a window of this one was sampled: the picture shows the result."
-    : same ? "The picture shows the result." : `${change} ${data.noun}s would be kept.`;
+  $("diff1").textContent = mic.m.f ? `Only a window of this one was sampled: the picture shows ${outcome}.`
+    : same ? `The picture shows ${outcome}.` : `${change} ${data.noun}s would be kept.`;
   $("line2").replaceChildren(
-    element("b", {}, `At ${short(value)} Å, ${number(kept)} ${data.noun}s ${same ? "were" : "would be"} kept and ${number(what.total - kept)} rejected.`),
-    ...(same ? [" This is the result. Move the slider, or press on a chart, to see what another separation would do; the picture above follows."]
-      : [` That is ${change} than now. To get it, run again with `, element("code", {}, `${what.flag} ${short(value)}`), "."]));
+    element("b", {}, `At ${short(value)} Å, ${number(kept)} ${data.noun}s ${same && !data.planned ? "were" : "would be"} kept and ${number(what.total - kept)} rejected.`),
+    ...(same ? [`${data.planned ? "" : " This is the result."} Move the slider, or press on a chart, to see what another separation would do; the picture above follows.`]
+      : [` That is ${change} than ${data.planned ? `at ${short(data.separations[data.at])} Å` : "now"}. To get it, run ${data.planned ? "" : "again "}with `, element("code", {}, `${what.flag} ${short(value)}`), "."]));
   const x = `${100 * value / what.limit}%`;
   for (const line of document.querySelectorAll(".plot .what")) {
     line.setAttribute("x1", x);
@@ -27,7 +28,7 @@ function setSeparation(i) {
   }
   $("handle").setAttribute("cx", x);
   $("handle").setAttribute("cy", `${100 - 100 * kept / what.curveTop}%`);
-  $("t-after").textContent = `${same ? "The " : `At ${short(value)} Å: the `}${number(kept)} ${data.noun}s kept, by distance to the nearest other kept ${data.noun}`;
+  $("t-after").textContent = `${same ? "The " : `At ${short(value)} Å: the `}${number(kept)} ${data.noun}s ${data.planned ? "that would be " : ""}kept, by distance to the nearest other kept ${data.noun}`;
   $("d-after").setAttribute("d", steps(what.after[i]));
   $("viewer").classList.toggle("preview", !same && !mic.m.f);
   for (const button of document.querySelectorAll(".reset")) button.hidden = same;

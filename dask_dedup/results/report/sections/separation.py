@@ -141,13 +141,15 @@ def separation(subject: Subject, numbers: SeparationFigures | None) -> dict[str,
     named = chart.vertical(x, chosen, "sep", f"{chosen:g} Å")
     preview = chart.vertical(x, chosen, "what").replace("<line ", "<line hidden ", 1)
     all_picks, noun = f"{numbers.picks:,}", subject.noun
-    kept = f"{numbers.kept[numbers.at]:,}"
+    kept = (
+        f"{numbers.kept[numbers.at]:,} {noun}s {'that would be ' if subject.is_planned else ''}kept"
+    )
     before_y = Axis.counts(max(numbers.before), 3)
     after_y = Axis.counts(max(1, *(max(each) for each in numbers.after[numbers.at :])), 3)
     curve_y = Axis.counts(max(numbers.kept), 3)
     titles = [
         f"All {all_picks} {noun}s, by distance to the nearest other {noun}",
-        f"The {kept} {noun}s kept, by distance to the nearest other kept {noun}",
+        f"The {kept}, by distance to the nearest other kept {noun}",
         f"{noun.capitalize()}s kept, by separation",
     ]
     handle = Markup('<circle class="handle" id="handle" r="5" cx="{}" cy="{}"/>').format(
@@ -233,11 +235,13 @@ def verdict(subject: Subject, spacing: Spacing | None) -> str:
         )
     if fit is Fit.SMALL:
         return f"It looks too small: duplicates are left. {found}{better}"
+    was = "would be" if subject.is_planned else "was"
     if not subject.duplicates:
-        return f"It made no difference, because nothing was rejected. {found}"
+        made = "would make" if subject.is_planned else "made"
+        return f"It {made} no difference, because nothing {was} rejected. {found}"
     if fit is Fit.EXEMPT:
         return f"Judge by the {subject.place}s. {found} {_not_compared(subject)}"
-    return f"It looks too large: real neighbours were rejected as duplicates. {found}{better}"
+    return f"It looks too large: real neighbours {subject.were} rejected as duplicates. {found}{better}"
 
 
 def _not_compared(subject: Subject) -> str:
@@ -260,18 +264,20 @@ def _caption(subject: Subject, numbers: SeparationFigures, *, has_gap: bool) -> 
         sentences.append("The shaded band is the gap between duplicates and real neighbours.")
     if np.isfinite(numbers.closest):
         closest = figures(numbers.closest, 4)
+        after = f"After {'a' if subject.is_planned else 'the'} run"
+        are = "would be" if subject.is_planned else "are"
         if closest == figures(subject.separation, 4):
             closest = f"just over {closest}"
-        sentences.append(f"After the run the two closest {noun}s are {closest} Å apart.")
+        sentences.append(f"{after} the two closest {noun}s {are} {closest} Å apart.")
     if numbers.beyond:
         sentences.append(
             f"{numbers.beyond:,} {noun}s have no neighbour within {numbers.limit:g} Å and are not in the "
             "first histogram."
         )
     sentences.append(
-        "The curve was computed by the same rule as the run, for each of "
+        f"The curve was computed by the same rule as {'a' if subject.is_planned else 'the'} run, for each of "
         f"{len(numbers.separations)} separations."
     )
     if subject.params.between_inputs_only or subject.params.ignore_within_filament:
-        sentences.append("The histograms include pairs that the run did not compare.")
+        sentences.append("The histograms include pairs that are not compared.")
     return " ".join([*sentences, *filter(None, [subject.measured_from])])
