@@ -56,7 +56,13 @@ def test_the_answer(separation, exempt, fit, rejected):
     params = DedupParams(min_separation=separation, **exempt)
     assert judge_separation(GAP, params) is fit
     subject = Mock(
-        params=params, separation=separation, duplicates=rejected, noun="pick", place="micrograph"
+        params=params,
+        separation=separation,
+        duplicates=rejected,
+        noun="pick",
+        place="micrograph",
+        is_planned=False,
+        were="were",
     )
     answer = verdict(subject, GAP)
     assert answer.startswith("It looks right. ") == (fit is Fit.RIGHT)
