@@ -213,10 +213,10 @@ class TestThreePickers:
         directions = inputs.higher_is_better
         found = analyse_separations(picks, inputs.params, directions, expected["separations"])
         assert found.kept.tolist() == stored
-        assert found.recommended == reference["recommended"]["rounded"] == 90
-        assert found.duplicates_end == pytest.approx(reference["recommended"]["duplicates_end"])
-        begin = reference["recommended"]["neighbours_begin"]
-        assert found.neighbours_begin == pytest.approx(begin)
+        spacing, wanted = found.spacing, reference["recommended"]
+        assert spacing.recommended == wanted["rounded"] == 90
+        assert spacing.duplicates_end == pytest.approx(wanted["duplicates_end"])
+        assert spacing.neighbours_begin == pytest.approx(wanted["neighbours_begin"])
 
     @pytest.mark.parametrize("options", [{}, {"between_inputs_only": True}])
     def test_kept_by_score_at_several_separations(self, paths, tmp_path, options):
