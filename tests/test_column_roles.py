@@ -446,13 +446,13 @@ def test_angstrom_and_pixels_cannot_be_compared():
     message = incomparable(TOMOGRAM, ("rlnTomoName", *CENTRED))
     assert "table0 rlnCoordinateX" in message
     assert f"table1 {CENTRED[0]}" in message
-    assert "Run them separately" in message
+    assert "run them separately" in message
 
 
 def test_fractions_and_pixels_can_be_compared_only_in_angstrom():
     assert len(compared((PATH, *POSITION), RELION)) == 2
     message = incomparable((PATH, *POSITION), RELION, min_separation=0.0)
-    assert "Run them separately" in message
+    assert "run them separately" in message
 
 
 @pytest.mark.parametrize(

@@ -208,7 +208,10 @@ def links(folder):
             lambda folder: put(folder, "a\n\x1b[2J.box", BOX),
             "a\\n\\x1b[2J.box: the name of the file",
         ),
-        (lambda folder: (folder / os.fsdecode(b"\xff.box")).write_bytes(BOX), "cannot be printed"),
+        (
+            lambda folder: (folder / os.fsdecode(b"\xff.box")).write_bytes(BOX),
+            "bytes that are not UTF-8",
+        ),
         (
             lambda folder: [put(folder, name, BOX) for name in ("m.box", "M.box")],
             "Rename one of the",

@@ -216,7 +216,7 @@ class TestWhatWasUsed:
         page = (tmp_path / "out/report.html").read_text()
         for text in (
             "1.35 Å per pixel (rlnMicrographPixelSize)",
-            "4 Å per pixel (coordinate_pixel_size)",
+            "4 Å per pixel (--coordinate-pixel-size)",
         ):
             assert text in page
 
