@@ -1,5 +1,5 @@
 # make demo    one job in one process and on a Dask cluster: the same bytes, verified, with a report
-# make test    the fast tests, then the slow ones
+# make test    the fast tests, the slow ones, and those of the jobs inside other programs
 # make lint    ruff, mypy --strict and import-linter
 # make docs    the documentation site, in build/docs/index.html
 PYTHON ?= python3
@@ -11,7 +11,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 # The tests start Python hundreds of times: keep the compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast test-slow test-oldest lint docs format clean axe-core d3-zoom
+.PHONY: demo test test-fast test-slow test-hosts test-oldest lint docs format clean axe-core d3-zoom
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -21,13 +21,19 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/dask-dedup demo --output demo --overwrite
 
-test: test-fast test-slow
+test: test-fast test-slow test-hosts
 
 test-fast: $(READY)
 	$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow $(SIDE_BY_SIDE)
+
+# The jobs inside CCP-EM Pipeliner, CryoSPARC and copick, whose libraries are large or exclude each other.
+test-hosts:
+	test -x .venv-hosts/bin/python || $(PYTHON) -m venv .venv-hosts
+	.venv-hosts/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,copick,cryosparc,pipeliner]"
+	.venv-hosts/bin/python -m pytest -q tests/hosts
 
 # The lower bounds of pyproject.toml, without the libraries for clusters, object stores and lakes.
 test-oldest:
@@ -50,7 +56,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-oldest build demo
+	rm -rf $(VENV) .venv-hosts .venv-oldest build demo
 
 # For the test of accessibility, which is skipped without it.
 axe-core:

@@ -1,0 +1,1 @@
+"""Jobs inside other programs: one module a program, on what they share."""
