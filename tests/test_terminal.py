@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from tables import cryosparc, write_file
 
-from dask_dedup.cli import console
 from dask_dedup.cli.console import TerminalLog, showing_progress
+from dask_dedup.monitoring import log
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_terminal_shows_the_log_and_then_the_table(picks, tmp_path):
 
 
 def test_without_a_terminal_progress_is_a_line_at_intervals(caplog, monkeypatch):
-    monkeypatch.setattr(console, "LINE_SECONDS", 0.05)
+    monkeypatch.setattr(log, "LINE_SECONDS", 0.05)
     caplog.set_level(logging.INFO, "dask_dedup")
     with showing_progress(TerminalLog(), quiet=False) as on_event:
         on_event(

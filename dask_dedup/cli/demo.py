@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from dask_dedup.cli.console import report_line, showing_progress, summary_lines, terminal_log
+from dask_dedup.cli.console import showing_progress, terminal_log
 from dask_dedup.cli.types import PATH
 from dask_dedup.errors import OutputExistsError, RunError
+from dask_dedup.results.summary import report_line, summary_lines
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -12,11 +12,9 @@ import click
 
 from dask_dedup.cli.cluster_options import cluster_options, open_client
 from dask_dedup.cli.console import (
-    report_line,
     showing_progress,
     silencing_dask_on_interrupt,
     spelled,
-    summary_lines,
     terminal_log,
 )
 from dask_dedup.cli.types import (
@@ -24,16 +22,14 @@ from dask_dedup.cli.types import (
     JSON,
     PATH,
     PLOT_MICROGRAPH,
-    Separation,
+    dedup_options,
     dedup_params,
-    input_options,
     names_of,
-    ranking_options,
 )
-from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formatting import shell_command
 from dask_dedup.results.command import spell_flag
+from dask_dedup.results.summary import report_line, summary_lines
 from dask_dedup.storage.files import list_names
 
 if TYPE_CHECKING:
@@ -48,29 +44,7 @@ if TYPE_CHECKING:
 @click.command()
 @INPUTS
 @click.option("-o", "--output", required=True, type=PATH, help="Folder for the result.")
-@click.option(
-    "--min-separation",
-    default=20.0,
-    type=Separation(),
-    metavar="A|auto",
-    help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal coordinates; "
-    "auto: the separation that inspect recommends.",
-)
-@input_options
-@click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
-@ranking_options
-@click.option(
-    "--undo-symmetry-expansion",
-    is_flag=True,
-    help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
-)
-@click.option(
-    "--invalid",
-    type=click.Choice(INVALID),
-    default="error",
-    help="What to do with rows that lack a position or a micrograph: stop, or put them among the "
-    "rejected or the kept particles.",
-)
+@dedup_options
 @click.option(
     "--output-format",
     type=click.Choice(["native", "parquet", "star", "relion-coordinates"]),
@@ -80,6 +54,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Run in this process with at most N threads.  [default: one per core, at most 12]",
 )
 @cluster_options
 @click.option(
@@ -100,6 +80,7 @@ def run(
     flip_y: tuple[Path, ...],
     output_format: str,
     allow_outside: bool,
+    threads: int | None,
     overwrite: bool,
     verify: bool,
     no_report: bool,
@@ -120,15 +101,18 @@ def run(
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)
     # What remains are the options of the cluster.
+    if threads and any(parameters.values()):
+        raise click.UsageError("--threads and the options of a cluster exclude each other")
     options: dict[str, Any] = {
         name: value if isinstance(value, bool) else str(value)
         for name, value in parameters.items()
         if value is not None
     }
     options |= {"verify": verify, "no_report": no_report, "plot_micrograph": plot_micrographs}
+    options |= {"threads": threads} if threads else {}
     with terminal_log(quiet=quiet, verbose=verbose) as log, ExitStack() as stack:
         with _explained_interruption(output, overwrite=overwrite):
-            client = open_client(stack, **parameters)
+            client = None if threads else open_client(stack, **parameters)
             from dask_dedup import run as run_files
 
             with showing_progress(log, quiet=quiet) as on_event:
@@ -141,6 +125,7 @@ def run(
                     output_format=output_format,
                     allow_outside=allow_outside,
                     overwrite=overwrite,
+                    threads=threads,
                     on_event=on_event,
                     names=names_of(inputs),
                     plot_micrographs=() if no_report else plot_micrographs,

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from dask_dedup.dedup.params import AUTO, MATCHES, PER_INPUT, RENAMES, SHIFT_KEYS, DedupParams
+from dask_dedup.dedup.params import (
+    AUTO,
+    INVALID,
+    MATCHES,
+    PER_INPUT,
+    RENAMES,
+    SHIFT_KEYS,
+    DedupParams,
+)
 from dask_dedup.dedup.per_input import as_input, is_picker_name, split_input
 from dask_dedup.errors import InputError
 from dask_dedup.storage.paths import at
@@ -213,6 +221,37 @@ ranking_options = together(
             "--ignore-within-filament",
             is_flag=True,
             help="Particles of the same filament are never duplicates of each other.",
+        ),
+    ]
+)
+
+#: All parameters of `DedupParams`, and the table of micrographs.
+dedup_options = together(
+    [
+        click.option(
+            "--min-separation",
+            default=20.0,
+            type=Separation(),
+            metavar="A|auto",
+            help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal "
+            "coordinates; auto: the separation that inspect recommends.",
+        ),
+        input_options,
+        click.option(
+            "--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate."
+        ),
+        ranking_options,
+        click.option(
+            "--undo-symmetry-expansion",
+            is_flag=True,
+            help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
+        ),
+        click.option(
+            "--invalid",
+            type=click.Choice(INVALID),
+            default="error",
+            help="What to do with rows that lack a position or a micrograph: stop, or put them among the "
+            "rejected or the kept particles.",
         ),
     ]
 )

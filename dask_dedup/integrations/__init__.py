@@ -1,1 +1,1 @@
-"""Jobs inside other programs: one module a program, on what they share."""
+"""Jobs inside other programs (hosts). Each host has a module, which imports the host's library when a job starts."""

@@ -72,6 +72,7 @@ def run(
     output_format: str = "native",
     allow_outside: bool = False,
     overwrite: bool = False,
+    threads: int | None = None,
     on_event: EventHandler | None = None,
     names: Mapping[str, str] | None = None,
     plot_micrographs: Sequence[str] = (),
@@ -103,6 +104,8 @@ def run(
         Whether a ``.csg`` may point to files outside its folder.
     overwrite : bool
         Replace the result of an earlier run.
+    threads : int, optional
+        Run in this process, with at most this many threads. By default there is one per core, at most 12.
     on_event : callable, optional
         Called with each event of the run, from any thread (see `dask_dedup.pipeline.events`).
         By default, a notebook shows a progress bar.
@@ -165,7 +168,7 @@ def run(
     with translate_errors(), ExitStack() as stack:
         if on_event is None and in_notebook():
             on_event = stack.enter_context(notebook_bar())
-        executor = choose_executor(stack, client, sum(map(sum, rows)), on_event)
+        executor = choose_executor(stack, client, sum(map(sum, rows)), on_event, threads=threads)
         stack.enter_context(executor.listening(job.attempt))
         at_work = _Run(job, store, identify, overwrite, replaced, began, executor, exposures)
         try:

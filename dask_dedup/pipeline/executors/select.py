@@ -13,6 +13,7 @@ from dask_dedup.cluster.connect import (
 )
 from dask_dedup.cluster.live_page import live_page_link
 from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
 from dask_dedup.pipeline.executors.threads import MOST_THREADS, ThreadExecutor
 
 if TYPE_CHECKING:
@@ -33,12 +34,22 @@ log = logging.getLogger("dask_dedup")
 
 
 def choose_executor(
-    stack: ExitStack, client: Client | None, rows: int, on_event: EventHandler | None = None
+    stack: ExitStack,
+    client: Client | None,
+    rows: int,
+    on_event: EventHandler | None = None,
+    *,
+    threads: int | None = None,
 ) -> ThreadExecutor | DistributedExecutor:
     """Return the executor for a run: the given or configured cluster if any, else threads or a local cluster.
 
     `stack` closes new clusters and connections. `rows` is the number of particles in all inputs.
+    With a number of `threads`, the run uses threads.
     """
+    if threads is not None and client is None:
+        if threads < 1:
+            raise InputError(f"{parameter('threads')} is {threads}; it must be at least 1.")
+        return ThreadExecutor(on_event, threads)
     if client is not None:
         check_synchronous(client)
     elif configured_address():

@@ -1,0 +1,102 @@
+"""What a job inside any host does: run in a subfolder of the job, report to the job's log, end in order."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.errors import DedupError
+from dask_dedup.monitoring.log import LineLog, logging_to, progress_lines
+from dask_dedup.results.command import spell_flag
+from dask_dedup.results.summary import report_line, summary_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.hints import Hint
+    from dask_dedup.pipeline.result import RunResult
+
+#: Subfolder of a job for the result of its run; the host's own files are beside it.
+FOLDER = "dedup"
+
+
+def run_in_job(
+    job: str | Path,
+    inputs: Sequence[str | Path],
+    params: DedupParams,
+    write: Callable[[str], None],
+    *,
+    spelling: Callable[[Hint], str] = spell_flag,
+    **options: Any,
+) -> RunResult:
+    """Run in the subfolder `FOLDER` of a job, and write the report. Replace the result of an earlier run there.
+
+    Parameters
+    ----------
+    job : path
+        Folder of the job.
+    inputs : sequence of paths
+    params : DedupParams
+    write : callable
+        Called with each line of the job's log: messages, progress every 10 s, counts, paths, and the
+        warnings last. Progress comes from another thread.
+    spelling : callable
+        Formats the parameters that messages name.
+    **options
+        Further keywords of `dask_dedup.run`, such as ``threads=4``.
+
+    Returns
+    -------
+    RunResult
+
+    Raises
+    ------
+    InputError
+        If the tables or parameters are wrong.
+    RunError
+        If the run fails. A report that cannot be written is a warning.
+    """
+    from dask_dedup import report, run
+
+    with logging_to(LineLog(write, spelling)) as log:
+        with progress_lines() as on_event:
+            result = run(
+                inputs, Path(job) / FOLDER, params, overwrite=True, on_event=on_event, **options
+            )
+        for line in summary_lines(result):
+            log.write(line)
+        try:
+            page = report(result.output, contents=result.report_contents)
+        except DedupError as error:
+            logging.getLogger("dask_dedup").warning(
+                "the result is complete, but has no report: %s", error.spelled(spelling)
+            )
+        else:
+            log.write(report_line(page))
+    return result
+
+
+@contextmanager
+def interrupted_by_signals() -> Iterator[None]:
+    """Raise KeyboardInterrupt on SIGTERM, as on SIGINT, so that a run removes what is unfinished before it ends.
+
+    Without effect outside the main thread, which alone can handle signals.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)

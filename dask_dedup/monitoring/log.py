@@ -1,0 +1,100 @@
+"""Lines of text for the log of a run: its messages, its progress, and its warnings at the end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from dask_dedup.formatting import printable
+from dask_dedup.hints import Message, as_keyword, spell
+from dask_dedup.monitoring.progress_bar import SharedProgress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from dask_dedup.hints import Hint
+    from dask_dedup.monitoring.progress import EventHandler
+
+#: Seconds between two lines of progress.
+LINE_SECONDS = 10.0
+
+
+class LineLog(logging.Handler):
+    """Log handler that passes each message as a line to `write`, with parameters as `spelling` shows them.
+
+    Warnings about the data, from the logger ``dask_dedup.warnings``, are kept for the end and
+    written once each.
+    """
+
+    def __init__(
+        self, write: Callable[[str], None], spelling: Callable[[Hint], str] = as_keyword
+    ) -> None:
+        super().__init__()
+        self.write = write
+        self._spelling = spelling
+        self._warnings: dict[str, None] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a log record. Keep warnings about the data for `write_warnings`."""
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        shown = tuple(self._spelled(each) if isinstance(each, str) else each for each in arguments)
+        text = self._spelled(record.msg) if isinstance(record.msg, str) else str(record.msg)
+        line = printable(text % shown if shown else text)
+        if record.levelno >= logging.WARNING:
+            line = f"warning: {line.removeprefix('warning: ')}"
+        if record.exc_info:
+            line += "\n" + logging.Formatter().formatException(record.exc_info)
+        if record.name == "dask_dedup.warnings":
+            self._warnings[line] = None
+        else:
+            self._write(line)
+
+    def write_warnings(self) -> None:
+        """Write the warnings that `emit` has kept, then clear them."""
+        for line in self._warnings:
+            self._write(line)
+        self._warnings.clear()
+
+    def _spelled(self, message: str) -> str:
+        return spell(message.raw, self._spelling) if isinstance(message, Message) else message
+
+    def _write(self, line: str) -> None:
+        # A run must not fail because its terminal or log file does.
+        with suppress(OSError):
+            self.write(line)
+
+
+@contextmanager
+def logging_to(log: LineLog, level: int = logging.INFO) -> Iterator[LineLog]:
+    """Write the messages of the package to `log`, and at the end its warnings."""
+    logger = logging.getLogger("dask_dedup")
+    logger.setLevel(level)
+    logger.handlers = [log]
+    # A lost scheduler is reported in one line of our own. (Dask sets the level of its loggers itself.)
+    logging.getLogger("distributed.client").addFilter(lambda _: False)
+    try:
+        yield log
+    finally:
+        log.write_warnings()
+
+
+@contextmanager
+def progress_lines() -> Iterator[EventHandler]:
+    """Log the progress every `LINE_SECONDS`. Yield a function to call with each event of the run."""
+    progress = SharedProgress()
+    over = threading.Event()
+
+    def log_lines() -> None:
+        while not over.wait(LINE_SECONDS):
+            if shown := progress.shown():
+                logging.getLogger("dask_dedup").info("%s", shown[1])
+
+    logger = threading.Thread(target=log_lines, name="progress", daemon=True)
+    logger.start()
+    try:
+        yield progress.note
+    finally:
+        over.set()
+        logger.join()

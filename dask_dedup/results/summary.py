@@ -1,0 +1,84 @@
+"""The summary of a run as lines of text: counts by input, and the paths of the result and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_dedup.formatting import counted, printable
+
+if TYPE_CHECKING:
+    from dask_dedup.pipeline.result import RunResult
+
+
+def report_line(page: Path) -> str:
+    """Return the line that names the report."""
+    return printable(f"report: {page}")
+
+
+#: Extensions of pick files that are read, but not written.
+_READ_ONLY = {".em", ".json", ".mod", ".ndjson"}
+
+
+def summary_lines(result: RunResult) -> list[str]:
+    """Return the lines of a run's summary: counts by input, and the paths of the result."""
+    names = result.manifest["names"]
+    entries = [
+        entry | {"path": f"{names[entry['path']]}={entry['path']}"}
+        if entry["path"] in names
+        else entry
+        for entry in result.by_input
+    ]
+    if len(entries) > 1:
+        total = {"path": "all", "rows": result.rows, "kept": result.kept}
+        entries.append(total | {"rejected": result.rejected})
+    width = max(5, *(len(entry["path"]) for entry in entries))
+    lines = [f"{'input':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
+    for entry in entries:
+        share = f"{entry['rejected'] / entry['rows']:.1%}" if entry["rows"] else "-"
+        lines.append(
+            f"{entry['path']:<{width}} {entry['rows']:>13,} {entry['kept']:>13,} "
+            f"{entry['rejected']:>13,}  {share}"
+        )
+    totals = result.manifest["totals"]
+    if result.invalid:
+        outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
+        rows = totals["invalid_by_reason"].items()
+        reasons = ", ".join(f"{reason.replace('_', ' ')}: {count:,}" for reason, count in rows)
+        invalid = counted(result.invalid, "row")
+        lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
+    if result.low_score:
+        lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
+    if totals["across_half_sets"]:
+        lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
+    lines += [f"kept: {result.output / path}" for path in _native_files(result)]
+    lines.append(f"result: {result.output}")
+    return [printable(line) for line in lines]
+
+
+def _native_files(result: RunResult) -> list[str]:
+    """Return the paths of kept STAR and CryoSPARC tables and folders of picks, relative to the output folder.
+
+    If all inputs are in one table, or in the coordinate files of one list, return the path of that.
+    """
+    from dask_dedup.output.layout import KEPT
+
+    inputs, token = result.manifest["inputs"], result.manifest["run_token"]
+    folder = f"{KEPT}/{token}" if token else KEPT
+    if any(entry["input"] is None for entry in result.manifest["outputs"]):
+        listed = result.manifest["output_format"] == "relion-coordinates"
+        return [f"{folder}/{'autopick.star' if listed else 'particles.star'}"]
+    trees = [f"{folder}/{entry['output']}" for entry in inputs if entry.get("output")]
+    written = trees + [
+        entry["path"]
+        for entry in result.manifest["outputs"]
+        if "fragment" not in entry
+        and entry["path"].startswith(f"{KEPT}/")
+        and not inputs[entry["input"]].get("output")
+        and Path(entry["path"]).name == Path(inputs[entry["input"]]["path"]).name
+    ]
+    read_only = {Path(file["path"]).suffix for entry in inputs for file in entry["files"]}
+    return written + [
+        f"{folder} (Parquet, as {suffix} files are read only)"
+        for suffix in sorted(read_only & _READ_ONLY)[:1]
+    ]

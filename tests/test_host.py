@@ -1,0 +1,86 @@
+"""Jobs inside other programs: the run in a subfolder of the job, and a process that is watched to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+
+import pytest
+from tables import cryosparc, write_file
+
+import dask_dedup
+from dask_dedup.dedup.params import DedupParams
+from dask_dedup.errors import InputError
+from dask_dedup.integrations.host import run_in_job
+from dask_dedup.integrations.supervisor import ABORTED, FAILED, SUCCEEDED, supervise
+
+
+def test_a_run_replaces_its_earlier_result_and_leaves_other_files_of_the_job(tmp_path):
+    table = write_file(cryosparc(200), tmp_path / "picks.parquet")
+    job = tmp_path / "job001"
+    job.mkdir()
+    (job / "note.txt").write_text("mine")
+    lines = []
+    for separation in (20, 200):
+        params = DedupParams(min_separation=separation)
+        result = run_in_job(job, [table], params, lines.append, threads=1)
+        assert result.manifest["parameters"]["min_separation"] == separation
+    assert {path.name for path in job.iterdir()} == {"note.txt", "dedup"}
+    assert lines.count(f"report: {job / 'dedup/report.html'}") == 2
+    assert f"result: {job / 'dedup'}" in lines
+    with pytest.raises(InputError):
+        run_in_job(job, [tmp_path / "missing.star"], params, lines.append)
+
+
+def test_a_run_uses_no_more_threads_than_it_is_given(tmp_path, cli):
+    table = write_file(cryosparc(200), tmp_path / "picks.parquet")
+    events = []
+    options = {"threads": 1, "on_event": events.append}
+    dask_dedup.run(table, tmp_path / "out", **options)
+    assert events[0]["executor"] == "in this process, 1 thread"
+    with pytest.raises(InputError, match="threads is 0"):
+        dask_dedup.run(table, tmp_path / "none", threads=0)
+    outcome = cli("run", table, "-o", tmp_path / "none", "--threads", 1, "--workers", 1)
+    assert outcome.exit_code == 2
+    assert "exclude each other" in outcome.stderr
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("", SUCCEEDED),
+        ("raise SystemExit(2)", FAILED),
+        ("import no_such_package", FAILED),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", FAILED),
+    ],
+)
+def test_every_end_of_a_process_is_noticed(code, expected, capfd):
+    assert supervise(python(code)) == expected
+    assert ("killed by SIGKILL" in capfd.readouterr().err) == ("SIGKILL" in code)
+
+
+#: Ignores requests to end.
+STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
+
+
+@pytest.mark.parametrize("code", ["import time; time.sleep(60)", STUBBORN])
+def test_an_aborted_process_ends(code, monkeypatch):
+    from dask_dedup.integrations import supervisor
+
+    monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.1)
+    assert supervise(python(code), lambda: True) == ABORTED
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_process_and_is_a_failure(number):
+    timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
+    timer.start()
+    assert supervise(python("import time; time.sleep(60)")) == FAILED
+    timer.join()
