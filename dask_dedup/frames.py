@@ -13,6 +13,7 @@ import pyarrow as pa
 from dask_dedup.arrow import cast_views, filter_rows
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
+from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
@@ -30,13 +31,12 @@ from dask_dedup.particles.scan_summary import summarize
 from dask_dedup.pipeline.separation import spacing_of_picks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import dask.dataframe as dd
     import pandas as pd
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.picks import Picks
     from dask_dedup.particles.column_roles import ColumnRoles
 
 Frame = TypeVar("Frame")
@@ -131,16 +131,69 @@ def remove_duplicates(
     check_inputs(inputs)
     if lazy:
         return _split_dask(frame, inputs)
-    picks, warnings = _read_picks(_as_arrow(frame, roles.columns), inputs)
+    rows = _as_arrow(frame, roles.columns)
+    counted = Inputs.of([_describe(_NAME, columns, {_NAME: rows.num_rows})], [roles], params, known)
+    (rejected,) = _reject([rows], counted)
+    return _filter(frame, ~rejected), _filter(frame, rejected)
+
+
+def reject_rows(
+    inputs: Mapping[str, Mapping[str, pa.Table]], params: DedupParams
+) -> list[NDArray[np.bool_]]:
+    """Find the rejected rows of several inputs in memory, whose micrographs have the same names or uids.
+
+    Parameters
+    ----------
+    inputs : mapping of str to mapping of str to pyarrow.Table
+        For each input, in order, its parts by name, such as one per tomogram. The parts of an input have the
+        same columns. Parameters and messages name inputs and parts by these names.
+    params : DedupParams
+
+    Returns
+    -------
+    list of (n,) bool
+        Whether each row is rejected, for all parts of the first input, then of the second, and so on.
+
+    Raises
+    ------
+    InputError
+        If a column is missing or a row cannot be compared.
+    """
+    columns = [next(iter(parts.values())).column_names for parts in inputs.values()]
+    described = [
+        _describe(name, names, source=source)
+        for source, (name, names) in enumerate(zip(inputs, columns, strict=True))
+    ]
+    roles = find_roles(described, params)
+    check_inputs(Inputs.of(described, roles, params))
+    counted = [
+        _describe(name, names, {part: rows.num_rows for part, rows in parts.items()}, source)
+        for source, ((name, parts), names) in enumerate(zip(inputs.items(), columns, strict=True))
+    ]
+    rows = [
+        _as_arrow(part, role.columns)
+        for role, parts in zip(roles, inputs.values(), strict=True)
+        for part in parts.values()
+    ]
+    return _reject(rows, Inputs.of(counted, roles, params))
+
+
+def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]:
+    """Return for each fragment a mask of its rejected rows. Log the warnings."""
+    params = inputs.params
+    picks, warnings = _read_picks(rows, inputs)
     if params.measures:
         found = spacing_of_picks(picks, params)
         params = found.choose(params) if params.chooses_separation else params
         warnings += found.doubts(params)
     for line in warnings:
         data_warnings.warning("%s", line)
-    rejected = np.zeros(len(picks), dtype=bool)
-    rejected[decide(picks, params, inputs.higher_is_better)[0].row] = True
-    return _filter(frame, ~rejected), _filter(frame, rejected)
+    rejected = decide(picks, params, inputs.higher_is_better)[0].in_order()
+    bounds = np.searchsorted(rejected.fragment, np.arange(len(rows) + 1))
+    masks = [np.zeros(each.num_rows, dtype=bool) for each in rows]
+    for mask, start, stop in zip(masks, bounds, bounds[1:], strict=False):
+        mask[rejected.row[start:stop]] = True
+    return masks
 
 
 def _with_matched_names(
@@ -205,29 +258,35 @@ def _filter(frame: Any, mask: NDArray[np.bool_]) -> Any:
     return frame.filter(mask) if _is_from(frame, "polars") else frame[mask]
 
 
-def _describe(name: str, columns: Sequence[str], rows: int = 0) -> ParticleTable:
-    """Make a `ParticleTable` that describes a frame in memory: one file, one fragment."""
+def _describe(
+    name: str, columns: Sequence[str], rows: Mapping[str, int] | None = None, source: int = 0
+) -> ParticleTable:
+    """Make a `ParticleTable` that describes an input in memory: a file and a fragment for each part.
+
+    `rows` has the number of rows of each part by its name.
+    """
     schema = StoredSchema.of(pa.schema([(column, pa.null()) for column in columns]))
-    slices = (FileSlice(name, 0, rows),) if rows else ()
-    files = (InputFile(name, 0, 0, rows, ""),)
-    return ParticleTable("frame", name, 0, schema, files, (Fragment(0, 0, 0, rows, slices),))
+    files, fragments, first = [], [], 0
+    for part, count in (rows or {name: 0}).items():
+        slices = (FileSlice(part, 0, count),) if count else ()
+        files.append(InputFile(part, 0, 0, count, ""))
+        fragments.append(Fragment(len(fragments), source, first, count, slices))
+        first += count
+    return ParticleTable("frame", name, source, schema, tuple(files), tuple(fragments))
 
 
-def _read_picks(rows: pa.Table, inputs: Inputs) -> tuple[Picks, list[str]]:
-    """Extract the picks from the rows of a frame, and check the rows. Return picks and warnings."""
-    (table,), (roles,) = inputs.tables, inputs.roles
-    inputs = Inputs.of(
-        [_describe(_NAME, table.schema.names, rows.num_rows)],
-        [roles],
-        inputs.params,
-        inputs.micrographs,
-    )
-    (fragment,) = inputs.fragments
-    found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
-    summaries = [summarize(found, fragment, roles, inputs.params)]
+def _read_picks(rows: Sequence[pa.Table], inputs: Inputs) -> tuple[Picks, list[str]]:
+    """Extract the picks from the rows of all fragments, and check the rows. Return picks and warnings."""
+    picks, summaries = [], []
+    for fragment, each in zip(inputs.fragments, rows, strict=True):
+        roles = inputs.roles[fragment.source]
+        found = extract(each, fragment, roles, inputs.params, inputs.micrographs)
+        picks.append(found.picks)
+        summaries.append(summarize(found, fragment, roles, inputs.params))
     for check in CHECKS:
         check(inputs, summaries)
-    return found.picks, find_warnings(inputs, summaries)
+    every = picks[0] if len(picks) == 1 else Picks.concatenate(picks)
+    return every, find_warnings(inputs, summaries)
 
 
 def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:
@@ -306,7 +365,8 @@ def _partition_picks(
     found = extract(rows, fragment, roles, params, inputs.micrographs)
     renames = bool(roles.naming.renames or roles.naming.new_names)
     if found.problems or found.psize is not None or renames:
-        table = _describe(f"partition {part} of {_NAME}", rows.column_names, rows.num_rows)
+        name = f"partition {part} of {_NAME}"
+        table = _describe(name, rows.column_names, {name: rows.num_rows})
         (fragment,) = table.fragments
         checked = Inputs.of([table], [roles], params, inputs.micrographs)
         summaries = [summarize(found, fragment, roles, params)]

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import errno
-import logging
 import os
-import traceback
-from pathlib import Path
 from typing import Any
 
 import click
 
 from dask_dedup.cli.demo import demo
+from dask_dedup.cli.failure import exiting_on_errors
 from dask_dedup.cli.inspect import inspect
 from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
-from dask_dedup.errors import DedupError, InputError
-from dask_dedup.formatting import printable
-from dask_dedup.results.command import spell_flag
 from dask_dedup.storage.paths import ENDPOINTS, check_endpoint
 from dask_dedup.version import __version__
 
@@ -26,29 +20,8 @@ class _Commands(click.Group):
     """The group of all commands. An error is printed on one line, and its type sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with exiting_on_errors(ctx):
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except DedupError as error:
-            _fail(ctx, error.spelled(spell_flag), 2 if isinstance(error, InputError) else 1)
-        except OSError as error:
-            if error.errno == errno.EPIPE:
-                raise  # click ends quietly when the reader of a pipe has gone
-            _fail(ctx, printable(str(error)), 1)
-        except KeyboardInterrupt:
-            _fail(ctx, "interrupted", 130)
-        except Exception as error:
-            logging.getLogger("dask_dedup").debug("traceback", exc_info=error)
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(frame.filename).name} line {frame.lineno}"
-            reason = printable(f"{type(error).__name__}: {error}")
-            _fail(ctx, f"unexpected error in {where}, please report it ({reason})", 1)
-
-
-def _fail(ctx: click.Context, line: str, code: int) -> None:
-    click.echo(f"dask-dedup: {line}", err=True)
-    ctx.exit(code)
 
 
 @click.group(

@@ -280,7 +280,20 @@ def dedup_params(
             if len(group.ordinals) > 1:
                 members = [str(inputs[number].path) for number in group.ordinals]
                 paths.setdefault(as_input(group.path), members)
-    values: dict[str, Any] = {"flip_y": _ordinals(flip_y, inputs, paths)}
+    flipped = _ordinals(flip_y, inputs, paths)
+    return params_by_input(paths, given, micrographs, flip_y=flipped)
+
+
+def params_by_input(
+    paths: Mapping[str, Sequence[str]],
+    given: dict[str, Any],
+    micrographs: Path | None = None,
+    **values: Any,
+) -> DedupParams:
+    """Make the parameters from the options, which are removed from `given`, and from other `values`.
+
+    `paths` has the inputs that each name stands for in ``INPUT=value``.
+    """
     for name in DedupParams().to_dict():
         if name not in given:
             continue
