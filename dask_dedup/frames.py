@@ -266,7 +266,9 @@ def _describe(
     `rows` has the number of rows of each part by its name.
     """
     schema = StoredSchema.of(pa.schema([(column, pa.null()) for column in columns]))
-    files, fragments, first = [], [], 0
+    files: list[InputFile] = []
+    fragments: list[Fragment] = []
+    first = 0
     for part, count in (rows or {name: 0}).items():
         slices = (FileSlice(part, 0, count),) if count else ()
         files.append(InputFile(part, 0, 0, count, ""))

@@ -10,6 +10,7 @@ import click
 from conftest import REPOSITORY
 
 from dask_dedup.cli import main
+from dask_dedup.cli.copick import dedup
 from dask_dedup.hints import Hint
 from dask_dedup.results.command import spell_flag
 
@@ -99,7 +100,7 @@ def test_every_module_is_short():
 def test_every_parameter_in_a_message_is_an_option():
     options = {
         name
-        for command in main.commands.values()
+        for command in (*main.commands.values(), dedup)
         for option in command.params
         if isinstance(option, click.Option)
         for name in option.opts

@@ -91,6 +91,18 @@ def together(options: Sequence[Decorator]) -> Decorator:
     return add
 
 
+def separation_option(**settings: Any) -> Decorator:
+    """Return the option ``--min-separation``, with further settings of `click.option`."""
+    return click.option(
+        "--min-separation",
+        type=Separation(),
+        metavar="A|auto",
+        help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal "
+        "coordinates; auto: the separation that inspect recommends.",
+        **settings,
+    )
+
+
 PATH = Location()
 OUTPUT = click.argument("output", type=PATH)
 INPUTS = click.argument(
@@ -103,6 +115,12 @@ PLOT_MICROGRAPH = click.option(
     multiple=True,
     metavar="NAME",
     help="Show this micrograph in the report; may be repeated.",
+)
+MIN_SCORE = click.option(
+    "--min-score",
+    multiple=True,
+    metavar="[INPUT=]X",
+    help="Reject particles with a worse score, before any are compared; INPUT=X for one INPUT.",
 )
 #: For reading INPUTs; parameters of `DedupParams`, but for the table of micrographs.
 input_options = together(
@@ -153,12 +171,7 @@ input_options = together(
             "other column, NAME:higher (high values win) or NAME:lower; none: choose at random; INPUT=FIELD "
             "for one INPUT.",
         ),
-        click.option(
-            "--min-score",
-            multiple=True,
-            metavar="[INPUT=]X",
-            help="Reject particles with a worse score, before any are compared; INPUT=X for one INPUT.",
-        ),
+        MIN_SCORE,
         click.option(
             "--match-micrographs",
             type=click.Choice(MATCHES),
@@ -225,33 +238,33 @@ ranking_options = together(
     ]
 )
 
-#: All parameters of `DedupParams`, and the table of micrographs.
-dedup_options = together(
+#: Parameters of `DedupParams` that do not depend on how particles are stored, but for those of the score.
+decision_options = together(
     [
-        click.option(
-            "--min-separation",
-            default=20.0,
-            type=Separation(),
-            metavar="A|auto",
-            help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal "
-            "coordinates; auto: the separation that inspect recommends.",
-        ),
-        input_options,
         click.option(
             "--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate."
         ),
         ranking_options,
-        click.option(
-            "--undo-symmetry-expansion",
-            is_flag=True,
-            help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
-        ),
         click.option(
             "--invalid",
             type=click.Choice(INVALID),
             default="error",
             help="What to do with rows that lack a position or a micrograph: stop, or put them among the "
             "rejected or the kept particles.",
+        ),
+    ]
+)
+
+#: All parameters of `DedupParams`, and the table of micrographs.
+dedup_options = together(
+    [
+        separation_option(default=20.0),
+        input_options,
+        decision_options,
+        click.option(
+            "--undo-symmetry-expansion",
+            is_flag=True,
+            help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
         ),
     ]
 )

@@ -47,7 +47,7 @@ class FoundSpacing:
     micrographs: int
 
     def choose(self, params: DedupParams) -> DedupParams:
-        """Return the parameters with the recommended separation in place of ``auto``.
+        """Return the parameters with the recommended separation in place of ``auto``, and log it.
 
         Raises
         ------
@@ -59,7 +59,10 @@ class FoundSpacing:
                 f"{parameter('min_separation', 'auto')}: {self.reason}. "
                 f"Pass {parameter('min_separation')} in angstrom; half of the particle's diameter is usual."
             )
-        return replace(params, min_separation=self.spacing.recommended)
+        chosen = replace(params, min_separation=self.spacing.recommended)
+        own = parameter("min_separation", f"{chosen.min_separation:g}")
+        log.info("%s", Message(f"{own}: {self.reason}"))
+        return chosen
 
     def doubts(self, params: DedupParams) -> list[Message]:
         """Return a list of one warning if `min_separation` is not in the gap, else []."""
@@ -152,8 +155,6 @@ def choose_separation(
     if not params.chooses_separation:
         return job, found, found.doubts(params)
     params = found.choose(params)
-    own = parameter("min_separation", f"{params.min_separation:g}")
-    log.info("%s", Message(f"{own}: {found.reason}"))
     return replace(job, inputs=replace(job.inputs, params=params)), found, []
 
 

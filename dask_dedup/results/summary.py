@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from dask_dedup.formatting import counted, printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dask_dedup.pipeline.result import RunResult
 
 
@@ -23,23 +25,15 @@ _READ_ONLY = {".em", ".json", ".mod", ".ndjson"}
 def summary_lines(result: RunResult) -> list[str]:
     """Return the lines of a run's summary: counts by input, and the paths of the result."""
     names = result.manifest["names"]
-    entries = [
-        entry | {"path": f"{names[entry['path']]}={entry['path']}"}
-        if entry["path"] in names
-        else entry
+    counts = [
+        (
+            f"{names[entry['path']]}={entry['path']}" if entry["path"] in names else entry["path"],
+            entry["rows"],
+            entry["rejected"],
+        )
         for entry in result.by_input
     ]
-    if len(entries) > 1:
-        total = {"path": "all", "rows": result.rows, "kept": result.kept}
-        entries.append(total | {"rejected": result.rejected})
-    width = max(5, *(len(entry["path"]) for entry in entries))
-    lines = [f"{'input':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
-    for entry in entries:
-        share = f"{entry['rejected'] / entry['rows']:.1%}" if entry["rows"] else "-"
-        lines.append(
-            f"{entry['path']:<{width}} {entry['rows']:>13,} {entry['kept']:>13,} "
-            f"{entry['rejected']:>13,}  {share}"
-        )
+    lines = count_lines("input", counts)
     totals = result.manifest["totals"]
     if result.invalid:
         outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
@@ -54,6 +48,19 @@ def summary_lines(result: RunResult) -> list[str]:
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
     lines.append(f"result: {result.output}")
     return [printable(line) for line in lines]
+
+
+def count_lines(heading: str, counts: Sequence[tuple[str, int, int]]) -> list[str]:
+    """Return a table of names with their numbers of particles and of rejected ones, and a last row for all."""
+    counts = [*counts]
+    if len(counts) > 1:
+        counts.append(("all", sum(rows for _, rows, _ in counts), sum(out for *_, out in counts)))
+    width = max(5, len(heading), *(len(name) for name, *_ in counts))
+    lines = [f"{heading:<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
+    for name, rows, rejected in counts:
+        share = f"{rejected / rows:.1%}" if rows else "-"
+        lines.append(f"{name:<{width}} {rows:>13,} {rows - rejected:>13,} {rejected:>13,}  {share}")
+    return lines
 
 
 def _native_files(result: RunResult) -> list[str]:

@@ -1,0 +1,235 @@
+"""copick: sets of picks of a project are compared in memory, and the result is stored as new sets of picks.
+
+Points are stored whole, as they were read. The centre of a particle is the location of its point plus the
+translation of its transformation, in angstrom.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.dedup.params import PER_INPUT, DedupParams
+from dask_dedup.dedup.per_input import as_input
+from dask_dedup.dedup.score_field import DEFAULT_SCORE
+from dask_dedup.errors import InputError
+from dask_dedup.formatting import counted
+from dask_dedup.frames import reject_rows
+from dask_dedup.hints import Message, parameter
+from dask_dedup.integrations.copick.plan import Group, check_outputs, find_inputs, plan_groups
+from dask_dedup.integrations.copick.sets import (
+    LoadedSet,
+    SetName,
+    as_table,
+    by_run,
+    listed,
+    load,
+    reason,
+    store,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    import pyarrow as pa
+    from copick.models import CopickPicks, CopickRoot
+
+#: Value of `score_field` for the score of copick's points.
+SCORE = "score:higher"
+
+log = logging.getLogger("dask_dedup")
+data_warnings = logging.getLogger("dask_dedup.warnings")
+
+
+@dataclass(frozen=True, slots=True)
+class CopickResult:
+    """What `remove_duplicate_picks` read and stored.
+
+    Attributes
+    ----------
+    sets : list of LoadedSet
+        The sets that were read.
+    kept, rejected : list of SetName
+        The sets that were stored in each run, one for each object.
+    """
+
+    sets: list[LoadedSet]
+    kept: list[SetName]
+    rejected: list[SetName]
+
+    def counts(self, key: Callable[[LoadedSet], str]) -> list[tuple[str, int, int]]:
+        """Return the numbers of all and of rejected points for each value of `key`."""
+        counts: dict[str, tuple[int, int]] = {}
+        for each in self.sets:
+            points, rejected = counts.get(key(each), (0, 0))
+            counts[key(each)] = (points + len(each.points), rejected + int(each.rejected.sum()))
+        return [(name, *both) for name, both in counts.items()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts of each set, and the names of the outputs, as a dict for JSON."""
+        return {
+            "kept": [*map(str, self.kept)],
+            "rejected": [*map(str, self.rejected)],
+            "sets": [
+                {
+                    "input": str(each.name),
+                    "run": each.run,
+                    "points": len(each.points),
+                    "rejected": int(each.rejected.sum()),
+                }
+                for each in self.sets
+            ],
+        }
+
+
+def remove_duplicate_picks(
+    project: str | Path | CopickRoot,
+    inputs: Sequence[str],
+    output: str,
+    params: DedupParams | None = None,
+    *,
+    rejected: str | None = None,
+    run_names: Sequence[str] = (),
+    combine_objects: bool = False,
+    renumber_filaments: bool = False,
+    overwrite: bool = False,
+    **keywords: Any,
+) -> CopickResult:
+    """Remove duplicates from the picks of a copick project, and store the result as new sets of picks.
+
+    Parameters
+    ----------
+    project : path or CopickRoot
+        The project, or its configuration file.
+    inputs : sequence of str
+        Names of sets, ``object:user/session``. Patterns are those of copick: ``*``, ``?``, or a regular
+        expression after ``re:``. A run may lack some of the sets.
+    output : str
+        Name of the set of the kept points. Without an object, as in ``:user/session``, each object has its own.
+    params : DedupParams, optional
+        Parameters of single inputs name them as `inputs` does.
+    rejected : str, optional
+        Name of the set of the rejected points.
+    run_names : sequence of str
+        Runs to read and write. Default: all.
+    combine_objects : bool
+        Compare the picks of all objects with each other, and store them as the object of `output`.
+    renumber_filaments : bool
+        Change the instance ids of all but the first input so that no two filaments have the same one.
+    overwrite : bool
+        Replace sets that have the names of `output` and `rejected`.
+    **keywords
+        The parameters of `DedupParams`, instead of `params`.
+
+    Returns
+    -------
+    CopickResult
+
+    Raises
+    ------
+    InputError
+        If an input is missing or cannot be compared, an output exists, or a parameter is wrong. Nothing was stored.
+    RunError
+        If a set cannot be stored. The sets of earlier runs are stored.
+    """
+    params = DedupParams.given(params, keywords)
+    root = open_project(project)
+    found = find_inputs(root, inputs, run_names)
+    groups = plan_groups(found, output, rejected, combine_objects=combine_objects)
+    sets = {name: picks for each in found.values() for name, picks in each.items()}
+    check_outputs(root, groups, sets, overwrite=overwrite)
+    params = _for_sets(params, found)
+    result = []
+    for group in groups:
+        loaded = [load(picks) for name in group.inputs for picks in sets[name]]
+        _decide(loaded, params.without_inputs(*_left_out([*sets], group.inputs)))
+        result.append((group, loaded))
+    for group, loaded in result:
+        _check_together(root, group, loaded, renumber=renumber_filaments)
+    store(result, renumber=renumber_filaments)
+    return CopickResult(
+        [each for _, loaded in result for each in loaded],
+        [group.kept for group in groups],
+        [group.rejected for group in groups if group.rejected],
+    )
+
+
+def open_project(project: str | Path | CopickRoot) -> CopickRoot:
+    """Open a project by its configuration file. Return an open project as it is."""
+    import copick
+
+    if not isinstance(project, str | Path):
+        return project
+    try:
+        return copick.from_file(str(project))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{project}: cannot be read as the configuration of a copick project: {reason(error)}"
+        ) from error
+
+
+def _for_sets(
+    params: DedupParams, found: Mapping[str, Mapping[SetName, Sequence[CopickPicks]]]
+) -> DedupParams:
+    """Return the parameters with values for sets in place of those for inputs, and with the score of copick."""
+    params.check_inputs(found)
+    members = {as_input(uri): [str(name) for name in sets] for uri, sets in found.items()}
+    changes: dict[str, Any] = {
+        name: tuple(
+            (member, SCORE if value == DEFAULT_SCORE else value)
+            for uri, value in getattr(params, name)
+            for member in members.get(uri, [uri])
+        )
+        for name in PER_INPUT
+    }
+    return replace(params, **changes)
+
+
+def _left_out(sets: Sequence[SetName], chosen: Iterable[SetName]) -> tuple[list[str], set[int]]:
+    """Return the names of all sets, and the numbers of those that are not chosen."""
+    return [*map(str, sets)], {n for n, name in enumerate(sets) if name not in set(chosen)}
+
+
+def _decide(loaded: Sequence[LoadedSet], params: DedupParams) -> None:
+    """Find the rejected points of sets, which are those of one input after those of another."""
+    inputs: dict[str, dict[str, pa.Table]] = {}
+    for each in loaded:
+        inputs.setdefault(str(each.name), {})[each.run] = as_table(each.points, each.run)
+    log.info(
+        "comparing %s of %s in %s",
+        counted(sum(len(each.points) for each in loaded), "point"),
+        counted(len(inputs), "input"),
+        counted(len({each.run for each in loaded}), "run"),
+    )
+    for each, mask in zip(loaded, reject_rows(inputs, params), strict=True):
+        each.rejected = mask
+
+
+def _check_together(
+    root: CopickRoot, group: Group, loaded: Sequence[LoadedSet], *, renumber: bool
+) -> None:
+    """Warn if the points of several inputs have orientations or filaments that do not go together."""
+    if len({each.trusted for each in loaded if each.points}) > 1:
+        without = listed(str(each.name) for each in loaded if not each.trusted)
+        data_warnings.warning(
+            "%s: orientations are marked as not to be trusted, as those of %s are",
+            group.kept,
+            without,
+        )
+    clashing = [
+        run
+        for run, sets in by_run(loaded).items()
+        if sum(len(each.filaments) for each in sets)
+        > len(set().union(*(each.filaments for each in sets)))
+    ]
+    if clashing and not renumber and root.get_object(group.kept.object).is_filament:
+        data_warnings.warning(
+            "%s",
+            Message(
+                f"{group.kept}: filaments of different inputs have the same instance_id in "
+                f"{counted(len(clashing), 'run')} (first: {clashing[0]}). Consider "
+                f"{parameter('renumber_filaments')}."
+            ),
+        )
