@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 #: Width of the picture; circles have at least this radius.
-_WIDTH, _LEAST_RADIUS = 1000.0, 3.5
+_WIDTH, LEAST_RADIUS = 1000.0, 3.5
 #: An enlarged window is this many separations wide, or has about this many picks.
 _WINDOW_SEPARATIONS, _WINDOW_PICKS = 16.0, 25.0
 #: Lines to winners are drawn if circles have at least this radius.
@@ -30,7 +30,7 @@ _BAR = 0.09
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class View:
     """The part of a micrograph that is drawn: least x and y, width and height."""
 
     left: float
@@ -40,9 +40,11 @@ class _View:
 
     @property
     def scale(self) -> float:
+        """Units of the picture in a unit of the centres."""
         return _WIDTH / self.width
 
     def place(self, points: Floats) -> Floats:
+        """Return where points are in the picture, which is 1000 wide."""
         return (points - (self.left, self.top)) * self.scale
 
 
@@ -50,10 +52,10 @@ def draw_still(subject: Subject, shown: EmbeddedMicrograph) -> list[Markup]:
     """Draw a micrograph as a whole and, if picks are small on it, its busiest part enlarged."""
     sample = subject.contents.sample
     points = subject.places[shown.picks]
-    whole = _View(*shown.field)
+    whole = View(*shown.field)
     counts = f"{shown.number - shown.rejected:,} kept, {shown.rejected:,} rejected"
     label = f"{subject.place.capitalize()} {shown.name}: {counts}."
-    window = _window(points, ~sample.kept[shown.picks], whole, subject.separation)
+    window = busiest_part(points, ~sample.kept[shown.picks], whole, subject.separation)
     pictures = [_draw(subject, shown, points, whole, label, window)]
     if window is not None:
         enlarged = "The framed part of it, enlarged."
@@ -61,7 +63,7 @@ def draw_still(subject: Subject, shown: EmbeddedMicrograph) -> list[Markup]:
     return pictures
 
 
-def _window(points: Floats, rejected: Bools, whole: _View, separation: float) -> _View | None:
+def busiest_part(points: Floats, rejected: Bools, whole: View, separation: float) -> View | None:
     """Return the part with the most rejected picks, or None if the whole picture shows enough."""
     span = max(
         separation * _WINDOW_SEPARATIONS,
@@ -77,21 +79,21 @@ def _window(points: Floats, rejected: Bools, whole: _View, separation: float) ->
     low = corner + distinct[np.argmax(counts)] * span / 2 - span / 4
     farthest = corner + np.array([whole.width - span, whole.height - span])
     left, top = np.clip(low, corner, farthest).tolist()
-    return _View(left, top, span, span)
+    return View(left, top, span, span)
 
 
 def _draw(
     subject: Subject,
     shown: EmbeddedMicrograph,
     points: Floats,
-    view: _View,
+    view: View,
     label: str,
-    frame: _View | None = None,
+    frame: View | None = None,
 ) -> Markup:
     sample, picks = subject.contents.sample, shown.picks
     height = min(2 * _WIDTH, view.height * view.scale)
     places = view.place(points)
-    radius = max(subject.separation / 2 * view.scale, _LEAST_RADIUS)
+    radius = max(subject.separation / 2 * view.scale, LEAST_RADIUS)
     inside: Bools = np.asarray(
         ((places > -radius) & (places < (_WIDTH + radius, height + radius))).all(axis=1)
     )
@@ -121,7 +123,7 @@ def _draw(
     )
 
 
-def _image(shown: EmbeddedMicrograph, view: _View) -> Markup:
+def _image(shown: EmbeddedMicrograph, view: View) -> Markup:
     if shown.image is None:
         return Markup()
     left, top, width, height = shown.field
@@ -151,13 +153,18 @@ def _lines(subject: Subject, shown: EmbeddedMicrograph, places: Floats, inside: 
     return Markup('<path class="tie" d="{}"/>').format(d)
 
 
-def _scale_bar(unit: str, view: _View, height: float) -> Markup:
+def _scale_bar(unit: str, view: View, height: float) -> Markup:
     if not unit:
         return Markup()
-    length = round_step(view.width * _BAR, steps=(1.0, 2.0, 5.0, 10.0))
-    text = f"{length:g} px"
-    if unit == "Å":
-        text = f"{length / 10:g} nm" if length >= 10 else f"{length:g} Å"
+    length, text = scale_bar(unit, view)
     return Markup(
         '<path class="sbar" d="M30 {:.0f}h{:.0f}"/><text x="30" y="{:.0f}">{}</text>'
     ).format(height - 30, length * view.scale, height - 48, text)
+
+
+def scale_bar(unit: str, view: View) -> tuple[float, str]:
+    """Return the length of a scale bar in the unit of the centres, Å or px, and its text."""
+    length = round_step(view.width * _BAR, steps=(1.0, 2.0, 5.0, 10.0))
+    if unit == "px":
+        return length, f"{length:g} px"
+    return length, f"{length / 10:g} nm" if length >= 10 else f"{length:g} Å"

@@ -1,0 +1,194 @@
+"""A micrograph with its kept and rejected picks as PNG files, for programs that show no SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from dask_dedup.results.finished_run import open_finished_run
+from dask_dedup.results.report.still import LEAST_RADIUS, View, busiest_part, scale_bar
+from dask_dedup.results.report.subject import Subject
+from dask_dedup.results.report.viewer import make_viewer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.pipeline.result import RunResult
+    from dask_dedup.results.report.viewer import EmbeddedMicrograph
+
+    Bools = NDArray[np.bool_]
+    Floats = NDArray[np.float64]
+
+#: Colours of the page by day: those of pickers, the last one for all others, of text and of the ground.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a828b")
+_INK, _SOFT, _GROUND, _PAPER = "#1b1e22", "#535a63", "#f3f4f5", "#ffffff"
+#: Opacity of kept picks (0 to 255).
+_FILL = 140
+#: Pixels: side of a view and of the tile, margins, and text.
+_SIDE, _TILE, _MARGIN, _TEXT = 800, 480, 16, 20
+#: Views are drawn this much larger, so that their edges are smooth.
+_FINER = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """Pictures of an example.
+
+    Attributes
+    ----------
+    whole : Path
+        PNG file of the micrograph with a legend and, if picks are small on it, its busiest part beside it.
+    tile : Path
+        PNG file of the busiest part alone.
+    caption : str
+    """
+
+    whole: Path
+    tile: Path
+    caption: str
+
+
+def save_pictures(result: RunResult, folder: Path) -> Pictures | None:
+    """Save the pictures of the micrograph that the report shows first. Return None if it shows none."""
+    run = open_finished_run(result.output)
+    contents = result.report_contents
+    if contents is None:
+        from dask_dedup.results.report.datasets import read_contents
+
+        contents = read_contents(run, ())
+    subject = Subject(run, contents)
+    viewer = make_viewer(subject)
+    if not viewer.micrographs:
+        return None
+    shown = viewer.micrographs[viewer.first]
+    whole = View(*shown.field)
+    part = busiest_part(
+        subject.places[shown.picks],
+        ~contents.sample.kept[shown.picks],
+        whole,
+        subject.separation,
+    )
+    pictures = Pictures(
+        folder / "example.png",
+        folder / "tile.png",
+        f"{shown.short}: {shown.number - shown.rejected:,} {subject.noun}s kept, {shown.rejected:,} rejected",
+    )
+    views = [_draw(subject, shown, whole, _SIDE, part)]
+    views += [_draw(subject, shown, part, views[0].height)] if part else []
+    _with_legend(subject, views, pictures.caption).save(pictures.whole)
+    _draw(subject, shown, part or whole, _TILE).save(pictures.tile)
+    return pictures
+
+
+def _draw(
+    subject: Subject,
+    shown: EmbeddedMicrograph,
+    view: View,
+    side: int,
+    frame: View | None = None,
+) -> Image.Image:
+    """Draw the picks in a view, with the frame of another one. The longer side has `side` pixels."""
+    scale = _FINER * side / max(view.width, view.height)
+    size = round(view.width * scale), round(view.height * scale)
+    picture = _ground(shown, view, size)
+    layer = Image.new("RGBA", size)
+    pen = ImageDraw.Draw(layer)
+    places = (subject.places[shown.picks] - (view.left, view.top)) * scale
+    radius = max(subject.separation / 2 * scale, LEAST_RADIUS * size[0] / 1000)
+    width = max(_FINER, round(radius / 8))
+    kept, picker = subject.contents.sample.kept[shown.picks], subject.picker[shown.picks]
+    inside = np.all((places > -radius) & (places < np.add(size, radius)), axis=1)
+    for row in np.flatnonzero(inside & kept).tolist() + np.flatnonzero(inside & ~kept).tolist():
+        colour = _COLOURS[min(int(picker[row]), len(_COLOURS) - 1)]
+        corners = [*(places[row] - radius).tolist(), *(places[row] + radius).tolist()]
+        fill = (*_rgb(colour), _FILL) if kept[row] else None
+        pen.ellipse(corners, fill=fill, outline=colour, width=width)
+    if frame is not None:
+        left, top = ((frame.left - view.left) * scale, (frame.top - view.top) * scale)
+        pen.rectangle(
+            (left, top, left + frame.width * scale, top + frame.height * scale),
+            outline=_INK,
+            width=2 * _FINER,
+        )
+    _draw_scale_bar(pen, subject.unit, view, scale, size)
+    picture.paste(layer, mask=layer)
+    return picture.resize((size[0] // _FINER, size[1] // _FINER), Image.Resampling.LANCZOS)
+
+
+def _ground(shown: EmbeddedMicrograph, view: View, size: tuple[int, int]) -> Image.Image:
+    """Return the image of the micrograph in a view, paler than it is, or a plain ground."""
+    ground = Image.new("RGB", size, _GROUND)
+    if shown.image is None:
+        return ground
+    content = base64.b64decode(shown.image.uri.partition(",")[2])
+    image = Image.open(io.BytesIO(content)).convert("RGB")
+    left, top, width, height = shown.field
+    across, down = image.width / width, image.height / height
+    part = (
+        *((view.left - left) * across, (view.top - top) * down),
+        *((view.left - left + view.width) * across, (view.top - top + view.height) * down),
+    )
+    enlarged = image.resize(size, Image.Resampling.BICUBIC, box=part)
+    return Image.blend(ground, enlarged, 0.75)
+
+
+def _draw_scale_bar(
+    pen: ImageDraw.ImageDraw, unit: str, view: View, scale: float, size: tuple[int, int]
+) -> None:
+    if not unit:
+        return
+    length, text = scale_bar(unit, view)
+    margin, bottom = _MARGIN * _FINER, size[1] - _MARGIN * _FINER
+    font = _font(_TEXT * _FINER)
+    pen.line((margin, bottom, margin + length * scale, bottom), fill=_INK, width=4 * _FINER)
+    pen.text(
+        (margin, bottom - 6 * _FINER),
+        text,
+        font=font,
+        anchor="ls",
+        fill=_INK,
+        stroke_width=2 * _FINER,
+        stroke_fill=_PAPER,
+    )
+
+
+def _with_legend(subject: Subject, views: list[Image.Image], caption: str) -> Image.Image:
+    """Put views side by side, a caption above and the colours of pickers below."""
+    line = _TEXT + _MARGIN
+    width = sum(view.width for view in views) + _MARGIN * (len(views) + 1)
+    height = max(view.height for view in views) + 2 * _MARGIN + 2 * line
+    picture = Image.new("RGB", (width, height), _PAPER)
+    pen = ImageDraw.Draw(picture)
+    pen.text((_MARGIN, _MARGIN), caption, font=_font(_TEXT), fill=_INK)
+    left = _MARGIN
+    for view in views:
+        picture.paste(view, (left, _MARGIN + line))
+        left += view.width + _MARGIN
+    top, left = height - line, _MARGIN
+    font = _font(_TEXT)
+    text = "filled: kept; empty: rejected"
+    if subject.draws_circles:
+        text += f"; each circle is {subject.separation / 10:g} nm wide, the separation"
+    names = [picker.name for picker in subject.pickers[: len(_COLOURS) - 1]]
+    names += ["others"] if len(subject.pickers) > len(names) else []
+    for colour, name in zip(_COLOURS, names, strict=False):
+        pen.ellipse((left, top + 4, left + _TEXT - 4, top + _TEXT), fill=colour)
+        pen.text((left + _TEXT + 4, top), name, font=font, fill=_INK)
+        left += _TEXT + 4 + round(font.getlength(name)) + 2 * _MARGIN
+    pen.text((left, top), text, font=font, fill=_SOFT)
+    return picture
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
