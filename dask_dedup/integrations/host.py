@@ -32,6 +32,7 @@ def run_in_job(
     write: Callable[[str], None],
     *,
     spelling: Callable[[Hint], str] = spell_flag,
+    summary: Callable[[RunResult], Sequence[str]] = summary_lines,
     **options: Any,
 ) -> RunResult:
     """Run in the subfolder `FOLDER` of a job, and write the report. Replace the result of an earlier run there.
@@ -47,6 +48,8 @@ def run_in_job(
         warnings last. Progress comes from another thread.
     spelling : callable
         Formats the parameters that messages name.
+    summary : callable
+        Returns the lines to write after the run.
     **options
         Further keywords of `dask_dedup.run`, such as ``threads=4``.
 
@@ -68,7 +71,7 @@ def run_in_job(
             result = run(
                 inputs, Path(job) / FOLDER, params, overwrite=True, on_event=on_event, **options
             )
-        for line in summary_lines(result):
+        for line in summary(result):
             log.write(line)
         try:
             page = report(result.output, contents=result.report_contents)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.formatting import counted, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_dedup.pipeline.result import RunResult
 
@@ -24,15 +24,21 @@ _READ_ONLY = {".em", ".json", ".mod", ".ndjson"}
 
 def summary_lines(result: RunResult) -> list[str]:
     """Return the lines of a run's summary: counts by input, and the paths of the result."""
-    names = result.manifest["names"]
-    counts = [
-        (
-            f"{names[entry['path']]}={entry['path']}" if entry["path"] in names else entry["path"],
-            entry["rows"],
-            entry["rejected"],
-        )
-        for entry in result.by_input
-    ]
+    lines = outcome_lines(result)
+    lines += [f"kept: {result.output / path}" for path in _native_files(result)]
+    lines.append(f"result: {result.output}")
+    return list(map(printable, lines))
+
+
+def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) -> list[str]:
+    """Return the lines with the counts of a run by input. `labels` are shown in place of the inputs' paths."""
+    names, labels = result.manifest["names"], labels or {}
+    counts = []
+    for entry in result.by_input:
+        path = entry["path"]
+        label = labels.get(path, path)
+        label = f"{names[path]}={label}" if path in names else label
+        counts.append((label, entry["rows"], entry["rejected"]))
     lines = count_lines("input", counts)
     totals = result.manifest["totals"]
     if result.invalid:
@@ -45,9 +51,7 @@ def summary_lines(result: RunResult) -> list[str]:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
-    lines += [f"kept: {result.output / path}" for path in _native_files(result)]
-    lines.append(f"result: {result.output}")
-    return [printable(line) for line in lines]
+    return list(map(printable, lines))
 
 
 def count_lines(heading: str, counts: Sequence[tuple[str, int, int]]) -> list[str]:
