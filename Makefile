@@ -29,11 +29,15 @@ test-fast: $(READY)
 test-slow: $(READY)
 	$(BIN)/python -m pytest -q -m slow $(SIDE_BY_SIDE)
 
-# The jobs inside CCP-EM Pipeliner, CryoSPARC and copick, whose libraries are large or exclude each other.
+# The jobs inside CCP-EM Pipeliner, CryoSPARC and copick, whose libraries are large or exclude each other. CryoSPARC has
+# two: the library must be of the version of the instance.
 test-hosts:
 	test -x .venv-hosts/bin/python || $(PYTHON) -m venv .venv-hosts
 	.venv-hosts/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[test,copick,cryosparc,pipeliner]"
 	.venv-hosts/bin/python -m pytest -q tests/hosts
+	test -x .venv-cryosparc-4.7/bin/python || $(PYTHON) -m venv .venv-cryosparc-4.7
+	.venv-cryosparc-4.7/bin/python -m pip install --quiet --disable-pip-version-check --editable . "cryosparc-tools==4.7.*" hypothesis pytest pytest-timeout
+	.venv-cryosparc-4.7/bin/python -m pytest -q tests/hosts/test_cryosparc.py
 
 # The lower bounds of pyproject.toml, without the libraries for clusters, object stores and lakes.
 test-oldest:
@@ -56,7 +60,7 @@ format: $(READY)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .venv-hosts .venv-oldest build demo
+	rm -rf $(VENV) .venv-cryosparc-4.7 .venv-hosts .venv-oldest build demo
 
 # For the test of accessibility, which is skipped without it.
 axe-core:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from dask_dedup.cli.cryosparc import cryosparc
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.failure import exiting_on_errors
 from dask_dedup.cli.inspect import inspect
@@ -50,5 +51,5 @@ def main(endpoint_url: str | None) -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-for _command in (run, inspect, verify, report, publish, status, clean, demo):
+for _command in (run, inspect, verify, report, publish, status, clean, demo, cryosparc):
     main.add_command(_command)

@@ -22,6 +22,7 @@ from dask_dedup.cli.types import (
     JSON,
     PATH,
     PLOT_MICROGRAPH,
+    THREADS,
     dedup_options,
     dedup_params,
     names_of,
@@ -55,12 +56,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
 )
-@click.option(
-    "--threads",
-    type=click.IntRange(1),
-    metavar="N",
-    help="Run in this process with at most N threads.  [default: one per core, at most 12]",
-)
+@THREADS
 @cluster_options
 @click.option(
     "--overwrite", is_flag=True, help="Replace the result that another run left in OUTPUT."

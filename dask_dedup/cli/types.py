@@ -109,6 +109,12 @@ INPUTS = click.argument(
     "inputs", nargs=-1, required=True, type=NamedLocation(), metavar="[NAME=]INPUT..."
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+THREADS = click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Run in this process with at most N threads.  [default: one per core, at most 12]",
+)
 PLOT_MICROGRAPH = click.option(
     "--plot-micrograph",
     "plot_micrographs",
