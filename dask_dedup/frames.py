@@ -14,6 +14,7 @@ from dask_dedup.arrow import cast_views, filter_rows
 from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.dedup.voting import votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
@@ -108,6 +109,11 @@ def remove_duplicates(
             f"{parameter('columns')} is for text tables of picks in files. Rename the columns of {_NAME} to those of "
             "RELION or CryoSPARC, such as rlnCoordinateX."
         )
+    if params.counts_votes:
+        raise InputError(
+            f"{parameter(votes_parameter(params))} needs several pickers, but {_NAME} is one input. Pass the "
+            "tables of the pickers to run."
+        )
     frame = _as_frame(particles)
     lazy = _is_from(frame, "dask.dataframe")
     if lazy and params.chooses_separation:
@@ -139,7 +145,7 @@ def remove_duplicates(
     for line in warnings:
         data_warnings.warning("%s", line)
     rejected = np.zeros(len(picks), dtype=bool)
-    rejected[decide(picks, params, inputs.higher_is_better)[0].row] = True
+    rejected[decide(picks, params, inputs.higher_is_better)[0].rejections.row] = True
     return _filter(frame, ~rejected), _filter(frame, rejected)
 
 
@@ -320,7 +326,7 @@ def _partition_picks(
 def _decide_partition(
     picks: Picks, params: DedupParams, higher_is_better: tuple[bool, ...]
 ) -> dict[str, NDArray[Any]]:
-    rejections, _ = decide(picks, params, higher_is_better)
+    rejections = decide(picks, params, higher_is_better)[0].rejections
     return {"group": rejections.fragment, "row": rejections.row}
 
 

@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -212,11 +212,25 @@ def summary_lines(result: RunResult) -> list[str]:
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if result.low_score:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
+    lines += _vote_lines(totals["votes"], result.outvoted)
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
     lines.append(f"result: {result.output}")
     return [printable(line) for line in lines]
+
+
+def _vote_lines(votes: dict[str, Any] | None, outvoted: int) -> list[str]:
+    """Return the lines about votes: how many particles each number of pickers found."""
+    if votes is None:
+        return []
+    found = ", ".join(
+        f"{entry['representatives']:,} by {entry['votes']}" for entry in votes["by_votes"]
+    )
+    lines = [f"particles by the number of pickers that found them: {found}"]
+    if outvoted:
+        lines.append(f"rejected for their votes: {counted(outvoted, 'particle')}")
+    return lines
 
 
 def _native_files(result: RunResult) -> list[str]:

@@ -29,6 +29,7 @@ from dask_dedup.cli.types import (
     input_options,
     names_of,
     ranking_options,
+    vote_options,
 )
 from dask_dedup.dedup.params import INVALID
 from dask_dedup.errors import DedupError, InputError
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @input_options
 @click.option("--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate.")
 @ranking_options
+@vote_options
 @click.option(
     "--undo-symmetry-expansion",
     is_flag=True,

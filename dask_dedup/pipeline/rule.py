@@ -28,12 +28,14 @@ def describe_rule(inputs: Inputs) -> str:
     if labels:
         score = ", ".join(f"{label} ({side} is better)" for label, side in dict.fromkeys(labels))
         score = score if score.startswith("score") else f"score: {score}"
+        score += ", compared by standing" if params.uses_standing else ""
     if params.remove_entirely:
         outcome = "all of them are rejected"
     elif params.prefer_input_order and len(roles) > 1:
         outcome = "particles of the first input win"
     else:
         outcome = f"{'the best' if labels else 'one'} of them is kept"
+    outcome += _describe_votes(inputs)
     how = f"matched by {roles[0].match}"
     if roles[0].groups:
         how += f", grouped by {', '.join(roles[0].groups)}"
@@ -41,3 +43,21 @@ def describe_rule(inputs: Inputs) -> str:
     return (
         f"duplicates: {duplicates} on one micrograph ({how}); {outcome}; shift: {shifts}; {score}"
     )
+
+
+def _describe_votes(inputs: Inputs) -> str:
+    """Return which particles are kept for their votes, after a comma, or an empty text."""
+    voting = inputs.voting
+    if voting is None:
+        return ""
+    rules = [f"at least {voting.min_votes} of {len(voting.pickers)} pickers"] * (
+        voting.min_votes > 1
+    )
+    rules += [voting.pickers[number] for number in voting.found_by]
+    found = f" that {' and '.join(rules)} found" if rules else ""
+    strangers = [voting.pickers[number] for number in voting.not_found_by]
+    missed = f" that {' and '.join(strangers)} did not find" if strangers else ""
+    if not found and not missed:
+        return ", with its votes counted"
+    both = " and" if found and missed else ""
+    return f", if it is one{found}{both}{missed}"
