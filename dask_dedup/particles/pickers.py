@@ -79,8 +79,8 @@ def make_voting(
     names = [*dict.fromkeys([*of_inputs, *(name or path for path, name in left_out.items())])]
     if len(names) < 2:
         raise InputError(
-            f"{parameter(votes_parameter(params))} needs several pickers, but all inputs are of {names[0]}. "
-            "Name one more input, or give inputs different names."
+            f"{parameter(votes_parameter(params))} needs several pickers, but {names[0]} is the only one. "
+            "Add the picks of another one, or give the inputs different names."
         )
     number = {name: n for n, name in enumerate(names)}
     of_path = dict(zip((as_input(table.path) for table in tables), of_inputs, strict=True))

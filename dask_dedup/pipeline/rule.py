@@ -46,18 +46,17 @@ def describe_rule(inputs: Inputs) -> str:
 
 
 def _describe_votes(inputs: Inputs) -> str:
-    """Return which particles are kept for their votes, after a comma, or an empty text."""
+    """Return for which votes a particle is kept, as the end of a clause, or an empty text."""
     voting = inputs.voting
     if voting is None:
         return ""
-    rules = [f"at least {voting.min_votes} of {len(voting.pickers)} pickers"] * (
-        voting.min_votes > 1
-    )
-    rules += [voting.pickers[number] for number in voting.found_by]
-    found = f" that {' and '.join(rules)} found" if rules else ""
-    strangers = [voting.pickers[number] for number in voting.not_found_by]
-    missed = f" that {' and '.join(strangers)} did not find" if strangers else ""
-    if not found and not missed:
-        return ", with its votes counted"
-    both = " and" if found and missed else ""
-    return f", if it is one{found}{both}{missed}"
+    number = len(voting.pickers)
+    rules = [voting.pickers[each] for each in voting.found_by]
+    if voting.min_votes > 1:
+        rules.insert(0, f"at least {voting.min_votes} of {number} pickers")
+    missed = [voting.pickers[each] for each in voting.not_found_by]
+    if missed:
+        rules.append(f"{'none of ' if len(missed) > 1 else 'not '}{', '.join(missed)}")
+    if not rules:
+        return f", and the votes of {number} pickers are counted"
+    return f" if it was found by {' and '.join(rules)}"
