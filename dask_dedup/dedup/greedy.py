@@ -42,17 +42,20 @@ class Suppression:
         Distance of each rejected row to its winner in angstrom (removed entirely: to its closest
         duplicate); NaN for kept rows.
     pairs : tuple, optional
-        All pairs of duplicates, if they were found at once.
+        All pairs of duplicates, if they were found at once: of rows, or of the numbers of `groups`.
+    groups : CoincidentGroups, optional
+        If coincident rows were reduced to one each.
     """
 
     rejected: Bools
     winner: Indices
     distance: Floats
     pairs: Pairs | None = None
+    groups: CoincidentGroups | None = None
 
     @classmethod
     def keep_all(cls, n: int, pairs: Pairs | None = None) -> Suppression:
-        """Make a decision that keeps all `n` particles."""
+        """Make a decision that keeps all `n` particles. For `pairs`, see the attribute."""
         winner = np.full(n, NO_WINNER, dtype=np.intp)
         return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan), pairs)
 
@@ -126,7 +129,11 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
     """Extend the decision about the best row of each coincident group to all rows of the groups."""
     winners = np.where(best.winner == NO_WINNER, NO_WINNER, groups.best[best.winner])
     result = Suppression(
-        best.rejected[groups.group], winners[groups.group], best.distance[groups.group]
+        best.rejected[groups.group],
+        winners[groups.group],
+        best.distance[groups.group],
+        best.pairs,
+        groups,
     )
     # Where the best row is kept, it is the winner of the others.
     copies = groups.mutual[groups.group] & ~result.rejected

@@ -145,11 +145,7 @@ def _pairs_to_representatives(points: Points, result: Suppression, distance: flo
     """Return all pairs of a rejected particle and a representative that are duplicates within the vote distance."""
     rejected = result.rejected
     if result.pairs is not None:
-        i, j, apart = result.pairs
-        near = (rejected[i] != rejected[j]) & (apart <= distance)
-        i, j, apart = i[near], j[near], apart[near]
-        swap = rejected[j]
-        return np.where(swap, j, i), np.where(swap, i, j), apart
+        return _pairs_of_groups(result, result.pairs, distance)
     none = np.empty(0, np.intp)
     found: list[Pairs] = [(none, none, np.empty(0))]
     if rejected.any():
@@ -160,6 +156,42 @@ def _pairs_to_representatives(points: Points, result: Suppression, distance: flo
             found.append((row[close], representatives[k[close]], apart[close]))
     voter, voted, apart = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return voter, voted, apart
+
+
+def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pairs:
+    """Select the pairs of a rejected and a kept row, and replace the numbers of coincident groups by rows."""
+    i, j, apart = pairs
+    groups, rejected = result.groups, result.rejected
+    lost = rejected if groups is None else rejected[groups.best]
+    near = (lost[i] != lost[j]) & (apart <= distance)
+    i, j, apart = i[near], j[near], apart[near]
+    voter, voted = np.where(lost[i], i, j), np.where(lost[i], j, i)
+    if groups is None:
+        return voter, voted, apart
+    members, starts = np.argsort(groups.group, kind="stable"), np.cumsum(groups.rows) - groups.rows
+    # Of a kept group one row is kept, unless a label forbids that the others are its duplicates.
+    kept = np.where(groups.mutual, 1, groups.rows)
+    members_kept = members.copy()
+    members_kept[starts[groups.mutual]] = groups.best[groups.mutual]
+    pair, nth = _repeat(groups.rows[voter])
+    voter = members[starts[voter[pair]] + nth]
+    voted, apart = voted[pair], apart[pair]
+    pair, nth = _repeat(kept[voted])
+    voter, apart = voter[pair], apart[pair]
+    voted = members_kept[starts[voted[pair]] + nth]
+    copies = np.flatnonzero(groups.mutual[groups.group] & ~lost[groups.group])
+    copies = copies[rejected[copies]]
+    return (
+        np.append(voter, copies),
+        np.append(voted, groups.best[groups.group[copies]]),
+        np.append(apart, np.zeros(copies.size)),
+    )
+
+
+def _repeat(times: Indices) -> tuple[Indices, Indices]:
+    """Return each position in `times` as often as its value says, and the number of the repetition, from 0."""
+    position = np.repeat(np.arange(times.size), times)
+    return position, np.arange(position.size) - (np.cumsum(times) - times)[position]
 
 
 def _nearest_of_runs(
