@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import constant_column
+from dask_dedup.dedup.arrays import constant_column, unique_inverse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -101,17 +101,17 @@ def standing_key(picks: Picks, score_keys: NDArray[np.uint64]) -> NDArray[np.uin
     scores and E equal ones (its own included), the key is ``2 B + E``. Particles without a score have no standing:
     they come last, tie, and do not count for others.
     """
-    order = np.lexsort((score_keys, picks.source, picks.micrograph))
-    source, micrograph, score = (
-        column[order] for column in (picks.source, picks.micrograph, score_keys)
-    )
-    new_group = np.append(True, (source[1:] != source[:-1]) | (micrograph[1:] != micrograph[:-1]))
-    new_score = np.append(True, score[1:] != score[:-1]) | new_group
-    starts = np.flatnonzero(new_score[: order.size])
+    _, micrograph = unique_inverse(picks.micrograph)
+    group = micrograph * (int(picks.source.max(initial=0)) + 1) + picks.source
+    # Faster than `numpy.lexsort`: equal scores may come in any order, and small integers are sorted by radix.
+    order = np.argsort(score_keys)
+    small = group.astype(np.uint16) if group.max(initial=0) < 2**16 else group
+    order = order[np.argsort(small[order], kind="stable")]
+    group, score = group[order], score_keys[order]
+    new_group = np.append(True, group[1:] != group[:-1])[: order.size]
+    starts = np.flatnonzero(new_group | np.append(True, score[1:] != score[:-1])[: order.size])
     equal = np.diff(starts, append=order.size)
-    group_start = (
-        np.maximum.accumulate(np.where(new_group[starts], starts, 0)) if starts.size else starts
-    )
+    group_start = np.maximum.accumulate(np.where(new_group[starts], starts, 0))
     key = np.empty(order.size, dtype=np.uint64)
     key[order] = np.repeat(2 * (starts - group_start) + equal, equal)
     key[score_keys == _WORST] = _WORST
