@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +16,7 @@ from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
+from dask_dedup.dedup.voting import votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
@@ -27,6 +29,7 @@ from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, find_unit, use_stripping
 from dask_dedup.particles.micrographs.name_match import NameMatch, Names, choose, distinct_names
 from dask_dedup.particles.micrographs.table import micrograph_table, name_column
+from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.scan_summary import summarize
 from dask_dedup.pipeline.separation import spacing_of_picks
 
@@ -108,6 +111,11 @@ def remove_duplicates(
             f"{parameter('columns')} is for text tables of picks in files. Rename the columns of {_NAME} to those of "
             "RELION or CryoSPARC, such as rlnCoordinateX."
         )
+    if params.counts_votes:
+        raise InputError(
+            f"{parameter(votes_parameter(params))} needs several pickers, but {_NAME} is one input. Pass the "
+            "tables of the pickers to run."
+        )
     frame = _as_frame(particles)
     lazy = _is_from(frame, "dask.dataframe")
     if lazy and params.chooses_separation:
@@ -175,7 +183,8 @@ def reject_rows(
         for role, parts in zip(roles, inputs.values(), strict=True)
         for part in parts.values()
     ]
-    return _reject(rows, Inputs.of(counted, roles, params))
+    opened = Inputs.of(counted, roles, params)
+    return _reject(rows, replace(opened, voting=make_voting(counted, params, {})))
 
 
 def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]:
@@ -188,7 +197,8 @@ def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]
         warnings += found.doubts(params)
     for line in warnings:
         data_warnings.warning("%s", line)
-    rejected = decide(picks, params, inputs.higher_is_better)[0].in_order()
+    decisions, _ = decide(picks, params, inputs.higher_is_better, inputs.voting)
+    rejected = decisions.rejections.in_order()
     bounds = np.searchsorted(rejected.fragment, np.arange(len(rows) + 1))
     masks = [np.zeros(each.num_rows, dtype=bool) for each in rows]
     for mask, start, stop in zip(masks, bounds, bounds[1:], strict=False):
@@ -382,7 +392,7 @@ def _partition_picks(
 def _decide_partition(
     picks: Picks, params: DedupParams, higher_is_better: tuple[bool, ...]
 ) -> dict[str, NDArray[Any]]:
-    rejections, _ = decide(picks, params, higher_is_better)
+    rejections = decide(picks, params, higher_is_better)[0].rejections
     return {"group": rejections.fragment, "row": rejections.row}
 
 

@@ -13,13 +13,13 @@ from dask_dedup import DedupParams
 X = "location/center_x_frac"
 
 
-def finished_run(folder, *, seed=1, rows=600, separation=20.0, **options):
+def finished_run(folder, *, seed=1, rows=600, separation=20.0, votes=False, **options):
     """Run on the tables of two pickers and return the output folder."""
     for number, picker in enumerate(("topaz", "blob")):
         table = cryosparc(rows, micrographs=20, seed=10 * seed + number)
         write_file(table, folder / "picks" / f"{picker}.parquet")
     inputs = [folder / "picks" / "topaz.parquet", folder / "picks" / "blob.parquet"]
-    params = DedupParams(min_separation=separation)
+    params = DedupParams(min_separation=separation, votes=votes)
     return dask_dedup.run(inputs, folder / "out", params, **options).output
 
 

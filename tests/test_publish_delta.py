@@ -178,6 +178,22 @@ class TestCommit:
         assert rows.num_rows == expected.num_rows > 0
         assert sorted(whole(rows["uid"].to_pylist())) == sorted(uids(expected))
 
+    def test_votes_can_be_published(self, tmp_path, lake):
+        out = finished_run(tmp_path / "voted", separation=200.0, votes=True)
+        publish(out, delta=lake, table="votes")
+        expected = pq.read_table(out / "votes").select(["voter_uid", "votes", "picker"])
+        rows = read(lake).select(expected.column_names).to_pydict()
+        rows["voter_uid"] = whole(rows["voter_uid"])
+        assert sorted(zip(*rows.values(), strict=True)) == sorted(
+            zip(*expected.to_pydict().values(), strict=True)
+        )
+        assert max(rows["votes"]) == 2
+
+    def test_a_run_without_votes_has_none_to_publish(self, cli, out, lake):
+        outcome = cli("publish", out, "--delta", lake, "--table", "votes")
+        assert outcome.exit_code == 2
+        assert "the run counted no votes. Run with --votes" in outcome.stderr
+
     def test_tags_are_columns(self, out, lake):
         publish(out, delta=lake, tags={"session": "24mar07", "grid": "3"})
         rows = read(lake)

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from lake import QUERY, X, arrow_sums, finished_run, polars_sums, same, summed, truth, whole
 from tables import Output, cryosparc, write_file
@@ -142,6 +143,14 @@ class TestCommit:
         publish(out, iceberg=("lab", "em.other"), table=table)
         expected = Output(out).rejected.num_rows
         assert catalog().load_table("em.other").scan().to_arrow().num_rows == expected > 0
+
+    def test_votes_can_be_published(self, tmp_path, catalog):
+        out = finished_run(tmp_path / "voted", votes=True)
+        done = publish(out, iceberg=("lab", "em.votes"), table="votes")
+        assert sorted(done.left_out) == ["uid", "voter_uid"]
+        rows = catalog().load_table("em.votes").scan().to_arrow()
+        expected = pq.read_table(out / "votes")
+        assert sorted(rows["picker"].to_pylist()) == sorted(expected["picker"].to_pylist())
 
     def test_large_unsigned_numbers_are_left_out(self, tmp_path, catalog):
         # pyiceberg and Spark compare them as signed integers and find no row.

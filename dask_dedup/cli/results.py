@@ -81,7 +81,7 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
 )
 @click.option(
     "--table",
-    type=click.Choice(["kept", "rejected", "duplicates"]),
+    type=click.Choice(["kept", "rejected", "duplicates", "votes"]),
     default="kept",
     help="Which part of the result to publish.",
 )

@@ -12,6 +12,7 @@ from dask_dedup.dedup.params import (
     MATCHES,
     PER_INPUT,
     RENAMES,
+    SCORE_SCALES,
     SHIFT_KEYS,
     DedupParams,
 )
@@ -227,6 +228,13 @@ ranking_options = together(
     [
         click.option("--seed", default=0, help="Seed for the random choice between equal scores."),
         click.option(
+            "--score-scale",
+            type=click.Choice(SCORE_SCALES),
+            default="stored",
+            help="How to compare scores: as they are stored, or by standing, the place of a particle by score "
+            "among those of its INPUT on its micrograph, for pickers with scores on different scales.",
+        ),
+        click.option(
             "--prefer-input-order",
             is_flag=True,
             help="Particles of an earlier INPUT win over those of a later one, regardless of scores.",
@@ -244,6 +252,47 @@ ranking_options = together(
     ]
 )
 
+#: Parameters of `DedupParams` about votes.
+vote_options = together(
+    [
+        click.option(
+            "--votes",
+            is_flag=True,
+            help="Count the pickers that found each particle, and write votes/. The following options imply it.",
+        ),
+        click.option(
+            "--min-votes",
+            default=1,
+            metavar="K",
+            help="Keep particles that at least K pickers found.",
+        ),
+        click.option(
+            "--found-by",
+            multiple=True,
+            metavar="PICKER",
+            help="Keep particles that this picker (NAME or INPUT) found; may be repeated, for all of them.",
+        ),
+        click.option(
+            "--not-found-by",
+            multiple=True,
+            metavar="PICKER",
+            help="Keep particles that this picker did not find; may be repeated.",
+        ),
+        click.option(
+            "--vote-distance",
+            type=float,
+            metavar="A",
+            help="How far a pick may be from the particle it votes for, in angstrom (default: --min-separation).",
+        ),
+        click.option(
+            "--relax-unseen",
+            is_flag=True,
+            help="On micrographs with particles of fewer than K pickers, the votes of all of these are enough, and "
+            "--found-by pickers without particles there are not asked.",
+        ),
+    ]
+)
+
 #: Parameters of `DedupParams` that do not depend on how particles are stored, but for those of the score.
 decision_options = together(
     [
@@ -251,6 +300,7 @@ decision_options = together(
             "--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate."
         ),
         ranking_options,
+        vote_options,
         click.option(
             "--invalid",
             type=click.Choice(INVALID),

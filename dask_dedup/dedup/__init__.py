@@ -10,6 +10,8 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 `rank`            the total order: score, seeded hash, uid, row
 `decide`          from picks to rejected particles and their winners
 `greedy`          the rule, over pairs of close particles
+`voting`          who votes, and which particles are kept for their votes
+`votes`           the votes of the particles that the rule keeps
 `pairs`           how close pairs are found: a sweep along x, or a KD-tree
 `nearest`         the closest duplicate of each particle
 `spacing`         the gap between the distances of duplicates and of real neighbours

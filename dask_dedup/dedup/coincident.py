@@ -71,7 +71,7 @@ def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
     mutual = np.ones(starts.size, dtype=bool)
     for label in points.labels:
         mutual &= label[order[starts]] < 0
-    return CoincidentGroups(group, _best_of_runs(order, starts, keys), rows, mutual)
+    return CoincidentGroups(group, best_of_runs(order, starts, keys), rows, mutual)
 
 
 def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
@@ -105,8 +105,13 @@ def _hashes_collide(parts: Sequence[NDArray[np.uint64]], order: Indices, new_gro
     return False
 
 
-def _best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
-    """Split the array `order` of row numbers at `starts`. Return the best-ranked row of each part."""
+def best_of_runs(order: Indices, starts: Indices, keys: Keys) -> Indices:
+    """Split the array `order` of row numbers at `starts`. Return the best-ranked row of each part.
+
+    `keys` comes from `rank.rank_keys`.
+    """
+    if order.size == starts.size:
+        return order
     for key in keys:
         values = key[order]
         rows = np.diff(starts, append=order.size)

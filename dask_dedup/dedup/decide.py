@@ -1,4 +1,4 @@
-"""Find the rejected particles among picks, with their winners, and count them by micrograph."""
+"""Find the rejected particles among picks, with their winners and votes, and count them by micrograph."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, unique_inverse
-from dask_dedup.dedup.greedy import NO_WINNER, reject_crowded, suppress
+from dask_dedup.dedup.arrays import ArrayTable, constant_column, dtypes_of, unique_inverse
+from dask_dedup.dedup.greedy import NO_WINNER, Suppression, reject_crowded, suppress
 from dask_dedup.dedup.picks import LOW_SCORE, NO_HALF, fragment_of, row_of
-from dask_dedup.dedup.rank import rank_keys
+from dask_dedup.dedup.rank import rank_keys, standings
+from dask_dedup.dedup.votes import CountedVotes, Votes, count_votes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.dedup.picks import Picks
+    from dask_dedup.dedup.voting import Voting
 
 #: Row id of the winner of a particle that has none.
 NO_ROW_ID = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -36,10 +38,17 @@ class Rejections(ArrayTable):
     ----------
     row_id : (n,) uint64
         As in `Picks`, like micrograph, uid, score, source and half. Fields with ``winner_`` describe the winner.
+    standing : (n,) float64
+        Place by score among the picks of the same input and micrograph; NaN if it is not used, or without a score.
+    votes : (n,) uint16
+        Votes of a particle that is rejected for too few of them; 0 for others.
     winner_row_id : (n,) uint64
-        `NO_ROW_ID` if there is no winner: the row was set aside, or duplicates are removed entirely.
+        `NO_ROW_ID` if there is no winner: the row was set aside or has too few votes, or duplicates are removed
+        entirely.
+    winner_votes : (n,) uint16
+        0 if votes are not counted.
     distance : (n,) float64
-        Angstrom (in stored units at separation 0); NaN for invalid rows.
+        Angstrom (in stored units at separation 0); NaN for rows that are no duplicates.
     invalid : (n,) uint16
         `Reason` flags; 0 for duplicates.
     """
@@ -50,11 +59,15 @@ class Rejections(ArrayTable):
     score: NDArray[np.float64]
     source: NDArray[np.uint16]
     half: NDArray[np.int8]
+    standing: NDArray[np.float64]
+    votes: NDArray[np.uint16]
     winner_row_id: NDArray[np.uint64]
     winner_uid: NDArray[np.uint64]
     winner_score: NDArray[np.float64]
     winner_source: NDArray[np.uint16]
     winner_half: NDArray[np.int8]
+    winner_standing: NDArray[np.float64]
+    winner_votes: NDArray[np.uint16]
     distance: NDArray[np.float64]
     invalid: NDArray[np.uint16]
 
@@ -84,7 +97,8 @@ class Rejections(ArrayTable):
 
 
 Rejections.dtypes = dtypes_of(
-    Rejections, "u8", "u8", "u8", "f8", "u2", "i1", "u8", "u8", "f8", "u2", "i1", "f8", "u2"
+    *(Rejections, "u8", "u8", "u8", "f8", "u2", "i1", "f8", "u2"),
+    *("u8", "u8", "f8", "u2", "i1", "f8", "u2", "f8", "u2"),
 )
 
 
@@ -136,10 +150,41 @@ class DecisionCounts:
         return cls(**{**values, "by_fraction": by_fraction, "densest": densest})
 
 
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The rejected particles among picks, and the votes of the representatives."""
+
+    rejections: Rejections
+    #: Empty if votes are not counted.
+    votes: Votes
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Join decisions about different picks."""
+        return cls(
+            Rejections.concatenate([part.rejections for part in parts]),
+            Votes.concatenate([part.votes for part in parts]),
+        )
+
+    def of_fragment(self, number: int) -> Self:
+        """Return the decisions about the picks of one fragment."""
+        rejections, votes = self.rejections, self.votes
+        return type(self)(
+            rejections.take(rejections.fragment == number), votes.take(votes.fragment == number)
+        )
+
+    def in_order(self) -> Self:
+        """Return the decisions sorted by row id."""
+        return type(self)(self.rejections.in_order(), self.votes.in_order())
+
+
 def decide(
-    picks: Picks, params: DedupParams, higher_is_better: Sequence[bool] = (True,)
-) -> tuple[Rejections, DecisionCounts]:
-    """Find the duplicates among picks. All picks of a micrograph must be passed together.
+    picks: Picks,
+    params: DedupParams,
+    higher_is_better: Sequence[bool] = (True,),
+    voting: Voting | None = None,
+) -> tuple[Decisions, DecisionCounts]:
+    """Find the duplicates among picks, and count votes. All picks of a micrograph must be passed together.
 
     Parameters
     ----------
@@ -148,37 +193,40 @@ def decide(
     params : DedupParams
     higher_is_better : sequence of bool
         Direction of the score of each input.
+    voting : Voting, optional
+        Who votes, if votes are counted.
 
     Returns
     -------
-    rejections : Rejections
+    decisions : Decisions
         In the order of `picks`. Rows with a low score and, if rejected, invalid rows come last.
     counts : DecisionCounts
         Of the valid picks.
     """
     invalid = picks.invalid != 0
     if invalid.any():
-        rejections, counts = decide(picks.take(~invalid), params, higher_is_better)
+        found, counts = decide(picks.take(~invalid), params, higher_is_better, voting)
         rejected = rejected_uncompared(picks, params)
         if rejected.any():
-            set_aside = np.flatnonzero(rejected)
-            winners = np.full(set_aside.size, NO_WINNER)
-            distance = np.full(set_aside.size, np.nan)
-            more = _rejections(picks, set_aside, winners, distance)
-            rejections = Rejections.concatenate([rejections, more])
-        return rejections, counts
+            found = Decisions.concatenate([found, _set_aside(picks.take(np.flatnonzero(rejected)))])
+        return found, counts
     points, separation = picks.points(params)
     method = reject_crowded if params.remove_entirely else suppress
     keys, number = unique_inverse(picks.micrograph)
     ranks = rank_keys(picks, params, higher_is_better)
     result = method(points, number, ranks, separation, picks.exclusions(params))
-    rows = np.flatnonzero(result.rejected)
+    if voting is None:
+        counted = CountedVotes.none(len(picks))
+    else:
+        counted = count_votes(picks, number, ranks, result, params, voting)
+    rows = np.flatnonzero(result.rejected | counted.outvoted)
     counts = DecisionCounts.of(
         keys,
         np.bincount(number, minlength=keys.size),
         np.bincount(number[rows], minlength=keys.size),
     )
-    return _rejections(picks, rows, result.winner[rows], result.distance[rows]), counts
+    standing = standings(ranks, params)
+    return Decisions(_rejections(picks, rows, result, counted, standing), counted.table), counts
 
 
 def rejected_uncompared(picks: Picks, params: DedupParams) -> NDArray[np.bool_]:
@@ -187,10 +235,23 @@ def rejected_uncompared(picks: Picks, params: DedupParams) -> NDArray[np.bool_]:
     return np.asarray((picks.invalid & reasons) != 0)
 
 
+def _set_aside(picks: Picks) -> Decisions:
+    """Reject particles that were not compared."""
+    n = len(picks)
+    result, counted = Suppression.keep_all(n), CountedVotes.none(n)
+    standing = constant_column(np.nan, n)
+    return Decisions(_rejections(picks, np.arange(n), result, counted, standing), counted.table)
+
+
 def _rejections(
-    picks: Picks, rows: NDArray[np.intp], winners: NDArray[np.intp], distance: NDArray[np.float64]
+    picks: Picks,
+    rows: NDArray[np.intp],
+    result: Suppression,
+    counted: CountedVotes,
+    standing: NDArray[np.float64],
 ) -> Rejections:
-    """Make the table of rejected particles. `rows` and `winners` are row numbers in `picks`, or `NO_WINNER`."""
+    """Make the table of the rejected particles with the row numbers `rows`."""
+    winners = result.winner[rows]
     rejected, winner, none = picks.take(rows), picks.take(winners), winners == NO_WINNER
     return Rejections(
         row_id=rejected.row_id,
@@ -199,11 +260,15 @@ def _rejections(
         score=rejected.score,
         source=rejected.source,
         half=rejected.half,
+        standing=standing[rows],
+        votes=np.where(counted.outvoted[rows], counted.votes[rows], np.uint16(0)),
         winner_row_id=np.where(none, NO_ROW_ID, winner.row_id),
         winner_uid=np.where(none, np.uint64(0), winner.uid),
         winner_score=np.where(none, np.nan, winner.score),
         winner_source=np.where(none, np.uint16(0), winner.source),
         winner_half=np.where(none, np.int8(NO_HALF), winner.half),
-        distance=distance,
+        winner_standing=np.where(none, np.nan, standing[winners]),
+        winner_votes=np.where(none, np.uint16(0), counted.votes[winners]),
+        distance=result.distance[rows],
         invalid=rejected.invalid,
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.coincident import CoincidentGroups
-    from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Labels
+    from dask_dedup.dedup.pairs import Bools, Floats, Indices, Keys, Labels, Pairs
 
     #: True or False, or one bit for each of several separations.
     Bits = NDArray[Any]
@@ -41,17 +41,23 @@ class Suppression:
     distance : (n,) float64
         Distance of each rejected row to its winner in angstrom (removed entirely: to its closest
         duplicate); NaN for kept rows.
+    pairs : tuple, optional
+        All pairs of duplicates, if they were found at once: of rows, or of the numbers of `groups`.
+    groups : CoincidentGroups, optional
+        If coincident rows were reduced to one each.
     """
 
     rejected: Bools
     winner: Indices
     distance: Floats
+    pairs: Pairs | None = None
+    groups: CoincidentGroups | None = None
 
     @classmethod
-    def keep_all(cls, n: int) -> Suppression:
-        """Make a decision that keeps all `n` particles."""
+    def keep_all(cls, n: int, pairs: Pairs | None = None) -> Suppression:
+        """Make a decision that keeps all `n` particles. For `pairs`, see the attribute."""
         winner = np.full(n, NO_WINNER, dtype=np.intp)
-        return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan))
+        return cls(np.zeros(n, dtype=bool), winner, np.full(n, np.nan), pairs)
 
     def reject(self, rows: Indices, winner: Indices, distance: Floats) -> None:
         """Mark `rows` as rejected. Record the winner of each and the distance to the winner."""
@@ -123,7 +129,11 @@ def _expand(best: Suppression, groups: CoincidentGroups) -> Suppression:
     """Extend the decision about the best row of each coincident group to all rows of the groups."""
     winners = np.where(best.winner == NO_WINNER, NO_WINNER, groups.best[best.winner])
     result = Suppression(
-        best.rejected[groups.group], winners[groups.group], best.distance[groups.group]
+        best.rejected[groups.group],
+        winners[groups.group],
+        best.distance[groups.group],
+        best.pairs,
+        groups,
     )
     # Where the best row is kept, it is the winner of the others.
     copies = groups.mutual[groups.group] & ~result.rejected
@@ -195,6 +205,7 @@ def _suppress_blocks(search: pairs.PairSearch, order: Indices, length: int) -> S
 
 def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats) -> Suppression:
     """Apply the greedy rule to `n` rows, given all pairs (i, j) of duplicates and their distances."""
+    found = i, j, distance
     in_pair = np.zeros(n, dtype=bool)
     in_pair[i] = in_pair[j] = True
     rows = np.flatnonzero(in_pair)
@@ -203,7 +214,7 @@ def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats
     rank[rows] = np.arange(rows.size)
     i, j = rank[i], rank[j]
     ranked = _greedy(np.minimum(i, j), np.maximum(i, j), distance, rows.size)
-    result, lost = Suppression.keep_all(n), ranked.rejected
+    result, lost = Suppression.keep_all(n, found), ranked.rejected
     result.reject(rows[lost], rows[ranked.winner[lost]], ranked.distance[lost])
     return result
 

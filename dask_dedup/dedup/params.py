@@ -12,6 +12,7 @@ from dask_dedup.dedup.per_input import PerInput, as_input, normalize
 from dask_dedup.dedup.pick_columns import as_text, for_all_inputs, parse_columns
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
 from dask_dedup.dedup.score_field import DEFAULT_SCORE, parse_score_field
+from dask_dedup.dedup.voting import NAMED_PICKERS, check_votes, votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
@@ -27,6 +28,7 @@ FARTHEST = 1e9
 LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
+SCORE_SCALES: tuple[str, ...] = ("stored", "standing")
 _PIXEL_SIZES = ("micrograph_pixel_size", "coordinate_pixel_size", "particle_pixel_size")
 _PIXEL_SIZE = (
     *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
@@ -39,15 +41,22 @@ _NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
     "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
     "min_score": (Real, -FARTHEST, FARTHEST, "between -1e9 and 1e9"),
+    "min_votes": (Integral, 1, inf, "at least 1"),
+    "vote_distance": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
 }
-_OPTIONAL = ("micrograph_height",)
+_OPTIONAL = ("micrograph_height", "vote_distance")
 #: Value of `min_separation` for the recommended separation.
 AUTO = "auto"
 #: Parameters that may have a value for each input.
 PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field", "min_score", "columns")
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
-_CHOICES = {"shift_key": SHIFT_KEYS, "match_micrographs": MATCHES, "invalid": INVALID}
+_CHOICES = {
+    "shift_key": SHIFT_KEYS,
+    "match_micrographs": MATCHES,
+    "invalid": INVALID,
+    "score_scale": SCORE_SCALES,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +92,9 @@ class DedupParams:
         Particles with a worse score are rejected and compete with no others: lower values if high
         scores win, else higher ones. Particles without a score are compared. As above, one value for
         all inputs that have a score, or a mapping.
+    score_scale : {"stored", "standing"}
+        How scores are compared: as they are stored, or by the standing of a particle, its place by score among
+        the particles of its own input on its own micrograph.
     remove_entirely : bool
         Reject all particles that have another one within the separation. By default the best one is kept.
     seed : int
@@ -95,6 +107,18 @@ class DedupParams:
         Do not compare particles of the same filament (helical tube).
     undo_symmetry_expansion : bool
         Treat the symmetry copies of a particle (equal ``sym_expand/src_uid``) as duplicates, at any distance.
+    votes : bool
+        Count the votes of each particle that remains: the pickers that found it. The parameters below imply it.
+    min_votes : int
+        Keep particles that at least this many pickers found.
+    found_by, not_found_by : tuple of str
+        Keep particles that all of these pickers found, or that none of them did: names of pickers, or paths of
+        inputs.
+    vote_distance : float, optional
+        Largest distance between a pick and the particle that it votes for, in angstrom. By default `min_separation`.
+    relax_unseen : bool
+        On micrographs where fewer than `min_votes` pickers have particles, require the votes of these only, and
+        do not require those of `found_by` pickers without particles there.
     match_micrographs : {"auto", "uid", "path", "name"}
         How micrographs are matched across inputs. ``name`` takes off what programs add to names (folders,
         CryoSPARC's number, usual endings): as little as matches the most micrographs, and only if names
@@ -133,12 +157,19 @@ class DedupParams:
     shift_key: str = "auto"
     score_field: PerInput[str] | Mapping[str, str] | str = DEFAULT_SCORE
     min_score: PerInput[float] | Mapping[str, float] | float | None = None
+    score_scale: str = "stored"
     remove_entirely: bool = False
     seed: int = 0
     prefer_input_order: bool = False
     between_inputs_only: bool = False
     ignore_within_filament: bool = False
     undo_symmetry_expansion: bool = False
+    votes: bool = False
+    min_votes: int = 1
+    found_by: tuple[str, ...] = ()
+    not_found_by: tuple[str, ...] = ()
+    vote_distance: float | None = None
+    relax_unseen: bool = False
     match_micrographs: str = "auto"
     rename_micrographs: PerInput[str] | Mapping[str, Any] | Sequence[str] | str | None = ()
     micrograph_map: MicrographMap | Mapping[str, str] | None = None
@@ -173,9 +204,12 @@ class DedupParams:
             (path, as_text(each)) for path, each in cast("PerInput[Any]", self.columns)
         )
         object.__setattr__(self, "columns", columns)
-        given = self.group_by
-        names = (given,) if isinstance(given, str) else tuple(given or ())
-        object.__setattr__(self, "group_by", tuple(dict.fromkeys(names)))
+        for name in ("group_by", *NAMED_PICKERS):
+            given = getattr(self, name)
+            texts = (given,) if isinstance(given, str) else tuple(given or ())
+            if name in NAMED_PICKERS:
+                texts = tuple(map(as_input, texts))
+            object.__setattr__(self, name, tuple(dict.fromkeys(texts)))
         if "none" in self.group_by and len(self.group_by) > 1:
             raise InputError(
                 f"{parameter('group_by')} has both none and columns. Pass one of the two."
@@ -199,6 +233,23 @@ class DedupParams:
             object.__setattr__(self, "score_field", fields)
         for _, field in self._score_fields:
             parse_score_field(field)
+        if self.uses_standing and not self.scored:
+            raise InputError(
+                f"{parameter('score_scale', 'standing')} needs a score, but {parameter('score_field')} is none."
+            )
+        check_votes(self)
+        if self.vote_distance is not None:
+            object.__setattr__(self, "vote_distance", float(self.vote_distance))
+
+    @property
+    def counts_votes(self) -> bool:
+        """Whether votes are counted."""
+        return votes_parameter(self) != ""
+
+    @property
+    def uses_standing(self) -> bool:
+        """Whether scores are compared by standing."""
+        return self.score_scale == "standing"
 
     @property
     def _score_fields(self) -> PerInput[str]:
@@ -336,7 +387,9 @@ class DedupParams:
             name: [list(pair) for pair in getattr(self, name)] for name in (*PER_INPUT, RENAMES)
         }
         lists["micrograph_map"] = self.names_of_micrographs.to_dict()
-        lists |= {"flip_y": list(self.flip_y), "group_by": list(self.group_by)}
+        lists |= {
+            name: list(getattr(self, name)) for name in ("flip_y", "group_by", *NAMED_PICKERS)
+        }
         return {**asdict(self), **lists}
 
 

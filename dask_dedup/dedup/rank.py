@@ -1,8 +1,8 @@
 """The rank of particles: a total order that decides which of two duplicates wins.
 
 A rank is a tuple of unsigned 64-bit keys, compared from the first to the last; smaller is better.
-The keys are the input (if its order counts), the score, the seeded hash of the uid, the uid and
-the row id. The content hash (`particles.content_hash`) stands in for the uid where a table has none,
+The keys are the input (if its order counts), the score or the standing, the seeded hash of the uid,
+the uid and the row id. The content hash (`particles.content_hash`) stands in for the uid where a table has none,
 so the row id counts only between rows with equal content.
 """
 
@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dask_dedup.dedup.arrays import constant_column, unique_inverse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,13 +34,15 @@ def rank_keys(
 ) -> list[NDArray[np.uint64]]:
     """Return the columns that rank picks, each (n,) integers. The first column is the most significant.
 
-    `higher_is_better` has the direction of the score of each input.
+    `higher_is_better` has the direction of the score of each input. To rank by standing, all valid picks of each
+    micrograph must be passed, and no others.
     """
     keys = [splitmix64(picks.uid ^ np.uint64(params.seed)), picks.uid, picks.row_id]
     if params.scored:
         same = len({*higher_is_better}) == 1
         higher = higher_is_better[0] if same else np.array(higher_is_better)[picks.source]
-        keys.insert(0, score_key(picks.score, higher_is_better=higher))
+        key = score_key(picks.score, higher_is_better=higher)
+        keys.insert(0, standing_key(picks, key) if params.uses_standing else key)
     if params.prefer_input_order:
         keys.insert(0, picks.source.astype(np.uint64))
     return keys
@@ -88,6 +92,42 @@ def score_key(
     bits = signed.view(np.uint64)
     key = np.where(bits & _SIGN != 0, ~bits, bits | _SIGN)
     return np.where(np.isnan(score) | (score == SCORE_SENTINEL), _WORST, key)
+
+
+def standing_key(picks: Picks, score_keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Convert score keys to integers that sort by standing, from the best to the worst.
+
+    The standing of a particle is its place by score among the picks of its input on its micrograph: with B better
+    scores and E equal ones (its own included), the key is ``2 B + E``. Particles without a score have no standing:
+    they come last, tie, and do not count for others.
+    """
+    _, micrograph = unique_inverse(picks.micrograph)
+    group = micrograph * (int(picks.source.max(initial=0)) + 1) + picks.source
+    # Faster than `numpy.lexsort`: equal scores may come in any order, and small integers are sorted by radix.
+    order = np.argsort(score_keys)
+    small = group.astype(np.uint16) if group.max(initial=0) < 2**16 else group
+    order = order[np.argsort(small[order], kind="stable")]
+    group, score = group[order], score_keys[order]
+    new_group = np.append(True, group[1:] != group[:-1])[: order.size]
+    starts = np.flatnonzero(new_group | np.append(True, score[1:] != score[:-1])[: order.size])
+    equal = np.diff(starts, append=order.size)
+    group_start = np.maximum.accumulate(np.where(new_group[starts], starts, 0))
+    key = np.empty(order.size, dtype=np.uint64)
+    key[order] = np.repeat(2 * (starts - group_start) + equal, equal)
+    key[score_keys == _WORST] = _WORST
+    return key
+
+
+def standings(keys: Sequence[NDArray[np.uint64]], params: DedupParams) -> NDArray[np.float64]:
+    """Return the standing of each pick, (n,) float64, given the result of `rank_keys`.
+
+    1 is the best; equal scores share the mean of their places. NaN without a score, and for all picks if `params`
+    do not use the standing.
+    """
+    if not params.uses_standing:
+        return constant_column(np.nan, keys[0].size)
+    key = keys[1 if params.prefer_input_order else 0]
+    return np.where(key == _WORST, np.nan, (key.astype(np.float64) + 1.0) / 2.0)
 
 
 def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:

@@ -157,7 +157,7 @@ def _open(
     """Open the tables as inputs. Also return whether the inputs can be compared."""
     tables, empty = open_tables(paths, params, names=pickers_of)
     params = params.without_inputs(list(map(str, paths)), empty)
-    left_out = tuple(str(paths[number]) for number in empty)
+    left_out = {str(paths[number]): "" for number in empty}
     listed = open_table(micrographs) if micrographs else None
     params, psize_sources = pixel_sizes_of_jobs(tables, params, listed)
     roles, comparable = find_roles(tables, params, problems, str(micrographs or ""))

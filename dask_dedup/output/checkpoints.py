@@ -34,6 +34,8 @@ class PairCounts:
         Pairs by the input of the winner.
     distances : tuple of int
         Pairs by distance, in equal bins from 0 to the separation.
+    on_winner : tuple of int
+        Pairs at distance 0 by the input of the winner.
     """
 
     same_uid: int
@@ -41,12 +43,36 @@ class PairCounts:
     by_row_order: int
     lost_to: tuple[int, ...]
     distances: tuple[int, ...]
+    on_winner: tuple[int, ...]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore counts from JSON."""
-        lists = {name: tuple(values[name]) for name in ("lost_to", "distances")}
+        names = ("lost_to", "distances", "on_winner")
+        lists = {name: tuple(values[name]) for name in names}
         return cls(**{**values, **lists})
+
+
+@dataclass(frozen=True, slots=True)
+class VoteCounts:
+    """Counts of the representatives of a fragment.
+
+    Attributes
+    ----------
+    by_pickers : tuple of (tuple of int, int, int)
+        Sets of pickers, with the representatives that these pickers voted for, and how many of them are kept.
+    unseen : int
+        Representatives that are rejected, or spared, because too few pickers have particles on their micrograph.
+    """
+
+    by_pickers: tuple[tuple[tuple[int, ...], int, int], ...]
+    unseen: int
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Restore counts from JSON."""
+        sets = tuple((tuple(pickers), *counts) for pickers, *counts in values["by_pickers"])
+        return cls(**{**values, "by_pickers": sets})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +82,11 @@ class FragmentCheckpoint:
     Attributes
     ----------
     fragment, source, rows, kept, rejected : int
+    outvoted : int
+        Rows that are rejected for too few votes.
     pairs : PairCounts
+    votes : VoteCounts or None
+        None if votes are not counted.
     sample : str
         Hash of the choice of the sample that was noted.
     counts : DecisionCounts
@@ -72,7 +102,9 @@ class FragmentCheckpoint:
     rows: int
     kept: int
     rejected: int
+    outvoted: int
     pairs: PairCounts
+    votes: VoteCounts | None
     sample: str
     counts: DecisionCounts
     files: dict[str, OutputFile]
@@ -91,6 +123,8 @@ def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | N
             return None
         del values[CHECKSUM]
         values["pairs"] = PairCounts.from_dict(values["pairs"])
+        if values["votes"]:
+            values["votes"] = VoteCounts.from_dict(values["votes"])
         values["counts"] = DecisionCounts.from_dict(values["counts"])
         values["files"] = {table: OutputFile(**file) for table, file in values["files"].items()}
         found = FragmentCheckpoint(**values)

@@ -3,6 +3,7 @@
 ::
 
     OUT/particles_kept/ particles_rejected/ duplicates/    the tables
+    OUT/votes/                                             if votes are counted
     OUT/report.html  plots/  verification.json             the report
     OUT/manifest.json                                      written last: with it the result is finished
     OUT/.dask-dedup-<id>/                                  the staging folder of an unfinished run:
@@ -12,7 +13,8 @@
 from __future__ import annotations
 
 KEPT, REJECTED, DUPLICATES = "particles_kept", "particles_rejected", "duplicates"
-TABLES = (KEPT, REJECTED, DUPLICATES)
+VOTES = "votes"
+TABLES = (KEPT, REJECTED, DUPLICATES, VOTES)
 MANIFEST = "manifest.json"
 PAGE, PLOTS = "report.html", "plots"
 #: Outcome of the last verification that a report shows.

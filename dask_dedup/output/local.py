@@ -26,6 +26,7 @@ from dask_dedup.output.layout import (
     STAGING_PREFIX,
     TABLES,
     VERIFICATION,
+    VOTES,
 )
 from dask_dedup.output.lock import find_holder, locked
 from dask_dedup.output.manifest import find_manifest, to_json
@@ -150,6 +151,8 @@ class LocalStore(ResultStore):
                 for name in (MANIFEST, PAGE, PLOTS, VERIFICATION):
                     if (output / name).exists():
                         (output / name).rename(old / name)
+        if overwrite and (output / VOTES).exists() and VOTES not in _tables_of(manifest):
+            (output / VOTES).rename(old / VOTES)
         for name in _staged_tables(staging):
             if (output / name).exists():
                 if not overwrite:
@@ -214,6 +217,11 @@ def _same_request(one: dict[str, Any] | None, other: dict[str, Any]) -> bool:
 
 def _staged_tables(staging: Path) -> list[str]:
     return [name for name in TABLES if (staging / name).exists()]
+
+
+def _tables_of(manifest: dict[str, Any]) -> set[str]:
+    """Return the datasets whose files the manifest lists."""
+    return {entry["path"].partition("/")[0] for entry in manifest["outputs"]}
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

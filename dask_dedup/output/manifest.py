@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 #: Version of the manifest's keys. A reader refuses any other.
-FORMAT = 2
+FORMAT = 3
 CHECKSUM = "checksum"
 
 

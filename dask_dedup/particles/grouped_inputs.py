@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES
 from dask_dedup.dedup.per_input import as_input
+from dask_dedup.dedup.voting import NAMED_PICKERS
 from dask_dedup.errors import InputError
 from dask_dedup.formats import group_files
 from dask_dedup.hints import parameter
@@ -39,6 +40,9 @@ def group_inputs(
             name: _for_groups(name, getattr(params, name), groups, paths)
             for name in (*PER_INPUT, RENAMES)
         }
+        group_of = {as_input(paths[n]): str(group.path) for group in groups for n in group.ordinals}
+        for name in NAMED_PICKERS:
+            changes[name] = tuple(group_of.get(text, text) for text in getattr(params, name))
         params = replace(params, **changes, flip_y=(*flip_y, *unknown))
     return [group.path for group in groups], params
 

@@ -25,10 +25,8 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.name_match import NameMatch, match_names
 from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import read_micrographs
-from dask_dedup.particles.programs import (
-    MICROGRAPH_PATH,
-    MICROGRAPH_UID,
-)
+from dask_dedup.particles.pickers import make_voting
+from dask_dedup.particles.programs import MICROGRAPH_PATH, MICROGRAPH_UID
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.dedup.voting import Voting
     from dask_dedup.formats import Fragment, JobMicrographs, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.micrographs.stripping import Stripping
@@ -55,8 +54,10 @@ class Inputs:
     roles: tuple[ColumnRoles, ...]
     params: DedupParams
     micrographs: MicrographTable | None = None
-    #: Paths of inputs without a table.
-    left_out: tuple[str, ...] = ()
+    #: Inputs without a table: the path, and the given name of the picker, perhaps empty.
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    #: None if votes are not counted.
+    voting: Voting | None = None
     #: If micrographs are matched by name.
     names: NameMatch | None = None
     #: Where pixel sizes in the parameters come from, by input, if RELION jobs named them.
@@ -99,12 +100,12 @@ def make_inputs(
     tables: Sequence[ParticleTable],
     exposures: ParticleTable | None,
     params: DedupParams,
-    left_out: Sequence[str] = (),
+    left_out: Mapping[str, str] | None = None,
     psize_sources: Mapping[str, JobMicrographs] | None = None,
 ) -> Inputs:
     """Make and check the inputs of a run. The micrograph table `exposures` is read, the particles are not.
 
-    `left_out` are the paths of inputs without a table. For `psize_sources`, see `Inputs`.
+    For `left_out` and `psize_sources`, see `Inputs`.
 
     Raises
     ------
@@ -117,7 +118,11 @@ def make_inputs(
     roles = find_units(tables, roles, params, micrographs)
     inputs = Inputs.of(tables, roles, params, micrographs)
     inputs = replace(
-        inputs, left_out=tuple(left_out), names=names, psize_sources=psize_sources or {}
+        inputs,
+        left_out=left_out or {},
+        voting=make_voting(tables, params, left_out or {}),
+        names=names,
+        psize_sources=psize_sources or {},
     )
     check_inputs(inputs)
     return inputs

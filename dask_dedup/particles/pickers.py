@@ -1,4 +1,4 @@
-"""Names of pickers: given by the user, or those of the folders and files of the inputs."""
+"""The pickers of a run: their names, given by the user or those of folders and files, and how they vote."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from dask_dedup.dedup.per_input import as_input, is_picker_name
+from dask_dedup.dedup.voting import NAMED_PICKERS, Voting, votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.picker import distinct_name, picker_name
+from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import ParticleTable
 
 
@@ -56,3 +59,46 @@ def name_pickers(tables: Sequence[ParticleTable]) -> list[str]:
             taken.add(name.casefold())
         names.append(name)
     return names
+
+
+def make_voting(
+    tables: Sequence[ParticleTable], params: DedupParams, left_out: Mapping[str, str]
+) -> Voting | None:
+    """Return how the pickers of the inputs vote, or None if votes are not counted.
+
+    `left_out` maps the path of each input without a table to the given name of its picker, perhaps empty.
+
+    Raises
+    ------
+    InputError
+        If there is one picker only, or the parameters name another one.
+    """
+    if not params.counts_votes:
+        return None
+    of_inputs = name_pickers(tables)
+    names = [*dict.fromkeys([*of_inputs, *(name or path for path, name in left_out.items())])]
+    if len(names) < 2:
+        raise InputError(
+            f"{parameter(votes_parameter(params))} needs several pickers, but {names[0]} is the only one. "
+            "Add the picks of another one, or give the inputs different names."
+        )
+    number = {name: n for n, name in enumerate(names)}
+    of_path = dict(zip((as_input(table.path) for table in tables), of_inputs, strict=True))
+    of_path |= {as_input(path): name or path for path, name in left_out.items()}
+    named = {}
+    for which in NAMED_PICKERS:
+        found = [of_path.get(text, text) for text in getattr(params, which)]
+        unknown = next((text for text in found if text not in number), None)
+        if unknown is not None:
+            raise InputError(
+                f"{parameter(which)} names {unknown}, which is neither an input nor one of the pickers: "
+                f"{', '.join(names)}. Write it as the input or its name is written."
+            )
+        named[which] = tuple(sorted({number[name] for name in found}))
+    return Voting(
+        pickers=tuple(names),
+        picker_of=tuple(number[name] for name in of_inputs),
+        min_votes=params.min_votes,
+        relax_unseen=params.relax_unseen,
+        **named,
+    )

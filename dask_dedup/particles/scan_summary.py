@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.dedup.picks import Picks
     from dask_dedup.formats import Fragment
     from dask_dedup.particles.checks.filaments import Tubes
     from dask_dedup.particles.column_roles import ColumnRoles
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.validity import Problem
 
     Floats = NDArray[np.float64]
+    Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,8 @@ class ScanSummary:
     tubes: Tubes | None = None
     #: For the report; None if none is made.
     sample: ScannedSample | None = None
+    #: (m, 6) least x, y and z, and greatest x, y and z of each micrograph; None if no votes are counted.
+    extents: Floats | None = None
 
 
 def summarize(
@@ -155,7 +159,17 @@ def summarize(
         zero_filled=found.zero_filled,
         scales=micrograph_scales(found, number, keys.size, compared),
         tubes=found.tubes,
+        extents=_extents(picks, number, keys.size, compared) if params.counts_votes else None,
     )
+
+
+def _extents(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask) -> Floats:
+    """Return the extent of the compared picks on each of `count` micrographs. `number` is that of each, from 0."""
+    order = np.argsort(number, kind="stable")
+    starts = np.searchsorted(number[order], np.arange(count))
+    axes = [_select(axis, compared)[order] for axis in (picks.x, picks.y, picks.z)]
+    ends = [side.reduceat(axis, starts) for side in (np.minimum, np.maximum) for axis in axes]
+    return np.column_stack(ends) if count else np.empty((0, 6))
 
 
 def _hive_values(found: Extract, fragment: Fragment) -> dict[str, dict[str, NDArray[np.uint64]]]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.particles.inputs import Inputs
 
-#: Reason of a particle that was rejected in favour of another.
-DUPLICATE = "duplicate"
+#: Reason of a particle that was rejected in favour of another, and of one with too few votes.
+DUPLICATE, OUTVOTED = "duplicate", "votes"
 DUPLICATES_SCHEMA = pa.schema(
     [
         ("reason", pa.string()),
@@ -31,6 +31,10 @@ DUPLICATES_SCHEMA = pa.schema(
         ("distance_A", pa.float64()),
         ("score", pa.float64()),
         ("winner_score", pa.float64()),
+        ("standing", pa.float64()),
+        ("winner_standing", pa.float64()),
+        ("votes", pa.int16()),
+        ("winner_votes", pa.int16()),
         ("micrograph", pa.string()),
         ("input", pa.string()),
         ("winner_input", pa.string()),
@@ -44,7 +48,7 @@ DUPLICATES_SCHEMA = pa.schema(
 )
 
 
-def _pandas_metadata(schema: pa.Schema) -> str:
+def pandas_metadata(schema: pa.Schema) -> str:
     """Return metadata that makes pandas read integers with nulls as integers: as floats, uids would be rounded."""
     columns = [
         {
@@ -60,7 +64,7 @@ def _pandas_metadata(schema: pa.Schema) -> str:
     return json.dumps({"index_columns": [], "column_indexes": [], "columns": columns})
 
 
-_PANDAS = _pandas_metadata(DUPLICATES_SCHEMA)
+_PANDAS = pandas_metadata(DUPLICATES_SCHEMA)
 
 
 def group_names(params: DedupParams) -> list[str]:
@@ -90,21 +94,25 @@ def duplicates_table(
     with_score = np.array([roles.score is not None for roles in inputs.roles])
     source, winner_source = rejections.source, rejections.winner_source
     every = np.ones(len(rejections), dtype=bool)
-    file, row = _locate(inputs, rejections.row_id, every)
-    winner_file, winner_row = _locate(inputs, rejections.winner_row_id, has_winner)
+    file, row = locate(inputs, rejections.row_id, every)
+    winner_file, winner_row = locate(inputs, rejections.winner_row_id, has_winner)
     encoded = micrographs
     if not pa.types.is_dictionary(micrographs.type):
         encoded = micrographs.dictionary_encode()
     columns = [
-        _reasons(rejections.invalid),
+        _reasons(rejections),
         from_numpy(rejections.uid, with_uid[source] & ((rejections.invalid & Reason.UID) == 0)),
         from_numpy(rejections.winner_uid, with_uid[winner_source] & has_winner),
-        from_numpy(rejections.distance, rejections.invalid == 0),
+        from_numpy(rejections.distance, ~np.isnan(rejections.distance)),
         from_numpy(rejections.score, with_score[source] & ~np.isnan(rejections.score)),
         from_numpy(rejections.winner_score, has_winner & ~np.isnan(rejections.winner_score)),
+        from_numpy(rejections.standing, ~np.isnan(rejections.standing)),
+        from_numpy(rejections.winner_standing, ~np.isnan(rejections.winner_standing)),
+        from_numpy(rejections.votes.astype(np.int16), rejections.votes > 0),
+        from_numpy(rejections.winner_votes.astype(np.int16), rejections.winner_votes > 0),
         encoded.cast(pa.dictionary(pa.int32(), pa.string())),
-        _input_names(inputs, source, every),
-        _input_names(inputs, winner_source, has_winner),
+        input_names(inputs, source, every),
+        input_names(inputs, winner_source, has_winner),
         file,
         row,
         winner_file,
@@ -117,21 +125,25 @@ def duplicates_table(
     return pa.table(columns, names=names, metadata={"pandas": _PANDAS})
 
 
-def _reasons(invalid: NDArray[np.uint16]) -> pa.DictionaryArray:
-    """Return why each row was rejected: ``duplicate``, or the `Reason` why it was not compared."""
-    distinct, codes = np.unique(first_reasons(invalid), return_inverse=True)
-    names = [reason_name(each) if each else DUPLICATE for each in distinct.tolist()]
+def _reasons(rejections: Rejections) -> pa.DictionaryArray:
+    """Return why each row was rejected: ``duplicate``, ``votes``, or the `Reason` why it was not compared."""
+    reason = first_reasons(rejections.invalid).astype(np.int32)
+    reason[rejections.votes > 0] = -1
+    distinct, codes = np.unique(reason, return_inverse=True)
+    named = {0: DUPLICATE, -1: OUTVOTED}
+    names = [named.get(each) or reason_name(each) for each in distinct.tolist()]
     return pa.DictionaryArray.from_arrays(from_numpy(codes.astype(np.int32)), from_strings(names))
 
 
-def _input_names(
+def input_names(
     inputs: Inputs, source: NDArray[np.uint16], known: NDArray[np.bool_]
 ) -> pa.DictionaryArray:
+    """Return the path of the input of each row. It is null where `known` is False."""
     paths = from_strings([table.path for table in inputs.tables])
     return pa.DictionaryArray.from_arrays(from_numpy(source.astype(np.int32), known), paths)
 
 
-def _locate(
+def locate(
     inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
     """Return the input file of each row id, and the row within that file. Both are null where `known` is False."""

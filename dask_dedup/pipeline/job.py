@@ -18,6 +18,7 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema, is_writable, output_name
 from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
+from dask_dedup.output.layout import TABLES, VOTES
 from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
-ALGORITHM = 5
+ALGORITHM = 6
 OUTPUT_FORMATS = ("native", "parquet", *CONVERSIONS)
 
 
@@ -64,6 +65,11 @@ class Job:
     def dataset_folder(self, dataset: str) -> str:
         """Return the folder of a dataset, such as particles_kept, relative to the output folder."""
         return f"{dataset}/{self.run_token}" if self.run_token else dataset
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The datasets of the result: `output.layout.TABLES`, without votes if they are not counted."""
+        return tuple(name for name in TABLES if name != VOTES or self.inputs.voting)
 
     @property
     def schema(self) -> pa.Schema:

@@ -15,11 +15,12 @@ from dask_dedup.errors import RunError
 from dask_dedup.formats import by_source, is_tree, named_files
 from dask_dedup.formats.score_label import score_label
 from dask_dedup.hints import Message, parameter
-from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.layout import KEPT, REJECTED
 from dask_dedup.output.manifest import FORMAT, with_checksum
 from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.job import ALGORITHM
+from dask_dedup.pipeline.vote_totals import vote_totals
 from dask_dedup.storage.table_version import with_version
 from dask_dedup.version import __version__
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.checks.scales import InputScale
+    from dask_dedup.particles.voters import Voters
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
     from dask_dedup.pipeline.separation import FoundSpacing
@@ -47,6 +49,7 @@ def make_manifest(
     *,
     scales: Sequence[InputScale],
     spacing: FoundSpacing | None,
+    voters: Voters | None,
     warnings: Sequence[str],
     overwrite: bool,
     began: float,
@@ -56,6 +59,8 @@ def make_manifest(
     `request` comes from `make_request`. `began` is `time.perf_counter` at the start of the run.
     """
     totals = _totals(job, plan, checkpoints)
+    voting = job.inputs.voting
+    totals["votes"] = vote_totals(voting, voters, checkpoints) if voting and voters else None
     outputs = _outputs(job, checkpoints, totals)
     return with_checksum(
         {
@@ -97,6 +102,7 @@ def make_request(
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
         "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
         "names": {table.path: table.picker for table in job.inputs.tables if table.picker},
+        "left_out": dict(job.inputs.left_out),
         "named_files": {
             table.path: files for table in job.inputs.tables if (files := named_files(table))
         },
@@ -162,9 +168,10 @@ def _totals(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> 
                 "rejected": sum(checkpoint.rejected for checkpoint in mine),
                 "invalid": reasons.total() - reasons["score"],
                 "low_score": reasons["score"],
+                "outvoted": sum(checkpoint.outvoted for checkpoint in mine),
             }
         )
-    names = ("rows", "kept", "rejected", "invalid", "low_score")
+    names = ("rows", "kept", "rejected", "invalid", "low_score", "outvoted")
     by_reason = _sum(plan.invalid.values())
     del by_reason["score"]
     # With `remove_entirely` there are no winners, so no pairs to count.
@@ -195,7 +202,7 @@ def _outputs(
             "fragment": checkpoint.fragment,
             "input": checkpoint.source,
         }
-        for folder in (KEPT, REJECTED, DUPLICATES)
+        for folder in job.tables
         for checkpoint in checkpoints
         for file in [checkpoint.files.get(folder)]
         if file is not None

@@ -169,6 +169,12 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
         by_row_order=_count_by_row_order(inputs, rejections),
         lost_to=tuple(lost_to.sum(axis=0).tolist()),
         distances=tuple(bin_distances(rejections.distance[won], separation).tolist()),
+        on_winner=tuple(
+            np.bincount(
+                rejections.winner_source[won & (rejections.distance == 0)],
+                minlength=len(inputs.tables),
+            ).tolist()
+        ),
     )
 
 
@@ -178,7 +184,10 @@ def _count_by_row_order(inputs: Inputs, rejections: Rejections) -> int:
     if inputs.params.prefer_input_order:
         alike &= rejections.source == rejections.winner_source
     some = rejections.take(np.flatnonzero(alike))
-    if inputs.params.scored:
+    if inputs.params.uses_standing:
+        standing, other = some.standing, some.winner_standing
+        some = some.take((standing == other) | (np.isnan(standing) & np.isnan(other)))
+    elif inputs.params.scored:
         higher = np.array(inputs.higher_is_better)
         own = score_key(some.score, higher_is_better=higher[some.source])
         winners = score_key(some.winner_score, higher_is_better=higher[some.winner_source])

@@ -28,8 +28,10 @@ class RunResult:
         Rows that could not be compared. They are counted in `kept` or `rejected` too.
     low_score : int
         Rows with a score worse than `min_score`. They are counted in `rejected` too.
+    outvoted : int
+        Rows that too few pickers voted for. They are counted in `rejected` too.
     by_input : list of dict
-        ``path``, ``rows``, ``kept``, ``rejected``, ``invalid`` and ``low_score`` of each input.
+        ``path``, ``rows``, ``kept``, ``rejected``, ``invalid``, ``low_score`` and ``outvoted`` of each input.
     warnings : list of str
     already_done : bool
         Whether an earlier or concurrent run of the same id wrote the result.
@@ -45,6 +47,7 @@ class RunResult:
     rejected: int
     invalid: int
     low_score: int
+    outvoted: int
     by_input: list[dict[str, Any]]
     warnings: list[str]
     already_done: bool
@@ -66,6 +69,7 @@ class RunResult:
             output=output,
             **{key: totals[key] for key in ("rows", "kept", "rejected", "invalid")},
             low_score=totals["low_score"],
+            outvoted=totals["outvoted"],
             by_input=totals["by_input"],
             warnings=list(map(Message, manifest.get("marked_warnings", manifest["warnings"]))),
             already_done=already_done,

@@ -27,6 +27,7 @@ from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.particles.job_pixel_sizes import pixel_sizes_of_jobs
 from dask_dedup.particles.pickers import check_names
 from dask_dedup.particles.scanned_sample import limit_picks
+from dask_dedup.particles.voters import find_voters
 from dask_dedup.pipeline import events
 from dask_dedup.pipeline.executors.select import choose_executor, choose_for_moving
 from dask_dedup.pipeline.failure import translate_errors
@@ -37,6 +38,7 @@ from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.pipeline.rule import describe_rule
 from dask_dedup.pipeline.separation import FoundSpacing, choose_separation
+from dask_dedup.pipeline.vote_totals import vote_doubts
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at, listed, resolve
 
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from dask_dedup.output.store import ResultStore
     from dask_dedup.particles.report_contents import ReportContents
     from dask_dedup.particles.scan_summary import ScanSummary
+    from dask_dedup.particles.voters import Voters
     from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
@@ -140,7 +143,7 @@ def run(
     )
     params = params.without_inputs(list(map(str, paths)), empty)
     params, psize_sources = pixel_sizes_of_jobs(tables, params, exposures)
-    left_out = [str(paths[number]) for number in empty]
+    left_out = {path: names.get(path, "") for path in (str(paths[number]) for number in empty)}
     make_id = partial(make_run_id, tables, exposures, output_format=output_format)
     store.check_idle()
     manifest = find_manifest(store.output)
@@ -244,6 +247,8 @@ class _Scan:
     draft: ReportDraft
     #: None if the run measures no distances.
     spacing: FoundSpacing | None
+    #: None if votes are not counted.
+    voters: Voters | None
 
 
 @dataclass(slots=True)
@@ -328,13 +333,23 @@ class _Run:
             # A limit says what to do about low scores.
             warnings += map(Message, more) if inputs.roles[table.source].min_score is None else []
         warnings += doubts
+        voters = find_voters(inputs, summaries)
+        if voters and inputs.voting:
+            warnings += voters.warnings(inputs.voting)
         _log_warnings(warnings)
         # The uids take 8 bytes a particle and are no longer needed.
         lean = [
-            replace(summary, uids=np.empty(0, np.uint64), names=[], tubes=None, sample=None)
+            replace(
+                summary,
+                uids=np.empty(0, np.uint64),
+                names=[],
+                tubes=None,
+                sample=None,
+                extents=None,
+            )
             for summary in summaries
         ]
-        return _Scan(lean, plan, planned, scales, warnings, draft, spacing)
+        return _Scan(lean, plan, planned, scales, warnings, draft, spacing, voters)
 
     def write_and_commit(self, scan: _Scan, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Write and commit the result. Return the manifest, and whether another run wrote the result."""
@@ -349,6 +364,7 @@ class _Run:
                 self.contents = scan.draft.complete(inputs, staging, checkpoints)
                 check_unchanged(inputs)
                 doubts = find_doubts(job, scan.plan, checkpoints)
+                doubts += vote_doubts(inputs, scan.voters, checkpoints) if scan.voters else []
                 _log_warnings(doubts)
                 manifest = make_manifest(
                     job,
@@ -357,6 +373,7 @@ class _Run:
                     checkpoints,
                     scales=scan.scales,
                     spacing=scan.spacing,
+                    voters=scan.voters,
                     warnings=[*scan.warnings, *doubts],
                     overwrite=self.overwrite,
                     began=self.began,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.arrow import cast_views, from_numpy
-from dask_dedup.dedup.decide import DecisionCounts, Rejections, decide
+from dask_dedup.dedup.decide import DecisionCounts, Decisions, decide
 from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
@@ -28,7 +28,7 @@ from dask_dedup.output.layout import (
     NOTES,
     PIECES,
     REJECTED,
-    TABLES,
+    VOTES,
     checkpoint_name,
     notes_name,
     piece_name,
@@ -42,6 +42,7 @@ from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.particles.scanned_sample import scan_sample
 from dask_dedup.pipeline.duplicates import duplicates_table
 from dask_dedup.pipeline.notes import count_pairs, digest_of, note_rows, take_sampled
+from dask_dedup.pipeline.votes import tally_votes, votes_table
 from dask_dedup.storage.files import sha256_of
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from dask_dedup.dedup.decide import Rejections
     from dask_dedup.formats import Fragment, ParticleTable
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.micrographs.names import MicrographName
@@ -134,7 +136,7 @@ def sample_fragment(
 class Decided:
     """Decisions about the picks of a fragment that are not shuffled, and its picks of the report's sample."""
 
-    rejections: Rejections
+    decisions: Decisions
     counts: DecisionCounts
     sampled: Picks
 
@@ -145,14 +147,15 @@ def decide_fragment(job: Job, plan: Plan, picks: Picks) -> Decided:
     Of the shuffled picks, only those of the sample are needed.
     """
     stays = _partitions(plan, picks) < 0
-    rejections, counts = decide_picks(job, picks if stays.all() else picks.take(stays))
-    return Decided(rejections, counts, take_sampled(plan.sample, picks))
+    decisions, counts = decide_picks(job, picks if stays.all() else picks.take(stays))
+    return Decided(decisions, counts, take_sampled(plan.sample, picks))
 
 
-def decide_picks(job: Job, picks: Picks) -> tuple[Rejections, DecisionCounts]:
+def decide_picks(job: Job, picks: Picks) -> tuple[Decisions, DecisionCounts]:
     """Find the duplicates among the picks of complete micrographs. If this fails, a RunError names the micrograph."""
+    inputs = job.inputs
     try:
-        return decide(picks, job.inputs.params, job.inputs.higher_is_better)
+        return decide(picks, inputs.params, inputs.higher_is_better, inputs.voting)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
         if isinstance(error, MemoryError):
@@ -166,7 +169,7 @@ def _name_failure(inputs: Inputs, picks: Picks) -> str:
     for worst in np.argsort(-counts, kind="stable"):
         try:
             few = picks.take(picks.micrograph == keys[worst])
-            decide(few, inputs.params, inputs.higher_is_better)
+            decide(few, inputs.params, inputs.higher_is_better, inputs.voting)
         except Exception:  # noqa: BLE001 (any defect counts)
             break
     row_id = picks.row_id[first[worst : worst + 1]]
@@ -189,7 +192,7 @@ def write_fragment(
     job: Job,
     plan: Plan,
     number: int,
-    moved: Rejections,
+    moved: Decisions,
     decided: Decided | None = None,
     micrograph: pa.ChunkedArray | None = None,
 ) -> FragmentCheckpoint:
@@ -200,7 +203,7 @@ def write_fragment(
     job : Job
     plan : Plan
     number : int
-    moved : Rejections
+    moved : Decisions
         Decisions about rows of this fragment that were made in shuffle partitions.
     decided : Decided, optional
         The result of `decide_fragment`, if it has been called.
@@ -213,15 +216,16 @@ def write_fragment(
     if not (job.native_names[fragment.source] or job.conversion):
         columns = columns(table.schema.names).select
     decided = decided or _decide_rows(job, plan, fragment, columns)
-    rejections = Rejections.concatenate([decided.rejections, moved]).in_order()
+    decisions = Decisions.concatenate([decided.decisions, moved]).in_order()
+    rejections = decisions.rejections
     keep = np.ones(fragment.rows, dtype=bool)
     keep[rejections.row] = False
     _check_decisions(job.inputs, plan, fragment, rejections, keep)
     store, staging = open_staging(job.staging)
     with store.draft(staging) as draft:
-        for folder in (*map(job.dataset_folder, TABLES), PIECES, NOTES, CHECKPOINTS):
+        for folder in (*map(job.dataset_folder, job.tables), PIECES, NOTES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
-        files = _write(job, number, columns, keep, rejections, micrograph, draft)
+        files = _write(job, number, columns, keep, decisions, micrograph, draft)
         paths = _paths(job.inputs, fragment, columns, decided.sampled)
         notes = note_rows(job.inputs, decided.sampled, rejections, paths)
         notes.write(draft / notes_name(number))
@@ -232,7 +236,9 @@ def write_fragment(
             rows=fragment.rows,
             kept=files[KEPT].rows if KEPT in files else int(keep.sum()),
             rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
+            outvoted=int(np.count_nonzero(rejections.votes)),
             pairs=count_pairs(job.inputs, rejections),
+            votes=tally_votes(decisions.votes, job.inputs.voting) if job.inputs.voting else None,
             sample=digest_of(plan.sample),
             counts=decided.counts,
             files=files,
@@ -269,7 +275,7 @@ def _write(
     number: int,
     columns: _ReadColumns,
     keep: NDArray[np.bool_],
-    rejections: Rejections,
+    decisions: Decisions,
     micrograph: pa.ChunkedArray | None,
     draft: Path,
 ) -> dict[str, OutputFile]:
@@ -294,14 +300,20 @@ def _write(
     if micrograph is None:
         column = job.inputs.roles[fragment.source].micrograph
         micrograph = columns([column]).column(0)
-    groups: Sequence[pa.Array] = ()
     names = job.inputs.params.group_columns
-    if names:
-        read_groups = RowGroups.of(Columns(columns(names), table.path), names)
-        groups = read_groups.values(np.flatnonzero(~keep))
-    micrograph = micrograph.filter(from_numpy(~keep))
-    duplicates = duplicates_table(job.inputs, rejections, micrograph, groups)
-    files[DUPLICATES] = parquet.write(duplicates, draft / job.dataset_folder(DUPLICATES) / name)
+    groups = RowGroups.of(Columns(columns(names), table.path), names) if names else None
+
+    def write(dataset: str, rows: pa.Table) -> None:
+        files[dataset] = parquet.write(rows, draft / job.dataset_folder(dataset) / name)
+
+    def values(rows: NDArray[np.int64]) -> tuple[pa.ChunkedArray, Sequence[pa.Array]]:
+        """Return the micrograph and the group values of rows of the fragment."""
+        return micrograph.take(from_numpy(rows)), groups.values(rows) if groups else ()
+
+    rejections, votes, voting = decisions.rejections, decisions.votes, job.inputs.voting
+    write(DUPLICATES, duplicates_table(job.inputs, rejections, *values(rejections.row)))
+    if voting:
+        write(VOTES, votes_table(job.inputs, voting, votes, *values(votes.row)))
     return files
 
 
@@ -371,7 +383,7 @@ def _decide_rows(job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns
         )
         picks = replace(found.picks, row_id=row_ids(fragment.number, fragment.rows)[sampled])
         return Decided(
-            Rejections.concatenate([]), DecisionCounts(), take_sampled(plan.sample, picks)
+            Decisions.concatenate([]), DecisionCounts(), take_sampled(plan.sample, picks)
         )
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     return decide_fragment(job, plan, found.picks)

@@ -46,7 +46,7 @@ class ResultFile:
     ----------
     path : Path
     dataset : str
-        "particles_kept", "particles_rejected" or "duplicates".
+        "particles_kept", "particles_rejected", "duplicates" or "votes".
     source : int
         Ordinal of the input; -1 for a file with the particles of all inputs.
     fragment : int or None

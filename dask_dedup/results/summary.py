@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formatting import counted, printable
 
@@ -49,9 +49,23 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if result.low_score:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
+    lines += _vote_lines(totals["votes"], result.outvoted)
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     return list(map(printable, lines))
+
+
+def _vote_lines(votes: dict[str, Any] | None, outvoted: int) -> list[str]:
+    """Return the lines about votes: how many particles each number of pickers found."""
+    if votes is None:
+        return []
+    found = ", ".join(
+        f"{entry['representatives']:,} by {entry['votes']}" for entry in votes["by_votes"]
+    )
+    lines = [f"particles by the number of pickers that found them: {found}"]
+    if outvoted:
+        lines.append(f"rejected for their votes: {counted(outvoted, 'particle')}")
+    return lines
 
 
 def count_lines(heading: str, counts: Sequence[tuple[str, int, int]]) -> list[str]:

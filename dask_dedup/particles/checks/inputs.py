@@ -182,7 +182,7 @@ def left_out_warnings(inputs: Inputs) -> list[str]:
         return []
     verbs = ("have", "are") if count > 1 else ("has", "is")
     files = counted(count, "STAR file", f"{verbs[0]} no table or no rows, and {verbs[1]}")
-    return [f"{files} left out (first: {inputs.left_out[0]})"]
+    return [f"{files} left out (first: {next(iter(inputs.left_out))})"]
 
 
 def _filament_warnings(summaries: Sequence[ScanSummary]) -> list[str]:

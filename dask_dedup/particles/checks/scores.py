@@ -28,15 +28,16 @@ _SPAN_RATIO = 2.0
 def check_directions(
     roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
 ) -> None:
-    """Raise InputError if high scores win in one input and low scores in another, unless neither is compared."""
+    """Raise InputError if high scores win in one input and low scores in another, unless they are not compared."""
     scored = [pair for pair in zip(tables, roles, strict=True) if pair[1].score]
-    if params.prefer_input_order or params.remove_entirely:
+    if params.prefer_input_order or params.remove_entirely or params.uses_standing:
         return
     if len({each.higher_is_better for _, each in scored}) > 1:
         listed = ", ".join(f"{table} {each.score_name}" for table, each in scored)
         raise InputError(
             f"the scores of the inputs have different directions ({listed}). Choose columns of one "
-            f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')}."
+            f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')} or "
+            f"{parameter('score_scale', 'standing')}."
         )
 
 
@@ -156,7 +157,7 @@ def _constant_verdict(inputs: Inputs, source: int, scores: dict[int, ScoreRange]
     below, above = mine.low <= low, mine.low >= high
     if below and above:
         return None
-    if not (below or above):
+    if inputs.params.uses_standing or not (below or above):
         return ""
     return "wins" if above == inputs.roles[source].higher_is_better else "loses"
 
@@ -166,6 +167,8 @@ def _outcome(inputs: Inputs, verdict: str) -> str:
     params = inputs.params
     if params.prefer_input_order:
         return "; a seeded choice decides between its particles"
+    if params.uses_standing and not verdict:
+        return "; each of them has the middle standing of its micrograph"
     effect = (
         f"it {verdict} every pair against" if verdict else "they cannot be compared with those of"
     )
@@ -199,7 +202,7 @@ def score_warnings(column: str, score: ScoreRange) -> list[str]:
 
 def _scale_warnings(inputs: Inputs, scores: dict[int, ScoreRange]) -> list[str]:
     """Return a list of one warning if the inputs' scores are on different scales, else []."""
-    if inputs.params.prefer_input_order:
+    if inputs.params.prefer_input_order or inputs.params.uses_standing:
         return []
     spans = [score.high - score.low for score in scores.values()]
     if len(spans) < 2:
@@ -213,5 +216,7 @@ def _scale_warnings(inputs: Inputs, scores: dict[int, ScoreRange]) -> list[str]:
     )
     return [
         f"the inputs' scores are on different scales ({ranges}), so one input may win by its scale "
-        f"alone. Consider {parameter('prefer_input_order')}."
+        f"alone. If you know which picker centres best, list it first and pass "
+        f"{parameter('prefer_input_order')}; if not, pass {parameter('score_scale', 'standing')}. To choose "
+        f"particles that several pickers found, pass {parameter('min_votes', 2)}."
     ]

@@ -20,7 +20,7 @@ import pandas as pd
 from distributed import KilledWorker, as_completed, futures_of, get_worker
 from distributed.comm import CommClosedError
 
-from dask_dedup.dedup.decide import Rejections
+from dask_dedup.dedup.decide import Decisions
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
@@ -29,6 +29,9 @@ from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.batching import MOST_WRITERS, group_fragments, groups_of
 from dask_dedup.pipeline.executors.exchange import (
     PICKS_META,
+    decision_columns,
+    decision_dtypes,
+    decisions_from,
     empty_frame,
     exchange,
     fragment_numbers,
@@ -162,7 +165,7 @@ class DistributedExecutor:
             self._share(groups_of(receiving, plan.fragments)),
             partitions=plan.partition_rows.size,
             groups=len(receiving),
-            dtypes=Rejections.dtypes,
+            dtypes=decision_dtypes(votes=job.inputs.voting is not None),
             shuffle_method="p2p",
         )
 
@@ -318,28 +321,25 @@ def _decide(
 ) -> dict[str, NDArray[Any]]:
     began = time.perf_counter()
     with using_endpoint(job.endpoint_url):
-        rejections, counts = stages.decide_picks(job, picks)
+        decisions, counts = stages.decide_picks(job, picks)
     partition = int(plan.partition_of(picks.micrograph[:1])[0])
     _emit(job, events.decided(partition, counts, time.perf_counter() - began))
-    group = group_of[rejections.fragment]
-    wanted = group >= 0
-    return {"group": group[wanted], **rejections.take(wanted).columns()}
+    return decision_columns(decisions, group_of, votes=job.inputs.voting is not None)
 
 
 def _write_moved(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    columns = {name: moved[name].to_numpy() for name in Rejections.dtypes}
-    rejections = Rejections.from_columns(columns)
-    return pd.DataFrame({"checkpoint": _write(numbers["fragment"].tolist(), job, plan, rejections)})
+    decisions = decisions_from(moved)
+    return pd.DataFrame({"checkpoint": _write(numbers["fragment"].tolist(), job, plan, decisions)})
 
 
 def _write(
-    group: Sequence[int], job: Job, plan: Plan, moved: Rejections | None = None
+    group: Sequence[int], job: Job, plan: Plan, moved: Decisions | None = None
 ) -> list[FragmentCheckpoint]:
-    moved = moved or Rejections.concatenate([])
+    moved = moved or Decisions.concatenate([])
     checkpoints = []
     for number in group:
         began = time.perf_counter()
-        mine = moved.take(moved.fragment == number)
+        mine = moved.of_fragment(number)
         with using_endpoint(job.endpoint_url):
             checkpoints.append(stages.write_fragment(job, plan, number, mine))
         _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))

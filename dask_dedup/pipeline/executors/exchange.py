@@ -13,12 +13,16 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 
+from dask_dedup.dedup.decide import Decisions, Rejections
 from dask_dedup.dedup.picks import Picks
+from dask_dedup.dedup.votes import Votes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from dask_dedup.dedup.arrays import ArrayTable
 
     Arrays = Mapping[str, NDArray[Any]]
     Dtypes = Mapping[str, np.dtype[Any]]
@@ -85,6 +89,57 @@ def exchange(
 def _decide(frame: pd.DataFrame, decide: Callable[..., Arrays], *arguments: Any) -> pd.DataFrame:
     picks = Picks.from_columns({name: frame[name].to_numpy() for name in Picks.dtypes})
     return pd.DataFrame(decide(picks, *arguments))
+
+
+#: Before the name of a column of votes. One frame holds rejected particles and votes, in different rows.
+_VOTE = "vote_"
+
+
+def decision_dtypes(*, votes: bool) -> dict[str, np.dtype[Any]]:
+    """Return the columns of `decision_columns` without the group, and their dtypes."""
+    if not votes:
+        return dict(Rejections.dtypes)
+    voted = {f"{_VOTE}{name}": dtype for name, dtype in Votes.dtypes.items()}
+    return {**Rejections.dtypes, **voted, _VOTE: np.dtype(bool)}
+
+
+def decision_columns(
+    decisions: Decisions, group_of: NDArray[np.int64], *, votes: bool
+) -> dict[str, NDArray[Any]]:
+    """Convert decisions to columns for `exchange`.
+
+    `group_of` has the group of each fragment. Decisions about fragments with group -1 are left out. `votes` is whether
+    votes are counted.
+    """
+    tables: dict[str, ArrayTable] = {"": decisions.rejections}
+    groups = {"": group_of[decisions.rejections.fragment]}
+    if votes:
+        tables[_VOTE], groups[_VOTE] = decisions.votes, group_of[decisions.votes.fragment]
+    tables = {prefix: table.take(groups[prefix] >= 0) for prefix, table in tables.items()}
+    rows = {prefix: len(table) for prefix, table in tables.items()}
+    columns = {"group": np.concatenate([group[group >= 0] for group in groups.values()])}
+    for prefix, table in tables.items():
+        for name, column in table.columns().items():
+            parts = [
+                column if other == prefix else np.zeros(number, column.dtype)
+                for other, number in rows.items()
+            ]
+            columns[f"{prefix}{name}"] = np.concatenate(parts)
+    if votes:
+        columns[_VOTE] = np.repeat([False, True], list(rows.values()))
+    return columns
+
+
+def decisions_from(frame: pd.DataFrame) -> Decisions:
+    """Convert a frame of `decision_columns` back."""
+    columns = {str(name): frame[name].to_numpy() for name in frame.columns}
+    if _VOTE not in columns:
+        return Decisions(Rejections.from_columns(columns), Votes.concatenate([]))
+    is_vote = columns[_VOTE]
+    voted = {name: columns[f"{_VOTE}{name}"] for name in Votes.dtypes}
+    return Decisions(
+        Rejections.from_columns(columns).take(~is_vote), Votes.from_columns(voted).take(is_vote)
+    )
 
 
 def _one_each(number: int) -> tuple[int, ...]:

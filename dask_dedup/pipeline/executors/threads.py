@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.decide import Rejections
+from dask_dedup.dedup.decide import Decisions
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.formatting import counted
 from dask_dedup.pipeline import events, stages
@@ -116,7 +116,7 @@ class ThreadExecutor:
                     job,
                     plan,
                     number,
-                    Rejections.concatenate(moved.pop(number, [])),
+                    Decisions.concatenate(moved.pop(number, [])),
                     decided.pop(number, None),
                     self._names.pop(number, None),
                 )
@@ -127,8 +127,8 @@ class ThreadExecutor:
 
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
-    ) -> dict[int, list[Rejections]]:
-        """Find the duplicates in each shuffle partition. Map each fragment number to its rejected particles."""
+    ) -> dict[int, list[Decisions]]:
+        """Find the duplicates in each shuffle partition. Map each fragment number to the decisions about its picks."""
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
@@ -144,19 +144,17 @@ class ThreadExecutor:
             for partition, picks in parts:
                 partitions[partition].append(picks)
 
-        def decide(partition: int) -> list[tuple[int, Rejections]]:
+        def decide(partition: int) -> list[tuple[int, Decisions]]:
             began = time.perf_counter()
             parts, partitions[partition] = partitions[partition], []
-            rejections, counts = stages.decide_picks(job, Picks.concatenate(parts))
+            decisions, counts = stages.decide_picks(job, Picks.concatenate(parts))
             self.emit(events.decided(partition, counts, time.perf_counter() - began))
-            return [
-                (number, rejections.take(rows)) for number, rows in _rows_by(rejections.fragment)
-            ]
+            return _split(decisions)
 
-        moved: dict[int, list[Rejections]] = {}
+        moved: dict[int, list[Decisions]] = {}
         for decided in run(decide, range(len(partitions))):
-            for number, rejections in decided:
-                moved.setdefault(number, []).append(rejections)
+            for number, decisions in decided:
+                moved.setdefault(number, []).append(decisions)
         return moved
 
     def _moving(self, plan: Plan, number: int) -> Picks | None:
@@ -191,6 +189,22 @@ def _boundary_picks(picks: Picks) -> Picks:
     """
     micrograph = picks.micrograph
     return picks.take((micrograph == micrograph[:1]) | (micrograph == micrograph[-1:]))
+
+
+def _split(decisions: Decisions) -> list[tuple[int, Decisions]]:
+    """Split decisions by fragment."""
+    rejections, votes = decisions.rejections, decisions.votes
+    none = np.empty(0, dtype=np.intp)
+    rejected, voted = dict(_rows_by(rejections.fragment)), dict(_rows_by(votes.fragment))
+    return [
+        (
+            number,
+            Decisions(
+                rejections.take(rejected.get(number, none)), votes.take(voted.get(number, none))
+            ),
+        )
+        for number in {**rejected, **voted}
+    ]
 
 
 def _rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:

@@ -40,7 +40,7 @@ class Publication:
     target : str
         The table: a folder or its URI, or a catalog and the name in it.
     table : str
-        "particles_kept", "particles_rejected" or "duplicates".
+        "particles_kept", "particles_rejected", "duplicates" or "votes".
     run_id : str
     mode : {"append", "replace"}
     changed : bool
@@ -128,7 +128,7 @@ def publish(
         Folder of the Delta table, which is created if it does not exist.
     iceberg : (str, str), optional
         Name of a catalog in pyiceberg's configuration, and of a table in it. Pass this or `delta`.
-    table : {"kept", "rejected", "duplicates"}
+    table : {"kept", "rejected", "duplicates", "votes"}
         The dataset to publish.
     mode : {"append", "replace"}
         Keep or replace the contents of the table. A run that is in the table is not published again.

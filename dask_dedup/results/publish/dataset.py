@@ -14,7 +14,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import short_names
 from dask_dedup.hints import parameter
 from dask_dedup.output import open_store
-from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.storage.files import read_metadata
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from dask_dedup.results.finished_run import FinishedRun
 
 #: The dataset that each value of `table` publishes.
-DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES}
+DATASETS = {"kept": KEPT, "rejected": REJECTED, "duplicates": DUPLICATES, "votes": VOTES}
 #: Constant columns: the table has one value for each file, and the files do not hold them.
 RUN, INPUT = "run", "input_name"
 #: This many digits of the run id are in the table.
@@ -77,7 +77,7 @@ class Dataset:
     ----------
     run : FinishedRun
     name : str
-        "particles_kept", "particles_rejected" or "duplicates".
+        "particles_kept", "particles_rejected", "duplicates" or "votes".
     schema : pyarrow.Schema
         Schema of the files.
     files : tuple of DatasetFile
@@ -166,6 +166,11 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
             f"{damaged[0]} is missing or changed. Run again with {parameter('overwrite')}, then publish."
         )
     name = DATASETS[table]
+    if name == VOTES and not run.params.counts_votes:
+        raise InputError(
+            f"{run.output}: the run counted no votes. Run with {parameter('votes')} into another folder, and "
+            "publish that."
+        )
     files = run.files_of(name)
     other = next((file.path for file in files if file.path.suffix != ".parquet"), None)
     if other:

@@ -82,7 +82,7 @@ def _subject(inspection: Inspection, name: str) -> Subject:
     own = separation.recommended or sample.inputs.params.min_separation
     params = replace(sample.inputs.params, min_separation=own)
     higher = sample.inputs.higher_is_better
-    rejections, _ = decide(sample.picks, params, higher)
+    rejections = decide(sample.picks, params, higher)[0].rejections
     contents = _contents(sample, rejections)
     analysis = analyse_separations(sample.picks, params, higher)
     picks = contents.sample

@@ -87,7 +87,7 @@ def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:
             if change != _TIME:
                 raise MismatchError(f"{path} has changed since the run: {change}")
             touched.append(path)
-        inputs = make_inputs(tables, exposures, run.params)
+        inputs = make_inputs(tables, exposures, run.params, run.manifest["left_out"])
     except FAULTS as error:
         return Check.failed("inputs", error), None
     try:

@@ -1,0 +1,312 @@
+"""Votes: each pick votes for the nearest particle that remains, in the name of its picker.
+
+The particles that greedy suppression keeps are the representatives. A representative votes for itself. Any other
+particle votes for the nearest representative that it is a duplicate of, if that is within the vote distance; of
+several equally near, for the better-ranked. The votes of a representative are the pickers that voted for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from dask_dedup.dedup.arrays import ArrayTable, constant_column, dtypes_of
+from dask_dedup.dedup.coincident import best_of_runs
+from dask_dedup.dedup.pairs import PairSearch, Points
+from dask_dedup.dedup.picks import fragment_of, row_of
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.greedy import Suppression
+    from dask_dedup.dedup.pairs import Floats, Indices, Keys, Pairs
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.dedup.picks import Picks
+    from dask_dedup.dedup.voting import Voting
+
+
+@dataclass(frozen=True, slots=True)
+class Votes(ArrayTable):
+    """Table with a row for each representative and each picker that voted for it.
+
+    Attributes
+    ----------
+    row_id : (n,) uint64
+        Of the representative, as in `Picks`, like micrograph, uid and source. Fields with ``voter_`` describe the
+        nearest particle of the picker that voted for it.
+    kept : (n,) bool
+        Whether the representative is kept.
+    votes, pickers_here : (n,) uint16
+        Number of pickers that voted for it, and of pickers with comparable particles on its micrograph.
+    picker : (n,) uint16
+        Number of the picker.
+    picks : (n,) int32
+        Number of its particles that voted.
+    distance : (n,) float64
+        Angstrom, between the representative and the voter.
+    """
+
+    row_id: NDArray[np.uint64]
+    micrograph: NDArray[np.uint64]
+    uid: NDArray[np.uint64]
+    source: NDArray[np.uint16]
+    kept: NDArray[np.bool_]
+    votes: NDArray[np.uint16]
+    pickers_here: NDArray[np.uint16]
+    picker: NDArray[np.uint16]
+    picks: NDArray[np.int32]
+    voter_row_id: NDArray[np.uint64]
+    voter_uid: NDArray[np.uint64]
+    voter_source: NDArray[np.uint16]
+    voter_score: NDArray[np.float64]
+    distance: NDArray[np.float64]
+
+    @property
+    def fragment(self) -> NDArray[np.int64]:
+        """Number of the fragment that contains each representative, (n,)."""
+        return fragment_of(self.row_id)
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """Row number of each representative within its fragment, (n,)."""
+        return row_of(self.row_id)
+
+    @property
+    def first(self) -> NDArray[np.bool_]:
+        """Mask of the first row of each representative, (n,). Its rows must follow each other."""
+        return np.append(True, self.row_id[1:] != self.row_id[:-1])[: self.row_id.size]
+
+    def in_order(self) -> Self:
+        """Return the table sorted by the row id of the representatives, then by picker."""
+        # Each representative has its rows in order already.
+        return self.take(np.argsort(self.row_id, kind="stable"))
+
+
+Votes.dtypes = dtypes_of(
+    *(Votes, "u8", "u8", "u8", "u2", "?", "u2", "u2", "u2"),
+    *("i4", "u8", "u8", "u2", "f8", "f8"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ballots:
+    """The votes of particles that are no representatives: rows of the voter and of what it voted for.
+
+    Attributes
+    ----------
+    voter, voted : (n,) intp
+    distance : (n,) float64
+        Angstrom.
+    """
+
+    voter: Indices
+    voted: Indices
+    distance: Floats
+
+
+def cast_ballots(
+    points: Points,
+    keys: Keys,
+    result: Suppression,
+    distance: float,
+    filaments: NDArray[np.int64] | None = None,
+) -> Ballots:
+    """Let every rejected particle vote.
+
+    Parameters
+    ----------
+    points : Points
+    keys : sequence of (n,) uint64
+        Rank keys (see `rank`).
+    result : Suppression
+        The representatives are the particles that it does not reject.
+    distance : float
+        The vote distance, angstrom.
+    filaments : (n,) int64, optional
+        Filament of each particle; -1 if it has none. A particle whose nearest representative is on a filament votes
+        for every representative of that filament within the vote distance.
+    """
+    voter, voted, apart = _pairs_to_representatives(points, result, distance)
+    order = np.argsort(voter)
+    voter, voted, apart = voter[order], voted[order], apart[order]
+    starts = _starts(voter)
+    nearest, least = _nearest_of_runs(voted, apart, starts, keys)
+    if filaments is None:
+        return Ballots(voter[starts], nearest, least)
+    nearest = np.repeat(nearest, np.diff(starts, append=voter.size))
+    filament = filaments[nearest]
+    votes = (voted == nearest) | ((filament >= 0) & (filaments[voted] == filament))
+    return Ballots(voter[votes], voted[votes], apart[votes])
+
+
+def _pairs_to_representatives(points: Points, result: Suppression, distance: float) -> Pairs:
+    """Return all pairs of a rejected particle and a representative that are duplicates within the vote distance."""
+    rejected = result.rejected
+    if result.pairs is not None:
+        return _pairs_of_groups(result, result.pairs, distance)
+    none = np.empty(0, np.intp)
+    found: list[Pairs] = [(none, none, np.empty(0))]
+    if rejected.any():
+        representatives = np.flatnonzero(~rejected)
+        for k, row in PairSearch.over(points, distance).candidates(representatives):
+            k, row = k[rejected[row]], row[rejected[row]]
+            close, apart = points.measure(representatives[k], row, distance)
+            found.append((row[close], representatives[k[close]], apart[close]))
+    voter, voted, apart = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return voter, voted, apart
+
+
+def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pairs:
+    """Select the pairs of a rejected and a kept row, and replace the numbers of coincident groups by rows."""
+    i, j, apart = pairs
+    groups, rejected = result.groups, result.rejected
+    lost = rejected if groups is None else rejected[groups.best]
+    near = (lost[i] != lost[j]) & (apart <= distance)
+    i, j, apart = i[near], j[near], apart[near]
+    voter, voted = np.where(lost[i], i, j), np.where(lost[i], j, i)
+    if groups is None:
+        return voter, voted, apart
+    members, starts = np.argsort(groups.group, kind="stable"), np.cumsum(groups.rows) - groups.rows
+    # Of a kept group one row is kept, unless a label forbids that the others are its duplicates.
+    kept = np.where(groups.mutual, 1, groups.rows)
+    members_kept = members.copy()
+    members_kept[starts[groups.mutual]] = groups.best[groups.mutual]
+    pair, nth = _repeat(groups.rows[voter])
+    voter = members[starts[voter[pair]] + nth]
+    voted, apart = voted[pair], apart[pair]
+    pair, nth = _repeat(kept[voted])
+    voter, apart = voter[pair], apart[pair]
+    voted = members_kept[starts[voted[pair]] + nth]
+    copies = np.flatnonzero(groups.mutual[groups.group] & ~lost[groups.group])
+    copies = copies[rejected[copies]]
+    return (
+        np.append(voter, copies),
+        np.append(voted, groups.best[groups.group[copies]]),
+        np.append(apart, np.zeros(copies.size)),
+    )
+
+
+def _repeat(times: Indices) -> tuple[Indices, Indices]:
+    """Return each position in `times` as often as its value says, and the number of the repetition, from 0."""
+    position = np.repeat(np.arange(times.size), times)
+    return position, np.arange(position.size) - (np.cumsum(times) - times)[position]
+
+
+def _nearest_of_runs(
+    rows: Indices, distance: Floats, starts: Indices, keys: Keys
+) -> tuple[Indices, Floats]:
+    """Split `rows` at `starts`. Return the nearest row of each part, the better-ranked of equally near ones.
+
+    Also return its distance.
+    """
+    if not starts.size:
+        return rows, distance
+    least = np.minimum.reduceat(distance, starts)
+    part = np.repeat(np.arange(starts.size), np.diff(starts, append=rows.size))
+    leading = distance == least[part]
+    starts = np.searchsorted(part[leading], np.arange(starts.size))
+    return best_of_runs(rows[leading], starts, keys), least
+
+
+def _starts(values: NDArray[np.signedinteger]) -> Indices:
+    """Return the position of the first of each run of equal values."""
+    return np.flatnonzero(np.append(True, values[1:] != values[:-1])[: values.size])
+
+
+@dataclass(frozen=True, slots=True)
+class CountedVotes:
+    """The table of votes, and what each particle has from it.
+
+    Attributes
+    ----------
+    table : Votes
+    votes : (n,) uint16
+        Of each particle; 0 if it is no representative.
+    outvoted : (n,) bool
+        Whether a particle is a representative with too few votes.
+    """
+
+    table: Votes
+    votes: NDArray[np.uint16]
+    outvoted: NDArray[np.bool_]
+
+    @classmethod
+    def none(cls, n: int) -> Self:
+        """Return the result for `n` particles if votes are not counted."""
+        return cls(
+            Votes.concatenate([]),
+            votes=constant_column(np.uint16(0), n),
+            outvoted=constant_column(np.False_, n),
+        )
+
+
+def count_votes(
+    picks: Picks,
+    micrographs: Indices,
+    keys: Keys,
+    result: Suppression,
+    params: DedupParams,
+    voting: Voting,
+) -> CountedVotes:
+    """Count the votes of each representative, and choose those that are kept.
+
+    Parameters
+    ----------
+    picks : Picks
+        Valid picks of whole micrographs.
+    micrographs : (n,) intp
+        Number of the micrograph of each, from 0.
+    keys : sequence of (n,) uint64
+        Rank keys of the picks.
+    result : Suppression
+        Its decisions about the picks.
+    params : DedupParams
+    voting : Voting
+    """
+    centres, reach = picks.points(params)
+    distance = reach if params.vote_distance is None else params.vote_distance
+    filaments = picks.label if params.ignore_within_filament else None
+    points = Points(centres, micrographs, picks.exclusions(params))
+    ballots = cast_ballots(points, keys, result, distance, filaments)
+
+    picker = np.array(voting.picker_of, dtype=np.intp)[picks.source]
+    pickers, own = len(voting.pickers), np.flatnonzero(~result.rejected)
+    # A slot for each representative and picker. A representative comes before other particles at distance 0.
+    voter = np.append(own, ballots.voter)
+    slot = np.append(own, ballots.voted) * pickers + picker[voter]
+    apart = np.append(np.full(own.size, -1.0), ballots.distance)
+    order = np.argsort(slot)
+    starts = _starts(slot[order])
+    nearest, least = _nearest_of_runs(voter[order], apart[order], starts, keys)
+    voted, by = np.divmod(slot[order][starts], pickers)
+
+    seen = np.zeros((int(micrographs.max(initial=-1)) + 1, pickers), dtype=bool)
+    seen[micrographs, picker] = True
+    votes = np.bincount(voted, minlength=len(picks))
+
+    def found_by(number: int) -> NDArray[np.bool_]:
+        found = np.zeros(len(picks), dtype=bool)
+        found[voted[by == number]] = True
+        return found[own]
+
+    outvoted = np.zeros(len(picks), dtype=bool)
+    outvoted[own] = ~voting.keeps(votes[own], micrographs[own], seen, found_by)
+    table = Votes(
+        row_id=picks.row_id[voted],
+        micrograph=picks.micrograph[voted],
+        uid=picks.uid[voted],
+        source=picks.source[voted],
+        kept=~outvoted[voted],
+        votes=votes[voted].astype(np.uint16),
+        pickers_here=seen.sum(axis=1)[micrographs[voted]].astype(np.uint16),
+        picker=by.astype(np.uint16),
+        picks=np.diff(starts, append=slot.size).astype(np.int32),
+        voter_row_id=picks.row_id[nearest],
+        voter_uid=picks.uid[nearest],
+        voter_source=picks.source[nearest],
+        voter_score=picks.score[nearest],
+        distance=np.maximum(least, 0.0),
+    )
+    return CountedVotes(table, votes.astype(np.uint16), outvoted)
