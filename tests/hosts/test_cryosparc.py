@@ -185,7 +185,7 @@ def test_a_uid_of_two_inputs_keeps_the_values_of_its_row(dedup, instance):
     slots = {each["name"]: each["dtype"] for each in job.outputs[KEPT].slots}
     assert slots["alignments_class_0"] == "alignments3D"
     assert {*instance.load(job, KEPT)["blob/idx"].tolist()} == {7}
-    assert "300 uids" in log_of(job)
+    assert "300 particles with the uid of another one" in log_of(job)
 
 
 def test_an_empty_input_and_an_empty_output(dedup, instance):

@@ -25,6 +25,7 @@ from dask_dedup.integrations.host import FOLDER, interrupted_by_signals, run_in_
 from dask_dedup.output.layout import KEPT, MANIFEST, PAGE, REJECTED
 from dask_dedup.results.report.picture import save_pictures
 from dask_dedup.results.summary import outcome_lines
+from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -90,7 +91,7 @@ def run_external_job(
     url : str, optional
         Address of the instance; see `session.log_in`.
     title, description : str
-        Of the job.
+        Of the job. By default the description lists the inputs.
     folder : path, optional
         Folder to keep the tables and the result in. By default they are in a temporary folder.
     names : mapping, optional
@@ -120,14 +121,16 @@ def run_external_job(
     extra = _find(session, project, [exposures] if exposures else [], "exposure", _BLOB)
     with ExitStack() as stack:
         stack.enter_context(interrupted_by_signals())
-        if folder is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-dedup-"))
-        tables = Path(folder) / "tables"
+        temporary = tempfile.TemporaryDirectory(prefix="dask-dedup-")
+        place = Path(folder or stack.enter_context(temporary)).absolute()
+        tables = place / "tables"
         tables.mkdir(parents=True, exist_ok=True)
         paths = {str(each.name): str(each.path_in(tables)) for each in (*inputs, *extra)}
+        listed = ", ".join(str(each.name) for each in inputs)
+        description = description or f"Duplicates of {listed}. dask-dedup {__version__}."
         job = ExternalJob.create(session, project, workspace, title, description, echo)
         job.replaced = {path: name for name, path in paths.items()}
-        job.replaced[str(Path(folder) / FOLDER)] = job.uid
+        job.replaced[str(place / FOLDER)] = job.uid
         with job.running() as start:
             job.write(f"{project} {job.uid}: {title}")
             job.connect(_PARTICLES, inputs, _LOCATION)
@@ -139,7 +142,7 @@ def run_external_job(
                 job.add_output(name, shown, slots, passthrough)
             start()
             result = run_in_job(
-                folder,
+                place,
                 [paths[str(each.name)] for each in inputs],
                 _with_paths(params or DedupParams(), paths),
                 job.write,
@@ -150,6 +153,8 @@ def run_external_job(
             )
             _save(job, result, slots)
         _check(job, result)
+        if folder:
+            echo(f"result: {result.output}")
     return FinishedJob(job.uid, result)
 
 
@@ -194,7 +199,7 @@ def _load(
         return {_LOCATION: _LOCATION}, _PARTICLES
     # What passes through is found by uid, so it could come from the wrong input.
     job.write(
-        f"{counted(repeated, 'uid')} of the inputs are not the only ones: all slots are saved, none passes through."
+        f"{counted(repeated, 'particle')} with the uid of another one: the job saves all slots, none passes through."
     )
     return {slot: inputs[0].slots.get(slot, slot) for slot in shared}, None
 
@@ -214,7 +219,11 @@ def _outcome(result: RunResult, name: str) -> Any:
 
 def _save(job: ExternalJob, result: RunResult, slots: Mapping[str, str]) -> None:
     """Save the outputs, and show the pictures and the report."""
-    pictures = save_pictures(result, result.output.parent)
+    pictures = None
+    try:
+        pictures = save_pictures(result, result.output.parent)
+    except RunError as error:
+        job.write(f"warning: {error}")
     for name in _OUTPUTS:
         dataset = _outcome(result, name)
         job.save(name, dataset, slots, pictures.tile if pictures else None)

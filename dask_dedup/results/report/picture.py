@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dask_dedup.errors import DedupError, RunError
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report.still import LEAST_RADIUS, View, busiest_part, scale_bar
 from dask_dedup.results.report.subject import Subject
@@ -33,6 +34,8 @@ _INK, _SOFT, _GROUND, _PAPER = "#1b1e22", "#535a63", "#f3f4f5", "#ffffff"
 _FILL = 140
 #: Pixels: side of a view and of the tile, margins, and text.
 _SIDE, _TILE, _MARGIN, _TEXT = 800, 480, 16, 20
+#: Characters of the name of a picker.
+_NAME = 24
 #: Views are drawn this much larger, so that their edges are smooth.
 _FINER = 2
 
@@ -56,7 +59,23 @@ class Pictures:
 
 
 def save_pictures(result: RunResult, folder: Path) -> Pictures | None:
-    """Save the pictures of the micrograph that the report shows first. Return None if it shows none."""
+    """Save the pictures of the micrograph that the report shows first. Return None if it shows none.
+
+    Raises
+    ------
+    RunError
+        If they cannot be drawn.
+    """
+    try:
+        return _save(result, folder)
+    except DedupError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"the picture cannot be drawn ({type(error).__name__}: {reason})") from error
+
+
+def _save(result: RunResult, folder: Path) -> Pictures | None:
     run = open_finished_run(result.output)
     contents = result.report_contents
     if contents is None:
@@ -163,7 +182,7 @@ def _with_legend(subject: Subject, views: list[Image.Image], caption: str) -> Im
     """Put views side by side, a caption above and the colours of pickers below."""
     line = _TEXT + _MARGIN
     width = sum(view.width for view in views) + _MARGIN * (len(views) + 1)
-    height = max(view.height for view in views) + 2 * _MARGIN + 2 * line
+    height = max(view.height for view in views) + 2 * _MARGIN + 3 * line
     picture = Image.new("RGB", (width, height), _PAPER)
     pen = ImageDraw.Draw(picture)
     pen.text((_MARGIN, _MARGIN), caption, font=_font(_TEXT), fill=_INK)
@@ -171,18 +190,18 @@ def _with_legend(subject: Subject, views: list[Image.Image], caption: str) -> Im
     for view in views:
         picture.paste(view, (left, _MARGIN + line))
         left += view.width + _MARGIN
-    top, left = height - line, _MARGIN
+    top, left = height - 2 * line, _MARGIN
     font = _font(_TEXT)
     text = "filled: kept; empty: rejected"
     if subject.draws_circles:
         text += f"; each circle is {subject.separation / 10:g} nm wide, the separation"
-    names = [picker.name for picker in subject.pickers[: len(_COLOURS) - 1]]
+    names = [picker.name[:_NAME] for picker in subject.pickers[: len(_COLOURS) - 1]]
     names += ["others"] if len(subject.pickers) > len(names) else []
     for colour, name in zip(_COLOURS, names, strict=False):
         pen.ellipse((left, top + 4, left + _TEXT - 4, top + _TEXT), fill=colour)
         pen.text((left + _TEXT + 4, top), name, font=font, fill=_INK)
         left += _TEXT + 4 + round(font.getlength(name)) + 2 * _MARGIN
-    pen.text((left, top), text, font=font, fill=_SOFT)
+    pen.text((_MARGIN, top + line), text, font=font, fill=_SOFT)
     return picture
 
 
