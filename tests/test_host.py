@@ -25,11 +25,14 @@ def test_a_run_replaces_its_earlier_result_and_leaves_other_files_of_the_job(tmp
     lines = []
     for separation in (20, 200):
         params = DedupParams(min_separation=separation)
-        result = run_in_job(job, [table], params, lines.append, threads=1)
+        result = run_in_job(
+            job, [table], params, lines.append, threads=1, plot_micrographs=["none"]
+        )
         assert result.manifest["parameters"]["min_separation"] == separation
     assert {path.name for path in job.iterdir()} == {"note.txt", "dedup"}
     assert lines.count(f"report: {job / 'dedup/report.html'}") == 2
     assert f"result: {job / 'dedup'}" in lines
+    assert sum("shows none of the named micrographs" in line for line in lines) == 2
     with pytest.raises(InputError):
         run_in_job(job, [tmp_path / "missing.star"], params, lines.append)
 

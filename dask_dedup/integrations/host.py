@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_dedup.errors import DedupError
+from dask_dedup.errors import DedupError, InputError
 from dask_dedup.monitoring.log import LineLog, logging_to, progress_lines
 from dask_dedup.results.command import spell_flag
 from dask_dedup.results.summary import report_line, summary_lines
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 #: Subfolder of a job for the result of its run; the host's own files are beside it.
 FOLDER = "dedup"
 
+logger = logging.getLogger("dask_dedup")
+
 
 def run_in_job(
     job: str | Path,
@@ -33,6 +35,7 @@ def run_in_job(
     *,
     spelling: Callable[[Hint], str] = spell_flag,
     summary: Callable[[RunResult], Sequence[str]] = summary_lines,
+    plot_micrographs: Sequence[str] = (),
     **options: Any,
 ) -> RunResult:
     """Run in the subfolder `FOLDER` of a job, and write the report. Replace the result of an earlier run there.
@@ -50,6 +53,8 @@ def run_in_job(
         Formats the parameters that messages name.
     summary : callable
         Returns the lines to write after the run.
+    plot_micrographs : sequence of str
+        Micrographs that the report shows besides those that are chosen.
     **options
         Further keywords of `dask_dedup.run`, such as ``threads=4``.
 
@@ -64,24 +69,44 @@ def run_in_job(
     RunError
         If the run fails. A report that cannot be written is a warning.
     """
-    from dask_dedup import report, run
+    from dask_dedup import run
 
     with logging_to(LineLog(write, spelling)) as log:
         with progress_lines() as on_event:
             result = run(
-                inputs, Path(job) / FOLDER, params, overwrite=True, on_event=on_event, **options
+                inputs,
+                Path(job) / FOLDER,
+                params,
+                overwrite=True,
+                on_event=on_event,
+                plot_micrographs=plot_micrographs,
+                **options,
             )
         for line in summary(result):
             log.write(line)
         try:
-            page = report(result.output, contents=result.report_contents)
+            page = _report(result, plot_micrographs, spelling)
         except DedupError as error:
-            logging.getLogger("dask_dedup").warning(
-                "the result is complete, but has no report: %s", error.spelled(spelling)
-            )
+            logger.warning("the result is complete, but has no report: %s", error.spelled(spelling))
         else:
             log.write(report_line(page))
     return result
+
+
+def _report(result: RunResult, named: Sequence[str], spelling: Callable[[Hint], str]) -> Path:
+    """Write the report, without the micrographs `named` if there is none of such a name."""
+    from dask_dedup import report
+
+    contents = result.report_contents
+    try:
+        return report(result.output, plot_micrographs=named, contents=contents)
+    except InputError as error:
+        if not named:
+            raise
+        logger.warning(
+            "the report shows none of the named micrographs: %s", error.spelled(spelling)
+        )
+        return report(result.output, contents=contents)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import inspect
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -17,6 +19,7 @@ import pytest
 
 pytest.importorskip("cryosparc")
 
+from conftest import REPOSITORY
 from cryosparc.dataset import Dataset
 from cryosparc.tools import CryoSPARC
 from cryosparc_instance import EMAIL, LICENSE, PASSWORD, SECRETS, TOKEN, Instance, serve
@@ -338,6 +341,14 @@ def test_an_interrupted_job_is_marked(instance):
     assert instance.external.history == ["running", "failed"]
     assert "interrupted" in log_of(instance.external, "error")
     assert "Traceback" not in stderr
+
+
+def test_the_commands_of_the_guide_run(cli, instance):
+    page = (REPOSITORY / "docs" / "guides" / "cryosparc-job.md").read_text()
+    commands = re.findall(r"^\$ dask-dedup (cryosparc .*)", page, re.MULTILINE)
+    assert len(commands) == 3
+    for command in commands:
+        assert cli(*shlex.split(command)).exit_code == 0, command
 
 
 def test_every_parameter_of_a_run_is_an_option():

@@ -121,8 +121,7 @@ def run_external_job(
     extra = _find(session, project, [exposures] if exposures else [], "exposure", _BLOB)
     with ExitStack() as stack:
         stack.enter_context(interrupted_by_signals())
-        temporary = tempfile.TemporaryDirectory(prefix="dask-dedup-")
-        place = Path(folder or stack.enter_context(temporary)).absolute()
+        place = Path(folder or stack.enter_context(tempfile.TemporaryDirectory())).absolute()
         tables = place / "tables"
         tables.mkdir(parents=True, exist_ok=True)
         paths = {str(each.name): str(each.path_in(tables)) for each in (*inputs, *extra)}
