@@ -57,10 +57,10 @@ def python(code):
 @pytest.mark.parametrize(
     ("code", "expected"),
     [
-        ("", SUCCEEDED),
-        ("raise SystemExit(2)", FAILED),
-        ("import no_such_package", FAILED),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", FAILED),
+        ("", (SUCCEEDED, 0)),
+        ("raise SystemExit(2)", (FAILED, 2)),
+        ("import no_such_package", (FAILED, 1)),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", (FAILED, 137)),
     ],
 )
 def test_every_end_of_a_process_is_noticed(code, expected, capfd):
@@ -78,12 +78,12 @@ def test_an_aborted_process_ends(code, monkeypatch):
 
     monkeypatch.setattr(supervisor, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(supervisor, "GRACE_SECONDS", 0.1)
-    assert supervise(python(code), lambda: True) == ABORTED
+    assert supervise(python(code), lambda: True).outcome == ABORTED
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_and_is_a_failure(number):
     timer = threading.Timer(0.2, os.kill, (os.getpid(), number))
     timer.start()
-    assert supervise(python("import time; time.sleep(60)")) == FAILED
+    assert supervise(python("import time; time.sleep(60)")).outcome == FAILED
     timer.join()

@@ -120,6 +120,8 @@ def interrupted_by_signals() -> Iterator[None]:
         return
 
     def interrupt(*_: object) -> None:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)  # a second signal must not disturb the cleaning up
         raise KeyboardInterrupt
 
     before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGINT)}

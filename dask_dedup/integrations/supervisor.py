@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,8 +22,15 @@ GRACE_SECONDS = 5.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
-def supervise(command: Sequence[str], is_aborted: Callable[[], bool] = lambda: False) -> str:
-    """Run a command to its end. Return `SUCCEEDED`, `FAILED` or `ABORTED`.
+class Ending(NamedTuple):
+    """How a process ended: `SUCCEEDED`, `FAILED` or `ABORTED`, and the exit code to pass on."""
+
+    outcome: str
+    code: int
+
+
+def supervise(command: Sequence[str], is_aborted: Callable[[], bool] = lambda: False) -> Ending:
+    """Run a command to its end. Return how it ended.
 
     If `is_aborted` returns True or this process is asked to end, the command gets SIGTERM, and SIGKILL after
     `GRACE_SECONDS`. A signal counts as a failure. If the command was killed, a line on standard error names the
@@ -44,13 +51,16 @@ def supervise(command: Sequence[str], is_aborted: Callable[[], bool] = lambda: F
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+    code = process.returncode
+    if code < 0:
+        if not (aborted or received):
+            name = signal.Signals(-code).name
+            cause = ", probably because memory ran out" if name == "SIGKILL" else ""
+            sys.stderr.write(f"dask-dedup: the job was killed by {name}{cause}.\n")
+        code = 128 - code  # as a shell has it
     if aborted:
-        return ABORTED
-    if process.returncode < 0 and not received:
-        name = signal.Signals(-process.returncode).name
-        cause = ", probably because memory ran out" if name == "SIGKILL" else ""
-        sys.stderr.write(f"dask-dedup: the job was killed by {name}{cause}.\n")
-    return SUCCEEDED if process.returncode == 0 else FAILED
+        return Ending(ABORTED, code)
+    return Ending(FAILED if code else SUCCEEDED, code)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
