@@ -11,6 +11,7 @@ from dask_dedup.cli.cryosparc import cryosparc
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.failure import exiting_on_errors
 from dask_dedup.cli.inspect import inspect
+from dask_dedup.cli.relion import relion
 from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
 from dask_dedup.storage.paths import ENDPOINTS, check_endpoint
@@ -51,5 +52,5 @@ def main(endpoint_url: str | None) -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-for _command in (run, inspect, verify, report, publish, status, clean, demo, cryosparc):
+for _command in (run, inspect, verify, report, publish, status, clean, demo, cryosparc, relion):
     main.add_command(_command)

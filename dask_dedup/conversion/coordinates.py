@@ -66,8 +66,8 @@ LIST, SUFFIX_LIST = "autopick.star", "coords_suffix_autopick.star"
 LIST_LABELS = ("rlnMicrographName", "rlnMicrographCoordinates")
 _SUFFIX = "_autopick.star"
 _JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
-#: A project folder of RELION has one of these.
-_PROJECT_FILES = ("default_pipeline.star", ".gui_projectdir")
+#: A project folder of RELION has one of these. A job folder has a copy of the first, and a third file.
+_PROJECT_FILES, _JOB_FILE = ("default_pipeline.star", ".gui_projectdir"), "job.star"
 #: Pixel sizes of one micrograph may differ by this fraction, through rounding.
 _TOLERANCE = 1e-3
 
@@ -242,6 +242,8 @@ def find_project(final: Path, micrographs: Sequence[str]) -> Path | None:
     home = final.absolute()
     relative = [name for name in micrographs[:1] if name and not PurePosixPath(name).is_absolute()]
     for folder in home.parents:
+        if exists(folder / _JOB_FILE):
+            continue
         if any(exists(folder / name) for name in (*_PROJECT_FILES, *relative)):
             return folder
     return None

@@ -15,7 +15,7 @@ from dask_dedup.results.command import spell_flag
 from dask_dedup.results.summary import report_line, summary_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.hints import Hint
@@ -33,6 +33,7 @@ def run_in_job(
     params: DedupParams,
     write: Callable[[str], None],
     *,
+    finish: Callable[[RunResult], Iterable[str]] = lambda _: (),
     spelling: Callable[[Hint], str] = spell_flag,
     summary: Callable[[RunResult], Sequence[str]] = summary_lines,
     plot_micrographs: Sequence[str] = (),
@@ -49,6 +50,8 @@ def run_in_job(
     write : callable
         Called with each line of the job's log: messages, progress every 10 s, counts, paths, and the
         warnings last. Progress comes from another thread.
+    finish : callable
+        Called with the result at the end, to hand it to the host. Returns further lines of the log.
     spelling : callable
         Formats the parameters that messages name.
     summary : callable
@@ -90,6 +93,8 @@ def run_in_job(
             logger.warning("the result is complete, but has no report: %s", error.spelled(spelling))
         else:
             log.write(report_line(page))
+        for line in finish(result):
+            log.write(line)
     return result
 
 

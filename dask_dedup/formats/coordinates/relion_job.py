@@ -44,7 +44,12 @@ def micrographs_of_job(table: ParticleTable) -> JobMicrographs | None:
         if picks.suffix:
             path = at(picks.project) / picks.rows[0][2]
             return JobMicrographs(str(path), picks.info.path) if is_file(path) else None
-    start = at(table.path).absolute()
+    return micrographs_named_near(at(table.path))
+
+
+def micrographs_named_near(path: Path) -> JobMicrographs | None:
+    """Return the table of micrographs of the job whose folder contains `path`, None if there is none."""
+    start = path.absolute()
     job = next((each for each in (start, *start.parents) if _JOB.fullmatch(each.name)), None)
     if job is None or not (job / "job.star").is_file():
         return None

@@ -1,0 +1,313 @@
+"""External job of RELION 3.1, 4 and 5: its marks, its output nodes, and the run.
+
+RELION looks at marks (empty files in the job folder), never at exit codes. Without a mark it shows a job as running
+for ever. So a small process (`main`) starts the job as another process, watches it, and writes the mark. Until the run
+begins, this module imports only the standard library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+
+from dask_dedup.integrations.supervisor import ABORTED, FAILED, SUCCEEDED, supervise
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from dask_dedup.dedup.params import DedupParams
+    from dask_dedup.pipeline.result import RunResult
+
+#: The mark for each end of a job.
+MARKS = {
+    SUCCEEDED: "RELION_JOB_EXIT_SUCCESS",
+    FAILED: "RELION_JOB_EXIT_FAILURE",
+    ABORTED: "RELION_JOB_EXIT_ABORTED",
+}
+#: The mark with which RELION's window asks a job to end.
+ABORT = "RELION_JOB_ABORT_NOW"
+NODES = "RELION_OUTPUT_NODES.star"
+#: Set for the process of a job whose end is watched.
+WATCHED = "DASK_DEDUP_WATCHED_JOB"
+
+PARTICLES, COORDINATES = "particles", "coordinates"
+_TYPE, _LABEL = "rlnPipeLineNodeType", "rlnPipeLineNodeTypeLabel"
+#: Types of nodes in RELION 3.1, and their labels in RELION 4 and 5.
+_TYPES = {PARTICLES: "3", COORDINATES: "2"}
+_LABELS_4 = {
+    PARTICLES: "ParticlesData.star.relion",
+    COORDINATES: "MicrographsCoords.star.relion.autopick",
+}
+_LABELS_5 = {
+    PARTICLES: "ParticleGroupMetadata.star.relion",
+    COORDINATES: "MicrographCoordsGroup.star.relion.autopick",
+}
+#: Columns of the table of output nodes by version. An unknown version reads one of the columns of RELION 3.1 and 5.
+_COLUMNS: dict[str, dict[str, dict[str, str]]] = {
+    "3.1": {_TYPE: _TYPES},
+    "4": {_LABEL: _LABELS_4},
+    "5": {_LABEL: _LABELS_5},
+    "": {_TYPE: _TYPES, _LABEL: _LABELS_5},
+}
+
+
+class Node(NamedTuple):
+    """An output of a job for other jobs: the path, relative to the project, and its kind."""
+
+    path: str
+    kind: str
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run ``dask-dedup relion`` with these arguments, by default those of this program, then exit."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    job = job_to_watch(arguments)
+    if job is None:
+        os.execv(sys.executable, _command(arguments))
+    sys.exit(watch(job, arguments))
+
+
+def _command(arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs a job in the same interpreter."""
+    program = "from dask_dedup.cli import main; main(prog_name='dask-dedup')"
+    return [sys.executable, "-c", program, "relion", *arguments]
+
+
+def job_to_watch(arguments: Sequence[str]) -> Path | None:
+    """Return the folder of the job that a command line runs. Return None if it runs none, or is watched already."""
+    if WATCHED in os.environ or not {"-h", "--help"}.isdisjoint(arguments):
+        return None
+    for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
+        name, equals, value = word.partition("=")
+        folder = value if equals else following
+        if name == "--o" and folder:
+            return Path(folder)
+    return None
+
+
+def watch(job: Path, arguments: Sequence[str]) -> int:
+    """Run a job in another process, write the mark of its end, and return its exit code."""
+    outcome, code = FAILED, 1
+    try:
+        job.mkdir(parents=True, exist_ok=True)
+        for mark in MARKS.values():
+            (job / mark).unlink(missing_ok=True)
+        os.environ[WATCHED] = "1"
+        outcome, code = supervise(_command(arguments), (job / ABORT).exists)
+        if outcome == ABORTED:
+            sys.stdout.write("dask-dedup: aborted\n")
+            (job / ABORT).unlink(missing_ok=True)
+            _remove_unfinished(job)
+    finally:
+        _write_mark(job, MARKS[outcome])
+    return code
+
+
+def _write_mark(job: Path, mark: str) -> None:
+    try:
+        (job / mark).touch()
+    except OSError:  # a full disk has space again without what the run left
+        _remove_unfinished(job)
+        (job / mark).touch()
+
+
+def _remove_unfinished(job: Path) -> None:
+    """Remove what an interrupted run has left, but not the result of an earlier run."""
+    folder = job / "dedup"  # host.FOLDER, which may not be importable
+    for path in folder.glob(".dask-dedup-*"):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def version_of(job: Path) -> str:
+    """Return the version of RELION that made a job: "3.1", "4" or "5"; "" if the folder has no ``job.star``."""
+    try:
+        text = (job / "job.star").read_text(errors="replace")
+    except OSError:
+        return ""
+    if re.search(r"^_rlnJobType\s", text, re.MULTILINE):
+        return "3.1"
+    if not re.search(r"^_rlnJobTypeLabel\s", text, re.MULTILINE):
+        return ""
+    number = re.search(r"^# version (\d+)", text, re.MULTILINE)
+    return "5" if number and int(number[1]) >= 50000 else "4"
+
+
+def node_table(nodes: Iterable[Node], version: str) -> str:
+    """Return the text of the table of output nodes for a version of RELION."""
+    columns = _COLUMNS[version]
+    labels = ["rlnPipeLineNodeName", *columns]
+    lines = [
+        *("", "# version 30001", "", "data_output_nodes", "", "loop_"),
+        *(f"_{label} #{number}" for number, label in enumerate(labels, 1)),
+        *(" ".join([path, *(texts[kind] for texts in columns.values())]) for path, kind in nodes),
+    ]
+    return "\n".join(lines) + "\n\n"
+
+
+def run(
+    job: Path,
+    inputs: Sequence[str | Path],
+    params: DedupParams,
+    write: Callable[[str], None],
+    *,
+    output_format: str,
+    micrographs: str | Path | None = None,
+    **options: Any,
+) -> RunResult:
+    """Remove duplicates in a job. Write its outputs, and last the table of output nodes.
+
+    Parameters
+    ----------
+    job : Path
+        Folder of the job, as RELION names it.
+    inputs : sequence of paths
+    params : DedupParams
+    write : callable
+        Called with each line of the job's log.
+    output_format : {"star", "relion-coordinates"}
+        Whether the output is particles or coordinates. Particles of one STAR file keep all of its content.
+    micrographs : path, optional
+        By default, coordinates have the micrographs that the jobs of the inputs name.
+    **options
+        Further keywords of `dask_dedup.run`.
+
+    Returns
+    -------
+    RunResult
+    """
+    from dask_dedup.errors import InputError
+    from dask_dedup.hints import parameter
+    from dask_dedup.integrations.host import FOLDER, run_in_job
+    from dask_dedup.output.manifest import find_manifest
+    from dask_dedup.version import __version__
+
+    if job.resolve() == Path.cwd():
+        raise InputError(
+            f"{job}: this is the project folder. Pass the folder of a job as {parameter('o')}."
+        )
+    (job / NODES).unlink(missing_ok=True)
+    version = version_of(job)
+    write(f"dask-dedup {__version__}, External job of RELION {version or '(unknown version)'}")
+    kind = COORDINATES if output_format == "relion-coordinates" else PARTICLES
+    if kind == COORDINATES:
+        micrographs = micrographs or _find_micrographs(inputs, version)
+    elif len(inputs) == 1 and _is_particle_table(Path(inputs[0])):
+        output_format = "native"
+    earlier = _kept_files(find_manifest(job / FOLDER))
+
+    def finish(result: RunResult) -> Iterator[str]:
+        kept = _kept_files(result.manifest)
+        _place(job, kept, kind)
+        for name in {*earlier} - {*kept}:
+            (job / name).unlink(missing_ok=True)
+        nodes = _find_nodes(job, result, kind, version)
+        _write(job / NODES, node_table(nodes, version))
+        yield from (f"output for other jobs: {node.path}" for node in nodes)
+
+    return run_in_job(
+        job,
+        inputs,
+        params,
+        write,
+        finish=finish,
+        output_format=output_format,
+        micrographs=micrographs,
+        **options,
+    )
+
+
+def _is_particle_table(path: Path) -> bool:
+    """Return whether an input is a STAR file of particles, which is written with all of its content."""
+    from dask_dedup.formats.coordinates.detection import detect
+
+    return path.suffix.lower() == ".star" and path.is_file() and not detect(path, folder=False)
+
+
+def _find_micrographs(inputs: Sequence[str | Path], version: str) -> str | None:
+    """Return the table of micrographs that the jobs of the inputs name, None if they do not name one.
+
+    RELION 3.1 reads coordinates only with one, so there it is an error if there is none.
+    """
+    from dask_dedup.errors import InputError
+    from dask_dedup.formats.coordinates.relion_job import micrographs_named_near
+    from dask_dedup.hints import parameter
+
+    found = set()
+    for path in map(Path, inputs):
+        if path.name.startswith("coords_suffix") and path.is_file():
+            named = path.read_text(errors="replace").strip()
+            found |= {named} if named.endswith(".star") and Path(named).is_file() else set()
+        elif job := micrographs_named_near(path):
+            found.add(os.path.relpath(job.path))
+    if len(found) == 1:
+        return found.pop()
+    if version != "3.1":
+        return None
+    what = "name several tables of micrographs" if found else "name no table of micrographs"
+    raise InputError(
+        f"the jobs of the inputs {what}, and RELION 3.1 needs one for coordinates. Connect the micrographs, or pass "
+        f"{parameter('micrographs')}."
+    )
+
+
+def _kept_files(manifest: dict[str, Any] | None) -> dict[str, str]:
+    """Return the files of the kept particles: name in the job folder, and path in the result."""
+    from dask_dedup.output.layout import KEPT
+
+    paths = [entry["path"] for entry in (manifest or {}).get("outputs", ())]
+    kept = [path for path in paths if path.startswith(f"{KEPT}/")]
+    if len(kept) == 1:
+        return {"particles.star": kept[0]}
+    return {path.removeprefix(f"{KEPT}/"): path for path in kept}
+
+
+def _place(job: Path, kept: dict[str, str], kind: str) -> None:
+    """Put the files of the kept particles into the job folder, as hard links where possible."""
+    from dask_dedup.conversion.coordinates import LIST
+    from dask_dedup.integrations.host import FOLDER
+    from dask_dedup.output.layout import KEPT
+
+    for name, path in kept.items():
+        source, target = job / FOLDER / path, job / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if kind == COORDINATES and name == LIST:
+            _write(target, source.read_text().replace(f"/{FOLDER}/{KEPT}/", "/"))
+            continue
+        draft = target.with_name(f".{target.name}.new")
+        draft.unlink(missing_ok=True)
+        try:
+            draft.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, draft)
+        draft.replace(target)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file that other programs see whole or not at all."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def _find_nodes(job: Path, result: RunResult, kind: str, version: str) -> list[Node]:
+    """Return the outputs for other jobs: the kept and the rejected particles, if there are any."""
+    from dask_dedup.conversion.coordinates import LIST, SUFFIX_LIST
+    from dask_dedup.integrations.host import FOLDER
+    from dask_dedup.output.layout import REJECTED
+
+    name = {PARTICLES: "particles.star", COORDINATES: SUFFIX_LIST if version == "3.1" else LIST}[
+        kind
+    ]
+    paths = [(job / name, result.kept)]
+    rejected = job / FOLDER / REJECTED
+    if kind == PARTICLES:
+        name = Path(_kept_files(result.manifest)[name]).name
+    paths.append((rejected / name, result.rejected))
+    return [Node(path.as_posix(), kind) for path, rows in paths if rows]
