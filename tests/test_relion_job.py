@@ -1,0 +1,287 @@
+"""External jobs of RELION: output nodes and marks. The slow tests are projects of RELION itself (Debian: relion)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disks import small_disk
+from test_conversion import LABELS, columns_of, star
+from test_coordinates_lines import put
+
+from dask_dedup.integrations.relion import WATCHED, Node, node_table, version_of
+
+JOB = Path("External/job003")
+#: The beginning of job.star in each version.
+JOB_STAR = {
+    "3.1": "\ndata_job\n\n_rlnJobType                            99\n_rlnJobIsContinue    0\n",
+    "4": "\n# version 30001\n\ndata_job\n\n_rlnJobTypeLabel    relion.external\n_rlnJobIsContinue    0\n",
+    "5": "\n# version 50001\n\ndata_job\n\n_rlnJobTypeLabel    relion.external\n_rlnJobIsContinue    0\n",
+}
+AUTOPICK = """data_joboptions_values
+
+loop_
+_rlnJobOptionVariable #1
+_rlnJobOptionValue #2
+fn_input_autopick micrographs.star
+"""
+#: What each version reads of a node for particles, and of one for coordinates.
+NODES = {
+    "3.1": ("3", "2"),
+    "4": ("ParticlesData.star.relion", "MicrographsCoords.star.relion.autopick"),
+    "5": ("ParticleGroupMetadata.star.relion", "MicrographCoordsGroup.star.relion.autopick"),
+}
+COLUMNS = {"3.1": "rlnPipeLineNodeType"}
+COORDINATES = (
+    *("rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"),
+    *("rlnClassNumber", "rlnAnglePsi"),
+)
+MICROGRAPHS = [f"MotionCorr/job002/Micrographs/mic{number}.mrc" for number in range(3)]
+
+
+def particles(folder, name, count=300, seed=1, **options):
+    """Write a table of particles, of which a tenth is doubled."""
+    random = np.random.default_rng(seed)
+    x, y = random.uniform(0, 4000, (2, count))
+    x[: count // 10], y[: count // 10] = x[-(count // 10) :] + 1, y[-(count // 10) :]
+    number = random.integers(0, 3, count)
+    number[: count // 10] = number[-(count // 10) :]
+    score = random.random(count)
+    rows = [
+        f"{MICROGRAPHS[n]} {x:.6f} {y:.6f} {s:.6f} 1"
+        for n, x, y, s in zip(number.tolist(), x.tolist(), y.tolist(), score.tolist(), strict=True)
+    ]
+    return star(folder, name, LABELS, rows, **options)
+
+
+def picks(folder, job, centres):
+    """Write the coordinate files of an AutoPick job, with the lists of RELION 3.1 and 4. Return the folder."""
+    for name, rows in zip(MICROGRAPHS, centres, strict=True):
+        lines = [f"{x:.6f} {y:.6f} 0.500000 1 0.000000" for x, y in rows]
+        head = ["", "data_", "", "loop_"]
+        head += [f"_{label} #{number}" for number, label in enumerate(COORDINATES, 1)]
+        path = f"{job}/Micrographs/{Path(name).stem}_autopick.star"
+        put(folder, path, ("\n".join([*head, *lines]) + "\n\n").encode())
+    put(folder, f"{job}/coords_suffix_autopick.star", b"micrographs.star\n")
+    rows = "".join(f"{m} {job}/Micrographs/{Path(m).stem}_autopick.star\n" for m in MICROGRAPHS)
+    labels = "_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
+    text = f"\ndata_coordinate_files\n\nloop_\n{labels}{rows}\n"
+    put(folder, f"{job}/autopick.star", text.encode())
+    return folder / job
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """The folder of a project, as the working folder, with a table of micrographs and the folder of a job."""
+    rows = [f"{name} 1" for name in MICROGRAPHS]
+    labels = ("rlnMicrographName", "rlnOpticsGroup")
+    star(tmp_path, "micrographs.star", labels, rows, block="micrographs")
+    # RELION copies the list of jobs into the folder of each job.
+    for folder in (tmp_path, tmp_path / JOB):
+        put(folder, "default_pipeline.star", b"data_pipeline_general\n")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def job(project, cli, monkeypatch):
+    """Call a job that a version of RELION has made, in this process. Return what it prints."""
+    monkeypatch.setenv(WATCHED, "1")
+
+    def call(*arguments, version="3.1"):
+        (JOB / "job.star").write_text(JOB_STAR[version])
+        outcome = cli("relion", "--o", f"{JOB}/", *arguments)
+        assert outcome.exit_code == 0, outcome.stderr
+        return outcome.stdout
+
+    return call
+
+
+def nodes(version="3.1"):
+    """Return the output nodes of the job: path, and type or label."""
+    column = COLUMNS.get(version, "rlnPipeLineNodeTypeLabel")
+    table = JOB / "RELION_OUTPUT_NODES.star"
+    return columns_of(table, "rlnPipeLineNodeName", column, block="output_nodes")
+
+
+@pytest.mark.parametrize("version", JOB_STAR)
+def test_each_version_of_relion_reads_its_type_or_label_of_an_output(project, version):
+    (JOB / "job.star").write_text(JOB_STAR[version])
+    outputs = [Node("a.star", "particles"), Node("b.star", "coordinates")]
+    (JOB / "RELION_OUTPUT_NODES.star").write_text(node_table(outputs, version_of(JOB)))
+    assert nodes(version) == list(zip(("a.star", "b.star"), NODES[version], strict=True))
+
+
+def test_a_job_of_no_known_version_has_types_and_labels(project):
+    assert version_of(JOB) == ""
+    outputs = [Node("a.star", "particles")]
+    (JOB / "RELION_OUTPUT_NODES.star").write_text(node_table(outputs, ""))
+    for version in ("3.1", "5"):
+        assert nodes(version) == [("a.star", NODES[version][0])]
+
+
+def test_the_kept_particles_of_one_file_are_the_output(project, job):
+    particles(project, "Import/job002/a.star")
+    printed = job("--in_parts", "Import/job002/a.star", "--j", 1, version="5")
+    label = NODES["5"][0]
+    assert nodes("5") == [
+        (f"{JOB}/particles.star", label),
+        (f"{JOB}/dedup/particles_rejected/a.star", label),
+    ]
+    # The rows and the other tables of one input are copied as they are.
+    kept = JOB / "dedup/particles_kept/a.star"
+    assert (JOB / "particles.star").read_bytes() == kept.read_bytes()
+    assert len(columns_of(kept, "rlnCoordinateX")) == 270
+    assert f"report: {JOB}/dedup/report.html" in printed
+    assert f"output for other jobs: {JOB}/particles.star" in printed
+    assert "External job of RELION 5\n" in printed
+
+
+@pytest.mark.parametrize("version", ["3.1", "4"])
+def test_the_picks_of_two_pickers_are_one_list_for_extract(project, job, version):
+    first = [[(100, 100), (300, 300)], [(500, 500)], []]
+    second = [[(101, 100)], [(700, 700)], [(900, 900)]]
+    name = "coords_suffix_autopick.star" if version == "3.1" else "autopick.star"
+    one, two = (picks(project, f"AutoPick/job00{n}", each) for n, each in ((4, first), (5, second)))
+    for path in (one, two):
+        (path / "job.star").write_text(AUTOPICK)
+    inputs = [path.relative_to(project) / name for path in (one, two)]
+    job("--in_coords", inputs[0], "--input", inputs[1], "--prefer_input_order", version=version)
+    label = NODES[version][1]
+    assert nodes(version) == [
+        (f"{JOB}/{name}", label),
+        (f"{JOB}/dedup/particles_rejected/{name}", label),
+    ]
+    expected = {
+        MICROGRAPHS[0]: [(100, 100), (300, 300)],
+        MICROGRAPHS[1]: [(500, 500), (700, 700)],
+        MICROGRAPHS[2]: [(900, 900)],
+    }
+    listed = columns_of(
+        JOB / "autopick.star", "rlnMicrographName", "rlnMicrographCoordinates", block="coordinate_files"
+    )  # fmt: skip
+    for micrograph, path in listed:
+        assert path == f"{JOB}/Micrographs/{Path(micrograph).stem}_autopick.star"
+        found = columns_of(Path(path), *COORDINATES[:2], block="")
+        assert [(float(x), float(y)) for x, y in found] == expected.pop(micrograph)
+    assert not expected
+    assert (JOB / "coords_suffix_autopick.star").read_text() == "micrographs.star\n"
+
+
+def test_a_job_that_runs_again_replaces_its_files_and_registers_no_empty_table(project, job):
+    both = [picks(project, f"AutoPick/job00{n}", [[(100, 100)], [], []]) for n in (4, 5)]
+    three = picks(project, "AutoPick/job006", [[(9, 9)], [(9, 9)], [(9, 9)]])
+    lists = [path.relative_to(project) / "coords_suffix_autopick.star" for path in (*both, three)]
+    job("--in_coords", lists[2])
+    assert nodes() == [(f"{JOB}/coords_suffix_autopick.star", "2")]
+    assert len(list(JOB.glob("Micrographs/*_autopick.star"))) == 3
+    job("--in_coords", lists[0], lists[1])
+    assert len(nodes()) == 2
+    assert [path.name for path in JOB.glob("Micrographs/*")] == ["mic0_autopick.star"]
+
+
+def test_particles_of_several_files_are_one_table(project, job):
+    """Names of options have hyphens or underscores. Inputs that are not used are named."""
+    for name, seed in (("a", 1), ("b", 2)):
+        particles(project, f"{name}/particles.star", seed=seed)
+    printed = job(
+        "--in-parts", "a/particles.star", "--input", "b/particles.star", "--min-separation", 30,
+        "--prefer-input-order", "--in_mask", "mask.mrc", "--pipeline_control", JOB,
+    )  # fmt: skip
+    assert nodes()[0] == (f"{JOB}/particles.star", "3")
+    assert len(columns_of(JOB / "particles.star", "rlnCoordinateX")) < 600
+    assert "the mask mask.mrc is not used" in printed
+    assert "at most 30 A apart" in printed
+
+
+def program(*arguments, **options):
+    """Start the program as RELION does. Its output is in run.out and run.err of the job."""
+    command = [sys.executable, "-m", "dask_dedup", "relion", "--o", f"{JOB}/", *map(str, arguments)]
+    with (JOB / "run.out").open("a") as out, (JOB / "run.err").open("a") as err:
+        return subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, **options)  # fmt: skip
+
+
+def marks():
+    return [path.name.removeprefix("RELION_JOB_") for path in JOB.glob("RELION_JOB_*")]
+
+
+def until(happened, seconds=60):
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_the_mark_of_success_comes_last_and_replaces_earlier_marks(project):
+    particles(project, "a.star")
+    (JOB / "RELION_JOB_EXIT_FAILURE").touch()
+    assert program("--in_parts", "a.star").wait() == 0
+    assert marks() == ["EXIT_SUCCESS"]
+    newest = max(JOB.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.name == "RELION_JOB_EXIT_SUCCESS"
+    assert (JOB / "run.err").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        (["--in_parts", "missing.star"], "missing.star: no such file", 2),
+        (["--in_parts", "a.star", "--min_seperation", "3"], "No such option", 2),
+    ],
+)
+def test_a_mistake_is_a_failure(project, arguments, message, code):
+    particles(project, "a.star")
+    assert program(*arguments).wait() == code
+    assert marks() == ["EXIT_FAILURE"]
+    assert message in (JOB / "run.err").read_text()
+    assert not (JOB / "RELION_OUTPUT_NODES.star").exists()
+
+
+def test_an_installation_without_its_libraries_is_a_failure(project):
+    broken = put(project, "broken/click.py", b"raise ImportError('no click here')\n").parent
+    environment = {**os.environ, "PYTHONPATH": f"{broken}:{os.environ.get('PYTHONPATH', '')}"}
+    assert program("--in_parts", "a.star", env=environment).wait() == 1
+    assert marks() == ["EXIT_FAILURE"]
+    assert "no click here" in (JOB / "run.err").read_text()
+
+
+def test_a_full_disk_is_a_failure(project):
+    table = particles(project, "a.star", 3000)
+    with small_disk(project / JOB, size=100_000):
+        assert program("--in_parts", table).wait() == 1
+        assert marks() == ["EXIT_FAILURE"]
+        assert "the disk is full" in (JOB / "run.err").read_text()
+        assert not (JOB / "particles.star").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["abort", signal.SIGTERM, signal.SIGKILL])
+def test_a_job_that_is_stopped_while_it_writes_leaves_a_mark_and_nothing_half_written(project, how):
+    particles(project, "a.star", 60_000)
+    process = program("--in_parts", "a.star", "--j", 1)
+    until(lambda: [*JOB.glob("dedup/.dask-dedup-*/pieces/*")] or process.poll() is not None)
+    if how == "abort":
+        (JOB / "RELION_JOB_ABORT_NOW").touch()
+    elif how == signal.SIGKILL:  # the process that works
+        (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        os.kill(int(child), how)
+    else:
+        process.send_signal(how)
+    began = time.monotonic()
+    assert process.wait() != 0
+    assert time.monotonic() - began < 10
+    assert marks() == ["EXIT_ABORTED" if how == "abort" else "EXIT_FAILURE"]
+    assert not (JOB / "particles.star").exists()
+    if how == "abort":  # a result that was complete by then stays
+        assert [*JOB.glob("dedup/.*")] == []
+        assert (JOB / "dedup").exists() == (JOB / "dedup/manifest.json").exists()
+    if how == signal.SIGKILL:  # the next run begins anew beside what is left
+        assert program("--in_parts", "a.star", "--min_separation", 30).wait() == 0
+        assert marks() == ["EXIT_SUCCESS"]
+        assert [*JOB.glob("dedup/.*")] == []
