@@ -37,6 +37,7 @@ FOREIGN = {
     "cluster/slurm/queue.py": {"--noheader", "--states", "--format", "--jobs"},  # squeue
     "cluster/slurm/settings.py": {"--preload-nanny", "--dashboard-address"},  # dask worker
     "cluster/slurm/walltime.py": {"--lifetime", "--lifetime-stagger"},  # dask worker
+    "integrations/relion.py": {"--help"},  # looked for in the arguments of a job
     "monitoring/dashboard/__init__.py": {"--preload"},  # dask scheduler
 }
 

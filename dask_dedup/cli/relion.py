@@ -38,10 +38,14 @@ class _Job(click.Command):
 
 _ignored = together(
     [
-        click.option("--in-movies", metavar="FILE", hidden=True, help="Not used."),
-        click.option("--in-3dref", metavar="FILE", hidden=True, help="Not used."),
-        click.option("--in-mask", metavar="FILE", hidden=True, help="Not used."),
-        click.option("--pipeline-control", metavar="JOB", hidden=True, help="Not used."),
+        click.option(
+            "--in-movies", metavar="FILE", help="Not used; RELION passes it if it is set."
+        ),
+        click.option("--in-3dref", metavar="FILE", help="Not used; RELION passes it if it is set."),
+        click.option("--in-mask", metavar="FILE", help="Not used; RELION passes it if it is set."),
+        click.option(
+            "--pipeline-control", metavar="JOB", help="Not used; RELION passes it if it is set."
+        ),
     ]
 )
 

@@ -39,7 +39,7 @@ def run_in_job(
     plot_micrographs: Sequence[str] = (),
     **options: Any,
 ) -> RunResult:
-    """Run in the subfolder `FOLDER` of a job, and write the report. Replace the result of an earlier run there.
+    """Run in the subfolder `FOLDER` of a job, and write the report. Replace what earlier runs left there.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def run_in_job(
     RunError
         If the run fails. A report that cannot be written is a warning.
     """
-    from dask_dedup import run
+    from dask_dedup import clean, run
 
     with logging_to(LineLog(write, spelling)) as log:
         with progress_lines() as on_event:
@@ -85,6 +85,7 @@ def run_in_job(
                 plot_micrographs=plot_micrographs,
                 **options,
             )
+        clean(result.output)
         for line in summary(result):
             log.write(line)
         try:
