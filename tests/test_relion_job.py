@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from disks import small_disk
 from test_conversion import LABELS, columns_of, star
 from test_coordinates_lines import put
+from test_relion import BOX, blobs, images_in
 
 from dask_dedup.integrations.relion import WATCHED, Node, node_table, version_of
 
@@ -54,13 +56,15 @@ def particles(folder, name, count=300, seed=1, **options):
     number[: count // 10] = number[-(count // 10) :]
     score = random.random(count)
     rows = [
-        f"{MICROGRAPHS[n]} {x:.6f} {y:.6f} {s:.6f} 1"
+        f"{MICROGRAPHS[n]} {x:.6f} {y:.6f} {s:.6f} 1 0.0 0.0"
         for n, x, y, s in zip(number.tolist(), x.tolist(), y.tolist(), score.tolist(), strict=True)
     ]
-    return star(folder, name, LABELS, rows, **options)
+    # RELION's own removal of duplicates needs shifts.
+    labels = (*LABELS, "rlnOriginXAngst", "rlnOriginYAngst")
+    return star(folder, name, labels, rows, **options)
 
 
-def picks(folder, job, centres):
+def picks(folder, job, centres, listed="micrographs.star"):
     """Write the coordinate files of an AutoPick job, with the lists of RELION 3.1 and 4. Return the folder."""
     for name, rows in zip(MICROGRAPHS, centres, strict=True):
         lines = [f"{x:.6f} {y:.6f} 0.500000 1 0.000000" for x, y in rows]
@@ -68,7 +72,7 @@ def picks(folder, job, centres):
         head += [f"_{label} #{number}" for number, label in enumerate(COORDINATES, 1)]
         path = f"{job}/Micrographs/{Path(name).stem}_autopick.star"
         put(folder, path, ("\n".join([*head, *lines]) + "\n\n").encode())
-    put(folder, f"{job}/coords_suffix_autopick.star", b"micrographs.star\n")
+    put(folder, f"{job}/coords_suffix_autopick.star", f"{listed}\n".encode())
     rows = "".join(f"{m} {job}/Micrographs/{Path(m).stem}_autopick.star\n" for m in MICROGRAPHS)
     labels = "_rlnMicrographName #1\n_rlnMicrographCoordinates #2\n"
     text = f"\ndata_coordinate_files\n\nloop_\n{labels}{rows}\n"
@@ -285,3 +289,157 @@ def test_a_job_that_is_stopped_while_it_writes_leaves_a_mark_and_nothing_half_wr
         assert program("--in_parts", "a.star", "--min_separation", 30).wait() == 0
         assert marks() == ["EXIT_SUCCESS"]
         assert [*JOB.glob("dedup/.*")] == []
+
+
+RUNNING, SUCCEEDED, FAILED, ABORTED = "0", "2", "3", "4"
+
+
+class Project:
+    """A project of RELION 3.1. Jobs are made and run by relion_pipeliner."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        put(
+            folder,
+            "default_pipeline.star",
+            b"\ndata_pipeline_general\n\n_rlnPipeLineJobCounter 1\n",
+        )
+        program = put(folder, "bin/dask-dedup", b"")
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -m dask_dedup "$@"\n')
+        program.chmod(0o755)
+        self.path = f"{program.parent}:{os.environ['PATH']}"
+
+    def pipeliner(self, *arguments, path=None):
+        environment = {**os.environ, "PATH": path or self.path}
+        command = ["relion_pipeliner", *arguments]
+        return subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+
+    def add(self, kind, **options):
+        """Add a job. Return its folder."""
+        before = set(self.jobs())
+        listed = ";".join(f"{name} == {value}" for name, value in options.items())
+        assert self.pipeliner("--addJob", kind, "--addJobOptions", listed).wait(30) == 0
+        (job,) = set(self.jobs()) - before
+        return Path(job)
+
+    def start(self, job, **options):
+        schedule = f"s{len(list(self.folder.glob('pipeline_*')))}"
+        arguments = ("--RunJobs", f"{job}/", "--schedule", schedule, "--sec_wait_after", "1")
+        return self.pipeliner(*arguments, **options)
+
+    def run(self, kind, **options):
+        """Add a job, and run it to its end. Return its folder."""
+        job = self.add(kind, **options)
+        self.start(job).wait(60)
+        return job
+
+    def table(self, block, *names):
+        return columns_of(self.folder / "default_pipeline.star", *names, block=f"pipeline_{block}")
+
+    def jobs(self):
+        """Return the status of each job."""
+        labels = ("rlnPipeLineProcessName", "rlnPipeLineProcessStatus")
+        text = (self.folder / "default_pipeline.star").read_text()
+        return dict(self.table("processes", *labels)) if labels[0] in text else {}
+
+    def status(self, job):
+        return self.jobs()[f"{job}/"]
+
+
+@pytest.fixture
+def relion(tmp_path, monkeypatch):
+    """A project of RELION with micrographs of blobs. `blobs` are their centres."""
+    if not all(map(shutil.which, ("relion_pipeliner", "relion_preprocess"))):
+        pytest.skip("RELION is not installed")
+    monkeypatch.chdir(tmp_path)
+    project = Project(tmp_path)
+    random = np.random.default_rng(3)
+    grid = np.array([(64 + 64 * i, 64 + 64 * j) for i in range(6) for j in range(6)])
+    project.blobs = [grid[random.permutation(36)[:count]] for count in (20, 21, 22)]
+    for name, centres in zip(MICROGRAPHS, project.blobs, strict=True):
+        blobs(tmp_path / name, centres)
+    options = {"do_raw": "Yes", "is_multiframe": "No", "angpix": 2.0}
+    job = project.run("Import", fn_in_raw="MotionCorr/job002/Micrographs/*.mrc", **options)
+    project.micrographs = job / "micrographs.star"
+    return project
+
+
+@pytest.mark.slow
+def test_extract_takes_the_merged_picks_of_two_pickers_from_the_job(relion):
+    for name, part in (("AutoPick/job090", slice(0, 14)), ("AutoPick/job091", slice(8, None))):
+        picks(Path(), name, [each[part] for each in relion.blobs], relion.micrographs)
+    inputs = [f"AutoPick/job09{number}/coords_suffix_autopick.star" for number in range(2)]
+    job = relion.run(
+        "External", fn_exe="dask-dedup relion", in_coords=inputs[0], in_mic=relion.micrographs,
+        param1_label="input", param1_value=inputs[1], param2_label="prefer_input_order",
+    )  # fmt: skip
+    assert relion.status(job) == SUCCEEDED, (job / "run.err").read_text()
+    output = f"{job}/coords_suffix_autopick.star"
+    assert (output, "2") in relion.table("nodes", "rlnPipeLineNodeName", "rlnPipeLineNodeType")
+    extract = relion.run(
+        "Extract", star_mics=relion.micrographs, coords_suffix=output, extract_size=BOX,
+        do_norm="No", do_invert="No", do_rescale="No",
+    )  # fmt: skip
+    assert relion.status(extract) == SUCCEEDED
+    edges = relion.table("input_edges", "rlnPipeLineEdgeFromNode", "rlnPipeLineEdgeProcess")
+    assert (output, f"{extract}/") in edges
+    images = np.concatenate([images_in(path) for path in sorted(extract.rglob("*.mrcs"))])
+    assert len(images) == sum(map(len, relion.blobs))
+    middle = slice(BOX // 2 - 1, BOX // 2 + 2)
+    assert (images[:, middle, middle].mean(axis=(1, 2)) < -1.3).all()
+
+
+@pytest.mark.slow
+def test_relion_removes_no_duplicates_from_the_particles_of_the_job(relion):
+    """The output is an input of RELION's own removal of duplicates. The job runs again with other files."""
+    particles(Path(), "a.star")
+    kind = "Particles STAR file (.star)"
+    imported = relion.run(
+        "Import", do_raw="No", do_other="Yes", fn_in_other="a.star", node_type=kind
+    )
+    options = {"fn_exe": "dask-dedup relion", "in_part": f"{imported}/a.star"}
+    job = relion.run("External", **options)
+    assert relion.status(job) == SUCCEEDED, (job / "run.err").read_text()
+    options = {"do_remove_duplicates": "Yes", "duplicate_threshold": 20, "image_angpix": 2}
+    for path, removed in ((f"{job}/particles.star", 0), (f"{imported}/a.star", 30)):
+        select = relion.run("Select", fn_data=path, **options)
+        assert f"Removed {removed} duplicate" in (select / "run.out").read_text()
+        edges = relion.table("input_edges", "rlnPipeLineEdgeFromNode", "rlnPipeLineEdgeProcess")
+        assert (path, f"{select}/") in edges
+    particles(Path(), imported / "a.star", 500)
+    relion.start(job).wait(60)
+    assert relion.status(job) == SUCCEEDED
+    assert len(columns_of(job / "particles.star", "rlnCoordinateX")) == 450
+
+
+@pytest.mark.slow
+def test_relion_sees_that_a_job_failed_or_was_aborted(relion):
+    """Without the program in PATH the job has no mark, and RELION waits for ever."""
+    particles(Path(), "a.star", 60_000)
+    options = {"fn_exe": "dask-dedup relion", "in_part": "a.star"}
+    failed = relion.run("External", **options, param1_label="min_separation", param1_value="far")
+    assert relion.status(failed) == FAILED
+    assert "neither a number" in (failed / "run.err").read_text()
+    job = relion.add("External", **options)
+    waiting = relion.start(job)
+    until(
+        lambda: (
+            "External job" in (job / "run.out").read_text() if (job / "run.out").exists() else False
+        )
+    )
+    (job / "RELION_JOB_ABORT_NOW").touch()
+    waiting.wait(30)
+    assert relion.status(job) == ABORTED
+    assert not (job / "particles.star").exists()
+    lost = relion.add("External", **options)
+    folders = os.environ["PATH"].split(":")
+    path = ":".join(each for each in folders if not (Path(each) / "dask-dedup").exists())
+    waiting = relion.start(lost, path=path)
+    until(lambda: (lost / "run.err").exists() and "not found" in (lost / "run.err").read_text())
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.wait(3)
+    waiting.kill()
+    waiting.wait()
+    assert relion.status(lost) == RUNNING
