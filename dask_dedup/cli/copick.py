@@ -172,7 +172,9 @@ def _summary(result: CopickResult) -> list[str]:
 
     return [
         *count_lines("input", result.counts(lambda each: str(each.name))),
+        "",
         *count_lines("run", result.counts(lambda each: each.run)),
+        "",
         *(f"kept: {name}" for name in result.kept),
         *(f"rejected: {name}" for name in result.rejected),
     ]
