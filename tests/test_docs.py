@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tomllib
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
+from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -22,6 +24,7 @@ from conftest import REPOSITORY
 
 import dask_dedup
 from dask_dedup.cli import main
+from dask_dedup.cli.copick import dedup as copick_dedup
 from dask_dedup.simulation import simulate_pickers
 
 DOCS = REPOSITORY / "docs"
@@ -56,6 +59,7 @@ def example(name):
 
 def commands_of(block):
     """Return (command, expected output) of a console block: commands follow ``$``, or are all lines."""
+    block = block.replace("\\\n", "")
     if not block.startswith("$ "):
         return [(command, "") for command in block.splitlines()]
     return [text.partition("\n")[::2] for text in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]]
@@ -107,6 +111,15 @@ def tables(tmp_path_factory):
     return folder
 
 
+def call(program, *arguments):
+    """Run a program of this environment, such as one that dask-dedup is a plugin of."""
+    script = Path(sys.executable).with_name(program)
+    outcome = subprocess.run([script, *arguments], capture_output=True, text=True)
+    return SimpleNamespace(
+        exit_code=outcome.returncode, stdout=outcome.stdout, stderr=outcome.stderr
+    )
+
+
 @pytest.mark.parametrize("page", list(pages_to_run()))
 # Dask 2026.8 calls what pandas 3.1 deprecates.
 @pytest.mark.filterwarnings("ignore:The inplace keyword")
@@ -120,8 +133,7 @@ def test_the_commands_of_a_page_run(page, cli, tables, tmp_path, monkeypatch):
             continue
         for command, expected in commands_of(text):
             program, *arguments = shlex.split(command, comments=True)
-            assert program == "dask-dedup"
-            outcome = cli(*arguments)
+            outcome = cli(*arguments) if program == "dask-dedup" else call(program, *arguments)
             assert outcome.exit_code == 0, f"{command}\n{outcome.stderr}"
             if expected:
                 same = OutputChecker().check_output(expected, outcome.stdout, OUTPUT_FLAGS)
@@ -139,7 +151,7 @@ class TestReference:
         directive = ".. click:: dask_dedup.cli:main\n   :prog: dask-dedup\n   :nested: full\n"
         assert directive in text
 
-    @pytest.mark.parametrize(("verb", "command"), COMMANDS)
+    @pytest.mark.parametrize(("verb", "command"), [*COMMANDS, ("copick", copick_dedup)])
     def test_nothing_is_hidden_from_it(self, verb, command):
         assert not command.hidden
         options = [option for option in command.params if isinstance(option, click.Option)]
@@ -215,7 +227,7 @@ class TestNames:
     )
     KNOWN = frozenset(
         name
-        for command in (main, *main.commands.values())
+        for command in (main, *main.commands.values(), copick_dedup)
         for option in command.params
         for name in option.opts
     )
