@@ -92,7 +92,7 @@ def _own_log() -> Iterator[None]:
     multiple=True,
     required=True,
     metavar="URI",
-    help="Picks to read, OBJECT:USER/SESSION; * and ? stand for other characters; may be repeated.",
+    help="Picks to read, OBJECT:USER/SESSION or a pattern; may be repeated.",
 )
 @click.option(
     "-o",
