@@ -30,14 +30,15 @@ if TYPE_CHECKING:
     from dask_dedup.integrations.copick import CopickResult
 
 
-_EXAMPLES = """\b
-Combine the picks of two programs:
-  copick process dedup -i ribosome:templatematch/1 -i ribosome:deeppicker/1 \\
-      -o ribosome:dask-dedup/1 --min-separation 100
+#: Shown as they are, by the help in a terminal only: elsewhere, asterisks and dashes would be markup.
+_EXAMPLES = """
+Examples:
+  Combine the picks of two programs:
+    copick process dedup -i ribosome:templatematch/1 -i ribosome:deeppicker/1 \\
+        -o ribosome:dask-dedup/1 --min-separation 100
 
-\b
-All picks of all objects, each object separately:
-  copick process dedup -i "*:*/*" -o :dask-dedup/1 --min-separation 100
+  All picks of all objects, each object separately:
+    copick process dedup -i "*:*/*" -o :dask-dedup/1 --min-separation 100
 """
 
 
@@ -47,6 +48,10 @@ class _Plugin(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         with exiting_on_errors(ctx), _own_log():
             return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Write the examples at the end of the help."""
+        formatter.write(_EXAMPLES)
 
 
 @contextmanager
@@ -63,7 +68,6 @@ def _own_log() -> Iterator[None]:
 @click.command(
     "dedup",
     cls=_Plugin,
-    epilog=_EXAMPLES,
     short_help="Remove duplicate picks.",
     no_args_is_help=True,
     context_settings={"show_default": True, "max_content_width": 100},
