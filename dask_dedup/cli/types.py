@@ -252,14 +252,9 @@ ranking_options = together(
     ]
 )
 
-#: Parameters of `DedupParams` about votes.
+#: Parameters of `DedupParams` by which votes decide.
 vote_options = together(
     [
-        click.option(
-            "--votes",
-            is_flag=True,
-            help="Count the pickers that found each particle, and write votes/. The following options imply it.",
-        ),
         click.option(
             "--min-votes",
             default=1,
@@ -296,11 +291,11 @@ vote_options = together(
 #: Parameters of `DedupParams` that do not depend on how particles are stored, but for those of the score.
 decision_options = together(
     [
+        vote_options,
         click.option(
             "--remove-entirely", is_flag=True, help="Reject every particle that has a duplicate."
         ),
         ranking_options,
-        vote_options,
         click.option(
             "--invalid",
             type=click.Choice(INVALID),
@@ -316,6 +311,11 @@ dedup_options = together(
     [
         separation_option(default=20.0),
         input_options,
+        click.option(
+            "--votes",
+            is_flag=True,
+            help="Count the pickers that found each particle, and write votes/. The following five options imply it.",
+        ),
         decision_options,
         click.option(
             "--undo-symmetry-expansion",

@@ -156,10 +156,10 @@ def test_two_users_are_combined_and_every_point_is_stored_as_it_was(config, dedu
         assert stored(config, OUTPUT, run) == [point for point in every if point not in lost]
     total = len(every) * 2
     kept = sum(len(stored(config, OUTPUT, run)) for run in ("TS01", "TS02"))
-    lines = outcome.stdout.splitlines()[-9:]
-    assert lines[-3].split()[:4] == ["all", str(total), str(kept), str(total - kept)]
-    assert [line.split()[0] for line in lines[4:6]] == ["TS01", "TS02"]
-    assert lines[-2:] == [f"kept: {OUTPUT}", f"rejected: {REJECTED}"]
+    runs, outputs = (part.splitlines() for part in outcome.stdout.split("\n\n")[-2:])
+    assert [line.split()[0] for line in runs] == ["run", "TS01", "TS02", "all"]
+    assert runs[-1].split()[:4] == ["all", str(total), str(kept), str(total - kept)]
+    assert outputs == [f"kept: {OUTPUT}", f"rejected: {REJECTED}"]
 
 
 def test_run_decides_alike_about_the_same_files(config, dedup, tmp_path):
@@ -195,6 +195,19 @@ def test_parameters_of_run_have_the_same_names(config, dedup):
     chosen = dedup("--remove-entirely", "--overwrite", separation="auto")
     assert "--min-separation 1" in chosen.stderr.splitlines()[1]
     assert len(stored(config, OUTPUT)) == 20
+
+
+def test_votes_keep_what_several_programs_found(config, dedup):
+    options = ("--rejected", REJECTED, "-r", "TS01", "--min-votes", 2, "--overwrite")
+    assert dedup(*options).exit_code == 0
+    points = stored(config, OUTPUT)
+    assert len(points) == 40  # deeppicker found 40 of the 60 of templatematch
+    assert dedup(*options, "--not-found-by", "ribosome:deep*/1").exit_code == 2
+    options = (*options[:3], "TS01", "--overwrite", "--not-found-by", "ribosome:deep*/1")
+    inputs = (*BOTH[:2], "-i", "ribosome:deep*/1")
+    outcome = dedup(*options, inputs=inputs)
+    assert outcome.exit_code == 0, outcome.stderr
+    assert stored(config, OUTPUT) == stored(config, BOTH[1])[40:]
 
 
 def test_points_of_a_filament_are_no_duplicates_of_each_other(config, dedup):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from dask_dedup.dedup.params import PER_INPUT, DedupParams
 from dask_dedup.dedup.per_input import as_input
 from dask_dedup.dedup.score_field import DEFAULT_SCORE
+from dask_dedup.dedup.voting import NAMED_PICKERS
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.frames import reject_rows
@@ -183,6 +184,12 @@ def _for_sets(
             for member in members.get(uri, [uri])
         )
         for name in PER_INPUT
+    }
+    changes |= {
+        name: tuple(
+            member for uri in getattr(params, name) for member in members.get(as_input(uri), [uri])
+        )
+        for name in NAMED_PICKERS
     }
     return replace(params, **changes)
 
