@@ -148,13 +148,13 @@ def remove_duplicates(
 def reject_rows(
     inputs: Mapping[str, Mapping[str, pa.Table]], params: DedupParams
 ) -> list[NDArray[np.bool_]]:
-    """Find the rejected rows of several inputs in memory, whose micrographs have the same names or uids.
+    """Find the rejected rows of several inputs in memory, with positions in angstrom.
 
     Parameters
     ----------
     inputs : mapping of str to mapping of str to pyarrow.Table
-        For each input, in order, its parts by name, such as one per tomogram. The parts of an input have the
-        same columns. Parameters and messages name inputs and parts by these names.
+        For each input, in order, its parts by name, such as one per tomogram, with the same columns.
+        Messages and parameters use these names. Micrographs have the same names in all inputs.
     params : DedupParams
 
     Returns
@@ -167,24 +167,20 @@ def reject_rows(
     InputError
         If a column is missing or a row cannot be compared.
     """
-    columns = [next(iter(parts.values())).column_names for parts in inputs.values()]
-    described = [
-        _describe(name, names, source=source)
-        for source, (name, names) in enumerate(zip(inputs, columns, strict=True))
-    ]
-    roles = find_roles(described, params)
-    check_inputs(Inputs.of(described, roles, params))
-    counted = [
-        _describe(name, names, {part: rows.num_rows for part, rows in parts.items()}, source)
-        for source, ((name, parts), names) in enumerate(zip(inputs.items(), columns, strict=True))
-    ]
+    tables = []
+    for source, (name, parts) in enumerate(inputs.items()):
+        columns = next(iter(parts.values())).column_names
+        counts = {part: rows.num_rows for part, rows in parts.items()}
+        tables.append(_describe(name, columns, counts, source))
+    roles = find_roles(tables, params)
+    opened = replace(Inputs.of(tables, roles, params), voting=make_voting(tables, params, {}))
+    check_inputs(opened)
     rows = [
         _as_arrow(part, role.columns)
         for role, parts in zip(roles, inputs.values(), strict=True)
         for part in parts.values()
     ]
-    opened = Inputs.of(counted, roles, params)
-    return _reject(rows, replace(opened, voting=make_voting(counted, params, {})))
+    return _reject(rows, opened)
 
 
 def _reject(rows: Sequence[pa.Table], inputs: Inputs) -> list[NDArray[np.bool_]]:

@@ -14,11 +14,11 @@ import click
 
 from dask_dedup.cli.console import terminal_log
 from dask_dedup.cli.failure import exiting_on_errors
+from dask_dedup.cli.per_input import params_by_input
 from dask_dedup.cli.types import (
     JSON,
     MIN_SCORE,
     decision_options,
-    params_by_input,
     separation_option,
 )
 from dask_dedup.dedup.per_input import as_input
