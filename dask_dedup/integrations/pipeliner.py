@@ -17,7 +17,10 @@ from dask_dedup.errors import InputError
 from dask_dedup.integrations.host import FOLDER
 from dask_dedup.output.layout import PAGE, REJECTED
 from dask_dedup.particles.report_contents import DISTANCE_BINS
+from dask_dedup.pipeline.result import RunResult
 from dask_dedup.results.finished_run import open_finished_run
+from dask_dedup.results.report.datasets import read_contents
+from dask_dedup.results.report.picture import save_pictures
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
@@ -77,9 +80,11 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
         """Add the rejected particles, unless there are none, and the report."""
         run = open_finished_run(self._folder)
         if run.manifest["totals"]["rejected"]:
-            (path,) = self._folder.glob(f"{REJECTED}/*.star")
-            name = f"{FOLDER}/{REJECTED}/{path.name}"
-            self.add_output_node(name, self.NODE, [*self.KEYWORDS, "rejected"])
+            # A single particle table keeps its name.
+            names = [path.name for path in self._folder.glob(f"{REJECTED}/*.star")]
+            name = self.OUTPUT if self.OUTPUT in names else names[0]
+            keywords = [*self.KEYWORDS, "rejected"]
+            self.add_output_node(f"{FOLDER}/{REJECTED}/{name}", self.NODE, keywords)
         if (self._folder / PAGE).is_file():
             self.add_output_node(f"{FOLDER}/{PAGE}", NODE_LOGFILE, ["dask_dedup"])
 
@@ -90,8 +95,6 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
 
     def create_results_display(self) -> list[ResultsDisplayObject]:
         """Return counts by input, kept and rejected particles of a micrograph, distances, and the report."""
-        from dask_dedup.results.report.datasets import read_contents
-
         try:
             run = open_finished_run(self._folder)
         except InputError:
@@ -101,9 +104,7 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
             ]
         contents = read_contents(run)
         output = f"{self.output_dir}{self.OUTPUT}"
-        shown = [_counts(run, output)]
-        if len(contents.sample):
-            shown.append(_picks(run, contents, output))
+        shown = [_counts(run, output), *_picture(run, contents, self._folder.parent, output)]
         if contents.distances.any():
             shown.append(_distances(run, contents, output))
         page = str(self._folder / PAGE)
@@ -133,30 +134,22 @@ def _counts(run: FinishedRun, output: str) -> ResultsDisplayObject:
     )
 
 
-def _picks(run: FinishedRun, contents: ReportContents, output: str) -> ResultsDisplayObject:
-    """Plot the micrograph of the sample with the most rejected particles, y downwards as in RELION."""
-    sample = contents.sample
-    keys, number = np.unique(sample.micrograph, return_inverse=True)
-    busiest = int(np.argmax(np.bincount(number, ~sample.kept)))
-    shown = number == busiest
-    series = {
-        f"{word} ({rows.size:,})": rows
-        for word, mask in (("kept", sample.kept), ("rejected", ~sample.kept))
-        if (rows := np.flatnonzero(shown & mask)).size
-    }
-    unit = " (Å)" if run.params.measures else ""
-    return create_results_display_object(
-        "graph",
-        title=f"Kept and rejected particles on {contents.name_of(int(keys[busiest]))}",
-        xvalues=[sample.x[rows].tolist() for rows in series.values()],
-        yvalues=[sample.y[rows].tolist() for rows in series.values()],
-        yrange=[float(sample.y[shown].max()), float(sample.y[shown].min())],
-        xaxis_label=f"x{unit}",
-        yaxis_label=f"y{unit}",
-        data_series_labels=list(series),
-        modes=["markers"],
+def _picture(run: FinishedRun, contents: ReportContents, job: Path, output: str) -> list[Any]:
+    """Draw the micrograph that the report shows first, where Pipeliner draws its own pictures."""
+    folder = job / "Thumbnails"
+    folder.mkdir(exist_ok=True)
+    result = RunResult.of(run.output, run.manifest, already_done=True, contents=contents)
+    pictures = save_pictures(result, folder)
+    if pictures is None:
+        return []
+    shown = create_results_display_object(
+        "image",
+        title="Kept and rejected particles",
+        image_path=str(pictures.whole),
+        image_desc=pictures.caption,
         associated_data=[output],
     )
+    return [shown]
 
 
 def _distances(run: FinishedRun, contents: ReportContents, output: str) -> ResultsDisplayObject:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 import threading
@@ -121,7 +122,7 @@ def test_the_log_has_version_and_counts(particles):
 def test_the_result_is_displayed(particles):
     job, *_ = particles
     shown = {each.dobj_type: each for each in job.save_results_display_files()}
-    assert [*shown] == ["table", "graph", "histogram", "html"]
+    assert [*shown] == ["table", "image", "histogram", "html"]
     totals = json.loads(Path(job.output_dir, "dedup/manifest.json").read_text())["totals"]
     assert [row[0] for row in shown["table"].table_data] == ["template.star", "blob.star", "all"]
     assert shown["table"].table_data[-1][1:] == [
@@ -129,10 +130,8 @@ def test_the_result_is_displayed(particles):
     ]
     assert sum(shown["histogram"].bins) == totals["rejected"]
     assert shown["histogram"].bin_edges[-1] == SEPARATION
-    graph = shown["graph"]
-    assert graph.title.rsplit(" ", 1)[1] in MICROGRAPHS
-    counts = [len(xs) for xs in graph.xvalues]
-    assert graph.data_series_labels == [f"kept ({counts[0]})", f"rejected ({counts[1]})"]
+    assert Path(shown["image"].image_path).read_bytes().startswith(b"\x89PNG")
+    assert re.search(r"\d+ picks kept, \d+ rejected", shown["image"].image_desc)
     assert len(job.load_results_display_files()) == 4
 
 
