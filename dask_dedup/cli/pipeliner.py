@@ -14,6 +14,7 @@ from pipeliner.job_options import (
     BooleanJobOption,
     ExternalFileJobOption,
     FileDescription,
+    FloatJobOption,
     InputNodeJobOption,
     IntJobOption,
     JobOptionCondition,
@@ -82,6 +83,8 @@ def make_option(parameter: click.Option) -> JobOption:
         return MultipleChoiceJobOption(choices=choices, default_value=default, **given)
     if parameter.type is click.INT:
         return IntJobOption(default_value=default, **given)
+    if parameter.type is click.FLOAT:
+        return FloatJobOption(default_value=default, **given)
     if parameter.type is PATH:
         return ExternalFileJobOption(**given)
     return StringJobOption(default_value="" if default is None else f"{default:g}", **given)

@@ -32,6 +32,8 @@ MARKS = {
 #: The mark with which RELION's window asks a job to end.
 ABORT = "RELION_JOB_ABORT_NOW"
 NODES = "RELION_OUTPUT_NODES.star"
+#: In place of a version: the job is one of CCP-EM Pipeliner, which looks at exit codes and needs no files of RELION.
+PIPELINER = "Pipeliner"
 #: Set for the process of a job whose end is watched.
 WATCHED = "DASK_DEDUP_WATCHED_JOB"
 
@@ -79,14 +81,17 @@ def _command(arguments: Sequence[str]) -> list[str]:
 
 
 def job_to_watch(arguments: Sequence[str]) -> Path | None:
-    """Return the folder of the job that a command line runs. Return None if it runs none, or is watched already."""
+    """Return the folder of the job that a command line runs. Return None if it runs none, or is watched already.
+
+    Pipeliner watches its jobs itself.
+    """
     if WATCHED in os.environ or not {"-h", "--help"}.isdisjoint(arguments):
         return None
     for word, following in zip(arguments, [*arguments, ""][1:], strict=True):
         name, equals, value = word.partition("=")
         folder = value if equals else following
         if name == "--o" and folder:
-            return Path(folder)
+            return None if version_of(Path(folder)) == PIPELINER else Path(folder)
     return None
 
 
@@ -126,11 +131,16 @@ def _remove_unfinished(job: Path) -> None:
 
 
 def version_of(job: Path) -> str:
-    """Return the version of RELION that made a job: "3.1", "4" or "5"; "" if the folder has no ``job.star``."""
+    """Return the version of RELION that made a job: "3.1", "4" or "5"; `PIPELINER` if Pipeliner made it.
+
+    Return "" if the folder has no ``job.star``.
+    """
     try:
         text = (job / "job.star").read_text(errors="replace")
     except OSError:
         return ""
+    if "CCP-EM Pipeliner" in text:
+        return PIPELINER
     if re.search(r"^_rlnJobType\s", text, re.MULTILINE):
         return "3.1"
     if not re.search(r"^_rlnJobTypeLabel\s", text, re.MULTILINE):
@@ -194,7 +204,8 @@ def run(
         )
     (job / NODES).unlink(missing_ok=True)
     version = version_of(job)
-    write(f"dask-dedup {__version__}, External job of RELION {version or '(unknown version)'}")
+    host = f"External job of RELION {version or '(unknown version)'}"
+    write(f"dask-dedup {__version__}, {'job of Pipeliner' if version == PIPELINER else host}")
     kind = COORDINATES if output_format == "relion-coordinates" else PARTICLES
     if kind == COORDINATES:
         micrographs = micrographs or _find_micrographs(inputs, version)
@@ -208,19 +219,25 @@ def run(
         for name in {*earlier} - {*kept}:
             (job / name).unlink(missing_ok=True)
         nodes = _find_nodes(job, result, kind, version)
-        _write(job / NODES, node_table(nodes, version))
+        if version != PIPELINER:
+            _write(job / NODES, node_table(nodes, version))
         yield from (f"output for other jobs: {node.path}" for node in nodes)
 
-    return run_in_job(
-        job,
-        inputs,
-        params,
-        write,
-        finish=finish,
-        output_format=output_format,
-        micrographs=micrographs,
-        **options,
-    )
+    try:
+        return run_in_job(
+            job,
+            inputs,
+            params,
+            write,
+            finish=finish,
+            output_format=output_format,
+            micrographs=micrographs,
+            **options,
+        )
+    except KeyboardInterrupt:
+        if version == PIPELINER:  # no process of ours watches this one
+            _remove_unfinished(job)
+        raise
 
 
 def _is_particle_table(path: Path) -> bool:

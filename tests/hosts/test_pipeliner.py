@@ -27,6 +27,7 @@ from pipeliner.scripts.job_runner import JobRunner
 PARTICLES, COORDINATES = "dask_dedup.select.particles", "dask_dedup.select.coordinates"
 PICKERS = ("template", "blob")
 SEPARATION = 40
+SHIFTS = ("rlnOriginXAngst", "rlnOriginYAngst")
 
 
 def write_inputs(folder):
@@ -40,11 +41,15 @@ def write_inputs(folder):
             found = points[random.random(20) < 0.8]
             found = found + random.normal(0, 1.5, found.shape)
             picks = [f"{x:.3f} {y:.3f} {random.random():.4f}" for x, y in found]
-            rows += [f"{name} {pick} 1" for pick in picks]
+            shifts = random.normal(0, 1, found.shape)
+            rows += [
+                f"{name} {pick} 1 {dx:.3f} {dy:.3f}"
+                for pick, (dx, dy) in zip(picks, shifts, strict=True)
+            ]
             path = f"AutoPick/job{number:03}/Micrographs/{Path(name).stem}_autopick.star"
             put(folder, path, table("", LABELS[1:4], picks).encode())
             listed.append(f"{name} {path}")
-        star(folder, f"{picker}.star", LABELS, rows)
+        star(folder, f"{picker}.star", (*LABELS, *SHIFTS), rows)
         labels = ("rlnMicrographName", "rlnMicrographCoordinates")
         text = table("coordinate_files", labels, listed).encode()
         put(folder, f"AutoPick/job{number:03}/autopick.star", text)
@@ -79,10 +84,10 @@ def particles(project):
 
 def nearest(path):
     """Return the distance in angstrom of the closest two particles of a micrograph."""
-    rows = columns_of(path, "rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY")
     places = {}
-    for name, *place in rows:
-        places.setdefault(name, []).append(np.array(place, float) * 2.0)
+    for name, *numbers in columns_of(path, "rlnMicrographName", *LABELS[1:3], *SHIFTS):
+        x, y, dx, dy = map(float, numbers)
+        places.setdefault(name, []).append(np.array([2 * x - dx, 2 * y - dy]))
     return min(
         np.linalg.norm(one - other)
         for points in places.values()
@@ -147,7 +152,7 @@ def test_a_job_of_pipeliner_takes_the_output_on(project, particles):
     assert len(columns_of(Path(taken.output_dir, "sampled_particles.star"), "rlnCoordinateX")) == 9
     report, _ = project.prepare_metadata_report(taken.output_dir)
     found = json.loads(Path(report).read_text())["Jobs metadata"][job.output_dir]
-    assert found["results"]["totals"]["rows"] == 98
+    assert found["results"]["totals"]["rows"] == 96
     assert found["results"]["parameters"]["min_separation"] == SEPARATION
 
 
@@ -184,53 +189,51 @@ def test_coordinates_of_two_picking_jobs_are_joined(project):
     assert status == "Succeeded"
 
 
-def test_a_job_is_overwritten(project):
-    job, status, _ = run(project, PARTICLES, in_parts="template.star")
-    rejected = "dedup/particles_rejected"
-    assert status == "Succeeded"
-    again, status, found = run(
-        project, PARTICLES, overwrite=job.output_dir, in_parts="template.star", min_separation="0"
-    )
-    assert status == "Succeeded"
-    assert again.output_dir == job.output_dir
-    # Nothing is rejected, so there is no node for it.
-    assert not any(path.startswith(rejected) for path in found)
-    assert Path("template.star").read_bytes() == Path(job.output_dir, "particles.star").read_bytes()
-
-
-def test_a_failed_job_says_why_and_has_no_output(project):
+def test_a_failed_job_says_why_and_is_overwritten(project):
     no_size = ("rlnOpticsGroupName", "rlnOpticsGroup", "rlnVoltage", "rlnSphericalAberration")
     rows = ["m1.mrc 10 10 0.5 1", "m1.mrc 900 10 0.4 1"]
-    star(Path(), "extracted.star", LABELS, rows, ["opticsGroup1 1 300 2.7"], no_size)
+    table = star(Path(), "extracted.star", LABELS, rows, ["opticsGroup1 1 300 2.7"], no_size)
     job, status, _ = run(project, PARTICLES, in_parts="extracted.star")
+    output = Path(job.output_dir, "particles.star")
     assert status == "Failed"
     assert "extracted.star: no micrograph pixel size" in Path(job.output_dir, "run.err").read_text()
-    assert not Path(job.output_dir, "particles.star").exists()
+    assert not output.exists()
     (shown,) = job.create_results_display()
     assert (shown.dobj_type, "Traceback" in shown.reason) == ("pending", False)
+    again, status, found = run(
+        project, PARTICLES, job.output_dir, in_parts="extracted.star", micrograph_pixel_size="2.0"
+    )
+    assert (again.output_dir, status) == (job.output_dir, "Succeeded")
+    assert output.read_bytes() == table.read_bytes()
+    # Nothing was rejected, so there is no output of rejected particles.
+    assert sorted(found) == ["dedup/report.html", "particles.star"]
 
 
 def test_an_aborted_job_leaves_no_unfinished_files(project):
     random = np.random.default_rng(0)
     rows = [
         f"m{n % 50}.mrc {x:.2f} {y:.2f} 0.5 1"
-        for n, (x, y) in enumerate(random.random((400_000, 2)) * 4e4)
+        for n, (x, y) in enumerate(random.random((200_000, 2)) * 4e4)
     ]
     star(Path(), "many.star", LABELS, rows)
     job = project.schedule_job({"_rlnJobTypeLabel": PARTICLES, "in_parts": "many.star"})
     folder = Path(job.output_dir)
 
+    ready = read_job(f"{job.output_dir}job.star")
+    ready.output_dir = job.output_dir
+    runner = JobRunner(ready, abort_poll_interval=0.1)
+
     def abort_when_writing():
         until = time.monotonic() + 60
         while time.monotonic() < until and not list(folder.glob("dedup/.dask-dedup-*")):
             time.sleep(0.02)
+        # It is also the time until a command that was asked to end is killed.
+        runner.abort_poll_interval = 30.0
         (folder / "PIPELINER_JOB_ABORT_NOW").touch()
 
     watcher = threading.Thread(target=abort_when_writing)
     watcher.start()
-    running = read_job(f"{job.output_dir}job.star")
-    running.output_dir = job.output_dir
-    JobRunner(running, abort_poll_interval=0.1).run_job()
+    runner.run_job()
     watcher.join()
     assert project.wait_for_job_to_finish(job) == "Aborted"
     log = (folder / "run.out").read_text()
