@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-dev
-# Two processes; the tests of a file run in the same one and share their fixtures.
-SIDE_BY_SIDE := -n 2 --dist loadfile
+# Two processes; the tests of a file run in the same one and share their fixtures. `test-hosts` runs the others.
+SIDE_BY_SIDE := -n 2 --dist loadfile --ignore tests/hosts
 # The tests start Python hundreds of times: keep the compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 

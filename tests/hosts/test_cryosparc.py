@@ -22,7 +22,7 @@ pytest.importorskip("cryosparc")
 from conftest import REPOSITORY
 from cryosparc.dataset import Dataset
 from cryosparc.tools import CryoSPARC
-from cryosparc_instance import EMAIL, LICENSE, PASSWORD, SECRETS, TOKEN, Instance, serve
+from cryosparc_instance import EMAIL, LICENSE, PASSWORD, SECRETS, TOKEN, Instance, Job, serve
 from tables import cryosparc, exposures
 
 import dask_dedup
@@ -135,12 +135,19 @@ def test_both_outputs_have_the_rows_of_the_inputs_to_the_bit(dedup, instance, tm
     assert_same_rows(instance.load(job, REJECTED), both.mask(~keep))
 
 
-def test_the_log_has_counts_and_a_picture_and_the_folder_the_report(dedup, instance):
-    outcome = dedup("a=J10:particles", "J11:particles", "--score-field", "ncc_score")
+def test_the_job_shows_what_it_did(dedup, instance):
+    """The log has counts, warnings and a picture; the folder has the report."""
+    scores = ("--min-score", "a=0.5", "--min-score", "J11:particles=0.5")
+    outcome = dedup("a=J10:particles", "J11:particles", "--exposures", "J5:exposures", *scores)
+    assert outcome.exit_code == 0, outcome.stderr
     job = instance.external
+    assert job.inputs["exposures"]["connections"] == [("J5", "exposures")]
+    assert instance.load(job, KEPT)["pick_stats/ncc_score"].min() >= 0.5
     text = log_of(job)
-    assert "a=J10:particles" in text
+    assert "pixel size: 0.8 to 2 A (J5:exposures" in text
+    assert "a=J10:particles           300" in text
     assert f"{job.uid}:{KEPT}: " in text
+    assert "have the same uid" in log_of(job, "warning" if IS_REST else "error")
     assert outcome.stderr.count("J11:particles") == text.count("J11:particles") > 1
     assert "/tmp" not in text
     assert {*job.files} == {"report.html", "manifest.json"}
@@ -151,31 +158,6 @@ def test_the_log_has_counts_and_a_picture_and_the_folder_the_report(dedup, insta
     assert "kept" in caption
     pictures = [picture] + [job.tile, job.outputs[KEPT].image] * IS_REST
     assert all(each.startswith(b"\x89PNG") for each in pictures)
-
-
-def test_options_name_inputs_as_the_command_does(dedup, instance):
-    outcome = dedup(
-        *("a=J10:particles", "J11:particles", "--score-field", "none"),
-        *("--min-score", "a=0.5", "--min-score", "J11:particles=0.25"),
-    )
-    assert outcome.exit_code == 2
-    assert "J10:particles: has no score for --min-score" in log_of(instance.external, "error")
-    fields = [word for each in ("a", "J11:particles") for word in ("--min-score", f"{each}=0.5")]
-    assert dedup("a=J10:particles", "J11:particles", *fields).exit_code == 0
-    (job,) = (job for job in instance.jobs.values() if job.history[-1:] == ["completed"])
-    kept = instance.load(job, KEPT)
-    assert kept["pick_stats/ncc_score"].min() >= 0.5
-    outcome = dedup("a=J10:particles", "J11:particles", "--min-score", "J9:particles=0.5")
-    assert outcome.exit_code == 2
-    assert "J9:particles is not one of the inputs, which are J10:particles" in outcome.stderr
-
-
-def test_exposures_give_pixel_sizes_and_are_connected(dedup, instance):
-    outcome = dedup("J10:particles", "--exposures", "J5:exposures")
-    job = instance.external
-    assert outcome.exit_code == 0, outcome.stderr
-    assert job.inputs["exposures"]["connections"] == [("J5", "exposures")]
-    assert "pixel size: 0.8 to 2 A (J5:exposures" in log_of(job)
 
 
 def test_a_uid_of_two_inputs_keeps_the_values_of_its_row(dedup, instance):
@@ -214,7 +196,9 @@ def test_slots_that_one_input_lacks_are_named(dedup, instance):
         (["J99:particles"], {}, "P1 J99:particles: there is no job J99 in P1."),
         (["J10:particle"], {}, "The job's outputs are: J10:particles."),
         (["J5:exposures"], {}, "an output of type exposure, not particle"),
+        (["J6:particles"], {}, "J6 is running. Wait until it is completed."),
         (["J10:particles", "J10:particles"], {}, "J10:particles: named twice"),
+        (["J10:particles", "--min-score", "J9:particles=1"], {}, "which are J10:particles"),
         (["J10.particles"], {}, "J10.particles: not the result of a job"),
         (["J10:particles"], {"project": "P9"}, "P9: there is no such project"),
         (["J10:particles"], {"workspace": "W9"}, "P1 W9: there is no such workspace"),
@@ -223,6 +207,7 @@ def test_slots_that_one_input_lacks_are_named(dedup, instance):
     ],
 )
 def test_wrong_input_is_one_line_and_creates_no_job(dedup, instance, arguments, place, message):
+    instance.jobs["J6"] = Job("J6", "blob_picker", status="running")
     before = {*instance.jobs}
     outcome = dedup(*arguments, **place)
     assert outcome.exit_code == 2

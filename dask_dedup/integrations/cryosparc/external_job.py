@@ -165,6 +165,8 @@ class ExternalJob:
             return self.shown(error.spelled(spell_flag))
         if isinstance(error, KeyboardInterrupt):
             return "interrupted"
+        if isinstance(error, OSError):
+            return self.shown(reason_of(error))
         return f"unexpected error, please report it ({type(error).__name__}: {reason_of(error)})"
 
     def fail(self, reason: str) -> None:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+#: States of a job whose outputs may still change.
+_UNFINISHED = ("building", "queued", "launched", "started", "running", "waiting")
 _TEXT = re.compile(r"(J[1-9]\d*):([A-Za-z]\w*)")
 
 
@@ -80,11 +82,13 @@ def find_result(session: Any, project: str, name: ResultName, kind: str, slot: s
     Raises
     ------
     InputError
-        If there is no such job or result.
+        If there is no such job or result, or the job is not finished.
     """
     where = f"{project} {name}"
     with client_errors(f"{where}: there is no job {name.job} in {project}.", InputError):
         job = session.find_job(project, name.job)
+    if job.status in _UNFINISHED:
+        raise InputError(f"{where}: {name.job} is {job.status}. Wait until it is completed.")
     results = _results_of(job, name)
     if name.output not in results:
         listed = ", ".join(f"{name.job}:{each}" for each in results) or "none"
