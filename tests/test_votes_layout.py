@@ -81,7 +81,7 @@ def mixed(table, seed, clustered=False):
     return table.take(pa.array(order))
 
 
-@settings(max_examples=10)
+@settings(max_examples=6)
 @given(
     seed=st.integers(0, 2**32 - 1),
     files=st.integers(1, 4),
