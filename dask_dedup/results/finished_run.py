@@ -23,6 +23,7 @@ from dask_dedup.particles.inputs import read_exposures, resolve_all, use_strippi
 from dask_dedup.particles.micrographs.stripping import Stripping
 from dask_dedup.particles.micrographs.table import MicrographTable
 from dask_dedup.particles.validity import Reason
+from dask_dedup.pipeline.duplicates import duplicates_schema
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at, under
@@ -181,7 +182,7 @@ class FinishedRun:
     def native_tables(self, dataset: str) -> dict[int, Path]:
         """Map input number to its native-format table in `dataset`, such as the kept particles."""
         folder = self.output / dataset / (self.manifest["run_token"] or "")
-        trees = {} if dataset == DUPLICATES else self._trees
+        trees = self._trees if dataset in (KEPT, REJECTED) else {}
         tables = {source: folder / name for source, name in trees.items()}
         for file in self.files_of(dataset):
             if file.fragment is None and file.holds_rows:
@@ -330,12 +331,12 @@ class FinishedRun:
         self, part: Part, table: ParticleTable, *, kept: bool
     ) -> Iterator[NDArray[np.bool_]]:
         """Yield a mask of the kept or rejected rows of each fragment of an input."""
-        from dask_dedup.results.verify.duplicates import DuplicateFiles
+        from dask_dedup.results.verify.dataset_files import DatasetFiles
 
         if len(part.duplicates) != len(table.fragments):
             raise InputError(f"{table.path}: has other fragments than in the run.")
         files = dict(zip((each.number for each in table.fragments), part.duplicates, strict=True))
-        duplicates = DuplicateFiles(files, self.folder)
+        duplicates = DatasetFiles(files, duplicates_schema(self.params), self.folder)
         for fragment in table.fragments:
             _, rows = duplicates.read(fragment)
             rejected = np.zeros(fragment.rows, dtype=bool)
