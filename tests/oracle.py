@@ -97,8 +97,8 @@ def greedy(centres, micrographs, rank_tuples, min_separation, share_label=None):
         for better in same_micrograph:
             if share_label is not None and share_label(row, better):
                 continue
-            gap = _distance(points[row], points[better])
-            if _within(points[row], points[better], gap, min_separation):
+            gap = distance_between(points[row], points[better])
+            if within(points[row], points[better], gap, min_separation):
                 winner[row], distance[row] = better, gap
                 break
         else:
@@ -117,8 +117,8 @@ def crowded(centres, micrographs, min_separation, share_label=None):
                 continue
             if share_label is not None and share_label(i, j):
                 continue
-            gap = _distance(points[i], points[j])
-            if _within(points[i], points[j], gap, min_separation):
+            gap = distance_between(points[i], points[j])
+            if within(points[i], points[j], gap, min_separation):
                 closest[i] = np.fmin(closest[i], gap)
     return closest
 
@@ -136,9 +136,9 @@ def relion_matrix(rot, tilt, psi):
     )
 
 
-def _distance(a, b):
+def distance_between(a, b):
     return math.sqrt(sum((p - q) * (p - q) for p, q in zip(a, b, strict=True)))
 
 
-def _within(a, b, gap, min_separation):
+def within(a, b, gap, min_separation):
     return a == b if min_separation == 0 else gap <= min_separation

@@ -49,6 +49,7 @@ def sample_of(points, micrograph, **columns):
         "winner_source": np.zeros(n, dtype=np.uint16),
         "winner_row": np.full(n, NO_ROW),
         "distance": np.full(n, np.nan),
+        "votes": np.zeros(n, dtype=np.uint16),
     }
     return SampledPicks.from_columns(values | columns)
 

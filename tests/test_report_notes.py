@@ -126,6 +126,8 @@ def test_folders_of_pick_files(real_data, tmp_path, output_format):
         (cryosparc(300), {"min_score": 0.4, "min_separation": 60.0}),
         (cryosparc(300), {"match_micrographs": "path", "min_separation": 60.0}),
         (cryosparc(300), {"min_separation": 60.0, "prefer_input_order": True}),
+        (cryosparc(300), {"min_separation": 60.0, "min_votes": 2, "vote_distance": 30.0}),
+        (relion(300), {"min_separation": 60.0, "votes": True, "score_scale": "standing"}),
         (relion(300, axes=3), {"min_separation": 60.0}),
         (relion(300), {"between_inputs_only": True, "min_separation": 60.0}),
         (

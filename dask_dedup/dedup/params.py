@@ -247,6 +247,11 @@ class DedupParams:
         return votes_parameter(self) != ""
 
     @property
+    def votes_decide(self) -> bool:
+        """Whether particles can be rejected for their votes."""
+        return self.min_votes > 1 or bool(self.found_by or self.not_found_by)
+
+    @property
     def uses_standing(self) -> bool:
         """Whether scores are compared by standing."""
         return self.score_scale == "standing"

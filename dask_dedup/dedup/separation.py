@@ -49,14 +49,16 @@ class SeparationAnalysis:
     separations : (s,) float64
         Angstrom, rising; at most `MOST_SEPARATIONS`. The run's own separation is among them.
     bits : (n,) uint32
-        For each pick, bit k is set if it is kept at ``separations[k]`` before any vote. Of a pick that is not
-        compared, all bits are set or none, as the run keeps or rejects it.
+        For each pick, bit k is set if it is kept at ``separations[k]``. Of a pick that is not compared, all bits are
+        set or none, as the run keeps or rejects it.
     kept : (s, i) int64
         Kept picks by separation and input.
     spacing : Spacing or None
         The gap between picks of one particle and neighbours. None without a gap.
     cut_short : bool
         Whether larger separations were left out because too many pairs are that close.
+    before_votes : (n,) uint32, optional
+        The same as `bits` without votes, if `bits` and `kept` are those after votes (`vote_analysis`).
     """
 
     separations: Floats
@@ -64,6 +66,7 @@ class SeparationAnalysis:
     kept: NDArray[np.int64]
     spacing: Spacing | None
     cut_short: bool = False
+    before_votes: Bits | None = None
 
     @property
     def reason(self) -> str:

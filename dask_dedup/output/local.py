@@ -84,7 +84,9 @@ class LocalStore(ResultStore):
             if staging.exists() and not _same_request(self.read_request(staging), request):
                 self.discard(staging)
             remove(staging / DRAFTS)
-            for name in (*TABLES, CHECKPOINTS, PIECES, DRAFTS):
+            # Votes may not be counted: the first file makes their folder.
+            tables = set(TABLES) - {VOTES}
+            for name in (*tables, CHECKPOINTS, PIECES, DRAFTS):
                 (staging / name).mkdir(parents=True, exist_ok=True)
             _write_json(staging / REQUEST, request)
         except OSError as error:

@@ -25,7 +25,7 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.name_match import NameMatch, match_names
 from dask_dedup.particles.micrographs.names import Naming
 from dask_dedup.particles.micrographs.table import read_micrographs
-from dask_dedup.particles.pickers import make_voting
+from dask_dedup.particles.pickers import make_voting, name_pickers
 from dask_dedup.particles.programs import MICROGRAPH_PATH, MICROGRAPH_UID
 
 if TYPE_CHECKING:
@@ -117,10 +117,11 @@ def make_inputs(
     micrographs = read_exposures(exposures, roles[0], params) if exposures else None
     roles = find_units(tables, roles, params, micrographs)
     inputs = Inputs.of(tables, roles, params, micrographs)
+    pickers = zip((table.path for table in tables), name_pickers(tables), strict=True)
     inputs = replace(
         inputs,
         left_out=left_out or {},
-        voting=make_voting(tables, params, left_out or {}),
+        voting=make_voting(dict(pickers), params, left_out or {}),
         names=names,
         psize_sources=psize_sources or {},
     )

@@ -62,11 +62,12 @@ def name_pickers(tables: Sequence[ParticleTable]) -> list[str]:
 
 
 def make_voting(
-    tables: Sequence[ParticleTable], params: DedupParams, left_out: Mapping[str, str]
+    pickers: Mapping[str, str], params: DedupParams, left_out: Mapping[str, str]
 ) -> Voting | None:
     """Return how the pickers of the inputs vote, or None if votes are not counted.
 
-    `left_out` maps the path of each input without a table to the given name of its picker, perhaps empty.
+    `pickers` maps the path of each input to the name of its picker, in order. `left_out` maps the path of each input
+    without a table to the given name of its picker, perhaps empty.
 
     Raises
     ------
@@ -75,16 +76,16 @@ def make_voting(
     """
     if not params.counts_votes:
         return None
-    of_inputs = name_pickers(tables)
-    names = [*dict.fromkeys([*of_inputs, *(name or path for path, name in left_out.items())])]
+    names = [
+        *dict.fromkeys([*pickers.values(), *(name or path for path, name in left_out.items())])
+    ]
     if len(names) < 2:
         raise InputError(
             f"{parameter(votes_parameter(params))} needs several pickers, but {names[0]} is the only one. "
             "Add the picks of another one, or give the inputs different names."
         )
     number = {name: n for n, name in enumerate(names)}
-    of_path = dict(zip((as_input(table.path) for table in tables), of_inputs, strict=True))
-    of_path |= {as_input(path): name or path for path, name in left_out.items()}
+    of_path = {as_input(path): name or path for path, name in {**pickers, **left_out}.items()}
     named = {}
     for which in NAMED_PICKERS:
         found = [of_path.get(text, text) for text in getattr(params, which)]
@@ -97,7 +98,7 @@ def make_voting(
         named[which] = tuple(sorted({number[name] for name in found}))
     return Voting(
         pickers=tuple(names),
-        picker_of=tuple(number[name] for name in of_inputs),
+        picker_of=tuple(number[name] for name in pickers.values()),
         min_votes=params.min_votes,
         relax_unseen=params.relax_unseen,
         **named,

@@ -49,6 +49,8 @@ class SampledPicks(ArrayTable):
         Input of the winner, and its row number there; `NO_ROW` without a winner.
     distance : (n,) float64
         Distance to the winner in angstrom; NaN without a winner.
+    votes : (n,) uint16
+        Pickers that voted for it; 0 if it is a duplicate, or if votes are not counted.
     """
 
     micrograph: Keys
@@ -65,6 +67,12 @@ class SampledPicks(ArrayTable):
     winner_source: NDArray[np.uint16]
     winner_row: NDArray[np.int64]
     distance: Floats
+    votes: NDArray[np.uint16]
+
+    @property
+    def outvoted(self) -> Bools:
+        """Mask of the picks that are rejected for their votes, (n,)."""
+        return np.asarray(~self.kept & (self.votes > 0))
 
     def in_order(self) -> Self:
         """Return the table sorted by micrograph, input and row."""
@@ -91,7 +99,8 @@ class SampledPicks(ArrayTable):
 
 
 SampledPicks.dtypes = dtypes_of(
-    SampledPicks, "u8", "u2", "i8", "f8", "f8", "f8", "f8", "u8", "i1", "i8", "?", "u2", "i8", "f8"
+    *(SampledPicks, "u8", "u2", "i8", "f8", "f8", "f8", "f8", "u8", "i1", "i8"),
+    *("?", "u2", "i8", "f8", "u2"),
 )
 
 

@@ -135,12 +135,12 @@ def warn_about_few(voters: Voters, voting: Voting, unseen: int) -> list[Message]
         return []
     what = counted(voters.few, "micrograph", "have" if voters.few != 1 else "has")
     fewer = f"{what} particles of fewer than {voting.min_votes} pickers"
+    there = f"{counted(unseen, 'particle')} there {'is' if unseen == 1 else 'are'}"
+    relaxed = parameter("relax_unseen")
     if voting.relax_unseen:
-        relaxed = parameter("relax_unseen")
-        return [Message(f"{fewer}: {counted(unseen, 'particle')} there are kept, by {relaxed}")]
+        return [Message(f"{fewer}: {there} kept, by {relaxed}")]
     return [
         Message(
-            f"{fewer}: {counted(unseen, 'particle')} there {'is' if unseen == 1 else 'are'} rejected for that. If "
-            f"pickers were not run on them, consider {parameter('relax_unseen')}."
+            f"{fewer}: {there} rejected for that. If pickers were not run on them, consider {relaxed}."
         )
     ]

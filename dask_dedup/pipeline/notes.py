@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.decide import Rejections
+    from dask_dedup.dedup.decide import Decisions, Rejections
     from dask_dedup.dedup.picks import Picks
+    from dask_dedup.dedup.votes import Votes
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.sample import SampleChoice
 
@@ -109,22 +110,23 @@ def take_sampled(choice: SampleChoice, picks: Picks) -> Picks:
 
 
 def note_rows(
-    inputs: Inputs, sampled: Picks, rejections: Rejections, paths: dict[int, MicrographName]
+    inputs: Inputs, sampled: Picks, decisions: Decisions, paths: dict[int, MicrographName]
 ) -> FragmentNotes:
     """Make the notes about a fragment.
 
-    `sampled` are its picks of the sample, `rejections` all its rejected rows in order. For `paths`, see
+    `sampled` are its picks of the sample, `decisions` all those about its rows, in order. For `paths`, see
     `FragmentNotes`.
     """
+    rejections = decisions.rejections
     duplicates = rejections.micrograph[rejections.invalid == 0]
     keys, rejected = np.unique(duplicates, return_counts=True)
     counts = RejectedCounts(keys, rejected.astype(np.uint32))
-    return FragmentNotes(counts, _with_outcomes(inputs, sampled, rejections), paths)
+    return FragmentNotes(counts, _with_outcomes(inputs, sampled, decisions), paths)
 
 
-def _with_outcomes(inputs: Inputs, sampled: Picks, rejections: Rejections) -> SampledPicks:
+def _with_outcomes(inputs: Inputs, sampled: Picks, decisions: Decisions) -> SampledPicks:
     """Combine picks of one fragment with what became of them."""
-    first_rows = inputs.first_rows
+    first_rows, rejections = inputs.first_rows, decisions.rejections
     at = np.searchsorted(rejections.row_id, sampled.row_id)
     lost = np.append(rejections.row_id, np.uint64(0))[at] == sampled.row_id
     lost &= at < len(rejections)
@@ -145,7 +147,17 @@ def _with_outcomes(inputs: Inputs, sampled: Picks, rejections: Rejections) -> Sa
             "winner_source": winner_source,
             "winner_row": winner_row,
             "distance": distance,
+            "votes": _votes_of(decisions.votes, sampled.row_id),
         }
+    )
+
+
+def _votes_of(votes: Votes, row_id: NDArray[np.uint64]) -> NDArray[np.uint16]:
+    """Return the number of votes of each row, (n,), given the table of votes in order."""
+    at = np.searchsorted(votes.row_id, row_id)
+    found = np.append(votes.row_id, np.uint64(0))[at] == row_id
+    return np.where(
+        found & (at < len(votes)), np.append(votes.votes, np.uint16(0))[at], np.uint16(0)
     )
 
 

@@ -227,7 +227,7 @@ def write_fragment(
             (draft / folder).mkdir(parents=True)
         files = _write(job, number, columns, keep, decisions, micrograph, draft)
         paths = _paths(job.inputs, fragment, columns, decided.sampled)
-        notes = note_rows(job.inputs, decided.sampled, rejections, paths)
+        notes = note_rows(job.inputs, decided.sampled, decisions, paths)
         notes.write(draft / notes_name(number))
         staged = [*(draft / PIECES).iterdir(), draft / notes_name(number)]
         checkpoint = FragmentCheckpoint(

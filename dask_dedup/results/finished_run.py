@@ -15,14 +15,16 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formats import NamedFiles, by_source, open_table, read
 from dask_dedup.formats.coordinates.detection import fixed_folder, is_pattern
-from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import read_exposures, resolve_all, use_stripping
 from dask_dedup.particles.micrographs.stripping import Stripping
 from dask_dedup.particles.micrographs.table import MicrographTable
+from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.validity import Reason
+from dask_dedup.pipeline.duplicates import duplicates_schema
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at, under
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from dask_dedup.dedup.voting import Voting
     from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.micrographs.table import MicrographTable
 
@@ -78,12 +81,15 @@ class Part:
     kept, rejected : Path
     duplicates : tuple of Path
         One row for each rejected particle, in the same order.
+    votes : tuple of Path
+        The votes of the particles that are no duplicates; empty if votes were not counted.
     """
 
     source: int
     kept: Path
     rejected: Path
     duplicates: tuple[Path, ...]
+    votes: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -181,7 +187,7 @@ class FinishedRun:
     def native_tables(self, dataset: str) -> dict[int, Path]:
         """Map input number to its native-format table in `dataset`, such as the kept particles."""
         folder = self.output / dataset / (self.manifest["run_token"] or "")
-        trees = {} if dataset == DUPLICATES else self._trees
+        trees = self._trees if dataset in (KEPT, REJECTED) else {}
         tables = {source: folder / name for source, name in trees.items()}
         for file in self.files_of(dataset):
             if file.fragment is None and file.holds_rows:
@@ -190,26 +196,30 @@ class FinishedRun:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The files of the three datasets, as one `Part` per fragment or per input in native format."""
-        kept, rejected, duplicates = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES))
-        of_input = by_source(file for _, file in sorted(duplicates.items()))
+        """The files of the datasets, as one `Part` per fragment or per input in native format."""
+        kept, rejected, *others = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES, VOTES))
+        by_input = [by_source(file for _, file in sorted(files.items())) for files in others]
 
-        def duplicates_of(source: int) -> tuple[Path, ...]:
-            return tuple(file.path for file in of_input[source])
+        def of_input(source: int) -> Iterator[tuple[Path, ...]]:
+            """Yield the files with duplicates of an input, then those with votes."""
+            return (tuple(file.path for file in files[source]) for files in by_input)
+
+        def of_fragment(number: int) -> Iterator[tuple[Path, ...]]:
+            return (tuple(file.path for file in [files.get(number)] if file) for files in others)
 
         if self.is_conversion:
             # The converted files do not show which input a row is from: the inputs are read instead.
             return tuple(
-                Part(source, Path(KEPT), Path(REJECTED), duplicates_of(source))
+                Part(source, Path(KEPT), Path(REJECTED), *of_input(source))
                 for source in range(len(self.manifest["inputs"]))
             )
         parts = [
-            Part(file.source, file.path, rejected[number].path, (duplicates[number].path,))
+            Part(file.source, file.path, rejected[number].path, *of_fragment(number))
             for number, file in kept.items()
         ]
         native = self.native_tables(REJECTED)
         for source, path in self.native_tables(KEPT).items():
-            parts.append(Part(source, path, native[source], duplicates_of(source)))
+            parts.append(Part(source, path, native[source], *of_input(source)))
         return tuple(parts)
 
     @cached_property
@@ -230,6 +240,12 @@ class FinishedRun:
             else replace(roles, binned=unit == "binned pixel", own_psize=unit == "own pixel")
             for roles, unit in zip(found, units, strict=True)
         )
+
+    @cached_property
+    def voting(self) -> Voting | None:
+        """How the pickers voted, or None if votes were not counted."""
+        pickers = {entry["path"]: entry["picker"] for entry in self.manifest["inputs"]}
+        return make_voting(pickers, self.params, self.manifest["left_out"])
 
     @property
     def score_names(self) -> list[str]:
@@ -330,12 +346,12 @@ class FinishedRun:
         self, part: Part, table: ParticleTable, *, kept: bool
     ) -> Iterator[NDArray[np.bool_]]:
         """Yield a mask of the kept or rejected rows of each fragment of an input."""
-        from dask_dedup.results.verify.duplicates import DuplicateFiles
+        from dask_dedup.results.verify.dataset_files import DatasetFiles
 
         if len(part.duplicates) != len(table.fragments):
             raise InputError(f"{table.path}: has other fragments than in the run.")
         files = dict(zip((each.number for each in table.fragments), part.duplicates, strict=True))
-        duplicates = DuplicateFiles(files, self.folder)
+        duplicates = DatasetFiles(files, duplicates_schema(self.params), self.folder)
         for fragment in table.fragments:
             _, rows = duplicates.read(fragment)
             rejected = np.zeros(fragment.rows, dtype=bool)

@@ -9,10 +9,13 @@ import numpy as np
 
 from dask_dedup.dedup.separation import SeparationAnalysis, analyse_separations
 from dask_dedup.dedup.spacing import Spacing
+from dask_dedup.dedup.vote_analysis import apply_votes
 from dask_dedup.errors import RunError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from numpy.typing import NDArray
 
     from dask_dedup.particles.report_contents import ReportContents
     from dask_dedup.results.finished_run import FinishedRun
@@ -21,7 +24,8 @@ if TYPE_CHECKING:
 def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | None:
     """Analyse the picks of the sample that are on whole micrographs. Return None if the run measured no distances.
 
-    Picks of other micrographs have the bits of what became of them.
+    The picks that are kept at each separation are those after the votes. Picks of other micrographs have the bits
+    of what became of them.
 
     Raises
     ------
@@ -37,16 +41,26 @@ def analyse(run: FinishedRun, contents: ReportContents) -> SeparationAnalysis | 
     higher = [roles.higher_is_better for roles in run.roles]
     some = sample.take(whole)
     measured = recorded_spacing(run.manifest)
-    found = analyse_separations(some.picks(), run.params, higher, measured=measured)
+    picks = some.picks()
+    found = analyse_separations(picks, run.params, higher, measured=measured)
+    if run.params.votes_decide and run.voting is not None:
+        found = apply_votes(found, picks, run.params, higher, run.voting)
     wrong = np.count_nonzero(found.at(run.params.min_separation) != some.kept)
     if wrong:
         raise RunError(
             f"{run.output}: {wrong} picks have another outcome than the rule gives. This is a bug in "
             "dask-dedup; verify the result."
         )
-    bits = np.where(sample.kept, np.uint32(0xFFFFFFFF), np.uint32(0))
-    bits[whole] = found.bits
-    return replace(found, bits=bits)
+
+    def with_windows(kept: NDArray[np.bool_], bits: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        every = np.where(kept, np.uint32(0xFFFFFFFF), np.uint32(0))
+        every[whole] = bits
+        return every
+
+    bits, before = with_windows(sample.kept, found.bits), found.before_votes
+    if before is not None:
+        before = with_windows(sample.kept | sample.outvoted, before)
+    return replace(found, bits=bits, before_votes=before)
 
 
 def recorded_spacing(manifest: Mapping[str, Any]) -> tuple[Spacing | None, float] | None:

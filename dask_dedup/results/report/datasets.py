@@ -201,7 +201,9 @@ def _read_part(
 
 def _sample(picks: Picks, row: Ints, outcomes: Outcomes) -> SampledPicks:
     """Combine picks with their outcomes. `row` counts from the first row of the part."""
-    more = {name: getattr(outcomes, name)[row] for name in ("kept", "winner_row", "distance")}
+    more = {
+        name: getattr(outcomes, name)[row] for name in ("kept", "winner_row", "distance", "votes")
+    }
     more["winner_source"] = outcomes.winner_source[row].astype(np.uint16)
     more["row"] = row + outcomes.first_row
     return SampledPicks.from_columns({**picks.columns(), **more})

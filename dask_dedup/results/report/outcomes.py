@@ -18,6 +18,7 @@ from dask_dedup.particles.sample import NO_ROW
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-_COLUMNS = ("distance_A", "uid", "score", "file", "row")
-_WINNER_COLUMNS = ("winner_uid", "winner_score", "winner_input", "winner_file", "winner_row")
+_COLUMNS = ("distance_A", "uid", "file", "row")
+_WINNER_COLUMNS = ("winner_uid", "winner_input", "winner_file", "winner_row")
+_VOTE_COLUMNS = ("votes", "file", "row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,10 @@ class Outcomes:
     distance : (n,) float64
         Distance to the winner in angstrom; NaN without a winner.
     tied : (n,) bool
-        Rejected rows with the score and uid of their winner. If the tables have no uids, only the content hashes can
-        tell whether the order of rows decided.
+        Rejected rows with the score (or standing) and uid of their winner. If the tables have no uids, only the
+        content hashes can tell whether the order of rows decided.
+    votes : (n,) uint16
+        As in `SampledPicks`.
     """
 
     first_row: int
@@ -54,6 +58,7 @@ class Outcomes:
     winner_row: Ints
     distance: NDArray[np.float64]
     tied: NDArray[np.bool_]
+    votes: NDArray[np.uint16]
 
 
 def rows_of_parts(run: FinishedRun) -> list[range]:
@@ -90,18 +95,16 @@ def read_outcomes(
     run: FinishedRun, part: Part, rows: range, first_rows: dict[tuple[int, str], int]
 ) -> Outcomes:
     """Read the outcomes of the rows of a part. See `rows_of_parts` and `first_rows_of_files`."""
-    tables = [_read(path) for path in part.duplicates]
-    columns = Columns(pa.concat_tables(tables), str(part.duplicates[0].parent))
-    sources = np.full(len(columns), part.source, dtype=np.int64)
-    at = _row_numbers(columns, "file", "row", sources, first_rows) - rows.start
+    ranked_by = "standing" if run.params.uses_standing else "score"
+    scores = (ranked_by, f"winner_{ranked_by}")
+    columns = _read(part.duplicates, (*_COLUMNS, *_WINNER_COLUMNS, *scores))
+    at = _rows_of(columns, part, rows, first_rows)
     codes, paths = columns.texts("winner_input")
     inputs = {entry["path"]: source for source, entry in enumerate(run.manifest["inputs"])}
     winner_source = np.array([*(inputs[path] for path in paths), 0], dtype=np.int64)[codes]
     winner_row = _row_numbers(columns, "winner_file", "winner_row", winner_source, first_rows)
-    if at.size and not (at.min() >= 0 and at.max() < len(rows)):
-        raise RunError(f"{columns.table}: lists rows that are not among the rejected ones.")
     distance = np.where(winner_row == NO_ROW, np.nan, columns.floats("distance_A"))
-    score, winner_score = columns.floats("score"), columns.floats("winner_score")
+    score, winner_score = map(columns.floats, scores)
     tied = (winner_row != NO_ROW) & (columns.integers("uid") == columns.integers("winner_uid"))
     tied &= score_key(score, higher_is_better=True) == score_key(
         winner_score, higher_is_better=True
@@ -115,18 +118,36 @@ def read_outcomes(
         winner_row=np.full(len(rows), NO_ROW, dtype=np.int64),
         distance=np.full(len(rows), np.nan),
         tied=np.zeros(len(rows), dtype=bool),
+        votes=np.zeros(len(rows), dtype=np.uint16),
     )
     outcomes.kept[at] = False
     outcomes.winner_source[at] = winner_source
     outcomes.winner_row[at] = winner_row
     outcomes.distance[at] = distance
     outcomes.tied[at] = tied
+    if part.votes:
+        columns = _read(part.votes, _VOTE_COLUMNS)
+        outcomes.votes[_rows_of(columns, part, rows, first_rows)] = columns.integers("votes")
     return outcomes
 
 
-def _read(path: Path) -> pa.Table:
-    with pq.ParquetFile(**parquet_source(path)) as file:
-        return file.read([*_COLUMNS, *_WINNER_COLUMNS], use_threads=False)
+def _read(paths: Sequence[Path], names: Sequence[str]) -> Columns:
+    tables = []
+    for path in paths:
+        with pq.ParquetFile(**parquet_source(path)) as file:
+            tables.append(file.read(list(names), use_threads=False))
+    return Columns(pa.concat_tables(tables), str(paths[0].parent))
+
+
+def _rows_of(
+    columns: Columns, part: Part, rows: range, first_rows: dict[tuple[int, str], int]
+) -> Ints:
+    """Return the number of each row in the part, from its file and row. Raise RunError if it is in no part."""
+    sources = np.full(len(columns), part.source, dtype=np.int64)
+    at = _row_numbers(columns, "file", "row", sources, first_rows) - rows.start
+    if at.size and not (at.min() >= 0 and at.max() < len(rows)):
+        raise RunError(f"{columns.table}: lists rows that its inputs do not have.")
+    return at
 
 
 def _row_numbers(

@@ -219,6 +219,8 @@ def _data(
         "circles": subject.draws_circles,
         "winners": subject.has_winners,
         "rejected": subject.manifest["totals"]["rejected"],
+        "voters": len(subject.votes["pickers"]) if subject.votes else 0,
+        "decided": subject.params.votes_decide,
         "planned": subject.is_planned,
         "filaments": subject.params.ignore_within_filament,
         "uid": all(entry["columns"]["uid"] for entry in subject.manifest["inputs"]),

@@ -71,7 +71,10 @@ def _style(colour: str = "cx") -> str:
     coloured = [
         plain(rule, plain(value, ""))
         for name, value in classes.items()
-        for rule in (f".{name}.k{{fill:var(--c);stroke:var(--c)}}", f".{name}.r{{stroke:var(--c)}}")
+        for rule in (
+            f".{name}.k{{fill:var(--c);stroke:var(--c)}}",
+            f".{name}.r,.still .{name}.v{{stroke:var(--c)}}",
+        )
     ]
     return (
         plain(rules, plain(classes[colour], "")) + "".join(coloured) + f".plot{{width:{_WIDTH}px}}"

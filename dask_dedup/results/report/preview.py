@@ -112,6 +112,7 @@ def _contents(sample: InspectedSample, rejections: Rejections) -> ReportContents
         "winner_row": winner_row,
         "winner_source": np.where(winner_row >= 0, picks.source[winner_row], 0).astype(np.uint16),
         "distance": distance,
+        "votes": np.zeros(len(picks), dtype=np.uint16),
     }
     keys, number = np.unique(picks.micrograph, return_inverse=True)
     counts = [np.bincount(number[mask], minlength=keys.size) for mask in (kept, ~kept)]
@@ -146,13 +147,15 @@ def _manifest(sample: InspectedSample, contents: ReportContents) -> dict[str, An
         mine = contents.sample.source == table.source
         kept = int(np.count_nonzero(contents.sample.kept[mine]))
         rejected = int(np.count_nonzero(mine)) - kept
-        totals.append({"kept": kept, "rejected": rejected, "invalid": 0, "low_score": 0})
-    names = ("kept", "rejected", "invalid", "low_score")
+        totals.append(
+            {"kept": kept, "rejected": rejected, "invalid": 0, "low_score": 0, "outvoted": 0}
+        )
+    names = ("kept", "rejected", "invalid", "low_score", "outvoted")
     return {
         "directory": str(Path.cwd()),
         "inputs": entries,
         "totals": {name: sum(each[name] for each in totals) for name in names}
-        | {"by_input": totals, "rows": len(contents.sample)},
+        | {"by_input": totals, "rows": len(contents.sample), "votes": None},
     }
 
 

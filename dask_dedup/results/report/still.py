@@ -25,6 +25,8 @@ _WIDTH, LEAST_RADIUS = 1000.0, 3.5
 _WINDOW_SEPARATIONS, _WINDOW_PICKS = 16.0, 25.0
 #: Lines to winners are drawn if circles have at least this radius.
 _LINES_FROM = 8.0
+#: Arm of a cross as a fraction of the radius of a circle.
+_ARM = 0.35
 #: Length of the scale bar as a fraction of the width.
 _BAR = 0.09
 
@@ -98,15 +100,15 @@ def _draw(
         ((places > -radius) & (places < (_WIDTH + radius, height + radius))).all(axis=1)
     )
     parts = [_image(shown, view)]
-    kept = sample.kept[picks]
-    for outcome, kind in ((False, "r"), (True, "k")):
+    kept, outvoted = sample.kept[picks], sample.outvoted[picks]
+    outcomes = {"r": ~kept & ~outvoted, "v": outvoted, "k": kept}
+    for kind, rows in outcomes.items():
         for picker in subject.pickers:
-            some = inside & (kept == outcome) & (subject.picker[picks] == picker.number)
+            some = inside & rows & (subject.picker[picks] == picker.number)
             if some.any():
+                shapes = (_crosses if kind == "v" else _circles)(places[some], radius)
                 parts.append(
-                    Markup('<path class="{} {}" d="{}"/>').format(
-                        picker.colour, kind, _circles(places[some], radius)
-                    )
+                    Markup('<path class="{} {}" d="{}"/>').format(picker.colour, kind, shapes)
                 )
     if radius >= _LINES_FROM or not subject.separation:
         parts.append(_lines(subject, shown, places, inside))
@@ -138,6 +140,12 @@ def _circles(places: Floats, radius: float) -> str:
     r, d = f"{radius:.1f}", f"{2 * radius:.1f}"
     arcs = f"a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0-{d} 0"
     return "".join(f"M{x - radius:.1f} {y:.1f}{arcs}" for x, y in places.tolist())
+
+
+def _crosses(places: Floats, radius: float) -> str:
+    arm = max(radius * _ARM, _LEAST_RADIUS)
+    stroke = f"l{2 * arm:.1f} {2 * arm:.1f}m0-{2 * arm:.1f}l-{2 * arm:.1f} {2 * arm:.1f}"
+    return "".join(f"M{x - arm:.1f} {y - arm:.1f}{stroke}" for x, y in places.tolist())
 
 
 def _lines(subject: Subject, shown: EmbeddedMicrograph, places: Floats, inside: Bools) -> Markup:

@@ -219,6 +219,23 @@ class Subject:
         return self.params.min_separation if self.params.measures else 0.0
 
     @property
+    def votes(self) -> dict[str, Any] | None:
+        """The counts of votes in the manifest, or None if votes were not counted."""
+        votes: dict[str, Any] | None = self.manifest["totals"]["votes"]
+        return votes
+
+    @property
+    def vote_distance(self) -> float:
+        """How far a vote reaches, in angstrom, or 0 if the run measured no distances."""
+        given = self.params.vote_distance
+        return self.separation if given is None else given
+
+    @property
+    def outvoted(self) -> int:
+        """Number of rows that were rejected for their votes."""
+        return int(self.manifest["totals"]["outvoted"])
+
+    @property
     def duplicates(self) -> int:
         """Number of rows that were rejected as duplicates."""
         totals = self.manifest["totals"]
@@ -227,7 +244,7 @@ class Subject:
     def duplicates_of(self, totals: dict[str, Any]) -> int:
         """Return the number of duplicates in an entry of ``totals``."""
         invalid = totals["invalid"] if self.params.invalid == "reject" else 0
-        return int(totals["rejected"] - invalid - totals["low_score"])
+        return int(totals["rejected"] - invalid - totals["low_score"] - totals["outvoted"])
 
     @cached_property
     def short_names(self) -> list[str]:

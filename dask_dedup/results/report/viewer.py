@@ -276,18 +276,23 @@ def pack(subject: Subject, shown: EmbeddedMicrograph) -> dict[str, Any]:
     winner = subject.winner[picks]
     x, y = subject.places[picks].T
     left, top, width, height = shown.field
-    bits = few.kept.astype(np.uint32)
+    bits, before = few.kept.astype(np.uint32), (few.kept | few.outvoted).astype(np.uint32)
     if subject.analysis is not None:
         bits = subject.analysis.bits[picks]
+        before = (
+            bits if subject.analysis.before_votes is None else subject.analysis.before_votes[picks]
+        )
     arrays = [
         few.uid.astype("<u8") if has_uid else few.row.astype("<u4"),
         few.score.astype("<f4"),
         few.distance.astype("<f4"),
         bits.astype("<u4"),
+        *([before.astype("<u4")] if subject.params.votes_decide else []),
         _scaled(x, left, width),
         _scaled(y, top, height),
         np.where(winner >= 0, place[winner], _NONE).astype("<u2"),
         (subject.picker[picks] | np.where(few.kept, _KEPT, 0)).astype("<u2"),
+        *([few.votes.astype("<u2")] if subject.votes else []),
     ]
     found: dict[str, Any] = {
         "n": shown.name,

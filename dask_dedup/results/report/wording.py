@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formats.coordinates.description import IN_ANGSTROM
-from dask_dedup.formatting import counted
+from dask_dedup.formatting import counted, printable
 from dask_dedup.results.report.ticks import figures
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ _NUMBERS = (
 )
 
 
+#: Characters of the name of a picker.
+_NAME = 60
 #: The first word of a message if it is a word of English and no name, path or parameter.
 _WORD = re.compile(r"[a-z]+(?:['\u2019]s?)?(?= [a-z0-9])")
 
@@ -91,6 +93,9 @@ def headline(subject: Subject) -> str:
 def _beforehand(totals: dict[str, Any], subject: Subject) -> str:
     """Return how many rows were rejected for another reason than a duplicate, so that the headline adds up."""
     reasons = []
+    if subject.outvoted:
+        what = "found by too few pickers" if _only_counts(subject) else "rejected for their votes"
+        reasons.append(f"{subject.outvoted:,} {_were(subject.outvoted)} {what}")
     if totals["low_score"]:
         reasons.append(f"{totals['low_score']:,} scored below the limit")
     if totals["invalid"] and subject.params.invalid == "reject":
@@ -104,7 +109,8 @@ def _were(number: int) -> str:
 
 def rule(subject: Subject) -> str:
     """Return sentences on what was combined, which picks count as duplicates, and which of them was kept."""
-    sentences = [_combined(subject), _criterion(subject), _choice(subject), *_set_aside(subject)]
+    sentences = [_combined(subject), _criterion(subject), _choice(subject), *_votes(subject)]
+    sentences += _set_aside(subject)
     return " ".join(filter(None, sentences))
 
 
@@ -172,15 +178,64 @@ def _choice(subject: Subject) -> str:
         best = f"the {'higher' if True in higher else 'lower'} score"
     else:
         best = ""
+    if best and params.uses_standing:
+        best = f"the better standing (its place by score in its table on its {subject.place})"
     by_score = f"the one with {best}" if best else "one chosen by a fixed random number"
+    stayed = "remained" if params.votes_decide else "was kept"
     if params.prefer_input_order and len(subject.manifest["inputs"]) > 1:
         return (
-            f"Of each such pair the {noun} from the table listed first was kept, and within one table "
+            f"Of each such pair the {noun} from the table listed first {stayed}, and within one table "
             f"{by_score}."
         )
     if best:
-        return f"Of each such pair the {noun} with {best} was kept."
-    return f"Of each such pair one {noun} was kept, chosen by a fixed random number."
+        return f"Of each such pair the {noun} with {best} {stayed}."
+    return f"Of each such pair one {noun} {stayed}, chosen by a fixed random number."
+
+
+def _votes(subject: Subject) -> list[str]:
+    """Return sentences on what a vote is, and which picks were kept for their votes."""
+    params, noun = subject.params, subject.noun
+    if subject.votes is None:
+        return []
+    near = f", at most {subject.vote_distance:g} Å away" if subject.draws_circles else ""
+    remained = "remained" if params.votes_decide else "was kept"
+    sentences = [
+        f"Each {noun} is a vote of its picker for the nearest {noun} that {remained}{near}."
+    ]
+    if params.votes_decide:
+        sentences.append(f"Only {noun}s {votes_needed(subject)} were kept.")
+    if params.relax_unseen:
+        sentences.append(
+            f"On a {subject.place} where fewer pickers have {noun}s, the votes of all of these were enough."
+        )
+    return sentences
+
+
+def votes_needed(subject: Subject) -> str:
+    """Return which picks votes kept, such as "found by both pickers"."""
+    params, voting = subject.params, subject.run.voting
+    assert voting is not None
+    number, found = len(voting.pickers), []
+    if params.min_votes == number:
+        found.append("both pickers" if number == 2 else f"all {in_words(number).lower()} pickers")
+    elif params.min_votes > 1:
+        few, many = in_words(params.min_votes).lower(), in_words(number).lower()
+        found.append(f"at least {few} of the {many} pickers")
+    wanted, unwanted = (
+        " and ".join(printable(voting.pickers[each], _NAME) for each in numbers)
+        for numbers in (voting.found_by, voting.not_found_by)
+    )
+    if wanted:
+        found.append(f"{wanted} among them" if found else wanted)
+    text = f"found by {', '.join(found)}" if found else ""
+    if not unwanted:
+        return text
+    return f"{text} but not by {unwanted}" if text else f"not found by {unwanted}"
+
+
+def _only_counts(subject: Subject) -> bool:
+    """Return whether the number of votes decides, whoever voted."""
+    return not (subject.params.found_by or subject.params.not_found_by)
 
 
 def _set_aside(subject: Subject) -> list[str]:
@@ -227,9 +282,13 @@ def circles(subject: Subject) -> str:
     )
     if not subject.duplicates:
         text = f"Filled {shape} are {noun}s that {subject.were} kept"
+    elif subject.outvoted:
+        text += f" as duplicates, and a line joins each to the {noun} that it lost to"
     elif subject.has_winners:
         text += f", and a line joins each to the {noun} kept in its place"
     text += "."
+    if subject.outvoted:
+        text += f" Crosses are {noun}s that were rejected for their votes."
     if not subject.draws_circles:
         return text
     exempt = params.between_inputs_only or params.ignore_within_filament

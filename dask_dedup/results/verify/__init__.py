@@ -2,13 +2,17 @@
 
 The decisions of the run are not trusted, and the code that made them is not used. Verification
 trusts the reader of the inputs (`formats`), the centres, labels and micrograph keys
-(`particles.extract`), and the rank keys (`dedup.picks`).
+(`particles.extract`), and the rank keys (`dedup.rank`).
 
 Two checks together show that the kept particles are *the* greedy result and not another one.
 "separation": no two kept particles are within the separation. "rejections": every rejected
 particle has a better-ranked kept particle within the separation. By induction from the best rank
 down, each decision equals that of the greedy walk: a kept particle has no better kept one within
 the separation, so the walk keeps it; a rejected particle has one, so the walk rejects it.
+
+If votes are counted, these two checks are about the representatives: the kept particles and those rejected
+for their votes. "votes": each particle votes for the nearest representative, as ``votes`` lists, and the
+representatives with the required votes are the kept particles.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from dask_dedup.results.finished_run import open_finished_run
-from dask_dedup.results.verify.decisions import DECISION_CHECKS, check_decisions
+from dask_dedup.results.verify.decisions import check_decisions, decision_checks
 from dask_dedup.results.verify.files import check_files, check_inputs
 from dask_dedup.results.verify.rows import compare_rows, compare_totals
 from dask_dedup.results.verify.verification import Check, Verification
@@ -59,7 +63,7 @@ def verify(output: str | Path) -> Verification:
         unchanged, inputs = check_inputs(run)
         if inputs is None:
             detail = f"not checked: {unchanged.detail}"
-            names = ("rows", *DECISION_CHECKS)
+            names = ("rows", *decision_checks(run.params))
             checks = [Check(name, passed=None, detail=detail) for name in names]
         else:
             rows = Check.of("rows", compare_rows, run, inputs, pool)

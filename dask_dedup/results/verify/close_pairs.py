@@ -242,6 +242,28 @@ def best_within(
     return np.asarray(np.append(order, NOT_FOUND)[best])[group]
 
 
+def nearest_within(
+    queries: Points, targets: Points, rank: Indices, reach: float
+) -> tuple[Indices, Floats]:
+    """Return the index of the nearest target of each query within `reach`, or `NOT_FOUND`, and its distance.
+
+    Of equally near targets it is the one with the lowest `rank`. The distance is infinite if there is none.
+    """
+    first, group = distinct(queries)
+    best_of_group, _ = distinct(targets, rank)
+    nearest, least = np.full(first.size, NOT_FOUND), np.full(first.size, np.inf)
+    for i, j, distance in close_pairs(queries.take(first), targets.take(best_of_group), reach):
+        target = best_of_group[j]
+        order = np.lexsort((rank[target], distance, i))
+        i, target, distance = i[order], target[order], distance[order]
+        leads = np.append(True, i[1:] != i[:-1])[: i.size]
+        i, target, distance = i[leads], target[leads], distance[leads]
+        tied = (distance == least[i]) & (rank[target] < rank[nearest[i]])
+        closer = (distance < least[i]) | tied
+        nearest[i[closer]], least[i[closer]] = target[closer], distance[closer]
+    return nearest[group], least[group]
+
+
 def nearest_other(points: Points, separation: float) -> Floats:
     """Return the distance from each point to the nearest other point, or infinity beyond `separation`."""
     first, group = distinct(points)

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.verify.converted import Converted
-    from dask_dedup.results.verify.duplicates import DuplicateFiles
+    from dask_dedup.results.verify.dataset_files import DatasetFiles
 
 STAR = "star"
 
 
-def compare_conversion(run: FinishedRun, inputs: Inputs, duplicates: DuplicateFiles) -> str:
+def compare_conversion(run: FinishedRun, inputs: Inputs, duplicates: DatasetFiles) -> str:
     """Check that the converted files have each input row once, with its values, and no duplicates left."""
     star = run.manifest["output_format"] == STAR
     rows = 0

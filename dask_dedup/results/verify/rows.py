@@ -16,12 +16,14 @@ import pyarrow.parquet as pq
 from dask_dedup import formats
 from dask_dedup.arrow import map_children, without_views
 from dask_dedup.formats.base import StoredSchema
-from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
 from dask_dedup.particles.column_values import Columns
+from dask_dedup.pipeline.duplicates import OUTVOTED, duplicates_schema
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.conversions import compare_conversion, count_rows
-from dask_dedup.results.verify.duplicates import DuplicateFiles
+from dask_dedup.results.verify.dataset_files import DatasetFiles
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
+from dask_dedup.results.verify.voters import VoterCounts
 from dask_dedup.storage.files import parquet_source, read_bytes, sha256_of
 from dask_dedup.version import __version__
 
@@ -38,17 +40,19 @@ if TYPE_CHECKING:
 DATASETS = (KEPT, REJECTED, DUPLICATES)
 #: The folders of a path in a list, and a path in quotes, whose second group is the file name.
 _FOLDERS, _QUOTED = re.compile(rb"[^\s\"']*/"), re.compile(rb"([\"'])(?:[^\"'\n]*/)?([^\"'\n]*)\1")
-_PAIR_COLUMNS = ["uid", "winner_uid", "half_set", "winner_half_set", "input", "winner_input"]
+_PAIR_COLUMNS = [
+    *("reason", "uid", "winner_uid", "half_set", "winner_half_set", "input", "winner_input")
+]
 
 
 def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
     """Map each dataset to {fragment number: Parquet file}. Raise an error if a file is missing."""
     parts = {}
-    for dataset in DATASETS:
+    for dataset in (*DATASETS, VOTES) if inputs.voting else DATASETS:
         native = run.native_tables(dataset)
         files = run.by_fragment(dataset)
         parts[dataset] = {number: file.path for number, file in files.items()}
-        if run.is_conversion and dataset != DUPLICATES:
+        if run.is_conversion and dataset in (KEPT, REJECTED):
             continue
         expected = [(p.number, p.source) for p in inputs.fragments if p.source not in native]
         if sorted((number, file.source) for number, file in files.items()) != expected:
@@ -66,7 +70,8 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
 def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
-    duplicates = DuplicateFiles(parts[DUPLICATES], run.folder)
+    listed = duplicates_schema(inputs.params)
+    duplicates = DatasetFiles(parts[DUPLICATES], listed, run.folder)
     if run.is_conversion:
         return compare_conversion(run, inputs, duplicates)
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
@@ -115,7 +120,7 @@ def _compare_bytes(
     paths: Mapping[str, Path],
     table: ParticleTable,
     fragments: Sequence[Fragment],
-    duplicates: DuplicateFiles,
+    duplicates: DatasetFiles,
 ) -> None:
     """Check the bytes of native-format output by writing the files again from the input.
 
@@ -156,7 +161,7 @@ def _same_names(written: bytes, new: Path) -> bool:
     return one == other
 
 
-def _read_kept(fragment: Fragment, duplicates: DuplicateFiles) -> NDArray[np.bool_]:
+def _read_kept(fragment: Fragment, duplicates: DatasetFiles) -> NDArray[np.bool_]:
     """Return a (n,) bool mask of a fragment's kept rows: all rows that ``duplicates`` does not list."""
     _, rows = duplicates.read(fragment)
     keep = np.ones(fragment.rows, dtype=bool)
@@ -265,18 +270,24 @@ def compare_totals(run: FinishedRun) -> str:
     totals, inputs = run.manifest["totals"], run.manifest["inputs"]
     rows = {name: np.zeros(len(inputs), dtype=np.int64) for name in DATASETS}
     same_uid = across = 0
+    outvoted = np.zeros(len(inputs), dtype=np.int64)
+    voters = VoterCounts()
     for file in run.files:
         if not file.holds_rows:
             continue
         number = run.open_output(file.path, file.source).rows
         if number != file.rows:
             raise MismatchError(f"{file.path} has {number} rows, but {file.rows} in the manifest")
+        if file.dataset == VOTES:
+            voters.add(file.path)
+            continue
         rows[file.dataset][file.source] += number
         if file.dataset == DUPLICATES:
             with pq.ParquetFile(**parquet_source(file.path)) as content:
                 pairs = content.read(_PAIR_COLUMNS)
             same_uid += pc.sum(pc.equal(pairs["uid"], pairs["winner_uid"])).as_py() or 0
             across += _count_across(Columns(pairs, str(file.path)), run)
+            outvoted[file.source] += pc.sum(pc.equal(pairs["reason"], OUTVOTED)).as_py() or 0
     for dataset in (KEPT, REJECTED):
         for source, number in run.count_trees(dataset).items():
             rows[dataset][source] += number
@@ -301,11 +312,21 @@ def compare_totals(run: FinishedRun) -> str:
         "rejected": int(rejected.sum()),
         "same_uid": same_uid if pairs_exist else None,
         "across_half_sets": across if pairs_exist else None,
+        "outvoted": int(outvoted.sum()),
         "by_input": [
             # The check "validity" counts the invalid rows; the datasets do not show them.
-            stated | {"path": entry["path"], "rows": entry["rows"], "kept": k, "rejected": r}
-            for stated, entry, k, r in zip(
-                totals["by_input"], inputs, kept.tolist(), rejected.tolist(), strict=True
+            stated
+            | {
+                "path": entry["path"],
+                "rows": entry["rows"],
+                "kept": k,
+                "rejected": r,
+                "outvoted": o,
+            }
+            for stated, entry, k, r, o in zip(
+                *(totals["by_input"], inputs),
+                *(kept.tolist(), rejected.tolist(), outvoted.tolist()),
+                strict=True,
             )
         ],
     }
@@ -314,6 +335,7 @@ def compare_totals(run: FinishedRun) -> str:
             raise MismatchError(
                 f"{key} is {totals[key]} in the manifest, but {value} in the datasets"
             )
+    voters.check(totals["votes"])
     if counted["kept"] + counted["rejected"] != counted["rows"]:
         raise MismatchError(
             f"kept and rejected do not add up to the {counted['rows']:,} rows of the inputs"

@@ -75,7 +75,8 @@ class Verification:
     ----------
     output : Path
     checks : tuple of Check
-        files, inputs, rows, validity, separation, rejections, duplicates, totals.
+        files, inputs, rows, validity, separation, rejections, duplicates, votes (if they are
+        counted), totals.
     closest_kept_A : float or None
         Exact distance in angstrom of the closest two kept particles that would be duplicates at a
         larger separation. None if no two are within twice the separation, or without the inputs.

@@ -48,11 +48,11 @@ function open(i) {
 }
 
 function title() {
-  let kept = 0;
-  for (let i = 0; i < mic.n; i++) kept += keptAt(mic, i);
-  const { m, n } = mic, all = n === m.c;
-  let counts = `${number(n)} ${data.noun}s: ${number(kept)} kept, ${number(n - kept)} rejected`;
-  if (!all) counts = `window with ${number(n)} of ${number(m.c)} ${data.noun}s: ${number(kept)} kept, ${number(n - kept)} rejected`;
+  const { m, n } = mic, all = n === m.c, of = { kept: 0, rejected: 0, outvoted: 0 };
+  for (let i = 0; i < n; i++) of[kindAt(mic, i)]++;
+  const rejected = data.decided ? `${number(of.rejected)} duplicates, ${number(of.outvoted)} rejected for their votes`
+    : `${number(of.rejected)} rejected`;
+  const counts = `${all ? "" : "window with "}${number(n)}${all ? "" : ` of ${number(m.c)}`} ${data.noun}s: ${number(of.kept)} kept, ${rejected}`;
   $("name").replaceChildren(m.s, element("small", {}, counts));
   $("name").title = m.n;
   canvas.setAttribute("aria-label", `${m.s}: ${counts}`);
@@ -111,7 +111,16 @@ if (data.pickers.length > data.colours) {
   chips.append(choice);
 }
 chips.append(chip("kept", on => { show.kept = on; }, "cx"));
-if (data.rejected) chips.append(chip("rejected", on => { show.rejected = on; }, "r cx"));
+if (data.rejected) chips.append(chip(data.decided ? "duplicates" : "rejected", on => { show.rejected = on; }, "r cx"));
+if (data.decided) chips.append(chip("rejected for their votes", on => { show.outvoted = on; }, "v cx"));
+if (data.voters > 1) {
+  const counts = Array.from({ length: data.voters - 1 }, (_, k) => k + 2);
+  const choice = element("select", {}, element("option", { value: 1 }, "found by any picker"),
+    ...counts.map(k => element("option", { value: k }, k < data.voters ? `found by ${k} pickers or more` : `found by all ${k} pickers`)));
+  choice.setAttribute("aria-label", "Pickers that found a particle");
+  choice.onchange = () => { show.votes = +choice.value; draw(); showTip(); };
+  chips.append(choice);
+}
 if (data.winners && data.rejected || data.filaments) chips.append(chip("lines", on => { show.lines = on; }));
 if (data.micrographs.some(m => m.i)) chips.append(chip("image", on => { show.image = on; }));
 

@@ -1,6 +1,6 @@
 /* ---- what is shown ---- */
 
-const show = { kept: true, rejected: true, lines: true, image: true, alone: -1,
+const show = { kept: true, rejected: true, outvoted: true, votes: 1, lines: true, image: true, alone: -1,
   picker: data.pickers.map(() => true) };
 const slab = { thickness: 0, middle: NaN };
 let order = [], at = data.first, mic, sepAt = data.at, hover = -1, pin = -1;
@@ -10,6 +10,11 @@ let view = d3.zoomIdentity, colours, W = 0, H = 0, ratio = 1, awake = false;
 const drawnAt = () => mic.m.f ? data.at : sepAt;
 const keptAt = (p, i, s = drawnAt()) =>
   s === data.at ? (p.flags[i] & KEPT) !== 0 : (p.bits[i] >>> s & 1) === 1;
+/** Whether a pick that is not kept is rejected for its votes, not as a duplicate. */
+const outvotedAt = (p, i, s = drawnAt()) => data.decided && !keptAt(p, i, s) && (p.before[i] >>> s & 1) === 1;
+const kindAt = (p, i, s) => keptAt(p, i, s) ? "kept" : outvotedAt(p, i, s) ? "outvoted" : "rejected";
+/** Votes of a pick in the result, of a duplicate those of its winner. */
+const votesOf = (p, i) => p.votes[i] || (p.winner[i] === NONE ? 0 : p.votes[p.winner[i]]);
 const separation = () => data.separations[drawnAt()];
 
 /** Radius of a pick as a share of the whole sphere: 1 within the slab, 0 beyond its reach. */
@@ -20,8 +25,8 @@ function cut(p, i) {
   const radius = separation() / 2;
   return beyond < radius ? Math.sqrt(1 - (beyond / radius) ** 2) : 0;
 }
-const visible = (p, i) => show.picker[p.picker[i]] && (keptAt(p, i) ? show.kept : show.rejected)
-  && cut(p, i) > 0;
+const visible = (p, i) => show.picker[p.picker[i]] && show[kindAt(p, i)] && cut(p, i) > 0
+  && (show.votes < 2 || drawnAt() !== data.at || votesOf(p, i) >= show.votes);
 
 function readColours() {
   const style = getComputedStyle(root), value = name => style.getPropertyValue(name).trim();
@@ -81,10 +86,15 @@ function draw(c = context, r = ratio) {
   }
   if (p.filament && show.lines) drawFilaments(c, p, ox, oy, k);
   // Rejected ones beneath, kept ones above: what survived must be plain to see where both are on one spot.
-  for (const kept of [false, true]) for (const s of pickersInOrder()) {
+  for (const kind of ["rejected", "outvoted", "kept"]) for (const s of pickersInOrder()) {
+    const kept = kind === "kept";
     c.beginPath();
-    for (const [i, X, Y] of picks) if (p.picker[i] === s && keptAt(p, i) === kept) {
+    for (const [i, X, Y] of picks) if (p.picker[i] === s && kindAt(p, i) === kind) {
       const q = Math.max((kept || big ? R : R + .8) * cut(p, i), 1.5);
+      if (kind === "outvoted") {
+        cross(c, X, Y, Math.max(q * .35, 3));
+        continue;
+      }
       c.moveTo(X + q, Y);
       c.arc(X, Y, q, 0, 7);
     }
@@ -95,13 +105,13 @@ function draw(c = context, r = ratio) {
       c.fill();
       c.globalAlpha = 1;
     }
-    stroke(c, colour(s), kept ? (big ? 2 : 1) : big ? 1.5 : 1.2, 1);
+    stroke(c, colour(s), kept || kind === "outvoted" ? (big ? 2 : 1) : big ? 1.5 : 1.2, 1);
   }
-  if (show.lines && drawnAt() === data.at && R > 4.2 && show.kept && show.rejected) {
+  if (show.lines && drawnAt() === data.at && R > 4.2 && show.rejected) {
     c.beginPath();
     for (const [i, X, Y] of picks) {
       const winner = p.winner[i];
-      if (winner === NONE || keptAt(p, i) || !visible(p, winner)) continue;
+      if (winner === NONE || !visible(p, winner)) continue;
       c.moveTo(X, Y);
       c.lineTo(ox + p.x[winner] * k, oy + p.y[winner] * k);
     }
@@ -109,6 +119,13 @@ function draw(c = context, r = ratio) {
   }
   markGroup(c, p, ox, oy, k, R);
   drawScale(c, k);
+}
+
+function cross(c, X, Y, arm) {
+  for (const way of [-1, 1]) {
+    c.moveTo(X - arm, Y - way * arm);
+    c.lineTo(X + arm, Y + way * arm);
+  }
 }
 
 function stroke(c, style, width, alpha) {

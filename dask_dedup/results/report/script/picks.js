@@ -51,10 +51,12 @@ function unpack(i) {
     m, n,
     id: take(data.uid ? BigUint64Array : Uint32Array),
     score: take(Float32Array), distance: take(Float32Array), bits: take(Uint32Array),
+    before: data.decided ? take(Uint32Array) : null,
     x: Float32Array.from(take(Uint16Array), v => v / STEPS * m.w),
     y: Float32Array.from(take(Uint16Array), v => v / STEPS * m.h),
     winner: take(Uint16Array), flags: take(Uint16Array),
   };
+  p.votes = data.voters ? take(Uint16Array) : null;
   if (m.z) p.z = Float32Array.from(take(Uint16Array), v => m.z[0] + v / STEPS * (m.z[1] - m.z[0]));
   if (data.filaments) p.filament = take(Uint16Array);
   p.picker = Uint16Array.from(p.flags, v => v & ~KEPT);

@@ -48,20 +48,26 @@ function nearest(px, py, reach = 14) {
 const identity = i => data.uid ? `uid ${mic.id[i]}` : `row ${number(mic.id[i])} of ${data.tables[mic.picker[i]]}`;
 const score = v => Number.isFinite(v) ? `score ${+v.toPrecision(4)}` : "no score";
 
+const NAMES = { kept: "kept", rejected: data.decided ? "duplicate" : "rejected", outvoted: "rejected for its votes" };
+const foundBy = i => `found by ${mic.votes[i]} of ${data.voters} pickers`;
+
 function describe(i) {
-  const p = mic, kept = keptAt(p, i), lines = [`${data.pickers[p.picker[i]]} ${data.noun}, ${kept ? "kept" : "rejected"}`];
+  const p = mic, kept = keptAt(p, i), lines = [`${data.pickers[p.picker[i]]} ${data.noun}, ${NAMES[kindAt(p, i)]}`];
   lines.push(`${score(p.score[i])} · ${identity(i)}`);
   if (drawnAt() !== data.at) {
-    const was = keptAt(p, i, data.at);
+    const was = kindAt(p, i, data.at);
     const before = data.planned ? `at ${short(data.separations[data.at])} Å` : "in this result";
-    lines.push(was === kept ? `the same as ${before}` : `${before}: ${was ? "kept" : "rejected"}`);
+    lines.push(was === kindAt(p, i) ? `the same as ${before}` : `${before}: ${NAMES[was]}`);
   } else if (!kept && p.winner[i] !== NONE) {
     const w = p.winner[i], unit = data.unit ? ` ${data.unit}` : "";
-    lines.push(`kept instead: ${data.pickers[p.picker[w]]} ${data.noun}, ${+p.distance[i].toPrecision(3)}${unit} away`);
+    lines.push(`${keptAt(p, w) ? "kept instead" : "lost to"}: ${data.pickers[p.picker[w]]} ${data.noun}, ${+p.distance[i].toPrecision(3)}${unit} away`);
     lines.push(`${score(p.score[w])} · ${identity(w)}`);
-  } else if (kept && data.winners) {
-    const n = p.beaten[i];
-    lines.push(n ? `kept instead of ${n} other ${data.noun}${n > 1 ? "s" : ""}` : "no duplicate");
+    if (data.voters && p.votes[w]) lines.push(`that one was ${foundBy(w)}${keptAt(p, w) ? "" : " and rejected for its votes"}`);
+  } else if (data.winners) {
+    const n = p.beaten[i], others = `${n} other ${data.noun}${n > 1 ? "s" : ""}`;
+    if (kept) lines.push(n ? `kept instead of ${others}` : "no duplicate");
+    else if (n) lines.push(`${others} lost to it`);
+    if (data.voters && p.votes[i]) lines.push(foundBy(i));
   }
   return lines;
 }
@@ -72,7 +78,7 @@ function showTip() {
   if (i < 0 || !visible(mic, i)) { tip.style.display = "none"; return; }
   tip.replaceChildren(...describe(i).map((text, line) => {
     if (line) return element("div", {}, text);
-    const swatch = element("i", { className: `sw ${swatchOf(mic.picker[i])}${keptAt(mic, i) ? "" : " r"}` });
+    const swatch = element("i", { className: `sw ${swatchOf(mic.picker[i])}${{ kept: "", rejected: " r", outvoted: " v" }[kindAt(mic, i)]}` });
     return element("div", {}, swatch, element("b", {}, text));
   }));
   tip.style.display = "block";

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.results.report.ticks import figures
-from dask_dedup.results.report.wording import in_words, percent
+from dask_dedup.results.report.wording import in_words, percent, votes_needed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,31 +27,57 @@ _ENOUGH = 10
 
 def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None:
     """Return the section on pickers, or None with one picker or without winners."""
-    if len(subject.pickers) < 2 or not subject.has_winners or not subject.duplicates:
+    votes = subject.votes
+    if len(subject.pickers) < 2 or not subject.has_winners:
         return None
-    found = found_by(subject)
-    total = sum(found.values())
+    if votes is None and not subject.duplicates:
+        return None
+    found = _voters(votes) if votes else {who: (n, n) for who, n in found_by(subject).items()}
+    total = sum(number for number, _ in found.values())
     if not total:
         return None
-    shared = sum(number for who, number in found.items() if len(who) > 1)
-    ordered = sorted(found.items(), key=lambda item: (-item[1], item[0]))
-    rest = sum(number for _, number in ordered[_COMBINATIONS:])
+    ordered = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
+    rest = sum(number for _, (number, _) in ordered[_COMBINATIONS:])
     return {
-        "text": _text(subject, found, total, shared),
+        "text": _text(subject, found, total),
         "dots": len(subject.pickers) <= _DOTS,
+        "decided": subject.params.votes_decide,
         "rows": [
-            {"who": who, "label": _label(subject.pickers, who), "number": number}
-            for who, number in ordered[:_COMBINATIONS]
+            {"who": who, "label": _label(subject.pickers, who), "number": number, "kept": kept}
+            for who, (number, kept) in ordered[:_COMBINATIONS]
         ],
-        "most": ordered[0][1],
+        "most": ordered[0][1][0],
         "total": total,
         "rest": f"{len(ordered) - _COMBINATIONS:,} smaller combinations hold {rest:,}."
         if rest
         else "",
-        "sampled": _sampled(subject),
+        "sampled": _chance(subject, votes) if votes else _sampled(subject),
+        "reach": f"{subject.vote_distance:g}",
         "matrix": _matrix(subject, pairs),
         "lost": _lost(subject),
     }
+
+
+def _voters(votes: dict[str, Any]) -> dict[tuple[int, ...], tuple[int, int]]:
+    """Map each combination of pickers to the particles that these voted for, and to how many of them were kept."""
+    number = {name: n for n, name in enumerate(votes["pickers"])}
+    return {
+        tuple(number[name] for name in entry["pickers"]): (entry["representatives"], entry["kept"])
+        for entry in votes["by_pickers"]
+    }
+
+
+def _chance(subject: Subject, votes: dict[str, Any]) -> str:
+    """Return a sentence on the votes that chance explains; empty if no distances were measured."""
+    levels = [entry["level"] for entry in votes["chance"]]
+    if not levels:
+        return ""
+    low, high = percent(min(levels)), percent(max(levels))
+    share = f"{low} to {high}" if low != high else low
+    return (
+        f"By chance alone {share} of the {subject.noun}s of one picker would be within {subject.vote_distance:g} Å "
+        "of one of another picker. The smaller this is, the more a vote tells."
+    )
 
 
 def _sampled(subject: Subject) -> str:
@@ -96,19 +122,26 @@ def _members(mask: list[int]) -> tuple[int, ...]:
     )
 
 
-def _text(subject: Subject, found: dict[tuple[int, ...], int], total: int, shared: int) -> str:
+def _text(subject: Subject, found: dict[tuple[int, ...], tuple[int, int]], total: int) -> str:
     number = len(subject.pickers)
-    kept = "particles kept" if not subject.sampled_from else "particles kept in the sample"
-    text = f"{shared:,} of the {total:,} {kept} ({percent(shared / total)}) were found by "
+    shared = sum(count for who, (count, _) in found.items() if len(who) > 1)
+    what = "particles kept" if not subject.sampled_from else "particles kept in the sample"
+    if subject.votes:
+        what = "particles" if subject.params.votes_decide else "particles kept"
+    text = f"{shared:,} of the {total:,} {what} ({percent(shared / total)}) were found by "
     if not shared:
-        return f"None of the {total:,} {kept} was found by more than one picker."
-    if number == 2:
-        return f"{text}both pickers."
-    text += "more than one picker"
-    everyone = found.get(tuple(range(number)), 0)
-    if everyone:
-        text += f", {everyone:,} of them by all {in_words(number).lower()}"
-    return f"{text}."
+        text = f"None of the {total:,} {what} was found by more than one picker"
+    elif number == 2:
+        text += "both pickers"
+    else:
+        text += "more than one picker"
+        everyone, _ = found.get(tuple(range(number)), (0, 0))
+        if everyone:
+            text += f", {everyone:,} of them by all {in_words(number).lower()}"
+    if not subject.params.votes_decide:
+        return f"{text}."
+    kept = sum(count for _, count in found.values())
+    return f"{text}. The {kept:,} {votes_needed(subject)} were kept."
 
 
 def _label(pickers: list[Picker], who: tuple[int, ...]) -> str:
@@ -119,10 +152,15 @@ def _label(pickers: list[Picker], who: tuple[int, ...]) -> str:
 def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None:
     """Return how many picks of each picker have a pick of each other one near, and how far away it is."""
     pickers = subject.pickers
-    if pairs is None or pairs.reach < subject.separation or len(pickers) > _MATRIX:
+    if pairs is None or pairs.reach < subject.vote_distance or len(pickers) > _MATRIX:
         return None
     nearest = pairs.nearest_of(subject.picker, len(pickers))
-    near = nearest <= subject.separation
+    near = nearest <= subject.vote_distance
+    names = subject.votes["pickers"] if subject.votes else []
+    levels = {
+        (names.index(entry["picker"]), names.index(entry["near"])): entry["level"]
+        for entry in (subject.votes or {}).get("chance", ())
+    }
     rows, medians, chance = [], [], []
     for one in pickers:
         mine = subject.picker == one.number
@@ -136,12 +174,18 @@ def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None
             median = float(np.median(distance)) if distance.size else np.nan
             if distance.size >= _ENOUGH:
                 medians.append(median)
-                chance.append(median > subject.separation * 0.5)
+                chance.append(median > subject.vote_distance * 0.5)
             share = percent(hits.sum() / mine.sum())
-            where = f"({figures(median, 2)} Å)" if distance.size else ""
-            cells.append({"share": share, "median": where})
+            where = [f"{figures(median, 2)} Å"] if distance.size else []
+            if (one.number, other.number) in levels:
+                where.append(f"by chance {percent(levels[one.number, other.number])}")
+            cells.append({"share": share, "more": f"({'; '.join(where)})" if where else ""})
         rows.append({"picker": one, "cells": cells})
-    return {"rows": rows, "text": _where(len(pickers), medians, chance)}
+    return {
+        "rows": rows,
+        "text": _where(len(pickers), medians, chance),
+        "has_chance": bool(levels),
+    }
 
 
 def _where(pickers: int, medians: list[float], chance: list[bool]) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 #: Pickers in the table; more are one row.
 _LISTED = 16
+_NUMBERS = ("rows", "kept", "rejected", "outvoted")
 
 
 def outcome(subject: Subject) -> dict[str, Any]:
@@ -24,14 +25,13 @@ def outcome(subject: Subject) -> dict[str, Any]:
         rows.append(
             {
                 "picker": picker,
-                **{name: sum(entry[name] for entry in entries) for name in ("rows", "kept")},
-                "rejected": sum(entry["rejected"] for entry in entries),
+                **{name: sum(entry[name] for entry in entries) for name in _NUMBERS},
             }
         )
     shown, others = rows, None
     if len(rows) > _LISTED:
         shown, rest = rows[: _LISTED - 1], rows[_LISTED - 1 :]
-        others = {name: sum(row[name] for row in rest) for name in ("rows", "kept", "rejected")}
+        others = {name: sum(row[name] for row in rest) for name in _NUMBERS}
         others["name"] = f"{len(rest)} more pickers"
     return {
         "headline": headline(subject),
@@ -41,6 +41,9 @@ def outcome(subject: Subject) -> dict[str, Any]:
         "most": max((row["rows"] for row in [*shown, *([others] if others else [])]), default=0)
         or 1,
         "total": totals,
+        "other_rejected": "duplicates"
+        if subject.duplicates + subject.outvoted == totals["rejected"]
+        else "rejected otherwise",
         "verification": _verification(subject),
     }
 

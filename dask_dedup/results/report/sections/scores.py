@@ -67,14 +67,18 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
         low, high = float(values.min()), float(values.max())
     bins = int(np.clip(values.size // 12, 12, 40))
     edges = np.linspace(low, high, bins + 1)
-    sides = [sample.score[rows & (sample.kept == outcome)] for outcome in (True, False)]
-    kept, rejected = (np.histogram(each.clip(low, high), edges)[0] for each in sides)
-    y = Axis.counts(int(max(kept.max(), rejected.max())), 3)
+    outvoted = sample.outvoted
+    sides = [
+        sample.score[rows & some] for some in (sample.kept, ~sample.kept & ~outvoted, outvoted)
+    ]
+    counts = [np.histogram(each.clip(low, high), edges)[0] for each in sides]
+    y = Axis.counts(int(max(each.max() for each in counts)), 3)
     x = Axis.over(low, high, 4)
-    data = chart.path("area", chart.steps(kept, y))
-    if rejected.any():
-        data += chart.path("line", chart.steps(rejected, y))
-    medians = [float(np.median(each)) if each.size else None for each in sides]
+    data = chart.path("area", chart.steps(counts[0], y))
+    for kind, each in zip(("line", "line v"), counts[1:], strict=True):
+        if each.any():
+            data += chart.path(kind, chart.steps(each, y))
+    *medians, of_outvoted = [float(np.median(each)) if each.size else None for each in sides]
     clear = _CLEAR * (upper - lower)
     entry = subject.manifest["inputs"][picker.sources[0]]
     field = subject.params.score_of(entry["path"])
@@ -84,7 +88,13 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
         "column": entry.get("score_label")
         or entry["columns"]["score"]
         or (field.name if field else "score"),
-        "medians": _medians(medians),
+        "medians": _medians(
+            {
+                "kept": medians[0],
+                "rejected" if of_outvoted is None else "duplicates": medians[1],
+                "rejected for their votes": of_outvoted,
+            }
+        ),
         "has_both": None not in medians,
         "worse_kept": _worse(medians, clear, higher=higher),
         "better_kept": _worse(medians[::-1], clear, higher=higher),
@@ -95,10 +105,9 @@ def _panel(subject: Subject, picker: Picker, rows: NDArray[np.bool_]) -> dict[st
     }
 
 
-def _medians(medians: list[float | None]) -> str:
-    named = zip(("kept", "rejected"), medians, strict=True)
+def _medians(medians: dict[str, float | None]) -> str:
     return "median " + ", ".join(
-        f"{name} {figures(value, 3)}" for name, value in named if value is not None
+        f"{name} {figures(value, 3)}" for name, value in medians.items() if value is not None
     )
 
 
@@ -123,6 +132,11 @@ def _text(subject: Subject, panels: list[dict[str, Any]]) -> str:
         return text
     if subject.params.remove_entirely:
         return ""
+    if subject.params.uses_standing:
+        return (
+            f"Scores were compared by standing: the place of a {noun} by score among those of its table on its "
+            f"{subject.place}. So only their order within a table counts."
+        )
     better = all(panel["better_kept"] for panel in panels if panel["has_both"])
     if better and any(panel["has_both"] for panel in panels) and subject.params.scored:
         return f"Kept {noun}s tend to score better than rejected ones, as the rule has it."

@@ -20,6 +20,13 @@ _MEANINGS = {
     "shift_key": "alignment shifts that move the centres",
     "score_field": "decides which pick of a group is kept",
     "min_score": "picks with a worse score are rejected beforehand",
+    "score_scale": "whether scores or places by score in a table on a micrograph are compared",
+    "votes": "count the pickers that found each particle",
+    "min_votes": "keep particles that at least this many pickers found",
+    "found_by": "keep particles that these pickers found",
+    "not_found_by": "keep particles that these pickers did not find",
+    "vote_distance": "how far a pick may be from the particle it votes for",
+    "relax_unseen": "where fewer pickers have picks, their votes are enough",
     "remove_entirely": "reject every pick that has a duplicate",
     "seed": "chooses between equal scores",
     "prefer_input_order": "the table listed first wins, whatever the scores",
@@ -80,7 +87,7 @@ def _show(name: str, value: Any, inputs: list[str]) -> str:
         return "not set"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name == "min_separation":
+    if name in ("min_separation", "vote_distance"):
         return f"{value:g} Å"
     if name == "flip_y":
         return ", ".join(inputs[number] for number in value)

@@ -1,0 +1,286 @@
+"""Which pickers found a particle: votes, and the choice by votes, against the cases and the brute force."""
+
+from __future__ import annotations
+
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import REPOSITORY
+from picked import WIDTH, Case, assert_decided, write_picks
+from tables import Output, contents
+
+import dask_dedup
+from dask_dedup import DedupParams, InputError
+
+FOLDER = (
+    Path(os.environ.get("DASK_DEDUP_REAL_DATA", REPOSITORY.parent / "shared" / "data"))
+    / "consensus_cases"
+)
+CASES = sorted(FOLDER.glob("[0-9][0-9]_*.json")) or [
+    pytest.param(None, marks=pytest.mark.skip(reason=f"no cases in {FOLDER}"))
+]
+TABLES = ("particles_kept", "particles_rejected", "duplicates", "votes")
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda path: path and path.stem)
+
+
+@every_case
+def test_the_brute_force_agrees_with_the_case(case):
+    case = Case(case)
+    outcome, name = case.judge(), case.labels
+    votes = {
+        name[number]: {
+            "votes": len(voters),
+            "pickers_here": len(outcome.here[case.particles[number].micrograph]),
+            "by": {
+                picker: {"voter": name[voter], "distance_A": round(distance, 9), "picks": picks}
+                for picker, (voter, distance, picks) in voters.items()
+            },
+        }
+        for number, voters in outcome.votes.items()
+    }
+    assert votes == case.expected["votes"]
+    rejected = {
+        name[number]: {
+            "reason": "duplicate",
+            "winner": name[winner],
+            "distance_A": round(distance, 9),
+        }
+        for number, (winner, distance) in outcome.winner.items()
+    }
+    nothing = {"winner": None, "distance_A": None}
+    rejected |= {name[number]: {"reason": "votes", **nothing} for number in outcome.outvoted}
+    compared = {
+        each: row for each, row in case.expected["rejected"].items() if row["reason"] != "invalid"
+    }
+    assert rejected == compared
+    assert {name[number] for number in outcome.kept} == {*case.expected["kept"]} & {*name}
+    if "standing" in case.expected:
+        assert dict(zip(name, outcome.standing, strict=True)) == case.expected["standing"]
+
+
+def data(folder):
+    return {name: content for name, content in contents(folder).items() if name.startswith(TABLES)}
+
+
+def check(case, paths, out):
+    pickers = case.pickers if case.counts_votes else None
+    standing = case.params.get("score_scale") == "standing"
+    options = {"invalid": case.invalid, "standing": standing}
+    assert_decided(out, case.tables, case.judge(), paths, pickers, **options)
+    checks = dask_dedup.verify(out)
+    assert checks.verified, checks.lines()
+
+
+@every_case
+def test_a_run_agrees_with_the_case(case, cli, tmp_path):
+    case = Case(case)
+    paths = case.write(tmp_path)
+    found = cli("run", *case.words(paths), "-o", tmp_path / "out")
+    assert found.exit_code == 0, found.stderr
+    check(case, paths, tmp_path / "out")
+
+
+@pytest.mark.slow
+@every_case
+def test_a_run_in_python_agrees_with_the_case(case, tmp_path):
+    case = Case(case)
+    paths = case.write(tmp_path)
+    params = DedupParams(**case.keywords(paths))
+    dask_dedup.run(paths, tmp_path / "out", params, names=case.given_names(paths))
+    check(case, paths, tmp_path / "out")
+
+
+def test_names_and_paths_name_the_same_picker(cli, tmp_path):
+    case = Case(by_name("22_a_and_b"))
+    paths = case.write(tmp_path)
+    for out, picked in (("names", ("A", "B")), ("paths", paths[:2])):
+        words = (*paths, "--min-separation", 100, "-o", tmp_path / out)
+        found = cli("run", *words, "--found-by", picked[0], "--found-by", picked[1])
+        assert found.exit_code == 0, found.stderr
+        check(case, paths, tmp_path / out)
+    assert data(tmp_path / "names") == data(tmp_path / "paths")
+
+
+def by_name(stem):
+    for path in CASES:
+        if getattr(path, "stem", None) == stem:
+            return path
+    pytest.skip(f"no cases in {FOLDER}")
+
+
+# --- refusals
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """Picks of A, B and C: one particle that all found on m1, and one of A alone on m2."""
+    folder = tmp_path_factory.mktemp("three")
+    paths = []
+    for number, name in enumerate("ABC"):
+        rows = [{"uid": number, "micrograph": "m1", "x": 50.0 + number, "y": 50.0, "score": 0.5}]
+        if name == "A":
+            rows.append({"uid": 9, "micrograph": "m2", "x": 50.0, "y": 50.0, "score": 0.5})
+        paths.append(write_picks(folder / f"{name}.parquet", rows))
+    return paths
+
+
+VOTES = [
+    ["--votes"],
+    ["--min-votes", 2],
+    ["--found-by", "A"],
+    ["--not-found-by", "A"],
+    ["--vote-distance", 10],
+    ["--relax-unseen"],
+]
+
+
+def refused(found, option):
+    assert found.exit_code == 2, found.output
+    message = found.stderr.strip()
+    assert option in message
+    assert len(message.splitlines()) == 1, message
+    assert not found.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--min-votes", 0], "--min-votes"),
+        (["--min-votes", -1], "--min-votes"),
+        (["--min-votes", 4], "--min-votes"),
+        (["--found-by", "D"], "--found-by"),
+        (["--not-found-by", "D.parquet"], "--not-found-by"),
+        (["--found-by", "A", "--not-found-by", "A"], "--not-found-by"),
+        (["--found-by", "A", "--not-found-by", "{A}"], "--not-found-by"),
+        (["--vote-distance", 0], "--vote-distance"),
+        (["--vote-distance", -1], "--vote-distance"),
+        (["--vote-distance", "nan"], "--vote-distance"),
+        (["--vote-distance", 20.5], "--vote-distance"),
+        (["--vote-distance", 10, "--min-separation", 0], "--vote-distance"),
+        (["--vote-distance", 10, "--undo-symmetry-expansion"], "--vote-distance"),
+        (["--score-scale", "standing", "--score-field", "none"], "--score-scale"),
+        *(([*words, "--remove-entirely"], words[0]) for words in VOTES),
+    ],
+    ids=str,
+)
+def test_parameters_that_contradict_each_other_are_refused(cli, three, tmp_path, options, named):
+    words = [str(word).format(A=three[0]) for word in options]
+    refused(cli("run", *three, "-o", tmp_path / "out", *words), named)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("options", VOTES, ids=str)
+def test_votes_of_one_picker_are_refused(cli, three, tmp_path, options):
+    for inputs in ([three[0]], [f"A={path}" for path in three]):
+        refused(cli("run", *inputs, "-o", tmp_path / "out", *options), options[0])
+
+
+def test_as_many_votes_as_pickers_is_the_limit(cli, three, tmp_path):
+    pairs = (f"x={three[0]}", f"x={three[1]}", three[2])
+    assert cli("run", *pairs, "-o", tmp_path / "out", "--min-votes", 2).exit_code == 0
+    refused(cli("run", *pairs, "-o", tmp_path / "none", "--min-votes", 3), "--min-votes")
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"votes": True},
+        {"min_votes": 2},
+        {"found_by": "A"},
+        {"not_found_by": ["A"]},
+        {"vote_distance": 10.0},
+        {"relax_unseen": True},
+    ],
+    ids=str,
+)
+def test_a_frame_has_one_input_and_refuses_votes(three, params):
+    frame = pd.read_parquet(three[0])
+    (name,) = params
+    with pytest.raises(InputError, match=name):
+        dask_dedup.remove_duplicates(frame, **params)
+    with pytest.raises(InputError, match=name):
+        dask_dedup.run(three[0], three[0].parent / "out", **params)
+
+
+def test_the_command_refuses_with_exit_code_2(three, tmp_path):
+    program = Path(sys.executable).with_name("dask-dedup")
+    words = [program, "run", *three, "-o", tmp_path / "out", "--min-votes", "4"]
+    found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 2
+    assert "--min-votes is 4" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+# --- warnings
+
+
+def warnings_of(found, word):
+    """Return the warnings with a word that a finished command has shown."""
+    assert found.exit_code == 0, found.stderr
+    return [line for line in found.stderr.splitlines() if "arning" in line and word in line]
+
+
+def test_few_pickers_on_a_micrograph_are_warned_of(cli, three, tmp_path):
+    needed = ["run", *three, "--min-votes", 2, "-o"]
+    (warning,) = warnings_of(cli(*needed, tmp_path / "out"), "fewer than 2 pickers")
+    assert "1 micrograph has" in warning
+    assert "1 particle there is rejected" in warning
+    assert "--relax-unseen" in warning
+    relaxed = cli(*needed, tmp_path / "relaxed", "--relax-unseen")
+    (other,) = warnings_of(relaxed, "fewer than 2 pickers")
+    assert "1 particle there is kept" in other
+    for name, kept in (("out", 1), ("relaxed", 2)):
+        output = Output(tmp_path / name)
+        assert output.manifest["totals"]["votes"]["micrographs_with_few_pickers"] == 1
+        assert output.kept.num_rows == kept
+    assert not warnings_of(cli("run", *three, "--votes", "-o", tmp_path / "any"), "pickers")
+
+
+def test_one_picker_taken_for_two_is_warned_of(cli, tmp_path):
+    case = Case(by_name("18_two_thresholds_counted_twice"))
+    paths = case.write(tmp_path)
+    (warning,) = warnings_of(cli("run", *case.words(paths), "-o", tmp_path / "out"), "one picker")
+    assert "strict" in warning
+    assert "loose" in warning
+    case = Case(by_name("19_two_thresholds_one_vote"))
+    assert not warnings_of(cli("run", *case.words(paths), "-o", tmp_path / "one"), "strict")
+
+
+def test_votes_by_chance_are_warned_of(cli, tmp_path):
+    rng = np.random.default_rng(0)
+    paths = []
+    for number, name in enumerate(("one", "two")):
+        xy = rng.uniform(0, WIDTH, (400, 2)).round(2)
+        rows = [
+            {"uid": 1000 * number + k, "micrograph": "m", "x": x, "y": y, "score": 0.5 + k}
+            for k, (x, y) in enumerate(xy.tolist())
+        ]
+        paths.append(write_picks(tmp_path / f"{name}.parquet", rows))
+    words = ("run", *paths, "--votes", "--min-separation", 200, "-o")
+    (warning,) = warnings_of(cli(*words, tmp_path / "far"), "chance")
+    assert "--vote-distance" in warning
+    assert not warnings_of(cli(*words, tmp_path / "near", "--vote-distance", 40), "chance")
+    for name, reach in (("far", 200), ("near", 40)):
+        levels = Output(tmp_path / name).manifest["totals"]["votes"]["chance"]
+        expected = min(1, 400 * math.pi * reach**2 / WIDTH**2)
+        assert [(each["picker"], each["near"]) for each in levels] == [
+            ("one", "two"),
+            ("two", "one"),
+        ]
+        assert all(each["level"] == pytest.approx(expected, rel=1e-3) for each in levels)
+
+
+def test_different_scales_name_three_ways(cli, tmp_path):
+    case = Case(by_name("41_scores_as_stored"))
+    paths = case.write(tmp_path)
+    words = ("run", *paths, "--min-separation", 100, "-o")
+    (warning,) = warnings_of(cli(*words, tmp_path / "out"), "scales")
+    for way in ("--prefer-input-order", "--score-scale standing", "--min-votes"):
+        assert way in warning
+    assert not warnings_of(cli(*words, tmp_path / "two", "--score-scale", "standing"), "scales")
