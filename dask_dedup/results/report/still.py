@@ -143,7 +143,7 @@ def _circles(places: Floats, radius: float) -> str:
 
 
 def _crosses(places: Floats, radius: float) -> str:
-    arm = max(radius * _ARM, _LEAST_RADIUS)
+    arm = max(radius * _ARM, LEAST_RADIUS)
     stroke = f"l{2 * arm:.1f} {2 * arm:.1f}m0-{2 * arm:.1f}l-{2 * arm:.1f} {2 * arm:.1f}"
     return "".join(f"M{x - arm:.1f} {y - arm:.1f}{stroke}" for x, y in places.tolist())
 
