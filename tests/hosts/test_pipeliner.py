@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 from test_conversion import LABELS, MICROGRAPHS, columns_of, micrographs, star, table
@@ -27,6 +28,8 @@ from pipeliner.scripts.job_runner import JobRunner
 PARTICLES, COORDINATES = "dask_dedup.select.particles", "dask_dedup.select.coordinates"
 PICKERS = ("template", "blob")
 SEPARATION = 40
+#: Width and height of the micrographs in pixels.
+SIZE = 512
 SHIFTS = ("rlnOriginXAngst", "rlnOriginYAngst")
 
 
@@ -34,7 +37,7 @@ def write_inputs(folder):
     """Write the particles and the coordinates of two pickers that share most particles, and the micrographs."""
     random = np.random.default_rng(3)
     micrographs(folder)
-    places = {name: random.uniform(40, 2000, (20, 2)) for name in MICROGRAPHS}
+    places = {name: random.uniform(40, SIZE - 40, (20, 2)) for name in MICROGRAPHS}
     for number, picker in enumerate(PICKERS, 3):
         rows, listed = [], []
         for name, points in places.items():
@@ -157,17 +160,25 @@ def test_a_job_of_pipeliner_takes_the_output_on(project, particles):
 
 
 @pytest.mark.skipif(not shutil.which("relion_star_handler"), reason="RELION is not installed")
-def test_relion_finds_no_duplicates_in_the_output(project, particles):
-    job, *_ = particles
-    _, status, _ = taken = run(
-        project,
-        "relion.select.removeduplicates",
-        fn_data=f"{job.output_dir}particles.star",
-        duplicate_threshold=str(SEPARATION),
-        image_angpix="2.0",
-    )
+def test_jobs_of_relion_take_the_output_on(project, particles):
+    output = Path(particles[0].output_dir, "particles.star")
+    job, status, _ = run(
+        project, "relion.select.removeduplicates",
+        fn_data=str(output), duplicate_threshold=str(SEPARATION), image_angpix="2.0",
+    )  # fmt: skip
     assert status == "Succeeded"
-    assert "Removed 0 " in Path(taken[0].output_dir, "run.out").read_text()
+    assert "Removed 0 " in Path(job.output_dir, "run.out").read_text()
+    for name in MICROGRAPHS:
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        with mrcfile.new(name) as file:
+            file.set_data(np.random.default_rng(1).normal(size=(SIZE, SIZE)).astype(np.float32))
+    job, status, _ = run(
+        project, "relion.extract",
+        star_mics="micrographs.star", fndata_reextract=str(output), extract_size="32", bg_diameter="24",
+    )  # fmt: skip
+    assert status == "Succeeded"
+    extracted = Path(job.output_dir, "particles.star")
+    assert len(columns_of(extracted, "rlnImageName")) == len(columns_of(output, "rlnCoordinateX"))
 
 
 def test_coordinates_of_two_picking_jobs_are_joined(project):
