@@ -67,7 +67,7 @@ def particles(folder, name, count=300, seed=1, **options):
 def picks(folder, job, centres, listed="micrographs.star"):
     """Write the coordinate files of an AutoPick job, with the lists of RELION 3.1 and 4. Return the folder."""
     for name, rows in zip(MICROGRAPHS, centres, strict=True):
-        lines = [f"{x:.6f} {y:.6f} 0.500000 1 0.000000" for x, y in rows]
+        lines = [f"{x:.6f} {y:.6f} {1 / (2 + n):.6f} 1 0.000000" for n, (x, y) in enumerate(rows)]
         head = ["", "data_", "", "loop_"]
         head += [f"_{label} #{number}" for number, label in enumerate(COORDINATES, 1)]
         path = f"{job}/Micrographs/{Path(name).stem}_autopick.star"

@@ -10,6 +10,7 @@ import click
 
 from dask_dedup.cli.types import (
     PATH,
+    PLOT_MICROGRAPH,
     NamedLocation,
     NamedPath,
     dedup_options,
@@ -80,8 +81,9 @@ _ignored = together(
     "[default: particles with --in-parts, else coordinates]",
 )
 @click.option("--j", "threads", type=click.IntRange(1), metavar="N", help="Most threads to use.")
-@_ignored
 @dedup_options
+@PLOT_MICROGRAPH
+@_ignored
 def relion(
     inputs: tuple[NamedPath, ...],
     job: Path,
@@ -97,6 +99,7 @@ def relion(
     pipeline_control: str | None,  # noqa: ARG001
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
+    plot_micrographs: tuple[str, ...],
     **parameters: Any,
 ) -> None:
     """Remove duplicates as an External job of RELION.
@@ -129,4 +132,5 @@ def relion(
             micrographs=micrographs,
             names=names_of(every),
             threads=threads,
+            plot_micrographs=plot_micrographs,
         )
