@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from dask_dedup.cli import main
 from dask_dedup.cluster import handshake, scheduler
+from dask_dedup.integrations.relion import WATCHED
 from dask_dedup.pipeline.executors import batching as groups
 
 # The time of one example depends on the machine more than on the program.
@@ -104,11 +105,11 @@ def there(store, tmp_path):
 
 @pytest.fixture
 def cli():
-    """Call the command line; returns exit_code, stdout and stderr. Runs write no report by default."""
+    """Call the command line in this process; returns exit_code, stdout and stderr. Runs write no report by default."""
     try:
-        runner = CliRunner(mix_stderr=False)  # before click 8.2
+        runner = CliRunner(mix_stderr=False, env={WATCHED: "1"})  # before click 8.2
     except TypeError:
-        runner = CliRunner()
+        runner = CliRunner(env={WATCHED: "1"})
     logger = logging.getLogger("dask_dedup")
     before = logger.level, logger.handlers
 

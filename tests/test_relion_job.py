@@ -17,7 +17,7 @@ from test_conversion import LABELS, columns_of, star
 from test_coordinates_lines import put
 from test_relion import BOX, blobs, images_in
 
-from dask_dedup.integrations.relion import WATCHED, Node, node_table, version_of
+from dask_dedup.integrations.relion import Node, node_table, version_of
 
 JOB = Path("External/job003")
 #: The beginning of job.star in each version.
@@ -94,9 +94,8 @@ def project(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def job(project, cli, monkeypatch):
+def job(project, cli):
     """Call a job that a version of RELION has made, in this process. Return what it prints."""
-    monkeypatch.setenv(WATCHED, "1")
 
     def call(*arguments, version="3.1"):
         (JOB / "job.star").write_text(JOB_STAR[version])
