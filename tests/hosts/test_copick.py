@@ -146,7 +146,7 @@ def expected_rejected(inputs, separation=100, **rank):
 def test_two_users_are_combined_and_every_point_is_stored_as_it_was(config, dedup):
     outcome = dedup("--rejected", REJECTED)
     assert outcome.exit_code == 0, outcome.stderr
-    assert outcome.stderr.splitlines() == ["comparing 200 points of 2 inputs in 2 runs"]
+    assert outcome.stderr.splitlines() == ["reading 4 sets of picks in 2 runs"]
     for run in ("TS01", "TS02"):
         inputs = [stored(config, uri, run) for uri in BOTH[1::2]]
         every = [point for each in inputs for point in each]
@@ -264,7 +264,7 @@ def test_outputs_are_replaced_only_on_request_and_never_read(config, dedup):
     assert files(config) == first
     again = dedup("--overwrite", inputs=every, separation=200)
     assert f"ribosome:* matches {OUTPUT}, which is an output and is not read" in again.stderr
-    assert "comparing 200 points of 2 inputs in 2 runs" in again.stderr
+    assert "reading 4 sets of picks in 2 runs" in again.stderr
     assert len(stored(config, OUTPUT)) < len(first) * 60
     assert files(config) != first
 
@@ -353,6 +353,26 @@ def test_static_picks_are_read_and_the_result_goes_to_the_overlay(config, tmp_pa
     assert kept == sum(int((~each.rejected).sum()) for each in result.sets)
     with pytest.raises(dask_dedup.InputError, match="read only in TS01, TS02"):
         remove_duplicate_picks(path, [BOTH[1]], BOTH[3], min_separation=100, overwrite=True)
+
+
+def test_a_project_need_not_be_on_a_disk(tmp_path):
+    """In memory, as a stand-in for the other file systems that copick reaches."""
+    where = {"overlay_root": f"memory://{tmp_path.name}", "overlay_fs_args": {}}
+    path = write_config(tmp_path / "config.json", **where)
+    run = copick.from_file(str(path)).new_run("TS01")
+    add_picks(run, "ribosome:a/1", np.zeros((3, 3)), [0.1, 0.3, 0.2])
+    remove_duplicate_picks(path, ["ribosome:a"], OUTPUT, min_separation=100)
+    (picks,) = copick.from_file(str(path)).get_run("TS01").get_picks("ribosome", "dask-dedup")
+    assert [point.score for point in picks.points] == [0.3]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"config_type": "filesystem", "name": "x"}'])
+def test_a_configuration_that_is_no_project_is_refused(config, dedup, text):
+    config.write_text(text)
+    outcome = dedup()
+    assert outcome.exit_code == 2
+    assert f"{config}: cannot be read as the configuration of a copick project" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
 
 
 def test_a_set_that_cannot_be_stored_ends_the_command_with_code_1(config, dedup):

@@ -27,6 +27,7 @@ from dask_dedup.integrations.copick.sets import (
     by_run,
     listed,
     load,
+    logging_progress,
     reason,
     store,
 )
@@ -142,16 +143,14 @@ def remove_duplicate_picks(
     sets = {name: picks for each in found.values() for name, picks in each.items()}
     check_outputs(root, groups, sets, overwrite=overwrite)
     params = _for_sets(params, found)
-    result = []
-    for group in groups:
-        loaded = [load(picks) for name in group.inputs for picks in sets[name]]
-        _decide(loaded, params.without_inputs(*_left_out([*sets], group.inputs)))
-        result.append((group, loaded))
-    for group, loaded in result:
-        _check_together(root, group, loaded, renumber=renumber_filaments)
+    loaded = _load_all([picks for each in sets.values() for picks in each])
+    result = [(group, [each for name in group.inputs for each in loaded[name]]) for group in groups]
+    for group, chosen in result:
+        _decide(chosen, params.without_inputs(*_left_out([*sets], group.inputs)))
+        _check_together(root, group, chosen, renumber=renumber_filaments)
     store(result, renumber=renumber_filaments)
     return CopickResult(
-        [each for _, loaded in result for each in loaded],
+        [each for _, chosen in result for each in chosen],
         [group.kept for group in groups],
         [group.rejected for group in groups if group.rejected],
     )
@@ -199,17 +198,22 @@ def _left_out(sets: Sequence[SetName], chosen: Iterable[SetName]) -> tuple[list[
     return [*map(str, sets)], {n for n, name in enumerate(sets) if name not in set(chosen)}
 
 
+def _load_all(every: Sequence[CopickPicks]) -> dict[SetName, list[LoadedSet]]:
+    """Load the points of all sets. Return the sets of each name."""
+    runs = {picks.run.name for picks in every}
+    log.info("reading %s of picks in %s", counted(len(every), "set"), counted(len(runs), "run"))
+    loaded: dict[SetName, list[LoadedSet]] = {}
+    for picks in logging_progress(every, "read"):
+        each = load(picks)
+        loaded.setdefault(each.name, []).append(each)
+    return loaded
+
+
 def _decide(loaded: Sequence[LoadedSet], params: DedupParams) -> None:
     """Find the rejected points of sets, which are those of one input after those of another."""
     inputs: dict[str, dict[str, pa.Table]] = {}
     for each in loaded:
         inputs.setdefault(str(each.name), {})[each.run] = as_table(each.points, each.run)
-    log.info(
-        "comparing %s of %s in %s",
-        counted(sum(len(each.points) for each in loaded), "point"),
-        counted(len(inputs), "input"),
-        counted(len({each.run for each in loaded}), "run"),
-    )
     for each, mask in zip(loaded, reject_rows(inputs, params), strict=True):
         each.rejected = mask
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -12,9 +13,10 @@ import pyarrow as pa
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
+from dask_dedup.monitoring.log import LINE_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from copick.models import CopickPicks, CopickPoint
     from numpy.typing import NDArray
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 #: Number of names that a message lists.
 _LISTED = 8
 _POSITION = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
+
+Item = TypeVar("Item")
 
 log = logging.getLogger("dask_dedup")
 
@@ -132,7 +136,7 @@ def store(result: Sequence[tuple[Group, list[LoadedSet]]], *, renumber: bool) ->
         for run, sets in by_run(loaded).items()
         for name in group.outputs
     ]
-    for done, (name, rejected, run, sets) in enumerate(work):
+    for done, (name, rejected, run, sets) in enumerate(logging_progress(work, "stored")):
         points: list[CopickPoint] = []
         above = 0
         for each in sets:
@@ -164,6 +168,16 @@ def _raised(point: CopickPoint, above: int) -> CopickPoint:
     if not (above and point.instance_id):
         return point
     return point.model_copy(update={"instance_id": point.instance_id + above})
+
+
+def logging_progress(items: Sequence[Item], done: str) -> Iterator[Item]:
+    """Yield sets. Every `LINE_SECONDS`, log how many are `done`, which is a participle."""
+    last = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - last >= LINE_SECONDS:
+            last = time.monotonic()
+            log.info("%s %s of %s sets of picks", done, f"{number:,}", f"{len(items):,}")
+        yield item
 
 
 def listed(names: Iterable[str]) -> str:
