@@ -83,7 +83,7 @@ def dedup(cli, instance):
 
     def call(*arguments, project="P1", workspace="W1"):
         outcome = cli("cryosparc", "--project", project, "--workspace", workspace, *arguments)
-        received = [*outcome.output, outcome.stderr]
+        received = [outcome.output, outcome.stderr]
         for job in instance.jobs.values():
             received += [job.title, job.description, *(text for _, text in job.events)]
             received += [content.decode("latin-1") for content in job.files.values()]
@@ -133,6 +133,8 @@ def test_both_outputs_have_the_rows_of_the_inputs_to_the_bit(dedup, instance, tm
     keep = np.isin(both["uid"], np.concatenate(wanted))
     assert_same_rows(instance.load(job, KEPT), both.mask(keep))
     assert_same_rows(instance.load(job, REJECTED), both.mask(~keep))
+    written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    assert not [secret for secret in SECRETS if secret.encode() in written]
 
 
 def test_the_job_shows_what_it_did(dedup, instance):
@@ -163,7 +165,8 @@ def test_the_job_shows_what_it_did(dedup, instance):
 def test_a_uid_of_two_inputs_keeps_the_values_of_its_row(dedup, instance):
     again = picks(0, blob__idx=7)
     instance.add_result("J12", "particles", again)
-    outcome = dedup("J12:particles", "J10:particles", "--prefer-input-order")
+    votes = ("--found-by", "J12:particles")
+    outcome = dedup("J12:particles", "J10:particles", "--prefer-input-order", *votes)
     assert outcome.exit_code == 0, outcome.stderr
     job = instance.external
     assert [output.passthrough for output in job.outputs.values()] == [None, None]

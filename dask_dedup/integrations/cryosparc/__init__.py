@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
+from dask_dedup.dedup.voting import NAMED_PICKERS
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formatting import counted
 from dask_dedup.integrations.cryosparc.external_job import ExternalJob
@@ -173,6 +174,8 @@ def _with_paths(params: DedupParams, paths: Mapping[str, str]) -> DedupParams:
         name: tuple((paths.get(key, key), value) for key, value in getattr(params, name))
         for name in (*PER_INPUT, RENAMES)
     }
+    for name in NAMED_PICKERS:
+        changes[name] = tuple(paths.get(each, each) for each in getattr(params, name))
     return replace(params, **changes)
 
 

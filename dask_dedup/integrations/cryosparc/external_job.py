@@ -60,11 +60,6 @@ class ExternalJob:
         """Number of the job, such as J12."""
         return str(self.job.uid)
 
-    @property
-    def is_rest(self) -> bool:
-        """Whether the client is that of CryoSPARC 5."""
-        return hasattr(self.job, "model")
-
     def connect(self, name: str, results: Sequence[Result], slot: str) -> None:
         """Add an input that needs `slot`, and connect results to it."""
         with client_errors(f"{self.uid}: the input {name} cannot be connected."):
@@ -77,7 +72,8 @@ class ExternalJob:
         self, name: str, title: str, slots: Mapping[str, str], passthrough: str | None
     ) -> None:
         """Add an output of particles with slots by name, {name: type}."""
-        key = "name" if self.is_rest else "prefix"
+        # The client of version 5 warns of the older key.
+        key = "name" if hasattr(self.job, "model") else "prefix"
         described = [
             slot if slot == dtype else {key: slot, "dtype": dtype, "required": True}
             for slot, dtype in slots.items()
@@ -173,10 +169,11 @@ class ExternalJob:
         """Mark the job as failed, with the reason in its log."""
         # The own `run` of the client takes an interrupted job for complete.
         takes_text = inspect.signature(self.job.stop).parameters["error"].default == ""
+        if not takes_text:
+            with suppress(DedupError), client_errors("no log"):
+                self.job.log(reason, level="error")
         try:
             with client_errors(f"{self.uid} could not be marked as failed."):
-                if not takes_text:
-                    self.job.log(reason, level="error")
                 self.job.stop(reason if takes_text else True)
         except DedupError as error:
             self.echo(f"warning: {error.spelled(spell_flag)} It may be shown as running.")
