@@ -252,6 +252,7 @@ _REST: dict[str, tuple[str, str, str, str, str]] = {
     "jobs.mark_completed": ("post", "p j", "", "", "Job"),
     "jobs.mark_failed": ("post", "p j", "error", "", "Job"),
     "jobs.add_event_log": ("post", "p j", "type", "json", "TextEvent"),
+    "jobs.update_event_log": ("post", "p j e", "type", "json", "TextEvent"),
     "jobs.add_image_log": ("post", "p j", "text flags", "json", "ImageEvent"),
     "jobs.set_tile_image": ("post", "p j", "", "json", "Job"),
     "jobs.set_output_image": ("post", "p j name", "", "json", "Job"),
@@ -407,8 +408,19 @@ class _RestHandler(_Handler):
         return job
 
     def jobs_add_event_log(self, p: str, j: str, body: bytes, type: str) -> dict[str, Any]:
-        self.instance.job(p, j).events.append((type, json.loads(body)))
-        return {"project_uid": p, "job_uid": j, "type": type, "text": json.loads(body)}
+        events = self.instance.job(p, j).events
+        events.append((type, json.loads(body)))
+        return self._event(p, j, len(events) - 1)
+
+    def jobs_update_event_log(
+        self, p: str, j: str, e: str, body: bytes, type: str
+    ) -> dict[str, Any]:
+        self.instance.job(p, j).events[int(e)] = (type, json.loads(body))
+        return self._event(p, j, int(e))
+
+    def _event(self, p: str, j: str, number: int) -> dict[str, Any]:
+        type, text = self.instance.job(p, j).events[number]
+        return {"_id": str(number), "project_uid": p, "job_uid": j, "type": type, "text": text}
 
     def jobs_add_image_log(
         self, p: str, j: str, body: bytes, text: str, flags: str
@@ -689,10 +701,8 @@ def _bind(handler: type[_Handler], offsets: tuple[int, ...]) -> list[ThreadingHT
         servers = [ThreadingHTTPServer(("127.0.0.1", 0), handler)]
         first = servers[0].server_address[1] - offsets[0]
         try:
-            servers += [
-                ThreadingHTTPServer(("127.0.0.1", first + offset), handler)
-                for offset in offsets[1:]
-            ]
+            for offset in offsets[1:]:
+                servers.append(ThreadingHTTPServer(("127.0.0.1", first + offset), handler))  # noqa: PERF401
         except (OSError, OverflowError):
             for server in servers:
                 server.server_close()

@@ -27,6 +27,7 @@ from tables import cryosparc, exposures
 
 import dask_dedup
 from dask_dedup.cli import main
+from dask_dedup.monitoring import log
 
 IS_REST = "base_url" in inspect.signature(CryoSPARC).parameters
 KEPT, REJECTED = "particles_kept", "particles_rejected"
@@ -137,8 +138,9 @@ def test_both_outputs_have_the_rows_of_the_inputs_to_the_bit(dedup, instance, tm
     assert not [secret for secret in SECRETS if secret.encode() in written]
 
 
-def test_the_job_shows_what_it_did(dedup, instance):
-    """The log has counts, warnings and a picture; the folder has the report."""
+def test_the_job_shows_what_it_did(dedup, instance, monkeypatch):
+    """The log has the progress, counts, warnings and a picture; the folder has the report."""
+    monkeypatch.setattr(log, "LINE_SECONDS", 0.01)
     scores = ("--min-score", "a=0.5", "--min-score", "J11:particles=0.5")
     outcome = dedup("a=J10:particles", "J11:particles", "--exposures", "J5:exposures", *scores)
     assert outcome.exit_code == 0, outcome.stderr
@@ -152,6 +154,9 @@ def test_the_job_shows_what_it_did(dedup, instance):
     assert "have the same uid" in log_of(job, "warning" if IS_REST else "error")
     assert outcome.stderr.count("J11:particles") == text.count("J11:particles") > 1
     assert "/tmp" not in text
+    progress = len(re.findall(r"^ *\d+% ", outcome.stderr, re.MULTILINE))
+    assert progress > 2
+    assert len(re.findall(r"^ *\d+% ", text, re.MULTILINE)) == (1 if IS_REST else progress)
     assert {*job.files} == {"report.html", "manifest.json"}
     page = job.files["report.html"].decode()
     assert "J10:particles" in page

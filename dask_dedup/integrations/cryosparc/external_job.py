@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import logging
+import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from dask_dedup.integrations.cryosparc.result import Result
 
-log = logging.getLogger("dask_dedup")
+#: Beginning of a line about the progress.
+_PROGRESS = re.compile(r" *\d+% ")
 
 
 @dataclass(slots=True)
@@ -101,9 +102,11 @@ class ExternalJob:
         """Write a line to the job's log. The run does not fail if the instance does not take it."""
         line = self.shown(line)
         self.echo(line)
-        level = "warning" if line.startswith("warning: ") else "text"
+        given = {"level": "warning" if line.startswith("warning: ") else "text"}
+        if _PROGRESS.match(line) and "name" in inspect.signature(self.job.log).parameters:
+            given["name"] = "progress"  # replaces the line before
         with suppress(DedupError), client_errors("no log"):
-            self.job.log(line.removeprefix("warning: "), level=level)
+            self.job.log(line.removeprefix("warning: "), **given)
 
     def show(self, picture: Path, tile: Path, caption: str) -> None:
         """Show a picture in the log and, with CryoSPARC 5, another one on the job's card."""
