@@ -9,10 +9,12 @@ import threading
 
 import pytest
 from tables import cryosparc, write_file
+from test_conversion import LABELS, star
 
 import dask_dedup
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
+from dask_dedup.formats.star import lines
 from dask_dedup.integrations.host import run_in_job
 from dask_dedup.integrations.supervisor import ABORTED, FAILED, SUCCEEDED, supervise
 
@@ -87,3 +89,13 @@ def test_a_signal_ends_the_process_and_is_a_failure(number):
     timer.start()
     assert supervise(python("import time; time.sleep(60)")).outcome == FAILED
     timer.join()
+
+
+def test_a_run_scans_a_file_with_no_more_threads_than_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "FRAGMENT_BYTES", 1000)
+    pools = []
+    pool = lines.ThreadPoolExecutor
+    monkeypatch.setattr(lines, "ThreadPoolExecutor", lambda n: pools.append(n) or pool(n))
+    table = star(tmp_path, "a.star", LABELS, [f"m.mrc {x} 2 3 1" for x in range(500)])
+    dask_dedup.run(table, tmp_path / "out", threads=1)
+    assert set(pools) == {1}

@@ -187,6 +187,9 @@ def test_a_job_that_runs_again_replaces_its_files_and_registers_no_empty_table(p
     job("--in_coords", lists[0], lists[1])
     assert len(nodes()) == 2
     assert [path.name for path in JOB.glob("Micrographs/*")] == ["mic0_autopick.star"]
+    job("--in_coords", lists[0], lists[1], "--remove_entirely", version="4")
+    assert nodes("4") == [(f"{JOB}/dedup/particles_rejected/autopick.star", NODES["4"][1])]
+    assert not [*JOB.glob("Micrographs/*"), *JOB.glob("particles.star")]
 
 
 def test_particles_of_several_files_are_one_table(project, job):
@@ -221,6 +224,7 @@ def until(happened, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_the_mark_of_success_comes_last_and_replaces_earlier_marks(project):
     particles(project, "a.star")
     (JOB / "RELION_JOB_EXIT_FAILURE").touch()
@@ -231,6 +235,7 @@ def test_the_mark_of_success_comes_last_and_replaces_earlier_marks(project):
     assert (JOB / "run.err").read_text() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
@@ -246,6 +251,7 @@ def test_a_mistake_is_a_failure(project, arguments, message, code):
     assert not (JOB / "RELION_OUTPUT_NODES.star").exists()
 
 
+@pytest.mark.slow
 def test_an_installation_without_its_libraries_is_a_failure(project):
     broken = put(project, "broken/click.py", b"raise ImportError('no click here')\n").parent
     environment = {**os.environ, "PYTHONPATH": f"{broken}:{os.environ.get('PYTHONPATH', '')}"}
@@ -254,6 +260,7 @@ def test_an_installation_without_its_libraries_is_a_failure(project):
     assert "no click here" in (JOB / "run.err").read_text()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_a_failure(project):
     table = particles(project, "a.star", 3000)
     with small_disk(project / JOB, size=100_000):

@@ -220,7 +220,7 @@ def run(
             (job / name).unlink(missing_ok=True)
         nodes = _find_nodes(job, result, kind, version)
         if version != PIPELINER:
-            _write(job / NODES, node_table(nodes, version))
+            _write(job / NODES, node_table(nodes, version).encode())
         yield from (f"output for other jobs: {node.path}" for node in nodes)
 
     try:
@@ -280,7 +280,7 @@ def _kept_files(manifest: dict[str, Any] | None) -> dict[str, str]:
 
     paths = [entry["path"] for entry in (manifest or {}).get("outputs", ())]
     kept = [path for path in paths if path.startswith(f"{KEPT}/")]
-    if len(kept) == 1:
+    if manifest and manifest["output_format"] != "relion-coordinates":
         return {"particles.star": kept[0]}
     return {path.removeprefix(f"{KEPT}/"): path for path in kept}
 
@@ -295,7 +295,8 @@ def _place(job: Path, kept: dict[str, str], kind: str) -> None:
         source, target = job / FOLDER / path, job / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if kind == COORDINATES and name == LIST:
-            _write(target, source.read_text().replace(f"/{FOLDER}/{KEPT}/", "/"))
+            inside = f"/{FOLDER}/{KEPT}/".encode()
+            _write(target, source.read_bytes().replace(inside, b"/"))
             continue
         draft = target.with_name(f".{target.name}.new")
         draft.unlink(missing_ok=True)
@@ -306,10 +307,10 @@ def _place(job: Path, kept: dict[str, str], kind: str) -> None:
         draft.replace(target)
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Write a file that other programs see whole or not at all."""
     draft = path.with_name(f".{path.name}.new")
-    draft.write_text(text)
+    draft.write_bytes(content)
     draft.replace(path)
 
 

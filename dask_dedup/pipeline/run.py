@@ -15,6 +15,7 @@ from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import find_notes, open_table, open_tables
+from dask_dedup.formats.star.lines import scanning_with
 from dask_dedup.hints import Message
 from dask_dedup.monitoring.progress import INTERRUPTED
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
@@ -138,9 +139,10 @@ def run(
     store = open_store(output)
     names = check_names(listed(inputs), names)
     paths, params = group_inputs(listed(inputs), names, params)
-    tables, empty, exposures = _open_inputs(
-        paths, params, names, micrographs, store, allow_outside=allow_outside
-    )
+    with scanning_with(threads):
+        tables, empty, exposures = _open_inputs(
+            paths, params, names, micrographs, store, allow_outside=allow_outside
+        )
     params = params.without_inputs(list(map(str, paths)), empty)
     params, psize_sources = pixel_sizes_of_jobs(tables, params, exposures)
     left_out = {path: names.get(path, "") for path in (str(paths[number]) for number in empty)}

@@ -10,6 +10,8 @@ import hashlib
 import os
 import re
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -34,7 +36,8 @@ BLOCK_BYTES = 2**20
 #: A file with a longer line is not a STAR file.
 LONGEST_LINE = 2**20
 #: More threads would mostly wait for Python's global lock.
-_THREADS = min(4, os.cpu_count() or 1)
+_MOST_THREADS = min(4, os.cpu_count() or 1)
+_THREADS = ContextVar("threads", default=_MOST_THREADS)
 _NUL = "a NUL byte; the file is damaged"
 
 #: The white space of STAR files.
@@ -190,6 +193,16 @@ def check_line(path: Path, offset: int, line: bytes) -> None:
         raise line_error(path, offset, _NUL)
 
 
+@contextmanager
+def scanning_with(threads: int | None) -> Iterator[None]:
+    """Scan files with at most this many threads within the context."""
+    before = _THREADS.set(min(threads or _MOST_THREADS, _MOST_THREADS))
+    try:
+        yield
+    finally:
+        _THREADS.reset(before)
+
+
 def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Span, ...], int]:
     """Scan the rows of a table in parallel. Return the spans and the byte offset where the table ends.
 
@@ -197,7 +210,7 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
     """
     parts: list[Span] = []
     table_stop: int | None = None
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_THREADS.get()) as pool:
         ranges = _split_at_lines(path, start, size)
         for part, table_stop, part_digest in pool.map(lambda bounds: _scan(path, *bounds), ranges):
             digest.update(part_digest)
