@@ -212,7 +212,8 @@ def summary_lines(result: RunResult) -> list[str]:
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if result.low_score:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
-    lines += _vote_lines(totals["votes"], result.outvoted)
+    if totals["votes"]:
+        lines += _vote_lines(totals["votes"], width)
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
@@ -220,16 +221,20 @@ def summary_lines(result: RunResult) -> list[str]:
     return [printable(line) for line in lines]
 
 
-def _vote_lines(votes: dict[str, Any] | None, outvoted: int) -> list[str]:
-    """Return the lines about votes: how many particles each number of pickers found."""
-    if votes is None:
-        return []
-    found = ", ".join(
-        f"{entry['representatives']:,} by {entry['votes']}" for entry in votes["by_votes"]
-    )
-    lines = [f"particles by the number of pickers that found them: {found}"]
-    if outvoted:
-        lines.append(f"rejected for their votes: {counted(outvoted, 'particle')}")
+#: Above this number of pickers their combinations are not listed.
+_COMBINED = 3
+
+
+def _vote_lines(votes: dict[str, Any], width: int) -> list[str]:
+    """Return a table of the particles that each combination of pickers, or each number of pickers, found."""
+    found = [(" + ".join(entry["pickers"]), entry) for entry in votes["by_pickers"]]
+    if len(votes["pickers"]) > _COMBINED:
+        found = [(counted(entry["votes"], "picker"), entry) for entry in votes["by_votes"]]
+    width = max(width, *(len(who) for who, _ in found)) if found else width
+    lines = [f"{'found by':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
+    for who, entry in found:
+        number, kept = entry["representatives"], entry["kept"]
+        lines.append(f"{who:<{width}} {number:>13,} {kept:>13,} {number - kept:>13,}")
     return lines
 
 
