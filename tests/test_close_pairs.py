@@ -14,6 +14,7 @@ from dask_dedup.results.verify.close_pairs import (
     close_pairs,
     closest_pair,
     nearest_other,
+    nearest_within,
 )
 
 STEPS = st.sampled_from([0.25, 1.0, 1 / 3, 1e-7, 1e9])
@@ -94,6 +95,19 @@ def test_the_best_ranked_within_reach_is_found(data, reach, labelled, step, axes
     assert best_within(queries, targets, rank, reach).tolist() == expected
 
 
+@settings(deadline=None)
+@given(st.data(), REACHES, st.booleans(), STEPS, st.integers(1, 3))
+def test_the_nearest_within_reach_is_found(data, reach, labelled, step, axes):
+    queries, targets = (data.draw(points(labelled, step, axes)) for _ in range(2))
+    rank = np.random.default_rng(len(targets)).permutation(len(targets) * 2)[: len(targets)]
+    distance = all_distances(queries, targets)
+    nearest, found = nearest_within(queries, targets, rank, reach)
+    for row, number, least in zip(distance, nearest.tolist(), found.tolist(), strict=True):
+        near = np.flatnonzero(row <= reach)
+        best = min(near.tolist(), key=lambda j: (row[j], rank[j]), default=-1)
+        assert (number, least) == (best, row[best] if near.size else np.inf)
+
+
 @pytest.mark.parametrize("labelled", [False, True])
 def test_many_coincident_points_are_fast(monkeypatch, labelled):
     monkeypatch.setattr(neighbours, "CANDIDATES", 2**20)
@@ -105,6 +119,7 @@ def test_many_coincident_points_are_fast(monkeypatch, labelled):
     rank = np.arange(n)[::-1].copy()
     other = Points(coincident.micrograph, coincident.centres, [label + 5 for label in labels])
     assert (best_within(other, coincident, rank, 20.0) == n - 1).all()
+    assert (nearest_within(other, coincident, rank, 20.0)[0] == n - 1).all()
 
 
 def test_points_at_extreme_positions_do_not_hide_other_pairs():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 from tables import cryosparc, write_file
 from test_output import data
@@ -16,7 +19,13 @@ def test_the_demo_writes_the_same_bytes_twice_and_verifies_them(cli, tmp_path):
     outcome = cli("demo", "--output", out, "--particles", 700)
     assert outcome.exit_code == 0, outcome.stderr
     assert data(out / "result") == data(out / "result_of_cluster")
-    assert "identical byte for byte: 6 files" in outcome.stdout
+    assert "identical byte for byte: 12 files" in outcome.stdout
+    votes = json.loads((out / "result" / "manifest.json").read_text())["totals"]["votes"]
+    assert len(votes["pickers"]) == 3
+    for entry in votes["by_pickers"]:
+        number, kept = entry["representatives"], entry["kept"]
+        row = [" + ".join(entry["pickers"]), f"{number:,}", f"{kept:,}", f"{number - kept:,}"]
+        assert row in [re.split(r" {2,}", line) for line in outcome.stdout.splitlines()]
     assert "live page: http://127.0.0.1:" in outcome.stdout
     assert f"{out / 'result'} is verified" in outcome.stdout
     assert outcome.stdout.splitlines()[-1] == f"report: {out / 'result' / 'report.html'}"

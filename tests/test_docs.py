@@ -91,8 +91,10 @@ def tables(tmp_path_factory):
     """Return a folder with the tables that the pages name."""
     folder = tmp_path_factory.mktemp("tables")
     relion, cryosparc = example("relion_round_trip"), example("cryosparc_round_trip")
-    pickers = simulate_pickers(folder / "picks", particles=600, micrographs=3)
-    for job, picker in zip(("J11", "J10"), pickers, strict=True):
+    pickers = simulate_pickers(
+        folder / "picks", particles=600, micrographs=3, pickers=("blob", "template", "topaz")
+    )
+    for job, picker in zip(("J11", "J10", "J12"), pickers, strict=True):
         relion.write_star(picker, folder / f"{picker.name}.star")
         cryosparc.write_group(cryosparc.records_of(picker), folder / job, job)
     text = (folder / "template.star").read_text()

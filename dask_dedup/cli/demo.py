@@ -35,9 +35,10 @@ WORKERS = 2
 def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -> None:
     """Remove duplicates from simulated picks, in one process and on a Dask cluster.
 
-    Simulates two pickers on the same micrographs and runs the same job twice: in one process, and
-    on a local Dask cluster of two workers with its live page. Shows that both wrote the same bytes,
-    verifies the result and writes the report.
+    Simulates three pickers on the same micrographs, keeps the particles that at least two of them
+    found, and runs the same job twice: in one process, and on a local Dask cluster of two workers
+    with its live page. Shows that both wrote the same bytes, verifies the result and writes the
+    report.
     """
     from dask_dedup import report, verify
     from dask_dedup.cluster.connect import start_local
@@ -57,10 +58,10 @@ def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -
         picks,
         particles=particles,
         micrographs=max(1, particles // 330),
-        pickers=("template", "blob"),
+        pickers=("template", "blob", "topaz"),
         seed=seed,
     )
-    click.echo(f"simulated: the picks of two pickers on the same micrographs, in {picks}")
+    click.echo(f"simulated: the picks of three pickers on the same micrographs, in {picks}")
     folders = output / "result", output / "result_of_cluster"
     with terminal_log(quiet=True) as log, ExitStack() as stack:
         here = _run(pickers, folders[0], None, log, overwrite=overwrite)
@@ -100,7 +101,7 @@ def _run(
     from dask_dedup import run
 
     with showing_progress(log) as on_event:
-        # The two score on different scales, so the better picker comes first and wins.
+        # They score on different scales, so the best picker comes first and wins.
         return run(
             pickers,
             output,
@@ -108,4 +109,5 @@ def _run(
             overwrite=overwrite,
             on_event=on_event,
             prefer_input_order=True,
+            min_votes=2,
         )

@@ -61,8 +61,8 @@ class Voters:
         ]
         return [
             Message(
-                f"many votes may be chance: so many picks would be near one of the other picker if they "
-                f"were anywhere ({', '.join(pairs)}). A smaller {parameter('vote_distance')} tells more."
+                f"many votes may be chance: this share of the picks of one picker would be near a pick of the "
+                f"other by chance alone ({', '.join(pairs)}). Pass a smaller {parameter('vote_distance')}."
             )
         ]
 
@@ -138,9 +138,9 @@ def warn_about_few(voters: Voters, voting: Voting, unseen: int) -> list[Message]
     there = f"{counted(unseen, 'particle')} there {'is' if unseen == 1 else 'are'}"
     relaxed = parameter("relax_unseen")
     if voting.relax_unseen:
-        return [Message(f"{fewer}: {there} kept, by {relaxed}")]
+        return [Message(f"{fewer}: {there} kept, because of {relaxed}")]
     return [
         Message(
-            f"{fewer}: {there} rejected for that. If pickers were not run on them, consider {relaxed}."
+            f"{fewer}: {there} rejected for that. If pickers were not run on them, pass {relaxed}."
         )
     ]

@@ -34,7 +34,8 @@ def describe_rule(inputs: Inputs) -> str:
     elif params.prefer_input_order and len(roles) > 1:
         outcome = "particles of the first input win"
     else:
-        outcome = f"{'the best' if labels else 'one'} of them is kept"
+        stays = "stays" if params.votes_decide else "is kept"
+        outcome = f"{'the best' if labels else 'one'} of them {stays}"
     outcome += _describe_votes(inputs)
     how = f"matched by {roles[0].match}"
     if roles[0].groups:
@@ -46,17 +47,16 @@ def describe_rule(inputs: Inputs) -> str:
 
 
 def _describe_votes(inputs: Inputs) -> str:
-    """Return for which votes a particle is kept, as the end of a clause, or an empty text."""
+    """Return which particles are kept for their votes, after a semicolon, or an empty text."""
     voting = inputs.voting
     if voting is None:
         return ""
-    number = len(voting.pickers)
-    rules = [voting.pickers[each] for each in voting.found_by]
+    number, wanted = len(voting.pickers), []
     if voting.min_votes > 1:
-        rules.insert(0, f"at least {voting.min_votes} of {number} pickers")
-    missed = [voting.pickers[each] for each in voting.not_found_by]
-    if missed:
-        rules.append(f"{'none of ' if len(missed) > 1 else 'not '}{', '.join(missed)}")
+        wanted.append(f"at least {voting.min_votes} of {number} pickers")
+    wanted += [voting.pickers[each] for each in voting.found_by]
+    rules = [f"by {each}" for each in wanted]
+    rules += [f"not by {voting.pickers[each]}" for each in voting.not_found_by]
     if not rules:
-        return f", and the votes of {number} pickers are counted"
-    return f" if it was found by {' and '.join(rules)}"
+        return f"; the votes of {number} pickers are counted"
+    return f"; kept if found {', '.join(rules)}"

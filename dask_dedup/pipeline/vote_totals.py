@@ -96,8 +96,8 @@ def _warn_about_same(
     paths = [inputs.tables[int(n)].path for n in (one, other)]
     return [
         Message(
-            f"{paths[0]} and {paths[1]} share picks: {share[one, other]:.0%} of the smaller one's are exactly on "
-            "a pick of the other, so each is counted as found by two pickers. Are they of one picker? Then "
-            "give both inputs its name (NAME=PATH)."
+            f"{paths[0]} and {paths[1]}: {share[one, other]:.0%} of the picks of the smaller one are exactly on "
+            "picks of the other, and count as found by two pickers. If both inputs are of one picker, give "
+            "both its name (NAME=PATH)."
         )
     ]

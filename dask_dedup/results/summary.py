@@ -49,23 +49,27 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if result.low_score:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
-    lines += _vote_lines(totals["votes"], result.outvoted)
+    if totals["votes"]:
+        lines += _vote_lines(totals["votes"], _width("input", counts))
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     return list(map(printable, lines))
 
 
-def _vote_lines(votes: dict[str, Any] | None, outvoted: int) -> list[str]:
-    """Return the lines about votes: how many particles each number of pickers found."""
-    if votes is None:
-        return []
-    found = ", ".join(
-        f"{entry['representatives']:,} by {entry['votes']}" for entry in votes["by_votes"]
-    )
-    lines = [f"particles by the number of pickers that found them: {found}"]
-    if outvoted:
-        lines.append(f"rejected for their votes: {counted(outvoted, 'particle')}")
-    return lines
+#: Above this number of pickers their combinations are not listed.
+_COMBINED = 3
+
+
+def _vote_lines(votes: dict[str, Any], width: int) -> list[str]:
+    """Return a table of the particles that each combination of pickers, or each number of pickers, found."""
+    found = [(" + ".join(entry["pickers"]), entry) for entry in votes["by_pickers"]]
+    if len(votes["pickers"]) > _COMBINED:
+        found = [(counted(entry["votes"], "picker"), entry) for entry in votes["by_votes"]]
+    width = max(width, *(len(who) for who, _ in found)) if found else width
+    return [_heading("found by", width)] + [
+        _row(who, entry["representatives"], entry["representatives"] - entry["kept"], width)
+        for who, entry in found
+    ]
 
 
 def count_lines(heading: str, counts: Sequence[tuple[str, int, int]]) -> list[str]:
@@ -73,12 +77,24 @@ def count_lines(heading: str, counts: Sequence[tuple[str, int, int]]) -> list[st
     counts = [*counts]
     if len(counts) > 1:
         counts.append(("all", sum(rows for _, rows, _ in counts), sum(out for *_, out in counts)))
-    width = max(5, len(heading), *(len(name) for name, *_ in counts))
-    lines = [f"{heading:<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
+    width = _width(heading, counts)
+    lines = [_heading(heading, width)]
     for name, rows, rejected in counts:
         share = f"{rejected / rows:.1%}" if rows else "-"
-        lines.append(f"{name:<{width}} {rows:>13,} {rows - rejected:>13,} {rejected:>13,}  {share}")
+        lines.append(f"{_row(name, rows, rejected, width)}  {share}")
     return lines
+
+
+def _width(heading: str, counts: Sequence[tuple[str, int, int]]) -> int:
+    return max(5, len(heading), *(len(name) for name, *_ in counts))
+
+
+def _heading(name: str, width: int) -> str:
+    return f"{name:<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"
+
+
+def _row(name: str, rows: int, rejected: int, width: int) -> str:
+    return f"{name:<{width}} {rows:>13,} {rows - rejected:>13,} {rejected:>13,}"
 
 
 def _native_files(result: RunResult) -> list[str]:

@@ -226,8 +226,8 @@ def votes_needed(subject: Subject) -> str:
         for numbers in (voting.found_by, voting.not_found_by)
     )
     if wanted:
-        found.append(f"{wanted} among them" if found else wanted)
-    text = f"found by {', '.join(found)}" if found else ""
+        found.append(wanted)
+    text = f"found by {' including '.join(found)}" if found else ""
     if not unwanted:
         return text
     return f"{text} but not by {unwanted}" if text else f"not found by {unwanted}"

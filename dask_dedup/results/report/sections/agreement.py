@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Combinations of pickers in the table, and pickers in the matrix.
 _COMBINATIONS, _MATRIX = 12, 8
+#: Pickers in a matrix whose cells have the chance level, too.
+_WITH_CHANCE = 4
 #: Pickers that are shown as dots.
 _DOTS = 8
 #: Bits of a number that stands for a combination of pickers.
@@ -160,6 +162,7 @@ def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None
     levels = {
         (names.index(entry["picker"]), names.index(entry["near"])): entry["level"]
         for entry in (subject.votes or {}).get("chance", ())
+        if len(pickers) <= _WITH_CHANCE
     }
     rows, medians, chance = [], [], []
     for one in pickers:

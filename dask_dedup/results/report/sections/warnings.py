@@ -53,7 +53,9 @@ def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
         "heading": "The pickers\u2019 scores are on different scales",
         "lines": [
             text,
-            f"If you trust one picker more, list it first and add {as_flag('prefer_input_order')}.",
+            f"If you trust one picker more, list it first and add {as_flag('prefer_input_order')}. If not, add "
+            f"{as_flag('score_scale')} standing. To choose particles that several pickers found, add "
+            f"{as_flag('min_votes')} 2.",
         ],
     }
 
