@@ -134,7 +134,8 @@ def _explain_login(error: Exception, address: str) -> InputError:
             f"{address}: CryoSPARC refused the login. Check {', '.join(_USER)} and, for CryoSPARC 4, {_LICENCE} in "
             "the environment, or log in again: python -m cryosparc.tools login"
         )
-    reason = f"{type(error).__name__}{f', code {codes[0]}' if codes else ''}"
+    first = [*causes(error)][-1]
+    reason = f"{type(first).__name__}{f', code {codes[0]}' if codes else ''}"
     return InputError(
         f"{address}: the login failed ({reason}). Check that this is a CryoSPARC instance, and that "
         "cryosparc-tools has its minor version."
@@ -142,13 +143,8 @@ def _explain_login(error: Exception, address: str) -> InputError:
 
 
 @contextmanager
-def client_errors(
-    what: str, kind: type[DedupError] = RunError, *, quote: bool = True
-) -> Iterator[None]:
-    """Convert errors of the client to `kind`, with the message `what`. Silence its warnings.
-
-    With `quote`, the message ends with the reason that the instance gave.
-    """
+def client_errors(what: str, kind: type[DedupError] = RunError) -> Iterator[None]:
+    """Convert errors of the client to `kind`: `what`, and the reason of the instance. Silence its warnings."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -156,8 +152,7 @@ def client_errors(
         except DedupError:
             raise
         except Exception as error:
-            reason = f" CryoSPARC says: {reason_of(error)}" if quote else ""
-            raise kind(f"{what}{reason}") from error
+            raise kind(f"{what} CryoSPARC says: {reason_of(error)}") from error
 
 
 def reason_of(error: BaseException) -> str:
