@@ -38,8 +38,6 @@ from dask_dedup.results.command import spell_flag
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from pipeliner.job_options import JobOption
 
 PROGRAM = "dask-dedup"
@@ -120,24 +118,9 @@ class _FormJob(DedupJob):
         self.get_runtab_options(threads=True, addtl_args=True)
 
     def additional_joboption_validation(self) -> list[JobOptionValidationResult]:
-        """Check the parameters as the command line does, each by itself and then all of them."""
-        inputs = [NamedPath(at(path)) for path in self.joboptions[self.INPUTS].value]
-        # A job may be scheduled before its inputs exist.
-        if not all(path.is_file() for path, _ in inputs):
-            return []
-        micrographs = self.joboptions[MICROGRAPHS].value
-        found = []
+        """Check the parameters as the command line does, and return every error."""
         values: dict[str, Any] = {}
-
-        def check(names: Sequence[str], options: list[JobOption]) -> None:
-            given = {name: values[name] for name in names}
-            flipped = given.pop("flip_y", ())
-            try:
-                dedup_params(inputs, flipped, given, at(micrographs) if micrographs else None)
-            except InputError as error:
-                message = error.spelled(spell_flag)
-                found.append(JobOptionValidationResult("error", options, message))
-
+        found = []
         for name, parameter in PARAMETERS.items():
             option = self.joboptions[name]
             value = None if option.is_blank else option.value
@@ -145,10 +128,27 @@ class _FormJob(DedupJob):
                 values[name] = parameter.type_cast_value(click.Context(_COMMAND), value)
             except click.BadParameter as error:
                 found.append(JobOptionValidationResult("error", [option], error.message))
-            else:
-                check([name], [option])
-        if not found:
-            check([*values], [self.joboptions[self.INPUTS]])
+        inputs = [NamedPath(at(path)) for path in self.joboptions[self.INPUTS].value]
+        micrographs = self.joboptions[MICROGRAPHS].value
+        # A job may be scheduled before its inputs exist.
+        checks = all(path.is_file() for path, _ in inputs)
+        while checks:
+            try:
+                dedup_params(
+                    *(inputs, values.get("flip_y", ())),
+                    {name: value for name, value in values.items() if name != "flip_y"},
+                    at(micrographs) if micrographs else None,
+                )
+                break
+            except InputError as error:
+                message = error.spelled(spell_flag)
+            flags = message.replace(".", " ").split()
+            wrong = [name for name in values if PARAMETERS[name].opts[0] in flags]
+            options = [self.joboptions[name] for name in wrong or [self.INPUTS]]
+            found.append(JobOptionValidationResult("error", options, message))
+            # Without these, the check goes on to the next error.
+            values = {name: value for name, value in values.items() if name not in wrong}
+            checks = bool(wrong)
         return found
 
     def get_commands(self) -> list[PipelinerCommand]:

@@ -16,6 +16,7 @@ from pipeliner.pipeliner_job import PipelinerJob
 from dask_dedup.errors import InputError
 from dask_dedup.integrations.host import FOLDER
 from dask_dedup.output.layout import PAGE, REJECTED
+from dask_dedup.output.manifest import find_manifest
 from dask_dedup.particles.report_contents import DISTANCE_BINS
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.results.finished_run import open_finished_run
@@ -77,9 +78,14 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
         self.add_output_node(self.OUTPUT, self.NODE, [*self.KEYWORDS, "deduplicated"])
 
     def create_post_run_output_nodes(self) -> None:
-        """Add the rejected particles, unless there are none, and the report."""
-        run = open_finished_run(self._folder)
-        if run.manifest["totals"]["rejected"]:
+        """Add the rejected particles, unless there are none, and the report.
+
+        Pipeliner calls this for failed jobs, too.
+        """
+        manifest = find_manifest(self._folder)
+        if manifest is None:
+            return
+        if manifest["totals"]["rejected"]:
             # A single particle table keeps its name.
             names = [path.name for path in self._folder.glob(f"{REJECTED}/*.star")]
             name = self.OUTPUT if self.OUTPUT in names else names[0]

@@ -211,6 +211,7 @@ def test_a_failed_job_says_why_and_is_overwritten(project):
     assert not output.exists()
     (shown,) = job.create_results_display()
     assert (shown.dobj_type, "Traceback" in shown.reason) == ("pending", False)
+    project.prepare_metadata_report(job.output_dir)  # which looks at the outputs of every job
     again, status, found = run(
         project, PARTICLES, job.output_dir, in_parts="extracted.star", micrograph_pixel_size="2.0"
     )
@@ -295,18 +296,36 @@ def test_options_reach_the_command(project):
     } <= {*command}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "value", "message"),
-    [
-        ("min_separation", "near", "neither a number in angstrom nor auto"),
-        ("min_separation", "-3", "it must be between 0"),
-        ("min_score", "other.star=3", "not one of the inputs"),
-        ("score_field", "rlnAutopickFigureOfMerit:up", "rlnAutopickFigureOfMerit:up"),
-    ],
-)
-def test_wrong_options_are_refused_before_the_job_starts(project, name, value, message):
+def test_wrong_options_are_refused_before_the_job_starts(project):
     before = Path("default_pipeline.star").read_bytes()
-    with pytest.raises(ValueError, match=message) as raised:
-        run(project, PARTICLES, in_parts="template.star", **{name: value})
-    assert "job option" in str(raised.value)
+    wrong = {
+        "min_separation": ("near", "neither a number in angstrom nor auto"),
+        "min_score": ("other.star=3", "other.star is not one of the inputs"),
+        "score_field": ("rlnAutopickFigureOfMerit:up", "unknown direction 'up'"),
+        "seed": ("-1", "it must be between 0"),
+    }
+    options = {name: value for name, (value, _) in wrong.items()}
+    with pytest.raises(ValueError, match="options appear to be invalid") as raised:
+        run(project, PARTICLES, in_parts="template.star", **options)
+    lines = str(raised.value).splitlines()[1:]
+    assert len(lines) == len(wrong)
+    for name, (_, message) in wrong.items():
+        label = name.replace("_", " ").capitalize()
+        assert any(f'job option "{label}' in line and message in line for line in lines), (
+            name,
+            lines,
+        )
     assert Path("default_pipeline.star").read_bytes() == before
+    job = job_from_dict(
+        {
+            "_rlnJobTypeLabel": PARTICLES,
+            "in_parts": "template.star:::blob.star",
+            "vote_distance": "30",
+        }
+    )
+    (found,) = job.validate_joboptions()
+    assert str(found).startswith(
+        'error: job options "Min separation (A|auto):", "Vote distance (A):"'
+    )
+    job.joboptions["min_separation"].value = "40"
+    assert job.validate_joboptions() == []
