@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import warnings
 from datetime import UTC, datetime, timedelta
 
@@ -31,6 +32,8 @@ from dask_dedup.monitoring import log
 
 IS_REST = "base_url" in inspect.signature(CryoSPARC).parameters
 KEPT, REJECTED = "particles_kept", "particles_rejected"
+#: Beginning of the paths of temporary folders.
+TEMPORARY = f"{tempfile.gettempdir()}/{tempfile.gettempprefix()}"
 LOGIN = {
     "CRYOSPARC_EMAIL": EMAIL,
     "CRYOSPARC_PASSWORD": PASSWORD,
@@ -153,14 +156,14 @@ def test_the_job_shows_what_it_did(dedup, instance, monkeypatch):
     assert f"{job.uid}:{KEPT}: " in text
     assert "have the same uid" in log_of(job, "warning" if IS_REST else "error")
     assert outcome.stderr.count("J11:particles") == text.count("J11:particles") > 1
-    assert "/tmp" not in text
+    assert TEMPORARY not in text
     progress = len(re.findall(r"^ *\d+% ", outcome.stderr, re.MULTILINE))
     assert progress > 2
     assert len(re.findall(r"^ *\d+% ", text, re.MULTILINE)) == (1 if IS_REST else progress)
     assert {*job.files} == {"report.html", "manifest.json"}
     page = job.files["report.html"].decode()
     assert "J10:particles" in page
-    assert "/tmp" not in page + job.files["manifest.json"].decode()
+    assert TEMPORARY not in page + job.files["manifest.json"].decode()
     ((caption, picture),) = job.plots
     assert "kept" in caption
     pictures = [picture] + [job.tile, job.outputs[KEPT].image] * IS_REST
