@@ -227,6 +227,13 @@ def test_wrong_input_is_one_line_and_creates_no_job(dedup, instance, arguments, 
     assert {*instance.jobs} == before
 
 
+def test_without_the_client(dedup, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cryosparc.tools", None)
+    outcome = dedup("J10:particles")
+    assert outcome.exit_code == 2
+    assert "pip install 'cryosparc-tools" in outcome.stderr
+
+
 def test_no_login(dedup, monkeypatch, tmp_path):
     monkeypatch.delenv("CRYOSPARC_PASSWORD")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
