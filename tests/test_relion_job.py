@@ -261,9 +261,11 @@ def test_an_installation_without_its_libraries_is_a_failure(project):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_a_failure(project):
+@pytest.mark.parametrize("limits", [{"size": 100_000}, {"size": 10_000_000, "files": 12}])
+def test_a_full_disk_is_a_failure(project, limits):
+    """The mark itself needs a file."""
     table = particles(project, "a.star", 3000)
-    with small_disk(project / JOB, size=100_000):
+    with small_disk(project / JOB, **limits):
         assert program("--in_parts", table).wait() == 1
         assert marks() == ["EXIT_FAILURE"]
         assert "the disk is full" in (JOB / "run.err").read_text()
@@ -273,7 +275,7 @@ def test_a_full_disk_is_a_failure(project):
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["abort", signal.SIGTERM, signal.SIGKILL])
 def test_a_job_that_is_stopped_while_it_writes_leaves_a_mark_and_nothing_half_written(project, how):
-    particles(project, "a.star", 60_000)
+    particles(project, "a.star", 150_000)
     process = program("--in_parts", "a.star", "--j", 1)
     until(lambda: [*JOB.glob("dedup/.dask-dedup-*/pieces/*")] or process.poll() is not None)
     if how == "abort":
