@@ -11,8 +11,6 @@ import subprocess
 import sys
 import tomllib
 from doctest import ELLIPSIS, NORMALIZE_WHITESPACE, OutputChecker
-from pathlib import Path
-from types import SimpleNamespace
 
 import click
 import numpy as np
@@ -20,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from click.testing import CliRunner
 from conftest import REPOSITORY
 
 import dask_dedup
@@ -114,12 +113,11 @@ def tables(tmp_path_factory):
 
 
 def call(program, *arguments):
-    """Run a program of this environment, such as one that dask-dedup is a plugin of."""
-    script = Path(sys.executable).with_name(program)
-    outcome = subprocess.run([script, *arguments], capture_output=True, text=True)
-    return SimpleNamespace(
-        exit_code=outcome.returncode, stdout=outcome.stdout, stderr=outcome.stderr
-    )
+    """Run a command of a program that dask-dedup is a plugin of."""
+    assert program == "copick"
+    from copick.cli.cli import cli
+
+    return CliRunner().invoke(cli, arguments, catch_exceptions=False)
 
 
 @pytest.mark.parametrize("page", list(pages_to_run()))
