@@ -227,6 +227,7 @@ def until(happened, seconds=60):
 @pytest.mark.slow
 def test_the_mark_of_success_comes_last_and_replaces_earlier_marks(project):
     particles(project, "a.star")
+    put(project, "click.py", b"raise ImportError('not a module of the program')\n")
     (JOB / "RELION_JOB_EXIT_FAILURE").touch()
     assert program("--in_parts", "a.star").wait() == 0
     assert marks() == ["EXIT_SUCCESS"]

@@ -75,9 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _command(arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs a job in the same interpreter."""
+    """Return the command that runs a job in the same interpreter, without the working folder on the import path."""
     program = "from dask_dedup.cli import main; main(prog_name='dask-dedup')"
-    return [sys.executable, "-c", program, "relion", *arguments]
+    return [sys.executable, "-P", "-c", program, "relion", *arguments]
 
 
 def job_to_watch(arguments: Sequence[str]) -> Path | None:
