@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scenes import decided, rules, scenes
+from test_greedy import tuned, without_sweep
 from votes_oracle import Particle, judge
 
 FAST = settings(max_examples=60)
@@ -29,13 +31,19 @@ def assert_same(found, expected, *, standing):
         assert not any(found.standing)
 
 
+def blocks():
+    return tuned(budget=8)
+
+
 def compare(data):
     particles, picker_of = data.draw(scenes())
     params = data.draw(rules(max(picker_of) + 1))
     higher = data.draw(st.lists(st.booleans(), min_size=len(picker_of), max_size=len(picker_of)))
     scored = params["score_scale"] == "standing" or data.draw(st.sampled_from([True, True, False]))
     expected = judge(particles, picker_of, higher=higher, scored=scored, **params)
-    found = decided(particles, picker_of, higher=higher, scored=scored, **params)
+    # Pairs come from a sweep, from a tree at once, or from a tree in blocks.
+    with data.draw(st.sampled_from([nullcontext, without_sweep, blocks, blocks]))():
+        found = decided(particles, picker_of, higher=higher, scored=scored, **params)
     assert_same(found, expected, standing=params["score_scale"] == "standing")
 
 
