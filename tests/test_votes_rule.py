@@ -161,3 +161,14 @@ def test_seventy_pickers_vote():
         found = decided(particles, range(count), **params)
         assert_same(found, judge(particles, range(count), **params), standing=False)
         assert len(found.votes[particles.index(max(particles, key=lambda p: p.score))]) == count
+
+
+def test_a_representative_is_its_own_pickers_voter_before_a_better_ranked_pick_at_its_position():
+    def pick(uid, x, score, filament):
+        return Particle(uid, 0, uid, "m0", (x, 0.0), score, filament)
+
+    particles = [pick(0, 0.0, 0.9, 1), pick(1, 5.0, 0.5, 1), pick(2, 5.0, 0.7, None)]
+    params = {"min_separation": 10.0, "ignore_within_filament": True}
+    found = decided(particles, [0], **params)
+    assert found.votes == {0: {0: (0, 0.0, 2)}, 1: {0: (1, 0.0, 2)}}
+    assert_same(found, judge(particles, [0], **params), standing=False)
