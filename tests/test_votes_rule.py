@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 from scenes import decided, rules, scenes
 from test_greedy import tuned, without_sweep
@@ -54,10 +54,15 @@ def test_votes_are_those_of_the_brute_force(data):
 
 
 @pytest.mark.slow
-@settings(max_examples=2800)
-@given(st.data())
-def test_votes_are_those_of_the_brute_force_many_times(data):
-    compare(data)
+@pytest.mark.parametrize("part", range(7))
+def test_votes_are_those_of_the_brute_force_many_times(part):
+    @seed(part)
+    @settings(max_examples=400)
+    @given(st.data())
+    def many(data):
+        compare(data)
+
+    many()
 
 
 @FAST
