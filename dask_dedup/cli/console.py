@@ -195,7 +195,9 @@ def summary_lines(result: RunResult) -> list[str]:
     if len(entries) > 1:
         total = {"path": "all", "rows": result.rows, "kept": result.kept}
         entries.append(total | {"rejected": result.rejected})
-    width = max(5, *(len(entry["path"]) for entry in entries))
+    totals = result.manifest["totals"]
+    found = _found_by(totals["votes"]) if totals["votes"] else {}
+    width = max(5, *(len(name) for name in [*(entry["path"] for entry in entries), *found]))
     lines = [f"{'input':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
     for entry in entries:
         share = f"{entry['rejected'] / entry['rows']:.1%}" if entry["rows"] else "-"
@@ -203,7 +205,10 @@ def summary_lines(result: RunResult) -> list[str]:
             f"{entry['path']:<{width}} {entry['rows']:>13,} {entry['kept']:>13,} "
             f"{entry['rejected']:>13,}  {share}"
         )
-    totals = result.manifest["totals"]
+    if found:
+        lines.append(f"{'found by':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}")
+    for who, (number, kept) in found.items():
+        lines.append(f"{who:<{width}} {number:>13,} {kept:>13,} {number - kept:>13,}")
     if result.invalid:
         outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
         rows = totals["invalid_by_reason"].items()
@@ -212,8 +217,6 @@ def summary_lines(result: RunResult) -> list[str]:
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if result.low_score:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
-    if totals["votes"]:
-        lines += _vote_lines(totals["votes"], width)
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
@@ -225,17 +228,16 @@ def summary_lines(result: RunResult) -> list[str]:
 _COMBINED = 3
 
 
-def _vote_lines(votes: dict[str, Any], width: int) -> list[str]:
-    """Return a table of the particles that each combination of pickers, or each number of pickers, found."""
-    found = [(" + ".join(entry["pickers"]), entry) for entry in votes["by_pickers"]]
-    if len(votes["pickers"]) > _COMBINED:
-        found = [(counted(entry["votes"], "picker"), entry) for entry in votes["by_votes"]]
-    width = max(width, *(len(who) for who, _ in found)) if found else width
-    lines = [f"{'found by':<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"]
-    for who, entry in found:
-        number, kept = entry["representatives"], entry["kept"]
-        lines.append(f"{who:<{width}} {number:>13,} {kept:>13,} {number - kept:>13,}")
-    return lines
+def _found_by(votes: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Map each combination of pickers, or of many pickers each number, to the particles found and those kept."""
+    many = len(votes["pickers"]) > _COMBINED
+    return {
+        counted(entry["votes"], "picker") if many else " + ".join(entry["pickers"]): (
+            entry["representatives"],
+            entry["kept"],
+        )
+        for entry in votes["by_votes" if many else "by_pickers"]
+    }
 
 
 def _native_files(result: RunResult) -> list[str]:
