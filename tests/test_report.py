@@ -316,6 +316,7 @@ def test_settings_name_the_options(tmp_path):
         "min-separation 33 Å particles at most this far apart are one particle ",
         "seed 7 chooses between equal scores ",
     ]
+    assert "count the pickers that found each particle" in page.text
 
 
 def test_warnings_are_on_the_page(tmp_path):

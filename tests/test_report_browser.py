@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -37,15 +38,21 @@ def picks(seed, shift=0.0):
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The address of the report of a run on three pickers."""
+def inputs(tmp_path_factory):
+    """The tables of three pickers."""
     folder = tmp_path_factory.mktemp("browser")
-    paths = [
+    return [
         write_file(picks(n), folder / f"{name}.parquet")
         for n, name in enumerate(("a", "topaz", "deepPicker"))
     ]
-    run(paths, folder / "out", min_separation=60, micrograph_pixel_size=1.0)
-    return report(folder / "out").as_uri()
+
+
+@pytest.fixture(scope="module")
+def page(inputs, tmp_path_factory):
+    """The address of the report of a run on three pickers."""
+    out = tmp_path_factory.mktemp("result") / "out"
+    run(inputs, out, min_separation=60, micrograph_pixel_size=1.0)
+    return report(out).as_uri()
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +74,38 @@ def test_no_error_no_request_and_nothing_too_wide(page, visit):
         assert HOSTILE in titles
         assert seen.page.locator("script").count() == 2
         assert seen.page.locator("img").count() == 0
+
+
+def test_a_page_with_votes_shows_them_for_each_pick(inputs, tmp_path, visit):
+    params = {"min_separation": 60, "micrograph_pixel_size": 1.0, "min_votes": 2}
+    page = report(run(inputs, tmp_path / "out", **params).output).as_uri()
+    for width in (400, 1280):
+        seen = visit(page, width)
+        seen.page.evaluate("document.querySelectorAll('details').forEach(e => e.open = true)")
+        assert seen.width <= width
+        assert seen.page.evaluate(CUT_OFF) == []
+    counts = re.findall(r"\d+", seen.page.locator("#name small").inner_text())
+    number, kept, duplicates, outvoted = map(int, counts)
+    assert number == kept + duplicates + outvoted
+    assert min(kept, duplicates, outvoted) > 0
+    said = {}
+    seen.page.locator("#canvas").focus()
+    for _ in range(number):
+        seen.page.keyboard.press("n")
+        text = seen.page.locator("#say").text_content()
+        said[re.search("pick, (.*?)[.]", text)[1]] = text
+        if len(said) == 3:
+            break
+    assert "found by 1 of 3 pickers" in said["rejected for its votes"]
+    assert re.search("found by [23] of 3 pickers", said["kept"])
+    assert re.search("kept instead|lost to", said["duplicate"])
+    seen.page.keyboard.press("Escape")
+    seen.page.locator("#chips select").select_option("3")
+    seen.page.keyboard.press("Escape")
+    seen.page.locator("#canvas").focus()
+    seen.page.keyboard.press("n")
+    assert "found by 3 of 3 pickers" in seen.page.locator("#say").text_content()
+    assert seen.problems == []
 
 
 def test_the_slider_shows_another_separation_and_returns(page, visit):

@@ -136,7 +136,7 @@ def test_the_sample_ranks_as_the_run(tmp_path):
     result = finished(tmp_path, tables, min_separation=60.0)
     sample = read_contents(result).sample
     picks = sample.picks()
-    rejections, _ = decide(picks, result.params, (True, True))
+    rejections = decide(picks, result.params, (True, True))[0].rejections
     rejected = np.isin(picks.row_id, rejections.row_id)
     np.testing.assert_array_equal(rejected, ~sample.kept)
 

@@ -165,7 +165,7 @@ def test_the_bit_of_the_runs_own_separation_is_the_runs_decision(options, own, s
     directions = (True, False, True)
     with tuned():
         found = analyse_separations(picks, params, directions, np.arange(1, 31) * 5.0)
-    rejections, _ = decide(picks, params, directions)
+    rejections = decide(picks, params, directions)[0].rejections
     kept = np.ones(len(picks), dtype=bool)
     kept[rejections.row] = False
     np.testing.assert_array_equal(found.at(own), kept)
@@ -173,7 +173,7 @@ def test_the_bit_of_the_runs_own_separation_is_the_runs_decision(options, own, s
     for separation, counts in zip(found.separations.tolist(), found.kept.tolist(), strict=True):
         at = DedupParams.from_dict({**params.to_dict(), "min_separation": separation})
         kept = np.ones(len(picks), dtype=bool)
-        kept[decide(picks, at, directions)[0].row] = False
+        kept[decide(picks, at, directions)[0].rejections.row] = False
         np.testing.assert_array_equal(found.at(separation), kept)
         assert counts == np.bincount(picks.source[kept], minlength=3).tolist()
 
@@ -186,7 +186,7 @@ def test_the_runs_own_separation_is_decided_however_many_pairs_there_are(own, en
     found = analyse_separations(picks, params, (True,) * 3, [5.0, 100.0, 200.0])
     assert found.cut_short
     assert found.separations.tolist() == [5.0, own]
-    lost = decide(picks, params, (True,) * 3)[0].row
+    lost = decide(picks, params, (True,) * 3)[0].rejections.row
     assert found.at(own).sum() == len(picks) - lost.size
     assert not found.at(own)[lost].any()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import REPOSITORY
-from picked import WIDTH, Case, assert_decided, write_picks
+from picked import COLUMNS, WIDTH, Case, assert_decided, write_picks
 from tables import Output, contents
 
 import dask_dedup
@@ -276,6 +276,31 @@ def test_votes_by_chance_are_warned_of(cli, tmp_path):
         assert all(each["level"] == pytest.approx(expected, rel=1e-3) for each in levels)
 
 
+@pytest.mark.parametrize("depth", [0.0, 400.0])
+def test_chance_levels_without_sizes_are_those_of_the_extent_of_all_picks(tmp_path, depth):
+    rng = np.random.default_rng(1)
+    paths, picks, reach = [], [], 30.0
+    for number, count in enumerate((90, 40)):
+        xyz = rng.uniform(0, 1, (count, 3)) * [500, 700, depth]
+        names = [f"m{n}" for n in rng.integers(2, size=count)]
+        rows = [
+            {"uid": n, "micrograph": name, "x": x, "y": y, "z": z, "score": 1.0 + n}
+            for n, (name, (x, y, z)) in enumerate(zip(names, xyz.tolist(), strict=True))
+        ]
+        paths.append(write_picks(tmp_path / f"{number}.parquet", rows))
+        picks.append((np.array(names), xyz))
+    dask_dedup.run(paths, tmp_path / "out", min_separation=reach, votes=True)
+    levels = Output(tmp_path / "out").manifest["totals"]["votes"]["chance"]
+    for each, (one, other) in zip(levels, [(0, 1), (1, 0)], strict=True):
+        near = 0.0
+        for name in ("m0", "m1"):
+            here = [points[names == name] for names, points in picks]
+            extent = np.ptp(np.vstack(here), axis=0)[: 3 if depth else 2]
+            ball = 4 / 3 * math.pi * reach**3 if depth else math.pi * reach**2
+            near += len(here[one]) * min(1, len(here[other]) * ball / extent.prod())
+        assert each["level"] == pytest.approx(near / len(picks[one][0]), abs=1e-4)
+
+
 def test_different_scales_name_three_ways(cli, tmp_path):
     case = Case(by_name("41_scores_as_stored"))
     paths = case.write(tmp_path)
@@ -284,3 +309,103 @@ def test_different_scales_name_three_ways(cli, tmp_path):
     for way in ("--prefer-input-order", "--score-scale standing", "--min-votes"):
         assert way in warning
     assert not warnings_of(cli(*words, tmp_path / "two", "--score-scale", "standing"), "scales")
+
+
+# --- other tables
+
+
+def test_rows_with_a_low_score_cast_no_vote_and_see_no_micrograph(cli, tmp_path):
+    rows = [
+        {"uid": 1, "micrograph": "m1", "x": 50.0, "y": 50.0, "score": 0.9},
+        {"uid": 2, "micrograph": "m2", "x": 50.0, "y": 50.0, "score": 0.9},
+    ]
+    others = [
+        {"uid": 3, "micrograph": "m1", "x": 51.0, "y": 50.0, "score": 0.1},
+        {"uid": 4, "micrograph": "m2", "x": 51.0, "y": 50.0, "score": 0.1},
+        {"uid": 5, "micrograph": "m2", "x": 900.0, "y": 50.0, "score": 0.8},
+    ]
+    paths = [write_picks(tmp_path / "A.parquet", rows), write_picks(tmp_path / "B.parquet", others)]
+    limit = f"{paths[1]}=0.5"
+    words = (*paths, "-o", tmp_path / "out", "--min-votes", 2, "--min-score", limit)
+    found = cli("run", *words, "--relax-unseen")
+    assert found.exit_code == 0, found.stderr
+    votes = Output(tmp_path / "out").read("votes").select(["uid", "kept", "votes", "pickers_here"])
+    assert [tuple(row.values()) for row in votes.to_pylist()] == [
+        (1, True, 1, 1),
+        (2, False, 1, 2),
+        (5, False, 1, 2),
+    ]
+    reasons = Output(tmp_path / "out").duplicates.select(["uid", "reason"]).to_pylist()
+    assert {row["uid"]: row["reason"] for row in reasons} == {
+        **{2: "votes", 5: "votes"},
+        **{3: "score", 4: "score"},
+    }
+    assert dask_dedup.verify(tmp_path / "out").verified
+
+
+def pickers_of_two_sessions(folder):
+    """Write STAR files of two pickers, without uids. Micrographs of two sessions have one name."""
+    paths = []
+    for number, name in enumerate(("one", "two")):
+        rng = np.random.default_rng(number)
+        columns = ("MicrographName", "CoordinateX", "CoordinateY", "AutopickFigureOfMerit")
+        lines = [
+            "data_particles\n\nloop_",
+            *(f"_rln{column}" for column in columns),
+            *("_rlnMicrographPixelSize", "_picker", "_row"),
+        ]
+        for row in range(80):
+            x, y, score = rng.integers(0, 40), rng.integers(0, 40), rng.integers(0, 5)
+            lines.append(f"m{row % 2}.mrc {x}.0 {y}.0 {score}.5 1.0 s{row % 4 // 2} {row}")
+        paths.append(folder / f"{name}.star")
+        paths[-1].write_text("\n".join(lines) + "\n\n")
+    return paths
+
+
+def test_groups_are_part_of_the_micrograph(tmp_path):
+    paths = pickers_of_two_sessions(tmp_path)
+    params = {"min_votes": 2, "min_separation": 5.0, "score_scale": "standing"}
+    dask_dedup.run(paths, tmp_path / "out", group_by="picker", **params)
+    output = Output(tmp_path / "out")
+    votes = output.read("votes")
+    assert votes.column_names == [*COLUMNS, "group_picker"]
+    assert votes["uid"].null_count == votes["voter_uid"].null_count == len(votes)
+    groups = votes.select(["row", "voter_row", "group_picker"]).to_pylist()
+    for row in groups:
+        assert row["group_picker"] == f"s{row['row'] % 4 // 2}"
+        assert row["voter_row"] % 4 // 2 == row["row"] % 4 // 2
+    assert 0 < output.manifest["totals"]["outvoted"] < len(votes)
+    checks = dask_dedup.verify(tmp_path / "out")
+    assert checks.verified, checks.lines()
+    dask_dedup.run(paths, tmp_path / "whole", **params)
+    assert Output(tmp_path / "whole").manifest["totals"] != output.manifest["totals"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output_format", ["relion-coordinates", "parquet"])
+def test_votes_do_not_depend_on_the_output_format(tmp_path, output_format):
+    paths = pickers_of_two_sessions(tmp_path)
+    params = {"min_votes": 2, "min_separation": 5.0}
+    dask_dedup.run(paths, tmp_path / "out", output_format=output_format, **params)
+    dask_dedup.run(paths, tmp_path / "native", **params)
+    votes = [Output(tmp_path / name).read("votes") for name in ("out", "native")]
+    assert votes[0].equals(votes[1])
+    checks = dask_dedup.verify(tmp_path / "out")
+    assert checks.verified, checks.lines()
+
+
+@pytest.mark.slow
+def test_votes_in_an_object_store(three, there):
+    dask_dedup.run(three, there / "out", min_votes=2)
+    checks = dask_dedup.verify(there / "out")
+    assert checks.verified, checks.lines()
+    dask_dedup.run(three, there / "out", min_votes=3, overwrite=True)
+    assert dask_dedup.verify(there / "out").verified
+
+
+def test_votes_go_if_a_run_without_votes_replaces_them(three, tmp_path):
+    dask_dedup.run(three, tmp_path / "out", min_votes=2)
+    assert (tmp_path / "out" / "votes").is_dir()
+    dask_dedup.run(three, tmp_path / "out", overwrite=True)
+    assert not (tmp_path / "out" / "votes").exists()
+    assert dask_dedup.verify(tmp_path / "out").verified

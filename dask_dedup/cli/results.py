@@ -39,8 +39,8 @@ def verify(output: Path, as_json: bool) -> None:
     """Verify a finished run with an independent algorithm.
 
     Checks that no row was lost or changed, that no two kept particles are within the separation,
-    that every rejected particle has the right winner, and that every file matches its
-    checksum. Exit code 1 if a check fails, or cannot be run because the inputs are gone.
+    that every rejected particle has the right winner, that votes are counted right, and that
+    every file matches its checksum. Exit code 1 if a check fails, or cannot be run because the inputs are gone.
     """
     from dask_dedup import verify as verify_files
 

@@ -39,8 +39,8 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
         label = labels.get(path, path)
         label = f"{names[path]}={label}" if path in names else label
         counts.append((label, entry["rows"], entry["rejected"]))
-    lines = count_lines("input", counts)
     totals = result.manifest["totals"]
+    lines = count_lines("input", counts, _found_by(totals["votes"]) if totals["votes"] else ())
     if result.invalid:
         outcome = "kept" if result.manifest["parameters"]["invalid"] == "keep" else "rejected"
         rows = totals["invalid_by_reason"].items()
@@ -49,8 +49,6 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
         lines.append(f"{outcome} without being compared: {invalid} ({reasons})")
     if result.low_score:
         lines.append(f"rejected for their scores: {counted(result.low_score, 'row')}")
-    if totals["votes"]:
-        lines += _vote_lines(totals["votes"], _width("input", counts))
     if totals["across_half_sets"]:
         lines.append(f"duplicate pairs across the two half-sets: {totals['across_half_sets']:,}")
     return list(map(printable, lines))
@@ -60,41 +58,44 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
 _COMBINED = 3
 
 
-def _vote_lines(votes: dict[str, Any], width: int) -> list[str]:
-    """Return a table of the particles that each combination of pickers, or each number of pickers, found."""
-    found = [(" + ".join(entry["pickers"]), entry) for entry in votes["by_pickers"]]
-    if len(votes["pickers"]) > _COMBINED:
-        found = [(counted(entry["votes"], "picker"), entry) for entry in votes["by_votes"]]
-    width = max(width, *(len(who) for who, _ in found)) if found else width
-    return [_heading("found by", width)] + [
-        _row(who, entry["representatives"], entry["representatives"] - entry["kept"], width)
-        for who, entry in found
+def _found_by(votes: dict[str, Any]) -> list[tuple[str, int, int]]:
+    """Return each combination of pickers, or of many pickers each number, with the particles found and rejected."""
+    many = len(votes["pickers"]) > _COMBINED
+    return [
+        (
+            counted(entry["votes"], "picker") if many else " + ".join(entry["pickers"]),
+            entry["representatives"],
+            entry["representatives"] - entry["kept"],
+        )
+        for entry in votes["by_votes" if many else "by_pickers"]
     ]
 
 
-def count_lines(heading: str, counts: Sequence[tuple[str, int, int]]) -> list[str]:
-    """Return a table of names with their numbers of particles and of rejected ones, and a last row for all."""
+def count_lines(
+    heading: str,
+    counts: Sequence[tuple[str, int, int]],
+    found_by: Sequence[tuple[str, int, int]] = (),
+) -> list[str]:
+    """Return a table of names with their numbers of particles and of rejected ones, and a row for all.
+
+    Below it, in the same columns, `found_by` lists the numbers of combinations of pickers.
+    """
     counts = [*counts]
     if len(counts) > 1:
         counts.append(("all", sum(rows for _, rows, _ in counts), sum(out for *_, out in counts)))
-    width = _width(heading, counts)
-    lines = [_heading(heading, width)]
+    width = max(5, len(heading), *(len(name) for name, *_ in (*counts, *found_by)))
+
+    def row(name: str, rows: int, rejected: int) -> str:
+        return f"{name:<{width}} {rows:>13,} {rows - rejected:>13,} {rejected:>13,}"
+
+    columns = f"{'particles':>13} {'kept':>13} {'rejected':>13}"
+    lines = [f"{heading:<{width}} {columns}"]
     for name, rows, rejected in counts:
         share = f"{rejected / rows:.1%}" if rows else "-"
-        lines.append(f"{_row(name, rows, rejected, width)}  {share}")
+        lines.append(f"{row(name, rows, rejected)}  {share}")
+    if found_by:
+        lines += [f"{'found by':<{width}} {columns}", *(row(*each) for each in found_by)]
     return lines
-
-
-def _width(heading: str, counts: Sequence[tuple[str, int, int]]) -> int:
-    return max(5, len(heading), *(len(name) for name, *_ in counts))
-
-
-def _heading(name: str, width: int) -> str:
-    return f"{name:<{width}} {'particles':>13} {'kept':>13} {'rejected':>13}"
-
-
-def _row(name: str, rows: int, rejected: int, width: int) -> str:
-    return f"{name:<{width}} {rows:>13,} {rows - rejected:>13,} {rejected:>13,}"
 
 
 def _native_files(result: RunResult) -> list[str]:

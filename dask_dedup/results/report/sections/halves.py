@@ -17,10 +17,9 @@ def halves(subject: Subject) -> dict[str, Any] | None:
     number = subject.duplicates
     if not has_halves or across is None or not number:
         return None
-    text = (
-        f"{across:,} of the {number:,} rejected {subject.noun}s ({percent(across / number)}) had their duplicate in "
-        "the other half-set."
-    )
+    what = "duplicates" if subject.outvoted else f"rejected {subject.noun}s"
+    its = "winner" if subject.outvoted else "duplicate"
+    text = f"{across:,} of the {number:,} {what} ({percent(across / number)}) had their {its} in the other half-set."
     return {
         "text": text,
         "why": "A particle in both half-sets makes the halves agree for no good reason, and the FSC resolution "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from dask_dedup.dedup.params import DedupParams
@@ -20,7 +21,7 @@ _MEANINGS = {
     "shift_key": "alignment shifts that move the centres",
     "score_field": "decides which pick of a group is kept",
     "min_score": "picks with a worse score are rejected beforehand",
-    "score_scale": "whether scores or places by score in a table on a micrograph are compared",
+    "score_scale": "scores as stored, or places by score within a table and micrograph",
     "votes": "count the pickers that found each particle",
     "min_votes": "keep particles that at least this many pickers found",
     "found_by": "keep particles that these pickers found",
@@ -68,7 +69,7 @@ def settings(subject: Subject) -> dict[str, Any]:
         Setting(
             as_flag(name),
             _show(name, value, inputs),
-            _MEANINGS.get(name, "").replace("pick", subject.noun),
+            re.sub(r"\bpick(?=s?\b)", subject.noun, _MEANINGS.get(name, "")),
             value == defaults.get(name),
         )
         for name, value in given.items()
