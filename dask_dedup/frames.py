@@ -16,7 +16,7 @@ from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.dedup.voting import votes_parameter
+from dask_dedup.dedup.vote_params import votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from dask_dedup.cli.per_input import params_by_input
+from dask_dedup.dedup.limits import AUTO
 from dask_dedup.dedup.params import (
-    AUTO,
     INVALID,
     MATCHES,
     PER_INPUT,

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
-from math import inf
-from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from dask_dedup.dedup.limits import AUTO, NUMBERS, OPTIONAL, PIXEL_SIZES, check_number
 from dask_dedup.dedup.per_input import PerInput, as_input, normalize
 from dask_dedup.dedup.pick_columns import as_text, for_all_inputs, parse_columns
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
 from dask_dedup.dedup.score_field import DEFAULT_SCORE, parse_score_field
-from dask_dedup.dedup.voting import NAMED_PICKERS, check_votes, votes_parameter
+from dask_dedup.dedup.vote_params import NAMED_PICKERS, check_votes, votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
@@ -22,33 +21,11 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.score_field import ScoreField
 
 SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
-#: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
-FARTHEST = 1e9
-#: Angstrom; a pixel size outside this range is in another unit or in the wrong column.
-LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
 MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
 INVALID: tuple[str, ...] = ("error", "reject", "keep")
 SCORE_SCALES: tuple[str, ...] = ("stored", "standing")
-_PIXEL_SIZES = ("micrograph_pixel_size", "coordinate_pixel_size", "particle_pixel_size")
-_PIXEL_SIZE = (
-    *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
-    f"between {LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)",
-)
-#: Kind, least and largest value of each number, and how a message states them.
-_NUMBERS: dict[str, tuple[Any, float, float, str]] = {
-    "min_separation": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
-    **dict.fromkeys(_PIXEL_SIZES, _PIXEL_SIZE),
-    "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
-    "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
-    "min_score": (Real, -FARTHEST, FARTHEST, "between -1e9 and 1e9"),
-    "min_votes": (Integral, 1, inf, "at least 1"),
-    "vote_distance": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
-}
-_OPTIONAL = ("micrograph_height", "vote_distance")
-#: Value of `min_separation` for the recommended separation.
-AUTO = "auto"
 #: Parameters that may have a value for each input.
-PER_INPUT: tuple[str, ...] = (*_PIXEL_SIZES, "score_field", "min_score", "columns")
+PER_INPUT: tuple[str, ...] = (*PIXEL_SIZES, "score_field", "min_score", "columns")
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
 _CHOICES = {
@@ -187,17 +164,17 @@ class DedupParams:
         for _, rename in renames:
             parse_rename(rename)
         object.__setattr__(self, "micrograph_map", MicrographMap.of(self.micrograph_map))
-        for name in _NUMBERS:
+        for name in NUMBERS:
             given = getattr(self, name)
             if name in PER_INPUT:
                 for path, value in given:
-                    _check_number(name, value, f"{path}: " if path else "")
-            elif given is not None or name not in _OPTIONAL:
-                _check_number(name, given)
+                    check_number(name, value, f"{path}: " if path else "")
+            elif given is not None or name not in OPTIONAL:
+                check_number(name, given)
         if not self.chooses_separation:
             # 100 and 100.0 must give the same run id.
             object.__setattr__(self, "min_separation", float(self.min_separation))
-        for name in (*_PIXEL_SIZES, "min_score"):
+        for name in (*PIXEL_SIZES, "min_score"):
             pairs = PerInput((path, float(value)) for path, value in getattr(self, name))
             object.__setattr__(self, name, pairs)
         columns = PerInput(
@@ -396,16 +373,3 @@ class DedupParams:
             name: list(getattr(self, name)) for name in ("flip_y", "group_by", *NAMED_PICKERS)
         }
         return {**asdict(self), **lists}
-
-
-def _check_number(name: str, value: Any, where: str = "") -> None:
-    """Raise InputError unless the parameter `name` is a number in its range. `where` begins the message."""
-    if (name, value) == ("min_separation", AUTO):
-        return
-    kind, least, largest, limits = _NUMBERS[name]
-    if not isinstance(value, kind):
-        whole = " whole" if kind is Integral else ""
-        raise InputError(f"{where}{parameter(name)} is {value!r}; it must be a{whole} number.")
-    if not least <= value <= largest:
-        shown = f"{value:g}" if isinstance(value, float) else value
-        raise InputError(f"{where}{parameter(name)} is {shown}; it must be {limits}.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.params import FARTHEST
+from dask_dedup.dedup.limits import FARTHEST
 from dask_dedup.dedup.separation import (
     MOST_SEPARATIONS,
     analyse_separations,

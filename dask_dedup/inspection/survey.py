@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.dedup.params import FARTHEST
+from dask_dedup.dedup.limits import FARTHEST
 from dask_dedup.dedup.picks import LOW_SCORE, Picks
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import read

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from dask_dedup.dedup.arrays import constant_column
-from dask_dedup.dedup.params import FARTHEST
+from dask_dedup.dedup.limits import FARTHEST
 from dask_dedup.dedup.picks import NO_HALF, Picks, row_ids
 from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.hints import parameter

@@ -6,7 +6,8 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from dask_dedup.dedup.per_input import as_input, is_picker_name
-from dask_dedup.dedup.voting import NAMED_PICKERS, Voting, votes_parameter
+from dask_dedup.dedup.vote_params import NAMED_PICKERS, votes_parameter
+from dask_dedup.dedup.voting import Voting
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.picker import distinct_name, picker_name
 from dask_dedup.hints import parameter

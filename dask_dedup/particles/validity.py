@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.dedup.limits import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.dedup.picks import LOW_SCORE
 from dask_dedup.hints import parameter
 

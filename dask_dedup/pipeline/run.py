@@ -14,7 +14,7 @@ import numpy as np
 from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
-from dask_dedup.formats import find_notes, open_table, open_tables
+from dask_dedup.formats import find_notes
 from dask_dedup.formats.star.lines import scanning_with
 from dask_dedup.hints import Message
 from dask_dedup.monitoring.progress import INTERRUPTED
@@ -34,14 +34,14 @@ from dask_dedup.pipeline.executors.select import choose_executor, choose_for_mov
 from dask_dedup.pipeline.failure import translate_errors
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
+from dask_dedup.pipeline.opening import open_inputs
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.pipeline.rule import describe_rule
 from dask_dedup.pipeline.separation import FoundSpacing, choose_separation
 from dask_dedup.pipeline.vote_totals import vote_doubts
-from dask_dedup.storage.access import check_access
-from dask_dedup.storage.paths import at, listed, resolve
+from dask_dedup.storage.paths import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -140,7 +140,7 @@ def run(
     names = check_names(listed(inputs), names)
     paths, params = group_inputs(listed(inputs), names, params)
     with scanning_with(threads):
-        tables, empty, exposures = _open_inputs(
+        tables, empty, exposures = open_inputs(
             paths, params, names, micrographs, store, allow_outside=allow_outside
         )
     params = params.without_inputs(list(map(str, paths)), empty)
@@ -194,35 +194,6 @@ def _with_recorded_separation(params: DedupParams, manifest: dict[str, Any] | No
         return params
     number = (manifest.get("separation") or {}).get("recommended")
     return params if number is None else replace(params, min_separation=number)
-
-
-def _open_inputs(
-    paths: list[str | Path],
-    params: DedupParams,
-    names: Mapping[str, str],
-    micrographs: str | Path | None,
-    store: ResultStore,
-    *,
-    allow_outside: bool,
-) -> tuple[list[ParticleTable], list[int], ParticleTable | None]:
-    """Check the paths of inputs and output. Open the particle tables and the micrograph table.
-
-    The second value lists the ordinals of inputs without a table.
-    """
-    if not paths:
-        raise InputError("no input: name at least one particle table.")
-    given = [*paths, *([micrographs] if micrographs else [])]
-    check_access([*given, store.output])
-    store.check_separate(given)
-    seen: set[Path] = set()
-    for path in paths:
-        location = resolve(at(path))
-        if location in seen:
-            raise InputError(f"{path}: named twice as an input. Name each table once.")
-        seen.add(location)
-    tables, empty = open_tables(paths, params, names=names, allow_outside=allow_outside)
-    exposures = open_table(micrographs, allow_outside=allow_outside) if micrographs else None
-    return tables, empty, exposures
 
 
 def _finished(

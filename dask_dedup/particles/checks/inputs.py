@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.params import LEAST_PIXEL_SIZE
+from dask_dedup.dedup.limits import LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import by_source
 from dask_dedup.formatting import counted

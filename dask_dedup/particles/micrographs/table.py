@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.dedup.params import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.dedup.limits import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read, with_texts
 from dask_dedup.formatting import counted

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.arrow import is_text
-from dask_dedup.dedup.params import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
+from dask_dedup.dedup.limits import FARTHEST, LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.dedup.rank import SCORE_SENTINEL
 from dask_dedup.formatting import counted
 from dask_dedup.particles.column_values import Columns

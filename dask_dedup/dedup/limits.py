@@ -1,0 +1,46 @@
+"""The numbers among the parameters, and their limits."""
+
+from __future__ import annotations
+
+from math import inf
+from numbers import Integral, Real
+from typing import Any
+
+from dask_dedup.errors import InputError
+from dask_dedup.hints import parameter
+
+#: Angstrom; farthest position, and largest separation: 10,000 times the size of a large micrograph.
+FARTHEST = 1e9
+#: Angstrom; a pixel size outside this range is in another unit or in the wrong column.
+LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE = 0.1, 100.0
+PIXEL_SIZES = ("micrograph_pixel_size", "coordinate_pixel_size", "particle_pixel_size")
+_PSIZE = (
+    *(Real, LEAST_PIXEL_SIZE, LARGEST_PIXEL_SIZE),
+    f"between {LEAST_PIXEL_SIZE:g} and {LARGEST_PIXEL_SIZE:g} (angstrom)",
+)
+#: Kind, least and largest value of each number, and how a message states them.
+NUMBERS: dict[str, tuple[Any, float, float, str]] = {
+    "min_separation": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
+    **dict.fromkeys(PIXEL_SIZES, _PSIZE),
+    "seed": (Integral, 0, 2**64 - 1, "between 0 and 2**64 - 1"),
+    "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
+    "min_score": (Real, -FARTHEST, FARTHEST, "between -1e9 and 1e9"),
+    "min_votes": (Integral, 1, inf, "at least 1"),
+    "vote_distance": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
+}
+OPTIONAL = ("micrograph_height", "vote_distance")
+#: Value of `min_separation` for the recommended separation.
+AUTO = "auto"
+
+
+def check_number(name: str, value: Any, where: str = "") -> None:
+    """Raise InputError unless the parameter `name` is a number in its range. `where` begins the message."""
+    if (name, value) == ("min_separation", AUTO):
+        return
+    kind, least, largest, limits = NUMBERS[name]
+    if not isinstance(value, kind):
+        whole = " whole" if kind is Integral else ""
+        raise InputError(f"{where}{parameter(name)} is {value!r}; it must be a{whole} number.")
+    if not least <= value <= largest:
+        shown = f"{value:g}" if isinstance(value, float) else value
+        raise InputError(f"{where}{parameter(name)} is {shown}; it must be {limits}.")
