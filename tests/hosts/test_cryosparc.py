@@ -95,8 +95,19 @@ def dedup(cli, instance):
         return outcome
 
     yield call
+    collect_connections()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_is_left():
+    """Collect what was still in use when the last test ended. Else the program of the tests may fail at its end."""
+    yield
+    collect_connections()
+
+
+def collect_connections():
+    """Collect garbage. The client of version 5 leaves its connections to the garbage collection."""
     with warnings.catch_warnings():
-        # The client of version 5 leaves its connections to the garbage collection.
         warnings.simplefilter("ignore", ResourceWarning)
         gc.collect()
 
