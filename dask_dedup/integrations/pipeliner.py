@@ -1,6 +1,7 @@
 """Outputs and results of a job in CCP-EM Pipeliner, and in Doppio, its graphical interface.
 
-Only Pipeliner imports this module, through the jobs in `dask_dedup.cli.pipeliner`.
+Only Pipeliner imports this module, through the jobs in `dask_dedup.cli.pipeliner`, whenever it lists jobs. So what
+reads a result is imported when it is needed.
 """
 
 from __future__ import annotations
@@ -16,12 +17,6 @@ from pipeliner.pipeliner_job import PipelinerJob
 from dask_dedup.errors import InputError
 from dask_dedup.integrations.host import FOLDER
 from dask_dedup.output.layout import PAGE, REJECTED
-from dask_dedup.output.manifest import find_manifest
-from dask_dedup.particles.report_contents import DISTANCE_BINS
-from dask_dedup.pipeline.result import RunResult
-from dask_dedup.results.finished_run import open_finished_run
-from dask_dedup.results.report.datasets import read_contents
-from dask_dedup.results.report.picture import save_pictures
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
@@ -82,6 +77,8 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
 
         Pipeliner calls this for failed jobs, too.
         """
+        from dask_dedup.output.manifest import find_manifest
+
         manifest = find_manifest(self._folder)
         if manifest is None:
             return
@@ -96,11 +93,16 @@ class DedupJob(PipelinerJob):  # type: ignore[misc]
 
     def gather_metadata(self) -> dict[str, Any]:
         """Return parameters, counts and warnings from the manifest of the run."""
+        from dask_dedup.results.finished_run import open_finished_run
+
         manifest = open_finished_run(self._folder).manifest
         return {name: manifest[name] for name in _METADATA}
 
     def create_results_display(self) -> list[ResultsDisplayObject]:
         """Return counts by input, kept and rejected particles of a micrograph, distances, and the report."""
+        from dask_dedup.results.finished_run import open_finished_run
+        from dask_dedup.results.report.datasets import read_contents
+
         try:
             run = open_finished_run(self._folder)
         except InputError:
@@ -142,6 +144,9 @@ def _counts(run: FinishedRun, output: str) -> ResultsDisplayObject:
 
 def _picture(run: FinishedRun, contents: ReportContents, job: Path, output: str) -> list[Any]:
     """Draw the micrograph that the report shows first, where Pipeliner draws its own pictures."""
+    from dask_dedup.pipeline.result import RunResult
+    from dask_dedup.results.report.picture import save_pictures
+
     folder = job / "Thumbnails"
     folder.mkdir(exist_ok=True)
     result = RunResult.of(run.output, run.manifest, already_done=True, contents=contents)
@@ -160,7 +165,7 @@ def _picture(run: FinishedRun, contents: ReportContents, job: Path, output: str)
 
 def _distances(run: FinishedRun, contents: ReportContents, output: str) -> ResultsDisplayObject:
     """Plot the distances of rejected particles from the kept ones in whose favour they were rejected."""
-    edges = np.linspace(0.0, float(run.params.min_separation), DISTANCE_BINS + 1)
+    edges = np.linspace(0.0, float(run.params.min_separation), contents.distances.size + 1)
     return create_results_display_object(
         "histogram",
         title="Distances of rejected particles from their kept duplicates",
