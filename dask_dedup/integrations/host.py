@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Subfolder of a job for the result of its run; the host's own files are beside it.
 FOLDER = "dedup"
+#: Signals that end a job in order; SIGHUP comes when its terminal is closed.
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 logger = logging.getLogger("dask_dedup")
 
@@ -117,9 +119,10 @@ def _report(result: RunResult, named: Sequence[str], spelling: Callable[[Hint], 
 
 @contextmanager
 def interrupted_by_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM, as on SIGINT, so that a run removes what is unfinished before it ends.
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, so that a run removes what is unfinished.
 
-    Without effect outside the main thread, which alone can handle signals.
+    A signal that is ignored, as with ``nohup``, stays ignored. Without effect outside the main thread, which alone can
+    handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -130,7 +133,8 @@ def interrupted_by_signals() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)  # a second signal must not disturb the cleaning up
         raise KeyboardInterrupt
 
-    before = {each: signal.signal(each, interrupt) for each in (signal.SIGTERM, signal.SIGINT)}
+    watched = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {each: signal.signal(each, interrupt) for each in watched}
     try:
         yield
     finally:

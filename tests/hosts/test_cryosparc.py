@@ -345,7 +345,7 @@ def test_an_interrupted_job_is_marked(instance):
 
     def interrupt():
         instance.before.clear()
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGHUP)  # its terminal is closed
 
     instance.before["jobs.mark_running"] = lambda: instance.before.update(
         {"jobs.add_event_log": interrupt}

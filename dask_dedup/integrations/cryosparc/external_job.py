@@ -101,7 +101,8 @@ class ExternalJob:
     def write(self, line: str) -> None:
         """Write a line to the job's log. The run does not fail if the instance does not take it."""
         line = self.shown(line)
-        self.echo(line)
+        with suppress(OSError):  # the terminal was closed
+            self.echo(line)
         given = {"level": "warning" if line.startswith("warning: ") else "text"}
         if _PROGRESS.match(line) and "name" in inspect.signature(self.job.log).parameters:
             given["name"] = "progress"  # replaces the line before
