@@ -18,7 +18,7 @@ from dask_dedup import DedupParams, InputError, remove_duplicates
 from dask_dedup.dedup.rank import rank_keys, standings
 
 STANDING = DedupParams(score_scale="standing")
-FAST = settings(max_examples=60)
+FAST = settings(max_examples=40)
 #: Strictly rising, on all scores that occur.
 RISING = [
     lambda s: 1000 * s - 7,

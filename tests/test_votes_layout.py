@@ -81,7 +81,7 @@ def mixed(table, seed, clustered=False):
     return table.take(pa.array(order))
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     seed=st.integers(0, 2**32 - 1),
     files=st.integers(1, 4),

@@ -13,7 +13,7 @@ from scenes import decided, rules, scenes
 from test_greedy import tuned, without_sweep
 from votes_oracle import Particle, judge
 
-FAST = settings(max_examples=60)
+FAST = settings(max_examples=40)
 
 
 def assert_same(found, expected, *, standing):

@@ -143,6 +143,8 @@ def _text(subject: Subject, found: dict[tuple[int, ...], tuple[int, int]], total
     if not subject.params.votes_decide:
         return f"{text}."
     kept = sum(count for _, count in found.values())
+    if subject.params.relax_unseen:
+        return f"{text}. {kept:,} were kept."
     return f"{text}. The {kept:,} {votes_needed(subject)} were kept."
 
 
@@ -188,6 +190,8 @@ def _matrix(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | None
         "rows": rows,
         "text": _where(len(pickers), medians, chance),
         "has_chance": bool(levels),
+        # Without votes the table above has this sentence.
+        "sampled": _sampled(subject) if subject.votes else "",
     }
 
 
