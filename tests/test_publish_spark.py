@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 from lake import X, finished_run, same, summed, truth, whole
@@ -15,6 +16,7 @@ from tables import Output, uids
 
 from dask_dedup.results.publish import publish
 
+PAGE = Path(__file__).parents[1] / "docs" / "guides" / "lake.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyspark")
@@ -66,6 +68,18 @@ def frame(spark, runs, request):
 
     schema = StructType.fromJson(json.loads(table.schema().to_json()))
     return spark.read.schema(schema).option("basePath", str(lake)).parquet(*table.file_uris())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_types_are_those_of_the_page(frame, spark, runs):
+    types = dict(frame.dtypes)
+    columns = ("uid", "alignments3D/split", "alignments3D/shift", "location/micrograph_path")
+    row = " | ".join(f"`{types[name]}`" for name in columns)
+    assert f"| Spark, files | {row} |" in PAGE.read_text()
+    _, lake = runs
+    files = deltalake.DeltaTable(str(lake)).file_uris()
+    inferred = dict(spark.read.parquet(*files).dtypes)
+    assert inferred.items() <= types.items()
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -219,6 +219,21 @@ def upload(file: Path, target: Path) -> None:
         remote.fs.put_file(str(file), remote.path)
 
 
+@contextmanager
+def local_target(path: Path) -> Iterator[Path]:
+    """Yield the local path at which to write a new file. A file for an object store is then uploaded.
+
+    The parent folders of a local path are created.
+    """
+    if not is_remote(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(prefix="dask-dedup-") as file:
+        yield Path(file.name)
+        upload(Path(file.name), path)
+
+
 def create(path: Path, content: bytes) -> None:
     """Create an object. Raise `FileExistsError` if it exists already.
 
