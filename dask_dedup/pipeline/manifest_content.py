@@ -98,6 +98,7 @@ def make_request(
         "options": dict(options),
         "parameters": job.inputs.params.to_dict(),
         "output_format": job.output_format,
+        "compression": job.compression,
         "allow_outside": allow_outside,
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
         "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
