@@ -127,18 +127,6 @@ class TestReaders:
 
 
 class TestCommit:
-    def test_written_files_have_the_compression_of_the_run(self, out, lake):
-        publish(out, delta=lake)
-        path = next(path for path in Output(out).parts("particles_kept"))
-        run, table = (
-            pq.read_metadata(each).row_group(0) for each in (path, next(lake.rglob("*.parquet")))
-        )
-        for number in range(run.num_columns):
-            before, after = run.column(number), table.column(number)
-            assert after.path_in_schema == before.path_in_schema
-            assert after.compression == before.compression
-            assert after.has_dictionary_page == before.has_dictionary_page
-
     def test_half_floats_are_published_unless_linked(self, tmp_path, lake):
         halves = {"half": pa.array([1.5, None] * 60, pa.float16())}
         path = write_file(cryosparc(columns=halves), tmp_path / "in.parquet")
@@ -161,11 +149,21 @@ class TestCommit:
 def test_small_files_become_few_files_of_equal_size(out, tmp_path, monkeypatch):
     monkeypatch.setattr(writer, "ROW_GROUP_ROWS", 100)
     dataset = open_dataset(out, "kept", {})
+    score, shift = "pick_stats/ncc_score", "alignments2D/shift.list.element"
+    settings = {
+        "compression": {
+            **dict.fromkeys(cryosparc(1).column_names, "none"),
+            score: "lz4",
+            shift: "zstd",
+        },
+        "use_dictionary": ["location/micrograph_path"],
+        "column_encoding": {score: "BYTE_STREAM_SPLIT"},
+    }
     tables = [cryosparc(90, seed=number) for number in range(40)]
     files = []
     for number, table in enumerate(tables):
         path = tmp_path / "small" / f"{number}.parquet"
-        write_file(table, path, row_group_size=40)
+        write_file(table, path, row_group_size=40, **settings)
         size, first = path.stat().st_size, dataset.files[0]
         file = replace(first, path=path, bytes=size, rows=90, groups=(40, 40, 10))
         files.append(file)
@@ -185,6 +183,11 @@ def test_small_files_become_few_files_of_equal_size(out, tmp_path, monkeypatch):
     for part in parts:
         groups = [part.metadata.row_group(n).num_rows for n in range(part.metadata.num_row_groups)]
         assert set(groups[:-1]) == {100}
+    before, after = pq.read_metadata(files[0].path).row_group(0), parts[0].metadata.row_group(0)
+    for number in range(before.num_columns):
+        one, other = before.column(number), after.column(number)
+        assert (one.path_in_schema, one.compression) == (other.path_in_schema, other.compression)
+        assert set(one.encodings) == set(other.encodings)
 
 
 class TestLinks:
@@ -396,6 +399,15 @@ class TestTwoPublishers:
         assert publish(out, delta=lake).changed
         assert same(arrow_sums(read(lake)), expected)
 
+    def test_a_run_added_meanwhile_is_replaced_if_it_has_the_same_tags(
+        self, out, lake, tmp_path, monkeypatch
+    ):
+        runs = [finished_run(tmp_path / f"s{seed}", seed=seed) for seed in (2, 3)]
+        publish(runs[0], delta=lake, tags={"session": "b"})
+        self.meanwhile(monkeypatch, lambda: publish(runs[1], delta=lake, tags={"session": "a"}))
+        assert publish(out, delta=lake, tags={"session": "a"}, mode="replace-tagged").changed
+        assert same(arrow_sums(read(lake)), truth(out) | truth(runs[0]))
+
     def test_publishing_fails_after_many_conflicts(self, cli, out, lake, monkeypatch):
         monkeypatch.setattr(DeltaLakeTable, "commit", lambda *_: False)
         outcome = cli("publish", out, "--delta", lake)
@@ -416,6 +428,22 @@ class TestTwoPublishers:
         with pytest.raises(InputError, match="meanwhile"):
             publish(out, delta=lake)
         assert list(lake.rglob("*.parquet")) == []
+
+    @pytest.mark.slow
+    def test_a_killed_publisher_leaves_no_incomplete_parquet_file(self, out, lake):
+        script = (
+            "import os; from dask_dedup import publish; from pyarrow import parquet; "
+            "parquet.ParquetWriter.close = lambda _: os._exit(9); "
+            f"publish({str(out)!r}, delta={str(lake)!r})"
+        )
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+        left = [path.suffix for path in lake.rglob("*") if path.is_file()]
+        assert left
+        assert set(left) == {".unfinished"}
+        assert publish(out, delta=lake).changed
+        assert same(arrow_sums(read(lake)), truth(out))
+        open_table(lake).vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
+        assert not list(lake.rglob("*.unfinished"))
 
     @pytest.mark.slow
     def test_concurrent_processes_publish_a_run_once(self, out, lake):

@@ -220,18 +220,23 @@ def upload(file: Path, target: Path) -> None:
 
 
 @contextmanager
-def local_target(path: Path) -> Iterator[Path]:
-    """Yield the local path at which to write a new file. A file for an object store is then uploaded.
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a local path to write to. The file appears at `path`, complete, if the block succeeds.
 
     The parent folders of a local path are created.
     """
-    if not is_remote(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield path
+    if is_remote(path):
+        with tempfile.NamedTemporaryFile(prefix="dask-dedup-") as file:
+            yield Path(file.name)
+            upload(Path(file.name), path)
         return
-    with tempfile.NamedTemporaryFile(prefix="dask-dedup-") as file:
-        yield Path(file.name)
-        upload(Path(file.name), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def create(path: Path, content: bytes) -> None:

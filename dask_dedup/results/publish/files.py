@@ -73,7 +73,7 @@ def unique_suffix() -> str:
 
 @contextmanager
 def removed_after_errors(root: str, paths: Sequence[str]) -> Iterator[None]:
-    """Remove the files `paths` below `root` if the block fails. `paths` may grow meanwhile."""
+    """Remove the files `paths` below `root` if the block fails."""
     try:
         yield
     except BaseException as error:

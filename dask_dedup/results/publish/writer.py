@@ -16,7 +16,7 @@ from dask_dedup.formats.parquet.writer import ROW_GROUP_ROWS
 from dask_dedup.results.publish.dataset import read_bounds
 from dask_dedup.results.publish.files import TableFile, place, removed_after_errors, unique_suffix
 from dask_dedup.storage.capacity import disk_full_errors
-from dask_dedup.storage.files import local_target, parquet_source, read_metadata
+from dask_dedup.storage.files import new_file, parquet_source, read_metadata
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FILE_BYTES = 128 * 2**20
 #: Files written at once. Each takes the memory of about two row groups.
 _THREADS = 4
+_BYTE_STREAM_SPLIT = "BYTE_STREAM_SPLIT"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def write_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFil
     ]
 
     def write(part: _Part, path: str) -> TableFile:
-        with local_target(at(root) / path) as file:
+        with new_file(at(root) / path) as file:
             footer = _write(part, schema, settings, file)
             size = file.stat().st_size
         bounds = read_bounds(footer, schema)
@@ -102,9 +103,12 @@ def _settings(dataset: Dataset) -> dict[str, Any]:
             column.path_in_schema: column.compression.replace("UNCOMPRESSED", "NONE")
             for column in columns
         },
-        "use_dictionary": [
-            column.path_in_schema for column in columns if column.has_dictionary_page
-        ],
+        "use_dictionary": [each.path_in_schema for each in columns if each.has_dictionary_page],
+        "column_encoding": {
+            column.path_in_schema: _BYTE_STREAM_SPLIT
+            for column in columns
+            if _BYTE_STREAM_SPLIT in column.encodings
+        },
     }
 
 
