@@ -317,14 +317,14 @@ class TestAgain:
         finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
         replace = ("publish", out, "--delta", lake, "--tag", "session=a", "--tag", "grid=1")
         outcome = cli(*replace, "--mode", "replace-tagged")
-        assert "replaced the runs with the same tags in the Delta table" in outcome.stdout
+        assert "version 2, in place of 1 run with the same tags" in outcome.stdout
         assert same(arrow_sums(read(lake)), truth(out) | rest)
         assert "nothing was changed" in cli(*replace, "--mode", "replace-tagged").stdout
         line = cli("publish", out, "--delta", lake, "--mode", "replace-tagged").stderr
         assert "distinguishes runs by run, input_name, grid, session" in line
         new = finished_run(tmp_path / "s3", seed=3)
         tags = {"session": "b", "grid": "1"}
-        publish(new, delta=lake, tags=tags, mode="replace-tagged")
+        assert publish(new, delta=lake, tags=tags, mode="replace-tagged").replaced == []
         assert same(arrow_sums(read(lake)), truth(out) | rest | truth(new))
 
     def test_overwriting_the_run_does_not_change_the_table(self, out, lake, tmp_path):

@@ -116,8 +116,8 @@ def publish(
 ) -> None:
     """Publish a finished run to a Delta or Iceberg table.
 
-    Writes files with types that every reader of the table has. The table is created if it does not exist. A run that
-    the table already holds is not published again.
+    Writes files with the column types of Delta and Iceberg. The table is created if it does not exist. A run that the
+    table already holds is not published again.
     """
     from dask_dedup import publish as publish_files
 

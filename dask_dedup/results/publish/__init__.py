@@ -59,6 +59,8 @@ class Publication:
         Columns that the table lacks, and their types.
     missing : list of str
         Files that the table lists but that do not exist.
+    replaced : list of str
+        Runs that are no longer in the table: the first 12 digits of their ids.
     """
 
     kind: str
@@ -74,6 +76,7 @@ class Publication:
     decimals: list[str]
     left_out: dict[str, str]
     missing: list[str]
+    replaced: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON values."""
@@ -88,12 +91,11 @@ class Publication:
             return
         size = f"{counted(self.rows, 'row')} in {counted(self.files, 'file')}, {self.placed}"
         version = f"{'version' if self.kind == 'Delta' else 'snapshot'} {self.version}"
-        done = {
-            "append": "added to",
-            "replace": "replaced the contents of",
-            "replace-tagged": "replaced the runs with the same tags in",
-        }[self.mode]
-        yield f"{dataset} ({size}): {done} {table}, {version}"
+        done = "replaced the contents of" if self.mode == "replace" else "added to"
+        instead = ""
+        if self.mode == "replace-tagged" and self.replaced:
+            instead = f", in place of {counted(len(self.replaced), 'run')} with the same tags"
+        yield f"{dataset} ({size}): {done} {table}, {version}{instead}"
         if self.decimals:
             names, linked = ", ".join(self.decimals), self.placed != "written"
             files = "; in the linked files uint64, which some readers refuse" if linked else ""
@@ -188,7 +190,8 @@ def _publish(
     try:
         for _ in range(ATTEMPTS):
             table.refresh()
-            done = dataset.is_in(table.contents(), mode, table.name)
+            contents = table.contents()
+            done = dataset.is_in(contents, mode, table.name)
             if not done:
                 folder, schema = table.prepare(mode), table.file_schema()
                 # Another publisher may have created the table meanwhile, with other field ids.
@@ -202,20 +205,22 @@ def _publish(
                 uncommitted = not done
                 table.refresh()
             if done:
+                changed = bool(files) and not uncommitted
                 return Publication(
                     kind=table.kind,
                     target=table.name,
                     table=dataset.name,
                     run_id=dataset.run.manifest["run_id"],
                     mode=mode,
-                    changed=bool(files) and not uncommitted,
+                    changed=changed,
                     version=table.version(),
                     files=dataset.count_mine(table.contents()),
                     rows=dataset.rows,
-                    placed=describe_files(files) if not uncommitted else "",
+                    placed=describe_files(files) if changed else "",
                     decimals=table.columns.decimals,
                     left_out=table.columns.left_out,
                     missing=table.missing_files(),
+                    replaced=dataset.runs_replaced(contents, mode) if changed else [],
                 )
     except DedupError:
         raise

@@ -140,6 +140,11 @@ class Dataset:
             mode == "replace-tagged" and {name: values[name] for name in self.tags} == self.tags
         )
 
+    def runs_replaced(self, contents: Sequence[Mapping[str, str]], mode: str) -> list[str]:
+        """Return the other runs of a table that publishing in this mode removes, sorted."""
+        runs = {values[RUN] for values in contents if self.replaces(values, mode)}
+        return sorted(runs - {self.files[0].values[RUN]})
+
     def count_mine(self, contents: Sequence[Mapping[str, str]]) -> int:
         """Return how many files of a table with these constant columns are of this run."""
         return sum(values[RUN] == self.files[0].values[RUN] for values in contents)
