@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -253,6 +254,7 @@ def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint])
     ]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Map the name of each software that affects the output bytes to its version."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")
