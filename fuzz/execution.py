@@ -24,7 +24,9 @@ from dask_dedup.formats import (
 from dask_dedup.formats.coordinates import table as picks  # noqa: F401 - imported once, before the fork
 from dask_dedup.formats.coordinates.picker import picker_name
 from dask_dedup.formats.cryosparc import cs, csg  # noqa: F401 - imported once, before the fork
+from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.parquet import writer
+from dask_dedup.formats.parquet.encoding import SAMPLE_ROWS, choose_encodings
 from dask_dedup.formats.star import table as star  # noqa: F401 - imported once, before the fork
 
 if TYPE_CHECKING:
@@ -115,7 +117,10 @@ def _use(path: Path, scratch: Path) -> None:
         files = [scratch / f"{name}-{fragment.number}" for name in ("kept", "rejected")]
         if not is_writable(table):
             rows = read(table, fragment, table.schema.names)
-            writer.split(rows, keep, table.schema, *files)
+            is_parquet = table.format == "parquet"
+            sample = parquet.read_sample(table, SAMPLE_ROWS) if is_parquet else None
+            encodings = choose_encodings(table.schema, "auto", sample)
+            writer.split(rows, keep, table.schema, encodings, *files)
         else:
             native_format(table).split(table, fragment, keep, *files)
         for outcome, file in zip(parts, files, strict=True):

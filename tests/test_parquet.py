@@ -27,6 +27,7 @@ from dask_dedup import DedupParams, InputError, run
 from dask_dedup.formats import open_table
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.parquet import writer
+from dask_dedup.formats.parquet.encoding import encodings_by_type
 
 PICKS_ONLY = ["alignments"]
 #: Six values for a table of six rows; Z stands for null.
@@ -466,7 +467,8 @@ class TestPayload:
         changed = pa.array([[("a", 2.0)]] * 6, pa.map_(pa.string(), pa.float64()))
         rows = rows_of(path).drop_columns(["extra"]).append_column("extra", changed)
         part = tmp_path / "out" / "particles_kept" / "part-00000.parquet"
-        writer.split(rows, kept, table.schema, part, tmp_path / "rest.parquet")
+        encodings = encodings_by_type(table.schema, "auto")
+        writer.split(rows, kept, table.schema, encodings, part, tmp_path / "rest.parquet")
         verification = dask_dedup.verify(tmp_path / "out")
         (rows_check,) = (check for check in verification.checks if check.name == "rows")
         assert "column extra" in rows_check.detail
@@ -516,69 +518,3 @@ class TestPayload:
         result = answer(path, tmp_path / "out", min_separation=0)
         assert result.kept.schema.types == pq.read_schema(path).types
         assert dask_dedup.verify(tmp_path / "out").verified
-
-
-class TestWriting:
-    ROWS = 3_000
-
-    @pytest.fixture
-    def columns(self, tmp_path):
-        """Return the column chunks of a part, by path."""
-        rng = np.random.default_rng(0)
-        few = rng.integers(20, size=self.ROWS)
-        extra = {
-            "few/integers": few,
-            "few/floats": few.astype(np.float32),
-            "many/integers": rng.integers(2**60, size=self.ROWS),
-            "many/floats": rng.random(self.ROWS),
-            "many/texts": [f"text {number}" for number in range(self.ROWS)],
-        }
-        path = write_file(cryosparc(self.ROWS, columns=extra), tmp_path / "in.parquet")
-        result = answer(path, tmp_path / "out", min_separation=1)
-        group = pq.read_metadata(result.parts("particles_kept")[0]).row_group(0)
-        chunks = [group.column(number) for number in range(group.num_columns)]
-        return {chunk.path_in_schema: chunk for chunk in chunks}
-
-    @staticmethod
-    def has_dictionary(chunk):
-        return "RLE_DICTIONARY" in chunk.encodings or chunk.has_dictionary_page
-
-    def test_a_dictionary_is_used_where_values_repeat(self, columns):
-        worth = [
-            "location/micrograph_path",
-            "location/micrograph_uid",
-            "location/micrograph_psize_A",
-            "location/micrograph_shape.list.element",
-            "alignments2D/split",
-            "few/integers",
-            "few/floats",
-        ]
-        assert [name for name in worth if not self.has_dictionary(columns[name])] == []
-
-    def test_no_dictionary_is_used_where_values_differ(self, columns):
-        waste = [
-            "uid",
-            "location/center_x_frac",
-            "pick_stats/ncc_score",
-            "alignments3D/shift.list.element",
-            "many/integers",
-            "many/floats",
-        ]
-        assert [name for name in waste if self.has_dictionary(columns[name])] == []
-
-    def test_compression_is_zstd(self, columns):
-        assert {chunk.compression for chunk in columns.values()} == {"ZSTD"}
-
-    def test_statistics_are_written(self, columns):
-        scores = columns["pick_stats/ncc_score"].statistics
-        assert scores.has_min_max
-        assert 0 <= scores.min < scores.max <= 1
-        assert columns["location/micrograph_path"].statistics.null_count == 0
-
-    def test_large_parts_have_several_row_groups(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(writer, "ROW_GROUP_ROWS", 50)
-        path = write_file(cryosparc(120), tmp_path / "in.parquet")
-        result = answer(path, tmp_path / "out", min_separation=0)
-        groups = pq.read_metadata(result.parts("particles_kept")[0]).num_row_groups
-        assert groups == 3
-        assert_same_rows(result.kept, pq.read_table(path))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -14,10 +15,12 @@ from lake import QUERY, arrow_sums, finished_run, polars_sums, same, summed, tru
 from tables import Output, contents, cryosparc, relion, stamps, uids, write_file
 
 import dask_dedup
-from dask_dedup.errors import InputError
+from dask_dedup.errors import InputError, RunError
 from dask_dedup.results import publish as module
-from dask_dedup.results.publish import publish
+from dask_dedup.results.publish import publish, writer
+from dask_dedup.results.publish.dataset import open_dataset
 from dask_dedup.results.publish.delta import DeltaLakeTable
+from dask_dedup.results.publish.types import lake_columns
 
 deltalake = pytest.importorskip("deltalake")
 
@@ -111,21 +114,6 @@ class TestReaders:
         frame = polars.scan_delta(str(lake), use_pyarrow=use_pyarrow)
         assert same(polars_sums(frame), expected)
 
-    def test_polars_alone_refuses_unsigned_numbers_and_vectors(self, published):
-        polars = pytest.importorskip("polars")
-        lake, _ = published
-        for name in ("uid", "alignments3D/shift"):
-            with pytest.raises(polars.exceptions.SchemaError):
-                polars.scan_delta(str(lake)).select(name).collect()
-
-    def test_polars_with_pyarrow_reads_uids(self, published, out):
-        polars = pytest.importorskip("polars")
-        lake, _ = published
-        run = Output(out).manifest["run_id"][:12]
-        frame = polars.scan_delta(str(lake), use_pyarrow=True).filter(polars.col("run") == run)
-        found = frame.select("uid", "alignments3D/shift").collect()
-        assert sorted(whole(found["uid"].to_list())) == sorted(uids(Output(out).kept))
-
     def test_every_column_has_the_runs_values(self, published, out):
         lake, _ = published
         run = Output(out).manifest["run_id"][:12]
@@ -139,12 +127,78 @@ class TestReaders:
 
 
 class TestCommit:
-    def test_files_are_links_to_those_of_the_run(self, out, lake):
-        done = publish(out, delta=lake)
-        assert done.placed == "linked"
+    def test_half_floats_are_published_unless_linked(self, tmp_path, lake):
+        halves = {"half": pa.array([1.5, None] * 60, pa.float16())}
+        path = write_file(cryosparc(columns=halves), tmp_path / "in.parquet")
+        out = dask_dedup.run(path, tmp_path / "out").output
+        publish(out, delta=lake)
+        assert read(lake)["half"].to_pylist() == Output(out).kept["half"].to_pylist()
+        linked = publish(out, delta=tmp_path / "linked", link=True)
+        assert linked.left_out == {"half": "halffloat"}
+
+    def test_no_file_stays_after_a_full_disk(self, out, lake, monkeypatch):
+        def full(*_, **__):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(writer.pq.ParquetWriter, "write_table", full)
+        with pytest.raises(RunError, match="the disk is full"):
+            publish(out, delta=lake)
+        assert not list(lake.rglob("*.parquet"))
+
+
+def test_small_files_become_few_files_of_equal_size(out, tmp_path, monkeypatch):
+    monkeypatch.setattr(writer, "ROW_GROUP_ROWS", 100)
+    dataset = open_dataset(out, "kept", {})
+    score, shift = "pick_stats/ncc_score", "alignments2D/shift.list.element"
+    settings = {
+        "compression": {
+            **dict.fromkeys(cryosparc(1).column_names, "none"),
+            score: "lz4",
+            shift: "zstd",
+        },
+        "use_dictionary": ["location/micrograph_path"],
+        "column_encoding": {score: "BYTE_STREAM_SPLIT"},
+    }
+    tables = [cryosparc(90, seed=number) for number in range(40)]
+    files = []
+    for number, table in enumerate(tables):
+        path = tmp_path / "small" / f"{number}.parquet"
+        write_file(table, path, row_group_size=40, **settings)
+        size, first = path.stat().st_size, dataset.files[0]
+        file = replace(first, path=path, bytes=size, rows=90, groups=(40, 40, 10))
+        files.append(file)
+    total = sum(file.bytes for file in files)
+    monkeypatch.setattr(writer, "FILE_BYTES", total / 3.2)
+    dataset = replace(dataset, files=tuple(files), schema=pq.read_schema(files[0].path))
+    columns = lake_columns(dataset.schema)
+    written = writer.write_files(dataset, columns.schema, str(tmp_path / "large"))
+    assert len(written) == 3
+    sizes = [(tmp_path / "large" / file.relative).stat().st_size for file in written]
+    assert sizes == [file.bytes for file in written]
+    assert max(sizes) < 1.1 * min(sizes)
+    parts = [pq.ParquetFile(tmp_path / "large" / file.relative) for file in written]
+    rows = pa.concat_tables(part.read() for part in parts)
+    assert rows.schema.types == columns.schema.types
+    assert whole(rows["uid"].to_pylist()) == [uid for table in tables for uid in uids(table)]
+    for part in parts:
+        groups = [part.metadata.row_group(n).num_rows for n in range(part.metadata.num_row_groups)]
+        assert set(groups[:-1]) == {100}
+    before, after = pq.read_metadata(files[0].path).row_group(0), parts[0].metadata.row_group(0)
+    for number in range(before.num_columns):
+        one, other = before.column(number), after.column(number)
+        assert (one.path_in_schema, one.compression) == (other.path_in_schema, other.compression)
+        assert set(one.encodings) == set(other.encodings)
+
+
+class TestLinks:
+    def test_files_are_links_to_those_of_the_run(self, cli, out, lake):
+        outcome = cli("publish", out, "--delta", lake, "--link")
+        assert "linked" in outcome.stdout
+        assert "in the linked files uint64, which some readers refuse" in outcome.stdout
         mine = {path.stat().st_ino for path in Output(out).parts("particles_kept")}
         theirs = {path.stat().st_ino for path in lake.rglob("*.parquet")}
         assert mine == theirs
+        assert same(arrow_sums(read(lake)), truth(out))
 
     def test_files_are_copied_without_hard_links(self, out, lake, monkeypatch):
         from dask_dedup.storage import files
@@ -153,11 +207,28 @@ class TestCommit:
             raise OSError(18, "Invalid cross-device link")
 
         monkeypatch.setattr(files.os, "link", link)
-        assert publish(out, delta=lake).placed == "copied"
+        assert publish(out, delta=lake, link=True).placed == "copied"
         originals = {path.read_bytes() for path in Output(out).parts("particles_kept")}
         assert {path.read_bytes() for path in lake.rglob("*.parquet")} == originals
-        assert same(arrow_sums(read(lake)), truth(out))
 
+    def test_linked_and_written_runs_can_be_in_one_table(self, out, lake, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(out, delta=lake, link=True)
+        publish(other, delta=lake)
+        assert same(arrow_sums(read(lake)), truth(out) | truth(other))
+        expected = uids(Output(out).kept) + uids(Output(other).kept)
+        assert sorted(whole(read(lake)["uid"].to_pylist())) == sorted(expected)
+
+    def test_polars_refuses_unsigned_numbers_and_vectors(self, out, lake):
+        # See docs/guides/lake.md.
+        polars = pytest.importorskip("polars")
+        publish(out, delta=lake, link=True)
+        for name in ("uid", "alignments3D/shift"):
+            with pytest.raises(polars.exceptions.SchemaError):
+                polars.scan_delta(str(lake)).select(name).collect()
+
+
+class TestOrigin:
     def test_the_commit_names_the_origin_of_the_rows(self, out, lake):
         publish(out, delta=lake)
         publish(finished_run(out.parent / "more", seed=3), delta=lake)
@@ -254,6 +325,24 @@ class TestAgain:
         assert same(arrow_sums(read(lake)), truth(out))
         assert not publish(out, delta=lake, mode="replace").changed
 
+    def test_a_session_is_replaced_by_its_new_run(self, cli, out, lake, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(out, delta=lake, tags={"session": "a", "grid": "1"})
+        publish(other, delta=lake, tags={"session": "a", "grid": "2"})
+        rest = truth(other)
+        finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
+        replace = ("publish", out, "--delta", lake, "--tag", "session=a", "--tag", "grid=1")
+        outcome = cli(*replace, "--mode", "replace-tagged")
+        assert "version 2, in place of 1 run with the same tags" in outcome.stdout
+        assert same(arrow_sums(read(lake)), truth(out) | rest)
+        assert "nothing was changed" in cli(*replace, "--mode", "replace-tagged").stdout
+        line = cli("publish", out, "--delta", lake, "--mode", "replace-tagged").stderr
+        assert "distinguishes runs by run, input_name, grid, session" in line
+        new = finished_run(tmp_path / "s3", seed=3)
+        tags = {"session": "b", "grid": "1"}
+        assert publish(new, delta=lake, tags=tags, mode="replace-tagged").replaced == []
+        assert same(arrow_sums(read(lake)), truth(out) | rest | truth(new))
+
     def test_overwriting_the_run_does_not_change_the_table(self, out, lake, tmp_path):
         before = truth(out)
         publish(out, delta=lake)
@@ -326,6 +415,15 @@ class TestTwoPublishers:
         assert publish(out, delta=lake).changed
         assert same(arrow_sums(read(lake)), expected)
 
+    def test_a_run_added_meanwhile_is_replaced_if_it_has_the_same_tags(
+        self, out, lake, tmp_path, monkeypatch
+    ):
+        runs = [finished_run(tmp_path / f"s{seed}", seed=seed) for seed in (2, 3)]
+        publish(runs[0], delta=lake, tags={"session": "b"})
+        self.meanwhile(monkeypatch, lambda: publish(runs[1], delta=lake, tags={"session": "a"}))
+        assert publish(out, delta=lake, tags={"session": "a"}, mode="replace-tagged").changed
+        assert same(arrow_sums(read(lake)), truth(out) | truth(runs[0]))
+
     def test_publishing_fails_after_many_conflicts(self, cli, out, lake, monkeypatch):
         monkeypatch.setattr(DeltaLakeTable, "commit", lambda *_: False)
         outcome = cli("publish", out, "--delta", lake)
@@ -336,16 +434,32 @@ class TestTwoPublishers:
     def test_a_run_that_is_overwritten_meanwhile_is_not_published(
         self, out, lake, tmp_path, monkeypatch
     ):
-        real = module.copy_files
+        real = module.write_files
 
-        def copy_files(*args):
+        def write_files(*args):
             finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
             return real(*args)
 
-        monkeypatch.setattr(module, "copy_files", copy_files)
+        monkeypatch.setattr(module, "write_files", write_files)
         with pytest.raises(InputError, match="meanwhile"):
             publish(out, delta=lake)
         assert list(lake.rglob("*.parquet")) == []
+
+    @pytest.mark.slow
+    def test_a_killed_publisher_leaves_no_incomplete_parquet_file(self, out, lake):
+        script = (
+            "import os; from dask_dedup import publish; from pyarrow import parquet; "
+            "parquet.ParquetWriter.close = lambda _: os._exit(9); "
+            f"publish({str(out)!r}, delta={str(lake)!r})"
+        )
+        assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 9
+        left = [path.suffix for path in lake.rglob("*") if path.is_file()]
+        assert left
+        assert set(left) == {".unfinished"}
+        assert publish(out, delta=lake).changed
+        assert same(arrow_sums(read(lake)), truth(out))
+        open_table(lake).vacuum(0, dry_run=False, enforce_retention_duration=False, full=True)
+        assert not list(lake.rglob("*.unfinished"))
 
     @pytest.mark.slow
     def test_concurrent_processes_publish_a_run_once(self, out, lake):
@@ -485,9 +599,9 @@ class TestRefusals:
         path = write_file(cryosparc(columns=times), tmp_path / "in.parquet")
         dask_dedup.run([path], tmp_path / "out")
         outcome = cli("publish", tmp_path / "out", "--delta", lake)
-        assert "not in the table: seen (timestamp[ns])" in outcome.stderr
+        assert "lacks these columns" in outcome.stderr
+        assert "seen (timestamp[ns])" in outcome.stderr
         assert "seen" not in read(lake).column_names
-        assert "seen" in pq.read_schema(next(lake.rglob("*.parquet"))).names
 
     def test_json_has_all_values(self, cli, out, lake):
         found = json.loads(cli("publish", out, "--delta", lake, "--json").stdout)

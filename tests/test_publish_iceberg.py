@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from lake import QUERY, X, arrow_sums, finished_run, polars_sums, same, summed, truth, whole
-from tables import Output, cryosparc, write_file
+from tables import Output, cryosparc, uids, write_file
 
 import dask_dedup
 from dask_dedup.errors import InputError
@@ -75,15 +75,8 @@ class TestReaders:
         run = Output(out).manifest["run_id"][:12]
         rows = sum(count for (name, _), (count, _) in expected.items() if name == run)
         assert table.scan(row_filter=f"run = '{run}'").count() == rows
-        selected = table.scan(row_filter=f"run = '{run}'", selected_fields=("run", X))
+        selected = table.scan(row_filter=f"run = '{run}'", selected_fields=(X,))
         assert selected.to_arrow().num_rows == rows
-
-    def test_pyiceberg_needs_run_among_the_columns_selected(self, published, out):
-        # See docs/guides/lake.md. If this fails, pyiceberg has fixed it: remove the warning there.
-        table, _ = published
-        run = Output(out).manifest["run_id"][:12]
-        scan = table.scan(row_filter=f"run = '{run}'", selected_fields=(X,))
-        assert scan.to_arrow().num_rows == 0
 
     def test_duckdb_reads_it(self, published):
         duckdb = pytest.importorskip("duckdb")
@@ -99,14 +92,13 @@ class TestReaders:
         table, expected = published
         assert same(polars_sums(polars.scan_iceberg(table, reader_override=reader)), expected)
 
-    def test_every_column_but_the_uids_has_the_runs_values(self, published, out):
+    def test_every_column_has_the_runs_values(self, published, out):
         table, _ = published
         run = Output(out).manifest["run_id"][:12]
-        rows = table.scan(row_filter=f"run = '{run}'").to_arrow().sort_by(X)
-        kept = Output(out).kept.sort_by(X)
-        lacking = {"uid", "location/micrograph_uid"}
-        assert set(rows.column_names) == {*kept.column_names, "run", "input_name"} - lacking
-        for name in set(kept.column_names) - lacking:
+        rows = table.scan(row_filter=f"run = '{run}'").to_arrow().sort_by("uid")
+        kept = Output(out).kept.sort_by("uid")
+        assert set(rows.column_names) == {*kept.column_names, "run", "input_name"}
+        for name in kept.column_names:
             assert whole(rows[name].to_pylist()) == whole(kept[name].to_pylist()), name
 
     def test_a_micrograph_is_found(self, published, out):
@@ -122,21 +114,12 @@ class TestReaders:
 class TestCommit:
     def test_the_snapshot_names_the_origin_of_the_rows(self, cli, out, catalog):
         outcome = cli("publish", out, "--iceberg", *KEPT)
-        assert outcome.exit_code == 0
-        assert "uid (uint64)" in outcome.stderr
+        assert (outcome.exit_code, outcome.stderr) == (0, "")
         summary = catalog().load_table("em.kept").current_snapshot().summary
         manifest = Output(out).manifest
         assert summary["dask-dedup.run_id"] == manifest["run_id"]
         assert json.loads(summary["dask-dedup.parameters"]) == manifest["parameters"]
         assert int(summary["added-records"]) == Output(out).kept.num_rows
-
-    def test_files_are_links_to_those_of_the_run(self, out, catalog, tmp_path):
-        publish(out, iceberg=KEPT, tags={"session": "24mar07"})
-        mine = {path.stat().st_ino for path in Output(out).parts("particles_kept")}
-        theirs = {path.stat().st_ino for path in (tmp_path / "warehouse").rglob("*.parquet")}
-        assert mine == theirs
-        rows = catalog().load_table("em.kept").scan().to_arrow()
-        assert set(rows["session"].to_pylist()) == {"24mar07"}
 
     @pytest.mark.parametrize("table", ["rejected", "duplicates"])
     def test_the_other_datasets_can_be_published(self, out, catalog, table):
@@ -147,10 +130,34 @@ class TestCommit:
     def test_votes_can_be_published(self, tmp_path, catalog):
         out = finished_run(tmp_path / "voted", votes=True)
         done = publish(out, iceberg=("lab", "em.votes"), table="votes")
-        assert sorted(done.left_out) == ["uid", "voter_uid"]
+        assert done.left_out == {}
         rows = catalog().load_table("em.votes").scan().to_arrow()
         expected = pq.read_table(out / "votes")
         assert sorted(rows["picker"].to_pylist()) == sorted(expected["picker"].to_pylist())
+
+    def test_written_files_have_the_field_ids_of_the_table(self, out, catalog, tmp_path):
+        publish(out, iceberg=KEPT)
+        fields = catalog().load_table("em.kept").schema().fields
+        schema = pq.read_schema(next((tmp_path / "warehouse").rglob("*.parquet")))
+        assert [field.name for field in fields] == schema.names
+        for field in fields:
+            stored = schema.field(field.name)
+            assert int(stored.metadata[b"PARQUET:field_id"]) == field.field_id
+            if pa.types.is_list(stored.type):
+                element = stored.type.value_field.metadata[b"PARQUET:field_id"]
+                assert int(element) == field.field_type.element_id
+
+
+class TestLinks:
+    def test_files_are_links_to_those_of_the_run(self, cli, out, catalog, tmp_path):
+        outcome = cli("publish", out, "--iceberg", *KEPT, "--tag", "session=24mar07", "--link")
+        assert "uid (uint64)" in outcome.stderr
+        mine = {path.stat().st_ino for path in Output(out).parts("particles_kept")}
+        theirs = {path.stat().st_ino for path in (tmp_path / "warehouse").rglob("*.parquet")}
+        assert mine == theirs
+        rows = catalog().load_table("em.kept").scan().to_arrow()
+        assert set(rows["session"].to_pylist()) == {"24mar07"}
+        assert same(arrow_sums(rows), truth(out))
 
     def test_large_unsigned_numbers_are_left_out(self, tmp_path, catalog):
         # pyiceberg and Spark compare them as signed integers and find no row.
@@ -158,10 +165,19 @@ class TestCommit:
         small = np.arange(120, dtype=np.uint32)
         table = cryosparc(columns={"big": numbers, "small": small})
         dask_dedup.run([write_file(table, tmp_path / "in.parquet")], tmp_path / "out")
-        done = publish(tmp_path / "out", iceberg=KEPT)
+        done = publish(tmp_path / "out", iceberg=KEPT, link=True)
         assert "big" in done.left_out
         scan = catalog().load_table("em.kept").scan(row_filter="small > 60")
         assert min(scan.to_arrow()["small"].to_pylist()) > 60
+
+    def test_links_and_written_files_are_not_mixed(self, out, catalog, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        for first in (True, False):
+            table = ("lab", f"em.{'linked' if first else 'written'}")
+            publish(out, iceberg=table, link=first)
+            with pytest.raises(InputError, match=r"uid.*use another table"):
+                publish(other, iceberg=table, link=not first)
+            assert same(arrow_sums(catalog().load_table(table[1]).scan().to_arrow()), truth(out))
 
 
 class TestAgain:
@@ -190,6 +206,18 @@ class TestAgain:
         table = catalog().load_table("em.kept")
         assert same(arrow_sums(table.scan().to_arrow()), truth(out))
         assert len(table.snapshots()) == 3
+
+    def test_a_session_is_replaced_by_its_new_run(self, out, catalog, tmp_path):
+        other = finished_run(tmp_path / "s2", seed=2)
+        publish(out, iceberg=KEPT, tags={"session": "a"})
+        publish(other, iceberg=KEPT, tags={"session": "b"})
+        rest = truth(other)
+        finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
+        for changed in (True, False):
+            done = publish(out, iceberg=KEPT, tags={"session": "a"}, mode="replace-tagged")
+            assert done.changed is changed
+        rows = catalog().load_table("em.kept").scan().to_arrow()
+        assert same(arrow_sums(rows), truth(out) | rest)
 
     def test_overwriting_the_run_does_not_change_the_table(self, out, catalog, tmp_path):
         before = truth(out)
@@ -239,6 +267,20 @@ class TestTwoPublishers:
         files = {f"file://{path}" for path in (tmp_path / "warehouse").rglob("*.parquet")}
         assert files == listed
         assert "commit.retry.num-retries" not in table.properties
+
+    def test_a_table_created_meanwhile_with_other_field_ids(
+        self, out, catalog, tmp_path, monkeypatch
+    ):
+        table = cryosparc(200, seed=5)
+        path = write_file(table.select(table.column_names[::-1]), tmp_path / "in.parquet")
+        other = dask_dedup.run(path, tmp_path / "out").output
+        self.meanwhile(monkeypatch, lambda: publish(other, iceberg=KEPT))
+        assert publish(out, iceberg=KEPT).changed
+        rows = catalog().load_table("em.kept").scan().to_arrow()
+        expected = uids(Output(out).kept) + uids(Output(other).kept)
+        assert sorted(whole(rows["uid"].to_pylist())) == sorted(expected)
+        files = list((tmp_path / "warehouse").rglob("*.parquet"))
+        assert len(files) == 3
 
 
 class TestRefusals:

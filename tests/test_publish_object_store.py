@@ -80,7 +80,7 @@ class TestDelta:
         return self.deltalake.DeltaTable(uri, storage_options=options).to_pyarrow_table()
 
     def test_within_a_store(self, cli, local, remote, bucket):
-        outcome = cli("publish", remote, "--delta", f"{bucket}/lake/kept")
+        outcome = cli("publish", remote, "--delta", f"{bucket}/lake/kept", "--link")
         assert outcome.exit_code == 0, outcome.stderr
         assert "copied by the store" in outcome.stdout
         found = arrow_sums(self.read(f"{bucket}/lake/kept"))
@@ -92,12 +92,12 @@ class TestDelta:
 
     def test_from_a_local_folder_to_a_store(self, local, bucket):
         done = publish(local, delta=f"{bucket}/lake/kept")
-        assert (done.placed, done.missing) == ("copied", [])
+        assert (done.placed, done.missing) == ("written", [])
         assert same(arrow_sums(self.read(f"{bucket}/lake/kept")), truth(local))
 
     def test_from_a_store_to_a_local_folder(self, local, remote, tmp_path):
         done = publish(remote, delta=tmp_path / "lake")
-        assert done.placed == "copied"
+        assert done.placed == "written"
         table = self.deltalake.DeltaTable(str(tmp_path / "lake")).to_pyarrow_table()
         assert table.num_rows == sum(n for n, _ in truth(local).values())
 
@@ -151,8 +151,9 @@ class TestIceberg:
         }
         lines = [f"    {key}: {value}" for key, value in settings.items()]
         (tmp_path / ".pyiceberg.yaml").write_text("\n".join(["catalog:", "  lab:", *lines]))
-        assert publish(remote, iceberg=("lab", "em.kept")).placed == "copied by the store"
-        assert publish(local, iceberg=("lab", "em.other")).placed == "copied"
+        linked = publish(remote, iceberg=("lab", "em.kept"), link=True)
+        assert linked.placed == "copied by the store"
+        assert publish(remote, iceberg=("lab", "em.other")).placed == "written"
         # The run is the same for every output folder.
         assert not publish(local, iceberg=("lab", "em.kept")).changed
         from dask_dedup.storage.credentials import iceberg_options

@@ -6,8 +6,10 @@ deltalake's here.
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
+from pathlib import Path
 
 import pytest
 from lake import X, finished_run, same, summed, truth, whole
@@ -15,6 +17,7 @@ from tables import Output, uids
 
 from dask_dedup.results.publish import publish
 
+PAGE = Path(__file__).parents[1] / "docs" / "guides" / "lake.md"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 deltalake = pytest.importorskip("deltalake")
 pytest.importorskip("pyspark")
@@ -54,18 +57,32 @@ def runs(tmp_path_factory):
     return outputs, folder / "lake"
 
 
-@pytest.fixture(params=["true", "false"], ids=["vectorized", "row by row"])
-def frame(spark, runs, request):
+def read_as_delta(spark, lake):
+    """Read the files of the log with the schema of the log."""
     from pyspark.sql.types import StructType
 
-    _, lake = runs
-    spark.conf.set("spark.sql.parquet.enableVectorizedReader", request.param)
     table = deltalake.DeltaTable(str(lake))
     # Delta schemas have the JSON format of Spark.
-    import json
-
     schema = StructType.fromJson(json.loads(table.schema().to_json()))
     return spark.read.schema(schema).option("basePath", str(lake)).parquet(*table.file_uris())
+
+
+@pytest.fixture(params=["true", "false"], ids=["vectorized", "row by row"])
+def frame(spark, runs, request):
+    spark.conf.set("spark.sql.parquet.enableVectorizedReader", request.param)
+    return read_as_delta(spark, runs[1])
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_types_are_those_of_the_page(frame, spark, runs):
+    types = dict(frame.dtypes)
+    columns = ("uid", "alignments3D/split", "alignments3D/shift", "location/micrograph_path")
+    row = " | ".join(f"`{types[name]}`" for name in columns)
+    assert f"| Spark, files | {row} |" in PAGE.read_text()
+    _, lake = runs
+    files = deltalake.DeltaTable(str(lake)).file_uris()
+    inferred = dict(spark.read.parquet(*files).dtypes)
+    assert inferred.items() <= types.items()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -96,3 +113,41 @@ def test_every_column_has_the_runs_values(frame, runs):
 def test_each_uid_is_found(frame, runs):
     for uid in uids(Output(runs[0][0]).kept)[:3]:
         assert frame.where(f"uid = {uid}").count() == 1
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lake_of_forty_sessions(spark, tmp_path):
+    """Publish sessions, add one and replace one: three readers find the uids of each session."""
+    polars = pytest.importorskip("polars")
+    duckdb = pytest.importorskip("duckdb")
+    lake, expected = tmp_path / "lake", {}
+
+    def add(number, separation=20.0, **options):
+        session = f"s{number:02}"
+        folder = tmp_path / session
+        out = finished_run(folder, seed=number, rows=100, separation=separation, **options)
+        publish(out, delta=lake, tags={"session": session}, mode="replace-tagged")
+        expected[session] = sorted(uids(Output(out).kept))
+
+    def check():
+        spark_rows = read_as_delta(spark, lake).select("session", "uid").collect()
+        polars_rows = polars.scan_delta(str(lake)).select("session", "uid").collect().rows()
+        kept = deltalake.DeltaTable(str(lake)).to_pyarrow_dataset()
+        with duckdb.connect() as connection:
+            connection.register("kept", kept)
+            duckdb_rows = connection.sql("select session, uid from kept").fetchall()
+        for rows in (spark_rows, polars_rows, duckdb_rows):
+            found = {session: [] for session in expected}
+            for session, uid in rows:
+                found[session].append(int(uid))
+            assert {session: sorted(each) for session, each in found.items()} == expected
+
+    for number in range(39):
+        add(number)
+    check()
+    add(39)
+    check()
+    before = len(expected["s07"])
+    add(7, separation=60.0, overwrite=True)
+    assert len(expected["s07"]) < before
+    check()

@@ -7,20 +7,22 @@ from pathlib import Path
 from dask_dedup.formats import open_table
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.parquet import writer
+from dask_dedup.formats.parquet.encoding import SAMPLE_ROWS, choose_encodings
 
 *inputs, output = map(Path, sys.argv[1:])
 output.mkdir(parents=True)
-work = [
-    (source, table, fragment)
-    for source, table in enumerate(open_table(path) for path in inputs)
-    for fragment in table.fragments
+tables = [open_table(path, source) for source, path in enumerate(inputs)]
+encodings = [
+    choose_encodings(table.schema, "auto", parquet.read_sample(table, SAMPLE_ROWS))
+    for table in tables
 ]
+work = [fragment for table in tables for fragment in table.fragments]
 
 
-def copy(item):
-    source, table, fragment = item
-    rows = parquet.read(table, fragment)
-    writer.write(rows, output / f"part-{source}-{fragment.number:05d}.parquet")
+def copy(fragment):
+    table = tables[fragment.source]
+    path = output / f"part-{fragment.source}-{fragment.number:05d}.parquet"
+    writer.write(parquet.read(table, fragment), table.schema, encodings[fragment.source], path)
 
 
 with ThreadPoolExecutor(2) as pool:

@@ -87,9 +87,9 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
 )
 @click.option(
     "--mode",
-    type=click.Choice(["append", "replace"]),
+    type=click.Choice(["append", "replace", "replace-tagged"]),
     default="append",
-    help="Add the run to the table, or replace the contents of the table.",
+    help="Add the run to the table, replace the contents of the table, or replace the runs with the same tags.",
 )
 @click.option(
     "--tag",
@@ -97,6 +97,11 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     multiple=True,
     metavar="NAME=VALUE",
     help="Add a column with this value, such as session=24mar07; may be repeated.",
+)
+@click.option(
+    "--link",
+    is_flag=True,
+    help="Link the run's files, or copy them, instead of writing files with the table's types.",
 )
 @JSON
 def publish(
@@ -106,12 +111,13 @@ def publish(
     table: str,
     mode: str,
     tags: tuple[str, ...],
+    link: bool,
     as_json: bool,
 ) -> None:
     """Publish a finished run to a Delta or Iceberg table.
 
-    Files are added unchanged, linked instead of copied where possible. The table is created if it does not exist. A
-    run that the table already holds is not published again.
+    Writes files with the column types of Delta and Iceberg. The table is created if it does not exist. A run that the
+    table already holds is not published again.
     """
     from dask_dedup import publish as publish_files
 
@@ -123,7 +129,9 @@ def publish(
         if not equals or name in parsed:
             raise InputError(f"--tag {tag}: pass NAME=VALUE, each name once")
         parsed[name] = value
-    done = publish_files(output, delta=delta, iceberg=iceberg, table=table, mode=mode, tags=parsed)
+    done = publish_files(
+        output, delta=delta, iceberg=iceberg, table=table, mode=mode, tags=parsed, link=link
+    )
     print_result(done, as_json=as_json)
     for line in done.warnings():
         click.echo(f"warning: {spelled(line)}", err=True)

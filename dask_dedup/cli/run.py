@@ -54,6 +54,13 @@ if TYPE_CHECKING:
     "STAR file; relion-coordinates: a coordinate file per micrograph, for RELION's Extract.",
 )
 @click.option(
+    "--compression",
+    type=click.Choice(["auto", "zstd", "lz4", "snappy", "none"]),
+    default="auto",
+    help="Compression of Parquet files. auto: chosen for each column; the others use only encodings that every "
+    "reader knows.",
+)
+@click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
 )
 @THREADS
@@ -75,6 +82,7 @@ def run(
     micrographs: Path | None,
     flip_y: tuple[Path, ...],
     output_format: str,
+    compression: str,
     allow_outside: bool,
     threads: int | None,
     overwrite: bool,
@@ -119,6 +127,7 @@ def run(
                     client,
                     micrographs=micrographs,
                     output_format=output_format,
+                    compression=compression,
                     allow_outside=allow_outside,
                     overwrite=overwrite,
                     threads=threads,

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dask_dedup.cluster import handshake
 from dask_dedup.cluster.live_page import wait_for_visitors
 from dask_dedup.cluster.memory import most_workers, worker_memory
 from dask_dedup.errors import RunError
@@ -69,6 +68,8 @@ def connect(
     configuration.
     """
     from distributed import Client, Security
+
+    from dask_dedup.cluster import handshake
 
     found = handshake.read_scheduler_file(Path(scheduler_file)) if scheduler_file else address
     target = str(found or configured_address())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -44,7 +43,9 @@ def show_report(client: Client, event: Event) -> None:
 
 def wait_for_visitors(client: Client) -> None:
     """Wait until the open live pages show how the run ended, because the cluster closes next."""
-    with suppress(OSError, TimeoutError, asyncio.CancelledError):
+    from asyncio import CancelledError
+
+    with suppress(OSError, TimeoutError, CancelledError):
         if client.status == "running" and live_page_link(client):
             client.run_on_scheduler(_wait_for_visitors)
 

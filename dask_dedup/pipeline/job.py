@@ -16,6 +16,8 @@ from dask_dedup.dedup.params import PER_INPUT, RENAMES
 from dask_dedup.dedup.per_input import as_input
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import StoredSchema, is_writable, output_name
+from dask_dedup.formats.parquet import table as parquet
+from dask_dedup.formats.parquet.encoding import COMPRESSIONS, SAMPLE_ROWS, choose_encodings
 from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
 from dask_dedup.output.layout import TABLES, VOTES
@@ -30,10 +32,11 @@ if TYPE_CHECKING:
     from dask_dedup.conversion import Conversion
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.formats import ParticleTable
+    from dask_dedup.formats.parquet.encoding import Encodings
     from dask_dedup.particles.inputs import Inputs
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
-ALGORITHM = 6
+ALGORITHM = 7
 OUTPUT_FORMATS = ("native", "parquet", *CONVERSIONS)
 
 
@@ -49,6 +52,10 @@ class Job:
     native_names: tuple[str | None, ...]
     #: native, parquet or one of `conversion.CONVERSIONS`.
     output_format: str
+    #: One of `encoding.COMPRESSIONS`.
+    compression: str
+    #: Of the kept and rejected Parquet files.
+    encodings: Encodings
     #: Folder for the parts until the commit.
     staging: str = ""
     #: Subfolder of each dataset with this run's files, on object stores; else empty.
@@ -77,17 +84,26 @@ class Job:
         return self.stored_schema.load()
 
 
-def make_job(inputs: Inputs, output_format: str, plot_micrographs: Sequence[str] = ()) -> Job:
-    """Make the job of a run from its inputs, its output format and the micrographs to show."""
+def make_job(
+    inputs: Inputs, output_format: str, compression: str, plot_micrographs: Sequence[str] = ()
+) -> Job:
+    """Make the job of a run from its inputs, its output settings and the micrographs to show."""
     native = native_names(inputs.tables, output_format)
+    if compression not in COMPRESSIONS:
+        raise InputError(
+            f"{parameter('compression')} is {compression!r}; it must be one of {', '.join(COMPRESSIONS)}."
+        )
     as_parquet = [t for t, name in zip(inputs.tables, native, strict=True) if name is None]
     if output_format in CONVERSIONS:
         as_parquet = []
+    schema = unified_schema(as_parquet)
     return Job(
         inputs=inputs,
-        stored_schema=StoredSchema.of(unified_schema(as_parquet)),
+        stored_schema=StoredSchema.of(schema),
         native_names=tuple(native),
         output_format=output_format,
+        compression=compression,
+        encodings=choose_encodings(schema, compression, _sample(as_parquet)),
         endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
         plot_micrographs=tuple(plot_micrographs),
@@ -143,13 +159,23 @@ def unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
     return schema
 
 
+def _sample(tables: Sequence[ParticleTable]) -> dict[str, pa.ChunkedArray]:
+    """Return the first values of each column of numbers, from the first Parquet table that has it."""
+    sample: dict[str, pa.ChunkedArray] = {}
+    for table in tables:
+        if table.format == "parquet" and not sample.keys() >= {*table.schema.names}:
+            sample = {**parquet.read_sample(table, SAMPLE_ROWS), **sample}
+    return sample
+
+
 def make_run_id(
     tables: Sequence[ParticleTable],
     exposures: ParticleTable | None,
     params: DedupParams,
     output_format: str,
+    compression: str,
 ) -> str:
-    """Return the run id: a hash of algorithm version, inputs, parameters and output format."""
+    """Return the run id: a hash of algorithm version, inputs, parameters and output settings."""
 
     def identity(table: ParticleTable) -> dict[str, Any]:
         path = with_version(table.path, table.version)
@@ -167,6 +193,7 @@ def make_run_id(
         "algorithm": ALGORITHM,
         "parameters": parameters,
         "output_format": output_format,
+        "compression": compression,
         "inputs": [identity(table) for table in tables],
         "micrographs": identity(exposures) if exposures else None,
     }

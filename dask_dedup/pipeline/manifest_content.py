@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -98,6 +99,7 @@ def make_request(
         "options": dict(options),
         "parameters": job.inputs.params.to_dict(),
         "output_format": job.output_format,
+        "compression": job.compression,
         "allow_outside": allow_outside,
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
         "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
@@ -252,6 +254,7 @@ def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint])
     ]
 
 
+@cache
 def versions() -> dict[str, str]:
     """Map the name of each software that affects the output bytes to its version."""
     libraries = ("dask", "distributed", "numpy", "pandas", "pyarrow", "scipy")

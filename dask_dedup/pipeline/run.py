@@ -74,6 +74,7 @@ def run(
     *,
     micrographs: str | Path | None = None,
     output_format: str = "native",
+    compression: str = "auto",
     allow_outside: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -104,6 +105,9 @@ def run(
     output_format : {"native", "parquet", "star", "relion-coordinates"}
         Write each table in its input's format (Parquet inputs as one dataset), or all of them as one
         Parquet dataset, as one STAR file of RELION, or as coordinate files for RELION's Extract.
+    compression : {"auto", "zstd", "lz4", "snappy", "none"}
+        Compression of the Parquet files. ``auto`` chooses for each column, and splits the bytes of floats
+        (byte-stream-split encoding). With the others, files have only encodings that every reader knows.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
     overwrite : bool
@@ -146,7 +150,9 @@ def run(
     params = params.without_inputs(list(map(str, paths)), empty)
     params, psize_sources = pixel_sizes_of_jobs(tables, params, exposures)
     left_out = {path: names.get(path, "") for path in (str(paths[number]) for number in empty)}
-    make_id = partial(make_run_id, tables, exposures, output_format=output_format)
+    make_id = partial(
+        make_run_id, tables, exposures, output_format=output_format, compression=compression
+    )
     store.check_idle()
     manifest = find_manifest(store.output)
     # With an automatic separation and no result, the run id is known only after the scan.
@@ -160,7 +166,7 @@ def run(
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     opened = make_inputs(tables, exposures, params, left_out, psize_sources)
-    job = make_job(opened, output_format, plot_micrographs)
+    job = make_job(opened, output_format, compression, plot_micrographs)
 
     def identify(job: Job) -> tuple[Job, dict[str, Any]]:
         """Return the job with its run token, and the request."""

@@ -18,6 +18,7 @@ from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
 from dask_dedup.formats.parquet import writer as parquet
+from dask_dedup.formats.parquet.encoding import encodings_by_type
 from dask_dedup.monitoring.progress import LISTED
 from dask_dedup.output import open_staging
 from dask_dedup.output.checkpoints import FragmentCheckpoint
@@ -296,7 +297,9 @@ def _write(
         kept, rejected = (
             draft / job.dataset_folder(outcome) / name for outcome in (KEPT, REJECTED)
         )
-        files[KEPT], files[REJECTED] = parquet.split(rows, keep, job.schema, kept, rejected)
+        files[KEPT], files[REJECTED] = parquet.split(
+            rows, keep, job.schema, job.encodings, kept, rejected
+        )
     if micrograph is None:
         column = job.inputs.roles[fragment.source].micrograph
         micrograph = columns([column]).column(0)
@@ -304,7 +307,9 @@ def _write(
     groups = RowGroups.of(Columns(columns(names), table.path), names) if names else None
 
     def write(dataset: str, rows: pa.Table) -> None:
-        files[dataset] = parquet.write(rows, draft / job.dataset_folder(dataset) / name)
+        encodings = encodings_by_type(rows.schema, job.compression)
+        path = draft / job.dataset_folder(dataset) / name
+        files[dataset] = parquet.write(rows, rows.schema, encodings, path)
 
     def values(rows: NDArray[np.int64]) -> tuple[pa.ChunkedArray, Sequence[pa.Array]]:
         """Return the micrograph and the group values of rows of the fragment."""

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from dask_dedup.hints import Hint
 
 #: Values of `run`'s own parameters that need no flag.
-_DEFAULTS = {"micrographs": None, "output_format": "native", "allow_outside": False}
+_DEFAULTS = {
+    "micrographs": None,
+    "output_format": "native",
+    "compression": "auto",
+    "allow_outside": False,
+}
 #: Flags whose names are not those of the parameters.
 _FLAGS = {"plot_micrographs": "plot_micrograph", "tags": "tag"}
 
@@ -48,7 +53,7 @@ def run_command(description: dict[str, Any], output: str, *, overwrite: bool = F
     settings |= {
         name: description[name]
         for name, default in _DEFAULTS.items()
-        if description[name] != default
+        if description.get(name, default) != default
     }
     settings["overwrite"] = overwrite
     settings |= description.get("options", {})

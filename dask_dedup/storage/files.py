@@ -219,6 +219,26 @@ def upload(file: Path, target: Path) -> None:
         remote.fs.put_file(str(file), remote.path)
 
 
+@contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yield a local path to write to. The file appears at `path`, complete, if the block succeeds.
+
+    The parent folders of a local path are created.
+    """
+    if is_remote(path):
+        with tempfile.NamedTemporaryFile(prefix="dask-dedup-") as file:
+            yield Path(file.name)
+            upload(Path(file.name), path)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.unfinished")
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
 def create(path: Path, content: bytes) -> None:
     """Create an object. Raise `FileExistsError` if it exists already.
 

@@ -1,4 +1,4 @@
-"""Publish one dataset of a finished run in a Delta or Iceberg table. Files are not re-encoded."""
+"""Publish one dataset of a finished run in a Delta or Iceberg table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from dask_dedup.errors import DedupError, InputError, RunError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.results.publish.dataset import DATASETS, open_dataset
-from dask_dedup.results.publish.files import copy_files, describe_copies, remove_copies
+from dask_dedup.results.publish.files import describe_files, link_files, remove_files
+from dask_dedup.results.publish.writer import write_files
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at
 
@@ -20,12 +21,12 @@ if TYPE_CHECKING:
 
     from dask_dedup.results.publish.dataset import Dataset
     from dask_dedup.results.publish.delta import DeltaLakeTable
-    from dask_dedup.results.publish.files import CopiedFile
+    from dask_dedup.results.publish.files import TableFile
     from dask_dedup.results.publish.iceberg import IcebergLakeTable
 
 __all__ = ["Publication", "publish"]
 
-MODES = ("append", "replace")
+MODES = ("append", "replace", "replace-tagged")
 #: How often a commit is tried while other publishers change the table.
 ATTEMPTS = 20
 
@@ -42,21 +43,24 @@ class Publication:
     table : str
         "particles_kept", "particles_rejected", "duplicates" or "votes".
     run_id : str
-    mode : {"append", "replace"}
+    mode : {"append", "replace", "replace-tagged"}
     changed : bool
         False if the table held this run already.
     version : str
         Version of the Delta table, or snapshot of the Iceberg table.
     files, rows : int
-        Files and rows of this run.
+        The table's files and rows of this run.
     placed : str
-        How the files came into the table's folder: "linked", "copied by the store" or "copied".
+        How the files came into the table's folder: "written", "linked", "copied by the store" or
+        "copied".
     decimals : list of str
         Columns of unsigned 64-bit integers, which are decimals in the table.
     left_out : dict of str to str
         Columns that the table lacks, and their types.
     missing : list of str
         Files that the table lists but that do not exist.
+    replaced : list of str
+        Runs that are no longer in the table: the first 12 digits of their ids.
     """
 
     kind: str
@@ -72,6 +76,7 @@ class Publication:
     decimals: list[str]
     left_out: dict[str, str]
     missing: list[str]
+    replaced: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON values."""
@@ -87,10 +92,15 @@ class Publication:
         size = f"{counted(self.rows, 'row')} in {counted(self.files, 'file')}, {self.placed}"
         version = f"{'version' if self.kind == 'Delta' else 'snapshot'} {self.version}"
         done = "replaced the contents of" if self.mode == "replace" else "added to"
-        yield f"{dataset} ({size}): {done} {table}, {version}"
+        instead = ""
+        if self.mode == "replace-tagged" and self.replaced:
+            instead = f", in place of {counted(len(self.replaced), 'run')} with the same tags"
+        yield f"{dataset} ({size}): {done} {table}, {version}{instead}"
         if self.decimals:
+            names, linked = ", ".join(self.decimals), self.placed != "written"
+            files = "; in the linked files uint64, which some readers refuse" if linked else ""
             yield (
-                f"{', '.join(self.decimals)}: decimal(20,0) in the table, because {self.kind} has no unsigned integers"
+                f"{names}: decimal(20,0) in the table, because {self.kind} has no unsigned integers{files}"
             )
 
     def warnings(self) -> Iterator[Message]:
@@ -98,7 +108,7 @@ class Publication:
         if self.left_out:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.left_out.items())
             yield Message(
-                f"{self.kind} has no type for these columns. They are in the files, but not in the table: {names}"
+                f"The table lacks these columns, because {self.kind} does not have the types of their values: {names}"
             )
         if self.missing:
             count = len(self.missing)
@@ -117,6 +127,7 @@ def publish(
     table: str = "kept",
     mode: str = "append",
     tags: Mapping[str, str] | None = None,
+    link: bool = False,
 ) -> Publication:
     """Publish one dataset of a finished run in a Delta or Iceberg table.
 
@@ -130,10 +141,13 @@ def publish(
         Name of a catalog in pyiceberg's configuration, and of a table in it. Pass this or `delta`.
     table : {"kept", "rejected", "duplicates", "votes"}
         The dataset to publish.
-    mode : {"append", "replace"}
-        Keep or replace the contents of the table. A run that is in the table is not published again.
+    mode : {"append", "replace", "replace-tagged"}
+        Keep the contents of the table, replace them, or replace only the runs with the same tags. A
+        run that is in the table is not published again.
     tags : mapping of str to str, optional
         Columns with one value in all rows of this run, such as the session.
+    link : bool, default False
+        Hard-link the run's files (or copy them) instead of writing files with the table's types.
 
     Returns
     -------
@@ -159,45 +173,54 @@ def publish(
     if delta is not None:
         from dask_dedup.results.publish.delta import DeltaLakeTable
 
-        return _publish(dataset, DeltaLakeTable(dataset, at(delta)), mode)
+        return _publish(dataset, DeltaLakeTable(dataset, at(delta), link=link), mode, link=link)
     from dask_dedup.results.publish.iceberg import IcebergLakeTable
 
     assert iceberg is not None
-    return _publish(dataset, IcebergLakeTable(dataset, *iceberg), mode)
+    return _publish(dataset, IcebergLakeTable(dataset, *iceberg, link=link), mode, link=link)
 
 
-def _publish(dataset: Dataset, table: DeltaLakeTable | IcebergLakeTable, mode: str) -> Publication:
-    """Copy the files of a dataset into the table's folder, then add the copies in one commit."""
-    copies: list[CopiedFile] = []
+def _publish(
+    dataset: Dataset, table: DeltaLakeTable | IcebergLakeTable, mode: str, *, link: bool
+) -> Publication:
+    """Place files in the table's folder, then add them in one commit."""
+    files: list[TableFile] = []
     # If a commit is interrupted, its files stay: the table may list them.
     uncommitted = True
     try:
         for _ in range(ATTEMPTS):
             table.refresh()
-            done = dataset.is_in(table.contents(), mode, table.name)
+            contents = table.contents()
+            done = dataset.is_in(contents, mode, table.name)
             if not done:
-                folder = table.prepare(mode)
-                copies = copies or copy_files(dataset.files, dataset.constants, folder)
+                folder, schema = table.prepare(mode), table.file_schema()
+                # Another publisher may have created the table meanwhile, with other field ids.
+                if not (files and files[0].fits(folder, schema)):
+                    remove_files(files)
+                    add = link_files if link else write_files
+                    files = add(dataset, schema, folder)
                 dataset.check_unchanged()
                 uncommitted = False
-                done = table.commit(copies, mode)
+                done = table.commit(files, mode)
                 uncommitted = not done
                 table.refresh()
             if done:
+                changed = bool(files) and not uncommitted
                 return Publication(
                     kind=table.kind,
                     target=table.name,
                     table=dataset.name,
                     run_id=dataset.run.manifest["run_id"],
                     mode=mode,
-                    changed=bool(copies) and not uncommitted,
+                    changed=changed,
                     version=table.version(),
-                    files=len(dataset.files),
+                    files=dataset.count_mine(table.contents()),
                     rows=dataset.rows,
-                    placed=describe_copies(copies) if not uncommitted else "",
+                    placed=describe_files(files) if changed else "",
                     decimals=table.columns.decimals,
                     left_out=table.columns.left_out,
                     missing=table.missing_files(),
+                    replaced=dataset.runs_replaced(contents, mode) if changed else [],
                 )
     except DedupError:
         raise
@@ -207,7 +230,7 @@ def _publish(dataset: Dataset, table: DeltaLakeTable | IcebergLakeTable, mode: s
         raise RunError(f"{table.name}: publishing failed: {reason}. Publish again.") from error
     finally:
         if uncommitted:
-            remove_copies(copies)
+            remove_files(files)
         table.close()
     raise RunError(
         f"{table.name}: other publishers changed the table {ATTEMPTS} times. The table is unchanged; publish again."

@@ -55,16 +55,18 @@ class DatasetFile:
     ----------
     path : Path
     bytes, rows : int
+    groups : tuple of int
+        Number of rows of each row group.
     values : dict of str to str
         Values of the constant columns.
     bounds : dict of str to Bounds
-        Bounds of text and of integers below 2**63, if the footer has them. Floats have none: a
-        footer does not count NaN, which some readers take for the maximum.
+        Bounds of columns, see `read_bounds`.
     """
 
     path: Path
     bytes: int
     rows: int
+    groups: tuple[int, ...]
     values: dict[str, str]
     bounds: dict[str, Bounds]
 
@@ -127,25 +129,45 @@ class Dataset:
                 f"needs {', '.join(self.constants)}. Use the same tags, or another table."
             )
 
+    @property
+    def tags(self) -> dict[str, str]:
+        """The tags of this run."""
+        return {name: self.files[0].values[name] for name in self.constants[2:]}
+
+    def replaces(self, values: Mapping[str, str], mode: str) -> bool:
+        """Return whether publishing in this mode removes the files with these constant columns."""
+        return mode == "replace" or (
+            mode == "replace-tagged" and {name: values[name] for name in self.tags} == self.tags
+        )
+
+    def runs_replaced(self, contents: Sequence[Mapping[str, str]], mode: str) -> list[str]:
+        """Return the other runs of a table that publishing in this mode removes, sorted."""
+        runs = {values[RUN] for values in contents if self.replaces(values, mode)}
+        return sorted(runs - {self.files[0].values[RUN]})
+
+    def count_mine(self, contents: Sequence[Mapping[str, str]]) -> int:
+        """Return how many files of a table with these constant columns are of this run."""
+        return sum(values[RUN] == self.files[0].values[RUN] for values in contents)
+
     def is_in(self, contents: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
-        """Return whether a table already holds this run and, in mode "replace", no other run.
+        """Return whether a table already holds this run, and no other run that it would replace.
 
         `contents` are the constant columns of each file in the table `target`. Raise `InputError` if
         the table holds this run with other tags, unless the mode is "replace".
         """
         mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
-        tags = self.constants[2:]
-        expected = [self.files[0].values[name] for name in tags]
-        other = next((v for v in mine if [v[name] for name in tags] != expected), None)
-        if mode == "replace":
-            return bool(mine) and len(mine) == len(contents) and other is None
-        if other is not None:
-            stored = ", ".join(f"{name}={other[name]}" for name in tags)
+        other = next(
+            (v for v in mine if {name: v[name] for name in self.tags} != self.tags),
+            None,
+        )
+        if other is not None and mode != "replace":
+            stored = ", ".join(f"{name}={other[name]}" for name in self.tags)
             raise InputError(
                 f"{target} holds this run already, with {stored}. "
                 f"Pass {parameter('mode', 'replace')} to change it."
             )
-        return bool(mine)
+        replaced = sum(self.replaces(values, mode) for values in contents)
+        return bool(mine) and other is None and replaced in (0, len(mine))
 
     def check_unchanged(self) -> None:
         """Check that no other run has replaced the result since the dataset was opened."""
@@ -200,12 +222,15 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
                 path=file.path,
                 bytes=file.bytes,
                 rows=footer.num_rows,
+                groups=tuple(
+                    footer.row_group(group).num_rows for group in range(footer.num_row_groups)
+                ),
                 values={
                     RUN: run.manifest["run_id"][:_RUN_DIGITS],
                     INPUT: names[file.source],
                     **tags,
                 },
-                bounds=_bounds(footer, schema),
+                bounds=read_bounds(footer, schema),
             )
             for file, footer in zip(files, footers, strict=True)
         ),
@@ -252,7 +277,11 @@ def input_names(paths: Sequence[str]) -> list[str]:
     return names
 
 
-def _bounds(footer: pq.FileMetaData, schema: pa.Schema) -> dict[str, Bounds]:
+def read_bounds(footer: pq.FileMetaData, schema: pa.Schema) -> dict[str, Bounds]:
+    """Return the bounds of text and of integers below 2**63, if the footer has them.
+
+    Floats have none: a footer does not count NaN, which some readers take for the maximum.
+    """
     number = {footer.schema.column(n).path: n for n in range(len(footer.schema.names))}
     groups = [footer.row_group(group) for group in range(footer.num_row_groups)]
     bounds = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.results.publish.dataset import DATASETS, RUN
-from dask_dedup.results.publish.types import check_distinct, lake_columns
+from dask_dedup.results.publish.types import check_distinct, columns_of, lake_columns
 from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.files import exists, is_folder, list_names
 from dask_dedup.storage.paths import resolve
@@ -22,7 +23,12 @@ if TYPE_CHECKING:
     from deltalake import DeltaTable
 
     from dask_dedup.results.publish.dataset import Dataset
-    from dask_dedup.results.publish.files import CopiedFile
+    from dask_dedup.results.publish.files import TableFile
+
+#: No minima and maxima in the log, also not after a compaction: deltalake stores those of decimals
+#: as inexact floats, and then a filter on a uid finds no row. Of columns that have none, its Arrow
+#: datasets take null for the maximum.
+_NO_BOUNDS = {"delta.dataSkippingNumIndexedCols": "0"}
 
 
 class DeltaLakeTable:
@@ -37,7 +43,7 @@ class DeltaLakeTable:
 
     kind = "Delta"
 
-    def __init__(self, dataset: Dataset, root: Path) -> None:
+    def __init__(self, dataset: Dataset, root: Path, *, link: bool = False) -> None:
         try:
             import deltalake.exceptions  # noqa: F401
         except ImportError as error:
@@ -51,7 +57,8 @@ class DeltaLakeTable:
         self.dataset, self.root, self.name = dataset, root, str(root)
         self.uri = str(root.absolute())
         check_distinct(dataset.schema, self.name)
-        self.columns = lake_columns(dataset.schema, unsigned64=True)
+        without = columns_of(dataset.schema, pa.float16()) if link else ()
+        self.columns = lake_columns(dataset.schema, without=without)
         self.options = delta_options(root)
         self.table: DeltaTable | None = None
 
@@ -89,11 +96,15 @@ class DeltaLakeTable:
 
     def prepare(self, mode: str) -> str:
         """Check that the dataset's columns fit the table. Return the folder for new files."""
-        if self.table is not None and mode == "append":
-            there = lake_columns(pa.schema(self.table.schema().to_arrow()), unsigned64=True)
+        if self.table is not None and mode != "replace":
+            there = lake_columns(pa.schema(self.table.schema().to_arrow()))
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
             self.columns.check_fit(there, self.name, advice)
         return self.name
+
+    def file_schema(self) -> pa.Schema:
+        """Return the columns of files that are written for the table."""
+        return self.columns.schema
 
     def _own_schema(self) -> Any:
         from deltalake import Schema
@@ -101,8 +112,8 @@ class DeltaLakeTable:
         constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
         return Schema.from_arrow(pa.schema([*self.columns.schema, *constants]))
 
-    def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Commit the copied files as a new version. Return False if another process committed first."""
+    def commit(self, files: Sequence[TableFile], mode: str) -> bool:
+        """Commit added files as a new version. Return False if another process committed first."""
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import (
             AddAction,
@@ -110,18 +121,17 @@ class DeltaLakeTable:
             create_table_with_add_actions,
         )
 
+        now = int(time.time() * 1000)
         actions = [
             AddAction(
-                path=copy.relative,
-                size=copy.file.bytes,
-                partition_values=copy.file.values,
-                modification_time=int(copy.file.path.stat().st_mtime * 1000),
+                path=file.relative,
+                size=file.bytes,
+                partition_values=file.values,
+                modification_time=now,
                 data_change=True,
-                # No minima and maxima: deltalake's Arrow datasets take missing ones for null, and
-                # then a filter on a uid finds no row.
-                stats=json.dumps({"numRecords": copy.file.rows}),
+                stats=json.dumps({"numRecords": file.rows}),
             )
-            for copy in copies
+            for file in files
         ]
         # No retries: another version of the table may need other actions.
         properties = CommitProperties(
@@ -140,14 +150,20 @@ class DeltaLakeTable:
                     mode="error",
                     name=self.dataset.name,
                     description=f"{self.dataset.name} of dask-dedup runs; each commit names its run",
+                    configuration=_NO_BOUNDS,
                     storage_options=self.options,
                     **common,
                 )
             else:
-                replace = mode == "replace"
-                schema = self._own_schema() if replace else self.table.schema()
-                mode = "overwrite" if replace else "append"
-                self.table.create_write_transaction(actions, mode=mode, schema=schema, **common)
+                schema = self._own_schema() if mode == "replace" else self.table.schema()
+                tags = [(name, "=", value) for name, value in self.dataset.tags.items()]
+                self.table.create_write_transaction(
+                    actions,
+                    mode="append" if mode == "append" else "overwrite",
+                    schema=schema,
+                    partition_filters=(tags or None) if mode == "replace-tagged" else None,
+                    **common,
+                )
         except CommitFailedError:
             return False
         except Exception as error:

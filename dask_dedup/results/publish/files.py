@@ -1,4 +1,4 @@
-"""Copy the files of a run into a table's folder, as hard links where possible.
+"""The files that publishing adds to a table's folder: links to the files of a run, or copies.
 
 A table cannot list the files where the run wrote them. Most readers of Delta accept only paths
 within the table's folder (``docs/guides/lake.md``). Overwriting the run would change the rows of the
@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -19,70 +19,98 @@ from dask_dedup.storage.files import copy_file, remove_file
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
-    from dask_dedup.results.publish.dataset import DatasetFile
+    import pyarrow as pa
+
+    from dask_dedup.results.publish.dataset import Bounds, Dataset
 
 
 @dataclass(frozen=True, slots=True)
-class CopiedFile:
-    """A copy of a run's file in a table's folder.
+class TableFile:
+    """A Parquet file in a table's folder.
 
     Attributes
     ----------
-    file : DatasetFile
     root : str
         The folder of the table: its path or URI.
     relative : str
         Path below `root`: a folder for each constant column, then the name.
     how : str
-        "linked", "copied by the store" or "copied".
+        "written", "linked", "copied by the store" or "copied".
+    bytes, rows, values, bounds
+        As of `DatasetFile`.
+    schema : pyarrow.Schema
+        The table's schema, with field ids, when the file was made.
     """
 
-    file: DatasetFile
     root: str
     relative: str
     how: str
+    bytes: int
+    rows: int
+    values: dict[str, str]
+    bounds: dict[str, Bounds]
+    schema: pa.Schema
+
+    def fits(self, root: str, schema: pa.Schema) -> bool:
+        """Return whether the file is in the folder `root` and for a table with this schema."""
+        return self.root == root and self.schema.equals(schema, check_metadata=True)
 
 
-def copy_files(
-    files: Sequence[DatasetFile], constants: Sequence[str], root: str
-) -> list[CopiedFile]:
-    """Copy files under new names into Hive-partitioned folders, with one level per constant column.
+def place(values: dict[str, str], constants: Sequence[str], name: str) -> str:
+    """Return a path below a table's folder, with one Hive folder per constant column.
 
-    Polars reads the constant columns from the folder names. If a file cannot be copied, all copies
-    are removed.
+    Polars reads the constant columns from the folder names.
     """
-    token, folder = uuid4().hex[:8], at(root)
-    paths = []
-    for file in files:
-        name = f"{file.path.name.removesuffix('.parquet')}-{token}.parquet"
-        paths.append("/".join([*(f"{key}={file.values[key]}" for key in constants), name]))
+    return "/".join([*(f"{key}={values[key]}" for key in constants), name])
+
+
+def unique_suffix() -> str:
+    """Return the end of a file name that no other publisher uses."""
+    return f"-{uuid4().hex[:8]}.parquet"
+
+
+@contextmanager
+def removed_after_errors(root: str, paths: Sequence[str]) -> Iterator[None]:
+    """Remove the files `paths` below `root` if the block fails."""
     try:
-        with ThreadPoolExecutor() as pool:
-            ways = list(
-                pool.map(copy_file, [each.path for each in files], [folder / p for p in paths])
-            )
+        yield
     except BaseException as error:
         for path in paths:
-            remove_file(folder / path, folder)
+            remove_file(at(root) / path, at(root))
         if not isinstance(error, OSError):
             raise
         raise RunError(
             f"{root}: the files cannot be written, nothing was published: {error.strerror or error}"
         ) from error
-    return [CopiedFile(*each) for each in zip(files, repeat(root), paths, ways, strict=False)]
 
 
-def remove_copies(copies: Sequence[CopiedFile]) -> None:
-    """Remove copied files, and folders that become empty. The table must not list the copies."""
-    for copy in copies:
-        remove_file(at(copy.root) / copy.relative, at(copy.root))
+def link_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFile]:
+    """Link the files of a dataset under new names into a table's folder. Copy them if that fails."""
+    suffix = unique_suffix()
+    paths = [
+        place(file.values, dataset.constants, file.path.name.removesuffix(".parquet") + suffix)
+        for file in dataset.files
+    ]
+    with removed_after_errors(root, paths), ThreadPoolExecutor() as pool:
+        targets = [at(root) / path for path in paths]
+        ways = list(pool.map(copy_file, [file.path for file in dataset.files], targets))
+    return [
+        TableFile(root, path, how, file.bytes, file.rows, file.values, file.bounds, schema)
+        for path, how, file in zip(paths, ways, dataset.files, strict=True)
+    ]
 
 
-def describe_copies(copies: Sequence[CopiedFile]) -> str:
-    """Return how files were copied, such as "linked" or "1 copied, 2 linked"."""
-    counts = Counter(copy.how for copy in copies)
+def remove_files(files: Sequence[TableFile]) -> None:
+    """Remove files, and folders that become empty. The table must not list the files."""
+    for file in files:
+        remove_file(at(file.root) / file.relative, at(file.root))
+
+
+def describe_files(files: Sequence[TableFile]) -> str:
+    """Return how files were made, such as "linked" or "1 copied, 2 linked"."""
+    counts = Counter(file.how for file in files)
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{count:,} {how}" for how, count in sorted(counts.items()))

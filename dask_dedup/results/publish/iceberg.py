@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.results.publish.types import lake_columns
+from dask_dedup.results.publish.types import columns_of, lake_columns
 from dask_dedup.storage.credentials import iceberg_options
 from dask_dedup.storage.paths import at
 
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
     from pyiceberg.schema import Schema
     from pyiceberg.table import Table, Transaction
+    from pyiceberg.types import IcebergType
 
     from dask_dedup.results.publish.dataset import Dataset
-    from dask_dedup.results.publish.files import CopiedFile
+    from dask_dedup.results.publish.files import TableFile
 
 _NAME_MAPPING = "schema.name-mapping.default"
 _RETRIES = "commit.retry.num-retries"
@@ -31,9 +32,12 @@ _DATASET = "dask-dedup.table"
 _FIRST_OTHER_ID = 1_000_000
 
 
-def _beyond_31_bits(dataset: Dataset) -> set[str]:
-    """Return the names of uint32 columns with values of 2**31 or more. pyiceberg reads uint32 as signed."""
-    return {
+def _not_linkable(dataset: Dataset) -> set[str]:
+    """Return the names of columns whose type in the run's files is none of Iceberg's.
+
+    pyiceberg reads unsigned integers as signed, so that only uint32 below 2**31 can be read.
+    """
+    return columns_of(dataset.schema, pa.uint64(), pa.float16()) | {
         name
         for file in dataset.files
         for name, bound in file.bounds.items()
@@ -73,7 +77,9 @@ class IcebergLakeTable:
 
     kind = "Iceberg"
 
-    def __init__(self, dataset: Dataset, catalog: str, identifier: str) -> None:
+    def __init__(
+        self, dataset: Dataset, catalog: str, identifier: str, *, link: bool = False
+    ) -> None:
         try:
             import pyiceberg.exceptions  # noqa: F401
         except ImportError as error:
@@ -83,8 +89,9 @@ class IcebergLakeTable:
         # It warns about each dictionary column, but reads the values correctly.
         logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
         self.dataset, self.identifier, self.name = dataset, identifier, f"{catalog} {identifier}"
-        large = _beyond_31_bits(dataset)
-        self.columns = lake_columns(dataset.schema, unsigned64=False, without=large)
+        self.link = link
+        without = _not_linkable(dataset) if link else ()
+        self.columns = lake_columns(dataset.schema, without=without)
         self.catalog = _open_catalog(catalog)
         self.table: Table | None = None
         self.change: Transaction | None = None
@@ -111,20 +118,35 @@ class IcebergLakeTable:
         constants = [field.name for field in self.table.spec().fields]
         dataset = self.table.properties.get(_DATASET, self.dataset.name)
         self.dataset.check_table(self.name, dataset, constants)
-        return [
-            {name: file.partition[number] for number, name in enumerate(constants)}
-            for file in self._files()
-        ]
+        return [self._constants(file) for file in self._files()]
+
+    def _constants(self, file: DataFile) -> dict[str, str]:
+        names = self.dataset.constants
+        return {name: file.partition[number] for number, name in enumerate(names)}
 
     def prepare(self, mode: str) -> str:  # noqa: ARG002
         """Check that the dataset's columns fit, and begin a transaction. Return the folder for new files."""
         if self.table is not None:
-            there = lake_columns(self.table.schema().as_arrow(), unsigned64=False)
-            self.columns.check_fit(there, self.name, "use another table.")
+            there = lake_columns(self.table.schema().as_arrow())
+            advice = "use another table, or write the files." if self.link else "use another table."
+            self.columns.check_fit(there, self.name, advice)
             self.change = self.table.transaction()
         else:
             self.change = self._create()
         return f"{self.change.table_metadata.location.rstrip('/')}/data"
+
+    def file_schema(self) -> pa.Schema:
+        """Return the columns of files that are written for the table, with the table's field ids."""
+        assert self.change is not None
+        schema = self.change.table_metadata.schema()
+        fields = {field.name: field for field in schema.fields}
+        constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
+        return pa.schema(
+            [
+                _with_id(field, fields[field.name].field_id, fields[field.name].field_type)
+                for field in (*self.columns.schema, *constants)
+            ]
+        )
 
     def _create(self) -> Transaction:
         from pyiceberg.catalog import Catalog
@@ -141,24 +163,27 @@ class IcebergLakeTable:
                 spec.add_identity(name)
         return change
 
-    def commit(self, copies: Sequence[CopiedFile], mode: str) -> bool:
-        """Commit the copied files as a new snapshot. Return False if another process committed first."""
+    def commit(self, files: Sequence[TableFile], mode: str) -> bool:
+        """Commit added files as a new snapshot. Return False if another process committed first."""
         from pyiceberg.exceptions import CommitFailedException, TableAlreadyExistsError
 
         change = self.change
         assert change is not None
-        replaced = self._files() if mode == "replace" else []
+        replaced = [
+            file for file in self._files() if self.dataset.replaces(self._constants(file), mode)
+        ]
         try:
-            mapping = _name_mapping(change, self.dataset.schema)
-            if mapping != change.table_metadata.properties.get(_NAME_MAPPING):
-                change.set_properties({_NAME_MAPPING: mapping})
+            if self.link:
+                mapping = _name_mapping(change, self.dataset.schema)
+                if mapping != change.table_metadata.properties.get(_NAME_MAPPING):
+                    change.set_properties({_NAME_MAPPING: mapping})
             schema, spec = change.table_metadata.schema(), change.table_metadata.default_spec_id
             producer = change.update_snapshot(snapshot_properties=self.dataset.provenance())
             with producer.overwrite() if replaced else producer.fast_append() as snapshot:
                 for file in replaced:
                     snapshot.delete_data_file(file)
-                for copy in copies:
-                    snapshot.append_data_file(_data_file(self.dataset, copy, schema, spec))
+                for added in files:
+                    snapshot.append_data_file(_data_file(self.dataset, added, schema, spec))
             change.commit_transaction()
         except (CommitFailedException, TableAlreadyExistsError):
             return False
@@ -202,12 +227,20 @@ def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
     return json.dumps(mapped)
 
 
-def _data_file(dataset: Dataset, copy: CopiedFile, schema: Schema, spec: int) -> DataFile:
+def _with_id(field: pa.Field, number: int, kind: IcebergType) -> pa.Field:
+    """Return a field of a file's schema with Iceberg's ids of the field and of its list's elements."""
+    if pa.types.is_list(field.type):
+        element = _with_id(field.type.value_field, kind.element_id, kind.element_type)
+        field = field.with_type(pa.list_(element))
+    return field.with_metadata({"PARQUET:field_id": str(number)})
+
+
+def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> DataFile:
     from pyiceberg.conversions import to_bytes
     from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
     from pyiceberg.typedef import Record
 
-    file, bounds = copy.file, copy.file.bounds
+    bounds = file.bounds
     fields = [field for field in schema.fields if field.name in bounds]
     ids = [field.field_id for field in fields]
 
@@ -220,7 +253,7 @@ def _data_file(dataset: Dataset, copy: CopiedFile, schema: Schema, spec: int) ->
 
     return DataFile.from_args(
         content=DataFileContent.DATA,
-        file_path=f"{copy.root}/{copy.relative}",
+        file_path=f"{file.root}/{file.relative}",
         file_format=FileFormat.PARQUET,
         partition=Record(*(file.values[name] for name in dataset.constants)),
         record_count=file.rows,

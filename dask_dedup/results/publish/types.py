@@ -1,7 +1,7 @@
 """Column types for Delta and Iceberg, which have no unsigned integers and no fixed-size lists.
 
 A type is used only if it holds every value, and if each reader in ``docs/guides/lake.md`` reads it
-correctly or refuses it.
+correctly. Linked files keep their types, which some readers refuse.
 """
 
 from __future__ import annotations
@@ -17,9 +17,6 @@ from dask_dedup.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-#: Holds every unsigned 64-bit integer.
-_UINT64 = pa.decimal128(20, 0)
-
 
 @dataclass(frozen=True, slots=True)
 class LakeColumns:
@@ -32,7 +29,7 @@ class LakeColumns:
     decimals : list of str
         Columns of unsigned 64-bit integers, which are decimals in the table.
     left_out : dict of str to str
-        Columns that are in the files only, and their stored types.
+        Columns that the table lacks, and their stored types.
     """
 
     schema: pa.Schema
@@ -50,6 +47,11 @@ class LakeColumns:
                     f"{table}: {field.name} is {known[field.name]} in the table, but {field.type} in "
                     f"this run; {advice}"
                 )
+        for name, kind in self.left_out.items():
+            if name in there.schema.names:
+                raise InputError(
+                    f"{table}: {name} is {known[name]} in the table, but {kind} in the linked files; {advice}"
+                )
 
 
 def check_distinct(schema: pa.Schema, table: str) -> None:
@@ -64,54 +66,51 @@ def check_distinct(schema: pa.Schema, table: str) -> None:
             )
 
 
-def lake_columns(
-    stored: pa.Schema, *, unsigned64: bool, without: Collection[str] = ()
-) -> LakeColumns:
+def lake_columns(stored: pa.Schema, *, without: Collection[str] = ()) -> LakeColumns:
     """Convert the schema of Parquet files to the columns of a Delta or Iceberg table.
 
-    Unsigned 64-bit integers become decimals if `unsigned64`, and are left out otherwise. The columns
-    in `without` are left out.
+    The columns in `without` are left out.
     """
     fields: list[pa.Field] = []
     decimals: list[str] = []
     left_out: dict[str, str] = {}
     for field in stored:
-        kind = _lake_type(without_views(field.type), unsigned64=unsigned64)
+        kind = _lake_type(without_views(field.type))
         if kind is None or field.name in without:
             left_out[field.name] = str(field.type)
             continue
         fields.append(pa.field(field.name, kind))
-        if _inner(field.type) == pa.uint64():
+        if _innermost(field.type) == pa.uint64():
             decimals.append(field.name)
     return LakeColumns(pa.schema(fields), decimals, left_out)
 
 
-def _lake_type(kind: pa.DataType, *, unsigned64: bool) -> pa.DataType | None:
+def _lake_type(kind: pa.DataType) -> pa.DataType | None:
     if pa.types.is_dictionary(kind):
-        return _lake_type(kind.value_type, unsigned64=unsigned64)
+        return _lake_type(kind.value_type)
     if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        element = _lake_type(kind.value_type, unsigned64=unsigned64)
+        element = _lake_type(kind.value_type)
         return None if element is None else pa.list_(pa.field("element", element))
-    if kind == pa.uint64():
-        return _UINT64 if unsigned64 else None
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return pa.string()
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         return pa.binary()
     if pa.types.is_decimal128(kind):
         return kind
-    # A signed type of twice the width holds every unsigned value. Spark cannot read half floats.
     return _SIMPLE.get(kind)
 
 
+#: Each type holds every value of the stored type. Spark cannot read half floats.
 _SIMPLE: dict[pa.DataType, pa.DataType] = {
     pa.uint8(): pa.int32(),
     pa.uint16(): pa.int32(),
     pa.uint32(): pa.int64(),
+    pa.uint64(): pa.decimal128(20, 0),
     pa.int8(): pa.int32(),
     pa.int16(): pa.int32(),
     pa.int32(): pa.int32(),
     pa.int64(): pa.int64(),
+    pa.float16(): pa.float32(),
     pa.float32(): pa.float32(),
     pa.float64(): pa.float64(),
     pa.bool_(): pa.bool_(),
@@ -119,7 +118,13 @@ _SIMPLE: dict[pa.DataType, pa.DataType] = {
 }
 
 
-def _inner(kind: pa.DataType) -> pa.DataType:
+def _innermost(kind: pa.DataType) -> pa.DataType:
+    """Return the type of the values in lists, or the type itself."""
     while pa.types.is_nested(kind) and kind.num_fields == 1:
         kind = kind.value_type
     return kind
+
+
+def columns_of(schema: pa.Schema, *kinds: pa.DataType) -> set[str]:
+    """Return the names of the columns with one of these types, or with lists of one."""
+    return {field.name for field in schema if _innermost(field.type) in kinds}

@@ -9,7 +9,6 @@ from datetime import datetime
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from dask_dedup.formatting import shell_command
@@ -25,9 +24,9 @@ from dask_dedup.results.report.sections.separation import find_pairs, measure, s
 from dask_dedup.results.report.sections.settings import settings
 from dask_dedup.results.report.sections.warnings import warnings
 from dask_dedup.results.report.subject import COLOURS
+from dask_dedup.results.report.template import environment
 from dask_dedup.results.report.ticks import round_step
 from dask_dedup.results.report.viewer import make_viewer, pack
-from dask_dedup.results.report.wording import percent
 from dask_dedup.version import __version__
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
     }
     script = _script()
     page = (
-        _environment()
+        environment()
         .get_template("page.html.j2")
         .render(
             **shown,
@@ -106,7 +105,7 @@ def render_preview(
     section, shown = separation(subject, numbers), micrographs(subject, viewer) or {}
     script = _script()
     return (
-        _environment()
+        environment()
         .get_template("preview.html.j2")
         .render(
             headline=headline,
@@ -130,18 +129,6 @@ def render_preview(
             data=_data(subject, viewer, numbers, section),
         )
     )
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("dask_dedup.results.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"size": show_size, "percent": percent}
-    return environment
 
 
 def _asset(*path: str) -> str:
@@ -180,21 +167,6 @@ def _date(created: str) -> str:
     '27 November 2026, 16:14 UTC'
     """
     return f"{datetime.fromisoformat(created):%-d %B %Y, %H:%M} UTC"
-
-
-def show_size(size: int) -> str:
-    """Format a number of bytes.
-
-    Examples
-    --------
-    >>> show_size(900), show_size(121_900), show_size(3_200_000)
-    ('900 B', '122 kB', '3.2 MB')
-    """
-    if size < 1000:
-        return f"{size} B"
-    if size < 1e6:
-        return f"{size / 1e3:.0f} kB"
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"
 
 
 def _thicknesses(subject: Subject) -> list[float]:

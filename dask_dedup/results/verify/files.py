@@ -155,7 +155,9 @@ def _check_run_id(
     then = [
         replace(table, files=files) for table, files in zip(tables, _files_then(run), strict=True)
     ]
-    run_id = make_run_id(then, exposures, run.params, run.manifest["output_format"])
+    run_id = make_run_id(
+        then, exposures, run.params, run.manifest["output_format"], run.manifest["compression"]
+    )
     if run_id != run.manifest["run_id"]:
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         raise MismatchError(f"{what} in the manifest are not those of the run (the run id differs)")

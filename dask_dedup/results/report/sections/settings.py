@@ -43,6 +43,7 @@ _MEANINGS = {
     "invalid": "rows without a position or micrograph",
     "micrographs": "table of pixel sizes and shapes",
     "output_format": "format of the tables written",
+    "compression": "of the Parquet files written",
     "allow_outside": "a group may name files outside its folder",
 }
 
@@ -59,10 +60,11 @@ class Setting(NamedTuple):
 def settings(subject: Subject) -> dict[str, Any]:
     """Return the settings that were changed, and all settings."""
     manifest = subject.manifest
-    defaults = {**DedupParams().to_dict(), "micrographs": None, "output_format": "native"}
+    others = {"micrographs": None, "output_format": "native", "compression": "auto"}
+    defaults = {**DedupParams().to_dict(), **others}
     given = {
         **manifest["parameters"],
-        **{name: manifest[name] for name in ("micrographs", "output_format")},
+        **{name: manifest.get(name, default) for name, default in others.items()},
     }
     inputs = [entry["path"] for entry in manifest["inputs"]]
     every = [

@@ -1,0 +1,54 @@
+"""The environment in which the page's templates are compiled."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from importlib.util import cache_from_source
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined
+
+from dask_dedup.results.report.wording import percent
+
+if TYPE_CHECKING:
+    from jinja2.bccache import Bucket
+
+
+class _CompiledTemplates(FileSystemBytecodeCache):
+    """Compiled templates in the folder of compiled modules. To compile them takes as long as to write the report."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):  # an installation may be read-only
+            super().dump_bytecode(bucket)
+
+
+def environment() -> Environment:
+    """Return the environment of the report's templates."""
+    folder = Path(cache_from_source(__file__)).parent
+    found = Environment(
+        loader=PackageLoader("dask_dedup.results.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        bytecode_cache=None if sys.dont_write_bytecode else _CompiledTemplates(str(folder)),
+    )
+    found.filters |= {"size": show_size, "percent": percent}
+    return found
+
+
+def show_size(size: int) -> str:
+    """Format a number of bytes.
+
+    Examples
+    --------
+    >>> show_size(900), show_size(121_900), show_size(3_200_000)
+    ('900 B', '122 kB', '3.2 MB')
+    """
+    if size < 1000:
+        return f"{size} B"
+    if size < 1e6:
+        return f"{size / 1e3:.0f} kB"
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:,.1f} GB"

@@ -1,0 +1,36 @@
+"""The templates of the report are compiled once for an installation, where that is possible."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from dask_dedup.results.report import template
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(template, "cache_from_source", lambda _: str(tmp_path / "cache" / "x.pyc"))
+    return tmp_path / "cache"
+
+
+def compiled(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_compiled_template_is_kept_and_used(folder, monkeypatch):
+    folder.mkdir()
+    template.environment().get_template("preview.html.j2")
+    before = compiled(folder)
+    assert before
+    monkeypatch.setattr(template.Environment, "compile", lambda *_: pytest.fail("compiled again"))
+    template.environment().get_template("preview.html.j2")
+    assert compiled(folder) == before
+
+
+def test_without_a_writable_folder_a_template_is_compiled(folder):
+    assert template.environment().get_template("preview.html.j2")
+    assert not Path(folder).exists()
