@@ -50,7 +50,7 @@ function open(i) {
 function title() {
   const { m, n } = mic, all = n === m.c, of = { kept: 0, rejected: 0, outvoted: 0 };
   for (let i = 0; i < n; i++) of[kindAt(mic, i)]++;
-  const rejected = data.decided ? `${number(of.rejected)} duplicates, ${number(of.outvoted)} rejected for their votes`
+  const rejected = data.decided ? `${number(of.rejected)} duplicates, ${number(of.outvoted)} rejected for votes`
     : `${number(of.rejected)} rejected`;
   const counts = `${all ? "" : "window with "}${number(n)}${all ? "" : ` of ${number(m.c)}`} ${data.noun}s: ${number(of.kept)} kept, ${rejected}`;
   $("name").replaceChildren(m.s, element("small", {}, counts));
