@@ -27,7 +27,7 @@ test-fast: $(READY)
 	$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m slow $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "slow or hypothesis" --hypothesis-profile thorough $(SIDE_BY_SIDE)
 
 # The jobs inside CCP-EM Pipeliner, CryoSPARC and copick, whose libraries are large or exclude each other. CryoSPARC has
 # two: the library must be of the version of the instance.

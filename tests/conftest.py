@@ -16,8 +16,10 @@ from dask_dedup.integrations.relion import WATCHED
 from dask_dedup.pipeline.executors import batching as groups
 
 # The time of one example depends on the machine more than on the program.
-settings.register_profile("here", deadline=None, derandomize="CI" in os.environ)
-settings.load_profile("here")
+settings.register_profile("thorough", deadline=None, derandomize="CI" in os.environ)
+# For the fast tests. The slow ones repeat the property tests with the other profile.
+settings.register_profile("quick", settings.get_profile("thorough"), max_examples=20)
+settings.load_profile("quick")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
