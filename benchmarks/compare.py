@@ -28,10 +28,13 @@ from benchmarks.generate import CASES, generate
 from benchmarks.measure import Measurement, measure
 
 BASELINES = Path(__file__).parent / "baselines"
-OURS = "dask-dedup"
+OURS, WITHOUT_REPORT = "dask-dedup", "dask-dedup --no-report"
+#: Copies the files without reading their content.
+COPY_FILES = "cp"
 #: Scripts that decide, and so must keep the same particles.
 DECIDING = ("polars_script", "pandas_script", "dask_script")
-NAMES = (OURS, "copy_default", "copy_tuned", *DECIDING)
+COPIES = (COPY_FILES, "copy_zstd", "copy_default", "copy_tuned")
+NAMES = (OURS, WITHOUT_REPORT, *COPIES, *DECIDING)
 
 
 def command(name: str, inputs: list[Path], output: Path, options: list[str]) -> list[str]:
@@ -39,7 +42,10 @@ def command(name: str, inputs: list[Path], output: Path, options: list[str]) -> 
     paths = [str(path) for path in inputs]
     if name.startswith(OURS):
         program = [sys.executable, "-c", "from dask_dedup.cli import main; main()", "run"]
-        return [*program, *paths, "--output", str(output), "--quiet", *options]
+        more = name.split()[1:]
+        return [*program, *paths, "--output", str(output), "--quiet", *options, *more]
+    if name == COPY_FILES:
+        return ["cp", "-rL", *paths, str(output)]
     return [sys.executable, str(BASELINES / f"{name}.py"), *paths, str(output)]
 
 
@@ -60,6 +66,8 @@ def compare(
         for name in [OURS, *shuffler.sample(names[1:], len(names) - 1)]:
             output = scratch / "output"
             shutil.rmtree(output, ignore_errors=True)
+            if name == COPY_FILES:
+                output.mkdir()
             taken[name].append(measure(command(name, inputs, output, options)))
             print(f"round {number + 1} {name}: {taken[name][-1]}", file=sys.stderr, flush=True)
             if number == 0 and name in (OURS, *DECIDING):
@@ -76,8 +84,8 @@ def compare(
 def lines(taken: dict[str, list[Measurement]]) -> list[str]:
     """Return medians, ranges and ratios as lines of a Markdown table."""
     table = [
-        "| | wall (s), median and range | CPU (s) | peak memory (MB) | ours / it: wall | ours / it: memory |",
-        "|---|---|---|---|---|---|",
+        "| | wall (s), median and range | CPU (s) | peak memory (MB) | ours / it: wall | CPU | memory |",
+        "|---|---|---|---|---|---|---|",
     ]
     ours = taken[OURS]
     for name, rounds in taken.items():
@@ -86,12 +94,12 @@ def lines(taken: dict[str, list[Measurement]]) -> list[str]:
             statistics.median(
                 getattr(a, field) / getattr(b, field) for a, b in zip(ours, rounds, strict=True)
             )
-            for field in ("wall", "rss")
+            for field in ("wall", "cpu", "rss")
         ]
         table.append(
             f"| {name} | {statistics.median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f}) | "
             f"{statistics.median(m.cpu for m in rounds):.2f} | "
-            f"{statistics.median(m.rss for m in rounds) / 1e6:.0f} | {ratios[0]:.2f} | {ratios[1]:.2f} |"
+            f"{statistics.median(m.rss for m in rounds) / 1e6:.0f} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |"
         )
     return table
 
@@ -117,7 +125,7 @@ def main() -> None:
     parser.add_argument(
         "--only", default=",".join(NAMES), help="Programs to run, separated by commas."
     )
-    parser.add_argument("--options", default="--no-report", help="Options of dask-dedup run.")
+    parser.add_argument("--options", default="", help="Options of dask-dedup run.")
     parser.add_argument(
         "--scratch", type=Path, required=True, help="Folder for tables and results."
     )

@@ -88,6 +88,7 @@ def test_statistics_are_written(result):
     assert scores.has_min_max
     assert 0 <= scores.min < scores.max <= 1
     assert chunks["location/micrograph_path"].statistics.null_count == 0
+    assert not chunks["many/texts"].is_stats_set
 
 
 @pytest.mark.parametrize("codec", [name for name in COMPRESSIONS if name != "auto"])

@@ -160,7 +160,7 @@ def unified_schema(tables: Sequence[ParticleTable]) -> pa.Schema:
 
 
 def _sample(tables: Sequence[ParticleTable]) -> dict[str, pa.ChunkedArray]:
-    """Return the first values of each column of numbers, from the first Parquet table that has it."""
+    """Return the first values of each column, from the first Parquet table that has it."""
     sample: dict[str, pa.ChunkedArray] = {}
     for table in tables:
         if table.format == "parquet" and not sample.keys() >= {*table.schema.names}:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.arrow import is_text
 from dask_dedup.errors import InputError, is_system_error
 from dask_dedup.formats.base import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.parquet import lake
@@ -217,14 +216,14 @@ def read(
 
 
 def read_sample(table: ParticleTable, rows: int) -> dict[str, pa.ChunkedArray]:
-    """Read the first rows of a table, without text. Return no columns if they are damaged: `read` reports that."""
+    """Read the first rows of a table's first file. Return no columns if they are damaged: `read` reports that."""
     for part in (part for fragment in table.fragments[:1] for part in fragment.slices[:1]):
         try:
             with pq.ParquetFile(**{**parquet_source(part.path), "pre_buffer": False}) as file:
-                names = [field.name for field in file.schema_arrow if not is_text(field.type)]
-                batches = file.iter_batches(rows, part.blocks[:1], names, use_threads=False)
-                for first in batches:
-                    return {name: pa.chunked_array([first.column(name)]) for name in names}
+                for first in file.iter_batches(rows, part.blocks[:1], use_threads=False):
+                    return dict(
+                        zip(first.schema.names, pa.Table.from_batches([first]).columns, strict=True)
+                    )
         except UNREADABLE as error:
             if is_system_error(error):
                 raise
