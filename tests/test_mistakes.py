@@ -67,7 +67,9 @@ def test_an_option_for_several_inputs_warns_with_one_input(source, tmp_path, cap
 def test_a_separation_that_rejects_nearly_all_is_warned_about(source, tmp_path):
     absurd = run(source, tmp_path / "absurd", DedupParams(min_separation=2000.0))
     assert absurd.rejected == 96
-    assert any("96.0% of the particles are rejected" in line for line in absurd.warnings)
+    assert any(
+        "96.0% of the particles are rejected as duplicates" in line for line in absurd.warnings
+    )
     usual = run(source, tmp_path / "usual")
     assert 0 < usual.rejected < 90
     assert not any("are rejected" in line for line in usual.warnings)

@@ -252,6 +252,78 @@ def test_one_picker_taken_for_two_is_warned_of(cli, tmp_path):
     assert not warnings_of(cli("run", *case.words(paths), "-o", tmp_path / "one"), "strict")
 
 
+@pytest.mark.parametrize(("y", "same"), [(53.0, True), (47.0, False)])
+def test_one_picker_taken_for_two_is_warned_of_if_a_third_one_wins(cli, tmp_path, y, same):
+    """Equal distances to the winner are not enough: the picks must be at one position."""
+    places = {"third": (50.0, 0.9), "one": (53.0, 0.5), "other": (y, 0.5)}
+    paths = [
+        write_picks(
+            tmp_path / f"{name}.parquet",
+            [
+                {"uid": 100 * n + row, "micrograph": "m", "x": x, "y": 200.0 * row, "score": score}
+                for row in range(3)
+            ],
+        )
+        for n, (name, (x, score)) in enumerate(places.items())
+    ]
+    found = cli("run", *paths, "--votes", "-o", tmp_path / "out")
+    assert Output(tmp_path / "out").manifest["totals"]["votes"]["by_votes"][2]["kept"] == 3
+    warnings = warnings_of(found, "exactly on picks")
+    assert len(warnings) == same
+    if same:
+        assert "one.parquet and " in warnings[0]
+        assert "other.parquet: 100% of the votes" in warnings[0]
+        named = [f"{name}={path}" for name, path in zip("tpp", paths, strict=True)]
+        once = cli("run", *named, "--votes", "-o", tmp_path / "once")
+        assert not warnings_of(once, "exactly on picks")
+        undistanced = cli("run", *paths[1:], "--min-separation", 0, "--votes", "-o", tmp_path / "0")
+        assert not warnings_of(undistanced, "exactly on picks")
+
+
+def test_votes_that_reject_nearly_all_are_warned_of_with_the_reason(cli, three, tmp_path):
+    needed = ["run", *three[:2], "--min-votes", 2, "--min-separation", 0.5, "-o"]
+    found = cli(*needed, tmp_path / "out")
+    (warning,) = warnings_of(found, "rejected for their votes")
+    assert "100.0% of the particles that are no duplicates" in warning
+    assert "Is --min-separation 0.5 large enough" in warning
+    assert not warnings_of(found, "as duplicates")
+    words = ["run", *three, "--min-votes", 3, "--min-score", f"{three[2]}=0.9", "-o"]
+    (warning,) = warnings_of(cli(*words, tmp_path / "less"), "rejected for their votes")
+    assert warning.endswith("Without particles: C.")
+
+
+def test_many_pickers_are_counted_by_number_only(cli, tmp_path):
+    pickers, rows = 17, []
+    for number in range(pickers):
+        places = [(0.0, 100.0 * row) for row in range(pickers) if row <= number]
+        places.append((500.0, 100.0 * number))
+        rows.append(
+            [
+                {"uid": 100 * number + n, "micrograph": "m", "x": x, "y": y, "score": 1.0}
+                for n, (x, y) in enumerate(places)
+            ]
+        )
+    paths = [write_picks(tmp_path / f"p{n}.parquet", each) for n, each in enumerate(rows)]
+    found = cli("run", *paths, "--min-votes", 2, "-o", tmp_path / "out")
+    totals = Output(tmp_path / "out").manifest["totals"]["votes"]
+    expected = [[1, 18, 0], *([votes, 1, 1] for votes in range(2, pickers + 1))]
+    assert [[*each.values()] for each in totals["by_votes"]] == expected
+    assert totals["by_pickers"] == totals["chance"] == []
+    lines = found.stdout.splitlines()
+    lines = lines[next(n for n, line in enumerate(lines) if line.startswith("found by")) + 1 :]
+    assert [line.split()[-3:] for line in lines[:10]] == [
+        *(["18", "0", "18"], *[["1", "1", "0"]] * 8),
+        ["8", "8", "0"],
+    ]
+    assert lines[9].startswith("10 or more pickers")
+    assert not lines[10].startswith("11")
+    checks = dask_dedup.verify(tmp_path / "out")
+    assert checks.verified, checks.lines()
+    page = dask_dedup.report(tmp_path / "out").read_text()
+    assert "10 or more pickers</td>" in page
+    assert "smaller combinations" not in page
+
+
 def test_votes_by_chance_are_warned_of(cli, tmp_path):
     rng = np.random.default_rng(0)
     paths = []
@@ -309,6 +381,27 @@ def test_different_scales_name_three_ways(cli, tmp_path):
     for way in ("--prefer-input-order", "--score-scale standing", "--min-votes"):
         assert way in warning
     assert not warnings_of(cli(*words, tmp_path / "two", "--score-scale", "standing"), "scales")
+    (warning,) = warnings_of(cli(*words, tmp_path / "chosen", "--min-votes", 2), "scales")
+    assert "--min-votes" not in warning
+    page = dask_dedup.report(tmp_path / "chosen").read_text()
+    assert "To choose particles that several pickers found" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "rule"),
+    [
+        (["--min-votes", 2, "--found-by", "C"], "by at least 2 of 3 pickers and by C"),
+        (
+            ["--found-by", "A", "--not-found-by", "B", "--not-found-by", "C"],
+            "by A, but not by B or C",
+        ),
+        (["--not-found-by", "C"], "not by C"),
+    ],
+    ids=str,
+)
+def test_the_first_line_says_which_votes_keep_a_particle(cli, three, tmp_path, words, rule):
+    found = cli("run", *three, *words, "-o", tmp_path / "out")
+    assert f"; kept if found {rule}; " in found.stderr + found.stdout
 
 
 # --- other tables

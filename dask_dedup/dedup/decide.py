@@ -41,9 +41,9 @@ class Rejections(ArrayTable):
     standing : (n,) float64
         Place by score among the picks of the same input and micrograph; NaN if it is not used, or without a score.
     votes : (n,) uint16
-        Votes of a particle that is rejected for too few of them; 0 for others.
+        Votes of a particle that is rejected for its votes; 0 for others.
     winner_row_id : (n,) uint64
-        `NO_ROW_ID` if there is no winner: the row was set aside or has too few votes, or duplicates are removed
+        `NO_ROW_ID` if there is no winner: the row was set aside or is rejected for its votes, or duplicates are removed
         entirely.
     winner_votes : (n,) uint16
         0 if votes are not counted.

@@ -26,7 +26,7 @@ NUMBERS: dict[str, tuple[Any, float, float, str]] = {
     "micrograph_height": (Integral, 1, inf, "at least 1 (pixel)"),
     "min_score": (Real, -FARTHEST, FARTHEST, "between -1e9 and 1e9"),
     "min_votes": (Integral, 1, inf, "at least 1"),
-    "vote_distance": (Real, 0, FARTHEST, "between 0 and 1e9 (angstrom)"),
+    "vote_distance": (Real, 0, FARTHEST, "above 0 and at most 1e9 (angstrom)"),
 }
 OPTIONAL = ("micrograph_height", "vote_distance")
 #: Value of `min_separation` for the recommended separation.
@@ -38,7 +38,7 @@ def check_number(name: str, value: Any, where: str = "") -> None:
     if (name, value) == ("min_separation", AUTO):
         return
     kind, least, largest, limits = NUMBERS[name]
-    if not isinstance(value, kind):
+    if isinstance(value, bool) or not isinstance(value, kind):
         whole = " whole" if kind is Integral else ""
         raise InputError(f"{where}{parameter(name)} is {value!r}; it must be a{whole} number.")
     if not least <= value <= largest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dask_dedup.dedup.limits import NUMBERS
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
@@ -49,7 +50,8 @@ def check_votes(params: DedupParams) -> None:
             "distances. Drop one of them."
         )
     if distance <= 0:
-        raise InputError(f"{parameter('vote_distance')} is 0; it must be above 0 (angstrom).")
+        limits = NUMBERS["vote_distance"][-1]
+        raise InputError(f"{parameter('vote_distance')} is 0; it must be {limits}.")
     if not params.chooses_separation and distance > params.min_separation:
         limit = parameter("min_separation", f"{params.min_separation:g}")
         raise InputError(

@@ -44,6 +44,8 @@ class Votes(ArrayTable):
         Number of the picker.
     picks : (n,) int32
         Number of its particles that voted.
+    coincident : (n,) uint16
+        Source of the voter of another picker at exactly the same position; that of the voter if there is none.
     distance : (n,) float64
         Angstrom, between the representative and the voter.
     """
@@ -61,6 +63,7 @@ class Votes(ArrayTable):
     voter_uid: NDArray[np.uint64]
     voter_source: NDArray[np.uint16]
     voter_score: NDArray[np.float64]
+    coincident: NDArray[np.uint16]
     distance: NDArray[np.float64]
 
     @property
@@ -86,7 +89,7 @@ class Votes(ArrayTable):
 
 Votes.dtypes = dtypes_of(
     *(Votes, "u8", "u8", "u8", "u2", "?", "u2", "u2", "u2"),
-    *("i4", "u8", "u8", "u2", "f8", "f8"),
+    *("i4", "u8", "u8", "u2", "f8", "u2", "f8"),
 )
 
 
@@ -225,7 +228,7 @@ class CountedVotes:
     votes : (n,) uint16
         Of each particle; 0 if it is no representative.
     outvoted : (n,) bool
-        Whether a particle is a representative with too few votes.
+        Whether a particle is a representative that is rejected for its votes.
     """
 
     table: Votes
@@ -280,7 +283,9 @@ def count_votes(
     order = np.argsort(slot)
     starts = _starts(slot[order])
     nearest, least = _nearest_of_runs(voter[order], apart[order], starts, keys)
+    least = np.maximum(least, 0.0)
     voted, by = np.divmod(slot[order][starts], pickers)
+    same = _find_coincident_voters(picks, voted, nearest, least)
 
     seen = np.zeros((int(micrographs.max(initial=-1)) + 1, pickers), dtype=bool)
     seen[micrographs, picker] = True
@@ -307,6 +312,31 @@ def count_votes(
         voter_uid=picks.uid[nearest],
         voter_source=picks.source[nearest],
         voter_score=picks.score[nearest],
-        distance=np.maximum(least, 0.0),
+        coincident=picks.source[nearest[same]],
+        distance=least,
     )
     return CountedVotes(table, votes.astype(np.uint16), outvoted)
+
+
+def _find_coincident_voters(
+    picks: Picks, voted: Indices, voter: Indices, distance: Floats
+) -> Indices:
+    """Return an earlier row of the same representative with a voter at exactly the same position, (n,).
+
+    Without such a row it is the row itself. `voted` must be sorted.
+    """
+    same = np.arange(voted.size)
+    rows = same
+    for apart in range(1, voted.size):
+        rows = rows[rows >= apart]
+        rows = rows[voted[rows] == voted[rows - apart]]
+        if not rows.size:
+            break
+        found = np.flatnonzero(distance[rows] == distance[rows - apart])
+        one, other = voter[rows[found]], voter[rows[found] - apart]
+        for column in (picks.x, picks.y, picks.z):
+            alike = column[one] == column[other]
+            found, one, other = found[alike], one[alike], other[alike]
+        same[rows[found]] -= apart
+        rows = np.delete(rows, found)
+    return same

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
     Counts = NDArray[np.signedinteger]
 
+#: Above this number of pickers, sets and pairs of them are not listed, as there are too many.
+MOST_LISTED = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Voting:
@@ -52,6 +55,11 @@ class Voting:
         both = [number for number in self.found_by if number in self.not_found_by]
         if both:
             raise named_twice_error(self.pickers[both[0]])
+
+    @property
+    def lists_sets(self) -> bool:
+        """Whether particles are counted by the set of pickers that found them, not only by the number of pickers."""
+        return len(self.pickers) <= MOST_LISTED
 
     def keeps(
         self, votes: Counts, micrograph: Counts, seen: Bools, found_by: Callable[[int], Bools]

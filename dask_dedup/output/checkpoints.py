@@ -34,8 +34,6 @@ class PairCounts:
         Pairs by the input of the winner.
     distances : tuple of int
         Pairs by distance, in equal bins from 0 to the separation.
-    on_winner : tuple of int
-        Pairs at distance 0 by the input of the winner.
     """
 
     same_uid: int
@@ -43,13 +41,11 @@ class PairCounts:
     by_row_order: int
     lost_to: tuple[int, ...]
     distances: tuple[int, ...]
-    on_winner: tuple[int, ...]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore counts from JSON."""
-        names = ("lost_to", "distances", "on_winner")
-        lists = {name: tuple(values[name]) for name in names}
+        lists = {name: tuple(values[name]) for name in ("lost_to", "distances")}
         return cls(**{**values, **lists})
 
 
@@ -59,20 +55,30 @@ class VoteCounts:
 
     Attributes
     ----------
-    by_pickers : tuple of (tuple of int, int, int)
-        Sets of pickers, with the representatives that these pickers voted for, and how many of them are kept.
+    by_votes : tuple of (int, int, int)
+        Numbers of votes, with the representatives that have so many, and how many of them are kept.
+    by_pickers : tuple of (int, int, int)
+        The same for sets of pickers. Each picker is a bit. Empty if `Voting.lists_sets` is False.
     unseen : int
         Representatives that are rejected, or spared, because too few pickers have particles on their micrograph.
+    voters : tuple of int
+        Votes by the input of the nearest voter.
+    coincident : tuple of (int, int, int)
+        Pairs of inputs, with the votes from a particle of the first at exactly the position of one of the second.
     """
 
-    by_pickers: tuple[tuple[tuple[int, ...], int, int], ...]
+    by_votes: tuple[tuple[int, int, int], ...]
+    by_pickers: tuple[tuple[int, int, int], ...]
     unseen: int
+    voters: tuple[int, ...]
+    coincident: tuple[tuple[int, int, int], ...]
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore counts from JSON."""
-        sets = tuple((tuple(pickers), *counts) for pickers, *counts in values["by_pickers"])
-        return cls(**{**values, "by_pickers": sets})
+        names = ("by_votes", "by_pickers", "coincident")
+        lists = {name: tuple(map(tuple, values[name])) for name in names}
+        return cls(**{**values, **lists, "voters": tuple(values["voters"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class FragmentCheckpoint:
     ----------
     fragment, source, rows, kept, rejected : int
     outvoted : int
-        Rows that are rejected for too few votes.
+        Rows that are rejected for their votes.
     pairs : PairCounts
     votes : VoteCounts or None
         None if votes are not counted.

@@ -37,12 +37,15 @@ class Voters:
     ----------
     few : int
         Micrographs on which fewer pickers than `min_votes` have comparable particles.
+    without : tuple of int
+        Numbers of the pickers without comparable particles.
     chance : (p, p) float64 or None
         Chance level of each ordered pair of p pickers: how often a pick of the first would be within the vote
         distance of one of the second if it were anywhere on its micrograph. None if no distances are measured.
     """
 
     few: int
+    without: tuple[int, ...]
     chance: Floats | None
 
     def warnings(self, voting: Voting) -> list[Message]:
@@ -99,7 +102,7 @@ def find_voters(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Voters | No
         if share is not None:
             near += counts.T @ np.minimum(counts * share[start:stop, np.newaxis], 1.0)
     chance = None if share is None else near / np.maximum(total, 1.0)[:, np.newaxis]
-    return Voters(few, chance)
+    return Voters(few, tuple(np.flatnonzero(total == 0).tolist()), chance)
 
 
 def _share_of_ball(

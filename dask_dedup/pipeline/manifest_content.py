@@ -238,16 +238,16 @@ def _outputs(
 
 
 def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
-    """Return a list of one warning if nearly all particles are rejected, else []."""
+    """Return a list of one warning if nearly all particles are rejected as duplicates, else []."""
     params = job.inputs.params
-    rejected = sum(checkpoint.rejected for checkpoint in checkpoints)
+    rejected = sum(checkpoint.rejected - checkpoint.outvoted for checkpoint in checkpoints)
     for reasons in plan.invalid.values():
         rejected -= sum(reasons.values()) if params.invalid == "reject" else reasons.get("score", 0)
     if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
         return []
     return [
         Message(
-            f"{rejected / plan.rows:.1%} of the particles are rejected. Is "
+            f"{rejected / plan.rows:.1%} of the particles are rejected as duplicates. Is "
             f"{parameter('min_separation', f'{params.min_separation:g}')} meant, in angstrom? "
             f"For copies of a symmetry expansion, use {parameter('undo_symmetry_expansion')}."
         )

@@ -181,12 +181,6 @@ def count_pairs(inputs: Inputs, rejections: Rejections) -> PairCounts:
         by_row_order=_count_by_row_order(inputs, rejections),
         lost_to=tuple(lost_to.sum(axis=0).tolist()),
         distances=tuple(bin_distances(rejections.distance[won], separation).tolist()),
-        on_winner=tuple(
-            np.bincount(
-                rejections.winner_source[won & (rejections.distance == 0)],
-                minlength=len(inputs.tables),
-            ).tolist()
-        ),
     )
 
 

@@ -29,7 +29,7 @@ class RunResult:
     low_score : int
         Rows with a score worse than `min_score`. They are counted in `rejected` too.
     outvoted : int
-        Rows that too few pickers voted for. They are counted in `rejected` too.
+        Rows rejected for their votes. They are counted in `rejected` too.
     by_input : list of dict
         ``path``, ``rows``, ``kept``, ``rejected``, ``invalid``, ``low_score`` and ``outvoted`` of each input.
     warnings : list of str
@@ -82,6 +82,8 @@ class RunResult:
 
     def _repr_html_(self) -> str:
         rows = {"output": self.output, "particles": f"{self.rows:,}", "kept": f"{self.kept:,}"}
-        rows |= {"rejected": f"{self.rejected:,}", "not compared": f"{self.invalid:,}"}
+        rows["rejected"] = f"{self.rejected:,}"
+        rows |= {"rejected for their votes": f"{self.outvoted:,}"} if self.outvoted else {}
+        rows["not compared"] = f"{self.invalid:,}"
         rows |= {"warning": "; ".join(self.warnings)} if self.warnings else {}
         return html_table("Duplicates removed", rows, self.output / PAGE)

@@ -55,8 +55,9 @@ def _describe_votes(inputs: Inputs) -> str:
     if voting.min_votes > 1:
         wanted.append(f"at least {voting.min_votes} of {number} pickers")
     wanted += [voting.pickers[each] for each in voting.found_by]
-    rules = [f"by {each}" for each in wanted]
-    rules += [f"not by {voting.pickers[each]}" for each in voting.not_found_by]
-    if not rules:
-        return f"; the votes of {number} pickers are counted"
-    return f"; kept if found {', '.join(rules)}"
+    unwanted = " or ".join(voting.pickers[each] for each in voting.not_found_by)
+    found = " and ".join(f"by {each}" for each in wanted)
+    if unwanted:
+        found = f"{found}, but not by {unwanted}" if found else f"not by {unwanted}"
+        return f"; kept if found {found}"
+    return f"; kept if found {found}" if found else f"; the votes of {number} pickers are counted"

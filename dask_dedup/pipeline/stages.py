@@ -239,7 +239,7 @@ def write_fragment(
             rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
             outvoted=int(np.count_nonzero(rejections.votes)),
             pairs=count_pairs(job.inputs, rejections),
-            votes=tally_votes(decisions.votes, job.inputs.voting) if job.inputs.voting else None,
+            votes=tally_votes(job.inputs, decisions.votes),
             sample=digest_of(plan.sample),
             counts=decided.counts,
             files=files,

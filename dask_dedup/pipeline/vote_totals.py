@@ -5,58 +5,67 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from dask_dedup.hints import Message
+from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.voters import warn_about_few
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from dask_dedup.dedup.voting import Voting
-    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.output.checkpoints import FragmentCheckpoint, VoteCounts
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.voters import Voters
 
-#: Two pickers may be one if this share of the picks of the smaller one is exactly on picks of the other.
+#: Two pickers may be one if this share of the votes of the smaller one is from exactly the picks of the other.
 _MOST_SHARED = 0.2
+#: Above this share of particles rejected for their votes, a run warns.
+_MOST_OUTVOTED = 0.9
 
 
 def vote_totals(
     voting: Voting, voters: Voters, checkpoints: Iterable[FragmentCheckpoint]
 ) -> dict[str, Any]:
     """Return the counts of votes for the manifest."""
-    found: Counter[tuple[int, ...]] = Counter()
-    kept: Counter[tuple[int, ...]] = Counter()
-    for checkpoint in checkpoints:
-        for pickers, total, stay in checkpoint.votes.by_pickers if checkpoint.votes else ():
-            found[pickers] += total
-            kept[pickers] += stay
+    counts = [checkpoint.votes for checkpoint in checkpoints if checkpoint.votes]
+    by_votes = _add(entry for each in counts for entry in each.by_votes)
+    by_pickers = {
+        tuple(n for n in range(len(voting.pickers)) if bits >> n & 1): numbers
+        for bits, numbers in _add(entry for each in counts for entry in each.by_pickers).items()
+    }
     return {
         "pickers": list(voting.pickers),
         "by_votes": [
-            {
-                "votes": votes,
-                "representatives": sum(n for pickers, n in found.items() if len(pickers) == votes),
-                "kept": sum(n for pickers, n in kept.items() if len(pickers) == votes),
-            }
+            {"votes": votes, "representatives": found, "kept": kept}
             for votes in range(1, len(voting.pickers) + 1)
+            for found, kept in [by_votes.get(votes, (0, 0))]
         ],
         "by_pickers": [
             {
                 "pickers": [voting.pickers[number] for number in pickers],
-                "representatives": number,
-                "kept": kept[pickers],
+                "representatives": found,
+                "kept": kept,
             }
-            for pickers, number in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+            for pickers, (found, kept) in sorted(
+                by_pickers.items(), key=lambda item: (-item[1][0], item[0])
+            )
         ],
         "chance": _chance(voting, voters),
         "micrographs_with_few_pickers": voters.few,
     }
 
 
+def _add(entries: Iterable[tuple[int, int, int]]) -> dict[int, tuple[int, int]]:
+    """Add up the representatives, and those that are kept, by the first number of each entry."""
+    found: Counter[int] = Counter()
+    kept: Counter[int] = Counter()
+    for key, total, stay in entries:
+        found[key] += total
+        kept[key] += stay
+    return {key: (total, kept[key]) for key, total in found.items()}
+
+
 def _chance(voting: Voting, voters: Voters) -> list[dict[str, Any]]:
-    if voters.chance is None:
+    if voters.chance is None or not voting.lists_sets:
         return []
     return [
         {"picker": one, "near": other, "level": round(float(level), 4)}
@@ -73,31 +82,54 @@ def vote_doubts(
     voting = inputs.voting
     if voting is None:
         return []
-    unseen = sum(checkpoint.votes.unseen for checkpoint in checkpoints if checkpoint.votes)
-    return [*_warn_about_same(inputs, voting, checkpoints), *warn_about_few(voters, voting, unseen)]
+    counts = [checkpoint.votes for checkpoint in checkpoints if checkpoint.votes]
+    return [
+        # Without distances, picks at one position are what was asked for.
+        *(_warn_about_same(inputs, counts) if inputs.params.measures else ()),
+        *warn_about_few(voters, voting, sum(each.unseen for each in counts)),
+        *_warn_about_outvoted(inputs, voting, voters, counts),
+    ]
 
 
-def _warn_about_same(
-    inputs: Inputs, voting: Voting, checkpoints: Sequence[FragmentCheckpoint]
-) -> list[Message]:
-    """Return a list of one warning if two inputs of different pickers hold the same picks, else []."""
-    number = len(inputs.tables)
-    shared = np.zeros((number, number), dtype=np.int64)
-    for checkpoint in checkpoints:
-        shared[checkpoint.source] += checkpoint.pairs.on_winner
-    shared += shared.T
-    rows = np.array([max(1, table.rows) for table in inputs.tables])
-    picker = np.array(voting.picker_of)
-    share = shared / np.minimum(rows[:, np.newaxis], rows)
-    share[(picker[:, np.newaxis] == picker) | (np.tri(number, dtype=bool))] = 0.0
-    if not number or share.max() < _MOST_SHARED:
+def _warn_about_same(inputs: Inputs, counts: Sequence[VoteCounts]) -> list[Message]:
+    """Return a list of one warning if two inputs of different pickers have the same picks, else []."""
+    shared: Counter[tuple[int, int]] = Counter()
+    votes = [0] * len(inputs.tables)
+    for each in counts:
+        votes = [sum(pair) for pair in zip(votes, each.voters, strict=True)]
+        for one, other, number in each.coincident:
+            shared[min(one, other), max(one, other)] += number
+    shares = [
+        (-number / min(votes[one], votes[other]), one, other)
+        for (one, other), number in shared.items()
+    ]
+    if not shares or -min(shares)[0] < _MOST_SHARED:
         return []
-    one, other = np.unravel_index(int(share.argmax()), share.shape)
-    paths = [inputs.tables[int(n)].path for n in (one, other)]
+    share, one, other = min(shares)
     return [
         Message(
-            f"{paths[0]} and {paths[1]}: {share[one, other]:.0%} of the picks of the smaller one are exactly on "
-            "picks of the other, and count as found by two pickers. If both inputs are of one picker, give "
-            "both its name (NAME=PATH)."
+            f"{inputs.tables[one].path} and {inputs.tables[other].path}: {-share:.0%} of the votes of the one with "
+            "fewer votes are from picks exactly on picks of the other. If both inputs are of one picker, give both "
+            "its name (NAME=PATH)."
         )
     ]
+
+
+def _warn_about_outvoted(
+    inputs: Inputs, voting: Voting, voters: Voters, counts: Sequence[VoteCounts]
+) -> list[Message]:
+    """Return a list of one warning if nearly all particles are rejected for their votes, else []."""
+    found = sum(total for each in counts for _, total, _ in each.by_votes)
+    outvoted = found - sum(kept for each in counts for *_, kept in each.by_votes)
+    if outvoted <= _MOST_OUTVOTED * found:
+        return []
+    params = inputs.params
+    text = f"{outvoted / found:.1%} of the particles that are no duplicates are rejected for their votes."
+    if voters.without:
+        names = ", ".join(voting.pickers[number] for number in voters.without)
+        text += f" Without particles: {names}."
+    elif not params.undo_symmetry_expansion and not params.not_found_by:
+        name = "min_separation" if params.vote_distance is None else "vote_distance"
+        value = getattr(params, name)
+        text += f" Is {parameter(name, f'{value:g}')} large enough, in angstrom, for the picks of one particle?"
+    return [Message(text)]

@@ -14,6 +14,8 @@ from dask_dedup.pipeline.duplicates import input_names, locate, pandas_metadata
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from numpy.typing import NDArray
+
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.dedup.votes import Votes
     from dask_dedup.dedup.voting import Voting
@@ -39,8 +41,6 @@ VOTES_SCHEMA = pa.schema(
         ("distance_A", pa.float64()),
     ]
 )
-#: Pickers whose votes are held in one integer.
-_BITS = 62
 _PANDAS = pandas_metadata(VOTES_SCHEMA)
 
 
@@ -93,26 +93,38 @@ def votes_table(
     return pa.table(columns, names=names, metadata={"pandas": _PANDAS})
 
 
-def tally_votes(votes: Votes, voting: Voting) -> VoteCounts:
-    """Count the representatives of a fragment by the pickers that voted for them. `votes` must be in order."""
+def tally_votes(inputs: Inputs, votes: Votes) -> VoteCounts | None:
+    """Count the representatives of a fragment by their votes. Return None if votes are not counted.
+
+    `votes` must be in order.
+    """
+    voting = inputs.voting
+    if voting is None:
+        return None
     first = np.flatnonzero(votes.first)
-    # A bit for each picker.
-    words = []
-    for low in range(0, len(voting.pickers), _BITS):
-        place = votes.picker.astype(np.int64) - low
-        bit = np.where((place >= 0) & (place < _BITS), 1 << place.clip(0, _BITS - 1), 0)
-        words.append(np.bitwise_or.reduceat(bit, first) if first.size else first)
-    order = np.lexsort(words)
-    new = np.ones(order.size, dtype=bool)
-    new[1:] = np.any([word[order][1:] != word[order][:-1] for word in words], axis=0)
-    starts = np.flatnonzero(new)
-    number, kept = np.cumsum(new) - 1, votes.kept[first]
-    total = np.bincount(number, minlength=starts.size)
-    stay = np.bincount(number, weights=kept[order], minlength=starts.size)
-    sets = []
-    for at, *counts in zip(first[order[starts]], total.tolist(), stay.tolist(), strict=True):
-        pickers = votes.picker[at : at + int(votes.votes[at])]
-        sets.append((tuple(pickers.tolist()), counts[0], int(counts[1])))
-    lacking = votes.votes[first] < voting.min_votes
-    unseen = (votes.pickers_here[first] < voting.min_votes) & lacking
-    return VoteCounts(tuple(sets), int((unseen & (kept == voting.relax_unseen)).sum()))
+    number, kept = votes.votes[first], votes.kept[first]
+    by_pickers = []
+    if voting.lists_sets and first.size:
+        bits = np.bitwise_or.reduceat(1 << votes.picker.astype(np.int64), first)
+        by_pickers = _count_kept(bits, kept)
+    unseen = (votes.pickers_here[first] < voting.min_votes) & (number < voting.min_votes)
+    one, other = votes.voter_source, votes.coincident
+    pairs = np.column_stack([one, other])[one != other]
+    distinct, count = np.unique(pairs, axis=0, return_counts=True)
+    return VoteCounts(
+        by_votes=tuple(_count_kept(number, kept)),
+        by_pickers=tuple(by_pickers),
+        unseen=int((unseen & (kept == voting.relax_unseen)).sum()),
+        voters=tuple(np.bincount(one, minlength=len(inputs.tables)).tolist()),
+        coincident=tuple(
+            (*pair, n) for pair, n in zip(distinct.tolist(), count.tolist(), strict=True)
+        ),
+    )
+
+
+def _count_kept(values: NDArray[np.integer], kept: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
+    """Return each distinct value, with its numbers of rows and of kept rows."""
+    distinct, at = np.unique(values, return_inverse=True)
+    total = np.bincount(at, minlength=distinct.size)
+    stay = np.bincount(at[kept], minlength=distinct.size)
+    return list(zip(distinct.tolist(), total.tolist(), stay.tolist(), strict=True))

@@ -56,19 +56,36 @@ def outcome_lines(result: RunResult, labels: Mapping[str, str] | None = None) ->
 
 #: Above this number of pickers their combinations are not listed.
 _COMBINED = 3
+#: From this number of votes on, particles are counted together.
+_MANY_VOTES = 10
 
 
 def _found_by(votes: dict[str, Any]) -> list[tuple[str, int, int]]:
     """Return each combination of pickers, or of many pickers each number, with the particles found and rejected."""
-    many = len(votes["pickers"]) > _COMBINED
-    return [
-        (
-            counted(entry["votes"], "picker") if many else " + ".join(entry["pickers"]),
-            entry["representatives"],
-            entry["representatives"] - entry["kept"],
-        )
-        for entry in votes["by_votes" if many else "by_pickers"]
-    ]
+    if len(votes["pickers"]) > _COMBINED:
+        rows = by_number_of_pickers(votes["by_votes"])
+    else:
+        rows = [
+            (" + ".join(entry["pickers"]), entry["representatives"], entry["kept"])
+            for entry in votes["by_pickers"]
+        ]
+    return [(name, found, found - kept) for name, found, kept in rows]
+
+
+def by_number_of_pickers(by_votes: Sequence[dict[str, int]]) -> list[tuple[str, int, int]]:
+    """Return the particles that each number of pickers found, and those of them that are kept.
+
+    Numbers without particles are left out, and large ones are one row.
+    """
+    rows: dict[str, tuple[int, int]] = {}
+    for entry in by_votes:
+        votes, found = entry["votes"], entry["representatives"]
+        if found:
+            many = f"{_MANY_VOTES} or more pickers"
+            name = counted(votes, "picker") if votes < _MANY_VOTES else many
+            total, kept = rows.get(name, (0, 0))
+            rows[name] = total + found, kept + entry["kept"]
+    return [(name, *numbers) for name, numbers in rows.items()]
 
 
 def count_lines(

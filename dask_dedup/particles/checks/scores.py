@@ -214,9 +214,13 @@ def _scale_warnings(inputs: Inputs, scores: dict[int, ScoreRange]) -> list[str]:
         f"{inputs.tables[source].path}: {score.low:g} to {score.high:g}"
         for source, score in scores.items()
     )
-    return [
+    text = (
         f"the inputs' scores are on different scales ({ranges}), so one input may win by its scale "
         f"alone. If you know which picker centres best, list it first and pass "
-        f"{parameter('prefer_input_order')}; if not, pass {parameter('score_scale', 'standing')}. To choose "
-        f"particles that several pickers found, pass {parameter('min_votes', 2)}."
-    ]
+        f"{parameter('prefer_input_order')}; if not, pass {parameter('score_scale', 'standing')}."
+    )
+    if not inputs.params.votes_decide:
+        text += (
+            f" To choose particles that several pickers found, pass {parameter('min_votes', 2)}."
+        )
+    return [text]

@@ -178,6 +178,11 @@ def _thicknesses(subject: Subject) -> list[float]:
     ]
 
 
+def _most_votes(votes: dict[str, Any]) -> int:
+    """Return the largest number of votes that a particle has."""
+    return max((each["votes"] for each in votes["by_votes"] if each["representatives"]), default=0)
+
+
 def _data(
     subject: Subject,
     viewer: Viewer,
@@ -192,6 +197,7 @@ def _data(
         "winners": subject.has_winners,
         "rejected": subject.manifest["totals"]["rejected"],
         "voters": len(subject.votes["pickers"]) if subject.votes else 0,
+        "most_votes": _most_votes(subject.votes) if subject.votes else 0,
         "decided": subject.params.votes_decide,
         "planned": subject.is_planned,
         "filaments": subject.params.ignore_within_filament,

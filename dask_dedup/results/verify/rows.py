@@ -271,7 +271,7 @@ def compare_totals(run: FinishedRun) -> str:
     rows = {name: np.zeros(len(inputs), dtype=np.int64) for name in DATASETS}
     same_uid = across = 0
     outvoted = np.zeros(len(inputs), dtype=np.int64)
-    voters = VoterCounts()
+    voters = VoterCounts(totals["votes"]["pickers"] if totals["votes"] else ())
     for file in run.files:
         if not file.holds_rows:
             continue

@@ -113,8 +113,8 @@ if (data.pickers.length > data.colours) {
 chips.append(chip("kept", on => { show.kept = on; }, "cx"));
 if (data.rejected) chips.append(chip(data.decided ? "duplicates" : "rejected", on => { show.rejected = on; }, "r cx"));
 if (data.decided) chips.append(chip("rejected for their votes", on => { show.outvoted = on; }, "v cx"));
-if (data.voters > 1) {
-  const counts = Array.from({ length: data.voters - 1 }, (_, k) => k + 2);
+if (data.most_votes > 1) {
+  const counts = Array.from({ length: data.most_votes - 1 }, (_, k) => k + 2).filter(k => k <= 10 || k % 10 === 0 || k === data.voters);
   const choice = element("select", {}, element("option", { value: 1 }, "found by any picker"),
     ...counts.map(k => element("option", { value: k }, k < data.voters ? `found by ${k} pickers or more` : `found by all ${k} pickers`)));
   choice.setAttribute("aria-label", "Pickers that found a particle");

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from dask_dedup.results.report.ticks import figures
 from dask_dedup.results.report.wording import in_words, percent, votes_needed
+from dask_dedup.results.summary import by_number_of_pickers
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
     from dask_dedup.results.report.neighbours import ClosePairs
     from dask_dedup.results.report.subject import Picker, Subject
 
-#: Combinations of pickers in the table, and pickers in the matrix.
-_COMBINATIONS, _MATRIX = 12, 8
+#: Rows of the table of particles found, and pickers in the matrix.
+_ROWS, _MATRIX = 12, 8
+#: Above this number of pickers, particles are listed by how many pickers found them, not by which.
+_COMBINED = 6
 #: Pickers in a matrix whose cells have the chance level, too.
 _WITH_CHANCE = 4
-#: Pickers that are shown as dots.
-_DOTS = 8
 #: Bits of a number that stands for a combination of pickers.
 _WORD = 64
 #: Pairs of picks for a median.
@@ -34,25 +36,20 @@ def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | No
         return None
     if votes is None and not subject.duplicates:
         return None
-    found = _voters(votes) if votes else {who: (n, n) for who, n in found_by(subject).items()}
-    total = sum(number for number, _ in found.values())
-    if not total:
+    found = votes or _count_sampled(subject)
+    rows = _rows(subject, found)
+    if not rows:
         return None
-    ordered = sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
-    rest = sum(number for _, (number, _) in ordered[_COMBINATIONS:])
+    total = sum(row["number"] for row in rows)
+    rest = sum(row["number"] for row in rows[_ROWS:])
     return {
         "text": _text(subject, found, total),
-        "dots": len(subject.pickers) <= _DOTS,
+        "dots": len(found["pickers"]) <= _COMBINED,
         "decided": subject.params.votes_decide,
-        "rows": [
-            {"who": who, "label": _label(subject.pickers, who), "number": number, "kept": kept}
-            for who, (number, kept) in ordered[:_COMBINATIONS]
-        ],
-        "most": ordered[0][1][0],
+        "rows": rows[:_ROWS],
+        "most": max(row["number"] for row in rows),
         "total": total,
-        "rest": f"{len(ordered) - _COMBINATIONS:,} smaller combinations hold {rest:,}."
-        if rest
-        else "",
+        "rest": f"{len(rows) - _ROWS:,} smaller combinations hold {rest:,}." if rest else "",
         "sampled": _chance(subject, votes) if votes else _sampled(subject),
         "reach": f"{subject.vote_distance:g}",
         "matrix": _matrix(subject, pairs),
@@ -60,13 +57,47 @@ def agreement(subject: Subject, pairs: ClosePairs | None) -> dict[str, Any] | No
     }
 
 
-def _voters(votes: dict[str, Any]) -> dict[tuple[int, ...], tuple[int, int]]:
-    """Map each combination of pickers to the particles that these voted for, and to how many of them were kept."""
-    number = {name: n for n, name in enumerate(votes["pickers"])}
+def _count_sampled(subject: Subject) -> dict[str, Any]:
+    """Count the kept picks of the sample by the pickers that found them, as the manifest counts votes."""
+    sets = sorted(found_by(subject).items(), key=lambda item: (-item[1], item[0]))
+    number = Counter[int]()
+    for who, count in sets:
+        number[len(who)] += count
     return {
-        tuple(number[name] for name in entry["pickers"]): (entry["representatives"], entry["kept"])
-        for entry in votes["by_pickers"]
+        "pickers": [picker.name for picker in subject.pickers],
+        "by_votes": [
+            {"votes": votes, "representatives": number[votes], "kept": number[votes]}
+            for votes in sorted(number)
+        ],
+        "by_pickers": [
+            {
+                "pickers": [subject.pickers[n].name for n in who],
+                "representatives": count,
+                "kept": count,
+            }
+            for who, count in sets
+        ],
     }
+
+
+def _rows(subject: Subject, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a row for each combination of pickers, or of many pickers for each number of them."""
+    if len(found["pickers"]) > _COMBINED:
+        return [
+            {"label": label, "number": number, "kept": kept}
+            for label, number, kept in by_number_of_pickers(found["by_votes"])
+        ]
+    order = {name: n for n, name in enumerate(found["pickers"])}
+    sets = [[order[name] for name in entry["pickers"]] for entry in found["by_pickers"]]
+    return [
+        {
+            "who": who,
+            "label": _label(subject.pickers, who),
+            "number": entry["representatives"],
+            "kept": entry["kept"],
+        }
+        for who, entry in zip(sets, found["by_pickers"], strict=True)
+    ]
 
 
 def _chance(subject: Subject, votes: dict[str, Any]) -> str:
@@ -124,9 +155,10 @@ def _members(mask: list[int]) -> tuple[int, ...]:
     )
 
 
-def _text(subject: Subject, found: dict[tuple[int, ...], tuple[int, int]], total: int) -> str:
+def _text(subject: Subject, found: dict[str, Any], total: int) -> str:
     number = len(subject.pickers)
-    shared = sum(count for who, (count, _) in found.items() if len(who) > 1)
+    by_votes = {entry["votes"]: entry["representatives"] for entry in found["by_votes"]}
+    shared = sum(count for votes, count in by_votes.items() if votes > 1)
     what = "particles kept" if not subject.sampled_from else "particles kept in the sample"
     if subject.votes:
         what = "particles" if subject.params.votes_decide else "particles kept"
@@ -137,18 +169,18 @@ def _text(subject: Subject, found: dict[tuple[int, ...], tuple[int, int]], total
         text += "both pickers"
     else:
         text += "more than one picker"
-        everyone, _ = found.get(tuple(range(number)), (0, 0))
+        everyone = by_votes.get(number, 0)
         if everyone:
             text += f", {everyone:,} of them by all {in_words(number).lower()}"
     if not subject.params.votes_decide:
         return f"{text}."
-    kept = sum(count for _, count in found.values())
+    kept = sum(entry["kept"] for entry in found["by_votes"])
     if subject.params.relax_unseen:
         return f"{text}. {kept:,} were kept."
     return f"{text}. The {kept:,} {votes_needed(subject)} were kept."
 
 
-def _label(pickers: list[Picker], who: tuple[int, ...]) -> str:
+def _label(pickers: list[Picker], who: list[int]) -> str:
     names = [pickers[number].name for number in who]
     return f"{names[0]} only" if len(names) == 1 else " + ".join(names)
 

@@ -49,14 +49,15 @@ def _scales(subject: Subject, panels: list[dict[str, Any]]) -> dict[str, Any]:
     won = _who_won(subject)
     if won:
         text += f" {won}"
+    advice = (
+        f"If you trust one picker more, list it first and add {as_flag('prefer_input_order')}. If not, add "
+        f"{as_flag('score_scale')} standing."
+    )
+    if not subject.params.votes_decide:
+        advice += f" To choose particles that several pickers found, add {as_flag('min_votes')} 2."
     return {
         "heading": "The pickers\u2019 scores are on different scales",
-        "lines": [
-            text,
-            f"If you trust one picker more, list it first and add {as_flag('prefer_input_order')}. If not, add "
-            f"{as_flag('score_scale')} standing. To choose particles that several pickers found, add "
-            f"{as_flag('min_votes')} 2.",
-        ],
+        "lines": [text, advice],
     }
 
 
