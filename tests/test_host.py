@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
 import threading
+import time
+import weakref
 
 import pytest
 from tables import cryosparc, write_file
@@ -15,7 +18,9 @@ import dask_dedup
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats.star import lines
+from dask_dedup.integrations import interruption
 from dask_dedup.integrations.host import run_in_job
+from dask_dedup.integrations.interruption import interrupted_by_signals
 from dask_dedup.integrations.supervisor import ABORTED, FAILED, SUCCEEDED, supervise
 
 
@@ -25,6 +30,8 @@ def test_a_run_replaces_its_earlier_result_and_leaves_other_files_of_the_job(tmp
     job.mkdir()
     (job / "note.txt").write_text("mine")
     lines = []
+    logger = logging.getLogger("dask_dedup")
+    before = logger.handlers, logger.level
     for separation in (20, 200):
         params = DedupParams(min_separation=separation)
         result = run_in_job(
@@ -37,6 +44,7 @@ def test_a_run_replaces_its_earlier_result_and_leaves_other_files_of_the_job(tmp
     assert sum("shows none of the named micrographs" in line for line in lines) == 2
     with pytest.raises(InputError):
         run_in_job(job, [tmp_path / "missing.star"], params, lines.append)
+    assert (logger.handlers, logger.level) == before
 
 
 def test_a_run_uses_no_more_threads_than_it_is_given(tmp_path, cli):
@@ -89,6 +97,50 @@ def test_a_signal_ends_the_process_and_is_a_failure(number):
     timer.start()
     assert supervise(python("import time; time.sleep(60)")).outcome == FAILED
     timer.join()
+
+
+@pytest.fixture
+def hangup_ignored():
+    """Ignore SIGHUP, as `nohup` does."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("hangup_ignored")
+def test_a_signal_that_is_ignored_ends_nothing():
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGHUP))
+    timer.start()
+    assert supervise(python("import time; time.sleep(0.3)")).outcome == SUCCEEDED
+    with interrupted_by_signals():
+        signal.raise_signal(signal.SIGHUP)
+    timer.join()
+
+
+def test_an_interruption_that_python_drops_is_repeated():
+    class Finalized:
+        pass
+
+    thing = Finalized()
+    # Python drops what a callback of a weak reference raises.
+    reference = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGTERM))
+    try:
+        with interrupted_by_signals():
+            del thing
+            time.sleep(10)
+            pytest.fail("not interrupted")
+    except KeyboardInterrupt:
+        assert reference() is None
+
+
+def test_a_second_signal_interrupts_only_after_a_while(monkeypatch):
+    with interrupted_by_signals():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # the run removes what is unfinished
+        monkeypatch.setattr(interruption.time, "monotonic", lambda: float("inf"))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_a_run_scans_a_file_with_no_more_threads_than_it_is_given(tmp_path, monkeypatch):

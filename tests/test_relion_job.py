@@ -300,6 +300,20 @@ def test_a_job_that_is_stopped_while_it_writes_leaves_a_mark_and_nothing_half_wr
         assert [*JOB.glob("dedup/.*")] == []
 
 
+@pytest.mark.slow
+def test_a_job_ends_with_a_mark_if_the_process_that_watches_it_is_killed(project):
+    particles(project, "a.star", 150_000)
+    process = program("--in_parts", "a.star", "--j", 1)
+    until(lambda: [*JOB.glob("dedup/.dask-dedup-*/pieces/*")] or process.poll() is not None)
+    (child,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait()
+    until(lambda: not Path(f"/proc/{child}").exists(), 10)
+    assert marks() == ["EXIT_FAILURE"]
+    assert not (JOB / "dedup/manifest.json").exists()
+    assert "the process that watches the job was killed" in (JOB / "run.err").read_text()
+
+
 RUNNING, SUCCEEDED, FAILED, ABORTED = "0", "2", "3", "4"
 
 

@@ -19,7 +19,7 @@ from dask_dedup.cli.types import (
     together,
 )
 from dask_dedup.integrations import relion as host
-from dask_dedup.integrations.host import interrupted_by_signals
+from dask_dedup.integrations.interruption import interrupted_by_signals
 
 
 class _Job(click.Command):

@@ -1,11 +1,8 @@
-"""What a job inside any host does: run in a subfolder of the job, report to the job's log, end in order."""
+"""What a job inside any host does: run in a subfolder of the job, report to the job's log."""
 
 from __future__ import annotations
 
 import logging
-import signal
-import threading
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +12,7 @@ from dask_dedup.results.command import spell_flag
 from dask_dedup.results.summary import report_line, summary_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.hints import Hint
@@ -23,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Subfolder of a job for the result of its run; the host's own files are beside it.
 FOLDER = "dedup"
-#: Signals that end a job in order; SIGHUP comes when its terminal is closed.
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 logger = logging.getLogger("dask_dedup")
 
@@ -115,28 +110,3 @@ def _report(result: RunResult, named: Sequence[str], spelling: Callable[[Hint], 
             "the report shows none of the named micrographs: %s", error.spelled(spelling)
         )
         return report(result.output, contents=contents)
-
-
-@contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on SIGINT, so that a run removes what is unfinished.
-
-    A signal that is ignored, as with ``nohup``, stays ignored. Without effect outside the main thread, which alone can
-    handle signals.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_: object) -> None:
-        for each in before:
-            signal.signal(each, signal.SIG_IGN)  # a second signal must not disturb the cleaning up
-        raise KeyboardInterrupt
-
-    watched = [each for each in _SIGNALS if signal.getsignal(each) is not signal.SIG_IGN]
-    before = {each: signal.signal(each, interrupt) for each in watched}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -15,7 +15,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from dask_dedup.integrations.supervisor import ABORTED, FAILED, SUCCEEDED, supervise
+from dask_dedup.integrations.supervisor import (
+    ABORTED,
+    FAILED,
+    SUCCEEDED,
+    end_without_supervisor,
+    supervise,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,7 +40,7 @@ ABORT = "RELION_JOB_ABORT_NOW"
 NODES = "RELION_OUTPUT_NODES.star"
 #: In place of a version: the job is one of CCP-EM Pipeliner, which looks at exit codes and needs no files of RELION.
 PIPELINER = "Pipeliner"
-#: Set for the process of a job whose end is watched.
+#: Names the folder of the job in the process whose end is watched.
 WATCHED = "DASK_DEDUP_WATCHED_JOB"
 
 PARTICLES, COORDINATES = "particles", "coordinates"
@@ -76,8 +82,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _command(arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a job in the same interpreter, without the working folder on the import path."""
-    program = "from dask_dedup.cli import main; main(prog_name='dask-dedup')"
+    program = "from dask_dedup.integrations.relion import work; work()"
     return [sys.executable, "-P", "-c", program, "relion", *arguments]
+
+
+def work() -> None:
+    """Run the command line in this process. If another process watches the job, end with it."""
+    if job := os.environ.get(WATCHED):
+        end_without_supervisor(lambda: _write_mark(Path(job), MARKS[FAILED]))
+    from dask_dedup.cli import main
+
+    main(prog_name="dask-dedup")
 
 
 def job_to_watch(arguments: Sequence[str]) -> Path | None:
@@ -102,7 +117,7 @@ def watch(job: Path, arguments: Sequence[str]) -> int:
         job.mkdir(parents=True, exist_ok=True)
         for mark in MARKS.values():
             (job / mark).unlink(missing_ok=True)
-        os.environ[WATCHED] = "1"
+        os.environ[WATCHED] = str(job)
         outcome, code = supervise(_command(arguments), (job / ABORT).exists)
         if outcome == ABORTED:
             sys.stdout.write("dask-dedup: aborted\n")

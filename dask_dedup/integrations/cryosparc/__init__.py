@@ -22,7 +22,8 @@ from dask_dedup.integrations.cryosparc.result import (
     find_result,
 )
 from dask_dedup.integrations.cryosparc.session import client_errors, log_in
-from dask_dedup.integrations.host import FOLDER, interrupted_by_signals, run_in_job
+from dask_dedup.integrations.host import FOLDER, run_in_job
+from dask_dedup.integrations.interruption import interrupted_by_signals
 from dask_dedup.output.layout import KEPT, MANIFEST, PAGE, REJECTED
 from dask_dedup.results.report.picture import save_pictures
 from dask_dedup.results.summary import outcome_lines
