@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from dask_dedup.hints import Hint, Message, spell
-from dask_dedup.monitoring.log import LineLog, logging_to, progress_lines
+from dask_dedup.monitoring.log import LineLog, log_to, progress_lines
 from dask_dedup.monitoring.progress_bar import SharedProgress
 from dask_dedup.results.command import spell_flag
 
@@ -43,8 +43,11 @@ class TerminalLog(LineLog):
 def terminal_log(*, quiet: bool = False, verbose: bool = False) -> Iterator[TerminalLog]:
     """Print the log to the terminal: only warnings if `quiet`, also DEBUG lines if `verbose`."""
     log = TerminalLog()
-    with logging_to(log, logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO):
+    log_to(log, logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+    try:
         yield log
+    finally:
+        log.write_warnings()
 
 
 @contextmanager

@@ -66,18 +66,31 @@ class LineLog(logging.Handler):
             self.write(line)
 
 
-@contextmanager
-def logging_to(log: LineLog, level: int = logging.INFO) -> Iterator[LineLog]:
-    """Write the messages of the package to `log`, and at the end its warnings."""
+def log_to(log: LineLog, level: int = logging.INFO) -> None:
+    """Write the messages of the package to `log` until the program ends."""
     logger = logging.getLogger("dask_dedup")
     logger.setLevel(level)
     logger.handlers = [log]
-    # A lost scheduler is reported in one line of our own. (Dask sets the level of its loggers itself.)
-    logging.getLogger("distributed.client").addFilter(lambda _: False)
+    logging.getLogger("distributed.client").addFilter(_silent)
+
+
+@contextmanager
+def logging_to(log: LineLog, level: int = logging.INFO) -> Iterator[LineLog]:
+    """Write the messages of the package to `log`, and at the end its warnings. Then log as before."""
+    logger, client = logging.getLogger("dask_dedup"), logging.getLogger("distributed.client")
+    handlers, before, filters = logger.handlers, logger.level, [*client.filters]
+    log_to(log, level)
     try:
         yield log
     finally:
         log.write_warnings()
+        logger.handlers, client.filters = handlers, filters
+        logger.setLevel(before)
+
+
+def _silent(_: logging.LogRecord) -> bool:
+    """Drop a record. A lost scheduler is reported in one line of our own, and Dask sets its levels itself."""
+    return False
 
 
 @contextmanager
