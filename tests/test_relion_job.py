@@ -17,6 +17,7 @@ from test_conversion import LABELS, columns_of, star
 from test_coordinates_lines import put
 from test_relion import BOX, blobs, images_in
 
+from dask_dedup.integrations import relion as relion_job
 from dask_dedup.integrations.relion import Node, node_table, version_of
 
 JOB = Path("External/job003")
@@ -206,6 +207,41 @@ def test_particles_of_several_files_are_one_table(project, job):
     assert "at most 30 A apart" in printed
 
 
+def test_a_table_without_particles_is_no_output(project, job):
+    star(project, "a.star", LABELS, [])
+    printed = job("--in_parts", "a.star")
+    assert "no particles are kept, so the job has no output of kept particles" in printed
+    assert nodes() == []
+    assert not (JOB / "particles.star").exists()
+
+
+def test_outputs_have_paths_relative_to_the_project(project, cli):
+    """A STAR file holds a path with a blank in quotes."""
+    particles(project, "a.star")
+    folder = project / "External/job 003"
+    outcome = cli("relion", "--o", f"{folder}/", "--in_parts", project / "a.star")
+    assert outcome.exit_code == 0, outcome.stderr
+    rows = (folder / "RELION_OUTPUT_NODES.star").read_text().splitlines()
+    begins = '"External/job 003/'
+    assert [row.partition('" ')[0] for row in rows if row.startswith('"')] == [
+        f"{begins}particles.star",
+        f"{begins}dedup/particles_rejected/a.star",
+    ]
+
+
+def test_a_mark_that_cannot_be_written_is_reported(project, monkeypatch, capsys):
+    def refuse(*_, **__):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setenv(relion_job.WATCHED, "")
+    monkeypatch.setattr(relion_job, "supervise", lambda *_: (relion_job.SUCCEEDED, 0))
+    monkeypatch.setattr(Path, "touch", refuse)
+    relion_job.watch(JOB, [])
+    message = capsys.readouterr().err
+    assert "RELION_JOB_EXIT_SUCCESS: cannot be written (Read-only file system)" in message
+    assert "Mark as failed" in message
+
+
 def program(*arguments, **options):
     """Start the program as RELION does. Its output is in run.out and run.err of the job."""
     command = [sys.executable, "-m", "dask_dedup", "relion", "--o", f"{JOB}/", *map(str, arguments)]
@@ -246,8 +282,10 @@ def test_the_mark_of_success_comes_last_and_replaces_earlier_marks(project):
 )
 def test_a_mistake_is_a_failure(project, arguments, message, code):
     particles(project, "a.star")
+    (JOB / "RELION_OUTPUT_NODES.star").touch()  # of an earlier run
     assert program(*arguments).wait() == code
     assert marks() == ["EXIT_FAILURE"]
+    assert not (JOB / "RELION_OUTPUT_NODES.star").exists()
     assert message in (JOB / "run.err").read_text()
     assert not (JOB / "RELION_OUTPUT_NODES.star").exists()
 

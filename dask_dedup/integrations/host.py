@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import DedupError, InputError
+from dask_dedup.integrations import FOLDER
 from dask_dedup.monitoring.log import LineLog, logging_to, progress_lines
 from dask_dedup.results.command import spell_flag
 from dask_dedup.results.summary import report_line, summary_lines
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.params import DedupParams
     from dask_dedup.hints import Hint
     from dask_dedup.pipeline.result import RunResult
-
-#: Subfolder of a job for the result of its run; the host's own files are beside it.
-FOLDER = "dedup"
 
 logger = logging.getLogger("dask_dedup")
 

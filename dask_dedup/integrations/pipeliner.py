@@ -15,7 +15,7 @@ from pipeliner.nodes import NODE_LOGFILE
 from pipeliner.pipeliner_job import PipelinerJob
 
 from dask_dedup.errors import InputError
-from dask_dedup.integrations.host import FOLDER
+from dask_dedup.integrations import FOLDER
 from dask_dedup.output.layout import PAGE, REJECTED
 from dask_dedup.version import __version__
 

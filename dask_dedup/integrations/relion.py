@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from dask_dedup.integrations import FOLDER
 from dask_dedup.integrations.supervisor import (
     ABORTED,
     FAILED,
@@ -82,17 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _command(arguments: Sequence[str]) -> list[str]:
     """Return the command that runs a job in the same interpreter, without the working folder on the import path."""
-    program = "from dask_dedup.integrations.relion import work; work()"
+    program = (
+        "from dask_dedup.integrations import relion; relion.end_without_watcher(); "
+        "from dask_dedup.cli import main; main(prog_name='dask-dedup')"
+    )
     return [sys.executable, "-P", "-c", program, "relion", *arguments]
 
 
-def work() -> None:
-    """Run the command line in this process. If another process watches the job, end with it."""
+def end_without_watcher() -> None:
+    """If another process watches the job of this one, end with it, and write the mark in its place."""
     if job := os.environ.get(WATCHED):
         end_without_supervisor(lambda: _write_mark(Path(job), MARKS[FAILED]))
-    from dask_dedup.cli import main
-
-    main(prog_name="dask-dedup")
 
 
 def job_to_watch(arguments: Sequence[str]) -> Path | None:
@@ -115,8 +116,8 @@ def watch(job: Path, arguments: Sequence[str]) -> int:
     outcome, code = FAILED, 1
     try:
         job.mkdir(parents=True, exist_ok=True)
-        for mark in MARKS.values():
-            (job / mark).unlink(missing_ok=True)
+        for name in (*MARKS.values(), NODES):
+            (job / name).unlink(missing_ok=True)
         os.environ[WATCHED] = str(job)
         outcome, code = supervise(_command(arguments), (job / ABORT).exists)
         if outcome == ABORTED:
@@ -133,12 +134,18 @@ def _write_mark(job: Path, mark: str) -> None:
         (job / mark).touch()
     except OSError:  # a full disk has space again without what the run left
         _remove_unfinished(job)
-        (job / mark).touch()
+        try:
+            (job / mark).touch()
+        except OSError as error:
+            sys.stderr.write(
+                f"dask-dedup: {job / mark}: cannot be written ({error.strerror}), so RELION shows the job as running. "
+                "Choose 'Mark as failed' in its menu 'Job actions'.\n"
+            )
 
 
 def _remove_unfinished(job: Path) -> None:
     """Remove what an interrupted run has left, but not the result of an earlier run."""
-    folder = job / "dedup"  # host.FOLDER, which may not be importable
+    folder = job / FOLDER
     for path in folder.glob(".dask-dedup-*"):
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     with suppress(OSError):
@@ -171,9 +178,17 @@ def node_table(nodes: Iterable[Node], version: str) -> str:
     lines = [
         *("", "# version 30001", "", "data_output_nodes", "", "loop_"),
         *(f"_{label} #{number}" for number, label in enumerate(labels, 1)),
-        *(" ".join([path, *(texts[kind] for texts in columns.values())]) for path, kind in nodes),
+        *(
+            " ".join([_quoted(path), *(texts[kind] for texts in columns.values())])
+            for path, kind in nodes
+        ),
     ]
     return "\n".join(lines) + "\n\n"
+
+
+def _quoted(path: str) -> str:
+    """Return a path as STAR holds it."""
+    return f'"{path}"' if re.search(r"\s", path) else path
 
 
 def run(
@@ -209,7 +224,7 @@ def run(
     """
     from dask_dedup.errors import InputError
     from dask_dedup.hints import parameter
-    from dask_dedup.integrations.host import FOLDER, run_in_job
+    from dask_dedup.integrations.host import run_in_job
     from dask_dedup.output.manifest import find_manifest
     from dask_dedup.version import __version__
 
@@ -217,6 +232,8 @@ def run(
         raise InputError(
             f"{job}: this is the project folder. Pass the folder of a job as {parameter('o')}."
         )
+    if job.is_absolute():  # RELION reads paths relative to the project
+        job = Path(os.path.relpath(job))
     (job / NODES).unlink(missing_ok=True)
     version = version_of(job)
     host = f"External job of RELION {version or '(unknown version)'}"
@@ -229,13 +246,17 @@ def run(
     earlier = _kept_files(find_manifest(job / FOLDER))
 
     def finish(result: RunResult) -> Iterator[str]:
-        kept = _kept_files(result.manifest)
+        # RELION cannot read a table without rows, and Pipeliner misses an output that is not there.
+        needed = result.kept or version == PIPELINER
+        kept = _kept_files(result.manifest) if needed else {}
         _place(job, kept, kind)
         for name in {*earlier} - {*kept}:
             (job / name).unlink(missing_ok=True)
         nodes = _find_nodes(job, result, kind, version)
         if version != PIPELINER:
             _write(job / NODES, node_table(nodes, version).encode())
+        if not result.kept:
+            yield f"no {kind} are kept, so the job has no output of kept {kind}"
         yield from (f"output for other jobs: {node.path}" for node in nodes)
 
     try:
@@ -303,7 +324,6 @@ def _kept_files(manifest: dict[str, Any] | None) -> dict[str, str]:
 def _place(job: Path, kept: dict[str, str], kind: str) -> None:
     """Put the files of the kept particles into the job folder, as hard links where possible."""
     from dask_dedup.conversion.coordinates import LIST
-    from dask_dedup.integrations.host import FOLDER
     from dask_dedup.output.layout import KEPT
 
     for name, path in kept.items():
@@ -332,7 +352,6 @@ def _write(path: Path, content: bytes) -> None:
 def _find_nodes(job: Path, result: RunResult, kind: str, version: str) -> list[Node]:
     """Return the outputs for other jobs: the kept and the rejected particles, if there are any."""
     from dask_dedup.conversion.coordinates import LIST, SUFFIX_LIST
-    from dask_dedup.integrations.host import FOLDER
     from dask_dedup.output.layout import REJECTED
 
     name = {PARTICLES: "particles.star", COORDINATES: SUFFIX_LIST if version == "3.1" else LIST}[

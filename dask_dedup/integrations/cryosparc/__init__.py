@@ -14,6 +14,7 @@ from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
 from dask_dedup.dedup.vote_params import NAMED_PICKERS
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formatting import counted
+from dask_dedup.integrations import FOLDER
 from dask_dedup.integrations.cryosparc.external_job import ExternalJob
 from dask_dedup.integrations.cryosparc.result import (
     Result,
@@ -22,7 +23,7 @@ from dask_dedup.integrations.cryosparc.result import (
     find_result,
 )
 from dask_dedup.integrations.cryosparc.session import client_errors, log_in
-from dask_dedup.integrations.host import FOLDER, run_in_job
+from dask_dedup.integrations.host import run_in_job
 from dask_dedup.integrations.interruption import interrupted_by_signals
 from dask_dedup.output.layout import KEPT, MANIFEST, PAGE, REJECTED
 from dask_dedup.results.report.picture import save_pictures
