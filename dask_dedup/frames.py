@@ -29,7 +29,7 @@ from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, find_unit, use_stripping
 from dask_dedup.particles.micrographs.name_match import NameMatch, Names, choose, distinct_names
 from dask_dedup.particles.micrographs.table import micrograph_table, name_column
-from dask_dedup.particles.pickers import make_voting, name_pickers
+from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.scan_summary import summarize
 from dask_dedup.pipeline.separation import spacing_of_picks
 
@@ -173,8 +173,8 @@ def reject_rows(
         counts = {part: rows.num_rows for part, rows in parts.items()}
         tables.append(_describe(name, columns, counts, source))
     roles = find_roles(tables, params)
-    pickers = dict(zip(inputs, name_pickers(tables), strict=True))
-    opened = replace(Inputs.of(tables, roles, params), voting=make_voting(pickers, params, {}))
+    voting = make_voting({name: name for name in inputs}, params, {})
+    opened = replace(Inputs.of(tables, roles, params), voting=voting)
     check_inputs(opened)
     rows = [
         _as_arrow(part, role.columns)

@@ -263,9 +263,7 @@ def test_frames_are_refused_by_default_and_raise_a_warning_otherwise(caplog):
     with caplog.at_level(logging.WARNING, "dask_dedup"):
         remove_duplicates(table, DedupParams(invalid="keep"))
     number = sum(map(bool, reasons))
-    assert (
-        f"{number} rows are not compared and go to particles_kept (invalid='keep')" in caplog.text
-    )
+    assert f"{number} rows are kept without being compared (invalid='keep')" in caplog.text
 
 
 class TestFormats:
@@ -580,7 +578,7 @@ def test_the_result_reports_invalid_rows(cli, damaged, tmp_path, invalid, outcom
         in outcome.stdout
     )
     assert (
-        f"5 rows are not compared and go to particles_{outcome_of_rows} (--invalid {invalid})"
+        f"5 rows are {outcome_of_rows} without being compared (--invalid {invalid})"
         in outcome.stderr
     )
     page = (out / "report.html").read_text()

@@ -208,6 +208,16 @@ def test_votes_keep_what_several_programs_found(config, dedup):
     outcome = dedup(*options, inputs=inputs)
     assert outcome.exit_code == 0, outcome.stderr
     assert stored(config, OUTPUT) == stored(config, BOTH[1])[40:]
+    alone = dedup("--min-votes", 2, inputs=BOTH[:2], output=":alone/1")
+    assert "but ribosome:templatematch/1 is the only one" in alone.stderr
+
+
+def test_results_of_earlier_calls_among_the_inputs_are_warned_of(config, dedup):
+    inputs = ("-i", "ribosome:*/1")
+    first = dedup("-r", "TS01", inputs=inputs)
+    assert "also in other inputs" not in first.stderr
+    again = dedup("-r", "TS01", inputs=inputs, output="ribosome:all/1")
+    assert f"all points of {OUTPUT} are also in other inputs" in again.stderr
 
 
 def test_points_of_a_filament_are_no_duplicates_of_each_other(config, dedup):

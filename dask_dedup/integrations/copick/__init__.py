@@ -25,6 +25,7 @@ from dask_dedup.integrations.copick.sets import (
     SetName,
     as_table,
     by_run,
+    find_copies,
     listed,
     load,
     logging_progress,
@@ -221,7 +222,13 @@ def _decide(loaded: Sequence[LoadedSet], params: DedupParams) -> None:
 def _check_together(
     root: CopickRoot, group: Group, loaded: Sequence[LoadedSet], *, renumber: bool
 ) -> None:
-    """Warn if the points of several inputs have orientations or filaments that do not go together."""
+    """Warn if inputs are copies, or their points have orientations or filaments that do not go together."""
+    if copies := find_copies(loaded):
+        data_warnings.warning(
+            "all points of %s are also in other inputs, with the same score and orientation. Leave out results of "
+            "earlier calls: a copy is a duplicate of its original, and confirms it if votes are counted.",
+            listed(map(str, copies)),
+        )
     if len({each.trusted for each in loaded if each.points}) > 1:
         without = listed(str(each.name) for each in loaded if not each.trusted)
         data_warnings.warning(

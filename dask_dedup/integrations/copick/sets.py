@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -126,6 +128,23 @@ def by_run(loaded: Iterable[LoadedSet]) -> dict[str, list[LoadedSet]]:
     for each in loaded:
         runs.setdefault(each.run, []).append(each)
     return runs
+
+
+def find_copies(loaded: Sequence[LoadedSet]) -> list[SetName]:
+    """Return the names of sets whose points are all in other sets of the same run, to the last bit."""
+    contents = [{(each.run, *_as_tuple(point)) for point in each.points} for each in loaded]
+    number = Counter(chain.from_iterable(contents))
+    own = {
+        each.name
+        for each, points in zip(loaded, contents, strict=True)
+        if any(number[point] == 1 for point in points)
+    }
+    return [*dict.fromkeys(each.name for each in loaded if each.points and each.name not in own)]
+
+
+def _as_tuple(point: CopickPoint) -> tuple[Any, ...]:
+    at = point.location
+    return at.x, at.y, at.z, point.score, *chain.from_iterable(point.transformation_)
 
 
 def store(result: Sequence[tuple[Group, list[LoadedSet]]], *, renumber: bool) -> None:

@@ -210,13 +210,12 @@ def _invalid_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[
     option = inputs.params.invalid
     if not rows or option == "error":
         return []
-    folder = "particles_kept" if option == "keep" else "particles_rejected"
+    outcome = "kept" if option == "keep" else "rejected"
     hint = missing_hint(inputs, summaries).removesuffix(".")
     hint = f".{hint}" if hint else ""
     return [
         *_describe(inputs, ((summary, summary.problems) for summary in summaries)),
-        f"{counted(rows, 'row', 'are not compared')} and {'goes' if rows == 1 else 'go'} to "
-        f"{folder} ({parameter('invalid', option)}){hint}",
+        f"{counted(rows, 'row', f'are {outcome} without being compared')} ({parameter('invalid', option)}){hint}",
     ]
 
 
