@@ -281,6 +281,11 @@ def test_a_missing_file_is_found(result):
     failures = result.failures()
     assert "votes/part-00000.parquet is missing" in failures["files"]
     assert {"votes", "totals"} <= failures.keys()
+    assert failures["votes"] == "cannot be checked, because a file is missing"
+    with pytest.raises(
+        dask_dedup.RunError, match=r"votes/part-00000\.parquet is missing or has another size"
+    ):
+        dask_dedup.report(result.out)
 
     def forget(manifest):
         manifest["outputs"] = [

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import DedupError, InputError, RunError
+from dask_dedup.hints import parameter
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import PAGE, PLOTS, VERIFICATION
 from dask_dedup.results.finished_run import open_finished_run
@@ -63,6 +64,11 @@ def report(
     except DedupError:
         raise
     except Exception as error:
+        for path in open_store(run.output).find_damaged(run.manifest)[:1]:
+            raise RunError(
+                f"{output}: the report cannot be written: {path} is missing or has another size. "
+                f"Run again with {parameter('overwrite')}."
+            ) from error
         reason = " ".join(str(error).split())
         raise RunError(
             f"{output}: the report cannot be written ({type(error).__name__}: {reason}). "

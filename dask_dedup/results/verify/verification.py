@@ -56,7 +56,9 @@ class Check:
     def failed(cls, name: str, error: Exception) -> Check:
         """Return the outcome of a check that raised an error."""
         detail = " ".join(str(error).split())
-        if not isinstance(error, DedupError):
+        if isinstance(error, FileNotFoundError):
+            detail = "cannot be checked, because a file is missing"
+        elif not isinstance(error, DedupError):
             detail = f"cannot be read ({type(error).__name__}: {detail})"
         return cls(name, None if isinstance(error, UncheckedError) else False, detail)
 
