@@ -55,6 +55,8 @@ def test_the_page_counts_each_outcome(inputs, tmp_path):
     page = check_pages(result)["report.html"].decode()
     title = re.search("<h1>(.*?)</h1>", page)[1]
     duplicates = result.rejected - result.outvoted
+    row = f"<th>rejected for their votes</th><td>{result.outvoted}</td>"
+    assert row in result._repr_html_()
     assert title == (
         f"{duplicates} of {result.rows} picks were duplicates, {result.outvoted} were found by too few "
         f"pickers; {result.kept} were kept."

@@ -217,6 +217,13 @@ def test_the_command_refuses_with_exit_code_2(three, tmp_path):
     assert "Traceback" not in found.stderr
 
 
+def test_parameters_of_votes_take_paths_and_no_truth_values():
+    assert DedupParams(found_by=Path("a.star")).found_by == ("a.star",)
+    for name in ("min_votes", "vote_distance"):
+        with pytest.raises(InputError, match=f"{name} is True; it must be a"):
+            DedupParams(**{name: True})
+
+
 # --- warnings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from dask_dedup.dedup.limits import AUTO, NUMBERS, OPTIONAL, PIXEL_SIZES, check_number
@@ -183,7 +184,7 @@ class DedupParams:
         object.__setattr__(self, "columns", columns)
         for name in ("group_by", *NAMED_PICKERS):
             given = getattr(self, name)
-            texts = (given,) if isinstance(given, str) else tuple(given or ())
+            texts = (given,) if isinstance(given, str | PurePath) else tuple(given or ())
             if name in NAMED_PICKERS:
                 texts = tuple(map(as_input, texts))
             object.__setattr__(self, name, tuple(dict.fromkeys(texts)))
