@@ -242,6 +242,23 @@ def test_a_mark_that_cannot_be_written_is_reported(project, monkeypatch, capsys)
     assert "Mark as failed" in message
 
 
+def test_a_folder_that_cannot_be_read_for_a_moment_ends_no_job(project, monkeypatch):
+    def fail(_):
+        raise OSError(116, "Stale file handle")
+
+    looked = []
+    monkeypatch.setenv(relion_job.WATCHED, "")
+    monkeypatch.setattr(
+        relion_job,
+        "supervise",
+        lambda _, aborted: looked.append(aborted()) or (relion_job.SUCCEEDED, 0),
+    )
+    with monkeypatch.context() as stale:
+        stale.setattr(Path, "exists", fail)
+        assert relion_job.watch(Path("External/job004"), []) == 0
+    assert looked == [False]
+
+
 def program(*arguments, **options):
     """Start the program as RELION does. Its output is in run.out and run.err of the job."""
     command = [sys.executable, "-m", "dask_dedup", "relion", "--o", f"{JOB}/", *map(str, arguments)]

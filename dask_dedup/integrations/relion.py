@@ -119,7 +119,7 @@ def watch(job: Path, arguments: Sequence[str]) -> int:
         for name in (*MARKS.values(), NODES):
             (job / name).unlink(missing_ok=True)
         os.environ[WATCHED] = str(job)
-        outcome, code = supervise(_command(arguments), (job / ABORT).exists)
+        outcome, code = supervise(_command(arguments), lambda: _exists(job / ABORT))
         if outcome == ABORTED:
             sys.stdout.write("dask-dedup: aborted\n")
             (job / ABORT).unlink(missing_ok=True)
@@ -127,6 +127,12 @@ def watch(job: Path, arguments: Sequence[str]) -> int:
     finally:
         _write_mark(job, MARKS[outcome])
     return code
+
+
+def _exists(path: Path) -> bool:
+    with suppress(OSError):  # a file system of a network fails at times
+        return path.exists()
+    return False
 
 
 def _write_mark(job: Path, mark: str) -> None:
