@@ -234,11 +234,11 @@ def test_a_mark_that_cannot_be_written_is_reported(project, monkeypatch, capsys)
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setenv(relion_job.WATCHED, "")
-    monkeypatch.setattr(relion_job, "supervise", lambda *_: (relion_job.SUCCEEDED, 0))
-    monkeypatch.setattr(Path, "touch", refuse)
-    relion_job.watch(JOB, [])
+    for name in ("touch", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    assert relion_job.watch(JOB, []) == 1
     message = capsys.readouterr().err
-    assert "RELION_JOB_EXIT_SUCCESS: cannot be written (Read-only file system)" in message
+    assert "RELION_JOB_EXIT_FAILURE: cannot be written (Read-only file system)" in message
     assert "Mark as failed" in message
 
 

@@ -124,6 +124,8 @@ def watch(job: Path, arguments: Sequence[str]) -> int:
             sys.stdout.write("dask-dedup: aborted\n")
             (job / ABORT).unlink(missing_ok=True)
             _remove_unfinished(job)
+    except OSError as error:
+        sys.stderr.write(f"dask-dedup: {error}\n")
     finally:
         _write_mark(job, MARKS[outcome])
     return code
