@@ -249,6 +249,18 @@ def test_few_pickers_on_a_micrograph_are_warned_of(cli, three, tmp_path):
     assert not warnings_of(cli("run", *three, "--votes", "-o", tmp_path / "any"), "pickers")
 
 
+def test_micrographs_that_a_named_picker_has_not_seen_are_warned_of(cli, three, tmp_path):
+    def warned(*options):
+        found = cli("run", *three, *options, "--overwrite", "-o", tmp_path / "out")
+        return warnings_of(found, "1 micrograph has no particles of B")
+
+    (found,) = warned("--found-by", "B")
+    assert "nothing there is kept (--found-by)" in found
+    assert not warned("--found-by", "B", "--relax-unseen")
+    (missed,) = warned("--not-found-by", "B")
+    assert "count as not found by it (--not-found-by)" in missed
+
+
 def test_one_picker_taken_for_two_is_warned_of(cli, tmp_path):
     case = Case(by_name("18_two_thresholds_counted_twice"))
     paths = case.write(tmp_path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.dedup.vote_params import NAMED_PICKERS
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 
@@ -39,6 +40,8 @@ class Voters:
         Micrographs on which fewer pickers than `min_votes` have comparable particles.
     without : tuple of int
         Numbers of the pickers without comparable particles.
+    unseen : tuple of int
+        For each picker, the micrographs without comparable particles of it.
     chance : (p, p) float64 or None
         Chance level of each ordered pair of p pickers: how often a pick of the first would be within the vote
         distance of one of the second if it were anywhere on its micrograph. None if no distances are measured.
@@ -46,9 +49,37 @@ class Voters:
 
     few: int
     without: tuple[int, ...]
+    unseen: tuple[int, ...]
     chance: Floats | None
 
     def warnings(self, voting: Voting) -> list[Message]:
+        """Return warnings about votes that chance explains, and about pickers that have not seen all micrographs."""
+        return [*self._warn_about_chance(voting), *self._warn_about_unseen(voting)]
+
+    def _warn_about_unseen(self, voting: Voting) -> list[Message]:
+        """Return a warning for each picker that a particle must be found by, or must not, and that saw less."""
+        lines = []
+        for name in NAMED_PICKERS:
+            for picker in getattr(voting, name):
+                number = self.unseen[picker]
+                if not number or (name == "found_by" and voting.relax_unseen):
+                    continue
+                have = counted(number, "micrograph", "have" if number != 1 else "has")
+                line = f"{have} no particles of {voting.pickers[picker]}, "
+                if name == "found_by":
+                    line += (
+                        f"so nothing there is kept ({parameter(name)}). If the picker was not run on them, "
+                        f"consider {parameter('relax_unseen')}."
+                    )
+                else:
+                    line += (
+                        f"so all particles there count as not found by it ({parameter(name)}). If the picker "
+                        "was not run on them, leave these micrographs out."
+                    )
+                lines.append(Message(line))
+        return lines
+
+    def _warn_about_chance(self, voting: Voting) -> list[Message]:
         """Return a list of one warning if chance explains many votes, else []."""
         if self.chance is None:
             return []
@@ -92,6 +123,7 @@ def find_voters(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Voters | No
         share = _share_of_ball(distance, summaries, number, distinct.size)
     order = np.argsort(number, kind="stable")
     few, near, total = 0, np.zeros((pickers, pickers)), np.zeros(pickers)
+    seen = np.zeros(pickers, dtype=np.int64)
     for start in range(0, distinct.size, _BLOCK):
         stop = min(start + _BLOCK, distinct.size)
         rows = order[np.searchsorted(number[order], start) : np.searchsorted(number[order], stop)]
@@ -99,10 +131,13 @@ def find_voters(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Voters | No
         np.add.at(counts, (number[rows] - start, picker[rows]), picks[rows])
         few += int(((counts > 0).sum(axis=1) < voting.min_votes).sum())
         total += counts.sum(axis=0)
+        seen += (counts > 0).sum(axis=0)
         if share is not None:
             near += counts.T @ np.minimum(counts * share[start:stop, np.newaxis], 1.0)
     chance = None if share is None else near / np.maximum(total, 1.0)[:, np.newaxis]
-    return Voters(few, tuple(np.flatnonzero(total == 0).tolist()), chance)
+    without = np.flatnonzero(total == 0)
+    unseen = distinct.size - seen
+    return Voters(few, tuple(without.tolist()), tuple(unseen.tolist()), chance)
 
 
 def _share_of_ball(
