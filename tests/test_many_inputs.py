@@ -133,6 +133,7 @@ def test_the_totals_of_inputs_are_added_up_in_one_pass(table):
         fragment: int
         kept: int = 20
         rejected: int = 0
+        outvoted: int = 0
         pairs: PairCounts = field(default_factory=lambda: PairCounts(0, 0, 0, (), ()))
 
     @dataclass

@@ -34,6 +34,7 @@ from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.parquet import writer
 from dask_dedup.output import lock
 from dask_dedup.output.local import LocalStore
+from dask_dedup.output.manifest import FORMAT
 from dask_dedup.pipeline import stages
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
@@ -144,7 +145,7 @@ class TestManifest:
         assert outcome.exit_code == 2
         (line,) = outcome.stderr.splitlines()
         assert f"result format {found or 'unknown'}, but " in line
-        assert "reads format 2" in line
+        assert f"reads format {FORMAT}" in line
 
     def test_it_has_inputs_with_size_rows_and_fingerprint(self, path, tmp_path, out):
         folder = write_folder(cryosparc(90, seed=1), tmp_path / "in")

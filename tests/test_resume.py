@@ -22,6 +22,7 @@ from dask_dedup.formats.star import lines as star_lines
 from dask_dedup.output import lock
 from dask_dedup.output.local import LocalStore
 from dask_dedup.pipeline import stages
+from dask_dedup.pipeline.manifest_content import versions
 
 FORMATS = ["parquet", "scrambled", "star", "cs"]
 
@@ -232,7 +233,9 @@ def test_nothing_is_reused_after_an_input_changed(tmp_path, out, monkeypatch):
 def test_nothing_is_reused_after_a_library_changed(tmp_path, out, monkeypatch):
     source = make_input("parquet", tmp_path)
     fail_writing(monkeypatch, source, out, after=5)
-    monkeypatch.setattr("dask_dedup.pipeline.manifest_content.version", lambda name: "0.0")
+    changed = {**versions(), "pyarrow": "0.0"}
+    for module in ("manifest_content", "run"):
+        monkeypatch.setattr(f"dask_dedup.pipeline.{module}.versions", lambda: changed)
     numbers = written(monkeypatch)
     result = run(source, out)
     assert len(numbers) == result.manifest["plan"]["fragments"]

@@ -63,7 +63,7 @@ def verify(output: str | Path) -> Verification:
         unchanged, inputs = check_inputs(run)
         if inputs is None:
             detail = f"not checked: {unchanged.detail}"
-            names = ("rows", *decision_checks(run.params))
+            names = ("rows", *decision_checks(run))
             checks = [Check(name, passed=None, detail=detail) for name in names]
         else:
             rows = Check.of("rows", compare_rows, run, inputs, pool)

@@ -98,17 +98,21 @@ def _check_algorithm(run: FinishedRun) -> None:
         )
 
 
-def decision_checks(params: DedupParams) -> tuple[str, ...]:
+def decision_checks(run: FinishedRun) -> tuple[str, ...]:
     """Return the names of the checks of this module, in order."""
-    return (*DECISION_CHECKS, "votes") if params.counts_votes else DECISION_CHECKS
+    # The manifest may be damaged.
+    outputs = run.manifest.get("outputs", [])
+    counts_votes = any(entry.get("path", "").startswith(f"{VOTES}/") for entry in outputs)
+    return (*DECISION_CHECKS, "votes") if counts_votes else DECISION_CHECKS
 
 
 def check_decisions(
     run: FinishedRun, inputs: Inputs, pool: Executor
 ) -> tuple[list[Check], float | None]:
     """Run the checks of decisions. Also return the smallest distance between kept particles (angstrom)."""
-    params, totals = inputs.params, run.manifest["totals"]
+    params = inputs.params
     try:
+        totals = run.manifest["totals"]
         _check_algorithm(run)
         parts = find_parts(run, inputs)
         duplicates = DatasetFiles(parts[DUPLICATES], duplicates_schema(params), run.folder)
@@ -117,7 +121,7 @@ def check_decisions(
             votes = DatasetFiles(parts[VOTES], votes_schema(params), run.folder, repeated=True)
         findings = examine_decisions(inputs, duplicates, votes, pool)
     except FAULTS as error:
-        return [Check.failed(name, error) for name in decision_checks(params)], None
+        return [Check.failed(name, error) for name in decision_checks(run)], None
 
     def check_validity() -> str:
         findings.validity.check("")
