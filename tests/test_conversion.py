@@ -635,6 +635,7 @@ def test_a_cluster_writes_the_same_files(tmp_path, cluster, form):
     assert digests[0] == digests[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["star", "relion-coordinates"])
 def test_an_object_store(tmp_path, there, form):
     options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}

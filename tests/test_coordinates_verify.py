@@ -59,6 +59,7 @@ def test_a_run_that_rejects_nothing_has_empty_files(tmp_path):
     assert tree(tmp_path / "out/particles_rejected") == {"picks/a.box": b"", "picks/b.box": b""}
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_picks_in_an_object_store(real_data, there):
     folder = real_data / "pick_folders_10017"

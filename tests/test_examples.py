@@ -75,6 +75,7 @@ def test_object_store(store):
     assert "Traceback" not in outcome.stderr
 
 
+@pytest.mark.slow
 def test_lake(tmp_path):
     duckdb = pytest.importorskip("duckdb")
     deltalake = pytest.importorskip("deltalake")

@@ -16,6 +16,8 @@ from test_resume import fail_writing, write_cs, write_star, written
 from dask_dedup import InputError, run, verify
 from dask_dedup.formats.parquet import table as parquet
 
+pytestmark = pytest.mark.slow
+
 FLIPS = 12
 
 

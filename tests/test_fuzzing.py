@@ -19,6 +19,7 @@ from fuzz.readers import Campaign, damaged_files
 from fuzz.seeds import FORMATS, seeds, write_files
 
 
+@pytest.mark.slow
 def test_a_short_campaign_over_all_formats_finds_nothing(tmp_path):
     command = [
         sys.executable,

@@ -462,6 +462,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's peak memory")
 def test_memory_is_bounded_if_all_pairs_are_close():
     done = subprocess.run(

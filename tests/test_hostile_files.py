@@ -230,6 +230,7 @@ def peak_of_a_refusal(path, *arguments):
     return line, int(peak)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("before", "number"), [(STAR, 22), (b"", 1)], ids=["row", "first"])
 def test_an_endless_line_takes_no_memory(tmp_path, before, number):
     small, large = tmp_path / "small.star", tmp_path / "large.star"

@@ -186,6 +186,7 @@ MODES = [
 ]
 
 
+@pytest.mark.slow
 @settings(max_examples=14)
 @given(
     rows=st.integers(0, 80),

@@ -296,6 +296,7 @@ def test_other_folders_are_not_warned_about(tmp_path, one, two):
     assert warned(inputs, tmp_path / "out") == ([], [0, 2])
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_folders_of_real_pickers_are_not_warned_about(picks, tmp_path):
     inputs = [picks / name for name in NAMED.values()]

@@ -33,6 +33,8 @@ from dask_dedup.results.status import clean, status
 from dask_dedup.storage import paths as paths_module
 from dask_dedup.storage.paths import at
 
+pytestmark = pytest.mark.slow
+
 DATASETS = ("particles_kept", "particles_rejected")
 TABLES = (*DATASETS, "duplicates")
 #: Most seconds that a fault may take.

@@ -54,6 +54,7 @@ def test_a_given_name_goes_before_one_of_a_folder(cli, tmp_path):
         assert [entry[name] for entry in entries] == ["topaz-2", "topaz"]
 
 
+@pytest.mark.slow
 def test_thousands_of_files_are_one_row(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = [f"m{number}" for number in range(300)]

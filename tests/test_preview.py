@@ -82,6 +82,7 @@ def test_what_cannot_be_shown_is_refused(tmp_path, cli):
     assert not page.exists()
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(tmp_path, cli):
     rows = pa.concat_tables([picks(0), picks(100)])
     names = ["</script><img src=x onerror=alert(1)>" + name for name in rows[0].to_pylist()]

@@ -125,6 +125,7 @@ def test_relion_reads_the_result_of_the_example(tmp_path):
     assert removed(tmp_path, tmp_path / "both.star", separation["min_separation"], 1.0) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_relion_reads_the_merged_picks_of_real_pickers(real_data, tmp_path):
     folder = real_data / "pick_folders_10017"
@@ -151,6 +152,7 @@ def test_relion_reads_the_merged_picks_of_real_pickers(real_data, tmp_path):
         assert least <= removed(tmp_path, path, 80, 1.77) <= most
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("name", "suffix"),

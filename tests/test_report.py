@@ -361,6 +361,7 @@ def test_micrographs_that_are_asked_for_are_embedded(tmp_path):
         report(out, plot_micrographs=["no-such"])
 
 
+@pytest.mark.slow
 def test_the_page_is_small_whatever_the_table(tmp_path):
     rng = np.random.default_rng(0)
     paths = []

@@ -76,6 +76,7 @@ def test_no_error_no_request_and_nothing_too_wide(page, visit):
         assert seen.page.locator("img").count() == 0
 
 
+@pytest.mark.slow
 def test_a_page_with_votes_shows_them_for_each_pick(inputs, tmp_path, visit):
     params = {"min_separation": 60, "micrograph_pixel_size": 1.0, "min_votes": 2}
     page = report(run(inputs, tmp_path / "out", **params).output).as_uri()

@@ -81,6 +81,7 @@ def scrambled(table, seed=0):
     return table.take(np.random.default_rng(seed).permutation(table.num_rows))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "star", "cs", "csg"])
 @pytest.mark.parametrize("output_format", ["native", "parquet", "star"])
 def test_every_format(pickers, tmp_path, many_fragments, form, output_format):
@@ -91,6 +92,7 @@ def test_every_format(pickers, tmp_path, many_fragments, form, output_format):
     assert contents.lost_to.sum() == contents.rejected.sum() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "star", "csg"])
 def test_every_format_on_a_cluster(pickers, tmp_path, monkeypatch, cluster, form):
     monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
@@ -231,6 +233,7 @@ def test_likely_micrographs_contain_the_sample(tmp_path, monkeypatch):
     assert result.report_contents is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "star", "cs"])
 @pytest.mark.parametrize("then", ["threads", "cluster"])
 def test_a_resumed_run(tmp_path, monkeypatch, many_fragments, request, kind, then):
@@ -293,6 +296,7 @@ def test_a_fragment_that_is_written_twice_is_noted_once(tmp_path, monkeypatch, m
     check(run(path, tmp_path / "out", min_separation=60.0))
 
 
+@pytest.mark.slow
 def test_a_result_in_an_object_store(there, tmp_path, many_fragments):
     path = write_folder(scrambled(cryosparc(200)), tmp_path / "in", files=5)
     result = run(path, there / "out", min_separation=60.0)
@@ -300,6 +304,7 @@ def test_a_result_in_an_object_store(there, tmp_path, many_fragments):
     assert not [name for name in there.names() if "notes" in name]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["parquet", "star", "cs", "csg"])
 def test_pages_of_every_format(pickers, tmp_path, many_fragments, form):
     check_pages(run(pickers[form], tmp_path, min_separation=30.0))

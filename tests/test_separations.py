@@ -75,6 +75,7 @@ def case_at(case, separation):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(case=cases(), sweep=st.booleans())
 def test_removed_entirely_at_each_separation_equals_brute_force(case, sweep):

@@ -938,6 +938,7 @@ def tables(draw):
     return content, rows, draw(st.integers(1, 300)), draw(st.integers(1, 300))
 
 
+@pytest.mark.slow
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
