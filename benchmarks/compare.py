@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import platform
 import random
@@ -92,7 +93,9 @@ def lines(taken: dict[str, list[Measurement]]) -> list[str]:
         wall = [m.wall for m in rounds]
         ratios = [
             statistics.median(
-                getattr(a, field) / getattr(b, field) for a, b in zip(ours, rounds, strict=True)
+                # A copy of a small table may be over before it is measured.
+                getattr(a, field) / (getattr(b, field) or math.nan)
+                for a, b in zip(ours, rounds, strict=True)
             )
             for field in ("wall", "cpu", "rss")
         ]
