@@ -173,7 +173,7 @@ def reject_rows(
         counts = {part: rows.num_rows for part, rows in parts.items()}
         tables.append(_describe(name, columns, counts, source))
     roles = find_roles(tables, params)
-    voting = make_voting({name: name for name in inputs}, params, {})
+    voting = make_voting([(name, name) for name in inputs], params, {})
     opened = replace(Inputs.of(tables, roles, params), voting=voting)
     check_inputs(opened)
     rows = [

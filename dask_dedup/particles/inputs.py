@@ -117,11 +117,15 @@ def make_inputs(
     micrographs = read_exposures(exposures, roles[0], params) if exposures else None
     roles = find_units(tables, roles, params, micrographs)
     inputs = Inputs.of(tables, roles, params, micrographs)
-    pickers = zip((table.path for table in tables), name_pickers(tables), strict=True)
+    voting = None
+    if params.counts_votes:
+        paths = [table.path for table in tables]
+        pickers = list(zip(paths, name_pickers(tables), strict=True))
+        voting = make_voting(pickers, params, left_out or {})
     inputs = replace(
         inputs,
         left_out=left_out or {},
-        voting=make_voting(dict(pickers), params, left_out or {}),
+        voting=voting,
         names=names,
         psize_sources=psize_sources or {},
     )

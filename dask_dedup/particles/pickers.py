@@ -63,11 +63,11 @@ def name_pickers(tables: Sequence[ParticleTable]) -> list[str]:
 
 
 def make_voting(
-    pickers: Mapping[str, str], params: DedupParams, left_out: Mapping[str, str]
+    pickers: Sequence[tuple[str, str]], params: DedupParams, left_out: Mapping[str, str]
 ) -> Voting | None:
     """Return how the pickers of the inputs vote, or None if votes are not counted.
 
-    `pickers` maps the path of each input to the name of its picker, in order. `left_out` maps the path of each input
+    `pickers` are the path of each input and the name of its picker, in order. `left_out` maps the path of each input
     without a table to the given name of its picker, perhaps empty.
 
     Raises
@@ -78,7 +78,9 @@ def make_voting(
     if not params.counts_votes:
         return None
     names = [
-        *dict.fromkeys([*pickers.values(), *(name or path for path, name in left_out.items())])
+        *dict.fromkeys(
+            [*(name for _, name in pickers), *(name or path for path, name in left_out.items())]
+        )
     ]
     if len(names) < 2:
         raise InputError(
@@ -86,7 +88,7 @@ def make_voting(
             "Add the picks of another one, or give the inputs different names."
         )
     number = {name: n for n, name in enumerate(names)}
-    of_path = {as_input(path): name or path for path, name in {**pickers, **left_out}.items()}
+    of_path = {as_input(path): name or path for path, name in [*pickers, *left_out.items()]}
     named = {}
     for which in NAMED_PICKERS:
         found = [of_path.get(text, text) for text in getattr(params, which)]
@@ -99,7 +101,7 @@ def make_voting(
         named[which] = tuple(sorted({number[name] for name in found}))
     return Voting(
         pickers=tuple(names),
-        picker_of=tuple(number[name] for name in pickers.values()),
+        picker_of=tuple(number[name] for _, name in pickers),
         min_votes=params.min_votes,
         relax_unseen=params.relax_unseen,
         **named,

@@ -62,7 +62,7 @@ def make_manifest(
     totals = _totals(job, plan, checkpoints)
     voting = job.inputs.voting
     totals["votes"] = vote_totals(voting, voters, checkpoints) if voting and voters else None
-    outputs = _outputs(job, checkpoints, totals)
+    outputs, tables = _outputs(job, checkpoints, totals), job.inputs.tables
     return with_checksum(
         {
             "format": FORMAT,
@@ -71,7 +71,8 @@ def make_manifest(
             "overwrite": overwrite,
             "run_token": job.run_token,
             "inputs": [
-                _describe_input(job, table, scales[table.source]) for table in job.inputs.tables
+                _describe_input(job, table, picker, scales[table.source])
+                for table, picker in zip(tables, name_pickers(tables), strict=True)
             ],
             "micrograph_names": _describe_names(job),
             "separation": spacing.to_dict() if spacing else None,
@@ -113,11 +114,13 @@ def make_request(
     }
 
 
-def _describe_input(job: Job, table: ParticleTable, scale: InputScale) -> dict[str, Any]:
+def _describe_input(
+    job: Job, table: ParticleTable, picker: str, scale: InputScale
+) -> dict[str, Any]:
     roles = job.inputs.roles[table.source]
     return {
         "path": table.path,
-        "picker": name_pickers(job.inputs.tables)[table.source],
+        "picker": picker,
         "version": table.version,
         "rows": table.rows,
         "bytes": table.bytes,

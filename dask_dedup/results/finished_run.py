@@ -244,7 +244,7 @@ class FinishedRun:
     @cached_property
     def voting(self) -> Voting | None:
         """How the pickers voted, or None if votes were not counted."""
-        pickers = {entry["path"]: entry["picker"] for entry in self.manifest["inputs"]}
+        pickers = [(entry["path"], entry["picker"]) for entry in self.manifest["inputs"]]
         return make_voting(pickers, self.params, self.manifest["left_out"])
 
     @property
