@@ -307,7 +307,8 @@ def _write(
     groups = RowGroups.of(Columns(columns(names), table.path), names) if names else None
 
     def write(dataset: str, rows: pa.Table) -> None:
-        encodings = encodings_by_type(rows.schema, job.compression)
+        # A schema with metadata has no hash before pyarrow 18.
+        encodings = encodings_by_type(rows.schema.remove_metadata(), job.compression)
         path = draft / job.dataset_folder(dataset) / name
         files[dataset] = parquet.write(rows, rows.schema, encodings, path)
 
