@@ -66,6 +66,16 @@ def test_during_the_report_the_message_says_that_the_result_is_complete(tmp_path
     assert message in printed.splitlines()
 
 
+def test_while_the_folder_is_prepared_nothing_stays(tmp_path):
+    source, out = write_file(cryosparc(20), tmp_path / "in.parquet"), tmp_path / "out"
+    file = tmp_path / "waits"
+    patch = waiting("dask_dedup.output.local._write_json", file)
+    code, printed = interrupted(["run", source, "-o", out, "-q"], file.exists, patch)
+    assert code == 130
+    assert printed == "dask-dedup: interrupted; nothing was written\n"
+    assert not any(out.glob(".dask-dedup-*"))
+
+
 @pytest.mark.slow
 def test_workers_print_nothing(tmp_path, monkeypatch):
     source, out = write_file(cryosparc(3_000), tmp_path / "in.parquet"), tmp_path / "out"

@@ -89,10 +89,10 @@ class LocalStore(ResultStore):
             for name in (*tables, CHECKPOINTS, PIECES, DRAFTS):
                 (staging / name).mkdir(parents=True, exist_ok=True)
             _write_json(staging / REQUEST, request)
-        except OSError as error:
+        except BaseException as error:
             if not list_files(staging / CHECKPOINTS):
                 self.discard(staging)
-            if error.errno in DISK_FULL_ERRORS:
+            if not isinstance(error, OSError) or error.errno in DISK_FULL_ERRORS:
                 raise
             raise InputError(
                 f"{self.output}: cannot be written: {error.strerror or error}"
