@@ -23,8 +23,8 @@ from dask_dedup.dedup.spacing import Spacing
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.local import LocalStore
 from dask_dedup.particles import sample, scanned_sample
+from dask_dedup.pipeline import fragment_files, stages
 from dask_dedup.pipeline import run as pipeline
-from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.separation import FoundSpacing
 from dask_dedup.results.status import status
 
@@ -256,7 +256,7 @@ class TestAuto:
     def test_an_interrupted_run_is_resumed(self, two, out, tmp_path, monkeypatch):
         monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
         with monkeypatch.context() as patch:
-            crashing(patch, stages.parquet, "write", call=2)
+            crashing(patch, fragment_files.parquet, "write", call=2)
             with pytest.raises(Crash):
                 run(two, out, **AUTO)
         (attempt,) = status(out).attempts

@@ -35,7 +35,7 @@ from dask_dedup.formats.parquet import writer
 from dask_dedup.output import lock
 from dask_dedup.output.local import LocalStore
 from dask_dedup.output.manifest import FORMAT
-from dask_dedup.pipeline import stages
+from dask_dedup.pipeline import fragment_files, stages
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates")
 
@@ -285,7 +285,7 @@ class TestCrash:
 
     def test_a_run_that_crashes_while_writing_is_repeated(self, path, tmp_path, out, monkeypatch):
         with monkeypatch.context() as patch:
-            crashing(patch, stages.parquet, "write")
+            crashing(patch, fragment_files.parquet, "write")
             with pytest.raises(Crash):
                 run(path, out)
         assert not any((out / name).exists() for name in (*TABLES, "manifest.json"))
@@ -295,7 +295,7 @@ class TestCrash:
 
     def test_leftovers_of_another_run_do_not_block(self, path, tmp_path, out, monkeypatch):
         with monkeypatch.context() as patch:
-            crashing(patch, stages.parquet, "write")
+            crashing(patch, fragment_files.parquet, "write")
             with pytest.raises(Crash):
                 run(path, out, DedupParams(min_separation=5))
         run(path, out)

@@ -97,7 +97,7 @@ class FragmentCheckpoint:
         Hash of the choice of the sample that was noted.
     counts : DecisionCounts
         Counts for the micrographs that are entirely in the fragment.
-    files : dict of str to OutputFile
+    files : dict of str to tuple of OutputFile
         Parquet files, by table.
     pieces : dict of str to str
         SHA-256 of the notes and of each STAR or CryoSPARC part file, by path in the staging folder.
@@ -113,7 +113,7 @@ class FragmentCheckpoint:
     votes: VoteCounts | None
     sample: str
     counts: DecisionCounts
-    files: dict[str, OutputFile]
+    files: dict[str, tuple[OutputFile, ...]]
     pieces: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -132,7 +132,10 @@ def read_checkpoint(staging: Path, fragment: Fragment) -> FragmentCheckpoint | N
         if values["votes"]:
             values["votes"] = VoteCounts.from_dict(values["votes"])
         values["counts"] = DecisionCounts.from_dict(values["counts"])
-        values["files"] = {table: OutputFile(**file) for table, file in values["files"].items()}
+        values["files"] = {
+            table: tuple(OutputFile(**file) for file in files)
+            for table, files in values["files"].items()
+        }
         found = FragmentCheckpoint(**values)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None

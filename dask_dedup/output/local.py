@@ -121,7 +121,9 @@ class LocalStore(ResultStore):
 
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             files = {
-                f"{table}/{each.path}": each.sha256 for table, each in checkpoint.files.items()
+                f"{table}/{file.path}": file.sha256
+                for table, written in checkpoint.files.items()
+                for file in written
             }
             return all(
                 (staging / path).is_file() and sha256_of(staging / path) == digest

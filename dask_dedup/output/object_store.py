@@ -144,7 +144,8 @@ class ObjectStore(ResultStore):
         def is_intact(checkpoint: FragmentCheckpoint) -> bool:
             tables = all(
                 sizes.get(self.output / table / token / file.path) == file.bytes
-                for table, file in checkpoint.files.items()
+                for table, files in checkpoint.files.items()
+                for file in files
             )
             return tables and all(staging / path in sizes for path in checkpoint.pieces)
 

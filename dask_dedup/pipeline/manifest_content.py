@@ -209,8 +209,7 @@ def _outputs(
         }
         for folder in job.tables
         for checkpoint in checkpoints
-        for file in [checkpoint.files.get(folder)]
-        if file is not None
+        for file in checkpoint.files.get(folder, ())
     ]
     of_input = by_source(job.inputs.fragments)
     with ThreadPoolExecutor() as pool:

@@ -17,37 +17,38 @@ from dask_dedup.dedup.decide import DecisionCounts, Decisions, decide
 from dask_dedup.dedup.picks import Picks, fragment_of, row_ids, row_of
 from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
-from dask_dedup.formats.parquet import writer as parquet
-from dask_dedup.formats.parquet.encoding import encodings_by_type
 from dask_dedup.monitoring.progress import LISTED
 from dask_dedup.output import open_staging
 from dask_dedup.output.checkpoints import FragmentCheckpoint
 from dask_dedup.output.layout import (
     CHECKPOINTS,
-    DUPLICATES,
     KEPT,
     NOTES,
     PIECES,
     REJECTED,
-    VOTES,
     checkpoint_name,
     notes_name,
     piece_name,
 )
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
-from dask_dedup.particles.micrographs.row_keys import RowGroups, RowMicrographs
+from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.programs import MICROGRAPH_PATH
 from dask_dedup.particles.sampled_rows import micrograph_paths
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.particles.scanned_sample import scan_sample
-from dask_dedup.pipeline.duplicates import duplicates_table
+from dask_dedup.pipeline.fragment_files import (
+    check_rows,
+    column_reader,
+    write_listings,
+    write_particles,
+)
 from dask_dedup.pipeline.notes import count_pairs, digest_of, note_rows, take_sampled
-from dask_dedup.pipeline.votes import tally_votes, votes_table
+from dask_dedup.pipeline.votes import tally_votes
 from dask_dedup.storage.files import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import pyarrow as pa
     from numpy.typing import NDArray
@@ -57,10 +58,9 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.sample import SampleChoice
+    from dask_dedup.pipeline.fragment_files import ReadColumns
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
-
-    _ReadColumns = Callable[[Sequence[str]], pa.Table]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def scan_fragment(
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
     rows = read(inputs.tables[fragment.source], fragment, roles.scanned_columns)
-    _check_rows(rows, fragment)
+    check_rows(rows, fragment)
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
     summary = summarize(found, fragment, roles, inputs.params)
@@ -212,10 +212,7 @@ def write_fragment(
         As in `Scanned`; read if not passed.
     """
     fragment = job.inputs.fragments[number]
-    table = job.inputs.tables[fragment.source]
-    columns: _ReadColumns = partial(read, table, fragment)
-    if not (job.native_names[fragment.source] or job.conversion):
-        columns = columns(table.schema.names).select
+    columns = column_reader(job, number)
     decided = decided or _decide_rows(job, plan, fragment, columns)
     decisions = Decisions.concatenate([decided.decisions, moved]).in_order()
     rejections = decisions.rejections
@@ -226,7 +223,8 @@ def write_fragment(
     with store.draft(staging) as draft:
         for folder in (*map(job.dataset_folder, job.tables), PIECES, NOTES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
-        files = _write(job, number, columns, keep, decisions, micrograph, draft)
+        files = write_particles(job, number, columns, keep, draft)
+        files |= write_listings(job, number, columns, decisions, micrograph, draft)
         paths = _paths(job.inputs, fragment, columns, decided.sampled)
         notes = note_rows(job.inputs, decided.sampled, decisions, paths)
         notes.write(draft / notes_name(number))
@@ -235,8 +233,8 @@ def write_fragment(
             fragment=number,
             source=fragment.source,
             rows=fragment.rows,
-            kept=files[KEPT].rows if KEPT in files else int(keep.sum()),
-            rejected=files[REJECTED].rows if REJECTED in files else len(rejections),
+            kept=_rows_in(files.get(KEPT), int(keep.sum())),
+            rejected=_rows_in(files.get(REJECTED), len(rejections)),
             outvoted=int(np.count_nonzero(rejections.votes)),
             pairs=count_pairs(job.inputs, rejections),
             votes=tally_votes(job.inputs, decisions.votes),
@@ -247,6 +245,11 @@ def write_fragment(
         )
         (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
     return checkpoint
+
+
+def _rows_in(files: Sequence[OutputFile] | None, expected: int) -> int:
+    """Return the number of rows in files, or the expected number if there are no files yet."""
+    return expected if files is None else sum(file.rows for file in files)
 
 
 def _check_decisions(
@@ -271,60 +274,8 @@ def _check_decisions(
         )
 
 
-def _write(
-    job: Job,
-    number: int,
-    columns: _ReadColumns,
-    keep: NDArray[np.bool_],
-    decisions: Decisions,
-    micrograph: pa.ChunkedArray | None,
-    draft: Path,
-) -> dict[str, OutputFile]:
-    """Write the output files of a fragment to the folder `draft`. Return the Parquet files by table."""
-    fragment = job.inputs.fragments[number]
-    table = job.inputs.tables[fragment.source]
-    name = f"part-{number:05d}.parquet"
-    files: dict[str, OutputFile] = {}
-    if job.conversion or job.native_names[fragment.source]:
-        two = [draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)]
-        if job.conversion:
-            job.conversion.split(job.inputs, fragment, keep, *two)
-        else:
-            native_format(table).split(table, fragment, keep, *two)
-    else:
-        rows = columns(table.schema.names)
-        _check_rows(rows, fragment)
-        kept, rejected = (
-            draft / job.dataset_folder(outcome) / name for outcome in (KEPT, REJECTED)
-        )
-        files[KEPT], files[REJECTED] = parquet.split(
-            rows, keep, job.schema, job.encodings, kept, rejected
-        )
-    if micrograph is None:
-        column = job.inputs.roles[fragment.source].micrograph
-        micrograph = columns([column]).column(0)
-    names = job.inputs.params.group_columns
-    groups = RowGroups.of(Columns(columns(names), table.path), names) if names else None
-
-    def write(dataset: str, rows: pa.Table) -> None:
-        # A schema with metadata has no hash before pyarrow 18.
-        encodings = encodings_by_type(rows.schema.remove_metadata(), job.compression)
-        path = draft / job.dataset_folder(dataset) / name
-        files[dataset] = parquet.write(rows, rows.schema, encodings, path)
-
-    def values(rows: NDArray[np.int64]) -> tuple[pa.ChunkedArray, Sequence[pa.Array]]:
-        """Return the micrograph and the group values of rows of the fragment."""
-        return micrograph.take(from_numpy(rows)), groups.values(rows) if groups else ()
-
-    rejections, votes, voting = decisions.rejections, decisions.votes, job.inputs.voting
-    write(DUPLICATES, duplicates_table(job.inputs, rejections, *values(rejections.row)))
-    if voting:
-        write(VOTES, votes_table(job.inputs, voting, votes, *values(votes.row)))
-    return files
-
-
 def _paths(
-    inputs: Inputs, fragment: Fragment, columns: _ReadColumns, sampled: Picks
+    inputs: Inputs, fragment: Fragment, columns: ReadColumns, sampled: Picks
 ) -> dict[int, MicrographName]:
     """Return the paths of the sampled micrographs, if micrographs are matched by uid."""
     roles, names = inputs.roles[fragment.source], inputs.tables[fragment.source].schema.names
@@ -364,19 +315,11 @@ def assemble_conversion(job: Job, outcome: str) -> list[OutputFile]:
     return [replace(file, path=f"{target}/{file.path}") for file in files]
 
 
-def _check_rows(table: pa.Table, fragment: Fragment) -> None:
-    if table.num_rows != fragment.rows:
-        raise RunError(
-            f"{fragment}: has {table.num_rows} rows, but had {fragment.rows} at the start of the "
-            "run. The file was changed; run again."
-        )
-
-
-def _decide_rows(job: Job, plan: Plan, fragment: Fragment, columns: _ReadColumns) -> Decided:
+def _decide_rows(job: Job, plan: Plan, fragment: Fragment, columns: ReadColumns) -> Decided:
     """Read the picks of a fragment, and find the duplicates among those that are not shuffled."""
     inputs, roles = job.inputs, job.inputs.roles[fragment.source]
     rows = columns(roles.columns)
-    _check_rows(rows, fragment)
+    check_rows(rows, fragment)
     keys = RowMicrographs.of(Columns(rows, str(fragment)), roles).keys
     if fragment.number not in plan.invalid and (plan.partition_of(keys) >= 0).all():
         sampled = np.flatnonzero(plan.sample.find(keys) >= 0)

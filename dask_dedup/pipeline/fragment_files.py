@@ -1,0 +1,116 @@
+"""Write the output files of one fragment: its particles, and the lists of its duplicates and votes."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from dask_dedup.arrow import from_numpy
+from dask_dedup.errors import RunError
+from dask_dedup.formats import OutputFile, native_format, read
+from dask_dedup.formats.parquet import writer as parquet
+from dask_dedup.formats.parquet.encoding import encodings_by_type
+from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES, piece_name
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.particles.micrographs.row_keys import RowGroups
+from dask_dedup.pipeline.duplicates import duplicates_table
+from dask_dedup.pipeline.votes import votes_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.decide import Decisions
+    from dask_dedup.formats import Fragment
+    from dask_dedup.pipeline.job import Job
+
+    #: Returns columns of a fragment.
+    ReadColumns = Callable[[Sequence[str]], pa.Table]
+    #: Parquet files by table.
+    Files = dict[str, tuple[OutputFile, ...]]
+
+
+def column_reader(job: Job, number: int) -> ReadColumns:
+    """Return a function that returns columns of a fragment. Rows that become Parquet are read at once."""
+    fragment = job.inputs.fragments[number]
+    table = job.inputs.tables[fragment.source]
+    if job.conversion or job.native_names[fragment.source]:
+        return partial(read, table, fragment)
+    select: ReadColumns = read(table, fragment, table.schema.names).select
+    return select
+
+
+def write_particles(
+    job: Job, number: int, columns: ReadColumns, keep: NDArray[np.bool_], draft: Path
+) -> Files:
+    """Write the kept and the rejected rows of a fragment to the folder `draft`. Return the Parquet files by table.
+
+    `keep` is a (rows,) bool. Tables in other formats become part files, which are not returned.
+    """
+    fragment = job.inputs.fragments[number]
+    table = job.inputs.tables[fragment.source]
+    if job.conversion or job.native_names[fragment.source]:
+        two = [draft / piece_name(outcome, number) for outcome in (KEPT, REJECTED)]
+        if job.conversion:
+            job.conversion.split(job.inputs, fragment, keep, *two)
+        else:
+            native_format(table).split(table, fragment, keep, *two)
+        return {}
+    rows = columns(table.schema.names)
+    check_rows(rows, fragment)
+    paths = [draft / job.dataset_folder(each) / _name(number) for each in (KEPT, REJECTED)]
+    kept, rejected = parquet.split(rows, keep, job.schema, job.encodings, *paths)
+    return {KEPT: (kept,), REJECTED: (rejected,)}
+
+
+def write_listings(
+    job: Job,
+    number: int,
+    columns: ReadColumns,
+    decisions: Decisions,
+    micrograph: pa.ChunkedArray | None,
+    draft: Path,
+) -> Files:
+    """Write the duplicates and the votes of a fragment to the folder `draft`. Return the files by table.
+
+    `micrograph` has the micrograph name of each row; it is read if not passed.
+    """
+    fragment = job.inputs.fragments[number]
+    table = job.inputs.tables[fragment.source]
+    if micrograph is None:
+        micrograph = columns([job.inputs.roles[fragment.source].micrograph]).column(0)
+    names = job.inputs.params.group_columns
+    groups = RowGroups.of(Columns(columns(names), table.path), names) if names else None
+
+    def values(rows: NDArray[np.int64]) -> tuple[pa.ChunkedArray, Sequence[pa.Array]]:
+        """Return the micrograph and the group values of rows of the fragment."""
+        return micrograph.take(from_numpy(rows)), groups.values(rows) if groups else ()
+
+    rejections, votes, voting = decisions.rejections, decisions.votes, job.inputs.voting
+    tables = {DUPLICATES: duplicates_table(job.inputs, rejections, *values(rejections.row))}
+    if voting:
+        tables[VOTES] = votes_table(job.inputs, voting, votes, *values(votes.row))
+    files: Files = {}
+    for dataset, rows in tables.items():
+        # A schema with metadata has no hash before pyarrow 18.
+        encodings = encodings_by_type(rows.schema.remove_metadata(), job.compression)
+        path = draft / job.dataset_folder(dataset) / _name(number)
+        files[dataset] = (parquet.write(rows, rows.schema, encodings, path),)
+    return files
+
+
+def _name(number: int) -> str:
+    return f"part-{number:05d}.parquet"
+
+
+def check_rows(table: pa.Table, fragment: Fragment) -> None:
+    """Raise RunError if a fragment has another number of rows than at the start of the run."""
+    if table.num_rows != fragment.rows:
+        raise RunError(
+            f"{fragment}: has {table.num_rows} rows, but had {fragment.rows} at the start of the "
+            "run. The file was changed; run again."
+        )
