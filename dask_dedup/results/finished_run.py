@@ -24,7 +24,7 @@ from dask_dedup.particles.micrographs.stripping import Stripping
 from dask_dedup.particles.micrographs.table import MicrographTable
 from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.validity import Reason
-from dask_dedup.pipeline.duplicates import duplicates_schema
+from dask_dedup.pipeline.rejected_rows import RejectedRows
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at, under
@@ -342,21 +342,25 @@ class FinishedRun:
             raise InputError(f"{path}: has changed since the run.")
         return table
 
+    def rejected_rows(self, source: int) -> list[RejectedRows]:
+        """Return the files of ``duplicates`` of each fragment of an input, in order."""
+        files = sorted(self.by_fragment(DUPLICATES).items())
+        return [
+            RejectedRows(str(file.path), file.sha256, self.folder)
+            for _, file in files
+            if file.source == source
+        ]
+
     def _masks(
         self, part: Part, table: ParticleTable, *, kept: bool
     ) -> Iterator[NDArray[np.bool_]]:
         """Yield a mask of the kept or rejected rows of each fragment of an input."""
-        from dask_dedup.results.verify.dataset_files import DatasetFiles
-
-        if len(part.duplicates) != len(table.fragments):
+        listed = self.rejected_rows(part.source)
+        if len(listed) != len(table.fragments):
             raise InputError(f"{table.path}: has other fragments than in the run.")
-        files = dict(zip((each.number for each in table.fragments), part.duplicates, strict=True))
-        duplicates = DatasetFiles(files, duplicates_schema(self.params), self.folder)
-        for fragment in table.fragments:
-            _, rows = duplicates.read(fragment)
-            rejected = np.zeros(fragment.rows, dtype=bool)
-            rejected[rows] = True
-            yield ~rejected if kept else rejected
+        for fragment, rejected in zip(table.fragments, listed, strict=True):
+            keep = rejected.read_kept(fragment)
+            yield keep if kept else ~keep
 
 
 def _exists(path: str) -> bool:

@@ -10,6 +10,7 @@ import pyarrow as pa
 from dask_dedup.errors import DedupError
 from dask_dedup.formatting import html_table
 from dask_dedup.output.layout import PAGE
+from dask_dedup.results.recorded_inputs import MissingInputError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +61,8 @@ class Check:
             detail = "cannot be checked, because a file is missing"
         elif not isinstance(error, DedupError):
             detail = f"cannot be read ({type(error).__name__}: {detail})"
-        return cls(name, None if isinstance(error, UncheckedError) else False, detail)
+        unchecked = isinstance(error, (UncheckedError, MissingInputError))
+        return cls(name, None if unchecked else False, detail)
 
     def __str__(self) -> str:
         return f"{_VERDICTS[self.passed]:<6}{self.name}: {self.detail}"

@@ -1,0 +1,103 @@
+"""The rejected rows of a fragment, read from its file of ``duplicates``."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dask_dedup.errors import RunError
+from dask_dedup.particles.column_values import Columns
+from dask_dedup.storage.files import read_bytes
+from dask_dedup.storage.paths import at, under
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.formats import Fragment
+
+    Indices = NDArray[np.intp]
+
+_FILE, _ROW = "file", "row"
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedRows:
+    """The file of ``duplicates`` that lists the rejected rows of a fragment.
+
+    Attributes
+    ----------
+    path : str
+    sha256 : str
+    folder : str
+        Folder of the relative paths in the file; "" for the current folder.
+    """
+
+    path: str
+    sha256: str
+    folder: str = ""
+
+    def read_kept(self, fragment: Fragment) -> NDArray[np.bool_]:
+        """Return a (n,) bool mask of the kept rows of the fragment.
+
+        Raise RunError if the file is not the one that the run wrote.
+        """
+        try:
+            content = read_bytes(at(self.path))
+        except FileNotFoundError:
+            content = b""
+        if hashlib.sha256(content).hexdigest() != self.sha256:
+            raise RunError(
+                f"{self.path}: missing or changed since the run, so the rejected rows are not known. "
+                "Restore the file, or run again into another folder."
+            )
+        table = pq.read_table(pa.BufferReader(content), columns=[_FILE, _ROW], use_threads=False)
+        if self.folder:
+            table = located(table, _FILE, self.folder)
+        keep = np.ones(fragment.rows, dtype=bool)
+        keep[find_rows(table, self.path, fragment)] = False
+        return keep
+
+
+def located(table: pa.Table, name: str, folder: str) -> pa.Table:
+    """Return the table with the relative paths in the column `name` below `folder`."""
+    column = table.column(name).combine_chunks()
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    paths = [
+        None if text is None else under(folder, text) for text in column.dictionary.to_pylist()
+    ]
+    encoded = pa.DictionaryArray.from_arrays(column.indices, pa.array(paths, pa.string()))
+    return table.set_column(table.schema.get_field_index(name), name, encoded)
+
+
+def find_rows(
+    table: pa.Table, path: str | Path, fragment: Fragment, *, repeated: bool = False
+) -> Indices:
+    """Return the row in the fragment of the particle in each row of a table, ascending, (n,) intp.
+
+    The table has the columns ``file`` and ``row``. If `repeated`, a particle may have several rows.
+    Raise RunError if a row is of another fragment or out of order.
+    """
+    columns = Columns(table, str(path))
+    codes, files = columns.texts(_FILE)
+    # A last slice without rows stands for every file that is not in the fragment.
+    number = {part.path: n for n, part in enumerate(fragment.slices)}
+    slice_of = np.array([*(number.get(name, -1) for name in files), -1])[codes]
+    first_row = np.array([*(part.first_row for part in fragment.slices), 0])
+    size = np.array([*(part.rows for part in fragment.slices), 0])
+    within = columns.integers(_ROW).astype(np.int64) - first_row[slice_of]
+    rows = (np.cumsum(size) - size)[slice_of] + within
+    wrong = (within < 0) | (within >= size[slice_of]) | columns.nulls(_ROW)
+    wrong[1:] |= rows[1:] < rows[:-1] + (not repeated)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        name = f"{table.column(_FILE)[row]} row {table.column(_ROW)[row]}"
+        raise RunError(f"{path}: row {row} names {name}, which is out of place there")
+    return np.asarray(rows, dtype=np.intp)

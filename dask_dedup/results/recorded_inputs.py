@@ -1,0 +1,82 @@
+"""The inputs of a finished run, opened again at the paths in its manifest, and what changed in them since."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dask_dedup.errors import InputError
+from dask_dedup.formats import open_table
+from dask_dedup.formats.base import InputFile
+from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.storage.files import exists
+from dask_dedup.storage.paths import at, under
+from dask_dedup.storage.table_version import split_version
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.results.finished_run import FinishedRun
+
+#: The name of a changed modification time in `find_changes`.
+TIME = "its modification time"
+_ATTRIBUTES = {
+    "rows": "its number of rows",
+    "bytes": "its size",
+    "fingerprint": "its footer",
+    "modified_ns": TIME,
+}
+
+
+class MissingInputError(InputError):
+    """An input of a finished run does not exist."""
+
+
+def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | None]:
+    """Open the inputs and the micrograph table at the paths in the manifest.
+
+    Raise `MissingInputError` if one of them does not exist.
+    """
+    entries = run.manifest["inputs"]
+    micrographs = run.manifest["micrographs"]
+    for path in [*(entry["path"] for entry in entries), *([micrographs] if micrographs else [])]:
+        location = split_version(under(run.folder, path))[0]
+        if not exists(location) and not is_pattern(location):
+            folder = "" if at(path).is_absolute() else f" in {run.folder or Path.cwd()}"
+            raise MissingInputError(
+                f"the input {path} is missing{folder}; "
+                f"the run was started in {run.manifest.get('directory', '?')}"
+            )
+    outside = run.manifest["allow_outside"]
+    tables = []
+    for number, entry in enumerate(entries):
+        path = run.locate(entry)
+        columns = run.params.columns_of(entry["path"])
+        shifts = run.params.adds_shifts
+        table = open_table(*(path, number), allow_outside=outside, columns=columns, shifts=shifts)
+        tables.append(
+            replace(table, path=entry["path"], picker=run.given_names.get(entry["path"], ""))
+        )
+    if not micrographs:
+        return tables, None
+    exposures = open_table(under(run.folder, micrographs), allow_outside=outside)
+    return tables, replace(exposures, path=micrographs)
+
+
+def recorded_files(run: FinishedRun) -> list[tuple[InputFile, ...]]:
+    """Return the files of each input as the manifest recorded them at the time of the run."""
+    return [tuple(InputFile(**file) for file in entry["files"]) for entry in run.manifest["inputs"]]
+
+
+def find_changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[str, str]]:
+    """Yield the path and the changed attribute of each input file that changed since the run."""
+    for table, then in zip(tables, recorded_files(run), strict=True):
+        if [under(run.folder, file.path) for file in then] != [file.path for file in table.files]:
+            yield table.path, "its list of files"
+            continue
+        for old, new in zip(then, table.files, strict=True):
+            for attribute, name in _ATTRIBUTES.items():
+                if getattr(old, attribute) != getattr(new, attribute):
+                    yield new.path, name
