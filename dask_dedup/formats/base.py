@@ -23,6 +23,22 @@ if TYPE_CHECKING:
 
 #: Files are copied in blocks of this size.
 COPY_BYTES = 2**20
+#: Number of fragments of a large table, until they have the greatest size.
+_FRAGMENTS, _MOST_FRAGMENT_BYTES = 150, 256 * 2**20
+
+
+def fragment_bytes(total: int, least: int) -> int:
+    """Return the target size of the fragments of a table of `total` bytes, before compression, at least `least`.
+
+    It grows with the table, so that a large table has few tasks and few files. It depends on nothing else, so that
+    every machine writes the same files.
+
+    Examples
+    --------
+    >>> [fragment_bytes(total * 2**30, 24 * 2**20) >> 20 for total in (1, 24, 240)]
+    [24, 163, 256]
+    """
+    return min(max(total // _FRAGMENTS, least), _MOST_FRAGMENT_BYTES)
 
 
 class _OfInput(Protocol):
@@ -63,6 +79,24 @@ class FileSlice:
 
 
 @dataclass(frozen=True, slots=True)
+class FolderPart:
+    """Rows of a fragment that are in one partition folder of the input, or in a piece of a large one.
+
+    Attributes
+    ----------
+    keys : tuple of (str, object)
+        The columns in the names of the folder, and their values.
+    rows : int
+    first : FileSlice
+        First row group of the folder.
+    """
+
+    keys: tuple[tuple[str, Any], ...]
+    rows: int
+    first: FileSlice
+
+
+@dataclass(frozen=True, slots=True)
 class Fragment:
     """Consecutive rows of an input table, read and written as one unit.
 
@@ -74,6 +108,10 @@ class Fragment:
         Ordinal of the input.
     first_row : int
         Its number in the input, from 0.
+    bytes : int
+        Approximate size before compression.
+    parts : tuple of FolderPart
+        The partition folders of its rows, in order; empty if the input is not partitioned.
     """
 
     number: int
@@ -81,6 +119,8 @@ class Fragment:
     first_row: int
     rows: int
     slices: tuple[FileSlice, ...]
+    bytes: int = 0
+    parts: tuple[FolderPart, ...] = ()
 
     def __str__(self) -> str:
         if not self.slices:
@@ -199,6 +239,8 @@ class ParticleTable:
         Of a Delta table.
     picker : str
         Name of the picker, if the user gave one.
+    partitions : tuple of str
+        Columns that are in the names of all its folders and in no file.
     """
 
     format: str
@@ -210,6 +252,7 @@ class ParticleTable:
     detail: Any = None
     version: int | None = None
     picker: str = ""
+    partitions: tuple[str, ...] = ()
 
     @property
     def schema(self) -> pa.Schema:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
-ALGORITHM = 7
+ALGORITHM = 8
 OUTPUT_FORMATS = ("native", "parquet", *CONVERSIONS)
 
 

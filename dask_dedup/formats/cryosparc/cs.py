@@ -14,6 +14,7 @@ from dask_dedup.formats.base import (
     OutputFile,
     ParticleTable,
     StoredSchema,
+    fragment_bytes,
     opening,
     write_blocks,
 )
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     CsFile = npy.NpyFile | csdat.CsdatFile
 
-#: Target size of a fragment's records. They are read in batches, never all at once.
+#: Size of the fragments of small tables. Their records are read in batches, never all at once.
 FRAGMENT_BYTES = 48 * 2**20
 
 
@@ -126,20 +127,21 @@ def open_file(path: Path) -> CsFile:
 
 
 def make_fragments(files: Sequence[CsFile], source: int) -> tuple[Fragment, ...]:
-    """Split the rows of a table into fragments of equal size, about `FRAGMENT_BYTES` over all its files.
+    """Split the rows of a table into fragments of equal size, about that of `fragment_bytes` over all its files.
 
     With a CSDAT file, which cannot be read in parts, there is one fragment.
     """
     path, rows = files[0].path, files[0].rows
     size = rows * sum(file.dtype.itemsize for file in files)
     whole = any(isinstance(file, csdat.CsdatFile) for file in files)
-    number = 1 if whole else max(1, -(-size // FRAGMENT_BYTES))
+    number = 1 if whole else max(1, -(-size // fragment_bytes(size, FRAGMENT_BYTES)))
     bounds = [rows * k // number for k in range(number + 1)]
     fragments = []
     for k, first in enumerate(bounds[:-1]):
         count = bounds[k + 1] - first
         slices = (FileSlice(path, first, count),) if rows else ()
-        fragments.append(Fragment(k, source, first, count, slices))
+        nbytes = size * count // max(rows, 1)
+        fragments.append(Fragment(k, source, first, count, slices, nbytes))
     return tuple(fragments)
 
 

@@ -30,9 +30,6 @@ UNREADABLE = (pa.ArrowException, OSError, ValueError)
 #: Value of a hive key that is null.
 NULL_KEY = "__HIVE_DEFAULT_PARTITION__"
 
-#: Encoding rarely saves more than this factor; the size of a row group that claims more follows from its rows.
-_SAVING = 8
-
 #: Columns such as location/micrograph_uid are two folders: location and micrograph_uid=5.
 _CRYOSPARC_GROUPS = (
     *("location", "pick_stats", "blob", "ctf", "filament", "sym_expand", "micrograph_blob"),
@@ -76,7 +73,7 @@ class Footer:
                     "write it again in smaller row groups (pyarrow: row_group_size=1_000_000)",
                 )
                 rows_of_group = FileSlice(self.file.path, first, rows, (number,), keys)
-                yield rows_of_group, max(size, int(rows * width) // _SAVING)
+                yield rows_of_group, max(size, int(rows * width))
             first += rows
 
     def _key_value(self, value: Any, field: pa.Field) -> Any:

@@ -6,7 +6,6 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache, reduce
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,6 +23,7 @@ from dask_dedup.formats.parquet.footer import (
     read_footer,
     reason,
 )
+from dask_dedup.formats.parquet.fragments import make_folder_fragments, make_fragments
 from dask_dedup.formats.parquet.schema import cast, held_schema, stored_schema, unify
 from dask_dedup.formats.unsupported import advise_on_files
 from dask_dedup.formatting import counted
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 #: Hive keys that are text, even if all values are numbers such as 255.
 _NAMES = ("rlnMicrographName", "rlnTomoName", "location/micrograph_path")
-#: Target size of a fragment before compression: several fit in memory, and there are few tasks.
+#: Size of the fragments of small tables before compression.
 FRAGMENT_BYTES = 24 * 2**20
 
 
@@ -115,15 +115,27 @@ def _open_delta(path: Path, source: int, version: int | None) -> ParticleTable:
 def _table_of(
     path: Path, source: int, footers: Sequence[Footer], schema: pa.Schema
 ) -> ParticleTable:
-    slices = [each for footer in footers for each in footer.slices(schema)]
+    groups = [each for footer in footers for each in footer.slices(schema)]
+    partitions = _partitions(footers)
+    make = make_folder_fragments if partitions else make_fragments
     return ParticleTable(
         format="parquet",
         path=str(path),
         source=source,
         stored_schema=StoredSchema.of(schema),
         files=tuple(footer.file for footer in footers),
-        fragments=tuple(_fragments(slices, source)),
+        fragments=make(groups, source, FRAGMENT_BYTES),
+        partitions=partitions,
     )
+
+
+def _partitions(footers: Sequence[Footer]) -> tuple[str, ...]:
+    """Return the keys of all files. Return none if the files have different ones, or one is a column of some files."""
+    keys = {tuple(name for name, _ in footer.keys) for footer in footers}
+    if len(keys) != 1:
+        return ()
+    (names,) = keys
+    return () if any({*names} & {*footer.schema.names} for footer in footers) else names
 
 
 def _schema_of_all(footers: Sequence[Footer]) -> pa.Schema:
@@ -167,37 +179,14 @@ def _merge(footers: Sequence[Footer]) -> pa.Schema:
         footers[1:],
         stored_schema(footers[0].schema),
     )
-    if len(footers) > 1:
-        # Many files may have more categories than the index type of one file can count.
+    if len(footers) > 1 or footers[0].keys:
+        # Many files may have more categories than the index type of one file can count. A folder of a partitioned
+        # table has the same types if it is alone.
         for number, field in enumerate(schema):
             if pa.types.is_dictionary(field.type):
                 wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
                 schema = schema.set(number, field.with_type(wide))
     return schema
-
-
-def _fragments(slices: list[tuple[FileSlice, int]], source: int) -> Iterator[Fragment]:
-    """Group consecutive file slices into fragments of about `FRAGMENT_BYTES`."""
-    groups: list[list[FileSlice]] = [[]]
-    size = first_row = 0
-    for part, nbytes in slices:
-        if groups[-1] and size + nbytes > FRAGMENT_BYTES:
-            groups.append([])
-            size = 0
-        groups[-1].append(part)
-        size += nbytes
-    for number, group in enumerate(groups):
-        rows = sum(part.rows for part in group)
-        yield Fragment(number, source, first_row, rows, tuple(_merged(group)))
-        first_row += rows
-
-
-def _merged(slices: list[FileSlice]) -> Iterator[FileSlice]:
-    """Merge consecutive slices of the same file, to read all their row groups at once."""
-    for _, group in groupby(slices, key=lambda part: part.path):
-        parts = list(group)
-        blocks = tuple(block for part in parts for block in part.blocks)
-        yield replace(parts[0], rows=sum(part.rows for part in parts), blocks=blocks)
 
 
 def read(

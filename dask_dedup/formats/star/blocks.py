@@ -45,7 +45,7 @@ class Loop:
     labels : tuple of str
         Without the leading underscore, in the order of the values.
     spans : tuple of Span
-        The rows, in spans of about `FRAGMENT_BYTES`. An empty table has one empty span.
+        The rows, in spans of about the size of `fragment_bytes`. An empty table has one empty span.
     """
 
     block: str

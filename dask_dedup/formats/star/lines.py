@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import changed_error
+from dask_dedup.formats.base import changed_error, fragment_bytes
 from dask_dedup.storage.files import open_to_read
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-#: Target size of a fragment: several fit in memory, and there are few tasks.
+#: Size of the fragments of small tables.
 FRAGMENT_BYTES = 32 * 2**20
 #: Text is processed in blocks of this size, whose NumPy arrays fit in the processor's cache.
 BLOCK_BYTES = 2**20
@@ -228,10 +228,11 @@ def find_spans(path: Path, start: int, size: int, digest: Any) -> tuple[tuple[Sp
 
 
 def _split_at_lines(path: Path, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Split a file, from byte `start` on, into ranges of about `FRAGMENT_BYTES` that end at line ends."""
+    """Split a file, from byte `start` on, into ranges of about the size of `fragment_bytes` that end at line ends."""
+    target = fragment_bytes(size - start, FRAGMENT_BYTES)
     with open_to_read(path) as file:
         while start < size:
-            stop = min(start + FRAGMENT_BYTES, size)
+            stop = min(start + target, size)
             file.seek(stop - 1)
             rest = file.readline(LONGEST_LINE + 1)
             if len(rest) > LONGEST_LINE:

@@ -76,7 +76,8 @@ def open_table(path: Path, source: int) -> ParticleTable:
     for number, span in enumerate(loop.spans):
         part = FileSlice(str(path), span.first_row, span.rows, (span.start, span.stop))
         slices = (part,) if span.rows else ()
-        fragments.append(Fragment(number, source, span.first_row, span.rows, slices))
+        size = span.stop - span.start
+        fragments.append(Fragment(number, source, span.first_row, span.rows, slices, size))
     fingerprint = layout.digest.hexdigest()
     file = InputFile(str(path), status.st_size, status.st_mtime_ns, loop.span.rows, fingerprint)
     return ParticleTable(

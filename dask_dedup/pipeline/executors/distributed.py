@@ -13,6 +13,7 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from dask_dedup.pipeline.executors.exchange import (
     fragment_numbers,
     picks_frame,
 )
+from dask_dedup.pipeline.executors.memory import WritingMemory
 from dask_dedup.pipeline.executors.watchdog import Watchdog
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS
 from dask_dedup.storage.paths import using_endpoint
@@ -285,6 +287,12 @@ def _identity(value: Any) -> Any:
     return value
 
 
+@cache
+def _writing_memory() -> WritingMemory:
+    """Return the memory of this process, which all threads of a worker share."""
+    return WritingMemory.of_worker(get_worker().memory_manager.memory_limit)
+
+
 def _emit(job: Job, event: Event) -> None:
     get_worker().log_event(TOPIC, {"run": job.attempt, **event})
 
@@ -339,8 +347,8 @@ def _write(
     checkpoints = []
     for number in group:
         began = time.perf_counter()
-        mine = moved.of_fragment(number)
-        with using_endpoint(job.endpoint_url):
+        mine, memory = moved.of_fragment(number), _writing_memory()
+        with memory.reserved(job.inputs.fragments[number]), using_endpoint(job.endpoint_url):
             checkpoints.append(stages.write_fragment(job, plan, number, mine))
         _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
     return checkpoints

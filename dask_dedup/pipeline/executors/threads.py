@@ -16,6 +16,7 @@ from dask_dedup.dedup.decide import Decisions
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.formatting import counted
 from dask_dedup.pipeline import events, stages
+from dask_dedup.pipeline.executors.memory import WritingMemory
 from dask_dedup.pipeline.notes import take_sampled
 
 if TYPE_CHECKING:
@@ -109,17 +110,20 @@ class ThreadExecutor:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 
             decided = dict(run(decide, list(self._picks)))
+            fragments = job.inputs.fragments
+            memory = WritingMemory.of_machine([fragments[n] for n in plan.unwritten], self.threads)
 
             def write(number: int) -> FragmentCheckpoint:
                 began = time.perf_counter()
-                checkpoint = stages.write_fragment(
-                    job,
-                    plan,
-                    number,
-                    Decisions.concatenate(moved.pop(number, [])),
-                    decided.pop(number, None),
-                    self._names.pop(number, None),
-                )
+                with memory.reserved(fragments[number]):
+                    checkpoint = stages.write_fragment(
+                        job,
+                        plan,
+                        number,
+                        Decisions.concatenate(moved.pop(number, [])),
+                        decided.pop(number, None),
+                        self._names.pop(number, None),
+                    )
                 self.emit(events.written(checkpoint, time.perf_counter() - began))
                 return checkpoint
 
