@@ -89,10 +89,27 @@ class TestImports:
         # SciPy is loaded when a tree is built.
         assert set(loaded_by(statement)) == {"numpy"}
 
-    def test_a_run_in_a_single_process_loads_neither_dask_dataframe_nor_distributed(self, tmp_path):
+    def test_a_run_in_a_single_process_loads_only_what_it_needs(self, tmp_path):
         path = write_file(cryosparc(20), tmp_path / "picks.parquet")
-        statement = f"import dask_dedup; dask_dedup.run({str(path)!r}, {str(tmp_path / 'out')!r})"
-        assert loaded_by(statement, ("dask.dataframe", "distributed")) == []
+        output = str(tmp_path / "out")
+        statement = (
+            f"import dask_dedup\ndone = dask_dedup.run({str(path)!r}, {output!r})\n"
+            f"dask_dedup.report({output!r}, contents=done.report_contents)"
+        )
+        unneeded = ("dask", "distributed", "pandas", "scipy", "yaml", "dask_dedup.conversion.star")
+        assert loaded_by(statement, unneeded) == []
+
+    def test_a_short_command_looks_for_no_garbage(self, tmp_path):
+        path = write_file(cryosparc(20), tmp_path / "picks.parquet")
+        arguments = ["dask-dedup", "run", str(path), "--output", str(tmp_path / "out"), "--quiet"]
+        statement = (
+            "import gc, sys\nfrom dask_dedup.__main__ import main\n"
+            f"sys.argv, searches = {arguments!r}, []\n"
+            "gc.callbacks.append(lambda phase, _: searches.append(phase))\n"
+            "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
+            "assert not searches"
+        )
+        assert loaded_by(statement, ()) == []
 
 
 class TestHelp:

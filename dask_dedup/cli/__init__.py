@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from typing import Any
 
@@ -18,16 +17,11 @@ from dask_dedup.cli.run import run
 from dask_dedup.storage.paths import ENDPOINTS, check_endpoint
 from dask_dedup.version import __version__
 
-#: New objects after which Python looks for garbage. Its default takes a tenth of the time of a short command.
-GARBAGE_OBJECTS = 50_000
-
 
 class _Commands(click.Group):
     """The group of all commands. An error is printed on one line, and its type sets the exit code."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        # The imports make many objects, none of them garbage.
-        gc.set_threshold(GARBAGE_OBJECTS)
         with exiting_on_errors(ctx):
             return super().invoke(ctx)
 

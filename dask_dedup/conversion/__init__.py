@@ -11,9 +11,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from dask_dedup.conversion.coordinates import make_coordinates
-from dask_dedup.conversion.star import make_star
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -73,7 +70,11 @@ def make_conversion(
         If the inputs cannot be converted.
     """
     if output_format == "star":
+        from dask_dedup.conversion.star import make_star
+
         return make_star(inputs, summaries, exposures)
     if output_format == "relion-coordinates":
+        from dask_dedup.conversion.coordinates import make_coordinates
+
         return make_coordinates(inputs, summaries, exposures)
     return None, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.formats.coordinates.description import IN_ANGSTROM
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
 
 #: Inputs and output files that are listed, and inputs in the line about micrograph names.
 _INPUTS, _FILES, _NAMED = 100, 500, 20
+#: As in CITATION.cff.
+_TITLE = "dask-dedup: removal of duplicate particle picks from cryo-EM particle tables"
+_AUTHORS = "the dask-dedup developers"
 #: Parameters that pixel sizes may be from.
 _PIXEL_SIZES = ("coordinate_pixel_size", "micrograph_pixel_size")
 
@@ -91,7 +93,7 @@ def reproduce(subject: Subject) -> dict[str, str]:
     command = run_command(manifest, str(subject.run.output))
     return {
         "command": f"cd {shlex.quote(manifest['directory'])}\n{wrap(command)}",
-        "citation": _citation(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
+        "citation": cite(manifest["versions"]["dask-dedup"], manifest["created"][:4]),
     }
 
 
@@ -112,16 +114,12 @@ def wrap(command: str) -> str:
     return " \\\n    ".join(map(shlex.join, lines))
 
 
-def _citation(version: str, year: str) -> str:
+def cite(version: str, year: str) -> str:
     """Return a BibTeX entry for the version of dask-dedup that made the result."""
-    import yaml
-
-    citation = yaml.safe_load(files("dask_dedup").joinpath("CITATION.cff").read_text("utf-8"))
-    authors = " and ".join(f"{{{author['name']}}}" for author in citation["authors"])
     return (
         "@software{dask_dedup,\n"
-        f"  title   = {{{citation['title']}}},\n"
-        f"  author  = {{{authors}}},\n"
+        f"  title   = {{{_TITLE}}},\n"
+        f"  author  = {{{{{_AUTHORS}}}}},\n"
         f"  version = {{{version}}},\n"
         f"  year    = {{{year}}}\n"
         "}"
