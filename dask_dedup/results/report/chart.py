@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from dask_dedup.results.report.ticks import make_ticks, show
 
@@ -147,11 +147,12 @@ def path(kind: str, d: str, name: str = "") -> Markup:
 
 def dots(x: Axis, y: Axis, points: Sequence[tuple[float, float]], titles: Sequence[str]) -> Markup:
     """Return a dot for each point, with its title."""
-    return Markup().join(
-        Markup('<circle class="dot" r="4" cx="{}" cy="{}"><title>{}</title></circle>').format(
-            x.place(px), y.height(py), title
+    # `Markup.format` would take six times as long.
+    return Markup(
+        "".join(
+            f'<circle class="dot" r="4" cx="{x.place(px)}" cy="{y.height(py)}"><title>{escape(title)}</title></circle>'
+            for (px, py), title in zip(points, titles, strict=True)
         )
-        for (px, py), title in zip(points, titles, strict=True)
     )
 
 

@@ -13,7 +13,7 @@ from dask_dedup.results.report.viewer import MOST_MICROGRAPHS, MOST_ON_ONE, MOST
 from dask_dedup.results.report.wording import circles, percent
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from markupsafe import Markup
     from numpy.typing import NDArray
@@ -141,8 +141,8 @@ def _chart(subject: Subject, share: NDArray[np.float64]) -> Markup | None:
     rows = _spread(contents.micrographs, share, number)
     points = [(float(number[row]), float(share[row])) for row in rows]
     titles = [
-        f"{_name(subject, row)}: {contents.rejected[row]:,} of {number[row]:,} rejected ({share[row]:.1%})"
-        for row in rows
+        f"{name}: {contents.rejected[row]:,} of {number[row]:,} rejected ({share[row]:.1%})"
+        for name, row in zip(_names(subject, rows), rows, strict=True)
     ]
     shown = "one dot each" if len(rows) == share.size else f"{len(rows):,} of them drawn"
     label = f"Share rejected against number of {subject.noun}s on {share.size:,} {subject.place}s, {shown}."
@@ -168,19 +168,20 @@ def _list(subject: Subject, share: NDArray[np.float64]) -> list[dict[str, Any]]:
     return [
         {
             "name": printable(contents.name_of(int(contents.micrographs[row])), 200),
-            "short": _name(subject, row),
+            "short": short,
             "picks": int(number[row]),
             "rejected": int(contents.rejected[row]),
             "share": float(share[row]),
         }
-        for row in order
+        for short, row in zip(_names(subject, order), order, strict=True)
     ]
 
 
-def _name(subject: Subject, row: int) -> str:
-    """Return the short name of a micrograph of all micrographs."""
+def _names(subject: Subject, rows: Sequence[int]) -> list[str]:
+    """Return the short names of rows of all micrographs."""
     contents = subject.contents
-    at = int(contents.choice.find(contents.micrographs[row : row + 1])[0])
-    if at >= 0:
-        return subject.short_names[at]
-    return printable(contents.name_of(int(contents.micrographs[row])), 60)
+    keys = contents.micrographs[list(rows)]
+    return [
+        printable(contents.name_of(key), 60) if number < 0 else subject.short_names[number]
+        for key, number in zip(keys.tolist(), contents.choice.find(keys).tolist(), strict=True)
+    ]
