@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import dask_dedup
@@ -97,6 +98,27 @@ def test_positions_of_eman2_are_centres(picks, name):
 
 
 TOPAZ = ("topaz", "topaz files", "autopick", "autopick list", "autopick files")
+
+
+PICK = ["rlnMicrographName", "rlnCoordinateX", "rlnCoordinateY", "rlnAutopickFigureOfMerit"]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("names", [TOPAZ, ("star", "eman"), ("relion 3.1", "relion 3.1 list")])
+def test_the_layouts_of_a_picker_have_the_same_picks(picks, names):
+    found = []
+    for name in names:
+        table = open_table(picks / LAYOUTS[name])
+        rows = [row for part in table.fragments for row in read(table, part, PICK).to_pylist()]
+        stems = [Path(row[PICK[0]]).stem.removesuffix("_autopick") for row in rows]
+        numbers = np.array([[row[label] for label in PICK[1:]] for row in rows], dtype=float)
+        order = np.lexsort((numbers[:, 1], numbers[:, 0], stems))
+        found.append(([stems[row] for row in order], numbers[order]))
+    for name, (stems, numbers) in zip(names, found, strict=True):
+        assert stems == found[0][0], name
+        np.testing.assert_allclose(numbers, found[0][1], rtol=0, atol=1e-6, err_msg=name)
+
+
 DEEPPICKER = ("manualpick", "relion 3.1", "relion 3.1 list", "deeppicker", "csv", "eman2")
 
 
@@ -104,9 +126,9 @@ DEEPPICKER = ("manualpick", "relion 3.1", "relion 3.1 list", "deeppicker", "csv"
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        *(((one, other), [2470, 779]) for one in ("star", "eman") for other in TOPAZ),
-        *(((other, one), [3052, 184]) for one in ("star", "eman") for other in TOPAZ),
-        *((("cbox", other), [2719, 620]) for other in TOPAZ),
+        *((("star", other), [2470, 779]) for other in TOPAZ),
+        (("topaz", "eman"), [3052, 184]),
+        (("cbox", "topaz"), [2719, 620]),
         (("cbox", "topaz", "deeppicker"), [2719, 620, 516]),
         *((("star", "autopick", other), [2470, 779, 532]) for other in DEEPPICKER),
         (("cryosparc", "star"), [3052, 184]),
@@ -121,15 +143,10 @@ def test_picks_of_two_pickers_in_input_order(picks, tmp_path, names, expected):
 @pytest.mark.parametrize(
     ("names", "separation", "expected"),
     [
-        (("star", "autopick"), 80, [184, 3052]),
         (("eman", "topaz files"), 100, [165, 3052]),
         (("cbox", "topaz"), 80, [319, 2991]),
-        (("cbox", "topaz"), 100, [287, 2990]),
-        (("cbox", "topaz", "deeppicker"), 80, [293, 2964, 572]),
         (("cbox", "topaz", "deeppicker"), 100, [264, 2960, 550]),
-        (("eman", "autopick", "manualpick"), 80, [154, 3052, 561]),
-        (("star", "autopick", "manualpick"), 100, [137, 3052, 533]),
-        (("star", "autopick", "relion 3.1"), 80, [154, 3011, 602]),
+        (("star", "autopick", "manualpick"), 80, [154, 3052, 561]),
         (("star", "autopick", "relion 3.1"), 100, [137, 3008, 578]),
     ],
 )
@@ -141,7 +158,7 @@ def test_picks_of_two_pickers_by_score(picks, tmp_path, names, separation, expec
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("names", "near"),
-    [(("cbox", "topaz"), 4893), (("star", "topaz"), 4559), (("star", "topaz", "deeppicker"), 5556)],
+    [(("cbox", "topaz"), 4893), (("star", "topaz", "deeppicker"), 5556)],
 )
 def test_picks_with_any_other_pick_nearby(picks, tmp_path, names, near):
     found = kept(picks, names, tmp_path / "out", prefer_input_order=False, remove_entirely=True)
@@ -172,7 +189,7 @@ def test_files_without_duplicates_come_back_byte_for_byte(picks, tmp_path, name)
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", WRITABLE)
+@pytest.mark.parametrize("name", ["cbox", "eman", "topaz", "autopick list", "manualpick"])
 def test_kept_and_rejected_files_have_the_lines_of_the_input(picks, tmp_path, name):
     """With a large separation, every file loses lines; the others stay unchanged and in order."""
     kept(

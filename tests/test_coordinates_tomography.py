@@ -42,11 +42,12 @@ def positions(table):
     return [tuple(row.values()) for part in rows for row in part.to_pylist()]
 
 
-REJECTED = {7.5: (160, 316), 15: (173, 342), 30: (191, 379), 60: (245, 480), 90: (347, 689)}
+REJECTED = {15: (173, 342), 90: (347, 689)}
 
 
-@pytest.mark.parametrize("separation", REJECTED)
-@pytest.mark.parametrize("form", ["dynamo", "em", "stopgap"])
+@pytest.mark.parametrize(
+    ("form", "separation"), [("dynamo", 90), ("em", 90), ("stopgap", 90), ("dynamo", 15)]
+)
 def test_shifts_are_added_to_positions(forms, tmp_path, form, separation):
     path = {
         "dynamo": forms.parent / "dynamo2m_chemoreceptor/dynamo2warp_example.tbl",
@@ -66,17 +67,6 @@ def test_numbers_of_tomograms_become_names(forms):
     names = read(table, table.fragments[0], ["rlnTomoName"])["rlnTomoName"].unique().to_pylist()
     assert len(names) == 48
     assert names[0].endswith("/tomo_ts01.mrc_15.00Apx.mrc")
-
-
-@pytest.mark.parametrize(
-    ("separation", "rejected", "near"), [(5, 6, 12), (25, 10, 20), (50, 14, 28), (100, 18, 36)]
-)
-def test_matches_of_warp_are_fractions_of_the_volume(forms, tmp_path, separation, rejected, near):
-    path = forms / "warp/matching"
-    (kept,) = run([path], tmp_path / "one", separation)
-    assert 268 - kept == rejected
-    (kept,) = run([path], tmp_path / "none", separation, remove_entirely=True)
-    assert 268 - kept == near
 
 
 def test_one_result_of_template_matching_is_like_its_folder(forms, tmp_path):
@@ -107,7 +97,7 @@ def test_matches_of_warp_without_the_size_of_the_volume_are_refused(forms, tmp_p
         open_table(copy)
 
 
-COPICK = {7.5: 32, 15: 34, 30: 36, 60: 42, 90: 50, 120: 98}
+COPICK = {7.5: 32, 120: 98}
 
 
 def picks_of(forms, name):
@@ -120,15 +110,12 @@ def test_copick_adds_the_translation(forms, tmp_path, separation):
     assert 761 - kept == COPICK[separation]
 
 
-@pytest.mark.parametrize(
-    ("separation", "expected"), [(60, [719, 11]), (90, [711, 2]), (120, [663, 1])]
-)
-def test_two_users_of_copick_in_input_order(forms, tmp_path, separation, expected):
+def test_two_users_of_copick_in_input_order(forms, tmp_path):
     inputs = [picks_of(forms, "dynamo"), picks_of(forms, "warp")]
-    assert run(inputs, tmp_path / "out", separation, prefer_input_order=True) == expected
+    assert run(inputs, tmp_path / "out", 60, prefer_input_order=True) == [719, 11]
     kept = tree(tmp_path / "out/particles_kept")
     counts = [len(json.loads(text)["points"]) for path, text in kept.items() if "/dynamo_0" in path]
-    assert sum(counts) == expected[0]
+    assert sum(counts) == 719
 
 
 def test_a_copick_project_with_two_users_is_refused(forms):
@@ -136,9 +123,7 @@ def test_a_copick_project_with_two_users_is_refused(forms):
         open_table(forms / "copick")
 
 
-@pytest.mark.parametrize(
-    ("separation", "near"), [(7.5, 64), (15, 68), (30, 72), (60, 84), (90, 98), (120, 204)]
-)
+@pytest.mark.parametrize(("separation", "near"), [(7.5, 64), (120, 204)])
 def test_points_of_the_data_portal_are_in_voxels(forms, tmp_path, separation, near):
     (kept,) = run([forms / "portal"], tmp_path / "out", separation, remove_entirely=True)
     assert 761 - kept == near

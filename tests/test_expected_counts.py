@@ -6,12 +6,12 @@ The counts were computed by brute force over all pairs, with other readers.
 from __future__ import annotations
 
 import json
-from itertools import permutations, product
+from itertools import permutations
 
 import numpy as np
 import pytest
 from scipy.spatial import cKDTree
-from test_coordinates_folders import LAYOUTS, ROWS, kept
+from test_coordinates_folders import LAYOUTS, TOPAZ, kept
 from test_coordinates_lines import put
 from test_coordinates_tomography import picks_of, run
 
@@ -19,11 +19,6 @@ from dask_dedup.formats import open_table, read
 
 pytestmark = pytest.mark.real_data
 
-CRYOLO = ("star", "eman")
-TOPAZ = ("topaz", "topaz files", "autopick", "autopick list", "autopick files")
-JOB013 = ("relion 3.1", "relion 3.1 list")
-#: The picks of DeepPicker without scores.
-SCORELESS = ("csv", "eman2", "eman2 info")
 BY_SCORE = {"prefer_input_order": False}
 
 
@@ -40,98 +35,24 @@ def forms(real_data):
 # Picks in micrographs: two and three pickers
 
 
-@pytest.mark.parametrize(("one", "other"), [*product(CRYOLO, TOPAZ), *product(TOPAZ, CRYOLO)])
-def test_cryolo_and_topaz_by_score(picks, tmp_path, one, other):
-    for separation, of_cryolo in ((80, 184), (100, 165)):
-        expected = [of_cryolo if name in CRYOLO else 3052 for name in (one, other)]
-        output = tmp_path / str(separation)
-        found = kept(picks, [one, other], output, min_separation=separation, **BY_SCORE)
-        assert found == expected
+def test_three_pickers_by_score_in_every_order(picks, tmp_path):
+    expected = {"cbox": 293, "topaz": 2964, "deeppicker": 572}
+    for number, order in enumerate(permutations(expected)):
+        found = kept(picks, order, tmp_path / str(number), **BY_SCORE)
+        assert found == [expected[name] for name in order]
 
 
-@pytest.mark.parametrize("other", TOPAZ)
-def test_cbox_and_topaz_by_score(picks, tmp_path, other):
-    for separation, expected in ((80, [319, 2991]), (100, [287, 2990])):
-        for step in (1, -1):
-            output = tmp_path / f"{separation} {step}"
-            names = ["cbox", other][::step]
-            found = kept(picks, names, output, min_separation=separation, **BY_SCORE)
-            assert found == expected[::step]
-
-
-@pytest.mark.parametrize("other", TOPAZ)
-def test_cbox_topaz_and_boxes_with_scores(picks, tmp_path, other):
-    names = ("cbox", other, "deeppicker")
-    assert kept(picks, names, tmp_path / "order") == [2719, 620, 516]
-    for separation, counts in ((80, (293, 2964, 572)), (100, (264, 2960, 550))):
-        expected = dict(zip(names, counts, strict=True))
-        for number, order in enumerate(permutations(names)):
-            output = tmp_path / f"{separation} {number}"
-            found = kept(picks, order, output, min_separation=separation, **BY_SCORE)
-            assert found == [expected[name] for name in order]
-
-
-@pytest.mark.parametrize(("one", "other"), list(product(CRYOLO, TOPAZ)))
-def test_picks_by_hand_have_the_score_0(picks, tmp_path, one, other):
-    """The score 0 of manual picks wins over a missing one."""
-    names = (one, other, "manualpick")
-    assert kept(picks, names, tmp_path / "order") == [2470, 779, 532]
-    for separation, counts in ((80, (154, 3052, 561)), (100, (137, 3052, 533))):
-        output = tmp_path / str(separation)
-        found = kept(picks, names, output, min_separation=separation, **BY_SCORE)
-        assert found == list(counts)
-
-
-@pytest.mark.parametrize(("one", "third"), list(product(CRYOLO, SCORELESS)))
-def test_two_inputs_without_scores(picks, tmp_path, one, third):
+def test_two_inputs_without_scores(picks, tmp_path):
     """Which of the two wins is a seeded choice; the total is not."""
-    for other in TOPAZ:
-        assert kept(picks, (one, other, third), tmp_path / f"order {other}") == [2470, 779, 532]
-    for separation, total in ((80, 3767), (100, 3722)):
-        for names in ((one, "topaz", third), (third, "autopick", one)):
-            output = tmp_path / f"{separation} {names[0]}"
-            found = kept(picks, names, output, min_separation=separation, **BY_SCORE)
-            assert sum(found) == total
-            assert found[1] == 3052
+    for names in (("star", "topaz", "csv"), ("csv", "topaz", "star")):
+        found = kept(picks, names, tmp_path / names[0], **BY_SCORE)
+        assert sum(found) == 3767
+        assert found[1] == 3052
 
 
-@pytest.mark.parametrize(("one", "third"), list(product(CRYOLO, JOB013)))
-def test_two_automatic_pickers_of_relion(picks, tmp_path, one, third):
-    names = (one, "autopick", third)
-    assert kept(picks, names, tmp_path / "order") == [2470, 779, 532]
-    for separation, counts in ((80, [154, 3011, 602]), (100, [137, 3008, 578])):
-        output = tmp_path / str(separation)
-        found = kept(picks, names, output, min_separation=separation, **BY_SCORE)
-        assert found == counts
-
-
-@pytest.mark.parametrize("other", CRYOLO)
-def test_names_of_cryosparc_and_picks_of_cryolo(picks, tmp_path, other):
-    assert kept(picks, ("cryosparc", other), tmp_path / "order") == [3052, 184]
-    for separation, rest in ((80, 184), (100, 165)):
-        output = tmp_path / str(separation)
-        found = kept(picks, ("cryosparc", other), output, min_separation=separation, **BY_SCORE)
-        assert found == [3052, rest]
-
-
-@pytest.mark.parametrize("other", TOPAZ)
-def test_names_of_cryosparc_and_the_same_picks(picks, tmp_path, other):
-    assert kept(picks, ("cryosparc", other), tmp_path / "order") == [3052, 0]
-    assert kept(picks, (other, "cryosparc"), tmp_path / "reverse") == [3052, 0]
-    for separation in (80, 100):
-        output = tmp_path / str(separation)
-        options = {"min_separation": separation, **BY_SCORE}
-        assert sum(kept(picks, ("cryosparc", other), output, **options)) == 3052
-
-
-@pytest.mark.parametrize("other", TOPAZ)
-def test_picks_with_any_other_nearby_in_every_layout(picks, tmp_path, other):
-    near = {("cbox",): 4893, ("star",): 4559, ("eman",): 4559, ("star", "deeppicker"): 5556}
-    for (first, *rest), expected in near.items():
-        names = (first, other, *rest)
-        output = tmp_path / " ".join(names)
-        found = kept(picks, names, output, remove_entirely=True, **BY_SCORE)
-        assert sum(ROWS[name] for name in names) - sum(found) == expected
+def test_names_of_cryosparc_by_score(picks, tmp_path):
+    assert kept(picks, ("cryosparc", "star"), tmp_path / "star", **BY_SCORE) == [3052, 184]
+    assert sum(kept(picks, ("topaz", "cryosparc"), tmp_path / "same", **BY_SCORE)) == 3052
 
 
 def centres_of_files(picks):
@@ -244,25 +165,15 @@ def dynamo(forms, tmp_path):
     return write
 
 
-@pytest.mark.parametrize(
-    ("factor", "separation", "rejected", "near"),
-    [
-        *((1, *row) for row in ((7.5, 160, 316), (15, 173, 342), (30, 191, 379), (60, 245, 480))),
-        (1, 90, 347, 689),
-        *((0, *row) for row in ((7.5, 0, 0), (15, 0, 0), (30, 2, 4), (60, 470, 966))),
-        (0, 90, 1525, 3036),
-        *((-1, *row) for row in ((7.5, 6, None), (15, 39, None), (30, 209, None))),
-        *((-1, *row) for row in ((60, 983, None), (90, 1903, None))),
-    ],
-)
-def test_shifts_of_dynamo_added_left_out_and_subtracted(
-    dynamo, tmp_path, factor, separation, rejected, near
+@pytest.mark.parametrize(("factor", "rejected", "near"), [(0, 1525, 3036), (-1, 1903, None)])
+def test_what_shifts_of_dynamo_give_left_out_and_subtracted(
+    dynamo, tmp_path, factor, rejected, near
 ):
     path, options = dynamo(factor), {"micrograph_pixel_size": 15.0}
-    (count,) = run([path], tmp_path / "best", separation, **options)
+    (count,) = run([path], tmp_path / "best", 90, **options)
     assert 4934 - count == rejected
     if near is not None:
-        (count,) = run([path], tmp_path / "near", separation, remove_entirely=True, **options)
+        (count,) = run([path], tmp_path / "near", 90, remove_entirely=True, **options)
         assert 4934 - count == near
 
 
@@ -294,24 +205,10 @@ def test_particles_of_warp_are_beside_those_of_dynamo(forms, dynamo):
         assert np.median(np.concatenate(distances)) == pytest.approx(expected, abs=0.05)
 
 
-WARP = ("matching_dev39.star", "matching_dev40.star", "m_species_particles.star")
-OTHERS = ("matching_dev39_optimisation_set.star",)
-
-
-@pytest.mark.parametrize("name", [*WARP, *OTHERS])
-@pytest.mark.parametrize(("separation", "near"), [(5, 36), (25, 69), (50, 85), (100, 139)])
-def test_every_form_of_the_particles_of_warp(forms, tmp_path, name, separation, near):
-    options = {"remove_entirely": True, "score_field": "none"}
-    (count,) = run([forms / "warp" / name], tmp_path / "out", separation, **options)
-    assert 1399 - count == near
-
-
-@pytest.mark.parametrize(("separation", "near"), [(25, 117), (50, 1173), (100, 1376)])
-def test_what_the_pixel_size_of_the_tilt_series_gives(forms, tmp_path, separation, near):
-    options = {"remove_entirely": True, "score_field": "none", "coordinate_pixel_size": 1.35}
-    path = forms / "warp/matching_dev39.star"
-    (count,) = run([path], tmp_path / "out", separation, **options)
-    assert 1399 - count == near
+def test_an_optimisation_set_stands_for_the_particles_of_warp(forms, tmp_path):
+    path = forms / "warp/matching_dev39_optimisation_set.star"
+    (count,) = run([path], tmp_path / "out", 100, remove_entirely=True, score_field="none")
+    assert 1399 - count == 139
 
 
 @pytest.fixture
@@ -327,23 +224,14 @@ def copick(forms, tmp_path):
     return tmp_path / "*/Picks/dynamo_0_chemoreceptor.json"
 
 
-@pytest.mark.parametrize(
-    ("separation", "near"), [(7.5, 64), (15, 68), (30, 72), (60, 84), (90, 98), (120, 204)]
-)
-def test_particles_of_copick_with_any_other_nearby(forms, tmp_path, separation, near):
-    (count,) = run([picks_of(forms, "dynamo")], tmp_path / "out", separation, remove_entirely=True)
-    assert 761 - count == near
+def test_particles_of_copick_with_any_other_nearby(forms, tmp_path):
+    (count,) = run([picks_of(forms, "dynamo")], tmp_path / "out", 120, remove_entirely=True)
+    assert 761 - count == 204
 
 
-@pytest.mark.parametrize(
-    ("separation", "rejected", "near"), [(30, 1, None), (60, 84, 178), (120, 407, 702)]
-)
-def test_what_copick_gives_without_the_translation(copick, tmp_path, separation, rejected, near):
-    (count,) = run([copick], tmp_path / "best", separation)
-    assert 761 - count == rejected
-    if near is not None:
-        (count,) = run([copick], tmp_path / "near", separation, remove_entirely=True)
-        assert 761 - count == near
+def test_what_copick_gives_without_the_translation(copick, tmp_path):
+    (count,) = run([copick], tmp_path / "best", 120)
+    assert 761 - count == 407
 
 
 def test_what_points_of_the_data_portal_give_in_angstrom(forms, tmp_path):

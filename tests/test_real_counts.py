@@ -104,20 +104,14 @@ class TestDynamo:
         path = real_data / "dynamo2m_chemoreceptor" / "dynamo2warp_example.tbl"
         return write_file(convert(path, 15.0), tmp_path / "table.parquet")
 
-    @pytest.mark.parametrize(
-        ("separation", "best", "all_near"),
-        [(7.5, 160, 316), (15, 173, 342), (30, 191, 379), (60, 245, 480), (90, 347, 689)],
-    )
+    @pytest.mark.parametrize(("separation", "best", "all_near"), [(7.5, 160, 316), (60, 245, 480)])
     def test_with_shifts(self, chemoreceptors, tmp_path, separation, best, all_near):
         options = {"score_field": "rlnLCCmax:higher", "min_separation": separation}
         result = run(chemoreceptors, tmp_path / "best", **options)
         assert result.rejected == best
         assert near(chemoreceptors, tmp_path / "near", separation) == all_near
 
-    @pytest.mark.parametrize(
-        ("separation", "best", "all_near"),
-        [(7.5, 0, 0), (15, 0, 0), (30, 2, 4), (60, 470, 966), (90, 1525, 3036)],
-    )
+    @pytest.mark.parametrize(("separation", "best", "all_near"), [(15, 0, 0), (60, 470, 966)])
     def test_without_shifts(self, chemoreceptors, tmp_path, separation, best, all_near):
         options = {"score_field": "rlnLCCmax:higher", "shift_key": "none"}
         result = run(chemoreceptors, tmp_path / "best", min_separation=separation, **options)
@@ -142,13 +136,12 @@ class TestTwoProgramsInOneTomogram:
         names = ("example_particles.star", "example_particles_with_optics.star")
         return [str(real_data / "napari_starfile" / name) for name in names]
 
-    @pytest.mark.parametrize("separation", [20, 80])
-    def test_without_shifts_every_pick_has_its_copy(self, real_data, tmp_path, separation):
+    def test_without_shifts_every_pick_has_its_copy(self, real_data, tmp_path):
         paths = self.inputs(real_data)
         result = run(
             paths,
             tmp_path / "out",
-            min_separation=separation,
+            min_separation=20,
             prefer_input_order=True,
             shift_key="none",
             micrograph_pixel_size={paths[0]: 20.712},
@@ -190,13 +183,13 @@ class TestThreePickers:
 
     @pytest.mark.parametrize(
         ("pixels", "rows"),
-        [(0, 136), (1, 710), (2, 1698), (5, 7961), (10, 14065), (20, 17188), (50, 18873)],
+        [(0, 136), (1, 710), (50, 18873)],
     )
     def test_rows_with_a_neighbour(self, paths, tmp_path, pixels, rows):
         # Distances between whole pixels can be exactly the separation, so it is in pixels of 1 A.
         assert near(paths, tmp_path / "out", pixels, micrograph_pixel_size=1.0) == rows
 
-    @pytest.mark.parametrize("separation", [6.25, 25.0, 50.0, 75.0, 93.75, 125.0, 162.5, 200.0])
+    @pytest.mark.parametrize("separation", [25.0, 200.0])
     def test_kept_in_input_order(self, paths, reference, tmp_path, separation):
         expected = reference["kept_at"]
         (stored,) = (one["by_input"] for one in expected["runs"] if one["prefer_input_order"])
@@ -223,7 +216,7 @@ class TestThreePickers:
         options = {"min_separation": 95, "micrograph_pixel_size": 1.77, **options}
         inputs, picks = read_picks(paths, **options)
         found = analyse_separations(picks, inputs.params, inputs.higher_is_better)
-        for separation in (9.5, 95.0, 142.5, 180.0):
+        for separation in (95.0, 180.0):
             options["min_separation"] = separation
             result = run(paths, tmp_path / str(separation), **options)
             at = found.separations.tolist().index(separation)

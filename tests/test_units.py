@@ -585,12 +585,12 @@ class TestRealTables:
         known = open_table(path).schema.names
         names = ("rlnTomoName", "rlnMicrographName", "wrpSourceName")
         micrograph = next(name for name in names if name in known)
-        separations = [5, 25, 50, 100]
+        separations = [5, 100]
         axes, psize = (XYZ, 5.0)
         if micrograph == "wrpSourceName":
             axes, psize = [f"wrpCoordinate{axis}1" for axis in "XYZ"], 1.0
         expected = crowded(path, psize, axes, separations, micrograph)
-        assert expected == [36, 69, 85, 139]
+        assert expected == [36, 139]
         for separation, rows in zip(separations, expected, strict=True):
             output = tmp_path / str(separation)
             assert rejected(path, output, min_separation=separation, remove_entirely=True) == rows
@@ -613,7 +613,7 @@ class TestRealTables:
         folder = real_data / "tomo_forms_chemoreceptor/warp"
         paths = sorted((folder / "matching").glob("*.star"))
         known = folder / "matching_dev39_tomograms.star"
-        for separation, best, crowd in ((5, 6, 12), (25, 10, 20), (50, 14, 28), (100, 18, 36)):
+        for separation, best, crowd in ((5, 6, 12), (100, 18, 36)):
             for entirely, number in ((False, best), (True, crowd)):
                 output = tmp_path / f"{separation}-{entirely}"
                 result = run(
@@ -632,13 +632,7 @@ class TestRealTables:
 
     @pytest.mark.parametrize(
         ("reverse", "separation", "kept"),
-        [
-            (False, 50, (126, 4690)),
-            (False, 80, (126, 4664)),
-            (True, 20, (4815, 75)),
-            (True, 50, (4815, 2)),
-            (True, 80, (4815, 0)),
-        ],
+        [(False, 80, (126, 4664)), (True, 50, (4815, 2))],
     )
     def test_two_programs_with_two_pixel_sizes(
         self, real_data, tmp_path, reverse, separation, kept
@@ -665,14 +659,11 @@ class TestRealTables:
     [
         ("tomo_forms_chemoreceptor/warp/matching_dev39.star", True),
         ("napari_starfile/example_particles_with_optics.star", True),
-        ("dynamo2m_chemoreceptor/relion3.1.star", True),
         ("dynamo2m_chemoreceptor/warp2dynamo_example.star", True),
         ("napari_starfile/example_particles.star", False),
-        ("cdp_annotations/relion_3_star.star", False),
         ("cdp_annotations/relion_4_star.star", False),
         ("cdp_annotations/tomoman_relion_star.star", False),
         ("cylindra_relion5/refine3d_run_it050_data.star", False),
-        ("mtcurvefit/CCDC147C_001_particles_fitted.star", False),
         ("pyseg_synaptic/particles.star", False),
     ],
 )
