@@ -21,6 +21,14 @@ settings.register_profile("thorough", deadline=None, derandomize="CI" in os.envi
 settings.register_profile("quick", settings.get_profile("thorough"), max_examples=20)
 settings.load_profile("quick")
 
+
+def examples(number, **options):
+    """Return settings with this many examples among the slow tests, and as few as the profile among the fast ones."""
+    profile = settings.default.max_examples
+    quick = profile == settings.get_profile("quick").max_examples
+    return settings(max_examples=min(number, profile) if quick else number, **options)
+
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_dedup.results.verify import close_pairs as neighbours
@@ -55,7 +56,7 @@ def small_slices(monkeypatch):
     monkeypatch.setattr(neighbours, "CANDIDATES", 7)
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.data(), REACHES, st.booleans(), STEPS, st.integers(1, 3))
 def test_close_pairs_are_found_and_no_others(data, reach, labelled, step, axes):
     a, b = (data.draw(points(labelled, step, axes)) for _ in range(2))
@@ -70,7 +71,7 @@ def test_close_pairs_are_found_and_no_others(data, reach, labelled, step, axes):
     assert found == expected
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(points(), REACHES)
 def test_the_closest_pair_and_the_nearest_other_are_found(some, reach):
     distance = all_distances(some, some)
@@ -85,7 +86,7 @@ def test_the_closest_pair_and_the_nearest_other_are_found(some, reach):
         assert closest[0] == expected.min() == distance[closest[1], closest[2]]
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.data(), REACHES, st.booleans(), STEPS, st.integers(1, 3))
 def test_the_best_ranked_within_reach_is_found(data, reach, labelled, step, axes):
     queries, targets = (data.draw(points(labelled, step, axes)) for _ in range(2))
@@ -95,7 +96,6 @@ def test_the_best_ranked_within_reach_is_found(data, reach, labelled, step, axes
     assert best_within(queries, targets, rank, reach).tolist() == expected
 
 
-@settings(deadline=None)
 @given(st.data(), REACHES, st.booleans(), STEPS, st.integers(1, 3))
 def test_the_nearest_within_reach_is_found(data, reach, labelled, step, axes):
     queries, targets = (data.draw(points(labelled, step, axes)) for _ in range(2))

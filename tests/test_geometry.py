@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import relion_matrix
 from scipy.spatial.transform import Rotation
@@ -20,7 +21,7 @@ pixel_size = st.floats(0.1, 20)
 angle = st.floats(-360, 360)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     st.integers(2, 3).flatmap(
         lambda axes: st.lists(
@@ -69,14 +70,13 @@ def test_micrograph_shape_is_height_then_width():
     assert pixels_from_fractions(fraction, shape).tolist() == [[2880.0, 1023.0], [0.0, 100.0]]
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.tuples(angle, angle, angle), st.tuples(*[st.floats(-100, 100)] * 3))
 def test_a_subtomogram_shift_is_rotated_by_relions_matrix(angles, shift):
     turned = rotate_subtomogram_shift(np.array([shift]), np.array([angles]))
     np.testing.assert_allclose(turned[0], relion_matrix(*angles) @ np.array(shift), atol=1e-10)
 
 
-@settings(max_examples=100)
 @given(st.tuples(angle, angle, angle))
 def test_relions_matrix_is_the_transpose_of_scipys(angles):
     scipys = Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix()

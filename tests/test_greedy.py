@@ -12,7 +12,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import crowded, greedy
 from scipy.spatial import cKDTree
@@ -145,7 +146,7 @@ def assert_crowded(case, result):
     assert (result.winner == -1).all()
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(case=cases())
 def test_suppress_equals_brute_force_for_any_budget_and_rounds(case):
     truth = brute_force(case)
@@ -155,7 +156,7 @@ def test_suppress_equals_brute_force_for_any_budget_and_rounds(case):
 
 
 @pytest.mark.parametrize("most", [1, 1_000], ids=["rarely", "always"])
-@settings(max_examples=150)
+@examples(150)
 @given(case=cases())
 def test_sweep_and_tree_decide_alike(most, case):
     with mock.patch.multiple(pairs, MOST_CANDIDATES=most, MOST_PAIRS=most):
@@ -202,7 +203,7 @@ def test_pairs_at_exactly_the_separation_are_found(axes, offset):
         assert_same(result, case.run())
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(case=cases())
 def test_reject_crowded_equals_brute_force_for_any_budget(case):
     for budget in BUDGETS:
@@ -211,7 +212,7 @@ def test_reject_crowded_equals_brute_force_for_any_budget(case):
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
-@settings(max_examples=75)
+@examples(75)
 @given(case=cases(), data=st.data())
 def test_row_order_does_not_matter(budget, case, data):
     rows = np.array(data.draw(st.permutations(range(len(case.centres)))), dtype=np.intp)
@@ -225,7 +226,7 @@ def test_row_order_does_not_matter(budget, case, data):
     np.testing.assert_array_equal(crowd.distance[rows], shuffled_crowd.distance)
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(case=cases())
 def test_no_two_kept_are_within_the_separation(case):
     kept = np.flatnonzero(~case.run().rejected)
@@ -235,7 +236,7 @@ def test_no_two_kept_are_within_the_separation(case):
     ).all()
 
 
-@settings(max_examples=150)
+@examples(150)
 @given(case=cases())
 def test_every_rejected_has_a_better_kept_one_within_the_separation(case):
     result, ranks = case.run(), case.ranks()
@@ -248,14 +249,12 @@ def test_every_rejected_has_a_better_kept_one_within_the_separation(case):
         assert result.distance[row] <= case.separation
 
 
-@settings(max_examples=100)
 @given(case=cases())
 def test_kept_particles_are_kept_again(case):
     kept = np.flatnonzero(~case.run().rejected)
     assert not case.take(kept).run().rejected.any()
 
 
-@settings(max_examples=100)
 @given(case=cases(max_rows=14), times=st.integers(2, 4))
 def test_copies_of_all_rows_are_rejected_and_change_nothing_else(case, times):
     case = replace(case, labels=())
@@ -271,7 +270,6 @@ def test_copies_of_all_rows_are_rejected_and_change_nothing_else(case, times):
     np.testing.assert_array_equal(result.winner[n:], np.tile(expected, times - 1))
 
 
-@settings(max_examples=100)
 @given(case=cases())
 def test_micrographs_are_decided_independently(case):
     whole = case.run()
@@ -284,7 +282,6 @@ def test_micrographs_are_decided_independently(case):
 
 
 @pytest.mark.parametrize("hashed", [lambda z: np.zeros_like(z), lambda z: z & np.uint64(3)])
-@settings(max_examples=100)
 @given(case=cases())
 def test_colliding_hashes_do_not_merge_positions(hashed, case):
     mix = coincident._hash

@@ -16,7 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import Phase, given, settings
+from conftest import examples
+from hypothesis import Phase, given
 from hypothesis import strategies as st
 from tables import (
     MICROGRAPH_UID,
@@ -177,7 +178,7 @@ MODES = [
 
 
 @pytest.mark.slow
-@settings(max_examples=25, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@examples(25, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     rows=st.integers(0, 90),
     seed=st.integers(0, 200),

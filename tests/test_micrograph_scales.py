@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
@@ -170,7 +171,7 @@ class _Summary:
         self.scales = MicrographScales(values, values)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(scales_of_fragments())
 def test_conflicts_equal_brute_force(fragments):
     summaries = [_Summary(number, rows) for number, rows in enumerate(fragments)]

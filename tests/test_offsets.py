@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from conftest import REPOSITORY
-from hypothesis import given, settings
+from conftest import REPOSITORY, examples
+from hypothesis import given
 from hypothesis import strategies as st
 from tables import values, write_file
 from test_inspection import NO_SCORE, centres, field, grid, jittered, plain
@@ -28,7 +28,7 @@ def moved(one, *offset):
 
 
 class TestOffsets:
-    @settings(max_examples=25)
+    @examples(25)
     @given(
         offset=st.tuples(*[st.integers(-1500, 1500)] * 2).filter(lambda o: np.hypot(*o) > 30),
         sigma=st.floats(0, 6),

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from conftest import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from dask_dedup import DedupParams, InputError, run, verify
@@ -89,7 +90,7 @@ def table_of(some, columns):
     return pa.table(data)
 
 
-@settings(max_examples=250)
+@examples(250)
 @given(tables())
 def test_each_row_follows_the_rule(case):
     some, columns, option = case
@@ -104,9 +105,7 @@ def test_each_row_follows_the_rule(case):
         assert (found.source[number], bool(unclear[number])) == (source, both)
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@examples(25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables())
 def test_every_run_is_verified_or_refused(tmp_path_factory, case):
     some, columns, option = case

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_dedup.particles.scan_summary import ScanSummary
@@ -44,7 +45,7 @@ def small_partitions(monkeypatch):
     monkeypatch.setattr(planning, "PARTITION_ROWS", 10)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(st.lists(st.integers(1, 1_000), max_size=60), st.sampled_from([1, 10, 500, 400_000]))
 def test_partitions_are_balanced(rows, partition_rows):
     rows = np.array(rows, dtype=np.int64)
@@ -79,7 +80,7 @@ def test_a_micrograph_is_never_split():
     assert weight.tolist() == [planning.PARTITION_ROWS * 5]
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(fragments, st.sampled_from([1, 10, 400_000]))
 def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, partition_rows):
     with pytest.MonkeyPatch.context() as patch:
@@ -115,7 +116,6 @@ def test_a_plan_moves_the_straddling_micrographs_and_no_others(fragments, partit
     assert (weight > 0).all()
 
 
-@settings(max_examples=100)
 @given(fragments, st.randoms(use_true_random=False))
 def test_partitions_do_not_depend_on_the_order_of_the_fragments(fragments, random):
     summaries = [summary(number, counts) for number, counts in enumerate(fragments)]

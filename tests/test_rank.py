@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import rank_tuple
 from oracle import splitmix64 as scalar_splitmix64
@@ -34,7 +35,7 @@ def key_columns(draw):
     return rows, [np.array([row[k] for row in rows], dtype=np.uint64) for k in range(number)]
 
 
-@settings(max_examples=500)
+@examples(500)
 @given(key_columns())
 def test_total_order_sorts_as_tuples_do(columns):
     rows, keys = columns
@@ -43,7 +44,7 @@ def test_total_order_sorts_as_tuples_do(columns):
     assert [rows[row] for row in order] == sorted(rows)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(columns=key_columns(), data=st.data())
 def test_a_unique_last_key_makes_the_order_unique(columns, data):
     rows, keys = columns
@@ -70,7 +71,7 @@ def test_total_order_does_not_modify_its_keys():
         np.testing.assert_array_equal(key, copy)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(one=doubles, other=doubles, higher=st.booleans())
 def test_score_keys_compare_as_scores_do(one, other, higher):
     wanted = [rank_tuple(uid=0, score=score, higher=higher)[1:3] for score in (one, other)]
@@ -128,7 +129,7 @@ def test_splitmix64_reproduces_the_published_sequences(seed, outputs):
     assert [scalar_splitmix64(state) for state in states] == outputs
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.lists(integers, max_size=20))
 def test_splitmix64_equals_python_integer_arithmetic(values):
     hashed = splitmix64(np.array(values, dtype=np.uint64))
@@ -140,7 +141,7 @@ def test_splitmix64_has_no_collisions():
     assert np.unique(splitmix64(np.arange(100_000, dtype=np.uint64))).size == 100_000
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(
     st.lists(
         st.tuples(

@@ -7,7 +7,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from oracle import crowded
 from test_greedy import brute_force, cases, random_case, without_sweep
@@ -50,7 +51,7 @@ def tuned(rounds=12, batch=400_000, *, sweep=True):
     return stack
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     case=cases(),
     rounds=st.sampled_from((0, 1, 12)),
@@ -76,7 +77,7 @@ def case_at(case, separation):
 
 
 @pytest.mark.slow
-@settings(max_examples=200)
+@examples(200)
 @given(case=cases(), sweep=st.booleans())
 def test_removed_entirely_at_each_separation_equals_brute_force(case, sweep):
     wanted = several(case.separation)
@@ -157,9 +158,15 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "+".join(o) or "default")
-@pytest.mark.parametrize("own", [0.5, 20.0, 25.0, 60.0])
-@pytest.mark.parametrize("spread", [2.0, 4.0])
+@pytest.mark.parametrize(
+    ("options", "own", "spread"),
+    [
+        *((options, 20.0, 2.0) for options in OPTIONS),
+        *((options, 60.0, 4.0) for options in OPTIONS[::3]),
+        ({}, 0.5, 2.0),
+    ],
+    ids=lambda each: each if isinstance(each, float) else "+".join(each) or "default",
+)
 def test_the_bit_of_the_runs_own_separation_is_the_runs_decision(options, own, spread):
     params = DedupParams(min_separation=own, **{"invalid": "reject", **options})
     picks = picks_of(400, seed=int(own), spread=spread)
@@ -205,7 +212,7 @@ def test_more_than_32_separations_are_an_error():
         keep_at(Picks.concatenate([]), DedupParams(), (True,), np.arange(1.0, 34.0))
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(own=st.floats(0.01, 1e4), farthest=st.floats(0.0, 1e5))
 def test_separations_around_the_runs_own(own, farthest):
     found = separations_around(own, farthest)
@@ -231,7 +238,7 @@ def test_round_separations():
     assert round_separations(0.9).tolist() == pytest.approx([k * 0.05 for k in range(1, 19)])
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.floats(0.01, 1e5))
 def test_round_separations_are_few_and_reach_the_farthest(farthest):
     found = round_separations(farthest)

@@ -6,6 +6,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from conftest import examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -102,7 +103,7 @@ def test_coincident_picks_have_no_gap():
     assert on_one(np.zeros((1_000, 2))) is None
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(seed=st.integers(0, 2**32 - 1), error=st.sampled_from((2.0, 6.0, 12.0)))
 def test_the_recommended_separation_has_the_fewest_pairs_per_angstrom(seed, error):
     points, micrographs = two_pickers(error, seed=seed)

@@ -8,7 +8,8 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from conftest import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from scenes import decided, picks_of, scenes
 from tables import cryosparc, relion
@@ -18,7 +19,7 @@ from dask_dedup import DedupParams, InputError, remove_duplicates
 from dask_dedup.dedup.rank import rank_keys, standings
 
 STANDING = DedupParams(score_scale="standing")
-FAST = settings(max_examples=40)
+FAST = examples(40)
 #: Strictly rising, on all scores that occur.
 RISING = [
     lambda s: 1000 * s - 7,

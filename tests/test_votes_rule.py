@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, seed, settings
+from conftest import examples
+from hypothesis import given, seed
 from hypothesis import strategies as st
 from scenes import decided, rules, scenes
 from test_greedy import tuned, without_sweep
 from votes_oracle import Particle, judge
 
-FAST = settings(max_examples=40)
+FAST = examples(40)
 
 
 def assert_same(found, expected, *, standing):
@@ -47,7 +48,7 @@ def compare(data):
     assert_same(found, expected, standing=params["score_scale"] == "standing")
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(st.data())
 def test_votes_are_those_of_the_brute_force(data):
     compare(data)
@@ -57,7 +58,7 @@ def test_votes_are_those_of_the_brute_force(data):
 @pytest.mark.parametrize("part", range(7))
 def test_votes_are_those_of_the_brute_force_many_times(part):
     @seed(part)
-    @settings(max_examples=400)
+    @examples(400)
     @given(st.data())
     def many(data):
         compare(data)
