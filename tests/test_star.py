@@ -339,9 +339,11 @@ def test_real_files_in_small_fragments_give_the_same_rows(real_data, tmp_path, m
     check_split(table, tmp_path)
 
 
+line_ends = pytest.mark.parametrize(("newline", "final"), [("\n", True), ("\r\n", False)])
+
+
 @pytest.mark.parametrize("name", SIMULATED)
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("final", [True, False])
+@line_ends
 def test_simulated_files_are_written_unchanged(put, tmp_path, name, newline, final):
     content = SIMULATED[name] if final else SIMULATED[name].rstrip()
     table = put(content.replace("\n", newline))
@@ -349,8 +351,7 @@ def test_simulated_files_are_written_unchanged(put, tmp_path, name, newline, fin
 
 
 @pytest.mark.parametrize("name", SIMULATED)
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("final", [True, False])
+@line_ends
 def test_other_programs_read_the_output_of_simulated_files(put, tmp_path, name, newline, final):
     content = SIMULATED[name] if final else SIMULATED[name].rstrip()
     table = put(content.replace("\n", newline))
@@ -359,8 +360,7 @@ def test_other_programs_read_the_output_of_simulated_files(put, tmp_path, name, 
 
 
 @pytest.mark.parametrize("name", SIMULATED)
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("final", [True, False])
+@line_ends
 def test_many_fragments_equal_one(put, tmp_path, name, newline, final, monkeypatch):
     content = (SIMULATED[name] if final else SIMULATED[name].rstrip()).replace("\n", newline)
     whole = put(content)
@@ -675,8 +675,7 @@ SYNTAX = {
 
 
 @pytest.mark.parametrize("name", SYNTAX)
-@pytest.mark.parametrize("newline", ["\n", "\r\n"])
-@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize(("newline", "small"), [("\n", False), ("\r\n", True)])
 def test_syntax(put, tmp_path, request, name, newline, small):
     if small:
         request.getfixturevalue("tiny")
@@ -939,9 +938,7 @@ def tables(draw):
 
 
 @pytest.mark.slow
-@settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(tables(), st.randoms(use_true_random=False))
 def test_random_tables(tmp_path, monkeypatch, drawn, random):
     content, rows, fragment_bytes, block_bytes = drawn
