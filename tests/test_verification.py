@@ -166,9 +166,9 @@ def test_filaments_and_symmetry_copies_are_verified(tmp_path, params, words):
 def test_a_correct_run_with_micrographs_in_several_fragments_is_verified_in_several_passes(
     tmp_path, small_fragments, monkeypatch, uid
 ):
-    monkeypatch.setattr(decisions, "PASS_ROWS", 150)
+    monkeypatch.setattr(decisions, "PASS_ROWS", 60)
     inputs = [
-        store(picks(seed, uid=uid), tmp_path / str(seed), files=3, row_group_size=60)
+        store(picks(seed, 180, uid=uid), tmp_path / str(seed), files=2, row_group_size=45)
         for seed in (1, 2)
     ]
     result = dask_dedup.run(inputs, tmp_path / "out")
@@ -676,37 +676,33 @@ def native_run(tmp_path, monkeypatch, small_fragments):
     monkeypatch.setitem(formats._MODULES, "native", "native")
     inputs = [tmp_path / "a.native", tmp_path / "b.parquet", tmp_path / "c.native"]
     for seed, path in enumerate(inputs):
-        pq.write_table(picks(seed), path, row_group_size=100)
+        pq.write_table(picks(seed, 150), path, row_group_size=50)
     dask_dedup.run(inputs, tmp_path / "out")
     return tmp_path / "out"
 
 
-def test_native_results_are_verified(native_run):
+def test_native_results_are_verified_and_changes_are_found(native_run):
     assert {path.name for path in (native_run / "particles_kept").iterdir()} >= {
         "a.native",
         "c.native",
     }
     assert_verified(dask_dedup.verify(native_run))
-
-
-@pytest.mark.parametrize("change", ["value", "less", "more", "columns"])
-def test_a_changed_native_result_is_found(native_run, change):
     path = native_run / "particles_kept" / "c.native"
     table = pq.read_table(path)
     scores = table.column("pick_stats/ncc_score").to_numpy().copy()
     scores[-1] += 1
     number = table.column_names.index("pick_stats/ncc_score")
-    changed = {
-        "value": table.set_column(number, "pick_stats/ncc_score", pa.array(scores)),
-        "less": table.slice(0, len(table) - 1),
-        "more": pa.concat_tables([table, table.slice(0, 1)]),
-        "columns": table.drop_columns(["odd"]),
-    }[change]
-    pq.write_table(changed, path, row_group_size=70)
-    verification = dask_dedup.verify(native_run)
-    rows = {"totals"} if change in ("less", "more") else set()
-    assert failed(verification) == {"files", "rows"} | rows
-    assert "c.native" in detail(verification, "rows")
+    for changed in (
+        table.set_column(number, "pick_stats/ncc_score", pa.array(scores)),
+        table.slice(0, len(table) - 1),
+        pa.concat_tables([table, table.slice(0, 1)]),
+        table.drop_columns(["odd"]),
+    ):
+        pq.write_table(changed, path, row_group_size=70)
+        verification = dask_dedup.verify(native_run)
+        totals = {"totals"} if len(changed) != len(table) else set()
+        assert failed(verification) == {"files", "rows"} | totals
+        assert "c.native" in detail(verification, "rows")
 
 
 @pytest.mark.parametrize("row_is_kept", [True, False])
@@ -758,7 +754,6 @@ else:
 
 
 STARTED_ELSEWHERE = {
-    "parquet": (["a.parquet", "b.parquet"], {}),
     "folders": (["x/1.parquet", "y/1.parquet"], {}),
     "star": (
         ["a.star", "b.star"],
@@ -815,12 +810,11 @@ class TestAnotherFolder:
     def test_a_result_is_verified_from_any_folder(self, tmp_path, monkeypatch, case):
         inputs, options = STARTED_ELSEWHERE[case]
         write = self.star if "star" in case else self.records if case == "cs" else self.parquet
-        out = self.run_in(tmp_path / "project", monkeypatch, inputs, write, **options)
+        self.run_in(tmp_path / "project", monkeypatch, inputs, write, **options)
         assert dask_dedup.verify("out").verified
         monkeypatch.chdir(tmp_path)
-        for output in (out, "project/out"):
-            verification = dask_dedup.verify(output)
-            assert verification.verified, verification.lines()
+        verification = dask_dedup.verify("project/out")
+        assert verification.verified, verification.lines()
 
     def test_another_table_of_that_name_does_not_count(self, tmp_path, monkeypatch):
         out = self.run_in(tmp_path / "project", monkeypatch, ["a.parquet"], self.parquet)
