@@ -81,8 +81,7 @@ def assert_same_frames(result, expected):
         pd.testing.assert_frame_equal(computed, other)
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("separation", [5.0, 20.0, 60.0])
+@pytest.mark.parametrize(("seed", "separation"), [(0, 5.0), (1, 20.0), (2, 60.0)])
 def test_the_decisions_are_those_of_brute_force(seed, separation):
     table = cryosparc(ROWS, seed=seed)
     micrographs = table.column(UID).to_pylist()
@@ -113,8 +112,10 @@ def test_pandas_and_arrow_agree(particles, params):
     assert uids(arrow_rejected) == rejected["uid"].tolist()
 
 
-@pytest.mark.parametrize("partitions", [1, 2, 7])
-@pytest.mark.parametrize("params", [BY_SCORE, BY_CHANCE, DedupParams(remove_entirely=True)])
+@pytest.mark.parametrize(
+    ("params", "partitions"),
+    [(BY_SCORE, 1), (BY_SCORE, 7), (BY_CHANCE, 2), (DedupParams(remove_entirely=True), 2)],
+)
 def test_dask_and_pandas_agree(particles, params, partitions):
     expected = remove_duplicates(particles, params)
     assert_same_frames(remove_duplicates(lazy(particles, partitions), params), expected)
@@ -126,23 +127,12 @@ def test_dask_agrees_with_pandas_under_threads(particles):
         assert_same_frames(dask.compute(*remove_duplicates(lazy(particles))), expected)
 
 
-def test_dask_agrees_with_pandas_on_a_cluster(particles):
-    from distributed import Client, LocalCluster
-
-    with (
-        LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address=":0",  # None would still listen, at 8787
-        ) as cluster,
-        Client(cluster) as client,
-    ):
-        result = client.compute(remove_duplicates(lazy(particles)), sync=True)
+def test_dask_agrees_with_pandas_on_a_cluster(particles, cluster):
+    result = cluster.compute(remove_duplicates(lazy(particles)), sync=True)
     assert_same_frames(result, remove_duplicates(particles))
 
 
-@pytest.mark.parametrize("partitions", [1, 3, 8])
+@pytest.mark.parametrize("partitions", [1, 4])
 def test_without_uids_dask_and_pandas_agree(particles, partitions):
     rows = particles.drop(columns="uid")
     expected = remove_duplicates(rows, BY_CHANCE)
@@ -184,15 +174,14 @@ def test_any_index_works(particles, index):
 
 
 def test_dask_keeps_partitions_index_and_columns(particles):
-    whole = lazy(particles, 5)
+    whole = lazy(particles, 3)
     for part in remove_duplicates(whole):
-        assert part.npartitions == 5
+        assert part.npartitions == 3
         assert part.columns.tolist() == particles.columns.tolist()
         assert part.index.name == "line"
         pd.testing.assert_series_equal(part.dtypes, whole.dtypes)
-        for number in range(5):
-            rows = part.partitions[number].compute()
-            assert set(rows.index) <= set(whole.partitions[number].compute().index)
+        for rows, own in zip(*dask.compute(part.to_delayed(), whole.to_delayed()), strict=True):
+            assert set(rows.index) <= set(own.index)
 
 
 @pytest.mark.parametrize("drop", [[], ["uid"]])

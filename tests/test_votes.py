@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -206,15 +204,6 @@ def test_a_frame_has_one_input_and_refuses_votes(three, params):
         dask_dedup.remove_duplicates(frame, **params)
     with pytest.raises(InputError, match=name):
         dask_dedup.run(three[0], three[0].parent / "out", **params)
-
-
-def test_the_command_refuses_with_exit_code_2(three, tmp_path):
-    program = Path(sys.executable).with_name("dask-dedup")
-    words = [program, "run", *three, "-o", tmp_path / "out", "--min-votes", "4"]
-    found = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
-    assert found.returncode == 2
-    assert "--min-votes is 4" in found.stderr
-    assert "Traceback" not in found.stderr
 
 
 def test_parameters_of_votes_take_paths_and_no_truth_values():
