@@ -48,24 +48,26 @@ def run_and_check_output(cli, table, folder):
     return folder / "out"
 
 
-@pytest.mark.parametrize("name", NASTY)
-def test_star_preserves_hostile_names(cli, tmp_path, name):
-    text = NASTY[name].encode()
-    quote = b'"' if b"'" in text else b"'"
-    row = b"50 50 0.1 " + quote + text + quote + b" 1\n"
+def test_star_preserves_hostile_names(cli, tmp_path):
+    rows = []
+    for text in map(str.encode, NASTY.values()):
+        quote = b'"' if b"'" in text else b"'"
+        rows.append(b"50 50 0.1 " + quote + text + quote + b" 1\n")
+    best = [row.replace(b"0.1", b"0.2") for row in rows]
     path = tmp_path / "picks.star"
-    path.write_bytes(STAR + row + row.replace(b"0.1", b"0.2"))
+    path.write_bytes(STAR + b"".join(rows + best))
     out = run_and_check_output(cli, path, tmp_path)
-    assert (out / "particles_rejected" / "picks.star").read_bytes().count(row) == 1
+    rejected = (out / "particles_rejected" / "picks.star").read_bytes()
     kept = (out / "particles_kept" / "picks.star").read_bytes()
-    assert kept.count(row.replace(b"0.1", b"0.2")) == 1
+    assert [rejected.count(row) for row in rows] == [1] * len(rows)
+    assert [kept.count(row) for row in best] == [1] * len(rows)
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["out", "picks.star"]
 
 
-@pytest.mark.parametrize("name", WITH_BREAKS)
-def test_parquet_preserves_hostile_names(cli, tmp_path, name):
-    paths = pa.array([WITH_BREAKS[name]] * 15 + ["a.mrc"] * 15)
-    table = cryosparc(30, drop=["location/micrograph_uid", "location/micrograph_path"])
+@pytest.mark.parametrize("names", [["newline"], ["nul"], [*WITH_BREAKS]], ids=len)
+def test_parquet_preserves_hostile_names(cli, tmp_path, names):
+    paths = pa.array([WITH_BREAKS[name] for name in names] * 15 + ["a.mrc"] * 15)
+    table = cryosparc(len(paths), drop=["location/micrograph_uid", "location/micrograph_path"])
     table = table.append_column("location/micrograph_path", paths)
     path = write_file(table, tmp_path / "picks.parquet")
     output = Output(run_and_check_output(cli, path, tmp_path))
@@ -246,8 +248,7 @@ def test_an_endless_line_takes_no_memory(tmp_path, before, number):
     assert peak < base + 80
 
 
-@pytest.mark.parametrize("rows", [10**9, 2**40])
-def test_a_claim_of_billions_of_rows_takes_no_memory(tmp_path, rows):
+def test_a_claim_of_billions_of_rows_takes_no_memory(tmp_path):
     content = parquet_bytes(
         cryosparc(1).select(["uid"]),
         use_dictionary=False,
@@ -255,13 +256,13 @@ def test_a_claim_of_billions_of_rows_takes_no_memory(tmp_path, rows):
         write_statistics=False,
     )
     path = tmp_path / "a.parquet"
-    path.write_bytes(with_rows(content, rows))
+    path.write_bytes(with_rows(content, 2**40))
     _, peak = peak_of_a_refusal(path)
     assert peak < 300
 
 
 def test_a_parquet_file_that_shrinks_during_the_run_is_refused(tmp_path):
-    path = write_file(cryosparc(200_000), tmp_path / "picks.parquet")
+    path = write_file(cryosparc(10_000), tmp_path / "picks.parquet")
     table = open_table(path)
     read(table, table.fragments[0], ["uid"])  # so that the footer is known
     size, stamp = path.stat().st_size, path.stat().st_mtime_ns
