@@ -424,18 +424,22 @@ class TestTwoRunsAtOnce:
         assert data(out) == data(tmp_path / "fresh")
 
 
-class TestDuplicates:
-    @pytest.fixture
-    def result(self, tmp_path, out, fragments_of_30):
-        """Two inputs of several files and row groups, with half-sets."""
-        one, two = cryosparc(150, seed=1), cryosparc(140, seed=2)
-        inputs = [
-            write_folder(one, tmp_path / "one", files=3, row_group_size=20),
-            write_file(two, tmp_path / "two.parquet", row_group_size=33),
-        ]
-        run(inputs, out)
-        return Output(out)
+@pytest.fixture(scope="class")
+def result(tmp_path_factory):
+    """Two inputs of several files and row groups, with half-sets."""
+    folder = tmp_path_factory.mktemp("duplicates")
+    one, two = cryosparc(150, seed=1), cryosparc(140, seed=2)
+    inputs = [
+        write_folder(one, folder / "one", files=3, row_group_size=20),
+        write_file(two, folder / "two.parquet", row_group_size=33),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parquet, "FRAGMENT_BYTES", 1)
+        run(inputs, folder / "out")
+    return Output(folder / "out")
 
+
+class TestDuplicates:
     def rows_at(self, found, prefix=""):
         """Read the rows that the table points to."""
         files = {file: pq.read_table(file) for file in set(found[f"{prefix}file"].to_pylist())}

@@ -68,15 +68,17 @@ def test_columns_that_differ_by_case_are_refused(tmp_path, lake):
     assert not lake.exists()
 
 
+@pytest.fixture(scope="class")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lake")
+    outputs = [finished_run(folder / f"s{seed}", seed=seed) for seed in (1, 2)]
+    for output in outputs:
+        publish(output, delta=folder / "kept")
+    return folder / "kept", truth(outputs[0]) | truth(outputs[1])
+
+
 class TestReaders:
     """Two runs in one table: counts and sums of each run and picker, and all values."""
-
-    @pytest.fixture
-    def published(self, out, lake, tmp_path):
-        other = finished_run(tmp_path / "s2", seed=2)
-        for output in (out, other):
-            publish(output, delta=lake)
-        return lake, truth(out) | truth(other)
 
     def test_deltalake_reads_it(self, published):
         lake, expected = published

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -22,35 +23,42 @@ pytest.importorskip("sqlalchemy")
 KEPT = ("lab", "em.kept")
 
 
-@pytest.fixture
-def catalog(tmp_path, monkeypatch):
-    """A catalog named lab in pyiceberg's configuration."""
-    (tmp_path / "warehouse").mkdir()
+@contextmanager
+def catalog_in(folder):
+    """Configure a catalog named lab in a folder, and return a function that loads it."""
+    (folder / "warehouse").mkdir()
     lines = [
         "catalog:",
         "  lab:",
         "    type: sql",
-        f"    uri: sqlite:///{tmp_path / 'catalog.db'}",
-        f"    warehouse: file://{tmp_path / 'warehouse'}",
+        f"    uri: sqlite:///{folder / 'catalog.db'}",
+        f"    warehouse: file://{folder / 'warehouse'}",
     ]
-    (tmp_path / ".pyiceberg.yaml").write_text("\n".join(lines))
-    monkeypatch.setenv("PYICEBERG_HOME", str(tmp_path))
+    (folder / ".pyiceberg.yaml").write_text("\n".join(lines))
     opened = []
 
     def load():
         opened.append(
             catalogs.load_catalog(
                 "lab",
-                uri=f"sqlite:///{tmp_path / 'catalog.db'}",
-                warehouse=f"file://{tmp_path / 'warehouse'}",
+                uri=f"sqlite:///{folder / 'catalog.db'}",
+                warehouse=f"file://{folder / 'warehouse'}",
                 type="sql",
             )
         )
         return opened[-1]
 
-    yield load
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYICEBERG_HOME", str(folder))
+        yield load
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    with catalog_in(tmp_path) as load:
+        yield load
 
 
 @pytest.fixture
@@ -58,14 +66,17 @@ def out(tmp_path):
     return finished_run(tmp_path / "s1")
 
 
-class TestReaders:
-    @pytest.fixture
-    def published(self, out, catalog, tmp_path):
-        other = finished_run(tmp_path / "s2", seed=2)
-        for output in (out, other):
+@pytest.fixture(scope="class")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lake")
+    outputs = [finished_run(folder / f"s{seed}", seed=seed) for seed in (1, 2)]
+    with catalog_in(folder) as catalog:
+        for output in outputs:
             publish(output, iceberg=KEPT)
-        return catalog().load_table("em.kept"), truth(out) | truth(other)
+        yield catalog().load_table("em.kept"), truth(outputs[0]) | truth(outputs[1])
 
+
+class TestReaders:
     def test_pyiceberg_reads_it(self, published):
         table, expected = published
         assert same(arrow_sums(table.scan().to_arrow()), expected)
