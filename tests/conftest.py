@@ -59,22 +59,31 @@ def waits_are_not_announced():
         yield
 
 
+#: An idle cluster of Dask looks around 50 times a second, which takes a tenth of a core as long as the tests run.
+IDLE = {
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "1s",
+    "distributed.worker.profile.enabled": False,
+}
+
+
 @pytest.fixture(scope="session")
 def two_workers():
     """A client of two worker processes that is not the default client."""
+    import dask
     from distributed import Client, LocalCluster
 
-    with (
-        LocalCluster(
+    with dask.config.set(IDLE):
+        local = LocalCluster(
             n_workers=2,
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
             dashboard_address=":0",
             silence_logs=logging.ERROR,
-        ) as local,
-        Client(local, set_as_default=False) as client,
-    ):
+        )
+    with local, Client(local, set_as_default=False) as client:
         yield client
 
 

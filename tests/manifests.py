@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import subprocess
+from functools import cache
 
 import yaml
 from conftest import REPOSITORY
@@ -16,12 +17,21 @@ NAMESPACE = "dask-dedup"
 
 
 def documents(folder):
-    """Yield the documents of a kustomization in order, without its patches."""
+    """Return the documents of a kustomization in order, without its patches."""
+    return copy.deepcopy(_documents(folder))
+
+
+@cache
+def _documents(folder):
+    return list(_read(folder))
+
+
+def _read(folder):
     kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
     for name in kustomization["resources"]:
         path = folder / name
         if path.is_dir():
-            yield from documents(path)
+            yield from _read(path)
         else:
             yield from yaml.safe_load_all(path.read_text())
 

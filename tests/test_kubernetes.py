@@ -7,6 +7,8 @@ import re
 import shutil
 import sys
 import textwrap
+from functools import cache
+from pathlib import Path
 
 import dockerfile
 import pyarrow.parquet as pq
@@ -103,18 +105,23 @@ class TestSchemas:
 
 def faults(document):
     """Yield errors of a document against the operator's definition, including fields that it would drop."""
-    from pathlib import Path
-
-    dask_kubernetes = pytest.importorskip("dask_kubernetes")
     jsonschema = pytest.importorskip("jsonschema")
+    schema = schema_of(document["kind"].lower())
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
+        yield f"{error.json_path}: {error.message}"
+
+
+@cache
+def schema_of(kind):
+    """Return the operator's definition of a kind, with all fields that it may have."""
+    dask_kubernetes = pytest.importorskip("dask_kubernetes")
     chart = Path(dask_kubernetes.__file__).parent / "operator/deployment/helm"
-    kind = document["kind"].lower()
-    definition = yaml.safe_load((chart / f"dask-kubernetes-operator/crds/{kind}.yaml").read_text())
+    text = (chart / f"dask-kubernetes-operator/crds/{kind}.yaml").read_text()
+    definition = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     schema = closed(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"])
     # Every kind has these.
     schema["properties"] |= {key: {} for key in ("apiVersion", "kind", "metadata")}
-    for error in jsonschema.Draft202012Validator(schema).iter_errors(document):
-        yield f"{error.json_path}: {error.message}"
+    return schema
 
 
 def closed(schema):

@@ -37,9 +37,9 @@ LONG = 120.0
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def collect_sockets():
-    """Close the sockets that Dask leaves open after a refused connection, before a later test warns about them."""
+    """Close the sockets that Dask leaves open after refused connections, before a test of another file warns."""
     yield
     # Closes the event loop of a client that was refused. Tornado keeps its sockets until it makes the next loop.
     gc.collect()
@@ -62,14 +62,14 @@ def out(tmp_path):
     return tmp_path / "out"
 
 
-@pytest.fixture
-def secured(authority, monkeypatch):
+@pytest.fixture(scope="class")
+def secured(authority):
     """A client of a cluster with TLS in this process."""
-    monkeypatch.setattr(handshake, "CONNECT_SECONDS", 10)
     from dask_dedup.cluster.tls import load_security
 
     security = load_security(authority.ca, authority.certificate, authority.key)
-    with ExitStack() as stack:
+    with ExitStack() as stack, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(handshake, "CONNECT_SECONDS", 10)
         yield cluster.start_local(stack, 1, 2, security=security)
 
 
@@ -190,9 +190,14 @@ class TestStartedCluster:
 
 class TestWrongUse:
     @pytest.mark.parametrize(
-        "broken", ["--tls-ca-file", "--tls-cert", "--tls-key"], ids=["ca", "cert", "key"]
+        ("broken", "how"),
+        [
+            ("--tls-ca-file", "absent"),
+            ("--tls-ca-file", "no PEM"),
+            ("--tls-cert", "no PEM"),
+            ("--tls-key", "absent"),
+        ],
     )
-    @pytest.mark.parametrize("how", ["absent", "no PEM"])
     def test_unusable_files_are_named(self, cli, authority, source, out, tmp_path, broken, how):
         options = list(authority.options)
         bad = tmp_path / "bad.pem"
