@@ -79,7 +79,7 @@ def test_picks_on_a_cluster(real_data, tmp_path, cluster):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("name", ["autopick list", "autopick", "relion 3.1"])
+@pytest.mark.parametrize("name", ["autopick list", "relion 3.1"])
 def test_a_result_with_a_list_can_be_moved(real_data, tmp_path, name):
     path = real_data / "pick_folders_10017" / LAYOUTS[name]
     result = verified([path], tmp_path / "old place", 300, **PIXELS)

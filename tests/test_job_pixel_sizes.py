@@ -57,7 +57,7 @@ def project(picks, tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("way", ["", "autopick.star", "Micrographs"])
+@pytest.mark.parametrize("way", ["autopick.star", "Micrographs"])
 def test_the_micrographs_of_the_job_have_the_pixel_size(project, tmp_path, caplog, way):
     caplog.set_level(logging.INFO, "dask_dedup")
     inputs = [project / "AutoPick/job010" / way, project / "ManualPick/job011"]
@@ -104,8 +104,14 @@ def test_options_and_tables_come_before(project, tmp_path):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("job", ["AutoPick/job010", "AutoPick/job013"])
-@pytest.mark.parametrize(("value", "fits"), [(5, False), (1.79, False), (1.786, True)])
+@pytest.mark.parametrize(
+    ("job", "value", "fits"),
+    [
+        ("AutoPick/job010", 5, False),
+        ("AutoPick/job010", 1.786, True),
+        ("AutoPick/job013", 1.79, False),
+    ],
+)
 def test_an_option_that_contradicts_the_job_is_refused(project, tmp_path, job, value, fits):
     given = {"micrograph_pixel_size": value, **OPTIONS}
     if fits:
@@ -217,10 +223,9 @@ def test_a_doc_file_of_dynamo_is_a_map_of_tomograms(real_data, tmp_path, cli):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("way", ["", "Micrographs"])
-def test_coordinate_files_have_the_names_of_the_job(project, picks, tmp_path, way):
+def test_coordinate_files_have_the_names_of_the_job(project, picks, tmp_path):
     """The picks of crYOLO come first, with names that have neither folders nor extensions."""
-    inputs = [picks / "cryolo/CBOX", project / "AutoPick/job010" / way]
+    inputs = [picks / "cryolo/CBOX", project / "AutoPick/job010/Micrographs"]
     options = {"micrograph_pixel_size": {str(inputs[0]): 1.77}, **OPTIONS}
     result = run(inputs, tmp_path / "out", output_format="relion-coordinates", **options)
     lines = (tmp_path / "out/particles_kept/autopick.star").read_text().splitlines()

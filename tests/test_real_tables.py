@@ -136,9 +136,8 @@ def test_duplicates_of_chemoreceptors_appear_only_after_shifts(dynamo, reach, wi
 
 
 @pytest.mark.parametrize(
-    ("reach", "rejected"), [(0.5, 160), (1, 173), (2, 191), (4, 245), (8, 825)]
+    ("reach", "rejected", "converted"), [(2, 191, True), (8, 825, True), (8, 825, False)]
 )
-@pytest.mark.parametrize("converted", [False, True])
 def test_chemoreceptors_lose_as_many_as_in_a_greedy_walk(
     dynamo, tmp_path, reach, rejected, converted
 ):
