@@ -7,7 +7,6 @@ import sys
 import tomllib
 from importlib.metadata import EntryPoint
 
-import click
 import numpy as np
 import pytest
 from click.testing import CliRunner
@@ -22,17 +21,6 @@ from dask_dedup.results import verify as verification
 
 HEAVY = ("pyarrow", "pandas", "scipy", "dask", "distributed", "numpy")
 COMMANDS = sorted(main.commands)
-OPTIONS = [
-    (command, parameter)
-    for command in COMMANDS
-    for parameter in main.commands[command].params
-    if isinstance(parameter, click.Option)
-]
-each_option = pytest.mark.parametrize(
-    ("command", "option"),
-    OPTIONS,
-    ids=[f"{command} {option.opts[-1]}" for command, option in OPTIONS],
-)
 
 
 def loaded_by(statement, names=HEAVY):
@@ -126,10 +114,6 @@ class TestHelp:
         assert outcome.exit_code == 0
         assert len(main.commands[command].help) > 40
         assert outcome.stdout == cli(command, "-h").stdout
-
-    @each_option
-    def test_every_option_has_some(self, command, option):
-        assert option.help
 
     def test_the_version_is_printed(self, cli):
         assert cli("--version").stdout.strip() == f"dask-dedup, version {dask_dedup.__version__}"
