@@ -184,8 +184,10 @@ class TestAFolderBelowAKeyThatIsNoKey:
 MISSING = ["", " ", "None", "none", "null", "NULL", "<NA>", "nan", "NaN"]
 
 
-@pytest.mark.parametrize("name", MISSING)
-@pytest.mark.parametrize("column", ["rlnMicrographName", "rlnTomoName"])
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [*((name, "rlnMicrographName") for name in MISSING), ("None", "rlnTomoName")],
+)
 def test_a_name_that_stands_for_none_is_missing(cli, tmp_path, name, column):
     table = relion(30, axes=3 if column == "rlnTomoName" else 2)
     names = table[column].to_pylist()

@@ -91,7 +91,7 @@ def check_all(table, count):
 
 
 def test_checks_and_warnings_are_linear_in_the_number_of_inputs(table):
-    few, many = (count_calls(check_all, table, count) for count in (100, 400))
+    few, many = (count_calls(check_all, table, count) for count in (50, 200))
     assert many < 5 * few
 
 
@@ -102,7 +102,7 @@ def test_values_of_hive_keys_are_looked_up_once(table):
         each = zip(summaries, values, strict=True)
         check_groups(inputs, [replace(summary, hive_values=value) for summary, value in each])
 
-    few, many = (count_calls(find, count) for count in (100, 400))
+    few, many = (count_calls(find, count) for count in (50, 200))
     assert many < 5 * few
 
 
@@ -148,5 +148,5 @@ def test_the_totals_of_inputs_are_added_up_in_one_pass(table):
         totals = _totals(parts, parts, found)
         assert [each["kept"] for each in totals["by_input"]] == [20] * count
 
-    few, many = (count_calls(add_up, count) for count in (100, 400))
+    few, many = (count_calls(add_up, count) for count in (50, 200))
     assert many < 5 * few

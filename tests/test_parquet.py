@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from tables import (
+    OLD_PYARROW,
     Output,
     assert_same_rows,
     bits,
@@ -390,6 +391,18 @@ VIEWS = {
 }
 
 
+def can_be_stored(values):
+    """Return whether this version of pyarrow can write and read a column."""
+    sink = pa.BufferOutputStream()
+    try:
+        pq.write_table(pa.table({"extra": values}), sink)
+        pq.read_table(pa.BufferReader(sink.getvalue()))
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        assert OLD_PYARROW
+        return False
+    return True
+
+
 class TestPayload:
     """Six rows at three positions: at separation 0, three are kept and three rejected."""
 
@@ -419,19 +432,21 @@ class TestPayload:
         assert_same_rows(result.rejected, source.take(rejected))
         assert dask_dedup.verify(out).verified
 
-    @pytest.mark.parametrize("name", PAYLOADS)
-    def test_every_type_is_preserved_to_the_bit(self, tmp_path, name):
-        path = self.stored(tmp_path / "in.parquet", {"extra": PAYLOADS[name]})
+    def test_every_type_is_preserved_to_the_bit(self, tmp_path):
+        columns = {name: values for name, values in PAYLOADS.items() if can_be_stored(values)}
+        path = write_file(self.six(columns=columns), tmp_path / "in.parquet")
         self.check(path, tmp_path / "out")
 
-    @pytest.mark.parametrize("name", ["strings", "categories", "pairs", "lists", "structs"])
-    def test_types_are_preserved_over_row_groups_and_files(self, tmp_path, name):
-        table = pq.read_table(self.stored(tmp_path / "whole.parquet", {"extra": PAYLOADS[name]}))
+    def test_types_are_preserved_over_row_groups_and_files(self, tmp_path):
+        names = ["strings", "categories", "pairs", "lists", "structs"]
+        columns = {name: PAYLOADS[name] for name in names}
+        table = pq.read_table(write_file(self.six(columns=columns), tmp_path / "whole.parquet"))
         folder = write_folder(table, tmp_path / "in", files=2, row_group_size=2)
         result = answer(folder, tmp_path / "out", min_separation=0)
-        values = dict(zip(uids(table), bits(table["extra"]), strict=True))
         both = pa.concat_tables([result.kept, result.rejected])
-        assert dict(zip(uids(both), bits(both["extra"]), strict=True)) == values
+        for name in names:
+            values = dict(zip(uids(table), bits(table[name]), strict=True))
+            assert dict(zip(uids(both), bits(both[name]), strict=True)) == values, name
 
     @pytest.mark.parametrize("name", VIEWS)
     def test_views_are_preserved(self, tmp_path, name):

@@ -29,7 +29,7 @@ def csg_not_utf8(folder):
 
 @case
 def csg_of_deep_brackets(folder):
-    return [group(folder / "J7", "[" * 20_000)]
+    return [group(folder / "J7", "[" * 5_000)]
 
 
 @case
