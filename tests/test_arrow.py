@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tables import cryosparc, write_file
 
 from dask_dedup.arrow import from_numpy, from_strings, to_numpy
 from dask_dedup.dedup.arrays import unique_inverse
@@ -55,21 +50,6 @@ def test_strings_are_converted_to_arrow_unchanged(texts):
     array = from_strings(texts)
     array.validate(full=True)
     assert array.to_pylist() == texts
-
-
-def test_a_small_run_imports_neither_pandas_nor_scipy_nor_dask(tmp_path):
-    source = write_file(cryosparc(200), tmp_path / "in.parquet")
-    program = (
-        "import sys; from dask_dedup import run; run(sys.argv[1], sys.argv[2]); "
-        "print(sorted({'pandas', 'scipy', 'dask'} & {*sys.modules}))"
-    )
-    words = [sys.executable, "-c", program, str(source), str(tmp_path / "out")]
-    # Earlier tests leave Dask variables in the environment, which would import Dask.
-    bare = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env=bare)
-    # pyarrow 17 and earlier always import pandas.
-    old = int(pa.__version__.split(".")[0]) < 18
-    assert done.stdout.strip() in ("[]", *["['pandas']"] * old)
 
 
 KEYS = st.integers(0, 5) | st.integers(2**64 - 3, 2**64 - 1)

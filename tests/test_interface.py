@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tomllib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from conftest import REPOSITORY
-from tables import cryosparc, write_file
+from tables import OLD_PYARROW, cryosparc, write_file
 
 import dask_dedup
 from dask_dedup import errors
@@ -26,7 +27,9 @@ COMMANDS = sorted(main.commands)
 def loaded_by(statement, names=HEAVY):
     """Return which of some packages a statement loads in a new process."""
     code = f"{statement}\nimport sys\nprint(*[name for name in {names!r} if name in sys.modules])"
-    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    # Earlier tests leave Dask variables in the environment, which would import Dask.
+    bare = {name: value for name, value in os.environ.items() if not name.startswith("DASK_")}
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=bare)
     assert outcome.returncode == 0, outcome.stderr
     return outcome.stdout.split()
 
@@ -78,14 +81,15 @@ class TestImports:
         assert set(loaded_by(statement)) == {"numpy"}
 
     def test_a_run_in_a_single_process_loads_only_what_it_needs(self, tmp_path):
-        path = write_file(cryosparc(20), tmp_path / "picks.parquet")
+        path = write_file(cryosparc(200), tmp_path / "picks.parquet")
         output = str(tmp_path / "out")
         statement = (
             f"import dask_dedup\ndone = dask_dedup.run({str(path)!r}, {output!r})\n"
             f"dask_dedup.report({output!r}, contents=done.report_contents)"
         )
         unneeded = ("dask", "distributed", "pandas", "scipy", "yaml", "dask_dedup.conversion.star")
-        assert loaded_by(statement, unneeded) == []
+        # pyarrow 17 and earlier always import pandas.
+        assert loaded_by(statement, unneeded) == ["pandas"] * OLD_PYARROW
 
     def test_a_short_command_looks_for_no_garbage(self, tmp_path):
         path = write_file(cryosparc(20), tmp_path / "picks.parquet")
