@@ -63,9 +63,9 @@ def local(tmp_path):
 
 
 @pytest.fixture
-def remote(local, bucket, tmp_path):
+def remote(local, bucket):
     """The same run with its output in the store."""
-    inputs = [tmp_path / "s1" / "picks" / f"{name}.parquet" for name in ("topaz", "blob")]
+    inputs = [entry["path"] for entry in Output(local).manifest["inputs"]]
     dask_dedup.run(inputs, f"{bucket}/runs/s1")
     return f"{bucket}/runs/s1"
 
