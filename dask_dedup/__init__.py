@@ -2,6 +2,7 @@
 
 - `inspect` reads tables and shows what they hold.
 - `run` reads and writes files; `remove_duplicates` takes and returns frames.
+- `materialize` writes the particle tables of a run that listed its duplicates only.
 - `verify`, `report`, `publish` and `status` work on a finished run; `clean` removes leftovers.
 """
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs.name_map import read_micrograph_map as read_micrograph_map
     from dask_dedup.pipeline.result import RunResult as RunResult
     from dask_dedup.pipeline.run import run as run
+    from dask_dedup.results.materialize import materialize as materialize
     from dask_dedup.results.publish import Publication as Publication
     from dask_dedup.results.publish import publish as publish
     from dask_dedup.results.report import report as report
@@ -48,6 +50,7 @@ _MODULES = {
     "Verification": "results.verify",
     "clean": "results.status",
     "inspect": "inspection",
+    "materialize": "results.materialize",
     "publish": "results.publish",
     "read_micrograph_map": "particles.micrographs.name_map",
     "remove_duplicates": "frames",

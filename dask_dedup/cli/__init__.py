@@ -11,6 +11,7 @@ from dask_dedup.cli.cryosparc import cryosparc
 from dask_dedup.cli.demo import demo
 from dask_dedup.cli.failure import exiting_on_errors
 from dask_dedup.cli.inspect import inspect
+from dask_dedup.cli.materialize import materialize
 from dask_dedup.cli.relion import relion
 from dask_dedup.cli.results import clean, publish, report, status, verify
 from dask_dedup.cli.run import run
@@ -52,5 +53,8 @@ def main(endpoint_url: str | None) -> None:
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 
-for _command in (run, inspect, verify, report, publish, status, clean, demo, cryosparc, relion):
+for _command in (
+    *(run, inspect, verify, report, publish, materialize, status, clean),
+    *(demo, cryosparc, relion),
+):
     main.add_command(_command)

@@ -61,6 +61,12 @@ if TYPE_CHECKING:
     "reader knows.",
 )
 @click.option(
+    "--duplicates-only",
+    is_flag=True,
+    help="Write duplicates and votes, but no particles. The command materialize, or the same run without this "
+    "option, writes them later.",
+)
+@click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
 )
 @THREADS
@@ -83,6 +89,7 @@ def run(
     flip_y: tuple[Path, ...],
     output_format: str,
     compression: str,
+    duplicates_only: bool,
     allow_outside: bool,
     threads: int | None,
     overwrite: bool,
@@ -128,6 +135,7 @@ def run(
                     micrographs=micrographs,
                     output_format=output_format,
                     compression=compression,
+                    duplicates_only=duplicates_only,
                     allow_outside=allow_outside,
                     overwrite=overwrite,
                     threads=threads,
@@ -194,11 +202,12 @@ def _write_report(
 ) -> Path | None:
     """Write the report and return its path. If this fails, print a warning and return None."""
     page = result.output / "report.html"
-    if result.already_done and page.exists() and not (micrographs or found):
+    noted = result.report_contents
+    # The page of a result that was finished before shows the same.
+    if noted is None and page.exists() and not (micrographs or found):
         return page
     from dask_dedup import report
 
-    noted = result.report_contents
     try:
         try:
             return report(

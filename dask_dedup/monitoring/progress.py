@@ -183,8 +183,8 @@ class Progress:
         self.inputs, self.fragments = event["inputs"], event["fragments"]
         self.rows, self.payload_bytes = event["rows"], event["bytes"]
         # Before the plan, all picks may have to be shuffled.
-        for stage in self.stages.values():
-            stage.total_rows = self.rows
+        for name in event.get("stages", STAGES):
+            self.stages[name].total_rows = self.rows
         self.curve = [(0.0, 0, 0, 0)]
 
     def _plan(self, event: Event) -> None:

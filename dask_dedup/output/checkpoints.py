@@ -36,11 +36,11 @@ class PairCounts:
         Pairs by distance, in equal bins from 0 to the separation.
     """
 
-    same_uid: int
-    across_halves: int
-    by_row_order: int
-    lost_to: tuple[int, ...]
-    distances: tuple[int, ...]
+    same_uid: int = 0
+    across_halves: int = 0
+    by_row_order: int = 0
+    lost_to: tuple[int, ...] = ()
+    distances: tuple[int, ...] = ()
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

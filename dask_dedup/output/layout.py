@@ -15,6 +15,8 @@ from __future__ import annotations
 KEPT, REJECTED, DUPLICATES = "particles_kept", "particles_rejected", "duplicates"
 VOTES = "votes"
 TABLES = (KEPT, REJECTED, DUPLICATES, VOTES)
+#: The particle tables, which a run for duplicates only does not write.
+PARTICLES = (KEPT, REJECTED)
 MANIFEST = "manifest.json"
 PAGE, PLOTS = "report.html", "plots"
 #: Outcome of the last verification that a report shows.

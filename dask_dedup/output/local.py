@@ -19,6 +19,7 @@ from dask_dedup.output.layout import (
     DRAFTS,
     MANIFEST,
     PAGE,
+    PARTICLES,
     PIECES,
     PLOTS,
     REPORT_PREFIX,
@@ -29,13 +30,19 @@ from dask_dedup.output.layout import (
     VOTES,
 )
 from dask_dedup.output.lock import find_holder, locked
-from dask_dedup.output.manifest import find_manifest, to_json
+from dask_dedup.output.manifest import (
+    MATERIALIZED,
+    find_manifest,
+    lacks_particles,
+    same_result,
+    to_json,
+)
 from dask_dedup.output.store import ResultStore, draft_files
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS, disk_full_errors
 from dask_dedup.storage.files import list_files, list_names, remove, sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
@@ -65,6 +72,14 @@ class LocalStore(ResultStore):
             return []
         return [name for name in list_names(self.output) if not name.startswith(STAGING_PREFIX)]
 
+    def check_free(self, tables: Sequence[str]) -> None:
+        """Raise `OutputExistsError` if a folder is in the place of one of `tables`."""
+        taken = next((self.output / name for name in tables if (self.output / name).exists()), None)
+        if taken:
+            raise OutputExistsError(
+                f"{taken}: no part of the result, but in the place of one. Move it away."
+            )
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold a file lock on the output folder. The operating system releases the lock when the process ends."""
@@ -75,17 +90,15 @@ class LocalStore(ResultStore):
         """Return a description of the run that holds the output folder, or None."""
         return find_holder(self.output)
 
-    def stage(self, request: dict[str, Any], run_token: str) -> Path:  # noqa: ARG002
+    def stage(self, request: dict[str, Any], token: str, tables: Sequence[str]) -> Path:
         """Create or reuse a run's staging folder. Files staged for a different request are removed."""
-        staging = self.staging(request["run_id"])
+        staging = self.staging(token)
         if self.staged_manifest(staging) is not None:
             return staging
         try:
             if staging.exists() and not _same_request(self.read_request(staging), request):
                 self.discard(staging)
             remove(staging / DRAFTS)
-            # Votes may not be counted: the first file makes their folder.
-            tables = set(TABLES) - {VOTES}
             for name in (*tables, CHECKPOINTS, PIECES, DRAFTS):
                 (staging / name).mkdir(parents=True, exist_ok=True)
             _write_json(staging / REQUEST, request)
@@ -155,8 +168,9 @@ class LocalStore(ResultStore):
                 for name in (MANIFEST, PAGE, PLOTS, VERIFICATION):
                     if (output / name).exists():
                         (output / name).rename(old / name)
-        if overwrite and (output / VOTES).exists() and VOTES not in _tables_of(manifest):
-            (output / VOTES).rename(old / VOTES)
+        for name in TABLES if overwrite else ():
+            if (output / name).exists() and name not in _tables_of(manifest):
+                (output / name).rename(old / name)
         for name in _staged_tables(staging):
             if (output / name).exists():
                 if not overwrite:
@@ -168,6 +182,22 @@ class LocalStore(ResultStore):
         elif not same:
             raise self.finished_meanwhile(staging)
         shutil.rmtree(staging)
+        return manifest
+
+    def add_tables(
+        self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Rename the staged tables into the output folder, then replace the manifest."""
+        found = find_manifest(self.output)
+        if found != manifest:
+            if found != replaced:
+                raise self.finished_meanwhile(staging)
+            if not (staging / MANIFEST).exists():
+                _write_json(staging / MANIFEST, manifest)
+            for name in _staged_tables(staging):
+                (staging / name).rename(self.output / name)
+            (staging / MANIFEST).replace(self.output / MANIFEST)
+        remove(staging)
         return manifest
 
     def _create_manifest(self, staging: Path) -> None:
@@ -188,6 +218,10 @@ class LocalStore(ResultStore):
         if not path.exists():
             return None
         manifest: dict[str, Any] = json.loads(path.read_text())
+        if MATERIALIZED in manifest:
+            # The tables of a result that is gone are no use.
+            result = find_manifest(self.output)
+            return manifest if result and same_result(result, manifest) else None
         found = None if _staged_tables(staging) else find_manifest(self.output)
         return None if found and found["run_id"] != manifest["run_id"] else manifest
 
@@ -197,8 +231,10 @@ class LocalStore(ResultStore):
         return [*self.find_staging().values(), *sorted(reports)]
 
     def tidy(self, manifest: dict[str, Any]) -> None:
-        """Remove the staging folder of a finished run."""
+        """Remove the staging folders of a finished run."""
         remove(self.staging(manifest["run_id"]))
+        if MATERIALIZED in manifest:
+            remove(self.staging(manifest[MATERIALIZED]["token"]))
 
     @contextmanager
     def draft_report(self) -> Iterator[Path]:
@@ -224,8 +260,9 @@ def _staged_tables(staging: Path) -> list[str]:
 
 
 def _tables_of(manifest: dict[str, Any]) -> set[str]:
-    """Return the datasets whose files the manifest lists."""
-    return {entry["path"].partition("/")[0] for entry in manifest["outputs"]}
+    """Return the datasets of a result."""
+    lacking = {*PARTICLES} if lacks_particles(manifest) else set()
+    return {*TABLES} - lacking - (set() if manifest["totals"]["votes"] else {VOTES})
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

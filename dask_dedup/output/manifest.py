@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 #: Version of the manifest's keys. A reader refuses any other.
 FORMAT = 3
 CHECKSUM = "checksum"
+#: Whether the result has no particle tables. Older manifests lack this key.
+DUPLICATES_ONLY = "duplicates_only"
+#: When and with which versions the particle tables were added to a result.
+MATERIALIZED = "materialized"
 
 
 def read_manifest(output: str | Path) -> dict[str, Any]:
@@ -48,6 +52,16 @@ def find_manifest(output: str | Path) -> dict[str, Any] | None:
             "Use the version that wrote it, or run again into another folder."
         )
     return manifest
+
+
+def lacks_particles(manifest: dict[str, Any]) -> bool:
+    """Return whether a result has no particle tables: the run was for duplicates only."""
+    return bool(manifest.get(DUPLICATES_ONLY))
+
+
+def same_result(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Return whether two manifests are of one result, which may have got its particle tables meanwhile."""
+    return all(one[key] == other[key] for key in ("run_id", "created"))
 
 
 def to_json(values: Any, indent: str = "") -> str:

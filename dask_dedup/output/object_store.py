@@ -12,7 +12,6 @@ files. A run that replaces its own earlier result gets another token. Old files 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import tempfile
@@ -32,7 +31,14 @@ from dask_dedup.output.layout import (
     VERIFICATION,
 )
 from dask_dedup.output.manifest import find_manifest, read_manifest, to_json
-from dask_dedup.output.store import TOKEN, ResultStore, draft_files, token_of
+from dask_dedup.output.store import (
+    TOKEN,
+    ResultStore,
+    digest_of,
+    draft_files,
+    token_of,
+    tokens_of,
+)
 from dask_dedup.storage.capacity import disk_full_errors
 from dask_dedup.storage.files import (
     create,
@@ -51,7 +57,7 @@ from dask_dedup.storage.files import (
 from dask_dedup.storage.paths import is_s3
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from dask_dedup.output.checkpoints import FragmentCheckpoint
 
@@ -101,13 +107,13 @@ class ObjectStore(ResultStore):
 
     def choose_run_token(self, parts: object, replaced: dict[str, Any] | None) -> str:
         """Return the first 12 digits of a hash of `parts`, or the next 12 if the replaced result has that token."""
-        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-        taken = replaced is not None and replaced["run_token"] == digest[:12]
+        digest = digest_of(parts)
+        taken = replaced is not None and digest[:12] in tokens_of(replaced)
         return digest[12:24] if taken else digest[:12]
 
-    def stage(self, request: dict[str, Any], run_token: str) -> Path:
+    def stage(self, request: dict[str, Any], token: str, tables: Sequence[str]) -> Path:  # noqa: ARG002
         """Write the run's request to its staging folder. Warn if the store ignores conditional writes."""
-        staging = self.staging(run_token)
+        staging = self.staging(token)
         content = (to_json(request) + "\n").encode()
         try:
             create(staging / REQUEST, content)
@@ -162,10 +168,16 @@ class ObjectStore(ResultStore):
             )
         if not self._put_manifest(staging, manifest, replaced):
             manifest = read_manifest(self.output)
-            if manifest["run_token"] != token_of(staging):
+            if token_of(staging) not in tokens_of(manifest):
                 raise self.finished_meanwhile(staging)
         self.tidy(manifest)
         return manifest
+
+    def add_tables(
+        self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Check all files of the result, then replace the manifest."""
+        return self.commit(staging, manifest, replaced)
 
     def _put_manifest(
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any] | None
@@ -178,7 +190,8 @@ class ObjectStore(ResultStore):
             if json.loads(read_bytes(final)) != replaced:
                 return False
             old = _paths(replaced) - _paths(manifest)
-            write_bytes(staging / _SUPERSEDED, json.dumps(sorted(old)).encode())
+            if old:
+                write_bytes(staging / _SUPERSEDED, json.dumps(sorted(old)).encode())
             return replace(final, content, tag)
         try:
             create(final, content)
@@ -190,7 +203,7 @@ class ObjectStore(ResultStore):
         """Return the staging folders, and one table folder of each unfinished run that has no staging folder."""
         staging = self.find_staging()
         finished = find_manifest(self.output)
-        known = {*staging, finished["run_token"] if finished else ""}
+        known = {*staging, *(tokens_of(finished) if finished else ())}
         tokens = set[str]().union(*map(self._run_folders, TABLES)) - known
         unknown = [self.output / KEPT / token for token in sorted(tokens) if TOKEN.fullmatch(token)]
         return [*staging.values(), *unknown]
@@ -200,8 +213,8 @@ class ObjectStore(ResultStore):
         finished = self.find_concurrent(folder)
         if finished:
             self.tidy(finished)
-            return
-        remove_files(self.staged_files(folder))
+        listed = {self.output / path for path in _paths(finished)} if finished else set()
+        remove_files(self.staged_files(folder).keys() - listed)
         self._abort_uploads(token_of(folder))
 
     def tidy(self, manifest: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ Only this package and `storage` distinguish the two.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
@@ -87,6 +88,9 @@ class ResultStore(ABC):
     def check_writable(self) -> None:
         """Raise an error if nothing can be written into the folder."""
 
+    def check_free(self, tables: Sequence[str]) -> None:  # noqa: B027 (runs have subfolders in object stores)
+        """Raise `OutputExistsError` if files that no run has written are in the place of `tables`."""
+
     def find_finished(self, run_id: str, *, overwrite: bool) -> dict[str, Any] | None:
         """Return the manifest if this run is already finished. Return None if the folder is free.
 
@@ -144,8 +148,10 @@ class ResultStore(ABC):
         return ""
 
     @abstractmethod
-    def stage(self, request: dict[str, Any], run_token: str) -> Path:
+    def stage(self, request: dict[str, Any], token: str, tables: Sequence[str]) -> Path:
         """Create a staging folder for a run, or reuse the folder of an interrupted run with the same request.
+
+        `token` is a run token or a run id. `tables` are the datasets that will be written.
 
         Raise `InputError` if nothing can be written there, `DiskFullError` if the disk is full.
         """
@@ -187,6 +193,16 @@ class ResultStore(ABC):
         the result to be replaced.
         """
 
+    @abstractmethod
+    def add_tables(
+        self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Put the staged tables beside those of a finished result, and replace its manifest.
+
+        Can be repeated after an interruption. Return the manifest of the result, as `commit` does. `replaced` is the
+        manifest so far.
+        """
+
     def close_failed(
         self, staging: Path, rows: Sequence[int], is_reusable: Callable[[], bool]
     ) -> dict[str, Any] | None:
@@ -225,7 +241,7 @@ class ResultStore(ABC):
     def find_concurrent(self, staging: Path) -> dict[str, Any] | None:
         """Return the manifest of a concurrent run with the same token, or None if no such run has finished."""
         manifest = find_manifest(self.output)
-        return manifest if manifest and manifest["run_token"] == token_of(staging) else None
+        return manifest if manifest and token_of(staging) in tokens_of(manifest) else None
 
     # Unfinished runs
 
@@ -281,6 +297,18 @@ class ResultStore(ABC):
 def token_of(folder: Path) -> str:
     """Return the token in a staging folder's name: a run token or the first digits of a run id."""
     return folder.name.removeprefix(STAGING_PREFIX)
+
+
+def tokens_of(manifest: dict[str, Any]) -> set[str]:
+    """Return the tokens of the runs that wrote the tables of a result: its run token, and that of earlier tables."""
+    if not manifest["run_token"]:
+        return set()
+    return {manifest["run_token"], *(entry["path"].split("/")[1] for entry in manifest["outputs"])}
+
+
+def digest_of(parts: object) -> str:
+    """Return a hash of JSON values, in hexadecimal. Tokens are its first digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def draft_files(folder: Path) -> list[Path]:

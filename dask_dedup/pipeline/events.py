@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.picks import Picks
+from dask_dedup.monitoring.progress import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,10 +36,11 @@ NAME_LENGTH = 200
 _PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
 
 
-def started(job: Job, output: str, executor: str) -> Event:
-    """Return the event for the start of a run, with the size of its inputs."""
+def started(job: Job, output: str, executor: str, stages: Sequence[str] = tuple(STAGES)) -> Event:
+    """Return the event for the start of a run, with the size of its inputs. `stages` are those of the run."""
     return {
         "kind": "started",
+        "stages": list(stages),
         "output": output,
         "executor": executor,
         "inputs": [table.path[-NAME_LENGTH:] for table in job.inputs.tables[:NAMED]],

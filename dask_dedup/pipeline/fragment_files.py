@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 def column_reader(job: Job, number: int) -> ReadColumns:
-    """Return a function that returns columns of a fragment. Rows that become Parquet are read at once."""
+    """Return a function that returns columns of a fragment. Rows that are written as Parquet are read at once."""
     fragment = job.inputs.fragments[number]
     table = job.inputs.tables[fragment.source]
-    if job.conversion or job.native_names[fragment.source]:
+    if job.conversion or job.native_names[fragment.source] or not job.writes_particles:
         return partial(read, table, fragment)
     select: ReadColumns = read(table, fragment, table.schema.names).select
     return select

@@ -20,7 +20,7 @@ from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.formats.parquet.encoding import COMPRESSIONS, SAMPLE_ROWS, choose_encodings
 from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
-from dask_dedup.output.layout import TABLES, VOTES
+from dask_dedup.output.layout import KEPT, PARTICLES, TABLES, VOTES
 from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
@@ -56,6 +56,8 @@ class Job:
     compression: str
     #: Of the kept and rejected Parquet files.
     encodings: Encodings
+    #: The datasets to write, of `output.layout.TABLES`.
+    tables: tuple[str, ...]
     #: Folder for the parts until the commit.
     staging: str = ""
     #: Subfolder of each dataset with this run's files, on object stores; else empty.
@@ -74,9 +76,9 @@ class Job:
         return f"{dataset}/{self.run_token}" if self.run_token else dataset
 
     @property
-    def tables(self) -> tuple[str, ...]:
-        """The datasets of the result: `output.layout.TABLES`, without votes if they are not counted."""
-        return tuple(name for name in TABLES if name != VOTES or self.inputs.voting)
+    def writes_particles(self) -> bool:
+        """Whether the kept and the rejected particles are written."""
+        return KEPT in self.tables
 
     @property
     def schema(self) -> pa.Schema:
@@ -85,9 +87,17 @@ class Job:
 
 
 def make_job(
-    inputs: Inputs, output_format: str, compression: str, plot_micrographs: Sequence[str] = ()
+    inputs: Inputs,
+    output_format: str,
+    compression: str,
+    plot_micrographs: Sequence[str] = (),
+    *,
+    duplicates_only: bool = False,
 ) -> Job:
-    """Make the job of a run from its inputs, its output settings and the micrographs to show."""
+    """Make the job of a run from its inputs, its output settings and the micrographs to show.
+
+    If `duplicates_only`, no particles are written.
+    """
     native = native_names(inputs.tables, output_format)
     if compression not in COMPRESSIONS:
         raise InputError(
@@ -97,13 +107,19 @@ def make_job(
     if output_format in CONVERSIONS:
         as_parquet = []
     schema = unified_schema(as_parquet)
+    sample = {} if duplicates_only else _sample(as_parquet)
     return Job(
         inputs=inputs,
         stored_schema=StoredSchema.of(schema),
         native_names=tuple(native),
         output_format=output_format,
         compression=compression,
-        encodings=choose_encodings(schema, compression, _sample(as_parquet)),
+        encodings=choose_encodings(schema, compression, sample),
+        tables=tuple(
+            name
+            for name in TABLES
+            if (name != VOTES or inputs.voting) and not (duplicates_only and name in PARTICLES)
+        ),
         endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
         plot_micrographs=tuple(plot_micrographs),

@@ -16,8 +16,8 @@ from dask_dedup.errors import RunError
 from dask_dedup.formats import by_source, is_tree, named_files
 from dask_dedup.formats.score_label import score_label
 from dask_dedup.hints import Message, parameter
-from dask_dedup.output.layout import KEPT, REJECTED
-from dask_dedup.output.manifest import FORMAT, with_checksum
+from dask_dedup.output.layout import KEPT, REJECTED, TABLES
+from dask_dedup.output.manifest import DUPLICATES_ONLY, FORMAT, with_checksum
 from dask_dedup.particles.pickers import name_pickers
 from dask_dedup.pipeline import stages
 from dask_dedup.pipeline.job import ALGORITHM
@@ -62,7 +62,7 @@ def make_manifest(
     totals = _totals(job, plan, checkpoints)
     voting = job.inputs.voting
     totals["votes"] = vote_totals(voting, voters, checkpoints) if voting and voters else None
-    outputs, tables = _outputs(job, checkpoints, totals), job.inputs.tables
+    outputs, tables = list_outputs(job, checkpoints, totals), job.inputs.tables
     return with_checksum(
         {
             "format": FORMAT,
@@ -101,6 +101,7 @@ def make_request(
         "parameters": job.inputs.params.to_dict(),
         "output_format": job.output_format,
         "compression": job.compression,
+        DUPLICATES_ONLY: not job.writes_particles,
         "allow_outside": allow_outside,
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,
         "inputs": [with_version(table.path, table.version) for table in job.inputs.tables],
@@ -196,21 +197,31 @@ def _sum(counts: Iterable[dict[str, int]]) -> Counter[str]:
     return sum(map(Counter, counts), Counter())
 
 
-def _outputs(
-    job: Job, checkpoints: Sequence[FragmentCheckpoint], totals: dict[str, Any]
+def list_outputs(
+    job: Job,
+    checkpoints: Sequence[FragmentCheckpoint],
+    totals: dict[str, Any],
+    known: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Join part files to tables in the formats of the inputs. List all output files, Parquet included."""
-    outputs = [
-        {
-            **file.to_dict(),
-            "path": f"{job.dataset_folder(folder)}/{file.path}",
-            "fragment": checkpoint.fragment,
-            "input": checkpoint.source,
-        }
-        for folder in job.tables
-        for checkpoint in checkpoints
-        for file in checkpoint.files.get(folder, ())
-    ]
+    """Join part files to tables in the formats of the inputs. List all output files, Parquet included.
+
+    `known` are entries of the list for datasets that were written before.
+    """
+    outputs: list[dict[str, Any]] = []
+    for folder in TABLES:
+        outputs += [entry for entry in known if entry["path"].startswith(f"{folder}/")]
+        outputs += [
+            {
+                **file.to_dict(),
+                "path": f"{job.dataset_folder(folder)}/{file.path}",
+                "fragment": checkpoint.fragment,
+                "input": checkpoint.source,
+            }
+            for checkpoint in checkpoints
+            for file in checkpoint.files.get(folder, ())
+        ]
+    if not job.writes_particles:
+        return outputs
     of_input = by_source(job.inputs.fragments)
     with ThreadPoolExecutor() as pool:
         assembled = [

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dask_dedup.conversion import make_conversion
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
@@ -20,7 +18,7 @@ from dask_dedup.hints import Message
 from dask_dedup.monitoring.progress import INTERRUPTED
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
 from dask_dedup.output import open_store
-from dask_dedup.output.manifest import find_manifest
+from dask_dedup.output.manifest import DUPLICATES_ONLY, find_manifest, lacks_particles
 from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
 from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
 from dask_dedup.particles.grouped_inputs import group_inputs
@@ -34,12 +32,17 @@ from dask_dedup.pipeline.executors.select import choose_executor, choose_for_mov
 from dask_dedup.pipeline.failure import translate_errors
 from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, make_run_id
 from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
+from dask_dedup.pipeline.materialize import add_particles, materialize_result
 from dask_dedup.pipeline.opening import open_inputs
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.pipeline.rule import describe_rule
-from dask_dedup.pipeline.separation import FoundSpacing, choose_separation
+from dask_dedup.pipeline.separation import (
+    FoundSpacing,
+    choose_separation,
+    with_recorded_separation,
+)
 from dask_dedup.pipeline.vote_totals import vote_doubts
 from dask_dedup.storage.paths import listed
 
@@ -75,6 +78,7 @@ def run(
     micrographs: str | Path | None = None,
     output_format: str = "native",
     compression: str = "auto",
+    duplicates_only: bool = False,
     allow_outside: bool = False,
     overwrite: bool = False,
     threads: int | None = None,
@@ -108,6 +112,9 @@ def run(
     compression : {"auto", "zstd", "lz4", "snappy", "none"}
         Compression of the Parquet files. ``auto`` chooses for each column, and splits the bytes of floats
         (byte-stream-split encoding). With the others, files have only encodings that every reader knows.
+    duplicates_only : bool
+        Write no particle tables, only the lists of duplicates and votes. `materialize`, or the same run without
+        this, writes the tables later.
     allow_outside : bool
         Whether a ``.csg`` may point to files outside its folder.
     overwrite : bool
@@ -155,23 +162,36 @@ def run(
     )
     store.check_idle()
     manifest = find_manifest(store.output)
+    finished = None
     # With an automatic separation and no result, the run id is known only after the scan.
     if manifest is not None or not params.chooses_separation:
-        run_id = make_id(params=_with_recorded_separation(params, manifest))
-        finished = store.find_finished(run_id, overwrite=overwrite)
+        recorded = with_recorded_separation(params, manifest)
+        finished = store.find_finished(make_id(params=recorded), overwrite=overwrite)
         if finished:
-            return _finished(store, finished, already_done=True)
+            params = recorded
+            if duplicates_only or not lacks_particles(finished):
+                return _finished(store, finished, already_done=True)
     store.check_writable()
 
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     opened = make_inputs(tables, exposures, params, left_out, psize_sources)
-    job = make_job(opened, output_format, compression, plot_micrographs)
+    job = make_job(
+        opened, output_format, compression, plot_micrographs, duplicates_only=duplicates_only
+    )
+    if finished:
+        log.info("%s lists the duplicates of this run; writing its particle tables", store.output)
+        manifest = materialize_result(
+            job, store, finished, client, exposures, threads=threads, on_event=on_event
+        )
+        return _finished(store, manifest, already_done=False)
 
     def identify(job: Job) -> tuple[Job, dict[str, Any]]:
         """Return the job with its run token, and the request."""
         run_id = make_id(params=job.inputs.params)
-        run_token = store.choose_run_token([run_id, versions(), rows], replaced)
+        # The checkpoints of a run for duplicates only are no use to another run.
+        parts = [run_id, versions(), rows, *([DUPLICATES_ONLY] if duplicates_only else [])]
+        run_token = store.choose_run_token(parts, replaced)
         job = replace(job, run_token=run_token)
         options = command_options or {}
         return job, make_request(job, run_id, allow_outside=allow_outside, options=options)
@@ -189,17 +209,6 @@ def run(
             raise
     contents = None if already_done else at_work.contents
     return _finished(store, manifest, already_done=already_done, contents=contents)
-
-
-def _with_recorded_separation(params: DedupParams, manifest: dict[str, Any] | None) -> DedupParams:
-    """Return the parameters with the number that a finished run recommends in place of ``auto``.
-
-    If the inputs and the other parameters are those of that run, ``auto`` chooses this number again.
-    """
-    if not params.chooses_separation or manifest is None:
-        return params
-    number = (manifest.get("separation") or {}).get("recommended")
-    return params if number is None else replace(params, min_separation=number)
 
 
 def _finished(
@@ -271,6 +280,10 @@ class _Run:
             already_done = manifest is not None
             if manifest is None:
                 manifest, already_done = self.write_and_commit(scan, request)
+            elif self.job.writes_particles and lacks_particles(manifest):
+                manifest = add_particles(
+                    self.job, self.store, manifest, self.executor, self.exposures
+                )
         self.emit(events.finished(manifest))
         return manifest, already_done
 
@@ -316,24 +329,14 @@ class _Run:
         if voters and inputs.voting:
             warnings += voters.warnings(inputs.voting)
         _log_warnings(warnings)
-        # The uids take 8 bytes a particle and are no longer needed.
-        lean = [
-            replace(
-                summary,
-                uids=np.empty(0, np.uint64),
-                names=[],
-                tubes=None,
-                sample=None,
-                extents=None,
-            )
-            for summary in summaries
-        ]
+        lean = [summary.lean() for summary in summaries]
         return _Scan(lean, plan, planned, scales, warnings, draft, spacing, voters)
 
     def write_and_commit(self, scan: _Scan, request: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         """Write and commit the result. Return the manifest, and whether another run wrote the result."""
         store, inputs = self.store, self.job.inputs
-        staging = store.stage(request, self.job.run_token)
+        token = self.job.run_token or request["run_id"]
+        staging = store.stage(request, token, self.job.tables)
         try:
             manifest = store.staged_manifest(staging)
             if manifest is None:

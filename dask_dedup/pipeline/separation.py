@@ -173,3 +173,14 @@ def sample_picks(
             list(executor.sample(job, choice, [each.fragment for each in having]))
         )
     return picks.take(np.argsort(picks.row_id))
+
+
+def with_recorded_separation(params: DedupParams, manifest: dict[str, Any] | None) -> DedupParams:
+    """Return the parameters with the number that a finished run recommends in place of ``auto``.
+
+    If the inputs and the other parameters are those of that run, ``auto`` chooses this number again.
+    """
+    if not params.chooses_separation or manifest is None:
+        return params
+    number = (manifest.get("separation") or {}).get("recommended")
+    return params if number is None else replace(params, min_separation=number)

@@ -19,7 +19,7 @@ from dask_dedup.errors import RunError
 from dask_dedup.formats import OutputFile, native_format, read, write_lists
 from dask_dedup.monitoring.progress import LISTED
 from dask_dedup.output import open_staging
-from dask_dedup.output.checkpoints import FragmentCheckpoint
+from dask_dedup.output.checkpoints import FragmentCheckpoint, PairCounts
 from dask_dedup.output.layout import (
     CHECKPOINTS,
     KEPT,
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.fragment_files import ReadColumns
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+    from dask_dedup.pipeline.rejected_rows import RejectedRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,7 @@ def write_fragment(
     with store.draft(staging) as draft:
         for folder in (*map(job.dataset_folder, job.tables), PIECES, NOTES, CHECKPOINTS):
             (draft / folder).mkdir(parents=True)
-        files = write_particles(job, number, columns, keep, draft)
+        files = write_particles(job, number, columns, keep, draft) if job.writes_particles else {}
         files |= write_listings(job, number, columns, decisions, micrograph, draft)
         paths = _paths(job.inputs, fragment, columns, decided.sampled)
         notes = note_rows(job.inputs, decided.sampled, decisions, paths)
@@ -242,6 +243,35 @@ def write_fragment(
             counts=decided.counts,
             files=files,
             pieces={str(file.relative_to(draft)): sha256_of(file) for file in staged},
+        )
+        (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
+    return checkpoint
+
+
+def split_fragment(job: Job, number: int, rejected: RejectedRows) -> FragmentCheckpoint:
+    """Write the kept and rejected rows of a fragment, whose duplicates have been listed before."""
+    fragment = job.inputs.fragments[number]
+    keep = rejected.read_kept(fragment)
+    store, staging = open_staging(job.staging)
+    with store.draft(staging) as draft:
+        for folder in (*map(job.dataset_folder, job.tables), PIECES, CHECKPOINTS):
+            (draft / folder).mkdir(parents=True)
+        files = write_particles(job, number, column_reader(job, number), keep, draft)
+        checkpoint = FragmentCheckpoint(
+            fragment=number,
+            source=fragment.source,
+            rows=fragment.rows,
+            kept=_rows_in(files.get(KEPT), int(keep.sum())),
+            rejected=_rows_in(files.get(REJECTED), int((~keep).sum())),
+            outvoted=0,
+            pairs=PairCounts(),
+            votes=None,
+            sample="",
+            counts=DecisionCounts(),
+            files=files,
+            pieces={
+                f"{PIECES}/{file.name}": sha256_of(file) for file in (draft / PIECES).iterdir()
+            },
         )
         (draft / checkpoint_name(number)).write_text(checkpoint.to_json())
     return checkpoint

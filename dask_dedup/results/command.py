@@ -19,6 +19,7 @@ _DEFAULTS = {
     "micrographs": None,
     "output_format": "native",
     "compression": "auto",
+    "duplicates_only": False,
     "allow_outside": False,
 }
 #: Flags whose names are not those of the parameters.

@@ -16,7 +16,7 @@ from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formats import NamedFiles, by_source, open_table, read
 from dask_dedup.formats.coordinates.detection import fixed_folder, is_pattern
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
-from dask_dedup.output.manifest import read_manifest
+from dask_dedup.output.manifest import lacks_particles, read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
 from dask_dedup.particles.extract import Extract, extract
 from dask_dedup.particles.inputs import read_exposures, resolve_all, use_stripping
@@ -144,6 +144,16 @@ class FinishedRun:
         """Whether kept and rejected particles are in files that hold the particles of all inputs."""
         return self.manifest["output_format"] in CONVERSIONS
 
+    @property
+    def lacks_particles(self) -> bool:
+        """Whether there are no particle tables: the run was for duplicates only."""
+        return lacks_particles(self.manifest)
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether the rows of kept and rejected particles are those of the inputs, selected by ``duplicates``."""
+        return self.is_conversion or self.lacks_particles
+
     @cached_property
     def _trees(self) -> dict[int, str]:
         """Map the number of each input that was written as several files to the name of its output."""
@@ -152,8 +162,8 @@ class FinishedRun:
 
     def count_trees(self, dataset: str) -> dict[int, int]:
         """Count the rows of each input that was written as several files, in the files of `dataset`."""
-        tables = self.native_tables(dataset)
-        return {n: self.open_output(tables[n], n).rows for n in self._trees}
+        tables = {} if self.lacks_particles else self.native_tables(dataset)
+        return {n: self.open_output(tables[n], n).rows for n in self._trees if n in tables}
 
     def open_output(self, path: Path, source: int) -> ParticleTable:
         """Open a table of the result, which has rows of the input `source`."""
@@ -207,8 +217,8 @@ class FinishedRun:
         def of_fragment(number: int) -> Iterator[tuple[Path, ...]]:
             return (tuple(file.path for file in [files.get(number)] if file) for files in others)
 
-        if self.is_conversion:
-            # The converted files do not show which input a row is from: the inputs are read instead.
+        if self.reads_inputs:
+            # The converted files do not show which input a row is from.
             return tuple(
                 Part(source, Path(KEPT), Path(REJECTED), *of_input(source))
                 for source in range(len(self.manifest["inputs"]))
@@ -310,7 +320,7 @@ class FinishedRun:
         """
         roles = self.roles[part.source]
         masks: Iterator[NDArray[np.bool_]] | None = None
-        if self.is_conversion:
+        if self.reads_inputs:
             table = self._open_input(part.source)
             masks = self._masks(part, table, kept=path == part.kept)
         else:

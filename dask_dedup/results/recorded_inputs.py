@@ -65,9 +65,29 @@ def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | 
     return tables, replace(exposures, path=micrographs)
 
 
+def open_unchanged_inputs(
+    run: FinishedRun,
+) -> tuple[list[ParticleTable], ParticleTable | None]:
+    """Open the inputs and the micrograph table. Raise InputError if a file of an input changed since the run."""
+    tables, exposures = open_inputs(run)
+    for path, change in find_changes(run, tables):
+        raise InputError(
+            f"{path} has changed since the run: {change}. Restore it, or run again into another folder."
+        )
+    return tables, exposures
+
+
 def recorded_files(run: FinishedRun) -> list[tuple[InputFile, ...]]:
     """Return the files of each input as the manifest recorded them at the time of the run."""
     return [tuple(InputFile(**file) for file in entry["files"]) for entry in run.manifest["inputs"]]
+
+
+def with_recorded_files(run: FinishedRun, tables: list[ParticleTable]) -> list[ParticleTable]:
+    """Return the tables with their files as the manifest recorded them."""
+    return [
+        replace(table, files=files)
+        for table, files in zip(tables, recorded_files(run), strict=True)
+    ]
 
 
 def find_changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[str, str]]:

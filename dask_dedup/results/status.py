@@ -10,7 +10,7 @@ from dask_dedup.formatting import shell_command
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import CHECKPOINTS
-from dask_dedup.output.manifest import find_manifest
+from dask_dedup.output.manifest import MATERIALIZED, find_manifest, lacks_particles, same_result
 from dask_dedup.pipeline.job import ALGORITHM
 from dask_dedup.results.command import resume_command
 from dask_dedup.storage.access import check_access
@@ -73,6 +73,8 @@ class Status:
         The current run, such as "process 123 on node7, since 12:30".
     attempts : list of Attempt
         Runs that are not finished.
+    duplicates_only : bool
+        Whether the finished run has no particle tables.
     """
 
     output: str
@@ -81,6 +83,7 @@ class Status:
     damaged: list[str]
     holder: str | None
     attempts: list[Attempt]
+    duplicates_only: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON values."""
@@ -96,6 +99,9 @@ class Status:
                 f"{totals['kept']:,} kept, {totals['rejected']:,} rejected"
             )
         lines = [f"{self.output}: {found}"]
+        if self.duplicates_only:
+            command = shell_command("materialize", self.output)
+            lines.append(f"without particle tables. To write them: {command}")
         lines += [
             Message(
                 f"damaged: {path} is missing or has another size. "
@@ -121,6 +127,8 @@ class Status:
         if attempt.complete:
             return ["interrupted while the result was put into place. To finish:", command]
         remove = f"To remove it: {shell_command('clean', self.output)}"
+        if not attempt.command and attempt.fragments:
+            return [f"interrupted: {done} of a result that was replaced.", remove]
         if attempt.made_by:
             return [
                 f"interrupted: {done}. This version cannot resume it: it was made by version "
@@ -155,6 +163,7 @@ def status(output: str | Path) -> Status:
         damaged=store.find_damaged(manifest) if manifest else [],
         holder=holder,
         attempts=attempts,
+        duplicates_only=manifest is not None and lacks_particles(manifest),
     )
 
 
@@ -200,6 +209,14 @@ def _attempt(store: ResultStore, staging: Path, *, overwrite: bool) -> Attempt:
     made = request.get("versions", {}) if request else {}
     outdated = request is not None and made.get("algorithm") != str(ALGORITHM)
     files = store.staged_files(staging)
+    command = ""
+    if request and MATERIALIZED in request:
+        # Of another result, the tables are no use.
+        result = find_manifest(store.output)
+        if result and same_result(request, result):
+            command = shell_command("materialize", store.output)
+    elif request:
+        command = resume_command(request, str(store.output), overwrite=overwrite)
     done = [int(file.stem) for file in files if file.parent == staging / CHECKPOINTS]
     return Attempt(
         folder=str(staging),
@@ -208,7 +225,7 @@ def _attempt(store: ResultStore, staging: Path, *, overwrite: bool) -> Attempt:
         rows=sum(rows),
         rows_done=sum(rows[number] for number in done if number < len(rows)),
         bytes=sum(files.values()),
-        command=resume_command(request, str(store.output), overwrite=overwrite) if request else "",
+        command=command,
         complete=store.staged_manifest(staging) is not None,
         made_by=made.get("dask-dedup", "unknown") if outdated else "",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dask_dedup.formatting import counted, printable
+from dask_dedup.formatting import counted, printable, shell_command
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,9 +24,14 @@ _READ_ONLY = {".em", ".json", ".mod", ".ndjson"}
 
 def summary_lines(result: RunResult) -> list[str]:
     """Return the lines of a run's summary: counts by input, and the paths of the result."""
+    from dask_dedup.output.manifest import lacks_particles
+
     lines = outcome_lines(result)
     lines += [f"kept: {result.output / path}" for path in _native_files(result)]
     lines.append(f"result: {result.output}")
+    if lacks_particles(result.manifest):
+        command = shell_command("materialize", result.output)
+        lines.append(f"no particles are written; to write them: {command}")
     return list(map(printable, lines))
 
 
@@ -121,7 +126,10 @@ def _native_files(result: RunResult) -> list[str]:
     If all inputs are in one table, or in the coordinate files of one list, return the path of that.
     """
     from dask_dedup.output.layout import KEPT
+    from dask_dedup.output.manifest import lacks_particles
 
+    if lacks_particles(result.manifest):
+        return []
     inputs, token = result.manifest["inputs"], result.manifest["run_token"]
     folder = f"{KEPT}/{token}" if token else KEPT
     if any(entry["input"] is None for entry in result.manifest["outputs"]):

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+    from dask_dedup.pipeline.rejected_rows import RejectedRows
 
 
 class Executor(Protocol):
@@ -37,3 +38,11 @@ class Executor(Protocol):
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Find duplicates and write all unwritten fragments. Yield the checkpoint of each, in any order."""
+
+    def split(
+        self, job: Job, rejected: Sequence[RejectedRows], fragments: Sequence[int]
+    ) -> Iterator[FragmentCheckpoint]:
+        """Write the particles of some fragments. Yield the checkpoint of each, in any order.
+
+        `rejected` lists the rejected rows of each fragment of the inputs.
+        """

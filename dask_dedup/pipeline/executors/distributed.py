@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+    from dask_dedup.pipeline.rejected_rows import RejectedRows
 
 #: Seconds between two checks for finished tasks.
 POLL_SECONDS = 0.02
@@ -152,6 +153,16 @@ class DistributedExecutor:
             futures += futures_of(self.client.persist(checkpoints))
         for result in self._results(futures, _describe("writing", job, [*others, *receiving])):
             yield from result if isinstance(result, list) else result["checkpoint"]
+
+    def split(
+        self, job: Job, rejected: Sequence[RejectedRows], fragments: Sequence[int]
+    ) -> Iterator[FragmentCheckpoint]:
+        """Write the particles of some fragments on the workers."""
+        groups = group_fragments(job, fragments)
+        shared = self._share(job), self._share(rejected)
+        futures = self.client.map(_split, groups, job=shared[0], rejected=shared[1], pure=False)
+        for checkpoints in self._results(futures, _describe("writing", job, groups)):
+            yield from checkpoints
 
     def _exchange(
         self, job: Job, plan: Plan, receiving: list[list[int]], shared: tuple[Future, Future]
@@ -350,5 +361,17 @@ def _write(
         mine, memory = moved.of_fragment(number), _writing_memory()
         with memory.reserved(job.inputs.fragments[number]), using_endpoint(job.endpoint_url):
             checkpoints.append(stages.write_fragment(job, plan, number, mine))
+        _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
+    return checkpoints
+
+
+def _split(
+    group: Sequence[int], job: Job, rejected: Sequence[RejectedRows]
+) -> list[FragmentCheckpoint]:
+    checkpoints = []
+    for number in group:
+        began = time.perf_counter()
+        with using_endpoint(job.endpoint_url):
+            checkpoints.append(stages.split_fragment(job, number, rejected[number]))
         _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
     return checkpoints

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
     from dask_dedup.pipeline.plan import Plan
+    from dask_dedup.pipeline.rejected_rows import RejectedRows
     from dask_dedup.pipeline.stages import Scanned
 
 #: Bytes of picks kept between scan and write; the picks of further fragments are read again.
@@ -128,6 +129,20 @@ class ThreadExecutor:
                 return checkpoint
 
             yield from run(write, plan.unwritten)
+
+    def split(
+        self, job: Job, rejected: Sequence[RejectedRows], fragments: Sequence[int]
+    ) -> Iterator[FragmentCheckpoint]:
+        """Write the particles of some fragments in threads."""
+
+        def split(number: int) -> FragmentCheckpoint:
+            began = time.perf_counter()
+            checkpoint = stages.split_fragment(job, number, rejected[number])
+            self.emit(events.written(checkpoint, time.perf_counter() - began))
+            return checkpoint
+
+        with self._pool() as run:
+            yield from run(split, fragments)
 
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
-from dask_dedup.formatting import short_names
+from dask_dedup.formatting import shell_command, short_names
 from dask_dedup.hints import parameter
 from dask_dedup.output import open_store
-from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
+from dask_dedup.output.layout import DUPLICATES, KEPT, PARTICLES, REJECTED, VOTES
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.storage.files import read_metadata
@@ -192,6 +192,11 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
         raise InputError(
             f"{run.output}: the run counted no votes. Run with {parameter('votes')} into another folder, and "
             "publish that."
+        )
+    if run.lacks_particles and name in PARTICLES:
+        raise InputError(
+            f"{run.output}: the run was for duplicates only, so it has no {name}. Write them with "
+            f"{shell_command('materialize', run.output)}, and publish again."
         )
     files = run.files_of(name)
     other = next((file.path for file in files if file.path.suffix != ".parquet"), None)

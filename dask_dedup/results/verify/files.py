@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.parquet import footer as parquet_footer
 from dask_dedup.output import open_store
-from dask_dedup.output.layout import MANIFEST, TABLES
+from dask_dedup.output.layout import MANIFEST, PARTICLES, TABLES
 from dask_dedup.output.manifest import checksum_ok
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_run_id
-from dask_dedup.results.recorded_inputs import TIME, find_changes, open_inputs, recorded_files
+from dask_dedup.results.recorded_inputs import (
+    TIME,
+    find_changes,
+    open_inputs,
+    with_recorded_files,
+)
 from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
 from dask_dedup.storage.files import list_files, sha256_of
 
@@ -44,11 +48,11 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
         faults.insert(0, f"{run.output / MANIFEST} has changed (its checksum differs)")
     known = {file.path for file in run.files}
     # Unfinished runs on an object store write into the dataset folders; `status` shows them.
-    unfinished = {
-        run.output / name / token
-        for token in open_store(run.output).find_staging()
-        for name in TABLES
-    }
+    store = open_store(run.output)
+    staging = store.find_staging()
+    unfinished = {run.output / name / token for token in staging for name in TABLES}
+    if run.lacks_particles and any(map(store.staged_manifest, staging.values())):
+        unfinished |= {run.output / name for name in PARTICLES}
     faults += [
         f"{path} is not a file of this run"
         for path in sorted(there.keys() - known)
@@ -89,10 +93,7 @@ def _check_run_id(
     """Recompute the run id from parameters and inputs, and check that it equals the manifest's."""
     if run.manifest["versions"]["algorithm"] != str(ALGORITHM):
         return
-    then = [
-        replace(table, files=files)
-        for table, files in zip(tables, recorded_files(run), strict=True)
-    ]
+    then = with_recorded_files(run, tables)
     run_id = make_run_id(
         then, exposures, run.params, run.manifest["output_format"], run.manifest["compression"]
     )

@@ -52,7 +52,7 @@ def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
         native = run.native_tables(dataset)
         files = run.by_fragment(dataset)
         parts[dataset] = {number: file.path for number, file in files.items()}
-        if run.is_conversion and dataset in (KEPT, REJECTED):
+        if run.reads_inputs and dataset in (KEPT, REJECTED):
             continue
         expected = [(p.number, p.source) for p in inputs.fragments if p.source not in native]
         if sorted((number, file.source) for number, file in files.items()) != expected:
@@ -72,6 +72,8 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     parts = find_parts(run, inputs)
     listed = duplicates_schema(inputs.params)
     duplicates = DatasetFiles(parts[DUPLICATES], listed, run.folder)
+    if run.lacks_particles:
+        return _compare_lists(inputs, duplicates, pool)
     if run.is_conversion:
         return compare_conversion(run, inputs, duplicates)
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
@@ -114,6 +116,15 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     list(pool.map(compare_native, native[KEPT]))
     rows = sum(fragment.rows for fragment in inputs.fragments)
     return f"{rows:,} rows, each in the result once and unchanged to the bit"
+
+
+def _compare_lists(inputs: Inputs, duplicates: DatasetFiles, pool: Executor) -> str:
+    """Check that ``duplicates`` lists rows of the inputs, each at most once, in input order."""
+    rejected = sum(rows.size for _, rows in pool.map(duplicates.read, inputs.fragments))
+    return (
+        f"there are no particle tables, as the run was for duplicates only; {DUPLICATES}/ lists "
+        f"{rejected:,} of {inputs.rows:,} rows, each once"
+    )
 
 
 def _compare_bytes(
@@ -291,10 +302,10 @@ def compare_totals(run: FinishedRun) -> str:
     for dataset in (KEPT, REJECTED):
         for source, number in run.count_trees(dataset).items():
             rows[dataset][source] += number
-    if run.is_conversion:
+    if run.reads_inputs:
         rows[REJECTED] = rows[DUPLICATES]
         rows[KEPT] = np.array([entry["rows"] for entry in inputs]) - rows[REJECTED]
-        for dataset in (KEPT, REJECTED):
+        for dataset in (KEPT, REJECTED) if run.is_conversion and not run.lacks_particles else ():
             number = count_rows(run, dataset)
             if number != rows[dataset].sum():
                 raise MismatchError(

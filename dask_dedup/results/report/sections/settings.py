@@ -44,6 +44,7 @@ _MEANINGS = {
     "micrographs": "table of pixel sizes and shapes",
     "output_format": "format of the tables written",
     "compression": "of the Parquet files written",
+    "duplicates_only": "list the duplicates, but write no particles",
     "allow_outside": "a group may name files outside its folder",
 }
 
@@ -60,7 +61,12 @@ class Setting(NamedTuple):
 def settings(subject: Subject) -> dict[str, Any]:
     """Return the settings that were changed, and all settings."""
     manifest = subject.manifest
-    others = {"micrographs": None, "output_format": "native", "compression": "auto"}
+    others = {
+        "micrographs": None,
+        "output_format": "native",
+        "compression": "auto",
+        "duplicates_only": False,
+    }
     defaults = {**DedupParams().to_dict(), **others}
     given = {
         **manifest["parameters"],

@@ -1,0 +1,217 @@
+"""Write the particle tables of a result that lists its duplicates only."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from dask_dedup.conversion import CONVERSIONS, make_conversion
+from dask_dedup.errors import InputError, RunError
+from dask_dedup.formats import by_source
+from dask_dedup.monitoring.progress import INTERRUPTED
+from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
+from dask_dedup.output.layout import DUPLICATES, PARTICLES
+from dask_dedup.output.manifest import (
+    CHECKSUM,
+    DUPLICATES_ONLY,
+    MATERIALIZED,
+    lacks_particles,
+    read_manifest,
+    same_result,
+    with_checksum,
+)
+from dask_dedup.output.store import digest_of
+from dask_dedup.particles.scanned_sample import limit_picks
+from dask_dedup.pipeline import events
+from dask_dedup.pipeline.executors.select import choose_executor
+from dask_dedup.pipeline.failure import translate_errors
+from dask_dedup.pipeline.job import check_unchanged, find_changed
+from dask_dedup.pipeline.manifest_content import list_outputs, versions
+from dask_dedup.pipeline.rejected_rows import RejectedRows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from distributed import Client
+
+    from dask_dedup.formats import ParticleTable
+    from dask_dedup.monitoring.progress import EventHandler
+    from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.output.store import ResultStore
+    from dask_dedup.pipeline.executors import Executor
+    from dask_dedup.pipeline.job import Job
+
+log = logging.getLogger("dask_dedup")
+
+
+def materialize_result(
+    job: Job,
+    store: ResultStore,
+    manifest: dict[str, Any],
+    client: Client | None,
+    exposures: ParticleTable | None,
+    *,
+    folder: str = "",
+    threads: int | None = None,
+    on_event: EventHandler | None = None,
+) -> dict[str, Any]:
+    """Write the particle tables of a finished result. Return its new manifest.
+
+    Parameters
+    ----------
+    job : Job
+        With the inputs and the output settings of the result.
+    store : ResultStore
+    manifest : dict
+        Of the result, which lacks particle tables.
+    client, threads, on_event
+        As in `run`.
+    exposures : ParticleTable or None
+        The micrograph table.
+    folder : str
+        Folder of the relative paths of input files in the result; "" for the current folder.
+    """
+    with translate_errors(), ExitStack() as stack:
+        if on_event is None and in_notebook():
+            on_event = stack.enter_context(notebook_bar())
+        rows = sum(fragment.rows for fragment in job.inputs.fragments)
+        executor = choose_executor(stack, client, rows, on_event, threads=threads)
+        stack.enter_context(executor.listening(job.attempt))
+        try:
+            stages = ("scanned", "written") if job.output_format in CONVERSIONS else ("written",)
+            started = events.started(job, str(store.output), str(executor), stages)
+            executor.emit({"run": job.attempt, **started})
+            with store.lock():
+                found = read_manifest(store.output)
+                if not same_result(found, manifest):
+                    raise InputError(f"{store.output}: another run has replaced this result.")
+                if lacks_particles(found):
+                    found = add_particles(job, store, found, executor, exposures, folder=folder)
+            executor.emit({"run": job.attempt, **events.finished(found)})
+        except BaseException as error:
+            executor.emit({"run": job.attempt, **events.failed(str(error) or INTERRUPTED)})
+            raise
+    return found
+
+
+def add_particles(
+    job: Job,
+    store: ResultStore,
+    manifest: dict[str, Any],
+    executor: Executor,
+    exposures: ParticleTable | None,
+    *,
+    folder: str = "",
+) -> dict[str, Any]:
+    """Write the particle tables of the result in `store`, which is locked. Return the new manifest.
+
+    For the parameters see `materialize_result`.
+    """
+    began, inputs = time.perf_counter(), job.inputs
+    rejected = _rejected_rows(job, store.output, manifest, folder)
+    rows = [fragment.rows for fragment in inputs.fragments]
+    # What the content of the tables, and of their folders, depends on.
+    parts = [MATERIALIZED, manifest["run_id"], manifest["created"], versions(), rows]
+    token = digest_of(parts)[:12]
+    request = {
+        "run_id": manifest["run_id"],
+        "created": manifest["created"],
+        MATERIALIZED: True,
+        "fragment_rows": rows,
+        "versions": versions(),
+    }
+    job = replace(job, tables=PARTICLES, run_token=store.choose_run_token(parts, None))
+    staging = store.stage(request, token, job.tables)
+    try:
+        complete = store.staged_manifest(staging)
+        if complete is None:
+            store.check_free(job.tables)
+            job = replace(job, staging=str(staging))
+            checkpoints = _write(job, store, staging, rejected, executor, exposures)
+            check_unchanged(inputs)
+            complete = _complete(job, manifest, checkpoints, token, began)
+        return store.add_tables(staging, complete, manifest)
+    except BaseException as error:
+        reusable = not isinstance(error, InputError)
+        finished = store.close_failed(staging, rows, lambda: reusable and not find_changed(inputs))
+        if finished is None or not isinstance(error, Exception):
+            raise
+        return finished
+
+
+def _rejected_rows(
+    job: Job, output: Path, manifest: dict[str, Any], folder: str
+) -> tuple[RejectedRows, ...]:
+    """Return the file of ``duplicates`` of each fragment. Raise InputError if the fragments are others."""
+    files = {
+        entry["fragment"]: RejectedRows(str(output / entry["path"]), entry["sha256"], folder)
+        for entry in manifest["outputs"]
+        if entry["path"].startswith(f"{DUPLICATES}/")
+    }
+    if sorted(files) != list(range(len(job.inputs.fragments))):
+        made = manifest["versions"]["dask-dedup"]
+        raise InputError(
+            f"{output}: made by version {made} in {len(files)} fragments, but this version makes "
+            f"{len(job.inputs.fragments)} of the inputs. Use version {made}."
+        )
+    return tuple(files[number] for number in range(len(files)))
+
+
+def _write(
+    job: Job,
+    store: ResultStore,
+    staging: Path,
+    rejected: tuple[RejectedRows, ...],
+    executor: Executor,
+    exposures: ParticleTable | None,
+) -> list[FragmentCheckpoint]:
+    """Write the fragments that have no checkpoint. Return all checkpoints, sorted by fragment."""
+    inputs = job.inputs
+    if job.output_format in CONVERSIONS:
+        summaries = sorted(limit_picks(executor.scan(job)), key=lambda each: each.fragment)
+        conversion, _ = make_conversion(job.output_format, inputs, summaries, exposures)
+        job = replace(job, conversion=conversion)
+    done = store.find_checkpoints(staging, inputs.fragments)
+    if done:
+        count = f"{len(done):,} of {len(inputs.fragments):,}"
+        log.info("resuming: %s fragments are already written", count)
+    for checkpoint in done:
+        executor.emit({"run": job.attempt, **events.written(checkpoint, 0.0)})
+    missing = {fragment.number for fragment in inputs.fragments}
+    missing -= {checkpoint.fragment for checkpoint in done}
+    written = executor.split(job, rejected, sorted(missing))
+    return sorted([*done, *written], key=lambda checkpoint: checkpoint.fragment)
+
+
+def _complete(
+    job: Job,
+    manifest: dict[str, Any],
+    checkpoints: Sequence[FragmentCheckpoint],
+    token: str,
+    began: float,
+) -> dict[str, Any]:
+    """Check the row counts, assemble the output files, and return the manifest with the particle tables."""
+    totals, of_input = manifest["totals"], by_source(checkpoints)
+    for source, entry in enumerate(totals["by_input"]):
+        for name in ("kept", "rejected"):
+            found = sum(getattr(checkpoint, name) for checkpoint in of_input[source])
+            if found != entry[name]:
+                raise RunError(
+                    f"{entry['path']}: {found:,} rows are {name}, but {entry[name]:,} by the manifest. "
+                    "Nothing was committed. Verify the result."
+                )
+    outputs = list_outputs(job, checkpoints, totals, manifest["outputs"])
+    added = {
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.perf_counter() - began, 3),
+        "token": token,
+        "versions": versions(),
+    }
+    complete = {key: value for key, value in manifest.items() if key != CHECKSUM}
+    changes = {DUPLICATES_ONLY: False, MATERIALIZED: added, "run_token": job.run_token}
+    return with_checksum({**complete, **changes, "outputs": outputs})
