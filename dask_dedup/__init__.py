@@ -2,7 +2,8 @@
 
 - `inspect` reads tables and shows what they hold.
 - `run` reads and writes files; `remove_duplicates` takes and returns frames.
-- `materialize` writes the particle tables of a run that listed its duplicates only.
+- `materialize` writes the particle tables of a run that listed its duplicates only; `read_kept` reads the kept
+  particles without them.
 - `verify`, `report`, `publish` and `status` work on a finished run; `clean` removes leftovers.
 """
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs.name_map import read_micrograph_map as read_micrograph_map
     from dask_dedup.pipeline.result import RunResult as RunResult
     from dask_dedup.pipeline.run import run as run
+    from dask_dedup.results.kept_frame import read_kept as read_kept
     from dask_dedup.results.materialize import materialize as materialize
     from dask_dedup.results.publish import Publication as Publication
     from dask_dedup.results.publish import publish as publish
@@ -52,6 +54,7 @@ _MODULES = {
     "inspect": "inspection",
     "materialize": "results.materialize",
     "publish": "results.publish",
+    "read_kept": "results.kept_frame",
     "read_micrograph_map": "particles.micrographs.name_map",
     "remove_duplicates": "frames",
     "report": "results.report",

@@ -131,8 +131,8 @@ def add_particles(
         complete = store.staged_manifest(staging)
         if complete is None:
             store.check_free(job.tables)
-            job = replace(job, staging=str(staging))
-            checkpoints = _write(job, store, staging, rejected, executor, exposures)
+            job = replace(_with_conversion(job, executor, exposures), staging=str(staging))
+            checkpoints = _write(job, store, staging, rejected, executor)
             check_unchanged(inputs)
             complete = _complete(job, manifest, checkpoints, token, began)
         return store.add_tables(staging, complete, manifest)
@@ -162,20 +162,24 @@ def _rejected_rows(
     return tuple(files[number] for number in range(len(files)))
 
 
+def _with_conversion(job: Job, executor: Executor, exposures: ParticleTable | None) -> Job:
+    """Return the job with its conversion, if its output format is one. The inputs are scanned for it."""
+    if job.output_format not in CONVERSIONS:
+        return job
+    summaries = sorted(limit_picks(executor.scan(job)), key=lambda each: each.fragment)
+    conversion, _ = make_conversion(job.output_format, job.inputs, summaries, exposures)
+    return replace(job, conversion=conversion)
+
+
 def _write(
     job: Job,
     store: ResultStore,
     staging: Path,
     rejected: tuple[RejectedRows, ...],
     executor: Executor,
-    exposures: ParticleTable | None,
 ) -> list[FragmentCheckpoint]:
     """Write the fragments that have no checkpoint. Return all checkpoints, sorted by fragment."""
     inputs = job.inputs
-    if job.output_format in CONVERSIONS:
-        summaries = sorted(limit_picks(executor.scan(job)), key=lambda each: each.fragment)
-        conversion, _ = make_conversion(job.output_format, inputs, summaries, exposures)
-        job = replace(job, conversion=conversion)
     done = store.find_checkpoints(staging, inputs.fragments)
     if done:
         count = f"{len(done):,} of {len(inputs.fragments):,}"
