@@ -62,8 +62,12 @@ def columns(part):
 
 
 def encodings(part):
-    """Return how each column of a file is stored: dictionary, split, or plain."""
-    known = {"RLE_DICTIONARY": "dictionary", "BYTE_STREAM_SPLIT": "split"}
+    """Return how each column of a file is stored: dictionary, split, differences, or plain."""
+    known = {
+        "RLE_DICTIONARY": "dictionary",
+        "BYTE_STREAM_SPLIT": "split",
+        "DELTA_BINARY_PACKED": "differences",
+    }
     return {
         name: next((known[each] for each in known if each in chunk.encodings), "plain")
         for name, chunk in columns(part).items()
@@ -80,6 +84,7 @@ def test_values_decide_about_the_encoding(result):
     assert duplicates["distance_A"] == "split"
     assert duplicates["micrograph"] == duplicates["half_set"] == "dictionary"
     assert duplicates["uid"] == "plain"
+    assert duplicates["row"] == duplicates["winner_row"] == "differences"
 
 
 def test_statistics_are_written(result):
