@@ -2,6 +2,7 @@
 # make test    the fast tests, the slow ones, and those of the jobs inside other programs
 # make lint    ruff, mypy --strict and import-linter
 # make docs    the documentation site, in build/docs/index.html
+# make bench   the algorithm alone, and whole commands against other programs, in about three minutes
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile --ignore tests/hosts
 # The tests start Python hundreds of times: keep the compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-fast test-slow test-hosts test-oldest lint docs format clean axe-core d3-zoom
+.PHONY: demo test test-fast test-slow test-hosts test-oldest lint docs bench format clean axe-core d3-zoom
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -55,6 +56,15 @@ lint: $(READY)
 # Warnings are errors. Nothing is fetched.
 docs: $(READY)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
+
+# The scripts of pandas and Dask take longer than all others together: `python -m benchmarks.compare` has them, too.
+BENCH := dask-dedup,dask-dedup --no-report,cp -r,copy_zstd,copy_default,copy_tuned,polars_script
+bench: $(READY)
+	mkdir -p build/bench
+	$(BIN)/python -m pytest -q benchmarks/bench_kernel.py --benchmark-only --benchmark-columns=min,median,rounds
+	for case in clustered random; do \
+		$(BIN)/python -m benchmarks.compare $$case --rows 1_000_000 --repeats 3 --only "$(BENCH)" --scratch build/bench || exit 1; \
+	done
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -1,9 +1,10 @@
-"""Compare the wall time and memory of dask-dedup with those of other scripts on the same table.
+"""Compare the time and memory of dask-dedup with those of other programs on the same table.
 
     python -m benchmarks.compare clustered --rows 5_000_000 --repeats 5 --scratch /scratch
 
-Rounds are interleaved, the order within each round changes, and ratios are taken within a round, so that other
-work on the machine affects all alike. All scripts must keep the same particles.
+A first round is not measured: it fills the page cache and checks that all programs keep the same particles. Rounds
+are interleaved, the order within each round changes, and ratios are taken within a round, so that other work on
+the machine affects all alike.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ import math
 import os
 import platform
 import random
+import re
 import shutil
 import statistics
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 import numpy as np
 import psutil
@@ -29,20 +33,31 @@ from benchmarks.generate import CASES, generate
 from benchmarks.measure import Measurement, measure
 
 BASELINES = Path(__file__).parent / "baselines"
-OURS, WITHOUT_REPORT = "dask-dedup", "dask-dedup --no-report"
+OURS = "dask-dedup"
+#: Ways to run dask-dedup.
+WAYS = (OURS, f"{OURS} --no-report")
 #: Copies the files without reading their content.
-COPY_FILES = "cp"
+COPY_FILES = "cp -r"
+COPIES = (COPY_FILES, "copy_zstd", "copy_default", "copy_tuned")
 #: Scripts that decide, and so must keep the same particles.
 DECIDING = ("polars_script", "pandas_script", "dask_script")
-COPIES = (COPY_FILES, "copy_zstd", "copy_default", "copy_tuned")
-NAMES = (OURS, WITHOUT_REPORT, *COPIES, *DECIDING)
+NAMES = (*WAYS, *COPIES, *DECIDING)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a program took and wrote in one round."""
+
+    taken: Measurement
+    #: Bytes of its output.
+    written: int
 
 
 def command(name: str, inputs: list[Path], output: Path, options: list[str]) -> list[str]:
     """Return the command line of a program."""
     paths = [str(path) for path in inputs]
-    if name.startswith(OURS):
-        program = [sys.executable, "-c", "from dask_dedup.cli import main; main()", "run"]
+    if name in WAYS:
+        program = [sys.executable, "-m", "dask_dedup", "run"]
         more = name.split()[1:]
         return [*program, *paths, "--output", str(output), "--quiet", *options, *more]
     if name == COPY_FILES:
@@ -52,26 +67,35 @@ def command(name: str, inputs: list[Path], output: Path, options: list[str]) -> 
 
 def kept_uids(name: str, output: Path) -> np.ndarray:
     """Return the sorted uids of the particles that a program kept."""
-    path = {OURS: "particles_kept", "dask_script": "kept"}.get(name, "kept.parquet")
+    path = "kept" if name == "dask_script" else "kept.parquet"
+    if name in WAYS:
+        path = "particles_kept"
     return np.sort(pq.read_table(output / path, columns=["uid"])["uid"].to_numpy())
+
+
+def bytes_in(folder: Path) -> int:
+    """Return the size of all files in a folder."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def compare(
     inputs: list[Path], names: list[str], repeats: int, scratch: Path, options: list[str]
-) -> dict[str, list[Measurement]]:
-    """Measure the programs in interleaved rounds, and check that they keep the same particles."""
-    taken: dict[str, list[Measurement]] = {name: [] for name in names}
+) -> dict[str, list[Round]]:
+    """Measure the programs in interleaved rounds. First check that they keep the same particles."""
+    rounds: dict[str, list[Round]] = {name: [] for name in names}
     expected: np.ndarray | None = None
     shuffler = random.Random(0)
-    for number in range(repeats):
+    output = scratch / "output"
+    for number in range(repeats + 1):
         for name in [OURS, *shuffler.sample(names[1:], len(names) - 1)]:
-            output = scratch / "output"
             shutil.rmtree(output, ignore_errors=True)
             if name == COPY_FILES:
                 output.mkdir()
-            taken[name].append(measure(command(name, inputs, output, options)))
-            print(f"round {number + 1} {name}: {taken[name][-1]}", file=sys.stderr, flush=True)
-            if number == 0 and name in (OURS, *DECIDING):
+            taken = measure(command(name, inputs, output, options))
+            print(f"round {number} of {repeats}, {name}: {taken}", file=sys.stderr, flush=True)
+            if number:
+                rounds[name].append(Round(taken, bytes_in(output)))
+            elif name in (*WAYS, *DECIDING):
                 kept = kept_uids(name, output)
                 expected = kept if expected is None else expected
                 if not np.array_equal(kept, expected):
@@ -79,32 +103,45 @@ def compare(
                         f"{name} keeps {kept.size:,} particles, {OURS} other {expected.size:,}"
                     )
             shutil.rmtree(output)
-    return taken
+    return rounds
 
 
-def lines(taken: dict[str, list[Measurement]]) -> list[str]:
+def lines(rounds: dict[str, list[Round]]) -> list[str]:
     """Return medians, ranges and ratios as lines of a Markdown table."""
     table = [
-        "| | wall (s), median and range | CPU (s) | peak memory (MB) | ours / it: wall | CPU | memory |",
-        "|---|---|---|---|---|---|---|",
+        "| | wall (s), median and range | CPU (s) | peak memory (MB) | written (MB) "
+        "| dask-dedup / it: wall | CPU | memory |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    ours = taken[OURS]
-    for name, rounds in taken.items():
-        wall = [m.wall for m in rounds]
+    ours = [each.taken for each in rounds[OURS]]
+    for name, all_rounds in rounds.items():
+        its = [each.taken for each in all_rounds]
+        wall = [each.wall for each in its]
         ratios = [
             statistics.median(
                 # A copy of a small table may be over before it is measured.
                 getattr(a, field) / (getattr(b, field) or math.nan)
-                for a, b in zip(ours, rounds, strict=True)
+                for a, b in zip(ours, its, strict=True)
             )
             for field in ("wall", "cpu", "rss")
         ]
-        table.append(
-            f"| {name} | {statistics.median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f}) | "
-            f"{statistics.median(m.cpu for m in rounds):.2f} | "
-            f"{statistics.median(m.rss for m in rounds) / 1e6:.0f} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |"
+        cells = (
+            f"{statistics.median(wall):.2f} ({min(wall):.2f} to {max(wall):.2f})",
+            f"{statistics.median(each.cpu for each in its):.2f}",
+            f"{statistics.median(each.rss for each in its) / 1e6:.0f}",
+            f"{all_rounds[0].written / 1e6:.0f}",
+            *(f"{ratio:.2f}" for ratio in ratios),
         )
+        table.append(f"| {' | '.join((name, *cells))} |")
     return table
+
+
+def put_section(page: str, title: str, section: str) -> str:
+    """Return a Markdown page with a section in place of the one of the same title, or with one more section."""
+    old = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
+    new = f"## {title}\n\n{section.strip()}\n\n"
+    replaced, found = old.subn(lambda _: new, page, count=1)
+    return (replaced if found else f"{page.rstrip()}\n\n{new}").rstrip() + "\n"
 
 
 def machine() -> str:
@@ -132,25 +169,25 @@ def main() -> None:
     parser.add_argument(
         "--scratch", type=Path, required=True, help="Folder for tables and results."
     )
-    parser.add_argument("--append", type=Path, help="Add the table to this Markdown file.")
+    parser.add_argument(
+        "--into", type=Path, help="Markdown file in which to replace the section of this table."
+    )
     arguments = parser.parse_args()
     data = arguments.scratch / f"{arguments.case}-{arguments.rows}-{arguments.columns}"
     inputs = sorted(data.glob("picker*")) or [data]
     if not data.exists():
         inputs = generate(arguments.case, arguments.rows, data, arguments.columns)
     names = [OURS, *(name for name in arguments.only.split(",") if name != OURS)]
-    taken = compare(inputs, names, arguments.repeats, arguments.scratch, arguments.options.split())
-    title = (
-        f"## {arguments.case}, {arguments.rows:,} x {arguments.columns}\n\n"
-        f"{datetime.now(UTC):%Y-%m-%d}, {arguments.repeats} rounds, {machine()}\n"
-    )
-    text = "\n".join([title, *lines(taken)])
-    print(text)
-    if arguments.append:
-        with arguments.append.open("a") as file:
-            file.write(f"\n{text}\n")
+    load = os.getloadavg()[0]
+    rounds = compare(inputs, names, arguments.repeats, arguments.scratch, arguments.options.split())
+    title = f"{arguments.case}, {arguments.rows:,} x {arguments.columns}"
+    method = f"{datetime.now(UTC):%Y-%m-%d}, {arguments.repeats} rounds, load {load:.1f} before the first. {machine()}."
+    section = "\n".join([fill(method, 100, break_on_hyphens=False), "", *lines(rounds)])
+    print(f"## {title}\n\n{section}")
+    if arguments.into:
+        arguments.into.write_text(put_section(arguments.into.read_text(), title, section))
     (arguments.scratch / "last.json").write_text(
-        json.dumps({n: [vars(m) for m in r] for n, r in taken.items()})
+        json.dumps({n: [vars(each.taken) for each in r] for n, r in rounds.items()})
     )
 
 

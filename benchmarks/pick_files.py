@@ -50,7 +50,7 @@ def main() -> None:
     ]
     result = options.scratch / "result"
     shutil.rmtree(result, ignore_errors=True)
-    program = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
+    program = [sys.executable, "-m", "dask_dedup"]
     inputs = [*map(str, folders), "--min-separation", "80", "--micrograph-pixel-size", "1"]
     for name, command in (
         ("run", ["run", *inputs, "--output", str(result), "--prefer-input-order", "--no-report"]),

@@ -88,7 +88,7 @@ def main() -> None:
         shutil.rmtree(arguments.scratch / "inputs", ignore_errors=True)
         for salt, (picks, output) in enumerate(zip(found, inputs, strict=True)):
             write_table(picks, copies, len(micrographs), output, salt)
-    program = [sys.executable, "-c", "from dask_dedup.cli import main; main()", "run"]
+    program = [sys.executable, "-m", "dask_dedup", "run"]
     output = arguments.scratch / "output"
     options = ["-o", str(output), "-q", "--min-separation", str(arguments.separation)]
     taken: dict[str, list[Measurement]] = {name: [] for name in CASES}

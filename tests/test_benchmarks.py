@@ -11,8 +11,9 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.compare import DECIDING, NAMES, compare, lines
+from benchmarks.compare import DECIDING, NAMES, compare, lines, put_section
 from benchmarks.generate import CASES, generate
+from benchmarks.measure import measure
 from benchmarks.pick_files import write_picker
 from dask_dedup.formats import open_table
 
@@ -47,9 +48,39 @@ def test_all_programs_keep_the_same_particles(tmp_path, case):
     pytest.importorskip("polars")
     inputs = generate(case, 9_000, tmp_path / "data")
     names = list(NAMES) if case == "two-pickers" else ["dask-dedup", "copy_tuned", DECIDING[0]]
-    taken = compare(inputs, names, 1, tmp_path, ["--no-report"])
-    assert {name for name, rounds in taken.items() if rounds[0].wall > 0} == set(names)
-    assert len(lines(taken)) == len(names) + 2
+    rounds = compare(inputs, names, 1, tmp_path, [])
+    assert {name for name, (only,) in rounds.items() if only.taken.wall > 0} == set(names)
+    assert {name for name, (only,) in rounds.items() if only.written > 0} == set(names)
+    assert len(lines(rounds)) == len(names) + 2
+
+
+def test_a_new_table_replaces_the_section_of_the_same_title_and_no_other():
+    page = (
+        "# Results\n\nText.\n\n## random, 5 x 41\n\nold\n\n| a |\n\n## random, 50 x 41\n\nother\n"
+    )
+    replaced = put_section(page, "random, 5 x 41", "new\n\n| b |")
+    assert replaced == page.replace("old\n\n| a |", "new\n\n| b |")
+    assert put_section(replaced, "random, 5 x 41", "new\n\n| b |") == replaced
+    added = put_section(page, "clustered, 5 x 41", "| c |")
+    assert added == f"{page}\n## clustered, 5 x 41\n\n| c |\n"
+    assert put_section(added, "clustered, 5 x 41", "| d |") == added.replace("| c |", "| d |")
+
+
+@pytest.mark.parametrize("megabytes", [100, 200])
+def test_the_cost_of_a_command_includes_its_children(megabytes):
+    child = f"held = bytearray({megabytes}_000_000); import time; time.sleep(0.5)"
+    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"
+    taken = measure([sys.executable, "-c", parent])
+    assert taken.wall > 0.5
+    assert 0 < taken.cpu < taken.wall
+    assert megabytes * 1e6 < taken.rss < megabytes * 1e6 + 100e6
+
+
+def test_a_command_that_fails_is_an_error_with_its_last_words():
+    with pytest.raises(RuntimeError, match=r"exit code 3\s+no such"):
+        measure(
+            [sys.executable, "-c", "import sys; print('no such', file=sys.stderr); sys.exit(3)"]
+        )
 
 
 @pytest.mark.parametrize(
