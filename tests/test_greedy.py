@@ -169,6 +169,24 @@ def test_sweep_and_tree_decide_alike(most, case):
     assert_crowded(case, crowd)
 
 
+@pytest.mark.parametrize("sparse", [0, 4, 10**9], ids=["few rows", "all, then few", "all rows"])
+@pytest.mark.parametrize("crowded_rows", [0, 40, 300])
+def test_a_sweep_finds_all_pairs_of_uneven_tables(sparse, crowded_rows):
+    rng = np.random.default_rng(crowded_rows)
+    centres = rng.random((300, 2)) * 1_000
+    centres[:crowded_rows] /= 20  # all near each other along x
+    micrographs = rng.permutation(np.arange(300) % 3)
+    points = pairs.Points(centres, micrographs, ())
+    with mock.patch.object(pairs, "_SPARSE", sparse):
+        i, j, distance = pairs.sweep_pairs(points, 15.0, most_candidates=300, most_pairs=300)
+    apart = np.linalg.norm(centres[:, None] - centres[None], axis=2)
+    close = (apart <= 15.0) & (micrographs[:, None] == micrographs[None])
+    expected = np.argwhere(np.triu(close, 1))
+    found = np.sort(np.column_stack([i, j]), axis=1)
+    np.testing.assert_array_equal(found[np.lexsort(found.T[::-1])], expected)
+    np.testing.assert_allclose(distance, apart[i, j])
+
+
 @pytest.mark.parametrize("order", ["C", "F"])
 @pytest.mark.parametrize("method", [suppress, reject_crowded])
 def test_arguments_are_not_modified(method, order):

@@ -32,6 +32,8 @@ SAMPLING = 64
 MOST_CANDIDATES, MOST_PAIRS = 16, 2
 #: With many pairs, a sweep is as fast as a KD-tree up to this many candidates a row, and needs no import of SciPy.
 SWEEP_CANDIDATES = 100
+#: A sweep compares all rows at once as long as one in so many is within reach along x. Then it looks only at these.
+_SPARSE = 4
 
 _EPS = float(np.finfo(np.float64).eps)
 
@@ -103,13 +105,8 @@ def sweep_pairs(
     if following.mean() > most_candidates:
         return None
     found: list[Pairs] = []
-    number, start = 0, np.arange(n)
-    for apart in range(1, n):
-        start = start[: np.searchsorted(start, n - apart)]
-        start = start[x[start + apart] - x[start] <= reach]
-        if not start.size:
-            break
-        near = start[np.abs(y[start + apart] - y[start]) <= reach]
+    number = 0
+    for near, apart in _rows_within(x, y, reach):
         found.append(_measured(points, order[near], order[near + apart], min_separation))
         number += found[-1][0].size
         if number > n * most_pairs:
@@ -117,6 +114,30 @@ def sweep_pairs(
     none = np.empty(0, np.intp), np.empty(0, np.intp), np.empty(0)
     i, j, distance = (np.concatenate(parts) for parts in zip(none, *found, strict=True))
     return i, j, distance
+
+
+def _rows_within(x: Floats, y: Floats, reach: float) -> Iterator[tuple[Indices, int]]:
+    """Yield the rows whose first, second, third, ... following row is within reach along both axes. `x` is sorted.
+
+    Yields
+    ------
+    rows : (p,) intp
+    apart : int
+        How many rows later the other row is.
+    """
+    start = None
+    for apart in range(1, x.size):
+        if start is None:
+            within = x[apart:] - x[:-apart] <= reach
+            yield np.flatnonzero(within & (np.abs(y[apart:] - y[:-apart]) <= reach)), apart
+            if np.count_nonzero(within) * _SPARSE < x.size:
+                start = np.flatnonzero(within)
+            continue
+        start = start[: np.searchsorted(start, x.size - apart)]
+        start = start[x[start + apart] - x[start] <= reach]
+        if not start.size:
+            return
+        yield start[np.abs(y[start + apart] - y[start]) <= reach], apart
 
 
 def arrange_side_by_side(points: Points, min_separation: float) -> tuple[Floats, float]:
