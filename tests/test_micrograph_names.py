@@ -16,6 +16,7 @@ from tables import Output, cryosparc, relion, write_file
 import dask_dedup
 from dask_dedup import DedupParams, InputError, inspect, remove_duplicates, run, verify
 from dask_dedup.dedup.renaming import parse_rename
+from dask_dedup.particles.micrographs.name_match import Names, choose
 from dask_dedup.particles.micrographs.stripping import bare_name
 from dask_dedup.results.command import run_command
 
@@ -320,10 +321,17 @@ REAL_NAMES = {
 }
 
 
-@pytest.mark.parametrize("stored", REAL_NAMES)
+@pytest.mark.parametrize(("stored", "name"), REAL_NAMES.items())
+def test_real_names_of_programs_have_their_name_in_common(stored, name):
+    assert bare_name(stored) == name
+    parties = [Names(path, frozenset({(each, "")})) for path, each in (("a", stored), ("b", name))]
+    found = choose(parties, None, DedupParams(match_micrographs="name"))
+    assert [each.shared for each in found.inputs] == [1, 1]
+
+
+@pytest.mark.parametrize("stored", [*REAL_NAMES][::9])
 def test_real_names_of_programs_match_without_options_but_by_name(tmp_path, stored):
     name = REAL_NAMES[stored]
-    assert bare_name(stored) == name
     one = picks(tmp_path / "a.parquet", 1, lambda n: stored)
     other = picks(tmp_path / "b.parquet", 2, lambda n: name)
     result = run([one, other], tmp_path / "out", match_micrographs="name", **PARAMS)
