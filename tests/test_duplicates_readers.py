@@ -43,8 +43,8 @@ def from_duckdb(folder):
 READERS = [from_pandas, from_one_file, from_pyarrow, from_dask, from_polars, from_duckdb]
 
 
-@pytest.fixture(params=["some without a winner", "none with a winner", "no uids"])
-def folder(request, tmp_path):
+@pytest.fixture(scope="module", params=["some without a winner", "none with a winner", "no uids"])
+def folder(request, tmp_path_factory):
     nowhere = np.where(np.arange(120) < 3, np.nan, cryosparc()["location/center_x_frac"])
     table = cryosparc(columns={"location/center_x_frac": nowhere})
     options = {"invalid": "reject"}
@@ -52,8 +52,9 @@ def folder(request, tmp_path):
         options["remove_entirely"] = True
     elif request.param == "no uids":
         table, options = relion(), {}
-    run(write_folder(table, tmp_path / "in", files=3), tmp_path / "out", **options)
-    return tmp_path / "out" / "duplicates"
+    there = tmp_path_factory.mktemp("run")
+    run(write_folder(table, there / "in", files=3), there / "out", **options)
+    return there / "out" / "duplicates"
 
 
 @pytest.mark.filterwarnings("ignore:The inplace keyword")  # Dask 2026.8 on pandas 3.1

@@ -84,7 +84,7 @@ class TestNoOffset:
         one = field(1000, 4)
         assert match(one, moved(jittered(one, 2), 1, 1), 20.0).offset is None
 
-    @pytest.mark.parametrize("crowd", [1, 2, 10, 50, 300, 5000])
+    @pytest.mark.parametrize("crowd", [1, 2, 10, 50, 300, 2000])
     @pytest.mark.parametrize("axes", [2, 3])
     def test_of_pickers_that_match_by_chance(self, crowd, axes):
         one, other = (field(crowd, 2, 2000.0, seed=seed, axes=axes) for seed in (1, 2))

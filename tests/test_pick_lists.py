@@ -137,18 +137,18 @@ def test_only_the_paths_in_a_list_change(tmp_path, end, final):
 BOX = b"10 10 8 8\n10 10 8 8\n90 90 8 8\n"
 
 
-@pytest.mark.parametrize("passed", ["folder", "list"])
 @pytest.mark.parametrize(
-    ("name", "suffix", "content"),
+    ("name", "suffix", "content", "passed"),
     [
-        ("coords_suffix_cr.star", "_cr.star", b"Picks/*.mrc\n"),
-        ("coords_suffix.box", ".box", b"Picks/*.mrc\n"),
-        ("coords_suffix_cr.star", "_cr.star", None),
-        ("coordinates.star", "_cr.star", None),
-        ("mine.star", "_any_name.star", None),
+        ("coords_suffix_cr.star", "_cr.star", b"Picks/*.mrc\n", "list"),
+        ("coords_suffix.box", ".box", b"Picks/*.mrc\n", "folder"),
+        ("coords_suffix_cr.star", "_cr.star", None, "folder"),
+        ("coordinates.star", "_cr.star", None, "folder"),
+        ("mine.star", "_any_name.star", None, "list"),
+        ("mine.star", "_any_name.star", None, "folder"),
     ],
 )
-def test_imports_of_relion_are_lists(tmp_path, monkeypatch, passed, name, suffix, content):
+def test_imports_of_relion_are_lists(tmp_path, monkeypatch, name, suffix, content, passed):
     picks = BOX if suffix == ".box" else star(CENTRES[:2], (1, 2), (1, 2), (9, 9))
     job = tmp_path / "Import/job001"
     for micrograph in "ab":

@@ -18,7 +18,6 @@ pytestmark = pytest.mark.real_data
 
 #: Path, and the parameters that the file lacks.
 STARS = {
-    "cryo_emmae/prediction_82_test.star": {"micrograph_pixel_size": 1.0},
     "cryosegnet_empiar10017/sample.star": {"micrograph_pixel_size": 1.77},
     "micrograph_cleaner/Ucsf_stack_1142_DW_autopick.star": {
         "micrograph_pixel_size": 1.0,
@@ -28,7 +27,6 @@ STARS = {
     "dynamo2m_chemoreceptor/warp2dynamo_example.star": {
         "min_separation": 25.0,
     },
-    "dynamo2m_chemoreceptor/relion3.1.star": {"micrograph_pixel_size": 5.0},
     "napari_starfile/example_particles.star": {
         "micrograph_pixel_size": 20.712,
         "score_field": "rlnLCCmax:higher",
@@ -43,7 +41,6 @@ STARS = {
         "micrograph_pixel_size": 1.0,
         "min_separation": 5.0,
     },
-    "cylindra_relion5/class3d_run_it025_data.star": {},
     "cylindra_relion5/refine3d_run_it050_data.star": {},
 }
 
