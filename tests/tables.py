@@ -207,7 +207,7 @@ class Output:
         return json.loads((self.folder / "manifest.json").read_text())
 
     def parts(self, name):
-        return sorted((self.folder / name).iterdir())
+        return sorted(path for path in (self.folder / name).rglob("*") if path.is_file())
 
     def read(self, name):
         return pa.concat_tables([pq.read_table(part) for part in self.parts(name)])

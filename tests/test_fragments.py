@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
-from threading import Barrier, BrokenBarrierError
+from threading import Event, Semaphore
 
 import numpy as np
 import pyarrow as pa
@@ -166,24 +166,26 @@ def test_a_folder_has_the_same_types_alone(tmp_path):
 
 
 class TestMemory:
-    """Threads that reserve memory for fragments of one size, and how many of them have it at once."""
+    """Threads that reserve memory for fragments of one size."""
 
-    def most_at_once(self, memory, fragments, threads=4):
-        def meet(parties):
-            barrier = Barrier(parties)
+    def check(self, memory, fragment, expected, threads=4):
+        """Check how many of some threads have memory at the same time."""
+        begun, end = Semaphore(0), Event()
 
-            def write(fragment):
-                with memory.reserved(fragment):
-                    try:
-                        barrier.wait(0.2)
-                    except BrokenBarrierError:
-                        return False
-                    return True
+        def write():
+            with memory.reserved(fragment):
+                begun.release()
+                end.wait(60)
 
-            with ThreadPoolExecutor(threads) as pool:
-                return any(pool.map(write, [fragments] * parties))
-
-        return max(parties for parties in range(1, threads + 1) if meet(parties))
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in range(threads):
+                pool.submit(write)
+            try:
+                assert all(begun.acquire(timeout=30) for _ in range(expected))
+                assert not begun.acquire(timeout=0.05)
+            finally:
+                end.set()
+            assert all(begun.acquire(timeout=30) for _ in range(threads - expected))
 
     def fragment(self, size):
         return Fragment(0, 0, 0, 1, (), size)
@@ -191,15 +193,15 @@ class TestMemory:
     @pytest.mark.parametrize(("fits", "expected"), [(0, 1), (1, 1), (2.5, 2), (3, 3), (9, 4)])
     def test_so_many_fragments_are_written_at_once_as_fit(self, fits, expected):
         memory = WritingMemory(fits * WRITING_FACTOR * 100)
-        assert self.most_at_once(memory, self.fragment(100)) == expected
+        self.check(memory, self.fragment(100), expected)
 
     def test_a_worker_with_the_least_memory_writes_small_fragments_in_all_threads(self):
         from dask_dedup.cluster.memory import least_memory
 
         memory = WritingMemory.of_worker(least_memory(4))
-        assert self.most_at_once(memory, self.fragment(24 * MB)) == 4
-        assert self.most_at_once(memory, self.fragment(128 * MB)) == 1
-        assert self.most_at_once(WritingMemory.of_worker(None), self.fragment(128 * MB)) == 4
+        self.check(memory, self.fragment(24 * MB), 4)
+        self.check(memory, self.fragment(128 * MB), 1)
+        self.check(WritingMemory.of_worker(None), self.fragment(128 * MB), 4)
 
     def test_memory_is_free_again_after_an_error(self):
         memory = WritingMemory(1)

@@ -61,6 +61,13 @@ if TYPE_CHECKING:
     "reader knows.",
 )
 @click.option(
+    "--partition-by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Put Parquet files into folders named after the values of COLUMN, such as session=A. Repeatable. By default "
+    "the folders are those of the inputs.",
+)
+@click.option(
     "--duplicates-only",
     is_flag=True,
     help="Write duplicates and votes, but no particles. The command materialize, or the same run without this "
@@ -89,6 +96,7 @@ def run(
     flip_y: tuple[Path, ...],
     output_format: str,
     compression: str,
+    partition_by: tuple[str, ...],
     duplicates_only: bool,
     allow_outside: bool,
     threads: int | None,
@@ -135,6 +143,7 @@ def run(
                     micrographs=micrographs,
                     output_format=output_format,
                     compression=compression,
+                    partition_by=partition_by,
                     duplicates_only=duplicates_only,
                     allow_outside=allow_outside,
                     overwrite=overwrite,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES, piece_na
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowGroups
 from dask_dedup.pipeline.duplicates import duplicates_table
+from dask_dedup.pipeline.partitions import divide, file_name
 from dask_dedup.pipeline.votes import votes_table
 
 if TYPE_CHECKING:
@@ -62,9 +64,17 @@ def write_particles(
         return {}
     rows = columns(table.schema.names)
     check_rows(rows, fragment)
-    paths = [draft / job.dataset_folder(each) / _name(number) for each in (KEPT, REJECTED)]
-    kept, rejected = parquet.split(rows, keep, job.schema, job.encodings, *paths)
-    return {KEPT: (kept,), REJECTED: (rejected,)}
+    files: dict[str, list[OutputFile]] = {KEPT: [], REJECTED: []}
+    for part in divide(job, number, rows):
+        paths = [draft / job.dataset_folder(outcome) / part.path for outcome in files]
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        written = parquet.split(
+            part.rows, keep[part.selection], part.schema, part.encodings, *paths
+        )
+        for outcome, file in zip(files, written, strict=True):
+            files[outcome].append(replace(file, path=part.path))
+    return {outcome: tuple(each) for outcome, each in files.items()}
 
 
 def write_listings(
@@ -98,13 +108,9 @@ def write_listings(
     for dataset, rows in tables.items():
         # A schema with metadata has no hash before pyarrow 18.
         encodings = encodings_by_type(rows.schema.remove_metadata(), job.compression)
-        path = draft / job.dataset_folder(dataset) / _name(number)
+        path = draft / job.dataset_folder(dataset) / file_name(number)
         files[dataset] = (parquet.write(rows, rows.schema, encodings, path),)
     return files
-
-
-def _name(number: int) -> str:
-    return f"part-{number:05d}.parquet"
 
 
 def check_rows(table: pa.Table, fragment: Fragment) -> None:

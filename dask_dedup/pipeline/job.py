@@ -22,6 +22,7 @@ from dask_dedup.formats.parquet.schema import unify
 from dask_dedup.hints import parameter
 from dask_dedup.output.layout import KEPT, PARTICLES, TABLES, VOTES
 from dask_dedup.particles.pickers import name_pickers
+from dask_dedup.pipeline.partitions import NO_PARTITIONS, partition_by_columns, partition_like
 from dask_dedup.storage.files import status_of
 from dask_dedup.storage.paths import at, endpoint
 from dask_dedup.storage.table_version import with_version
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from dask_dedup.formats import ParticleTable
     from dask_dedup.formats.parquet.encoding import Encodings
     from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.pipeline.output_settings import OutputSettings
+    from dask_dedup.pipeline.partitions import Partitions
 
 #: Increase it when the same inputs and parameters may give other decisions or other files.
 ALGORITHM = 8
@@ -68,6 +71,8 @@ class Job:
     attempt: str = ""
     #: Names of micrographs that the report shows besides others.
     plot_micrographs: tuple[str, ...] = ()
+    #: Columns that are in the names of folders of the kept and rejected Parquet files.
+    partitions: Partitions = NO_PARTITIONS
     #: Made after the scan, if the output format is a conversion.
     conversion: Conversion | None = None
 
@@ -88,8 +93,7 @@ class Job:
 
 def make_job(
     inputs: Inputs,
-    output_format: str,
-    compression: str,
+    settings: OutputSettings,
     plot_micrographs: Sequence[str] = (),
     *,
     duplicates_only: bool = False,
@@ -98,6 +102,7 @@ def make_job(
 
     If `duplicates_only`, no particles are written.
     """
+    output_format, compression = settings.output_format, settings.compression
     native = native_names(inputs.tables, output_format)
     if compression not in COMPRESSIONS:
         raise InputError(
@@ -107,7 +112,19 @@ def make_job(
     if output_format in CONVERSIONS:
         as_parquet = []
     schema = unified_schema(as_parquet)
-    sample = {} if duplicates_only else _sample(as_parquet)
+    if settings.partition_by:
+        other = next((t for t in inputs.tables if t not in as_parquet), None)
+        if other is not None:
+            raise InputError(
+                f"{other.path}: is not written as Parquet, so {parameter('partition_by')} cannot apply. Use "
+                f"{parameter('output_format', 'parquet')}."
+            )
+        partitions = partition_by_columns(settings.partition_by, as_parquet, schema)
+    else:
+        partitions = partition_like(as_parquet, schema, inputs.fragments)
+    schema = partitions.without_columns(schema)
+    # The encodings of a partition folder are chosen when it is written.
+    sample = {} if duplicates_only or partitions.files else _sample(as_parquet)
     return Job(
         inputs=inputs,
         stored_schema=StoredSchema.of(schema),
@@ -123,6 +140,7 @@ def make_job(
         endpoint_url=endpoint(),
         attempt=uuid4().hex[:12],
         plot_micrographs=tuple(plot_micrographs),
+        partitions=partitions,
     )
 
 
@@ -188,8 +206,7 @@ def make_run_id(
     tables: Sequence[ParticleTable],
     exposures: ParticleTable | None,
     params: DedupParams,
-    output_format: str,
-    compression: str,
+    settings: OutputSettings,
 ) -> str:
     """Return the run id: a hash of algorithm version, inputs, parameters and output settings."""
 
@@ -208,10 +225,11 @@ def make_run_id(
     request = {
         "algorithm": ALGORITHM,
         "parameters": parameters,
-        "output_format": output_format,
-        "compression": compression,
+        "output_format": settings.output_format,
+        "compression": settings.compression,
         "inputs": [identity(table) for table in tables],
         "micrographs": identity(exposures) if exposures else None,
+        **({"partition_by": settings.partition_by} if settings.partition_by else {}),
     }
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 

@@ -70,6 +70,7 @@ def make_manifest(
             **{key: value for key, value in request.items() if key not in _REQUEST_ONLY},
             "overwrite": overwrite,
             "run_token": job.run_token,
+            "partitions": job.partitions.types,
             "inputs": [
                 _describe_input(job, table, picker, scales[table.source])
                 for table, picker in zip(tables, name_pickers(tables), strict=True)
@@ -101,6 +102,7 @@ def make_request(
         "parameters": job.inputs.params.to_dict(),
         "output_format": job.output_format,
         "compression": job.compression,
+        "partition_by": [*job.partitions.types] if job.partitions.by_rows else [],
         DUPLICATES_ONLY: not job.writes_particles,
         "allow_outside": allow_outside,
         "micrographs": job.inputs.micrographs.path if job.inputs.micrographs else None,

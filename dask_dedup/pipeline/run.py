@@ -34,6 +34,7 @@ from dask_dedup.pipeline.job import check_unchanged, find_changed, make_job, mak
 from dask_dedup.pipeline.manifest_content import find_doubts, make_manifest, make_request, versions
 from dask_dedup.pipeline.materialize import add_particles, materialize_result
 from dask_dedup.pipeline.opening import open_inputs
+from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
@@ -78,6 +79,7 @@ def run(
     micrographs: str | Path | None = None,
     output_format: str = "native",
     compression: str = "auto",
+    partition_by: Sequence[str] | str = (),
     duplicates_only: bool = False,
     allow_outside: bool = False,
     overwrite: bool = False,
@@ -112,6 +114,9 @@ def run(
     compression : {"auto", "zstd", "lz4", "snappy", "none"}
         Compression of the Parquet files. ``auto`` chooses for each column, and splits the bytes of floats
         (byte-stream-split encoding). With the others, files have only encodings that every reader knows.
+    partition_by : str or sequence of str
+        Columns of the rows: Parquet files are in folders named after their values, such as ``session=A/``. The files
+        do not have these columns. By default the folders are those of the inputs, if the inputs have the same ones.
     duplicates_only : bool
         Write no particle tables, only the lists of duplicates and votes. `materialize`, or the same run without
         this, writes the tables later.
@@ -157,9 +162,8 @@ def run(
     params = params.without_inputs(list(map(str, paths)), empty)
     params, psize_sources = pixel_sizes_of_jobs(tables, params, exposures)
     left_out = {path: names.get(path, "") for path in (str(paths[number]) for number in empty)}
-    make_id = partial(
-        make_run_id, tables, exposures, output_format=output_format, compression=compression
-    )
+    settings = OutputSettings.of(output_format, compression, partition_by)
+    make_id = partial(make_run_id, tables, exposures, settings=settings)
     store.check_idle()
     manifest = find_manifest(store.output)
     finished = None
@@ -176,9 +180,7 @@ def run(
     replaced = find_manifest(store.output) if overwrite else None
     rows = [[fragment.rows for fragment in table.fragments] for table in tables]
     opened = make_inputs(tables, exposures, params, left_out, psize_sources)
-    job = make_job(
-        opened, output_format, compression, plot_micrographs, duplicates_only=duplicates_only
-    )
+    job = make_job(opened, settings, plot_micrographs, duplicates_only=duplicates_only)
     if finished:
         log.info("%s lists the duplicates of this run; writing its particle tables", store.output)
         manifest = materialize_result(

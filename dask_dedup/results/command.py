@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from dask_dedup.hints import Hint
 
 #: Values of `run`'s own parameters that need no flag.
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     "micrographs": None,
     "output_format": "native",
     "compression": "auto",
+    "partition_by": [],
     "duplicates_only": False,
     "allow_outside": False,
 }

@@ -15,6 +15,8 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import DedupError, InputError
 from dask_dedup.formats import NamedFiles, by_source, open_table, read
 from dask_dedup.formats.coordinates.detection import fixed_folder, is_pattern
+from dask_dedup.formats.parquet.footer import hive_keys
+from dask_dedup.formats.parquet.table import with_keys
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES
 from dask_dedup.output.manifest import lacks_particles, read_manifest
 from dask_dedup.particles.column_roles import ColumnRoles, needs_pixel_size
@@ -25,6 +27,7 @@ from dask_dedup.particles.micrographs.table import MicrographTable
 from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.validity import Reason
 from dask_dedup.pipeline.rejected_rows import RejectedRows
+from dask_dedup.results.result_file import Part, ResultFile
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at, under
@@ -39,57 +42,6 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.voting import Voting
     from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.micrographs.table import MicrographTable
-
-
-@dataclass(frozen=True, slots=True)
-class ResultFile:
-    """A file listed in the manifest of a finished run.
-
-    Attributes
-    ----------
-    path : Path
-    dataset : str
-        "particles_kept", "particles_rejected", "duplicates" or "votes".
-    source : int
-        Ordinal of the input; -1 for a file with the particles of all inputs.
-    fragment : int or None
-        Number of the fragment; None for a file that is not Parquet.
-    holds_rows : bool
-        False for the files that accompany a table of several files.
-    rows, bytes : int
-    sha256 : str
-    """
-
-    path: Path
-    dataset: str
-    source: int
-    fragment: int | None
-    holds_rows: bool
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """The output files of one fragment, or of one input that was written in its native format.
-
-    Attributes
-    ----------
-    source : int
-        Ordinal of the input.
-    kept, rejected : Path
-    duplicates : tuple of Path
-        One row for each rejected particle, in the same order.
-    votes : tuple of Path
-        The votes of the particles that are no duplicates; empty if votes were not counted.
-    """
-
-    source: int
-    kept: Path
-    rejected: Path
-    duplicates: tuple[Path, ...]
-    votes: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -150,9 +102,19 @@ class FinishedRun:
         return lacks_particles(self.manifest)
 
     @property
+    def partitions(self) -> dict[str, str]:
+        """The columns in the names of the folders of kept and rejected particles, and their Arrow types, in order."""
+        types: dict[str, str] = self.manifest.get("partitions") or {}
+        return types
+
+    @property
     def reads_inputs(self) -> bool:
-        """Whether the rows of kept and rejected particles are those of the inputs, selected by ``duplicates``."""
-        return self.is_conversion or self.lacks_particles
+        """Whether the rows of kept and rejected particles are those of the inputs, selected by ``duplicates``.
+
+        So it is if there are no particle tables, or if these do not show which row of an input is which.
+        """
+        by_values = bool(self.manifest.get("partition_by"))
+        return self.is_conversion or self.lacks_particles or by_values
 
     @cached_property
     def _trees(self) -> dict[int, str]:
@@ -174,10 +136,10 @@ class FinishedRun:
         is_tree = path.suffix != ".parquet" and source in self._trees
         if is_tree and is_pattern(Path(self.manifest["inputs"][source]["path"])):
             files = [each.path for each in self.files if path in each.path.parents]
-            table = NamedFiles.of(str(path), path, files)
-            return open_table(table, source, allow_empty=True, columns=columns, shifts=shifts)
+            named = NamedFiles.of(str(path), path, files)
+            return open_table(named, source, allow_empty=True, columns=columns, shifts=shifts)
         # A table without some of its rows can look like pick files.
-        return open_table(
+        table = open_table(
             *(path, source),
             allow_outside=True,
             allow_empty=True,
@@ -185,14 +147,20 @@ class FinishedRun:
             shifts=shifts,
             picks=self.manifest["inputs"][source]["format"] != "star",
         )
+        keys = dict(hive_keys(path, self.output)) if self.partitions else {}
+        return with_keys(table, keys, self.partitions) if keys else table
 
     def files_of(self, dataset: str) -> list[ResultFile]:
         """Return the output files of `dataset`, such as "particles_kept"."""
         return [file for file in self.files if file.dataset == dataset]
 
-    def by_fragment(self, dataset: str) -> dict[int, ResultFile]:
-        """Map each fragment number to its Parquet file in `dataset`."""
-        return {file.fragment: file for file in self.files_of(dataset) if file.fragment is not None}
+    def by_fragment(self, dataset: str) -> dict[int, list[ResultFile]]:
+        """Map each fragment number to its Parquet files in `dataset`, in order. Lists and votes have one."""
+        found: dict[int, list[ResultFile]] = {}
+        for file in self.files_of(dataset):
+            if file.fragment is not None:
+                found.setdefault(file.fragment, []).append(file)
+        return found
 
     def native_tables(self, dataset: str) -> dict[int, Path]:
         """Map input number to its native-format table in `dataset`, such as the kept particles."""
@@ -208,28 +176,32 @@ class FinishedRun:
     def parts(self) -> tuple[Part, ...]:
         """The files of the datasets, as one `Part` per fragment or per input in native format."""
         kept, rejected, *others = map(self.by_fragment, (KEPT, REJECTED, DUPLICATES, VOTES))
-        by_input = [by_source(file for _, file in sorted(files.items())) for files in others]
+        by_input = [
+            by_source(file for _, mine in sorted(files.items()) for file in mine)
+            for files in others
+        ]
 
         def of_input(source: int) -> Iterator[tuple[Path, ...]]:
             """Yield the files with duplicates of an input, then those with votes."""
-            return (tuple(file.path for file in files[source]) for files in by_input)
-
-        def of_fragment(number: int) -> Iterator[tuple[Path, ...]]:
-            return (tuple(file.path for file in [files.get(number)] if file) for files in others)
+            return (_paths(files[source]) for files in by_input)
 
         if self.reads_inputs:
-            # The converted files do not show which input a row is from.
             return tuple(
-                Part(source, Path(KEPT), Path(REJECTED), *of_input(source))
+                Part(source, (), (), *of_input(source))
                 for source in range(len(self.manifest["inputs"]))
             )
         parts = [
-            Part(file.source, file.path, rejected[number].path, *of_fragment(number))
-            for number, file in kept.items()
+            Part(
+                files[0].source,
+                _paths(files),
+                _paths(rejected[number]),
+                *(_paths(each.get(number, ())) for each in others),
+            )
+            for number, files in kept.items()
         ]
         native = self.native_tables(REJECTED)
         for source, path in self.native_tables(KEPT).items():
-            parts.append(Part(source, path, native[source], *of_input(source)))
+            parts.append(Part(source, (path,), (native[source],), *of_input(source)))
         return tuple(parts)
 
     @cached_property
@@ -312,25 +284,27 @@ class FinishedRun:
         return np.asarray((found.picks.invalid & np.uint16(reasons)) == 0)
 
     def read_picks(
-        self, part: Part, path: Path, columns: Sequence[str] = ()
+        self, part: Part, columns: Sequence[str] = (), *, kept: bool
     ) -> Iterator[tuple[Extract, pa.Table]]:
-        """Read `path`, one of the files of `part`. Yield picks and table rows, one fragment at a time.
+        """Read the kept or the rejected rows of `part`. Yield picks and table rows, some at a time.
 
         `columns` are further columns to read, if the table has them.
         """
         roles = self.roles[part.source]
         masks: Iterator[NDArray[np.bool_]] | None = None
         if self.reads_inputs:
-            table = self._open_input(part.source)
-            masks = self._masks(part, table, kept=path == part.kept)
+            tables = [self._open_input(part.source)]
+            masks = self._masks(part, tables[0], kept=kept)
         else:
-            table = self.open_output(path, part.source)
-        names = (*roles.columns, *(name for name in columns if name in table.schema.names))
-        for fragment in table.fragments:
-            rows = read(table, fragment, tuple(dict.fromkeys(names)))
-            if masks is not None:
-                rows = rows.filter(from_numpy(next(masks)))
-            yield extract(rows, fragment, roles, self.params, self.micrographs), rows
+            paths = part.kept if kept else part.rejected
+            tables = [self.open_output(path, part.source) for path in paths]
+        for table in tables:
+            names = (*roles.columns, *(name for name in columns if name in table.schema.names))
+            for fragment in table.fragments:
+                rows = read(table, fragment, tuple(dict.fromkeys(names)))
+                if masks is not None:
+                    rows = rows.filter(from_numpy(next(masks)))
+                yield extract(rows, fragment, roles, self.params, self.micrographs), rows
 
     def locate(self, entry: Mapping[str, Any]) -> str | NamedFiles:
         """Return the location of an input, given its entry in the manifest."""
@@ -357,7 +331,7 @@ class FinishedRun:
         files = sorted(self.by_fragment(DUPLICATES).items())
         return [
             RejectedRows(str(file.path), file.sha256, self.folder)
-            for _, file in files
+            for _, (file,) in files
             if file.source == source
         ]
 
@@ -371,6 +345,10 @@ class FinishedRun:
         for fragment, rejected in zip(table.fragments, listed, strict=True):
             keep = rejected.read_kept(fragment)
             yield keep if kept else ~keep
+
+
+def _paths(files: Sequence[ResultFile]) -> tuple[Path, ...]:
+    return tuple(file.path for file in files)
 
 
 def _exists(path: str) -> bool:

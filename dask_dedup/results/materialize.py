@@ -11,6 +11,7 @@ from dask_dedup.output.manifest import lacks_particles
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.pipeline.materialize import materialize_result
+from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.recorded_inputs import open_unchanged_inputs, with_recorded_files
@@ -73,15 +74,15 @@ def materialize(
             f"{run.output}: made by version {made['dask-dedup']}, with another algorithm. Use that version."
         )
     tables, exposures = open_unchanged_inputs(run)
-    settings = manifest["output_format"], manifest["compression"]
+    settings = OutputSettings.recorded(manifest)
     recorded = with_recorded_files(run, tables)
-    if make_run_id(recorded, exposures, run.params, *settings) != manifest["run_id"]:
+    if make_run_id(recorded, exposures, run.params, settings) != manifest["run_id"]:
         raise InputError(
             f"{run.output}: the micrograph table has changed since the run. Restore it, or run again into another "
             "folder."
         )
     inputs = make_inputs(tables, exposures, run.params, manifest["left_out"])
-    job = make_job(inputs, *settings)
+    job = make_job(inputs, settings)
     store.check_writable()
     written = materialize_result(
         *(job, store, manifest, client, exposures),

@@ -38,7 +38,7 @@ from dask_dedup.storage.files import (
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
 #: Hive keys that are text, even if all values are numbers such as 255.
@@ -179,14 +179,55 @@ def _merge(footers: Sequence[Footer]) -> pa.Schema:
         footers[1:],
         stored_schema(footers[0].schema),
     )
-    if len(footers) > 1 or footers[0].keys:
-        # Many files may have more categories than the index type of one file can count. A folder of a partitioned
-        # table has the same types if it is alone.
-        for number, field in enumerate(schema):
-            if pa.types.is_dictionary(field.type):
-                wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
-                schema = schema.set(number, field.with_type(wide))
+    # A folder of a partitioned table has the same types if it is alone.
+    return _with_wide_dictionaries(schema) if len(footers) > 1 or footers[0].keys else schema
+
+
+def _with_wide_dictionaries(schema: pa.Schema) -> pa.Schema:
+    """Return a schema for many files, which may have more categories than the index type of one file can count."""
+    for number, field in enumerate(schema):
+        if pa.types.is_dictionary(field.type):
+            wide = pa.dictionary(pa.int32(), field.type.value_type, field.type.ordered)
+            schema = schema.set(number, field.with_type(wide))
     return schema
+
+
+def with_metadata_of(path: str, schema: pa.Schema) -> pa.Schema:
+    """Return `schema` with the metadata of a file. Those of pandas, if the file has other columns, are left out."""
+    status = status_of(at(path))
+    footer = _footer_of(path, status.st_mtime_ns, status.st_size)
+    found = stored_schema(footer.schema.to_arrow_schema())
+    metadata = dict(found.metadata or {})
+    if not _with_wide_dictionaries(found).equals(schema):
+        # They describe only the columns of the file.
+        metadata.pop(b"pandas", None)
+    return schema.with_metadata(metadata or None)
+
+
+def with_keys(
+    table: ParticleTable, keys: Mapping[str, str], types: Mapping[str, str]
+) -> ParticleTable:
+    """Return a table with more columns, of one value each: the keys in the names of its folders.
+
+    Parameters
+    ----------
+    table : ParticleTable
+    keys : mapping of str to str
+        Columns and their values, as in the names of folders.
+    types : mapping of str to str
+        Arrow types of the columns.
+    """
+    fields = [pa.field(name, pa.type_for_alias(types[name])) for name in keys]
+    schema = pa.schema([*table.schema, *fields], metadata=table.schema.metadata)
+    values = tuple(
+        (field.name, None if text == NULL_KEY else pa.scalar(text).cast(field.type).as_py())
+        for field, text in zip(fields, keys.values(), strict=True)
+    )
+    fragments = (
+        replace(each, slices=tuple(replace(part, keys=values) for part in each.slices))
+        for each in table.fragments
+    )
+    return replace(table, stored_schema=StoredSchema.of(schema), fragments=tuple(fragments))
 
 
 def read(
@@ -196,7 +237,7 @@ def read(
     schema = held_schema(table.schema)
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
-    parts = [_read_slice(part, schema) for part in fragment.slices]
+    parts = [read_slice(part, schema) for part in fragment.slices]
     if not parts:
         return schema.empty_table()
     if len(parts) > 1:
@@ -219,7 +260,8 @@ def read_sample(table: ParticleTable, rows: int) -> dict[str, pa.ChunkedArray]:
     return {}
 
 
-def _read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
+def read_slice(part: FileSlice, schema: pa.Schema) -> pa.Table:
+    """Read the columns of `schema`, which are held as `held_schema` says, of consecutive row groups of a file."""
     try:
         status = status_of(at(part.path))
         metadata = _footer_of(part.path, status.st_mtime_ns, status.st_size)

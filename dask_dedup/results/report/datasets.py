@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from dask_dedup.particles.micrographs.names import MicrographName
-    from dask_dedup.results.finished_run import FinishedRun, Part
+    from dask_dedup.results.finished_run import FinishedRun
     from dask_dedup.results.report.outcomes import Outcomes
+    from dask_dedup.results.result_file import Part
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
@@ -156,12 +157,14 @@ def _read_part(
     sampled: list[SampledMicrographs] = []
     names: list[MicrographName] = []
     paths: list[MicrographName] = []
-    for path in (part.kept, part.rejected):
-        row = np.flatnonzero(outcomes.kept == (path == part.kept))
-        for found, table in run.read_picks(part, path, columns):
+    for is_kept in (True, False):
+        row = np.flatnonzero(outcomes.kept == is_kept)
+        for found, table in run.read_picks(part, columns, kept=is_kept):
             mine, row = row[: len(found.picks)], row[len(found.picks) :]
             if len(mine) != len(found.picks):
-                raise RunError(f"{path}: has other rows than the run wrote. Verify the result.")
+                raise RunError(
+                    f"{run.output}: has other rows than the run wrote. Verify the result."
+                )
             compared = run.compared(found)
             described = compared & describe(found.picks.micrograph)
             names += found.micrographs.named()

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.results.finished_run import FinishedRun, Part
+    from dask_dedup.results.finished_run import FinishedRun
+    from dask_dedup.results.result_file import Part
 
     Ints = NDArray[np.int64]
 
@@ -63,18 +64,20 @@ class Outcomes:
 
 def rows_of_parts(run: FinishedRun) -> list[range]:
     """Return the numbers, in its input, of the rows of each part."""
-    by_fragment = {
+    of_file = {
         file.path: file.rows
         for dataset in (KEPT, REJECTED)
-        for file in run.by_fragment(dataset).values()
+        for file in run.files_of(dataset)
+        if file.fragment is not None
     }
     next_row: defaultdict[int, int] = defaultdict(int)
     ranges = []
     for part in run.parts:
         first = next_row[part.source]
         rows = run.manifest["inputs"][part.source]["rows"]
-        if part.kept in by_fragment:
-            rows = by_fragment[part.kept] + by_fragment[part.rejected]
+        written = [of_file[path] for path in (*part.kept, *part.rejected) if path in of_file]
+        if written:
+            rows = sum(written)
         ranges.append(range(first, first + rows))
         next_row[part.source] += rows
     return ranges

@@ -12,7 +12,9 @@ from dask_dedup.results.verify.verification import MismatchError
 from dask_dedup.storage.files import parquet_source
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from typing import Self
 
     import numpy as np
     import pyarrow as pa
@@ -42,6 +44,18 @@ class DatasetFiles:
     schema: pa.Schema
     folder: str = ""
     repeated: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        paths: Mapping[int, Sequence[Path]],
+        schema: pa.Schema,
+        folder: str,
+        *,
+        repeated: bool = False,
+    ) -> Self:
+        """Return the files of a dataset that has one for each fragment."""
+        return cls({n: path for n, (path,) in paths.items()}, schema, folder, repeated)
 
     def read(self, fragment: Fragment) -> tuple[pa.Table, Indices]:
         """Read the file of a fragment. Also return the row in the fragment of each particle that it describes.

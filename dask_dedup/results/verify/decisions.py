@@ -115,10 +115,10 @@ def check_decisions(
         totals = run.manifest["totals"]
         _check_algorithm(run)
         parts = find_parts(run, inputs)
-        duplicates = DatasetFiles(parts[DUPLICATES], duplicates_schema(params), run.folder)
+        duplicates = DatasetFiles.of(parts[DUPLICATES], duplicates_schema(params), run.folder)
         votes = None
         if inputs.voting:
-            votes = DatasetFiles(parts[VOTES], votes_schema(params), run.folder, repeated=True)
+            votes = DatasetFiles.of(parts[VOTES], votes_schema(params), run.folder, repeated=True)
         findings = examine_decisions(inputs, duplicates, votes, pool)
     except FAULTS as error:
         return [Check.failed(name, error) for name in decision_checks(run)], None

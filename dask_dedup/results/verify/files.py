@@ -10,6 +10,7 @@ from dask_dedup.output.layout import MANIFEST, PARTICLES, TABLES
 from dask_dedup.output.manifest import checksum_ok
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_run_id
+from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.results.recorded_inputs import (
     TIME,
     find_changes,
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.inputs import Inputs
-    from dask_dedup.results.finished_run import FinishedRun, ResultFile
+    from dask_dedup.results.finished_run import FinishedRun
+    from dask_dedup.results.result_file import ResultFile
 
 #: A reader of a dataset folder might read a file with one of these suffixes.
 _TABLE_SUFFIXES = (*parquet_footer.SUFFIXES, ".star", ".cs", ".csg")
@@ -94,9 +96,8 @@ def _check_run_id(
     if run.manifest["versions"]["algorithm"] != str(ALGORITHM):
         return
     then = with_recorded_files(run, tables)
-    run_id = make_run_id(
-        then, exposures, run.params, run.manifest["output_format"], run.manifest["compression"]
-    )
+    settings = OutputSettings.recorded(run.manifest)
+    run_id = make_run_id(then, exposures, run.params, settings)
     if run_id != run.manifest["run_id"]:
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         raise MismatchError(f"{what} in the manifest are not those of the run (the run id differs)")

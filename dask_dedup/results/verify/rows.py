@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from itertools import chain, starmap
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ from dask_dedup.pipeline.duplicates import OUTVOTED, duplicates_schema
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.conversions import compare_conversion, count_rows
 from dask_dedup.results.verify.dataset_files import DatasetFiles
+from dask_dedup.results.verify.partitioned import Folders
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
 from dask_dedup.results.verify.voters import VoterCounts
 from dask_dedup.storage.files import parquet_source, read_bytes, sha256_of
@@ -45,17 +47,18 @@ _PAIR_COLUMNS = [
 ]
 
 
-def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, Path]]:
-    """Map each dataset to {fragment number: Parquet file}. Raise an error if a file is missing."""
+def find_parts(run: FinishedRun, inputs: Inputs) -> dict[str, dict[int, list[Path]]]:
+    """Map each dataset to {fragment number: Parquet files}. Raise an error if a fragment has none."""
     parts = {}
     for dataset in (*DATASETS, VOTES) if inputs.voting else DATASETS:
         native = run.native_tables(dataset)
         files = run.by_fragment(dataset)
-        parts[dataset] = {number: file.path for number, file in files.items()}
-        if run.reads_inputs and dataset in (KEPT, REJECTED):
+        parts[dataset] = {number: [file.path for file in mine] for number, mine in files.items()}
+        if (run.is_conversion or run.lacks_particles) and dataset in (KEPT, REJECTED):
             continue
         expected = [(p.number, p.source) for p in inputs.fragments if p.source not in native]
-        if sorted((number, file.source) for number, file in files.items()) != expected:
+        found = {(number, file.source) for number, mine in files.items() for file in mine}
+        if sorted(found) != expected:
             message = (
                 f"{dataset} has {len(files)} parts, but the inputs have {len(expected)} fragments"
             )
@@ -71,44 +74,42 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     """Check that each input row is kept or rejected, and stored unchanged and in input order."""
     parts = find_parts(run, inputs)
     listed = duplicates_schema(inputs.params)
-    duplicates = DatasetFiles(parts[DUPLICATES], listed, run.folder)
+    duplicates = DatasetFiles.of(parts[DUPLICATES], listed, run.folder)
     if run.lacks_particles:
         return _compare_lists(inputs, duplicates, pool)
     if run.is_conversion:
         return compare_conversion(run, inputs, duplicates)
     native = {dataset: run.native_tables(dataset) for dataset in (KEPT, REJECTED)}
     schema = unified_schema([t for t in inputs.tables if t.source not in native[KEPT]])
-
-    def compare(fragments: Sequence[Fragment], outputs: dict[str, _Output]) -> None:
-        for fragment in fragments:
-            keep = _read_kept(fragment, duplicates)
-            table = inputs.tables[fragment.source]
-            rows = formats.read(table, fragment, table.schema.names)
-            for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
-                _compare(
-                    rows, mask, outputs[dataset].take(int(mask.sum())), fragment, outputs[dataset]
-                )
-        for output in outputs.values():
-            output.check_finished()
+    folders = Folders.of(run, inputs, schema)
 
     def compare_parquet(fragment: Fragment) -> None:
-        paths = {dataset: parts[dataset][fragment.number] for dataset in (KEPT, REJECTED)}
-        outputs = {
-            name: _open(formats.open_table(path), path, schema, native=False)
-            for name, path in paths.items()
-        }
-        compare([fragment], outputs)
+        keep = _read_kept(fragment, duplicates)
+        table = inputs.tables[fragment.source]
+        rows = formats.read(table, fragment, table.schema.names)
+        for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
+            for of_folder, paths in folders.divide(rows, parts[dataset][fragment.number]):
+                output = _open(
+                    {path: formats.open_table(path) for path in paths}, folders.schema_of(paths[0])
+                )
+                _compare(rows, mask & of_folder, fragment, output)
+                output.check_finished()
 
     def compare_native(source: int) -> None:
         table = inputs.tables[source]
-        fragments = of_input[source]
         paths = {dataset: native[dataset][source] for dataset in (KEPT, REJECTED)}
         outputs = {
-            name: _open(run.open_output(path, source), path, table.schema, native=True)
+            name: _open({path: run.open_output(path, source)}, table.schema, native=True)
             for name, path in paths.items()
         }
-        compare(fragments, outputs)
-        _compare_bytes(paths, table, fragments, duplicates)
+        for fragment in of_input[source]:
+            keep = _read_kept(fragment, duplicates)
+            rows = formats.read(table, fragment, table.schema.names)
+            for dataset, mask in ((KEPT, keep), (REJECTED, ~keep)):
+                _compare(rows, mask, fragment, outputs[dataset])
+        for output in outputs.values():
+            output.check_finished()
+        _compare_bytes(paths, table, of_input[source], duplicates)
 
     of_input = formats.by_source(inputs.fragments)
     as_parquet = [part for part in inputs.fragments if part.source not in native[KEPT]]
@@ -218,23 +219,29 @@ class _Output:
             raise MismatchError(f"{self.path}: more rows than by {DUPLICATES}")
 
 
-def _open(table: ParticleTable, path: Path, schema: pa.Schema, *, native: bool) -> _Output:
-    """Open the output file `table` at `path` with the column types of the input."""
-    same = table.schema.names == schema.names or (native and not table.rows)
-    if not native:
-        same = table.schema.equals(schema, check_metadata=True)
-    if not same:
-        raise MismatchError(f"{path}: its columns are not those of the inputs")
-    # Types inferred from text depend on the rows; those of the input count.
-    typed = replace(table, stored_schema=StoredSchema.of(schema))
-    chunks = (formats.read(typed, fragment, schema.names) for fragment in typed.fragments)
-    return _Output(path, schema, chunks, schema.empty_table())
+def _open(
+    tables: Mapping[Path, ParticleTable], schema: pa.Schema, *, native: bool = False
+) -> _Output:
+    """Open output files, one after the other, with the column types of the input."""
+
+    def read(path: Path, table: ParticleTable) -> Iterator[pa.Table]:
+        same = table.schema.names == schema.names or (native and not table.rows)
+        if not native:
+            same = table.schema.equals(schema, check_metadata=True)
+        if not same:
+            raise MismatchError(f"{path}: its columns are not those of the inputs")
+        # Types inferred from text depend on the rows; those of the input count.
+        typed = replace(table, stored_schema=StoredSchema.of(schema))
+        for fragment in typed.fragments:
+            yield formats.read(typed, fragment, schema.names)
+
+    chunks = chain.from_iterable(starmap(read, tables.items()))
+    return _Output(next(iter(tables)), schema, chunks, schema.empty_table())
 
 
-def _compare(
-    rows: pa.Table, mask: NDArray[np.bool_], part: pa.Table, fragment: Fragment, output: _Output
-) -> None:
-    """Compare the input rows that `mask` selects with the output rows `part`, column by column."""
+def _compare(rows: pa.Table, mask: NDArray[np.bool_], fragment: Fragment, output: _Output) -> None:
+    """Compare the input rows that `mask` selects with the next rows of the output, column by column."""
+    part = output.take(int(mask.sum()))
     selected = pa.array(mask)
     for field in output.schema:
         found = _as_bits(part.column(field.name), field.type)

@@ -1,0 +1,101 @@
+"""Which rows of a fragment are in which partition folder of the result, by the names of the folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dask_dedup.arrow import to_numpy
+from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
+from dask_dedup.formats.parquet.table import with_metadata_of
+from dask_dedup.pipeline.partitions import folder_name
+from dask_dedup.results.verify.verification import MismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+    from typing import Self
+
+    from numpy.typing import NDArray
+
+    from dask_dedup.particles.inputs import Inputs
+    from dask_dedup.results.finished_run import FinishedRun
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The partition folders of a result. A result without them has one folder, without columns.
+
+    Attributes
+    ----------
+    output : Path
+        Folder of the run.
+    columns : tuple of str
+        Columns in the names of the folders.
+    schema : pyarrow.Schema
+        Columns of the files.
+    first : dict of str to str
+        The first file of each partition folder of the inputs, whose metadata the files of the result have.
+    """
+
+    output: Path
+    columns: tuple[str, ...]
+    schema: pa.Schema
+    first: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, run: FinishedRun, inputs: Inputs, schema: pa.Schema) -> Self:
+        """Return the folders of a run, given the columns of all inputs."""
+        columns = tuple(run.partitions)
+        kept = [each for each in schema if each.name not in columns]
+        first: dict[str, str] = {}
+        if not run.manifest.get("partition_by"):
+            for part in (part for each in inputs.fragments for part in each.parts):
+                first.setdefault(folder_name(part.keys), part.first.path)
+        return cls(run.output, columns, pa.schema(kept, metadata=schema.metadata), first)
+
+    def schema_of(self, path: Path) -> pa.Schema:
+        """Return the expected schema of a file."""
+        folder = folder_name([*self._keys(path).items()]) if self.columns else ""
+        first = self.first.get(folder)
+        return with_metadata_of(first, self.schema) if first else self.schema
+
+    def _keys(self, path: Path) -> dict[str, str | None]:
+        keys = dict(hive_keys(path, self.output))
+        if tuple(keys) != self.columns:
+            raise MismatchError(f"{path}: is not in a folder of {', '.join(self.columns)}")
+        return {name: None if text == NULL_KEY else text for name, text in keys.items()}
+
+    def divide(
+        self, rows: pa.Table, paths: Sequence[Path]
+    ) -> Iterator[tuple[NDArray[np.bool_], list[Path]]]:
+        """Yield a mask of the rows of a fragment that belong into each folder, and its files there, in order."""
+        if not self.columns:
+            yield np.ones(rows.num_rows, dtype=bool), list(paths)
+            return
+        files: dict[tuple[tuple[str, str | None], ...], list[Path]] = {}
+        for path in paths:
+            files.setdefault(tuple(self._keys(path).items()), []).append(path)
+        texts = {name: _as_text(rows.column(name)) for name in self.columns}
+        found = np.zeros(rows.num_rows, dtype=bool)
+        for keys, mine in files.items():
+            mask = np.ones(rows.num_rows, dtype=bool)
+            for name, text in keys:
+                same = pc.is_null(texts[name]) if text is None else pc.equal(texts[name], text)
+                mask &= to_numpy(pc.fill_null(same, False))  # noqa: FBT003 (Arrow's parameter)
+            found |= mask
+            yield mask, mine
+        if not found.all():
+            row = int(np.argmin(found))
+            values = ", ".join(f"{name}={texts[name][row]}" for name in self.columns)
+            raise MismatchError(f"{self.output}: has no file with the rows of {values}")
+
+
+def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    return column.cast(pa.string())
