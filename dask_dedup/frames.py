@@ -21,9 +21,10 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
 from dask_dedup.hints import parameter
-from dask_dedup.particles.checks.inputs import CHECKS, check_rows, find_warnings
+from dask_dedup.particles.checks.inputs import check_rows, check_scanned, find_warnings
 from dask_dedup.particles.checks.names import check_new_names
 from dask_dedup.particles.checks.scales import check_row_scales
+from dask_dedup.particles.checks.uids import find_repeated_uids, sorted_uids
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import Inputs, check_inputs, find_roles, find_unit, use_stripping
@@ -286,16 +287,17 @@ def _describe(
 
 def _read_picks(rows: Sequence[pa.Table], inputs: Inputs) -> tuple[Picks, list[str]]:
     """Extract the picks from the rows of all fragments, and check the rows. Return picks and warnings."""
-    picks, summaries = [], []
+    picks, summaries, uids = [], [], {}
     for fragment, each in zip(inputs.fragments, rows, strict=True):
         roles = inputs.roles[fragment.source]
         found = extract(each, fragment, roles, inputs.params, inputs.micrographs)
         picks.append(found.picks)
         summaries.append(summarize(found, fragment, roles, inputs.params))
-    for check in CHECKS:
-        check(inputs, summaries)
+        uids[fragment.number] = sorted_uids(found.picks, roles)
+    repeated = find_repeated_uids(inputs, uids)
+    check_scanned(inputs, summaries, repeated)
     every = picks[0] if len(picks) == 1 else Picks.concatenate(picks)
-    return every, find_warnings(inputs, summaries)
+    return every, find_warnings(inputs, summaries, repeated)
 
 
 def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:

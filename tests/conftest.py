@@ -47,6 +47,7 @@ def small_fragments_are_spread_like_large_ones():
     """Give each task of a cluster one fragment; by default it takes many small ones."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(groups, "TASK_ROWS", 1)
+        patch.setattr(groups, "MOST_TASK_ROWS", 1)
         yield
 
 

@@ -14,19 +14,20 @@ from dask_dedup.pipeline.executors import batching
 from dask_dedup.pipeline.executors.batching import FRAGMENT_ROWS, group_fragments, groups_of
 
 FRAGMENTS = st.dictionaries(st.integers(0, 50), st.integers(0, 300_000), max_size=30)
-WHOLE = 100_000
+WHOLE, MOST = 100_000, 1_000_000
 
 
 @pytest.fixture(autouse=True)
 def whole_tasks(monkeypatch):
     """Use the size of tasks outside of tests."""
     monkeypatch.setattr(batching, "TASK_ROWS", WHOLE)
+    monkeypatch.setattr(batching, "MOST_TASK_ROWS", MOST)
 
 
-def grouped(fragments, most=None):
+def grouped(fragments, most=None, threads=1_000):
     listed = {number: SimpleNamespace(rows=rows) for number, rows in fragments.items()}
     job = SimpleNamespace(inputs=SimpleNamespace(fragments=listed))
-    return group_fragments(job, sorted(fragments), most)
+    return group_fragments(job, sorted(fragments), threads, most)
 
 
 @given(FRAGMENTS)
@@ -53,8 +54,23 @@ def test_the_number_of_groups_is_limited(fragments, most):
 def test_the_group_of_a_fragment_is_found(fragments, wanted):
     made = grouped(fragments)
     group_of = {number: at for at, group in enumerate(made) for number in group}
-    found = groups_of(made, 61)[np.array(wanted, dtype=np.int64)]
+    found = groups_of(dict(enumerate(made)), 61)[np.array(wanted, dtype=np.int64)]
     assert found.tolist() == [group_of.get(number, -1) for number in wanted]
+
+
+@given(FRAGMENTS, st.integers(1, 3))
+def test_few_threads_have_fewer_and_larger_groups(fragments, threads):
+    made = grouped(fragments, threads=threads)
+    assert [number for group in made for number in group] == sorted(fragments)
+    work = [[fragments[number] + FRAGMENT_ROWS for number in group] for group in made]
+    share = sum(map(sum, work)) // (threads * batching.TASKS_PER_THREAD)
+    assert all(sum(group[:-1]) < max(WHOLE, min(share, MOST)) for group in work)
+    assert len(made) <= threads * batching.TASKS_PER_THREAD + 1 + sum(map(sum, work)) // WHOLE
+
+
+def test_a_group_is_no_larger_than_its_rows_may_be_in_memory():
+    made = grouped(dict.fromkeys(range(1_000), 200_000), threads=1)
+    assert {len(group) for group in made} == {4, 5}
 
 
 def test_large_fragments_are_alone_and_tiny_ones_together():

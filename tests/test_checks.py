@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dask_dedup.particles.checks import inputs as checks
+from dask_dedup.particles.checks import uids as checks
 
 
 def repeated(runs):

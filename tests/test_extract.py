@@ -555,7 +555,6 @@ def test_a_scan_summary_counts_rows_by_micrograph():
     }
     keys, names, *_ = zip(*summary.names, strict=True)
     np.testing.assert_array_equal(keys, hash_texts(list(names)))
-    assert summary.uids.tolist() == sorted(uids(table))
     assert summary.problems == []
     assert summary.score is None
 
@@ -569,9 +568,7 @@ def test_a_scan_summary_has_the_pixel_sizes_used_and_stored():
     assert np.isnan(summary.stored_psize).all()
 
 
-def test_a_scan_summary_of_uids_needs_uids():
-    summary = summary_of(prepare(relion()))
-    assert summary.uids.size == 0
+def test_a_scan_summary_of_uids_has_no_names():
     assert summary_of(prepare(cryosparc())).names == []
 
 

@@ -13,8 +13,9 @@ from tables import relion, write_file
 from dask_dedup import DedupParams
 from dask_dedup.formats import open_table, read
 from dask_dedup.output.checkpoints import PairCounts
-from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
+from dask_dedup.particles.checks.inputs import check_scanned, find_warnings
 from dask_dedup.particles.checks.names import check_groups, check_new_names
+from dask_dedup.particles.checks.uids import RepeatedUids
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.particles.scan_summary import summarize
@@ -72,9 +73,7 @@ def opened(table, count, params=None):
     roles = inputs.roles[0]
     rows = read(table, inputs.fragments[0], roles.columns)
     found = extract(rows, inputs.fragments[0], roles, inputs.params, None)
-    summary = replace(
-        summarize(found, inputs.fragments[0], roles, inputs.params), uids=np.empty(0, np.uint64)
-    )
+    summary = summarize(found, inputs.fragments[0], roles, inputs.params)
     return inputs, [
         replace(summary, source=Source(number), fragment=number) for number in range(count)
     ]
@@ -85,9 +84,9 @@ def check_all(table, count):
     inputs, summaries = opened(
         table, count, DedupParams(micrograph_pixel_size=dict.fromkeys(paths, 1.2))
     )
-    for check in CHECKS:
-        check(inputs, summaries)
-    assert any("session=" in line for line in find_warnings(inputs, summaries))
+    repeated = RepeatedUids()
+    check_scanned(inputs, summaries, repeated)
+    assert any("session=" in line for line in find_warnings(inputs, summaries, repeated))
 
 
 def test_checks_and_warnings_are_linear_in_the_number_of_inputs(table):

@@ -24,7 +24,6 @@ def summary(number, counts):
         micrographs=keys,
         counts=rows,
         names=[],
-        uids=np.empty(0, np.uint64),
         psize={},
         stored_psize=(1.0, 1.0),
         score=None,

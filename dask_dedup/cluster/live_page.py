@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from dask_dedup.monitoring.progress import TOPIC
+from dask_dedup.monitoring.progress import PAGE_METADATA, TOPIC
 
 if TYPE_CHECKING:
     from distributed import Client, Scheduler
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 def live_page_link(client: Client) -> str | None:
     """Return the URL of the live page (`monitoring.dashboard`), or None if the scheduler serves no such page."""
-    from dask_dedup.monitoring.dashboard import METADATA
-
-    page = client.get_metadata([METADATA], None)
+    page = client.get_metadata([PAGE_METADATA], None)
     link: str = client.dashboard_link or ""
     if not (page and link):
         return None

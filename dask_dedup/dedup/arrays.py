@@ -51,6 +51,10 @@ class ArrayTable:
     def __len__(self) -> int:
         return len(getattr(self, next(iter(self.dtypes))))
 
+    def __sizeof__(self) -> int:
+        # Dask spills results to disk by this size.
+        return object.__sizeof__(self) + self.nbytes
+
     @property
     def nbytes(self) -> int:
         """Memory used by the table, in bytes. Columns made by `constant_column` count as 0."""

@@ -48,6 +48,7 @@ from dask_dedup.particles.checks.names import check_groups, check_names, check_n
 from dask_dedup.particles.checks.pixel_size import check_pixel_size
 from dask_dedup.particles.checks.scales import check_scales, find_scales
 from dask_dedup.particles.checks.scores import score_warnings
+from dask_dedup.particles.checks.uids import check_uids
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import (
@@ -134,9 +135,10 @@ def inspect(
     both = zip(opened.tables, opened.roles, strict=True)
     scores = [score_columns(table, roles, params) for table, roles in both]
     survey = survey_inputs(opened, measured, scores)
-    for one in survey.inputs:
-        for check in (check_scales, checks.check_rows, check_names, checks.check_uids):
+    for source, one in enumerate(survey.inputs):
+        for check in (check_scales, checks.check_rows, check_names):
             record(problems, check, opened, one.summaries)
+        record(problems, check_uids, opened, survey.repeated.of(source))
     every = [summary for one in survey.inputs for summary in one.summaries]
     record(problems, check_new_names, opened, every)
     record(problems, check_groups, opened, every)
@@ -245,7 +247,7 @@ def _conclude(
         _describe(inputs, n, unit, scores[n], survey, around[n], scales[n])
         for n in range(len(samples))
     )
-    warnings = checks.find_warnings(inputs, summaries)
+    warnings = checks.find_warnings(inputs, summaries, survey.repeated)
     for table, roles in zip(inputs.tables, inputs.roles, strict=True):
         if roles.min_score is None:
             warnings += find_notes(table)[1]

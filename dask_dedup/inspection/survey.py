@@ -18,6 +18,7 @@ from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.formats import read
 from dask_dedup.inspection.columns import NO_SHIFT, with_stand_ins
 from dask_dedup.inspection.neighbours import Centres
+from dask_dedup.particles.checks.uids import RepeatedUids, find_repeated_uids, sorted_uids
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
@@ -69,6 +70,8 @@ class Survey:
         Sampled centres of each input. A micrograph has the same number in all inputs.
     measured : dict of str to int
         As in `Inspection`.
+    repeated : RepeatedUids
+        Among the compared uids.
     uid_share : int
         One uid in this many was compared.
     picks : Picks
@@ -80,6 +83,7 @@ class Survey:
     inputs: list[InputSurvey]
     samples: list[Centres]
     measured: dict[str, int]
+    repeated: RepeatedUids
     uid_share: int
     picks: Picks
     sampled: SampledMicrographs
@@ -105,12 +109,19 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     candidates: list[Picks] = []
     sampled: list[SampledMicrographs] = []
     nothing = ScoreRange.of(np.empty(0))
+    uids: dict[int, NDArray[np.uint64]] = {}
     found = [InputSurvey([], Counter(), dict.fromkeys(fields, nothing)) for fields in scores]
 
     def look(
         fragment: Fragment,
     ) -> tuple[
-        ScanSummary, Counter[int], dict[str, ScoreRange], Centres, Picks, SampledMicrographs
+        ScanSummary,
+        NDArray[np.uint64],
+        Counter[int],
+        dict[str, ScoreRange],
+        Centres,
+        Picks,
+        SampledMicrographs,
     ]:
         table, roles = inputs.tables[fragment.source], inputs.roles[fragment.source]
         fields = scores[fragment.source]
@@ -119,18 +130,21 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
         rows = with_stand_ins(read(table, fragment, present), roles)
         columns = Columns(rows, table.path)
         return (
-            _summarize(inputs, fragment, rows, uid_bits),
+            *_summarize(inputs, fragment, rows, uid_bits),
             _count_half_sets(columns.floats(roles.half) if roles.half else np.empty(0)),
             {name: ScoreRange.of(columns.floats(name)) for name in fields},
             *_centres(measured, fragment, rows, sample.bits),
         )
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        for summary, half_sets, ranges, centres, picks, sizes in pool.map(look, inputs.fragments):
+        for summary, own_uids, half_sets, ranges, centres, picks, sizes in pool.map(
+            look, inputs.fragments
+        ):
             candidates.append(picks)
             sampled.append(sizes)
             one = found[summary.source]
             one.summaries.append(summary)
+            uids[summary.fragment] = own_uids
             one.half_sets.update(half_sets)
             for name, more in ranges.items():
                 one.scores[name] += more
@@ -143,7 +157,8 @@ def survey_inputs(inputs: Inputs, measured: Inputs, scores: Sequence[Collection[
     picks = _take_sample(summaries, candidates)
     sizes = SampledMicrographs.concatenate(sampled)
     sizes = sizes.take(np.isin(sizes.key, picks.micrograph)).firsts()
-    return Survey(found, samples, counts, 1 << uid_bits, picks, sizes)
+    repeated = find_repeated_uids(inputs, uids)
+    return Survey(found, samples, counts, repeated, 1 << uid_bits, picks, sizes)
 
 
 def _take_sample(summaries: Sequence[ScanSummary], candidates: Sequence[Picks]) -> Picks:
@@ -199,13 +214,17 @@ def _thin(centres: Centres, bits: int) -> Centres:
     return centres.take(_chosen(centres.micrograph.view(np.uint64), bits))
 
 
-def _summarize(inputs: Inputs, fragment: Fragment, rows: pa.Table, uid_bits: int) -> ScanSummary:
+def _summarize(
+    inputs: Inputs, fragment: Fragment, rows: pa.Table, uid_bits: int
+) -> tuple[ScanSummary, NDArray[np.uint64]]:
+    """Summarize a fragment. Also return its uids that are compared, sorted."""
     roles = inputs.roles[fragment.source]
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     summary = summarize(found, fragment, roles, inputs.params)
     # Every fragment can list the same names, so they share one string.
     names = [each._replace(name=sys.intern(each.name)) for each in summary.names]
-    return replace(summary, names=names, uids=summary.uids[_chosen(summary.uids, uid_bits)])
+    uids = sorted_uids(found.picks, roles)
+    return replace(summary, names=names), uids[_chosen(uids, uid_bits)]
 
 
 def _count_half_sets(stored: NDArray[np.float64]) -> Counter[int]:

@@ -17,6 +17,8 @@ EventHandler = Callable[[Event], None]
 
 #: Topic of the events on a Dask cluster.
 TOPIC = "dask-dedup"
+#: Key of a scheduler's metadata: path of the live page, and whether it is served by https.
+PAGE_METADATA = "dask-dedup-page"
 #: The stages in order, with the approximate cost of a particle in each.
 STAGES = {"scanned": 1.0, "collected": 1.0, "decided": 1.0, "written": 4.0}
 #: The activity to show for each stage.

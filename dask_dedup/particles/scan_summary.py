@@ -72,7 +72,7 @@ class ScoreRange:
 
 @dataclass(frozen=True, slots=True)
 class ScanSummary:
-    """Summary of one scanned fragment: rows per micrograph, uids, pixel sizes, scores, problems."""
+    """Summary of one scanned fragment: rows per micrograph, pixel sizes, scores, problems."""
 
     fragment: int
     source: int
@@ -84,8 +84,6 @@ class ScanSummary:
     #: Every micrograph name, also of rows that are not compared; several per key if bare names are
     #: compared, none if micrographs go by uid and have no group.
     names: list[MicrographName]
-    #: (n,) sorted; of all rows that have one.
-    uids: NDArray[np.uint64]
     #: Least and greatest pixel size by its source, such as `pixel_sizes.COLUMN`, angstrom. Empty if
     #: none is needed.
     psize: dict[int, tuple[float, float]]
@@ -121,9 +119,8 @@ class ScanSummary:
     extents: Floats | None = None
 
     def lean(self) -> ScanSummary:
-        """Return the summary without what only the checks need. The uids take 8 bytes a particle."""
-        none = np.empty(0, np.uint64)
-        return replace(self, uids=none, names=[], tubes=None, sample=None, extents=None)
+        """Return the summary without what only the checks need."""
+        return replace(self, names=[], tubes=None, sample=None, extents=None)
 
 
 def summarize(
@@ -136,9 +133,6 @@ def summarize(
     excluded = Reason.SCORE | Reason.MICROGRAPH if refused else ~Reason(0)
     compared = (picks.invalid & np.uint16(excluded)) == 0
     keys, number = unique_inverse(_select(picks.micrograph, compared))
-    uids = np.empty(0, np.uint64)
-    if roles.uid:
-        uids = np.sort(_select(picks.uid, (picks.invalid & np.uint16(Reason.UID)) == 0))
     fractional = None
     if found.fractional is not None:
         of_rows = number[_select(found.fractional, compared)]
@@ -150,7 +144,6 @@ def summarize(
         micrographs=keys,
         counts=np.bincount(number, minlength=keys.size),
         names=found.micrographs.named(),
-        uids=uids,
         psize={} if found.psize is None else _ranges(found.sizes, compared),
         stored_psize=_range(found.sizes.stored, compared),
         score=ScoreRange.of(_select(picks.score, compared)) if roles.score else None,

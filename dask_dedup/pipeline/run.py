@@ -19,7 +19,7 @@ from dask_dedup.monitoring.progress import INTERRUPTED
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
 from dask_dedup.output import open_store
 from dask_dedup.output.manifest import DUPLICATES_ONLY, find_manifest, lacks_particles
-from dask_dedup.particles.checks.inputs import CHECKS, find_warnings
+from dask_dedup.particles.checks.inputs import check_scanned, find_warnings
 from dask_dedup.particles.checks.scales import InputScale, describe_scales, find_scales
 from dask_dedup.particles.grouped_inputs import group_inputs
 from dask_dedup.particles.inputs import make_inputs
@@ -297,8 +297,8 @@ class _Run:
         inputs = self.job.inputs
         summaries = limit_picks(self.executor.scan(self.job))
         summaries.sort(key=lambda summary: summary.fragment)
-        for check in CHECKS:
-            check(inputs, summaries)
+        repeated = self.executor.find_repeated_uids(self.job)
+        check_scanned(inputs, summaries, repeated)
         census = count_micrographs(summaries)
         draft = draft_report(summaries, census, self.job.plot_micrographs)
         plan = make_plan(summaries, census=census, sample=draft.choice)
@@ -319,7 +319,7 @@ class _Run:
             self.job.output_format, inputs, summaries, self.exposures
         )
         self.job = replace(self.job, conversion=conversion)
-        warnings += find_warnings(inputs, summaries)
+        warnings += find_warnings(inputs, summaries, repeated)
         for table in inputs.tables:
             notes, more = find_notes(table)
             for note in notes:

@@ -30,6 +30,7 @@ from dask_dedup.output.layout import (
     notes_name,
     piece_name,
 )
+from dask_dedup.particles.checks.uids import sorted_uids
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
@@ -66,9 +67,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """Picks and micrograph names of a scanned fragment, for use in later stages."""
+    """Picks, uids and micrograph names of a scanned fragment, for use in later stages."""
 
     picks: Picks
+    #: As returned by `sorted_uids`.
+    uids: NDArray[np.uint64]
     #: The micrograph name of each row, if micrographs go by name.
     micrograph: pa.ChunkedArray | None
 
@@ -110,7 +113,7 @@ def scan_fragment(
         columns = partial(read, inputs.tables[fragment.source], fragment)
         paths = _paths(inputs, fragment, columns, picks)
         summary = replace(summary, densest_paths=list(paths.values()))
-    return summary, Scanned(found.picks, names)
+    return summary, Scanned(found.picks, sorted_uids(found.picks, roles), names)
 
 
 def collect_picks(

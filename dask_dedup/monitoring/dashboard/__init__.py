@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 
 from dask_dedup.monitoring.dashboard.plugin import REPORT, DedupPlugin, make_view
+from dask_dedup.monitoring.progress import PAGE_METADATA
 
 if TYPE_CHECKING:
     from distributed import Scheduler
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 PAGE, JSON = "/dedup", "/json/dedup.json"
 #: Name of a report's file. No other file is served.
 PAGE_NAME = "report.html"
-#: Key of the scheduler's metadata: path of the page, and whether it is served by https.
-METADATA = "dask-dedup-page"
 #: Optional libraries, and what is missing without them.
 LIBRARIES = {"bokeh": "no live page", "prometheus_client": "no metrics"}
 
@@ -51,7 +50,7 @@ def dask_setup(scheduler: Scheduler) -> None:
     if installed("bokeh"):
         certificate = dask.config.get("distributed.scheduler.dashboard.tls.cert")
         page = {"path": PAGE, "https": bool(certificate)}
-        scheduler.set_metadata(keys=[METADATA], value=page)
+        scheduler.set_metadata(keys=[PAGE_METADATA], value=page)
 
 
 def _add_routes(scheduler: Scheduler, plugin: DedupPlugin) -> None:

@@ -18,6 +18,7 @@ from dask_dedup.particles.checks.names import check_groups, check_names, check_n
 from dask_dedup.particles.checks.scales import check_scales, position_warnings, scale_warnings
 from dask_dedup.particles.checks.scores import check_limits, find_score_warnings
 from dask_dedup.particles.checks.shared_names import missing_hint, rename_warnings, shared_warnings
+from dask_dedup.particles.checks.uids import check_uids, shared_uid_warnings
 from dask_dedup.particles.micrographs.name_match import match_warnings
 from dask_dedup.particles.programs import SEVERAL_CLASSES
 from dask_dedup.particles.validity import NAMED_ROWS, Problem
@@ -25,15 +26,9 @@ from dask_dedup.particles.validity import NAMED_ROWS, Problem
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
-
+    from dask_dedup.particles.checks.uids import RepeatedUids
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
-
-#: Uids sorted at a time: a few MB sort faster than arrays beyond the processor's cache.
-_BLOCK_ROWS = 2**18
-#: One in this many uids is sampled to find the bounds between blocks.
-_SPACING = 2**8
 
 
 def check_rows(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
@@ -97,59 +92,21 @@ def _problem_text(problem: Problem, first: Sequence[str]) -> str:
     return f"{counted(problem.rows, 'row', problem.what)} ({details})"
 
 
-def check_uids(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
-    """Check that no uid occurs twice in one input. Different inputs may share uids."""
-    of_input = by_source(summaries)
-    for table in inputs.tables:
-        mine = of_input[table.source]
-        repeated = find_repeated([summary.uids for summary in mine])
-        if repeated.size:
-            some = ", ".join(
-                f"{uid} in {_locate_uid(inputs, mine, uid)}" for uid in repeated[:NAMED_ROWS]
-            )
-            raise InputError(
-                f"{table.path}: {counted(repeated.size, 'uid', 'occur more than once')} "
-                f"(column uid: {some}). Remove the repeated rows, or give them unique uids."
-            )
+def check_scanned(inputs: Inputs, summaries: Sequence[ScanSummary], repeated: RepeatedUids) -> None:
+    """Raise InputError if the scanned inputs cannot be compared, or have a uid twice."""
+    check_scales(inputs, summaries)
+    check_rows(inputs, summaries)
+    check_uids(inputs, repeated)
+    check_limits(inputs, summaries)
+    check_new_names(inputs, summaries)
+    check_groups(inputs, summaries)
+    check_names(inputs, summaries)
+    check_extents(inputs, summaries)
 
 
-def _locate_uid(inputs: Inputs, summaries: Sequence[ScanSummary], uid: np.uint64) -> str:
-    """Return text that names the fragments that contain `uid`, for a message."""
-    found = []
-    for summary in summaries:
-        at = np.searchsorted(summary.uids, uid)
-        if at < summary.uids.size and summary.uids[at] == uid:
-            found.append(str(inputs.fragments[summary.fragment]))
-    return " and ".join(found[:NAMED_ROWS])
-
-
-def find_repeated(runs: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the values that occur more than once in all `runs` together, sorted. Each run must be sorted.
-
-    One range of values is processed at a time, because a merged copy of all arrays would double
-    the memory.
-    """
-    runs = [np.empty(0, np.uint64), *runs]
-    blocks = 1 + sum(run.size for run in runs) // _BLOCK_ROWS
-    sample = np.sort(np.concatenate([run[::_SPACING] for run in runs]))
-    bounds = sample[np.arange(1, blocks) * sample.size // blocks]
-    cuts = [[0, *np.searchsorted(run, bounds).tolist(), run.size] for run in runs]
-    found = []
-    for block in range(blocks):
-        parts = [run[cut[block] : cut[block + 1]] for run, cut in zip(runs, cuts, strict=True)]
-        values = np.sort(np.concatenate(parts), kind="stable")  # merges sorted runs
-        found.append(values[1:][values[1:] == values[:-1]])
-    return np.unique(np.concatenate(found))
-
-
-#: The checks of a run, in order.
-CHECKS = (
-    *(check_scales, check_rows, check_uids, check_limits),
-    *(check_new_names, check_groups, check_names, check_extents),
-)
-
-
-def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
+def find_warnings(
+    inputs: Inputs, summaries: Sequence[ScanSummary], repeated: RepeatedUids
+) -> list[str]:
     """Return warnings about the scanned inputs, one line each."""
     lines = left_out_warnings(inputs)
     lines += _describe(inputs, ((summary, summary.oddities) for summary in summaries))
@@ -171,7 +128,8 @@ def find_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]
     if len(with_rows) < 2:
         lines += _one_input_warnings(inputs)
     else:
-        lines += _between_inputs_warnings(inputs, summaries)
+        lines += shared_warnings(inputs, summaries)
+        lines += shared_uid_warnings(repeated)
     return [Message(line) for line in lines]
 
 
@@ -250,15 +208,4 @@ def _one_input_warnings(inputs: Inputs) -> list[str]:
         lines.append(f"nothing can be rejected, because {name} needs more than one input")
     if inputs.params.prefer_input_order:
         lines.append(f"{parameter('prefer_input_order')} has no effect with a single input")
-    return lines
-
-
-def _between_inputs_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> list[str]:
-    lines = list(shared_warnings(inputs, summaries))
-    repeated = find_repeated([summary.uids for summary in summaries])
-    if repeated.size:
-        lines.append(
-            f"{counted(repeated.size, 'uid', 'occur in more than one input')}: "
-            "the inputs contain the same particles"
-        )
     return lines

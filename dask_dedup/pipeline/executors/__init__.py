@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.picks import Picks
     from dask_dedup.monitoring.progress import Event
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.checks.uids import RepeatedUids
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
@@ -32,6 +33,9 @@ class Executor(Protocol):
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Scan all fragments of the inputs. Yield the summary of each fragment, in any order."""
+
+    def find_repeated_uids(self, job: Job) -> RepeatedUids:
+        """Find the uids that occur more than once in the fragments that `scan` has read."""
 
     def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
         """Yield the picks of some scanned fragments that belong to a sample and are compared, in any order."""

@@ -1,4 +1,4 @@
-"""Group small fragments so that each task on a cluster has enough work."""
+"""Group fragments so that each task on a cluster has enough work."""
 
 from __future__ import annotations
 
@@ -7,34 +7,52 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from dask_dedup.pipeline.job import Job
 
-#: Work of a task, in particles: tasks on small fragments would cost more than their work.
-TASK_ROWS = 100_000
+#: Least and most work of a task, in particles: tasks with less cost more than their work, and what a worker reads
+#: of a group of fragments stays in its memory.
+TASK_ROWS, MOST_TASK_ROWS = 100_000, 1_000_000
 #: Work to open and write a fragment, in particles.
 FRAGMENT_ROWS = 10_000
+#: Tasks for each thread, if they have enough work: the last ones keep all threads busy.
+TASKS_PER_THREAD = 8
 #: Tasks that write fragments with moved decisions, at most: a shuffle has tasks for every pair of
 #: partitions.
 MOST_WRITERS = 1_000
 
 
-def group_fragments(job: Job, fragments: Sequence[int], most: int | None = None) -> list[list[int]]:
-    """Split the list `fragments` into at most `most` sublists of about equal work."""
+def group_fragments(
+    job: Job, fragments: Sequence[int], threads: int, most: int | None = None
+) -> list[list[int]]:
+    """Split the list `fragments` into sublists of about equal work, at most `most`, for a number of threads."""
     rows = [job.inputs.fragments[number].rows for number in fragments]
     work = np.array(rows, dtype=np.int64) + FRAGMENT_ROWS
-    window = max(TASK_ROWS, -(-int(work.sum()) // most) if most else 0)
+    share = int(work.sum()) // (threads * TASKS_PER_THREAD)
+    window = max(TASK_ROWS, min(share, MOST_TASK_ROWS))
+    if most:
+        window = max(window, -(-int(work.sum()) // most))
     starts = np.flatnonzero(np.diff((np.cumsum(work) - work) // window)) + 1
     parts = np.split(np.array(fragments, dtype=np.int64), starts)
     return [part.tolist() for part in parts if part.size]
 
 
-def groups_of(groups: Sequence[Sequence[int]], fragments: int) -> NDArray[np.int64]:
+def groups_of(groups: Mapping[int, Sequence[int]], fragments: int) -> NDArray[np.int64]:
     """Return the group number of each fragment, an array. Fragments in no group have -1."""
     numbers = np.full(fragments, -1, dtype=np.int64)
-    for number, group in enumerate(groups):
+    for number, group in groups.items():
         numbers[list(group)] = number
     return numbers
+
+
+def describe_groups(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
+    """Return what a task on each group of fragments does, for messages. `verb` is such as ``writing``."""
+    descriptions = []
+    for group in groups:
+        first = job.inputs.fragments[group[0]]
+        several = f"one of {len(group)} fragments, starting with " if len(group) > 1 else ""
+        descriptions.append(f"{verb} {several}{first}")
+    return descriptions

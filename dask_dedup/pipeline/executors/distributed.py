@@ -3,7 +3,9 @@
 Only picks on micrographs that span several fragments are shuffled. Only decisions about rejected
 particles are shuffled back::
 
-    fragments ─► picks ─► exchange (shuffle, decide, shuffle) ─► write
+    scan ─► shuffle ─► decide ─► shuffle ─► write
+
+Few picks are shuffled by tasks that pass on pieces, many by Dask's P2P shuffle (`p2p`).
 """
 
 from __future__ import annotations
@@ -13,42 +15,34 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from functools import cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from distributed import KilledWorker, as_completed, futures_of, get_worker
+from distributed import KilledWorker, as_completed, span
 from distributed.comm import CommClosedError
 
-from dask_dedup.dedup.decide import Decisions
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
 from dask_dedup.monitoring.progress import ENDS, TOPIC
-from dask_dedup.pipeline import events, stages
-from dask_dedup.pipeline.executors.batching import MOST_WRITERS, group_fragments, groups_of
-from dask_dedup.pipeline.executors.exchange import (
-    PICKS_META,
-    decision_columns,
-    decision_dtypes,
-    decisions_from,
-    empty_frame,
-    exchange,
-    fragment_numbers,
-    picks_frame,
+from dask_dedup.particles.checks.uids import RepeatedUids, find_bounds
+from dask_dedup.pipeline import events
+from dask_dedup.pipeline.executors import tasks
+from dask_dedup.pipeline.executors.batching import (
+    MOST_WRITERS,
+    describe_groups,
+    group_fragments,
+    groups_of,
 )
-from dask_dedup.pipeline.executors.memory import WritingMemory
+from dask_dedup.pipeline.executors.memory import memory_for_picks
 from dask_dedup.pipeline.executors.watchdog import Watchdog
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS
-from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    import dask.dataframe as dd
     from distributed import Client, Future
-    from numpy.typing import NDArray
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
@@ -64,6 +58,11 @@ POLL_SECONDS = 0.02
 FETCH_SECONDS = (2.0, 60.0)
 #: Seconds to wait for the scheduler to pass on the final event of a run.
 END_SECONDS = 2.0
+PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
+#: Tasks that pass on pieces, at most. For more, Dask's P2P shuffle is faster.
+MOST_PIECES = 5_000
+#: Uids that one task compares.
+RANGE_ROWS = 4_000_000
 #: Scratch folders named in a message.
 SHOWN_FOLDERS = 4
 
@@ -81,14 +80,27 @@ class DistributedExecutor:
         self._lost = False
         self._emitted_end = False
         self._watchdog: Watchdog | None = None
+        #: What the scan left on the workers: groups of fragments, and what is kept of each.
+        self._groups: list[list[int]] = []
+        self._scanned: dict[int, Future] = {}
+        self._uid_sample = np.empty(0, np.uint64)
+        #: Bytes of picks that all workers together may hold; 0 before the scan.
+        self._room = 0.0
+        #: The values that were sent last, and their futures.
+        self._shared: list[tuple[Any, Future]] = []
+        #: Of tasks that others depend on, by key.
+        self._descriptions: dict[str, str] = {}
 
     def __str__(self) -> str:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"]
-        threads = sum(worker["nthreads"] for worker in workers.values())
+        workers = self._workers()
+        threads = sum(worker["nthreads"] for worker in workers)
         return (
             f"on the Dask cluster at {self._address}: {counted(len(workers), 'worker')}, "
             f"{counted(threads, 'thread')}"
         )
+
+    def _workers(self) -> Sequence[Mapping[str, Any]]:
+        return [*self.client.scheduler_info(n_workers=-1)["workers"].values()]
 
     def emit(self, event: Event) -> None:
         """Send an event to the Dask scheduler, which forwards events to all listeners."""
@@ -122,73 +134,194 @@ class DistributedExecutor:
             self.client.unsubscribe_topic(TOPIC)
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan all fragments on the workers."""
-        groups = group_fragments(job, range(len(job.inputs.fragments)))
-        futures = self.client.map(_scan, groups, job=self._share(job), pure=False)
-        for summaries in self._results(futures, _describe("counting", job, groups)):
+        """Scan all fragments on the workers. Uids and, if there is room, picks stay there."""
+        self._room = memory_for_picks(self._workers())
+        self._groups = groups = self._group(job, range(len(job.inputs.fragments)))
+        hold = self._choose_held(job)
+        described = describe_groups("counting", job, groups)
+        with span("scan"):
+            shared = self._share(job)
+            several = self.client.map(
+                tasks.scan,
+                groups,
+                [[hold[number] for number in group] for group in groups],
+                job=shared,
+                pure=False,
+            )
+            futures = self.client.map(tasks.summaries, several, pure=False)
+        self._scanned = dict(enumerate(several))
+        self._describe_tasks(several, described)
+        samples = []
+        for summaries, sample in self._results(futures, described):
+            samples.append(sample)
             yield from summaries
+        self._uid_sample = np.concatenate([np.empty(0, np.uint64), *samples])
+
+    def find_repeated_uids(self, job: Job) -> RepeatedUids:
+        """Find the uids that occur more than once. Workers compare them, in ranges of values."""
+        scanned = [*self._scanned.values()]
+        with span("scan"):
+            # The uids are no longer needed then.
+            self._scanned = dict(enumerate(self.client.map(tasks.held_picks, scanned, pure=False)))
+        if not any(roles.uid for roles in job.inputs.roles):
+            return RepeatedUids()
+        on_workers: dict[str, list[Future]] = {}
+        where = self.client.who_has(scanned)
+        for future in scanned:
+            on_workers.setdefault(next(iter(where.get(future.key, ())), ""), []).append(future)
+        ranges = min(-(-job.inputs.rows // RANGE_ROWS), MOST_PIECES // len(on_workers))
+        bounds = find_bounds([self._uid_sample], max(1, ranges))
+        with span("scan"):
+            parts = self.client.map(
+                tasks.split_uids,
+                [*on_workers.values()],
+                bounds=bounds,
+                job=self._share(job),
+                pure=False,
+            )
+            pieces = self._pieces(parts, range(bounds.size + 1))
+            futures = self.client.map(
+                tasks.repeated_uids, [*pieces], [*pieces.values()], pure=False
+            )
+        described = ["comparing uids"] * len(futures)
+        found = sum(self._results(futures, described), start=RepeatedUids())
+        if not found.named:
+            return found
+        futures = self.client.map(tasks.locate_uids, scanned, uids=found.named, pure=False)
+        return found.located(self._results(futures, ["comparing uids"] * len(futures)))
 
     def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
         """Select the picks of a sample on the workers."""
-        groups = group_fragments(job, fragments)
-        shared = self._share(job), self._share(choice)
-        futures = self.client.map(_sample, groups, job=shared[0], choice=shared[1], pure=False)
-        yield from self._results(futures, _describe("sampling", job, groups))
+        groups = self._group(job, fragments)
+        with span("scan"):
+            shared = {"job": self._share(job), "choice": self._share(choice)}
+            futures = self.client.map(tasks.sample, groups, **shared, pure=False)
+        yield from self._results(futures, describe_groups("sampling", job, groups))
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Find duplicates and write all unwritten fragments on the workers."""
-        shared = (self._share(job), self._share(plan))
-        receiving = group_fragments(job, plan.receiving_fragments, MOST_WRITERS)
-        others = group_fragments(job, sorted({*plan.unwritten} - {*plan.receiving_fragments}))
-        futures = self.client.map(_write, others, job=shared[0], plan=shared[1], pure=False)
-        if receiving:
-            checkpoints = fragment_numbers(receiving).map_partitions(
-                _write_moved,
-                self._exchange(job, plan, receiving, shared),
-                *shared,
-                meta=empty_frame({"checkpoint": np.dtype("O")}),
-                align_dataframes=False,
-            )
-            # One collection: a delayed object per partition would each send the whole graph.
-            futures += futures_of(self.client.persist(checkpoints))
-        for result in self._results(futures, _describe("writing", job, [*others, *receiving])):
+        unwritten = {*plan.unwritten}
+        every = self._groups or self._group(job, range(plan.fragments))
+        groups = [[number for number in group if number in unwritten] for group in every]
+        room = self._room or memory_for_picks(self._workers())
+        pieces = 2 * len(every) * plan.partition_rows.size
+        if pieces <= MOST_PIECES and plan.moving_rows * PICK_BYTES <= room:
+            written = {number: group for number, group in enumerate(groups) if group}
+            futures = self._write_groups(job, plan, every, written)
+        else:
+            from dask_dedup.pipeline.executors import p2p
+
+            self._scanned = {}
+            sending = self._group(job, plan.sending_fragments)
+            receiving = self._group(job, plan.receiving_fragments, MOST_WRITERS)
+            others = self._group(job, sorted(unwritten - {*plan.receiving_fragments}))
+            written = dict(enumerate([*others, *receiving]))
+            with span("write"):
+                shared = self._share(job), self._share(plan)
+                futures = self.client.map(
+                    tasks.write_group,
+                    range(len(others)),
+                    others,
+                    parts=[],
+                    held=None,
+                    job=shared[0],
+                    plan=shared[1],
+                    pure=False,
+                )
+            futures += p2p.exchange_and_write(self.client, job, plan, shared, sending, receiving)
+        for result in self._results(futures, describe_groups("writing", job, [*written.values()])):
             yield from result if isinstance(result, list) else result["checkpoint"]
 
     def split(
         self, job: Job, rejected: Sequence[RejectedRows], fragments: Sequence[int]
     ) -> Iterator[FragmentCheckpoint]:
         """Write the particles of some fragments on the workers."""
-        groups = group_fragments(job, fragments)
-        shared = self._share(job), self._share(rejected)
-        futures = self.client.map(_split, groups, job=shared[0], rejected=shared[1], pure=False)
-        for checkpoints in self._results(futures, _describe("writing", job, groups)):
+        groups = self._group(job, fragments)
+        with span("write"):
+            shared = {"job": self._share(job), "rejected": self._share(rejected)}
+            futures = self.client.map(tasks.split, groups, **shared, pure=False)
+        for checkpoints in self._results(futures, describe_groups("writing", job, groups)):
             yield from checkpoints
 
-    def _exchange(
-        self, job: Job, plan: Plan, receiving: list[list[int]], shared: tuple[Future, Future]
-    ) -> dd.DataFrame:
-        """Shuffle picks and find duplicates. Return a Dask frame of decisions, a partition per group in `receiving`."""
-        picks = fragment_numbers(group_fragments(job, plan.sending_fragments)).map_partitions(
-            _collect, *shared, meta=PICKS_META
-        )
-        return exchange(
-            picks,
-            _decide,
-            *shared,
-            self._share(groups_of(receiving, plan.fragments)),
-            partitions=plan.partition_rows.size,
-            groups=len(receiving),
-            dtypes=decision_dtypes(votes=job.inputs.voting is not None),
-            shuffle_method="p2p",
-        )
+    def _write_groups(
+        self, job: Job, plan: Plan, every: list[list[int]], written: dict[int, list[int]]
+    ) -> list[Future]:
+        """Submit all tasks that shuffle picks, find duplicates and write. Return the tasks that write."""
+        held = [self._scanned.get(number) for number in range(len(every))]
+        self._scanned = {}  # held by the scheduler until the tasks below have used it
+        sends, receives = {*plan.sending_fragments}, {*plan.receiving_fragments}
+        senders = {
+            number: [each for each in group if each in sends] for number, group in enumerate(every)
+        }
+        senders = {number: group for number, group in senders.items() if group}
+        with span("shuffle"):
+            shared = {"job": self._share(job), "plan": self._share(plan)}
+            sent = self.client.map(
+                tasks.collect_by_partition,
+                [*senders.values()],
+                [held[number] for number in senders],
+                **shared,
+                pure=False,
+            )
+            pieces = self._pieces(sent, range(plan.partition_rows.size))
+        with span("decide"):
+            decided = self.client.map(
+                tasks.decide_partition,
+                [*pieces],
+                [*pieces.values()],
+                group_of=self._share(groups_of(written, plan.fragments)),
+                **shared,
+                pure=False,
+            )
+        with span("shuffle"):
+            receivers = [number for number, group in written.items() if receives & {*group}]
+            moved = self._pieces(decided, receivers)
+        with span("write"):
+            return list(
+                self.client.map(
+                    tasks.write_group,
+                    [*written],
+                    [*written.values()],
+                    [moved.get(number, []) for number in written],
+                    [held[number] for number in written],
+                    **shared,
+                    pure=False,
+                )
+            )
+
+    def _pieces(self, parts: list[Future], numbers: Sequence[int]) -> dict[int, list[Future]]:
+        """Return the futures that have the pieces with each number, of all parts."""
+        if len(numbers) == 1 or len(parts) == 1:
+            return dict.fromkeys(numbers, parts)
+        which = [number for number in numbers for _ in parts]
+        pieces = self.client.map(tasks.piece, parts * len(numbers), which, pure=False)
+        return {
+            number: pieces[at * len(parts) : (at + 1) * len(parts)]
+            for at, number in enumerate(numbers)
+        }
+
+    def _group(
+        self, job: Job, fragments: Sequence[int], most: int | None = None
+    ) -> list[list[int]]:
+        threads = sum(self.client.nthreads().values())
+        return group_fragments(job, fragments, max(1, threads), most)
+
+    def _choose_held(self, job: Job) -> list[bool]:
+        """Return whether the workers hold all picks of each fragment."""
+        rows = accumulate(fragment.rows for fragment in job.inputs.fragments)
+        return [each * PICK_BYTES <= self._room for each in rows]
 
     def _share(self, value: Any) -> Future:
         """Send a value to the cluster, and return its future. Each worker fetches the value once."""
-        return self.client.submit(_identity, value, pure=False)
+        known = next((future for each, future in self._shared if each is value), None)
+        if known is None:
+            known = self.client.submit(tasks.share, value, pure=False)
+            self._shared = [*self._shared[-1:], (value, known)]
+        return known
 
     def _results(self, futures: list[Future], descriptions: list[str]) -> Iterator[Any]:
         """Yield the result of each task as soon as the task finishes. All futures are released at the end."""
-        description = dict(zip([future.key for future in futures], descriptions, strict=True))
+        self._describe_tasks(futures, descriptions)
         watchdog = self._watchdog = self._watchdog or Watchdog(self.client, self._stall)
         watchdog.start()
         coming = as_completed(futures)
@@ -200,12 +333,15 @@ class DistributedExecutor:
                     time.sleep(POLL_SECONDS)
                 for future in batch:
                     watchdog.finished()
-                    yield self._result(future, description[future.key], watchdog)
+                    yield self._result(future, self._descriptions[future.key], watchdog)
                     future.release()
         finally:
             # Unlike a cancel, a release does not wait for the scheduler.
             for future in futures:
                 future.release()
+
+    def _describe_tasks(self, futures: Sequence[Future], descriptions: Sequence[str]) -> None:
+        self._descriptions |= zip([future.key for future in futures], descriptions, strict=True)
 
     def _stall(self, reason: str, seconds: float) -> None:
         event = {"run": self._attempt, **events.stalled(reason, seconds)}
@@ -241,7 +377,8 @@ class DistributedExecutor:
             raise
         except KilledWorker as error:
             if error.task != future.key:
-                description = f"{_task_name(error.task)}, before {description},"
+                before = f"{_task_name(error.task)}, before {description},"
+                description = self._descriptions.get(error.task, before)
             raise RunError(
                 f"{description} killed {error.allowed_failures + 1} workers, probably out of "
                 "memory. Give each worker more memory or fewer threads, and run the same command "
@@ -267,8 +404,7 @@ class DistributedExecutor:
         )
 
     def _scratch_full(self) -> str:
-        workers = self.client.scheduler_info(n_workers=-1)["workers"].values()
-        folders = sorted({worker["local_directory"] for worker in workers})
+        folders = sorted({worker["local_directory"] for worker in self._workers()})
         return (
             "the disk of a worker's scratch folder is full (one of "
             f"{', '.join(folders[:SHOWN_FOLDERS])}). Free space there, or choose another folder "
@@ -279,99 +415,3 @@ class DistributedExecutor:
 def _task_name(task: Any) -> str:
     name, number = task if isinstance(task, tuple) else (task, "")
     return f"the task {str(name).rpartition('-')[0].strip('_')} {number}".strip()
-
-
-def _describe(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> list[str]:
-    """Return a description of the task for each group of fragments, for messages."""
-    descriptions = []
-    for group in groups:
-        first = job.inputs.fragments[group[0]]
-        several = f"one of {len(group)} fragments, starting with " if len(group) > 1 else ""
-        descriptions.append(f"{verb} {several}{first}")
-    return descriptions
-
-
-# What follows runs on the workers.
-
-
-def _identity(value: Any) -> Any:
-    return value
-
-
-@cache
-def _writing_memory() -> WritingMemory:
-    """Return the memory of this process, which all threads of a worker share."""
-    return WritingMemory.of_worker(get_worker().memory_manager.memory_limit)
-
-
-def _emit(job: Job, event: Event) -> None:
-    get_worker().log_event(TOPIC, {"run": job.attempt, **event})
-
-
-def _scan(group: Sequence[int], job: Job) -> list[ScanSummary]:
-    summaries = []
-    for number in group:
-        began = time.perf_counter()
-        with using_endpoint(job.endpoint_url):
-            summaries.append(stages.scan_fragment(job, number, name_densest=True)[0])
-        _emit(job, events.scanned(summaries[-1], time.perf_counter() - began))
-    return summaries
-
-
-def _sample(group: Sequence[int], job: Job, choice: SampleChoice) -> Picks:
-    with using_endpoint(job.endpoint_url):
-        return Picks.concatenate([stages.sample_fragment(job, choice, number) for number in group])
-
-
-def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    parts = []
-    for number in numbers["fragment"].tolist():
-        began = time.perf_counter()
-        with using_endpoint(job.endpoint_url):
-            picks, partition = stages.collect_picks(job, plan, number)
-        _emit(job, events.collected(number, len(picks), time.perf_counter() - began))
-        parts.append((picks, partition))
-    picks = Picks.concatenate([each for each, _ in parts])
-    return picks_frame(picks, np.concatenate([each for _, each in parts]))
-
-
-def _decide(
-    picks: Picks, job: Job, plan: Plan, group_of: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
-    began = time.perf_counter()
-    with using_endpoint(job.endpoint_url):
-        decisions, counts = stages.decide_picks(job, picks)
-    partition = int(plan.partition_of(picks.micrograph[:1])[0])
-    _emit(job, events.decided(partition, counts, time.perf_counter() - began))
-    return decision_columns(decisions, group_of, votes=job.inputs.voting is not None)
-
-
-def _write_moved(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    decisions = decisions_from(moved)
-    return pd.DataFrame({"checkpoint": _write(numbers["fragment"].tolist(), job, plan, decisions)})
-
-
-def _write(
-    group: Sequence[int], job: Job, plan: Plan, moved: Decisions | None = None
-) -> list[FragmentCheckpoint]:
-    moved = moved or Decisions.concatenate([])
-    checkpoints = []
-    for number in group:
-        began = time.perf_counter()
-        mine, memory = moved.of_fragment(number), _writing_memory()
-        with memory.reserved(job.inputs.fragments[number]), using_endpoint(job.endpoint_url):
-            checkpoints.append(stages.write_fragment(job, plan, number, mine))
-        _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
-    return checkpoints
-
-
-def _split(
-    group: Sequence[int], job: Job, rejected: Sequence[RejectedRows]
-) -> list[FragmentCheckpoint]:
-    checkpoints = []
-    for number in group:
-        began = time.perf_counter()
-        with using_endpoint(job.endpoint_url):
-            checkpoints.append(stages.split_fragment(job, number, rejected[number]))
-        _emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
-    return checkpoints

@@ -1,13 +1,13 @@
-"""Limit the fragments that are written at once to what fits in memory."""
+"""Limit what is in memory at once: fragments that are written, and picks that stay between the stages."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from threading import Condition
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from dask_dedup.formats import Fragment
 
@@ -18,6 +18,22 @@ WRITING_FACTOR = 4
 _WORKER_SHARE, _IDLE_BYTES = 0.8, 260_000_000
 #: Share of the machine's memory that threads of one process may use. Less than the second number needs no check.
 _MACHINE_SHARE, _UNCHECKED_BYTES = 0.5, 2**30
+
+#: Bytes of picks that a worker holds or shuffles in memory: for each thread at most, and as a share of its limit.
+_PICKS_BYTES, _PICKS_SHARE = 2**28, 0.08
+
+
+def memory_for_picks(workers: Iterable[Mapping[str, Any]]) -> float:
+    """Return how many bytes of picks all workers together may hold. Each is described as by Dask's scheduler."""
+    return float(
+        sum(
+            min(
+                _PICKS_BYTES * worker["nthreads"],
+                _PICKS_SHARE * (worker["memory_limit"] or float("inf")),
+            )
+            for worker in workers
+        )
+    )
 
 
 class WritingMemory:

@@ -10,24 +10,27 @@ from contextlib import contextmanager, nullcontext
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from dask_dedup.dedup.decide import Decisions
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.formatting import counted
+from dask_dedup.particles.checks.uids import find_repeated_uids
 from dask_dedup.pipeline import events, stages
+from dask_dedup.pipeline.executors.held import HeldPicks
 from dask_dedup.pipeline.executors.memory import WritingMemory
+from dask_dedup.pipeline.executors.splitting import rows_by, split_decisions
 from dask_dedup.pipeline.notes import take_sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    import numpy as np
     import pyarrow as pa
     from numpy.typing import NDArray
 
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
+    from dask_dedup.particles.checks.uids import RepeatedUids
     from dask_dedup.particles.sample import SampleChoice
     from dask_dedup.particles.scan_summary import ScanSummary
     from dask_dedup.pipeline.job import Job
@@ -52,9 +55,10 @@ class ThreadExecutor:
         self._on_event = on_event
         self._emitting = Lock()
         self._picks: dict[int, Picks] = {}
+        self._uids: dict[int, NDArray[np.uint64]] = {}
         self._names: dict[int, pa.ChunkedArray | None] = {}
-        #: Of fragments whose picks are not kept: their micrographs, and the picks on boundary micrographs.
-        self._boundaries: dict[int, tuple[NDArray[np.uint64], Picks]] = {}
+        #: Of fragments whose picks are not kept.
+        self._boundaries: dict[int, HeldPicks] = {}
 
     def __str__(self) -> str:
         return f"in this process, {counted(self.threads, 'thread')}"
@@ -78,17 +82,24 @@ class ThreadExecutor:
             self.emit(events.scanned(summary, time.perf_counter() - began))
             return summary, scanned
 
-        free, self._picks, self._names, self._boundaries = HELD_BYTES, {}, {}, {}
+        free = HELD_BYTES
+        self._picks, self._uids, self._names, self._boundaries = {}, {}, {}, {}
         with self._pool() as run:
             for summary, scanned in run(scan, range(len(job.inputs.fragments))):
                 free -= scanned.nbytes
+                self._uids[summary.fragment] = scanned.uids
                 if free >= 0:
                     self._picks[summary.fragment] = scanned.picks
                     self._names[summary.fragment] = scanned.micrograph
                 else:
-                    boundary = _boundary_picks(scanned.picks)
-                    self._boundaries[summary.fragment] = summary.micrographs, boundary
+                    boundary = HeldPicks.at_boundary(scanned.picks, summary.micrographs)
+                    self._boundaries[summary.fragment] = boundary
                 yield summary
+
+    def find_repeated_uids(self, job: Job) -> RepeatedUids:
+        """Find the uids that occur more than once, which takes 8 bytes a particle."""
+        uids, self._uids = self._uids, {}
+        return find_repeated_uids(job.inputs, uids)
 
     def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
         """Select the picks of a sample in threads."""
@@ -151,38 +162,32 @@ class ThreadExecutor:
 
         def collect(number: int) -> list[tuple[int, Picks]]:
             began = time.perf_counter()
-            held = self._picks[number] if number in self._picks else self._moving(plan, number)
+            held = self._picks.get(number)
+            if held is None and number in self._boundaries:
+                held = self._boundaries[number].moving(plan)
             picks, partition = stages.collect_picks(job, plan, number, held)
             self.emit(events.collected(number, len(picks), time.perf_counter() - began))
             if number in self._picks and len(picks) == job.inputs.fragments[number].rows:
                 self._picks[number] = take_sampled(plan.sample, self._picks[number])
-            return [(number, picks.take(rows)) for number, rows in _rows_by(partition)]
+            return [(number, picks.take(rows)) for number, rows in rows_by(partition)]
 
         partitions: list[list[Picks]] = [[] for _ in plan.partition_rows]
         for parts in run(collect, plan.sending_fragments):
             for partition, picks in parts:
                 partitions[partition].append(picks)
 
-        def decide(partition: int) -> list[tuple[int, Decisions]]:
+        def decide(partition: int) -> dict[int, Decisions]:
             began = time.perf_counter()
             parts, partitions[partition] = partitions[partition], []
             decisions, counts = stages.decide_picks(job, Picks.concatenate(parts))
             self.emit(events.decided(partition, counts, time.perf_counter() - began))
-            return _split(decisions)
+            return split_decisions(decisions)
 
         moved: dict[int, list[Decisions]] = {}
         for decided in run(decide, range(len(partitions))):
-            for number, decisions in decided:
+            for number, decisions in decided.items():
                 moved.setdefault(number, []).append(decisions)
         return moved
-
-    def _moving(self, plan: Plan, number: int) -> Picks | None:
-        """Return the stored boundary picks of a fragment. Return None unless they include all picks to shuffle."""
-        if number not in self._boundaries:
-            return None
-        micrographs, picks = self._boundaries[number]
-        moving = micrographs[plan.partition_of(micrographs) >= 0]
-        return picks if np.isin(moving, picks.micrograph).all() else None
 
     @contextmanager
     def _pool(self) -> Iterator[Callable[..., Iterator[Any]]]:
@@ -199,37 +204,3 @@ class ThreadExecutor:
             yield run
         finally:
             pool.shutdown(cancel_futures=True)
-
-
-def _boundary_picks(picks: Picks) -> Picks:
-    """Return the picks on the micrographs of a fragment's first and last row.
-
-    In a table sorted by micrograph, only these two can also have rows in other fragments.
-    """
-    micrograph = picks.micrograph
-    return picks.take((micrograph == micrograph[:1]) | (micrograph == micrograph[-1:]))
-
-
-def _split(decisions: Decisions) -> list[tuple[int, Decisions]]:
-    """Split decisions by fragment."""
-    rejections, votes = decisions.rejections, decisions.votes
-    none = np.empty(0, dtype=np.intp)
-    rejected, voted = dict(_rows_by(rejections.fragment)), dict(_rows_by(votes.fragment))
-    return [
-        (
-            number,
-            Decisions(
-                rejections.take(rejected.get(number, none)), votes.take(voted.get(number, none))
-            ),
-        )
-        for number in {**rejected, **voted}
-    ]
-
-
-def _rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-    """Group rows by value of `number`. Return (value, row numbers) pairs in ascending order."""
-    # NumPy sorts 16-bit integers by radix, in two passes.
-    small = number.astype(np.uint16) if number.max(initial=0) < 2**16 else number
-    order = np.argsort(small, kind="stable")
-    distinct, starts = np.unique(number[order], return_index=True)
-    return zip(distinct.tolist(), np.split(order, starts[1:]), strict=False)

@@ -1,0 +1,88 @@
+"""Shuffle picks with Dask's P2P shuffle, find duplicates and write: for more picks than tasks can pass on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from distributed import span
+
+from dask_dedup.pipeline.executors import tasks
+from dask_dedup.pipeline.executors.batching import groups_of
+from dask_dedup.pipeline.executors.exchange import (
+    PICKS_META,
+    decision_columns,
+    decision_dtypes,
+    decisions_from,
+    empty_frame,
+    exchange,
+    fragment_numbers,
+    picks_frame,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from distributed import Client, Future
+    from numpy.typing import NDArray
+
+    from dask_dedup.dedup.picks import Picks
+    from dask_dedup.pipeline.job import Job
+    from dask_dedup.pipeline.plan import Plan
+
+
+def exchange_and_write(
+    client: Client,
+    job: Job,
+    plan: Plan,
+    shared: tuple[Future, Future],
+    sending: Sequence[Sequence[int]],
+    receiving: Sequence[Sequence[int]],
+) -> list[Future]:
+    """Submit one graph that shuffles picks, finds duplicates and writes. Return a future per group in `receiving`.
+
+    `shared` has the futures of `job` and `plan`. Each result is a frame with a column ``checkpoint``.
+    """
+    if not receiving:
+        return []
+    picks = fragment_numbers(sending).map_partitions(_collect, *shared, meta=PICKS_META)
+    group_of = groups_of(dict(enumerate(receiving)), plan.fragments)
+    decisions = exchange(
+        picks,
+        _decide,
+        *shared,
+        client.submit(tasks.share, group_of, pure=False),
+        partitions=plan.partition_rows.size,
+        groups=len(receiving),
+        dtypes=decision_dtypes(votes=job.inputs.voting is not None),
+        shuffle_method="p2p",
+    )
+    checkpoints = fragment_numbers(receiving).map_partitions(
+        _write,
+        decisions,
+        *shared,
+        meta=empty_frame({"checkpoint": np.dtype("O")}),
+        align_dataframes=False,
+    )
+    checkpoints = checkpoints.optimize()
+    graph = checkpoints.__dask_graph__()
+    # A collection refuses annotations. One graph: partitions leave the disk only when a task needs them.
+    with span("shuffle"):
+        return list(client.get(graph, checkpoints.__dask_keys__(), sync=False))
+
+
+def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
+    return picks_frame(*tasks.collect(numbers["fragment"].tolist(), job, plan))
+
+
+def _decide(
+    picks: Picks, job: Job, plan: Plan, group_of: NDArray[np.int64]
+) -> dict[str, NDArray[Any]]:
+    decisions = tasks.decide(picks, job, plan)
+    return decision_columns(decisions, group_of, votes=job.inputs.voting is not None)
+
+
+def _write(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
+    group = numbers["fragment"].tolist()
+    return pd.DataFrame({"checkpoint": [*tasks.write(group, job, plan, decisions_from(moved))]})
