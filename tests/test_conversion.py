@@ -484,8 +484,7 @@ def test_a_lost_row_is_found(tmp_path, form):
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
-def test_picks_of_three_real_pickers(real_data, tmp_path, form):
+def test_picks_of_three_real_pickers(real_data, tmp_path):
     folder = real_data / "pick_folders_10017"
     inputs = [folder / LAYOUTS[name] for name in ("eman", "topaz", "deeppicker")]
     names = sorted(path.stem for path in inputs[0].iterdir())
@@ -495,18 +494,13 @@ def test_picks_of_three_real_pickers(real_data, tmp_path, form):
         groups=[GROUP.replace("2.0", "1.77")], block="micrographs",
     )  # fmt: skip
     options = {"micrographs": listed, "match_micrographs": "name", "prefer_input_order": True}
-    result = run(inputs, tmp_path / "out", form, 80, **options)
+    result = run(inputs, tmp_path / "out", "relion-coordinates", 80, **options)
     assert [entry["kept"] for entry in result.by_input] == [2470, 779, 532]
     kept = tmp_path / "out/particles_kept"
-    found = open_table(kept / "particles.star" if form == "star" else kept)
+    found = open_table(kept)
     assert found.rows == 2470 + 779 + 532
     # Nothing is left to remove.
-    again = dask_dedup.run(
-        kept / "particles.star" if form == "star" else kept,
-        tmp_path / "again",
-        min_separation=79.99,
-        micrographs=listed,
-    )
+    again = dask_dedup.run(kept, tmp_path / "again", min_separation=79.99, micrographs=listed)
     assert again.rejected == 0
 
 

@@ -119,7 +119,7 @@ def test_the_layouts_of_a_picker_have_the_same_picks(picks, names):
         np.testing.assert_allclose(numbers, found[0][1], rtol=0, atol=1e-6, err_msg=name)
 
 
-DEEPPICKER = ("manualpick", "relion 3.1", "relion 3.1 list", "deeppicker", "csv", "eman2")
+DEEPPICKER = ("manualpick", "relion 3.1 list", "csv", "eman2")
 
 
 @pytest.mark.real_data

@@ -64,8 +64,10 @@ def ports_of(pod):
 
 
 class TestSchemas:
-    @pytest.mark.parametrize("version", [OLDEST_KUBERNETES, NEWEST_KUBERNETES])
-    @each_cluster
+    @pytest.mark.parametrize(
+        ("cluster", "version"),
+        [*((cluster, NEWEST_KUBERNETES) for cluster in CLUSTERS), (CLUSTERS[0], OLDEST_KUBERNETES)],
+    )
     def test_every_document_passes_the_schemas_of_kubernetes(self, cluster, version):
         """Includes the documents that the operator creates."""
         kubernetes_validate = pytest.importorskip("kubernetes_validate")

@@ -43,13 +43,13 @@ def near(path, output, separation, **options):
     [
         ("cryo_emmae/prediction_82_test.star", [100], [0]),
         ("cryosegnet_empiar10017/sample.star", [54.5, 54.7], [0, 2]),
-        ("micrograph_cleaner/Ucsf_stack_1142_DW_autopick.star", [20, 50, 100], [4, 18, 36]),
-        ("napari_starfile/example_particles.star", [3.9, 5, 10], [0, 3663, 4588]),
-        ("mtcurvefit/CCDC147C_001_particles_fitted.star", [1.6, 5], [0, 42]),
-        ("mtcurvefit/CCDC147C_001_particles_fitted_cleaned.star", [5, 10], [0, 1003]),
+        ("micrograph_cleaner/Ucsf_stack_1142_DW_autopick.star", [20, 100], [4, 36]),
+        ("napari_starfile/example_particles.star", [5], [3663]),
+        ("mtcurvefit/CCDC147C_001_particles_fitted.star", [5], [42]),
+        ("mtcurvefit/CCDC147C_001_particles_fitted_cleaned.star", [10], [1003]),
         ("mtcurvefit/CCDC147C_001_particles.star", [2.9], [0]),
         ("mtcurvefit/SPEF1MT2_001_8.48Apx_particles.star", [4.9], [0]),
-        ("pyseg_synaptic/particles.star", [2, 5, 10, 20], [2, 2, 6, 22]),
+        ("pyseg_synaptic/particles.star", [2, 20], [2, 22]),
     ],
 )
 def test_particles_with_a_neighbour(real_data, tmp_path, name, separations, counts):
