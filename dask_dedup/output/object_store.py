@@ -30,7 +30,7 @@ from dask_dedup.output.layout import (
     TABLES,
     VERIFICATION,
 )
-from dask_dedup.output.manifest import find_manifest, read_manifest, to_json
+from dask_dedup.output.manifest import find_manifest, read_manifest, same_result, to_json
 from dask_dedup.output.store import (
     TOKEN,
     ResultStore,
@@ -177,6 +177,9 @@ class ObjectStore(ResultStore):
         self, staging: Path, manifest: dict[str, Any], replaced: dict[str, Any]
     ) -> dict[str, Any]:
         """Check all files of the result, then replace the manifest."""
+        found = find_manifest(self.output)
+        if found is None or not same_result(found, replaced):
+            raise self.finished_meanwhile(staging)
         return self.commit(staging, manifest, replaced)
 
     def _put_manifest(
