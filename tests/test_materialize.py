@@ -423,6 +423,11 @@ class TestInterruptions:
         assert status(out).attempts[0].complete
         with pytest.raises(InputError, match=f"Finish it first: dask-dedup materialize {out}"):
             clean(out)
+        # The inputs are no longer needed.
+        shutil.rmtree(listed[0])
+        materialize(out)
+        assert not manifest(out)["duplicates_only"]
+        assert hidden(out) == []
 
     def test_the_rest_of_a_replaced_result_can_be_removed(self, listed, out, monkeypatch):
         with monkeypatch.context() as patch:

@@ -99,6 +99,18 @@ def materialize_result(
     return found
 
 
+def finish_commit(store: ResultStore, manifest: dict[str, Any]) -> dict[str, Any] | None:
+    """Put particle tables into place whose commit was interrupted. Return the new manifest, or None if there are none.
+
+    The store is locked. `manifest` is that of the result so far.
+    """
+    for staging in store.find_staging().values():
+        complete = store.staged_manifest(staging)
+        if complete and MATERIALIZED in complete:
+            return store.add_tables(staging, complete, manifest)
+    return None
+
+
 def add_particles(
     job: Job,
     store: ResultStore,
@@ -112,6 +124,9 @@ def add_particles(
 
     For the parameters see `materialize_result`.
     """
+    finished = finish_commit(store, manifest)
+    if finished is not None:
+        return finished
     began, inputs = time.perf_counter(), job.inputs
     rejected = _rejected_rows(job, store.output, manifest, folder)
     rows = [fragment.rows for fragment in inputs.fragments]
@@ -128,13 +143,11 @@ def add_particles(
     job = replace(job, tables=PARTICLES, run_token=store.choose_run_token(parts, None))
     staging = store.stage(request, token, job.tables)
     try:
-        complete = store.staged_manifest(staging)
-        if complete is None:
-            store.check_free(job.tables)
-            job = replace(_with_conversion(job, executor, exposures), staging=str(staging))
-            checkpoints = _write(job, store, staging, rejected, executor)
-            check_unchanged(inputs)
-            complete = _complete(job, manifest, checkpoints, token, began)
+        store.check_free(job.tables)
+        job = replace(_with_conversion(job, executor, exposures), staging=str(staging))
+        checkpoints = _write(job, store, staging, rejected, executor)
+        check_unchanged(inputs)
+        complete = _complete(job, manifest, checkpoints, token, began)
         return store.add_tables(staging, complete, manifest)
     except BaseException as error:
         reusable = not isinstance(error, InputError)

@@ -10,7 +10,7 @@ from dask_dedup.output import open_store
 from dask_dedup.output.manifest import lacks_particles
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_job, make_run_id
-from dask_dedup.pipeline.materialize import materialize_result
+from dask_dedup.pipeline.materialize import finish_commit, materialize_result
 from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.results.finished_run import open_finished_run
@@ -68,6 +68,11 @@ def materialize(
     if not lacks_particles(manifest):
         log.info("%s already has its particle tables; nothing to do", run.output)
         return RunResult.of(run.output, manifest, already_done=True)
+    if store.find_staging():
+        with store.lock():
+            finished = finish_commit(store, manifest)
+        if finished is not None:
+            return RunResult.of(run.output, finished, already_done=False)
     made = manifest["versions"]
     if made["algorithm"] != str(ALGORITHM):
         raise InputError(
