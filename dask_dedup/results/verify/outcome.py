@@ -34,5 +34,5 @@ def read_outcome(run: FinishedRun) -> Verification | None:
             for each in stored["checks"]
         )
         return Verification(run.output, checks, stored["closest_kept_A"])
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
