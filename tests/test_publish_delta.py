@@ -339,7 +339,7 @@ class TestAgain:
         assert same(arrow_sums(read(lake)), truth(out) | rest)
         assert "nothing was changed" in cli(*replace, "--mode", "replace-tagged").stdout
         line = cli("publish", out, "--delta", lake, "--mode", "replace-tagged").stderr
-        assert "distinguishes runs by run, input_name, grid, session" in line
+        assert "is partitioned by run, input_name, grid, session" in line
         new = finished_run(tmp_path / "s3", seed=3)
         tags = {"session": "b", "grid": "1"}
         assert publish(new, delta=lake, tags=tags, mode="replace-tagged").replaced == []
@@ -537,7 +537,7 @@ class TestRefusals:
     def test_a_table_of_another_program(self, cli, out, tmp_path):
         deltalake.write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
         line = self.refused(cli, out, "--delta", tmp_path / "other")
-        assert "distinguishes runs by nothing" in line
+        assert "is partitioned by nothing" in line
 
     def test_a_table_of_the_rejected(self, cli, out, lake):
         publish(out, delta=lake, table="rejected")

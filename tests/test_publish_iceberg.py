@@ -309,7 +309,7 @@ class TestRefusals:
     def test_a_table_of_another_program(self, cli, out, catalog):
         catalog().create_namespace("em")
         catalog().create_table("em.kept", pa.schema([("a", pa.int64())]))
-        assert "distinguishes runs by nothing" in self.refused(cli, out, "--iceberg", *KEPT)
+        assert "is partitioned by nothing" in self.refused(cli, out, "--iceberg", *KEPT)
 
     def test_a_table_of_the_rejected(self, cli, out, catalog):
         publish(out, iceberg=KEPT, table="rejected")

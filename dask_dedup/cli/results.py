@@ -89,7 +89,8 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     "--mode",
     type=click.Choice(["append", "replace", "replace-tagged"]),
     default="append",
-    help="Add the run to the table, replace the contents of the table, or replace the runs with the same tags.",
+    help="Add the run to the table, replace the contents of the table, or replace the rows with the same tags and in "
+    "the same partition folders.",
 )
 @click.option(
     "--tag",

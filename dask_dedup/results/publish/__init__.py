@@ -11,6 +11,7 @@ from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.results.publish.dataset import DATASETS, open_dataset
 from dask_dedup.results.publish.files import describe_files, link_files, remove_files
+from dask_dedup.results.publish.types import lake_columns
 from dask_dedup.results.publish.writer import write_files
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.paths import at
@@ -142,8 +143,8 @@ def publish(
     table : {"kept", "rejected", "duplicates", "votes"}
         The dataset to publish.
     mode : {"append", "replace", "replace-tagged"}
-        Keep the contents of the table, replace them, or replace only the runs with the same tags. A
-        run that is in the table is not published again.
+        Keep the contents of the table, replace them, or replace only the rows with the same tags and in the same
+        partition folders. A run that is in the table is not published again.
     tags : mapping of str to str, optional
         Columns with one value in all rows of this run, such as the session.
     link : bool, default False
@@ -217,7 +218,7 @@ def _publish(
                     files=dataset.count_mine(table.contents()),
                     rows=dataset.rows,
                     placed=describe_files(files) if changed else "",
-                    decimals=table.columns.decimals,
+                    decimals=[*table.columns.decimals, *lake_columns(dataset.keys).decimals],
                     left_out=table.columns.left_out,
                     missing=table.missing_files(),
                     replaced=dataset.runs_replaced(contents, mode) if changed else [],

@@ -6,17 +6,19 @@ import json
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
+from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
 from dask_dedup.formatting import shell_command, short_names
 from dask_dedup.hints import parameter
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import DUPLICATES, KEPT, PARTICLES, REJECTED, VOTES
 from dask_dedup.output.manifest import read_manifest
 from dask_dedup.results.finished_run import open_finished_run
+from dask_dedup.results.publish.types import lake_columns
 from dask_dedup.storage.files import read_metadata
 
 if TYPE_CHECKING:
@@ -57,8 +59,8 @@ class DatasetFile:
     bytes, rows : int
     groups : tuple of int
         Number of rows of each row group.
-    values : dict of str to str
-        Values of the constant columns.
+    values : dict of str to str or None
+        Values of the partition columns as text.
     bounds : dict of str to Bounds
         Bounds of columns, see `read_bounds`.
     """
@@ -67,7 +69,7 @@ class DatasetFile:
     bytes: int
     rows: int
     groups: tuple[int, ...]
-    values: dict[str, str]
+    values: dict[str, str | None]
     bounds: dict[str, Bounds]
 
 
@@ -84,7 +86,11 @@ class Dataset:
         Schema of the files.
     files : tuple of DatasetFile
     constants : tuple of str
-        Names of the columns with one value per file, in order: run, input_name, tags.
+        Names of the columns with one value per run and input, in order: run, input_name, tags.
+    keys : pyarrow.Schema
+        The columns in the names of the dataset's folders.
+    folders : frozenset of tuple
+        Values of these columns, as text, of each folder.
     """
 
     run: FinishedRun
@@ -92,6 +98,32 @@ class Dataset:
     schema: pa.Schema
     files: tuple[DatasetFile, ...]
     constants: tuple[str, ...]
+    keys: pa.Schema
+    folders: frozenset[tuple[str | None, ...]]
+
+    @property
+    def partition_fields(self) -> list[pa.Field]:
+        """The partition columns of the table, which have one value per file: the constants and the keys."""
+        constants = [pa.field(name, pa.string()) for name in self.constants]
+        return [*constants, *lake_columns(self.keys).schema]
+
+    @property
+    def partition_columns(self) -> list[str]:
+        """The names of the partition columns of the table, in order."""
+        return [*self.constants, *self.keys.names]
+
+    def typed(self, values: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the values of the partition columns with the types of the table."""
+        kinds = {field.name: field.type for field in self.keys}
+        return {
+            field.name: None
+            if values[field.name] is None
+            else pa.scalar(values[field.name])
+            .cast(kinds.get(field.name, field.type))
+            .cast(field.type)
+            .as_py()
+            for field in self.partition_fields
+        }
 
     @property
     def rows(self) -> int:
@@ -119,40 +151,42 @@ class Dataset:
         }
         return {f"dask-dedup.{key}": value for key, value in values.items()}
 
-    def check_table(self, target: str, dataset: str, constants: Sequence[str]) -> None:
-        """Check that the table `target` is for this dataset and has the same constant columns."""
+    def check_table(self, target: str, dataset: str, columns: Sequence[str]) -> None:
+        """Check that the table `target` is for this dataset and has the same partition columns."""
         if dataset != self.name:
             raise InputError(f"{target} is a table of {dataset}, not of {self.name}.")
-        if list(constants) != list(self.constants):
+        if list(columns) != self.partition_columns:
             raise InputError(
-                f"{target} distinguishes runs by {', '.join(constants) or 'nothing'}, but this run "
-                f"needs {', '.join(self.constants)}. Use the same tags, or another table."
+                f"{target} is partitioned by {', '.join(columns) or 'nothing'}, but this run "
+                f"needs {', '.join(self.partition_columns)}. Use the same tags and partition folders, or another "
+                "table."
             )
 
     @property
-    def tags(self) -> dict[str, str]:
+    def tags(self) -> dict[str, str | None]:
         """The tags of this run."""
         return {name: self.files[0].values[name] for name in self.constants[2:]}
 
-    def replaces(self, values: Mapping[str, str], mode: str) -> bool:
-        """Return whether publishing in this mode removes the files with these constant columns."""
-        return mode == "replace" or (
-            mode == "replace-tagged" and {name: values[name] for name in self.tags} == self.tags
-        )
+    def replaces(self, values: Mapping[str, str | None], mode: str) -> bool:
+        """Return whether publishing in this mode removes the files with these values of the partition columns."""
+        if mode != "replace-tagged":
+            return mode == "replace"
+        folder = tuple(values[name] for name in self.keys.names)
+        return {name: values[name] for name in self.tags} == self.tags and folder in self.folders
 
-    def runs_replaced(self, contents: Sequence[Mapping[str, str]], mode: str) -> list[str]:
-        """Return the other runs of a table that publishing in this mode removes, sorted."""
-        runs = {values[RUN] for values in contents if self.replaces(values, mode)}
-        return sorted(runs - {self.files[0].values[RUN]})
+    def runs_replaced(self, contents: Sequence[Mapping[str, str | None]], mode: str) -> list[str]:
+        """Return the other runs of a table whose files publishing in this mode removes, sorted."""
+        runs = {str(values[RUN]) for values in contents if self.replaces(values, mode)}
+        return sorted(runs - {str(self.files[0].values[RUN])})
 
-    def count_mine(self, contents: Sequence[Mapping[str, str]]) -> int:
-        """Return how many files of a table with these constant columns are of this run."""
+    def count_mine(self, contents: Sequence[Mapping[str, str | None]]) -> int:
+        """Return how many files of a table with these partition columns are of this run."""
         return sum(values[RUN] == self.files[0].values[RUN] for values in contents)
 
-    def is_in(self, contents: Sequence[Mapping[str, str]], mode: str, target: str) -> bool:
+    def is_in(self, contents: Sequence[Mapping[str, str | None]], mode: str, target: str) -> bool:
         """Return whether a table already holds this run, and no other run that it would replace.
 
-        `contents` are the constant columns of each file in the table `target`. Raise `InputError` if
+        `contents` are the partition columns of each file in the table `target`. Raise `InputError` if
         the table holds this run with other tags, unless the mode is "replace".
         """
         mine = [values for values in contents if values[RUN] == self.files[0].values[RUN]]
@@ -166,8 +200,7 @@ class Dataset:
                 f"{target} holds this run already, with {stored}. "
                 f"Pass {parameter('mode', 'replace')} to change it."
             )
-        replaced = sum(self.replaces(values, mode) for values in contents)
-        return bool(mine) and other is None and replaced in (0, len(mine))
+        return bool(mine) and other is None and not self.runs_replaced(contents, mode)
 
     def check_unchanged(self) -> None:
         """Check that no other run has replaced the result since the dataset was opened."""
@@ -216,8 +249,11 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
                 f"Run again with {parameter('overwrite')}, then publish."
             )
     schema = footers[0].schema.to_arrow_schema()
-    _check_constants(run, tags, schema)
+    types = run.partitions if name in PARTICLES else {}
+    keys = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in types.items()])
+    _check_constants(run, tags, [*schema.names, *keys.names])
     names = _input_names(run)
+    folders = [_read_keys(run, file.path, keys) for file in files]
     return Dataset(
         run=run,
         name=name,
@@ -234,18 +270,34 @@ def open_dataset(output: str | Path, table: str, tags: Mapping[str, str]) -> Dat
                     RUN: run.manifest["run_id"][:_RUN_DIGITS],
                     INPUT: names[file.source],
                     **tags,
+                    **folder,
                 },
                 bounds=read_bounds(footer, schema),
             )
-            for file, footer in zip(files, footers, strict=True)
+            for file, footer, folder in zip(files, footers, folders, strict=True)
         ),
         constants=(RUN, INPUT, *sorted(tags)),
+        keys=keys,
+        folders=frozenset(tuple(folder.values()) for folder in folders),
     )
 
 
-def _check_constants(run: FinishedRun, tags: Mapping[str, str], schema: pa.Schema) -> None:
+def _read_keys(run: FinishedRun, path: Path, keys: pa.Schema) -> dict[str, str | None]:
+    """Return the values in the names of the folders of a file."""
+    found = dict(hive_keys(path, run.output)) if keys.names else {}
+    return {name: None if text == NULL_KEY else text for name, text in found.items()}
+
+
+def as_text(value: Any) -> str | None:
+    """Return the value of a partition column of a table as text, as in the names of folders."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return None if value is None else str(value)
+
+
+def _check_constants(run: FinishedRun, tags: Mapping[str, str], columns: Sequence[str]) -> None:
     """Check that tags are valid, and that no column of the dataset is named like a constant column."""
-    taken = {column.lower() for column in schema.names}
+    taken = {column.lower() for column in columns}
     for name in (RUN, INPUT):
         if name in taken:
             raise InputError(

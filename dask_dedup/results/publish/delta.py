@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
-from dask_dedup.results.publish.dataset import DATASETS, RUN
+from dask_dedup.results.publish.dataset import DATASETS, RUN, as_text
 from dask_dedup.results.publish.types import check_distinct, columns_of, lake_columns
 from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.files import exists, is_folder, list_names
@@ -59,6 +60,20 @@ class DeltaLakeTable:
         check_distinct(dataset.schema, self.name)
         without = columns_of(dataset.schema, pa.float16()) if link else ()
         self.columns = lake_columns(dataset.schema, without=without)
+        empty = next(
+            (
+                name
+                for name in dataset.keys.names
+                for each in dataset.files
+                if each.values[name] == ""
+            ),
+            None,
+        )
+        if empty is not None:
+            raise InputError(
+                f"{dataset.run.output}: {empty} is empty text in some rows, which a Delta table cannot tell from "
+                "null in a partition column. Replace it in the input, and run again."
+            )
         self.options = delta_options(root)
         self.table: DeltaTable | None = None
 
@@ -81,18 +96,20 @@ class DeltaLakeTable:
                 "choose another folder."
             )
 
-    def contents(self) -> list[dict[str, str]]:
-        """Return one dict per file in the table: the values of the constant columns."""
+    def contents(self) -> list[dict[str, str | None]]:
+        """Return one dict per file in the table: the values of the partition columns."""
         if self.table is None:
             return []
         described = self.table.metadata()
         dataset = described.name if described.name in DATASETS.values() else self.dataset.name
-        constants = list(described.partition_columns)
-        self.dataset.check_table(self.name, dataset, constants)
+        columns = list(described.partition_columns)
+        self.dataset.check_table(self.name, dataset, columns)
         actions = pa.table(self.table.get_add_actions(flatten=True))
-        values = actions.select([f"partition.{name}" for name in constants])
-        contents: list[dict[str, str]] = values.rename_columns(constants).to_pylist()
-        return contents
+        values = actions.select([f"partition.{name}" for name in columns])
+        return [
+            {name: as_text(value) for name, value in each.items()}
+            for each in values.rename_columns(columns).to_pylist()
+        ]
 
     def prepare(self, mode: str) -> str:
         """Check that the dataset's columns fit the table. Return the folder for new files."""
@@ -100,6 +117,7 @@ class DeltaLakeTable:
             there = lake_columns(pa.schema(self.table.schema().to_arrow()))
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
             self.columns.check_fit(there, self.name, advice)
+            lake_columns(self.dataset.keys).check_fit(there, self.name, advice)
         return self.name
 
     def file_schema(self) -> pa.Schema:
@@ -109,8 +127,7 @@ class DeltaLakeTable:
     def _own_schema(self) -> Any:
         from deltalake import Schema
 
-        constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
-        return Schema.from_arrow(pa.schema([*self.columns.schema, *constants]))
+        return Schema.from_arrow(pa.schema([*self.columns.schema, *self.dataset.partition_fields]))
 
     def commit(self, files: Sequence[TableFile], mode: str) -> bool:
         """Commit added files as a new version. Return False if another process committed first."""
@@ -138,7 +155,7 @@ class DeltaLakeTable:
             custom_metadata=self.dataset.provenance(), max_commit_retries=0
         )
         common: dict[str, Any] = {
-            "partition_by": list(self.dataset.constants),
+            "partition_by": self.dataset.partition_columns,
             "commit_properties": properties,
         }
         try:
@@ -156,12 +173,12 @@ class DeltaLakeTable:
                 )
             else:
                 schema = self._own_schema() if mode == "replace" else self.table.schema()
-                tags = [(name, "=", value) for name, value in self.dataset.tags.items()]
+                filters = self._find_replaced() if mode == "replace-tagged" else None
                 self.table.create_write_transaction(
                     actions,
                     mode="append" if mode == "append" else "overwrite",
                     schema=schema,
-                    partition_filters=(tags or None) if mode == "replace-tagged" else None,
+                    partition_filters=filters,
                     **common,
                 )
         except CommitFailedError:
@@ -171,6 +188,42 @@ class DeltaLakeTable:
                 return False
             raise
         return True
+
+    def _find_replaced(self) -> list[tuple[str, str, Any]] | None:
+        """Return the filter of the files with the tags and in the folders of this run; None for all files.
+
+        Raise `InputError` if a filter of Delta, which has a set of values for each column, finds other files, too.
+        """
+        contents = self.contents()
+        replaced = [each for each in contents if self.dataset.replaces(each, "replace-tagged")]
+        # Delta compares values as text, and null is empty text.
+        filters: list[tuple[str, str, Any]] = [
+            (name, "=", value or "") for name, value in self.dataset.tags.items()
+        ]
+        found = [
+            each
+            for each in contents
+            if all(each[name] == value for name, value in self.dataset.tags.items())
+        ]
+        for name in self.dataset.keys.names:
+            values = sorted(
+                {each[name] or "" for each in replaced or [self.dataset.files[0].values]}
+            )
+            filters.append((name, "in", values) if len(values) > 1 else (name, "=", values[0]))
+            found = [each for each in found if (each[name] or "") in values]
+            if len(values) > 1 and "" in values:
+                raise InputError(
+                    f"{self.name}: a Delta table cannot replace the partition without a value of {name} together "
+                    "with others. Run and publish it by itself."
+                )
+        if len(found) > len(replaced):
+            other = next(each for each in found if each not in replaced)
+            names = ", ".join(f"{name}={other[name]}" for name in self.dataset.keys.names)
+            raise InputError(
+                f"{self.name}: a Delta table cannot replace the partitions of this run without {names}, which it does "
+                f"not have. Run and publish each {self.dataset.keys.names[0]} by itself."
+            )
+        return filters or None
 
     def version(self) -> str:
         """Return the version of the table as text."""
@@ -182,7 +235,8 @@ class DeltaLakeTable:
             return []
         actions = pa.table(self.table.get_add_actions(flatten=True))
         there = {str(path.relative_to(self.root)) for path in self.root.rglob("*.parquet")}
-        return [path for path in actions.column("path").to_pylist() if path not in there]
+        paths = map(unquote, actions.column("path").to_pylist())
+        return [path for path in paths if path not in there]
 
     def close(self) -> None:
         """Do nothing: a Delta table has no catalog to close."""

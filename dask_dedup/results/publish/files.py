@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from dask_dedup.errors import RunError
+from dask_dedup.pipeline.partitions import folder_name
 from dask_dedup.storage.files import copy_file, remove_file
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -35,7 +36,7 @@ class TableFile:
     root : str
         The folder of the table: its path or URI.
     relative : str
-        Path below `root`: a folder for each constant column, then the name.
+        Path below `root`: a folder for each partition column, then the name.
     how : str
         "written", "linked", "copied by the store" or "copied".
     bytes, rows, values, bounds
@@ -49,7 +50,7 @@ class TableFile:
     how: str
     bytes: int
     rows: int
-    values: dict[str, str]
+    values: dict[str, str | None]
     bounds: dict[str, Bounds]
     schema: pa.Schema
 
@@ -58,12 +59,12 @@ class TableFile:
         return self.root == root and self.schema.equals(schema, check_metadata=True)
 
 
-def place(values: dict[str, str], constants: Sequence[str], name: str) -> str:
-    """Return a path below a table's folder, with one Hive folder per constant column.
+def place(values: Mapping[str, str | None], columns: Sequence[str], name: str) -> str:
+    """Return a path below a table's folder, with one Hive folder per partition column.
 
-    Polars reads the constant columns from the folder names.
+    Polars reads the columns from the folder names.
     """
-    return "/".join([*(f"{key}={values[key]}" for key in constants), name])
+    return f"{folder_name([(column, values[column]) for column in columns])}/{name}"
 
 
 def unique_suffix() -> str:
@@ -90,7 +91,9 @@ def link_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFile
     """Link the files of a dataset under new names into a table's folder. Copy them if that fails."""
     suffix = unique_suffix()
     paths = [
-        place(file.values, dataset.constants, file.path.name.removesuffix(".parquet") + suffix)
+        place(
+            file.values, dataset.partition_columns, file.path.name.removesuffix(".parquet") + suffix
+        )
         for file in dataset.files
     ]
     with removed_after_errors(root, paths), ThreadPoolExecutor() as pool:

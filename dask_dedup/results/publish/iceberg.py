@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
+from dask_dedup.results.publish.dataset import as_text
 from dask_dedup.results.publish.types import columns_of, lake_columns
 from dask_dedup.storage.credentials import iceberg_options
 from dask_dedup.storage.paths import at
@@ -111,18 +112,18 @@ class IcebergLakeTable:
     def _files(self) -> list[DataFile]:
         return [task.file for task in self.table.scan().plan_files()] if self.table else []
 
-    def contents(self) -> list[dict[str, str]]:
-        """Return one dict per file in the table: the values of the constant columns."""
+    def contents(self) -> list[dict[str, str | None]]:
+        """Return one dict per file in the table: the values of the partition columns."""
         if self.table is None:
             return []
-        constants = [field.name for field in self.table.spec().fields]
+        columns = [field.name for field in self.table.spec().fields]
         dataset = self.table.properties.get(_DATASET, self.dataset.name)
-        self.dataset.check_table(self.name, dataset, constants)
-        return [self._constants(file) for file in self._files()]
+        self.dataset.check_table(self.name, dataset, columns)
+        return [self._values(file) for file in self._files()]
 
-    def _constants(self, file: DataFile) -> dict[str, str]:
-        names = self.dataset.constants
-        return {name: file.partition[number] for number, name in enumerate(names)}
+    def _values(self, file: DataFile) -> dict[str, str | None]:
+        names = self.dataset.partition_columns
+        return {name: as_text(file.partition[number]) for number, name in enumerate(names)}
 
     def prepare(self, mode: str) -> str:  # noqa: ARG002
         """Check that the dataset's columns fit, and begin a transaction. Return the folder for new files."""
@@ -130,6 +131,7 @@ class IcebergLakeTable:
             there = lake_columns(self.table.schema().as_arrow())
             advice = "use another table, or write the files." if self.link else "use another table."
             self.columns.check_fit(there, self.name, advice)
+            lake_columns(self.dataset.keys).check_fit(there, self.name, advice)
             self.change = self.table.transaction()
         else:
             self.change = self._create()
@@ -140,11 +142,10 @@ class IcebergLakeTable:
         assert self.change is not None
         schema = self.change.table_metadata.schema()
         fields = {field.name: field for field in schema.fields}
-        constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
         return pa.schema(
             [
                 _with_id(field, fields[field.name].field_id, fields[field.name].field_type)
-                for field in (*self.columns.schema, *constants)
+                for field in (*self.columns.schema, *self.dataset.partition_fields)
             ]
         )
 
@@ -152,14 +153,13 @@ class IcebergLakeTable:
         from pyiceberg.catalog import Catalog
 
         self.catalog.create_namespace_if_not_exists(Catalog.namespace_from(self.identifier))
-        constants = [pa.field(name, pa.string()) for name in self.dataset.constants]
         change = self.catalog.create_table_transaction(
             self.identifier,
-            pa.schema([*self.columns.schema, *constants]),
+            pa.schema([*self.columns.schema, *self.dataset.partition_fields]),
             properties={_DATASET: self.dataset.name},
         )
         with change.update_spec() as spec:
-            for name in self.dataset.constants:
+            for name in self.dataset.partition_columns:
                 spec.add_identity(name)
         return change
 
@@ -170,7 +170,7 @@ class IcebergLakeTable:
         change = self.change
         assert change is not None
         replaced = [
-            file for file in self._files() if self.dataset.replaces(self._constants(file), mode)
+            file for file in self._files() if self.dataset.replaces(self._values(file), mode)
         ]
         try:
             if self.link:
@@ -255,7 +255,7 @@ def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> 
         content=DataFileContent.DATA,
         file_path=f"{file.root}/{file.relative}",
         file_format=FileFormat.PARQUET,
-        partition=Record(*(file.values[name] for name in dataset.constants)),
+        partition=Record(*dataset.typed(file.values).values()),
         record_count=file.rows,
         file_size_in_bytes=file.bytes,
         column_sizes={},

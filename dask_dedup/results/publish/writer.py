@@ -36,7 +36,7 @@ _BYTE_STREAM_SPLIT = "BYTE_STREAM_SPLIT"
 class _Part:
     """The row groups of a dataset that become one file."""
 
-    values: dict[str, str]
+    values: dict[str, str | None]
     groups: list[tuple[Path, int]]
 
 
@@ -46,20 +46,19 @@ def write_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFil
     Each row group is read once, and rows keep their order. Columns are compressed and encoded as in
     the run's files.
     """
-    parts = [
-        part
-        for _, files in groupby(dataset.files, key=lambda file: file.values)
-        for part in _split(list(files))
-    ]
+    of_partition: dict[tuple[str | None, ...], list[DatasetFile]] = {}
+    for file in dataset.files:
+        of_partition.setdefault(tuple(file.values.values()), []).append(file)
+    parts = [part for files in of_partition.values() for part in _split(files)]
     suffix, settings = unique_suffix(), _settings(dataset)
     paths = [
-        place(part.values, dataset.constants, f"part-{number:05}{suffix}")
+        place(part.values, dataset.partition_columns, f"part-{number:05}{suffix}")
         for number, part in enumerate(parts)
     ]
 
     def write(part: _Part, path: str) -> TableFile:
         with new_file(at(root) / path) as file:
-            footer = _write(part, schema, settings, file)
+            footer = _write(part, dataset.typed(part.values), schema, settings, file)
             size = file.stat().st_size
         bounds = read_bounds(footer, schema)
         rows = footer.num_rows
@@ -74,7 +73,7 @@ def write_files(dataset: Dataset, schema: pa.Schema, root: str) -> list[TableFil
 
 
 def _split(files: list[DatasetFile]) -> Iterator[_Part]:
-    """Divide the row groups of the files of one input into parts of about `FILE_BYTES`."""
+    """Divide the row groups of the files of one partition into parts of about `FILE_BYTES`."""
     total = sum(file.bytes for file in files)
     count = max(1, round(total / FILE_BYTES))
     groups: list[list[tuple[Path, int]]] = [[] for _ in range(count)]
@@ -86,7 +85,7 @@ def _split(files: list[DatasetFile]) -> Iterator[_Part]:
                 (file.path, number)
             )
             before += size
-    # An input without rows has an empty file, so that the table knows the run.
+    # A partition without rows has an empty file, so that the table knows the run.
     return (_Part(files[0].values, each) for each in list(filter(None, groups)) or [[]])
 
 
@@ -112,7 +111,9 @@ def _settings(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _write(part: _Part, schema: pa.Schema, settings: dict[str, Any], path: Path) -> pq.FileMetaData:
+def _write(
+    part: _Part, values: dict[str, Any], schema: pa.Schema, settings: dict[str, Any], path: Path
+) -> pq.FileMetaData:
     # Text is held as dictionaries, which takes less time and memory; the files have plain text.
     held = held_schema(schema)
     footers: list[pq.FileMetaData] = []
@@ -120,7 +121,7 @@ def _write(part: _Part, schema: pa.Schema, settings: dict[str, Any], path: Path)
         path, held, store_schema=False, metadata_collector=footers, **settings
     ) as writer:
         pending = held.empty_table()
-        for rows in _read(part, held):
+        for rows in _read(part, values, held):
             pending = pa.concat_tables([pending, rows])
             while pending.num_rows >= ROW_GROUP_ROWS:
                 writer.write_table(pending.slice(0, ROW_GROUP_ROWS).unify_dictionaries())
@@ -129,25 +130,30 @@ def _write(part: _Part, schema: pa.Schema, settings: dict[str, Any], path: Path)
     return footers[0]
 
 
-def _read(part: _Part, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the rows of each row group with the columns of `schema`."""
+def _read(part: _Part, values: dict[str, Any], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Yield the rows of each row group with the columns of `schema`. `values` are those of the partition columns."""
     text = [
         field.name
         for field in schema
-        if pa.types.is_dictionary(field.type) and field.name not in part.values
+        if pa.types.is_dictionary(field.type) and field.name not in values
     ]
     for path, numbers in groupby(part.groups, key=lambda group: group[0]):
         with pq.ParquetFile(**parquet_source(path), read_dictionary=text) as file:
             for _, number in numbers:
                 table = file.read_row_group(number)
                 columns = [
-                    pa.repeat(pa.scalar(part.values[field.name]), table.num_rows)
-                    if field.name in part.values
+                    _constant(values[field.name], field.type, table.num_rows)
+                    if field.name in values
                     else table.column(field.name)
                     for field in schema
                 ]
                 types = schema.types
                 yield pa.table(list(map(_cast, columns, types)), schema=schema)
+
+
+def _constant(value: Any, kind: pa.DataType, rows: int) -> pa.Array:
+    stored = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.repeat(pa.scalar(value, stored), rows)
 
 
 def _cast(column: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array | pa.ChunkedArray:
