@@ -15,14 +15,33 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from tables import contents, cryosparc, relion, stamps, write_file, write_folder, write_hive
+from tables import (
+    contents,
+    cryosparc,
+    exposures,
+    relion,
+    stamps,
+    write_file,
+    write_folder,
+    write_hive,
+)
 from test_chosen_separation import picks
 from test_conversion import micrographs, pickers
 from test_object_stores import make_group
 from test_output import Crash, crashing, hidden
 from test_resume import write_cs, write_star
 
-from dask_dedup import InputError, RunError, clean, materialize, report, run, status, verify
+from dask_dedup import (
+    InputError,
+    RunError,
+    clean,
+    materialize,
+    read_kept,
+    report,
+    run,
+    status,
+    verify,
+)
 from dask_dedup.errors import OutputExistsError
 from dask_dedup.formats.cryosparc import cs
 from dask_dedup.formats.parquet import table as parquet
@@ -247,16 +266,45 @@ class TestMaterialize:
         assert run(listed, out).already_done
         assert stamps(out) == before
 
-    def test_relative_inputs_are_found_from_another_folder(self, tmp_path, out, monkeypatch):
-        write_star(relion(60), tmp_path / "in.star")
+    @pytest.mark.parametrize("kind", ["star", "micrographs", "optimisation set"])
+    def test_relative_inputs_are_found_from_another_folder(self, tmp_path, out, monkeypatch, kind):
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path)
-        files, _ = whole(out, ["in.star"], {})
-        run(["in.star"], out, duplicates_only=True)
+        options = {}
+        if kind == "micrographs":
+            name = write_file(cryosparc(drop=["location/micrograph_psize_A"]), "in.parquet")
+            options = {"micrographs": str(write_file(exposures(), "mics.parquet"))}
+        else:
+            name = write_star(relion(60, axes=3 if kind != "star" else 2), Path("in.star"))
+        if kind == "optimisation set":
+            name = Path("optimisation_set.star")
+            name.write_text("data_\n\n_rlnTomoParticlesFile in.star\n")
+        files, _ = whole(out, [str(name)], options)
+        run([str(name)], out, duplicates_only=True, **options)
         monkeypatch.chdir(tmp_path / "elsewhere")
+        assert verify(out).verified
+        assert len(read_kept(out)) == manifest(out)["totals"]["kept"]
         materialize(out)
         assert data(out) == files
-        assert verify(out).verified
+        checks = verify(out)
+        assert checks.verified, checks.lines()
+
+    def test_conversions_are_made_in_the_folder_of_relative_inputs(
+        self, tmp_path, out, monkeypatch
+    ):
+        pickers(tmp_path)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path)
+        options = {"micrograph_pixel_size": 2.0, "match_micrographs": "name"}
+        options["output_format"] = "relion-coordinates"
+        files, _ = whole(out, ["EMAN", "topaz/picks.txt"], options)
+        run(["EMAN", "topaz/picks.txt"], out, duplicates_only=True, **options)
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        with pytest.raises(InputError, match=f"relative to {tmp_path}. Run the same command"):
+            materialize(out)
+        monkeypatch.chdir(tmp_path)
+        materialize(out)
+        assert data(out) == files
 
     @pytest.mark.parametrize("change", ["time", "content", "deleted", "added"])
     def test_a_changed_input_is_refused_and_nothing_is_written(self, listed, out, cli, change):
@@ -305,6 +353,13 @@ class TestMaterialize:
         assert f"{file}: missing or changed since the run" in outcome.stderr
         assert {name: at for name, at in stamps(out).items() if name in before} == before
         assert not any((out / name).exists() for name in PARTICLES)
+
+    def test_a_changed_manifest_is_not_trusted(self, listed, out):
+        changed = manifest(out)
+        changed["outputs"][0]["sha256"] = "0" * 64
+        (out / "manifest.json").write_text(json.dumps(changed))
+        with pytest.raises(InputError, match="its checksum differs"):
+            materialize(out)
 
     def test_a_folder_in_the_way_is_named_and_left_alone(self, listed, out):
         (out / "particles_kept").mkdir()

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.output import open_store
-from dask_dedup.output.manifest import lacks_particles
+from dask_dedup.output.layout import MANIFEST
+from dask_dedup.output.manifest import checksum_ok, lacks_particles
 from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.pipeline.job import ALGORITHM, make_job, make_run_id
 from dask_dedup.pipeline.materialize import finish_commit, materialize_result
@@ -73,10 +74,20 @@ def materialize(
             finished = finish_commit(store, manifest)
         if finished is not None:
             return RunResult.of(run.output, finished, already_done=False)
+    if not checksum_ok(manifest):
+        raise InputError(
+            f"{run.output / MANIFEST}: changed since the run, as its checksum differs. Restore it, or run again into "
+            "another folder."
+        )
     made = manifest["versions"]
     if made["algorithm"] != str(ALGORITHM):
         raise InputError(
             f"{run.output}: made by version {made['dask-dedup']}, with another algorithm. Use that version."
+        )
+    if run.folder and run.is_conversion:
+        # Names in the converted files can depend on the folders of the inputs.
+        raise InputError(
+            f"{run.output}: its inputs have paths relative to {run.folder}. Run the same command there."
         )
     tables, exposures = open_unchanged_inputs(run)
     settings = OutputSettings.recorded(manifest)

@@ -62,7 +62,12 @@ def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | 
     if not micrographs:
         return tables, None
     exposures = open_table(under(run.folder, micrographs), allow_outside=outside)
-    return tables, replace(exposures, path=micrographs)
+    files = exposures.files
+    if run.folder and not at(micrographs).is_absolute():
+        # As the run recorded them.
+        folder = f"{run.folder}/"
+        files = tuple(replace(file, path=file.path.removeprefix(folder)) for file in files)
+    return tables, replace(exposures, path=micrographs, files=files)
 
 
 def open_unchanged_inputs(

@@ -151,9 +151,11 @@ def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> l
     Paths are relative to the project folder if they were and it contains `final`, else absolute.
     """
     detail: SetDetail = table.detail
-    text, home = read_bytes(at(table.path)), final.absolute()
+    # The set itself: the path of the table may be relative to another folder.
+    own, home = at(table.files[-1].path), final.absolute()
+    text = read_bytes(own)
     project = Path(detail.folder)
-    relative = home.is_relative_to(project) and project != Path(table.path).absolute().parent
+    relative = home.is_relative_to(project) and project != own.absolute().parent
     parts, done = [], 0
     for label, start, stop in detail.entries:
         target = _unquoted(text[start:stop])
