@@ -182,7 +182,7 @@ class TestAuto:
         assert there.manifest["separation"] == here.manifest["separation"]
         assert data(tmp_path / "there") == data(out)
 
-    @pytest.mark.parametrize("on_cluster", [False, True])
+    @pytest.mark.parametrize("on_cluster", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_of_a_large_table_is_that_of_a_sample(
         self, tmp_path, out, monkeypatch, request, on_cluster
     ):

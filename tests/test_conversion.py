@@ -605,7 +605,9 @@ def test_low_scores_and_names_of_pickers(tmp_path, form):
     assert (result.kept, result.rejected, result.low_score) == (2, 2, 1)
 
 
-@pytest.mark.parametrize("form", ["star", "relion-coordinates"])
+@pytest.mark.parametrize(
+    "form", ["star", pytest.param("relion-coordinates", marks=pytest.mark.slow)]
+)
 def test_a_cluster_writes_the_same_files(tmp_path, cluster, form):
     options = {"micrographs": micrographs(tmp_path), "match_micrographs": "name"}
     inputs = pickers(tmp_path)

@@ -69,6 +69,7 @@ def test_picks_in_an_object_store(real_data, there):
     assert result.kept == 2719 + 620
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_picks_on_a_cluster(real_data, tmp_path, cluster):
     folder = real_data / "pick_folders_10017"

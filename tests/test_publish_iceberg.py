@@ -261,8 +261,11 @@ class TestTwoPublishers:
 
         monkeypatch.setattr(IcebergLakeTable, "commit", first_something_else)
 
-    @pytest.mark.parametrize("same_run", [True, False], ids=["one run", "two runs"])
-    @pytest.mark.parametrize("new", [True, False], ids=["new table", "old table"])
+    @pytest.mark.parametrize(
+        ("new", "same_run"),
+        [(True, False), (False, True)],
+        ids=["two runs in a new table", "one run in an old table"],
+    )
     def test_each_run_is_published_once(self, out, catalog, tmp_path, monkeypatch, new, same_run):
         other = out if same_run else finished_run(tmp_path / "s2", seed=2)
         expected = truth(out) | truth(other)

@@ -20,6 +20,8 @@ from dask_dedup.storage.paths import at
 pytest.importorskip("moto.server")
 pytest.importorskip("s3fs")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
@@ -101,7 +103,6 @@ class TestDelta:
         table = self.deltalake.DeltaTable(str(tmp_path / "lake")).to_pyarrow_table()
         assert table.num_rows == sum(n for n, _ in truth(local).values())
 
-    @pytest.mark.slow
     def test_a_table_in_a_store_is_an_input(self, cli, local, bucket, tmp_path):
         publish(local, delta=f"{bucket}/lake/kept")
         other = finished_run(tmp_path / "s2", seed=2)
@@ -123,7 +124,6 @@ class TestDelta:
         outcome = cli("publish", local, "--delta", f"{bucket}/lake/kept")
         assert f"{bucket}/lake/kept: 1 file of the table is missing" in outcome.stderr
 
-    @pytest.mark.slow
     def test_concurrent_publishers_publish_a_run_once(self, local, bucket, monkeypatch):
         from dask_dedup.results.publish.delta import DeltaLakeTable
 

@@ -85,7 +85,7 @@ def test_nearest_distances_equal_those_of_all_pairs(seed, number):
         np.testing.assert_allclose(of_groups[:, one], expected)
 
 
-@pytest.mark.parametrize("pickers", [3, 65])
+@pytest.mark.parametrize("pickers", [3, pytest.param(65, marks=pytest.mark.slow)])
 def test_kept_picks_are_counted_by_the_pickers_that_found_them(tmp_path, pickers):
     tables = [cryosparc(20, seed=seed, micrographs=1) for seed in range(pickers)]
     subject = subject_of(tmp_path, tables, min_separation=15.0)

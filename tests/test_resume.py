@@ -312,7 +312,7 @@ class TestInputsThatChange:
         assert not out.exists()
 
 
-@pytest.mark.parametrize("on_a_cluster", [False, True])
+@pytest.mark.parametrize("on_a_cluster", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_old_result_can_be_read_until_the_new_one_is_complete(
     tmp_path, out, on_a_cluster, request
 ):

@@ -81,6 +81,7 @@ def mixed(table, seed, clustered=False):
     return table.take(pa.array(order))
 
 
+@pytest.mark.slow
 @settings(max_examples=4)
 @given(
     seed=st.integers(0, 2**32 - 1),
