@@ -173,6 +173,9 @@ def main() -> None:
         "--into", type=Path, help="Markdown file in which to replace the section of this table."
     )
     arguments = parser.parse_args()
+    unknown = [name for name in arguments.only.split(",") if name not in NAMES]
+    if unknown:
+        parser.error(f"no program {', '.join(unknown)}; there are {', '.join(NAMES)}")
     data = arguments.scratch / f"{arguments.case}-{arguments.rows}-{arguments.columns}"
     inputs = sorted(data.glob("picker*")) or [data]
     if not data.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import numpy as np
@@ -64,6 +65,11 @@ def test_a_new_table_replaces_the_section_of_the_same_title_and_no_other():
     added = put_section(page, "clustered, 5 x 41", "| c |")
     assert added == f"{page}\n## clustered, 5 x 41\n\n| c |\n"
     assert put_section(added, "clustered, 5 x 41", "| d |") == added.replace("| c |", "| d |")
+
+
+def test_make_bench_compares_with_programs_that_exist():
+    (named,) = re.findall(r"^BENCH := (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert set(named.split(",")) <= set(NAMES)
 
 
 @pytest.mark.parametrize("megabytes", [100, 200])
