@@ -11,10 +11,12 @@ import shutil
 import warnings
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from lake import X, finished_run, same, summed, truth, whole
-from tables import Output, uids
+from tables import Output, contents, cryosparc, uids, write_file
 
+from dask_dedup import DedupParams, run, verify
 from dask_dedup.results.publish import publish
 
 PAGE = Path(__file__).parents[1] / "docs" / "guides" / "lake.md"
@@ -115,11 +117,27 @@ def test_each_uid_is_found(frame, runs):
         assert frame.where(f"uid = {uid}").count() == 1
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_lake_of_forty_sessions(spark, tmp_path):
-    """Publish sessions, add one and replace one: three readers find the uids of each session."""
+def check_sessions(spark, lake, expected):
+    """Check that three readers find the uids of each session, {session: sorted uids}."""
     polars = pytest.importorskip("polars")
     duckdb = pytest.importorskip("duckdb")
+    spark_rows = read_as_delta(spark, lake).select("session", "uid").collect()
+    polars_rows = polars.scan_delta(str(lake)).select("session", "uid").collect().rows()
+    kept = deltalake.DeltaTable(str(lake)).to_pyarrow_table(columns=["session", "uid"])
+    with duckdb.connect() as connection:
+        connection.register("kept", kept)
+        duckdb_rows = connection.sql("select session, uid from kept").fetchall()
+    for rows in (spark_rows, polars_rows, duckdb_rows):
+        assert len(rows) == sum(map(len, expected.values()))
+        found = {session: [] for session in expected}
+        for session, uid in rows:
+            found[session].append(int(uid))
+        assert {session: sorted(each) for session, each in found.items()} == expected
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lake_of_forty_sessions(spark, tmp_path):
+    """Publish a run of each session with a tag, add one and replace one."""
     lake, expected = tmp_path / "lake", {}
 
     def add(number, separation=20.0, **options):
@@ -129,25 +147,53 @@ def test_a_lake_of_forty_sessions(spark, tmp_path):
         publish(out, delta=lake, tags={"session": session}, mode="replace-tagged")
         expected[session] = sorted(uids(Output(out).kept))
 
-    def check():
-        spark_rows = read_as_delta(spark, lake).select("session", "uid").collect()
-        polars_rows = polars.scan_delta(str(lake)).select("session", "uid").collect().rows()
-        kept = deltalake.DeltaTable(str(lake)).to_pyarrow_dataset()
-        with duckdb.connect() as connection:
-            connection.register("kept", kept)
-            duckdb_rows = connection.sql("select session, uid from kept").fetchall()
-        for rows in (spark_rows, polars_rows, duckdb_rows):
-            found = {session: [] for session in expected}
-            for session, uid in rows:
-                found[session].append(int(uid))
-            assert {session: sorted(each) for session, each in found.items()} == expected
-
     for number in range(39):
         add(number)
-    check()
+    check_sessions(spark, lake, expected)
     add(39)
-    check()
+    check_sessions(spark, lake, expected)
     before = len(expected["s07"])
     add(7, separation=60.0, overwrite=True)
     assert len(expected["s07"]) < before
-    check()
+    check_sessions(spark, lake, expected)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_lake_of_forty_partition_folders(spark, tmp_path):
+    """Run and publish 40 sessions at once, add one in a run of its own, and replace one."""
+    lake, expected = tmp_path / "lake", {}
+
+    def write(folder, *numbers):
+        for number in numbers:
+            table = cryosparc(150, micrographs=6, seed=number)
+            write_file(table, tmp_path / folder / f"session=s{number:02}" / "picks.parquet")
+        return tmp_path / folder
+
+    def add(folder, *numbers, separation=20.0):
+        params = DedupParams(min_separation=separation, group_by="session")
+        out = run(write(folder, *numbers), tmp_path / f"{folder}_out", params).output
+        assert verify(out).verified
+        publish(out, delta=lake, mode="replace-tagged")
+        for path in Output(out).parts("particles_kept"):
+            session = path.parent.name.removeprefix("session=")
+            expected[session] = sorted(uids(pq.read_table(path, partitioning=None)))
+        return out
+
+    together = add("all", *range(40))
+    assert len(expected) == 40
+    check_sessions(spark, lake, expected)
+    add("tomorrow", 40)
+    check_sessions(spark, lake, expected)
+    before = len(expected["s07"])
+    add("again", 7, separation=60.0)
+    assert len(expected["s07"]) < before
+    check_sessions(spark, lake, expected)
+    # A session alone has the bytes that it has among forty.
+    for number in (0, 7, 39):
+        folder = f"alone{number}"
+        params = DedupParams(min_separation=20, group_by="session")
+        out = run(write(folder, number), tmp_path / f"{folder}_out", params).output
+        for name in ("particles_kept", "particles_rejected"):
+            session = f"{name}/session=s{number:02}"
+            assert contents(out / session) == contents(together / session)
+            assert len(contents(out / session)) == 1
