@@ -410,20 +410,20 @@ def check_bytes(out, inputs, options, client, again="materialize"):
     assert checks.verified, checks.lines()
 
 
-#: Calls at which `materialize` may end, by their number: while fragments are written, in the commit, and after it.
+#: Calls at which `materialize` may end, by their number, and what finishes it: while fragments are written, in the
+#: commit, and after it.
 STOPS = [
-    ("fragment", stages, "split_fragment", 3),
-    ("draft", Path, "rename", 1),
-    ("kept", Path, "rename", 3),
-    ("rejected", Path, "rename", 4),
-    ("manifest", Path, "replace", 1),
-    ("sweep", local, "remove", 1),
+    (stages, "split_fragment", 3, "materialize"),
+    (Path, "rename", 1, "run"),
+    (Path, "rename", 3, "materialize"),
+    (Path, "rename", 4, "run"),
+    (Path, "replace", 1, "run"),
+    (local, "remove", 1, "materialize"),
 ]
 
 
 class TestInterruptions:
-    @pytest.mark.parametrize(("owner", "name", "call"), [each[1:] for each in STOPS])
-    @pytest.mark.parametrize("again", ["materialize", "run"])
+    @pytest.mark.parametrize(("owner", "name", "call", "again"), STOPS)
     def test_the_result_stays_and_a_repetition_finishes(
         self, tmp_path, out, monkeypatch, owner, name, call, again
     ):

@@ -39,13 +39,12 @@ def assert_same(frame, output):
     ("kind", "options"),
     [
         ("parquet", {}),
-        ("hive", {}),
         ("votes", {}),
-        ("star", {"output_format": "parquet"}),
-        ("cs", {"output_format": "parquet"}),
-        ("csg", {"output_format": "parquet"}),
-        ("picks", {"output_format": "parquet"}),
         ("star to parquet", {}),
+        ("picks", {"output_format": "parquet"}),
+        pytest.param("hive", {}, marks=pytest.mark.slow),
+        pytest.param("cs", {"output_format": "parquet"}, marks=pytest.mark.slow),
+        pytest.param("csg", {"output_format": "parquet"}, marks=pytest.mark.slow),
     ],
 )
 def test_its_rows_are_the_kept_particles(tmp_path, out, kind, options):
