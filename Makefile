@@ -58,7 +58,7 @@ docs: $(READY)
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --doctree-dir build/doctrees docs build/docs
 
 # The scripts of pandas and Dask take longer than all others together: `python -m benchmarks.compare` has them, too.
-BENCH := dask-dedup,dask-dedup --no-report,cp -r,copy_zstd,copy_default,copy_tuned,polars_script
+BENCH := dask-dedup,dask-dedup --no-report,dask-dedup --duplicates-only,cp -r,copy_zstd,copy_default,copy_tuned,polars_script
 bench: $(READY)
 	mkdir -p build/bench
 	$(BIN)/python -m pytest -q benchmarks/bench_kernel.py --benchmark-only --benchmark-columns=min,median,rounds

@@ -34,8 +34,10 @@ from benchmarks.measure import Measurement, measure
 
 BASELINES = Path(__file__).parent / "baselines"
 OURS = "dask-dedup"
+#: Writes the list of duplicates, and no particles.
+LISTING = f"{OURS} --duplicates-only"
 #: Ways to run dask-dedup.
-WAYS = (OURS, f"{OURS} --no-report")
+WAYS = (OURS, f"{OURS} --no-report", LISTING)
 #: Copies the files without reading their content.
 COPY_FILES = "cp -r"
 COPIES = (COPY_FILES, "copy_zstd", "copy_default", "copy_tuned")
@@ -65,12 +67,17 @@ def command(name: str, inputs: list[Path], output: Path, options: list[str]) -> 
     return [sys.executable, str(BASELINES / f"{name}.py"), *paths, str(output)]
 
 
-def kept_uids(name: str, output: Path) -> np.ndarray:
+def kept_uids(name: str, inputs: list[Path], output: Path) -> np.ndarray:
     """Return the sorted uids of the particles that a program kept."""
+    if name == LISTING:
+        return np.setdiff1d(_uids(*inputs), _uids(output / "duplicates"))
     path = "kept" if name == "dask_script" else "kept.parquet"
-    if name in WAYS:
-        path = "particles_kept"
-    return np.sort(pq.read_table(output / path, columns=["uid"])["uid"].to_numpy())
+    return np.sort(_uids(output / ("particles_kept" if name in WAYS else path)))
+
+
+def _uids(*tables: Path) -> np.ndarray:
+    parts = [pq.read_table(table, columns=["uid"])["uid"].to_numpy() for table in tables]
+    return np.concatenate(parts)
 
 
 def bytes_in(folder: Path) -> int:
@@ -96,7 +103,7 @@ def compare(
             if number:
                 rounds[name].append(Round(taken, bytes_in(output)))
             elif name in (*WAYS, *DECIDING):
-                kept = kept_uids(name, output)
+                kept = kept_uids(name, inputs, output)
                 expected = kept if expected is None else expected
                 if not np.array_equal(kept, expected):
                     raise SystemExit(

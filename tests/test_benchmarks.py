@@ -12,7 +12,7 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
-from benchmarks.compare import DECIDING, NAMES, compare, lines, put_section
+from benchmarks.compare import DECIDING, NAMES, WAYS, compare, lines, put_section
 from benchmarks.generate import CASES, generate
 from benchmarks.measure import measure
 from benchmarks.pick_files import write_picker
@@ -48,7 +48,7 @@ def test_random_order_holds_the_same_rows(tmp_path):
 def test_all_programs_keep_the_same_particles(tmp_path, case):
     pytest.importorskip("polars")
     inputs = generate(case, 9_000, tmp_path / "data")
-    names = list(NAMES) if case == "two-pickers" else ["dask-dedup", "copy_tuned", DECIDING[0]]
+    names = list(NAMES) if case == "two-pickers" else [*WAYS, "copy_tuned", DECIDING[0]]
     rounds = compare(inputs, names, 1, tmp_path, [])
     assert {name for name, (only,) in rounds.items() if only.taken.wall > 0} == set(names)
     assert {name for name, (only,) in rounds.items() if only.written > 0} == set(names)
