@@ -12,9 +12,11 @@ import pytest
 from lake import arrow_sums, finished_run, same, truth
 from ports import free_port
 from tables import Output
+from test_publish_partitions import grouped, kept_uids, result
 
 import dask_dedup
 from dask_dedup.results.publish import publish
+from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.paths import at
 
 pytest.importorskip("moto.server")
@@ -164,3 +166,20 @@ class TestIceberg:
         catalog.close()
         for rows in found:
             assert same(arrow_sums(rows), truth(local))
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_partition_folders_become_partition_columns(tmp_path, bucket, link):
+    deltalake = pytest.importorskip("deltalake")
+    out = result(tmp_path, {"a%20b": 1, "c": 2})
+    publish(out, delta=f"{bucket}/lake", link=link)
+    again = result(tmp_path / "again", {"a%20b": 1}, separation=100.0)
+    publish(again, delta=f"{bucket}/lake", link=link, mode="replace-tagged")
+    done = publish(again, delta=f"{bucket}/lake", link=link)
+    assert not done.changed
+    assert done.missing == []
+    options = delta_options(at(f"{bucket}/lake"))
+    table = deltalake.DeltaTable(f"{bucket}/lake", storage_options=options).to_pyarrow_table()
+    found = grouped(zip(table["session"].to_pylist(), table["uid"].to_pylist(), strict=True))
+    expected = kept_uids(out) | kept_uids(again)
+    assert found == {"a b": expected["a%20b"], "c": expected["c"]}
