@@ -213,6 +213,25 @@ class TestLinks:
         originals = {path.read_bytes() for path in Output(out).parts("particles_kept")}
         assert {path.read_bytes() for path in lake.rglob("*.parquet")} == originals
 
+    @pytest.mark.parametrize("links", [True, False])
+    def test_a_copy_never_replaces_a_file(self, tmp_path, monkeypatch, links):
+        """The target may be a link to a file of a run."""
+        from dask_dedup.storage import files
+
+        mine, other, target = (tmp_path / name for name in ("mine", "other", "target"))
+        mine.write_text("mine")
+        other.write_text("other")
+        target.hardlink_to(mine)
+        if not links:
+
+            def link(*args):
+                raise OSError(18, "Invalid cross-device link")
+
+            monkeypatch.setattr(files.os, "link", link)
+        with pytest.raises(FileExistsError):
+            files.copy_file(other, target)
+        assert mine.read_text() == "mine"
+
     def test_linked_and_written_runs_can_be_in_one_table(self, out, lake, tmp_path):
         other = finished_run(tmp_path / "s2", seed=2)
         publish(out, delta=lake, link=True)

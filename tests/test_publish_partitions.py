@@ -11,8 +11,8 @@ from tables import Output, cryosparc, uids, write_file
 from test_publish_iceberg import catalog  # noqa: F401 (a fixture)
 
 from dask_dedup import DedupParams, run
-from dask_dedup.errors import InputError
-from dask_dedup.results.publish import publish, writer
+from dask_dedup.errors import InputError, RunError
+from dask_dedup.results.publish import files, publish, writer
 
 deltalake = pytest.importorskip("deltalake")
 pl = pytest.importorskip("polars")
@@ -112,6 +112,19 @@ class TestDelta:
         table = deltalake.DeltaTable(str(lake)).to_pyarrow_table()
         found = zip(table["session"].to_pylist(), table["uid"].to_pylist(), strict=True)
         assert grouped(found) == expected
+
+    @pytest.mark.parametrize("link", [False, True])
+    def test_two_files_of_one_path_publish_nothing(self, tmp_path, lake, monkeypatch, link):
+        out = result(tmp_path, {"a": 1, "b": 2})
+        before = {path: path.read_bytes() for path in Output(out).parts("particles_kept")}
+        for module in (files, writer):
+            monkeypatch.setattr(module, "place", lambda *_: "one.parquet")
+        with pytest.raises(
+            RunError, match=r"two files would be one\.parquet; nothing was published"
+        ):
+            publish(out, delta=lake, link=link)
+        assert not lake.exists()
+        assert all(path.read_bytes() == content for path, content in before.items())
 
     def test_rows_of_a_partition_are_in_one_file(self, tmp_path, lake, monkeypatch):
         """A run by a column has a file of each value in every fragment."""

@@ -295,7 +295,8 @@ def tag_of(path: Path) -> str | None:
 def copy_file(source: Path, target: Path) -> str:
     """Link a file if possible, otherwise copy it. The target's parent folders are created.
 
-    Return "linked" (a hard link), "copied by the store", or "copied".
+    Return "linked" (a hard link), "copied by the store", or "copied". Raise `FileExistsError` if a local target
+    exists: it may be a link to another file, whose content a copy would replace.
     """
     here: Any = source
     there: Any = target
@@ -305,15 +306,18 @@ def copy_file(source: Path, target: Path) -> str:
         _request("copy", source, there.path)
         return "copied by the store"
     if is_remote(source):
-        with store_errors(target), open_to_read(source) as file, target.open("wb") as copy:
+        with store_errors(target), open_to_read(source) as file, target.open("xb") as copy:
             shutil.copyfileobj(file, copy, READ_BYTES)
     elif is_remote(target):
         upload(source, target)
     else:
         try:
             os.link(source, target)
+        except FileExistsError:
+            raise
         except OSError:
             # Another file system, one without hard links, or a file of another user.
+            target.touch(exist_ok=False)
             shutil.copyfile(source, target)
         else:
             return "linked"

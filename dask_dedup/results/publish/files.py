@@ -74,7 +74,10 @@ def unique_suffix() -> str:
 
 @contextmanager
 def removed_after_errors(root: str, paths: Sequence[str]) -> Iterator[None]:
-    """Remove the files `paths` below `root` if the block fails."""
+    """Remove the files `paths` below `root` if the block fails. Raise `RunError` if two paths are the same."""
+    twice = next((path for path, count in Counter(paths).items() if count > 1), None)
+    if twice is not None:
+        raise RunError(f"{root}: two files would be {twice}; nothing was published.")
     try:
         yield
     except BaseException as error:
