@@ -20,7 +20,7 @@ from test_report_notes import assert_same
 from test_resume import write_star
 
 import dask_dedup
-from dask_dedup import DedupParams, InputError, run, verify
+from dask_dedup import DedupParams, InputError, RunError, run, verify
 from dask_dedup.formats import open_table, read
 from dask_dedup.formats.parquet import fragments
 from dask_dedup.formats.parquet import table as parquet
@@ -243,6 +243,26 @@ class TestBytes:
         names = sorted(path.name for path in (tmp_path / "together" / KEPT / "session=a").iterdir())
         assert names == [f"part-{number:05d}.parquet" for number in range(4)]
 
+    def test_do_not_depend_on_earlier_runs_of_the_process(self, tmp_path, monkeypatch):
+        """An input is written again with the same name and rows, but other values."""
+        monkeypatch.setattr(fragments, "PIECE_BYTES", 4_000)
+        monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+
+        def write(numbers):
+            table = cryosparc(400, micrographs=8, columns={"number": numbers})
+            path = tmp_path / "in" / "session=a" / "0.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(table, path, row_group_size=100)
+
+        write([1.5] * 400)
+        run(tmp_path / "in", tmp_path / "before", BY_SESSION)
+        write(np.arange(400) / 7)
+        after = run(tmp_path / "in", tmp_path / "after", BY_SESSION).output
+        partitions._read_sample.cache_clear()
+        fresh = run(tmp_path / "in", tmp_path / "fresh", BY_SESSION).output
+        assert len(Output(fresh).parts(KEPT)) > 1
+        assert files_of(after, "session=a") == files_of(fresh, "session=a")
+
     def test_are_the_same_for_tables_of_pandas(self, tmp_path):
         """Their metadata has the number of rows of each file."""
         for number, name in enumerate("abc"):
@@ -407,6 +427,37 @@ class TestColumns:
         path = write_file(self.rows(kind=["x" * 300, "y"] * 80), tmp_path / "a.parquet")
         with pytest.raises(InputError, match="is too long for the name of a partition folder"):
             run(path, tmp_path / "out", PARAMS, partition_by="kind")
+
+    @pytest.mark.parametrize(
+        ("name", "values", "message"),
+        [
+            (
+                "kind",
+                pa.array([NULL, None, "x"]),
+                f"the value {NULL} cannot name a partition folder",
+            ),
+            (
+                "kind",
+                pa.array([10**8, 0], pa.int32()).cast(pa.date32()),
+                "partition_by='kind': kind has dates outside the years 1 to 9999",
+            ),
+            ("_kind", pa.array(["x", "y"]), "readers ignore folders whose names begin with _"),
+            (".kind", pa.array(["x", "y"]), "readers ignore folders whose names begin with \\."),
+        ],
+    )
+    def test_folders_that_would_lose_rows_are_refused(self, tmp_path, name, values, message):
+        column = values.take(pa.array([k % len(values) for k in range(90)]))
+        path = write_file(self.rows(90, **{name: column}), tmp_path / "a.parquet")
+        with pytest.raises(InputError, match=message):
+            run(path, tmp_path / "out", PARAMS, partition_by=name)
+        assert not [*tmp_path.glob("out/*")]
+
+    def test_two_folders_of_one_name_commit_nothing(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(partitions, "_format", lambda _: "same")
+        path = write_file(self.rows(kind=["x", "y"] * 80), tmp_path / "a.parquet")
+        with pytest.raises(RunError, match=r"kind=same/part-00000\.parquet: was written twice"):
+            run(path, tmp_path / "out", PARAMS, partition_by="kind")
+        assert not (tmp_path / "out" / "manifest.json").exists()
 
     def test_no_column_would_be_left(self, tmp_path):
         with pytest.raises(InputError, match="names every column"):

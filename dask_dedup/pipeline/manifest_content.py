@@ -207,7 +207,8 @@ def list_outputs(
 ) -> list[dict[str, Any]]:
     """Join part files to tables in the formats of the inputs. List all output files, Parquet included.
 
-    `known` are entries of the list for datasets that were written before.
+    `known` are entries of the list for datasets that were written before. Raise RunError if two files have
+    one path.
     """
     outputs: list[dict[str, Any]] = []
     for folder in TABLES:
@@ -223,7 +224,7 @@ def list_outputs(
             for file in checkpoint.files.get(folder, ())
         ]
     if not job.writes_particles:
-        return outputs
+        return _distinct(outputs)
     of_input = by_source(job.inputs.fragments)
     with ThreadPoolExecutor() as pool:
         assembled = [
@@ -249,6 +250,17 @@ def list_outputs(
         for folder in (KEPT, REJECTED)
         for file in stages.assemble_conversion(job, folder)
     ]
+    return _distinct(outputs)
+
+
+def _distinct(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the list of output files. Raise RunError if two have one path, so that one has replaced the other."""
+    counts = Counter(entry["path"] for entry in outputs)
+    twice = next((path for path, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise RunError(
+            f"{twice}: was written twice, so rows are missing. This is a bug in dask-dedup; nothing was committed."
+        )
     return outputs
 
 

@@ -20,6 +20,8 @@ from dask_dedup.formats.parquet.encoding import SAMPLE_ROWS, choose_encodings
 from dask_dedup.formats.parquet.footer import NULL_KEY
 from dask_dedup.formats.parquet.schema import held_schema
 from dask_dedup.hints import parameter
+from dask_dedup.storage.files import status_of
+from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 MOST_FOLDERS = 1_000
 #: Longest name of a folder on usual file systems, in bytes.
 _LONGEST_NAME = 255
+#: Readers ignore folders whose names begin with one of these.
+_HIDDEN = ("_", ".")
 
 
 log = logging.getLogger("dask_dedup")
@@ -117,6 +121,14 @@ def partition_like(
         return NO_PARTITIONS
     (names,) = keys
     types = {name: _describe(schema.field(name).type) for name in names}
+    hidden = next((name for name in names if name.startswith(_HIDDEN)), None)
+    if hidden is not None:
+        log.info(
+            "The result has no partition folders, because readers ignore folders such as %s=...: it is a column of "
+            "the files.",
+            hidden,
+        )
+        return NO_PARTITIONS
     unnamed = next((name for name, kind in types.items() if kind is None), None)
     if unnamed is not None:
         log.info(
@@ -173,6 +185,11 @@ def partition_by_columns(
                 f"{parameter('partition_by', name)}: {name} is {stored}, which cannot name folders. Choose a "
                 "column of text, whole numbers, dates or truth values."
             )
+        if name.startswith(_HIDDEN):
+            raise InputError(
+                f"{parameter('partition_by', name)}: readers ignore folders whose names begin with {name[0]}. "
+                "Choose another column, or rename it in the input."
+            )
         types[name] = kind
     if not {*schema.names} - {*columns}:
         raise InputError(
@@ -212,6 +229,11 @@ def folder_name(keys: Sequence[tuple[str, Any]]) -> str:
 def _format(value: Any) -> str:
     if value is None:
         return NULL_KEY
+    if value == NULL_KEY:
+        raise InputError(
+            f"the value {NULL_KEY} cannot name a partition folder, because it stands for null there. Choose other "
+            f"columns for {parameter('partition_by')}."
+        )
     if isinstance(value, bool):
         return str(value).lower()
     return quote(value.isoformat() if isinstance(value, date) else str(value), safe="")
@@ -271,7 +293,9 @@ def _style(job: Job, file: FolderFile, rows: pa.Table) -> tuple[pa.Schema, Encod
         return job.schema, job.encodings
     schema = parquet.with_metadata_of(file.first.path, job.schema)
     if not file.begins:
-        rows = _read_sample(file.first, job.inputs.tables[file.source].stored_schema)
+        status = status_of(at(file.first.path))
+        columns = job.inputs.tables[file.source].stored_schema
+        rows = _read_sample(file.first, columns, status.st_mtime_ns, status.st_size)
     rows = rows.slice(0, min(SAMPLE_ROWS, file.first.rows))
     sample = dict(zip(rows.column_names, rows.columns, strict=True))
     return schema, choose_encodings(job.schema, job.compression, sample)
@@ -289,7 +313,13 @@ def _folders(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, NDAr
         if pa.types.is_dictionary(column.type):
             column = column.cast(column.type.value_type)
         encoded = column.dictionary_encode(null_encoding="encode")
-        values = encoded.dictionary.to_pylist()
+        try:
+            values = encoded.dictionary.to_pylist()
+        except OverflowError as error:
+            raise InputError(
+                f"{parameter('partition_by', name)}: {name} has dates outside the years 1 to 9999, which cannot name "
+                "folders. Choose another column."
+            ) from error
         pairs = folder * len(values) + to_numpy(encoded.indices)
         distinct, folder = np.unique(pairs, return_inverse=True)
         if distinct.size > MOST_FOLDERS:
@@ -320,8 +350,13 @@ def _alone(rows: pa.Table) -> pa.Table:
 
 
 @lru_cache(maxsize=16)
-def _read_sample(first: FileSlice, schema: StoredSchema) -> pa.Table:
-    """Return the first rows of a folder, given the first row group and the columns of the input."""
+def _read_sample(
+    first: FileSlice,
+    schema: StoredSchema,
+    modified_ns: int,  # noqa: ARG001
+    size: int,  # noqa: ARG001
+) -> pa.Table:
+    """Read and cache the first rows of a folder, given the first row group and the columns of the input."""
     rows = parquet.read_slice(first, held_schema(schema.load()))
     # Not a slice, which would keep all rows in memory.
     return rows.take(from_numpy(np.arange(min(SAMPLE_ROWS, rows.num_rows))))
