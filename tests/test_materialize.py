@@ -27,6 +27,7 @@ from tables import (
 )
 from test_chosen_separation import picks
 from test_conversion import micrographs, pickers
+from test_coordinates_tomography import project as tomography_project
 from test_object_stores import make_group
 from test_output import Crash, crashing, hidden
 from test_resume import write_cs, write_star
@@ -103,6 +104,28 @@ SLOW_KINDS = [
 each_kind = pytest.mark.parametrize(
     "kind", [*KINDS, *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOW_KINDS[:-2])]
 )
+
+
+def make_relative_case(kind):
+    """Write inputs into the current folder. Return their relative paths, and the options of their run."""
+    if kind == "star":
+        return [str(write_star(relion(60), Path("in.star")))], {}
+    if kind == "micrographs":
+        name = write_file(cryosparc(drop=["location/micrograph_psize_A"]), "in.parquet")
+        return [str(name)], {"micrographs": str(write_file(exposures(), "mics.parquet"))}
+    if kind == "optimisation set":
+        write_star(relion(60, axes=3), Path("in.star"))
+        Path("set.star").write_text("data_\n\n_rlnTomoParticlesFile in.star\n")
+        return ["set.star"], {}
+    if kind == "annotations":
+        options = {"min_separation": 12.9, "score_field": "none"}
+        return [str(tomography_project(Path()))], options
+    options = {"match_micrographs": "name", "prefer_input_order": True}
+    if kind == "STAR micrographs":
+        options["micrographs"] = str(micrographs(Path()))
+    else:
+        options |= {"micrograph_pixel_size": 2.0, "min_votes": 2, "found_by": ["EMAN"]}
+    return list(map(str, pickers(Path()))), options
 
 
 def data(folder):
@@ -266,28 +289,26 @@ class TestMaterialize:
         assert run(listed, out).already_done
         assert stamps(out) == before
 
-    @pytest.mark.parametrize("kind", ["star", "micrographs", "optimisation set"])
+    @pytest.mark.parametrize(
+        "kind",
+        ["star", "micrographs", "STAR micrographs", "optimisation set", "votes", "annotations"],
+    )
     def test_relative_inputs_are_found_from_another_folder(self, tmp_path, out, monkeypatch, kind):
         (tmp_path / "elsewhere").mkdir()
         monkeypatch.chdir(tmp_path)
-        options = {}
-        if kind == "micrographs":
-            name = write_file(cryosparc(drop=["location/micrograph_psize_A"]), "in.parquet")
-            options = {"micrographs": str(write_file(exposures(), "mics.parquet"))}
-        else:
-            name = write_star(relion(60, axes=3 if kind != "star" else 2), Path("in.star"))
-        if kind == "optimisation set":
-            name = Path("optimisation_set.star")
-            name.write_text("data_\n\n_rlnTomoParticlesFile in.star\n")
-        files, _ = whole(out, [str(name)], options)
-        run([str(name)], out, duplicates_only=True, **options)
+        inputs, options = make_relative_case(kind)
+        files, _ = whole(out, inputs, options)
+        run(inputs, out, duplicates_only=True, **options)
         monkeypatch.chdir(tmp_path / "elsewhere")
-        assert verify(out).verified
+        checks = verify(out)
+        assert checks.verified, checks.lines()
         assert len(read_kept(out)) == manifest(out)["totals"]["kept"]
         materialize(out)
         assert data(out) == files
-        checks = verify(out)
-        assert checks.verified, checks.lines()
+        for folder in (Path.cwd(), tmp_path):
+            monkeypatch.chdir(folder)
+            checks = verify(out)
+            assert checks.verified, checks.lines()
 
     def test_conversions_are_made_in_the_folder_of_relative_inputs(
         self, tmp_path, out, monkeypatch
@@ -303,6 +324,17 @@ class TestMaterialize:
         with pytest.raises(InputError, match=f"relative to {tmp_path}. Run the same command"):
             materialize(out)
         monkeypatch.chdir(tmp_path)
+        materialize(out)
+        assert data(out) == files
+
+    def test_absolute_inputs_are_converted_in_any_folder(self, tmp_path, out, monkeypatch):
+        options = {"micrograph_pixel_size": 2.0, "match_micrographs": "name"}
+        options["output_format"] = "relion-coordinates"
+        inputs = pickers(tmp_path)
+        files, _ = whole(out, inputs, options)
+        run(inputs, out, duplicates_only=True, **options)
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
         materialize(out)
         assert data(out) == files
 

@@ -239,14 +239,16 @@ class FinishedRun:
     def folder(self) -> str:
         """The folder of relative input paths: where the run was started, or "" for the current folder.
 
-        The current folder is the right one if the project was moved.
+        The current folder is the right one if the project was moved. It is used, too, if no path is relative.
         """
         folder = self.manifest.get("directory") or ""
-        paths = [under(folder, entry["path"]) for entry in self.manifest["inputs"]]
-        started_here = folder == str(Path.cwd())
-        if started_here or not all(map(_exists, paths)):
+        inputs = [entry["path"] for entry in self.manifest["inputs"]]
+        files = [file for each in self.manifest["named_files"].values() for file in each]
+        micrographs = self.manifest["micrographs"]
+        given = [*inputs, *files, *([micrographs] if micrographs else [])]
+        if folder == str(Path.cwd()) or all(under(folder, path) == path for path in given):
             return ""
-        return folder
+        return folder if all(_exists(under(folder, path)) for path in inputs) else ""
 
     @cached_property
     def micrographs(self) -> MicrographTable | None:

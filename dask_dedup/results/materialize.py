@@ -10,12 +10,12 @@ from dask_dedup.output import open_store
 from dask_dedup.output.layout import MANIFEST
 from dask_dedup.output.manifest import checksum_ok, lacks_particles
 from dask_dedup.particles.inputs import make_inputs
-from dask_dedup.pipeline.job import ALGORITHM, make_job, make_run_id
+from dask_dedup.pipeline.job import ALGORITHM, make_job
 from dask_dedup.pipeline.materialize import finish_commit, materialize_result
 from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.result import RunResult
 from dask_dedup.results.finished_run import open_finished_run
-from dask_dedup.results.recorded_inputs import open_unchanged_inputs, with_recorded_files
+from dask_dedup.results.recorded_inputs import find_run_id, open_unchanged_inputs
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -90,15 +90,13 @@ def materialize(
             f"{run.output}: its inputs have paths relative to {run.folder}. Run the same command there."
         )
     tables, exposures = open_unchanged_inputs(run)
-    settings = OutputSettings.recorded(manifest)
-    recorded = with_recorded_files(run, tables)
-    if make_run_id(recorded, exposures, run.params, settings) != manifest["run_id"]:
+    if find_run_id(run, tables, exposures) != manifest["run_id"]:
         raise InputError(
             f"{run.output}: the micrograph table has changed since the run. Restore it, or run again into another "
             "folder."
         )
     inputs = make_inputs(tables, exposures, run.params, manifest["left_out"])
-    job = make_job(inputs, settings)
+    job = make_job(inputs, OutputSettings.recorded(manifest))
     store.check_writable()
     written = materialize_result(
         *(job, store, manifest, client, exposures),

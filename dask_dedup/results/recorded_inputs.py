@@ -10,6 +10,8 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
 from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.pipeline.job import make_run_id
+from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.storage.files import exists
 from dask_dedup.storage.paths import at, under
 from dask_dedup.storage.table_version import split_version
@@ -37,6 +39,9 @@ class MissingInputError(InputError):
 def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | None]:
     """Open the inputs and the micrograph table at the paths in the manifest.
 
+    The path of a table is that in the manifest, which may be relative to another folder than the current one. Its files
+    are where they are now. Its picker has the name that it had in the run, which can come from the path.
+
     Raise `MissingInputError` if one of them does not exist.
     """
     entries = run.manifest["inputs"]
@@ -56,18 +61,11 @@ def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | 
         columns = run.params.columns_of(entry["path"])
         shifts = run.params.adds_shifts
         table = open_table(*(path, number), allow_outside=outside, columns=columns, shifts=shifts)
-        tables.append(
-            replace(table, path=entry["path"], picker=run.given_names.get(entry["path"], ""))
-        )
+        tables.append(replace(table, path=entry["path"], picker=entry["picker"]))
     if not micrographs:
         return tables, None
     exposures = open_table(under(run.folder, micrographs), allow_outside=outside)
-    files = exposures.files
-    if run.folder and not at(micrographs).is_absolute():
-        # As the run recorded them.
-        folder = f"{run.folder}/"
-        files = tuple(replace(file, path=file.path.removeprefix(folder)) for file in files)
-    return tables, replace(exposures, path=micrographs, files=files)
+    return tables, replace(exposures, path=micrographs)
 
 
 def open_unchanged_inputs(
@@ -87,12 +85,22 @@ def recorded_files(run: FinishedRun) -> list[tuple[InputFile, ...]]:
     return [tuple(InputFile(**file) for file in entry["files"]) for entry in run.manifest["inputs"]]
 
 
-def with_recorded_files(run: FinishedRun, tables: list[ParticleTable]) -> list[ParticleTable]:
-    """Return the tables with their files as the manifest recorded them."""
-    return [
-        replace(table, files=files)
+def find_run_id(
+    run: FinishedRun, tables: list[ParticleTable], exposures: ParticleTable | None
+) -> str:
+    """Return the run id of the parameters in the manifest, the inputs, and the micrograph table as it is now.
+
+    The files of the inputs and the names of pickers are those that the manifest recorded.
+    """
+    recorded = [
+        replace(table, files=files, picker=run.given_names.get(table.path, ""))
         for table, files in zip(tables, recorded_files(run), strict=True)
     ]
+    if exposures and run.folder and not at(exposures.path).is_absolute():
+        folder = f"{run.folder}/"
+        files = [replace(file, path=file.path.removeprefix(folder)) for file in exposures.files]
+        exposures = replace(exposures, files=tuple(files))
+    return make_run_id(recorded, exposures, run.params, OutputSettings.recorded(run.manifest))
 
 
 def find_changes(run: FinishedRun, tables: list[ParticleTable]) -> Iterator[tuple[str, str]]:

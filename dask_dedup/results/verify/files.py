@@ -9,13 +9,12 @@ from dask_dedup.output import open_store
 from dask_dedup.output.layout import MANIFEST, PARTICLES, TABLES
 from dask_dedup.output.manifest import checksum_ok
 from dask_dedup.particles.inputs import make_inputs
-from dask_dedup.pipeline.job import ALGORITHM, make_run_id
-from dask_dedup.pipeline.output_settings import OutputSettings
+from dask_dedup.pipeline.job import ALGORITHM
 from dask_dedup.results.recorded_inputs import (
     TIME,
     find_changes,
+    find_run_id,
     open_inputs,
-    with_recorded_files,
 )
 from dask_dedup.results.verify.verification import FAULTS, Check, MismatchError
 from dask_dedup.storage.files import list_files, sha256_of
@@ -95,9 +94,6 @@ def _check_run_id(
     """Recompute the run id from parameters and inputs, and check that it equals the manifest's."""
     if run.manifest["versions"]["algorithm"] != str(ALGORITHM):
         return
-    then = with_recorded_files(run, tables)
-    settings = OutputSettings.recorded(run.manifest)
-    run_id = make_run_id(then, exposures, run.params, settings)
-    if run_id != run.manifest["run_id"]:
+    if find_run_id(run, tables, exposures) != run.manifest["run_id"]:
         what = "the parameters or the micrograph table" if exposures else "the parameters"
         raise MismatchError(f"{what} in the manifest are not those of the run (the run id differs)")
