@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from distributed import Client
 from tables import (
     contents,
     cryosparc,
@@ -51,6 +53,7 @@ from dask_dedup.output import local
 from dask_dedup.output.layout import LOCK
 from dask_dedup.output.manifest import with_checksum
 from dask_dedup.pipeline import manifest_content, stages
+from dask_dedup.pipeline.executors.memory import WritingMemory
 
 TABLES = ("particles_kept", "particles_rejected", "duplicates", "votes")
 PARTICLES = TABLES[:2]
@@ -415,6 +418,27 @@ class TestMaterialize:
         with pytest.raises(InputError, match="no finished run"):
             materialize(tmp_path)
 
+    @pytest.mark.parametrize("on_a_cluster", [False, pytest.param(True, marks=pytest.mark.slow)])
+    def test_memory_is_reserved_for_particles_only(self, tmp_path, out, monkeypatch, on_a_cluster):
+        inputs, _ = make_case("parquet", tmp_path)
+        reserved, real = [], WritingMemory.reserved
+
+        def noting(memory, fragment):
+            reserved.append(fragment.number)
+            return real(memory, fragment)
+
+        monkeypatch.setattr(WritingMemory, "reserved", noting)
+        with ExitStack() as stack:
+            client = None
+            if on_a_cluster:
+                # In threads of this process, so that the function above is used.
+                options = {"processes": False, "n_workers": 1, "dashboard_address": ":0"}
+                client = stack.enter_context(Client(**options))
+            run(inputs, out, client=client, duplicates_only=True)
+            assert reserved == []
+            materialize(out, client)
+        assert sorted(reserved) == [0, 1, 2, 3]
+
     def test_events_tell_of_the_written_fragments(self, listed, out):
         found = []
         materialize(out, on_event=found.append)
@@ -473,6 +497,40 @@ class TestInterruptions:
         materialize(out) if again == "materialize" else run(inputs, out)
         assert data(out) == files
         assert hidden(out) == []
+        assert verify(out).verified
+
+    @pytest.mark.parametrize(
+        ("owner", "name", "call"), [(Path, "rename", 3), (local.os, "link", 1)]
+    )
+    def test_an_interrupted_commit_of_duplicates_is_finished_by_a_whole_run(
+        self, tmp_path, out, monkeypatch, owner, name, call
+    ):
+        inputs, _ = make_case("parquet", tmp_path)
+        files, _ = whole(out, inputs, {})
+        with monkeypatch.context() as patch:
+            crashing(patch, owner, name, call=call)
+            with pytest.raises(Crash):
+                run(inputs, out, duplicates_only=True)
+        assert status(out).attempts[0].complete
+        result = run(inputs, out)
+        assert not result.already_done
+        assert data(out) == files
+        assert hidden(out) == []
+        assert result.manifest == manifest(out)
+        assert verify(out).verified
+
+    def test_an_interrupted_commit_of_particles_is_finished_by_a_run_for_duplicates_only(
+        self, tmp_path, out, monkeypatch
+    ):
+        inputs, _ = make_case("parquet", tmp_path)
+        files, _ = whole(out, inputs, {})
+        with monkeypatch.context() as patch:
+            crashing(patch, local.os, "link")
+            with pytest.raises(Crash):
+                run(inputs, out)
+        run(inputs, out, duplicates_only=True)
+        assert data(out) == files
+        assert not manifest(out)["duplicates_only"]
         assert verify(out).verified
 
     def test_a_part_of_a_joined_table_is_not_visible(self, tmp_path, out, monkeypatch):

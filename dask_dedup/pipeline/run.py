@@ -282,10 +282,12 @@ class _Run:
             already_done = manifest is not None
             if manifest is None:
                 manifest, already_done = self.write_and_commit(scan, request)
-            elif self.job.writes_particles and lacks_particles(manifest):
+            if self.job.writes_particles and lacks_particles(manifest):
+                # Of a run for duplicates only: a concurrent one, or one whose commit was interrupted.
                 manifest = add_particles(
                     self.job, self.store, manifest, self.executor, self.exposures
                 )
+                already_done = False
         self.emit(events.finished(manifest))
         return manifest, already_done
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from threading import Condition
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from dask_dedup.formats import Fragment
+    from dask_dedup.pipeline.job import Job
 
 #: Memory to write a fragment, in times its size before compression: its rows, the kept ones of them, and their files.
 #: Measured with tables of 41 columns and fragments of 24 to 250 MiB.
@@ -61,6 +63,12 @@ class WritingMemory:
         from distributed.system import MEMORY_LIMIT
 
         return cls(_MACHINE_SHARE * MEMORY_LIMIT)
+
+    def reserved_by(self, job: Job, number: int) -> AbstractContextManager[None]:
+        """Reserve the memory in which a job writes a fragment. Lists of duplicates alone need none."""
+        if not job.writes_particles:
+            return nullcontext()
+        return self.reserved(job.inputs.fragments[number])
 
     @contextmanager
     def reserved(self, fragment: Fragment) -> Iterator[None]:

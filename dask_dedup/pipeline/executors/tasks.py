@@ -25,7 +25,7 @@ from dask_dedup.pipeline.executors.splitting import rows_by, split_decisions
 from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -192,28 +192,36 @@ def write(
     held: Mapping[int, HeldPicks] | None = None,
 ) -> Iterator[FragmentCheckpoint]:
     """Write fragments. Yield the checkpoint of each."""
-    for number in group:
-        began = time.perf_counter()
+
+    def decide_and_write(number: int) -> FragmentCheckpoint:
         picks = held[number].complete if held else None
-        mine, memory = moved.of_fragment(number), writing_memory()
-        with memory.reserved(job.inputs.fragments[number]), using_endpoint(job.endpoint_url):
-            decided = None if picks is None else stages.decide_fragment(job, plan, picks)
-            checkpoint = stages.write_fragment(job, plan, number, mine, decided)
-        emit(job, events.written(checkpoint, time.perf_counter() - began))
-        yield checkpoint
+        decided = None if picks is None else stages.decide_fragment(job, plan, picks)
+        return stages.write_fragment(job, plan, number, moved.of_fragment(number), decided)
+
+    for number in group:
+        yield _write_one(job, number, decide_and_write)
 
 
 def split(
     group: Sequence[int], job: Job, rejected: Sequence[RejectedRows]
 ) -> list[FragmentCheckpoint]:
     """Write the particles of fragments whose rejected rows are known."""
-    checkpoints = []
-    for number in group:
-        began = time.perf_counter()
-        with using_endpoint(job.endpoint_url):
-            checkpoints.append(stages.split_fragment(job, number, rejected[number]))
-        emit(job, events.written(checkpoints[-1], time.perf_counter() - began))
-    return checkpoints
+
+    def split_one(number: int) -> FragmentCheckpoint:
+        return stages.split_fragment(job, number, rejected[number])
+
+    return [_write_one(job, number, split_one) for number in group]
+
+
+def _write_one(
+    job: Job, number: int, write_fragment: Callable[[int], FragmentCheckpoint]
+) -> FragmentCheckpoint:
+    """Write a fragment when there is memory, and send an event."""
+    began = time.perf_counter()
+    with writing_memory().reserved_by(job, number), using_endpoint(job.endpoint_url):
+        checkpoint = write_fragment(number)
+    emit(job, events.written(checkpoint, time.perf_counter() - began))
+    return checkpoint
 
 
 @cache

@@ -122,24 +122,18 @@ class ThreadExecutor:
                 return number, stages.decide_fragment(job, plan, self._picks.pop(number))
 
             decided = dict(run(decide, list(self._picks)))
-            fragments = job.inputs.fragments
-            memory = WritingMemory.of_machine([fragments[n] for n in plan.unwritten], self.threads)
 
             def write(number: int) -> FragmentCheckpoint:
-                began = time.perf_counter()
-                with memory.reserved(fragments[number]):
-                    checkpoint = stages.write_fragment(
-                        job,
-                        plan,
-                        number,
-                        Decisions.concatenate(moved.pop(number, [])),
-                        decided.pop(number, None),
-                        self._names.pop(number, None),
-                    )
-                self.emit(events.written(checkpoint, time.perf_counter() - began))
-                return checkpoint
+                return stages.write_fragment(
+                    job,
+                    plan,
+                    number,
+                    Decisions.concatenate(moved.pop(number, [])),
+                    decided.pop(number, None),
+                    self._names.pop(number, None),
+                )
 
-            yield from run(write, plan.unwritten)
+            yield from run(self._writing(job, plan.unwritten, write), plan.unwritten)
 
     def split(
         self, job: Job, rejected: Sequence[RejectedRows], fragments: Sequence[int]
@@ -147,13 +141,26 @@ class ThreadExecutor:
         """Write the particles of some fragments in threads."""
 
         def split(number: int) -> FragmentCheckpoint:
+            return stages.split_fragment(job, number, rejected[number])
+
+        with self._pool() as run:
+            yield from run(self._writing(job, fragments, split), fragments)
+
+    def _writing(
+        self, job: Job, fragments: Sequence[int], write: Callable[[int], FragmentCheckpoint]
+    ) -> Callable[[int], FragmentCheckpoint]:
+        """Return a function that calls `write` for a fragment when there is memory, and sends an event."""
+        every = [job.inputs.fragments[number] for number in fragments]
+        memory = WritingMemory.of_machine(every, self.threads)
+
+        def write_one(number: int) -> FragmentCheckpoint:
             began = time.perf_counter()
-            checkpoint = stages.split_fragment(job, number, rejected[number])
+            with memory.reserved_by(job, number):
+                checkpoint = write(number)
             self.emit(events.written(checkpoint, time.perf_counter() - began))
             return checkpoint
 
-        with self._pool() as run:
-            yield from run(split, fragments)
+        return write_one
 
     def _exchange(
         self, job: Job, plan: Plan, run: Callable[..., Iterator[Any]]
