@@ -49,14 +49,14 @@ def test_a_table_of_41_columns_has_few_fragments(rows, most, rows_of_a_group):
     groups = row_groups([rows_of_a_group * ROW_BYTES] * (rows // rows_of_a_group))
     found = make_fragments(groups, 0, 24 * MB)
     assert len(found) <= most
-    assert max(each.bytes for each in found) <= 256 * MB + groups[0][1]
+    assert max(each.bytes for each in found) <= 256 * MB
     assert blocks(found) == [(part.path, part.blocks[0]) for part, _ in groups]
 
 
 def test_files_of_a_large_table_have_64_to_256_megabytes_before_compression():
     found = make_fragments(row_groups([30 * MB] * 4_000), 0, 24 * MB)
     sizes = [each.bytes for each in found]
-    assert 64 * MB <= min(sizes) <= max(sizes) <= 256 * MB + 30 * MB
+    assert 64 * MB <= min(sizes) <= max(sizes) <= 256 * MB
 
 
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=60), st.integers(1, 400))
@@ -69,8 +69,11 @@ def test_fragments_hold_each_row_group_once_and_are_not_too_large(sizes, least):
         [0, *(e.rows for e in found[:-1])]
     ).tolist()
     target = fragment_bytes(sum(sizes), least)
-    assert all(each.bytes <= target + max(sizes) for each in found)
-    assert len(found) <= max(1, -(-sum(sizes) // target))
+    assert all(each.bytes <= target or each.rows == 1 for each in found)
+    firsts = [sizes[each.first_row] for each in found]
+    assert all(
+        each.bytes + first > target for each, first in zip(found, firsts[1:], strict=False)
+    )
 
 
 folders = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=8)
@@ -92,7 +95,6 @@ def test_the_pieces_of_a_folder_do_not_depend_on_other_folders(sizes, least):
     assert all(sum(part.rows for part in each.parts) == each.rows for each in together)
     for number, (_, found) in enumerate(groupby(parts, key=lambda part: part.keys)):
         pieces = list(found)
-        assert len(pieces) <= 4
         assert {part.first for part in pieces} == {groups[number][0][0]}
 
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     #: Row groups that stay together, their size, and the folder that they are in.
     Unit = tuple[list[FileSlice], int, tuple[FolderPart, ...]]
 
-#: A partition folder is divided into this many pieces, of at least and at most these sizes before compression.
-_PIECES, PIECE_BYTES, _MOST_PIECE_BYTES = 4, 64 * 2**20, 256 * 2**20
+#: A partition folder is divided into about this many pieces. They have at least and at most about these sizes before
+#: compression.
+_PIECES, PIECE_BYTES, _MOST_PIECE_BYTES = 4, 128 * 2**20, 256 * 2**20
 
 
 def make_fragments(groups: Sequence[RowGroup], source: int, least: int) -> tuple[Fragment, ...]:
-    """Group consecutive row groups into fragments of about the size of `fragment_bytes`."""
+    """Group consecutive row groups into fragments of at most `fragment_bytes`, or of one larger row group."""
     return _number([([part], size, ()) for part, size in groups], source, least)
 
 
@@ -32,7 +33,7 @@ def make_folder_fragments(
 ) -> tuple[Fragment, ...]:
     """Group the row groups of a partitioned table into fragments of whole folders, or of pieces of large folders.
 
-    Each folder has files of its own, which depend on its row groups alone.
+    No file has rows of two folders, and the files of a folder depend on its row groups alone.
     """
     pieces: list[Unit] = []
     for keys, found in groupby(groups, key=lambda group: group[0].keys):
@@ -63,20 +64,16 @@ def _number(units: Sequence[Unit], source: int, least: int) -> tuple[Fragment, .
 
 
 def _divide(sizes: Sequence[int], target: int) -> Iterator[tuple[int, int]]:
-    """Divide consecutive items into groups of about the size `target`. Yield the first item and the end of each.
+    """Divide consecutive items into groups of at most the size `target`. A larger item is a group by itself.
 
-    Groups have at most the size `target` and that of one item.
+    Yield the first item and the end of each group.
     """
-    total = max(sum(sizes), 1)
-    count = -(-total // target)
-    start = before = group = 0
+    start = size_of_group = 0
     for number, size in enumerate(sizes):
-        # The group in which the middle of the item is.
-        mine = min((2 * before + size) * count // (2 * total), count - 1)
-        if mine != group and number > start:
+        if number > start and size_of_group + size > target:
             yield start, number
-            start = number
-        before, group = before + size, mine
+            start, size_of_group = number, 0
+        size_of_group += size
     if sizes:
         yield start, len(sizes)
 
