@@ -71,9 +71,7 @@ def test_fragments_hold_each_row_group_once_and_are_not_too_large(sizes, least):
     target = fragment_bytes(sum(sizes), least)
     assert all(each.bytes <= target or each.rows == 1 for each in found)
     firsts = [sizes[each.first_row] for each in found]
-    assert all(
-        each.bytes + first > target for each, first in zip(found, firsts[1:], strict=False)
-    )
+    assert all(each.bytes + first > target for each, first in zip(found, firsts[1:], strict=False))
 
 
 folders = st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=8)
