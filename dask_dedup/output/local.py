@@ -73,11 +73,11 @@ class LocalStore(ResultStore):
         return [name for name in list_names(self.output) if not name.startswith(STAGING_PREFIX)]
 
     def check_free(self, tables: Sequence[str]) -> None:
-        """Raise `OutputExistsError` if a folder is in the place of one of `tables`."""
+        """Raise `OutputExistsError` if a folder has the name of one of `tables`, but is not part of the result."""
         taken = next((self.output / name for name in tables if (self.output / name).exists()), None)
         if taken:
             raise OutputExistsError(
-                f"{taken}: no part of the result, but in the place of one. Move it away."
+                f"{taken}: exists, but is not part of this result. Move it away."
             )
 
     @contextmanager
@@ -219,7 +219,7 @@ class LocalStore(ResultStore):
             return None
         manifest: dict[str, Any] = json.loads(path.read_text())
         if MATERIALIZED in manifest:
-            # The tables of a result that is gone are no use.
+            # The result of these tables was removed.
             result = find_manifest(self.output)
             return manifest if result and same_result(result, manifest) else None
         found = None if _staged_tables(staging) else find_manifest(self.output)

@@ -76,7 +76,7 @@ class Partitions:
     types : dict of str to str
         Names of the columns and their Arrow types, in the order of the folders. Empty if there are no such folders.
     by_rows : bool
-        Whether the rows tell the values, not the folders of the input.
+        Whether the values are read from the rows, not from the folders of the input.
     files : dict of int to tuple of FolderFile
         For each fragment, the files of its rows; empty if `by_rows`.
     """
@@ -199,7 +199,7 @@ def partition_by_columns(
 
 
 def _describe(kind: pa.DataType) -> str | None:
-    """Return the name of the Arrow type of a column in the names of folders. Other types than those have None."""
+    """Return the name of the Arrow type of a column in the names of folders. Return None for other types."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if is_text(kind):

@@ -191,7 +191,7 @@ def run(
     def identify(job: Job) -> tuple[Job, dict[str, Any]]:
         """Return the job with its run token, and the request."""
         run_id = make_id(params=job.inputs.params)
-        # The checkpoints of a run for duplicates only are no use to another run.
+        # Checkpoints of a run for duplicates only list no particle files, which this run needs.
         parts = [run_id, versions(), rows, *([DUPLICATES_ONLY] if duplicates_only else [])]
         run_token = store.choose_run_token(parts, replaced)
         job = replace(job, run_token=run_token)

@@ -111,7 +111,7 @@ class FinishedRun:
     def reads_inputs(self) -> bool:
         """Whether the rows of kept and rejected particles are those of the inputs, selected by ``duplicates``.
 
-        So it is if there are no particle tables, or if these do not show which row of an input is which.
+        They do so if there are no particle tables, or if these do not show which row is which row of an input.
         """
         by_values = bool(self.manifest.get("partition_by"))
         return self.is_conversion or self.lacks_particles or by_values

@@ -211,7 +211,7 @@ def _attempt(store: ResultStore, staging: Path, *, overwrite: bool) -> Attempt:
     files = store.staged_files(staging)
     command = ""
     if request and MATERIALIZED in request:
-        # Of another result, the tables are no use.
+        # The tables are of another result.
         result = find_manifest(store.output)
         if result and same_result(request, result):
             command = shell_command("materialize", store.output)

@@ -85,7 +85,7 @@ class DistributedExecutor:
         self._scanned: dict[int, Future] = {}
         self._uid_sample = np.empty(0, np.uint64)
         #: Bytes of picks that all workers together may hold; 0 before the scan.
-        self._room = 0.0
+        self._memory_for_picks = 0.0
         #: The values that were sent last, and their futures.
         self._shared: list[tuple[Any, Future]] = []
         #: Of tasks that others depend on, by key.
@@ -134,8 +134,8 @@ class DistributedExecutor:
             self.client.unsubscribe_topic(TOPIC)
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
-        """Scan all fragments on the workers. Uids and, if there is room, picks stay there."""
-        self._room = memory_for_picks(self._workers())
+        """Scan all fragments on the workers. Uids and, if there is memory for them, picks stay there."""
+        self._memory_for_picks = memory_for_picks(self._workers())
         self._groups = groups = self._group(job, range(len(job.inputs.fragments)))
         hold = self._choose_held(job)
         described = describe_groups("counting", job, groups)
@@ -203,9 +203,9 @@ class DistributedExecutor:
         unwritten = {*plan.unwritten}
         every = self._groups or self._group(job, range(plan.fragments))
         groups = [[number for number in group if number in unwritten] for group in every]
-        room = self._room or memory_for_picks(self._workers())
+        memory = self._memory_for_picks or memory_for_picks(self._workers())
         pieces = 2 * len(every) * plan.partition_rows.size
-        if pieces <= MOST_PIECES and plan.moving_rows * PICK_BYTES <= room:
+        if pieces <= MOST_PIECES and plan.moving_rows * PICK_BYTES <= memory:
             written = {number: group for number, group in enumerate(groups) if group}
             futures = self._write_groups(job, plan, every, written)
         else:
@@ -309,7 +309,7 @@ class DistributedExecutor:
     def _choose_held(self, job: Job) -> list[bool]:
         """Return whether the workers hold all picks of each fragment."""
         rows = accumulate(fragment.rows for fragment in job.inputs.fragments)
-        return [each * PICK_BYTES <= self._room for each in rows]
+        return [each * PICK_BYTES <= self._memory_for_picks for each in rows]
 
     def _share(self, value: Any) -> Future:
         """Send a value to the cluster, and return its future. Each worker fetches the value once."""
