@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tables import Output, cryosparc, values, write_file
+from tables import Output, cryosparc, uids, values, write_file
 
 import dask_dedup
 from dask_dedup import DedupParams
 
 X = "location/center_x_frac"
+#: In the name of the folder of rows without a value.
+NULL = "__HIVE_DEFAULT_PARTITION__"
 
 
 def finished_run(folder, *, seed=1, rows=600, separation=20.0, votes=False, **options):
@@ -96,3 +98,29 @@ def polars_sums(frame):
 
     sums = frame.group_by("run", "input_name").agg(pl.len(), pl.col(X).cast(pl.Float64).sum())
     return summed(sums.collect().rows())
+
+
+def in_folders(folder, sessions, rows=60, separation=20.0, key="session"):
+    """Run on a hive folder with one file for each session, {name: seed}. Return the output folder."""
+    for name, seed in sessions.items():
+        path = folder / "in" / f"{key}={name}" / "0.parquet"
+        write_file(cryosparc(rows, micrographs=5, seed=seed), path)
+    params = DedupParams(min_separation=separation, group_by=key)
+    return dask_dedup.run(folder / "in", folder / "out", params).output
+
+
+def kept_uids(output, key="session"):
+    """Return the kept uids of each session, from the files of a run."""
+    found = {}
+    for path in Output(output).parts("particles_kept"):
+        name = path.parent.name.removeprefix(f"{key}=")
+        found.setdefault(name, []).extend(uids(pq.read_table(path, partitioning=None)))
+    return {name: sorted(numbers) for name, numbers in found.items()}
+
+
+def grouped(rows):
+    """Return the uids of each session, given rows of (session, uid)."""
+    found = {}
+    for session, uid in rows:
+        found.setdefault(NULL if session is None else str(session), []).append(int(uid))
+    return {session: sorted(numbers) for session, numbers in found.items()}

@@ -210,7 +210,9 @@ class Output:
         return sorted(path for path in (self.folder / name).rglob("*") if path.is_file())
 
     def read(self, name):
-        return pa.concat_tables([pq.read_table(part) for part in self.parts(name)])
+        # Without the columns in the names of folders.
+        parts = [pq.read_table(part, partitioning=None) for part in self.parts(name)]
+        return pa.concat_tables(parts)
 
     @property
     def decisions(self):

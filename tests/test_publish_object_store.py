@@ -9,10 +9,9 @@ import time
 from uuid import uuid4
 
 import pytest
-from lake import arrow_sums, finished_run, same, truth
+from lake import arrow_sums, finished_run, grouped, in_folders, kept_uids, same, truth
 from ports import free_port
 from tables import Output
-from test_publish_partitions import grouped, kept_uids, result
 
 import dask_dedup
 from dask_dedup.results.publish import publish
@@ -171,9 +170,9 @@ class TestIceberg:
 @pytest.mark.parametrize("link", [False, True])
 def test_partition_folders_become_partition_columns(tmp_path, bucket, link):
     deltalake = pytest.importorskip("deltalake")
-    out = result(tmp_path, {"a%20b": 1, "c": 2})
+    out = in_folders(tmp_path, {"a%20b": 1, "c": 2})
     publish(out, delta=f"{bucket}/lake", link=link)
-    again = result(tmp_path / "again", {"a%20b": 1}, separation=100.0)
+    again = in_folders(tmp_path / "again", {"a%20b": 1}, separation=100.0)
     publish(again, delta=f"{bucket}/lake", link=link, mode="replace-tagged")
     done = publish(again, delta=f"{bucket}/lake", link=link)
     assert not done.changed

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import duckdb
 import pyarrow as pa
 import pytest
-from tables import Output, cryosparc, uids, write_file
+from lake import NULL, grouped, in_folders, kept_uids
+from tables import Output, cryosparc, write_file
 from test_publish_iceberg import catalog  # noqa: F401 (a fixture)
 
 from dask_dedup import DedupParams, run
@@ -15,38 +15,12 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.results.publish import files, publish, writer
 
 deltalake = pytest.importorskip("deltalake")
+duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")
 pytest.importorskip("pyiceberg")
 
 PARAMS = DedupParams(min_separation=20, group_by="session")
-NULL = "__HIVE_DEFAULT_PARTITION__"
 ICEBERG = ("lab", "em.kept")
-
-
-def result(folder, sessions, rows=60, separation=20.0, key="session"):
-    """Run on a hive folder with one file for each session, {name: seed}. Return the output folder."""
-    for name, seed in sessions.items():
-        path = folder / "in" / f"{key}={name}" / "0.parquet"
-        write_file(cryosparc(rows, micrographs=5, seed=seed), path)
-    params = DedupParams(min_separation=separation, group_by=key)
-    return run(folder / "in", folder / "out", params).output
-
-
-def kept_uids(output, key="session"):
-    """Return the kept uids of each session, from the files of a run."""
-    found = {}
-    for path in Output(output).parts("particles_kept"):
-        name = path.parent.name.removeprefix(f"{key}=")
-        found.setdefault(name, []).extend(uids(pa.parquet.read_table(path, partitioning=None)))
-    return {name: sorted(numbers) for name, numbers in found.items()}
-
-
-def grouped(rows):
-    """Return the uids of each session, given rows of (session, uid)."""
-    found = {}
-    for session, uid in rows:
-        found.setdefault(NULL if session is None else str(session), []).append(int(uid))
-    return {session: sorted(numbers) for session, numbers in found.items()}
 
 
 def read_delta(lake, key="session"):
@@ -76,7 +50,7 @@ class TestDelta:
         return tmp_path / "lake"
 
     def test_keys_are_partition_columns(self, tmp_path, lake):
-        out = result(tmp_path, {"a": 1, "b": 2})
+        out = in_folders(tmp_path, {"a": 1, "b": 2})
         done = publish(out, delta=lake)
         table = deltalake.DeltaTable(str(lake))
         assert table.metadata().partition_columns == ["run", "input_name", "session"]
@@ -91,7 +65,7 @@ class TestDelta:
     def test_any_value_is_read(self, tmp_path, lake, names):
         from urllib.parse import quote
 
-        out = result(tmp_path, {quote(name): seed for seed, name in enumerate(names)})
+        out = in_folders(tmp_path, {quote(name): seed for seed, name in enumerate(names)})
         publish(out, delta=lake)
         expected = {name: kept_uids(out)[quote(name)] for name in names}
         assert all(found == expected for found in read_delta(lake))
@@ -99,14 +73,14 @@ class TestDelta:
         assert publish(out, delta=lake).missing == []
 
     def test_whole_numbers_have_their_type(self, tmp_path, lake):
-        out = result(tmp_path, {"7": 1, "19": 2}, key="grid")
+        out = in_folders(tmp_path, {"7": 1, "19": 2}, key="grid")
         publish(out, delta=lake)
         schema = pa.schema(deltalake.DeltaTable(str(lake)).schema().to_arrow())
         assert schema.field("grid").type == pa.int64()
         assert all(found == kept_uids(out, "grid") for found in read_delta(lake, "grid"))
 
     def test_links_have_the_keys(self, tmp_path, lake):
-        out = result(tmp_path, {"a": 1, "b": 2})
+        out = in_folders(tmp_path, {"a": 1, "b": 2})
         publish(out, delta=lake, link=True)
         expected = kept_uids(out)
         table = deltalake.DeltaTable(str(lake)).to_pyarrow_table()
@@ -141,14 +115,14 @@ class TestDelta:
         assert all(f == kept_uids(out, "kind") for f in read_delta(tmp_path / "more", "kind"))
 
     def test_a_session_is_added_and_one_is_replaced(self, tmp_path, lake):
-        first = result(tmp_path / "1", {"a": 1, "b": 2, "c": 3})
+        first = in_folders(tmp_path / "1", {"a": 1, "b": 2, "c": 3})
         publish(first, delta=lake)
         expected = kept_uids(first)
-        second = result(tmp_path / "2", {"d": 4})
+        second = in_folders(tmp_path / "2", {"d": 4})
         publish(second, delta=lake)
         expected |= kept_uids(second)
         assert all(found == expected for found in read_delta(lake))
-        again = result(tmp_path / "3", {"b": 2}, separation=100.0)
+        again = in_folders(tmp_path / "3", {"b": 2}, separation=100.0)
         done = publish(again, delta=lake, mode="replace-tagged")
         assert done.replaced == [Output(first).manifest["run_id"][:12]]
         assert len(kept_uids(again)["b"]) < len(expected["b"])
@@ -157,33 +131,33 @@ class TestDelta:
         assert not publish(again, delta=lake, mode="replace-tagged").changed
 
     def test_several_partitions_are_replaced_at_once(self, tmp_path, lake):
-        first = result(tmp_path / "1", {"a": 1, "b": 2, "c": 3})
+        first = in_folders(tmp_path / "1", {"a": 1, "b": 2, "c": 3})
         publish(first, delta=lake)
-        again = result(tmp_path / "2", {"a": 1, "c": 3}, separation=100.0)
+        again = in_folders(tmp_path / "2", {"a": 1, "c": 3}, separation=100.0)
         publish(again, delta=lake, mode="replace-tagged")
         expected = kept_uids(first) | kept_uids(again)
         assert all(found == expected for found in read_delta(lake))
 
     def test_only_partitions_with_the_same_tags_are_replaced(self, tmp_path, lake):
-        one, other = (result(tmp_path / str(n), {"a": n, "b": n + 9}) for n in (1, 2))
+        one, other = (in_folders(tmp_path / str(n), {"a": n, "b": n + 9}) for n in (1, 2))
         publish(one, delta=lake, tags={"grid": "g1"})
         publish(other, delta=lake, tags={"grid": "g2"})
-        again = result(tmp_path / "3", {"a": 1}, separation=100.0)
+        again = in_folders(tmp_path / "3", {"a": 1}, separation=100.0)
         publish(again, delta=lake, tags={"grid": "g1"}, mode="replace-tagged")
         rows = pl.scan_delta(str(lake)).select("grid", "session", "uid").collect().rows()
         found = {grid: grouped(row[1:] for row in rows if row[0] == grid) for grid in ("g1", "g2")}
         assert found == {"g1": kept_uids(one) | kept_uids(again), "g2": kept_uids(other)}
 
     def test_the_partition_of_nulls_is_replaced(self, tmp_path, lake):
-        first = result(tmp_path / "1", {"a": 1, NULL: 2})
+        first = in_folders(tmp_path / "1", {"a": 1, NULL: 2})
         publish(first, delta=lake)
-        both = result(tmp_path / "2", {"a": 1, NULL: 2}, separation=100.0)
+        both = in_folders(tmp_path / "2", {"a": 1, NULL: 2}, separation=100.0)
         with pytest.raises(
             InputError, match="cannot replace the partition without a value of session"
         ):
             publish(both, delta=lake, mode="replace-tagged")
         assert all(found == kept_uids(first) for found in read_delta(lake))
-        again = result(tmp_path / "3", {NULL: 2}, separation=100.0)
+        again = in_folders(tmp_path / "3", {NULL: 2}, separation=100.0)
         publish(again, delta=lake, mode="replace-tagged")
         assert all(found == kept_uids(first) | kept_uids(again) for found in read_delta(lake))
 
@@ -211,7 +185,7 @@ class TestDelta:
         assert len(after[0]["a"]) < len(before[0]["a"])
 
     def test_a_table_with_other_keys_is_refused(self, tmp_path, lake, cli):
-        publish(result(tmp_path / "1", {"a": 1}), delta=lake)
+        publish(in_folders(tmp_path / "1", {"a": 1}), delta=lake)
         plain = run(
             write_file(cryosparc(50), tmp_path / "a.parquet"), tmp_path / "plain", min_separation=20
         ).output
@@ -222,17 +196,17 @@ class TestDelta:
         )
         publish(plain, delta=lake, tags={"session": "z"})
         assert {*next(read_delta(lake))} == {"a", "z"}
-        numbers = result(tmp_path / "2", {"7": 1})
+        numbers = in_folders(tmp_path / "2", {"7": 1})
         line = cli("publish", numbers, "--delta", lake).stderr
         assert "session is string in the table, but int64 in this run" in line
 
     def test_a_tag_with_the_name_of_a_key_is_refused(self, tmp_path, lake):
-        out = result(tmp_path, {"a": 1})
+        out = in_folders(tmp_path, {"a": 1})
         with pytest.raises(InputError, match="The tag session has the name of another column"):
             publish(out, delta=lake, tags={"session": "x"})
 
     def test_lists_of_duplicates_have_no_keys(self, tmp_path, lake):
-        out = result(tmp_path, {"a": 1, "b": 2})
+        out = in_folders(tmp_path, {"a": 1, "b": 2})
         publish(out, delta=lake, table="duplicates")
         assert deltalake.DeltaTable(str(lake)).metadata().partition_columns == ["run", "input_name"]
         publish(out, delta=tmp_path / "rejected", table="rejected")
@@ -250,7 +224,7 @@ class TestDelta:
         assert not lake.exists()
 
     def test_a_published_table_is_an_input_with_its_partitions(self, tmp_path, lake):
-        out = result(tmp_path / "1", {"a b": 1, "c": 2})
+        out = in_folders(tmp_path / "1", {"a b": 1, "c": 2})
         publish(out, delta=lake)
         again = run(lake, tmp_path / "again", PARAMS)
         assert again.rejected == 0
@@ -267,7 +241,7 @@ class TestIceberg:
         monkeypatch.setenv("POLARS_ICEBERG_PLANNER", "pyiceberg")
 
     def test_keys_are_partition_columns(self, tmp_path, catalog):  # noqa: F811
-        out = result(tmp_path / "1", {"a%20b": 1, "c": 2, NULL: 3})
+        out = in_folders(tmp_path / "1", {"a%20b": 1, "c": 2, NULL: 3})
         publish(out, iceberg=ICEBERG)
         table = catalog().load_table(ICEBERG[1])
         assert [field.name for field in table.spec().fields] == ["run", "input_name", "session"]
@@ -279,7 +253,7 @@ class TestIceberg:
         assert not publish(out, iceberg=ICEBERG).changed
 
     def test_whole_numbers_have_their_type(self, tmp_path, catalog):  # noqa: F811
-        out = result(tmp_path / "1", {"7": 1, "19": 2})
+        out = in_folders(tmp_path / "1", {"7": 1, "19": 2})
         publish(out, iceberg=ICEBERG)
         assert (
             catalog().load_table(ICEBERG[1]).schema().as_arrow().field("session").type == pa.int64()
@@ -287,17 +261,17 @@ class TestIceberg:
         assert all(found == kept_uids(out) for found in read_iceberg(catalog))
 
     def test_a_session_is_added_and_one_is_replaced(self, tmp_path, catalog):  # noqa: F811
-        first = result(tmp_path / "1", {"a": 1, "b": 2, NULL: 3})
+        first = in_folders(tmp_path / "1", {"a": 1, "b": 2, NULL: 3})
         publish(first, iceberg=ICEBERG)
-        second = result(tmp_path / "2", {"d": 4})
+        second = in_folders(tmp_path / "2", {"d": 4})
         publish(second, iceberg=ICEBERG)
-        again = result(tmp_path / "3", {"b": 2, NULL: 3}, separation=100.0)
+        again = in_folders(tmp_path / "3", {"b": 2, NULL: 3}, separation=100.0)
         publish(again, iceberg=ICEBERG, mode="replace-tagged")
         expected = kept_uids(first) | kept_uids(second) | kept_uids(again)
         assert all(found == expected for found in read_iceberg(catalog))
 
     def test_links_have_the_keys(self, tmp_path, catalog):  # noqa: F811
-        out = result(tmp_path / "1", {"a": 1, "b": 2})
+        out = in_folders(tmp_path / "1", {"a": 1, "b": 2})
         publish(out, iceberg=ICEBERG, link=True)
         table = catalog().load_table(ICEBERG[1]).scan().to_arrow()
         kept = kept_uids(out)
@@ -306,6 +280,6 @@ class TestIceberg:
 
 
 def test_the_outcome_is_json(tmp_path, cli):
-    out = result(tmp_path, {"a": 1})
+    out = in_folders(tmp_path, {"a": 1})
     outcome = cli("publish", out, "--delta", tmp_path / "lake", "--json")
     assert json.loads(outcome.stdout)["rows"] == len(kept_uids(out)["a"])
