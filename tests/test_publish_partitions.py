@@ -89,7 +89,7 @@ class TestDelta:
 
     @pytest.mark.parametrize("link", [False, True])
     def test_two_files_of_one_path_publish_nothing(self, tmp_path, lake, monkeypatch, link):
-        out = result(tmp_path, {"a": 1, "b": 2})
+        out = in_folders(tmp_path, {"a": 1, "b": 2})
         before = {path: path.read_bytes() for path in Output(out).parts("particles_kept")}
         for module in (files, writer):
             monkeypatch.setattr(module, "place", lambda *_: "one.parquet")
