@@ -175,6 +175,18 @@ def schema_of(case: str, rows: int, columns: int) -> pa.Schema:
     return table(case, np.arange(2, dtype=np.uint64), rows, columns).schema
 
 
+def generate_files(files: int, rows: int, output: Path, case: str = "clustered") -> None:
+    """Write a table as many small files with `rows` rows each, unless the folder exists."""
+    if output.exists():
+        return
+    output.mkdir()
+    total = files * rows
+    whole = table(case, order(case, total, 0, total), total)
+    for number in range(files):
+        some = whole.slice(number * rows, rows)
+        pq.write_table(some, output / f"part-{number:06d}.parquet")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("case", choices=CASES)

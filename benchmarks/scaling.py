@@ -4,10 +4,10 @@
     python -m benchmarks.scaling columns --scratch /scratch --values 12,41,80
     python -m benchmarks.scaling workers --scratch /scratch --values 1,2
     python -m benchmarks.scaling fragments --scratch /scratch --values 1_000,20_000
-    python -m benchmarks.scaling fragments-on-workers --scratch /scratch --values 1_000,20_000
 
-Each value is measured ``--repeats`` times, in turn with the others. ``workers`` and ``fragments-on-workers`` run on a
-local Dask cluster, whose start is not counted; ``fragments`` runs in this process. A fragment has 100 particles.
+Each value is measured ``--repeats`` times, in turn with the others. ``workers`` runs on a local Dask cluster, whose
+start is not counted. ``fragments`` have 100 particles each and are read in this process; `benchmarks.cluster` does the
+same on a cluster.
 """
 
 from __future__ import annotations
@@ -19,10 +19,8 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from benchmarks.compare import OURS, command, machine
-from benchmarks.generate import generate, order, table
+from benchmarks.generate import generate, generate_files
 from benchmarks.measure import measure
 from dask_dedup import run
 from dask_dedup.cluster.connect import start_local
@@ -59,21 +57,13 @@ def on_workers(workers: int, scratch: Path) -> tuple[float, float, float]:
         return timed(lambda: run(data, scratch / "output", client=client), scratch)
 
 
-def many_fragments(number: int, scratch: Path, workers: int) -> tuple[float, float, float]:
-    """Return the cost of a run over many small fragments; in this process if `workers` is 0."""
+def many_fragments(number: int, scratch: Path) -> tuple[float, float, float]:
+    """Return the cost of a run over many small fragments in this process."""
     path = scratch / f"tiny-{number}"
-    if not path.exists():
-        path.mkdir()
-        rows = number * TINY_ROWS
-        whole = table("clustered", order("clustered", rows, 0, rows), rows)
-        for part in range(number):
-            some = whole.slice(part * TINY_ROWS, TINY_ROWS)
-            pq.write_table(some, path / f"part-{part:06d}.parquet")
+    generate_files(number, TINY_ROWS, path)
     # One fragment per row group.
     fragments.fragment_bytes = lambda total, least: 1  # noqa: ARG005
-    with ExitStack() as stack:
-        client = start_local(stack, workers, 1) if workers else None
-        return timed(lambda: run(path, scratch / "output", client=client), scratch)
+    return timed(lambda: run(path, scratch / "output"), scratch)
 
 
 def timed(work: object, scratch: Path) -> tuple[float, float, float]:
@@ -88,7 +78,7 @@ def timed(work: object, scratch: Path) -> tuple[float, float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    kinds = ("rows", "columns", "workers", "fragments", "fragments-on-workers")
+    kinds = ("rows", "columns", "workers", "fragments")
     parser.add_argument("dimension", choices=kinds)
     parser.add_argument("--values", required=True)
     parser.add_argument("--repeats", type=int, default=3)
@@ -99,8 +89,7 @@ def main() -> None:
         "rows": lambda value: whole_command(value, 41, arguments.scratch),
         "columns": lambda value: whole_command(2_000_000, value, arguments.scratch),
         "workers": lambda value: on_workers(value, arguments.scratch),
-        "fragments": lambda value: many_fragments(value, arguments.scratch, 0),
-        "fragments-on-workers": lambda value: many_fragments(value, arguments.scratch, 2),
+        "fragments": lambda value: many_fragments(value, arguments.scratch),
     }
     taken: dict[int, list[tuple[float, float, float]]] = {value: [] for value in values}
     for _ in range(arguments.repeats):

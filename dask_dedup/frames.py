@@ -294,10 +294,9 @@ def _read_picks(rows: Sequence[pa.Table], inputs: Inputs) -> tuple[Picks, list[s
         picks.append(found.picks)
         summaries.append(summarize(found, fragment, roles, inputs.params))
         uids[fragment.number] = sorted_uids(found.picks, roles)
-    repeated = find_repeated_uids(inputs, uids)
-    check_scanned(inputs, summaries, repeated)
-    every = picks[0] if len(picks) == 1 else Picks.concatenate(picks)
-    return every, find_warnings(inputs, summaries, repeated)
+    check_scanned(inputs, summaries, repeated := find_repeated_uids(inputs, uids))
+    warnings = find_warnings(inputs, summaries, repeated)
+    return picks[0] if len(picks) == 1 else Picks.concatenate(picks), warnings
 
 
 def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:

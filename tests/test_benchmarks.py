@@ -12,6 +12,7 @@ from conftest import REPOSITORY
 
 sys.path.insert(0, str(REPOSITORY))
 
+from benchmarks import cluster
 from benchmarks.compare import DECIDING, NAMES, WAYS, compare, lines, put_section
 from benchmarks.generate import CASES, generate
 from benchmarks.measure import measure
@@ -102,3 +103,12 @@ def test_generated_pick_files_are_those_of_a_program(tmp_path, kind, format_):
     table = open_table(write_picker(tmp_path / kind, kind, files=3, picks=5, seed=0))
     assert (table.rows, len(table.files)) == (15, 3)
     assert [layout.map for layout in table.detail.layouts] == [format_]
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_is_measured_by_process(tmp_path, capsys):
+    cluster.fragments(6, 1, tmp_path)
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines()]
+    (small,) = [line for line in lines if len(line) > 1 and line[1].strip() == "6"]
+    assert all(float(each) > 0 for each in small[2:6])
+    assert not (tmp_path / "output").exists()

@@ -193,8 +193,7 @@ def run(
         run_id = make_id(params=job.inputs.params)
         # Checkpoints of a run for duplicates only list no particle files, which this run needs.
         parts = [run_id, versions(), rows, *([DUPLICATES_ONLY] if duplicates_only else [])]
-        run_token = store.choose_run_token(parts, replaced)
-        job = replace(job, run_token=run_token)
+        job = replace(job, run_token=store.choose_run_token(parts, replaced))
         options = command_options or {}
         return job, make_request(job, run_id, allow_outside=allow_outside, options=options)
 
@@ -304,8 +303,7 @@ class _Run:
         census = count_micrographs(summaries)
         draft = draft_report(summaries, census, self.job.plot_micrographs)
         plan = make_plan(summaries, census=census, sample=draft.choice)
-        planned = events.planned(plan, summaries)
-        self.emit(planned)
+        self.emit(planned := events.planned(plan, summaries))
         self.job, spacing, doubts = choose_separation(
             self.executor, self.job, summaries, draft.measured
         )

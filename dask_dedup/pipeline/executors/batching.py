@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dask_dedup.pipeline.executors.tasks import piece
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from distributed import Client, Future
     from numpy.typing import NDArray
 
     from dask_dedup.pipeline.job import Job
@@ -56,3 +59,21 @@ def describe_groups(verb: str, job: Job, groups: Sequence[Sequence[int]]) -> lis
         several = f"one of {len(group)} fragments, starting with " if len(group) > 1 else ""
         descriptions.append(f"{verb} {several}{first}")
     return descriptions
+
+
+def task_name(task: Any) -> str:
+    """Return the name of a task for messages, from its key."""
+    name, number = task if isinstance(task, tuple) else (task, "")
+    return f"the task {str(name).rpartition('-')[0].strip('_')} {number}".strip()
+
+
+def pieces_of(
+    client: Client, parts: list[Future], numbers: Sequence[int]
+) -> dict[int, list[Future]]:
+    """Return the futures that have the pieces with each number, of all parts."""
+    if len(numbers) == 1 or len(parts) == 1:
+        return dict.fromkeys(numbers, parts)
+    which = [number for number in numbers for _ in parts]
+    pieces = client.map(piece, parts * len(numbers), which, pure=False)
+    size = len(parts)
+    return {number: pieces[at * size : (at + 1) * size] for at, number in enumerate(numbers)}

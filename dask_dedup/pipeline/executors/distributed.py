@@ -15,14 +15,13 @@ import threading
 import time
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from itertools import accumulate
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from distributed import KilledWorker, as_completed, span
 from distributed.comm import CommClosedError
 
-from dask_dedup.dedup.picks import Picks
 from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
 from dask_dedup.monitoring.progress import ENDS, TOPIC
@@ -34,8 +33,15 @@ from dask_dedup.pipeline.executors.batching import (
     describe_groups,
     group_fragments,
     groups_of,
+    pieces_of,
+    task_name,
 )
-from dask_dedup.pipeline.executors.memory import memory_for_picks
+from dask_dedup.pipeline.executors.memory import (
+    PICK_BYTES,
+    choose_held,
+    memory_for_picks,
+    scratch_full,
+)
 from dask_dedup.pipeline.executors.watchdog import Watchdog
 from dask_dedup.storage.capacity import DISK_FULL_ERRORS
 
@@ -43,7 +49,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from distributed import Client, Future
+    from numpy.typing import NDArray
 
+    from dask_dedup.dedup.picks import Picks
     from dask_dedup.monitoring.progress import Event, EventHandler
     from dask_dedup.output.checkpoints import FragmentCheckpoint
     from dask_dedup.particles.sample import SampleChoice
@@ -58,13 +66,10 @@ POLL_SECONDS = 0.02
 FETCH_SECONDS = (2.0, 60.0)
 #: Seconds to wait for the scheduler to pass on the final event of a run.
 END_SECONDS = 2.0
-PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
 #: Tasks that pass on pieces, at most. For more, Dask's P2P shuffle is faster.
 MOST_PIECES = 5_000
-#: Uids that one task compares.
-RANGE_ROWS = 4_000_000
-#: Scratch folders named in a message.
-SHOWN_FOLDERS = 4
+#: Uids that one task compares, unless that takes more tasks: every worker has a piece of every range.
+RANGE_ROWS, MOST_UID_PIECES = 4_000_000, 100_000
 
 
 class DistributedExecutor:
@@ -83,9 +88,9 @@ class DistributedExecutor:
         #: What the scan left on the workers: groups of fragments, and what is kept of each.
         self._groups: list[list[int]] = []
         self._scanned: dict[int, Future] = {}
-        self._uid_sample = np.empty(0, np.uint64)
-        #: Bytes of picks that all workers together may hold; 0 before the scan.
-        self._memory_for_picks = 0.0
+        self._uid_samples: list[NDArray[np.uint64]] = []
+        #: The worker that scanned each fragment.
+        self._workers_of: dict[int, str] = {}
         #: The values that were sent last, and their futures.
         self._shared: list[tuple[Any, Future]] = []
         #: Of tasks that others depend on, by key.
@@ -98,6 +103,16 @@ class DistributedExecutor:
             f"on the Dask cluster at {self._address}: {counted(len(workers), 'worker')}, "
             f"{counted(threads, 'thread')}"
         )
+
+    @cached_property
+    def _threads(self) -> int:
+        """Threads of all workers, at least 1."""
+        return max(1, sum(int(worker["nthreads"]) for worker in self._workers()))
+
+    @cached_property
+    def _memory_for_picks(self) -> float:
+        """Bytes of picks that all workers together may hold."""
+        return memory_for_picks(self._workers())
 
     def _workers(self) -> Sequence[Mapping[str, Any]]:
         return [*self.client.scheduler_info(n_workers=-1)["workers"].values()]
@@ -135,9 +150,8 @@ class DistributedExecutor:
 
     def scan(self, job: Job) -> Iterator[ScanSummary]:
         """Scan all fragments on the workers. Uids and, if there is memory for them, picks stay there."""
-        self._memory_for_picks = memory_for_picks(self._workers())
         self._groups = groups = self._group(job, range(len(job.inputs.fragments)))
-        hold = self._choose_held(job)
+        hold = choose_held(job.inputs.fragments, self._memory_for_picks)
         described = describe_groups("counting", job, groups)
         with span("scan"):
             shared = self._share(job)
@@ -151,11 +165,11 @@ class DistributedExecutor:
             futures = self.client.map(tasks.summaries, several, pure=False)
         self._scanned = dict(enumerate(several))
         self._describe_tasks(several, described)
-        samples = []
-        for summaries, sample in self._results(futures, described):
-            samples.append(sample)
+        self._uid_samples, self._workers_of = [np.empty(0, np.uint64)], {}
+        for summaries, sample, worker in self._results(futures, described):
+            self._uid_samples.append(sample)
+            self._workers_of |= dict.fromkeys((each.fragment for each in summaries), worker)
             yield from summaries
-        self._uid_sample = np.concatenate([np.empty(0, np.uint64), *samples])
 
     def find_repeated_uids(self, job: Job) -> RepeatedUids:
         """Find the uids that occur more than once. Workers compare them, in ranges of values."""
@@ -166,11 +180,10 @@ class DistributedExecutor:
         if not any(roles.uid for roles in job.inputs.roles):
             return RepeatedUids()
         on_workers: dict[str, list[Future]] = {}
-        where = self.client.who_has(scanned)
-        for future in scanned:
-            on_workers.setdefault(next(iter(where.get(future.key, ())), ""), []).append(future)
-        ranges = min(-(-job.inputs.rows // RANGE_ROWS), MOST_PIECES // len(on_workers))
-        bounds = find_bounds([self._uid_sample], max(1, ranges))
+        for group, future in zip(self._groups, scanned, strict=True):
+            on_workers.setdefault(self._workers_of[group[0]], []).append(future)
+        ranges = min(-(-job.inputs.rows // RANGE_ROWS), MOST_UID_PIECES // len(on_workers))
+        bounds = find_bounds(self._uid_samples, max(1, ranges))
         with span("scan"):
             parts = self.client.map(
                 tasks.split_uids,
@@ -179,7 +192,7 @@ class DistributedExecutor:
                 job=self._share(job),
                 pure=False,
             )
-            pieces = self._pieces(parts, range(bounds.size + 1))
+            pieces = pieces_of(self.client, parts, range(bounds.size + 1))
             futures = self.client.map(
                 tasks.repeated_uids, [*pieces], [*pieces.values()], pure=False
             )
@@ -203,9 +216,8 @@ class DistributedExecutor:
         unwritten = {*plan.unwritten}
         every = self._groups or self._group(job, range(plan.fragments))
         groups = [[number for number in group if number in unwritten] for group in every]
-        memory = self._memory_for_picks or memory_for_picks(self._workers())
         pieces = 2 * len(every) * plan.partition_rows.size
-        if pieces <= MOST_PIECES and plan.moving_rows * PICK_BYTES <= memory:
+        if pieces <= MOST_PIECES and plan.moving_rows * PICK_BYTES <= self._memory_for_picks:
             written = {number: group for number, group in enumerate(groups) if group}
             futures = self._write_groups(job, plan, every, written)
         else:
@@ -263,7 +275,7 @@ class DistributedExecutor:
                 **shared,
                 pure=False,
             )
-            pieces = self._pieces(sent, range(plan.partition_rows.size))
+            pieces = pieces_of(self.client, sent, range(plan.partition_rows.size))
         with span("decide"):
             decided = self.client.map(
                 tasks.decide_partition,
@@ -275,7 +287,7 @@ class DistributedExecutor:
             )
         with span("shuffle"):
             receivers = [number for number, group in written.items() if receives & {*group}]
-            moved = self._pieces(decided, receivers)
+            moved = pieces_of(self.client, decided, receivers)
         with span("write"):
             return list(
                 self.client.map(
@@ -289,27 +301,10 @@ class DistributedExecutor:
                 )
             )
 
-    def _pieces(self, parts: list[Future], numbers: Sequence[int]) -> dict[int, list[Future]]:
-        """Return the futures that have the pieces with each number, of all parts."""
-        if len(numbers) == 1 or len(parts) == 1:
-            return dict.fromkeys(numbers, parts)
-        which = [number for number in numbers for _ in parts]
-        pieces = self.client.map(tasks.piece, parts * len(numbers), which, pure=False)
-        return {
-            number: pieces[at * len(parts) : (at + 1) * len(parts)]
-            for at, number in enumerate(numbers)
-        }
-
     def _group(
         self, job: Job, fragments: Sequence[int], most: int | None = None
     ) -> list[list[int]]:
-        threads = sum(self.client.nthreads().values())
-        return group_fragments(job, fragments, max(1, threads), most)
-
-    def _choose_held(self, job: Job) -> list[bool]:
-        """Return whether the workers hold all picks of each fragment."""
-        rows = accumulate(fragment.rows for fragment in job.inputs.fragments)
-        return [each * PICK_BYTES <= self._memory_for_picks for each in rows]
+        return group_fragments(job, fragments, self._threads, most)
 
     def _share(self, value: Any) -> Future:
         """Send a value to the cluster, and return its future. Each worker fetches the value once."""
@@ -377,7 +372,7 @@ class DistributedExecutor:
             raise
         except KilledWorker as error:
             if error.task != future.key:
-                before = f"{_task_name(error.task)}, before {description},"
+                before = f"{task_name(error.task)}, before {description},"
                 description = self._descriptions.get(error.task, before)
             raise RunError(
                 f"{description} killed {error.allowed_failures + 1} workers, probably out of "
@@ -392,7 +387,7 @@ class DistributedExecutor:
                 raise self._scheduler_lost() from error
             if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
                 # The stages report a full output disk themselves.
-                raise RunError(self._scratch_full()) from error
+                raise RunError(scratch_full(self._workers())) from error
             if isinstance(cause, (DedupError, OSError)):
                 raise cause from error
             raise RunError(f"{description} failed: {type(cause).__name__}: {cause}") from error
@@ -402,16 +397,3 @@ class DistributedExecutor:
             f"the scheduler at {self._address} was lost or dropped the work. Check that it "
             "runs, and run the same command again."
         )
-
-    def _scratch_full(self) -> str:
-        folders = sorted({worker["local_directory"] for worker in self._workers()})
-        return (
-            "the disk of a worker's scratch folder is full (one of "
-            f"{', '.join(folders[:SHOWN_FOLDERS])}). Free space there, or choose another folder "
-            "(DASK_TEMPORARY_DIRECTORY), and run the same command again."
-        )
-
-
-def _task_name(task: Any) -> str:
-    name, number = task if isinstance(task, tuple) else (task, "")
-    return f"the task {str(name).rpartition('-')[0].strip('_')} {number}".strip()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from contextlib import contextmanager, nullcontext
+from itertools import accumulate
 from threading import Condition
 from typing import TYPE_CHECKING, Any
+
+from dask_dedup.dedup.picks import Picks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +26,9 @@ _MACHINE_SHARE, _UNCHECKED_BYTES = 0.5, 2**30
 
 #: Bytes of picks that a worker holds or shuffles in memory: for each thread at most, and as a share of its limit.
 _PICKS_BYTES, _PICKS_SHARE = 2**28, 0.08
+PICK_BYTES = sum(dtype.itemsize for dtype in Picks.dtypes.values())
+#: Scratch folders named in a message.
+_SHOWN_FOLDERS = 4
 
 
 def memory_for_picks(workers: Iterable[Mapping[str, Any]]) -> float:
@@ -35,6 +41,22 @@ def memory_for_picks(workers: Iterable[Mapping[str, Any]]) -> float:
             )
             for worker in workers
         )
+    )
+
+
+def choose_held(fragments: Sequence[Fragment], memory: float) -> list[bool]:
+    """Return whether all picks of each fragment stay in memory, if `memory` bytes of picks may."""
+    rows = accumulate(fragment.rows for fragment in fragments)
+    return [each * PICK_BYTES <= memory for each in rows]
+
+
+def scratch_full(workers: Iterable[Mapping[str, Any]]) -> str:
+    """Return the message for a worker whose disk is full, which may be any of these."""
+    folders = sorted({worker["local_directory"] for worker in workers})
+    return (
+        "the disk of a worker's scratch folder is full (one of "
+        f"{', '.join(folders[:_SHOWN_FOLDERS])}). Free space there, or choose another folder "
+        "(DASK_TEMPORARY_DIRECTORY), and run the same command again."
     )
 
 

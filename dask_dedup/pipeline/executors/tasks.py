@@ -83,10 +83,10 @@ def scan(group: Sequence[int], hold: Sequence[bool], job: Job) -> ScannedGroup:
     return scanned
 
 
-def summaries(scanned: ScannedGroup) -> tuple[list[ScanSummary], Uids]:
-    """Return the summaries of scanned fragments, and a sample of their uids."""
+def summaries(scanned: ScannedGroup) -> tuple[list[ScanSummary], Uids, str]:
+    """Return the summaries of scanned fragments, a sample of their uids, and the address of the worker."""
     sample = [uids[::UID_SPACING] for uids in scanned.uids.values()]
-    return scanned.summaries, np.concatenate(sample)
+    return scanned.summaries, np.concatenate(sample), get_worker().address
 
 
 def held_picks(scanned: ScannedGroup) -> dict[int, HeldPicks]:
