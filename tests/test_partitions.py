@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
@@ -24,7 +27,8 @@ from dask_dedup import DedupParams, InputError, RunError, run, verify
 from dask_dedup.formats import open_table, read
 from dask_dedup.formats.parquet import fragments
 from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.pipeline import fragment_files, partitions
+from dask_dedup.output.manifest import CHECKSUM, with_checksum
+from dask_dedup.pipeline import fragment_files, manifest_content, partitions
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report.datasets import read_contents
 from dask_dedup.results.status import status
@@ -189,6 +193,36 @@ class TestFoldersOfTheInput:
         assert {*kept["session"].to_pylist()} == {"a", "b", None}
         assert verify(tmp_path / "out").verified
 
+    @pytest.mark.parametrize(
+        "names", [(["7", "8"], ["007"]), (["7"], ["a"]), (["a"], ["7"]), (["7"], [NULL])]
+    )
+    def test_whole_numbers_of_one_input_are_text_beside_text_of_another(self, tmp_path, names):
+        tables = [sessions(tmp_path / str(n), each, seed=n) for n, each in enumerate(names)]
+        result = run(tables, tmp_path / "out", BY_SESSION)
+        assert result.manifest["partitions"] == {"session": "string"}
+        assert folders(result.output) == sorted(
+            f"session={name}" for each in names for name in each
+        )
+        assert verify(result.output).verified
+        alone = run(tables[0], tmp_path / "alone", BY_SESSION).output
+        for folder in folders(alone):
+            assert files_of(alone, folder) == files_of(result.output, folder)
+        assert_same(result.report_contents, read_contents(open_finished_run(result.output)))
+        kept = dask_dedup.read_kept(result.output).compute()
+        found = {None if text is pd.NA else text for text in kept["session"].tolist()}
+        assert found == {None if name == NULL else name for each in names for name in each}
+
+    def test_a_key_is_text_beside_a_column_of_text(self, tmp_path):
+        """Then there are no folders, and the key is a column of the files."""
+        one = sessions(tmp_path / "topaz", ["7"])
+        other = write_file(
+            cryosparc(50, seed=5, columns={"session": ["a"] * 50}), tmp_path / "b.parquet"
+        )
+        out = run([one, other], tmp_path / "out", BY_SESSION).output
+        kept = ds.dataset(out / KEPT).to_table()
+        assert {*kept["session"].to_pylist()} == {"7", "a"}
+        assert verify(out).verified
+
     def test_the_report_reads_what_the_run_noted(self, tmp_path):
         source = sessions(tmp_path / "in", files=2)
         result = run(source, tmp_path / "out", BY_SESSION)
@@ -242,6 +276,26 @@ class TestBytes:
         self.compare(tmp_path, source)
         names = sorted(path.name for path in (tmp_path / "together" / KEPT / "session=a").iterdir())
         assert names == [f"part-{number:05d}.parquet" for number in range(4)]
+
+    def test_do_not_depend_on_the_names_of_other_folders(self, tmp_path, monkeypatch):
+        """Values that repeat take little in a file, so the sizes of their types decide on the pieces."""
+        monkeypatch.setattr(fragments, "PIECE_BYTES", 4_000)
+        monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+        table = cryosparc(400, micrographs=4).select(
+            [name for name in cryosparc(4).column_names if name.startswith("location/")]
+        )
+        columns = {
+            name: table[name].slice(0, 1).take(pa.array([0] * 400)) for name in table.column_names
+        }
+        for name in ("7", "a"):
+            path = tmp_path / "in" / f"session={name}" / "0.parquet"
+            path.parent.mkdir(parents=True)
+            pq.write_table(pa.table(columns), path, row_group_size=16)
+        params = replace(BY_SESSION, score_field="none")
+        together = run(tmp_path / "in", tmp_path / "together", params).output
+        shutil.copytree(tmp_path / "in" / "session=7", tmp_path / "one" / "session=7")
+        alone = run(tmp_path / "one", tmp_path / "alone", params).output
+        assert files_of(alone, "session=7") == files_of(together, "session=7")
 
     def test_do_not_depend_on_earlier_runs_of_the_process(self, tmp_path, monkeypatch):
         """An input is written again with the same name and rows, but other values."""
@@ -355,6 +409,24 @@ class TestColumns:
         names = [path.name for path in sorted((out / KEPT / "kind=x").iterdir())]
         assert names == [f"part-{number:05d}.parquet" for number in range(3)]
         assert verify(out).verified
+
+    def test_many_small_files_are_warned_of(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(manifest_content, "_MANY_FILES", 5)
+        monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
+        mixed, apart = tmp_path / "mixed", tmp_path / "apart"
+        for number in range(6):
+            kinds = [f"k{number}"] * 60
+            write_file(
+                cryosparc(60, seed=number, columns={"kind": kinds}), apart / f"{number}.parquet"
+            )
+            write_file(
+                cryosparc(60, seed=number, columns={"kind": ["x", "y"] * 30}),
+                mixed / f"{number}.parquet",
+            )
+        (line,) = run(mixed, tmp_path / "out", PARAMS, partition_by="kind").warnings
+        assert line.startswith("particles_kept has 12 files in 2 folders, of ")
+        assert line.endswith("Sort the inputs by kind to have fewer files.")
+        assert not run(apart, tmp_path / "sorted", PARAMS, partition_by="kind").warnings
 
     def test_text_of_other_folders_is_not_in_a_file(self, tmp_path):
         table = self.rows(kind=["x"] * 80 + ["y"] * 80, note=["only-x"] * 80 + ["only-y"] * 80)
@@ -540,6 +612,41 @@ class TestFaults:
         other.write_bytes(content)
         found = verify(out)
         assert not found.verified
+
+    def rewrite(self, out, change):
+        """Change the manifest of a result. Its checksum is that of the new content."""
+        manifest = json.loads((out / "manifest.json").read_text())
+        change(manifest)
+        del manifest[CHECKSUM]
+        (out / "manifest.json").write_text(json.dumps(with_checksum(manifest)))
+
+    @pytest.mark.parametrize("columns", [(), ("kind",)])
+    def test_a_file_that_is_listed_twice(self, tmp_path, columns):
+        source = sessions(tmp_path / "in", columns={"kind": ["x", "y"] * 60})
+        out = run(source, tmp_path / "out", PARAMS, partition_by=columns).output
+
+        def change(manifest):
+            kept = [each for each in manifest["outputs"] if each["path"].startswith(KEPT)]
+            manifest["outputs"].append(kept[0])
+
+        self.rewrite(out, change)
+        failed = {check.name: check.detail for check in verify(out).checks if check.passed is False}
+        assert "is listed twice" in failed["files"]
+        assert "totals" in failed
+
+    @pytest.mark.parametrize("duplicates_only", [False, True])
+    def test_other_types_of_the_columns_in_folders(self, tmp_path, duplicates_only):
+        out = run(
+            sessions(tmp_path / "in", ["1", "2"]),
+            tmp_path / "out",
+            PARAMS,
+            duplicates_only=duplicates_only,
+        ).output
+        self.rewrite(out, lambda manifest: manifest.update(partitions={"session": "string"}))
+        (failed,) = (check for check in verify(out).checks if check.passed is False)
+        assert (
+            "session is string in the names of folders by the manifest, but int64" in failed.detail
+        )
 
     def test_a_missing_folder(self, out):
         (out / KEPT / "session=a" / "part-00000.parquet").unlink()

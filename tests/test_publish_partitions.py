@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from datetime import date
 
 import pyarrow as pa
 import pytest
@@ -196,9 +198,35 @@ class TestDelta:
         )
         publish(plain, delta=lake, tags={"session": "z"})
         assert {*next(read_delta(lake))} == {"a", "z"}
-        numbers = in_folders(tmp_path / "2", {"7": 1})
-        line = cli("publish", numbers, "--delta", lake).stderr
-        assert "session is string in the table, but int64 in this run" in line
+
+    @pytest.mark.parametrize("link", [False, True])
+    def test_whole_numbers_fit_a_table_with_text(self, tmp_path, lake, link):
+        first = in_folders(tmp_path / "1", {"24mar07": 1})
+        publish(first, delta=lake, link=link)
+        second = in_folders(tmp_path / "2", {"20240308": 2})
+        publish(second, delta=lake, link=link)
+        third = in_folders(tmp_path / "3", {"20240308": 2}, separation=100.0)
+        publish(third, delta=lake, link=link, mode="replace-tagged")
+        assert not publish(third, delta=lake, mode="replace-tagged").changed
+        table = deltalake.DeltaTable(str(lake)).to_pyarrow_table()
+        found = zip(table["session"].to_pylist(), table["uid"].to_pylist(), strict=True)
+        assert grouped(found) == kept_uids(first) | kept_uids(third)
+
+    def test_text_does_not_fit_a_table_with_whole_numbers(self, tmp_path, lake, cli):
+        first = in_folders(tmp_path / "1", {"7": 1})
+        publish(first, delta=lake)
+        line = cli("publish", in_folders(tmp_path / "2", {"a": 2}), "--delta", lake).stderr
+        assert "session is int64 in the table, but string in this run; use another table" in line
+        none = in_folders(tmp_path / "3", {NULL: 3})
+        publish(none, delta=lake)
+        assert all(found == kept_uids(first) | kept_uids(none) for found in read_delta(lake))
+
+    def test_a_key_and_a_column_that_differ_by_case_are_refused(self, tmp_path, lake):
+        path = tmp_path / "in" / "S=1" / "0.parquet"
+        write_file(cryosparc(40, columns={"s": [9] * 40}), path)
+        out = run(tmp_path / "in", tmp_path / "out", min_separation=20).output
+        with pytest.raises(InputError, match="the columns s and S differ only by case"):
+            publish(out, delta=lake)
 
     def test_a_tag_with_the_name_of_a_key_is_refused(self, tmp_path, lake):
         out = in_folders(tmp_path, {"a": 1})
@@ -269,6 +297,33 @@ class TestIceberg:
         publish(again, iceberg=ICEBERG, mode="replace-tagged")
         expected = kept_uids(first) | kept_uids(second) | kept_uids(again)
         assert all(found == expected for found in read_iceberg(catalog))
+
+    @pytest.mark.parametrize("link", [False, True])
+    def test_dates_are_partitions(self, tmp_path, catalog, link):  # noqa: F811
+        def of_day(folder, separation=20.0):
+            days = pa.array([date(2024, 1, 1), date(1969, 7, 20), None] * 20)
+            path = write_file(cryosparc(60, columns={"day": days}), folder / "a.parquet")
+            params = DedupParams(min_separation=separation)
+            return run(path, folder / "out", params, partition_by="day").output
+
+        out = of_day(tmp_path / "1")
+        publish(out, iceberg=ICEBERG, link=link)
+        table = catalog().load_table(ICEBERG[1])
+        assert table.schema().as_arrow().field("day").type == pa.date32()
+        assert not publish(out, iceberg=ICEBERG, link=link).changed
+        again = of_day(tmp_path / "2", separation=100.0)
+        publish(again, iceberg=ICEBERG, link=link, mode="replace-tagged")
+        days = catalog().load_table(ICEBERG[1]).scan().to_arrow()["day"].to_pylist()
+        found = Counter(NULL if day is None else day.isoformat() for day in days)
+        assert found == {day: len(numbers) for day, numbers in kept_uids(again, "day").items()}
+
+    def test_whole_numbers_fit_a_table_with_text(self, tmp_path, catalog):  # noqa: F811
+        first = in_folders(tmp_path / "1", {"24mar07": 1})
+        publish(first, iceberg=ICEBERG)
+        second = in_folders(tmp_path / "2", {"20240308": 2})
+        publish(second, iceberg=ICEBERG)
+        assert not publish(second, iceberg=ICEBERG).changed
+        assert all(f == kept_uids(first) | kept_uids(second) for f in read_iceberg(catalog))
 
     def test_links_have_the_keys(self, tmp_path, catalog):  # noqa: F811
         out = in_folders(tmp_path / "1", {"a": 1, "b": 2})

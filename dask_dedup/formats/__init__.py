@@ -29,6 +29,7 @@ from dask_dedup.formats.coordinates.detection import detect, is_pattern
 from dask_dedup.formats.coordinates.grouping import GroupedInput, group_files
 from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
+from dask_dedup.formats.parquet.keys import with_common_types
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
@@ -211,7 +212,7 @@ def open_tables(
         raise next(iter(empty.values()))
     _check_columns(tables, params)
     _check_files(tables)
-    return tables, list(empty)
+    return with_common_types(tables), list(empty)
 
 
 def _check_files(tables: Sequence[ParticleTable]) -> None:

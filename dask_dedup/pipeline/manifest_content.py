@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dask_dedup.errors import RunError
 from dask_dedup.formats import by_source, is_tree, named_files
 from dask_dedup.formats.score_label import score_label
+from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import KEPT, REJECTED, TABLES
 from dask_dedup.output.manifest import DUPLICATES_ONLY, FORMAT, with_checksum
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 _REQUEST_ONLY = ("fragment_rows", "options")
 #: A larger fraction of rejected particles than this is probably a mistake.
 _MOST_REJECTED = 0.9
+#: More files of a table than this are a burden to readers, if their mean size is below this many bytes.
+_MANY_FILES, _SMALL_FILE = 250, 16 * 2**20
 
 
 def make_manifest(
@@ -265,18 +268,44 @@ def _distinct(outputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def find_doubts(job: Job, plan: Plan, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
-    """Return a list of one warning if nearly all particles are rejected as duplicates, else []."""
+    """Return warnings about many small files, and about nearly all particles being rejected as duplicates."""
     params = job.inputs.params
     rejected = sum(checkpoint.rejected - checkpoint.outvoted for checkpoint in checkpoints)
     for reasons in plan.invalid.values():
         rejected -= sum(reasons.values()) if params.invalid == "reject" else reasons.get("score", 0)
+    doubts: list[str] = _small_files(job, checkpoints)
     if not params.measures or rejected <= _MOST_REJECTED * plan.rows:
-        return []
+        return doubts
     return [
+        *doubts,
         Message(
             f"{rejected / plan.rows:.1%} of the particles are rejected as duplicates. Is "
             f"{parameter('min_separation', f'{params.min_separation:g}')} meant, in angstrom? "
             f"For copies of a symmetry expansion, use {parameter('undo_symmetry_expansion')}."
+        ),
+    ]
+
+
+def _small_files(job: Job, checkpoints: Sequence[FragmentCheckpoint]) -> list[str]:
+    """Return a list of one warning if rows of few folders are in many small files, else []."""
+    files = [
+        file
+        for checkpoint in checkpoints
+        for file in checkpoint.files.get(KEPT, ())
+        if job.partitions.by_rows
+    ]
+    folders = {file.path.rpartition("/")[0] for file in files}
+    if len(files) <= max(_MANY_FILES, len(folders)):
+        return []
+    mean = sum(file.bytes for file in files) / len(files)
+    if mean >= _SMALL_FILE:
+        return []
+    columns = ", ".join(job.partitions.types)
+    return [
+        Message(
+            f"{KEPT} has {len(files):,} files in {counted(len(folders), 'folder')}, of {mean / 2**20:.1f} MiB on "
+            f"average: each part of the inputs has rows of many folders. Sort the inputs by {columns} to have "
+            "fewer files."
         )
     ]
 

@@ -120,7 +120,7 @@ def partition_like(
         )
         return NO_PARTITIONS
     (names,) = keys
-    types = {name: _describe(schema.field(name).type) for name in names}
+    types = {name: folder_type(schema.field(name).type) for name in names}
     hidden = next((name for name in names if name.startswith(_HIDDEN)), None)
     if hidden is not None:
         log.info(
@@ -179,7 +179,7 @@ def partition_by_columns(
                     f"one of {', '.join(map(str, table.schema.names))}."
                 )
         stored = schema.field(name).type
-        kind = _describe(stored)
+        kind = folder_type(stored)
         if kind is None:
             raise InputError(
                 f"{parameter('partition_by', name)}: {name} is {stored}, which cannot name folders. Choose a "
@@ -198,7 +198,7 @@ def partition_by_columns(
     return Partitions(types, by_rows=True)
 
 
-def _describe(kind: pa.DataType) -> str | None:
+def folder_type(kind: pa.DataType) -> str | None:
     """Return the name of the Arrow type of a column in the names of folders. Return None for other types."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type

@@ -10,6 +10,7 @@ from dask_dedup.errors import InputError
 from dask_dedup.formats import open_table
 from dask_dedup.formats.base import InputFile
 from dask_dedup.formats.coordinates.detection import is_pattern
+from dask_dedup.formats.parquet.keys import with_common_types
 from dask_dedup.pipeline.job import make_run_id
 from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.storage.files import exists
@@ -62,6 +63,7 @@ def open_inputs(run: FinishedRun) -> tuple[list[ParticleTable], ParticleTable | 
         shifts = run.params.adds_shifts
         table = open_table(*(path, number), allow_outside=outside, columns=columns, shifts=shifts)
         tables.append(replace(table, path=entry["path"], picker=entry["picker"]))
+    tables = with_common_types(tables)
     if not micrographs:
         return tables, None
     exposures = open_table(under(run.folder, micrographs), allow_outside=outside)

@@ -62,7 +62,9 @@ class Footer:
         keys = tuple(
             (name, self._key_value(value, schema.field(name))) for name, value in self.keys
         )
-        width = sum(map(_width, schema.types))
+        # Types of keys depend on other folders, the fragments of a folder do not.
+        names = {name for name, _ in self.keys}
+        width = sum(_width(field.type) for field in schema if field.name not in names)
         first = 0
         for number, (rows, size) in enumerate(self.groups):
             if rows:

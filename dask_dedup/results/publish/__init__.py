@@ -199,7 +199,8 @@ def _publish(
                 if not (files and files[0].fits(folder, schema)):
                     remove_files(files)
                     add = link_files if link else write_files
-                    files = add(dataset, schema, folder)
+                    # With the types of its keys in this table.
+                    files = add(table.dataset, schema, folder)
                 dataset.check_unchanged()
                 uncommitted = False
                 done = table.commit(files, mode)
@@ -218,7 +219,7 @@ def _publish(
                     files=dataset.count_mine(table.contents()),
                     rows=dataset.rows,
                     placed=describe_files(files) if changed else "",
-                    decimals=[*table.columns.decimals, *lake_columns(dataset.keys).decimals],
+                    decimals=[*table.columns.decimals, *lake_columns(table.dataset.keys).decimals],
                     left_out=table.columns.left_out,
                     missing=table.missing_files(),
                     replaced=dataset.runs_replaced(contents, mode) if changed else [],

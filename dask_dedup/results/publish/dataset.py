@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from dask_dedup.arrow import is_text
 from dask_dedup.errors import InputError
 from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
 from dask_dedup.formatting import shell_command, short_names
@@ -124,6 +125,19 @@ class Dataset:
             .as_py()
             for field in self.partition_fields
         }
+
+    def with_keys_of(self, table: pa.Schema) -> Dataset:
+        """Return the dataset with keys of the types of a table, if their values are the same text in both.
+
+        A whole number becomes text, and text without any value becomes what the table has.
+        """
+        keys = self.keys
+        for number, field in enumerate(keys):
+            kind = table.field(field.name).type if field.name in table.names else field.type
+            absent = all(file.values[field.name] is None for file in self.files)
+            if absent or (pa.types.is_integer(field.type) and is_text(kind)):
+                keys = keys.set(number, field.with_type(kind))
+        return replace(self, keys=keys)
 
     @property
     def rows(self) -> int:

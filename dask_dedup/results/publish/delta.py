@@ -12,7 +12,12 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 from dask_dedup.results.publish.dataset import DATASETS, RUN, as_text
-from dask_dedup.results.publish.types import check_distinct, columns_of, lake_columns
+from dask_dedup.results.publish.types import (
+    KEY_ADVICE,
+    check_distinct,
+    columns_of,
+    lake_columns,
+)
 from dask_dedup.storage.credentials import delta_options
 from dask_dedup.storage.files import exists, is_folder, list_names
 from dask_dedup.storage.paths import resolve
@@ -57,7 +62,7 @@ class DeltaLakeTable:
             )
         self.dataset, self.root, self.name = dataset, root, str(root)
         self.uri = str(root.absolute())
-        check_distinct(dataset.schema, self.name)
+        check_distinct([*dataset.schema.names, *dataset.keys.names], self.name)
         without = columns_of(dataset.schema, pa.float16()) if link else ()
         self.columns = lake_columns(dataset.schema, without=without)
         empty = next(
@@ -114,10 +119,12 @@ class DeltaLakeTable:
     def prepare(self, mode: str) -> str:
         """Check that the dataset's columns fit the table. Return the folder for new files."""
         if self.table is not None and mode != "replace":
-            there = lake_columns(pa.schema(self.table.schema().to_arrow()))
+            stored = pa.schema(self.table.schema().to_arrow())
+            self.dataset = self.dataset.with_keys_of(stored)
+            there = lake_columns(stored)
             advice = f"choose another table, or pass {parameter('mode', 'replace')}."
             self.columns.check_fit(there, self.name, advice)
-            lake_columns(self.dataset.keys).check_fit(there, self.name, advice)
+            lake_columns(self.dataset.keys).check_fit(there, self.name, KEY_ADVICE)
         return self.name
 
     def file_schema(self) -> pa.Schema:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from dask_dedup.errors import InputError
 from dask_dedup.results.publish.dataset import as_text
-from dask_dedup.results.publish.types import columns_of, lake_columns
+from dask_dedup.results.publish.types import KEY_ADVICE, columns_of, lake_columns
 from dask_dedup.storage.credentials import iceberg_options
 from dask_dedup.storage.paths import at
 
@@ -31,6 +32,7 @@ _RETRIES = "commit.retry.num-retries"
 _DATASET = "dask-dedup.table"
 #: Field ids from here on are for columns of the files that the table lacks.
 _FIRST_OTHER_ID = 1_000_000
+_EPOCH = date(1970, 1, 1).toordinal()
 
 
 def _not_linkable(dataset: Dataset) -> set[str]:
@@ -122,16 +124,25 @@ class IcebergLakeTable:
         return [self._values(file) for file in self._files()]
 
     def _values(self, file: DataFile) -> dict[str, str | None]:
-        names = self.dataset.partition_columns
-        return {name: as_text(file.partition[number]) for number, name in enumerate(names)}
+        assert self.table is not None
+        stored = self.table.schema().as_arrow()
+        values: dict[str, str | None] = {}
+        for number, name in enumerate(self.dataset.partition_columns):
+            value = file.partition[number]
+            if value is not None and pa.types.is_date(stored.field(name).type):
+                value = _date(value)
+            values[name] = as_text(value)
+        return values
 
     def prepare(self, mode: str) -> str:  # noqa: ARG002
         """Check that the dataset's columns fit, and begin a transaction. Return the folder for new files."""
         if self.table is not None:
-            there = lake_columns(self.table.schema().as_arrow())
+            stored = self.table.schema().as_arrow()
+            self.dataset = self.dataset.with_keys_of(stored)
+            there = lake_columns(stored)
             advice = "use another table, or write the files." if self.link else "use another table."
             self.columns.check_fit(there, self.name, advice)
-            lake_columns(self.dataset.keys).check_fit(there, self.name, advice)
+            lake_columns(self.dataset.keys).check_fit(there, self.name, KEY_ADVICE)
             self.change = self.table.transaction()
         else:
             self.change = self._create()
@@ -206,6 +217,15 @@ class IcebergLakeTable:
         self.catalog.close()
 
 
+def _date(days: int) -> date:
+    """Return a date, given the number that a partition of Iceberg has for it: the days since 1970."""
+    return date.fromordinal(_EPOCH + days)
+
+
+def _partition_value(value: Any) -> Any:
+    return value.toordinal() - _EPOCH if isinstance(value, date) else value
+
+
 def _name_mapping(change: Transaction, stored: pa.Schema) -> str:
     """Return an Iceberg name mapping, as JSON, that covers all columns of the files.
 
@@ -255,7 +275,7 @@ def _data_file(dataset: Dataset, file: TableFile, schema: Schema, spec: int) -> 
         content=DataFileContent.DATA,
         file_path=f"{file.root}/{file.relative}",
         file_format=FileFormat.PARQUET,
-        partition=Record(*dataset.typed(file.values).values()),
+        partition=Record(*map(_partition_value, dataset.typed(file.values).values())),
         record_count=file.rows,
         file_size_in_bytes=file.bytes,
         column_sizes={},

@@ -15,7 +15,10 @@ from dask_dedup.arrow import without_views
 from dask_dedup.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
+
+#: What to do if a partition column has other values in a table. Whole numbers fit text, text does not fit numbers.
+KEY_ADVICE = "use another table, and publish a run with text there first: whole numbers fit it."
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,10 @@ class LakeColumns:
                 )
 
 
-def check_distinct(schema: pa.Schema, table: str) -> None:
-    """Raise `InputError` if two column names differ only by case, which Delta does not distinguish."""
+def check_distinct(columns: Iterable[str], table: str) -> None:
+    """Raise `InputError` if two names of columns differ only by case, which Delta does not distinguish."""
     known: dict[str, str] = {}
-    for name in schema.names:
+    for name in columns:
         other = known.setdefault(name.lower(), name)
         if other != name:
             raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.parquet import footer as parquet_footer
@@ -44,7 +45,9 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
             return f"{file.path} has changed (its SHA-256 differs)"
         return ""
 
-    faults = list(filter(None, pool.map(fault, run.files)))
+    counts = Counter(file.path for file in run.files)
+    faults = [f"{path} is listed twice" for path, count in counts.items() if count > 1]
+    faults += filter(None, pool.map(fault, run.files))
     if not checksum_ok(run.manifest):
         faults.insert(0, f"{run.output / MANIFEST} has changed (its checksum differs)")
     known = {file.path for file in run.files}

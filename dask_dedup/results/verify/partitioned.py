@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from dask_dedup.arrow import to_numpy
 from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
 from dask_dedup.formats.parquet.table import with_metadata_of
-from dask_dedup.pipeline.partitions import folder_name
+from dask_dedup.pipeline.job import unified_schema
+from dask_dedup.pipeline.partitions import folder_name, folder_type
 from dask_dedup.results.verify.verification import MismatchError
 
 if TYPE_CHECKING:
@@ -93,6 +94,19 @@ class Folders:
             row = int(np.argmin(found))
             values = ", ".join(f"{name}={texts[name][row]}" for name in self.columns)
             raise MismatchError(f"{self.output}: has no file with the rows of {values}")
+
+
+def check_types(run: FinishedRun, inputs: Inputs) -> None:
+    """Check that the columns in the names of folders have the types of the inputs."""
+    if not run.partitions:
+        return
+    schema = unified_schema(inputs.tables)
+    for name, found in run.partitions.items():
+        expected = folder_type(schema.field(name).type) if name in schema.names else None
+        if found != expected:
+            raise MismatchError(
+                f"{name} is {found} in the names of folders by the manifest, but {expected} in the inputs"
+            )
 
 
 def _as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -23,7 +23,7 @@ from dask_dedup.pipeline.duplicates import OUTVOTED, duplicates_schema
 from dask_dedup.pipeline.job import unified_schema
 from dask_dedup.results.verify.conversions import compare_conversion, count_rows
 from dask_dedup.results.verify.dataset_files import DatasetFiles
-from dask_dedup.results.verify.partitioned import Folders
+from dask_dedup.results.verify.partitioned import Folders, check_types
 from dask_dedup.results.verify.verification import MismatchError, UncheckedError
 from dask_dedup.results.verify.voters import VoterCounts
 from dask_dedup.storage.files import parquet_source, read_bytes, sha256_of
@@ -75,6 +75,7 @@ def compare_rows(run: FinishedRun, inputs: Inputs, pool: Executor) -> str:
     parts = find_parts(run, inputs)
     listed = duplicates_schema(inputs.params)
     duplicates = DatasetFiles.of(parts[DUPLICATES], listed, run.folder)
+    check_types(run, inputs)
     if run.lacks_particles:
         return _compare_lists(inputs, duplicates, pool)
     if run.is_conversion:
@@ -309,10 +310,10 @@ def compare_totals(run: FinishedRun) -> str:
     for dataset in (KEPT, REJECTED):
         for source, number in run.count_trees(dataset).items():
             rows[dataset][source] += number
-    if run.reads_inputs:
+    if run.is_conversion or run.lacks_particles:
         rows[REJECTED] = rows[DUPLICATES]
         rows[KEPT] = np.array([entry["rows"] for entry in inputs]) - rows[REJECTED]
-        for dataset in (KEPT, REJECTED) if run.is_conversion and not run.lacks_particles else ():
+        for dataset in (KEPT, REJECTED) if not run.lacks_particles else ():
             number = count_rows(run, dataset)
             if number != rows[dataset].sum():
                 raise MismatchError(
