@@ -115,8 +115,7 @@ def run(
         Compression of the Parquet files. ``auto`` chooses for each column, and splits the bytes of floats
         (byte-stream-split encoding). With the others, files have only encodings that every reader knows.
     partition_by : str or sequence of str
-        Columns of the rows: Parquet files are in folders named after their values, such as ``session=A/``. The files
-        do not have these columns. By default the folders are those of the inputs, if the inputs have the same ones.
+        Columns whose values name the folders of Parquet files, and that the files lack; by default those of the inputs.
     duplicates_only : bool
         Write no particle tables, only the lists of duplicates and votes. `materialize`, or the same run without
         this, writes the tables later.
