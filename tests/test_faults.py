@@ -139,7 +139,7 @@ def test_without_workers_the_run_stops_and_resumes_when_there_are_some(
             pytest.raises(RunError, match="has had no workers for"),
         ):
             run(source, out, client=client, on_event=on_event)
-        assert "particles are written and kept. Run the same command to resume" in caplog.text
+        assert "particles are written so far. Run the same command to resume" in caplog.text
         there.add_workers(1)
         client.wait_for_workers(1, timeout=LONG)
         caplog.clear()

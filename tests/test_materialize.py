@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -360,6 +361,13 @@ class TestMaterialize:
         assert outcome.stdout == ""
         assert stamps(out) == before
 
+    def test_the_time_of_an_input_can_be_set_back(self, listed, out, cli):
+        os.utime(sorted(listed[0].iterdir())[1], ns=(1, 1))
+        message = cli("materialize", out).stderr
+        command = message.strip().partition("set the time back: ")[2]
+        subprocess.run(shlex.split(command), check=True)
+        assert not materialize(out).already_done
+
     def test_a_missing_input_is_refused(self, listed, out, cli):
         shutil.rmtree(listed[0])
         outcome = cli("materialize", out)
@@ -399,7 +407,9 @@ class TestMaterialize:
     def test_a_folder_in_the_way_is_named_and_left_alone(self, listed, out):
         (out / "particles_kept").mkdir()
         (out / "particles_kept" / "mine").write_text("x")
-        with pytest.raises(OutputExistsError, match="particles_kept: no part of the result"):
+        with pytest.raises(
+            OutputExistsError, match="particles_kept: exists, but is not part of this result"
+        ):
             materialize(out)
         assert (out / "particles_kept" / "mine").read_text() == "x"
         assert not (out / "particles_rejected").exists()
@@ -726,9 +736,11 @@ class TestOtherCommands:
         page = report(out, contents=result.report_contents).read_bytes()
         assert report(out).read_bytes() == page
         assert b"--duplicates-only" in page
+        command = f"dask-dedup materialize {out}".encode()
+        assert command in page
         materialize(out)
         assert (out / "report.html").read_bytes() == page
-        report(out)
+        assert command not in report(out).read_bytes()
         assert verify(out).verified
 
     def test_a_verification_of_the_lists_is_not_shown_for_the_tables(self, listed, out):

@@ -414,7 +414,7 @@ def test_an_interrupt_keeps_what_is_written(cli, tmp_path, out, monkeypatch):
         crashing(patch, stages, "write_fragment", call=6, error=KeyboardInterrupt)
         outcome = cli("run", source, "-o", out, "--quiet")
     assert outcome.exit_code == 130
-    assert "particles are written and kept. Run the same command to resume" in outcome.stderr
+    assert "particles are written so far. Run the same command to resume" in outcome.stderr
     numbers = written(monkeypatch)
     assert cli("run", source, "-o", out).exit_code == 0
     assert 0 < len(numbers) < 10

@@ -324,7 +324,7 @@ def test_a_run_that_slurm_ends_resumes_in_the_next_job(too_short, expected):
     states = [state_at_the_end(job) for job in (first, second)]
     logs = [(folder / f"{n}" / f"{job}.log").read_text() for n, job in ((1, first), (2, second))]
     assert states == ["TIMEOUT", "COMPLETED"], "".join(logs)
-    assert "particles are written and kept. Run the same command to resume" in logs[0]
+    assert "particles are written so far. Run the same command to resume" in logs[0]
     assert "resuming: " in logs[1]
     assert data(folder / "out") == expected
     assert hidden(folder / "out") == []

@@ -41,7 +41,7 @@ cluster_options = together(
         click.option(
             "--interface",
             metavar="NAME",
-            help="Network interface (such as ib0) for a cluster started by this run.  "
+            help="Network interface (such as ib0) for a cluster that this command starts.  "
             "[default on one node: loopback]",
         ),
         click.option(
@@ -62,13 +62,13 @@ cluster_options = together(
         click.option(
             "--dashboard",
             is_flag=True,
-            help="Serve a live page of this run, on this machine, until its report is written. The run then "
-            "uses a Dask cluster inside this process, with all cores.",
+            help="Serve a live page of the progress, on this machine, until the command ends. The work is then done "
+            "by a Dask cluster inside this process, with all cores.",
         ),
         click.option(
             "--dashboard-address",
             metavar="[HOST]:PORT",
-            help="Dashboard address (such as :8787) for a cluster started by this run.",
+            help="Dashboard address (such as :8787) for a cluster that this command starts.",
         ),
         click.option(
             "--tls-ca-file", type=_PEM, metavar="PEM", help="Certificate authority of the cluster."

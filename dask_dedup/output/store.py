@@ -228,7 +228,7 @@ class ResultStore(ABC):
         done = [int(file.stem) for file in files if file.suffix == ".json"]
         if done and is_reusable():
             log.warning(
-                "%s of %s particles are written and kept. Run the same command to resume, "
+                "%s of %s particles are written so far. Run the same command to resume, "
                 "or %s to remove them.",
                 f"{sum(rows[number] for number in done):,}",
                 f"{sum(rows):,}",

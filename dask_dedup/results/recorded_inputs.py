@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
@@ -14,7 +15,7 @@ from dask_dedup.formats.parquet.keys import with_common_types
 from dask_dedup.pipeline.job import make_run_id
 from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.storage.files import exists
-from dask_dedup.storage.paths import at, under
+from dask_dedup.storage.paths import at, is_uri, under
 from dask_dedup.storage.table_version import split_version
 
 if TYPE_CHECKING:
@@ -76,9 +77,13 @@ def open_unchanged_inputs(
     """Open the inputs and the micrograph table. Raise InputError if a file of an input changed since the run."""
     tables, exposures = open_inputs(run)
     for path, change in find_changes(run, tables):
-        raise InputError(
-            f"{path} has changed since the run: {change}. Restore it, or run again into another folder."
-        )
+        cure = "Restore it, or run again into another folder."
+        if change == TIME and not is_uri(path):
+            files = (file for files in recorded_files(run) for file in files)
+            then = next(f.modified_ns for f in files if under(run.folder, f.path) == path)
+            time = f"@{then // 10**9}.{then % 10**9:09}"
+            cure = f"If its content is the same, set the time back: touch -d {time} {quote(path)}"
+        raise InputError(f"{path} has changed since the run: {change}. {cure}")
     return tables, exposures
 
 

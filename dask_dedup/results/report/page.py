@@ -80,6 +80,9 @@ def render(subject: Subject, named: Collection[int] = ()) -> tuple[str, dict[str
             run_id=subject.manifest["run_id"][:12],
             micrographs_in_all=subject.contents.micrographs.size,
             verify_command=shell_command("report", subject.run.output, as_flag("verify")),
+            materialize_command=shell_command("materialize", subject.run.output)
+            if subject.run.lacks_particles
+            else "",
             plot_command=shell_command(
                 "report", subject.run.output, f"{as_flag('plot_micrograph')}=NAME"
             ),

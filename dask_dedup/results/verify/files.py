@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from dask_dedup.formats.parquet import footer as parquet_footer
+from dask_dedup.formatting import counted
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import MANIFEST, PARTICLES, TABLES
 from dask_dedup.output.manifest import checksum_ok
@@ -65,7 +66,7 @@ def check_files(run: FinishedRun, pool: Executor) -> str:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise MismatchError(f"{faults[0]}{more}")
-    return f"{len(known):,} files, unchanged since the run"
+    return f"{counted(len(known), 'file')}, unchanged since the run"
 
 
 def check_inputs(run: FinishedRun) -> tuple[Check, Inputs | None]:

@@ -23,7 +23,7 @@ def halves(subject: Subject) -> dict[str, Any] | None:
     return {
         "text": text,
         "why": "A particle in both half-sets makes the halves agree for no good reason, and the FSC resolution "
-        "look better than it is. Those duplicates are gone now; refine again from the particles kept."
+        "look better than it is. Refine again without the rejected particles."
         if across
         else "So the duplicates did not make the FSC resolution look better than it is.",
         "rows": [
