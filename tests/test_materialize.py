@@ -707,7 +707,9 @@ class TestOtherCommands:
         done = cli("materialize", out)
         assert done.exit_code == 0, done.stderr
         assert "materialize" not in done.stdout
-        assert "materialize" not in cli("status", out).stdout
+        shown = cli("status", out).stdout
+        assert "materialize" not in shown
+        assert f"particle tables written {manifest(out)['materialized']['created']}" in shown
         again = cli("materialize", out)
         assert again.exit_code == 0
         assert "already has its particle tables" in again.stderr

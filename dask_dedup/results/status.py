@@ -75,6 +75,8 @@ class Status:
         Runs that are not finished.
     duplicates_only : bool
         Whether the finished run has no particle tables.
+    materialized : str
+        When `materialize` wrote the particle tables; else empty.
     """
 
     output: str
@@ -84,6 +86,7 @@ class Status:
     holder: str | None
     attempts: list[Attempt]
     duplicates_only: bool = False
+    materialized: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as JSON values."""
@@ -102,6 +105,8 @@ class Status:
         if self.duplicates_only:
             command = shell_command("materialize", self.output)
             lines.append(f"without particle tables. To write them: {command}")
+        if self.materialized:
+            lines.append(f"particle tables written {self.materialized}")
         lines += [
             Message(
                 f"damaged: {path} is missing or has another size. "
@@ -164,6 +169,7 @@ def status(output: str | Path) -> Status:
         holder=holder,
         attempts=attempts,
         duplicates_only=manifest is not None and lacks_particles(manifest),
+        materialized=((manifest or {}).get(MATERIALIZED) or {}).get("created", ""),
     )
 
 
