@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from contextlib import ExitStack
 from dataclasses import replace
@@ -32,6 +31,7 @@ from dask_dedup.pipeline.failure import translate_errors
 from dask_dedup.pipeline.job import check_unchanged, find_changed
 from dask_dedup.pipeline.manifest_content import list_outputs, versions
 from dask_dedup.pipeline.rejected_rows import RejectedRows
+from dask_dedup.pipeline.resume import find_written
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,8 +45,6 @@ if TYPE_CHECKING:
     from dask_dedup.output.store import ResultStore
     from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.job import Job
-
-log = logging.getLogger("dask_dedup")
 
 
 def materialize_result(
@@ -192,14 +190,8 @@ def _write(
     executor: Executor,
 ) -> list[FragmentCheckpoint]:
     """Write the fragments that have no checkpoint. Return all checkpoints, sorted by fragment."""
-    inputs = job.inputs
-    done = store.find_checkpoints(staging, inputs.fragments)
-    if done:
-        count = f"{len(done):,} of {len(inputs.fragments):,}"
-        log.info("resuming: %s fragments are already written", count)
-    for checkpoint in done:
-        executor.emit({"run": job.attempt, **events.written(checkpoint, 0.0)})
-    missing = {fragment.number for fragment in inputs.fragments}
+    done = find_written(job, store, staging, executor)
+    missing = {fragment.number for fragment in job.inputs.fragments}
     missing -= {checkpoint.fragment for checkpoint in done}
     written = executor.split(job, rejected, sorted(missing))
     return sorted([*done, *written], key=lambda checkpoint: checkpoint.fragment)

@@ -38,6 +38,7 @@ from dask_dedup.pipeline.output_settings import OutputSettings
 from dask_dedup.pipeline.plan import count_micrographs, make_plan
 from dask_dedup.pipeline.report_draft import draft_report
 from dask_dedup.pipeline.result import RunResult
+from dask_dedup.pipeline.resume import find_written
 from dask_dedup.pipeline.rule import describe_rule
 from dask_dedup.pipeline.separation import (
     FoundSpacing,
@@ -342,7 +343,7 @@ class _Run:
             manifest = store.staged_manifest(staging)
             if manifest is None:
                 job = replace(self.job, staging=str(staging))
-                done = store.find_checkpoints(staging, inputs.fragments)
+                done = find_written(job, store, staging, self.executor)
                 checkpoints = self.write(job, scan, done)
                 self.contents = scan.draft.complete(inputs, staging, checkpoints)
                 check_unchanged(inputs)
@@ -380,16 +381,8 @@ class _Run:
         """Write all fragments that have no checkpoint in `done`. Return all checkpoints, sorted by fragment."""
         plan = scan.plan
         if done:
-            fragments = len(job.inputs.fragments)
-            log.info(
-                "resuming: %s of %s fragments are already written",
-                f"{len(done):,}",
-                f"{fragments:,}",
-            )
             written = [checkpoint.fragment for checkpoint in done]
             plan = make_plan(scan.summaries, written, sample=plan.sample)
-            for checkpoint in done:
-                self.emit(events.written(checkpoint, 0.0))
         checkpoints = [*done, *self.executor.write(job, plan)]
         return sorted(checkpoints, key=lambda checkpoint: checkpoint.fragment)
 
