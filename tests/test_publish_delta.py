@@ -346,6 +346,32 @@ class TestAgain:
         assert same(arrow_sums(read(lake)), truth(out))
         assert not publish(out, delta=lake, mode="replace").changed
 
+    @pytest.mark.parametrize("table", ["kept", "duplicates"])
+    def test_runs_without_tags_are_not_replaced_together(self, cli, out, lake, tmp_path, table):
+        other = finished_run(tmp_path / "s2", seed=2)
+        for each in (out, other):
+            assert not [*publish(each, delta=lake, table=table).warnings()]
+        before = read(lake).num_rows
+        new = finished_run(tmp_path / "s3", seed=3)
+        options = ("--table", table, "--mode", "replace-tagged")
+        outcome = cli("publish", new, "--delta", lake, *options)
+        assert outcome.exit_code == 2
+        assert (
+            f"{lake}: without tags and partition folders, --mode replace-tagged would replace all rows, of 2 runs. "
+            "Publish with tags, or pass --mode replace." in outcome.stderr
+        )
+        assert read(lake).num_rows == before
+
+    def test_rows_of_another_run_with_the_same_tags_are_warned_of(self, cli, out, lake, tmp_path):
+        publish(out, delta=lake, tags={"session": "a"})
+        other = finished_run(tmp_path / "s2", seed=2)
+        assert not [*publish(other, delta=lake, tags={"session": "b"}).warnings()]
+        finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
+        outcome = cli("publish", out, "--delta", lake, "--tag", "session=a")
+        assert outcome.exit_code == 0
+        assert "1 other run has rows with the same tags and partition folders" in outcome.stderr
+        assert "--mode replace-tagged replaces such rows." in outcome.stderr
+
     def test_a_session_is_replaced_by_its_new_run(self, cli, out, lake, tmp_path):
         other = finished_run(tmp_path / "s2", seed=2)
         publish(out, delta=lake, tags={"session": "a", "grid": "1"})
@@ -354,7 +380,7 @@ class TestAgain:
         finished_run(tmp_path / "s1", separation=60.0, overwrite=True)
         replace = ("publish", out, "--delta", lake, "--tag", "session=a", "--tag", "grid=1")
         outcome = cli(*replace, "--mode", "replace-tagged")
-        assert "version 2, in place of 1 run with the same tags" in outcome.stdout
+        assert "version 2, in place of rows of 1 run" in outcome.stdout
         assert same(arrow_sums(read(lake)), truth(out) | rest)
         assert "nothing was changed" in cli(*replace, "--mode", "replace-tagged").stdout
         line = cli("publish", out, "--delta", lake, "--mode", "replace-tagged").stderr

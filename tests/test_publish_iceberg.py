@@ -309,6 +309,13 @@ class TestRefusals:
         assert "no such catalog in pyiceberg's configuration" in line
         assert "PYICEBERG_CATALOG__ELSEWHERE__URI" in line
 
+    def test_a_name_without_a_namespace(self, cli, out, catalog):
+        line = self.refused(cli, out, "--iceberg", KEPT[0], "kept")
+        assert (
+            "kept: the name of an Iceberg table needs a namespace. Write, for example, em.kept"
+            in line
+        )
+
     def test_a_table_of_another_program(self, cli, out, catalog):
         catalog().create_namespace("em")
         catalog().create_table("em.kept", pa.schema([("a", pa.int64())]))

@@ -61,7 +61,9 @@ class Publication:
     missing : list of str
         Files that the table lists but that do not exist.
     replaced : list of str
-        Runs that are no longer in the table: the first 12 digits of their ids.
+        Runs of which files were removed from the table: the first 12 digits of their ids.
+    beside : list of str
+        Runs that have rows with the same tags and in the same partition folders, which stay.
     """
 
     kind: str
@@ -78,6 +80,7 @@ class Publication:
     left_out: dict[str, str]
     missing: list[str]
     replaced: list[str]
+    beside: list[str]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the outcome as JSON values."""
@@ -95,7 +98,7 @@ class Publication:
         done = "replaced the contents of" if self.mode == "replace" else "added to"
         instead = ""
         if self.mode == "replace-tagged" and self.replaced:
-            instead = f", in place of {counted(len(self.replaced), 'run')} with the same tags"
+            instead = f", in place of rows of {counted(len(self.replaced), 'run')}"
         yield f"{dataset} ({size}): {done} {table}, {version}{instead}"
         if self.decimals:
             names, linked = ", ".join(self.decimals), self.placed != "written"
@@ -105,7 +108,13 @@ class Publication:
             )
 
     def warnings(self) -> Iterator[Message]:
-        """Yield warnings about columns that the table lacks, and about missing files of the table."""
+        """Yield warnings about rows of other runs, columns that the table lacks, and missing files of the table."""
+        if self.beside:
+            yield Message(
+                f"{self.target}: {counted(len(self.beside), 'other run', 'have rows')} with the same tags and "
+                f"partition folders (first: {self.beside[0]}), so particles may be in the table twice. "
+                f"{parameter('mode', 'replace-tagged')} replaces such rows."
+            )
         if self.left_out:
             names = ", ".join(f"{name} ({kind})" for name, kind in self.left_out.items())
             yield Message(
@@ -194,6 +203,7 @@ def _publish(
             contents = table.contents()
             done = dataset.is_in(contents, mode, table.name)
             if not done:
+                dataset.check_replaced(contents, mode, table.name)
                 folder, schema = table.prepare(mode), table.file_schema()
                 # Another publisher may have created the table meanwhile, with other field ids.
                 if not (files and files[0].fits(folder, schema)):
@@ -223,6 +233,7 @@ def _publish(
                     left_out=table.columns.left_out,
                     missing=table.missing_files(),
                     replaced=dataset.runs_replaced(contents, mode) if changed else [],
+                    beside=dataset.runs_beside(contents) if changed and mode == "append" else [],
                 )
     except DedupError:
         raise

@@ -13,7 +13,7 @@ import pyarrow as pa
 from dask_dedup.arrow import is_text
 from dask_dedup.errors import InputError
 from dask_dedup.formats.parquet.footer import NULL_KEY, hive_keys
-from dask_dedup.formatting import shell_command, short_names
+from dask_dedup.formatting import counted, shell_command, short_names
 from dask_dedup.hints import parameter
 from dask_dedup.output import open_store
 from dask_dedup.output.layout import DUPLICATES, KEPT, PARTICLES, REJECTED, VOTES
@@ -192,6 +192,29 @@ class Dataset:
         """Return the other runs of a table whose files publishing in this mode removes, sorted."""
         runs = {str(values[RUN]) for values in contents if self.replaces(values, mode)}
         return sorted(runs - {str(self.files[0].values[RUN])})
+
+    def runs_beside(self, contents: Sequence[Mapping[str, str | None]]) -> list[str]:
+        """Return the other runs of a table that have files with the same tags and in the same folders, sorted.
+
+        Without tags and partition folders there are none: the runs are not known to be of the same particles.
+        """
+        return self.runs_replaced(contents, "replace-tagged") if self._distinguished else []
+
+    @property
+    def _distinguished(self) -> bool:
+        """Whether the rows of this run differ from others by tags or partition folders."""
+        return bool(self.tags or self.keys.names)
+
+    def check_replaced(
+        self, contents: Sequence[Mapping[str, str | None]], mode: str, target: str
+    ) -> None:
+        """Raise `InputError` if mode "replace-tagged" would replace all rows, as nothing distinguishes runs."""
+        runs = self.runs_replaced(contents, mode)
+        if mode == "replace-tagged" and runs and not self._distinguished:
+            raise InputError(
+                f"{target}: without tags and partition folders, {parameter('mode', mode)} would replace all rows, of "
+                f"{counted(len(runs), 'run')}. Publish with tags, or pass {parameter('mode', 'replace')}."
+            )
 
     def count_mine(self, contents: Sequence[Mapping[str, str | None]]) -> int:
         """Return how many files of a table with these partition columns are of this run."""

@@ -196,8 +196,8 @@ class DeltaLakeTable:
             raise
         return True
 
-    def _find_replaced(self) -> list[tuple[str, str, Any]] | None:
-        """Return the filter of the files with the tags and in the folders of this run; None for all files.
+    def _find_replaced(self) -> list[tuple[str, str, Any]]:
+        """Return the filter of the files with the tags and in the folders of this run.
 
         Raise `InputError` if a filter of Delta, which has a set of values for each column, finds other files, too.
         """
@@ -230,7 +230,7 @@ class DeltaLakeTable:
                 f"{self.name}: a Delta table cannot replace the partitions of this run without {names}, which it does "
                 f"not have. Run and publish each {self.dataset.keys.names[0]} by itself."
             )
-        return filters or None
+        return filters
 
     def version(self) -> str:
         """Return the version of the table as text."""

@@ -89,6 +89,10 @@ class IcebergLakeTable:
             raise InputError(
                 f"Iceberg tables need a library: pip install 'dask-dedup[iceberg]' ({error})"
             ) from error
+        if "." not in identifier:
+            raise InputError(
+                f"{identifier}: the name of an Iceberg table needs a namespace. Write, for example, em.{identifier}."
+            )
         # It warns about each dictionary column, but reads the values correctly.
         logging.getLogger("pyiceberg.io.pyarrow").setLevel(logging.ERROR)
         self.dataset, self.identifier, self.name = dataset, identifier, f"{catalog} {identifier}"
