@@ -24,7 +24,8 @@ from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.pipeline import stages
-from dask_dedup.pipeline.executors import distributed, watchdog
+from dask_dedup.pipeline.executors import watchdog
+from dask_dedup.pipeline.executors.finished_tasks import FinishedTasks
 
 HERE = Path(__file__).parent
 #: Seconds to wait for anything.
@@ -197,9 +198,9 @@ def test_a_scheduler_that_is_lost_while_a_result_is_fetched_is_named(reason):
         raise error
 
     client = SimpleNamespace(scheduler=SimpleNamespace(address="tcp://node1:8786"))
-    executor = distributed.DistributedExecutor(client)
+    tasks = FinishedTasks(client, lambda *_: None)
     with pytest.raises(RunError, match="scheduler at tcp://node1:8786 was lost or dropped"):
-        executor._result(SimpleNamespace(result=result), "writing", None)
+        tasks._result(SimpleNamespace(result=result), "writing", None)
 
 
 @pytest.mark.slow

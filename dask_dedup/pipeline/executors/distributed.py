@@ -12,17 +12,13 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from distributed import KilledWorker, as_completed, span
-from distributed.comm import CommClosedError
+from distributed import span
 
-from dask_dedup.errors import DedupError, RunError, causes
 from dask_dedup.formatting import counted
 from dask_dedup.monitoring.progress import ENDS, TOPIC
 from dask_dedup.particles.checks.uids import RepeatedUids, find_bounds
@@ -34,16 +30,13 @@ from dask_dedup.pipeline.executors.batching import (
     group_fragments,
     groups_of,
     pieces_of,
-    task_name,
 )
+from dask_dedup.pipeline.executors.finished_tasks import FinishedTasks
 from dask_dedup.pipeline.executors.memory import (
     PICK_BYTES,
     choose_held,
     memory_for_picks,
-    scratch_full,
 )
-from dask_dedup.pipeline.executors.watchdog import Watchdog
-from dask_dedup.storage.capacity import DISK_FULL_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,10 +53,6 @@ if TYPE_CHECKING:
     from dask_dedup.pipeline.plan import Plan
     from dask_dedup.pipeline.rejected_rows import RejectedRows
 
-#: Seconds between two checks for finished tasks.
-POLL_SECONDS = 0.02
-#: Seconds to wait for a finished task's result before the cluster is checked: first, and at most.
-FETCH_SECONDS = (2.0, 60.0)
 #: Seconds to wait for the scheduler to pass on the final event of a run.
 END_SECONDS = 2.0
 #: Tasks that pass on pieces, at most. For more, Dask's P2P shuffle is faster.
@@ -82,9 +71,8 @@ class DistributedExecutor:
         self._address = client.scheduler.address
         self._on_event = on_event
         self._attempt = ""
-        self._lost = False
         self._emitted_end = False
-        self._watchdog: Watchdog | None = None
+        self._finished = FinishedTasks(client, self._stall)
         #: What the scan left on the workers: groups of fragments, and what is kept of each.
         self._groups: list[list[int]] = []
         self._scanned: dict[int, Future] = {}
@@ -93,8 +81,6 @@ class DistributedExecutor:
         self._workers_of: dict[int, str] = {}
         #: The values that were sent last, and their futures.
         self._shared: list[tuple[Any, Future]] = []
-        #: Of tasks that others depend on, by key.
-        self._descriptions: dict[str, str] = {}
 
     def __str__(self) -> str:
         workers = self._workers()
@@ -121,7 +107,7 @@ class DistributedExecutor:
         """Send an event to the Dask scheduler, which forwards events to all listeners."""
         # Monitoring must not make a run fail, nor delay the message of why it failed.
         with suppress(OSError, TimeoutError):
-            if self.client.status == "running" and not self._lost:
+            if self.client.status == "running" and not self._finished.lost:
                 self.client.log_event(TOPIC, {"client": self.client.id, **event})
                 self._emitted_end = event["kind"] in ENDS
 
@@ -164,9 +150,9 @@ class DistributedExecutor:
             )
             futures = self.client.map(tasks.summaries, several, pure=False)
         self._scanned = dict(enumerate(several))
-        self._describe_tasks(several, described)
+        self._finished.describe(several, described)
         self._uid_samples, self._workers_of = [np.empty(0, np.uint64)], {}
-        for summaries, sample, worker in self._results(futures, described):
+        for summaries, sample, worker in self._finished.results(futures, described):
             self._uid_samples.append(sample)
             self._workers_of |= dict.fromkeys((each.fragment for each in summaries), worker)
             yield from summaries
@@ -197,11 +183,11 @@ class DistributedExecutor:
                 tasks.repeated_uids, [*pieces], [*pieces.values()], pure=False
             )
         described = ["comparing uids"] * len(futures)
-        found = sum(self._results(futures, described), start=RepeatedUids())
+        found = sum(self._finished.results(futures, described), start=RepeatedUids())
         if not found.named:
             return found
         futures = self.client.map(tasks.locate_uids, scanned, uids=found.named, pure=False)
-        return found.located(self._results(futures, ["comparing uids"] * len(futures)))
+        return found.located(self._finished.results(futures, ["comparing uids"] * len(futures)))
 
     def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
         """Select the picks of a sample on the workers."""
@@ -209,7 +195,7 @@ class DistributedExecutor:
         with span("scan"):
             shared = {"job": self._share(job), "choice": self._share(choice)}
             futures = self.client.map(tasks.sample, groups, **shared, pure=False)
-        yield from self._results(futures, describe_groups("sampling", job, groups))
+        yield from self._finished.results(futures, describe_groups("sampling", job, groups))
 
     def write(self, job: Job, plan: Plan) -> Iterator[FragmentCheckpoint]:
         """Find duplicates and write all unwritten fragments on the workers."""
@@ -241,7 +227,9 @@ class DistributedExecutor:
                     pure=False,
                 )
             futures += p2p.exchange_and_write(self.client, job, plan, shared, sending, receiving)
-        for result in self._results(futures, describe_groups("writing", job, [*written.values()])):
+        for result in self._finished.results(
+            futures, describe_groups("writing", job, [*written.values()])
+        ):
             yield from result if isinstance(result, list) else result["checkpoint"]
 
     def split(
@@ -252,7 +240,7 @@ class DistributedExecutor:
         with span("write"):
             shared = {"job": self._share(job), "rejected": self._share(rejected)}
             futures = self.client.map(tasks.split, groups, **shared, pure=False)
-        for checkpoints in self._results(futures, describe_groups("writing", job, groups)):
+        for checkpoints in self._finished.results(futures, describe_groups("writing", job, groups)):
             yield from checkpoints
 
     def _write_groups(
@@ -314,86 +302,9 @@ class DistributedExecutor:
             self._shared = [*self._shared[-1:], (value, known)]
         return known
 
-    def _results(self, futures: list[Future], descriptions: list[str]) -> Iterator[Any]:
-        """Yield the result of each task as soon as the task finishes. All futures are released at the end."""
-        self._describe_tasks(futures, descriptions)
-        watchdog = self._watchdog = self._watchdog or Watchdog(self.client, self._stall)
-        watchdog.start()
-        coming = as_completed(futures)
-        try:
-            while coming.count():
-                batch = coming.next_batch(block=False)
-                if not batch:
-                    self._check(watchdog)
-                    time.sleep(POLL_SECONDS)
-                for future in batch:
-                    watchdog.finished()
-                    yield self._result(future, self._descriptions[future.key], watchdog)
-                    future.release()
-        finally:
-            # Unlike a cancel, a release does not wait for the scheduler.
-            for future in futures:
-                future.release()
-
-    def _describe_tasks(self, futures: Sequence[Future], descriptions: Sequence[str]) -> None:
-        self._descriptions |= zip([future.key for future in futures], descriptions, strict=True)
-
     def _stall(self, reason: str, seconds: float) -> None:
         event = {"run": self._attempt, **events.stalled(reason, seconds)}
-        if self._watchdog and self._watchdog.answers:
+        if self._finished.scheduler_answers:
             self.emit(event)
         elif self._on_event:
             self._on_event(event)
-
-    def _check(self, watchdog: Watchdog) -> None:
-        try:
-            watchdog.check()
-        except RunError:
-            self._lost = True  # so that no event waits for a silent scheduler
-            raise
-
-    def _fetch(self, future: Future, watchdog: Watchdog) -> Any:
-        """Fetch the result of a finished task. While waiting, check that the cluster still works."""
-        seconds = FETCH_SECONDS[0]
-        while True:
-            try:
-                return future.result(timeout=seconds)
-            except TimeoutError:
-                if future.status == "error":
-                    raise
-            self._check(watchdog)
-            # A large result on a slow network must not start again and again.
-            seconds = min(2 * seconds, FETCH_SECONDS[1])
-
-    def _result(self, future: Future, description: str, watchdog: Watchdog) -> Any:
-        try:
-            return self._fetch(future, watchdog)
-        except DedupError:
-            raise
-        except KilledWorker as error:
-            if error.task != future.key:
-                before = f"{task_name(error.task)}, before {description},"
-                description = self._descriptions.get(error.task, before)
-            raise RunError(
-                f"{description} killed {error.allowed_failures + 1} workers, probably out of "
-                "memory. Give each worker more memory or fewer threads, and run the same command "
-                "again."
-            ) from error
-        except CancelledError as error:
-            raise self._scheduler_lost() from error
-        except Exception as error:
-            *_, cause = chain = [*causes(error)]  # a failed shuffle hides the reason
-            if any(isinstance(each, CommClosedError) for each in chain):
-                raise self._scheduler_lost() from error
-            if isinstance(cause, OSError) and cause.errno in DISK_FULL_ERRORS:
-                # The stages report a full output disk themselves.
-                raise RunError(scratch_full(self._workers())) from error
-            if isinstance(cause, (DedupError, OSError)):
-                raise cause from error
-            raise RunError(f"{description} failed: {type(cause).__name__}: {cause}") from error
-
-    def _scheduler_lost(self) -> RunError:
-        return RunError(
-            f"the scheduler at {self._address} was lost or dropped the work. Check that it "
-            "runs, and run the same command again."
-        )
