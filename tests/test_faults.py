@@ -24,7 +24,7 @@ from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.particles.micrographs.names import hash_texts
 from dask_dedup.pipeline import stages
-from dask_dedup.pipeline.executors import watchdog
+from dask_dedup.pipeline.executors import distributed, watchdog
 from dask_dedup.pipeline.executors.finished_tasks import FinishedTasks
 
 HERE = Path(__file__).parent
