@@ -75,6 +75,7 @@ def two_workers():
     import dask
     from distributed import Client, LocalCluster
 
+    levels = {handler: handler.level for handler in logging.getLogger().handlers}
     with dask.config.set(IDLE):
         local = LocalCluster(
             n_workers=2,
@@ -84,6 +85,9 @@ def two_workers():
             dashboard_address=":0",
             silence_logs=logging.ERROR,
         )
+    # Dask has silenced pytest's handlers, too.
+    for handler, level in levels.items():
+        handler.setLevel(level)
     with local, Client(local, set_as_default=False) as client:
         yield client
 
