@@ -89,8 +89,13 @@ def test_spark(found):
         patch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
         patch.setenv("SPARK_LOCAL_HOSTNAME", "localhost")
         warnings.simplefilter("ignore")
+        from pyspark import SparkContext
         from pyspark.sql import SparkSession
 
+        # Relative paths are those of the folder in which the JVM was started, which other tests may have done.
+        if SparkContext._gateway:
+            SparkContext._gateway.shutdown()
+            SparkContext._gateway = SparkContext._jvm = None
         spark = SparkSession.builder.master("local[1]").config(
             "spark.driver.bindAddress", "127.0.0.1"
         )
