@@ -6,6 +6,7 @@ import logging
 import os
 from pathlib import Path
 
+import distributed  # noqa: F401 (sets up its loggers)
 import pytest
 from click.testing import CliRunner
 from hypothesis import settings
@@ -14,6 +15,10 @@ from dask_dedup.cli import main
 from dask_dedup.cluster import handshake, scheduler
 from dask_dedup.integrations.relion import WATCHED
 from dask_dedup.pipeline.executors import batching as groups
+
+# pytest adds its handlers to loggers that do not propagate, and a cluster silences the handlers of these two.
+for name in ("distributed", "bokeh"):
+    logging.getLogger(name).propagate = True
 
 # The time of one example depends on the machine more than on the program.
 settings.register_profile("thorough", deadline=None, derandomize="CI" in os.environ)
@@ -75,7 +80,6 @@ def two_workers():
     import dask
     from distributed import Client, LocalCluster
 
-    levels = {handler: handler.level for handler in logging.getLogger().handlers}
     with dask.config.set(IDLE):
         local = LocalCluster(
             n_workers=2,
@@ -85,9 +89,6 @@ def two_workers():
             dashboard_address=":0",
             silence_logs=logging.ERROR,
         )
-    # Dask has silenced pytest's handlers, too.
-    for handler, level in levels.items():
-        handler.setLevel(level)
     with local, Client(local, set_as_default=False) as client:
         yield client
 
