@@ -50,8 +50,9 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(path, tmp_path_factory):
-    run(path, tmp_path_factory.mktemp("result") / "out", min_separation=1)
-    return Output(tmp_path_factory.getbasetemp() / "result0" / "out")
+    folder = tmp_path_factory.mktemp("result") / "out"
+    run(path, folder, min_separation=1)
+    return Output(folder)
 
 
 def columns(part):
