@@ -2,10 +2,12 @@
 
     python -m reliability.kills --scratch /scratch --kills 60
     python -m reliability.kills --scratch /scratch --kills 6 --rows 100_000 --targets driver
+    python -m reliability.kills --scratch /scratch --kills 12 --sessions 10
 
 The driver is killed in turn in a single process, with its own cluster and on an existing cluster. Workers and the
 scheduler are killed on the existing cluster. If a run ends before the kill, the trial is repeated with an earlier
-kill. Meanwhile another process reads every ``particles_kept`` that exists. A trial is good if the second command
+kill. Meanwhile another process reads every ``particles_kept`` that exists. With ``--sessions`` the table and its result
+are partitioned by session. A trial is good if the second command
 succeeds, all data files equal those of an undisturbed run, `verify` passes, and no file or process of the killed
 command is left.
 """
@@ -29,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from distributed import Client
 
-from benchmarks.generate import generate
+from benchmarks.generate import FILE_ROWS, generate
 from reliability.forked import Command
 
 if TYPE_CHECKING:
@@ -111,9 +113,9 @@ def command(data: Path, out: Path, executor: str, cluster: Cluster) -> list[str]
 def digests(out: Path) -> dict[str, str]:
     """Return the SHA-256 of every data file of a result."""
     return {
-        f"{table}/{file.name}": hashlib.sha256(file.read_bytes()).hexdigest()
+        str(file.relative_to(out)): hashlib.sha256(file.read_bytes()).hexdigest()
         for table in TABLES
-        for file in sorted((out / table).iterdir())
+        for file in sorted((out / table).rglob("*.*"))
     }
 
 
@@ -121,7 +123,7 @@ def count_rows(folder: Path, *, whole: bool) -> int:
     """Count the rows of a dataset: by a column if `whole`, else by the footers, which is faster."""
     if whole:
         return pq.ParquetDataset(folder).read(columns=["uid"]).num_rows
-    return sum(pq.read_metadata(file).num_rows for file in folder.glob("*.parquet"))
+    return sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
 
 
 def watch(scratch: str, expected: int, parent: Connection) -> None:
@@ -223,20 +225,33 @@ def attempt(
     trial.faults = tuple(faults)
 
 
+def generate_sessions(rows: int, output: Path, columns: int, sessions: int) -> None:
+    """Write a table in random order, partitioned by session if there are several."""
+    files = output.with_name("files")
+    generate("random", rows, files, columns, -(-rows // sessions) if sessions > 1 else FILE_ROWS)
+    for number, file in enumerate(sorted(files.iterdir()) if sessions > 1 else ()):
+        folder = files / f"session={number:03d}"
+        folder.mkdir()
+        file.rename(folder / file.name)
+    files.rename(output)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--rows", type=lambda text: int(text.replace("_", "")), default=1_000_000)
     parser.add_argument("--columns", type=int, default=41)
+    parser.add_argument("--sessions", type=int, default=1)
     parser.add_argument("--targets", default=",".join(TARGETS), help="processes to kill, in turn")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     scratch: Path = arguments.scratch.resolve()
     scratch.mkdir(parents=True, exist_ok=True)
-    data = scratch / f"random-{arguments.rows}-{arguments.columns}"
+    size = (arguments.rows, arguments.columns, arguments.sessions)
+    data = scratch / f"random-{'-'.join(map(str, size))}"
     if not data.exists():
-        generate("random", arguments.rows, data, arguments.columns)
+        generate_sessions(arguments.rows, data, arguments.columns, arguments.sessions)
     targets = arguments.targets.split(",")
     chance = random.Random(arguments.seed)
     cluster = Cluster(scratch)

@@ -29,9 +29,9 @@ def campaign(*words, limit=280):
 
 
 def test_six_kills_cost_nothing(tmp_path):
-    """Two of the driver, two of a worker, two of the scheduler."""
+    """Two of the driver, two of a worker, two of the scheduler, while a table of four sessions is written."""
     words = ("reliability.kills", "--scratch", tmp_path, "--rows", "20_000", "--columns", "16")
-    done = campaign(*words, "--kills", "6", "--seed", "3")
+    done = campaign(*words, "--sessions", "4", "--kills", "6", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "6 of 6 good" in done.stdout
     assert "not whole: 0" in done.stdout
