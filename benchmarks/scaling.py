@@ -2,7 +2,7 @@
 
     python -m benchmarks.scaling rows --scratch /scratch --values 1_000_000,5_000_000,20_000_000
     python -m benchmarks.scaling columns --scratch /scratch --values 12,41,80
-    python -m benchmarks.scaling workers --scratch /scratch --values 1,2
+    python -m benchmarks.scaling workers --scratch /scratch --values 1,2 --rows 20_000_000
     python -m benchmarks.scaling fragments --scratch /scratch --values 1_000,20_000
 
 Each value is measured ``--repeats`` times, in turn with the others. ``workers`` runs on a local Dask cluster, whose
@@ -26,8 +26,6 @@ from dask_dedup import run
 from dask_dedup.cluster.connect import start_local
 from dask_dedup.formats.parquet import fragments
 
-#: Rows of the table for `workers`.
-ROWS = 5_000_000
 TINY_ROWS = 100
 
 
@@ -43,11 +41,11 @@ def whole_command(rows: int, columns: int, scratch: Path) -> tuple[float, float,
     return taken.wall, taken.cpu, float(taken.rss)
 
 
-def on_workers(workers: int, scratch: Path) -> tuple[float, float, float]:
+def on_workers(workers: int, rows: int, scratch: Path) -> tuple[float, float, float]:
     """Return the cost of a run on a local cluster of workers with one thread each."""
-    data = scratch / f"clustered-{ROWS}-41"
+    data = scratch / f"clustered-{rows}-41"
     if not data.exists():
-        generate("clustered", ROWS, data)
+        generate("clustered", rows, data)
     with ExitStack() as stack:
         # Always start two workers and retire one, so that only their number differs.
         client = start_local(stack, 2, 1)
@@ -76,19 +74,25 @@ def timed(work: object, scratch: Path) -> tuple[float, float, float]:
     return seconds, float("nan"), float("nan")
 
 
+def rows(text: str) -> int:
+    """Return a number that may have underscores."""
+    return int(text.replace("_", ""))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     kinds = ("rows", "columns", "workers", "fragments")
     parser.add_argument("dimension", choices=kinds)
     parser.add_argument("--values", required=True)
+    parser.add_argument("--rows", type=rows, default=5_000_000, help="of the table for `workers`")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scratch", type=Path, required=True)
     arguments = parser.parse_args()
-    values = [int(value.replace("_", "")) for value in arguments.values.split(",")]
+    values = [rows(value) for value in arguments.values.split(",")]
     measures = {
         "rows": lambda value: whole_command(value, 41, arguments.scratch),
         "columns": lambda value: whole_command(2_000_000, value, arguments.scratch),
-        "workers": lambda value: on_workers(value, arguments.scratch),
+        "workers": lambda value: on_workers(value, arguments.rows, arguments.scratch),
         "fragments": lambda value: many_fragments(value, arguments.scratch),
     }
     taken: dict[int, list[tuple[float, float, float]]] = {value: [] for value in values}
