@@ -121,7 +121,7 @@ def decided(particles, picker_of, *, higher=None, scored=True, votes=True, **par
             pickers=tuple(f"picker{n}" for n in range(max(picker_of) + 1)),
             picker_of=tuple(picker_of),
             min_votes=params.get("min_votes", 1),
-            relax_unseen=params.get("relax_unseen", False),
+            relax_unseen=params.pop("relax_unseen", False),
             **named,
         )
     field = {} if scored else {"score_field": "none"}

@@ -163,6 +163,8 @@ def refused(found, option):
         (["--vote-distance", 10, "--min-separation", 0], "--vote-distance"),
         (["--vote-distance", 10, "--undo-symmetry-expansion"], "--vote-distance"),
         (["--score-scale", "standing", "--score-field", "none"], "--score-scale"),
+        (["--relax-unseen", "--votes"], "--relax-unseen"),
+        (["--relax-unseen", "--not-found-by", "A"], "--relax-unseen"),
         *(([*words, "--remove-entirely"], words[0]) for words in VOTES),
     ],
     ids=str,

@@ -18,7 +18,6 @@ _DEFAULTS = {
     "min_votes": 1,
     **dict.fromkeys(NAMED_PICKERS, ()),
     "vote_distance": None,
-    "relax_unseen": False,
     "votes": False,
 }
 
@@ -35,6 +34,11 @@ def check_votes(params: DedupParams) -> None:
         raise InputError(
             f"{parameter(name)} has no effect together with {parameter('remove_entirely')}, which "
             "keeps no particle that a second picker found. Drop one of them."
+        )
+    if params.relax_unseen and params.min_votes == 1 and not params.found_by:
+        asked = f"{parameter('min_votes')} of at least 2 or {parameter('found_by')}"
+        raise InputError(
+            f"{parameter('relax_unseen')} has no effect without {asked}. Add one of them, or drop it."
         )
     both = [picker for picker in params.found_by if picker in params.not_found_by]
     if both:
