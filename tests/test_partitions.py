@@ -212,6 +212,23 @@ class TestFoldersOfTheInput:
         found = {None if text is pd.NA else text for text in kept["session"].tolist()}
         assert found == {None if name == NULL else name for each in names for name in each}
 
+    def test_small_whole_numbers_of_one_input_are_unsigned_beside_large_ones_of_another(
+        self, tmp_path
+    ):
+        names = [["7", NULL], [str(2**64 - 1)]]
+        tables = [sessions(tmp_path / str(n), each, seed=n) for n, each in enumerate(names)]
+        result = run(tables, tmp_path / "out", BY_SESSION)
+        assert result.manifest["partitions"] == {"session": "uint64"}
+        assert {*folders(result.output)} == {f"session={name}" for each in names for name in each}
+        assert verify(result.output).verified
+        kept = dask_dedup.read_kept(result.output).compute()
+        assert {*kept["session"].dropna().tolist()} == {7, 2**64 - 1}
+
+    def test_negative_numbers_beside_large_ones_are_refused(self, tmp_path):
+        tables = [sessions(tmp_path / name, [name]) for name in ("-7", str(2**63))]
+        with pytest.raises(InputError, match="session"):
+            run(tables, tmp_path / "out", BY_SESSION)
+
     def test_a_key_is_text_beside_a_column_of_text(self, tmp_path):
         """Then there are no folders, and the key is a column of the files."""
         one = sessions(tmp_path / "topaz", ["7"])

@@ -11,7 +11,7 @@ from dask_dedup.arrow import is_text
 from dask_dedup.formats.base import StoredSchema
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask_dedup.formats.base import FileSlice, ParticleTable
 
@@ -19,29 +19,37 @@ if TYPE_CHECKING:
 
 
 def with_common_types(tables: Sequence[ParticleTable]) -> list[ParticleTable]:
-    """Return tables whose whole-number keys are text if another table has text in a column of this name.
+    """Return tables whose whole-number keys are text or uint64 if another table has these in a column of this name.
 
-    The text is that in the names of the folders.
+    The text is that in the names of the folders. Negative numbers do not become uint64.
     """
     if not any(table.partitions for table in tables):
         return list(tables)
-    text = {field.name for table in tables for field in table.schema if is_text(field.type)}
-    return [_with_text(table, text.intersection(table.partitions)) for table in tables]
+    types = {f.name: f.type for table in tables for f in table.schema if f.type == pa.uint64()}
+    types |= {f.name: pa.string() for table in tables for f in table.schema if is_text(f.type)}
+    return [_with_types(table, types) for table in tables]
 
 
-def _with_text(table: ParticleTable, names: Collection[str]) -> ParticleTable:
-    """Return a table whose keys `names` are text if they are whole numbers."""
+def _with_types(table: ParticleTable, types: Mapping[str, pa.DataType]) -> ParticleTable:
+    """Return a table whose keys in `types` have these types if they are whole numbers that fit."""
     schema = table.schema
-    names = {name for name in names if pa.types.is_integer(schema.field(name).type)}
+    keys = [dict(part.keys) for fragment in table.fragments for part in fragment.slices]
+    names = {
+        name
+        for name in types.keys() & set(table.partitions)
+        if pa.types.is_integer(schema.field(name).type)
+        and (is_text(types[name]) or all((each[name] or 0) >= 0 for each in keys))
+    }
     if not names:
         return table
     for name in names:
         number = schema.get_field_index(name)
-        schema = schema.set(number, schema.field(number).with_type(pa.string()))
+        schema = schema.set(number, schema.field(number).with_type(types[name]))
+    texts = {name for name in names if is_text(types[name])}
 
     def as_text(keys: Keys) -> Keys:
         return tuple(
-            (name, str(value) if name in names and value is not None else value)
+            (name, str(value) if name in texts and value is not None else value)
             for name, value in keys
         )
 
