@@ -13,7 +13,7 @@ from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import by_source
 from dask_dedup.monitoring.progress import INTERRUPTED
 from dask_dedup.monitoring.progress_bar import in_notebook, notebook_bar
-from dask_dedup.output.layout import DUPLICATES, PARTICLES
+from dask_dedup.output.layout import PARTICLES
 from dask_dedup.output.manifest import (
     CHECKSUM,
     DUPLICATES_ONLY,
@@ -30,7 +30,7 @@ from dask_dedup.pipeline.executors.select import choose_executor
 from dask_dedup.pipeline.failure import translate_errors
 from dask_dedup.pipeline.job import check_unchanged, find_changed
 from dask_dedup.pipeline.manifest_content import list_outputs, versions
-from dask_dedup.pipeline.rejected_rows import RejectedRows
+from dask_dedup.pipeline.rejected_rows import find_rejected_rows
 from dask_dedup.pipeline.resume import find_written
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from dask_dedup.output.store import ResultStore
     from dask_dedup.pipeline.executors import Executor
     from dask_dedup.pipeline.job import Job
+    from dask_dedup.pipeline.rejected_rows import RejectedRows
 
 
 def materialize_result(
@@ -126,7 +127,11 @@ def add_particles(
     if finished is not None:
         return finished
     began, inputs = time.perf_counter(), job.inputs
-    rejected = _rejected_rows(job, store.output, manifest, folder)
+    rejected = [
+        each
+        for table in inputs.tables
+        for each in find_rejected_rows(store.output, manifest, table, folder)
+    ]
     rows = [fragment.rows for fragment in inputs.fragments]
     # What the content of the tables, and of their folders, depends on.
     parts = [MATERIALIZED, manifest["run_id"], manifest["created"], versions(), rows]
@@ -155,24 +160,6 @@ def add_particles(
         return finished
 
 
-def _rejected_rows(
-    job: Job, output: Path, manifest: dict[str, Any], folder: str
-) -> tuple[RejectedRows, ...]:
-    """Return the file of ``duplicates`` of each fragment. Raise InputError if the fragments are others."""
-    files = {
-        entry["fragment"]: RejectedRows(str(output / entry["path"]), entry["sha256"], folder)
-        for entry in manifest["outputs"]
-        if entry["path"].startswith(f"{DUPLICATES}/")
-    }
-    if sorted(files) != list(range(len(job.inputs.fragments))):
-        made = manifest["versions"]["dask-dedup"]
-        raise InputError(
-            f"{output}: made by version {made} in {len(files)} fragments, but this version makes "
-            f"{len(job.inputs.fragments)} of the inputs. Use version {made}."
-        )
-    return tuple(files[number] for number in range(len(files)))
-
-
 def _with_conversion(job: Job, executor: Executor, exposures: ParticleTable | None) -> Job:
     """Return the job with its conversion, if its output format is one. The inputs are scanned for it."""
     if job.output_format not in CONVERSIONS:
@@ -186,7 +173,7 @@ def _write(
     job: Job,
     store: ResultStore,
     staging: Path,
-    rejected: tuple[RejectedRows, ...],
+    rejected: Sequence[RejectedRows],
     executor: Executor,
 ) -> list[FragmentCheckpoint]:
     """Write the fragments that have no checkpoint. Return all checkpoints, sorted by fragment."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dask_dedup.errors import RunError
+from dask_dedup.errors import InputError, RunError
+from dask_dedup.output.layout import DUPLICATES
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.storage.files import read_bytes
 from dask_dedup.storage.paths import at, under
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment
+    from dask_dedup.formats import Fragment, ParticleTable
 
     Indices = NDArray[np.intp]
 
@@ -63,6 +64,27 @@ class RejectedRows:
         keep = np.ones(fragment.rows, dtype=bool)
         keep[find_rows(table, self.path, fragment)] = False
         return keep
+
+
+def find_rejected_rows(
+    output: Path, manifest: dict[str, Any], table: ParticleTable, folder: str
+) -> list[RejectedRows]:
+    """Return the file of ``duplicates`` of each fragment of an input of a result, in order.
+
+    Raise InputError if the run read the input in another number of fragments.
+    """
+    files = {
+        entry["fragment"]: RejectedRows(str(output / entry["path"]), entry["sha256"], folder)
+        for entry in manifest["outputs"]
+        if entry["path"].startswith(f"{DUPLICATES}/") and entry["input"] == table.source
+    }
+    if len(files) != len(table.fragments):
+        made = manifest["versions"]["dask-dedup"]
+        raise InputError(
+            f"{output}: made by version {made}, which read {table.path} in {len(files)} fragments, but this version "
+            f"makes {len(table.fragments)}. Use version {made}."
+        )
+    return [files[number] for number in sorted(files)]
 
 
 def located(table: pa.Table, name: str, folder: str) -> pa.Table:

@@ -26,7 +26,7 @@ from dask_dedup.particles.micrographs.stripping import Stripping
 from dask_dedup.particles.micrographs.table import MicrographTable
 from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.validity import Reason
-from dask_dedup.pipeline.rejected_rows import RejectedRows
+from dask_dedup.pipeline.rejected_rows import find_rejected_rows
 from dask_dedup.results.result_file import Part, ResultFile
 from dask_dedup.storage.access import check_access
 from dask_dedup.storage.files import exists
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dask_dedup.dedup.voting import Voting
     from dask_dedup.formats import ParticleTable
     from dask_dedup.particles.micrographs.table import MicrographTable
+    from dask_dedup.pipeline.rejected_rows import RejectedRows
 
 
 @dataclass(frozen=True)
@@ -293,19 +294,19 @@ class FinishedRun:
         `columns` are further columns to read, if the table has them.
         """
         roles = self.roles[part.source]
-        masks: Iterator[NDArray[np.bool_]] | None = None
+        rejected: list[RejectedRows] = []
         if self.reads_inputs:
             tables = [self._open_input(part.source)]
-            masks = self._masks(part, tables[0], kept=kept)
+            rejected = find_rejected_rows(self.output, self.manifest, tables[0], self.folder)
         else:
             paths = part.kept if kept else part.rejected
             tables = [self.open_output(path, part.source) for path in paths]
         for table in tables:
             names = (*roles.columns, *(name for name in columns if name in table.schema.names))
-            for fragment in table.fragments:
+            for number, fragment in enumerate(table.fragments):
                 rows = read(table, fragment, tuple(dict.fromkeys(names)))
-                if masks is not None:
-                    rows = rows.filter(from_numpy(next(masks)))
+                if rejected:
+                    rows = rows.filter(from_numpy(rejected[number].read_kept(fragment) == kept))
                 yield extract(rows, fragment, roles, self.params, self.micrographs), rows
 
     def locate(self, entry: Mapping[str, Any]) -> str | NamedFiles:
@@ -327,26 +328,6 @@ class FinishedRun:
         if table.rows != entry["rows"]:
             raise InputError(f"{path}: has changed since the run.")
         return table
-
-    def rejected_rows(self, source: int) -> list[RejectedRows]:
-        """Return the files of ``duplicates`` of each fragment of an input, in order."""
-        files = sorted(self.by_fragment(DUPLICATES).items())
-        return [
-            RejectedRows(str(file.path), file.sha256, self.folder)
-            for _, (file,) in files
-            if file.source == source
-        ]
-
-    def _masks(
-        self, part: Part, table: ParticleTable, *, kept: bool
-    ) -> Iterator[NDArray[np.bool_]]:
-        """Yield a mask of the kept or rejected rows of each fragment of an input."""
-        listed = self.rejected_rows(part.source)
-        if len(listed) != len(table.fragments):
-            raise InputError(f"{table.path}: has other fragments than in the run.")
-        for fragment, rejected in zip(table.fragments, listed, strict=True):
-            keep = rejected.read_kept(fragment)
-            yield keep if kept else ~keep
 
 
 def _paths(files: Sequence[ResultFile]) -> tuple[Path, ...]:

@@ -11,6 +11,7 @@ from dask_dedup.arrow import cast_views, filter_rows, without_views
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formats import ParticleTable, StoredSchema, read
 from dask_dedup.pipeline.job import unified_schema
+from dask_dedup.pipeline.rejected_rows import find_rejected_rows
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.recorded_inputs import open_unchanged_inputs
 from dask_dedup.storage.files import status_of
@@ -111,13 +112,8 @@ class _Part:
 
 
 def _parts(run: FinishedRun, tables: Sequence[ParticleTable]) -> Iterator[_Part]:
-    for source, table in enumerate(tables):
-        listed = run.rejected_rows(source)
-        if len(listed) != len(table.fragments):
-            made = run.manifest["versions"]["dask-dedup"]
-            raise InputError(
-                f"{run.output}: made by version {made}, which reads {table.path} in other pieces. Use that version."
-            )
+    for table in tables:
+        listed = find_rejected_rows(run.output, run.manifest, table, run.folder)
         for fragment, rejected in zip(table.fragments, listed, strict=True):
             paths = {part.path for part in fragment.slices}
             files = table.files
