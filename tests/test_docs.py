@@ -224,6 +224,7 @@ class TestNames:
             "--preload-nanny",
             "--scratch",
             "--seconds",
+            "--sessions",
         ]
     )
     KNOWN = frozenset(
