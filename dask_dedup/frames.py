@@ -32,6 +32,7 @@ from dask_dedup.particles.micrographs.name_match import NameMatch, Names, choose
 from dask_dedup.particles.micrographs.table import micrograph_table, name_column
 from dask_dedup.particles.pickers import make_voting
 from dask_dedup.particles.scan_summary import summarize
+from dask_dedup.pipeline.executors.splitting import rows_by
 from dask_dedup.pipeline.separation import spacing_of_picks
 
 if TYPE_CHECKING:
@@ -302,7 +303,7 @@ def _read_picks(rows: Sequence[pa.Table], inputs: Inputs) -> tuple[Picks, list[s
 def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:
     import dask.dataframe as dd
 
-    from dask_dedup.pipeline.executors.exchange import PICKS_META, exchange, fragment_numbers
+    from dask_dedup.pipeline.executors.exchange import PIECES_META, exchange, fragment_numbers
 
     (roles,) = inputs.roles
     narrow = particles[list(roles.columns)]
@@ -317,7 +318,7 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
         narrow,
         inputs,
         number,
-        meta=PICKS_META,
+        meta=PIECES_META,
         align_dataframes=False,
     )
     rejected = exchange(
@@ -327,7 +328,6 @@ def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, 
         inputs.higher_is_better,
         partitions=number,
         groups=number,
-        dtypes={"row": np.dtype("i8")},
     )
     kept, out = (
         dd.map_partitions(
@@ -377,9 +377,8 @@ def _partition_picks(
     if found.problems or found.psize is not None or renames:
         name = f"partition {part} of {_NAME}"
         table = _describe(name, rows.column_names, {name: rows.num_rows})
-        (fragment,) = table.fragments
         checked = Inputs.of([table], [roles], params, inputs.micrographs)
-        summaries = [summarize(found, fragment, roles, params)]
+        summaries = [summarize(found, table.fragments[0], roles, params)]
         check_row_scales(checked, summaries)
         check_rows(checked, summaries)
         check_new_names(checked, summaries)
@@ -387,14 +386,15 @@ def _partition_picks(
     return picks_frame(found.picks, partition)
 
 
-def _decide_partition(
-    picks: Picks, params: DedupParams, higher_is_better: tuple[bool, ...]
-) -> dict[str, NDArray[Any]]:
-    rejections = decide(picks, params, higher_is_better)[0].rejections
-    return {"group": rejections.fragment, "row": rejections.row}
+def _decide_partition(picks: Picks, *rule: Any) -> dict[int, NDArray[np.int64]]:
+    rejections = decide(picks, *rule)[0].rejections
+    return {number: rejections.row[rows] for number, rows in rows_by(rejections.fragment)}
 
 
 def _select(particles: pd.DataFrame, rejected: pd.DataFrame, keep: bool) -> pd.DataFrame:
+    from dask_dedup.pipeline.executors.exchange import pieces_in
+
     mask = np.full(len(particles), keep)
-    mask[rejected["row"].to_numpy()] = not keep
+    for rows in pieces_in(rejected):
+        mask[rows] = not keep
     return particles[mask]

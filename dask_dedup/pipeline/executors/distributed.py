@@ -226,7 +226,7 @@ class DistributedExecutor:
                     plan=shared[1],
                     pure=False,
                 )
-            futures += p2p.exchange_and_write(self.client, job, plan, shared, sending, receiving)
+            futures += p2p.exchange_and_write(self.client, plan, shared, sending, receiving)
         for result in self._finished.results(
             futures, describe_groups("writing", job, [*written.values()])
         ):

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from distributed import span
 
+from dask_dedup.dedup.decide import Decisions
 from dask_dedup.pipeline.executors import tasks
 from dask_dedup.pipeline.executors.batching import groups_of
 from dask_dedup.pipeline.executors.exchange import (
-    PICKS_META,
-    decision_columns,
-    decision_dtypes,
-    decisions_from,
-    empty_frame,
+    PIECES_META,
     exchange,
     fragment_numbers,
     picks_frame,
+    pieces_in,
 )
+from dask_dedup.pipeline.executors.splitting import split_decisions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
 
 def exchange_and_write(
     client: Client,
-    job: Job,
     plan: Plan,
     shared: tuple[Future, Future],
     sending: Sequence[Sequence[int]],
@@ -42,11 +40,11 @@ def exchange_and_write(
 ) -> list[Future]:
     """Submit one graph that shuffles picks, finds duplicates and writes. Return a future per group in `receiving`.
 
-    `shared` has the futures of `job` and `plan`. Each result is a frame with a column ``checkpoint``.
+    `shared` has the futures of the job and of `plan`. Each result is a frame with a column ``checkpoint``.
     """
     if not receiving:
         return []
-    picks = fragment_numbers(sending).map_partitions(_collect, *shared, meta=PICKS_META)
+    picks = fragment_numbers(sending).map_partitions(_collect, *shared, meta=PIECES_META)
     group_of = groups_of(dict(enumerate(receiving)), plan.fragments)
     decisions = exchange(
         picks,
@@ -55,14 +53,13 @@ def exchange_and_write(
         client.submit(tasks.share, group_of, pure=False),
         partitions=plan.partition_rows.size,
         groups=len(receiving),
-        dtypes=decision_dtypes(votes=job.inputs.voting is not None),
         shuffle_method="p2p",
     )
     checkpoints = fragment_numbers(receiving).map_partitions(
         _write,
         decisions,
         *shared,
-        meta=empty_frame({"checkpoint": np.dtype("O")}),
+        meta=pd.DataFrame({"checkpoint": np.empty(0, dtype=object)}),
         align_dataframes=False,
     )
     checkpoints = checkpoints.optimize()
@@ -78,11 +75,10 @@ def _collect(numbers: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
 
 def _decide(
     picks: Picks, job: Job, plan: Plan, group_of: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
-    decisions = tasks.decide(picks, job, plan)
-    return decision_columns(decisions, group_of, votes=job.inputs.voting is not None)
+) -> dict[int, Decisions]:
+    return split_decisions(tasks.decide(picks, job, plan), group_of)
 
 
 def _write(numbers: pd.DataFrame, moved: pd.DataFrame, job: Job, plan: Plan) -> pd.DataFrame:
-    group = numbers["fragment"].tolist()
-    return pd.DataFrame({"checkpoint": [*tasks.write(group, job, plan, decisions_from(moved))]})
+    group, decisions = numbers["fragment"].tolist(), Decisions.concatenate(pieces_in(moved))
+    return pd.DataFrame({"checkpoint": [*tasks.write(group, job, plan, decisions)]})
