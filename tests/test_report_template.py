@@ -31,6 +31,18 @@ def test_a_compiled_template_is_kept_and_used(folder, monkeypatch):
     assert compiled(folder) == before
 
 
+def test_python_that_writes_no_bytecode_uses_compiled_templates_and_keeps_none(folder, monkeypatch):
+    folder.mkdir()
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    template.environment().get_template("preview.html.j2")
+    assert not compiled(folder)
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    template.environment().get_template("preview.html.j2")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(template.Environment, "compile", lambda *_: pytest.fail("compiled again"))
+    assert template.environment().get_template("preview.html.j2")
+
+
 def test_without_a_writable_folder_a_template_is_compiled(folder):
     assert template.environment().get_template("preview.html.j2")
     assert not Path(folder).exists()

@@ -20,6 +20,8 @@ class _CompiledTemplates(FileSystemBytecodeCache):
     """Compiled templates in the folder of compiled modules. To compile them takes as long as to write the report."""
 
     def dump_bytecode(self, bucket: Bucket) -> None:
+        if sys.dont_write_bytecode:
+            return
         with suppress(OSError):  # an installation may be read-only
             super().dump_bytecode(bucket)
 
@@ -33,7 +35,7 @@ def environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        bytecode_cache=None if sys.dont_write_bytecode else _CompiledTemplates(str(folder)),
+        bytecode_cache=_CompiledTemplates(str(folder)),
     )
     found.filters |= {"size": show_size, "percent": percent}
     return found
