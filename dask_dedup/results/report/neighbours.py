@@ -104,7 +104,7 @@ def find_close_pairs(sample: SampledPicks, micrograph: Indices, reach: float) ->
                 found = search.pairs()
         if found is not None:
             one, other, distance = found
-            order = np.argsort(-distance, kind="stable")
+            order = np.argsort(-distance)  # pairs at one distance may come in any order
             return ClosePairs(len(points), reach, one[order], other[order], distance[order])
         reach /= 1.5
         if reach < least:

@@ -251,10 +251,13 @@ def busiest_window(
     share = np.sqrt(MOST_ON_ONE / len(points)) * 0.9
     while True:
         half = size * share / 2
-        cells = np.floor((points - corner) / half).astype(np.int64)
-        counted = cells[rejected] if rejected.any() else cells
-        distinct, counts = np.unique(counted, axis=0, return_counts=True)
-        middle = corner + (distinct[np.argmax(counts)] + 0.5) * half
+        # As complex numbers, which sort by x, then y, faster than rows do.
+        cells = np.floor((points - corner) / half) @ (1, 1j)
+        distinct, counts = np.unique(
+            cells[rejected] if rejected.any() else cells, return_counts=True
+        )
+        cell = distinct[np.argmax(counts)]
+        middle = corner + (np.array([cell.real, cell.imag]) + 0.5) * half
         low = np.clip(middle - half, corner, corner + size - 2 * half)
         inside = ((points >= low) & (points <= low + 2 * half)).all(axis=1)
         if share < _LEAST_SHARE:  # many picks in one place
