@@ -22,7 +22,7 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
     runs = keys[starts]
     rows = np.arange(runs.size, dtype=np.int32)
-    slot = (runs * HASH_FACTOR) >> np.uint64(64 - _TABLE_BITS)
+    slot = ((runs * HASH_FACTOR) >> np.uint64(64 - _TABLE_BITS)).view(np.int64)
     last_in_slot = np.empty(2**_TABLE_BITS, dtype=np.int32)
     last_in_slot[slot] = rows
     same = last_in_slot[slot]
@@ -30,10 +30,15 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     other = np.flatnonzero(runs[same] != runs)
     same[other] = other
     first = np.flatnonzero(same == rows)
-    distinct = np.unique(runs[first])
+    first = first[np.argsort(runs[first])]
+    distinct = runs[first]
+    new = np.append(True, distinct[1:] != distinct[:-1])[: first.size]
     number = np.empty(runs.size, dtype=np.intp)
-    number[first] = np.searchsorted(distinct, runs[first])
-    return distinct, np.repeat(number[same], np.diff(starts, append=keys.size))
+    number[first] = np.cumsum(new) - 1
+    inverse = number[same]
+    if runs.size < keys.size:
+        inverse = np.repeat(inverse, np.diff(starts, append=keys.size))
+    return distinct[new], inverse
 
 
 def constant_column(value: Any, rows: int) -> NDArray[Any]:
@@ -62,9 +67,12 @@ class ArrayTable:
 
     def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Self:
         """Return a table of the selected rows. `rows` holds row numbers or is a boolean mask."""
-        number = int(np.count_nonzero(rows)) if rows.dtype == bool else rows.size
-        taken = {name: _take(column, rows, number) for name, column in self.columns().items()}
-        return self.from_columns(taken)
+        if rows.dtype == bool:
+            # A mask without a pattern takes NumPy four times as long, for each column.
+            rows = np.flatnonzero(rows)
+        return self.from_columns(
+            {name: _take(column, rows) for name, column in self.columns().items()}
+        )
 
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Map each column name to its array."""
@@ -78,9 +86,14 @@ class ArrayTable:
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Concatenate the rows of the tables `parts`. Return an empty table if `parts` is empty."""
+        filled = [part for part in parts if len(part)]
+        if len(filled) == 1:
+            return filled[0]
         return cls.from_columns(
             {
-                name: np.concatenate([np.empty(0, dtype), *(getattr(part, name) for part in parts)])
+                name: np.concatenate(
+                    [np.empty(0, dtype), *(getattr(part, name) for part in filled)]
+                )
                 for name, dtype in cls.dtypes.items()
             }
         )
@@ -92,7 +105,7 @@ def dtypes_of(table: type[ArrayTable], *dtypes: str) -> dict[str, np.dtype[np.ge
     return dict(zip(names, map(np.dtype, dtypes), strict=True))
 
 
-def _take(column: NDArray[Any], rows: NDArray[Any], number: int) -> NDArray[Any]:
+def _take(column: NDArray[Any], rows: NDArray[Any]) -> NDArray[Any]:
     if column.size and not any(column.strides):
-        return constant_column(column[0], number)
-    return np.asarray(column[rows])
+        return constant_column(column[0], rows.size)
+    return column.take(rows)
