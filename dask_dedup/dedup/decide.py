@@ -93,6 +93,8 @@ class Rejections(ArrayTable):
 
     def in_order(self) -> Self:
         """Return the table sorted by the row id of the rejected particles."""
+        if (self.row_id[1:] > self.row_id[:-1]).all():  # the usual case
+            return self
         return self.take(np.argsort(self.row_id))
 
 
@@ -252,23 +254,29 @@ def _rejections(
 ) -> Rejections:
     """Make the table of the rejected particles with the row numbers `rows`."""
     winners = result.winner[rows]
-    rejected, winner, none = picks.take(rows), picks.take(winners), winners == NO_WINNER
+    none = np.flatnonzero(winners == NO_WINNER)
+
+    def of_winner(column: NDArray[Any], missing: Any) -> NDArray[Any]:
+        values = column[winners]
+        values[none] = missing
+        return values
+
     return Rejections(
-        row_id=rejected.row_id,
-        micrograph=rejected.micrograph,
-        uid=rejected.uid,
-        score=rejected.score,
-        source=rejected.source,
-        half=rejected.half,
+        row_id=picks.row_id[rows],
+        micrograph=picks.micrograph[rows],
+        uid=picks.uid[rows],
+        score=picks.score[rows],
+        source=picks.source[rows],
+        half=picks.half[rows],
         standing=standing[rows],
         votes=np.where(counted.outvoted[rows], counted.votes[rows], np.uint16(0)),
-        winner_row_id=np.where(none, NO_ROW_ID, winner.row_id),
-        winner_uid=np.where(none, np.uint64(0), winner.uid),
-        winner_score=np.where(none, np.nan, winner.score),
-        winner_source=np.where(none, np.uint16(0), winner.source),
-        winner_half=np.where(none, np.int8(NO_HALF), winner.half),
-        winner_standing=np.where(none, np.nan, standing[winners]),
-        winner_votes=np.where(none, np.uint16(0), counted.votes[winners]),
+        winner_row_id=of_winner(picks.row_id, NO_ROW_ID),
+        winner_uid=of_winner(picks.uid, 0),
+        winner_score=of_winner(picks.score, np.nan),
+        winner_source=of_winner(picks.source, 0),
+        winner_half=of_winner(picks.half, NO_HALF),
+        winner_standing=of_winner(standing, np.nan),
+        winner_votes=of_winner(counted.votes, 0),
         distance=result.distance[rows],
-        invalid=rejected.invalid,
+        invalid=picks.invalid[rows],
     )

@@ -214,7 +214,7 @@ def _suppress_pairs(n: int, keys: Keys, i: Indices, j: Indices, distance: Floats
     rank[rows] = np.arange(rows.size)
     i, j = rank[i], rank[j]
     ranked = _greedy(np.minimum(i, j), np.maximum(i, j), distance, rows.size)
-    result, lost = Suppression.keep_all(n, found), ranked.rejected
+    result, lost = Suppression.keep_all(n, found), np.flatnonzero(ranked.rejected)
     result.reject(rows[lost], rows[ranked.winner[lost]], ranked.distance[lost])
     return result
 
@@ -224,7 +224,7 @@ def _greedy(better: Indices, worse: Indices, distance: Floats, n: int) -> Suppre
     rejected = reject_worse(better, worse, np.ones(better.size, dtype=bool), n)
     winner = np.full(n, n, dtype=np.intp)
     to_winner = np.full(n, np.nan)
-    by_kept = ~rejected[better]
+    by_kept = np.flatnonzero(~rejected[better])
     better, worse, distance = better[by_kept], worse[by_kept], distance[by_kept]
     np.minimum.at(winner, worse, better)
     best = winner[worse] == better
@@ -260,10 +260,10 @@ def reject_worse(better: Indices, worse: Indices, bits: Bits, n: int) -> Bits:
         waits = np.zeros_like(rejected)
         _add_bits(waits, b, undecided)
         lost = undecided & ~waits[a]
-        some = lost.astype(bool, copy=False)
+        some = np.flatnonzero(lost)
         _add_bits(rejected, b[some], lost[some])
         undecided = undecided & ~(rejected[a] | rejected[b])
-        some = undecided.astype(bool, copy=False)
+        some = np.flatnonzero(undecided)
         a, b, undecided = a[some], b[some], undecided[some]
     # Sorted by the better row: all pairs that could reject it come earlier.
     by_rank = np.argsort(a, kind="stable")

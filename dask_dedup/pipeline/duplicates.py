@@ -147,9 +147,10 @@ def locate(
     inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
     """Return the input file of each row id, and the row within that file. Both are null where `known` is False."""
-    fragments = [
-        inputs.fragments[number] for number in np.unique(fragment_of(row_id[known])).tolist()
-    ]
+    at = np.flatnonzero(known)
+    row_id = row_id[at]
+    numbers = np.flatnonzero(np.bincount(fragment_of(row_id)))
+    fragments = [inputs.fragments[number] for number in numbers.tolist()]
     starts, first_rows, paths = [], [], []
     for fragment in fragments:
         row = 0
@@ -159,12 +160,12 @@ def locate(
             paths.append(piece.path)
             row += piece.rows
     starts_array = np.array(starts, dtype=np.uint64)
-    piece_of = np.searchsorted(starts_array, row_id[known], side="right") - 1
+    piece_of = np.searchsorted(starts_array, row_id, side="right") - 1
     distinct = {path: code for code, path in enumerate(dict.fromkeys(paths))}
     code_of = np.array([distinct[path] for path in paths], dtype=np.int32)
-    rows, codes = np.zeros(row_id.size, dtype=np.int64), np.zeros(row_id.size, dtype=np.int32)
-    rows[known] = (row_id[known] - starts_array[piece_of]).astype(np.int64)
-    rows[known] += np.array(first_rows, dtype=np.int64)[piece_of]
-    codes[known] = code_of[piece_of]
+    rows, codes = np.zeros(known.size, dtype=np.int64), np.zeros(known.size, dtype=np.int32)
+    first_row = np.array(first_rows, dtype=np.int64)[piece_of]
+    rows[at] = (row_id - starts_array[piece_of]).astype(np.int64) + first_row
+    codes[at] = code_of[piece_of]
     files = pa.DictionaryArray.from_arrays(from_numpy(codes, known), from_strings(list(distinct)))
     return files, from_numpy(rows, known)

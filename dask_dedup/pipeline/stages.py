@@ -127,6 +127,8 @@ def collect_picks(
         picks = scan_fragment(job, number)[1].picks
     partition = _partitions(plan, picks)
     moves = partition >= 0
+    if moves.all():
+        return picks, partition
     return picks.take(moves), partition[moves]
 
 
