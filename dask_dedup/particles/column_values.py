@@ -95,7 +95,9 @@ class Columns:
         column = self.rows.column(name)
         kind = column.type
         # Each column contiguous in memory, because NumPy is slow along a short axis.
-        result = np.full((width, len(self)), np.nan).T
+        result = np.empty((width, len(self))).T
+        if column.null_count:
+            result[:] = np.nan
         if pa.types.is_null(kind):
             return result
         if not _is_list(kind):

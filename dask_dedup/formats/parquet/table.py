@@ -234,9 +234,10 @@ def read(
     table: ParticleTable, fragment: Fragment, columns: Sequence[str] | None = None
 ) -> pa.Table:
     """Read the named columns of a fragment, by default all columns. Text is dictionary-encoded."""
-    schema = held_schema(table.schema)
+    schema = table.schema
     if columns is not None:
         schema = pa.schema([schema.field(name) for name in columns])
+    schema = held_schema(schema)
     parts = [read_slice(part, schema) for part in fragment.slices]
     if not parts:
         return schema.empty_table()

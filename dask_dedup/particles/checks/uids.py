@@ -133,7 +133,8 @@ def find_repeated(runs: Sequence[Uids]) -> Uids:
     found = []
     for block in range(blocks):
         parts = [run[cut[block] : cut[block + 1]] for run, cut in zip(runs, cuts, strict=True)]
-        values = np.sort(np.concatenate(parts), kind="stable")  # merges sorted runs
+        # NumPy's stable sort would merge the sorted runs, but takes three times as long.
+        values = np.sort(np.concatenate(parts))
         found.append(values[1:][values[1:] == values[:-1]])
     return np.unique(np.concatenate(found))
 
