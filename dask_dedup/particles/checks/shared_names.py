@@ -52,9 +52,13 @@ def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterato
     }
     names = _compared_names(inputs, summaries, keys)
     stored = _stored_keys(summaries)
-    moved = _shared_more_by_name(names, stored) if inputs.roles[0].match != "name" else {}
-    if moved:
-        yield _by_name_warning(inputs, names, stored, max(moved, key=lambda each: moved[each]))
+    moved: dict[int, int] = {}
+    if inputs.roles[0].match != "name":
+        bare = _count_bare(names)
+        moved = _shared_more_by_name(bare, stored)
+        if moved:
+            most = max(moved, key=lambda each: moved[each])
+            yield _by_name_warning(inputs, names, bare, stored, most)
     alone = [source for source in keys if not common[source] and source not in moved]
     normal = _one_micrograph_each(inputs, names, alone)
     if strange := [source for source in alone if source not in normal]:
@@ -73,13 +77,17 @@ def _stored_keys(summaries: Sequence[ScanSummary]) -> dict[int, set[int]]:
 
 
 def _by_name_warning(
-    inputs: Inputs, names: Mapping[int, set[Name]], stored: Mapping[int, set[int]], moved: int
+    inputs: Inputs,
+    names: Mapping[int, set[Name]],
+    bare: Mapping[int, Counter[Name]],
+    stored: Mapping[int, set[int]],
+    moved: int,
 ) -> str:
     """Warn about an input of which matching by name would unite more micrographs with another input."""
-    unique = _unique_bare(names[moved])
+    unique = _unique(bare[moved])
     pairs = [
-        (len(unique & _unique_bare(known)), len(stored[moved] & stored[source]), source)
-        for source, known in names.items()
+        (len(unique & _unique(known)), len(stored[moved] & stored[source]), source)
+        for source, known in bare.items()
         if source != moved
     ]
     by_name, by_path, other = max(pairs, key=lambda pair: pair[0] - pair[1])
@@ -91,7 +99,7 @@ def _by_name_warning(
     found = f"{who} have no micrograph in common by {match} (column {_columns(inputs)})"
     if by_path:
         found = f"matching by {match} unites {counted(by_path, 'micrograph')} of {who}"
-    clash = any(len(_bare(known)) > len(_unique_bare(known)) for known in names.values())
+    clash = any(count > 1 for known in bare.values() for count in known.values())
     cure = _cure_of_names(inputs) if clash else parameter("match_micrographs", "name")
     examples = _examples(inputs, {one: names[one], two: names[two]})
     listed = f" ({examples})" if examples else ""
@@ -231,31 +239,39 @@ def _compared_names(
 
 
 def _shared_more_by_name(
-    names: Mapping[int, set[Name]], stored: Mapping[int, set[int]]
+    bare: Mapping[int, Counter[Name]], stored: Mapping[int, set[int]]
 ) -> dict[int, int]:
     """Return the inputs that share clearly more micrographs by bare name than by key, and how many more.
 
     A micrograph counts once for each other input that has it.
     """
-    unique = {source: _unique_bare(known) for source, known in names.items()}
-    by_key = Counter(key for source in names for key in stored[source])
+    unique = {source: _unique(known) for source, known in bare.items()}
+    by_key = Counter(key for source in bare for key in stored[source])
     by_name = Counter(name for known in unique.values() for name in known)
     more = {}
-    for source in names:
+    for source in bare:
         keys = sum(by_key[key] - 1 for key in stored[source])
-        bare = sum(by_name[name] - 1 for name in unique[source])
-        if bare > _CLEARLY_MORE * keys:
-            more[source] = bare - keys
+        names = sum(by_name[name] - 1 for name in unique[source])
+        if names > _CLEARLY_MORE * keys:
+            more[source] = names - keys
     return more
 
 
-def _bare(names: set[Name]) -> list[Name]:
-    return [(bare_name(name), group) for name, group in names]
+def _count_bare(names: Mapping[int, set[Name]]) -> dict[int, Counter[Name]]:
+    """Count the micrographs of each input by bare name."""
+    # A bare name takes long, and most inputs have the same names.
+    bare = {
+        name: bare_name(name) for name in {name for known in names.values() for name, _ in known}
+    }
+    return {
+        source: Counter((bare[name], group) for name, group in known)
+        for source, known in names.items()
+    }
 
 
-def _unique_bare(names: set[Name]) -> set[Name]:
+def _unique(bare: Counter[Name]) -> set[Name]:
     """Return the bare names that only one micrograph of an input has. Others cannot be matched by name."""
-    return {name for name, count in Counter(_bare(names)).items() if count == 1}
+    return {name for name, count in bare.items() if count == 1}
 
 
 def _columns(inputs: Inputs) -> str:
