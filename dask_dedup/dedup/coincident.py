@@ -31,6 +31,8 @@ class CoincidentGroups:
         Row number of the best-ranked row of each group.
     rows : (g,) intp
         Number of rows in each group.
+    members : (n,) intp
+        Row numbers, group by group, in any order within a group.
     mutual : (g,) bool
         Whether the rows of a group are duplicates of each other: False if a label forbids it.
     """
@@ -38,6 +40,7 @@ class CoincidentGroups:
     group: Indices
     best: Indices
     rows: Indices
+    members: Indices
     mutual: Bools
 
 
@@ -71,7 +74,7 @@ def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
     mutual = np.ones(starts.size, dtype=bool)
     for label in points.labels:
         mutual &= label[order[starts]] < 0
-    return CoincidentGroups(group, best_of_runs(order, starts, keys), rows, mutual)
+    return CoincidentGroups(group, best_of_runs(order, starts, keys), rows, order, mutual)
 
 
 def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:

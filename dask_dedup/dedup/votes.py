@@ -171,7 +171,7 @@ def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pair
     voter, voted = np.where(lost[i], i, j), np.where(lost[i], j, i)
     if groups is None:
         return voter, voted, apart
-    members, starts = np.argsort(groups.group, kind="stable"), np.cumsum(groups.rows) - groups.rows
+    members, starts = groups.members, np.cumsum(groups.rows) - groups.rows
     # Of a kept group one row is kept, unless a label forbids that the others are its duplicates.
     kept = np.where(groups.mutual, 1, groups.rows)
     members_kept = members.copy()
@@ -281,10 +281,11 @@ def count_votes(
     slot = np.append(own, ballots.voted) * pickers + picker[voter]
     apart = np.append(np.full(own.size, -1.0), ballots.distance)
     order = np.argsort(slot)
-    starts = _starts(slot[order])
+    slot = slot[order]
+    starts = _starts(slot)
     nearest, least = _nearest_of_runs(voter[order], apart[order], starts, keys)
     least = np.maximum(least, 0.0)
-    voted, by = np.divmod(slot[order][starts], pickers)
+    voted, by = np.divmod(slot[starts], pickers)
     same = _find_coincident_voters(picks, voted, nearest, least)
 
     seen = np.zeros((int(micrographs.max(initial=-1)) + 1, pickers), dtype=bool)

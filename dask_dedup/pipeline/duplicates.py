@@ -147,7 +147,7 @@ def locate(
     inputs: Inputs, row_id: NDArray[np.uint64], known: NDArray[np.bool_]
 ) -> tuple[pa.DictionaryArray, pa.Array]:
     """Return the input file of each row id, and the row within that file. Both are null where `known` is False."""
-    at = np.flatnonzero(known)
+    at = slice(None) if known.all() else np.flatnonzero(known)
     row_id = row_id[at]
     numbers = np.flatnonzero(np.bincount(fragment_of(row_id)))
     fragments = [inputs.fragments[number] for number in numbers.tolist()]

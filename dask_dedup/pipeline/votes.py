@@ -123,8 +123,9 @@ def tally_votes(inputs: Inputs, votes: Votes) -> VoteCounts | None:
 
 
 def _count_kept(values: NDArray[np.integer], kept: NDArray[np.bool_]) -> list[tuple[int, int, int]]:
-    """Return each distinct value, with its numbers of rows and of kept rows."""
-    distinct, at = np.unique(values, return_inverse=True)
-    total = np.bincount(at, minlength=distinct.size)
-    stay = np.bincount(at[kept], minlength=distinct.size)
-    return list(zip(distinct.tolist(), total.tolist(), stay.tolist(), strict=True))
+    """Return each distinct value from 0 to 65,535, with its numbers of rows and of kept rows."""
+    total = np.bincount(values)
+    stay = np.bincount(values[kept], minlength=total.size)
+    distinct = np.flatnonzero(total)
+    counts = (distinct, total[distinct], stay[distinct])
+    return list(zip(*(each.tolist() for each in counts), strict=True))
