@@ -74,6 +74,17 @@ class ArrayTable:
             {name: _take(column, rows) for name, column in self.columns().items()}
         )
 
+    def split(self, parts: Sequence[NDArray[np.intp]]) -> list[Self]:
+        """Return a table for each array of row numbers in `parts`."""
+        # All parts of one column after the other: it stays in the cache of the processor.
+        taken = {
+            name: [_take(column, rows) for rows in parts] for name, column in self.columns().items()
+        }
+        return [
+            self.from_columns({name: each[part] for name, each in taken.items()})
+            for part in range(len(parts))
+        ]
+
     def columns(self) -> dict[str, NDArray[np.generic]]:
         """Map each column name to its array."""
         return {name: getattr(self, name) for name in self.dtypes}

@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 
 from dask_dedup.dedup.picks import Picks
-from dask_dedup.pipeline.executors.splitting import rows_by
+from dask_dedup.pipeline.executors.splitting import split_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -58,8 +58,7 @@ def pieces_in(frame: pd.DataFrame) -> list[Any]:
 
 def picks_frame(picks: Picks, partition: NDArray[np.integer]) -> pd.DataFrame:
     """Return a pandas frame that sends picks to shuffle partitions. `partition` is that of each pick."""
-    by_partition = rows_by(partition.astype(np.int32, copy=False))
-    return pieces_frame({number: picks.take(rows) for number, rows in by_partition})
+    return pieces_frame(split_by(picks, partition.astype(np.int32, copy=False)))
 
 
 def exchange(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from dask_dedup.dedup.decide import Decisions
+from dask_dedup.dedup.arrays import ArrayTable
+from dask_dedup.dedup.decide import Decisions, Rejections
+from dask_dedup.dedup.votes import Votes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
+
+Table = TypeVar("Table", bound=ArrayTable)
 
 
 def rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -21,6 +25,12 @@ def rows_by(number: NDArray[np.signedinteger]) -> Iterator[tuple[int, NDArray[np
     order = np.argsort(small, kind="stable")
     distinct, starts = np.unique(number[order], return_index=True)
     return zip(distinct.tolist(), np.split(order, starts[1:]), strict=False)
+
+
+def split_by(table: Table, number: NDArray[np.signedinteger]) -> dict[int, Table]:
+    """Split a table by the value of `number` of each row. The values are in ascending order."""
+    rows = dict(rows_by(number))
+    return dict(zip(rows, table.split(list(rows.values())), strict=True))
 
 
 def split_decisions(
@@ -34,11 +44,9 @@ def split_decisions(
     numbers = [rejections.fragment, votes.fragment]
     if group_of is not None:
         numbers = [group_of[each] for each in numbers]
-    none = np.empty(0, dtype=np.intp)
-    rejected, voted = (dict(rows_by(each)) for each in numbers)
+    no_rejections, no_votes = Rejections.concatenate([]), Votes.concatenate([])
+    rejected, voted = split_by(rejections, numbers[0]), split_by(votes, numbers[1])
     return {
-        number: Decisions(
-            rejections.take(rejected.get(number, none)), votes.take(voted.get(number, none))
-        )
+        number: Decisions(rejected.get(number, no_rejections), voted.get(number, no_votes))
         for number in {**rejected, **voted}
     }

@@ -21,7 +21,7 @@ from dask_dedup.particles.checks.uids import RepeatedUids, find_fragments, find_
 from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.held import HeldPicks
 from dask_dedup.pipeline.executors.memory import WritingMemory
-from dask_dedup.pipeline.executors.splitting import rows_by, split_decisions
+from dask_dedup.pipeline.executors.splitting import split_by, split_decisions
 from dask_dedup.storage.paths import using_endpoint
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def collect_by_partition(
 ) -> dict[int, Picks]:
     """Return the picks of fragments that are shuffled, by shuffle partition."""
     picks, partition = collect(group, job, plan, held)
-    return {number: picks.take(rows) for number, rows in rows_by(partition)}
+    return split_by(picks, partition)
 
 
 def decide(picks: Picks, job: Job, plan: Plan) -> Decisions:

@@ -17,7 +17,7 @@ from dask_dedup.particles.checks.uids import find_repeated_uids
 from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.held import HeldPicks
 from dask_dedup.pipeline.executors.memory import WritingMemory
-from dask_dedup.pipeline.executors.splitting import rows_by, split_decisions
+from dask_dedup.pipeline.executors.splitting import split_by, split_decisions
 from dask_dedup.pipeline.notes import take_sampled
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class ThreadExecutor:
             self.emit(events.collected(number, len(picks), time.perf_counter() - began))
             if number in self._picks and len(picks) == job.inputs.fragments[number].rows:
                 self._picks[number] = take_sampled(plan.sample, self._picks[number])
-            return [(number, picks.take(rows)) for number, rows in rows_by(partition)]
+            return list(split_by(picks, partition).items())
 
         partitions: list[list[Picks]] = [[] for _ in plan.partition_rows]
         for parts in run(collect, plan.sending_fragments):
