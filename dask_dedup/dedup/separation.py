@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
@@ -309,9 +310,12 @@ def _reject_distinct(
     """Do what `_reject` does, for points no two of which coincide, with a KD-tree."""
     n, known = len(points), separations.size
     search = pairs.PairSearch.over(points, separations[-1])
-    most = min(MOST_PAIRS * n, PAIR_BUDGET)
-    while known and search.within(separations[known - 1]).estimate() > most:
-        known -= 1
+    most: float = min(MOST_PAIRS * n, PAIR_BUDGET)
+    if search.estimate() > most:
+        # Estimates rise with the separation, as all are from the same points.
+        known = bisect_right(
+            separations, most, hi=known - 1, key=lambda each: search.within(each).estimate()
+        )
     if not known:
         return np.zeros(n, dtype=np.uint32), 0
     found = search.within(separations[known - 1]).pairs()
