@@ -38,28 +38,40 @@ class Census:
         Particles on each that are compared.
     fragments : (m,) int64
         Fragments with particles of each.
-    fragment, number : (k,) int64
-        Each pair of a fragment and a micrograph on it: number of the fragment, and index of the micrograph in `keys`.
     """
 
     keys: NDArray[np.uint64]
     rows: NDArray[np.int64]
     fragments: NDArray[np.int64]
-    fragment: NDArray[np.int64]
-    number: NDArray[np.int64]
+
+    def find(self, summary: ScanSummary) -> NDArray[np.intp]:
+        """Return the index in `keys` of each micrograph of a fragment."""
+        return np.searchsorted(self.keys, summary.micrographs)
 
 
 def count_micrographs(summaries: Sequence[ScanSummary]) -> Census:
     """Count the particles on each micrograph of all fragments."""
-    keys = np.concatenate([np.empty(0, np.uint64), *(summary.micrographs for summary in summaries)])
-    counts = np.concatenate([np.empty(0, np.int64), *(summary.counts for summary in summaries)])
-    fragment = np.repeat(
-        np.array([summary.fragment for summary in summaries], dtype=np.int64),
-        [summary.micrographs.size for summary in summaries],
-    )
-    distinct, number, fragments = np.unique(keys, return_inverse=True, return_counts=True)
-    rows = np.bincount(number, weights=counts, minlength=distinct.size).astype(np.int64)
-    return Census(distinct, rows, fragments, fragment, number)
+    keys = _distinct([summary.micrographs for summary in summaries])
+    census = Census(keys, np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64))
+    for summary in summaries:
+        at = census.find(summary)
+        census.rows[at] += summary.counts
+        census.fragments[at] += 1
+    return census
+
+
+def _distinct(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Return the distinct values of all arrays, sorted."""
+    keys, waiting, size = np.empty(0, np.uint64), [], 0
+    for number, part in enumerate(parts, start=1):
+        waiting.append(part)
+        size += part.size
+        # In random order, all fragments together have many times as many keys as there are micrographs.
+        if size > keys.size or number == len(parts):
+            # With counts, NumPy sorts, which is faster than its hash table.
+            keys, _ = np.unique(np.concatenate([keys, *waiting]), return_counts=True)
+            waiting, size = [], 0
+    return keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,22 +158,24 @@ def make_plan(
     Micrographs found only in written fragments are not shuffled. `census` is that of `summaries`, if it is known.
     """
     census = census or count_micrographs(summaries)
-    distinct, rows, fragment, number = census.keys, census.rows, census.fragment, census.number
     unwritten = sorted({summary.fragment for summary in summaries} - set(written))
     straddles = census.fragments > 1
     if written:
-        needed = np.zeros(distinct.size, dtype=bool)
-        needed[number[np.isin(fragment, unwritten)]] = True
+        needed = np.zeros(census.keys.size, dtype=bool)
+        for summary in summaries:
+            if summary.fragment not in written:
+                needed[census.find(summary)] = True
         straddles &= needed
-    partition, partition_rows = pack(rows[straddles])
+    sending = [each.fragment for each in summaries if straddles[census.find(each)].any()]
+    partition, partition_rows = pack(census.rows[straddles])
     return Plan(
-        rows=int(rows.sum()),
+        rows=int(census.rows.sum()),
         fragments=len(summaries),
-        micrographs=int(distinct.size),
-        straddling=distinct[straddles],
+        micrographs=int(census.keys.size),
+        straddling=census.keys[straddles],
         partition=partition,
         partition_rows=partition_rows,
-        sending_fragments=tuple(np.unique(fragment[straddles[number]]).tolist()),
+        sending_fragments=tuple(sorted(sending)),
         unwritten=tuple(unwritten),
         invalid={summary.fragment: summary.invalid for summary in summaries if summary.invalid},
         sample=sample,
