@@ -41,6 +41,20 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     return distinct[new], inverse
 
 
+def distinct_keys(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    """Return the distinct keys in all of several arrays, sorted."""
+    keys, waiting, size = np.empty(0, np.uint64), [], 0
+    for number, part in enumerate(parts, start=1):
+        waiting.append(part)
+        size += part.size
+        # In random order, all fragments together have many times as many keys as there are micrographs.
+        if size > keys.size or number == len(parts):
+            # With counts, NumPy sorts, which is faster than its hash table.
+            keys, _ = np.unique(np.concatenate([keys, *waiting]), return_counts=True)
+            waiting, size = [], 0
+    return keys
+
+
 def constant_column(value: Any, rows: int) -> NDArray[Any]:
     """Return a read-only array that repeats one value. It takes no memory per row."""
     return np.broadcast_to(value, rows)

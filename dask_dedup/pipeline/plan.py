@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import unique_inverse
+from dask_dedup.dedup.arrays import distinct_keys, unique_inverse
 from dask_dedup.formatting import counted
 from dask_dedup.particles.sample import NO_SAMPLE
 
@@ -51,27 +51,13 @@ class Census:
 
 def count_micrographs(summaries: Sequence[ScanSummary]) -> Census:
     """Count the particles on each micrograph of all fragments."""
-    keys = _distinct([summary.micrographs for summary in summaries])
+    keys = distinct_keys([summary.micrographs for summary in summaries])
     census = Census(keys, np.zeros(keys.size, np.int64), np.zeros(keys.size, np.int64))
     for summary in summaries:
         at = census.find(summary)
         census.rows[at] += summary.counts
         census.fragments[at] += 1
     return census
-
-
-def _distinct(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Return the distinct values of all arrays, sorted."""
-    keys, waiting, size = np.empty(0, np.uint64), [], 0
-    for number, part in enumerate(parts, start=1):
-        waiting.append(part)
-        size += part.size
-        # In random order, all fragments together have many times as many keys as there are micrographs.
-        if size > keys.size or number == len(parts):
-            # With counts, NumPy sorts, which is faster than its hash table.
-            keys, _ = np.unique(np.concatenate([keys, *waiting]), return_counts=True)
-            waiting, size = [], 0
-    return keys
 
 
 @dataclass(frozen=True, slots=True)

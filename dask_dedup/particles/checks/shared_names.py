@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from dask_dedup.dedup.arrays import distinct_keys
 from dask_dedup.dedup.renaming import parse_rename
 from dask_dedup.formats import by_source
 from dask_dedup.formats.parquet.footer import parse_hive_key
@@ -40,7 +41,7 @@ _NAMED = 3
 def shared_warnings(inputs: Inputs, summaries: Sequence[ScanSummary]) -> Iterator[str]:
     """Yield warnings about inputs that share no micrograph, or fewer by path than by bare name."""
     keys = {
-        source: np.unique(np.concatenate([summary.micrographs for summary in mine]))
+        source: distinct_keys([summary.micrographs for summary in mine])
         for source, mine in by_source(s for s in summaries if s.micrographs.size).items()
     }
     if len(keys) < 2:
