@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from dask_dedup.particles.micrographs.table import MicrographTable
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Inputs:
     """Opened particle tables, with the settings needed to read particles from them."""
 
@@ -73,7 +74,7 @@ class Inputs:
         """Rows of all tables."""
         return sum(table.rows for table in self.tables)
 
-    @property
+    @cached_property
     def first_rows(self) -> NDArray[np.int64]:
         """Number of the first row of each fragment within its input, (f,)."""
         rows = np.array([fragment.rows for fragment in self.fragments], dtype=np.int64)

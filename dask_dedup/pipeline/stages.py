@@ -6,7 +6,6 @@ Any stage may run twice, because its results and files depend only on its argume
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.micrographs.row_keys import RowMicrographs
 from dask_dedup.particles.programs import MICROGRAPH_PATH
-from dask_dedup.particles.sampled_rows import micrograph_paths
+from dask_dedup.particles.sampled_rows import micrograph_paths, sampled_columns
 from dask_dedup.particles.scan_summary import ScanSummary, summarize
 from dask_dedup.particles.scanned_sample import scan_sample
 from dask_dedup.pipeline.fragment_files import (
@@ -91,7 +90,10 @@ def scan_fragment(
     inputs = job.inputs
     fragment = inputs.fragments[number]
     roles = inputs.roles[fragment.source]
-    rows = read(inputs.tables[fragment.source], fragment, roles.scanned_columns)
+    table, wanted = inputs.tables[fragment.source], roles.scanned_columns
+    if name_densest and roles.match == "uid":
+        wanted = sampled_columns(roles, table.schema.names)
+    rows = read(table, fragment, wanted)
     check_rows(rows, fragment)
     found = extract(rows, fragment, roles, inputs.params, inputs.micrographs)
     names = None if roles.match == "uid" else rows.column(roles.micrograph)
@@ -110,8 +112,7 @@ def scan_fragment(
     if name_densest:
         keys = summary.micrographs[np.argsort(-summary.counts, kind="stable")[:LISTED]]
         picks = found.picks.take(np.isin(found.picks.micrograph, keys))
-        columns = partial(read, inputs.tables[fragment.source], fragment)
-        paths = _paths(inputs, fragment, columns, picks)
+        paths = _paths(inputs, fragment, rows.select, picks)
         summary = replace(summary, densest_paths=list(paths.values()))
     return summary, Scanned(found.picks, sorted_uids(found.picks, roles), names)
 
