@@ -560,7 +560,7 @@ class TestEngines:
     def source(self, tmp_path, monkeypatch):
         monkeypatch.setattr(parquet, "FRAGMENT_BYTES", 1)
         monkeypatch.setattr(fragments, "PIECE_BYTES", 4_000)
-        return sessions(tmp_path / "in", rows=60, files=3, columns={"kind": ["x", "y", "z"] * 60})
+        return sessions(tmp_path / "in", rows=30, files=3, columns={"kind": ["x", "y", "z"] * 30})
 
     @pytest.mark.parametrize("columns", [(), ("kind",)])
     def test_a_run_is_resumed(self, source, tmp_path, monkeypatch, columns):
