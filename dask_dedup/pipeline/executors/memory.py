@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import contextmanager, nullcontext
 from itertools import accumulate
 from threading import Condition
@@ -48,6 +49,13 @@ def choose_held(fragments: Sequence[Fragment], memory: float) -> list[bool]:
     """Return whether all picks of each fragment stay in memory, if `memory` bytes of picks may."""
     rows = accumulate(fragment.rows for fragment in fragments)
     return [each * PICK_BYTES <= memory for each in rows]
+
+
+def return_freed_memory() -> None:
+    """Return freed memory to the system. glibc keeps most of it: with 100 million uids, a gigabyte."""
+    # Other C libraries lack the function.
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def scratch_full(workers: Iterable[Mapping[str, Any]]) -> str:

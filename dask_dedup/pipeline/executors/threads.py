@@ -16,7 +16,7 @@ from dask_dedup.formatting import counted
 from dask_dedup.particles.checks.uids import find_repeated_uids
 from dask_dedup.pipeline import events, stages
 from dask_dedup.pipeline.executors.held import HeldPicks
-from dask_dedup.pipeline.executors.memory import WritingMemory
+from dask_dedup.pipeline.executors.memory import WritingMemory, return_freed_memory
 from dask_dedup.pipeline.executors.splitting import split_by, split_decisions
 from dask_dedup.pipeline.notes import take_sampled
 
@@ -99,7 +99,10 @@ class ThreadExecutor:
     def find_repeated_uids(self, job: Job) -> RepeatedUids:
         """Find the uids that occur more than once, which takes 8 bytes a particle."""
         uids, self._uids = self._uids, {}
-        return find_repeated_uids(job.inputs, uids)
+        repeated = find_repeated_uids(job.inputs, uids)
+        del uids
+        return_freed_memory()
+        return repeated
 
     def sample(self, job: Job, choice: SampleChoice, fragments: Sequence[int]) -> Iterator[Picks]:
         """Select the picks of a sample in threads."""
