@@ -297,7 +297,7 @@ def _read_picks(rows: Sequence[pa.Table], inputs: Inputs) -> tuple[Picks, list[s
         uids[fragment.number] = sorted_uids(found.picks, roles)
     check_scanned(inputs, summaries, repeated := find_repeated_uids(inputs, uids))
     warnings = find_warnings(inputs, summaries, repeated)
-    return picks[0] if len(picks) == 1 else Picks.concatenate(picks), warnings
+    return Picks.concatenate(picks), warnings
 
 
 def _split_dask(particles: dd.DataFrame, inputs: Inputs) -> tuple[dd.DataFrame, dd.DataFrame]:

@@ -7,9 +7,8 @@
 The driver is killed in turn in a single process, with its own cluster and on an existing cluster. Workers and the
 scheduler are killed on the existing cluster. If a run ends before the kill, the trial is repeated with an earlier
 kill. Meanwhile another process reads every ``particles_kept`` that exists. With ``--sessions`` the table and its result
-are partitioned by session. A trial is good if the second command
-succeeds, all data files equal those of an undisturbed run, `verify` passes, and no file or process of the killed
-command is left.
+are partitioned by session. A trial is good if the second command succeeds, all data files equal those of an undisturbed
+run, `verify` passes, and no file or process of the killed command is left.
 """
 
 from __future__ import annotations
@@ -228,6 +227,7 @@ def attempt(
 def generate_sessions(rows: int, output: Path, columns: int, sessions: int) -> None:
     """Write a table in random order, partitioned by session if there are several."""
     files = output.with_name("files")
+    shutil.rmtree(files, ignore_errors=True)
     generate("random", rows, files, columns, -(-rows // sessions) if sessions > 1 else FILE_ROWS)
     for number, file in enumerate(sorted(files.iterdir()) if sessions > 1 else ()):
         folder = files / f"session={number:03d}"

@@ -392,6 +392,7 @@ BOMB = "".join(
         (b"results: {blob: {metafile: !!python/name:os.system x}}", "is not text"),
         (b"\x93NUMPY\1\0" + bytes(100), "not a readable"),
         (b"\xff\xfe\0", "not a readable"),
+        (b"[" * 500, "not a readable"),
         (b"a: " * 1_000, "not a readable"),
         (b"# comment\n" * 200_000, "longer than 262,144 bytes"),
         (BOMB.encode(), "no results"),

@@ -295,7 +295,13 @@ class TestMaterialize:
         client = request.getfixturevalue("cluster") if on_a_cluster else None
         check_bytes(out, pickers(tmp_path), options, client, again)
 
-    @pytest.mark.parametrize("kind", ["star", "votes"])
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *("star", "votes"),
+            *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("hive", "parquet")),
+        ],
+    )
     def test_the_same_run_without_the_option_writes_them_too(self, tmp_path, out, kind):
         inputs, options = make_case(kind, tmp_path)
         check_bytes(out, inputs, options, None, "run")

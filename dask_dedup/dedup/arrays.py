@@ -110,7 +110,7 @@ class ArrayTable:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Concatenate the rows of the tables `parts`. Return an empty table if `parts` is empty."""
+        """Concatenate the rows of the tables `parts`. The only part with rows is returned itself."""
         filled = [part for part in parts if len(part)]
         if len(filled) == 1:
             return filled[0]

@@ -148,8 +148,8 @@ def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     tied = np.flatnonzero(~unique)
     rows = order[tied]
     value_number = np.cumsum(new_value)[tied]
-    place = np.empty(rows.size, dtype=np.intp)
-    place[total_order([key[rows] for key in keys[1:]])] = np.arange(rows.size)
-    # A stable sort of the value numbers in the order of the places would take longer.
-    order[tied] = rows[np.argsort(value_number * rows.size + place)]
+    position = np.empty(rows.size, dtype=np.intp)
+    position[total_order([key[rows] for key in keys[1:]])] = np.arange(rows.size)
+    # A stable sort of the value numbers in the order of the positions would take longer.
+    order[tied] = rows[np.argsort(value_number * rows.size + position)]
     return order

@@ -144,12 +144,13 @@ def make_plan(
     Micrographs found only in written fragments are not shuffled. `census` is that of `summaries`, if it is known.
     """
     census = census or count_micrographs(summaries)
-    unwritten = sorted({summary.fragment for summary in summaries} - set(written))
+    done = set(written)
+    unwritten = sorted({summary.fragment for summary in summaries} - done)
     straddles = census.fragments > 1
-    if written:
+    if done:
         needed = np.zeros(census.keys.size, dtype=bool)
         for summary in summaries:
-            if summary.fragment not in written:
+            if summary.fragment not in done:
                 needed[census.find(summary)] = True
         straddles &= needed
     sending = [each.fragment for each in summaries if straddles[census.find(each)].any()]

@@ -33,15 +33,19 @@ def with_common_types(tables: Sequence[ParticleTable]) -> list[ParticleTable]:
 def _with_types(table: ParticleTable, types: Mapping[str, pa.DataType]) -> ParticleTable:
     """Return a table whose keys in `types` have these types if they are whole numbers that fit."""
     schema = table.schema
-    keys = [dict(part.keys) for fragment in table.fragments for part in fragment.slices]
-    names = {
+    numbers = {
         name
         for name in types.keys() & set(table.partitions)
         if pa.types.is_integer(schema.field(name).type)
-        and (is_text(types[name]) or all((each[name] or 0) >= 0 for each in keys))
     }
-    if not names:
+    if not numbers:
         return table
+    keys = [dict(part.keys) for fragment in table.fragments for part in fragment.slices]
+    names = {
+        name
+        for name in numbers
+        if is_text(types[name]) or all((each[name] or 0) >= 0 for each in keys)
+    }
     for name in names:
         number = schema.get_field_index(name)
         schema = schema.set(number, schema.field(number).with_type(types[name]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import accumulate
 from threading import Condition
 from typing import TYPE_CHECKING, Any
@@ -53,9 +53,8 @@ def choose_held(fragments: Sequence[Fragment], memory: float) -> list[bool]:
 
 def return_freed_memory() -> None:
     """Return freed memory to the system. glibc keeps most of it: with 100 million uids, a gigabyte."""
-    # Other C libraries lack the function.
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    with suppress(OSError, AttributeError):  # other C libraries lack the function
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def scratch_full(workers: Iterable[Mapping[str, Any]]) -> str:
