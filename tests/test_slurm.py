@@ -170,17 +170,17 @@ UNFINISHED = (
 )
 
 
+def in_queue(job, form):
+    """Return what squeue prints for a job."""
+    command = ["squeue", "--noheader", "--states=all", f"--format={form}", f"--jobs={job}"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def state_at_the_end(job):
     """Wait for a job to end and return its state."""
     end = time.monotonic() + LONG
     while time.monotonic() < end:
-        queue = subprocess.run(
-            ["squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={job}"],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        state = queue.stdout.strip()
+        state = in_queue(job, "%T")
         if state not in UNFINISHED:
             return state
         time.sleep(0.2)
@@ -316,7 +316,11 @@ class TestErrors:
 def test_a_run_that_slurm_ends_resumes_in_the_next_job(too_short, expected):
     folder, first, second = too_short
     end = time.monotonic() + LONG
-    while len([*(folder / "out").glob(".dask-dedup-*/checkpoints/*")]) < 2:
+    # Past its new limit at once, so that SLURM does not send the signal of a minute before.
+    while (
+        len([*(folder / "out").glob(".dask-dedup-*/checkpoints/*")]) < 2
+        or in_queue(first, "%M").startswith("0:")  # minutes and seconds
+    ):
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.2)
     # SLURM looks for jobs over their time limit every 30 s.
