@@ -7,8 +7,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready-dev
-# Two processes; the tests of a file run in the same one and share their fixtures. `test-hosts` runs the others.
-SIDE_BY_SIDE := -n 2 --dist loadfile --ignore tests/hosts
+# The tests of a file run in the same process and share their fixtures. `test-hosts` runs the others. Fast tests wait
+# for other processes at times, so three of them share two cores.
+SIDE_BY_SIDE := --dist loadfile --ignore tests/hosts
 # The tests start Python hundreds of times: keep the compiled modules.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -25,10 +26,10 @@ demo: $(READY)
 test: test-fast test-slow test-hosts
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "not slow" -n 3 $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m "slow or hypothesis" --hypothesis-profile thorough $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "slow or hypothesis" --hypothesis-profile thorough -n 2 $(SIDE_BY_SIDE)
 
 # The jobs inside CCP-EM Pipeliner, CryoSPARC and copick, whose libraries are large or exclude each other. CryoSPARC has
 # two: the library must be of the version of the instance.
@@ -45,7 +46,7 @@ test-hosts:
 test-oldest:
 	test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt --editable ".[test]"
-	.venv-oldest/bin/python -m pytest -q -m "not slow" $(SIDE_BY_SIDE)
+	.venv-oldest/bin/python -m pytest -q -m "not slow" -n 3 $(SIDE_BY_SIDE)
 
 lint: $(READY)
 	$(BIN)/ruff check .
