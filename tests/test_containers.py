@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import stat
 import subprocess
 import sys
 import tomllib
@@ -327,7 +328,11 @@ def test_the_steps_of_the_image_and_the_services_of_compose_work(tmp_path):
     """The image's environment is installed, and runs the commands of the services."""
     pytest.importorskip("moto")
     venv = build(tmp_path)
-    assert not (venv / "lib/python3.11/site-packages/moto").exists()
+    installed = venv / "lib/python3.11/site-packages"
+    assert not (installed / "moto").exists()
+    compiled = [*(installed / "dask_dedup/results/report/__pycache__").glob("*.cache")]
+    assert compiled
+    assert all(file.stat().st_mode & stat.S_IROTH for file in compiled)
     dedup = [sys.executable, "-c", "from dask_dedup.cli import main; main()"]
     health = json.loads(FINAL.all("HEALTHCHECK")[0].partition("CMD ")[2])
     outcome = play(
