@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,6 +31,10 @@ from dask_dedup.pipeline.executors.finished_tasks import FinishedTasks
 HERE = Path(__file__).parent
 #: Seconds to wait for anything.
 LONG = 120.0
+#: The error after a number of lost workers. Dask blames every task that they had, so any fragment may be named.
+KILLED_WHILE_WRITING = (
+    r"workers were killed while they had tasks such as writing \S+batch-\d+.parquet rows 0 to 19"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -216,14 +221,14 @@ def test_a_run_stops_when_the_scheduler_freezes(tmp_path, out, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_task_that_kills_every_worker_names_its_fragment(tmp_path, out):
+def test_a_task_that_kills_every_worker_names_a_fragment_of_these_workers(tmp_path, out):
     source = make_input("parquet", tmp_path)
     settings = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "1"}
-    with cluster(tmp_path / "cluster", "kill", nanny=True, **settings) as (_, client):
-        with pytest.raises(RunError, match="killed 2 workers") as caught:
-            run(source, out, client=client)
-        assert "writing " in str(caught.value)
-        assert "batch-003.parquet rows 0 to 19" in str(caught.value)
+    with (
+        cluster(tmp_path / "cluster", "kill", nanny=True, **settings) as (_, client),
+        pytest.raises(RunError, match=f"^2 {KILLED_WHILE_WRITING}"),
+    ):
+        run(source, out, client=client)
 
 
 class TestAWorkerThatUsesTooMuchMemory:
@@ -249,7 +254,7 @@ class TestAWorkerThatUsesTooMuchMemory:
         assert data(out) == data(tmp_path / "whole")
         assert hidden(out) == []
 
-    def test_stops_the_run_with_the_name_of_the_fragment_if_it_always_happens(self, tmp_path, out):
+    def test_stops_the_run_with_the_name_of_a_fragment_if_it_always_happens(self, tmp_path, out):
         source = make_input("parquet", tmp_path)
         program = (
             "from dask_dedup.formats.parquet import table as parquet; parquet.FRAGMENT_BYTES = 1; "
@@ -271,8 +276,7 @@ class TestAWorkerThatUsesTooMuchMemory:
         )
         line = done.stderr.splitlines()[-1]
         assert done.returncode == 1, done.stderr
-        assert "batch-003.parquet rows 0 to 19 killed 4 workers" in line
-        assert "out of memory" in line
+        assert re.match(f"dask-dedup: 4 {KILLED_WHILE_WRITING}, probably out of memory", line), line
         run(source, out)
         run(source, tmp_path / "whole")
         assert data(out) == data(tmp_path / "whole")

@@ -98,12 +98,13 @@ class FinishedTasks:
             raise
         except KilledWorker as error:
             if error.task != future.key:
-                before = f"{task_name(error.task)}, before {description},"
+                before = f"{task_name(error.task)} (before {description})"
                 description = self._descriptions.get(error.task, before)
+            # Dask counts a lost worker against all its tasks, also those that did not run yet.
             raise RunError(
-                f"{description} killed {error.allowed_failures + 1} workers, probably out of "
-                "memory. Give each worker more memory or fewer threads, and run the same command "
-                "again."
+                f"{error.allowed_failures + 1} workers were killed while they had tasks such as "
+                f"{description}, probably out of memory. Give each worker more memory or fewer "
+                "threads, and run the same command again."
             ) from error
         except CancelledError as error:
             raise self._scheduler_lost() from error
