@@ -19,8 +19,9 @@ from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.frames import reject_rows
 from dask_dedup.hints import Message, parameter
-from dask_dedup.integrations.copick.plan import Group, check_outputs, find_inputs, plan_groups
+from dask_dedup.integrations.copick.plan import check_outputs, find_inputs, plan_groups
 from dask_dedup.integrations.copick.sets import (
+    Group,
     LoadedSet,
     SetName,
     as_table,

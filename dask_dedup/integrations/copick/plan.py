@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.integrations.copick.sets import SetName, listed, reason
+from dask_dedup.integrations.copick.sets import Group, SetName, listed, reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,20 +19,6 @@ if TYPE_CHECKING:
 USER = "dask-dedup"
 
 log = logging.getLogger("dask_dedup")
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Sets that are compared with each other, and the names under which the result is stored."""
-
-    inputs: list[SetName]
-    kept: SetName
-    rejected: SetName | None
-
-    @property
-    def outputs(self) -> list[SetName]:
-        """The names under which the result is stored."""
-        return [self.kept, self.rejected] if self.rejected else [self.kept]
 
 
 def find_inputs(

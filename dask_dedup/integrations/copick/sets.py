@@ -1,4 +1,4 @@
-"""Sets of picks: their names, and their points read from and stored in a project."""
+"""Sets of picks: their names and groups, and their points read from and stored in a project."""
 
 from __future__ import annotations
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from copick.models import CopickPicks, CopickPoint
     from numpy.typing import NDArray
 
-    from dask_dedup.integrations.copick.plan import Group
-
 #: Number of names that a message lists.
 _LISTED = 8
 _POSITION = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ")
@@ -48,6 +46,20 @@ class SetName(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.object}:{self.user}/{self.session}"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Sets that are compared with each other, and the names under which the result is stored."""
+
+    inputs: list[SetName]
+    kept: SetName
+    rejected: SetName | None
+
+    @property
+    def outputs(self) -> list[SetName]:
+        """The names under which the result is stored."""
+        return [self.kept, self.rejected] if self.rejected else [self.kept]
 
 
 @dataclass(slots=True)
