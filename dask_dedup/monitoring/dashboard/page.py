@@ -21,7 +21,7 @@ from dask_dedup.monitoring.dashboard.plots import (
     make_panels,
     plot_data,
 )
-from dask_dedup.monitoring.dashboard.plugin import REPORT, DedupPlugin, make_view
+from dask_dedup.monitoring.dashboard.plugin import REPORT, DedupPlugin, Visitor, make_view
 
 if TYPE_CHECKING:
     from bokeh.document import Document
@@ -77,10 +77,8 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
 
     def __init__(self, plugin: DedupPlugin) -> None:
         self.plugin = plugin
-        plugin.visitors.add(self)
-        #: What the page showed last: the run, its status and its report.
-        self.shown: tuple[str, str, str] | None = None
-        self.updated = 0.0
+        self.visitor = Visitor()
+        plugin.visitors.add(self.visitor)
         self.headline = Div(text="", sizing_mode="stretch_width")
         self.tables = {name: Div(text="", styles=FLEX) for name in ("densest", "slowest", "runs")}
         self.panels = make_panels()
@@ -112,7 +110,7 @@ class DedupPage(DashboardComponent):  # type: ignore[misc]
             for name, text in _tables(view, reasons).items():
                 self.tables[name].text = text
             self.tables["runs"].visible = len(view["runs"]) > 1
-        self.shown, self.updated = self.plugin.shown, time.monotonic()
+        self.visitor.shown, self.visitor.updated = self.plugin.shown, time.monotonic()
 
 
 def _tables(view: dict[str, Any], reasons: dict[str, str]) -> dict[str, str]:

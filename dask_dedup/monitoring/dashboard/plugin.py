@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -17,7 +18,6 @@ from dask_dedup.monitoring.progress import DOING, INTERRUPTED, OPEN, TOPIC, Prog
 if TYPE_CHECKING:
     from distributed import Scheduler
 
-    from dask_dedup.monitoring.dashboard.page import DedupPage
     from dask_dedup.monitoring.progress import Event
 
 log = logging.getLogger("dask_dedup.monitoring.dashboard")
@@ -43,6 +43,14 @@ _SHOWN = (
 )
 
 
+@dataclass(eq=False)
+class Visitor:
+    """An open live page: what it showed last (the run, its status and its report), and when."""
+
+    shown: tuple[str, str, str] | None = None
+    updated: float = 0.0
+
+
 class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
     """Scheduler plugin that records the progress of runs.
 
@@ -61,7 +69,7 @@ class DedupPlugin(SchedulerPlugin):  # type: ignore[misc]
         self.runs: dict[str, Progress] = {}
         self.totals = dict.fromkeys((*_counts(Progress()), "lost", "lost_workers"), 0)
         self.scheduler = scheduler
-        self.visitors: WeakSet[DedupPage] = WeakSet()
+        self.visitors: WeakSet[Visitor] = WeakSet()
 
     def log_event(self, topic: str, msg: Any) -> None:
         """Update a run's progress with an event. Ignore malformed events: any client can write to the topic."""
