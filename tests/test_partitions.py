@@ -28,7 +28,7 @@ from dask_dedup.formats import open_table, read
 from dask_dedup.formats.parquet import fragments
 from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.output.manifest import CHECKSUM, with_checksum
-from dask_dedup.pipeline import fragment_files, manifest_content, partitions
+from dask_dedup.pipeline import divide, fragment_files, manifest_content, partitions
 from dask_dedup.results.finished_run import open_finished_run
 from dask_dedup.results.report.datasets import read_contents
 from dask_dedup.results.status import status
@@ -329,7 +329,7 @@ class TestBytes:
         run(tmp_path / "in", tmp_path / "before", BY_SESSION)
         write(np.arange(400) / 7)
         after = run(tmp_path / "in", tmp_path / "after", BY_SESSION).output
-        partitions._read_sample.cache_clear()
+        divide._read_sample.cache_clear()
         fresh = run(tmp_path / "in", tmp_path / "fresh", BY_SESSION).output
         assert len(Output(fresh).parts(KEPT)) > 1
         assert files_of(after, "session=a") == files_of(fresh, "session=a")

@@ -14,8 +14,9 @@ from dask_dedup.formats.parquet.encoding import encodings_by_type
 from dask_dedup.output.layout import DUPLICATES, KEPT, REJECTED, VOTES, piece_name
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.row_keys import RowGroups
+from dask_dedup.pipeline.divide import divide
 from dask_dedup.pipeline.duplicates import duplicates_table
-from dask_dedup.pipeline.partitions import divide, file_name
+from dask_dedup.pipeline.partitions import file_name
 from dask_dedup.pipeline.votes import votes_table
 
 if TYPE_CHECKING:

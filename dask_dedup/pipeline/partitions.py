@@ -1,4 +1,4 @@
-"""The partition folders of the Parquet files of a result, and the rows of a fragment in each."""
+"""The partition folders of the Parquet files of a result."""
 
 from __future__ import annotations
 
@@ -6,34 +6,21 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, is_text, to_numpy
+from dask_dedup.arrow import is_text
 from dask_dedup.errors import InputError
-from dask_dedup.formats.parquet import table as parquet
-from dask_dedup.formats.parquet.encoding import SAMPLE_ROWS, choose_encodings
 from dask_dedup.formats.parquet.footer import NULL_KEY
-from dask_dedup.formats.parquet.schema import held_schema
 from dask_dedup.hints import parameter
-from dask_dedup.storage.files import status_of
-from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from numpy.typing import NDArray
+    from dask_dedup.formats import FileSlice, Fragment, ParticleTable
 
-    from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
-    from dask_dedup.formats.parquet.encoding import Encodings
-    from dask_dedup.pipeline.job import Job
-
-#: Folders that one fragment may be divided into. More are a mistake, such as a column of uids.
-MOST_FOLDERS = 1_000
 #: Longest name of a folder on usual file systems, in bytes.
 _LONGEST_NAME = 255
 #: Readers ignore folders whose names begin with one of these.
@@ -242,121 +229,3 @@ def _format(value: Any) -> str:
 def file_name(number: int) -> str:
     """Return the name of a Parquet file."""
     return f"part-{number:05d}.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class FilePart:
-    """The rows of a fragment that become one file of kept and one of rejected particles.
-
-    Attributes
-    ----------
-    path : str
-        Below the folder of the dataset.
-    rows : pyarrow.Table
-    selection : slice or (n,) intp
-        Where the rows are in the fragment.
-    schema : pyarrow.Schema
-        Of the files.
-    encodings : Encodings
-        Of the files.
-    """
-
-    path: str
-    rows: pa.Table
-    selection: slice | NDArray[np.intp]
-    schema: pa.Schema
-    encodings: Encodings
-
-
-def divide(job: Job, number: int, rows: pa.Table) -> Iterator[FilePart]:
-    """Divide the rows of a fragment among its files."""
-    partitions = job.partitions
-    if not partitions.types:
-        yield FilePart(file_name(number), rows, slice(None), job.schema, job.encodings)
-    elif partitions.by_rows:
-        for folder, selection in _folders(rows, [*partitions.types]):
-            mine = _alone(rows.drop_columns([*partitions.types]).take(from_numpy(selection)))
-            path = f"{folder}/{file_name(number)}"
-            yield FilePart(path, mine, selection, job.schema, job.encodings)
-    else:
-        start = 0
-        for file in partitions.files[number]:
-            mine = _alone(rows.slice(start, file.rows).drop_columns([*partitions.types]))
-            span = slice(start, start + file.rows)
-            yield FilePart(file.path, mine, span, *_style(job, file, mine))
-            start += file.rows
-
-
-def _style(job: Job, file: FolderFile, rows: pa.Table) -> tuple[pa.Schema, Encodings]:
-    """Return the schema and the encodings of a file, which follow from the first rows of its folder alone."""
-    if file.first is None:
-        return job.schema, job.encodings
-    schema = parquet.with_metadata_of(file.first.path, job.schema)
-    if not file.begins:
-        status = status_of(at(file.first.path))
-        columns = job.inputs.tables[file.source].stored_schema
-        rows = _read_sample(file.first, columns, status.st_mtime_ns, status.st_size)
-    rows = rows.slice(0, min(SAMPLE_ROWS, file.first.rows))
-    sample = dict(zip(rows.column_names, rows.columns, strict=True))
-    return schema, choose_encodings(job.schema, job.compression, sample)
-
-
-def _folders(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """Yield the partition folders of rows, and the numbers of the rows in each, in ascending order."""
-    if not rows.num_rows:
-        yield folder_name([(name, None) for name in columns]), np.empty(0, np.intp)
-        return
-    folders: list[tuple[tuple[str, Any], ...]] = [()]
-    folder = np.zeros(rows.num_rows, dtype=np.int64)
-    for name in columns:
-        column = rows.column(name).combine_chunks()
-        if pa.types.is_dictionary(column.type):
-            column = column.cast(column.type.value_type)
-        encoded = column.dictionary_encode(null_encoding="encode")
-        try:
-            values = encoded.dictionary.to_pylist()
-        except OverflowError as error:
-            raise InputError(
-                f"{parameter('partition_by', name)}: {name} has dates outside the years 1 to 9999, which cannot name "
-                "folders. Choose another column."
-            ) from error
-        pairs = folder * len(values) + to_numpy(encoded.indices)
-        distinct, folder = np.unique(pairs, return_inverse=True)
-        if distinct.size > MOST_FOLDERS:
-            raise InputError(
-                f"{parameter('partition_by', name)}: more than {MOST_FOLDERS:,} folders would be needed for "
-                f"{rows.num_rows:,} rows. Choose a column with few values."
-            )
-        folders = [
-            (*folders[pair // len(values)], (name, values[pair % len(values)]))
-            for pair in distinct.tolist()
-        ]
-    order = np.argsort(folder, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(folder))[:-1])
-    yield from zip(map(folder_name, folders), parts, strict=True)
-
-
-def _alone(rows: pa.Table) -> pa.Table:
-    """Return rows as if no others had been read with them: in one chunk, with the dictionaries of their own values."""
-    columns = []
-    for column in rows.columns:
-        values = column.combine_chunks()
-        if pa.types.is_dictionary(values.type) and not values.type.ordered:
-            used = values.indices.dictionary_encode()
-            dictionary = values.dictionary.take(used.dictionary)
-            values = pa.DictionaryArray.from_arrays(used.indices, dictionary)
-        columns.append(values)
-    return pa.table(columns, schema=rows.schema)
-
-
-@lru_cache(maxsize=16)
-def _read_sample(
-    first: FileSlice,
-    schema: StoredSchema,
-    modified_ns: int,  # noqa: ARG001
-    size: int,  # noqa: ARG001
-) -> pa.Table:
-    """Read and cache the first rows of a folder, given the first row group and the columns of the input."""
-    rows = parquet.read_slice(first, held_schema(schema.load()))
-    # Not a slice, which would keep all rows in memory.
-    return rows.take(from_numpy(np.arange(min(SAMPLE_ROWS, rows.num_rows))))
