@@ -16,7 +16,6 @@ from dask_dedup.dedup.decide import decide
 from dask_dedup.dedup.params import DedupParams
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
-from dask_dedup.dedup.vote_params import votes_parameter
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, ParticleTable, StoredSchema
 from dask_dedup.formats.base import InputFile
@@ -115,7 +114,7 @@ def remove_duplicates(
         )
     if params.counts_votes:
         raise InputError(
-            f"{parameter(votes_parameter(params))} needs several pickers, but {_NAME} is one input. Pass the "
+            f"{parameter(params.votes_parameter)} needs several pickers, but {_NAME} is one input. Pass the "
             "tables of the pickers to run."
         )
     frame = _as_frame(particles)

@@ -9,12 +9,9 @@ import click
 from dask_dedup.cli.per_input import params_by_input
 from dask_dedup.dedup.limits import AUTO
 from dask_dedup.dedup.params import (
-    INVALID,
-    MATCHES,
+    CHOICES,
     PER_INPUT,
     RENAMES,
-    SCORE_SCALES,
-    SHIFT_KEYS,
     DedupParams,
 )
 from dask_dedup.dedup.per_input import as_input, is_picker_name
@@ -167,7 +164,7 @@ input_options = together(
         ),
         click.option(
             "--shift-key",
-            type=click.Choice(SHIFT_KEYS),
+            type=click.Choice(CHOICES["shift_key"]),
             default="auto",
             help="Alignment shift to apply; auto: alignments3D, else alignments2D, else none.",
         ),
@@ -182,7 +179,7 @@ input_options = together(
         MIN_SCORE,
         click.option(
             "--match-micrographs",
-            type=click.Choice(MATCHES),
+            type=click.Choice(CHOICES["match_micrographs"]),
             default="auto",
             help="How to match micrographs across inputs.",
         ),
@@ -230,7 +227,7 @@ ranking_options = together(
         click.option("--seed", default=0, help="Seed for the random choice between equal scores."),
         click.option(
             "--score-scale",
-            type=click.Choice(SCORE_SCALES),
+            type=click.Choice(CHOICES["score_scale"]),
             default="stored",
             help="How to compare scores: as they are stored, or by standing, the place of a particle by score "
             "among those of its INPUT on its micrograph, for pickers with scores on different scales.",
@@ -299,7 +296,7 @@ decision_options = together(
         ranking_options,
         click.option(
             "--invalid",
-            type=click.Choice(INVALID),
+            type=click.Choice(CHOICES["invalid"]),
             default="error",
             help="What to do with rows that lack a position or a micrograph: stop, or put them among the "
             "rejected or the kept particles.",

@@ -6,7 +6,6 @@ is within the separation. Otherwise reject it; its winner is the best-ranked kep
 ================  =====================================================================================
 `params`          the parameters of a run
 `limits`          the numbers among them, and their limits
-`vote_params`     those about votes
 `score_field`     the score of an input, and its direction
 `picks`           the columns that a decision needs, one row per particle
 `rank`            the total order: score, seeded hash, uid, row

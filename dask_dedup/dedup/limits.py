@@ -33,14 +33,20 @@ OPTIONAL = ("micrograph_height", "vote_distance")
 AUTO = "auto"
 
 
-def check_number(name: str, value: Any, where: str = "") -> None:
-    """Raise InputError unless the parameter `name` is a number in its range. `where` begins the message."""
+def as_number(name: str, value: Any, path: str = "") -> Any:
+    """Return the value of the parameter `name`, as a float if it may have decimals.
+
+    Raise InputError unless it is a number in its range. `path` is the input that the value is for, if it is for one.
+    """
     if (name, value) == ("min_separation", AUTO):
-        return
+        return value
     kind, least, largest, limits = NUMBERS[name]
+    where = f"{path}: " if path else ""
     if isinstance(value, bool) or not isinstance(value, kind):
         whole = " whole" if kind is Integral else ""
         raise InputError(f"{where}{parameter(name)} is {value!r}; it must be a{whole} number.")
     if not least <= value <= largest:
         shown = f"{value:g}" if isinstance(value, float) else value
         raise InputError(f"{where}{parameter(name)} is {shown}; it must be {limits}.")
+    # 100 and 100.0 must give the same run id.
+    return float(value) if kind is Real else value

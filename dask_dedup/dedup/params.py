@@ -7,33 +7,40 @@ from difflib import get_close_matches
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from dask_dedup.dedup.limits import AUTO, NUMBERS, OPTIONAL, PIXEL_SIZES, check_number
-from dask_dedup.dedup.per_input import PerInput, as_input, normalize
-from dask_dedup.dedup.pick_columns import as_text, for_all_inputs, parse_columns
+from dask_dedup.dedup.limits import AUTO, NUMBERS, OPTIONAL, PIXEL_SIZES, as_number
+from dask_dedup.dedup.per_input import (
+    NAMED_PICKERS,
+    PerInput,
+    as_input,
+    named_twice_error,
+    normalize,
+)
+from dask_dedup.dedup.pick_columns import normalize_columns, parse_columns
 from dask_dedup.dedup.renaming import MicrographMap, parse_rename
-from dask_dedup.dedup.score_field import DEFAULT_SCORE, parse_score_field
-from dask_dedup.dedup.vote_params import NAMED_PICKERS, check_votes, votes_parameter
+from dask_dedup.dedup.score_field import DEFAULT_SCORE, ScoreField, parse_score_field
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from dask_dedup.dedup.score_field import ScoreField
-
-SHIFT_KEYS: tuple[str, ...] = ("auto", "none", "alignments2D", "alignments3D")
-MATCHES: tuple[str, ...] = ("auto", "uid", "path", "name")
-INVALID: tuple[str, ...] = ("error", "reject", "keep")
-SCORE_SCALES: tuple[str, ...] = ("stored", "standing")
+#: Values of the parameters that have a choice of few.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "shift_key": ("auto", "none", "alignments2D", "alignments3D"),
+    "match_micrographs": ("auto", "uid", "path", "name"),
+    "invalid": ("error", "reject", "keep"),
+    "score_scale": ("stored", "standing"),
+}
 #: Parameters that may have a value for each input.
 PER_INPUT: tuple[str, ...] = (*PIXEL_SIZES, "score_field", "min_score", "columns")
 #: Parameter that may have several values for each input.
 RENAMES = "rename_micrographs"
-_CHOICES = {
-    "shift_key": SHIFT_KEYS,
-    "match_micrographs": MATCHES,
-    "invalid": INVALID,
-    "score_scale": SCORE_SCALES,
+#: Any other value of one of these parameters than this one means that votes are counted.
+_WITHOUT_VOTES: dict[str, object] = {
+    "min_votes": 1,
+    **dict.fromkeys(NAMED_PICKERS, ()),
+    "vote_distance": None,
+    "votes": False,
 }
 
 
@@ -105,7 +112,7 @@ class DedupParams:
     rename_micrographs : str, sequence of str or mapping, optional
         Substitutions ``s/PATTERN/REPLACEMENT/`` that are applied to micrograph names before they are
         compared, one after the other; the tables keep their names. A mapping {input: substitutions}
-        gives one input another score.
+        is for single inputs.
     micrograph_map : mapping or MicrographMap, optional
         Old and new names of micrographs, applied after `rename_micrographs`. Every name must be among
         the old or the new ones.
@@ -157,7 +164,7 @@ class DedupParams:
     invalid: str = "error"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "columns", for_all_inputs(self.columns))
+        object.__setattr__(self, "columns", normalize_columns(self.columns))
         for name in PER_INPUT:
             object.__setattr__(self, name, normalize(name, getattr(self, name)))
         renames = normalize(RENAMES, self.rename_micrographs, repeatable=True)
@@ -168,20 +175,11 @@ class DedupParams:
         for name in NUMBERS:
             given = getattr(self, name)
             if name in PER_INPUT:
-                for path, value in given:
-                    check_number(name, value, f"{path}: " if path else "")
+                given = PerInput((path, as_number(name, value, path)) for path, value in given)
             elif given is not None or name not in OPTIONAL:
-                check_number(name, given)
-        if not self.chooses_separation:
-            # 100 and 100.0 must give the same run id.
-            object.__setattr__(self, "min_separation", float(self.min_separation))
-        for name in (*PIXEL_SIZES, "min_score"):
-            pairs = PerInput((path, float(value)) for path, value in getattr(self, name))
-            object.__setattr__(self, name, pairs)
-        columns = PerInput(
-            (path, as_text(each)) for path, each in cast("PerInput[Any]", self.columns)
-        )
-        object.__setattr__(self, "columns", columns)
+                given = as_number(name, given)
+            object.__setattr__(self, name, given)
+        object.__setattr__(self, "flip_y", tuple(self.flip_y))
         for name in ("group_by", *NAMED_PICKERS):
             given = getattr(self, name)
             texts = (given,) if isinstance(given, str | PurePath) else tuple(given or ())
@@ -192,16 +190,16 @@ class DedupParams:
             raise InputError(
                 f"{parameter('group_by')} has both none and columns. Pass one of the two."
             )
-        for name, choices in _CHOICES.items():
+        for name, choices in CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
-                listed = ", ".join(choices)
-                raise InputError(f"{parameter(name)} is {value!r}; it must be one of {listed}.")
-        if self.undo_symmetry_expansion and (
-            self.ignore_within_filament or self.chooses_separation
-        ):
-            auto = parameter("min_separation", AUTO)
-            unused = parameter("ignore_within_filament") if self.ignore_within_filament else auto
+                raise InputError(
+                    f"{parameter(name)} is {value!r}; it must be one of {', '.join(choices)}."
+                )
+        unused = parameter("min_separation", AUTO) if self.chooses_separation else ""
+        if self.ignore_within_filament:
+            unused = parameter("ignore_within_filament")
+        if self.undo_symmetry_expansion and unused:
             raise InputError(
                 f"{unused} has no effect together with {parameter('undo_symmetry_expansion')}, "
                 "which compares no distances. Drop one of them."
@@ -215,14 +213,50 @@ class DedupParams:
             raise InputError(
                 f"{parameter('score_scale', 'standing')} needs a score, but {parameter('score_field')} is none."
             )
-        check_votes(self)
-        if self.vote_distance is not None:
-            object.__setattr__(self, "vote_distance", float(self.vote_distance))
+        self._check_votes()
+
+    def _check_votes(self) -> None:
+        """Raise InputError if the parameters of votes contradict each other or other parameters."""
+        if self.counts_votes and self.remove_entirely:
+            raise InputError(
+                f"{parameter(self.votes_parameter)} has no effect together with {parameter('remove_entirely')}, "
+                "which keeps no particle that a second picker found. Drop one of them."
+            )
+        if self.relax_unseen and self.min_votes == 1 and not self.found_by:
+            asked = f"{parameter('min_votes')} of at least 2 or {parameter('found_by')}"
+            raise InputError(
+                f"{parameter('relax_unseen')} has no effect without {asked}. Add one of them, or drop it."
+            )
+        if both := [picker for picker in self.found_by if picker in self.not_found_by]:
+            raise named_twice_error(both[0])
+        if (distance := self.vote_distance) is None:
+            return
+        if not self.measures:
+            undone = parameter("undo_symmetry_expansion") if self.undo_symmetry_expansion else ""
+            other = undone or parameter("min_separation", 0)
+            raise InputError(
+                f"{parameter('vote_distance')} has no effect together with {other}, which measures no "
+                "distances. Drop one of them."
+            )
+        if distance <= 0:
+            limits = NUMBERS["vote_distance"][-1]
+            raise InputError(f"{parameter('vote_distance')} is 0; it must be {limits}.")
+        if not self.chooses_separation and distance > self.min_separation:
+            limit = parameter("min_separation", f"{self.min_separation:g}")
+            raise InputError(
+                f"{parameter('vote_distance')} is {distance:g}; it must be at most {limit}."
+            )
+
+    @property
+    def votes_parameter(self) -> str:
+        """The first parameter that requires votes to be counted, or an empty text."""
+        given = (name for name, unset in _WITHOUT_VOTES.items() if getattr(self, name) != unset)
+        return next(given, "")
 
     @property
     def counts_votes(self) -> bool:
         """Whether votes are counted."""
-        return votes_parameter(self) != ""
+        return self.votes_parameter != ""
 
     @property
     def votes_decide(self) -> bool:
@@ -251,13 +285,6 @@ class DedupParams:
         """Return the columns by role of the input `path`, empty if the parameter `columns` names none."""
         text = self.for_input("columns", path)
         return parse_columns(text) if text else {}
-
-    def min_score_of(self, path: str) -> float | None:
-        """Return the `min_score` of the input `path`, or None if it has none or is not ranked by a score."""
-        if self.score_of(path) is None:
-            return None
-        limit: float | None = self.for_input("min_score", path)
-        return limit
 
     def names_input(self, name: str, path: str) -> bool:
         """Return whether the per-input parameter `name` has a value for the input `path` alone."""
@@ -299,7 +326,7 @@ class DedupParams:
         return cast("object", self.min_separation) == AUTO
 
     @classmethod
-    def given(cls, params: Self | None = None, keywords: Mapping[str, Any] | None = None) -> Self:
+    def given(cls, params: Self | None, keywords: Mapping[str, Any]) -> Self:
         """Return `params` if passed, otherwise make parameters from `keywords`.
 
         Raises
@@ -309,7 +336,6 @@ class DedupParams:
         TypeError
             If both are passed, or a keyword is not a parameter.
         """
-        keywords = dict(keywords or {})
         if params is not None:
             if keywords:
                 raise TypeError(
@@ -323,8 +349,6 @@ class DedupParams:
             similar = get_close_matches(name, names, n=1)
             hint = f"; did you mean {similar[0]}?" if similar else ""
             raise TypeError(f"unknown parameter {name}{hint}")
-        if "flip_y" in keywords:
-            keywords["flip_y"] = tuple(keywords["flip_y"])
         return cls(**keywords)
 
     def for_input(self, name: str, path: str) -> Any:
@@ -362,7 +386,7 @@ class DedupParams:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Restore parameters from the dict that `to_dict` returned, also after a round trip through JSON."""
-        return cls(**{**values, "flip_y": tuple(values["flip_y"])})
+        return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameters as a dict for JSON, for the manifest and the run id."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+#: Parameters that name pickers, or inputs that stand for their pickers.
+NAMED_PICKERS = ("found_by", "not_found_by")
 
 
 class PerInput(tuple[tuple[str, Value], ...]):
@@ -125,6 +127,12 @@ def split_input(text: str, inputs: Sequence[str]) -> tuple[str, str]:
 def is_picker_name(text: str) -> bool:
     """Return whether a text can name a picker: letters, digits, ``_`` and ``-``."""
     return _NAME.fullmatch(text) is not None
+
+
+def named_twice_error(picker: str) -> InputError:
+    """Return the error that a picker is in both parameters that name pickers."""
+    found, not_found = map(parameter, NAMED_PICKERS)
+    return InputError(f"{found} and {not_found} both name {picker}. Drop one of them.")
 
 
 def _is_pair(each: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dask_dedup.dedup.per_input import PerInput, normalize
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 
@@ -29,14 +30,20 @@ def parse_columns(text: str) -> dict[str, str]:
     return columns
 
 
-def as_text(columns: Any) -> str:
-    """Return columns by role, or their text, as text in one spelling. Raise InputError for other text."""
+def normalize_columns(given: Any) -> PerInput[str]:
+    """Return the value of the parameter as (input, text) pairs, each text in one spelling. Raise InputError for others.
+
+    Examples
+    --------
+    >>> normalize_columns({"x": "cx", "y": "cy"}), normalize_columns({"a.txt": "x=1, y=2"})
+    ((('', 'x=cx,y=cy'),), (('a.txt', 'x=1,y=2'),))
+    """
+    if isinstance(given, Mapping) and {"x", "y"} <= given.keys():  # for all inputs
+        given = {"": given}
+    return PerInput((path, _as_text(each)) for path, each in normalize("columns", given))
+
+
+def _as_text(columns: Any) -> str:
     if isinstance(columns, Mapping):
         columns = ",".join(f"{role}={column}" for role, column in columns.items())
     return ",".join(f"{role}={column}" for role, column in parse_columns(columns).items())
-
-
-def for_all_inputs(columns: Any) -> Any:
-    """Return columns by role, such as {"x": "cx", "y": "cy"}, as text. Return other values unchanged."""
-    roles = isinstance(columns, Mapping) and {"x", "y"} <= columns.keys()
-    return as_text(columns) if roles else columns

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.vote_params import named_twice_error
+from dask_dedup.dedup.per_input import named_twice_error
 from dask_dedup.errors import InputError
 from dask_dedup.hints import parameter
 

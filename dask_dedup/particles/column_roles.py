@@ -221,7 +221,7 @@ def resolve_roles(columns: Sequence[str], params: DedupParams, table: str) -> Co
         subtomogram=shift.subtomogram,
         score=_find_score(present, score, program, groups, table),
         higher_is_better=score is None or score.higher_is_better,
-        min_score=params.min_score_of(table),
+        min_score=params.for_input("min_score", table) if score else None,
         uid=uid,
         content=tuple(name for name in content if name in present),
         particle_name=None if uid else _first(present, NAME_COLUMNS),

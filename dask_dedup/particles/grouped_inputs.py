@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES
-from dask_dedup.dedup.per_input import as_input
-from dask_dedup.dedup.vote_params import NAMED_PICKERS
+from dask_dedup.dedup.per_input import NAMED_PICKERS, as_input
 from dask_dedup.errors import InputError
 from dask_dedup.formats import group_files
 from dask_dedup.hints import parameter

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from dask_dedup.dedup.per_input import as_input, is_picker_name
-from dask_dedup.dedup.vote_params import NAMED_PICKERS, votes_parameter
+from dask_dedup.dedup.per_input import NAMED_PICKERS, as_input, is_picker_name
 from dask_dedup.dedup.voting import Voting
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.picker import distinct_name, picker_name
@@ -84,7 +83,7 @@ def make_voting(
     ]
     if len(names) < 2:
         raise InputError(
-            f"{parameter(votes_parameter(params))} needs several pickers, but {names[0]} is the only one. "
+            f"{parameter(params.votes_parameter)} needs several pickers, but {names[0]} is the only one. "
             "Add the picks of another one, or give the inputs different names."
         )
     number = {name: n for n, name in enumerate(names)}

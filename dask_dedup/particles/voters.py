@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.vote_params import NAMED_PICKERS
+from dask_dedup.dedup.per_input import NAMED_PICKERS
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.dedup.params import PER_INPUT, DedupParams
-from dask_dedup.dedup.per_input import as_input
+from dask_dedup.dedup.per_input import NAMED_PICKERS, as_input
 from dask_dedup.dedup.score_field import DEFAULT_SCORE
-from dask_dedup.dedup.vote_params import NAMED_PICKERS
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.frames import reject_rows

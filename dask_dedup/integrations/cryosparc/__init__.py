@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dask_dedup.dedup.params import PER_INPUT, RENAMES, DedupParams
-from dask_dedup.dedup.vote_params import NAMED_PICKERS
+from dask_dedup.dedup.per_input import NAMED_PICKERS
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.formatting import counted
 from dask_dedup.integrations import FOLDER
