@@ -45,7 +45,7 @@ class _Commands(click.Group):
 def main(endpoint_url: str | None) -> None:
     """Remove duplicate particle picks from cryo-EM particle tables.
 
-    Tables and results can be in an object store: name them by URI, such as s3://bucket/picks.
+    Inputs and results can be in an object store. Pass a URI, such as s3://bucket/picks.
     """
     if endpoint_url:
         os.environ[ENDPOINTS[0]] = check_endpoint(endpoint_url)

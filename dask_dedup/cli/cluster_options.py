@@ -40,9 +40,9 @@ cluster_options = together(
         ),
         click.option(
             "--interface",
-            metavar="NAME",
-            help="Network interface (such as ib0) for a cluster that this command starts.  "
-            "[default on one node: loopback]",
+            metavar="INTERFACE",
+            help="Network interface for --cluster, such as ib0.  [default: jobqueue.slurm.interface of Dask's "
+            "configuration; on one node: loopback]",
         ),
         click.option(
             "--workers", type=_POSITIVE, metavar="N", help="Start a local cluster of N workers."
@@ -56,19 +56,19 @@ cluster_options = together(
         click.option(
             "--memory-limit",
             metavar="SIZE",
-            help="Memory per local worker, such as 4GiB; at least 350MB and 150MB for each thread.  "
+            help="Memory limit of each local worker, such as 4GiB. Minimum: 350MB plus 150MB per thread.  "
             "[default: an equal share of the memory]",
         ),
         click.option(
             "--dashboard",
             is_flag=True,
-            help="Serve a live page of the progress, on this machine, until the command ends. The work is then done "
-            "by a Dask cluster inside this process, with all cores.",
+            help="Serve a live page of the run on this machine until the command ends. If no other cluster is chosen, "
+            "start a Dask cluster in this process, with all cores.",
         ),
         click.option(
             "--dashboard-address",
             metavar="[HOST]:PORT",
-            help="Dashboard address (such as :8787) for a cluster that this command starts.",
+            help="Address of the live page, such as :8787, if this command starts the cluster.",
         ),
         click.option(
             "--tls-ca-file", type=_PEM, metavar="PEM", help="Certificate authority of the cluster."

@@ -87,7 +87,7 @@ def _own_log() -> Iterator[None]:
     "--run-names",
     multiple=True,
     metavar="RUN",
-    help="Run to process; may be repeated.  [default: all runs]",
+    help="Run to process. May be repeated.  [default: all runs]",
 )
 @click.option(
     "-i",
@@ -96,37 +96,41 @@ def _own_log() -> Iterator[None]:
     multiple=True,
     required=True,
     metavar="URI",
-    help="Picks to read, OBJECT:USER/SESSION or a pattern; may be repeated.",
+    help="Picks to read: OBJECT:USER/SESSION, or a pattern. May be repeated.",
 )
 @click.option(
     "-o",
     "--output",
     required=True,
     metavar="URI",
-    help="Picks to write: those that are kept. With :USER/SESSION, each object has its own.",
+    help="Name for the kept picks. With :USER/SESSION, each object keeps its name.",
 )
-@click.option("--rejected", metavar="URI", help="Picks to write: those that are rejected.")
+@click.option("--rejected", metavar="URI", help="Name for the rejected picks, as for --output.")
 @separation_option(required=True)
 @click.option(
     "--score-field",
     multiple=True,
     metavar="[INPUT=]FIELD",
-    help="score:higher (default; high scores win), score:lower, or none: choose at random; INPUT=FIELD for one "
-    "INPUT.",
+    help="score:higher (default): high scores are better. score:lower: low scores are better. none: choose at "
+    "random. INPUT=FIELD for one INPUT.",
 )
 @MIN_SCORE
 @decision_options
 @click.option(
     "--combine-objects",
     is_flag=True,
-    help="Compare the picks of several objects with each other. They become picks of the object of the output.",
+    help="Compare the picks of several objects with each other. All of them become picks of the object in --output.",
 )
 @click.option(
     "--renumber-filaments",
     is_flag=True,
-    help="Change the instance_id of the filaments of the second and later inputs, so that all differ.",
+    help="Give each filament of the second and later inputs a new instance_id, so that all filaments differ.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace picks with the names of the outputs.")
+@click.option(
+    "--overwrite",
+    is_flag=True,
+    help="Replace existing picks with the names of --output and --rejected.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
 @JSON
 def dedup(
@@ -144,9 +148,9 @@ def dedup(
 ) -> None:
     """Remove duplicates from the picks of all inputs.
 
-    Two picks of a run are duplicates if their centres are too close. The one with the better score is
+    Two picks of a run are duplicates if their centres are too close. The pick with the better score is
     kept. Kept and rejected picks are copied with their orientations, scores and instance ids. Each
-    object is treated separately.
+    object is processed separately.
     """
     params = params_by_input({as_input(uri): [uri] for uri in inputs}, parameters)
     with terminal_log(quiet=quiet or as_json):

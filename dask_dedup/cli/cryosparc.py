@@ -39,7 +39,7 @@ class NamedResult(click.ParamType):  # type: ignore[type-arg]
     nargs=-1,
     required=True,
     type=NamedResult(),
-    metavar="[NAME=]JOB:OUTPUT...",
+    metavar="[NAME=]JOB:RESULT...",
 )
 @click.option("--project", required=True, metavar="P", help="Project, such as P1.")
 @click.option(
@@ -47,7 +47,7 @@ class NamedResult(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option(
     "--exposures",
-    metavar="JOB:OUTPUT",
+    metavar="JOB:RESULT",
     help="Exposures with the pixel size and shape of each micrograph, such as J5:exposures.",
 )
 @click.option(
@@ -59,7 +59,7 @@ class NamedResult(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the tables and the result in this folder.  [default: a temporary folder]",
+    help="Folder for the tables read from CryoSPARC and for the result.  [default: a temporary folder]",
 )
 @dedup_options
 @THREADS
@@ -80,12 +80,12 @@ def cryosparc(
 ) -> None:
     """Remove duplicates in an external job of a CryoSPARC workspace.
 
-    Creates the job, connects the outputs of other jobs to it (J10:particles), and saves
-    particles_kept and particles_rejected for the next job. NAME=J10:particles names a picker. Options name an
-    input as J10:particles or NAME.
+    Creates the job, connects the results of other jobs (J10:particles) to it, and saves particles_kept and
+    particles_rejected for the next job. NAME=J10:particles gives a picker a name. Where an option has
+    INPUT, write J10:particles or NAME.
 
-    The login is that of cryosparc-tools: "python -m cryosparc.tools login" saves one for CryoSPARC 5.
-    Otherwise set CRYOSPARC_EMAIL and CRYOSPARC_PASSWORD and, for CryoSPARC 4, CRYOSPARC_LICENSE_ID.
+    CryoSPARC 5: save a login once with "python -m cryosparc.tools login". Without a saved login, and for
+    CryoSPARC 4, set CRYOSPARC_EMAIL and CRYOSPARC_PASSWORD. CryoSPARC 4 also needs CRYOSPARC_LICENSE_ID.
     """
     if exposures and micrographs:
         raise click.UsageError("--exposures and --micrographs exclude each other")

@@ -33,12 +33,11 @@ WORKERS = 2
     "--wait", is_flag=True, help="Keep the live page open at the end until a key is pressed."
 )
 def demo(output: Path, particles: int, seed: int, overwrite: bool, wait: bool) -> None:
-    """Remove duplicates from simulated picks, in one process and on a Dask cluster.
+    """Remove duplicates from simulated picks, in a single process and on a Dask cluster.
 
-    Simulates three pickers on the same micrographs, keeps the particles that at least two of them
-    found, and runs the same job twice: in one process, and on a local Dask cluster of two workers
-    with its live page. Shows that both wrote the same bytes, verifies the result and writes the
-    report.
+    Simulates the picks of three pickers on the same micrographs. Keeps the particles that at least two
+    pickers found, in two runs: in a single process, and on a local Dask cluster with a live page.
+    Compares the files of both runs, verifies the result, and writes the report.
     """
     from dask_dedup import report, verify
     from dask_dedup.cluster.connect import start_local

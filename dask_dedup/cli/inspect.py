@@ -35,20 +35,20 @@ if TYPE_CHECKING:
     "--min-separation",
     default=20.0,
     metavar="A",
-    help="Largest distance at which picks of different inputs match, in angstrom.",
+    help="Picks of different INPUTs match if they are at most this many angstrom apart.",
 )
 @input_options
 @ranking_options
 @click.option(
     "--separations",
     metavar="A,A,...",
-    help="Separations at which to count the particles that a run keeps; by default up to 32 round numbers.",
+    help="Separations, in angstrom, at which to count the kept particles.  [default: up to 32, chosen from the data]",
 )
 @click.option(
     "--html",
     type=PATH,
     metavar="FILE",
-    help="Also write a page with the picks on micrographs and a slider of separations.",
+    help="Also write an HTML page with the picks on micrographs and a slider for the separation.",
 )
 @click.option(
     "-v", "--verbose", is_flag=True, help="Also print columns, distances and pairs of INPUTs."
@@ -64,10 +64,10 @@ def inspect(
     as_json: bool,
     **parameters: Any,
 ) -> None:
-    """Show what each INPUT holds, and whether the inputs fit together.
+    """Show the contents of each INPUT, and check that the INPUTs can be combined.
 
-    Counts particles and micrographs, recommends a separation, shows what a run would keep at others,
-    and finds problems, and inputs whose y axis or shifts disagree.
+    Counts particles and micrographs. Recommends a separation, and counts the particles that a run keeps at
+    other separations. Reports problems, such as inputs with different directions of the y axis.
     """
     from dask_dedup.inspection import inspect as inspect_files
 

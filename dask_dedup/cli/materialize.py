@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @THREADS
 @cluster_options
 @click.option("-q", "--quiet", is_flag=True, help="Print only errors and warnings.")
-@click.option("-v", "--verbose", is_flag=True, help="Also print details.")
+@click.option("-v", "--verbose", is_flag=True, help="Also print details of fragments and shuffles.")
 @JSON
 def materialize(
     output: Path,
@@ -34,10 +34,11 @@ def materialize(
     as_json: bool,
     **cluster: Any,
 ) -> None:
-    """Write the particles of a run with --duplicates-only.
+    """Write the particle tables of a run that used --duplicates-only.
 
-    Writes the tables of kept and rejected particles that the run would have written. The inputs must not have
-    changed. An interrupted command leaves the result as it was; run it again.
+    Adds particles_kept and particles_rejected to OUTPUT, identical to those of a run without --duplicates-only.
+    The inputs must be unchanged since the run. If this command is interrupted, the result stays valid: run the
+    command again to resume.
     """
     quiet = quiet or as_json
     if threads and any(cluster.values()):

@@ -39,13 +39,11 @@ class _Job(click.Command):
 
 _ignored = together(
     [
+        click.option("--in-movies", metavar="FILE", help="Ignored. RELION may pass this option."),
+        click.option("--in-3dref", metavar="FILE", help="Ignored. RELION may pass this option."),
+        click.option("--in-mask", metavar="FILE", help="Ignored. RELION may pass this option."),
         click.option(
-            "--in-movies", metavar="FILE", help="Not used; RELION passes it if it is set."
-        ),
-        click.option("--in-3dref", metavar="FILE", help="Not used; RELION passes it if it is set."),
-        click.option("--in-mask", metavar="FILE", help="Not used; RELION passes it if it is set."),
-        click.option(
-            "--pipeline-control", metavar="JOB", help="Not used; RELION passes it if it is set."
+            "--pipeline-control", metavar="JOB", help="Ignored. RELION may pass this option."
         ),
     ]
 )
@@ -60,27 +58,32 @@ _ignored = together(
     "--o", "job", required=True, type=click.Path(path_type=Path), help="Folder of the job."
 )
 @click.option(
-    "--in-parts", type=NamedLocation(), metavar="STAR", help="Particles: the first INPUT."
+    "--in-parts", type=NamedLocation(), metavar="STAR", help="Particles, used as the first INPUT."
 )
 @click.option(
-    "--in-coords", type=NamedLocation(), metavar="FILE", help="Coordinates: the first INPUT."
+    "--in-coords",
+    type=NamedLocation(),
+    metavar="FILE",
+    help="Coordinates, used as the first INPUT.",
 )
-@click.option("--in-mics", type=PATH, metavar="STAR", help="Micrographs, as for --micrographs.")
+@click.option("--in-mics", type=PATH, metavar="STAR", help="Micrographs, used as --micrographs.")
 @click.option(
     "--input",
     "further",
     type=NamedLocation(),
     multiple=True,
     metavar="[NAME=]INPUT",
-    help="A further INPUT, such as the coordinates of another picker; may be repeated.",
+    help="A further INPUT, such as the coordinates of another picker. May be repeated.",
 )
 @click.option(
     "--output-format",
     type=click.Choice(["star", "relion-coordinates"]),
-    help="star: particles; relion-coordinates: a coordinate file per micrograph.  "
-    "[default: particles with --in-parts, else coordinates]",
+    help="star: particles. relion-coordinates: one coordinate file per micrograph.  "
+    "[default: star with --in-parts, else relion-coordinates]",
 )
-@click.option("--j", "threads", type=click.IntRange(1), metavar="N", help="Most threads to use.")
+@click.option(
+    "--j", "threads", type=click.IntRange(1), metavar="N", help="Maximum number of threads."
+)
 @dedup_options
 @PLOT_MICROGRAPH
 @_ignored
@@ -104,10 +107,10 @@ def relion(
 ) -> None:
     """Remove duplicates as an External job of RELION.
 
-    RELION calls this program with the folder of the job and the connected inputs. The kept particles, or the
-    coordinates for Extract, are the output of the job that other jobs can use. The whole result and its report are
-    in the subfolder dedup. Options have the names of the parameters in RELION's window: hyphens or underscores,
-    without the two hyphens at the beginning.
+    RELION calls this program with the folder of the job and the connected inputs. Other jobs can use the
+    kept particles, or the kept coordinates for Extract, as input. The whole result and its report are in
+    the subfolder dedup. In the Params tab of RELION, write an option without "--". Both min-separation
+    and min_separation work.
     """
     if in_parts and in_coords:
         raise click.UsageError("connect either particles or coordinates, not both")

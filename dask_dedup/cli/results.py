@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def status(output: Path, as_json: bool) -> None:
     """Show whether OUTPUT is finished, running or interrupted.
 
-    Shows how to resume an interrupted run. Exit code 1 if files of a finished run are missing or
-    differ in size.
+    Shows how to resume an interrupted run. Exit code 1 if a file of a finished run is missing or has
+    the wrong size.
     """
     from dask_dedup import status as read_status
 
@@ -38,10 +38,17 @@ def status(output: Path, as_json: bool) -> None:
 def verify(output: Path, as_json: bool) -> None:
     """Verify a finished run with an independent algorithm.
 
-    Checks that no row was lost or changed, that no two kept particles are within the separation,
-    that every rejected particle has the right winner, that votes are counted right, and that
-    every file matches its checksum. Exit code 1 if a check fails, or cannot be run because the inputs are gone.
-    """
+    Checks that:
+
+    \b
+    - no row was lost or changed
+    - no two kept particles are within the separation
+    - every rejected particle has the right winner
+    - votes are counted correctly
+    - every file matches its checksum
+
+    Exit code 1 if a check fails, or if the inputs are missing.
+    """  # noqa: D301 (click reads the backspace)
     from dask_dedup import verify as verify_files
 
     found = verify_files(output)
@@ -53,7 +60,9 @@ def verify(output: Path, as_json: bool) -> None:
 @click.command()
 @OUTPUT
 @PLOT_MICROGRAPH
-@click.option("--verify", is_flag=True, help="Verify the result first, and report the outcome.")
+@click.option(
+    "--verify", is_flag=True, help="Verify the result first, and show the outcome in the report."
+)
 def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> None:
     """Write the report of a finished run.
 
@@ -83,26 +92,27 @@ def report(output: Path, plot_micrographs: tuple[str, ...], verify: bool) -> Non
     "--table",
     type=click.Choice(["kept", "rejected", "duplicates", "votes"]),
     default="kept",
-    help="Which part of the result to publish.",
+    help="Part of the result to publish.",
 )
 @click.option(
     "--mode",
     type=click.Choice(["append", "replace", "replace-tagged"]),
     default="append",
-    help="Add the run to the table, replace the contents of the table, or replace the rows with the same tags and in "
-    "the same partition folders.",
+    help="append: add the rows of the run. replace: replace all rows of the table. replace-tagged: replace only rows "
+    "with the tags and the partition folders of this run.",
 )
 @click.option(
     "--tag",
     "tags",
     multiple=True,
-    metavar="NAME=VALUE",
-    help="Add a column with this value, such as session=24mar07; may be repeated.",
+    metavar="TAG=VALUE",
+    help="Add a column TAG with this value, such as session=24mar07. May be repeated.",
 )
 @click.option(
     "--link",
     is_flag=True,
-    help="Link the run's files, or copy them, instead of writing files with the table's types.",
+    help="Link the files of the run into the table, without converting column types. Files that cannot be linked "
+    "are copied.",
 )
 @JSON
 def publish(
@@ -117,8 +127,8 @@ def publish(
 ) -> None:
     """Publish a finished run to a Delta or Iceberg table.
 
-    Writes files with the column types of Delta and Iceberg. The table is created if it does not exist. A run that the
-    table already holds is not published again.
+    Writes files with the column types of Delta and Iceberg. Creates the table if it does not exist. Does
+    nothing if the table already has the rows of the run.
     """
     from dask_dedup import publish as publish_files
 

@@ -50,37 +50,35 @@ if TYPE_CHECKING:
     "--output-format",
     type=click.Choice(["native", "parquet", "star", "relion-coordinates"]),
     default="native",
-    help="native: the rows of each INPUT in its own format; parquet: everything as Parquet; star: one RELION "
-    "STAR file; relion-coordinates: a coordinate file per micrograph, for RELION's Extract.",
+    help="native: the format of each INPUT. parquet: Parquet for all. star: one RELION STAR file. "
+    "relion-coordinates: one coordinate file per micrograph, for Extract in RELION.",
 )
 @click.option(
     "--compression",
     type=click.Choice(["auto", "zstd", "lz4", "snappy", "none"]),
     default="auto",
-    help="Compression of Parquet files. auto: chosen for each column; the others use only encodings that every "
-    "reader knows.",
+    help="Compression of Parquet files. auto: a codec and an encoding for each column. With the other values, all "
+    "columns have encodings that every reader knows.",
 )
 @click.option(
     "--partition-by",
     multiple=True,
     metavar="COLUMN",
-    help="Put Parquet files into folders named after the values of COLUMN, such as session=A. Repeatable. By default "
-    "the folders are those of the inputs.",
+    help="Put Parquet files into folders by the values of COLUMN, such as session=A. May be repeated.  [default: the "
+    "partition folders of the inputs]",
 )
 @click.option(
     "--duplicates-only",
     is_flag=True,
-    help="Write duplicates and votes, but no particles. The command materialize, or the same run without this "
-    "option, writes them later.",
+    help="Write duplicates/ and votes/, but no particle tables. The command materialize, or the same run without "
+    "this option, writes the particle tables later.",
 )
 @click.option(
     "--allow-outside", is_flag=True, help="Allow a .csg to name files outside its folder."
 )
 @THREADS
 @cluster_options
-@click.option(
-    "--overwrite", is_flag=True, help="Replace the result that another run left in OUTPUT."
-)
+@click.option("--overwrite", is_flag=True, help="Replace an existing result in OUTPUT.")
 @click.option("--verify", is_flag=True, help="Verify the result after the run.")
 @click.option("--no-report", is_flag=True, help="Write no report.html and no plots.")
 @PLOT_MICROGRAPH
@@ -111,12 +109,18 @@ def run(
 ) -> None:
     """Remove duplicates from all INPUTs.
 
-    Writes the kept and the rejected particles to OUTPUT. An INPUT is a RELION .star file, a
-    CryoSPARC .cs or .csg file, a folder, job folder, list or quoted pattern of pick files, or Parquet
-    (a file, a folder, a hive-partitioned folder, or a Delta table, FOLDER?version=N for an older
-    version) with RELION or CryoSPARC column names. NAME=INPUT names its picker: NAME stands for INPUT in
-    options, and names its output folder.
-    """
+    Writes the kept and the rejected particles to OUTPUT. An INPUT is one of:
+
+    \b
+    - a RELION .star file
+    - a CryoSPARC .cs or .csg file
+    - pick files: a folder, a RELION job folder, a list file, or a quoted pattern
+    - a Parquet file or folder, also hive-partitioned, with RELION or CryoSPARC column names
+    - a Delta table (FOLDER?version=N for an older version)
+
+    NAME=INPUT gives the picker of INPUT a name. Options accept NAME instead of INPUT, and the kept pick
+    files are in a folder NAME.
+    """  # noqa: D301 (click reads the backspace)
     quiet = quiet or as_json
     params = dedup_params(inputs, flip_y, parameters, micrographs)
     # What remains are the options of the cluster.

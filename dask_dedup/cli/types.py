@@ -96,8 +96,8 @@ def separation_option(**settings: Any) -> Decorator:
         "--min-separation",
         type=Separation(),
         metavar="A|auto",
-        help="Particles at most this many angstrom apart are duplicates; with 0, only those with equal "
-        "coordinates; auto: the separation that inspect recommends.",
+        help="Particles at most this many angstrom apart on one micrograph are duplicates. 0: only equal "
+        "coordinates. auto: the separation that inspect recommends.",
         **settings,
     )
 
@@ -112,22 +112,22 @@ THREADS = click.option(
     "--threads",
     type=click.IntRange(1),
     metavar="N",
-    help="Run in this process with at most N threads.  [default: one per core, at most 12]",
+    help="Run in a single process with at most N threads.  [default: one per core, at most 12]",
 )
 PLOT_MICROGRAPH = click.option(
     "--plot-micrograph",
     "plot_micrographs",
     multiple=True,
-    metavar="NAME",
-    help="Show this micrograph in the report; may be repeated.",
+    metavar="MICROGRAPH",
+    help="Show this micrograph in the report. May be repeated.",
 )
 MIN_SCORE = click.option(
     "--min-score",
     multiple=True,
     metavar="[INPUT=]X",
-    help="Reject particles with a worse score, before any are compared; INPUT=X for one INPUT.",
+    help="Reject particles with a score worse than X. They are not compared with others. INPUT=X for one INPUT.",
 )
-#: For reading INPUTs; parameters of `DedupParams`, but for the table of micrographs.
+#: Options for reading INPUTs: parameters of `DedupParams`, and the table of micrographs.
 input_options = together(
     [
         click.option(
@@ -140,76 +140,78 @@ input_options = together(
             "--columns",
             multiple=True,
             metavar="[INPUT=]x=COLUMN,y=COLUMN,...",
-            help="Columns of text tables of picks (.csv, .tsv, .txt), by name or number: x, y and, if there "
-            "are any, z, score, micrograph; INPUT=... for one INPUT.",
+            help="Columns of text tables of picks (.csv, .tsv, .txt): names, or numbers from 1. x and y are required; "
+            "z, score and micrograph are optional. INPUT=... for one INPUT.",
         ),
         click.option(
             "--micrograph-pixel-size",
             multiple=True,
             metavar="[INPUT=]A",
-            help="Micrograph pixel size in angstrom, if no table has it; INPUT=A for one INPUT.",
+            help="Micrograph pixel size, in angstrom, for tables that do not have it. INPUT=A for one INPUT.",
         ),
         click.option(
             "--coordinate-pixel-size",
             multiple=True,
             metavar="[INPUT=]A",
-            help="Pixel size of the coordinates in angstrom, which overrides the tables; INPUT=A for one INPUT.",
+            help="Pixel size for the coordinates, in angstrom. Overrides the tables. INPUT=A for one INPUT.",
         ),
         click.option(
             "--particle-pixel-size",
             multiple=True,
             metavar="[INPUT=]A",
-            help="Pixel size of the particle images in angstrom, for shifts in pixels (rlnOriginX), if the "
-            "table has none; INPUT=A for one INPUT.",
+            help="Pixel size of the particle images, in angstrom, for tables that do not have it. Needed for shifts in "
+            "pixels (rlnOriginX). INPUT=A for one INPUT.",
         ),
         click.option(
             "--shift-key",
             type=click.Choice(CHOICES["shift_key"]),
             default="auto",
-            help="Alignment shift to apply; auto: alignments3D, else alignments2D, else none.",
+            help="Alignment shift to apply. auto: the rlnOrigin columns of RELION, or of CryoSPARC alignments3D if "
+            "present, else alignments2D.",
         ),
         click.option(
             "--score-field",
             multiple=True,
             metavar="[INPUT=]FIELD",
-            help="Score that decides which duplicate is kept: ncc_score (default), error or error_min; for any "
-            "other column, NAME:higher (high values win) or NAME:lower; none: choose at random; INPUT=FIELD "
-            "for one INPUT.",
+            help="Score that decides which duplicate is kept: ncc_score (default), error or error_min. Other columns: "
+            "COLUMN:higher if high values are better, or COLUMN:lower. none: choose at random. INPUT=FIELD for "
+            "one INPUT.",
         ),
         MIN_SCORE,
         click.option(
             "--match-micrographs",
             type=click.Choice(CHOICES["match_micrographs"]),
             default="auto",
-            help="How to match micrographs across inputs.",
+            help="How to match micrographs across inputs. auto: by name for pick files and for tables of different "
+            "programs, by uid if all inputs have it, else by path.",
         ),
         click.option(
             "--rename-micrographs",
             multiple=True,
             metavar="[INPUT=]s/PATTERN/NEW/",
-            help="Change micrograph names by a regular expression before they are compared; INPUT=s/.../.../ "
-            "for one INPUT; may be repeated.",
+            help="Substitute in micrograph names before they are compared. The tables keep their names. "
+            "INPUT=s/.../.../ for one INPUT. May be repeated.",
         ),
         click.option(
             "--micrograph-map",
             type=PATH,
             metavar="CSV",
-            help="Table of old and new micrograph names (from,to), or Dynamo's .doc file, for names that no rule "
-            "covers.",
+            help="Table of old and new micrograph names (columns from,to), or a .doc file of Dynamo. Applied after "
+            "--rename-micrographs.",
         ),
         click.option(
             "--group-by",
             multiple=True,
             metavar="COLUMN|none",
-            help="Column or hive key, such as session: micrographs of one name are different if its values "
-            "differ; may be repeated. none: they are the same.",
+            help="Compare only particles with equal values in this column or hive partition key, such as session. May "
+            "be repeated. none: ignore partition keys.",
         ),
         click.option(
             "--flip-y",
             multiple=True,
             type=PATH,
             metavar="INPUT",
-            help="Flip the y axis of this INPUT; may be repeated.",
+            help="Flip the y axis of this INPUT. May be repeated.",
         ),
         click.option(
             "--micrograph-height",
@@ -229,13 +231,13 @@ ranking_options = together(
             "--score-scale",
             type=click.Choice(CHOICES["score_scale"]),
             default="stored",
-            help="How to compare scores: as they are stored, or by standing, the place of a particle by score "
-            "among those of its INPUT on its micrograph, for pickers with scores on different scales.",
+            help="stored: compare scores as they are stored. standing: compare the rank of each particle by score "
+            "within its INPUT and micrograph, for pickers with different score scales.",
         ),
         click.option(
             "--prefer-input-order",
             is_flag=True,
-            help="Particles of an earlier INPUT win over those of a later one, regardless of scores.",
+            help="Keep particles of an earlier INPUT rather than particles of a later INPUT, regardless of scores.",
         ),
         click.option(
             "--between-inputs-only",
@@ -250,43 +252,45 @@ ranking_options = together(
     ]
 )
 
-#: Parameters of `DedupParams` by which votes decide.
+#: Options that keep particles by votes.
 vote_options = together(
     [
         click.option(
             "--min-votes",
             default=1,
             metavar="K",
-            help="Keep particles that at least K pickers found.",
+            help="Keep only particles that at least K pickers found.",
         ),
         click.option(
             "--found-by",
             multiple=True,
             metavar="PICKER",
-            help="Keep particles that this picker (NAME or INPUT) found; may be repeated, for all of them.",
+            help="Keep only particles that this picker (NAME or INPUT) found. May be repeated: all of these pickers "
+            "must have found the particle.",
         ),
         click.option(
             "--not-found-by",
             multiple=True,
             metavar="PICKER",
-            help="Keep particles that this picker did not find; may be repeated.",
+            help="Keep only particles that this picker did not find. May be repeated.",
         ),
         click.option(
             "--vote-distance",
             type=float,
             metavar="A",
-            help="How far a pick may be from the particle it votes for, in angstrom (default: --min-separation).",
+            help="A picker found a particle if it has a pick at most this far away, in angstrom.  [default: "
+            "--min-separation]",
         ),
         click.option(
             "--relax-unseen",
             is_flag=True,
-            help="On micrographs with particles of fewer than K pickers, the votes of all of these are enough, and "
-            "--found-by pickers without particles there are not asked.",
+            help="If fewer than K pickers (--min-votes) have particles on a micrograph, require only these pickers. "
+            "Also ignore a --found-by picker on micrographs where it has no particles.",
         ),
     ]
 )
 
-#: Parameters of `DedupParams` that do not depend on how particles are stored, but for those of the score.
+#: Parameters of `DedupParams` that do not depend on how particles are stored, except the score field.
 decision_options = together(
     [
         vote_options,
@@ -298,8 +302,8 @@ decision_options = together(
             "--invalid",
             type=click.Choice(CHOICES["invalid"]),
             default="error",
-            help="What to do with rows that lack a position or a micrograph: stop, or put them among the "
-            "rejected or the kept particles.",
+            help="Rows without coordinates or micrograph. error: stop. reject: write them to particles_rejected. "
+            "keep: write them to particles_kept.",
         ),
     ]
 )
@@ -312,13 +316,14 @@ dedup_options = together(
         click.option(
             "--votes",
             is_flag=True,
-            help="Count the pickers that found each particle, and write votes/. The following five options imply it.",
+            help="Count the pickers that found each particle, and write votes/. Also set by --min-votes, --found-by, "
+            "--not-found-by and --vote-distance.",
         ),
         decision_options,
         click.option(
             "--undo-symmetry-expansion",
             is_flag=True,
-            help="Keep one copy of each particle (sym_expand/src_uid), regardless of distances.",
+            help="Keep one symmetry copy of each particle (equal sym_expand/src_uid), at any distance.",
         ),
     ]
 )
