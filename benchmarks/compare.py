@@ -117,7 +117,7 @@ def lines(rounds: dict[str, list[Round]]) -> list[str]:
     """Return medians, ranges and ratios as lines of a Markdown table."""
     table = [
         "| | wall (s), median and range | CPU (s) | peak memory (MB) | written (MB) "
-        "| dask-dedup / it: wall | CPU | memory |",
+        "| wall: dask-dedup / program | CPU: same ratio | memory: same ratio |",
         "|---|---|---|---|---|---|---|---|",
     ]
     ours = [each.taken for each in rounds[OURS]]
