@@ -19,7 +19,6 @@ from dask_dedup.formats.star.lines import (
     is_structure,
     line_error,
 )
-from dask_dedup.formats.star.other_files import describe_coords_suffix
 from dask_dedup.storage.files import open_to_read, status_of
 
 if TYPE_CHECKING:
@@ -32,6 +31,8 @@ _HEADER_LINE = re.compile(
 )
 #: Messages quote this many bytes of a line.
 _QUOTED = 40
+#: RELION's file with one line, which names micrographs. It is no STAR file.
+_COORDS_SUFFIX = "coords_suffix_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,11 @@ class Layout:
         """Parse a header line: ``data_name``, ``loop_`` or ``_label`` with an optional value."""
         header = _HEADER_LINE.fullmatch(text)
         if header is None or (self._block is None and header["block"] is None):
-            other = describe_coords_suffix(self._path)
-            if other:
-                raise InputError(other)
+            if self._path.name.startswith(_COORDS_SUFFIX):
+                raise InputError(
+                    f"{self._path}: names the micrographs of a job, not its picks. Pass the job's files that end in "
+                    f"_{self._path.name.removeprefix(_COORDS_SUFFIX)}."
+                )
             found = text[:_QUOTED].decode(errors="replace")
             problem = f"not STAR: expected data_, loop_ or a label, found {found!r}"
             raise line_error(self._path, start, problem)

@@ -15,7 +15,6 @@ import pyarrow as pa
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import EmptyTableError
 from dask_dedup.formats.pick_suffixes import PICK_SUFFIX
-from dask_dedup.formats.star.other_files import describe_other_file
 from dask_dedup.formats.star.values import is_missing, is_number, is_whole_number, read_tokens
 from dask_dedup.formatting import counted
 
@@ -32,6 +31,18 @@ DETECTOR_PIXEL_SIZE, MAGNIFICATION = "rlnDetectorPixelSize", "rlnMagnification"
 _PARTICLE_BLOCKS = ("particles", "images", "micrographs", "tomograms", "", "global")
 #: Blocks that never hold particles.
 _OTHER_BLOCKS = re.compile(r"optics|general|job.*|pipeline.*|model.*|sampling.*|optimiser.*")
+#: Labels outside a loop that name the file with the particles.
+_NAMING = {
+    "rlnTomoParticlesFile": "an optimisation set",
+    "rlnExperimentalDataStarFile": "an optimiser file",
+}
+#: Blocks of RELION's files without particles, and the file to pass instead.
+_NO_PARTICLES = {
+    "joboptions_values": "the settings of a RELION job. Pass the particles.star of the job.",
+    "pipeline_processes": "RELION's list of jobs. Pass the particles.star of one of them.",
+    "model_classes": "a model file. Pass the file of the same job and iteration that ends in _data.star.",
+    "sampling_general": "a sampling file. Pass the file of the same job and iteration that ends in _data.star.",
+}
 #: The first rows decide the types of columns whose labels do not.
 _SAMPLE_BYTES = 2**16
 
@@ -105,7 +116,7 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
     if named is not None:
         loops = [loop for loop in loops if loop.block == named]
     if len(loops) != 1:
-        other = describe_other_file(path, layout)
+        other = _describe_other_file(path, layout)
         if other:
             raise InputError(other)
         found = [f"data_{loop.block} ({counted(loop.span.rows, 'row')})" for loop in layout.loops]
@@ -118,6 +129,18 @@ def choose_particles(path: Path, layout: Layout) -> Loop:
         )
     _check_labels(path, loops[0])
     return loops[0]
+
+
+def _describe_other_file(path: Path, layout: Layout) -> str | None:
+    """Return a message about a STAR file of RELION that is known to hold no particles, or None."""
+    for items in layout.items.values():
+        for label, kind in _NAMING.items():
+            name = items.get(label, b"").strip(b"'\"").decode(errors="replace")
+            if name:
+                return f"{path}: {kind}. Pass the file that it names: {name}"
+    blocks = {*layout.items, *(loop.block for loop in layout.loops)}
+    found = next((text for block, text in _NO_PARTICLES.items() if block in blocks), None)
+    return found and f"{path}: {found}"
 
 
 def _check_labels(path: Path, loop: Loop) -> None:
