@@ -19,12 +19,12 @@ Other columns keep their names, and become columns of the table.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from dask_dedup.formats.coordinates.lines import first_row, star_loops
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +32,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
+    from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
+
+    #: Returns the header of a file that begins with these bytes, None if the file is of another format.
+    Recognise = Callable[[bytes, Path], "Header | None"]
+    #: Returns the columns of a complete file by role, as arrays, None if the file is of another format.
+    Parse = Callable[[bytes, Path], Mapping[str, Any] | None]
+    #: Factors from the stored coordinates to pixels, one per axis, and the pixel size, which may be unknown.
+    Scale = tuple[tuple[float, ...], float | None]
+    #: Returns the scale of the picks in a file that are in the named tomogram, and the table of tomograms that has it.
+    FindScale = Callable[[TomogramTables, Path, str], tuple[Scale, Path | None]]
 
 ROLES = frozenset(
     {
@@ -46,14 +55,6 @@ SCORE, FILAMENT = "rlnAutopickFigureOfMerit", "rlnHelicalTubeID"
 PIXEL_SIZE_2D, PIXEL_SIZE_3D = "rlnMicrographPixelSize", "rlnTomoTiltSeriesPixelSize"
 #: Scores that stand for no score.
 DUMMY_SCORE = -999.0
-
-#: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
-_LOOP = re.compile(
-    rb"[ \t]*data_(\S*)(?:[ \t][^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
-    rb"((?:[ \t]*(?:_\S+[ \t]*)?(?:#[^\n]*)?\r?\n)+)",
-    re.IGNORECASE,
-)
-_LABEL = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,33 +101,6 @@ class Header:
 
     layout: Layout
     start: int = 0
-
-
-class Recognise(Protocol):
-    """Function that recognises the header of a file."""
-
-    def __call__(self, head: bytes, path: Path) -> Header | None:
-        """Return the header of a file that begins with `head`. Return None if it is of another format."""
-
-
-class Parse(Protocol):
-    """Function that reads a complete file that has no lines."""
-
-    def __call__(self, content: bytes, path: Path) -> Mapping[str, Any] | None:
-        """Return the columns by role, as arrays. Return None if the file is of another format."""
-
-
-#: Factors from the stored coordinates to pixels, one per axis, and the pixel size, which may be unknown.
-Scale = tuple[tuple[float, ...], float | None]
-
-
-class FindScale(Protocol):
-    """Function that finds the scale of picks in a tomogram."""
-
-    def __call__(
-        self, tables: TomogramTables, path: Path, tomogram: str
-    ) -> tuple[Scale, Path | None]:
-        """Return the scale of picks in the file `path`, and the table of tomograms that has it, if any."""
 
 
 def _never(head: bytes, path: Path) -> Header | None:  # noqa: ARG001
@@ -249,33 +223,6 @@ def with_roles(labels: Sequence[str], roles: Mapping[str, str]) -> tuple[str, ..
             label_of.setdefault(role, label)
     role_of = {label: role for role, label in label_of.items()}
     return tuple(role_of.get(label, label) for label in labels)
-
-
-@lru_cache(maxsize=16)  # several formats look at each file
-def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
-    """Return the tables at the beginning of a STAR file: block name, labels and first byte of the rows."""
-    found = []
-    lower, start = head.lower(), 0
-    # A search for the whole pattern would try every row.
-    while (start := lower.find(b"data_", start)) >= 0:
-        line = head.rfind(b"\n", 0, start) + 1
-        loop = _LOOP.match(head, line) if not head[line:start].strip() else None
-        if loop:
-            labels = tuple(label.decode(errors="replace") for label in _LABEL.findall(loop[2]))
-            found.append((loop[1].decode(errors="replace"), labels, loop.end()))
-        start = loop.end() if loop else head.find(b"\n", start) + 1 or len(head)
-    return tuple(found)
-
-
-def first_row(head: bytes, start: int = 0) -> bytes:
-    """Return the first line at or after byte `start` that is neither blank nor a comment, without its blanks."""
-    while start < len(head):
-        stop = head.find(b"\n", start) + 1 or len(head)
-        line = head[start:stop].strip()
-        if line and not line.startswith(b"#"):
-            return line
-        start = stop
-    return b""
 
 
 def without_empty_roles(columns: tuple[str, ...], values: Sequence[bytes]) -> tuple[str, ...]:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import opening
-from dask_dedup.formats.coordinates.column_map import first_row, star_loops
 from dask_dedup.formats.coordinates.folder import suffix_of
+from dask_dedup.formats.coordinates.lines import first_row, read_head, star_loops
 from dask_dedup.formats.coordinates.optimisation_set import is_set
 from dask_dedup.formats.coordinates.programs.delimited import explain_unknown
 from dask_dedup.formatting import counted
-from dask_dedup.storage.files import open_to_read, read_bytes
+from dask_dedup.storage.files import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from dask_dedup.formats.coordinates.folder import PickPath
     from dask_dedup.formats.coordinates.pick_file import PickFile
 
-_HEAD = 2**16
 #: Number of values of a particle in EM motive lists, as in the header.
 _MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
 
@@ -110,8 +109,7 @@ def no_picks_error(folder: Path, found: Sequence[PickPath], empty: int) -> Input
         )
     hint = ". Pass the folder with the pick files"
     for file in found[:1]:
-        with opening(file.path), open_to_read(file.path) as opened:
-            explained = explain_unknown(file.path, opened.read(_HEAD))
+        explained = explain_unknown(file.path, read_head(file.path))
         if explained:
             return InputError(explained)
     if found:

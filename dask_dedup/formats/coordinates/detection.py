@@ -6,18 +6,17 @@ import re
 import time
 from pathlib import Path
 
-from dask_dedup.formats.base import opening
+from dask_dedup.formats.coordinates.lines import read_head
 from dask_dedup.formats.coordinates.optimisation_set import is_set
 from dask_dedup.formats.coordinates.programs import EXTENSIONS
 from dask_dedup.formats.coordinates.programs.relion import ANNOTATIONS_FOLDER
 from dask_dedup.formats.coordinates.programs.warp import has_sizes
-from dask_dedup.storage.files import list_names, open_to_read
+from dask_dedup.storage.files import list_names
 from dask_dedup.storage.walk import FoundFile, walk
 
 _PARQUET = (".parquet", ".parq", ".pq")
 #: A folder is searched to this depth, until this many pick files are found, and for so many seconds.
 _DEPTH, _FILES, _SECONDS = 8, 1000, 30
-_HEAD = 2**16
 #: Names that only lists of pick files, and tables of other programs than RELION, have.
 _NAMES = re.compile(
     rb"^[ \t]*(?:_rlnMicrographCoordinates|_rlnTomoImportParticleFile|data_stopgap_motivelist)\b",
@@ -37,8 +36,7 @@ def detect(path: Path, *, folder: bool) -> str | None:
         return "coordinates" if extension in EXTENSIONS else None
     if path.name.startswith("coords_suffix_") or path.parent.name == ANNOTATIONS_FOLDER:
         return "coordinates"
-    with opening(path), open_to_read(path) as file:
-        head = file.read(_HEAD)
+    head = read_head(path)
     if is_set(head):
         return "optimisation_set"
     return "coordinates" if _NAMES.search(head) or has_sizes(head, path) else None

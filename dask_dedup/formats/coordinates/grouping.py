@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from dask_dedup.formats.coordinates.column_map import first_row
 from dask_dedup.formats.coordinates.detection import is_pattern, matches
 from dask_dedup.formats.coordinates.folder import is_ignored, suffix_of
+from dask_dedup.formats.coordinates.lines import first_row
 from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.pick_file import parse_document, recognise
 from dask_dedup.formats.coordinates.programs import EXTENSIONS, maps_of

@@ -1,4 +1,4 @@
-"""Lines of pick files: which of them are picks, and where the picks of a file begin and end.
+"""Lines of pick files: where tables begin, which lines are picks, and where the picks of a file begin and end.
 
 A file has a header, lines, and a tail. A line is a pick unless it is blank or a comment (``#``). Lines
 that are no picks are copied to kept and rejected files alike.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import compress, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import changed_error
+from dask_dedup.formats.base import changed_error, opening
 from dask_dedup.storage.files import open_to_read
 
 if TYPE_CHECKING:
@@ -38,6 +39,16 @@ _STRUCTURE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 
+#: A ``data_`` block with one table: its name, its labels, and the first byte of its rows.
+_LOOP = re.compile(
+    rb"[ \t]*data_(\S*)(?:[ \t][^\n]*)?\r?\n(?:[ \t]*(?:#[^\n]*)?\r?\n)*[ \t]*loop_[^\n]*\n"
+    rb"((?:[ \t]*(?:_\S+[ \t]*)?(?:#[^\n]*)?\r?\n)+)",
+    re.IGNORECASE,
+)
+_LABELS = re.compile(rb"^[ \t]*_(\S+)", re.MULTILINE)
+#: Bytes at the beginning of a file that show its format.
+_HEAD = 2**16
+
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -46,6 +57,39 @@ class Span:
     start: int
     stop: int
     rows: int
+
+
+def read_head(path: Path) -> bytes:
+    """Read the beginning of a file, which shows its format."""
+    with opening(path), open_to_read(path) as file:
+        return file.read(_HEAD)
+
+
+@lru_cache(maxsize=16)  # several formats look at each file
+def star_loops(head: bytes) -> tuple[tuple[str, tuple[str, ...], int], ...]:
+    """Return the tables at the beginning of a STAR file: block name, labels and first byte of the rows."""
+    found = []
+    lower, start = head.lower(), 0
+    # A search for the whole pattern would try every row.
+    while (start := lower.find(b"data_", start)) >= 0:
+        line = head.rfind(b"\n", 0, start) + 1
+        loop = _LOOP.match(head, line) if not head[line:start].strip() else None
+        if loop:
+            labels = tuple(label.decode(errors="replace") for label in _LABELS.findall(loop[2]))
+            found.append((loop[1].decode(errors="replace"), labels, loop.end()))
+        start = loop.end() if loop else head.find(b"\n", start) + 1 or len(head)
+    return tuple(found)
+
+
+def first_row(head: bytes, start: int = 0) -> bytes:
+    """Return the first line at or after byte `start` that is neither blank nor a comment, without its blanks."""
+    while start < len(head):
+        stop = head.find(b"\n", start) + 1 or len(head)
+        line = head[start:stop].strip()
+        if line and not line.startswith(b"#"):
+            return line
+        start = stop
+    return b""
 
 
 def find_lines(block: bytes) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile, OutputFile, ParticleTable, opening, write_blocks
-from dask_dedup.formats.coordinates.column_map import first_row, star_loops
+from dask_dedup.formats.coordinates.lines import first_row, star_loops
 from dask_dedup.formats.star import table as star
 from dask_dedup.storage.files import is_file, read_bytes, status_of
 from dask_dedup.storage.paths import at

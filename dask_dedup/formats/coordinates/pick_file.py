@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile
-from dask_dedup.formats.coordinates.column_map import Layout, first_row
+from dask_dedup.formats.coordinates.column_map import Layout
 from dask_dedup.formats.coordinates.lines import (
     LONGEST_LINE,
     SLICE_BYTES,
     Span,
     check_text,
     find_spans,
+    first_row,
     new_digest,
 )
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS

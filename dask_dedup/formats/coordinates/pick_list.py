@@ -21,15 +21,20 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import InputFile, OutputFile, opening, write_blocks
-from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM, first_row, star_loops
+from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM
 from dask_dedup.formats.coordinates.folder import PickPath, suffix_of
-from dask_dedup.formats.coordinates.lines import find_lines, split_lines
+from dask_dedup.formats.coordinates.lines import (
+    find_lines,
+    first_row,
+    read_head,
+    split_lines,
+    star_loops,
+)
 from dask_dedup.formatting import counted
 from dask_dedup.storage.files import (
     exists,
     is_file,
     list_names,
-    open_to_read,
     read_bytes,
     status_of,
 )
@@ -49,8 +54,6 @@ _COLUMNS = (
 )
 _JOB_FOLDER = re.compile(r"^(?:\./)?[^/]+/job\d+/")
 _VALUE = re.compile(rb"\"[^\"]*\"|'[^']*'|\S+")
-#: Bytes of a file that decide whether it is a list.
-_HEAD = 2**16
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,20 +98,13 @@ def find_list(folder: Path) -> Path | None:
     found = found or [name for name in names if _SUFFIX_LIST.fullmatch(name)]
     if not found and _JOB.fullmatch(folder.absolute().name):
         stars = [name for name in names if name.lower().endswith(".star") and not suffix_of(name)]
-        found = [name for name in stars if is_list(folder / name, _head_of(folder / name))]
+        files = [path for path in map(folder.joinpath, stars) if is_file(path)]
+        found = [path.name for path in files if is_list(path, read_head(path))]
     if len(found) > 1:
         raise InputError(
             f"{folder}: has several lists of picks ({', '.join(found)}). Pass one of them."
         )
     return folder / found[0] if found else None
-
-
-def _head_of(path: Path) -> bytes:
-    if not is_file(path):
-        return b""
-    with opening(path), open_to_read(path) as file:
-        head: bytes = file.read(_HEAD)
-        return head
 
 
 def is_list(path: Path, head: bytes) -> bool:
@@ -135,7 +131,7 @@ def read_list(path: Path) -> ListedPicks:
     digest = hashlib.sha256(text).hexdigest()
     info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)
     suffix = _SUFFIX_LIST.fullmatch(path.name)
-    if suffix is None or _is_star_list(text[:_HEAD]):
+    if suffix is None or _is_star_list(text):
         return _read_star(path, text, info)
     return _read_suffix_list(path, text, info, suffix[1] or "")
 

@@ -40,7 +40,7 @@ from dask_dedup.formats.coordinates.folder import (
     find_files,
     micrograph_of,
 )
-from dask_dedup.formats.coordinates.lines import SLICE_BYTES
+from dask_dedup.formats.coordinates.lines import SLICE_BYTES, read_head
 from dask_dedup.formats.coordinates.pick_file import PickFile, open_file
 from dask_dedup.formats.coordinates.pick_list import PickList, find_list, is_list, read_list
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS, maps_of
@@ -53,7 +53,7 @@ from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.storage.files import exists, is_file, open_to_read, sha256_of, status_of
+from dask_dedup.storage.files import exists, is_file, sha256_of, status_of
 from dask_dedup.storage.walk import FoundFile
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ _FRAGMENT_ROWS = 100_000
 #: Files opened in one go by a thread.
 _BATCH = 64
 _THREADS = 4
-_HEAD = 2**16
 
 
 def open_table(
@@ -117,8 +116,7 @@ def open_table(
         if listed is None:
             return _open_folder(path, source, maps, allow_empty=allow_empty)
         return _open_list(path, listed, source)
-    with opening(path), open_to_read(path) as file:
-        head = file.read(_HEAD)
+    head = read_head(path)
     if is_list(path, head):
         return _open_list(path, path, source)
     opened = open_file(path, maps)

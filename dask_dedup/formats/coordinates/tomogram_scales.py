@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dask_dedup.errors import InputError
 from dask_dedup.formats.coordinates.lines import find_lines, pick_lines, read_span
 from dask_dedup.formats.coordinates.programs import MAP_OF
-from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
+from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
 from dask_dedup.formats.coordinates.values import RowError, Table
 
 if TYPE_CHECKING:

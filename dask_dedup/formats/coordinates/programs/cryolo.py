@@ -11,10 +11,10 @@ from dask_dedup.formats.coordinates.column_map import (
     ColumnMap,
     Header,
     Layout,
-    first_row,
     star_map,
     without_empty_roles,
 )
+from dask_dedup.formats.coordinates.lines import first_row
 from dask_dedup.formats.coordinates.values import is_numeric
 
 if TYPE_CHECKING:

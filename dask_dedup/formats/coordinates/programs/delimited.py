@@ -11,7 +11,8 @@ import csv
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.coordinates.column_map import ROLES, ColumnMap, Header, Layout, first_row
+from dask_dedup.formats.coordinates.column_map import ROLES, ColumnMap, Header, Layout
+from dask_dedup.formats.coordinates.lines import first_row
 from dask_dedup.formats.coordinates.values import is_numeric
 from dask_dedup.hints import parameter
 

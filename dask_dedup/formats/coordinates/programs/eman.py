@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, first_row
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout
+from dask_dedup.formats.coordinates.lines import first_row
 from dask_dedup.formats.coordinates.values import is_numeric
 
 if TYPE_CHECKING:

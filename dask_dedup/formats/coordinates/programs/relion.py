@@ -7,20 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_dedup.formats.coordinates.column_map import (
-    ColumnMap,
-    Header,
-    Layout,
-    star_loops,
-    star_map,
-)
-from dask_dedup.formats.coordinates.programs.tomograms import BINNING, PIXEL_SIZE
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, star_map
+from dask_dedup.formats.coordinates.lines import star_loops
+from dask_dedup.formats.coordinates.tomogram_tables import BINNING, PIXEL_SIZE
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.formats.coordinates.column_map import Scale
-    from dask_dedup.formats.coordinates.programs.tomograms import TomogramTables
+    from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
 
 #: Particle tables are read by `formats.star`, which knows optics groups and shifts.
 _OF_PARTICLES = (

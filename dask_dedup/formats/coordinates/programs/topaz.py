@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, first_row
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout
+from dask_dedup.formats.coordinates.lines import first_row
 
 if TYPE_CHECKING:
     from pathlib import Path

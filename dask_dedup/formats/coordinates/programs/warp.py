@@ -6,16 +6,15 @@ import re
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.coordinates.column_map import (
-    ColumnMap,
-    Header,
-    Layout,
+from dask_dedup.formats.coordinates.column_map import ColumnMap, Header, Layout, with_roles
+from dask_dedup.formats.coordinates.lines import (
+    cut_table,
+    find_lines,
     first_row,
+    split_lines,
     star_loops,
-    with_roles,
 )
-from dask_dedup.formats.coordinates.lines import cut_table, find_lines, split_lines
-from dask_dedup.formats.coordinates.programs.tomograms import PIXEL_SIZE, SIZES, TomogramTables
+from dask_dedup.formats.coordinates.tomogram_tables import PIXEL_SIZE, SIZES, TomogramTables
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import opening
-from dask_dedup.formats.coordinates.column_map import star_loops
+from dask_dedup.formats.coordinates.lines import star_loops
 from dask_dedup.formats.star.values import is_number
 from dask_dedup.storage.files import is_file
 
