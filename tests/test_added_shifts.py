@@ -11,8 +11,6 @@ from test_coordinates_lines import put
 
 import dask_dedup
 from dask_dedup import verify
-from dask_dedup.formats import open_table
-from dask_dedup.formats.coordinates import table as coordinates
 
 #: Positions and shifts along x, in voxels. With shifts, the first two and the last two are equal.
 PICKS = [(10, 5), (15, 0), (40, 0), (30, 10)]
@@ -92,5 +90,6 @@ def test_shifts_are_added_unless_the_shift_is_none(tmp_path, caplog, name):
     found = dask_dedup.run([path], tmp_path / "far", min_separation=60, shift_key="none", **size)
     assert found.kept == 3  # 10 and 15 are 50 A apart, 30 and 40 are 100 A apart
     unit = " in angstrom" if name == "a.json" else ""
-    assert f"centres{unit} with shifts ({shifts})" in coordinates.describe(open_table(path))
-    assert f"centres{unit} without shifts" in coordinates.describe(open_table(path, shifts=False))
+    for key, text in (("auto", f"with shifts ({shifts})"), ("none", "without shifts")):
+        (entry,) = dask_dedup.inspect([path], shift_key=key, **size).inputs
+        assert f"centres{unit} {text}" in entry.description

@@ -12,7 +12,6 @@ import pytest
 import dask_dedup
 from dask_dedup.errors import InputError
 from dask_dedup.formats import group_files, open_table, read
-from dask_dedup.formats.coordinates import table as coordinates
 
 LAYOUTS = {
     "cbox": "cryolo/CBOX",
@@ -305,7 +304,8 @@ def test_listed_files_that_are_missing_are_named(picks, tmp_path):
     ],
 )
 def test_an_input_is_described_in_one_line(picks, name, text):
-    assert coordinates.describe(open_table(picks / LAYOUTS[name])) == text
+    (entry,) = dask_dedup.inspect([picks / LAYOUTS[name]]).inputs
+    assert entry.description == text
 
 
 @pytest.mark.real_data

@@ -25,9 +25,22 @@ from dask_dedup.formats.base import (
     by_source,
     opening,
 )
+from dask_dedup.formats.coordinates.description import (
+    describe_picks,
+    find_notes,
+    has_scores,
+    is_binned,
+    named_files,
+    names_of_files,
+    pixel_size_source,
+    score_label,
+    shifts_of,
+)
 from dask_dedup.formats.coordinates.detection import detect, is_pattern
 from dask_dedup.formats.coordinates.grouping import GroupedInput, group_files
 from dask_dedup.formats.coordinates.named_files import NamedFiles
+from dask_dedup.formats.coordinates.picker import distinct_name
+from dask_dedup.formats.coordinates.programs.delimited import DELIMITED
 from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
 from dask_dedup.formats.parquet.keys import with_common_types
 from dask_dedup.hints import parameter
@@ -68,6 +81,7 @@ __all__ = [
     "pixel_size_source",
     "read",
     "read_text",
+    "score_label",
     "shifts_of",
     "with_texts",
     "write_lists",
@@ -244,11 +258,9 @@ def _check_columns(tables: Sequence[ParticleTable], params: DedupParams) -> None
 
 
 def _is_text_table(table: ParticleTable) -> bool:
-    if table.format != "coordinates":
-        return False
-    from dask_dedup.formats.coordinates.programs.delimited import DELIMITED
-
-    return any(layout.map == DELIMITED.name for layout in table.detail.layouts)
+    return table.format == "coordinates" and any(
+        layout.map == DELIMITED.name for layout in table.detail.layouts
+    )
 
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
@@ -291,78 +303,6 @@ def is_writable(table: ParticleTable) -> bool:
     return bool(table.detail.writable)
 
 
-def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
-    """Return notes about what was ignored in an input of picks, and warnings about its picks."""
-    if table.format != "coordinates":
-        return [], []
-    from dask_dedup.formats.coordinates.description import find_warnings
-
-    return [f"{table.path}: {note}" for note in table.detail.notes], find_warnings(table)
-
-
-def named_files(table: ParticleTable) -> list[str]:
-    """Return the pick files of an input whose path does not name them. See `NamedFiles`. Other inputs have none."""
-    if table.format != "coordinates" or not table.detail.named:
-        return []
-    return [member.path for member in table.detail.members]
-
-
-def shifts_of(table: ParticleTable) -> tuple[str, ...]:
-    """Return the names of shifts that are added to positions when the table is read: those of pick files."""
-    if table.format != "coordinates":
-        return ()
-    from dask_dedup.formats.coordinates import description
-
-    return description.shifts_of(table)
-
-
-def pixel_size_source(table: ParticleTable) -> str:
-    """Return where pick files have the pixel size of their positions. Return an empty text if they have none."""
-    if table.format != "coordinates":
-        return ""
-    from dask_dedup.formats.coordinates import description
-
-    return description.pixel_size_source(table)
-
-
-def is_binned(table: ParticleTable) -> bool:
-    """Return whether pick files have positions in pixels of binned tomograms of an unknown pixel size."""
-    if table.format != "coordinates":
-        return False
-    from dask_dedup.formats.coordinates import description
-
-    return description.is_binned(table)
-
-
-def names_of_files(table: ParticleTable) -> list[str] | None:
-    """Return the micrographs of pick files that are named by the files or their list. Other tables have None."""
-    if table.format != "coordinates":
-        return None
-    detail = table.detail
-    if not detail.lists and any("micrograph" in layout.columns for layout in detail.layouts):
-        return None
-    return [member.micrograph for member in detail.members]
-
-
-def has_scores(table: ParticleTable) -> bool:
-    """Return False for pick files of a format without scores. Their score column is empty."""
-    if table.format != "coordinates":
-        return True
-    return any("score" in layout.columns for layout in table.detail.layouts)
-
-
-def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:
-    """Return one line about an input of picks, or an empty text for other tables.
-
-    `known` has the number of micrographs with picks, and the least and greatest score.
-    """
-    if table.format != "coordinates":
-        return ""
-    from dask_dedup.formats.coordinates.description import describe
-
-    return describe(table, known)
-
-
 def is_tree(table: ParticleTable) -> bool:
     """Return whether a table is written as several files: pick files, or particles with their optimisation set."""
     return table.format == "optimisation_set" or (
@@ -377,8 +317,6 @@ def output_name(table: ParticleTable, picker: str, taken: Collection[str] = ()) 
     """
     if table.format != "coordinates":
         return Path(table.path).name
-    from dask_dedup.formats.coordinates.picker import distinct_name
-
     folder = distinct_name(picker, taken)
     return folder if table.detail.tree else f"{folder}/{Path(table.path).name}"
 

@@ -20,8 +20,8 @@ from dask_dedup.formats import (
     open_table,
     open_tables,
     read,
+    score_label,
 )
-from dask_dedup.formats.score_label import score_label
 from dask_dedup.hints import Message
 from dask_dedup.inspection.advice import advise, choose_flips, find_warnings
 from dask_dedup.inspection.columns import (

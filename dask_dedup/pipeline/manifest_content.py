@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import RunError
-from dask_dedup.formats import by_source, is_tree, named_files
-from dask_dedup.formats.score_label import score_label
+from dask_dedup.formats import by_source, is_tree, named_files, score_label
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.output.layout import KEPT, REJECTED, TABLES

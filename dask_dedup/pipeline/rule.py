@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dask_dedup.formats.score_label import score_label
+from dask_dedup.formats import score_label
 
 if TYPE_CHECKING:
     from dask_dedup.particles.inputs import Inputs

@@ -1,4 +1,4 @@
-"""Describe a table of picks in one line, as `inspect` shows it."""
+"""Describe what pick files have: formats, positions, scores, shifts, pixel sizes. Other tables have none of these."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.arrow import to_numpy
-from dask_dedup.formats.coordinates.column_map import MICROGRAPH, SCORE, TOMOGRAM
+from dask_dedup.formats.coordinates.column_map import SCORE
 from dask_dedup.formats.coordinates.programs import MAP_OF
 from dask_dedup.formats.coordinates.programs.copick import COPICK
 from dask_dedup.formats.coordinates.programs.cryolo import CBOX, CBOX_OLD
@@ -20,6 +20,7 @@ from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
     from dask_dedup.formats.base import ParticleTable
+    from dask_dedup.formats.coordinates.column_map import Layout
     from dask_dedup.formats.coordinates.detail import CoordinatesDetail
 
 IN_ANGSTROM = "positions in angstrom"
@@ -40,28 +41,26 @@ _RELION_SCORES = ("RELION STAR", "RELION annotations", "Warp template matching")
 _THRESHOLD = 0.5
 
 
-def describe(table: ParticleTable, known: tuple[int, float, float] | None = None) -> str:
-    """Describe a table of picks: format, micrographs, meaning of the positions, range of the scores.
+def describe_picks(table: ParticleTable, known: tuple[int, float, float]) -> str:
+    """Describe a table of picks in one line: format, micrographs, meaning of the positions, range of the scores.
 
-    `known` has the number of micrographs with picks, and the least and greatest score, if they were counted.
+    Return an empty text for other tables. `known` has the number of micrographs with picks, and the least and
+    greatest score.
 
     Examples
     --------
     ``crYOLO CBOX, 997 micrographs, corners, box 180 px, scores 0.30 to 0.90``
     """
+    if table.format != "coordinates":
+        return ""
     detail: CoordinatesDetail = table.detail
     if not detail.layouts:
         return f"{counted(len(detail.members), 'file')} without picks"
-    formats = dict.fromkeys(layout.map for layout in detail.layouts)
-    name = TOMOGRAM if detail.tomograms else MICROGRAPH
     empty = sum(not member.rows for member in detail.members)
-    if known is None:
-        number, low, high = _survey(table, name)
-    else:
-        number, low, high = known[0] + empty, *known[1:]
+    number, low, high = known
     parts = [
-        " and ".join(formats),
-        counted(number, "tomogram" if detail.tomograms else "micrograph"),
+        " and ".join(dict.fromkeys(layout.map for layout in detail.layouts)),
+        counted(number + empty, "tomogram" if detail.tomograms else "micrograph"),
         _positions(table),
         f"scores {low:.2f} to {high:.2f}" if np.isfinite(low) else "no scores",
     ]
@@ -72,37 +71,34 @@ def describe(table: ParticleTable, known: tuple[int, float, float] | None = None
     return ", ".join(parts)
 
 
-def score_label(table: ParticleTable, column: str) -> str:
-    """Return the name of a score column as the pick files have it.
+def _layouts(table: ParticleTable) -> tuple[Layout, ...]:
+    """Return the layouts of pick files. Other tables have none."""
+    layouts: tuple[Layout, ...] = table.detail.layouts if table.format == "coordinates" else ()
+    return layouts
+
+
+def has_scores(table: ParticleTable) -> bool:
+    """Return False for pick files of a format without scores. Their score column is empty."""
+    return table.format != "coordinates" or any(
+        "score" in layout.columns for layout in _layouts(table)
+    )
+
+
+def score_label(table: ParticleTable, column: str | None) -> str:
+    """Return the name of a score column as the files of a table have it, or an empty text without scores.
 
     Examples
     --------
     ``confidence (CBOX)``, ``score of topaz``
     """
-    if column != SCORE:
-        return column
+    if column != SCORE or table.format != "coordinates":
+        return column or ""
     labels: dict[str, None] = {}
-    for layout in table.detail.layouts:
+    for layout in _layouts(table):
         if "score" in layout.columns:
             label = SCORE if layout.map in _RELION_SCORES else "score of the picks"
             labels[_SCORE_NAMES.get(layout.map, label)] = None
     return " and ".join(labels)
-
-
-def _survey(table: ParticleTable, name: str) -> tuple[int, float, float]:
-    """Return the number of micrographs, with those of empty files, and the least and greatest score."""
-    detail: CoordinatesDetail = table.detail
-    names = {member.micrograph for member in detail.members if not member.rows}
-    low, high = np.inf, -np.inf
-    for fragment in table.fragments:
-        rows = read(table, fragment, [name, SCORE])
-        for chunk in rows[name].chunks:
-            names.update(chunk.dictionary.to_pylist())
-        scores = to_numpy(rows[SCORE])
-        scores = scores[np.isfinite(scores)]
-        if scores.size:
-            low, high = min(low, float(scores.min())), max(high, float(scores.max()))
-    return len(names), low, high
 
 
 def _positions(table: ParticleTable) -> str:
@@ -126,12 +122,11 @@ def _positions(table: ParticleTable) -> str:
 
 
 def shifts_of(table: ParticleTable) -> tuple[str, ...]:
-    """Return the names of the shifts in pick files that are added to positions."""
-    detail: CoordinatesDetail = table.detail
-    if not detail.adds_shifts:
+    """Return the names of the shifts in pick files that are added to positions when the files are read."""
+    if table.format != "coordinates" or not table.detail.adds_shifts:
         return ()
     names: dict[str, None] = {}
-    for layout in detail.layouts:
+    for layout in _layouts(table):
         roles = [name for name in layout.columns if name.startswith("shift_")]
         names |= dict.fromkeys(roles and (MAP_OF[layout.map].shifts or roles))
     return tuple(names)
@@ -139,9 +134,8 @@ def shifts_of(table: ParticleTable) -> tuple[str, ...]:
 
 def pixel_size_source(table: ParticleTable) -> str:
     """Return where the pixel size of the positions comes from, if pick files have it. Else return an empty text."""
-    detail: CoordinatesDetail = table.detail
     sources: dict[str, None] = {}
-    for layout in detail.layouts:
+    for layout in _layouts(table):
         if layout.pixel_size == 1.0 or layout.map == COPICK.name:
             sources[IN_ANGSTROM] = None
         elif layout.pixel_size or "pixel_size" in layout.columns:
@@ -150,12 +144,37 @@ def pixel_size_source(table: ParticleTable) -> str:
 
 
 def is_binned(table: ParticleTable) -> bool:
-    """Return whether positions are in pixels of binned tomograms of an unknown pixel size."""
-    layouts = table.detail.layouts
-    return any(layout.map == ANNOTATIONS.name and not layout.pixel_size for layout in layouts)
+    """Return whether pick files have positions in pixels of binned tomograms of an unknown pixel size."""
+    return any(
+        layout.map == ANNOTATIONS.name and not layout.pixel_size for layout in _layouts(table)
+    )
 
 
-def find_warnings(table: ParticleTable) -> list[str]:
+def names_of_files(table: ParticleTable) -> list[str] | None:
+    """Return the micrographs of pick files that are named by the files or their list. Other tables have None."""
+    if table.format != "coordinates":
+        return None
+    detail: CoordinatesDetail = table.detail
+    if not detail.lists and any("micrograph" in layout.columns for layout in detail.layouts):
+        return None
+    return [member.micrograph for member in detail.members]
+
+
+def named_files(table: ParticleTable) -> list[str]:
+    """Return the pick files of an input whose path does not name them. See `NamedFiles`. Other inputs have none."""
+    if table.format != "coordinates" or not table.detail.named:
+        return []
+    return [member.path for member in table.detail.members]
+
+
+def find_notes(table: ParticleTable) -> tuple[list[str], list[str]]:
+    """Return notes about what was ignored in an input of picks, and warnings about its picks."""
+    if table.format != "coordinates":
+        return [], []
+    return [f"{table.path}: {note}" for note in table.detail.notes], _find_warnings(table)
+
+
+def _find_warnings(table: ParticleTable) -> list[str]:
     """Return a warning if a table has boxes below the threshold that crYOLO applies to its other output."""
     detail: CoordinatesDetail = table.detail
     if not {layout.map for layout in detail.layouts} & {CBOX.name, CBOX_OLD.name}:

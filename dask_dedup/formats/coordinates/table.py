@@ -29,7 +29,6 @@ from dask_dedup.formats.base import (
     opening,
 )
 from dask_dedup.formats.coordinates.damaged import check_unread, no_picks_error
-from dask_dedup.formats.coordinates.description import describe
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
 from dask_dedup.formats.coordinates.detection import is_pattern, matches
 from dask_dedup.formats.coordinates.folder import (
@@ -64,7 +63,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "assemble",
-    "describe",
     "open_named",
     "open_table",
     "read",

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats import has_scores
-from dask_dedup.formats.score_label import score_label
+from dask_dedup.formats import has_scores, score_label
 from dask_dedup.formatting import counted
 from dask_dedup.hints import Message, parameter
 from dask_dedup.particles.column_roles import score_fields
