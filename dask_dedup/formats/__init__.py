@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import (
@@ -25,6 +24,8 @@ from dask_dedup.formats.base import (
     by_source,
     opening,
 )
+from dask_dedup.formats.coordinates import optimisation_set
+from dask_dedup.formats.coordinates import table as pick_table
 from dask_dedup.formats.coordinates.description import (
     describe_picks,
     find_notes,
@@ -42,7 +43,10 @@ from dask_dedup.formats.coordinates.named_files import NamedFiles
 from dask_dedup.formats.coordinates.picker import distinct_name
 from dask_dedup.formats.coordinates.programs.delimited import DELIMITED
 from dask_dedup.formats.coordinates.relion_job import JobMicrographs, micrographs_of_job
+from dask_dedup.formats.cryosparc import cs
+from dask_dedup.formats.parquet import table as parquet_table
 from dask_dedup.formats.parquet.keys import with_common_types
+from dask_dedup.formats.star import table as star_table
 from dask_dedup.hints import parameter
 from dask_dedup.storage.files import is_folder, status_of
 from dask_dedup.storage.table_version import split_version
@@ -88,14 +92,14 @@ __all__ = [
 ]
 
 _SUFFIXES = {".star": "star", ".cs": "cs", ".csg": "csg"}
-_MODULES = {
-    "parquet": "parquet.table",
-    "star": "star.table",
-    "cs": "cryosparc.cs",
-    "csg": "cryosparc.cs",
-    "coordinates": "coordinates.table",
-    "optimisation_set": "coordinates.optimisation_set",
+_NATIVE: dict[str, NativeFormat] = {
+    "star": star_table,
+    "cs": cs,
+    "csg": cs,
+    "coordinates": pick_table,
+    "optimisation_set": optimisation_set,
 }
+_FORMATS: dict[str, Format] = {"parquet": parquet_table, **_NATIVE}
 
 
 def open_table(
@@ -151,18 +155,14 @@ def _open_table(
     picks: bool,
 ) -> ParticleTable:
     if isinstance(path, NamedFiles):
-        from dask_dedup.formats.coordinates import table as coordinates
-
-        return coordinates.open_named(path, source, columns, allow_empty=allow_empty)
+        return pick_table.open_named(path, source, columns, allow_empty=allow_empty)
     with opening(path):
         location, version = split_version(path)
         try:
             mode = status_of(location).st_mode
         except (FileNotFoundError, NotADirectoryError) as error:
             if is_pattern(location):
-                from dask_dedup.formats.coordinates import table as coordinates
-
-                return coordinates.open_table(location, source, columns)
+                return pick_table.open_table(location, source, columns)
             no_bucket = "bucket" in str(error.strerror)
             reason = error.strerror if no_bucket else "no such file or folder"
             raise InputError(f"{path}: {reason}") from error
@@ -181,20 +181,16 @@ def _open_table(
     if name in ("parquet", "star") and picks:
         name = detect(location, folder=folder) or name
     if name == "parquet":
-        from dask_dedup.formats.parquet import table as parquet
-
-        return replace(parquet.open_table(location, source, version), path=str(path))
+        return replace(parquet_table.open_table(location, source, version), path=str(path))
     if version is not None:
         raise InputError(f"{path}: only Delta tables have versions. Pass {location}.")
     if name == "csg":
-        from dask_dedup.formats.cryosparc import csg
+        from dask_dedup.formats.cryosparc import csg  # imports yaml
 
         return csg.open_table(location, source, allow_outside=allow_outside)
     if name == "coordinates":
-        from dask_dedup.formats.coordinates import table as coordinates
-
-        return coordinates.open_table(location, source, columns, allow_empty=allow_empty)
-    return _module(name).open_table(location, source)
+        return pick_table.open_table(location, source, columns, allow_empty=allow_empty)
+    return _NATIVE[name].open_table(location, source)
 
 
 def open_tables(
@@ -265,7 +261,7 @@ def _is_text_table(table: ParticleTable) -> bool:
 
 def read(table: ParticleTable, fragment: Fragment, columns: Sequence[str]) -> pa.Table:
     """Read the named columns of a fragment. Text is dictionary-encoded."""
-    return _module(table.format).read(table, fragment, columns)
+    return _FORMATS[table.format].read(table, fragment, columns)
 
 
 def read_text(
@@ -275,7 +271,7 @@ def read_text(
 
     Values that the file does not have as text are null.
     """
-    read_columns = getattr(_module(table.format), "read_text", None)
+    read_columns = getattr(_FORMATS[table.format], "read_text", None)
     return read_columns(table, fragment, columns) if read_columns else {}
 
 
@@ -286,14 +282,12 @@ def with_texts(table: ParticleTable, columns: Collection[str]) -> ParticleTable:
     """
     if table.format != "star" or not columns:
         return table
-    from dask_dedup.formats.star import table as star
-
-    return star.with_texts(table, columns)
+    return star_table.with_texts(table, columns)
 
 
 def native_format(table: ParticleTable) -> NativeFormat:
     """Return the module that writes the format of `table`, which must be STAR or CryoSPARC."""
-    return cast("NativeFormat", _module(table.format))
+    return _NATIVE[table.format]
 
 
 def is_writable(table: ParticleTable) -> bool:
@@ -326,12 +320,5 @@ def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> l
 
     The lists name the files where they will be after the run, in the folder `final`.
     """
-    module = _module(table.format)
-    files: list[OutputFile] = []
-    if hasattr(module, "write_lists"):
-        files += module.write_lists(table, folder, name, final)
-    return files
-
-
-def _module(name: str) -> Format:
-    return cast("Format", import_module(f"dask_dedup.formats.{_MODULES[name]}"))
+    write = getattr(_FORMATS[table.format], "write_lists", None)
+    return write(table, folder, name, final) if write else []
