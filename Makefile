@@ -26,10 +26,10 @@ demo: $(READY)
 test: test-fast test-slow test-hosts
 
 test-fast: $(READY)
-	$(BIN)/python -m pytest -q -m "not slow" -n 3 $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "not slow and not real_data" -n 3 $(SIDE_BY_SIDE)
 
 test-slow: $(READY)
-	$(BIN)/python -m pytest -q -m "slow or hypothesis" --hypothesis-profile thorough -n 2 $(SIDE_BY_SIDE)
+	$(BIN)/python -m pytest -q -m "slow or real_data or hypothesis" --hypothesis-profile thorough -n 2 $(SIDE_BY_SIDE)
 
 # The jobs inside CCP-EM Pipeliner, CryoSPARC and copick, whose libraries are large or exclude each other. CryoSPARC has
 # two: the library must be of the version of the instance.

@@ -15,6 +15,8 @@ from tables import Output, cryosparc, write_file, write_folder
 
 from dask_dedup import materialize, publish, read_kept, run
 
+pytestmark = pytest.mark.slow
+
 PAGE = REPOSITORY / "docs" / "guides" / "duplicates-only.md"
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 UID = "uid"

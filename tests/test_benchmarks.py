@@ -19,6 +19,8 @@ from benchmarks.measure import measure
 from benchmarks.pick_files import write_picker
 from dask_dedup.formats import open_table
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("case", CASES)
 def test_generated_tables_have_the_requested_size_and_are_reproducible(tmp_path, case):

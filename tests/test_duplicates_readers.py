@@ -10,6 +10,8 @@ from tables import cryosparc, relion, write_file, write_folder
 
 from dask_dedup import run
 
+pytestmark = pytest.mark.slow
+
 
 def from_pandas(folder):
     return pd.read_parquet(folder)

@@ -12,6 +12,8 @@ from conftest import REPOSITORY
 
 from dask_dedup import verify
 
+pytestmark = pytest.mark.slow
+
 
 def script(name, *arguments, **options):
     path = REPOSITORY / "examples" / f"{name}.py"

@@ -14,6 +14,8 @@ import pytest
 from browser import PATIENCE
 from tables import cryosparc, write_file
 
+pytestmark = pytest.mark.slow
+
 BLOCKED = Path(__file__).with_name("blocked_worker.py")
 
 

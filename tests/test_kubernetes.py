@@ -33,6 +33,8 @@ from pods import STORE, missing, play, selects
 import dask_dedup
 from dask_dedup.simulation import simulate_pickers
 
+pytestmark = pytest.mark.slow
+
 OLDEST_KUBERNETES, NEWEST_KUBERNETES = "1.31", "1.37"
 DOCKERFILE = REPOSITORY / "deploy" / "docker" / "Dockerfile"
 

@@ -20,6 +20,8 @@ from dask_dedup.formats.parquet import table as parquet
 from dask_dedup.results.command import run_command
 from dask_dedup.results.publish import publish
 
+pytestmark = pytest.mark.slow
+
 deltalake = pytest.importorskip("deltalake")
 
 SEPARATION = 20.0

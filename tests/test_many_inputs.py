@@ -21,6 +21,8 @@ from dask_dedup.particles.inputs import make_inputs
 from dask_dedup.particles.scan_summary import summarize
 from dask_dedup.pipeline.manifest_content import _totals
 
+pytestmark = pytest.mark.slow
+
 
 class Source(int):
     """Ordinal of an input whose comparisons are calls of Python functions, which `count_calls` counts."""

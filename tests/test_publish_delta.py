@@ -22,6 +22,8 @@ from dask_dedup.results.publish.dataset import open_dataset
 from dask_dedup.results.publish.delta import DeltaLakeTable
 from dask_dedup.results.publish.types import lake_columns
 
+pytestmark = pytest.mark.slow
+
 deltalake = pytest.importorskip("deltalake")
 
 

@@ -17,6 +17,8 @@ from dask_dedup.errors import InputError
 from dask_dedup.results.publish import publish
 from dask_dedup.results.publish.iceberg import IcebergLakeTable
 
+pytestmark = pytest.mark.slow
+
 catalogs = pytest.importorskip("pyiceberg.catalog")
 pytest.importorskip("sqlalchemy")
 

@@ -16,6 +16,8 @@ from dask_dedup import DedupParams, run
 from dask_dedup.errors import InputError, RunError
 from dask_dedup.results.publish import files, publish, writer
 
+pytestmark = pytest.mark.slow
+
 deltalake = pytest.importorskip("deltalake")
 duckdb = pytest.importorskip("duckdb")
 pl = pytest.importorskip("polars")

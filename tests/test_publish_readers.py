@@ -13,6 +13,8 @@ from tables import Output, cryosparc, write_file
 import dask_dedup
 from dask_dedup.results.publish import publish
 
+pytestmark = pytest.mark.slow
+
 duckdb = pytest.importorskip("duckdb")
 pandas = pytest.importorskip("pandas")
 polars = pytest.importorskip("polars")

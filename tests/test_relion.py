@@ -19,10 +19,13 @@ from test_coordinates_lines import put
 import dask_dedup
 from dask_dedup.formats import open_table, read
 
-pytestmark = pytest.mark.skipif(
-    not all(map(shutil.which, ("relion_star_handler", "relion_preprocess"))),
-    reason="RELION is not installed",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not all(map(shutil.which, ("relion_star_handler", "relion_preprocess"))),
+        reason="RELION is not installed",
+    ),
+]
 PIXEL = 2.0
 DATASETS = ("particles_kept", "particles_rejected")
 

@@ -13,6 +13,8 @@ from tables import write_file
 
 from dask_dedup import report, run
 
+pytestmark = pytest.mark.slow
+
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>.mrc"
 #: Cells of tables that are beyond the screen or break within a name of a picker.
 CUT_OFF = """[...document.querySelectorAll('table td, table th')].filter(cell => {

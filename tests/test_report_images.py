@@ -19,6 +19,8 @@ from dask_dedup import DedupParams, report, run
 from dask_dedup.results.report import image as images
 from dask_dedup.results.report.image import Images, average, find_image, read_image
 
+pytestmark = pytest.mark.slow
+
 
 def mrc(path, rows=90, columns=120):
     """An image whose values increase along y."""

@@ -21,6 +21,8 @@ from dask_dedup.formats.star import lines as star_lines
 from dask_dedup.output import lock
 from dask_dedup.output.local import LocalStore
 
+pytestmark = pytest.mark.slow
+
 PAGE = 4096
 #: Disk size as a share of the result: from nothing fits to only the manifest does not fit.
 SHARES = (0.0, 0.02, 0.05, 0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.98)

@@ -34,7 +34,10 @@ from dask_dedup.pipeline.executors import select
 #: Seconds that the tests wait for anything.
 LONG = 120.0
 
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
