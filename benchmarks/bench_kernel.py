@@ -1,4 +1,4 @@
-"""Benchmarks of the decision alone.
+"""Benchmarks of the algorithm alone.
 
 python -m pytest benchmarks/bench_kernel.py --benchmark-only
 python -m benchmarks.bench_kernel CASE    # one case, with its memory

@@ -2,8 +2,8 @@
 
 python -m benchmarks.bench_separations [--rows N] [INPUT ...]
 
-The picks are those of the inputs (1.77 A a pixel, the first input wins), repeated on further micrographs; without an
-input those of `generate` (clustered).
+The picks of the inputs are repeated on further micrographs. The inputs have 1.77 A a pixel, and the first input wins.
+Without inputs, the picks are a clustered table of `benchmarks.generate`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dask_dedup.formats import open_tables, read
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import make_inputs
 
-#: Angstrom; the largest of 32 separations.
+#: The largest of 32 separations, in angstrom.
 FARTHEST = 200.0
 OPTIONS = {"micrograph_pixel_size": 1.77, "prefer_input_order": True, "score_field": "none"}
 

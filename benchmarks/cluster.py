@@ -1,4 +1,4 @@
-"""Measure a run on a running Dask cluster: beside a single process, and with many small fragments.
+"""Measure runs on a running Dask cluster: compared with a single process, and with many small fragments.
 
     python -m benchmarks.cluster --scratch /scratch beside-one-process clustered --rows 5_000_000
     python -m benchmarks.cluster --scratch /scratch fragments --number 2_000
@@ -29,7 +29,7 @@ from benchmarks.generate import generate, generate_files
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-#: Rows of each file for the first run on a cluster, and of a small fragment.
+#: Rows per file in the first run on a cluster, and rows of a small fragment.
 WARM_ROWS, TINY_ROWS = 5_000, 100
 #: The command, and the command with a fragment for each file.
 RUN = "from dask_dedup.cli import main; main()"
@@ -51,7 +51,7 @@ class Cluster:
     workers: list[psutil.Process]
 
     def cpu(self) -> dict[str, float]:
-        """Return the CPU seconds so far, of the scheduler and of all workers."""
+        """Return the CPU seconds that the scheduler and all workers have used."""
         return {SCHEDULER: _cpu([self.scheduler]), WORKERS: _cpu(self.workers)}
 
 
@@ -66,7 +66,7 @@ def _cpu(processes: list[psutil.Process]) -> float:
 
 @contextmanager
 def running_cluster(scratch: Path, workers: int = 2) -> Iterator[Cluster]:
-    """Start a scheduler and worker processes of one thread each, as by hand, and stop them at the end."""
+    """Start a scheduler and worker processes with one thread each, and stop them at the end."""
     file, local = scratch / "scheduler.json", scratch / "workers"
     file.unlink(missing_ok=True)
     listen = ["--host", "127.0.0.1", "--dashboard-address", "127.0.0.1:0"]
@@ -105,7 +105,7 @@ def measure_run(
 ) -> Measured:
     """Run the command. Return wall seconds, and CPU seconds of the driver and the parts of the cluster.
 
-    `by_file` is whether each file is a fragment, however small.
+    With `by_file` each file is a fragment, even a small file.
     """
     output = scratch / "output"
     shutil.rmtree(output, ignore_errors=True)
@@ -123,7 +123,7 @@ def measure_run(
 
 
 def on_cluster(inputs: list[Path], scratch: Path, *, by_file: bool = False) -> Measured:
-    """Measure a run on a new cluster, after a small one that shuffles picks, too."""
+    """Measure a run on a new cluster, after a small run that also shuffles picks."""
     warm = scratch / "warm"
     generate_files(4, WARM_ROWS, warm, "random")
     with running_cluster(scratch) as cluster:
@@ -132,7 +132,7 @@ def on_cluster(inputs: list[Path], scratch: Path, *, by_file: bool = False) -> M
 
 
 def beside_one_process(case: str, rows: int, repeats: int, scratch: Path) -> None:
-    """Print the cost on two workers of one thread beside that of one process with two threads."""
+    """Print the cost of a run on two workers of one thread, and in a single process with two threads."""
     data = scratch / f"{case}-{rows}-41"
     if not data.exists():
         generate(case, rows, data)

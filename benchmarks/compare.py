@@ -2,9 +2,9 @@
 
     python -m benchmarks.compare clustered --rows 5_000_000 --repeats 5 --scratch /scratch
 
-A first round is not measured: it fills the page cache and checks that all programs keep the same particles. Rounds
-are interleaved, the order within each round changes, and ratios are taken within a round, so that other work on
-the machine affects all alike.
+The first round is not measured. It fills the page cache and checks that all programs keep the same particles. Each
+round runs all programs in another order, and ratios are taken within a round. So other work on the machine affects
+all programs equally.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ from benchmarks.measure import Measurement, measure
 
 BASELINES = Path(__file__).parent / "baselines"
 OURS = "dask-dedup"
-#: Writes the list of duplicates, and no particles.
+#: The command that writes the list of duplicates, and no particles.
 LISTING = f"{OURS} --duplicates-only"
 #: Ways to run dask-dedup.
 WAYS = (OURS, f"{OURS} --no-report", LISTING)
-#: Copies the files without reading their content.
+#: The command that copies the files without parsing them.
 COPY_FILES = "cp -r"
 COPIES = (COPY_FILES, "copy_zstd", "copy_default", "copy_tuned")
-#: Scripts that decide, and so must keep the same particles.
+#: Scripts that remove duplicates, so they must keep the same particles.
 DECIDING = ("polars_script", "pandas_script", "dask_script")
 NAMES = (*WAYS, *COPIES, *DECIDING)
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a program took and wrote in one round."""
+    """The cost of a program in one round, and the size of its output."""
 
     taken: Measurement
     #: Bytes of its output.
@@ -126,7 +126,7 @@ def lines(rounds: dict[str, list[Round]]) -> list[str]:
         wall = [each.wall for each in its]
         ratios = [
             statistics.median(
-                # A copy of a small table may be over before it is measured.
+                # A copy of a small table can end before the first sample.
                 getattr(a, field) / (getattr(b, field) or math.nan)
                 for a, b in zip(ours, its, strict=True)
             )
@@ -144,7 +144,7 @@ def lines(rounds: dict[str, list[Round]]) -> list[str]:
 
 
 def put_section(page: str, title: str, section: str) -> str:
-    """Return a Markdown page with a section in place of the one of the same title, or with one more section."""
+    """Return a Markdown page with a new section, which replaces a section with the same title."""
     old = re.compile(rf"^## {re.escape(title)}\n.*?(?=^## |\Z)", re.DOTALL | re.MULTILINE)
     new = f"## {title}\n\n{section.strip()}\n\n"
     replaced, found = old.subn(lambda _: new, page, count=1)

@@ -1,9 +1,9 @@
-"""Generate particle tables like those of CryoSPARC, of any size, in little memory.
+"""Generate particle tables with the columns of CryoSPARC, of any size, in little memory.
 
     python -m benchmarks.generate clustered --rows 5_000_000 --output /scratch/clustered
 
-41 columns with text and vectors, about 300 picks per micrograph, a quarter of them within 20 A of another. All
-scores differ, so the result does not depend on how ties are broken.
+The tables have 41 columns with text and vectors, and about 300 picks per micrograph. A quarter of the picks are second
+picks of the same particle. All scores differ, so the result does not depend on the rule for ties.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def geometry(case: str, number: np.ndarray, rows: int) -> tuple[np.ndarray, ...]
         original = number // np.uint64(60)
         x, y = uniform(original, 1) * width, uniform(original, 2) * height
         return original // np.uint64(PICKS), x, y, uniform(number, 3)
-    # Every fourth particle is a second pick of the one before it, a few angstrom away.
+    # Every fourth pick is a second pick of the previous particle, a few angstrom away.
     again = number % np.uint64(4) == 3
     original = np.where(again, number - np.uint64(1), number)
     x = uniform(original, 1) * width + np.where(again, 6.0 * (uniform(number, 4) - 0.5), 0.0)
@@ -164,7 +164,7 @@ def generate(
             ) as file:
                 for first in range(start, stop, GROUP_ROWS):
                     last = min(stop, first + GROUP_ROWS)
-                    # The second picker has the particles of odd number.
+                    # The second picker has the particles with odd numbers.
                     number = order(case, rows, first, last) * np.uint64(halves) + np.uint64(half)
                     file.write_table(table(case, number, rows, columns))
     return folders

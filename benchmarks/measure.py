@@ -27,7 +27,7 @@ class Measurement:
     wall, cpu : float
         Seconds; CPU time is user and system time of all processes.
     rss : int
-        Bytes: the largest sum of the resident sets of all processes at one time.
+        Largest resident memory of all processes together, in bytes.
     """
 
     wall: float
@@ -36,12 +36,12 @@ class Measurement:
 
 
 def measure(command: list[str], cwd: str | None = None) -> Measurement:
-    """Run a command and return its cost. Python may keep its compiled modules, as after an installation.
+    """Run a command and return its cost. Python may store compiled modules, as after an installation.
 
     Raises
     ------
     RuntimeError
-        If it fails.
+        If the command fails.
     """
     env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     peak, cpu, ended = 0, {}, threading.Event()
@@ -81,13 +81,13 @@ def measure(command: list[str], cwd: str | None = None) -> Measurement:
             raise RuntimeError(
                 f"{' '.join(command)}: exit code {process.returncode}\n{errors.read().decode()[-2000:]}"
             )
-    # Exact for the process and the children that it waited for; the samples include all others.
+    # This is exact for the process and the children that it waited for. The samples include all other processes.
     exact = usage.ru_utime + usage.ru_stime
     return Measurement(wall, max(exact, sum(cpu.values())), peak)
 
 
 def _peak_of(process: psutil.Process) -> int:
-    """Return the largest resident set that a process has had, in bytes: it may have been between two samples."""
+    """Return the largest resident memory of a process so far, in bytes. Samples can miss this maximum."""
     found = re.search(r"^VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text(), re.M)
     return int(found[1]) * 1024 if found else 0
 

@@ -1,13 +1,13 @@
-"""Measure how the cost grows with particles, columns, fragments and workers.
+"""Measure the growth of the cost with particles, columns, fragments and workers.
 
     python -m benchmarks.scaling rows --scratch /scratch --values 1_000_000,5_000_000,20_000_000
     python -m benchmarks.scaling columns --scratch /scratch --values 12,41,80
     python -m benchmarks.scaling workers --scratch /scratch --values 1,2 --rows 20_000_000
     python -m benchmarks.scaling fragments --scratch /scratch --values 1_000,20_000
 
-Each value is measured ``--repeats`` times, in turn with the others. ``workers`` runs on a local Dask cluster, whose
-start is not counted. ``fragments`` have 100 particles each and are read in this process; `benchmarks.cluster` does the
-same on a cluster.
+Each round measures all values, and there are ``--repeats`` rounds. ``workers`` runs on a local Dask cluster. The start
+of the cluster is not counted. ``fragments`` have 100 particles each and are read in this process. `benchmarks.cluster`
+measures such fragments on a cluster.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TINY_ROWS = 100
 
 
 def whole_command(rows: int, columns: int, scratch: Path) -> tuple[float, float, float]:
-    """Return wall seconds, CPU seconds and peak bytes of the command as a user runs it."""
+    """Return wall seconds, CPU seconds and peak memory in bytes of a whole command."""
     data = scratch / f"clustered-{rows}-{columns}"
     if not data.exists():
         generate("clustered", rows, data, columns)
@@ -65,7 +65,7 @@ def many_fragments(number: int, scratch: Path) -> tuple[float, float, float]:
 
 
 def timed(work: object, scratch: Path) -> tuple[float, float, float]:
-    """Return the wall seconds of a call; CPU time and memory are not known."""
+    """Return the wall seconds of a call, and NaN for CPU time and memory, which are not measured."""
     shutil.rmtree(scratch / "output", ignore_errors=True)
     began = time.perf_counter()
     work()
@@ -75,7 +75,7 @@ def timed(work: object, scratch: Path) -> tuple[float, float, float]:
 
 
 def rows(text: str) -> int:
-    """Return a number that may have underscores."""
+    """Return the number in a text that can contain underscores."""
     return int(text.replace("_", ""))
 
 

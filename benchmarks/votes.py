@@ -1,9 +1,9 @@
-"""Measure what votes and standings add to a run on the picks of three real pickers, repeated.
+"""Measure the extra cost of votes and of ranks by score (standings) on picks of three real pickers.
 
     python -m benchmarks.votes PICKS --rows 5_000_000 --repeats 3 --scratch /scratch
 
-PICKS is a folder with a subfolder of EMAN box files for each picker. Each becomes a Parquet table with the columns of
-`benchmarks.generate`. Rounds are interleaved, and ratios are taken within a round.
+PICKS is a folder with a subfolder of EMAN box files for each picker. The picks of a picker become a Parquet table with
+the columns of `benchmarks.generate`, and are repeated on further micrographs. Ratios are taken within a round.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from benchmarks.generate import FILE_ROWS, splitmix, table
 from benchmarks.measure import Measurement, measure
 
-#: Pixels of a micrograph, and angstrom a pixel, of EMPIAR-10017.
+#: Side of the micrographs of EMPIAR-10017 in pixels, and their pixel size in angstrom.
 SIDE, PSIZE = 4096, 1.77
 CASES = {
     "without": [],

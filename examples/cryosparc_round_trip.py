@@ -1,7 +1,7 @@
-"""CryoSPARC round trip: result groups in, result groups out, ready for *Import Result Group*.
+"""CryoSPARC round trip: read result groups, and write result groups for *Import Result Group*.
 
-Simulates the picks of two pickers as CryoSPARC exports them (a .csg file that names a .cs file and
-its passthrough file) and removes the duplicates::
+The program simulates the picks of pickers in the format of CryoSPARC, and removes the
+duplicates. A group is a .csg file with the names of a .cs file and of a passthrough file::
 
     python examples/cryosparc_round_trip.py --output round_trip
 
@@ -41,7 +41,7 @@ def records_of(folder: Path) -> np.ndarray:
 
 
 def write_group(records: np.ndarray, folder: Path, job: str) -> Path:
-    """Write a group: the results of the job in one file, other fields in the passthrough file."""
+    """Write a group. One file has the results of the job, and the passthrough file has the other fields."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {}
     for part, prefixes in (

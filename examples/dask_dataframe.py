@@ -1,12 +1,13 @@
-"""Remove duplicates in a Dask program: lazy frames in, lazy frames out.
+"""Remove duplicates in a Dask program, with lazy data frames as input and output.
 
 ::
 
     python examples/dask_dataframe.py --output lazy
     python examples/dask_dataframe.py --output lazy --scheduler tcp://127.0.0.1:8786
 
-The second command computes on the workers of a cluster, which must see the output folder. To store
-the result, pass the schema of the input, because Dask cannot infer the type of list columns::
+The second command computes on the workers of a cluster. The workers must have access to the output
+folder. To store the result, pass the schema of the input, because Dask cannot infer the type of
+list columns::
 
     schema = pyarrow.parquet.read_schema("lazy/picks/blob/part-00000.parquet")
     kept.to_parquet("lazy/kept", schema=schema, write_index=False)
@@ -39,7 +40,7 @@ def main() -> None:
     particles = dd.concat([dd.read_parquet(folder) for folder in pickers])
 
     kept, rejected = remove_duplicates(particles, DedupParams(min_separation=20.0))
-    # Nothing has been computed yet; use the frames like any other.
+    # Nothing has been computed yet. The results are lazy Dask data frames.
     wanted = (
         particles.shape[0],
         kept.shape[0],

@@ -1,14 +1,14 @@
-"""Start a Dask cluster on Kubernetes, remove duplicates on it, and stop it.
+"""Start a Dask cluster on Kubernetes, remove duplicates, and stop the cluster.
 
-The Dask operator must be installed (https://kubernetes.dask.org), the namespace and its secret must
-exist (deploy/kubernetes/README.md), and this machine must be able to reach the object store::
+The Dask operator must be installed (https://kubernetes.dask.org). The namespace and its secret must
+exist (deploy/kubernetes/README.md). This machine must have access to the object store::
 
     pip install 'dask-dedup[s3]' dask-kubernetes
     python examples/kubernetes.py s3://particles/blob s3://particles/template --output s3://results/combined \
         --image registry.example.org/dask-dedup:0.1.0 --workers 8
 
-The cluster is the one of deploy/kubernetes/operator-cluster/cluster.yaml. ``--print`` shows it with
-the changes and starts nothing.
+The manifest of the cluster is deploy/kubernetes/operator-cluster/cluster.yaml. ``--print`` only
+shows the manifest with the changes, and starts nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import yaml
 from dask_dedup import DedupError, DedupParams, run
 
 MANIFEST = Path(__file__).parent.parent / "deploy/kubernetes/operator-cluster/cluster.yaml"
-#: Seconds; nodes may have to start first.
+#: Seconds. Nodes may have to start first.
 START_TIMEOUT = 900
 
 

@@ -1,4 +1,4 @@
-"""A week of sessions as Delta tables, with queries; run it as a script, or cell by cell.
+"""Publish a week of sessions as Delta tables, and query them. Run this as a script or cell by cell.
 
 ::
 
@@ -75,7 +75,7 @@ for question in (Path(__file__).parent / "lake.sql").read_text().split("\n\n")[1
     print(f"\n{title}")
     print(connection.sql(question))
 
-# %% Follow a uid: why was this particle rejected?
+# %% Look up a rejected particle and its winner
 lost = "select uid, winner_uid, distance_A from duplicates limit 1"
 ((uid, winner, distance),) = connection.sql(lost).fetchall()
 print(f"particle {uid} is {distance:.1f} A from {winner}, which was kept:")

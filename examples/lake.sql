@@ -1,8 +1,9 @@
 -- Queries over many runs, for DuckDB. The views kept, rejected and duplicates are tables that
--- `dask-dedup publish` wrote, each run with --tag session=... (docs/guides/lake.md shows how to open
--- them). examples/lake.py builds such tables and runs these queries.
+-- `dask-dedup publish` wrote. Each run was published with --tag session=... The page
+-- docs/guides/lake.md shows how to open the tables. examples/lake.py builds such tables and runs
+-- these queries.
 
--- What share of the picks of each picker is rejected, by session?
+-- Which share of the picks of each picker was rejected in each session?
 create or replace temp view particles as
     select session, input_name as picker, false as is_rejected from kept
     union all
@@ -22,7 +23,7 @@ where input_name = 'template'
 group by session
 order by session;
 
--- On which micrographs do particles of one and the same picker lie on top of each other?
+-- Which micrographs have many particles of the same picker within 2 A of each other?
 select session, micrograph, input_name as picker, count(*) as pairs_within_2A
 from duplicates
 where input = winner_input and distance_A < 2
@@ -30,7 +31,7 @@ group by session, micrograph, picker
 having count(*) > 20
 order by pairs_within_2A desc;
 
--- How many particles did both pickers find, and how far apart do they put them?
+-- How many particles did both pickers find, and how far apart are the two picks of a particle?
 select session, count(*) as found_twice, round(median(distance_A), 2) as median_distance_A
 from duplicates
 where input <> winner_input

@@ -1,10 +1,11 @@
-"""Remove duplicates from tables in an object store, and read the files that the manifest lists.
+"""Remove duplicates from tables in an object store, and read the files in the manifest.
 
     export AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... AWS_ENDPOINT_URL=https://minio.lab:9000
     python examples/object_store.py --bucket picks
 
-Simulates two pickers, copies their tables to ``s3://BUCKET/dask-dedup-example/``, runs, verifies the
-result and reads it. Without AWS_ENDPOINT_URL, the store is Amazon S3.
+The program simulates two pickers and copies the tables to ``s3://BUCKET/dask-dedup-example/``. It
+removes the duplicates, verifies the result and reads it. Without AWS_ENDPOINT_URL, the store is
+Amazon S3.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def main() -> None:
     print(f"{result.rows:,} particles, {result.kept:,} kept, {result.rejected:,} rejected")
     print(dask_dedup.verify(str(folder / "result")).lines()[-1])
 
-    # Leftovers of an interrupted run can be beside the result; the manifest lists only the result.
+    # The folder can also have leftovers of an interrupted run. The manifest lists only the result.
     manifest = json.loads((folder / "result" / "manifest.json").read_text())
     paths = [entry["path"] for entry in manifest["outputs"]]
     kept = [(folder / "result" / path).path for path in paths if path.startswith("particles_kept/")]

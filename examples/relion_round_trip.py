@@ -1,7 +1,7 @@
-"""RELION round trip: two .star files in, two pairs of .star files out, every row unchanged.
+"""RELION round trip: read .star files, and write kept and rejected .star files with unchanged rows.
 
-Simulates the picks of two pickers as RELION 3.1 particle files, with the micrograph pixel size in
-the optics table, and removes the duplicates::
+The program simulates the picks of pickers as RELION 3.1 particle files, and removes the duplicates.
+The optics table has the pixel size of the micrographs::
 
     python examples/relion_round_trip.py --output round_trip
 
@@ -53,7 +53,7 @@ _rlnOriginYAngst #7
 
 
 def write_star(folder: Path, path: Path) -> list[str]:
-    """Write the particles of a simulated picker as RELION does; return the rows."""
+    """Write the particles of a simulated picker as a RELION file. Return the rows."""
     table = pq.read_table(folder)
     column = {name: table.column(name).to_numpy() for name in table.column_names}
     shape = np.stack(column["location/micrograph_shape"])

@@ -1,7 +1,8 @@
 """Undo a symmetry expansion: keep exactly one copy of each particle.
 
-Simulates particles, expands them 4-fold (each copy gets its own uid, as in CryoSPARC), and keeps
-one copy of each with a separation of 0 (exactly equal coordinates)::
+The program simulates particles and makes four copies of each particle. Each copy has a new uid, as
+in CryoSPARC. A run with a separation of 0 (exactly equal coordinates) keeps one copy of each
+particle::
 
     python examples/undo_symmetry_expansion.py --output undone
 
@@ -24,7 +25,7 @@ from dask_dedup.simulation import simulate_pickers
 
 
 def expand(particles: pa.Table, fold: int, seed: int) -> pa.Table:
-    """Return each particle `fold` times, with new uids and the uid of the source."""
+    """Return `fold` copies of each particle, with new uids and the uid of the original."""
     copies = particles.take(np.repeat(np.arange(particles.num_rows), fold))
     uids = np.random.default_rng(seed).integers(2**64, size=copies.num_rows, dtype=np.uint64)
     index = np.tile(np.arange(fold, dtype=np.uint32), particles.num_rows)

@@ -1,4 +1,4 @@
-"""One execution: open, read, split and join a file; it must succeed or end in an `InputError`."""
+"""One execution: open, read, split and join a file. It must succeed or raise an `InputError`."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ if TYPE_CHECKING:
 
 #: An execution that takes more processor time than this is a hang.
 HANG_SECONDS = 5.0
-#: The files are tiny: a growth of the process by this much is a finding.
+#: The files are tiny, so it is a finding if the memory of the process grows by more than this.
 GROWTH_BYTES = 256 * 2**20
-#: Tables with more rows than this are opened and read only, not split.
+#: Tables with more rows than this are opened and read, but not split.
 SPLIT_ROWS = 100_000
-#: Tables with more rows than this are only opened: a valid file may have them.
+#: Tables with more rows than this are only opened. A small valid file can have so many rows.
 READ_ROWS = 20_000_000
 
 
 class HangError(BaseException):
-    """An execution took too long. Not an Exception, so that no handler catches it."""
+    """An execution took too long. The class is not an Exception, so that no handler catches it."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Outcome:
     kind : str
         ``accepted``, ``refused``, or the kind of finding.
     where : str
-        The lines of code; findings with the same `kind` and `where` are counted together.
+        The lines of code of an error. Findings with the same `kind` and `where` are counted together.
     text : str
         The message, or the traceback.
     """
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def is_finding(self) -> bool:
-        """Whether it needs attention."""
+        """Whether the outcome needs attention."""
         return self.kind not in ("accepted", "refused")
 
 
@@ -141,7 +141,7 @@ def _use(path: Path, scratch: Path) -> None:
 
 
 def _joined(table: ParticleTable, parts: list[Path], rows: int, folder: Path) -> int:
-    """Join part files; return the number of rows of the result, read as an input."""
+    """Join part files, and read the result as an input. Return its number of rows."""
     name = output_name(table, picker_name(table.path))
     target = folder / name
     target.parent.mkdir(exist_ok=True)
@@ -173,7 +173,7 @@ def _peak() -> int:
 
 
 def _where(error: BaseException) -> str:
-    """Return the innermost line of this project, and the innermost of all, that lead to an error."""
+    """Return the innermost line of an error in this project, and its innermost line in any module."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "dask_dedup" in frame.filename] or list(frames)
     names = [f"{Path(frame.filename).name}:{frame.lineno}" for frame in (ours[-1], frames[-1])]

@@ -1,4 +1,4 @@
-"""Ways to damage a file: some work on any bytes, some know the format."""
+"""Functions that damage a file. Some damage any bytes, and others damage the elements of a format."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDGES += (2**40, 2**48, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1)
 
 
 def mutate(form: str, content: bytes, other: bytes, random: Random) -> bytes:
-    """Damage a file of a format one to five times; `other` is a valid file to splice with."""
+    """Damage a file of a format one to five times. `other` is a valid file, from which parts are inserted."""
     ways = [*_PLAIN, *_OF_FORMAT.get(form, _TEXT) * 2]
     for _ in range(random.choice((1, 1, 1, 2, 2, 3, 5))):
         spliced = random.random() < 0.05
@@ -28,7 +28,7 @@ def mutate(form: str, content: bytes, other: bytes, random: Random) -> bytes:
 
 
 def _offset(content: bytes, random: Random) -> int:
-    """Choose an offset, mostly near the beginning or the end, where the structure is."""
+    """Choose an offset. Most offsets are near the beginning or the end, where the structure of a file is."""
     size = len(content)
     kind = random.random()
     if kind < 0.25:
@@ -133,7 +133,7 @@ _NPY_WORDS += ["('a', '<f4', (2147483648,))", "('a', [('b', '<u4')])", "(('title
 
 
 def _npy_header(content: bytes, random: Random) -> bytes:
-    """Damage the description; mostly its length stays right."""
+    """Damage the header. In most cases the stored length of the header is correct."""
     width = 2 if content[6:7] == b"\1" else 4
     start = 8 + width
     stop = start + int.from_bytes(content[8:start], "little")
@@ -250,7 +250,7 @@ def _parquet_footer(content: bytes, random: Random) -> bytes:
 
 
 def _parquet_page(content: bytes, random: Random) -> bytes:
-    """Damage the pages before the footer; the length stays the same."""
+    """Damage the pages before the footer, without a change of their length."""
     length = int.from_bytes(content[-8:-4], "little")
     body = content[4 : -8 - length]
     if not body:
@@ -276,7 +276,7 @@ def _json_value(content: bytes, random: Random) -> bytes:
     return b"".join(parts)
 
 
-#: Formats of text that are not listed below, such as those of picks.
+#: Mutations of text formats that are not listed below, such as most pick files.
 _TEXT: list[Mutation] = [_words, _words, _lines]
 _OF_FORMAT: dict[str, list[Mutation]] = {
     "em": [_number, _number],

@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 #: A child process does this many executions.
 BATCH = 2000
-#: A child without progress is killed after this time: native code ignores signals.
+#: A child without progress is killed after this time, because native code ignores other signals.
 STUCK_SECONDS = 60.0
-#: Address space that a child may use beyond what it starts with.
+#: Address space that a child process may use in addition to its address space at the start.
 MEMORY_BYTES = 2 * 2**30
 #: This many inputs of each finding are kept.
 KEPT = 3
@@ -44,12 +44,12 @@ _FORK = get_context("fork")
 
 
 def damaged_files(form: str, seed: int, number: int) -> Files:
-    """Return the input of an execution: the same for the same arguments."""
+    """Return the input of an execution. It depends only on the arguments."""
     random = Random(f"{form} {seed} {number}")
     valid = seeds_of[form]
     files = dict(random.choice(valid))
     names = list(files)
-    # Of the files of a group, mostly its text is damaged.
+    # In a group, the first file (the text) is damaged more often than the others.
     name = names[0] if random.random() < 0.7 else random.choice(names)
     other = next(iter(random.choice(valid).values()))
     kind = form if name == names[0] else "npy" if files[name].startswith(b"\x93") else "csdat"
@@ -63,7 +63,7 @@ seeds_of: dict[str, list[Files]] = {form: seeds(form) for form in FORMATS}
 def _work(
     form: str, seed: int, first: int, stop: int, folder: Path, progress: Any, pipe: Any
 ) -> None:
-    """Do some executions in a child process and send the outcomes."""
+    """Do some executions in a child process, and send the outcomes to the parent."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     faulthandler.disable()  # a crash is noted by the parent
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -98,7 +98,7 @@ class Campaign:
         self.next = 0
 
     def batch(self, size: int) -> None:
-        """Do some executions in a child process; continue after one that crashes it."""
+        """Do some executions in child processes. Continue after an execution that crashes a process."""
         stop = self.next + size
         while self.next < stop:
             progress = _FORK.Value("q", self.next, lock=False)

@@ -1,4 +1,4 @@
-"""Small valid files of every format, the starting points of the mutations."""
+"""Small valid files of every format. The mutations damage these files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Files = dict[str, bytes]
 
 
 def seeds(form: str) -> list[Files]:
-    """Return valid inputs of a format, each as its files by name; the first file is the one to open."""
+    """Return valid inputs of a format. Each input is a dict of files by name; its first file is opened."""
     if form == "csg":
         return [_group(passthrough) for passthrough in (_npy(_records(6)), _csdat(_records(6)))]
     if form in PICKS:
@@ -244,7 +244,7 @@ def _parquets() -> list[bytes]:
     contents = []
     for number, options in enumerate(settings):
         sink = io.BytesIO()
-        # The last one has few columns, so that more mutations hit pages.
+        # The last file has few columns, so that more mutations damage pages.
         part = table.select(range(3)) if number == len(settings) - 1 else table
         pq.write_table(part, sink, **options)
         contents.append(sink.getvalue())

@@ -1,1 +1,1 @@
-"""Long tests that try to break a run; random, and repeatable by their seed."""
+"""Long stress tests of runs. They are random, and the same seed repeats them."""

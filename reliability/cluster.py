@@ -1,4 +1,4 @@
-"""A Dask cluster in separate processes, which a test may kill, freeze or disconnect."""
+"""A Dask cluster in separate processes, which a test can kill, freeze or disconnect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ START_SECONDS = 180.0
 
 
 class Cluster:
-    """A scheduler and workers; each may run in a network namespace."""
+    """A scheduler and workers. Each process can run in a network namespace."""
 
     def __init__(
         self, folder: Path, settings: dict[str, str] | None = None, space: str = ""
@@ -47,7 +47,7 @@ class Cluster:
     def add_worker(
         self, *, space: str = "", host: str = "", memory: str = "0", local: Path | None = None
     ) -> subprocess.Popen:
-        """Start a worker; with a memory limit, it has a nanny."""
+        """Start a worker. A worker with a memory limit has a nanny."""
         options = ["--nthreads", "1", "--local-directory", str(local or self.folder)]
         options += ["--memory-limit", memory, "--nanny" if memory != "0" else "--no-nanny"]
         options += ["--host", host] if host else []
@@ -79,7 +79,7 @@ ADDRESSES = ("10.213.0.1", "10.213.0.2")
 
 
 class Wire:
-    """Two network namespaces with one link between them; needs root."""
+    """Two network namespaces and the link between them. This needs root."""
 
     def __init__(self) -> None:
         self.ends = tuple(f"dedup-{os.getpid()}-{end}" for end in "ab")
@@ -95,7 +95,7 @@ class Wire:
             _ip("-n", end, "link", "set", name, "up")
 
     def cut(self) -> None:
-        """Take the link down, without notice to either side."""
+        """Take the link down. The processes at its ends are not notified."""
         _ip("-n", self.ends[1], "link", "set", self.names[1], "down")
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
-"""Commands in processes that are forked from one with the libraries already loaded.
+"""Commands in processes that are forked from a process with loaded libraries.
 
-Loading them takes longer than a small run, and a test with many kills starts hundreds of processes.
+Loading the libraries takes longer than a small run, and a test with many kills starts hundreds of processes.
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class Command:
 
     @property
     def pid(self) -> int:
-        """Id of the process and of its session."""
+        """Id of the process, which is also the id of its session."""
         pid = self._process.pid
         assert pid is not None
         return pid
 
     @property
     def output(self) -> str:
-        """What the command has printed."""
+        """Text that the command has printed so far."""
         return self.log.read_text()
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Wait for the end; return the exit code, or None if the command is still running."""
+        """Wait for the end. Return the exit code, or None if the command is still running."""
         self._process.join(seconds)
         return self._process.exitcode
 

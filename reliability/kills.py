@@ -4,11 +4,13 @@
     python -m reliability.kills --scratch /scratch --kills 6 --rows 100_000 --targets driver
     python -m reliability.kills --scratch /scratch --kills 12 --sessions 10
 
-The driver is killed in turn in a single process, with its own cluster and on an existing cluster. Workers and the
-scheduler are killed on the existing cluster. If a run ends before the kill, the trial is repeated with an earlier
-kill. Meanwhile another process reads every ``particles_kept`` that exists. With ``--sessions`` the table and its result
-are partitioned by session. A trial is good if the second command succeeds, all data files equal those of an undisturbed
-run, `verify` passes, and no file or process of the killed command is left.
+Some killed drivers run in a single process, others start a cluster, and others use an existing cluster. Workers and the
+scheduler are killed on the existing cluster. If a run ends before the kill, the trial is repeated with an earlier kill.
+Another process reads every existing ``particles_kept`` during the trials. With ``--sessions`` the table and the results
+are partitioned by session.
+
+A trial is good if the second command succeeds and `verify` passes. The data files must have the same bytes as those of
+an undisturbed run, and no file or process of the killed command may be left.
 """
 
 from __future__ import annotations
@@ -55,7 +57,7 @@ class Cluster:
         self.workers: list[Command] = []
 
     def restore(self) -> None:
-        """Start the processes that are missing; a new scheduler gets new workers."""
+        """Start the missing processes. A new scheduler gets new workers."""
         if self.scheduler is None or self.scheduler.wait(0) is not None:
             for worker in self.workers:
                 worker.kill()
@@ -119,14 +121,14 @@ def digests(out: Path) -> dict[str, str]:
 
 
 def count_rows(folder: Path, *, whole: bool) -> int:
-    """Count the rows of a dataset: by a column if `whole`, else by the footers, which is faster."""
+    """Count the rows of a dataset. If `whole`, read a column; otherwise only the footers, which is faster."""
     if whole:
         return pq.ParquetDataset(folder).read(columns=["uid"]).num_rows
     return sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
 
 
 def watch(scratch: str, expected: int, parent: Connection) -> None:
-    """Read all kept datasets until the parent sends a message; send back the number of reads and the errors."""
+    """Read all kept datasets until the parent sends a message. Then send the number of reads and the errors."""
     reads, partial = 0, []
     while not parent.poll():
         for folder in Path(scratch).glob("trial-*/particles_kept"):
@@ -146,7 +148,7 @@ def watch(scratch: str, expected: int, parent: Connection) -> None:
 
 
 def sweep(out: Path) -> None:
-    """Remove a result; rename it first, so that the reader does not see it in part."""
+    """Remove a result. Rename it first, so that the reading process never sees a part of the result."""
     swept = out.with_name("swept")
     if out.exists():
         out.rename(swept)
@@ -156,7 +158,7 @@ def sweep(out: Path) -> None:
 def start_and_kill(
     trial: Trial, argv: list[str], out: Path, cluster: Cluster, chance: random.Random
 ) -> tuple[int, list[str]]:
-    """Start a run and kill its target; return the session of the driver and the faults of its end."""
+    """Start a run and kill its target. Return the session of the driver and the faults that were found."""
     while True:
         sweep(out)
         cluster.restore()
@@ -175,13 +177,13 @@ def start_and_kill(
     if code is None:
         return driver.pid, [f"did not end within {LIMIT} s: {driver.output[-300:]}"]
     trial.first_exit = code
-    # Workers may print a traceback if the driver was killed; a running driver must not.
+    # Workers may print a traceback if the driver was killed. A driver that was not killed must not print a traceback.
     faults = trial.target != "driver" and "Traceback" in driver.output
     return driver.pid, [f"a traceback: {driver.output[-3000:]}"] if faults else []
 
 
 def left_processes(session: int) -> list[str]:
-    """Return the processes of a command that are left after `LEAVE_SECONDS`."""
+    """Wait up to `LEAVE_SECONDS`. Return the processes of a command that are still there."""
     end = time.monotonic() + LEAVE_SECONDS
     while True:
         left = []
@@ -202,7 +204,7 @@ def attempt(
     """Start a run, kill its target, run again and check the result."""
     argv = command(data, out, trial.executor, cluster)
     session, faults = start_and_kill(trial, argv, out, cluster, chance)
-    # The workers of a killed driver end by themselves; a new run need not wait for them.
+    # The workers of a killed driver end by themselves. A new run does not wait for them.
     cluster.restore()
     second = Command(argv, cluster.folder / "second.log")
     code = second.wait(LIMIT)
@@ -277,7 +279,7 @@ def main() -> None:
             executor = "cluster"
             if target == "driver":
                 executor = EXECUTORS[number // len(targets) % len(EXECUTORS)]
-            # A run on a cluster takes longer; a kill that comes too late is repeated earlier.
+            # A run on a cluster takes longer. If the run ends before the kill, the trial is repeated.
             moment = chance.uniform(0.0, seconds if executor == "one process" else 3 * seconds)
             trial = Trial(number, target, executor, moment)
             out = scratch / f"trial-{number:03d}"

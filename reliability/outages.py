@@ -1,10 +1,10 @@
-"""Measure how long a run takes to recover from a worker that is killed, frozen or disconnected.
+"""Measure the time until a run ends after a worker was killed, frozen or disconnected.
 
     python -m reliability.outages --scratch /scratch
     python -m reliability.outages --scratch /scratch --faults frozen,cut --worker-ttl 10s
 
-The worker is lost when some fragments are written. The time from then to the end of the run is printed. The data
-files must equal those of an undisturbed run. `cut` needs root, for network namespaces.
+The fault happens after the first fragments are written. The program prints the time from the fault to the end of the
+run. The data files must have the same bytes as those of an undisturbed run. `cut` needs root for network namespaces.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def strike(fault: str, data: Path, out: Path, folder: Path, worker_ttl: str) -> 
     seconds : float
         From the fault to the end of the run.
     output : str
-        What the run printed.
+        Errors and warnings of the run.
 
     Raises
     ------

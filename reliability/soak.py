@@ -1,10 +1,10 @@
-"""Many runs in a row on one cluster: measure what grows and what is left.
+"""Many runs in a row on one cluster: measure memory, open files and other leftovers.
 
     python -m reliability.soak --scratch /scratch --runs 50
 
-After each run, the memory, threads, sockets and open files of scheduler, workers and driver are measured, and the
-tasks, clients, topics, published data and plugins of the scheduler. The first runs load libraries; a line is fitted to
-the memory after them. The test passes if memory grows no faster than its noise and no count grows.
+After each run, the test measures the memory, threads, sockets and open files of scheduler, workers and driver. It also
+counts the tasks, clients, topics, published data and plugins of the scheduler. The first runs load libraries, so a line
+is fitted only to the memory of later runs. The test passes if there is no leak (`LEAK_MB`) and no count grows.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ import pyarrow as pa
 from benchmarks.generate import generate
 from reliability.cluster import Cluster
 
-#: Growth of memory per run that counts as a leak, in MB, beyond two standard errors of the slope.
+#: Limit for a leak, in MB per run: the growth minus two standard errors of the slope must not exceed this.
 LEAK_MB = 0.2
-#: Settings against growth that is no leak: Dask's logs hold the last 1,000 entries, which a worker fills in 17
-#: minutes; and Arrow's default allocator keeps free memory, unlike that of the system.
+#: Settings against growth that is no leak. Dask's logs contain the last 1,000 entries, so they grow for 17 minutes.
+#: Arrow's default allocator keeps free memory, unlike the allocator of the system.
 STEADY = {
     "DASK_DISTRIBUTED__ADMIN__LOW_LEVEL_LOG_LENGTH": "10",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
@@ -69,7 +69,7 @@ class Soak:
         return fitted
 
     def grown(self) -> list[str]:
-        """Return the counts that are higher after the last run than after any of the first."""
+        """Return the counts that are higher after the last run than after any of the first runs."""
         first = self.samples[: self.warm]
         last = self.samples[-1].counts
         most = {name: max(sample.counts[name] for sample in first) for name in last}
@@ -82,7 +82,7 @@ class Soak:
 
 
 def held(dask_scheduler) -> dict[str, int]:
-    """Count what a scheduler holds, without the topic that Dask keeps for every past client."""
+    """Count the objects of a scheduler, without the topics that Dask keeps for former clients."""
     scheduler = dask_scheduler
     return {
         "tasks": len(scheduler.tasks),
@@ -102,7 +102,7 @@ def release_memory() -> None:
 
 
 def sample(cluster: Cluster, client, settle: float = SETTLE_SECONDS) -> Sample:
-    """Measure a cluster once it has released its tasks, or after `settle` seconds."""
+    """Measure a cluster after it has released its tasks, at most `settle` seconds later."""
     processes = {"driver": psutil.Process(), "scheduler": psutil.Process(cluster.scheduler.pid)}
     processes |= {f"worker {n}": psutil.Process(w.pid) for n, w in enumerate(cluster.workers)}
     end = time.monotonic() + settle

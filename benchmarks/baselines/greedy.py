@@ -1,4 +1,4 @@
-"""Centres, and the greedy rule for one micrograph, as an experienced user would write them."""
+"""Particle centres and the greedy rule, in the style of an experienced user."""
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -24,7 +24,7 @@ def centres(x_frac, y_frac, shape, psize, shift, psize_shift):
 
 
 def keep_best(points, score):
-    """Return which points of one micrograph are kept, by score; (n,) bool."""
+    """Return a mask of the points of one micrograph that are kept, (n,) bool. Higher scores win."""
     pairs = cKDTree(points).query_pairs(SEPARATION, output_type="ndarray")
     keep = np.ones(len(points), dtype=bool)
     if not len(pairs):
@@ -42,7 +42,7 @@ def keep_best(points, score):
 
 
 def keep_best_of_all(micrograph, points, score):
-    """Return which points of many micrographs are kept; (n,) bool."""
+    """Return a mask of the points of many micrographs that are kept, (n,) bool."""
     keep = np.ones(len(score), dtype=bool)
     order = np.argsort(micrograph, kind="stable")
     starts = np.flatnonzero(np.append(True, np.diff(micrograph[order]) != 0))
