@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from dask_dedup.arrow import from_numpy
+from dask_dedup.dedup.arrays import find_sorted
 from dask_dedup.errors import InputError
 from dask_dedup.formats import micrographs_of_job, open_table, read
 from dask_dedup.formatting import counted
@@ -54,10 +55,7 @@ class MicrographNames:
 
     def numbers(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
         """Return the index of each key in `keys` and `names`, -1 for unknown ones."""
-        if not self.keys.size:
-            return np.full(keys.size, -1, dtype=np.intp)
-        row = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
-        return np.where(self.keys[row] == keys, row, -1)
+        return find_sorted(self.keys, keys)
 
     def texts(self, keys: NDArray[np.uint64]) -> pa.Array:
         """Return the name of each micrograph; ``None`` for rows without one."""

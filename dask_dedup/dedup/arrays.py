@@ -19,7 +19,7 @@ _TABLE_BITS = 18
 
 def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.intp]]:
     """Return the same as ``numpy.unique(keys, return_inverse=True)``, faster if many keys are equal."""
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))[: keys.size]
+    starts = np.flatnonzero(begins_run(keys))
     runs = keys[starts]
     rows = np.arange(runs.size, dtype=np.int32)
     slot = ((runs * HASH_FACTOR) >> np.uint64(64 - _TABLE_BITS)).view(np.int64)
@@ -32,13 +32,34 @@ def unique_inverse(keys: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArra
     first = np.flatnonzero(same == rows)
     first = first[np.argsort(runs[first])]
     distinct = runs[first]
-    new = np.append(True, distinct[1:] != distinct[:-1])[: first.size]
+    new = begins_run(distinct)
     number = np.empty(runs.size, dtype=np.intp)
     number[first] = np.cumsum(new) - 1
     inverse = number[same]
     if runs.size < keys.size:
         inverse = np.repeat(inverse, np.diff(starts, append=keys.size))
     return distinct[new], inverse
+
+
+def begins_run(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return a mask of the first of each run of equal values, (n,)."""
+    begins = np.ones(values.size, dtype=bool)
+    np.not_equal(values[1:], values[:-1], out=begins[1:])
+    return begins
+
+
+def repeat_each(times: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return each position in `times` as often as its value says, and the number of the repetition, from 0."""
+    position = np.repeat(np.arange(times.size), times)
+    return position, np.arange(position.size) - (np.cumsum(times) - times)[position]
+
+
+def find_sorted(known: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the position of each of `wanted` in the sorted array `known`, -1 for those that are not in it."""
+    if not known.size:
+        return np.full(wanted.size, -1, dtype=np.intp)
+    at = np.searchsorted(known, wanted).clip(max=known.size - 1)
+    return np.where(known[at] == wanted, at, -1)
 
 
 def distinct_keys(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:

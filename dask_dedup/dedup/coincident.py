@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import HASH_FACTOR
+from dask_dedup.dedup.arrays import HASH_FACTOR, begins_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +56,7 @@ def find_coincident(points: Points, keys: Keys) -> CoincidentGroups | None:
     hashes = _hash(parts)
     order = _argsort_by_runs(hashes)
     ordered = hashes[order]
-    new_group = np.ones(n, dtype=bool)
-    np.not_equal(ordered[1:], ordered[:-1], out=new_group[1:])
+    new_group = begins_run(ordered)
     if new_group.all():
         return None
     if _hashes_collide(parts, order, new_group):
@@ -91,7 +90,7 @@ def _hash(parts: Sequence[NDArray[np.uint64]]) -> NDArray[np.uint64]:
 
 def _argsort_by_runs(values: NDArray[np.uint64]) -> Indices:
     """Return the row numbers that sort `values`. Faster than `numpy.argsort` if equal values are adjacent."""
-    starts = np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    starts = np.flatnonzero(begins_run(values))
     lengths = np.diff(starts, append=values.size)
     runs = np.argsort(values[starts])
     lengths = lengths[runs]

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable, constant_column, dtypes_of, unique_inverse
+from dask_dedup.dedup.arrays import constant_column, dtypes_of, unique_inverse
 from dask_dedup.dedup.greedy import NO_WINNER, Suppression, reject_crowded, suppress
-from dask_dedup.dedup.picks import LOW_SCORE, NO_HALF, fragment_of, row_of
+from dask_dedup.dedup.picks import LOW_SCORE, NO_HALF, RowTable, fragment_of
 from dask_dedup.dedup.rank import rank_keys, standings
 from dask_dedup.dedup.votes import CountedVotes, Votes, count_votes
 
@@ -31,7 +31,7 @@ DENSEST = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Rejections(ArrayTable):
+class Rejections(RowTable):
     """Table of the rejected particles and their winners. Particles not in the table are kept.
 
     Attributes
@@ -72,19 +72,9 @@ class Rejections(ArrayTable):
     invalid: NDArray[np.uint16]
 
     @property
-    def fragment(self) -> NDArray[np.int64]:
-        """Number of the fragment that contains each rejected particle, (n,)."""
-        return fragment_of(self.row_id)
-
-    @property
     def winner_fragment(self) -> NDArray[np.int64]:
         """Number of the fragment that contains the winner of each, (n,); meaningless without a winner."""
         return fragment_of(self.winner_row_id)
-
-    @property
-    def row(self) -> NDArray[np.int64]:
-        """Row number of each rejected particle within its fragment, (n,)."""
-        return row_of(self.row_id)
 
     @property
     def has_winner(self) -> NDArray[np.bool_]:

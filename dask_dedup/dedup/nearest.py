@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from dask_dedup.dedup import pairs
+from dask_dedup.dedup.arrays import begins_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,10 +95,8 @@ def _comparable(points: Points) -> Iterator[tuple[Bools, Bools]]:
 def _number_labels(micrographs: Indices, label: Indices) -> Indices:
     """Number the distinct labels of each micrograph from 0."""
     order = np.lexsort([label, micrographs])
-    ordered, micrograph = label[order], micrographs[order]
-    start = np.append(True, micrograph[1:] != micrograph[:-1])
-    new = start | np.append(True, ordered[1:] != ordered[:-1])
-    number = np.cumsum(new)
+    start = begins_run(micrographs[order])
+    number = np.cumsum(start | begins_run(label[order]))
     first = np.repeat(number[start], np.diff(np.flatnonzero(np.append(start, True))))
     result = np.empty(label.size, dtype=np.intp)
     result[order] = number - first

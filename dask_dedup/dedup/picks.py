@@ -38,8 +38,25 @@ def row_of(row_id: NDArray[np.uint64]) -> NDArray[np.int64]:
     return (row_id & _ROW_MASK).astype(np.int64)
 
 
+class RowTable(ArrayTable):
+    """Base class of tables about particles, with the ids of their rows in the column `row_id`."""
+
+    __slots__ = ()
+    row_id: NDArray[np.uint64]
+
+    @property
+    def fragment(self) -> NDArray[np.int64]:
+        """Number of the fragment that contains each particle, (n,)."""
+        return fragment_of(self.row_id)
+
+    @property
+    def row(self) -> NDArray[np.int64]:
+        """Row number of each particle within its fragment, (n,)."""
+        return row_of(self.row_id)
+
+
 @dataclass(frozen=True, slots=True)
-class Picks(ArrayTable):
+class Picks(RowTable):
     """Table of the particle columns needed to find duplicates, about 60 bytes per particle.
 
     Attributes
@@ -75,11 +92,6 @@ class Picks(ArrayTable):
     half: NDArray[np.int8]
     label: NDArray[np.int64]
     invalid: NDArray[np.uint16]
-
-    @property
-    def fragment(self) -> NDArray[np.int64]:
-        """Number of the fragment that contains each pick, (n,)."""
-        return fragment_of(self.row_id)
 
     def points(self, params: DedupParams) -> tuple[NDArray[np.float64], float]:
         """Return the position of each pick, and the largest distance at which two picks are duplicates.

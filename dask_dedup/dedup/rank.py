@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import constant_column, unique_inverse
+from dask_dedup.dedup.arrays import begins_run, constant_column, unique_inverse
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,8 +108,8 @@ def standing_key(picks: Picks, score_keys: NDArray[np.uint64]) -> NDArray[np.uin
     small = group.astype(np.uint16) if group.max(initial=0) < 2**16 else group
     order = order[np.argsort(small[order], kind="stable")]
     group, score = group[order], score_keys[order]
-    new_group = np.append(True, group[1:] != group[:-1])[: order.size]
-    starts = np.flatnonzero(new_group | np.append(True, score[1:] != score[:-1])[: order.size])
+    new_group = begins_run(group)
+    starts = np.flatnonzero(new_group | begins_run(score))
     equal = np.diff(starts, append=order.size)
     group_start = np.maximum.accumulate(np.where(new_group[starts], starts, 0))
     key = np.empty(order.size, dtype=np.uint64)
@@ -138,10 +138,7 @@ def total_order(keys: Sequence[NDArray[np.uint64]]) -> NDArray[np.intp]:
     order = np.argsort(keys[0])
     if len(keys) == 1 or order.size < 2:
         return order
-    ordered = keys[0][order]
-    new_value = np.empty(order.size, dtype=bool)
-    new_value[0] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=new_value[1:])
+    new_value = begins_run(keys[0][order])
     if new_value.all():
         return order
     unique = new_value & np.append(new_value[1:], True)

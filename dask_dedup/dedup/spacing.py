@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dask_dedup.dedup.arrays import begins_run
 from dask_dedup.dedup.pairs import SWEEP_CANDIDATES, PairSearch, Points, sweep_pairs
 
 if TYPE_CHECKING:
@@ -206,8 +207,7 @@ def _distinct(centres: Floats, micrographs: Indices) -> Points:
     """
     order = np.lexsort([*centres.T, micrographs])
     points = Points(centres, micrographs, ()).take(order)
-    new = np.ones(len(points), dtype=bool)
-    new[1:] = points.micrographs[1:] != points.micrographs[:-1]
+    new = begins_run(points.micrographs)
     new[1:] |= (points.centres[1:] != points.centres[:-1]).any(axis=1)
     return points if new.all() else points.take(np.flatnonzero(new))
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable, constant_column, dtypes_of
+from dask_dedup.dedup.arrays import begins_run, constant_column, dtypes_of, repeat_each
 from dask_dedup.dedup.coincident import best_of_runs
 from dask_dedup.dedup.pairs import PairSearch, Points
-from dask_dedup.dedup.picks import fragment_of, row_of
+from dask_dedup.dedup.picks import RowTable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Votes(ArrayTable):
+class Votes(RowTable):
     """Table with a row for each representative and each picker that voted for it.
 
     Attributes
@@ -67,19 +67,9 @@ class Votes(ArrayTable):
     distance: NDArray[np.float64]
 
     @property
-    def fragment(self) -> NDArray[np.int64]:
-        """Number of the fragment that contains each representative, (n,)."""
-        return fragment_of(self.row_id)
-
-    @property
-    def row(self) -> NDArray[np.int64]:
-        """Row number of each representative within its fragment, (n,)."""
-        return row_of(self.row_id)
-
-    @property
     def first(self) -> NDArray[np.bool_]:
         """Mask of the first row of each representative, (n,). Its rows must follow each other."""
-        return np.append(True, self.row_id[1:] != self.row_id[:-1])[: self.row_id.size]
+        return begins_run(self.row_id)
 
     def in_order(self) -> Self:
         """Return the table sorted by the row id of the representatives, then by picker."""
@@ -93,30 +83,14 @@ Votes.dtypes = dtypes_of(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Ballots:
-    """The votes of particles that are no representatives: rows of the voter and of what it voted for.
-
-    Attributes
-    ----------
-    voter, voted : (n,) intp
-    distance : (n,) float64
-        Angstrom.
-    """
-
-    voter: Indices
-    voted: Indices
-    distance: Floats
-
-
 def cast_ballots(
     points: Points,
     keys: Keys,
     result: Suppression,
     distance: float,
     filaments: NDArray[np.int64] | None = None,
-) -> Ballots:
-    """Let every rejected particle vote.
+) -> Pairs:
+    """Let every rejected particle vote. Return the rows of the voter and of what it voted for, and their distance.
 
     Parameters
     ----------
@@ -134,14 +108,14 @@ def cast_ballots(
     voter, voted, apart = _pairs_to_representatives(points, result, distance)
     order = np.argsort(voter)
     voter, voted, apart = voter[order], voted[order], apart[order]
-    starts = _starts(voter)
+    starts = np.flatnonzero(begins_run(voter))
     nearest, least = _nearest_of_runs(voted, apart, starts, keys)
     if filaments is None:
-        return Ballots(voter[starts], nearest, least)
+        return voter[starts], nearest, least
     nearest = np.repeat(nearest, np.diff(starts, append=voter.size))
     filament = filaments[nearest]
     votes = (voted == nearest) | ((filament >= 0) & (filaments[voted] == filament))
-    return Ballots(voter[votes], voted[votes], apart[votes])
+    return voter[votes], voted[votes], apart[votes]
 
 
 def _pairs_to_representatives(points: Points, result: Suppression, distance: float) -> Pairs:
@@ -176,10 +150,10 @@ def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pair
     kept = np.where(groups.mutual, 1, groups.rows)
     members_kept = members.copy()
     members_kept[starts[groups.mutual]] = groups.best[groups.mutual]
-    pair, nth = _repeat(groups.rows[voter])
+    pair, nth = repeat_each(groups.rows[voter])
     voter = members[starts[voter[pair]] + nth]
     voted, apart = voted[pair], apart[pair]
-    pair, nth = _repeat(kept[voted])
+    pair, nth = repeat_each(kept[voted])
     voter, apart = voter[pair], apart[pair]
     voted = members_kept[starts[voted[pair]] + nth]
     copies = np.flatnonzero(groups.mutual[groups.group] & ~lost[groups.group])
@@ -189,12 +163,6 @@ def _pairs_of_groups(result: Suppression, pairs: Pairs, distance: float) -> Pair
         np.append(voted, groups.best[groups.group[copies]]),
         np.append(apart, np.zeros(copies.size)),
     )
-
-
-def _repeat(times: Indices) -> tuple[Indices, Indices]:
-    """Return each position in `times` as often as its value says, and the number of the repetition, from 0."""
-    position = np.repeat(np.arange(times.size), times)
-    return position, np.arange(position.size) - (np.cumsum(times) - times)[position]
 
 
 def _nearest_of_runs(
@@ -211,11 +179,6 @@ def _nearest_of_runs(
     leading = distance == least[part]
     starts = np.searchsorted(part[leading], np.arange(starts.size))
     return best_of_runs(rows[leading], starts, keys), least
-
-
-def _starts(values: NDArray[np.signedinteger]) -> Indices:
-    """Return the position of the first of each run of equal values."""
-    return np.flatnonzero(np.append(True, values[1:] != values[:-1])[: values.size])
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,17 +235,17 @@ def count_votes(
     distance = reach if params.vote_distance is None else params.vote_distance
     filaments = picks.label if params.ignore_within_filament else None
     points = Points(centres, micrographs, picks.exclusions(params))
-    ballots = cast_ballots(points, keys, result, distance, filaments)
+    voter, voted, apart = cast_ballots(points, keys, result, distance, filaments)
 
     picker = np.array(voting.picker_of, dtype=np.intp)[picks.source]
     pickers, own = len(voting.pickers), np.flatnonzero(~result.rejected)
     # A slot for each representative and picker. A representative comes before other particles at distance 0.
-    voter = np.append(own, ballots.voter)
-    slot = np.append(own, ballots.voted) * pickers + picker[voter]
-    apart = np.append(np.full(own.size, -1.0), ballots.distance)
+    voter = np.append(own, voter)
+    slot = np.append(own, voted) * pickers + picker[voter]
+    apart = np.append(np.full(own.size, -1.0), apart)
     order = np.argsort(slot)
     slot = slot[order]
-    starts = _starts(slot)
+    starts = np.flatnonzero(begins_run(slot))
     nearest, least = _nearest_of_runs(voter[order], apart[order], starts, keys)
     least = np.maximum(least, 0.0)
     voted, by = np.divmod(slot[starts], pickers)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import distinct_keys, unique_inverse
+from dask_dedup.dedup.arrays import distinct_keys, find_sorted, unique_inverse
 from dask_dedup.formatting import counted
 from dask_dedup.particles.sample import NO_SAMPLE
 
@@ -98,9 +98,8 @@ class Plan:
         if not self.straddling.size:
             return np.full(micrographs.size, -1, dtype=np.int32)
         distinct, number = unique_inverse(micrographs)
-        at = np.searchsorted(self.straddling, distinct).clip(max=self.straddling.size - 1)
-        moves = self.straddling[at] == distinct
-        return np.where(moves, self.partition[at], np.int32(-1))[number]
+        at = find_sorted(self.straddling, distinct)
+        return np.append(self.partition, np.int32(-1))[at][number]
 
     def describe(self) -> list[str]:
         """Return log lines about the numbers of particles in the run and in the shuffle."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable, dtypes_of
+from dask_dedup.dedup.arrays import ArrayTable, begins_run, dtypes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +82,7 @@ def find_tubes(picks: Picks, track: Floats, *, in_angstrom: bool) -> Tubes:
         centres[:] = np.nan
     order, number = _by_tube(picks.micrograph, picks.label, track)
     track, centres = track[order], centres[order]
-    start = np.flatnonzero(np.append(True, number[1:] != number[:-1])[: number.size])
+    start = np.flatnonzero(begins_run(number))
     last = np.append(start[1:], number.size) - 1
     # The position of each segment among the rows of its tube.
     row = np.empty(order.size, dtype=np.intp)
@@ -118,8 +118,8 @@ def _by_tube(
 ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Sort by tube, then track, then row. Return the row numbers, and the number of the tube of each."""
     order = np.lexsort([track, label, micrograph])
-    new = (np.diff(label[order]) != 0) | (micrograph[order][1:] != micrograph[order][:-1])
-    return order, np.cumsum(np.append(False, new)[: order.size])
+    new = begins_run(label[order]) | begins_run(micrograph[order])
+    return order, np.cumsum(new) - 1
 
 
 def _median_step(number: NDArray[np.intp], step: Floats, same_tube: Mask, tubes: int) -> Floats:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from dask_dedup.dedup.arrays import find_sorted
 from dask_dedup.dedup.limits import LARGEST_PIXEL_SIZE, LEAST_PIXEL_SIZE
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read, with_texts
@@ -54,11 +55,7 @@ class MicrographTable:
 
     def find(self, micrographs: RowMicrographs) -> NDArray[np.intp]:
         """Return the table row of each micrograph, -1 for those not in the table."""
-        keys = micrographs.keys_within(self.groups)
-        if not self.keys.size:
-            return np.full(keys.size, -1, dtype=np.intp)
-        row = np.searchsorted(self.keys, keys).clip(max=self.keys.size - 1)
-        return np.where(self.keys[row] == keys, row, -1)
+        return find_sorted(self.keys, micrographs.keys_within(self.groups))
 
     def psize_at(self, row: NDArray[np.intp]) -> NDArray[np.float64]:
         """Return the pixel size in each of the table rows `row`, NaN for row -1."""
