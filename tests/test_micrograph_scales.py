@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from tables import cryosparc, write_file
 
 from dask_dedup import InputError, inspect, remove_duplicates, run, verify
-from dask_dedup.particles.checks.micrograph_scales import MicrographScales, _find_conflict
+from dask_dedup.particles.checks.micrograph_scales import _find_conflict
+from dask_dedup.particles.scan_summary import MicrographScales
 
 
 def relion(path, psize, micrographs=("a.mrc", "a.mrc", "b.mrc"), **more):

@@ -11,7 +11,7 @@ from dask_dedup.dedup.params import DedupParams
 from dask_dedup.errors import InputError
 from dask_dedup.formats import FileSlice, Fragment, has_scores
 from dask_dedup.hints import Message
-from dask_dedup.particles.checks.scores import check_directions, check_min_scores
+from dask_dedup.particles.checks.roles import check_directions, check_min_scores
 from dask_dedup.particles.column_roles import resolve_roles, score_fields
 from dask_dedup.particles.extract import extract
 from dask_dedup.particles.inputs import (

@@ -19,8 +19,7 @@ from dask_dedup.formats import (
 )
 from dask_dedup.hints import parameter
 from dask_dedup.particles.checks.pixel_size import check_pixel_size, fractions_error
-from dask_dedup.particles.checks.positions import check_positions
-from dask_dedup.particles.checks.scores import check_directions, check_min_scores
+from dask_dedup.particles.checks.roles import check_directions, check_min_scores, check_positions
 from dask_dedup.particles.column_roles import has_score, needs_pixel_size, resolve_roles
 from dask_dedup.particles.column_values import Columns
 from dask_dedup.particles.micrographs.name_match import NameMatch, match_names

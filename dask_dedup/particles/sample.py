@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from dask_dedup.dedup.arrays import ArrayTable, dtypes_of
+from dask_dedup.dedup.arrays import ArrayTable, dtypes_of, find_sorted
 from dask_dedup.dedup.picks import Picks
 from dask_dedup.dedup.rank import splitmix64
 
@@ -82,12 +82,8 @@ class SampledPicks(ArrayTable):
         """Return the row number of each pick's winner in this table, -1 without one, (n,) intp."""
         place = pack_rows(self.source, self.row)
         order = np.argsort(place)
-        wanted = pack_rows(self.winner_source, self.winner_row)
-        at = np.searchsorted(place[order], wanted).clip(max=max(0, len(self) - 1))
-        if not len(self):
-            return np.empty(0, dtype=np.intp)
-        found = (place[order][at] == wanted) & (self.winner_row != NO_ROW)
-        return np.where(found, order[at], -1)
+        at = find_sorted(place[order], pack_rows(self.winner_source, self.winner_row))
+        return np.where((at >= 0) & (self.winner_row != NO_ROW), order[at], -1)
 
     def picks(self) -> Picks:
         """Return the table as `Picks` that rank as in the run, if the table is `in_order`."""
@@ -144,6 +140,28 @@ SampledMicrographs.dtypes = dtypes_of(SampledMicrographs, "u8", "u2", "i8", "f8"
 
 
 @dataclass(frozen=True, slots=True)
+class ScannedSample:
+    """Micrographs of a fragment that may be sampled, as a scan notes them.
+
+    Attributes
+    ----------
+    micrographs : SampledMicrographs
+    large : (k,) uint64
+        Keys of micrographs that may need a window.
+    extents : (k, 4) float64
+        Least x and y, and greatest x and y, of the picks on each of these.
+    picks : Picks or None
+        Compared picks on the micrographs that the sample probably consists of (`likely_sampled`). None if they are
+        too many to be noted.
+    """
+
+    micrographs: SampledMicrographs
+    large: Keys
+    extents: Floats
+    picks: Picks | None
+
+
+@dataclass(frozen=True, slots=True)
 class SampleChoice:
     """The micrographs of a sample.
 
@@ -170,8 +188,7 @@ class SampleChoice:
             return found
         # Few keys of a large table are in the sample, and hashes are faster than a search.
         few = np.flatnonzero(splitmix64(keys) <= splitmix64(self.keys).max())
-        at = np.searchsorted(self.keys, keys[few]).clip(max=self.keys.size - 1)
-        found[few] = np.where(self.keys[at] == keys[few], at, -1)
+        found[few] = find_sorted(self.keys, keys[few])
         return found
 
     def chosen(self, micrograph: Keys, x: Floats, y: Floats) -> Bools:

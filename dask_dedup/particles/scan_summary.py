@@ -9,7 +9,7 @@ import numpy as np
 
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import SCORE_SENTINEL
-from dask_dedup.particles.checks.micrograph_scales import MicrographScales, micrograph_scales
+from dask_dedup.particles.pixel_sizes import COLUMN, MICROGRAPH_OPTION, TABLE
 from dask_dedup.particles.programs import is_column
 from dask_dedup.particles.validity import Reason, count_reasons
 
@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.micrographs.names import MicrographName
     from dask_dedup.particles.pixel_sizes import PixelSizes, TwoReadings
-    from dask_dedup.particles.scanned_sample import ScannedSample
+    from dask_dedup.particles.sample import ScannedSample
     from dask_dedup.particles.validity import Problem
 
     Floats = NDArray[np.float64]
     Mask = NDArray[np.bool_]
+
+#: Sources of pixel sizes that are the micrograph's, in any unit of the coordinates.
+_OF_MICROGRAPH = (TABLE, COLUMN, MICROGRAPH_OPTION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,15 @@ class ScoreRange:
             min(self.low, other.low),
             max(self.high, other.high),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class MicrographScales:
+    """Least and greatest pixel size, height and width of each micrograph of a fragment, angstrom."""
+
+    #: (m, 3), or (1, 3) if all micrographs are alike. NaN where unknown.
+    least: Floats
+    greatest: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +167,7 @@ def summarize(
         coordinates=found.coordinates,
         fractional=fractional,
         zero_filled=found.zero_filled,
-        scales=micrograph_scales(found, number, keys.size, compared),
+        scales=_scales(found, number, keys.size, compared),
         tubes=found.tubes,
         extents=_extents(picks, number, keys.size, compared) if params.counts_votes else None,
     )
@@ -163,11 +175,41 @@ def summarize(
 
 def _extents(picks: Picks, number: NDArray[np.intp], count: int, compared: Mask) -> Floats:
     """Return the extent of the compared picks on each of `count` micrographs. `number` is that of each, from 0."""
-    order = np.argsort(number, kind="stable")
-    starts = np.searchsorted(number[order], np.arange(count))
+    order, starts = _sort(number, count)
     axes = [_select(axis, compared)[order] for axis in (picks.x, picks.y, picks.z)]
     ends = [side.reduceat(axis, starts) for side in (np.minimum, np.maximum) for axis in axes]
     return np.column_stack(ends) if count else np.empty((0, 6))
+
+
+def _scales(
+    found: Extract, number: NDArray[np.intp], count: int, compared: Mask
+) -> MicrographScales | None:
+    """Summarize the scales of the compared rows. `number` and `count` are as for `_extents`."""
+    if found.psize is None or not count:
+        return None
+    size = found.psize
+    if not set(found.sizes.sources) <= set(_OF_MICROGRAPH):
+        size = np.where(np.isin(found.sizes.source, _OF_MICROGRAPH), size, np.nan)
+    values = [size]
+    if found.shape is not None:
+        values += [found.shape[:, 0] * found.psize, found.shape[:, 1] * found.psize]
+    values = [_select(each, compared) for each in values]
+    ranges = [(each[:1], each[:1]) for each in values]
+    if not all(((each == each[0]) | np.isnan(each)).all() for each in values):
+        order, starts = _sort(number, count)
+        ranges = [
+            (np.fmin.reduceat(each[order], starts), np.fmax.reduceat(each[order], starts))
+            for each in values
+        ]
+    ranges += [(np.full_like(ranges[0][0], np.nan),) * 2] * (3 - len(ranges))
+    least, greatest = (np.column_stack([pair[side] for pair in ranges]) for side in (0, 1))
+    return MicrographScales(least, greatest)
+
+
+def _sort(number: NDArray[np.intp], count: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows sorted by the number of their micrograph, and where each of `count` micrographs starts."""
+    order = np.argsort(number, kind="stable")
+    return order, np.searchsorted(number[order], np.arange(count))
 
 
 def _hive_values(found: Extract, fragment: Fragment) -> dict[str, dict[str, NDArray[np.uint64]]]:

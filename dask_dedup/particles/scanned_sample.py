@@ -5,7 +5,7 @@ The sample is chosen when all fragments are scanned; its picks are noted when th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +13,13 @@ import numpy as np
 from dask_dedup.dedup.arrays import unique_inverse
 from dask_dedup.dedup.rank import splitmix64
 from dask_dedup.particles.micrographs.stripping import bare_name
-from dask_dedup.particles.sample import MOST_ON_ONE, SAMPLE_PICKS, extents_of, likely_sampled
+from dask_dedup.particles.sample import (
+    MOST_ON_ONE,
+    SAMPLE_PICKS,
+    ScannedSample,
+    extents_of,
+    likely_sampled,
+)
 from dask_dedup.particles.sampled_rows import sampled_micrographs
 
 if TYPE_CHECKING:
@@ -22,11 +28,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.dedup.picks import Picks
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.micrographs.table import MicrographTable
-    from dask_dedup.particles.sample import SampledMicrographs
     from dask_dedup.particles.scan_summary import ScanSummary
 
 #: The scan describes as many micrographs as would fill the sample this many times.
@@ -37,28 +41,6 @@ _LEAST = 12.0
 _MANY = 0.25
 #: Picks that the summaries of all fragments may hold.
 MOST_NOTED = 12 * SAMPLE_PICKS
-
-
-@dataclass(frozen=True, slots=True)
-class ScannedSample:
-    """Micrographs of a fragment that may be sampled.
-
-    Attributes
-    ----------
-    micrographs : SampledMicrographs
-    large : (k,) uint64
-        Keys of micrographs that may need a window.
-    extents : (k, 4) float64
-        Least x and y, and greatest x and y, of the picks on each of these.
-    picks : Picks or None
-        Compared picks on the micrographs that the sample probably consists of (`likely_sampled`). None if they are
-        too many to be noted.
-    """
-
-    micrographs: SampledMicrographs
-    large: NDArray[np.uint64]
-    extents: NDArray[np.float64]
-    picks: Picks | None
 
 
 def scan_sample(

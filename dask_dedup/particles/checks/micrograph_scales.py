@@ -1,67 +1,29 @@
-"""Pixel size and extent of each micrograph, to find inputs that contradict each other about a micrograph."""
+"""Find inputs that contradict each other about the pixel size or the extent of a micrograph."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from dask_dedup.dedup.arrays import begins_run
 from dask_dedup.errors import InputError
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.particles.pixel_sizes import COLUMN, MICROGRAPH_OPTION, TABLE, TOLERANCE
+from dask_dedup.particles.pixel_sizes import TOLERANCE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary
 
     Floats = NDArray[np.float64]
 
-#: Columns of the values: pixel size, height and width, angstrom.
+#: Columns of `MicrographScales`.
 _PSIZE, _EXTENT = slice(0, 1), slice(1, 3)
-#: Sources of pixel sizes that are the micrograph's, in any unit of the coordinates.
-_OF_MICROGRAPH = (TABLE, COLUMN, MICROGRAPH_OPTION)
-
-
-@dataclass(frozen=True, slots=True)
-class MicrographScales:
-    """Least and greatest pixel size, height and width of each micrograph of a fragment, angstrom."""
-
-    #: (m, 3), or (1, 3) if all micrographs are alike. NaN where unknown.
-    least: Floats
-    greatest: Floats
-
-
-def micrograph_scales(
-    found: Extract, number: NDArray[np.intp], count: int, compared: NDArray[np.bool_]
-) -> MicrographScales | None:
-    """Summarize the scales of the compared rows. `number` is the micrograph of each, from 0 to `count` - 1."""
-    if found.psize is None or not count:
-        return None
-    size = found.psize
-    if not set(found.sizes.sources) <= set(_OF_MICROGRAPH):
-        size = np.where(np.isin(found.sizes.source, _OF_MICROGRAPH), size, np.nan)
-    values = [size]
-    if found.shape is not None:
-        values += [found.shape[:, 0] * found.psize, found.shape[:, 1] * found.psize]
-    values = [each if compared.all() else each[compared] for each in values]
-    ranges = [(each[:1], each[:1]) for each in values]
-    if not all(((each == each[0]) | np.isnan(each)).all() for each in values):
-        order = np.argsort(number, kind="stable")
-        starts = np.searchsorted(number[order], np.arange(count))
-        ranges = [
-            (np.fmin.reduceat(each[order], starts), np.fmax.reduceat(each[order], starts))
-            for each in values
-        ]
-    ranges += [(np.full_like(ranges[0][0], np.nan),) * 2] * (3 - len(ranges))
-    least, greatest = (np.column_stack([pair[side] for pair in ranges]) for side in (0, 1))
-    return MicrographScales(least, greatest)
 
 
 class _Conflict(NamedTuple):
@@ -131,7 +93,7 @@ def _find_conflict(summaries: Sequence[ScanSummary], which: slice) -> _Conflict 
     keys = np.concatenate([summary.micrographs for summary, _ in known])
     order = np.argsort(keys, kind="stable")
     keys = keys[order]
-    starts = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+    starts = np.flatnonzero(begins_run(keys))
     least, greatest = (
         np.vstack(
             [

@@ -12,59 +12,14 @@ from dask_dedup.particles.column_roles import score_fields
 from dask_dedup.particles.validity import NAMED_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Sequence
 
-    from dask_dedup.dedup.params import DedupParams
-    from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.inputs import Inputs
     from dask_dedup.particles.scan_summary import ScanSummary, ScoreRange
 
 _NO_SCORES = "has no scores; a seeded choice decides"
 #: Scores whose ranges differ by more than this factor are not on one scale.
 _SPAN_RATIO = 2.0
-
-
-def check_directions(
-    roles: Sequence[ColumnRoles], tables: Sequence[str], params: DedupParams
-) -> None:
-    """Raise InputError if high scores win in one input and low scores in another, unless they are not compared."""
-    scored = [pair for pair in zip(tables, roles, strict=True) if pair[1].score]
-    if params.prefer_input_order or params.remove_entirely or params.uses_standing:
-        return
-    if len({each.higher_is_better for _, each in scored}) > 1:
-        listed = ", ".join(f"{table} {each.score_name}" for table, each in scored)
-        raise InputError(
-            f"the scores of the inputs have different directions ({listed}). Choose columns of one "
-            f"direction with {parameter('score_field')}, or pass {parameter('prefer_input_order')} or "
-            f"{parameter('score_scale', 'standing')}."
-        )
-
-
-def check_min_scores(
-    roles: Sequence[ColumnRoles],
-    tables: Sequence[str],
-    params: DedupParams,
-    scoreless: Collection[str] = (),
-) -> None:
-    """Raise InputError if `min_score` is for an input without a score, or for all and no input has one.
-
-    `scoreless` are the tables of pick files without scores, which have an empty score column.
-    """
-    scored = [
-        each.score is not None and table not in scoreless
-        for table, each in zip(tables, roles, strict=True)
-    ]
-    for table, has_score in zip(tables, scored, strict=True):
-        if not has_score and params.names_input("min_score", table):
-            raise InputError(
-                f"{table}: has no score for {parameter('min_score')}. Name its score with "
-                f"{parameter('score_field')}, or leave {parameter('min_score')} out for this input."
-            )
-    if params.min_score and not any(scored):
-        raise InputError(
-            f"{parameter('min_score')} needs a score, but no input has one. Name it with "
-            f"{parameter('score_field')}."
-        )
 
 
 def check_limits(inputs: Inputs, summaries: Sequence[ScanSummary]) -> None:
