@@ -2,9 +2,9 @@
 
     python -m benchmarks.compare clustered --rows 5_000_000 --repeats 5 --scratch /scratch
 
-The first round is not measured. It fills the page cache and checks that all programs keep the same particles. Each
-round runs all programs in another order, and ratios are taken within a round. So other work on the machine affects
-all programs equally.
+The first round is not measured. It fills the page cache and checks that all programs keep the same particles. In
+each round dask-dedup is first, and the others follow in a random order. Ratios are taken within a round, so that other
+work on the machine affects all programs equally.
 """
 
 from __future__ import annotations
