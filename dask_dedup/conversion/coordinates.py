@@ -37,7 +37,7 @@ from dask_dedup.conversion.text import (
 )
 from dask_dedup.errors import InputError
 from dask_dedup.formats import read, read_text
-from dask_dedup.formats.base import OutputFile, write_blocks
+from dask_dedup.formats.base import read_index, write_blocks, write_index
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
 from dask_dedup.particles.extract import extract
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from dask_dedup.formats import Fragment, ParticleTable
+    from dask_dedup.formats import Fragment, OutputFile, ParticleTable
     from dask_dedup.particles.column_roles import ColumnRoles
     from dask_dedup.particles.extract import Extract
     from dask_dedup.particles.inputs import Inputs
@@ -117,16 +117,14 @@ class CoordinatesConversion:
                     text = to_bytes(lines.take(from_numpy(group)))
                     file.write(text)
                     index.append((micrograph, len(text), group.size))
-            _index_path(path).write_bytes(np.array(index, "<i8").tobytes())
+            write_index(path, index)
 
     def assemble(self, parts: Sequence[Path], folder: Path, final: Path) -> list[OutputFile]:
         """Write the coordinate files of all micrographs that have rows, and the lists."""
         pieces: dict[int, list[tuple[Path, int, int, int]]] = {}
         for part in parts:
             offset = 0
-            for micrograph, length, rows in (
-                np.frombuffer(read_bytes(_index_path(part)), "<i8").reshape(-1, 3).tolist()
-            ):
+            for micrograph, length, rows in read_index(part, 3):
                 piece = (part, offset, offset + length, rows)
                 pieces.setdefault(micrograph, []).append(piece)
                 offset += length
@@ -135,8 +133,7 @@ class CoordinatesConversion:
         folder.mkdir(parents=True, exist_ok=True)
         numbers = sorted(pieces, key=lambda number: self.files[number])
         for number in numbers:
-            target = folder / self.files[number]
-            target.parent.mkdir(parents=True, exist_ok=True)
+            (folder / self.files[number]).parent.mkdir(parents=True, exist_ok=True)
             blocks = [header("", LABELS)]
             rows = 0
             for part, start, stop, count in pieces[number]:
@@ -144,8 +141,7 @@ class CoordinatesConversion:
                     content[part] = read_bytes(part)
                 blocks.append(content[part][start:stop])
                 rows += count
-            file = write_blocks(target, rows, [*blocks, b"\n"])
-            written.append(OutputFile(self.files[number], rows, file.bytes, file.sha256))
+            written.append(write_blocks(folder, self.files[number], rows, [*blocks, b"\n"]))
         return [*written, *self._write_lists(numbers, folder, final)]
 
     def _write_lists(self, numbers: Sequence[int], folder: Path, final: Path) -> list[OutputFile]:
@@ -158,13 +154,13 @@ class CoordinatesConversion:
             f"{name} {path}\n" for name, path in zip(_quoted(names), _quoted(paths), strict=True)
         ]
         text = header("coordinate_files", LIST_LABELS) + "".join(lines).encode() + b"\n"
-        files = [write_blocks(folder / LIST, 0, [text])]
+        files = [write_blocks(folder, LIST, 0, [text])]
         if self.micrographs:
             table = at(self.micrographs)
             table = table if is_uri(str(table)) else table.absolute()
             inside = project is not None and table.is_relative_to(project)
             shown = table.relative_to(project) if project and inside else table
-            files.append(write_blocks(folder / SUFFIX_LIST, 0, [f"{shown}\n".encode()]))
+            files.append(write_blocks(folder, SUFFIX_LIST, 0, [f"{shown}\n".encode()]))
         return files
 
 
@@ -173,10 +169,6 @@ def _quoted(texts: Sequence[str]) -> list[str]:
 
     quoted: list[str] = quote(pa.array(list(texts), pa.string())).to_pylist()
     return quoted
-
-
-def _index_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.index")
 
 
 def _columns(

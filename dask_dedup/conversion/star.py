@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -186,8 +186,7 @@ class StarConversion:
             yield b"\n"
 
         folder.mkdir(parents=True, exist_ok=True)
-        written = write_blocks(folder / FILE, 0, blocks())
-        return [type(written)(FILE, rows, written.bytes, written.sha256)]
+        return [replace(write_blocks(folder, FILE, 0, blocks()), rows=rows)]
 
 
 def _axes(picks: object) -> list[NDArray[np.float64]]:

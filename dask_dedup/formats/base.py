@@ -8,17 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
 from dask_dedup.errors import InputError, RunError
-from dask_dedup.storage.files import open_to_read, status_of
+from dask_dedup.storage.files import open_to_read, read_bytes, status_of
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Sequence
     from io import BufferedReader
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
 #: Files are copied in blocks of this size.
@@ -148,6 +149,11 @@ class InputFile:
     modified_ns: int
     rows: int
     fingerprint: str
+
+    @classmethod
+    def of(cls, path: Path, status: os.stat_result, rows: int, fingerprint: str) -> InputFile:
+        """Describe a file of this status."""
+        return cls(str(path), status.st_size, status.st_mtime_ns, rows, fingerprint)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the attributes. Unlike `dataclasses.asdict`, this is fast for thousands of files."""
@@ -283,6 +289,22 @@ def opening(path: str | Path) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
+def read_whole(path: Path) -> tuple[bytes, InputFile]:
+    """Read a small file that holds no particles itself. Also return its description."""
+    with opening(path):
+        status, content = status_of(path), read_bytes(path)
+    return content, InputFile.of(path, status, 0, hashlib.sha256(content).hexdigest())
+
+
+def with_edits(text: bytes, edits: Iterable[tuple[int, int, bytes]]) -> bytes:
+    """Replace parts of a text. An edit is the start, the end and the new text; edits are in the order of the text."""
+    parts, done = [], 0
+    for start, stop, new in edits:
+        parts += [text[done:start], new]
+        done = stop
+    return b"".join([*parts, text[done:]])
+
+
 def changed_error(path: object) -> RunError:
     """Return an error about a file that changed during the run."""
     return RunError(f"{path}: the file changed during the run. Run again.")
@@ -306,12 +328,30 @@ def read_parts(parts: Iterable[Path]) -> Iterator[memoryview]:
             yield from read_blocks(file, status_of(part).st_size)
 
 
-def write_blocks(path: Path, rows: int, blocks: Iterable[bytes | memoryview]) -> OutputFile:
-    """Write blocks of bytes to an output file. Return the file's size and SHA-256."""
+def write_index(part: Path, entries: Sequence[tuple[int, ...]]) -> None:
+    """Write the index of a part file, a second file: whole numbers about each of its pieces."""
+    _index_path(part).write_bytes(np.array(entries, "<i8").tobytes())
+
+
+def read_index(part: Path, columns: int) -> list[list[int]]:
+    """Read the index of a part file, with `columns` numbers about each piece."""
+    numbers = np.frombuffer(read_bytes(_index_path(part)), "<i8")
+    pieces: list[list[int]] = numbers.reshape(-1, columns).tolist()
+    return pieces
+
+
+def _index_path(part: Path) -> Path:
+    return part.with_name(f"{part.name}.index")
+
+
+def write_blocks(
+    folder: Path, name: str, rows: int, blocks: Iterable[bytes | memoryview]
+) -> OutputFile:
+    """Write blocks of bytes to the output file `name` in `folder`. Return the file's size and SHA-256."""
     digest, size = hashlib.sha256(), 0
-    with path.open("wb") as file:
+    with (folder / name).open("wb") as file:
         for block in blocks:
             digest.update(block)
             size += len(block)
             file.write(block)
-    return OutputFile(path.name, rows, size, digest.hexdigest())
+    return OutputFile(name, rows, size, digest.hexdigest())

@@ -6,17 +6,16 @@ entries of the input's set. RELION writes paths from the project folder, and War
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import InputFile, OutputFile, ParticleTable, opening, write_blocks
+from dask_dedup.formats.base import OutputFile, ParticleTable, read_whole, with_edits, write_blocks
 from dask_dedup.formats.coordinates.lines import first_row, star_loops
 from dask_dedup.formats.star import table as star
-from dask_dedup.storage.files import is_file, read_bytes, status_of
+from dask_dedup.storage.files import is_file, read_bytes
 from dask_dedup.storage.paths import at
 
 if TYPE_CHECKING:
@@ -60,8 +59,7 @@ def is_set(head: bytes) -> bool:
 
 def open_table(path: Path, source: int) -> ParticleTable:
     """Open the particles that a set names."""
-    with opening(path):
-        status, text = status_of(path), read_bytes(path)
+    text, info = read_whole(path)
     entries = _find_entries(text)
     span = next(((start, stop) for label, start, stop in entries if label == PARTICLES), None)
     target = _unquoted(text[slice(*span)]) if span else ""
@@ -79,8 +77,6 @@ def open_table(path: Path, source: int) -> ParticleTable:
             "or to that of the set. Put the file there, or pass the particles themselves."
         )
     particles = star.open_table(folder / target, source)
-    digest = hashlib.sha256(text).hexdigest()
-    info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)
     return replace(
         particles,
         format="optimisation_set",
@@ -156,7 +152,7 @@ def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> l
     text = read_bytes(own)
     project = Path(detail.folder)
     relative = home.is_relative_to(project) and project != own.absolute().parent
-    parts, done = [], 0
+    edits = []
     for label, start, stop in detail.entries:
         target = _unquoted(text[start:stop])
         if label == PARTICLES:
@@ -164,6 +160,5 @@ def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> l
         if target:
             path = project / target
             new = path.relative_to(project) if relative and path.is_relative_to(project) else path
-            parts += [text[done:start], new.as_posix().encode()]
-            done = stop
-    return [write_blocks(folder / name, 0, [*parts, text[done:]])]
+            edits.append((start, stop, new.as_posix().encode()))
+    return [write_blocks(folder, name, 0, [with_edits(text, edits)])]

@@ -73,7 +73,7 @@ def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
         return None
     layout, spans, run = found
     rows = sum(span.rows for span in spans)
-    info = InputFile(str(path), status.st_size, status.st_mtime_ns, rows, digest.hexdigest())
+    info = InputFile.of(path, status, rows, digest.hexdigest())
     return PickFile(info, layout, tuple(spans), run)
 
 

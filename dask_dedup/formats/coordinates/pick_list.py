@@ -12,7 +12,6 @@ exist.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -20,7 +19,14 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import InputFile, OutputFile, opening, write_blocks
+from dask_dedup.formats.base import (
+    InputFile,
+    OutputFile,
+    opening,
+    read_whole,
+    with_edits,
+    write_blocks,
+)
 from dask_dedup.formats.coordinates.column_map import MICROGRAPH, TOMOGRAM
 from dask_dedup.formats.coordinates.folder import PickPath, suffix_of
 from dask_dedup.formats.coordinates.lines import (
@@ -36,7 +42,6 @@ from dask_dedup.storage.files import (
     is_file,
     list_names,
     read_bytes,
-    status_of,
 )
 from dask_dedup.storage.paths import at, is_uri
 
@@ -126,10 +131,7 @@ def read_list(path: Path) -> ListedPicks:
     InputError
         If a listed file does not exist, or is listed twice.
     """
-    with opening(path):
-        status, text = status_of(path), read_bytes(path)
-    digest = hashlib.sha256(text).hexdigest()
-    info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, digest)
+    text, info = read_whole(path)
     suffix = _SUFFIX_LIST.fullmatch(path.name)
     if suffix is None or _is_star_list(text):
         return _read_star(path, text, info)
@@ -325,7 +327,7 @@ def write_list(picks: PickList, folder: Path, tree: str, final: Path) -> OutputF
     project, home = Path(picks.project), (final / tree).absolute()
     inside = home.is_relative_to(project)
     base = home.relative_to(project) if inside else home
-    parts, done = [], 0
+    edits = []
     for start, stop, name in picks.rows:
         new = str(base / name)
         if picks.suffix and "*" in name:
@@ -334,8 +336,5 @@ def write_list(picks: PickList, folder: Path, tree: str, final: Path) -> OutputF
             new = name if inside else str(project / name)
         elif any(character.isspace() for character in new):
             new = f'"{new}"'
-        parts += [text[done:start], new.encode()]
-        done = stop
-    content = b"".join([*parts, text[done:]])
-    written = write_blocks(folder / tree / picks.name, 0, [content])
-    return OutputFile(f"{tree}/{picks.name}", 0, written.bytes, written.sha256)
+        edits.append((start, stop, new.encode()))
+    return write_blocks(folder, f"{tree}/{picks.name}", 0, [with_edits(text, edits)])

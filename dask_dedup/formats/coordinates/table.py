@@ -27,6 +27,7 @@ from dask_dedup.formats.base import (
     ParticleTable,
     StoredSchema,
     opening,
+    read_whole,
 )
 from dask_dedup.formats.coordinates.damaged import check_unread, no_picks_error
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, Member
@@ -52,7 +53,7 @@ from dask_dedup.formats.coordinates.writer import assemble, split, write_lists
 from dask_dedup.formats.unsupported import describe_unsupported
 from dask_dedup.formatting import counted
 from dask_dedup.hints import parameter
-from dask_dedup.storage.files import exists, is_file, sha256_of, status_of
+from dask_dedup.storage.files import exists, is_file, status_of
 from dask_dedup.storage.walk import FoundFile
 
 if TYPE_CHECKING:
@@ -329,12 +330,7 @@ def _find_companions(path: Path, tomograms: Sequence[Path]) -> list[tuple[InputF
         found = [(table, f"_{n:03}{suffix}") for n, (table, suffix) in enumerate(found, 1)]
     if read_names(path):
         found.append((path.with_suffix(NAMES_EXTENSION), NAMES_EXTENSION))
-    companions = []
-    for file, suffix in found:
-        status = status_of(file)
-        info = InputFile(str(file), status.st_size, status.st_mtime_ns, 0, sha256_of(file))
-        companions.append((info, suffix))
-    return companions
+    return [(read_whole(file)[1], suffix) for file, suffix in found]
 
 
 def _make_fragments(files: Sequence[PickFile], source: int) -> tuple[Fragment, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import lru_cache
 from itertools import compress
 from typing import TYPE_CHECKING
@@ -14,7 +13,9 @@ from dask_dedup.formats.base import (
     OutputFile,
     changed_error,
     read_blocks,
+    read_index,
     write_blocks,
+    write_index,
 )
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
 from dask_dedup.formats.coordinates.lines import find_lines, read_span, split_lines
@@ -65,7 +66,7 @@ def split(
             index[rejected].append((len(rejected_text), int(np.count_nonzero(~chosen))))
             row += part.rows
     for path, entries in index.items():
-        _index_path(path).write_bytes(np.array(entries, "<i8").tobytes())
+        write_index(path, entries)
 
 
 def _split_lines(part: FileSlice, block: bytes, keep: NDArray[np.bool_]) -> tuple[bytes, bytes]:
@@ -105,10 +106,6 @@ def _split_document(
     return texts[0], texts[1]
 
 
-def _index_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.index")
-
-
 def assemble(
     table: ParticleTable,
     parts: Sequence[Path],
@@ -129,14 +126,13 @@ def assemble(
     written = []
     for number, member in enumerate(detail.members):
         relative = f"{name}/{member.name}" if detail.tree else name
-        target = folder / relative
-        if target.parent not in made:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            made.add(target.parent)
+        parent = (folder / relative).parent
+        if parent not in made:
+            parent.mkdir(parents=True, exist_ok=True)
+            made.add(parent)
         mine = pieces.get(number, [])
         kept = sum(rows for *_, rows in mine)
-        file = write_blocks(target, kept, _join(member, mine, read_part))
-        written.append(replace(file, path=relative))
+        written.append(write_blocks(folder, relative, kept, _join(member, mine, read_part)))
     return written
 
 
@@ -149,8 +145,7 @@ def _find_pieces(table: ParticleTable, parts: Sequence[Path]) -> dict[int, list[
     pieces: dict[int, list[_Piece]] = {}
     for fragment, path in zip(table.fragments, parts, strict=True):
         offset = 0
-        entries = np.frombuffer(read_bytes(_index_path(path)), "<i8").reshape(-1, 2).tolist()
-        for piece, (length, rows) in zip(fragment.slices, entries, strict=True):
+        for piece, (length, rows) in zip(fragment.slices, read_index(path, 2), strict=True):
             pieces.setdefault(member_of(piece), []).append((path, offset, offset + length, rows))
             offset += length
     return pieces
@@ -188,5 +183,5 @@ def write_lists(table: ParticleTable, folder: Path, name: str, final: Path) -> l
     files = [write_list(each, folder, name, final) for each in detail.lists]
     for path, suffix in detail.companions:
         copy = f"{name if detail.tree else name.rpartition('.')[0]}{suffix}"
-        files.append(write_blocks(folder / copy, 0, [read_bytes(at(path))]))
+        files.append(write_blocks(folder, copy, 0, [read_bytes(at(path))]))
     return files

@@ -184,10 +184,10 @@ def assemble(
     detail: CsDetail = table.detail
     files = []
     for number, member in enumerate(detail.members):
-        target = folder / (at(member.file.path).name if detail.group else name)
+        target = at(member.file.path).name if detail.group else name
         own_parts = [_part(path, number) for path in parts]
-        files.append(member.file.assemble(own_parts, rows, target))
+        files.append(member.file.assemble(own_parts, rows, folder, target))
     if detail.group:
         text = detail.group.with_rows(rows).encode()
-        files.append(write_blocks(folder / name, rows, [text]))
+        files.append(write_blocks(folder, name, rows, [text]))
     return files

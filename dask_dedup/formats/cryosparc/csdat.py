@@ -107,9 +107,9 @@ class CsdatFile(RecordFile):
             for _, file in outputs:
                 file.write(heap)
 
-    def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
-        """Copy the only part file, a complete CSDAT file, to `target`."""
-        return write_blocks(target, rows, read_parts(parts))
+    def assemble(self, parts: Sequence[Path], rows: int, folder: Path, name: str) -> OutputFile:
+        """Copy the only part file, a complete CSDAT file, to the file `name`."""
+        return write_blocks(folder, name, rows, read_parts(parts))
 
     @contextmanager
     def _open(self) -> Iterator[BinaryIO]:

@@ -82,7 +82,7 @@ def open_table(path: Path, source: int, *, allow_outside: bool = False) -> Parti
             if name != "uid" and file_of_result.get(name.split("/")[0]) == number:
                 member_of[name] = number
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
-    info = InputFile(str(path), status.st_size, status.st_mtime_ns, 0, fingerprint)
+    info = InputFile.of(path, status, 0, fingerprint)
     edits: dict[tuple[int, int], str | None] = {}
     for _, node in results:
         name = path_of[node.value].name

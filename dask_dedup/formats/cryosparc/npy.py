@@ -66,7 +66,7 @@ class NpyFile(RecordFile):
                 rejected_file.write(batch[~chosen].data)
                 first += len(batch)
 
-    def assemble(self, parts: Sequence[Path], rows: int, target: Path) -> OutputFile:
+    def assemble(self, parts: Sequence[Path], rows: int, folder: Path, name: str) -> OutputFile:
         """Join part files into a NumPy file with the header that `numpy.save` would write."""
         header = io.BytesIO()
         fields = {
@@ -78,7 +78,7 @@ class NpyFile(RecordFile):
             npy.write_array_header_1_0(header, fields)
         except ValueError:  # longer than 64 KiB
             npy.write_array_header_2_0(header, fields)
-        written = write_blocks(target, rows, chain([header.getvalue()], read_parts(parts)))
+        written = write_blocks(folder, name, rows, chain([header.getvalue()], read_parts(parts)))
         if written.bytes != header.tell() + rows * self.dtype.itemsize:
             raise changed_error(parts[0].parent)
         return written

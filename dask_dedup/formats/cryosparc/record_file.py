@@ -70,7 +70,7 @@ def describe_file(path: Path, status: os.stat_result, rows: int, header_bytes: i
     digest = hashlib.sha256()
     for part in read_ranges(path, [(0, header_bytes), *samples]):
         digest.update(part)
-    return InputFile(str(path), size, status.st_mtime_ns, rows, digest.hexdigest())
+    return InputFile.of(path, status, rows, digest.hexdigest())
 
 
 @contextmanager

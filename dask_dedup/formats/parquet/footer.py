@@ -133,7 +133,7 @@ def read_footer(path: Path, root: Path) -> Footer:
             f"{sum(rows):,}. The file is damaged."
         )
     fingerprint = hashlib.sha256(footer).hexdigest()
-    file = InputFile(str(path), status.st_size, status.st_mtime_ns, metadata.num_rows, fingerprint)
+    file = InputFile.of(path, status, metadata.num_rows, fingerprint)
     return Footer(file, schema, keys, tuple(groups))
 
 

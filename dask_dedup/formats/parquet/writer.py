@@ -69,4 +69,4 @@ def write(table: pa.Table, schema: pa.Schema, encodings: Encodings, path: Path) 
     ) as writer:
         writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
         writer.add_key_value_metadata(stored)
-    return write_blocks(path, table.num_rows, [memoryview(sink.getvalue())])
+    return write_blocks(path.parent, path.name, table.num_rows, [memoryview(sink.getvalue())])

@@ -79,7 +79,7 @@ def open_table(path: Path, source: int) -> ParticleTable:
         size = span.stop - span.start
         fragments.append(Fragment(number, source, span.first_row, span.rows, slices, size))
     fingerprint = layout.digest.hexdigest()
-    file = InputFile(str(path), status.st_size, status.st_mtime_ns, loop.span.rows, fingerprint)
+    file = InputFile.of(path, status, loop.span.rows, fingerprint)
     return ParticleTable(
         format="star",
         path=str(path),
@@ -207,7 +207,7 @@ def assemble(
     table: ParticleTable, parts: Sequence[Path], rows: int, folder: Path, name: str
 ) -> list[OutputFile]:
     """Write a copy of the input file in which the rows are replaced by those of the part files."""
-    return [write_blocks(folder / name, rows, _join(table, parts))]
+    return [write_blocks(folder, name, rows, _join(table, parts))]
 
 
 def _join(table: ParticleTable, parts: Sequence[Path]) -> Iterator[memoryview]:
