@@ -69,6 +69,13 @@ def from_strings(texts: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(encoded), buffers)
 
 
+def take_strings(texts: Sequence[str], index: NDArray[np.integer]) -> pa.DictionaryArray:
+    """Return the text of each row, whose `index` in `texts` is given. Equal texts get one code."""
+    distinct = from_strings(texts).dictionary_encode()
+    codes = to_numpy(distinct.indices)[index]
+    return pa.DictionaryArray.from_arrays(from_numpy(codes), distinct.dictionary)
+
+
 def is_text(kind: pa.DataType) -> bool:
     """Return whether an Arrow type is text, perhaps dictionary-encoded."""
     if pa.types.is_dictionary(kind):

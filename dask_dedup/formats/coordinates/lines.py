@@ -221,6 +221,12 @@ def read_span(path: Path, start: int, stop: int) -> bytes:
     return block
 
 
+def read_picks(path: Path, start: int, stop: int) -> bytes:
+    """Read the lines of a byte range that are picks. Each ends with a newline."""
+    block = read_span(path, start, stop)
+    return pick_lines(block, *find_lines(block))
+
+
 def number_lines(path: Path, start: int, block: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield the number, from 1, and the text of each pick of a block that begins at byte `start`."""
     before = read_span(path, 0, start).count(b"\n") if start else 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, from_strings
+from dask_dedup.arrow import from_numpy, take_strings, to_numpy
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import changed_error
 from dask_dedup.formats.coordinates.column_map import (
@@ -23,7 +23,13 @@ from dask_dedup.formats.coordinates.column_map import (
     without_dummies,
 )
 from dask_dedup.formats.coordinates.detail import CoordinatesDetail, member_of
-from dask_dedup.formats.coordinates.lines import find_lines, number_lines, pick_lines, read_span
+from dask_dedup.formats.coordinates.lines import (
+    find_lines,
+    number_lines,
+    pick_lines,
+    read_picks,
+    read_span,
+)
 from dask_dedup.formats.coordinates.programs import MAP_OF
 from dask_dedup.formats.coordinates.values import RowError, Table, to_floats, whole_number
 from dask_dedup.storage.paths import at
@@ -131,8 +137,7 @@ def read_text(
         layout, members = detail.layouts[number], list(slices)
         has_text = MAP_OF[layout.map].parse is None
         rows = sum(part.rows for part in members)
-        blocks = [read_span(at(part.path), *part.blocks[:2]) for part in members if has_text]
-        text = b"".join(pick_lines(block, *find_lines(block)) for block in blocks)
+        text = b"".join(read_picks(at(p.path), *p.blocks[:2]) for p in members if has_text)
         wanted = [roles.get(name, name) for name in names]
         known = [role for role in wanted if role in layout.columns and has_text]
         found = Table(text, layout.columns, layout.delimiter, rows).columns(known)
@@ -149,9 +154,7 @@ def read_box_sizes(table: ParticleTable) -> NDArray[np.float64]:
     layout = detail.layouts[detail.members[member_of(part)].layout] if part else None
     if part is None or layout is None or "width" not in layout.columns:
         return np.empty(0)
-    start, stop, _ = part.blocks
-    block = read_span(at(part.path), start, stop)
-    lines = pick_lines(block, *find_lines(block))
+    lines = read_picks(at(part.path), *part.blocks[:2])
     values = Table(lines, layout.columns, layout.delimiter, part.rows)
     return to_floats(values.columns(["width"])["width"], "width")
 
@@ -240,13 +243,8 @@ def _is_text(schema: pa.Schema, name: str) -> bool:
 
 def _names_of_files(detail: CoordinatesDetail, slices: Sequence[FileSlice]) -> pa.Array:
     """Return the micrograph of each row, known from the file's name or the list."""
-    number_of: dict[str, int] = {}
-    codes = [
-        number_of.setdefault(detail.members[member_of(part)].micrograph, len(number_of))
-        for part in slices
-    ]
-    indices = np.repeat(np.array(codes, np.int32), [part.rows for part in slices])
-    return pa.DictionaryArray.from_arrays(from_numpy(indices), from_strings(list(number_of)))
+    names = [detail.members[member_of(part)].micrograph for part in slices]
+    return take_strings(names, np.repeat(np.arange(len(names)), [part.rows for part in slices]))
 
 
 def _renamed(names: pa.DictionaryArray, new: dict[str, str], *, numbered: bool) -> pa.Array:
@@ -256,12 +254,7 @@ def _renamed(names: pa.DictionaryArray, new: dict[str, str], *, numbered: bool) 
     if numbered:
         stripped = [whole_number(each) for each in stripped]
     changed = [new.get(each, each) for each in stripped]
-    if changed == old:
-        return names
-    number_of: dict[str, int] = {}
-    codes = np.array([number_of.setdefault(each, len(number_of)) for each in changed], np.int32)
-    indices = codes[names.indices.to_numpy()]
-    return pa.DictionaryArray.from_arrays(from_numpy(indices), from_strings(list(number_of)))
+    return names if changed == old else take_strings(changed, to_numpy(names.indices))
 
 
 def _whole(values: NDArray[np.number] | None, rows: int) -> pa.Array:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.coordinates.lines import find_lines, pick_lines, read_span
+from dask_dedup.formats.coordinates.lines import read_picks
 from dask_dedup.formats.coordinates.programs import MAP_OF
 from dask_dedup.formats.coordinates.tomogram_tables import TomogramTables
 from dask_dedup.formats.coordinates.values import RowError, Table
@@ -66,8 +66,7 @@ def _tomograms_of(path: Path, file: PickFile, layout: Layout) -> list[str]:
     """Return the names of the tomograms in a pick file. Return [] if it has an invalid row: reading names the row."""
     names: dict[str, None] = {}
     for span in file.spans:
-        block = read_span(path, span.start, span.stop)
-        lines = pick_lines(block, *find_lines(block))
+        lines = read_picks(path, span.start, span.stop)
         table = Table(lines, layout.columns, layout.delimiter, span.rows)
         try:
             column = table.columns(["micrograph"])["micrograph"]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 import pyarrow as pa
 
-from dask_dedup.arrow import from_numpy, from_strings, to_numpy
+from dask_dedup.arrow import take_strings
 from dask_dedup.errors import InputError
 from dask_dedup.formats.base import OutputFile, changed_error, read_parts, write_blocks
 from dask_dedup.formats.cryosparc.arrow_columns import read_fields
@@ -164,11 +164,8 @@ class CsdatFile(RecordFile):
             raise self._damage(name)
         texts = [heap[offset : heap.index(b"\0", offset)] for offset in distinct.tolist()]
         # The heap may hold a text more than once.
-        words = from_strings(
-            [text.decode("utf-8", "backslashreplace") for text in texts]
-        ).dictionary_encode()
-        codes = to_numpy(words.indices)[index.reshape(-1)]
-        return pa.DictionaryArray.from_arrays(from_numpy(codes), words.dictionary)
+        words = [text.decode("utf-8", "backslashreplace") for text in texts]
+        return take_strings(words, index.reshape(-1))
 
     def _damage(self, name: str) -> InputError:
         return InputError(f"{self.path}: the column {name} is damaged and cannot be read")
