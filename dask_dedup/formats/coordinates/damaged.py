@@ -27,7 +27,7 @@ _MOTIVE_LIST = (b"\x14\0\0\0", b"\0\0\0\x14")
 
 def check_unread(
     folder: Path,
-    opened: Sequence[tuple[PickPath, PickFile]],
+    opened: Sequence[PickFile],
     unknown: Sequence[PickPath],
 ) -> None:
     """Check that no file named like the pick files of a folder is damaged.
@@ -40,16 +40,16 @@ def check_unread(
     InputError
         If there is such a file.
     """
-    picks = [(path, file.layout) for path, file in opened if file.layout and file.spans]
+    picks = [(file.pick_path, file.layout) for file in opened if file.layout and file.spans]
     kinds = {_kind_of(path): path for path, _ in picks}
     layouts = {layout.columns for _, layout in picks}
     damaged = [file for file in unknown if _kind_of(file) in kinds]
     damaged = [file for file in damaged if not _is_of_other_kind(file)]
     damaged += [
-        path
-        for path, file in opened
+        file.pick_path
+        for file in opened
         if file.layout and not file.spans and file.layout.columns not in layouts
-        if _kind_of(path) in kinds and not _read(path).endswith(b"\n")
+        if _kind_of(file.pick_path) in kinds and not _read(file.pick_path).endswith(b"\n")
     ]
     if damaged:
         other = kinds[_kind_of(damaged[0])].name

@@ -6,7 +6,6 @@ that are no picks are copied to kept and rejected files alike.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -201,11 +200,6 @@ def find_spans(
     # Comments between two spans belong to the first of them.
     stops = [span.start for span in spans[1:]] + [span.stop for span in spans[-1:]]
     return [Span(s.start, stop, s.rows) for s, stop in zip(spans, stops, strict=True)]
-
-
-def new_digest(head: bytes) -> Any:
-    """Return a SHA-256 object that has seen the first bytes of a file."""
-    return hashlib.sha256(head)
 
 
 def read_span(path: Path, start: int, stop: int) -> bytes:

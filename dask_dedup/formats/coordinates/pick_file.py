@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dask_dedup.errors import InputError
-from dask_dedup.formats.base import InputFile
+from dask_dedup.formats.base import InputFile, opening
 from dask_dedup.formats.coordinates.column_map import Layout
 from dask_dedup.formats.coordinates.lines import (
     LONGEST_LINE,
@@ -15,7 +16,6 @@ from dask_dedup.formats.coordinates.lines import (
     check_text,
     find_spans,
     first_row,
-    new_digest,
 )
 from dask_dedup.formats.coordinates.programs import MAP_OF, MAPS
 from dask_dedup.formats.coordinates.values import is_numeric
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.formats.coordinates.column_map import ColumnMap, Header
+    from dask_dedup.formats.coordinates.folder import PickPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +36,22 @@ class PickFile:
 
     Attributes
     ----------
+    pick_path : PickPath
+        Where it is. A document of a format with one folder per tomogram names its tomogram itself.
     info : InputFile
     layout : Layout or None
         None for an empty file, which has no picks.
     spans : tuple of Span
         The lines with picks.
-    run : str
-        The tomogram that a document of a format with one folder per tomogram names.
     """
 
+    pick_path: PickPath
     info: InputFile
     layout: Layout | None
     spans: tuple[Span, ...]
-    run: str = ""
 
 
-def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
+def open_file(pick_path: PickPath, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
     """Read a pick file once. Return None if it is in none of the formats `maps`.
 
     Raises
@@ -58,23 +59,24 @@ def open_file(path: Path, maps: Sequence[ColumnMap] = MAPS) -> PickFile | None:
     InputError
         If the file cannot be read, or has an extension that only one format uses but is not in it.
     """
-    try:
+    path = pick_path.path
+    with opening(path):
         status = status_of(path)
         with open_to_read(path) as file:
-            head: bytes = file.read(SLICE_BYTES)
+            head = file.read(SLICE_BYTES)
             if len(head) == SLICE_BYTES:
                 head += file.readline(LONGEST_LINE)
-            digest = new_digest(head)
+            digest = hashlib.sha256(head)
             found = _read_document(path, head, file, digest, maps)
             found = found or _find_lines(path, head, file, digest, maps)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from error
     if found is None:
         return None
     layout, spans, run = found
     rows = sum(span.rows for span in spans)
     info = InputFile.of(path, status, rows, digest.hexdigest())
-    return PickFile(info, layout, tuple(spans), run)
+    if run:
+        pick_path = replace(pick_path, micrograph=run)
+    return PickFile(pick_path, info, layout, tuple(spans))
 
 
 _Found = tuple[Layout | None, list[Span], str]

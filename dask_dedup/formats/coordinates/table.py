@@ -118,12 +118,11 @@ def open_table(
     head = read_head(path)
     if is_list(path, head):
         return _open_list(path, path, source)
-    opened = open_file(path, maps)
+    opened = open_file(PickPath(path, path.name, micrograph_of(path.name)), maps)
     if opened is None:
         explained = explain_unknown(path, head)
         raise InputError(explained or describe_unsupported(path, ".star, .cs, .csg, pick files"))
-    pick_path = PickPath(path, path.name, micrograph_of(path.name))
-    return _make_table(path, source, [(pick_path, opened)], names=read_names(path))
+    return _make_table(path, source, [opened], names=read_names(path))
 
 
 def _open_folder(
@@ -133,13 +132,14 @@ def _open_folder(
     here, below, notes = find_files(folder)
     used, opened = here, _open_files(here, maps)
     empty = len(opened)
-    if not any(file.layout for _, file in opened):
+    if not any(file.layout for file in opened):
         used, opened = below, _open_files(below, maps)
         empty += len(opened)
-        check_folders(folder, *_with_formats(opened))
+        picks = [(file.pick_path, file.layout.map) for file in opened if file.layout]
+        check_folders(folder, [path for path, _ in picks], [name for _, name in picks])
     elif below:
         notes.append(f"{counted(len(below), 'file')} in sub-folders ignored")
-    if not any(file.layout for _, file in opened):
+    if not any(file.layout for file in opened):
         if not (allow_empty and 0 < empty == len(here) + len(below)):
             raise no_picks_error(folder, [*here, *below], empty)
         used, opened = [*here, *below], _open_files([*here, *below], maps)
@@ -177,7 +177,7 @@ def _open_found(
     files, notes = choose_files(found)
     opened = _open_files(files, maps)
     empty = allow_empty and len(opened) == len(files)
-    if not (empty or any(file.layout for _, file in opened)):
+    if not (empty or any(file.layout for file in opened)):
         raise no_picks_error(path, files, len(opened))
     return _make_folder(path, root, source, files, opened, notes)
 
@@ -187,28 +187,21 @@ def _make_folder(
     root: Path,
     source: int,
     files: Sequence[PickPath],
-    opened: Sequence[tuple[PickPath, PickFile]],
+    opened: Sequence[PickFile],
     notes: list[str],
 ) -> ParticleTable:
     """Make the table of the pick files below the folder `root`."""
-    used = {pick_path.name for pick_path, _ in opened}
+    used = {file.pick_path.name for file in opened}
     unknown = [each for each in files if each.name not in used]
     check_unread(root, opened, unknown)
     if unknown:
         what = f"{counted(len(unknown), 'file')} of no known format ignored"
         notes.append(f"{what} ({unknown[0].name}, ...)")
-    formats = [file.layout.map if file.layout else None for _, file in opened]
-    check_files(path, [pick_path for pick_path, _ in opened], formats)
+    formats = [file.layout.map if file.layout else None for file in opened]
+    check_files(path, [file.pick_path for file in opened], formats)
     table = _make_table(path, source, opened, tree=root.absolute().name, notes=notes)
     check_sets(table)
     return table
-
-
-def _with_formats(
-    opened: Sequence[tuple[PickPath, PickFile]],
-) -> tuple[list[PickPath], list[str]]:
-    known = [(path, file.layout.map) for path, file in opened if file.layout]
-    return [path for path, _ in known], [name for _, name in known]
 
 
 def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
@@ -216,7 +209,7 @@ def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
     picks = read_list(listed)
     opened = _open_files(picks.files, (LISTED, *MAPS) if picks.tomograms else MAPS)
     if len(opened) < len(picks.files):
-        used = {pick_path.name for pick_path, _ in opened}
+        used = {file.pick_path.name for file in opened}
         first = next(each for each in picks.files if each.name not in used)
         raise InputError(
             f"{listed}: {first.path} is not a pick file of a known format. Remove its row, or export it as STAR."
@@ -236,19 +229,12 @@ def _open_list(path: Path, listed: Path, source: int) -> ParticleTable:
     )
 
 
-def _open_files(
-    paths: Sequence[PickPath], maps: Sequence[ColumnMap] = MAPS
-) -> list[tuple[PickPath, PickFile]]:
+def _open_files(paths: Sequence[PickPath], maps: Sequence[ColumnMap] = MAPS) -> list[PickFile]:
     """Open files, some at once. Files of no known format are left out."""
 
-    def open_batch(first: int) -> list[tuple[PickPath, PickFile]]:
-        batch = paths[first : first + _BATCH]
-        opened = [(each, open_file(each.path, maps)) for each in batch]
-        return [
-            (replace(each, micrograph=file.run or each.micrograph), file)
-            for each, file in opened
-            if file is not None
-        ]
+    def open_batch(first: int) -> list[PickFile]:
+        opened = (open_file(each, maps) for each in paths[first : first + _BATCH])
+        return [file for file in opened if file is not None]
 
     with ThreadPoolExecutor(_THREADS) as pool:
         return list(chain.from_iterable(pool.map(open_batch, range(0, len(paths), _BATCH))))
@@ -257,7 +243,7 @@ def _open_files(
 def _make_table(
     path: Path,
     source: int,
-    opened: Sequence[tuple[PickPath, PickFile]],
+    opened: Sequence[PickFile],
     *,
     tree: str = "",
     lists: tuple[PickList, ...] = (),
@@ -268,7 +254,7 @@ def _make_table(
     opened, scale_tables = scale_files(path, opened)
     number_of: dict[Layout, int] = {}
     members = []
-    for pick_path, file in opened:
+    for file in opened:
         layout = -1
         if file.layout is not None and file.spans:
             layout = number_of.setdefault(file.layout, len(number_of))
@@ -276,8 +262,8 @@ def _make_table(
         members.append(
             Member(
                 path=file.info.path,
-                name=pick_path.name,
-                micrograph=pick_path.micrograph,
+                name=file.pick_path.name,
+                micrograph=file.pick_path.micrograph,
                 layout=layout,
                 bytes=file.info.bytes,
                 rows=file.info.rows,
@@ -288,7 +274,7 @@ def _make_table(
     layouts = tuple(number_of)
     tomograms = tomograms or any(layout.has_z for layout in layouts)
     if len({layout.has_z for layout in layouts}) > 1:
-        deep = next(file for _, file in opened if file.layout and file.layout.has_z)
+        deep = next(file for file in opened if file.layout and file.layout.has_z)
         raise InputError(
             f"{path}: some files have z coordinates, such as {deep.info.path}, and some have not. If its third column "
             f"is no z, in a text table, pass {parameter('columns', 'x=...,y=...,score=...')}. Otherwise put them into "
@@ -312,11 +298,11 @@ def _make_table(
         source=source,
         stored_schema=StoredSchema.of(schema_of(layouts, tomograms=tomograms)),
         files=(
-            *(file.info for _, file in opened),
+            *(file.info for file in opened),
             *(each.info for each in lists),
             *(info for info, _ in companions),
         ),
-        fragments=_make_fragments([file for _, file in opened], source),
+        fragments=_make_fragments(opened, source),
         detail=detail,
     )
 

@@ -16,13 +16,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from dask_dedup.formats.coordinates.column_map import Layout, Scale
-    from dask_dedup.formats.coordinates.folder import PickPath
     from dask_dedup.formats.coordinates.pick_file import PickFile
 
-_Opened = tuple["PickPath", "PickFile"]
 
-
-def scale_files(path: Path, opened: Sequence[_Opened]) -> tuple[list[_Opened], list[Path]]:
+def scale_files(path: Path, opened: Sequence[PickFile]) -> tuple[list[PickFile], list[Path]]:
     """Return the files of the input `path` with scaled layouts, and the tables of tomograms that were used.
 
     Raises
@@ -34,15 +31,15 @@ def scale_files(path: Path, opened: Sequence[_Opened]) -> tuple[list[_Opened], l
     used: set[Path | None] = set()
     scales: dict[str, tuple[Scale, Path | None]] = {}
     scaled = []
-    for pick_path, file in opened:
+    for file in opened:
         layout = file.layout
         find_scale = MAP_OF[layout.map].find_scale if layout else None
         if layout is None or find_scale is None:
-            scaled.append((pick_path, file))
+            scaled.append(file)
             continue
-        names = _tomograms_of(pick_path.path, file, layout)
+        names = _tomograms_of(file, layout)
         for name in names:
-            scale, table = find_scale(tables, pick_path.path, name)
+            scale, table = find_scale(tables, file.pick_path.path, name)
             other, other_table = scales.setdefault(name, (scale, table))
             if scale != other:
                 raise InputError(
@@ -51,22 +48,22 @@ def scale_files(path: Path, opened: Sequence[_Opened]) -> tuple[list[_Opened], l
                 )
             if scale != scales[names[0]][0]:
                 raise InputError(
-                    f"{pick_path.path}: {names[0]} and {name} differ in size or pixel size. Split the file into "
+                    f"{file.pick_path.path}: {names[0]} and {name} differ in size or pixel size. Split the file into "
                     "one for each tomogram."
                 )
             used.add(table)
         if names:
             factors, pixel_size = scales[names[0]][0]
             file = replace(file, layout=replace(layout, scale=factors, pixel_size=pixel_size))
-        scaled.append((pick_path, file))
+        scaled.append(file)
     return scaled, [table for table in tables.found() if table in used]
 
 
-def _tomograms_of(path: Path, file: PickFile, layout: Layout) -> list[str]:
+def _tomograms_of(file: PickFile, layout: Layout) -> list[str]:
     """Return the names of the tomograms in a pick file. Return [] if it has an invalid row: reading names the row."""
     names: dict[str, None] = {}
     for span in file.spans:
-        lines = read_picks(path, span.start, span.stop)
+        lines = read_picks(file.pick_path.path, span.start, span.stop)
         table = Table(lines, layout.columns, layout.delimiter, span.rows)
         try:
             column = table.columns(["micrograph"])["micrograph"]
